@@ -1,0 +1,247 @@
+"""Every error that a caller can meet, with its code, its HTTP status and its advice.
+
+    ModelyardError
+    ├── ConfigError                 the TOML file or the command line is wrong
+    ├── UnusableModel               a model's files are missing, damaged or of a kind that is not served
+    ├── PortUnavailable             the address cannot be listened on
+    ├── InvalidRequest              400 invalid_request
+    │   ├── ContextLengthExceeded   400 context_length_exceeded
+    │   └── UnsupportedOperation    400 unsupported_operation
+    ├── ModelRequired               400 model_required
+    ├── InvalidApiKey               401 invalid_api_key
+    ├── ModelNotFound               404 model_not_found
+    ├── RequestTooLarge             413 request_too_large
+    ├── QueueFull                   429 queue_full
+    ├── ModelLoadFailed             503 model_load_failed
+    ├── ShuttingDown                503 shutting_down
+    └── EngineError                 500 engine_error
+
+Wire facts (code, status) live on the class, values on the instance, the text in ``__str__``; so an error pickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import ClassVar
+
+# OpenAI's client does not retry at all when it is told to wait longer than this.
+LONGEST_RETRY_AFTER_S = 120
+
+
+class ModelyardError(Exception):
+    """Base of all errors that Modelyard raises on purpose.
+
+    Attributes:
+        code: stable name of the case, ``error.code`` on the wire.
+        status: the HTTP status that it maps to.
+        type: ``error.type`` on the wire, in OpenAI's vocabulary.
+        param: the request field at fault, where one is.
+        retry_after_s: whole seconds after which a retry makes sense; None where it does not help or is unknown.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    param: str | None = None
+    retry_after_s: int | None = None
+
+
+class _Message(ModelyardError):
+    """An error whose text is given where it is raised."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigError(ModelyardError):
+    """The configuration cannot be used. Holds every problem found, not only the first."""
+
+    code = "config_error"
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        super().__init__(source, problems)
+        self.source = source
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"{self.source}: {self.problems[0]}"
+        return "\n".join([f"{self.source}: {len(self.problems)} problems", *(f"  - {p}" for p in self.problems)])
+
+
+class UnusableModel(_Message):
+    """A model's files are missing, damaged, ambiguous, or of a kind that this version does not serve."""
+
+    code = "unusable_model"
+
+
+class PortUnavailable(ModelyardError):
+    """The address cannot be listened on."""
+
+    code = "port_unavailable"
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(host, port, reason)
+        self.host, self.port, self.reason = host, port, reason
+
+    def __str__(self) -> str:
+        return f"Cannot listen on {self.host}:{self.port}: {self.reason}. Choose another address with --host or --port."
+
+
+class InvalidRequest(ModelyardError):
+    """A field of the request, or the request as a whole, cannot be honoured."""
+
+    code = "invalid_request"
+    status = 400
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message, param)
+        self.message, self.param = message, param
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UnsupportedOperation(InvalidRequest):
+    """The model exists but cannot do what was asked of it."""
+
+    code = "unsupported_operation"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt alone does not fit the model's context.
+
+    prompt_tokens is None where the text is so long that it was refused before it was tokenised.
+    """
+
+    code = "context_length_exceeded"
+
+    def __init__(self, context_length: int, prompt_tokens: int | None, param: str = "messages") -> None:
+        length = f"{prompt_tokens} tokens" if prompt_tokens is not None else "far too much text"
+        super().__init__(
+            f"The prompt has {length}, but the model's context is {context_length} tokens, of which one at least "
+            "must be left for the answer. Shorten the prompt, or serve the model with a larger context.",
+            param,
+        )
+        self.args = (context_length, prompt_tokens, param)
+
+
+class ModelRequired(ModelyardError):
+    """No model was named and no default is configured."""
+
+    code = "model_required"
+    status = 400
+    type = "invalid_request_error"
+    param = "model"
+
+    def __init__(self, known: Sequence[str]) -> None:
+        super().__init__(known)
+        self.known = tuple(known)
+
+    def __str__(self) -> str:
+        return (
+            f"The request names no model and no default is configured. Set 'model' to one of: {', '.join(self.known)}."
+        )
+
+
+class InvalidApiKey(ModelyardError):
+    """The request carries no API key, or one that is not configured."""
+
+    code = "invalid_api_key"
+    status = 401
+    type = "authentication_error"
+
+    def __str__(self) -> str:
+        return "Missing or wrong API key. Send a configured key as 'Authorization: Bearer <key>'."
+
+
+class ModelNotFound(ModelyardError):
+    """No model has that id or alias."""
+
+    code = "model_not_found"
+    status = 404
+    type = "invalid_request_error"
+    param = "model"
+
+    def __init__(self, model: str, known: Sequence[str]) -> None:
+        super().__init__(model, known)
+        self.model, self.known = model, tuple(known)
+
+    def __str__(self) -> str:
+        near = get_close_matches(self.model, self.known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return f"The model '{self.model}' does not exist. Known: {', '.join(self.known)}.{hint}"
+
+
+class RequestTooLarge(ModelyardError):
+    """The body is larger than the server accepts."""
+
+    code = "request_too_large"
+    status = 413
+    type = "invalid_request_error"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return f"The request body is larger than {self.limit_bytes} bytes."
+
+
+class QueueFull(ModelyardError):
+    """As many requests as the model's queue holds are waiting already."""
+
+    code = "queue_full"
+    status = 429
+    type = "rate_limit_error"
+    retry_after_s = 1
+
+    def __init__(self, model: str, waiting: int) -> None:
+        super().__init__(model, waiting)
+        self.model, self.waiting = model, waiting
+
+    def __str__(self) -> str:
+        return f"{self.waiting} requests for '{self.model}' are running or waiting, which is its limit. Try again soon."
+
+
+class ModelLoadFailed(ModelyardError):
+    """The model could not be loaded; the next attempt is made after retry_after_s."""
+
+    code = "model_load_failed"
+    status = 503
+
+    def __init__(self, model: str, reason: str, retry_after_s: int | None = None) -> None:
+        super().__init__(model, reason, retry_after_s)
+        self.model, self.reason, self.retry_after_s = model, reason, retry_after_s
+
+    def __str__(self) -> str:
+        return f"The model '{self.model}' could not be loaded: {self.reason}"
+
+
+class ShuttingDown(ModelyardError):
+    """The server or the yard is being closed."""
+
+    code = "shutting_down"
+    status = 503
+
+    def __str__(self) -> str:
+        return "The server is shutting down."
+
+
+class EngineError(ModelyardError):
+    """The engine of one model failed while it worked on the request."""
+
+    code = "engine_error"
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(model, reason)
+        self.model, self.reason = model, reason
+
+    def __str__(self) -> str:
+        return f"The engine of '{self.model}' failed: {self.reason}. Other models are not affected; try again."
