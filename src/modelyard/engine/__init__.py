@@ -1,0 +1,1 @@
+"""One model: its weights, context and chat template, scheduling, sampling."""

@@ -1,0 +1,43 @@
+"""The text side of a sequence: its tokens become text, and its text decides when it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelyard.engine.detokenize import Utf8Stream
+from modelyard.engine.messages import FinishReason
+from modelyard.engine.stop import StopFilter
+
+
+class Answer:
+    """What has been said so far in one sequence.
+
+    Args:
+        most_tokens: the answer is complete with so many tokens, reason "length".
+        end_tokens: ids that end it, reason "stop".
+        stops: strings that end it, reason "stop"; they are not part of it.
+    """
+
+    __slots__ = ("_end_tokens", "_most_tokens", "_stop", "_tokens", "_utf8", "finish_reason")
+
+    def __init__(self, *, most_tokens: int, end_tokens: frozenset[int], stops: Sequence[str]) -> None:
+        self._most_tokens = most_tokens
+        self._end_tokens = end_tokens
+        self._tokens = 0
+        self._utf8 = Utf8Stream()
+        self._stop = StopFilter(stops)
+        self.finish_reason: FinishReason | None = None
+
+    def push(self, token: int, piece: bytes) -> str:
+        """Add one token, of which ``piece`` are the bytes; the text that became certain, often ""."""
+        self._tokens += 1
+        if token in self._end_tokens:
+            self.finish_reason = "stop"
+            return self._stop.flush()
+        text = self._stop.push(self._utf8.push(piece))
+        if self._stop.stopped:
+            self.finish_reason = "stop"
+        elif self._tokens >= self._most_tokens:
+            self.finish_reason = "length"
+            text += self._stop.flush()
+        return text

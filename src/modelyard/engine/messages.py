@@ -1,0 +1,193 @@
+"""What crosses the boundary of an engine's thread: requests in, events out. All of it is immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, NewType
+
+from modelyard.errors import ModelyardError
+
+SequenceId = NewType("SequenceId", int)
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation, to be written out by the model's chat template. Messages are role/content mappings."""
+
+    messages: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text to continue."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token ids to continue."""
+
+    ids: tuple[int, ...]
+
+
+Prompt = Chat | Text | Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn. None means: not said here, the next source of defaults decides.
+
+    temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off. logit_bias adds to the logit of a token id.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: Mapping[int, float] | None = None
+
+    def over(self, defaults: Sampling) -> Sampling:
+        """Fill what is unsaid here from ``defaults``."""
+        unsaid = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **unsaid)
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Start a sequence. max_tokens None means: as many as the context holds."""
+
+    sequence: SequenceId
+    prompt: Prompt
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End a sequence before its next step. Unknown and ended sequences are ignored."""
+
+    sequence: SequenceId
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Cancel all sequences, free everything, end the thread."""
+
+
+Message = Submit | Cancel | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProfile:
+    """What an engine knows of its model once it is loaded.
+
+    context_length is what one sequence may hold, in tokens; size_bytes is that of the weights.
+    """
+
+    context_length: int
+    quantization: str
+    size_bytes: int
+    fingerprint: str
+    can_chat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """Part of the weights that is read, from 0 to 1."""
+
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The engine serves from now on."""
+
+    profile: ModelProfile
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The engine could not load its model; it has freed what it had and its thread ends."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The engine failed while serving; its sequences have been failed, it has freed what it had, its thread ends."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The engine has freed everything, as it was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A sequence passed all checks and is in line."""
+
+    sequence: SequenceId
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Text that became certain with one step of one sequence.
+
+    text is complete UTF-8 that no stop string can still claim: never "", never a broken character. A step that
+    makes no text certain publishes no Token.
+    """
+
+    sequence: SequenceId
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request. cached_tokens of the prompt were reused and cost no prefill."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A sequence is complete."""
+
+    sequence: SequenceId
+    reason: FinishReason
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A sequence was ended by Cancel or Stop."""
+
+    sequence: SequenceId
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A sequence was refused, or could not go on."""
+
+    sequence: SequenceId
+    error: ModelyardError
+
+
+# Every sequence that was submitted gets exactly one of Finished, Cancelled, Failed, as its last event.
+SequenceEvent = Accepted | Token | Finished | Cancelled | Failed
+EngineEvent = LoadProgress | Loaded | LoadFailed | Died | Stopped
+Event = SequenceEvent | EngineEvent

@@ -1,0 +1,49 @@
+"""One request's tokens and how far they have been computed."""
+
+from __future__ import annotations
+
+from modelyard.engine.kv_cache import Slot
+from modelyard.engine.messages import SequenceId, Usage
+
+
+class Sequence:
+    """A prompt and the answer so far.
+
+    Attributes:
+        id: its number, unique in the yard.
+        arrival: its place in the order of arrival in this engine; the highest is preempted first.
+        tokens: the prompt, then the answer.
+        prompt_length: tokens of the prompt.
+        slot: its place in the KV cache while it runs; None while it waits.
+        cached_tokens: tokens of the prompt that were found in the cache when it first ran.
+    """
+
+    __slots__ = ("arrival", "cached_tokens", "id", "prompt_length", "slot", "tokens")
+
+    def __init__(self, sequence: SequenceId, arrival: int, prompt: list[int]) -> None:
+        self.id = sequence
+        self.arrival = arrival
+        self.tokens = list(prompt)
+        self.prompt_length = len(prompt)
+        self.slot: Slot | None = None
+        self.cached_tokens: int | None = None
+
+    @property
+    def fed(self) -> int:
+        """Tokens that are in the KV cache."""
+        return len(self.slot.tokens) if self.slot else 0
+
+    @property
+    def pending(self) -> int:
+        """Tokens to feed before the next one can be sampled: 1 while it decodes, more while it prefills."""
+        return len(self.tokens) - self.fed
+
+    @property
+    def answer_length(self) -> int:
+        """Tokens sampled so far."""
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        return Usage(self.prompt_length, self.answer_length, self.cached_tokens or 0)

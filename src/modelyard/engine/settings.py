@@ -1,0 +1,40 @@
+"""What an engine is told when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelyard.engine.messages import Sampling
+
+# Tokens of context where nothing is configured: long contexts cost memory that small machines lack, and a model
+# trained for more says so in its file, not what the user has room for.
+DEFAULT_CONTEXT = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """One model and how to serve it.
+
+    Attributes:
+        name: the model's id, for messages.
+        paths: its GGUF file, or all shards in order.
+        quantization: label of its quantisation, such as "Q4_K_M".
+        context_length: KV cells in tokens, shared by all its sequences; None: the trained context, at most
+            DEFAULT_CONTEXT.
+        max_seqs: sequences that run at once; more wait in line.
+        prefix_slots: prefixes kept beside them.
+        offload: whether to use an accelerator that the installed llama.cpp supports.
+        chat_template: Jinja source in place of the file's own.
+        sampling: defaults for what a request leaves unsaid.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    quantization: str
+    context_length: int | None = None
+    max_seqs: int = 32
+    prefix_slots: int = 16
+    offload: bool = True
+    chat_template: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
