@@ -1,0 +1,51 @@
+"""The configuration: what the TOML file and the command line may say, checked before anything starts."""
+
+from modelyard.config.load import load_config, validate_config
+from modelyard.config.rules import ISQ_NAMES, QUANT_NAMES, default_model, effective_cpu
+from modelyard.config.schema import (
+    Command,
+    Config,
+    Device,
+    FrequencyPenalty,
+    Kind,
+    Load,
+    MinP,
+    Model,
+    PresencePenalty,
+    Quantization,
+    RepetitionPenalty,
+    Runtime,
+    Sampling,
+    Seed,
+    Server,
+    Temperature,
+    TopK,
+    TopP,
+)
+
+__all__ = [
+    "ISQ_NAMES",
+    "QUANT_NAMES",
+    "Command",
+    "Config",
+    "Device",
+    "FrequencyPenalty",
+    "Kind",
+    "Load",
+    "MinP",
+    "Model",
+    "PresencePenalty",
+    "Quantization",
+    "RepetitionPenalty",
+    "Runtime",
+    "Sampling",
+    "Seed",
+    "Server",
+    "Temperature",
+    "TopK",
+    "TopP",
+    "default_model",
+    "effective_cpu",
+    "load_config",
+    "validate_config",
+]

@@ -1,0 +1,167 @@
+"""From a TOML file, or the command line, to a checked configuration: every problem at once."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from modelyard.config import rules
+from modelyard.config.paths import exists, is_file
+from modelyard.config.problems import schema_problems
+from modelyard.config.schema import Config, Model
+from modelyard.config.tables import label
+from modelyard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+Location = tuple[int | str, ...]
+"""Where in the mapping a fault is, as pydantic says it: ``("models", 0, "kind")``."""
+
+
+def load_config(path: Path) -> Config:
+    """The configuration in a TOML file. Relative paths in it are taken from its folder.
+
+    Raises:
+        ConfigError: the file cannot be read, is no TOML, or breaks the schema or a rule; it lists every problem.
+    """
+    mapping = _parse(path)
+    if isinstance(mapping, str):
+        raise ConfigError(str(path), [mapping])
+    return validate_config(mapping, source=str(path), base=path.parent)
+
+
+def validate_config(mapping: Mapping[str, object], source: str = "command line", base: Path | None = None) -> Config:
+    """The configuration that a mapping in the shape of the TOML file describes.
+
+    source names the origin in errors; relative paths are taken from base, or from the working directory.
+
+    Raises:
+        ConfigError: the mapping breaks the schema or a rule; it lists every problem.
+    """
+    given, context = dict(mapping), {"base": (base or Path()).absolute()}
+    problems: list[str] = []
+    faults: list[Location] = []
+    try:
+        config = Config.model_validate(given, context=context)
+        models = dict(enumerate(config.models, 1))
+    except ValidationError as error:
+        problems = schema_problems(error, given)
+        faults = [details["loc"] for details in error.errors(include_input=False, include_url=False)]
+        config, models = _sound_parts(given, faults, context)
+    problems += _rule_problems(config, models, faults, given)
+    # Not raised where pydantic's error is caught: it would be chained, and it carries the input, API keys included.
+    if problems:
+        raise ConfigError(source, problems)
+    return config
+
+
+def _parse(path: Path) -> dict[str, Any] | str:
+    """The content of the file, or the problem that it has."""
+    if path.suffix.lower() != ".toml":
+        return "A configuration file must end in .toml."
+    try:
+        # Editors on Windows begin the file with a byte-order mark, which TOML does not know.
+        text = path.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text)
+    except FileNotFoundError:
+        return "There is no such file."
+    except IsADirectoryError:
+        return "This is a folder, not a file."
+    except OSError as error:
+        return f"The file cannot be read: {error.strerror}."
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return f"The file is not UTF-8 text: bad byte in line {line}. Save it as UTF-8."
+    except RecursionError:
+        return "The file is not valid TOML: it nests too deep."
+    except ValueError as error:  # also a number with more digits than Python reads, which is no TOMLDecodeError
+        return f"The file is not valid TOML: {_with_position(str(error), text)}."
+
+
+def _with_position(message: str, text: str) -> str:
+    """The parser's message with line and column also where it says no more than "at end of document"."""
+    lines = text.split("\n")
+    end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end of the file"
+    return re.sub(r"at end of document(?=\)$)", end, message)
+
+
+def _sound_parts(
+    given: dict[str, object], faults: Sequence[Location], context: dict[str, Path]
+) -> tuple[Config, dict[int, Model]]:
+    """What remains of a mapping without its faults: the top level, and the models by their number in the file."""
+    top_level = {key: value for key, value in given.items() if key != "models"}
+    return (
+        Config.model_validate(_without(faults, top_level), context=context),
+        dict(_sound_models(given.get("models"), faults, context)),
+    )
+
+
+def _sound_models(tables: object, faults: Sequence[Location], context: dict[str, Path]) -> Iterator[tuple[int, Model]]:
+    for index, table in enumerate(tables if isinstance(tables, list | tuple) else ()):
+        try:
+            yield index + 1, Model.model_validate(_without(faults, table, ("models", index)), context=context)
+        except ValidationError:
+            continue  # no table at all, or one without a sound model_id
+
+
+def _without(faults: Sequence[Location], value: object, at: Location = ()) -> object:
+    """The value, which lies at ``at``, without the keys and items at fault."""
+    match value:
+        case dict():
+            return {
+                key: _without(faults, inner, (*at, key))
+                for key, inner in value.items()
+                if isinstance(key, str) and (*at, key) not in faults
+            }
+        case list() | tuple():
+            return [
+                _without(faults, item, (*at, index)) for index, item in enumerate(value) if (*at, index) not in faults
+            ]
+        case _:
+            return value
+
+
+def _rule_problems(
+    config: Config, models: Mapping[int, Model], faults: Sequence[Location], given: Mapping[str, object]
+) -> list[str]:
+    """What breaks a rule, leaving out what only follows from a fault that is reported already."""
+    problems = []
+    if not any(_hides_names(fault, given) for fault in faults):
+        problems += rules.no_models(models) or rules.unknown_default(config.default_model_id, models)
+    if not any(fault[0] == "runtime" for fault in faults):
+        problems += rules.too_many_sequences(config.runtime)
+    return [
+        *problems,
+        *rules.shared_names(models),
+        *rules.reserved_names(models),
+        *rules.mixed_cpu(models),
+        *rules.bad_quantisation(models),
+        *_missing_templates(models.items()),
+    ]
+
+
+def _hides_names(fault: Location, given: Mapping[str, object]) -> bool:
+    """Whether the fault may hide a name: an unknown key may be a misspelt ``alias``, or a misspelt ``[[models]]``."""
+    match fault:
+        case ("models", _, key, *_):
+            return key in ("model_id", "alias", "aliases") or key not in Model.model_fields
+        case ("models", *_):
+            return True
+        case (key,):
+            return key not in Config.model_fields and isinstance(given.get(str(key)), list)
+        case _:
+            return False
+
+
+def _missing_templates(models: Iterable[tuple[int, Model]]) -> list[str]:
+    return [
+        f"{label(('models',), number, model.model_id)}: chat_template '{path}' "
+        f"{'is not a file' if exists(path) else 'does not exist'}."
+        for number, model in models
+        if (path := model.chat_template) is not None and not is_file(path)
+    ]

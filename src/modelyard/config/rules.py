@@ -1,0 +1,139 @@
+"""The rules that hold across keys and models.
+
+Pure functions over parts of a configuration that fit the schema; each returns one sentence for each problem. Models
+come with their number in the file, counted from 1, because a faulty neighbour may be missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from modelyard.config.tables import label
+from modelyard.config.wording import did_you_mean, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from modelyard.config.schema import Config, Model, Runtime
+
+ISQ_NAMES: Final = (
+    *("2", "3", "4", "5", "6", "8"),
+    *("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q8_1"),
+    *("q2k", "q3k", "q4k", "q5k", "q6k", "q8k"),
+    *("hqq4", "hqq8", "fp8", "afq2", "afq3", "afq4", "afq6", "afq8", "f8q8", "mxfp4"),
+)
+"""What ``isq`` accepts: bits, or a type of the reference."""
+
+QUANT_NAMES: Final = ("auto", *ISQ_NAMES)
+"""What ``quant`` accepts."""
+
+MAX_SEQUENCES: Final = 256
+"""Sequences that one llama.cpp context can hold."""
+
+RESERVED_NAME: Final = "default"
+"""What a request sends to mean the default model."""
+
+
+def no_models(models: Mapping[int, Model]) -> list[str]:
+    """A configuration without a model serves nothing."""
+    return [] if models else ["No models: name at least one in a [[models]] table."]
+
+
+def shared_names(models: Mapping[int, Model]) -> list[str]:
+    """A name must lead to one model, be it an id, an alias or the model_id behind an alias."""
+    owners: dict[str, list[str]] = {}
+    for number, model in models.items():
+        for name in model.names:
+            owners.setdefault(name, []).append(_label(number, model))
+    return [
+        f"The name {shown(name)} belongs to more than one model: {' and '.join(labels)}. "
+        "Every model_id and alias must be unique."
+        for name, labels in owners.items()
+        if len(labels) > 1
+    ]
+
+
+def reserved_names(models: Mapping[int, Model]) -> list[str]:
+    """No model may take the name that means the default model."""
+    return [
+        f"{_label(number, model)}: the name {shown(RESERVED_NAME)} is reserved for the default model. "
+        "Choose another one, and name the model in default_model_id."
+        for number, model in models.items()
+        if RESERVED_NAME in model.names
+    ]
+
+
+def unknown_default(default_model_id: str | None, models: Mapping[int, Model]) -> list[str]:
+    """``default_model_id`` must be a name of one of the models."""
+    names = list(dict.fromkeys(name for model in models.values() for name in model.names))
+    if default_model_id is None or default_model_id in names:
+        return []
+    return [
+        f"default_model_id {shown(default_model_id)} is not the id or an alias of any model."
+        f"{did_you_mean(default_model_id, names) or _known(names)}"
+    ]
+
+
+def mixed_cpu(models: Mapping[int, Model]) -> list[str]:
+    """The models that set ``cpu`` must agree."""
+    on, off = (
+        [_label(number, model) for number, model in models.items() if model.device.cpu is value]
+        for value in (True, False)
+    )
+    if not on or not off:
+        return []
+    return [
+        "cpu must be the same in every [models.device] that sets it: "
+        f"it is true in {', '.join(on)} and false in {', '.join(off)}."
+    ]
+
+
+def bad_quantisation(models: Mapping[int, Model]) -> list[str]:
+    """``quant`` and ``isq`` must be known names, and only one way to the weights may be chosen."""
+    problems = []
+    for number, model in models.items():
+        where = label(("models", "quantization"), number, model.model_id)
+        chosen = model.quantization
+        for key, name, known in (("quant", chosen.quant, QUANT_NAMES), ("isq", chosen.isq, ISQ_NAMES)):
+            if name is not None and name not in known:
+                problems.append(
+                    f"{where}: {key} {shown(name)} is not a known quantisation. Choose one of {', '.join(known)}."
+                )
+        given = [key for key in ("quant", "isq", "from_uqff") if getattr(chosen, key) is not None]
+        if len(given) > 1:
+            problems.append(f"{where}: {' and '.join(given)} exclude each other. Keep one of them.")
+    return problems
+
+
+def too_many_sequences(runtime: Runtime) -> list[str]:
+    """Running requests and kept prompts share the sequences of one context."""
+    total = runtime.max_seqs + runtime.prefix_cache_n
+    if total <= MAX_SEQUENCES:
+        return []
+    return [
+        f"[runtime]: max_seqs + prefix_cache_n may be at most {MAX_SEQUENCES}, "
+        f"not {runtime.max_seqs} + {shown(runtime.prefix_cache_n)}."
+    ]
+
+
+def effective_cpu(models: Iterable[Model]) -> bool:
+    """The one ``cpu`` that holds for all models: what those say that set it, false where none does."""
+    return any(model.device.cpu for model in models)
+
+
+def default_model(config: Config) -> str | None:
+    """The listed id of the model for requests that name none.
+
+    That of ``default_model_id``, else the only model's; None where there are several and none is chosen.
+    """
+    if config.default_model_id is not None:
+        return next((model.id for model in config.models if config.default_model_id in model.names), None)
+    return config.models[0].id if len(config.models) == 1 else None
+
+
+def _label(number: int, model: Model) -> str:
+    return label(("models",), number, model.model_id)
+
+
+def _known(names: list[str]) -> str:
+    return f" Known: {', '.join(names)}." if names else ""

@@ -1,0 +1,224 @@
+"""The tables and keys of a configuration file, with their types, bounds, defaults and meanings.
+
+Defaults have their one home here. Numbers that a request may carry too (sampling) are named types, so that the HTTP
+schema refuses exactly what this one refuses. Rules across tables are in ``rules.py``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    Strict,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
+
+from modelyard.config.paths import absolute, source_of
+
+Command = Literal["serve", "run"]
+Kind = Literal["auto", "text", "embedding", "multimodal", "diffusion", "speech"]
+Load = Literal["startup", "on-demand"]
+
+_INT32_MAX = 2**31 - 1
+
+# The upper bounds that OpenAI's API does not have keep a value finite as a 32-bit float and inside a 32-bit integer.
+Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+TopK = Annotated[int, Field(ge=0, le=_INT32_MAX)]
+TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+MinP = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+RepetitionPenalty = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+PresencePenalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+FrequencyPenalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+
+_Text = Annotated[str, Field(min_length=1)]
+_LowerText = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
+
+_Item = TypeVar("_Item")
+# Held as a tuple, because nothing changes after the load; TOML gives a list.
+_List = Annotated[tuple[_Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+
+
+class Table(BaseModel):
+    """What all tables share: unknown keys are refused, types are not guessed, nothing changes after the load."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        # A blank around a name is never meant: no request could match it.
+        str_strip_whitespace=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    planned: ClassVar[frozenset[str]] = frozenset()
+    """Keys that the design names and that this version does not have: refused as such, not as typing errors."""
+
+
+class Server(Table):
+    """``[server]``: where the HTTP server listens, and to whom."""
+
+    host: _Text = Field(
+        default="127.0.0.1",
+        description="Address to listen on. `0.0.0.0` is every network interface of the machine.",
+    )
+    port: int = Field(default=1234, ge=0, le=65535, description="TCP port. `0` takes any free port.")
+    api_keys: _List[Annotated[SecretStr, Field(min_length=1)]] = Field(
+        default=(),
+        description="Keys of which a client must send one as `Authorization: Bearer <key>`. Empty lets everyone in.",
+    )
+
+
+class Runtime(Table):
+    """``[runtime]``: how many sequences each engine holds. ``max_seqs + prefix_cache_n`` may be at most 256."""
+
+    max_seqs: int = Field(
+        default=32, ge=1, le=256, description="Requests that one model works on at the same time; more wait."
+    )
+    prefix_cache_n: int = Field(
+        default=16,
+        ge=0,
+        description="Finished prompts that one model keeps for reuse of their beginnings. `0` keeps none. Together "
+        "with `max_seqs` at most 256.",
+    )
+
+
+class Quantization(Table):
+    """``[models.quantization]``: which weights to use. At most one of the three keys."""
+
+    quant: _LowerText | None = Field(
+        default=None,
+        description="Quantisation to use: a published file of it where there is one, else quantised on this machine. "
+        "`auto`, a number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or an ISQ name such as `q4k`. Unset, with the other "
+        "two keys: full precision.",
+    )
+    isq: _LowerText | None = Field(
+        default=None,
+        description="Quantise the full-precision weights on this machine to this type (in-situ quantisation), "
+        "without looking for a published file. Any name that `quant` takes but `auto`.",
+    )
+    from_uqff: _Text | None = Field(
+        default=None, description="Published UQFF file to load: its name, a `;` list of names, or a type name."
+    )
+
+
+class Device(Table):
+    """``[models.device]``: where the model runs and how long its context is."""
+
+    cpu: bool | None = Field(
+        default=None,
+        description="Run on the CPU only. One value for all models: those that leave it unset follow the others; "
+        "unset everywhere, a GPU is used where there is one.",
+    )
+    max_seq_len: int | None = Field(
+        default=None, ge=1, le=_INT32_MAX, description="Context length in tokens. Unset: chosen by the engine."
+    )
+
+
+class Sampling(Table):
+    """``[models.sampling]``: what holds for a request that does not say otherwise. Unset: the model's own default."""
+
+    temperature: Temperature | None = Field(default=None, description="Randomness. `0` takes the likeliest token.")
+    top_k: TopK | None = Field(default=None, description="Sample from this many likeliest tokens. `0` is all.")
+    top_p: TopP | None = Field(
+        default=None, description="Sample from the likeliest tokens that together hold this share of probability."
+    )
+    min_p: MinP | None = Field(
+        default=None, description="Drop tokens less likely than this share of the likeliest one's probability."
+    )
+    repetition_penalty: RepetitionPenalty | None = Field(
+        default=None, description="Divides the scores of tokens that occurred before. `1` changes nothing."
+    )
+    presence_penalty: PresencePenalty | None = Field(
+        default=None, description="Subtracted from the score of every token that occurred in the answer."
+    )
+    frequency_penalty: FrequencyPenalty | None = Field(
+        default=None, description="Subtracted from a token's score once for each time it occurred in the answer."
+    )
+    seed: Seed | None = Field(default=None, description="Makes answers repeatable. Unset: a new seed each request.")
+
+
+class Model(Table):
+    """``[[models]]``: one model, on an engine of its own.
+
+    Relative paths are taken from the folder that the validation context gives as ``base``, else from the working
+    directory.
+    """
+
+    planned: ClassVar[frozenset[str]] = frozenset({"idle_unload_seconds", "priority"})
+
+    model_id: _Text = Field(description="Hugging Face id, or path of a GGUF file or a model folder.")
+    kind: Kind = Field(default="auto", description="What the model does. `auto` reads it from the model's files.")
+    alias: _Text | None = Field(
+        default=None, description="Id under which the model is listed instead of `model_id`. Both route to it."
+    )
+    aliases: _List[_Text] = Field(default=(), description="Further names that route to the model. They are not listed.")
+    chat_template: Annotated[Path, Strict(False)] | None = Field(
+        default=None,
+        description="Jinja file to use as chat template, relative to the TOML file. Unset: the model's own.",
+    )
+    load: Load = Field(
+        default="startup", description="When to load: before the server listens, or with the first request."
+    )
+    pinned: bool = Field(default=False, description="Never unload the model to make room for another one.")
+    quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
+    device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
+    sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")
+
+    _source: str = PrivateAttr(default="")
+
+    @field_validator("chat_template")
+    @classmethod
+    def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return None if path is None else absolute(path, _base(info.context))
+
+    def model_post_init(self, context: object, /) -> None:
+        """Find out, while the base folder is known, whether ``model_id`` is a path."""
+        self._source = source_of(self.model_id, _base(context))
+
+    @property
+    def source(self) -> str:
+        """Where the model comes from: an absolute path, or the Hugging Face id as typed."""
+        return self._source
+
+    @property
+    def id(self) -> str:
+        """The id under which the model is listed: its alias if it has one, else its model_id."""
+        return self.alias or self.model_id
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that routes to the model, the listed id first, without repeats."""
+        return tuple(dict.fromkeys((self.id, self.model_id, *self.aliases)))
+
+
+class Config(Table):
+    """A whole configuration: the top level of a TOML file, or what the command line says."""
+
+    planned: ClassVar[frozenset[str]] = frozenset({"memory"})
+
+    command: Command = Field(default="serve", description="What to start: the HTTP server, or a chat in the terminal.")
+    default_model_id: _Text | None = Field(
+        default=None,
+        description="Id or alias of the model for requests that name none, or `default`. Unset: the only model, if "
+        "there is just one.",
+    )
+    server: Server = Field(default=Server(), description="Where the HTTP server listens, and to whom.")
+    runtime: Runtime = Field(default=Runtime(), description="How many sequences each engine holds.")
+    models: _List[Model] = Field(default=(), description="The models, one table each.")
+
+
+def _base(context: object) -> Path:
+    base = context.get("base") if isinstance(context, dict) else None
+    return base if isinstance(base, Path) else Path.cwd()

@@ -1,0 +1,52 @@
+"""The schema seen as TOML: which tables there are, and how a reader of the file calls them."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from modelyard.config.schema import Config, Table
+from modelyard.config.wording import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TablePath = tuple[str, ...]
+"""The names that lead to a table: ``()`` is the top level, ``("models", "device")`` is ``[models.device]``."""
+
+
+def _walk(schema: type[Table], path: TablePath) -> Iterator[tuple[TablePath, type[Table]]]:
+    yield path, schema
+    for key, field in schema.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Table):
+                yield from _walk(kind, (*path, key))
+
+
+TABLES: Final[Mapping[TablePath, type[Table]]] = MappingProxyType(dict(_walk(Config, ())))
+
+
+def header(path: TablePath) -> str:
+    """The line that opens the table in TOML; the top level has none."""
+    if not path:
+        return ""
+    return "[[models]]" if path == ("models",) else f"[{'.'.join(path)}]"
+
+
+def label(path: TablePath, number: int | None = None, model_id: object = None) -> str:
+    """How a message names the table, for example ``[models.device] of model 2 ('google/gemma')``.
+
+    number counts the models of the file from 1; model_id is left out where it is no usable text.
+    """
+    if number is None:
+        return header(path)
+    which = f"{number} ({shown(model_id)})" if isinstance(model_id, str) and model_id else f"{number}"
+    return f"{header(path)} {which}" if path == ("models",) else f"{header(path)} of model {which}"
+
+
+@cache  # a pure function of the schema that takes up to 16 ms, asked once for each problem
+def keys(path: TablePath) -> Mapping[str, Mapping[str, Any]]:
+    """The keys of the table that are not tables themselves, each with its JSON schema."""
+    properties = TABLES[path].model_json_schema()["properties"]
+    return MappingProxyType({key: schema for key, schema in properties.items() if (*path, key) not in TABLES})

@@ -1,0 +1,255 @@
+"""Files that load, files that do not, and all their problems at once."""
+
+import os
+
+import pytest
+
+from modelyard.config import default_model, load_config, validate_config
+from modelyard.config.tables import TABLES
+from modelyard.errors import ConfigError
+
+GUIDE = """\
+command = "serve"
+default_model_id = "Qwen/Qwen3-4B"
+
+[server]
+host = "0.0.0.0"
+port = 1234
+
+[[models]]
+model_id = "Qwen/Qwen3-4B"
+
+[models.quantization]
+quant = "4"
+
+[[models]]
+model_id = "google/gemma-4-E4B-it"
+
+[models.quantization]
+quant = "4"
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="models.toml"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def failure(path):
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert caught.value.source == str(path)
+    assert caught.value.__context__ is None
+    return caught.value
+
+
+def problem(path):
+    (problem,) = failure(path).problems
+    return problem
+
+
+def test_the_file_of_the_guide_loads(write):
+    config = load_config(write(GUIDE))
+    assert config.command == "serve"
+    assert (config.server.host, config.server.port) == ("0.0.0.0", 1234)
+    assert [model.id for model in config.models] == ["Qwen/Qwen3-4B", "google/gemma-4-E4B-it"]
+    assert [model.source for model in config.models] == ["Qwen/Qwen3-4B", "google/gemma-4-E4B-it"]
+    assert [model.quantization.quant for model in config.models] == ["4", "4"]
+    assert [model.kind for model in config.models] == ["auto", "auto"]
+    assert default_model(config) == "Qwen/Qwen3-4B"
+
+
+def test_every_key_reaches_the_configuration(write):
+    write("{{ messages }}", "chat.jinja")
+    config = load_config(
+        write("""
+            command = "run"
+            default_model_id = "g"
+            server = { host = "::1", port = 0, api_keys = ["sk-1", "sk-2"] }
+            runtime = { max_seqs = 8, prefix_cache_n = 0 }
+            [[models]]
+            model_id = "org/gemma"
+            kind = "multimodal"
+            alias = "gemma"
+            aliases = ["g"]
+            chat_template = "chat.jinja"
+            load = "on-demand"
+            pinned = true
+            quantization = { from_uqff = "q4k-0.uqff" }
+            device = { cpu = true, max_seq_len = 4096 }
+            [models.sampling]
+            temperature = 1
+            top_k = 40
+            top_p = 0.9
+            min_p = 0.05
+            repetition_penalty = 1.1
+            presence_penalty = -1
+            frequency_penalty = 0.5
+            seed = 7
+        """)
+    )
+    unset = {
+        (*path, key)
+        for path, schema in TABLES.items()
+        for key in schema.model_fields
+        if (*path, key) not in TABLES and getattr(_table(config, path), key) == schema.model_fields[key].default
+    }
+    assert unset == {("models", "quantization", "quant"), ("models", "quantization", "isq")}
+
+
+def _table(config, path):
+    for key in path:
+        config = getattr(config, key)[0] if key == "models" else getattr(config, key)
+    return config
+
+
+def test_the_extension_may_be_in_capitals(write):
+    assert load_config(write(GUIDE, "MODELS.TOML")).models
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_not_matter(write):
+    assert load_config(write(b"\xef\xbb\xbf" + GUIDE.replace("\n", "\r\n").encode())).models
+
+
+@pytest.mark.parametrize("name", ["models.yaml", "models", "models.toml.bak"])
+def test_a_file_of_another_extension_is_refused(write, name):
+    assert problem(write(GUIDE, name)) == "A configuration file must end in .toml."
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    assert problem(tmp_path / "models.toml") == "There is no such file."
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "models.toml").mkdir()
+    assert problem(tmp_path / "models.toml") == "This is a folder, not a file."
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    path = tmp_path / "models.toml"
+    path.symlink_to("models.toml")
+    assert problem(path) == f"The file cannot be read: {os.strerror(40)}."
+
+
+def test_a_file_that_is_not_utf8_says_where(write):
+    path = write(b'command = "serve"\n# caf\xe9\n')
+    assert problem(path) == "The file is not UTF-8 text: bad byte in line 2. Save it as UTF-8."
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ('command = "serve"\nport = \n', "line 2, column 8"),
+        ("[server]\n[server]\n", "line 2, column 8"),
+        ('command = "serve"\nhost = "', "line 2, column 9, the end of the file"),
+    ],
+)
+def test_bad_toml_says_line_and_column(write, text, position):
+    message = problem(write(text))
+    assert message.startswith("The file is not valid TOML: ")
+    assert position in message
+
+
+def test_toml_that_python_cannot_hold_is_a_problem_of_the_file(write):
+    assert problem(write("x = " + "[" * 100_000)) == "The file is not valid TOML: it nests too deep."
+    assert problem(write("x = " + "1" * 5000)).startswith("The file is not valid TOML: ")
+
+
+def test_bad_toml_shows_no_api_key(write):
+    error = failure(write('[server]\napi_keys = ["sk-very-secret"\n[[models]]\n'))
+    assert "sk-very-secret" not in str(error)
+
+
+def test_all_problems_of_a_file_come_at_once(write):
+    path = write("""
+        default_model_id = "qwenn"
+        colour = "blue"
+        [server]
+        port = "80a"
+        [runtime]
+        max_seqs = 250
+        [[models]]
+        model_id = "qwen"
+        chat_template = "missing.jinja"
+        quantization = { quant = "7" }
+        device = { cpu = true, max_seq_len = -1 }
+        [[models]]
+        model_id = "qwen"
+        kind = "txt"
+        device = { cpu = false }
+        [[models]]
+        model_id = "default"
+        quantization = { quant = "4", isq = "4" }
+    """)
+    error = failure(path)
+    says = (
+        "[server]: port must be",
+        "[models.device] of model 1 ('qwen'): max_seq_len must be",
+        "[[models]] 2 ('qwen'): kind must be",
+        "unknown key 'colour'.",
+        "default_model_id 'qwenn' is not",
+        "[runtime]: max_seqs + prefix_cache_n may be",
+        "The name 'qwen' belongs to more than one model: [[models]] 1 ('qwen') and [[models]] 2 ('qwen').",
+        "[[models]] 3 ('default'): the name 'default' is reserved",
+        "cpu must be the same",
+        "[models.quantization] of model 1 ('qwen'): quant '7' is not",
+        "[models.quantization] of model 3 ('default'): quant and isq exclude each other.",
+        f"[[models]] 1 ('qwen'): chat_template '{path.parent / 'missing.jinja'}' does not exist.",
+    )
+    assert len(error.problems) == len(says)
+    for found, said in zip(error.problems, says, strict=True):
+        assert found.startswith(said)
+    assert str(error).startswith(f"{path}: 12 problems\n  - [server]: port must be")
+
+
+def test_a_configuration_without_models_is_refused(write):
+    assert problem(write('command = "serve"')) == "No models: name at least one in a [[models]] table."
+
+
+def test_a_chat_template_must_be_a_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"\[\[models\]\] 1 \('a'\): chat_template '.*' is not a file\."):
+        validate_config({"models": [{"model_id": "a", "chat_template": "."}]}, base=tmp_path)
+
+
+def test_the_models_after_a_faulty_one_keep_their_numbers():
+    models = [5, {"alias": "x"}, {"model_id": "b", "quantization": {"isq": "9"}}]
+    with pytest.raises(ConfigError) as caught:
+        validate_config({"models": models})
+    assert caught.value.problems[-1].startswith("[models.quantization] of model 3 ('b'): isq '9' is not")
+
+
+@pytest.mark.parametrize(
+    ("mapping", "cause"),
+    [
+        ({"models": [{"model_id": "a", "alais": "b"}], "default_model_id": "b"}, "'alais'"),
+        ({"models": [{"model_id": "a", "alias": ["b"]}], "default_model_id": "b"}, "alias must be"),
+        ({"models": [{"model_id": ["b"]}], "default_model_id": "b"}, "model_id must be"),
+        ({"models": ["b"], "default_model_id": "b"}, "[[models]] 1 must be"),
+        ({"models": {"model_id": "b"}, "default_model_id": "b"}, "models must be"),
+        ({"model": [{"model_id": "b"}], "default_model_id": "b"}, "'model'"),
+        ({"models": [{"model_id": "a"}], "runtime": {"max_seqs": "1", "prefix_cache_n": 240}}, "max_seqs must be"),
+    ],
+)
+def test_what_only_follows_from_another_problem_is_not_reported(mapping, cause):
+    with pytest.raises(ConfigError) as caught:
+        validate_config(mapping)
+    (problem,) = caught.value.problems
+    assert cause in problem
+
+
+def test_a_problem_that_hides_no_name_does_not_hide_an_unknown_default():
+    with pytest.raises(ConfigError) as caught:
+        validate_config({"models": [{"model_id": "a", "pinned": 1}], "default_model_id": "b"})
+    assert len(caught.value.problems) == 2
+
+
+def test_the_command_line_goes_through_the_same_checks():
+    config = validate_config({"models": [{"model_id": "org/a"}], "server": {"port": 0}})
+    assert default_model(config) == "org/a"
+    with pytest.raises(ConfigError, match=r"^command line: \[server\]: port must be"):
+        validate_config({"models": [{"model_id": "org/a"}], "server": {"port": 65536}})

@@ -1,0 +1,182 @@
+"""The rules across models, each with its message."""
+
+import pytest
+
+from modelyard.config import ISQ_NAMES, QUANT_NAMES, Config, Model, default_model, effective_cpu, rules
+from modelyard.config.schema import Runtime
+
+
+def numbered(*models):
+    return {number: Model.model_validate(model) for number, model in enumerate(models, 1)}
+
+
+def config(*models, default_model_id=None):
+    return Config.model_validate({"models": list(models), "default_model_id": default_model_id})
+
+
+SMOL = {"model_id": "org/smol", "alias": "smol"}
+GEMMA = {"model_id": "org/gemma", "aliases": ["g"]}
+
+
+def on(cpu):
+    return {"model_id": f"cpu-{cpu}", "device": {"cpu": cpu}}
+
+
+def test_a_configuration_needs_a_model():
+    assert rules.no_models({}) == ["No models: name at least one in a [[models]] table."]
+    assert rules.no_models(numbered(SMOL)) == []
+
+
+def test_models_with_names_of_their_own_share_none():
+    assert rules.shared_names(numbered(SMOL, GEMMA)) == []
+
+
+def test_repeating_a_name_within_a_model_is_no_clash():
+    assert rules.shared_names(numbered({"model_id": "a", "alias": "a", "aliases": ["a", "a"]})) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        ({"model_id": "a"}, {"model_id": "a"}, "a"),
+        ({"model_id": "a"}, {"model_id": "b", "alias": "a"}, "a"),
+        ({"model_id": "a", "alias": "x"}, {"model_id": "b", "alias": "x"}, "x"),
+        ({"model_id": "a", "alias": "x"}, {"model_id": "b", "aliases": ["x"]}, "x"),
+        ({"model_id": "a", "alias": "x"}, {"model_id": "a", "alias": "y"}, "a"),
+    ],
+)
+def test_a_name_that_two_models_share_is_refused(first, second, name):
+    assert rules.shared_names(numbered(first, second)) == [
+        f"The name '{name}' belongs to more than one model: [[models]] 1 ('a') and [[models]] 2 "
+        f"('{second['model_id']}'). Every model_id and alias must be unique."
+    ]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"model_id": "default"},
+        {"model_id": "default", "alias": "a"},
+        {"model_id": "a", "alias": "default"},
+        {"model_id": "a", "aliases": ["default"]},
+    ],
+)
+def test_no_model_may_be_called_default(model):
+    assert rules.reserved_names(numbered(GEMMA, model)) == [
+        f"[[models]] 2 ('{model['model_id']}'): the name 'default' is reserved for the default model. "
+        "Choose another one, and name the model in default_model_id."
+    ]
+
+
+@pytest.mark.parametrize("name", ["org/smol", "smol", "org/gemma", "g", None])
+def test_the_default_may_be_any_name_of_any_model(name):
+    assert rules.unknown_default(name, numbered(SMOL, GEMMA)) == []
+
+
+def test_an_unknown_default_names_the_closest_match():
+    assert rules.unknown_default("org/smoll", numbered(SMOL, GEMMA)) == [
+        "default_model_id 'org/smoll' is not the id or an alias of any model. Did you mean 'org/smol'?"
+    ]
+
+
+def test_an_unknown_default_that_is_close_to_nothing_lists_the_names():
+    assert rules.unknown_default("qwen", numbered(SMOL, GEMMA)) == [
+        "default_model_id 'qwen' is not the id or an alias of any model. Known: smol, org/smol, org/gemma, g."
+    ]
+
+
+def test_models_that_leave_cpu_unset_follow_the_others():
+    models = numbered(on(True), {"model_id": "unset"})
+    assert rules.mixed_cpu(models) == []
+    assert effective_cpu(models.values()) is True
+
+
+@pytest.mark.parametrize("models", [[], [{"model_id": "unset"}], [on(False), {"model_id": "unset"}]])
+def test_cpu_is_false_unless_a_model_asks_for_it(models):
+    assert rules.mixed_cpu(numbered(*models)) == []
+    assert effective_cpu(numbered(*models).values()) is False
+
+
+def test_cpu_cannot_be_both_true_and_false():
+    assert rules.mixed_cpu(numbered(on(True), {"model_id": "unset"}, on(False))) == [
+        "cpu must be the same in every [models.device] that sets it: it is true in [[models]] 1 ('cpu-True') "
+        "and false in [[models]] 3 ('cpu-False')."
+    ]
+
+
+@pytest.mark.parametrize("name", [*QUANT_NAMES, "AUTO", " Q4K "])
+def test_quant_takes_auto_and_every_isq_name(name):
+    assert rules.bad_quantisation(numbered({"model_id": "a", "quantization": {"quant": name}})) == []
+
+
+@pytest.mark.parametrize("name", [*ISQ_NAMES, "Q4_0", " hqq8 "])
+def test_isq_takes_every_isq_name(name):
+    assert rules.bad_quantisation(numbered({"model_id": "a", "quantization": {"isq": name}})) == []
+
+
+def test_the_isq_names_are_those_of_the_reference():
+    assert ", ".join(ISQ_NAMES) == (
+        "2, 3, 4, 5, 6, 8, q4_0, q4_1, q5_0, q5_1, q8_0, q8_1, q2k, q3k, q4k, q5k, q6k, q8k, hqq4, hqq8, fp8, "
+        "afq2, afq3, afq4, afq6, afq8, f8q8, mxfp4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "known"),
+    [
+        ("quant", "7", QUANT_NAMES),
+        ("quant", "1", QUANT_NAMES),
+        ("quant", "16", QUANT_NAMES),
+        ("isq", "q4_k_m", ISQ_NAMES),
+        ("isq", "auto", ISQ_NAMES),
+    ],
+)
+def test_an_unknown_quantisation_lists_the_choices(key, name, known):
+    assert rules.bad_quantisation(numbered(SMOL, {"model_id": "a", "quantization": {key: name}})) == [
+        f"[models.quantization] of model 2 ('a'): {key} '{name}' is not a known quantisation. "
+        f"Choose one of {', '.join(known)}."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (("quant", "isq"), "quant and isq"),
+        (("quant", "from_uqff"), "quant and from_uqff"),
+        (("isq", "from_uqff"), "isq and from_uqff"),
+        (("quant", "isq", "from_uqff"), "quant and isq and from_uqff"),
+    ],
+)
+def test_there_is_one_way_to_the_weights(keys, said):
+    assert rules.bad_quantisation(numbered({"model_id": "a", "quantization": dict.fromkeys(keys, "4")})) == [
+        f"[models.quantization] of model 1 ('a'): {said} exclude each other. Keep one of them."
+    ]
+
+
+@pytest.mark.parametrize(("max_seqs", "prefix_cache_n"), [(32, 16), (256, 0), (1, 255)])
+def test_an_engine_holds_up_to_256_sequences(max_seqs, prefix_cache_n):
+    assert rules.too_many_sequences(Runtime(max_seqs=max_seqs, prefix_cache_n=prefix_cache_n)) == []
+
+
+def test_an_engine_cannot_hold_more_than_256_sequences():
+    assert rules.too_many_sequences(Runtime(max_seqs=256, prefix_cache_n=1)) == [
+        "[runtime]: max_seqs + prefix_cache_n may be at most 256, not 256 + 1."
+    ]
+
+
+@pytest.mark.parametrize(("name", "listed"), [("org/smol", "smol"), ("smol", "smol"), ("g", "org/gemma")])
+def test_the_default_is_the_listed_id_of_the_model_that_is_named(name, listed):
+    assert default_model(config(SMOL, GEMMA, default_model_id=name)) == listed
+
+
+def test_the_only_model_is_the_default():
+    assert default_model(config(SMOL)) == "smol"
+
+
+@pytest.mark.parametrize("models", [(), (SMOL, GEMMA)])
+def test_without_a_choice_there_is_no_default(models):
+    assert default_model(config(*models)) is None
+
+
+def test_a_default_that_no_model_has_is_none():
+    assert default_model(config(SMOL, default_model_id="qwen")) is None
