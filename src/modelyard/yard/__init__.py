@@ -1,0 +1,1 @@
+"""Which models exist, which of them are resident, and who may use them."""

@@ -1,0 +1,39 @@
+"""Which model a request means: an id, an alias, or the default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from modelyard.errors import ModelNotFound, ModelRequired
+
+DEFAULT = "default"
+
+
+class Router:
+    """Names to ids. Names are matched exactly: an unknown one is never served by another model.
+
+    Args:
+        names: every model's id -> all names that mean it.
+        default: the id that an omitted name and "default" mean; None: they are refused.
+    """
+
+    def __init__(self, names: Mapping[str, Sequence[str]], default: str | None) -> None:
+        self._ids = {name: model for model, all_names in names.items() for name in (model, *all_names)}
+        self._listed = tuple(names)
+        self.default = default
+
+    def route(self, name: str | None) -> str:
+        """The id of the model that ``name`` means.
+
+        Raises:
+            ModelNotFound: no model has that name.
+            ModelRequired: no name, and no default is configured.
+        """
+        if name is None or name == DEFAULT:
+            if self.default is None:
+                raise ModelRequired(self._listed)
+            return self.default
+        model = self._ids.get(name)
+        if model is None:
+            raise ModelNotFound(name, self._listed)
+        return model

@@ -1,0 +1,258 @@
+"""Engines without a model, for tests: like the real one to the outside, but a test decides what happens, and when.
+
+    engines = ScriptedEngines(loads=False)                  # each load waits for the test
+    conductor = Conductor(["a"], engines.make, most_requests=8)
+    _, generation = conductor.submit("a", prompt)
+    engine = await asyncio.to_thread(engines.started, "a")
+    engine.load()
+    engine.say("Hello", " world")
+    engine.finish()
+    assert await generation.text() == "Hello world"
+
+Under HTTP, engines that answer by themselves are enough:
+
+    engines = ScriptedEngines(answer=lambda submit: ["Hello", " world"])
+    yard = Yard(config, make_engine=engines.make_handle)
+
+Every engine has a thread of its own, which alone publishes, as the real one's does. What the test tells an engine
+(``load``, ``say``, ``die``, …) goes through the same queue as what the conductor sends it: it happens in that order,
+on that thread, and returns at once. ``heard`` and ``started`` block until something has happened, for a bounded time.
+``engines.end()`` ends all threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
+
+from modelyard.engine.messages import (
+    Accepted,
+    Cancel,
+    Cancelled,
+    Died,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Message,
+    ModelProfile,
+    SequenceId,
+    Stop,
+    Stopped,
+    Submit,
+    Token,
+    Usage,
+)
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import EngineError, ModelyardError
+
+LONGEST_WAIT_S = 20.0
+# Longer than anybody waits, so that a test sees a hang as one without an end.
+LONGEST_HANG_S = 3 * LONGEST_WAIT_S
+PROMPT_TOKENS = 3
+
+Publish = Callable[[Sequence[Event]], None]
+# The texts that a submitted sequence is answered with; a ModelyardError that it raises refuses the sequence.
+Answer = Callable[[Submit], Iterable[str]]
+
+
+def profile_of(name: str) -> ModelProfile:
+    """What a scripted engine says of its model."""
+    return ModelProfile(
+        context_length=2048, quantization="Q4_0", size_bytes=1_000_000, fingerprint=f"fp_{name}", can_chat=True
+    )
+
+
+class ScriptedEngine:
+    """One engine under a test's control; an EngineHandle.
+
+    Args:
+        name: of the model.
+        publish: takes its events, on its thread.
+        loads: whether the load succeeds by itself; else it waits for ``load`` or ``fail_load``.
+        answer: what it answers every sequence with, at once; None: the test speaks for it.
+    """
+
+    def __init__(self, name: str, publish: Publish, *, loads: bool = True, answer: Answer | None = None) -> None:
+        self.name = name
+        self._publish = publish
+        self._answer = answer
+        self._inbox: SimpleQueue[Message | Callable[[], list[Event]]] = SimpleQueue()
+        self._heard: list[Message] = []
+        self._hearing = threading.Condition()
+        self._awake = threading.Event()
+        self._awake.set()
+        self._texts: dict[SequenceId, int] = {}
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name=f"scripted {name}", daemon=True)
+        if loads:
+            self.load()
+
+    # What the conductor does with it
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        self._inbox.put(message)
+
+    def join(self, timeout_s: float) -> bool:
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # What the test makes it do
+
+    def progress(self, fraction: float) -> None:
+        """A part of the weights is read."""
+        self._inbox.put(lambda: [LoadProgress(fraction)])
+
+    def load(self) -> None:
+        """The load succeeds."""
+        self._inbox.put(lambda: [LoadProgress(1.0), Loaded(profile_of(self.name))])
+
+    def fail_load(self, reason: str) -> None:
+        """The load fails; the thread ends."""
+        self._inbox.put(lambda: self._end([LoadFailed(reason)]))
+
+    def say(self, *texts: str, to: int | None = None) -> None:
+        """Tokens of one sequence, or of all that run; one step, so published at once."""
+        self._inbox.put(lambda: [event for sequence in self._chosen(to) for event in self._say(sequence, texts)])
+
+    def finish(self, to: int | None = None, reason: FinishReason = "stop") -> None:
+        """One sequence, or all that run, are complete."""
+        self._inbox.put(lambda: [self._finish(sequence, reason) for sequence in self._chosen(to)])
+
+    def fail(self, error: ModelyardError, to: int | None = None) -> None:
+        """One sequence, or all that run, cannot go on."""
+        self._inbox.put(lambda: [Failed(self._remove(sequence), error) for sequence in self._chosen(to)])
+
+    def die(self, reason: str) -> None:
+        """It fails with all that run, and its thread ends. What is sent after this is never heard."""
+        error = EngineError(self.name, reason)
+        self._inbox.put(lambda: self._end([*(Failed(sequence, error) for sequence in self._texts), Died(reason)]))
+
+    def hang(self) -> None:
+        """It does nothing, also not what it is told, until ``wake``."""
+
+        def sleep() -> list[Event]:
+            self._awake.wait(LONGEST_HANG_S)
+            return []
+
+        self._awake.clear()
+        self._inbox.put(sleep)
+
+    def wake(self) -> None:
+        """End a ``hang``."""
+        self._awake.set()
+
+    # What the test learns from it
+
+    def heard(self, kind: type[Message], number: int = 1) -> list[Message]:
+        """All messages of ``kind``, as soon as there are ``number`` of them. Blocks."""
+
+        def so_far() -> list[Message]:
+            return [message for message in self._heard if isinstance(message, kind)]
+
+        with self._hearing:
+            assert self._hearing.wait_for(lambda: len(so_far()) >= number, LONGEST_WAIT_S), self._heard
+            return so_far()
+
+    # Its thread
+
+    def _run(self) -> None:
+        while not self._is_over:
+            item = self._inbox.get()
+            events = item() if callable(item) else self._hear(item)
+            if events:
+                self._publish(events)
+
+    def _hear(self, message: Message) -> list[Event]:
+        with self._hearing:
+            self._heard.append(message)
+            self._hearing.notify_all()
+        match message:
+            case Submit(sequence):
+                return self._submit(sequence, message)
+            case Cancel(sequence):
+                return [Cancelled(self._remove(sequence))] if sequence in self._texts else []
+            case Stop():
+                return self._end([*(Cancelled(sequence) for sequence in self._texts), Stopped()])
+
+    def _submit(self, sequence: SequenceId, submit: Submit) -> list[Event]:
+        try:
+            texts = None if self._answer is None else tuple(self._answer(submit))
+        except ModelyardError as refused:
+            return [Failed(sequence, refused)]
+        self._texts[sequence] = 0
+        accepted = Accepted(sequence, PROMPT_TOKENS)
+        if texts is None:
+            return [accepted]
+        return [accepted, *self._say(sequence, texts), self._finish(sequence, "stop")]
+
+    def _chosen(self, to: int | None) -> list[SequenceId]:
+        return [sequence for sequence in self._texts if to in (None, sequence)]
+
+    def _say(self, sequence: SequenceId, texts: Sequence[str]) -> list[Event]:
+        self._texts[sequence] += len(texts)
+        return [Token(sequence, text) for text in texts]
+
+    def _finish(self, sequence: SequenceId, reason: FinishReason) -> Event:
+        usage = Usage(PROMPT_TOKENS, self._texts.pop(sequence), cached_tokens=0)
+        return Finished(sequence, reason, usage)
+
+    def _remove(self, sequence: SequenceId) -> SequenceId:
+        del self._texts[sequence]
+        return sequence
+
+    def _end(self, events: list[Event]) -> list[Event]:
+        self._is_over = True
+        return events
+
+
+class ScriptedEngines:
+    """Makes scripted engines, and finds them again. The arguments are those of each engine."""
+
+    def __init__(self, *, loads: bool = True, answer: Answer | None = None) -> None:
+        self.loads, self.answer = loads, answer
+        self._made: list[ScriptedEngine] = []
+        self._making = threading.Condition()
+
+    async def make(self, model: str, publish: Publish) -> ScriptedEngine:
+        """For a Conductor."""
+        return self._make(model, publish)
+
+    def make_handle(self, settings: EngineSettings, publish: Publish) -> ScriptedEngine:
+        """For a Yard."""
+        return self._make(settings.name, publish)
+
+    def of(self, model: str) -> list[ScriptedEngine]:
+        """All engines that were made for ``model``: one a load."""
+        with self._making:
+            return [engine for engine in self._made if engine.name == model]
+
+    def started(self, model: str, number: int = 1) -> ScriptedEngine:
+        """The engine of the ``number``-th load of ``model``, as soon as it is made. Blocks."""
+        with self._making:
+            is_made = self._making.wait_for(lambda: len(self.of(model)) >= number, LONGEST_WAIT_S)
+            assert is_made, f"{model} was loaded {len(self.of(model))} times, not {number}"
+            return self.of(model)[number - 1]
+
+    def end(self) -> bool:
+        """End all threads; whether they have ended."""
+        for engine in self._made:
+            engine.wake()
+            engine.send(Stop())
+        return all(engine.join(LONGEST_WAIT_S) for engine in self._made)
+
+    def _make(self, name: str, publish: Publish) -> ScriptedEngine:
+        engine = ScriptedEngine(name, publish, loads=self.loads, answer=self.answer)
+        with self._making:
+            self._made.append(engine)
+            self._making.notify_all()
+        return engine

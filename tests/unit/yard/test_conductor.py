@@ -1,0 +1,741 @@
+"""What happens to requests between callers, the residency and the engines' threads."""
+
+import asyncio
+import random
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from modelyard.engine.messages import Cancel, Stop, Submit, Text
+from modelyard.errors import EngineError, InvalidRequest, ModelLoadFailed, ModelyardError, ShuttingDown, UnusableModel
+from modelyard.yard import conductor as conductor_module
+from modelyard.yard.conductor import Conductor
+from modelyard.yard.residency import FIRST_BACKOFF_S, Residence
+from unit.yard.scripted import LONGEST_WAIT_S, ScriptedEngine, ScriptedEngines
+
+# How long a close waits where it is known that an engine hangs.
+SHORT_S = 0.05
+
+
+async def soon(awaitable):
+    """Wait for what must happen, but not for ever."""
+    async with asyncio.timeout(LONGEST_WAIT_S):
+        return await awaitable
+
+
+async def turn():
+    """Let everything run that can run now."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+class Stage:
+    """A conductor, and the engines that it makes. Model a and model b, unless said otherwise."""
+
+    def __init__(self, engines, *, make=None, models=("a", "b"), most_requests=8):
+        self.engines = engines
+        self.conductor = Conductor(models, make or engines.make, most_requests)
+
+    def submit(self, model="a"):
+        return self.conductor.submit(model, lambda sequence: Submit(sequence, Text("Once")))
+
+    async def running(self, model="a"):
+        """A request that its engine has accepted."""
+        request, generation = self.submit(model)
+        await soon(generation.accepted())
+        return request, generation
+
+    async def engine(self, model="a", number=1):
+        return await asyncio.to_thread(self.engines.started, model, number)
+
+    async def heard(self, engine, kind, number=1):
+        return await asyncio.to_thread(engine.heard, kind, number)
+
+    def model(self, name="a"):
+        return self.conductor.state.models[name]
+
+    def assert_nothing_is_left(self):
+        conductor = self.conductor
+        assert conductor._streams == {}
+        assert conductor._callers == {}
+        assert conductor._loads == {}
+        assert conductor._engines == {}
+        assert not conductor._events
+        for model in conductor.state.models.values():
+            assert model.line == ()
+            assert model.leases == frozenset()
+
+
+@pytest.fixture
+async def stage_of():
+    """Builds stages. Each is closed in the end, and must then hold nothing; no callback may have failed."""
+    failures, stages = [], []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+
+    def build(*, loads=True, answer=None, **options):
+        stage = Stage(ScriptedEngines(loads=loads, answer=answer), **options)
+        stages.append(stage)
+        return stage
+
+    yield build
+    for stage in stages:
+        for engine in (engine for name in stage.conductor.state.models for engine in stage.engines.of(name)):
+            engine.wake()
+        assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+        await turn()
+        stage.assert_nothing_is_left()
+        assert await asyncio.to_thread(stage.engines.end)
+    await turn()
+    assert failures == []
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The conductor's clock: it stands still until the test moves it."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(conductor_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+# Loads
+
+
+async def test_many_requests_for_an_unloaded_model_cause_one_load_and_reach_the_engine_in_order(stage_of):
+    stage = stage_of(loads=False)
+    asked = [stage.submit() for _ in range(5)]
+    engine = await stage.engine()
+    engine.load()
+    for _, generation in asked:
+        await soon(generation.accepted())
+    submits = await stage.heard(engine, Submit, 5)
+    assert [submit.sequence for submit in submits] == [request for request, _ in asked]
+    assert len(stage.engines.of("a")) == 1
+    engine.finish()
+    assert [await soon(generation.text()) for _, generation in asked] == [""] * 5
+
+
+async def test_an_answer_arrives_with_its_models_fingerprint_and_ends_its_lease(stage_of):
+    stage = stage_of()
+    _, generation = await stage.running()
+    engine = await stage.engine()
+    engine.say("Hello", " world")
+    engine.finish()
+    assert await soon(generation.text()) == "Hello world"
+    assert generation.fingerprint == "fp_a"
+    assert generation.finished.usage.completion_tokens == 2
+    assert stage.model().leases == frozenset()
+    assert stage.conductor._streams == {}
+
+
+async def test_load_progress_is_told(stage_of):
+    stage = stage_of(loads=False)
+    _, generation = stage.submit()
+    assert stage.conductor.load_progress == {"a": 0.0}
+    engine = await stage.engine()
+    engine.progress(0.5)
+    engine.fail_load("bad magic")
+    with pytest.raises(ModelLoadFailed):
+        await soon(generation.accepted())
+    assert stage.conductor.load_progress == {"a": 0.5}
+
+
+async def test_a_model_that_hangs_while_loading_holds_up_no_other(stage_of):
+    stage = stage_of(loads=False)
+    _, waiting = stage.submit("a")
+    (await stage.engine("a")).hang()
+    _, generation = stage.submit("b")
+    engine = await stage.engine("b")
+    engine.load()
+    await soon(generation.accepted())
+    engine.finish()
+    await soon(generation.text())
+    assert not waiting.is_over
+
+
+async def test_a_failed_load_is_told_to_all_who_wait_and_an_unload_is_content(stage_of):
+    stage = stage_of(loads=False)
+    asked = [stage.submit()[1] for _ in range(3)]
+    reload = asyncio.create_task(stage.conductor.reload("a"))
+    unload = asyncio.create_task(stage.conductor.unload("a"))
+    await turn()
+    (await stage.engine()).fail_load("bad magic")
+    for generation in asked:
+        with pytest.raises(ModelLoadFailed, match="bad magic"):
+            await soon(generation.accepted())
+    with pytest.raises(ModelLoadFailed, match="bad magic"):
+        await soon(reload)
+    await soon(unload)
+
+
+class CannotStart(ScriptedEngine):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (UnusableModel("There is no such folder."), "There is no such folder."),
+        (ValueError("a defect"), "ValueError: a defect"),
+        (ExceptionGroup("several", [OSError()]), "ExceptionGroup: several (1 sub-exception)"),
+        (None, "RuntimeError: can't start new thread"),
+    ],
+    ids=["refused", "defect", "group", "no-thread"],
+)
+async def test_whatever_keeps_an_engine_from_being_made_fails_the_load_for_all_who_wait(
+    stage_of, clock, failure, reason
+):
+    all_are_in_line = asyncio.Event()
+    attempts = []
+
+    async def make(model, publish):
+        attempts.append(model)
+        if len(attempts) > 1:
+            return await stage.engines.make(model, publish)
+        await all_are_in_line.wait()
+        if failure is None:
+            return CannotStart(model, publish)
+        raise failure
+
+    stage = stage_of(make=make)
+    asked = [stage.submit()[1] for _ in range(2)]
+    reload = asyncio.create_task(stage.conductor.reload("a"))
+    await turn()
+    all_are_in_line.set()
+    for generation in asked:
+        with pytest.raises(ModelLoadFailed) as failed:
+            await soon(generation.accepted())
+        assert failed.value.reason == reason
+    with pytest.raises(ModelLoadFailed):
+        await soon(reload)
+    assert stage.conductor._engines == {}
+
+    await soon(stage.conductor.reload("a"))
+    assert attempts == ["a", "a"]
+
+
+async def test_after_a_failed_load_requests_are_refused_until_the_backoff_is_over(stage_of, clock):
+    stage = stage_of(loads=False)
+    _, first = stage.submit()
+    (await stage.engine()).fail_load("bad magic")
+    with pytest.raises(ModelLoadFailed):
+        await soon(first.accepted())
+
+    with pytest.raises(ModelLoadFailed) as refused:
+        await soon(stage.submit()[1].accepted())
+    assert refused.value.retry_after_s == 1
+    clock.now += FIRST_BACKOFF_S
+    _, later = stage.submit()
+    (await stage.engine(number=2)).load()
+    await soon(later.accepted())
+
+
+# Clients that leave
+
+
+async def test_a_client_that_leaves_while_it_waits_is_never_heard_of_by_the_engine(stage_of):
+    stage = stage_of(loads=False)
+    leaver, _ = stage.submit()
+    stayer, generation = stage.submit()
+    engine = await stage.engine()
+    stage.conductor.abandon(leaver)
+    engine.load()
+    await soon(generation.accepted())
+    assert [submit.sequence for submit in await stage.heard(engine, Submit)] == [stayer]
+
+
+async def test_a_client_that_leaves_while_it_runs_holds_its_lease_until_the_engine_has_cancelled(stage_of):
+    stage = stage_of()
+    request, _ = await stage.running()
+    engine = await stage.engine()
+    engine.hang()
+    stage.conductor.abandon(request)
+    stage.conductor.abandon(request)
+    unload = asyncio.create_task(stage.conductor.unload("a"))
+    await turn()
+    assert stage.model().leases == {request}
+    assert stage.model().is_draining
+    engine.wake()
+    await soon(unload)
+    assert [cancel.sequence for cancel in engine.heard(Cancel)] == [request, request]
+    assert stage.model().leases == frozenset()
+
+
+async def test_leaving_after_the_end_is_nothing(stage_of):
+    stage = stage_of(answer=lambda _: ["yes"])
+    request, generation = await stage.running()
+    assert await soon(generation.text()) == "yes"
+    stage.conductor.abandon(request)
+    stage.conductor.abandon(10_000)
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert [type(message) for message in (await stage.engine())._heard] == [Submit, Stop]
+
+
+async def test_a_client_that_leaves_when_its_answer_is_complete_but_unread_sends_a_cancel_that_harms_nobody(stage_of):
+    stage = stage_of()
+    request, _ = await stage.running()
+    _, other = await stage.running()
+    engine = await stage.engine()
+    engine.finish(to=request)
+    stage.conductor.abandon(request)
+    await stage.heard(engine, Cancel)
+    engine.say("still here")
+    assert await soon(anext(other)) == "still here"
+
+
+async def test_a_request_that_the_engine_refuses_hears_why_and_frees_its_lease(stage_of):
+    def refuse(_):
+        raise InvalidRequest("too odd", "prompt")
+
+    stage = stage_of(answer=refuse)
+    _, generation = stage.submit()
+    with pytest.raises(InvalidRequest, match="too odd"):
+        await soon(generation.accepted())
+    assert stage.model().leases == frozenset()
+
+
+# Unload and reload
+
+
+async def test_an_unload_waits_for_the_stream_and_requests_behind_it_share_one_reload(stage_of):
+    stage = stage_of()
+    request, running = await stage.running()
+    engine = await stage.engine()
+    unload = asyncio.create_task(stage.conductor.unload("a"))
+    await turn()
+    behind = [stage.submit()[1] for _ in range(3)]
+    engine.say("on and on")
+    assert await soon(anext(running)) == "on and on"
+    assert [type(message) for message in engine._heard] == [Submit]
+
+    engine.finish(to=request)
+    await soon(unload)
+    assert engine.join(LONGEST_WAIT_S)
+    for generation in behind:
+        await soon(generation.accepted())
+    assert len(stage.engines.of("a")) == 2
+
+
+async def test_an_unload_returns_only_when_the_engine_has_freed_its_memory(stage_of):
+    stage = stage_of()
+    await soon(stage.conductor.reload("a"))
+    engine = await stage.engine()
+    engine.hang()
+    unload = asyncio.create_task(stage.conductor.unload("a"))
+    await turn()
+    assert stage.model().residence is Residence.FREEING
+    assert not unload.done()
+    engine.wake()
+    await soon(unload)
+    assert stage.model().residence is Residence.UNLOADED
+    assert stage.conductor._engines == {}
+
+
+async def test_an_unload_during_a_load_serves_those_before_it_and_then_frees(stage_of):
+    stage = stage_of(loads=False)
+    _, before = stage.submit()
+    unload = asyncio.create_task(stage.conductor.unload("a"))
+    engine = await stage.engine()
+    engine.load()
+    await soon(before.accepted())
+    assert not unload.done()
+    engine.finish()
+    await soon(unload)
+    assert stage.model().residence is Residence.UNLOADED
+
+
+@pytest.mark.parametrize("ask", [Conductor.unload, Conductor.reload])
+async def test_asking_twice_is_asking_once(stage_of, ask):
+    stage = stage_of()
+    await soon(stage.conductor.reload("a"))
+    await soon(asyncio.gather(ask(stage.conductor, "a"), ask(stage.conductor, "a")))
+    await soon(ask(stage.conductor, "a"))
+    assert len(stage.engines.of("a")) == 1
+
+
+async def test_an_unload_whose_caller_was_cancelled_still_happens(stage_of):
+    stage = stage_of()
+    _, running = await stage.running()
+    engine = await stage.engine()
+    unload = asyncio.create_task(stage.conductor.unload("a"))
+    await turn()
+    unload.cancel()
+    await asyncio.gather(unload, return_exceptions=True)
+    assert stage.conductor._callers == {}
+    assert stage.model().is_draining
+    engine.finish()
+    await soon(running.text())
+    _, next_one = stage.submit()
+    await soon(next_one.accepted())
+    assert await stage.heard(engine, Stop)
+    assert len(stage.engines.of("a")) == 2
+
+
+async def test_a_reload_whose_caller_was_cancelled_may_fail_unheard(stage_of):
+    stage = stage_of(loads=False)
+    reload = asyncio.create_task(stage.conductor.reload("a"))
+    engine = await stage.engine()
+    reload.cancel()
+    await asyncio.gather(reload, return_exceptions=True)
+    _, generation = stage.submit()
+    engine.fail_load("bad magic")
+    with pytest.raises(ModelLoadFailed):
+        await soon(generation.accepted())
+
+
+@pytest.mark.parametrize("ask", [Conductor.unload, Conductor.reload])
+async def test_a_caller_that_is_cancelled_as_the_outcome_arrives_hurts_nobody(stage_of, ask):
+    stage = stage_of(loads=False)
+    _, generation = stage.submit()
+    asking = asyncio.create_task(ask(stage.conductor, "a"))
+    engine = await stage.engine()
+    await turn()
+    engine.fail_load("bad magic")
+    # The event loop stands still here: the outcome is next in its line, and the end of the caller's task behind it.
+    assert engine.join(LONGEST_WAIT_S)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(asking)
+    with pytest.raises(ModelLoadFailed):
+        await soon(generation.accepted())
+
+
+# Engines that die
+
+
+async def test_the_death_of_an_engine_ends_all_its_streams_and_no_others_and_the_next_request_restarts_it(
+    stage_of, clock
+):
+    stage = stage_of()
+    doomed = [(await stage.running())[1] for _ in range(3)]
+    _, other = await stage.running("b")
+    engine = await stage.engine()
+    engine.say("half")
+    engine.die("segfault")
+    for generation in doomed:
+        assert await soon(anext(generation)) == "half"
+        with pytest.raises(EngineError, match="segfault"):
+            await soon(anext(generation))
+    assert stage.model().leases == frozenset()
+    survivor = await stage.engine("b")
+    survivor.say("alive")
+    assert await soon(anext(other)) == "alive"
+
+    clock.now += FIRST_BACKOFF_S
+    await stage.running()
+    assert len(stage.engines.of("a")) == 2
+
+
+async def about_to_die(stage):
+    """The engine of a, loaded; when it is woken it dies, and hears of nothing that it is sent from here on."""
+    await soon(stage.conductor.reload("a"))
+    engine = await stage.engine()
+    engine.hang()
+    engine.die("segfault")
+    return engine
+
+
+async def test_a_request_that_a_dying_engine_never_heard_of_ends_with_its_error(stage_of):
+    stage = stage_of()
+    engine = await about_to_die(stage)
+    request, generation = stage.submit()
+    assert stage.model().leases == {request}
+    engine.wake()
+    with pytest.raises(EngineError, match="segfault"):
+        await soon(generation.accepted())
+    assert engine._heard == []
+    assert stage.model().leases == frozenset()
+
+
+async def test_a_drain_whose_last_request_was_never_heard_of_ends_and_loads_once_for_those_behind(stage_of, clock):
+    stage = stage_of()
+    engine = await about_to_die(stage)
+    _, unheard = stage.submit()
+    unload = asyncio.create_task(stage.conductor.unload("a"))
+    await turn()
+    _, behind = stage.submit()
+    engine.wake()
+    with pytest.raises(EngineError):
+        await soon(unheard.accepted())
+    await soon(unload)
+    await soon(behind.accepted())
+    assert stage.model().residence is Residence.LOADED
+    assert len(stage.engines.of("a")) == 2
+
+
+async def test_an_engine_that_dies_while_it_loads_fails_a_reload_instead_of_being_loaded_for_ever(stage_of):
+    stage = stage_of(loads=False)
+    reload = asyncio.create_task(stage.conductor.reload("a"))
+    (await stage.engine()).die("no room for the batch")
+    with pytest.raises(ModelLoadFailed, match="no room for the batch"):
+        await soon(reload)
+    assert len(stage.engines.of("a")) == 1
+
+
+async def test_an_engine_that_dies_while_it_is_stopped_is_freed_all_the_same(stage_of):
+    stage = stage_of()
+    engine = await about_to_die(stage)
+    unload = asyncio.create_task(stage.conductor.unload("a"))
+    await turn()
+    assert stage.model().residence is Residence.FREEING
+    engine.wake()
+    await soon(unload)
+    assert stage.model().residence is Residence.UNLOADED
+
+
+# Close
+
+
+async def test_closing_what_was_never_used_is_done_at_once(stage_of):
+    stage = stage_of()
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    with pytest.raises(ShuttingDown):
+        await soon(stage.submit()[1].accepted())
+    with pytest.raises(ShuttingDown):
+        await soon(stage.conductor.reload("a"))
+
+
+async def test_a_close_ends_streams_after_their_text_and_refuses_those_who_wait(stage_of):
+    stage = stage_of()
+    _, running = await stage.running()
+    engine = await stage.engine()
+    unload = asyncio.create_task(stage.conductor.unload("a"))
+    await turn()
+    _, waiting = stage.submit()
+    engine.say("half")
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(anext(running)) == "half"
+    for hearing in (anext(running), waiting.accepted(), unload):
+        with pytest.raises(ShuttingDown):
+            await soon(hearing)
+    stage.assert_nothing_is_left()
+    assert engine.join(LONGEST_WAIT_S)
+
+
+async def test_a_close_during_a_load_gives_it_up(stage_of):
+    stage = stage_of(loads=False)
+    _, waiting = stage.submit()
+    engine = await stage.engine()
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    with pytest.raises(ShuttingDown):
+        await soon(waiting.accepted())
+    assert engine.join(LONGEST_WAIT_S)
+
+
+@pytest.mark.parametrize("last_words", [ScriptedEngine.load, lambda engine: engine.fail_load("bad magic")])
+async def test_a_load_that_ends_while_it_is_closed_ends_the_close(stage_of, last_words):
+    stage = stage_of(loads=False)
+    _, waiting = stage.submit()
+    engine = await stage.engine()
+    last_words(engine)
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    with pytest.raises(ShuttingDown):
+        await soon(waiting.accepted())
+    stage.assert_nothing_is_left()
+
+
+async def test_a_close_while_the_files_are_still_looked_for_does_not_wait_and_starts_no_engine(stage_of):
+    is_looking, found, has_looked = threading.Event(), threading.Event(), threading.Event()
+    made = []
+
+    def look():
+        is_looking.set()
+        found.wait(LONGEST_WAIT_S)
+        has_looked.set()
+
+    async def make(model, publish):
+        await asyncio.to_thread(look)
+        made.append(model)
+
+    stage = stage_of(make=make)
+    _, waiting = stage.submit()
+    assert await asyncio.to_thread(is_looking.wait, LONGEST_WAIT_S)
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    with pytest.raises(ShuttingDown):
+        await soon(waiting.accepted())
+    found.set()
+    assert await asyncio.to_thread(has_looked.wait, LONGEST_WAIT_S)
+    await turn()
+    assert made == []
+    assert stage.model().residence is Residence.UNLOADED
+
+
+async def test_a_close_before_the_load_has_begun_makes_no_engine(stage_of):
+    stage = stage_of()
+    stage.submit()
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    await turn()
+    assert stage.engines.of("a") == []
+
+
+async def test_a_close_overtakes_an_unload_that_is_freeing(stage_of):
+    stage = stage_of()
+    await soon(stage.conductor.reload("a"))
+    engine = await stage.engine()
+    engine.hang()
+    unload = asyncio.create_task(stage.conductor.unload("a"))
+    await turn()
+    close = asyncio.create_task(stage.conductor.close(LONGEST_WAIT_S))
+    with pytest.raises(ShuttingDown):
+        await soon(unload)
+    engine.wake()
+    assert await soon(close)
+    assert len(await stage.heard(engine, Stop)) == 1
+
+
+async def test_closing_twice_and_at_once_is_closing_once(stage_of):
+    stage = stage_of()
+    await stage.running()
+    engine = await stage.engine()
+    closes = (stage.conductor.close(LONGEST_WAIT_S) for _ in range(2))
+    assert await soon(asyncio.gather(*closes)) == [True, True]
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert len(await stage.heard(engine, Stop)) == 1
+
+
+async def test_closing_an_engine_that_hangs_says_so_and_leaves_nobody_waiting(stage_of):
+    stage = stage_of()
+    _, running = await stage.running()
+    engine = await stage.engine()
+    engine.hang()
+    engine.say("too late")
+    assert not await soon(stage.conductor.close(SHORT_S))
+    with pytest.raises(ShuttingDown):
+        await soon(anext(running))
+    assert not await soon(stage.conductor.close(SHORT_S))
+
+    engine.wake()
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    stage.assert_nothing_is_left()
+
+
+async def test_a_close_with_a_model_in_every_state_frees_them_all(stage_of):
+    forever = asyncio.Event()
+    engines = ScriptedEngines(loads=False)
+
+    async def make(model, publish):
+        if model == "resolving":
+            await forever.wait()
+        if model == "failed":
+            raise UnusableModel("no")
+        return await engines.make(model, publish)
+
+    stage = stage_of(make=make, models=("unused", "resolving", "loading", "served", "failed"))
+    stage.engines = engines
+    asked = [stage.submit(model)[1] for model in ("resolving", "loading", "served", "failed")]
+    (await stage.engine("served")).load()
+    await soon(asked[2].accepted())
+    await stage.engine("loading")
+    with pytest.raises(ModelLoadFailed):
+        await soon(asked[3].accepted())
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    for generation in asked[:3]:
+        with pytest.raises(ShuttingDown):
+            await soon(generation.text())
+    stage.assert_nothing_is_left()
+
+
+# The process
+
+
+async def test_two_conductors_share_nothing(stage_of):
+    one, other = stage_of(), stage_of()
+    first, of_one = await one.running()
+    second, of_other = await other.running()
+    assert first == second
+    (await one.engine()).say("one")
+    (await other.engine()).say("other")
+    assert await soon(anext(of_one)) == "one"
+    assert await soon(anext(of_other)) == "other"
+    assert await soon(one.conductor.close(LONGEST_WAIT_S))
+    (await other.engine()).finish()
+    assert await soon(of_other.text()) == ""
+
+
+def test_events_after_the_event_loop_is_closed_do_not_fail_the_engines_thread(monkeypatch):
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    engines = ScriptedEngines()
+
+    async def serve():
+        await Stage(engines).running()
+
+    asyncio.run(serve())
+    engine = engines.started("a")
+    engine.say("Is anybody there?")
+    assert engines.end()
+    assert failures == []
+    assert engine.heard(Stop)
+
+
+ENDS = {"finished", "left", "engine_error", "model_load_failed", "queue_full"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(stage_of, clock, seed):
+    dice = random.Random(seed)
+    stage = stage_of(most_requests=6)
+    reading, asking = [], []
+
+    async def read(model):
+        request, generation = stage.submit(model)
+        try:
+            await generation.text()
+        except ModelyardError as error:
+            return error.code
+        except asyncio.CancelledError:
+            return "left"
+        finally:
+            if not generation.is_over:
+                stage.conductor.abandon(request)
+        return "finished"
+
+    def act(model, deed):
+        engines = stage.engines.of(model)
+        match deed:
+            case "submit":
+                reading.append(asyncio.create_task(read(model)))
+            case "leave" if reading:
+                dice.choice(reading).cancel()
+            case "unload":
+                asking.append(asyncio.create_task(stage.conductor.unload(model)))
+            case "reload":
+                asking.append(asyncio.create_task(stage.conductor.reload(model)))
+            case "tick":
+                clock.now += FIRST_BACKOFF_S
+            case "say" if engines:
+                engines[-1].say("more")
+            case "finish" if engines:
+                engines[-1].finish()
+            case "die" if engines:
+                engines[-1].die("segfault")
+
+    deeds = {"submit": 40, "leave": 10, "unload": 5, "reload": 5, "say": 20, "finish": 10, "die": 4, "tick": 6}
+    for deed in dice.choices(list(deeds), list(deeds.values()), k=400):
+        act(dice.choice("ab"), deed)
+        if dice.random() < 0.5:
+            await asyncio.sleep(0)
+        assert_sound(stage)
+
+    async def wind_down():
+        everything = asyncio.gather(*reading, *asking, return_exceptions=True)
+        while not everything.done():
+            for engine in stage.conductor._engines.values():
+                engine.finish()
+            await asyncio.sleep(0)
+            assert_sound(stage)
+        return await everything
+
+    ends = await soon(wind_down())
+    never_begun = [end for end in ends[: len(reading)] if isinstance(end, asyncio.CancelledError)]
+    assert set(ends[: len(reading)]) - set(never_begun) <= ENDS
+    assert {type(answer) for answer in ends[len(reading) :]} <= {type(None), ModelLoadFailed}
+
+
+def assert_sound(stage):
+    """A model has one engine at most; a lease is a stream in an engine, and the other way round."""
+    for name, model in stage.conductor.state.models.items():
+        assert sum(not engine._is_over for engine in stage.engines.of(name)) <= 1
+        streams = stage.conductor._streams.items()
+        assert {r for r, stream in streams if stream.model == name and stream.engine is not None} == model.leases
