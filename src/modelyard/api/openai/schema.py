@@ -1,0 +1,226 @@
+"""What OpenAI's clients send, and the reference's extensions, as far as this version honours them.
+
+A field that OpenAI defines and this version does not honour is refused by name where its value would change the
+answer; fields that nobody defines are ignored, as clients of all kinds send some.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from modelyard.config.schema import (
+    FrequencyPenalty,
+    MinP,
+    PresencePenalty,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+)
+from modelyard.engine.messages import Chat, Prompt, Sampling, Text, Tokens
+from modelyard.errors import InvalidRequest, UnsupportedOperation
+from modelyard.yard.yard import Request
+
+MOST_STOPS = 64
+LONGEST_STOP = 1024
+MOST_TOKENS = 2**31 - 1
+MOST_BIASES = 4096
+
+
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Stop = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
+    Field(max_length=MOST_STOPS),
+    BeforeValidator(_one_or_more),
+]
+Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+LogitBias = Annotated[dict[Annotated[int, Field(ge=0, strict=False)], Bias], Field(max_length=MOST_BIASES)]
+MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's ``stream_options``."""
+
+    model_config = ConfigDict(strict=True)
+
+    include_usage: bool = False
+
+
+class GenerationFields(BaseModel):
+    """What chats and completions have in common."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+    model: str | None = Field(default=None, description="Id or alias; omitted or 'default': the default model.")
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    min_p: MinP | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    presence_penalty: PresencePenalty | None = None
+    frequency_penalty: FrequencyPenalty | None = None
+    seed: Seed | None = None
+    logit_bias: LogitBias | None = None
+    stop: Stop | None = None
+    ignore_eos: bool | None = None
+
+    def refuse_unsupported(self, harmless: dict[str, tuple[Any, ...]]) -> None:
+        """Refuse fields of OpenAI's that are not honoured, unless they ask for nothing.
+
+        Args:
+            harmless: such fields -> values that change no answer (beside null).
+
+        Raises:
+            InvalidRequest: one of them asks for something.
+        """
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest("'stream_options' needs 'stream': true.", "stream_options")
+        for name, values in harmless.items():
+            value = (self.model_extra or {}).get(name)
+            if value is not None and value not in values:
+                raise InvalidRequest(f"'{name}' is not supported by this version. Leave it out.", name)
+
+    def to_request(self, prompt: Prompt, max_tokens: int | None) -> Request:
+        """What the yard is asked."""
+        return Request(
+            prompt=prompt,
+            model=self.model,
+            sampling=Sampling(
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty,
+                presence_penalty=self.presence_penalty,
+                frequency_penalty=self.frequency_penalty,
+                seed=self.seed,
+                logit_bias=self.logit_bias,
+            ),
+            max_tokens=max_tokens,
+            stop=tuple(self.stop or ()),
+            ignore_eos=bool(self.ignore_eos),
+        )
+
+
+class ContentPart(BaseModel):
+    """One part of a message's content."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    type: str
+    text: str | None = None
+
+
+class ChatMessage(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[ContentPart] | None = None
+
+    def for_template(self) -> dict[str, Any]:
+        """What chat templates read: text as content, developer as system, the other fields as they came."""
+        return {
+            **(self.model_extra or {}),
+            "role": "system" if self.role == "developer" else self.role,
+            "content": self._text(),
+        }
+
+    def _text(self) -> str:
+        if self.content is None:
+            return ""
+        if isinstance(self.content, str):
+            return self.content
+        for part in self.content:
+            if part.type != "text" or part.text is None:
+                raise UnsupportedOperation(
+                    f"Content of type '{part.type}' is not supported by this version, only 'text' is.", "messages"
+                )
+        return "".join(part.text or "" for part in self.content)
+
+
+def _one_user_message(value: Any) -> Any:
+    return [{"role": "user", "content": value}] if isinstance(value, str) else value
+
+
+_CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "audio": (),
+    "function_call": ("none",),
+    "functions": ([],),
+    "grammar": (),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "n": (1,),
+    "prediction": (),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "web_search_options": (),
+}
+
+
+class ChatCompletionRequest(GenerationFields):
+    """The body of ``POST /v1/chat/completions``."""
+
+    messages: Annotated[
+        list[ChatMessage],
+        Field(min_length=1, description="The conversation. A bare string counts as one user message."),
+        BeforeValidator(_one_user_message),
+    ]
+    max_completion_tokens: MaxTokens | None = None
+
+    def checked(self) -> Request:
+        """What the yard is asked.
+
+        Raises:
+            InvalidRequest: a field asks for what is not supported.
+        """
+        self.refuse_unsupported(_CHAT_HARMLESS)
+        messages = tuple(message.for_template() for message in self.messages)
+        return self.to_request(Chat(messages), self.max_completion_tokens or self.max_tokens)
+
+
+_COMPLETION_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "best_of": (1,),
+    "echo": (False,),
+    "grammar": (),
+    "logprobs": (),
+    "n": (1,),
+    "suffix": ("",),
+}
+
+
+class CompletionRequest(GenerationFields):
+    """The body of ``POST /v1/completions``."""
+
+    prompt: str | list[Any] = Field(description="Text to continue, or token ids.")
+
+    def checked(self) -> Request:
+        """What the yard is asked.
+
+        Raises:
+            InvalidRequest: a field asks for what is not supported.
+        """
+        self.refuse_unsupported(_COMPLETION_HARMLESS)
+        return self.to_request(self._prompt(), self.max_tokens)
+
+    def _prompt(self) -> Prompt:
+        match self.prompt:
+            case str(text) | [str(text)]:
+                return Text(text)
+            case list(ids) if ids and all(type(token) is int for token in ids):
+                return Tokens(tuple(ids))
+            case [[*ids]] if ids and all(type(token) is int for token in ids):
+                return Tokens(tuple(ids))
+        raise InvalidRequest("'prompt' must be one text or one list of token ids.", "prompt")

@@ -1,0 +1,118 @@
+"""Answers that take time: sent while the client is there, given up within a step when it leaves.
+
+Hot path: ``StreamReply`` runs once a wake-up of a stream. A frame is one pre-rendered template around the text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from modelyard.api.errors import error_body
+from modelyard.engine.messages import Finished
+from modelyard.errors import ModelyardError
+from modelyard.yard.generation import Generation
+from modelyard.yard.yard import Request, Yard
+
+# A silent stream (a long prefill) is closed by proxies and some clients; the reference comments at the same interval.
+KEEP_ALIVE_S = 10.0
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Frames(Protocol):
+    """How a dialect writes one answer, whole or as a stream."""
+
+    def open(self, generation: Generation) -> bytes:
+        """What a stream begins with. Called once, first, also for a whole answer."""
+
+    def text(self, text: str) -> bytes:
+        """A piece of the answer."""
+
+    def close(self, finished: Finished) -> bytes:
+        """What a stream ends with."""
+
+    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
+        """The body of a whole answer."""
+
+
+class _Reply(Response):
+    """An answer of ``yard`` to ``request``, written by ``frames``. Errors before its status is sent are raised."""
+
+    def __init__(self, yard: Yard, request: Request, frames: Frames) -> None:
+        super().__init__()
+        self._yard, self._request, self._frames = yard, request, frames
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Generate and send, unless the client leaves."""
+        await while_connected(receive, self._answer(scope, receive, send))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+
+class WholeReply(_Reply):
+    """The answer as one JSON body."""
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._yard.generate(self._request) as generation:
+            self._frames.open(generation)
+            text = await generation.text()
+        assert generation.finished is not None
+        body = orjson.dumps(self._frames.whole(text, generation.finished))
+        await Response(body, media_type="application/json")(scope, receive, send)
+
+
+class StreamReply(_Reply):
+    """The answer as server-sent events. The status is sent once the model is there and has accepted the prompt."""
+
+    async def _answer(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        async with self._yard.generate(self._request) as generation:
+            opening = self._frames.open(generation)
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send({"type": "http.response.body", "body": opening, "more_body": True})
+            comments = asyncio.create_task(_keep_alive(send))
+            try:
+                async for text in generation:
+                    await send({"type": "http.response.body", "body": self._frames.text(text), "more_body": True})
+                assert generation.finished is not None
+                last = self._frames.close(generation.finished)
+            except ModelyardError as error:
+                last = b"data: " + error_body(error) + b"\n\n"
+            finally:
+                comments.cancel()
+            await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+async def _keep_alive(send: Send) -> None:
+    while True:
+        await asyncio.sleep(KEEP_ALIVE_S)
+        await send({"type": "http.response.body", "body": b": keep-alive\n\n", "more_body": True})
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work`` unless the client leaves first, which cancels it. The request's body must have been read."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_disconnect(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        leaving.cancel()
+        working.cancel()
+        await asyncio.gather(leaving, working, return_exceptions=True)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
