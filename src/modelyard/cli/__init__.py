@@ -1,0 +1,60 @@
+"""The command line: one file a command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import modelyard
+from modelyard.cli.from_config import from_config
+from modelyard.cli.run import run
+from modelyard.cli.serve import serve
+from modelyard.errors import ConfigError, ModelyardError, PortUnavailable
+
+app = typer.Typer(
+    name="modelyard",
+    help="Run many language models in one process, behind one OpenAI-compatible address.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(serve)
+app.command("from-config")(from_config)
+app.command()(run)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"modelyard {modelyard.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = None,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: what is wrong with the input ends with clear lines and exit code 2, other failures 1."""
+    try:
+        app()
+    except (ConfigError, PortUnavailable) as error:
+        _fail(error, 2)
+    except ModelyardError as error:
+        _fail(error, 1)
+
+
+def _fail(error: ModelyardError, code: int) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("[bold red]error:[/] ", end="")
+    console.print(str(error), markup=False)
+    sys.exit(code)

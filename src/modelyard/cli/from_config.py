@@ -1,0 +1,31 @@
+"""``modelyard from-config``: all models of a TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelyard.cli.options import HostOption, PortOption, without_unset
+from modelyard.config import load_config
+
+
+def from_config(
+    file: Annotated[Path, typer.Option("--file", "-f", metavar="TOML", help="The configuration file.")],
+    host: HostOption = None,
+    port: PortOption = None,
+) -> None:
+    """Serve (or chat with) the models that a TOML file names."""
+    config = load_config(file)
+    given = without_unset(host=host, port=port)
+    if given:
+        config = config.model_copy(update={"server": config.server.model_copy(update=given)})
+    if config.command == "run":
+        from modelyard.cli.chat import chat
+
+        chat(config, None)
+    else:
+        from modelyard.cli.server import run_server
+
+        run_server(config)

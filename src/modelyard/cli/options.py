@@ -1,0 +1,77 @@
+"""The options that several commands share. They have no defaults of their own: unset means what the schema says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelyard.config import Config, validate_config
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", metavar="PATH|ID", help="GGUF file, model folder, or Hugging Face id.")
+]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on. [dim]\\[default: 127.0.0.1][/]")]
+PortOption = Annotated[int | None, typer.Option(help="Port to listen on. [dim]\\[default: 1234][/]")]
+CpuOption = Annotated[bool, typer.Option("--cpu", help="Use the CPU alone, even where an accelerator is there.")]
+MaxSeqsOption = Annotated[
+    int | None, typer.Option(help="Requests that run at once on the model. [dim]\\[default: 32][/]")
+]
+CtxOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ctx",
+        metavar="TOKENS",
+        help="Context length. [dim]\\[default: what the model was trained on, at most 8192][/]",
+    ),
+]
+QuantOption = Annotated[
+    str | None, typer.Option(metavar="LEVEL", help="Quantisation to choose where a folder holds several: 2 to 8 bits.")
+]
+TemplateOption = Annotated[
+    Path | None, typer.Option("--chat-template", "-c", metavar="FILE", help="Jinja file to use as chat template.")
+]
+
+
+def without_unset(**values: Any) -> dict[str, Any]:
+    """The values that were given."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def one_model(
+    model: str,
+    *,
+    cpu: bool,
+    max_seqs: int | None,
+    ctx: int | None,
+    quant: str | None,
+    chat_template: Path | None,
+    host: str | None = None,
+    port: int | None = None,
+) -> Config:
+    """The configuration of a command that names a single model.
+
+    A file or folder is listed by its name, without the way to it.
+
+    Raises:
+        ConfigError: an option has no usable value.
+    """
+    path = Path(model).expanduser()
+    alias = (path.stem if path.is_file() else path.resolve().name) if path.exists() else None
+    entry = without_unset(
+        model_id=model,
+        alias=alias,
+        chat_template=None if chat_template is None else str(chat_template),
+        device=without_unset(cpu=cpu or None, max_seq_len=ctx),
+        quantization=without_unset(quant=quant),
+    )
+    return validate_config(
+        {
+            "models": [entry],
+            "server": without_unset(host=host, port=port),
+            "runtime": without_unset(max_seqs=max_seqs),
+        },
+        source="command line",
+        base=Path.cwd(),
+    )

@@ -1,0 +1,41 @@
+"""``modelyard serve``: an HTTP server with one model."""
+
+from __future__ import annotations
+
+from modelyard.cli.options import (
+    CpuOption,
+    CtxOption,
+    HostOption,
+    MaxSeqsOption,
+    ModelOption,
+    PortOption,
+    QuantOption,
+    TemplateOption,
+    one_model,
+)
+
+
+def serve(
+    model: ModelOption,
+    host: HostOption = None,
+    port: PortOption = None,
+    cpu: CpuOption = False,
+    max_seqs: MaxSeqsOption = None,
+    ctx: CtxOption = None,
+    quant: QuantOption = None,
+    chat_template: TemplateOption = None,
+) -> None:
+    """Serve one model over HTTP. For several, see [bold]from-config[/]."""
+    config = one_model(
+        model,
+        cpu=cpu,
+        max_seqs=max_seqs,
+        ctx=ctx,
+        quant=quant,
+        chat_template=chat_template,
+        host=host,
+        port=port,
+    )
+    from modelyard.cli.server import run_server
+
+    run_server(config)

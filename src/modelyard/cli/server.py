@@ -1,0 +1,173 @@
+"""Runs the HTTP server from a configuration until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import shlex
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+import modelyard
+from modelyard.api.app import create_app
+from modelyard.cli.loading import start_visibly
+from modelyard.config import Config
+from modelyard.errors import PortUnavailable
+from modelyard.yard.yard import ModelStatus, Yard
+
+# How long running answers may go on after the first signal; a second one ends them at once.
+DRAIN_S = 5.0
+_PUBLIC_HOSTS = frozenset({"0.0.0.0", "::"})
+
+
+def run_server(config: Config) -> None:
+    """Load the models, serve them, and return when SIGINT or SIGTERM asked for it.
+
+    Raises:
+        PortUnavailable: the address is taken or not ours. Nothing was loaded.
+        ConfigError, ModelLoadFailed: as Yard.start.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for chatty in ("uvicorn.error", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    listener = _listen(config.server.host, config.server.port)
+    with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, listener))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the address before anything is loaded; connections are accepted when the models are there."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise PortUnavailable(host, port, (error.strerror or str(error)).lower()) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but signals are ours: they drain the yard, and the exit code is 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(config: Config, listener: socket.socket) -> None:
+    stop = _Stop()
+    console = Console(soft_wrap=True, highlight=False)
+    yard = Yard(config)
+    try:
+        loading = asyncio.create_task(start_visibly(yard, console))
+        if not await _finishes_before(stop.asked, loading):
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            return
+        await loading
+        keys = [key.get_secret_value() for key in config.server.api_keys]
+        server = _Server(
+            uvicorn.Config(
+                create_app(yard, keys),
+                lifespan="off",
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=int(2 * DRAIN_S),
+            )
+        )
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        _greet(console, config, yard.models(), listener.getsockname()[1])
+        await _finishes_before(stop.asked, serving)
+        server.should_exit = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await _finishes_before(stop.insisted, serving)
+        # What still runs ends with an error that says so, and its connections close.
+        await yard.close()
+        await serving
+    finally:
+        await yard.close()
+
+
+class _Stop:
+    """SIGINT and SIGTERM: the first asks to stop, the second insists."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.insisted = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._hear)
+
+    def _hear(self) -> None:
+        (self.insisted if self.asked.is_set() else self.asked).set()
+
+
+async def _finishes_before(event: asyncio.Event, work: asyncio.Task[None]) -> bool:
+    """Wait until ``work`` is done or ``event`` is set, whichever is first; whether the work is done."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    return work.done()
+
+
+def _greet(console: Console, config: Config, models: list[ModelStatus], port: int) -> None:
+    """Say what is served, and how to try it: a line that works as pasted."""
+    host = config.server.host
+    is_public = host in _PUBLIC_HOSTS
+    reachable = "localhost" if is_public else f"[{host}]" if ":" in host else host
+    url = f"http://{reachable}:{port}/v1"
+    console.print(f"[bold]Modelyard {modelyard.__version__}[/] serves {_count(models)} at [bold]{url}[/]\n")
+    console.print(_table(models))
+    shown = next((model for model in models if model.is_default), models[0])
+    console.print("\n[bold]Try it:[/]")
+    # Printed as it is: wrapped or marked up, it would not work as pasted.
+    print(_curl(url, shown, needs_key=bool(config.server.api_keys)), flush=True)  # noqa: T201
+    if is_public and not config.server.api_keys:
+        console.print("\n[yellow]Everybody who reaches this machine may use it: set api_keys under \\[server].[/]")
+    console.print("\nCtrl-C stops it.")
+
+
+def _count(models: list[ModelStatus]) -> str:
+    return "1 model" if len(models) == 1 else f"{len(models)} models"
+
+
+def _table(models: list[ModelStatus]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("Model", "Status", "Quantisation", "Context", "Weights", ""):
+        table.add_column(heading, justify="right" if heading in ("Context", "Weights") else "left", no_wrap=True)
+    for model in models:
+        table.add_row(
+            model.id,
+            model.status,
+            model.quantization or "",
+            str(model.context_length or ""),
+            "" if model.size_bytes is None else f"{model.size_bytes / 1e6:,.0f} MB",
+            "default" if model.is_default else "",
+        )
+    return table
+
+
+def _curl(url: str, model: ModelStatus, *, needs_key: bool) -> str:
+    if model.can_chat is False:
+        path, question = "/completions", {"prompt": "Once upon a time", "max_tokens": 64}
+    else:
+        path, question = "/chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}
+    body = json.dumps({"model": model.id, **question})
+    key = " -H 'Authorization: Bearer <one of api_keys>'" if needs_key else ""
+    return f"curl {url}{path} -H 'Content-Type: application/json'{key} -d {shlex.quote(body)}"
