@@ -1,0 +1,39 @@
+# Everything that a user, a developer or CI runs. `make` alone lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := pyproject.toml requirements.lock scripts/setup_venv.py
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check fix
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: .venv/installed ## make .venv, with the command modelyard and the demo weights in it
+	@echo "Installed: $(BIN)/modelyard"
+
+serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1234 until Ctrl-C
+	@$(BIN)/python scripts/demo_weights.py .weights
+	@$(BIN)/python scripts/foreground.py $(BIN)/modelyard from-config -f examples/demo.toml
+
+test: .venv/installed-dev ## run all tests; ARGS="-k name" passes options to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/installed-dev ## lint, formatting, types, layers: what CI checks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: .venv/installed-dev ## repair what ruff can repair, then format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.venv/installed: $(SETUP)
+	@$(PYTHON) scripts/setup_venv.py demo
+	@touch $@
+
+.venv/installed-dev: $(SETUP)
+	@$(PYTHON) scripts/setup_venv.py demo dev
+	@touch .venv/installed $@
