@@ -1,0 +1,59 @@
+"""What all tests share: the real weights, and a server with both of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from demo_weights import prepare
+
+from modelyard.config import Config, validate_config
+
+if TYPE_CHECKING:
+    from support.server import RunningServer
+
+ROOT = Path(__file__).parent.parent
+CONTEXT = 2048
+
+
+@pytest.fixture(scope="session")
+def weights() -> dict[str, Path]:
+    """The demo weights: smollm2 (an instruct model, Llama) and gemma3 (a base model, Gemma)."""
+    return prepare(ROOT / ".weights")
+
+
+def two_models(weights: dict[str, Path], **runtime: Any) -> Config:
+    """Both test models, as a configuration file would name them."""
+    return validate_config(
+        {
+            "default_model_id": "smollm2",
+            "runtime": runtime,
+            "models": [
+                {
+                    "model_id": str(weights["smollm2"]),
+                    "alias": "smollm2",
+                    "aliases": ["org/smol"],
+                    "device": {"max_seq_len": CONTEXT},
+                },
+                {
+                    "model_id": str(weights["gemma3"]),
+                    "alias": "google/gemma3",
+                    "chat_template": str(ROOT / "examples" / "gemma.jinja"),
+                    "device": {"max_seq_len": CONTEXT},
+                },
+            ],
+        },
+        source="test",
+        base=ROOT,
+    )
+
+
+@pytest.fixture(scope="session")
+def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
+    """One server with both models, for tests that leave it as they found it."""
+    from support.server import serving
+
+    with serving(two_models(weights, max_seqs=8, prefix_cache_n=8)) as running:
+        yield running

@@ -1,0 +1,130 @@
+"""A real server for tests: the real yard and the real HTTP stack, on a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+import openai
+import uvicorn
+
+from modelyard.api.app import create_app
+from modelyard.config import Config
+from modelyard.yard.yard import Yard
+
+WAIT_S = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass
+class RunningServer:
+    """A yard behind HTTP on loopback, on an event loop of its own."""
+
+    url: str
+    yard: Yard
+    loop: asyncio.AbstractEventLoop
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` on the server's event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(WAIT_S)
+
+    def read(self, look: Callable[[], T]) -> T:
+        """What ``look`` returns on the server's event loop."""
+
+        async def looking() -> T:
+            return look()
+
+        return self.call(looking())
+
+    @contextlib.contextmanager
+    def client(self, **options: Any) -> Iterator[openai.OpenAI]:
+        """The official client; it does not retry, so that every answer is seen."""
+        with openai.OpenAI(
+            base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=WAIT_S, **options
+        ) as client:
+            yield client
+
+    @contextlib.asynccontextmanager
+    async def async_client(self) -> Any:
+        async with openai.AsyncOpenAI(
+            base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=WAIT_S
+        ) as client:
+            yield client
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=WAIT_S)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", timeout=WAIT_S)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+
+@contextlib.contextmanager
+def serving(config: Config, make_engine: Any = None) -> Iterator[RunningServer]:
+    """Serve ``config`` for the length of the context."""
+    ready: list[RunningServer] = []
+    failures: list[BaseException] = []
+    started = threading.Event()
+    stop: list[Callable[[], None]] = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        stopping = asyncio.Event()
+        stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
+        yard = Yard(config, make_engine)
+        await yard.start()
+        keys = [key.get_secret_value() for key in config.server.api_keys]
+        server = _Server(
+            uvicorn.Config(create_app(yard, keys), port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=5)
+        )
+        serving = asyncio.create_task(server.serve())
+        async with asyncio.timeout(WAIT_S):
+            await server.listens.wait()
+        port = server.servers[0].sockets[0].getsockname()[1]
+        ready.append(RunningServer(f"http://127.0.0.1:{port}", yard, loop))
+        started.set()
+        await stopping.wait()
+        server.should_exit = True
+        await yard.close()
+        await serving
+
+    def main() -> None:
+        try:
+            asyncio.run(run())
+        except BaseException as failure:
+            failures.append(failure)
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=main, name="test server")
+    thread.start()
+    try:
+        assert started.wait(WAIT_S)
+        if failures:
+            raise failures[0]
+        yield ready[0]
+    finally:
+        for ask in stop:
+            with contextlib.suppress(RuntimeError):
+                ask()
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+    if failures:
+        raise failures[0]
