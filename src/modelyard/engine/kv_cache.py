@@ -54,14 +54,15 @@ class KvCache:
         self.capacity = capacity
         self.slots = [Slot(index) for index in range(slots)]
         self.operations: list[Trim | Share] = []
-        self._free_cells = list(range(capacity))
-        self._holders = [0] * capacity
+        # Holders of each cell that was ever used; those in _freed hold nothing. A long context costs nothing unused.
+        self._holders: list[int] = []
+        self._freed: list[int] = []
         self._clock = 0
 
     @property
     def free(self) -> int:
         """Cells that hold nothing."""
-        return len(self._free_cells)
+        return self.capacity - len(self._holders) + len(self._freed)
 
     @property
     def idle(self) -> int:
@@ -71,8 +72,12 @@ class KvCache:
     def extend(self, slot: Slot, tokens: Sequence[int]) -> None:
         """Append ``tokens`` to the slot. The caller has made room."""
         for token in tokens:
-            cell = self._free_cells.pop()
-            self._holders[cell] = 1
+            if self._freed:
+                cell = self._freed.pop()
+                self._holders[cell] = 1
+            else:
+                cell = len(self._holders)
+                self._holders.append(1)
             slot.cells.append(cell)
             slot.tokens.append(token)
 
@@ -88,7 +93,7 @@ class KvCache:
         for cell in slot.cells[length:]:
             self._holders[cell] -= 1
             if not self._holders[cell]:
-                self._free_cells.append(cell)
+                self._freed.append(cell)
         del slot.cells[length:], slot.tokens[length:]
         slot.computed = min(slot.computed, length)
         self.operations.append(Trim(slot.index, length))

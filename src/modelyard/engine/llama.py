@@ -9,17 +9,25 @@ Hot path: ``Batch.fill``, ``Context.decode``, ``Context.sample`` and ``Model.pie
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.messages import Sampling
 from modelyard.errors import UnusableModel
+
+# llama.cpp's threads meet at a barrier several hundred times a token, and GNU OpenMP spins there for milliseconds: as
+# soon as another process or engine takes one of the cores, a token takes seconds. With a short spin they sleep
+# instead, and the core is free. Read once by libgomp when it is loaded, so it has to be set here.
+# Measured in docs/performance.md.
+os.environ.setdefault("GOMP_SPINCOUNT", "100")
+
+import llama_cpp.llama_cpp as lib  # noqa: E402
 
 # Source: ggml.h, enum ggml_log_level.
 _LOG_ERROR = 4
@@ -29,6 +37,9 @@ _LOG_LINES_KEPT = 20
 _RANDOM_SEED = 0xFFFFFFFF
 
 _BAN = -1e9
+
+# Below it logits divided by the temperature leave the range of 32-bit floats; the draw has long been certain.
+_GREEDY_BELOW = 1e-5
 
 
 class _ErrorLog(threading.local):
@@ -244,7 +255,7 @@ class Sampler:
         if sampling.frequency_penalty or sampling.presence_penalty:
             frequency, presence = sampling.frequency_penalty or 0.0, sampling.presence_penalty or 0.0
             self._add(lib.llama_sampler_init_penalties(model.vocab_size, context, 1.0, frequency, presence))
-        if not sampling.temperature:
+        if (sampling.temperature or 0.0) < _GREEDY_BELOW:
             self._add(lib.llama_sampler_init_greedy())
             return
         if sampling.top_k:

@@ -96,6 +96,7 @@ class EngineLoop:
         self._samplers: dict[SequenceId, Sampler] = {}
         self._arrivals = 0
         self._events: list[Event] = []
+        self._reported = 0.0
 
     def run(self) -> None:
         """Load, serve until told to stop, free. The last event says how it ended."""
@@ -148,10 +149,11 @@ class EngineLoop:
             can_trim=model.can_trim,
         )
         self._defaults = settings.sampling.over(self._published_sampling(model)).over(DEFAULT_SAMPLING)
-        template = self._read_template(model)
+        template, why_no_chat = self._read_template(model)
         self._prompts = PromptReader(
             lambda text, add_special: model.tokenize(text, add_special=add_special),
-            template,
+            template=template,
+            why_no_chat=why_no_chat,
             begin_token=model.begin_token(),
             vocab_size=model.vocab_size,
             context_length=context.length,
@@ -161,7 +163,7 @@ class EngineLoop:
             quantization=settings.quantization,
             size_bytes=model.size_bytes,
             fingerprint=self._fingerprint(model),
-            can_chat=isinstance(template, ChatTemplate),
+            can_chat=template is not None,
         )
         logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
         self._events.append(Loaded(profile))
@@ -173,22 +175,19 @@ class EngineLoop:
             self._publish([LoadProgress(fraction)])
         return not self._is_stopping()
 
-    _reported = 0.0
-
-    def _read_template(self, model: Model) -> ChatTemplate | UnsupportedOperation:
+    def _read_template(self, model: Model) -> tuple[ChatTemplate | None, str]:
+        """The chat template, or None and why there is none: the model can still continue text."""
         source = self._settings.chat_template or model.chat_template()
         if source is None:
-            return UnsupportedOperation(
+            return None, (
                 f"The model '{self._settings.name}' has no chat template: it continues text, at /v1/completions. "
-                "To chat with it, set chat_template in its configuration.",
-                "model",
+                "To chat with it, set chat_template in its configuration."
             )
         try:
-            return ChatTemplate(source, bos_token=model.begin_token(), eos_token=model.end_token())
+            return ChatTemplate(source, bos_token=model.begin_token(), eos_token=model.end_token()), ""
         except UnsupportedOperation as unusable:
-            # The model can still complete text; only a chat is refused.
             logger.warning("%s: %s", self._settings.name, unusable)
-            return unusable
+            return None, str(unusable)
 
     @staticmethod
     def _published_sampling(model: Model) -> Sampling:

@@ -19,7 +19,8 @@ class PromptReader:
 
     Args:
         tokenize: text and whether to put the begin token before it -> ids.
-        template: how a chat is written out; None where the model has no template.
+        template: how a chat is written out; None where the model has no usable one.
+        why_no_chat: what a chat is answered in that case.
         begin_token: text of the token that begins a sequence.
         vocab_size: ids are below it.
         context_length: tokens that one sequence may hold.
@@ -28,14 +29,16 @@ class PromptReader:
     def __init__(
         self,
         tokenize: Tokenize,
-        template: ChatTemplate | UnsupportedOperation,
         *,
+        template: ChatTemplate | None,
+        why_no_chat: str,
         begin_token: str,
         vocab_size: int,
         context_length: int,
     ) -> None:
         self._tokenize = tokenize
         self._template = template
+        self._why_no_chat = why_no_chat
         self._begin_token = begin_token
         self._vocab_size = vocab_size
         self._context_length = context_length
@@ -50,8 +53,8 @@ class PromptReader:
         """
         match prompt:
             case Chat(messages):
-                if isinstance(self._template, UnsupportedOperation):
-                    raise self._template
+                if self._template is None:
+                    raise UnsupportedOperation(self._why_no_chat, "model")
                 param, tokens = "messages", self._tokens_of(self._template.render(messages), "messages")
             case Text(text):
                 param, tokens = "prompt", self._tokens_of(text, "prompt")

@@ -117,7 +117,7 @@ class Scheduler:
             # A sequence that has just been fed its one token has nothing pending.
             if not sequence.pending:
                 continue
-            count = min(sequence.pending, budget)
+            count = _chunk(sequence, budget)
             self.cache.make_room(count)
             count = min(count, self.cache.free)
             if count == 0:
@@ -149,7 +149,7 @@ class Scheduler:
             if not self.cache.make_room(needed):
                 self._preempt(head)
                 return
-            count = min(head.pending, budget)
+            count = _chunk(head, budget)
             feeds.append(self._feed(head, count))
             budget -= count
 
@@ -176,3 +176,12 @@ class Scheduler:
         assert sequence.slot is not None
         self.cache.release(sequence.slot)
         sequence.slot = None
+
+
+def _chunk(sequence: Sequence, budget: int) -> int:
+    """How many pending tokens to feed at once: never the last of a prompt together with those before it.
+
+    llama.cpp's arithmetic depends on the number of tokens in a batch. Fed by itself, the last token gives the same
+    logits whether the tokens before it were just computed or found in the cache: the same request, the same answer.
+    """
+    return min(max(sequence.pending - 1, 1), budget)
