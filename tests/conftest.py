@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ def weights() -> dict[str, Path]:
     return prepare(ROOT / ".weights")
 
 
-def two_models(weights: dict[str, Path], **runtime: Any) -> Config:
+def two_models(weights: dict[str, Path], context: int = CONTEXT, **runtime: Any) -> Config:
     """Both test models, as a configuration file would name them."""
     return validate_config(
         {
@@ -35,13 +36,13 @@ def two_models(weights: dict[str, Path], **runtime: Any) -> Config:
                     "model_id": str(weights["smollm2"]),
                     "alias": "smollm2",
                     "aliases": ["org/smol"],
-                    "device": {"max_seq_len": CONTEXT},
+                    "device": {"max_seq_len": context},
                 },
                 {
                     "model_id": str(weights["gemma3"]),
                     "alias": "google/gemma3",
                     "chat_template": str(ROOT / "examples" / "gemma.jinja"),
-                    "device": {"max_seq_len": CONTEXT},
+                    "device": {"max_seq_len": context},
                 },
             ],
         },
@@ -57,3 +58,11 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
 
     with serving(two_models(weights, max_seqs=8, prefix_cache_n=8)) as running:
         yield running
+
+
+def pytest_unconfigure() -> None:
+    # llama_cpp opens two files at import and leaves them to the interpreter's end, which warns of them.
+    opened = sys.modules.get("llama_cpp._utils")
+    if opened is not None:
+        opened.outnull_file.close()
+        opened.errnull_file.close()

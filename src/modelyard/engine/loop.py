@@ -117,9 +117,12 @@ class EngineLoop:
             error = EngineError(self._settings.name, reason)
             self._events.extend(Failed(sequence, error) for sequence in self._answers)
             self._answers.clear()
-        self._free()
-        self._events.append(last)
-        self._flush()
+        try:
+            self._free()
+        finally:
+            # Without a last event the model's callers would wait for ever.
+            self._events.append(last)
+            self._flush()
 
     # Loading and freeing
 

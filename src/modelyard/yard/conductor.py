@@ -58,6 +58,9 @@ from modelyard.yard.residency import (
 
 logger = logging.getLogger(__name__)
 
+# A thread's last event is its last act; only its exit is waited for.
+LAST_MOMENT_S = 1.0
+
 
 class EngineHandle(Protocol):
     """What the conductor needs of an engine; see ``modelyard.engine.engine.Engine``."""
@@ -226,7 +229,8 @@ class Conductor:
         except Exception as failure:
             # A load that ends without an outcome would leave its callers waiting for ever.
             logger.exception("The load of %s failed", model)
-            self._feed(residency.LoadFailed(model, f"{type(failure).__name__}: {failure}"))
+            reason = f"an internal error ({type(failure).__name__}); the server's log has the details"
+            self._feed(residency.LoadFailed(model, reason))
             return
         finally:
             self._loads.pop(model, None)
@@ -296,6 +300,8 @@ class Conductor:
         # Not before: the last end of a drain frees the model, which without an engine would be done at once, and the
         # next load begun before the residency has heard how this engine ended.
         del self._engines[model]
+        if not engine.join(LAST_MOMENT_S):
+            logger.warning("The thread of %s's engine goes on after its last event", model)
 
     def _note_freed(self) -> None:
         if self.state.is_closing and not self._engines and not self._loads:

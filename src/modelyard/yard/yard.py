@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from modelyard.config import Config, Model, default_model, effective_cpu
@@ -159,7 +160,7 @@ class Yard:
 
     def load_progress(self) -> Mapping[str, float]:
         """Part of the weights that is read, 0 to 1, of every model whose load was begun."""
-        return self._running.load_progress
+        return {} if self._conductor is None else self._conductor.load_progress
 
     @property
     def _running(self) -> Conductor:
@@ -195,7 +196,12 @@ class Yard:
             raise ConfigError("models", problems)
 
     async def _make_engine(self, model: str, publish: Publish) -> EngineHandle:
-        settings = await asyncio.to_thread(_settings, self._config, self._models[model])
+        try:
+            settings = await asyncio.to_thread(_settings, self._config, self._models[model])
+        except UnusableModel as unusable:
+            # From here it goes to clients, whom the way to the file does not concern.
+            source = self._models[model].source
+            raise UnusableModel(str(unusable).replace(source, Path(source).name)) from unusable
         return self._make_handle(settings, publish)
 
 
