@@ -60,7 +60,15 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but signals are ours: they drain the yard, and the exit code is 0."""
+    """uvicorn, but signals are ours (they drain the yard, and the exit code is 0), and it says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -89,6 +97,7 @@ async def _serve(config: Config, listener: socket.socket) -> None:
             )
         )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await _finishes_before(server.listens, serving)
         _greet(console, config, yard.models(), listener.getsockname()[1])
         await _finishes_before(stop.asked, serving)
         server.should_exit = True

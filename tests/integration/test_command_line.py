@@ -1,0 +1,206 @@
+"""The command as a user runs it: a process of its own, judged by what it prints and its exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+COMMAND = [sys.executable, "-m", "modelyard"]
+WAIT_S = 60.0
+# llama.cpp's abort and a segmentation fault end a process by signal.
+CLEAN_CODES = (0, 1, 2)
+
+
+def modelyard(*args: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*COMMAND, *args], input=text, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@contextlib.contextmanager
+def started(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server that has said that it serves, and what it said so far."""
+    with subprocess.Popen([*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        try:
+            greeting = ""
+            for line in process.stdout:
+                greeting += line
+                if "Ctrl-C stops it" in line:
+                    break
+            yield process, greeting
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def smol(weights: dict[str, Path]) -> str:
+    return str(weights["smollm2"])
+
+
+def test_version_and_help_read_well() -> None:
+    assert re.fullmatch(r"modelyard \d+\.\d+\.\d+\n", modelyard("--version").stdout)
+    shown = modelyard("--help").stdout
+    assert all(command in shown for command in ("serve", "from-config", "run"))
+    options = modelyard("serve", "--help").stdout
+    assert all(option in options for option in ("--model", "--host", "--port", "--cpu", "--max-seqs", "--ctx"))
+
+
+def test_serve_prints_a_curl_line_that_works_as_pasted_and_ctrl_c_ends_with_0(smol: str) -> None:
+    with started("serve", "-m", smol, "--port", "0", "--ctx", "1024", "--max-seqs", "2", "--cpu") as (process, said):
+        curl = next(line for line in said.splitlines() if line.startswith("curl "))
+        assert "smollm2-135m-instruct-q4_1" in said
+        answer = subprocess.run(shlex.split(curl), capture_output=True, timeout=WAIT_S, check=True).stdout
+        assert b'"role":"assistant"' in answer
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == 0
+
+
+def test_ctrl_c_while_a_stream_runs_lets_it_end_and_exits_with_0(smol: str) -> None:
+    with started("serve", "-m", smol, "--port", "0") as (process, said):
+        url = re.search(r"http://\S+/v1", said)
+        assert url
+        body = {"prompt": "A story:", "max_tokens": 60, "ignore_eos": True, "stream": True}
+        with httpx.stream("POST", f"{url[0]}/completions", json=body, timeout=WAIT_S) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            assert [line for line in lines if line][-1] == "data: [DONE]"
+        assert process.wait(WAIT_S) == 0
+
+
+def test_from_config_serves_all_models_of_the_file(weights: dict[str, Path], tmp_path: Path) -> None:
+    for path in weights.values():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "models.toml").write_text(
+        'default_model_id = "small"\n[server]\nport = 0\n'
+        f'[[models]]\nmodel_id = "{weights["smollm2"].name}"\nalias = "small"\n'
+        f'[[models]]\nmodel_id = "{weights["gemma3"].name}"\nload = "on-demand"\n'
+    )
+    with started("from-config", "-f", str(tmp_path / "models.toml")) as (_, said):
+        url = re.search(r"http://\S+/v1", said)
+        assert url
+        small, gemma = httpx.get(f"{url[0]}/models", timeout=WAIT_S).json()["data"]
+        assert (small["id"], small["status"], small["default"]) == ("small", "loaded", True)
+        assert (gemma["id"], gemma["status"]) == (weights["gemma3"].name, "unloaded")
+        chat = {"model": gemma["id"], "messages": "Hi"}
+        refused = httpx.post(f"{url[0]}/chat/completions", json=chat, timeout=WAIT_S)
+        assert refused.json()["error"]["code"] == "unsupported_operation"
+        assert "chat_template" in refused.json()["error"]["message"]
+
+
+def test_run_answers_one_question_and_exits(smol: str) -> None:
+    done = modelyard("run", "-m", smol, "-i", "What is the capital of France? Answer with one word.")
+    assert done.returncode == 0
+    assert "Paris" in done.stdout
+
+
+def test_run_holds_a_conversation_until_the_input_ends(smol: str) -> None:
+    done = modelyard("run", "-m", smol, text="My name is Ada.\nWhat is my name?\n")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) >= 2
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded(smol: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = modelyard("serve", "-m", smol, "--port", port)
+    assert done.returncode == 2
+    assert f"Cannot listen on 127.0.0.1:{port}: address already in use" in done.stderr
+    assert "--port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), "Usage"),
+        (("serve",), "Missing option"),
+        (("serve", "-m", "x.gguf", "--port", "many"), "--port"),
+        (("serve", "-m", "x.gguf", "--port", "70000"), "port must be"),
+        (("serve", "-m", "x.gguf", "--max-seqs", "0"), "max_seqs"),
+        (("serve", "-m", "x.gguf", "--ctx", "-5"), "max_seq_len"),
+        (("serve", "-m", "x.gguf", "--quant", "7"), "quant"),
+        (("serve", "-m", "x.gguf", "--chat-template", "no.jinja"), "no.jinja"),
+        (("serve", "-m", "./no/such.gguf"), "does not exist"),
+        (("serve", "-m", "org/not-in-the-cache"), "org/not-in-the-cache"),
+        (("serve", "-m", ""), "model_id"),
+        (("run", "-m", "./no/such.gguf"), "does not exist"),
+        (("from-config", "-f", "no.toml"), "no.toml"),
+        (("from-config", "-f", "/"), ".toml"),
+        (("fly",), "fly"),
+    ],
+)
+def test_bad_arguments_end_with_a_clear_line_and_code_2(args: tuple[str, ...], said: str) -> None:
+    done = modelyard(*args)
+    assert done.returncode == 2
+    assert said in re.sub(r"\s+", " ", done.stderr + done.stdout)
+
+
+def test_all_problems_of_a_config_file_are_reported_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(
+        'default_model = "a"\n[server]\nport = "x"\n[[models]]\nmodel_id = "a"\n[models.quantization]\nisqq="4"'
+    )
+    done = modelyard("from-config", "-f", str(file))
+    assert done.returncode == 2
+    said = re.sub(r"\s+", " ", done.stderr)
+    assert "3 problems" in said
+    assert "default_model_id" in said
+    assert "Did you mean 'isq'?" in said
+
+
+@pytest.mark.parametrize("kind", ["truncated", "header only", "not GGUF", "empty", "folder", "corrupt metadata"])
+def test_a_broken_model_ends_with_a_clear_line_and_never_by_signal(smol: str, tmp_path: Path, kind: str) -> None:
+    whole = Path(smol).read_bytes()
+    path = tmp_path / "broken.gguf"
+    match kind:
+        case "truncated":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "header only":
+            path.write_bytes(whole[:24])
+        case "not GGUF":
+            path.write_bytes(b"PK\x03\x04" + bytes(1000))
+        case "empty":
+            path.write_bytes(b"")
+        case "folder":
+            path.mkdir()
+        case "corrupt metadata":
+            path.write_bytes(whole[:300] + b"\xff" * 64 + whole[364:])
+    done = modelyard("serve", "-m", str(path), "--port", "0")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "broken.gguf" in done.stderr
+
+
+def test_a_broken_model_in_a_running_server_is_a_clear_503_without_the_way_to_it(
+    weights: dict[str, Path], tmp_path: Path
+) -> None:
+    broken = tmp_path / "secret-folder" / "broken.gguf"
+    broken.parent.mkdir()
+    broken.write_bytes(weights["smollm2"].read_bytes()[:1_000_000])
+    (tmp_path / "models.toml").write_text(
+        "[server]\nport = 0\n"
+        f'[[models]]\nmodel_id = "{weights["smollm2"]}"\nalias = "good"\n'
+        f'[[models]]\nmodel_id = "{broken}"\nalias = "bad"\nload = "on-demand"\n'
+    )
+    with started("from-config", "-f", str(tmp_path / "models.toml")) as (process, said):
+        url = re.search(r"http://\S+/v1", said)
+        assert url
+        answer = httpx.post(f"{url[0]}/completions", json={"model": "bad", "prompt": "Hi"}, timeout=WAIT_S)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (503, "model_load_failed")
+        assert "cut off" in error["message"]
+        assert "secret-folder" not in answer.text
+        good = {"model": "good", "prompt": "Hi", "max_tokens": 1}
+        assert httpx.post(f"{url[0]}/completions", json=good, timeout=WAIT_S).status_code == 200
+        assert process.poll() is None
