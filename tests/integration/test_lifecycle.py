@@ -217,3 +217,14 @@ def test_an_unload_gives_back_what_its_load_took(server: RunningServer, model: s
 def resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
+
+
+def test_two_yards_in_one_process_share_nothing(server: RunningServer, weights: dict[str, Path]) -> None:
+    with serving(two_models(weights, context=512, max_seqs=1, prefix_cache_n=0)) as other:
+        other.post("/v1/models/unload", {"model_id": "smollm2"})
+        assert server.get("/v1/models/smollm2").json()["status"] == "loaded"
+        with ThreadPoolExecutor(4) as pool:
+            asked = {**STORY, "max_tokens": 8}
+            answers = list(pool.map(lambda each: each.post("/v1/completions", asked), [server, other] * 2))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert server.get("/v1/models/smollm2").json()["status"] == "loaded"

@@ -99,17 +99,17 @@ class Quantization(Table):
 
     quant: _LowerText | None = Field(
         default=None,
-        description="Quantisation to use: a published file of it where there is one, else quantised on this machine. "
-        "`auto`, a number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or an ISQ name such as `q4k`. Unset, with the other "
-        "two keys: full precision.",
+        description="Which file to take where several are there: a number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or an "
+        "ISQ name such as `q4k`. This version takes files as they are and quantises none; `auto` is not available.",
     )
     isq: _LowerText | None = Field(
         default=None,
-        description="Quantise the full-precision weights on this machine to this type (in-situ quantisation), "
-        "without looking for a published file. Any name that `quant` takes but `auto`.",
+        description="Quantise on this machine, at load time (in-situ quantisation). Not available in this version: the "
+        "model is refused.",
     )
     from_uqff: _Text | None = Field(
-        default=None, description="Published UQFF file to load: its name, a `;` list of names, or a type name."
+        default=None,
+        description="Load a published UQFF file. Not available in this version: the model is refused.",
     )
 
 
