@@ -189,7 +189,15 @@ def test_closing_ends_streams_with_an_error_that_says_so(server: RunningServer) 
     refused = server.post("/v1/completions", {**STORY, "max_tokens": 1})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
     assert server.read(lambda: server.yard._running.state.models["smollm2"].residence) is Residence.UNLOADED
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("engine ")]
+
+
+def test_a_closed_yard_leaves_no_thread(weights: dict[str, Path]) -> None:
+    before = set(threading.enumerate())
+    with serving(two_models(weights, max_seqs=1, prefix_cache_n=0)) as server:
+        engines = {thread.name for thread in set(threading.enumerate()) - before}
+        assert {"engine smollm2", "engine google/gemma3"} <= engines
+        server.post("/v1/completions", {**STORY, "max_tokens": 1})
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("model", ["smollm2", "google/gemma3"])
