@@ -67,7 +67,8 @@ class ChatTemplate:
             return self._template.render(messages=messages, add_generation_prompt=True, **self._tokens)
         except _Refused as error:
             raise InvalidRequest(f"The model's chat template refuses the conversation: {error}", "messages") from error
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        except Exception as error:
+            # A template is foreign code: whatever it raises, recursion without end too, concerns this request alone.
             raise InvalidRequest(
                 f"The model's chat template cannot write these messages out: {error}", "messages"
             ) from error

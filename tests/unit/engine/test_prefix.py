@@ -1,0 +1,86 @@
+"""Where a new sequence goes in the cache."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelyard.engine.kv_cache import Slot
+from modelyard.engine.messages import SequenceId
+from modelyard.engine.prefix import LOSABLE_TOKENS, common_prefix, place
+
+SYSTEM = list(range(100))
+
+
+def slot(index: int, tokens: list[int], *, owner: int | None = None, last_used: int = 0, computed: int = 10**6) -> Slot:
+    cells = list(range(len(tokens)))
+    owned = None if owner is None else SequenceId(owner)
+    return Slot(index, list(tokens), cells, min(computed, len(tokens)), owned, last_used)
+
+
+@given(st.lists(st.integers(0, 1), max_size=200), st.lists(st.integers(0, 1), max_size=200), st.integers(0, 200))
+def test_the_common_prefix_is_the_longest(a: list[int], b: list[int], shared: int) -> None:
+    b = a[:shared] + b
+    length = common_prefix(a, b)
+    assert a[:length] == b[:length]
+    assert length == min(len(a), len(b)) or a[length] != b[length]
+
+
+def test_a_conversation_goes_on_in_its_own_slot() -> None:
+    first, other = slot(0, SYSTEM, last_used=1), slot(1, [7, 7, 7], last_used=2)
+    placed = place([*SYSTEM, 5, 6], [first, other], can_trim=True)
+    assert placed is not None
+    assert (placed.slot, placed.donor, placed.reused) == (first, first, 100)
+
+
+def test_the_last_token_is_never_reused() -> None:
+    placed = place(SYSTEM, [slot(0, SYSTEM)], can_trim=True)
+    assert placed is not None
+    assert placed.reused == 99
+
+
+def test_a_shared_beginning_is_shared_and_the_other_conversation_kept() -> None:
+    other = slot(0, [*SYSTEM, *[8] * (LOSABLE_TOKENS + 1)])
+    empty = slot(1, [])
+    placed = place([*SYSTEM, 9], [other, empty], can_trim=True)
+    assert placed is not None
+    assert (placed.slot, placed.donor, placed.reused) == (empty, other, 100)
+
+
+def test_without_another_slot_the_other_conversations_end_is_given_up() -> None:
+    other = slot(0, [*SYSTEM, *[8] * (LOSABLE_TOKENS + 1)])
+    running = slot(1, [1, 2], owner=5)
+    placed = place([*SYSTEM, 9], [other, running], can_trim=True)
+    assert placed is not None
+    assert (placed.slot, placed.donor) == (other, other)
+
+
+def test_a_running_sequence_shares_what_is_computed_of_it() -> None:
+    running, empty = slot(0, SYSTEM, owner=5, computed=60), slot(1, [])
+    placed = place([*SYSTEM, 9], [running, empty], can_trim=True)
+    assert placed is not None
+    assert (placed.slot, placed.donor, placed.reused) == (empty, running, 60)
+
+
+def test_with_nothing_to_reuse_an_empty_slot_is_taken_then_the_one_unused_for_longest() -> None:
+    old, new, empty = slot(0, [1], last_used=1), slot(1, [2], last_used=2), slot(2, [], last_used=3)
+    placed = place([9, 9], [old, new, empty], can_trim=True)
+    assert placed is not None
+    assert (placed.slot, placed.donor, placed.reused) == (empty, None, 0)
+    placed = place([9, 9], [new, old], can_trim=True)
+    assert placed is not None
+    assert placed.slot is old
+
+
+def test_with_every_slot_owned_there_is_no_place() -> None:
+    assert place([1, 2], [slot(0, [1], owner=3)], can_trim=True) is None
+
+
+def test_a_state_that_cannot_be_cut_is_continued_only_as_a_whole() -> None:
+    whole, longer = slot(0, SYSTEM), slot(1, [*SYSTEM, 8])
+    placed = place([*SYSTEM, 9], [longer, whole], can_trim=False)
+    assert placed is not None
+    assert (placed.slot, placed.donor, placed.reused) == (whole, whole, 100)
+    placed = place([*SYSTEM, 9], [longer, slot(2, SYSTEM, owner=1)], can_trim=False)
+    assert placed is not None
+    assert (placed.slot, placed.donor, placed.reused) == (longer, None, 0)

@@ -1,0 +1,244 @@
+"""The scheduler, driven as the engine's loop drives it, against a naive llama.cpp."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelyard.engine.kv_cache import KvCache, Trim
+from modelyard.engine.messages import SequenceId
+from modelyard.engine.schedule import Feed, Scheduler
+from modelyard.engine.sequence import Sequence
+
+BATCH = 8
+BESIDE = 3
+
+
+class Llama:
+    """A cache that carries operations out and is fed, and an engine's loop around it.
+
+    Every sequence ends with ``answers`` tokens, or when it is as long as the context.
+    """
+
+    def __init__(self, *, capacity: int = 32, slots: int = 4, max_running: int = 3, can_trim: bool = True) -> None:
+        self.capacity = capacity
+        self.scheduler = Scheduler(
+            KvCache(capacity, slots),
+            max_running=max_running,
+            batch_tokens=BATCH,
+            prefill_beside_decode=BESIDE,
+            can_trim=can_trim,
+        )
+        self.can_trim = can_trim
+        self.held: dict[int, list[int]] = {index: [] for index in range(slots)}
+        self.answers: dict[SequenceId, int] = {}
+        self.sequences: dict[SequenceId, Sequence] = {}
+        self.finished: list[int] = []
+        self.first_served: list[int] = []
+        self.failed: list[int] = []
+
+    def submit(self, prompt: list[int], answer: int = 3) -> Sequence:
+        number = SequenceId(len(self.answers))
+        sequence = Sequence(number, number, prompt)
+        self.answers[number] = answer
+        self.sequences[number] = sequence
+        self.scheduler.add(sequence)
+        return sequence
+
+    def cancel(self, number: int) -> None:
+        assert self.scheduler.remove(SequenceId(number)) == (SequenceId(number) in self.sequences)
+        self.sequences.pop(SequenceId(number), None)
+
+    def carry_out(self) -> None:
+        for operation in self.scheduler.cache.operations:
+            if isinstance(operation, Trim):
+                held = self.held[operation.slot]
+                assert self.can_trim or operation.length in (0, len(held)), "a state that cannot be cut was cut"
+                del held[operation.length :]
+            else:
+                assert self.can_trim
+                assert self.held[operation.target] == []
+                assert operation.length <= len(self.held[operation.source])
+                self.held[operation.target] = self.held[operation.source][: operation.length]
+        self.scheduler.cache.operations.clear()
+
+    def step(self, *, is_full: bool = False) -> list[Feed]:
+        scheduler = self.scheduler
+        decoding = [s for s in scheduler.running if s.pending == 1]
+        oldest = min(self.sequences, default=None)
+        was_running = oldest is not None and self.sequences[oldest].slot is not None
+        feeds = scheduler.schedule()
+        self.carry_out()
+        self.check(feeds, decoding)
+        if is_full and feeds:
+            if not scheduler.undo(feeds):
+                (last,) = scheduler.running
+                self.failed.append(last.id)
+                self.cancel(last.id)
+            self.carry_out()
+            return []
+        if was_running:
+            assert self.sequences[oldest].slot is not None, "the oldest was preempted"
+        for feed in feeds:
+            assert feed.sequence.slot is not None
+            self.held[feed.sequence.slot.index] += feed.tokens
+            if feed.sequence.id not in self.first_served:
+                self.first_served.append(feed.sequence.id)
+        for feed in feeds:
+            if feed.wants_logits:
+                self.sample(feed.sequence)
+        return feeds
+
+    def sample(self, sequence: Sequence) -> None:
+        sequence.tokens.append(500 + len(sequence.tokens))
+        if sequence.answer_length >= self.answers[sequence.id] or len(sequence.tokens) >= self.capacity:
+            self.finished.append(sequence.id)
+            self.cancel(sequence.id)
+
+    def check(self, feeds: list[Feed], decoding: list[Sequence]) -> None:
+        scheduler = self.scheduler
+        assert len({feed.sequence.id for feed in feeds}) == len(feeds)
+        assert sum(len(feed.tokens) for feed in feeds) <= BATCH
+        fed_decoding = [feed for feed in feeds if feed.sequence in decoding]
+        if fed_decoding:
+            assert sum(len(feed.tokens) for feed in feeds if feed.sequence not in decoding) <= BESIDE
+        for feed in feeds:
+            slot = feed.sequence.slot
+            assert slot is not None
+            assert feed.tokens
+            assert self.held[slot.index] == feed.sequence.tokens[: feed.position]
+            assert feed.tokens == feed.sequence.tokens[feed.position : feed.position + len(feed.tokens)]
+            assert feed.wants_logits == (feed.position + len(feed.tokens) == len(feed.sequence.tokens))
+            assert not feed.wants_logits or len(feed.tokens) == 1
+        cells = {cell for slot in scheduler.cache.slots for cell in slot.cells}
+        assert len(cells) == self.capacity - scheduler.cache.free <= self.capacity
+        assert {s.id for s in scheduler.running} | {s.id for s in scheduler.waiting} == set(self.sequences)
+        assert bool(feeds) == bool(self.sequences), "nothing was computed though somebody waits"
+
+    def run(self, most_steps: int = 2000) -> None:
+        for _ in range(most_steps):
+            if not self.sequences:
+                return
+            self.step()
+        raise AssertionError(f"still there: {self.sequences}")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 10**9), st.booleans(), st.booleans())
+def test_any_mix_of_requests_is_served_in_order_and_ends(seed: int, can_trim: bool, is_sometimes_full: bool) -> None:
+    chance = random.Random(seed)
+    slots = chance.randint(1, 5)
+    llama = Llama(capacity=chance.randint(8, 40), slots=slots, max_running=chance.randint(1, slots), can_trim=can_trim)
+    for _ in range(chance.randint(1, 120)):
+        match chance.randrange(6):
+            case 0 | 1:
+                # Few different tokens, so that prefixes are shared often.
+                prompt = [chance.randint(1, 2) for _ in range(chance.randint(1, llama.capacity - 1))]
+                llama.submit(prompt, chance.randint(1, 12))
+            case 2 if llama.sequences:
+                llama.cancel(chance.choice(list(llama.sequences)))
+            case 3 if is_sometimes_full:
+                llama.step(is_full=True)
+            case _:
+                llama.step()
+    llama.run()
+    assert llama.scheduler.is_idle
+    assert llama.first_served == sorted(llama.first_served)
+
+
+def tokens(feeds: list[Feed]) -> list[tuple[int, int, int]]:
+    return [(feed.sequence.id, feed.position, len(feed.tokens)) for feed in feeds]
+
+
+def test_a_prompt_is_fed_in_chunks_and_its_last_token_by_itself() -> None:
+    llama = Llama()
+    llama.submit(list(range(12)))
+    assert [tokens(llama.step()) for _ in range(3)] == [[(0, 0, 8)], [(0, 8, 3)], [(0, 11, 1)]]
+
+
+def test_decode_comes_first_and_prompts_take_a_small_share_beside_it() -> None:
+    llama = Llama()
+    llama.submit([1, 2], answer=20)
+    llama.step()
+    llama.step()
+    llama.submit(list(range(10, 20)))
+    assert tokens(llama.step()) == [(0, 2, 1), (1, 0, BESIDE)]
+
+
+def test_when_the_cache_is_full_the_youngest_waits_and_is_computed_again() -> None:
+    llama = Llama(capacity=16, max_running=2)
+    llama.submit([1] * 6, answer=9)
+    youngest = llama.submit([2] * 6, answer=9)
+    llama.run()
+    assert llama.scheduler.preemptions >= 1
+    assert llama.finished == [0, 1]
+    assert youngest.answer_length == 9
+    assert youngest.tokens[6:] == [500 + at for at in range(6, 15)]
+
+
+def test_a_beginning_that_is_computed_is_not_computed_again() -> None:
+    llama = Llama(capacity=64, slots=6)
+    system = list(range(20))
+    llama.submit([*system, 70, 71], answer=30)
+    for _ in range(6):
+        llama.step()
+    second = llama.submit([*system, 80, 81])
+    fed = llama.step()
+    assert second.cached_tokens == 20
+    assert tokens(fed)[1] == (1, 20, 1)
+
+
+def test_tokens_that_the_same_step_computes_are_not_shared_yet() -> None:
+    llama = Llama(capacity=64)
+    llama.submit([1, 2, 3, 4])
+    second = llama.submit([1, 2, 3, 4])
+    llama.step()
+    assert second.cached_tokens == 0
+
+
+def test_a_finished_conversation_goes_on_where_it_ended() -> None:
+    llama = Llama(capacity=64)
+    first = llama.submit(list(range(10)))
+    llama.run()
+    second = llama.submit([*first.tokens, 90, 91])
+    llama.run()
+    # All but the last token of the answer is in the cache: nobody fed that one.
+    assert second.cached_tokens == len(first.tokens) - 1
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_cancelled_sequence_leaves_its_place_to_the_next(steps: int) -> None:
+    llama = Llama(max_running=1)
+    llama.submit([1, 2, 3], answer=50)
+    llama.submit([4, 5, 6])
+    for _ in range(steps):
+        llama.step()
+    llama.cancel(0)
+    llama.run()
+    assert llama.finished == [1]
+
+
+def test_an_unknown_sequence_cannot_be_removed() -> None:
+    assert not Llama().scheduler.remove(SequenceId(7))
+
+
+def test_what_does_not_fit_waits_and_nobody_overtakes_it() -> None:
+    llama = Llama(capacity=16)
+    llama.submit([1] * 10, answer=5)
+    llama.step()
+    llama.submit([2] * 12, answer=1)
+    llama.submit([3], answer=1)
+    llama.run()
+    assert llama.first_served == [0, 1, 2]
+
+
+def test_a_sequence_that_llama_cpp_has_no_room_for_at_all_is_given_up() -> None:
+    llama = Llama()
+    llama.submit([1, 2, 3])
+    for _ in range(3):
+        llama.step(is_full=True)
+    assert llama.failed == [0]
+    assert llama.scheduler.is_idle
