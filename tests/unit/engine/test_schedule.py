@@ -85,8 +85,8 @@ class Llama:
         for feed in feeds:
             assert feed.sequence.slot is not None
             self.held[feed.sequence.slot.index] += feed.tokens
-            if feed.sequence.id not in self.first_served:
-                self.first_served.append(feed.sequence.id)
+        fed = sorted(feed.sequence.id for feed in feeds)
+        self.first_served += [number for number in fed if number not in self.first_served]
         for feed in feeds:
             if feed.wants_logits:
                 self.sample(feed.sequence)
