@@ -1,11 +1,12 @@
 """Answers that take time: sent while the client is there, given up within a step when it leaves.
 
-Hot path: ``StreamReply`` runs once a wake-up of a stream. A frame is one pre-rendered template around the text.
+Hot path: ``_StreamReply`` runs once a wake-up of a stream. A frame is one pre-rendered template around the text.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -45,7 +46,7 @@ class Frames(Protocol):
         """The body of a whole answer."""
 
 
-class _Reply(Response):
+class _Reply(Response, ABC):
     """An answer of ``yard`` to ``request``, written by ``frames``. Errors before its status is sent are raised."""
 
     def __init__(self, yard: Yard, request: Request, frames: Frames) -> None:
@@ -56,11 +57,11 @@ class _Reply(Response):
         """Generate and send, unless the client leaves."""
         await while_connected(receive, self._answer(scope, receive, send))
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
-class WholeReply(_Reply):
+class _WholeReply(_Reply):
     """The answer as one JSON body."""
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +73,7 @@ class WholeReply(_Reply):
         await Response(body, media_type="application/json")(scope, receive, send)
 
 
-class StreamReply(_Reply):
+class _StreamReply(_Reply):
     """The answer as server-sent events. The status is sent once the model is there and has accepted the prompt."""
 
     async def _answer(self, _scope: Scope, _receive: Receive, send: Send) -> None:
@@ -91,6 +92,11 @@ class StreamReply(_Reply):
             finally:
                 comments.cancel()
             await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+def reply(yard: Yard, request: Request, frames: Frames, *, stream: bool) -> Response:
+    """The response that answers ``request``: as server-sent events, or as one JSON body."""
+    return (_StreamReply if stream else _WholeReply)(yard, request, frames)
 
 
 async def _keep_alive(send: Send) -> None:

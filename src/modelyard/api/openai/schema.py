@@ -73,6 +73,11 @@ class GenerationFields(BaseModel):
     stop: Stop | None = None
     ignore_eos: bool | None = None
 
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream is to end with the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
     def refuse_unsupported(self, harmless: dict[str, tuple[Any, ...]]) -> None:
         """Refuse fields of OpenAI's that are not honoured, unless they ask for nothing.
 
