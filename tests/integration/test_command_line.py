@@ -57,7 +57,7 @@ def test_version_and_help_read_well() -> None:
 
 
 def test_serve_prints_a_curl_line_that_works_as_pasted_and_ctrl_c_ends_with_0(smol: str) -> None:
-    with started("serve", "-m", smol, "--port", "0", "--ctx", "1024", "--max-seqs", "2", "--cpu") as (process, said):
+    with started("serve", "-m", smol, "--port", "0", "--ctx", "256", "--max-seqs", "2", "--cpu") as (process, said):
         curl = next(line for line in said.splitlines() if line.startswith("curl "))
         assert "smollm2-135m-instruct-q4_1" in said
         answer = subprocess.run(shlex.split(curl), capture_output=True, timeout=WAIT_S, check=True).stdout
@@ -100,13 +100,13 @@ def test_from_config_serves_all_models_of_the_file(weights: dict[str, Path], tmp
 
 
 def test_run_answers_one_question_and_exits(smol: str) -> None:
-    done = modelyard("run", "-m", smol, "-i", "What is the capital of France? Answer with one word.")
+    done = modelyard("run", "-m", smol, "--ctx", "256", "-i", "What is the capital of France? Answer with one word.")
     assert done.returncode == 0
     assert "Paris" in done.stdout
 
 
 def test_run_holds_a_conversation_until_the_input_ends(smol: str) -> None:
-    done = modelyard("run", "-m", smol, text="My name is Ada.\nWhat is my name?\n")
+    done = modelyard("run", "-m", smol, "--ctx", "256", text="My name is Ada.\nWhat is my name?\n")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) >= 2
 

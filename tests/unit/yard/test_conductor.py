@@ -177,9 +177,12 @@ class CannotStart(ScriptedEngine):
     ("failure", "reason"),
     [
         (UnusableModel("There is no such folder."), "There is no such folder."),
-        (ValueError("a defect"), "ValueError: a defect"),
-        (ExceptionGroup("several", [OSError()]), "ExceptionGroup: several (1 sub-exception)"),
-        (None, "RuntimeError: can't start new thread"),
+        (ValueError("a defect"), "an internal error (ValueError); the server's log has the details"),
+        (
+            ExceptionGroup("several", [OSError()]),
+            "an internal error (ExceptionGroup); the server's log has the details",
+        ),
+        (None, "an internal error (RuntimeError); the server's log has the details"),
     ],
     ids=["refused", "defect", "group", "no-thread"],
 )
