@@ -61,6 +61,7 @@ def test_more_tokens_than_the_context_holds_end_with_length(server: RunningServe
         ("messages", 7),
         ("logit_bias", {"5": 1000}),
         ("logit_bias", {str(i): 1 for i in range(5000)}),
+        ("model", "x" * 1000),
         ("n", 2),
         ("tools", [{"type": "function"}]),
         ("response_format", {"type": "json_object"}),

@@ -45,6 +45,7 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
+        self._was_undone = False
         self._max_running = max_running
         self._batch_tokens = batch_tokens
         self._prefill_beside_decode = prefill_beside_decode
@@ -84,8 +85,11 @@ class Scheduler:
             if feeds:
                 budget = min(budget, self._prefill_beside_decode)
             budget = self._prefill(feeds, budget)
-            self._admit(feeds, budget)
+            # After a step that did not fit, one without newcomers: what gave way would come back and not fit again.
+            if not (self._was_undone and self.running):
+                self._admit(feeds, budget)
             if feeds or not self.running:
+                self._was_undone = False
                 return feeds
             self._preempt_youngest()
 
@@ -94,6 +98,7 @@ class Scheduler:
 
         False where there is nothing left to give up: the one sequence that runs does not fit by itself.
         """
+        self._was_undone = True
         for feed in feeds:
             assert feed.sequence.slot is not None
             self.cache.trim(feed.sequence.slot, feed.position)
@@ -134,9 +139,11 @@ class Scheduler:
                 return
             promised = sum(sequence.pending for sequence in self.running)
             needed = len(head.tokens) - placement.reused + promised
-            if needed > self.cache.free + self.cache.idle:
-                return
             slot, donor = placement.slot, placement.donor
+            # Of an idle donor, what is reused makes no room.
+            kept = placement.reused if donor is not None and donor.owner is None else 0
+            if needed + kept > self.cache.free + self.cache.idle:
+                return
             self.cache.trim(slot, placement.reused if slot is donor else 0)
             if donor is not None and donor is not slot:
                 self.cache.share(donor, slot, placement.reused)
@@ -144,11 +151,11 @@ class Scheduler:
             self.waiting.popleft()
             self.running.append(head)
             head.slot = slot
-            if head.cached_tokens is None:
-                head.cached_tokens = placement.reused
             if not self.cache.make_room(needed):
                 self._preempt(head)
                 return
+            if head.cached_tokens is None:
+                head.cached_tokens = placement.reused
             count = _chunk(head, budget)
             feeds.append(self._feed(head, count))
             budget -= count

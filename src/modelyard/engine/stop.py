@@ -1,4 +1,8 @@
-"""Stop strings: the text ends before the first of them, also where one is split over many tokens."""
+"""Stop strings: the text ends before the first of them, also where one is split over many tokens.
+
+The first is the one that is complete first, and the longest of several that end together. So the cut depends on the
+text alone, not on how it was split: a stream could not wait for a longer one around one that is complete.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +24,12 @@ class StopFilter:
         if not self._stops:
             return text
         held = self._held + text
-        found = [at for stop in self._stops if (at := held.find(stop)) >= 0]
+        found = [(at + len(stop), at) for stop in self._stops if (at := held.find(stop)) >= 0]
         if found:
             self.stopped = True
             self._held = ""
-            return held[: min(found)]
+            _, start = min(found)
+            return held[:start]
         keep = self._possible_start(held)
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]

@@ -7,11 +7,50 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, TemplateSyntaxError
-from jinja2.ext import loopcontrols
+from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from modelyard.errors import InvalidRequest, UnsupportedOperation
+
+# Largest product in a template, in items of a sequence or bits of a number.
+_LARGEST_PRODUCT = 1_000_000
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Refuses products so large that one alone takes all memory, or stops every engine of the process for minutes.
+
+    Jinja computes constants when it compiles: without this, ``{{ 9 ** 9 ** 9 }}`` would hang while the model loads.
+    """
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        match operator, left, right:
+            case "**", int(), int():
+                size = left.bit_length() * right
+            case "*", int(), int():
+                size = left.bit_length() + right.bit_length()
+            case (_, int() as times, Sequence() as items) | (_, Sequence() as items, int() as times):
+                size = times * len(items)
+            case _:
+                size = 0
+        if size > _LARGEST_PRODUCT:
+            raise SecurityError(f"a product with '{operator}' is too large")
+        return super().call_binop(context, operator, left, right)
+
+
+class _Generation(Extension):
+    """``{% generation %}`` marks what a model is trained on; its content is written out as it is."""
+
+    tags = {"generation"}  # noqa: RUF012 (as the base declares it)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 class _Refused(TemplateError):
@@ -22,9 +61,19 @@ def _refuse(message: str) -> NoReturn:
     raise _Refused(message)
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
-    # Jinja's own tojson escapes HTML, which no model was trained on.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own tojson escapes HTML, which no model was trained on. The parameters are Hugging Face's, in its order.
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _reason(error: Exception) -> str:
+    return (error.message if isinstance(error, TemplateSyntaxError) else str(error)) or type(error).__name__
 
 
 def _now(pattern: str) -> str:
@@ -35,7 +84,9 @@ class ChatTemplate:
     """A Jinja chat template, run in a sandbox that can neither change its input nor reach Python.
 
     Offers what Hugging Face's ``apply_chat_template`` offers to templates: ``raise_exception``, ``strftime_now``,
-    ``tojson``, loop controls, trimmed blocks, ``bos_token`` and ``eos_token``.
+    ``tojson``, loop controls, ``generation`` blocks, trimmed blocks, ``bos_token`` and ``eos_token``; ``tools`` and
+    ``documents`` are none. Single products are bounded; time and memory as a whole are not: a template is trusted as
+    far as the weights that it comes with.
 
     Source: https://huggingface.co/docs/transformers/chat_templating_writing
 
@@ -44,15 +95,17 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, *, bos_token: str, eos_token: str) -> None:
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
         environment.filters["tojson"] = _to_json
         environment.globals.update(raise_exception=_refuse, strftime_now=_now)
-        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._names = {"bos_token": bos_token, "eos_token": eos_token, "tools": None, "documents": None}
         try:
             self._template = environment.from_string(source)
-        except TemplateSyntaxError as error:
+        except Exception as error:
+            # What nests too deeply fails in Jinja's compiler or in Python's, each in its own way.
+            line = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""
             raise UnsupportedOperation(
-                f"The model's chat template cannot be used: {error.message} (line {error.lineno}). "
+                f"The model's chat template cannot be used: {_reason(error)}{line}. "
                 "Set chat_template in its configuration to one that works."
             ) from error
 
@@ -64,11 +117,11 @@ class ChatTemplate:
                 needs something that the messages lack.
         """
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **self._tokens)
+            return self._template.render(messages=messages, add_generation_prompt=True, **self._names)
         except _Refused as error:
             raise InvalidRequest(f"The model's chat template refuses the conversation: {error}", "messages") from error
         except Exception as error:
             # A template is foreign code: whatever it raises, recursion without end too, concerns this request alone.
             raise InvalidRequest(
-                f"The model's chat template cannot write these messages out: {error}", "messages"
+                f"The model's chat template cannot write these messages out: {_reason(error)}", "messages"
             ) from error

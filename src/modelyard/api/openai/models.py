@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelyard.api.openai.schema import LONGEST_NAME
 from modelyard.yard.yard import ModelStatus, Yard
 
 
@@ -15,7 +16,7 @@ class ModelName(BaseModel):
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
-    model_id: str = Field(min_length=1, description="Id or alias of a model.")
+    model_id: str = Field(min_length=1, max_length=LONGEST_NAME, description="Id or alias of a model.")
 
 
 def model_object(model: ModelStatus) -> dict[str, Any]:

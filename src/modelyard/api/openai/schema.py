@@ -28,6 +28,8 @@ MOST_STOPS = 64
 LONGEST_STOP = 1024
 MOST_TOKENS = 2**31 - 1
 MOST_BIASES = 4096
+# An error repeats the name, so it must not be a megabyte.
+LONGEST_NAME = 512
 
 
 def _one_or_more(value: Any) -> Any:
@@ -57,7 +59,9 @@ class GenerationFields(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
-    model: str | None = Field(default=None, description="Id or alias; omitted or 'default': the default model.")
+    model: str | None = Field(
+        default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."
+    )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: MaxTokens | None = None

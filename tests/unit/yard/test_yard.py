@@ -1,0 +1,146 @@
+"""The yard as its callers hold it, with scripted engines behind real files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.config import Config, validate_config
+from modelyard.engine.messages import Cancel, Text
+from modelyard.errors import ConfigError, ModelLoadFailed, ModelNotFound, ModelRequired, ModelyardError
+from modelyard.yard.yard import Request, Yard
+from unit.hub.gguf_writer import tiny_model, write
+from unit.yard.scripted import ScriptedEngines
+
+WAIT_S = 20.0
+
+
+@pytest.fixture
+def engines() -> Iterator[ScriptedEngines]:
+    engines = ScriptedEngines(answer=lambda _: ["Hello", " world"])
+    yield engines
+    assert engines.end()
+
+
+def config(folder: Path, *models: dict[str, Any], **top: Any) -> Config:
+    write(folder / "tiny.gguf", tiny_model())
+    return validate_config({"models": list(models), **top}, source="test", base=folder)
+
+
+def tiny(alias: str, **more: Any) -> dict[str, Any]:
+    # The same file under different spellings: an id belongs to one model only.
+    return {"model_id": f"./{'./' * len(alias)}tiny.gguf", "alias": alias, **more}
+
+
+async def text(yard: Yard, **fields: Any) -> str:
+    async with asyncio.timeout(WAIT_S), yard.generate(Request(Text("Hi"), **fields)) as generation:
+        return await generation.text()
+
+
+async def test_startup_models_are_loaded_and_others_at_their_first_request(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    yard = Yard(config(tmp_path, tiny("a"), tiny("bb", load="on-demand")), engines.make_handle)
+    await yard.start()
+    assert [(model.id, model.status) for model in yard.models()] == [("a", "loaded"), ("bb", "unloaded")]
+    assert yard.model("bb").quantization is None
+    assert await text(yard, model="bb") == "Hello world"
+    assert yard.model("bb").status == "loaded"
+    assert yard.model("bb").quantization == "Q4_0"
+    await yard.close()
+
+
+async def test_a_request_is_routed_by_name_and_to_the_default(tmp_path: Path, engines: ScriptedEngines) -> None:
+    models = tiny("a"), tiny("bb", aliases=["second"])
+    yard = Yard(config(tmp_path, *models, default_model_id="second"), engines.make_handle)
+    await yard.start()
+    async with yard.generate(Request(Text("Hi"))) as generation:
+        assert generation.model == "bb"
+    assert [model.is_default for model in yard.models()] == [False, True]
+    with pytest.raises(ModelNotFound, match="Known: a, bb"):
+        await text(yard, model="c")
+    await yard.close()
+
+
+async def test_without_a_default_a_model_must_be_named_unless_there_is_one_only(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    several = Yard(config(tmp_path, tiny("a"), tiny("bb")), engines.make_handle)
+    await several.start()
+    with pytest.raises(ModelRequired, match="a, bb"):
+        await text(several)
+    await several.close()
+    one = Yard(config(tmp_path, tiny("a")), engines.make_handle)
+    await one.start()
+    assert await text(one) == "Hello world"
+    await one.close()
+
+
+async def test_all_missing_files_are_said_at_once_and_nothing_is_loaded(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    missing = {"model_id": "./one.gguf"}, {"model_id": "./two.gguf"}
+    yard = Yard(config(tmp_path, tiny("a"), *missing), engines.make_handle)
+    with pytest.raises(ConfigError) as refused:
+        await yard.start()
+    assert len(refused.value.problems) == 2
+    assert not engines.of("a")
+    await yard.close()
+
+
+async def test_a_startup_load_that_fails_frees_the_others(tmp_path: Path, engines: ScriptedEngines) -> None:
+    engines.loads = False
+    yard = Yard(config(tmp_path, tiny("a"), tiny("bb")), engines.make_handle)
+    starting = asyncio.create_task(yard.start())
+    good, bad = [await asyncio.to_thread(engines.started, name) for name in ("a", "bb")]
+    good.load()
+    bad.fail_load("no memory left")
+    with pytest.raises(ModelLoadFailed, match="no memory left"):
+        async with asyncio.timeout(WAIT_S):
+            await starting
+    assert good.join(WAIT_S)
+
+
+async def test_leaving_an_answer_early_cancels_it(tmp_path: Path) -> None:
+    silent = ScriptedEngines()
+    yard = Yard(config(tmp_path, tiny("a")), silent.make_handle)
+    await yard.start()
+    async with yard.generate(Request(Text("Hi"))):
+        pass
+    assert await asyncio.to_thread(silent.started("a").heard, Cancel)
+    await yard.close()
+    assert silent.end()
+
+
+async def test_the_way_to_a_damaged_file_is_not_told_to_clients(tmp_path: Path, engines: ScriptedEngines) -> None:
+    (tmp_path / "secret").mkdir()
+    write(tmp_path / "secret" / "bad.gguf", b"no model")
+    bad = {"model_id": "./secret/bad.gguf", "alias": "bad", "load": "on-demand"}
+    yard = Yard(config(tmp_path, bad), engines.make_handle)
+    await yard.start()
+    with pytest.raises(ModelLoadFailed, match=r"bad\.gguf") as failed:
+        await text(yard, model="bad")
+    assert "secret" not in str(failed.value)
+    assert yard.model("bad").reason
+    await yard.close()
+
+
+async def test_a_yard_that_was_not_started_says_so(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard = Yard(config(tmp_path, tiny("a")), engines.make_handle)
+    with pytest.raises(RuntimeError, match="start"):
+        yard.models()
+    assert yard.load_progress() == {}
+    await yard.close()
+
+
+async def test_a_closed_yard_refuses(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard = Yard(config(tmp_path, tiny("a")), engines.make_handle)
+    await yard.start()
+    await yard.close()
+    await yard.close()
+    with pytest.raises(ModelyardError, match="shutting down"):
+        await text(yard, model="a")
