@@ -24,7 +24,14 @@ ISQ_NAMES: Final = (
 )
 """What ``isq`` accepts: bits, or a type of the reference."""
 
-QUANT_NAMES: Final = ("auto", *ISQ_NAMES)
+GGUF_TYPES: Final = (
+    *("q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k"),
+    *("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m", "iq3_xxs", "iq3_xs", "iq3_s", "iq3_m"),
+    *("iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "f16", "bf16", "f32"),
+)
+"""Types as published GGUF files are labelled. Source: llama.cpp, tools/quantize/quantize.cpp."""
+
+QUANT_NAMES: Final = ("auto", *ISQ_NAMES, *GGUF_TYPES)
 """What ``quant`` accepts."""
 
 MAX_SEQUENCES: Final = 256

@@ -99,8 +99,8 @@ class Quantization(Table):
 
     quant: _LowerText | None = Field(
         default=None,
-        description="Which file to take where several are there: a number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or an "
-        "ISQ name such as `q4k`. This version takes files as they are and quantises none; `auto` is not available.",
+        description="Which file to take where several are there: a number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or a "
+        "type such as `q4_k_m`. This version takes files as they are and quantises none; `auto` is not available.",
     )
     isq: _LowerText | None = Field(
         default=None,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.engine.kv_cache import KvCache, Trim
-from modelyard.engine.messages import SequenceId
+from modelyard.engine.messages import SequenceId, Usage
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence
 
@@ -20,11 +20,23 @@ BESIDE = 3
 class Llama:
     """A cache that carries operations out and is fed, and an engine's loop around it.
 
-    Every sequence ends with ``answers`` tokens, or when it is as long as the context.
+    Every sequence ends with ``answers`` tokens, or when it is as long as the context. ``room`` is what the cache really
+    holds, where that is less than the ``capacity`` in the books.
     """
 
-    def __init__(self, *, capacity: int = 32, slots: int = 4, max_running: int = 3, can_trim: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        capacity: int = 32,
+        slots: int = 4,
+        max_running: int = 3,
+        can_trim: bool = True,
+        room: int | None = None,
+    ) -> None:
         self.capacity = capacity
+        self.room = capacity if room is None else room
+        self.max_running = max_running
+        self.ever_fed: set[SequenceId] = set()
         self.scheduler = Scheduler(
             KvCache(capacity, slots),
             max_running=max_running,
@@ -39,6 +51,7 @@ class Llama:
         self.finished: list[int] = []
         self.first_served: list[int] = []
         self.failed: list[int] = []
+        self.lengths: dict[int, int] = {}
 
     def submit(self, prompt: list[int], answer: int = 3) -> Sequence:
         number = SequenceId(len(self.answers))
@@ -73,10 +86,11 @@ class Llama:
         feeds = scheduler.schedule()
         self.carry_out()
         self.check(feeds, decoding)
-        if is_full and feeds:
-            if not scheduler.undo(feeds):
+        if is_full or self.capacity - scheduler.cache.free > self.room:
+            if feeds and not scheduler.undo(feeds):
                 (last,) = scheduler.running
                 self.failed.append(last.id)
+                self.lengths[last.id] = len(last.tokens)
                 self.cancel(last.id)
             self.carry_out()
             return []
@@ -105,10 +119,13 @@ class Llama:
         fed_decoding = [feed for feed in feeds if feed.sequence in decoding]
         if fed_decoding:
             assert sum(len(feed.tokens) for feed in feeds if feed.sequence not in decoding) <= BESIDE
+        assert len(scheduler.running) <= self.max_running
         for feed in feeds:
             slot = feed.sequence.slot
             assert slot is not None
             assert feed.tokens
+            assert feed.sequence.id in self.ever_fed or feed.sequence.cached_tokens == feed.position
+            self.ever_fed.add(feed.sequence.id)
             assert self.held[slot.index] == feed.sequence.tokens[: feed.position]
             assert feed.tokens == feed.sequence.tokens[feed.position : feed.position + len(feed.tokens)]
             assert feed.wants_logits == (feed.position + len(feed.tokens) == len(feed.sequence.tokens))
@@ -147,6 +164,29 @@ def test_any_mix_of_requests_is_served_in_order_and_ends(seed: int, can_trim: bo
     llama.run()
     assert llama.scheduler.is_idle
     assert llama.first_served == sorted(llama.first_served)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**9), st.booleans())
+def test_a_cache_that_holds_less_than_its_books_say_stops_nobody_for_ever(seed: int, can_trim: bool) -> None:
+    chance = random.Random(seed)
+    slots = chance.randint(1, 5)
+    capacity = chance.randint(8, 40)
+    llama = Llama(
+        capacity=capacity,
+        slots=slots,
+        max_running=chance.randint(1, slots),
+        can_trim=can_trim,
+        room=chance.randint(capacity // 2, capacity),
+    )
+    for _ in range(chance.randint(1, 60)):
+        if chance.randrange(3):
+            llama.step()
+        else:
+            llama.submit([chance.randint(1, 2) for _ in range(chance.randint(1, capacity - 1))], chance.randint(1, 12))
+    llama.run()
+    # Only what is too long by itself is given up.
+    assert all(llama.lengths[number] >= llama.room for number in llama.failed)
 
 
 def tokens(feeds: list[Feed]) -> list[tuple[int, int, int]]:
@@ -242,3 +282,114 @@ def test_a_sequence_that_llama_cpp_has_no_room_for_at_all_is_given_up() -> None:
         llama.step(is_full=True)
     assert llama.failed == [0]
     assert llama.scheduler.is_idle
+
+
+def test_after_a_step_that_did_not_fit_the_older_go_on_without_those_that_gave_way() -> None:
+    llama = Llama(capacity=32, max_running=2, room=15)
+    llama.submit([1] * 12, answer=4)
+    for _ in range(3):
+        llama.step()
+    llama.submit([2] * 6, answer=1)
+    fed = [tokens(llama.step()) for _ in range(4)]
+    assert fed == [[], [(0, 12, 1)], [], [(0, 13, 1)]]
+    llama.run()
+    assert llama.finished == [0, 1]
+    assert llama.failed == []
+
+
+def test_a_step_that_did_not_fit_costs_the_idle_prefixes_first() -> None:
+    llama = Llama()
+    llama.submit([9] * 4, answer=1)
+    llama.run()
+    llama.submit([1] * 4)
+    llama.step()
+    llama.step(is_full=True)
+    assert llama.scheduler.cache.idle == 0
+    assert tokens(llama.step()) == [(1, 3, 1)]
+    assert llama.scheduler.preemptions == 0
+
+
+def test_a_conversation_that_must_wait_for_room_keeps_what_is_computed_of_it() -> None:
+    llama = Llama(capacity=32)
+    conversation = list(range(10))
+    llama.submit(conversation, answer=1)
+    llama.run()
+    llama.submit([50] * 18, answer=4)
+    for _ in range(4):
+        llama.step()
+    turn = llama.submit([*conversation, *[60] * 6], answer=1)
+    llama.run()
+    assert llama.scheduler.preemptions == 0
+    assert turn.cached_tokens == 10
+    assert llama.finished == [0, 1, 2]
+
+
+def test_prefixes_make_room_for_a_prompt_least_recently_used_first() -> None:
+    llama = Llama(capacity=32, slots=4)
+    for token in (1, 2, 3):
+        llama.submit([token] * 8, answer=1)
+        llama.run()
+    llama.submit([1] * 9, answer=1)
+    llama.run()
+    llama.submit([4] * 10, answer=1)
+    llama.run()
+    assert sorted({slot.tokens[0] for slot in llama.scheduler.cache.slots if slot.tokens}) == [1, 3, 4]
+
+
+def test_a_prefix_that_is_shared_is_held_once_and_outlives_its_donor() -> None:
+    llama = Llama(capacity=24, slots=3)
+    system = list(range(12))
+    llama.submit([*system, 70], answer=2)
+    for _ in range(4):
+        llama.step()
+    llama.submit([*system, 80, 81, 82, 83], answer=8)
+    llama.run()
+    assert llama.sequences == {}
+    assert llama.scheduler.preemptions == 0
+    assert llama.finished == [0, 1]
+
+
+def test_what_a_sequence_was_spared_is_what_it_found_when_it_first_ran() -> None:
+    llama = Llama(capacity=16, max_running=2)
+    llama.submit([1] * 6, answer=9)
+    youngest = llama.submit([2] * 6, answer=9)
+    llama.run()
+    assert llama.scheduler.preemptions >= 1
+    assert youngest.usage == Usage(prompt_tokens=6, completion_tokens=9, cached_tokens=0)
+
+
+def test_a_waiting_sequence_leaves_the_line_and_the_others_keep_their_places() -> None:
+    llama = Llama(max_running=1)
+    for _ in range(4):
+        llama.submit([1, 2, 3], answer=4)
+    llama.step()
+    llama.cancel(2)
+    llama.run()
+    assert llama.finished == [0, 1, 3]
+
+
+def test_without_a_slot_of_its_own_a_sequence_waits() -> None:
+    llama = Llama(slots=1, max_running=2)
+    llama.submit([1, 2, 3])
+    llama.submit([4, 5, 6])
+    llama.step()
+    assert [sequence.id for sequence in llama.scheduler.waiting] == [1]
+    llama.run()
+    assert llama.finished == [0, 1]
+
+
+def test_a_prompt_that_finds_no_cell_free_waits_and_begins_again() -> None:
+    llama = Llama(capacity=16)
+    llama.submit(list(range(12)))
+    llama.step()
+    cache = llama.scheduler.cache
+    taken = cache.slots[-1]
+    cache.take(taken, SequenceId(99))
+    cache.extend(taken, [7] * cache.free)
+    assert llama.scheduler.schedule() == []
+    assert [sequence.id for sequence in llama.scheduler.waiting] == [0]
+    cache.release(taken)
+    llama.carry_out()
+    llama.held[taken.index] = list(taken.tokens)
+    llama.run()
+    assert llama.finished == [0]
