@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from queue import SimpleQueue
 
-from modelyard.engine.loop import EngineLoop, Publish
+from modelyard.engine.loop import Publish, run_engine
 from modelyard.engine.messages import Message, Stop
 from modelyard.engine.settings import EngineSettings
 
@@ -20,9 +20,13 @@ class Engine:
     def __init__(self, settings: EngineSettings, publish: Publish) -> None:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._stopping = threading.Event()
-        self._loop = EngineLoop(settings, self._inbox, publish, self._stopping.is_set)
         # A daemon, so that an interpreter that exits without closing the yard does not hang on it.
-        self._thread = threading.Thread(target=self._loop.run, name=f"engine {settings.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=run_engine,
+            args=(settings, self._inbox, publish, self._stopping.is_set),
+            name=f"engine {settings.name}",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Begin to load."""

@@ -6,16 +6,14 @@ a step wakes its readers once.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
 from modelyard.engine.answer import Answer
-from modelyard.engine.cores import usable_cores
 from modelyard.engine.kv_cache import KvCache, Trim
-from modelyard.engine.llama import Batch, Context, Model, Sampler, can_offload, trim_heap, version
+from modelyard.engine.llama import Batch, Context, Sampler
+from modelyard.engine.load import Resident, load
 from modelyard.engine.messages import (
     Accepted,
     Cancel,
@@ -28,7 +26,6 @@ from modelyard.engine.messages import (
     LoadFailed,
     LoadProgress,
     Message,
-    ModelProfile,
     Sampling,
     SequenceId,
     Stop,
@@ -36,41 +33,20 @@ from modelyard.engine.messages import (
     Submit,
     Token,
 )
-from modelyard.engine.prompt import PromptReader
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
-from modelyard.engine.settings import DEFAULT_CONTEXT, EngineSettings
-from modelyard.engine.template import ChatTemplate
-from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation, UnusableModel
+from modelyard.engine.settings import BATCH_TOKENS, PREFILL_BESIDE_DECODE, EngineSettings
+from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnusableModel
 
 logger = logging.getLogger(__name__)
 
 Publish = Callable[[Sequence[Event]], None]
 
-# Most tokens in a step, and most of them for prompts while streams run; measured in docs/performance.md.
-BATCH_TOKENS = 512
-PREFILL_BESIDE_DECODE = 64
 
-# What llama.cpp's own tools use where neither the request, nor the configuration, nor the file says anything.
-DEFAULT_SAMPLING = Sampling(
-    temperature=0.8,
-    top_k=40,
-    top_p=0.95,
-    min_p=0.05,
-    repetition_penalty=1.0,
-    presence_penalty=0.0,
-    frequency_penalty=0.0,
-)
-
-_PROGRESS_STEP = 0.02
-
-
-class LoadAbandoned(Exception):
-    """The load was given up because the engine is to stop."""
-
-
-class EngineLoop:
-    """Everything that one engine's thread owns. All methods run on that thread.
+def run_engine(
+    settings: EngineSettings, inbox: SimpleQueue[Message], publish: Publish, is_stopping: Callable[[], bool]
+) -> None:
+    """Load, serve until told to stop, free: the whole life of an engine's thread. The last event says how it ended.
 
     Args:
         settings: what to load and how to serve it.
@@ -79,158 +55,82 @@ class EngineLoop:
         is_stopping: whether a Stop is on its way; asked while loading, when the inbox is not read.
     """
 
+    def report(fraction: float) -> bool:
+        publish([LoadProgress(fraction)])
+        return not is_stopping()
+
+    last: Event = Stopped()
+    resident: Resident | None = None
+    loop: EngineLoop | None = None
+    try:
+        resident = load(settings, report)
+        loop = EngineLoop(settings, resident, inbox, publish)
+        publish([Loaded(resident.profile)])
+        loop.serve()
+    except UnusableModel as refused:
+        last = Stopped() if is_stopping() else LoadFailed(str(refused))
+    except Exception as failure:
+        # The edge of the thread: whatever went wrong ends this engine, and only this engine.
+        logger.exception("The engine of %s failed", settings.name)
+        reason = f"{type(failure).__name__}: {failure}"
+        last = LoadFailed(reason) if loop is None else Died(reason)
+        if loop is not None:
+            loop.fail(EngineError(settings.name, reason))
+    try:
+        if loop is not None:
+            loop.free()
+        if resident is not None:
+            resident.free()
+    finally:
+        # Without a last event the model's callers would wait for ever.
+        publish([last])
+
+
+class EngineLoop:
+    """Serves one loaded model. All methods run on the thread that loaded it."""
+
     def __init__(
-        self,
-        settings: EngineSettings,
-        inbox: SimpleQueue[Message],
-        publish: Publish,
-        is_stopping: Callable[[], bool],
+        self, settings: EngineSettings, resident: Resident, inbox: SimpleQueue[Message], publish: Publish
     ) -> None:
-        self._settings = settings
+        self._name = settings.name
+        self._model, self._context = resident.model, resident.context
+        self._prompts, self._defaults = resident.prompts, resident.sampling
         self._inbox = inbox
         self._publish = publish
-        self._is_stopping = is_stopping
-        self._model: Model | None = None
-        self._context: Context | None = None
+        self._batch = Batch(BATCH_TOKENS)
+        self._scheduler = Scheduler(
+            KvCache(self._context.length, settings.max_seqs + settings.prefix_slots),
+            max_running=settings.max_seqs,
+            batch_tokens=BATCH_TOKENS,
+            prefill_beside_decode=PREFILL_BESIDE_DECODE,
+            can_trim=self._model.can_trim,
+        )
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
         self._arrivals = 0
         self._events: list[Event] = []
-        self._reported = 0.0
 
-    def run(self) -> None:
-        """Load, serve until told to stop, free. The last event says how it ended."""
-        last: Event
-        try:
-            self._load()
-            self._serve()
-            last = Stopped()
-        except LoadAbandoned:
-            last = Stopped()
-        except UnusableModel as refused:
-            last = LoadFailed(str(refused))
-        except Exception as failure:
-            # The edge of the thread: whatever went wrong ends this engine, and only this engine.
-            logger.exception("The engine of %s failed", self._settings.name)
-            reason = f"{type(failure).__name__}: {failure}"
-            last = LoadFailed(reason) if self._context is None else Died(reason)
-            error = EngineError(self._settings.name, reason)
-            self._events.extend(Failed(sequence, error) for sequence in self._answers)
-            self._answers.clear()
-        try:
-            self._free()
-        finally:
-            # Without a last event the model's callers would wait for ever.
-            self._events.append(last)
-            self._flush()
-
-    # Loading and freeing
-
-    def _load(self) -> None:
-        settings = self._settings
-        started = time.perf_counter()
-        gpu_layers = -1 if settings.offload and can_offload() else 0
-        try:
-            model = self._model = Model(settings.paths, gpu_layers=gpu_layers, on_progress=self._report_progress)
-        except UnusableModel:
-            if self._is_stopping():
-                raise LoadAbandoned from None
-            raise
-        length = settings.context_length or min(model.trained_context, DEFAULT_CONTEXT)
-        slots = settings.max_seqs + settings.prefix_slots
-        threads = usable_cores()
-        context = Context(model, length=length, slots=slots, batch_tokens=BATCH_TOKENS, threads=threads)
-        self._context = context
-        if not context.has_memory:
-            raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
-        self._batch = Batch(BATCH_TOKENS)
-        self._scheduler = Scheduler(
-            KvCache(context.length, slots),
-            max_running=settings.max_seqs,
-            batch_tokens=BATCH_TOKENS,
-            prefill_beside_decode=PREFILL_BESIDE_DECODE,
-            can_trim=model.can_trim,
-        )
-        self._defaults = settings.sampling.over(self._published_sampling(model)).over(DEFAULT_SAMPLING)
-        template, why_no_chat = self._read_template(model)
-        self._prompts = PromptReader(
-            lambda text, add_special: model.tokenize(text, add_special=add_special),
-            template=template,
-            why_no_chat=why_no_chat,
-            begin_token=model.begin_token(),
-            vocab_size=model.vocab_size,
-            context_length=context.length,
-        )
-        profile = ModelProfile(
-            context_length=context.length,
-            quantization=settings.quantization,
-            size_bytes=model.size_bytes,
-            fingerprint=self._fingerprint(model),
-            can_chat=template is not None,
-        )
-        logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
-        self._events.append(Loaded(profile))
+    def fail(self, error: ModelyardError) -> None:
+        """End all sequences with ``error``."""
+        self._events.extend(Failed(sequence, error) for sequence in self._answers)
+        self._answers.clear()
         self._flush()
 
-    def _report_progress(self, fraction: float) -> bool:
-        if fraction >= self._reported + _PROGRESS_STEP or fraction >= 1:
-            self._reported = fraction
-            self._publish([LoadProgress(fraction)])
-        return not self._is_stopping()
-
-    def _read_template(self, model: Model) -> tuple[ChatTemplate | None, str]:
-        """The chat template, or None and why there is none: the model can still continue text."""
-        source = self._settings.chat_template or model.chat_template()
-        if source is None:
-            return None, (
-                f"The model '{self._settings.name}' has no chat template: it continues text, at /v1/completions. "
-                "To chat with it, set chat_template in its configuration."
-            )
-        try:
-            return ChatTemplate(source, bos_token=model.begin_token(), eos_token=model.end_token()), ""
-        except UnsupportedOperation as unusable:
-            logger.warning("%s: %s", self._settings.name, unusable)
-            return None, str(unusable)
-
-    @staticmethod
-    def _published_sampling(model: Model) -> Sampling:
-        def number(key: str) -> float | None:
-            value = model.metadata(f"general.sampling.{key}")
-            return None if value is None else float(value)
-
-        top_k = number("top_k")
-        return Sampling(
-            temperature=number("temp"),
-            top_k=None if top_k is None else int(top_k),
-            top_p=number("top_p"),
-            min_p=number("min_p"),
-            repetition_penalty=number("penalty_repeat"),
-        )
-
-    def _fingerprint(self, model: Model) -> str:
-        facts = f"{version()} {self._settings.quantization} {model.size_bytes} {model.metadata('general.name')}"
-        return "fp_" + hashlib.sha256(facts.encode()).hexdigest()[:12]
-
-    def _free(self) -> None:
+    def free(self) -> None:
+        """Free the samplers."""
         for sampler in self._samplers.values():
             sampler.free()
         self._samplers.clear()
-        if self._context is not None:
-            self._context.free()
-        if self._model is not None:
-            self._model.free()
-        self._context = self._model = None
-        trim_heap()
 
-    # Serving
-
-    def _serve(self) -> None:
+    def serve(self) -> None:
+        """Serve until told to stop; then all sequences are cancelled."""
         while self._receive():
             if not self._scheduler.is_idle:
                 self._step()
             self._flush()
         self._events.extend(Cancelled(sequence) for sequence in self._answers)
         self._answers.clear()
+        self._flush()
 
     def _flush(self) -> None:
         if self._events:
@@ -255,8 +155,6 @@ class EngineLoop:
                     return False
 
     def _submit(self, request: Submit) -> None:
-        assert self._model is not None
-        assert self._context is not None
         try:
             prompt = self._prompts.read(request.prompt)
             self._check_bias(request.sampling)
@@ -281,7 +179,6 @@ class EngineLoop:
         self._events.append(Accepted(request.sequence, len(prompt)))
 
     def _check_bias(self, sampling: Sampling) -> None:
-        assert self._model is not None
         for token in sampling.logit_bias or ():
             if not 0 <= token < self._model.vocab_size:
                 raise InvalidRequest(
@@ -301,8 +198,6 @@ class EngineLoop:
         self._events.append(last)
 
     def _step(self) -> None:
-        assert self._model is not None
-        assert self._context is not None
         feeds = self._decode()
         at = -1
         for feed in feeds:
@@ -321,7 +216,6 @@ class EngineLoop:
 
     def _decode(self) -> list[Feed]:
         """Compute the next step; its feeds, or [] where it did not fit and others must give way first."""
-        assert self._context is not None
         feeds = self._scheduler.schedule()
         self._carry_out()
         if not feeds:
@@ -340,12 +234,11 @@ class EngineLoop:
         if not self._scheduler.undo(feeds):
             sequence = self._scheduler.running[0].id
             reason = "its KV cache has no room for this one request"
-            self._end(sequence, Failed(sequence, EngineError(self._settings.name, reason)))
+            self._end(sequence, Failed(sequence, EngineError(self._name, reason)))
         self._carry_out()
         return []
 
     def _carry_out(self) -> None:
-        assert self._context is not None
         for operation in self._scheduler.cache.operations:
             if isinstance(operation, Trim):
                 self._context.trim(operation.slot, operation.length)

@@ -11,6 +11,21 @@ from modelyard.engine.messages import Sampling
 # trained for more says so in its file, not what the user has room for.
 DEFAULT_CONTEXT = 8192
 
+# Most tokens in a step, and most of them for prompts while streams run; measured in docs/performance.md.
+BATCH_TOKENS = 512
+PREFILL_BESIDE_DECODE = 64
+
+# What llama.cpp's own tools use where neither the request, nor the configuration, nor the file says anything.
+DEFAULT_SAMPLING = Sampling(
+    temperature=0.8,
+    top_k=40,
+    top_p=0.95,
+    min_p=0.05,
+    repetition_penalty=1.0,
+    presence_penalty=0.0,
+    frequency_penalty=0.0,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:

@@ -1,0 +1,135 @@
+"""From settings to a model that is ready to serve."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelyard.engine.cores import usable_cores
+from modelyard.engine.llama import Context, Model, can_offload, trim_heap, version
+from modelyard.engine.messages import ModelProfile, Sampling
+from modelyard.engine.prompt import PromptReader
+from modelyard.engine.settings import BATCH_TOKENS, DEFAULT_CONTEXT, DEFAULT_SAMPLING, EngineSettings
+from modelyard.engine.template import ChatTemplate
+from modelyard.errors import UnsupportedOperation, UnusableModel
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A loaded model. It belongs to the thread that loaded it.
+
+    Attributes:
+        sampling: defaults for what a request leaves unsaid, each with a value.
+    """
+
+    model: Model
+    context: Context
+    prompts: PromptReader
+    sampling: Sampling
+    profile: ModelProfile
+
+    def free(self) -> None:
+        """Free the context and the weights."""
+        self.context.free()
+        self.model.free()
+        trim_heap()
+
+
+def load(settings: EngineSettings, on_progress: Callable[[float], bool]) -> Resident:
+    """Load the weights and make a context on them.
+
+    Args:
+        settings: which weights, and how large the context is.
+        on_progress: called with the part read, 0 to 1; returning False gives the load up.
+
+    Raises:
+        UnusableModel: llama.cpp cannot load it, it does not generate text, or the load was given up. Nothing that was
+            allocated is left.
+    """
+    started = time.perf_counter()
+    gpu_layers = -1 if settings.offload and can_offload() else 0
+    model = Model(settings.paths, gpu_layers=gpu_layers, on_progress=on_progress)
+    try:
+        context = Context(
+            model,
+            length=settings.context_length or min(model.trained_context, DEFAULT_CONTEXT),
+            slots=settings.max_seqs + settings.prefix_slots,
+            batch_tokens=BATCH_TOKENS,
+            threads=usable_cores(),
+        )
+        try:
+            resident = _equip(settings, model, context)
+        except BaseException:
+            context.free()
+            raise
+    except BaseException:
+        model.free()
+        trim_heap()
+        raise
+    logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
+    return resident
+
+
+def _equip(settings: EngineSettings, model: Model, context: Context) -> Resident:
+    if not context.has_memory:
+        raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
+    template, why_no_chat = _template(settings, model)
+    prompts = PromptReader(
+        lambda text, add_special: model.tokenize(text, add_special=add_special),
+        template=template,
+        why_no_chat=why_no_chat,
+        begin_token=model.begin_token(),
+        vocab_size=model.vocab_size,
+        context_length=context.length,
+    )
+    profile = ModelProfile(
+        context_length=context.length,
+        quantization=settings.quantization,
+        size_bytes=model.size_bytes,
+        fingerprint=_fingerprint(settings, model),
+        can_chat=template is not None,
+    )
+    sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
+    return Resident(model, context, prompts, sampling, profile)
+
+
+def _template(settings: EngineSettings, model: Model) -> tuple[ChatTemplate | None, str]:
+    """The chat template, or None and why there is none: the model can still continue text."""
+    source = settings.chat_template or model.chat_template()
+    if source is None:
+        return None, (
+            f"The model '{settings.name}' has no chat template: it continues text, at /v1/completions. "
+            "To chat with it, set chat_template in its configuration."
+        )
+    try:
+        return ChatTemplate(source, bos_token=model.begin_token(), eos_token=model.end_token()), ""
+    except UnsupportedOperation as unusable:
+        logger.warning("%s: %s", settings.name, unusable)
+        return None, str(unusable)
+
+
+def _published_sampling(model: Model) -> Sampling:
+    """What the file recommends. Source: llama.cpp, src/llama-arch.cpp, general.sampling.*"""
+
+    def number(key: str) -> float | None:
+        value = model.metadata(f"general.sampling.{key}")
+        return None if value is None else float(value)
+
+    top_k = number("top_k")
+    return Sampling(
+        temperature=number("temp"),
+        top_k=None if top_k is None else int(top_k),
+        top_p=number("top_p"),
+        min_p=number("min_p"),
+        repetition_penalty=number("penalty_repeat"),
+    )
+
+
+def _fingerprint(settings: EngineSettings, model: Model) -> str:
+    facts = f"{version()} {settings.quantization} {model.size_bytes} {model.metadata('general.name')}"
+    return "fp_" + hashlib.sha256(facts.encode()).hexdigest()[:12]
