@@ -18,9 +18,8 @@ def usable_cores(cpu_max: Path = CGROUP_CPU_MAX) -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     try:
-        quota, period = cpu_max.read_text().split()
+        quota, period = map(int, cpu_max.read_text().split())
     except (OSError, ValueError):
+        # No cgroup, or no quota: "max" is not a number.
         return cores
-    if quota == "max":
-        return cores
-    return max(1, min(cores, int(quota) // int(period)))
+    return max(1, min(cores, quota // period))

@@ -116,13 +116,10 @@ class KvCache:
         self._clock += 1
         slot.owner, slot.last_used = None, self._clock
 
-    def make_room(self, cells: int, keep: Slot | None = None) -> bool:
-        """Evict idle slots, least recently used first, until ``cells`` are free; whether that was reached.
-
-        ``keep`` is spared: the prefix that is about to be reused.
-        """
+    def make_room(self, cells: int) -> bool:
+        """Evict idle slots, least recently used first, until ``cells`` are free; whether that was reached."""
         while self.free < cells:
-            evictable = [s for s in self.slots if s.owner is None and s.tokens and s is not keep]
+            evictable = [s for s in self.slots if s.owner is None and s.tokens]
             if not evictable:
                 return False
             self.trim(min(evictable, key=lambda s: s.last_used), 0)

@@ -61,7 +61,7 @@ class PromptReader:
             case Tokens(ids):
                 param, tokens = "prompt", self._checked(ids)
         if not tokens:
-            raise InvalidRequest("The prompt is empty, and this model has no token that begins a text.", param)
+            raise InvalidRequest("The prompt is empty.", param)
         if len(tokens) >= self._context_length:
             raise ContextLengthExceeded(self._context_length, len(tokens), param)
         return tokens

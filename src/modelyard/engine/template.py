@@ -23,7 +23,7 @@ _LARGEST_PRODUCT = 1_000_000
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Refuses products so large that one alone takes all memory, or stops every engine of the process for minutes.
 
-    Jinja computes constants when it compiles: without this, ``{{ 9 ** 9 ** 9 }}`` would hang while the model loads.
+    Jinja computes constants when it compiles: without this, ``{{ 9 ** (9 ** 9) }}`` would hang while the model loads.
     """
 
     intercepted_binops = frozenset({"*", "**"})

@@ -44,3 +44,22 @@ def test_half_a_character_at_the_end_is_dropped() -> None:
     said = answer(most_tokens=1)
     assert said.push(7, b"a\xf0\x9f") == "a"
     assert said.finish_reason == "length"
+
+
+def test_a_stop_string_is_found_across_the_bytes_of_a_split_character() -> None:
+    said = answer(stops=("é!",))
+    assert said.push(7, b"a\xc3") == "a"
+    assert said.push(7, b"\xa9") == ""
+    assert said.push(7, b"! b") == ""
+    assert said.finish_reason == "stop"
+
+
+def test_the_end_token_as_the_last_allowed_is_a_stop() -> None:
+    said = answer(most_tokens=1)
+    assert said.push(END, b"<end>") == ""
+    assert said.finish_reason == "stop"
+
+
+def test_tokens_without_text_count() -> None:
+    said = answer(most_tokens=2)
+    assert [said.push(7, b""), said.finish_reason, said.push(7, b""), said.finish_reason] == ["", None, "", "length"]

@@ -84,3 +84,49 @@ def test_a_state_that_cannot_be_cut_is_continued_only_as_a_whole() -> None:
     placed = place([*SYSTEM, 9], [longer, slot(2, SYSTEM, owner=1)], can_trim=False)
     assert placed is not None
     assert (placed.slot, placed.donor, placed.reused) == (longer, None, 0)
+
+
+@given(
+    st.lists(st.integers(0, 1), min_size=1, max_size=40),
+    st.lists(st.tuples(st.lists(st.integers(0, 1), max_size=40), st.booleans(), st.integers(0, 40)), max_size=5),
+    st.booleans(),
+)
+def test_any_placement_can_be_carried_out_and_reuses_the_most(
+    tokens: list[int], held: list[tuple[list[int], bool, int]], can_trim: bool
+) -> None:
+    slots = [
+        slot(index, content, owner=index if owned else None, last_used=index, computed=computed if owned else 10**6)
+        for index, (content, owned, computed) in enumerate(held)
+    ]
+    placed = place(tokens, slots, can_trim=can_trim)
+    if placed is None:
+        assert all(s.owner is not None for s in slots)
+        return
+    assert placed.slot.owner is None
+    usable = [
+        min(common_prefix(tokens, s.tokens), s.computed, len(tokens) - 1)
+        for s in slots
+        if can_trim or (s.owner is None and tokens[:-1][: len(s.tokens)] == s.tokens)
+    ]
+    assert placed.reused == max(usable, default=0)
+    assert (placed.donor is None) == (placed.reused == 0)
+    if placed.donor is not None:
+        assert placed.donor.tokens[: placed.reused] == tokens[: placed.reused]
+        assert placed.reused <= placed.donor.computed
+        assert can_trim or (placed.donor is placed.slot and placed.reused == len(placed.slot.tokens))
+
+
+def test_of_two_that_hold_the_same_beginning_the_idle_one_gives_it() -> None:
+    idle, running = slot(0, SYSTEM), slot(1, SYSTEM, owner=3)
+    for slots in ([idle, running], [running, idle]):
+        placed = place([*SYSTEM, 9], slots, can_trim=True)
+        assert placed is not None
+        assert (placed.slot, placed.donor) == (idle, idle)
+
+
+def test_a_conversation_that_loses_no_more_than_a_templates_end_goes_on_in_place() -> None:
+    for lost, in_place in ((LOSABLE_TOKENS, True), (LOSABLE_TOKENS + 1, False)):
+        other, empty = slot(0, [*SYSTEM, *[8] * lost]), slot(1, [])
+        placed = place([*SYSTEM, 9], [other, empty], can_trim=True)
+        assert placed is not None
+        assert (placed.slot is other) == in_place

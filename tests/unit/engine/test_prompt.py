@@ -80,3 +80,50 @@ def test_a_huge_text_is_refused_after_a_part_of_it() -> None:
 
 def test_a_long_text_of_few_tokens_is_read_whole() -> None:
     assert reader().read(Text("a" * 10_000)) == [1, 7]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("<s>a", [7, 7]), (" <s>a", [1, 7, 7]), ("", [1])])
+def test_a_text_that_spells_the_begin_token_first_gets_no_second(text: str, expected: list[int]) -> None:
+    assert reader().read(Text(text)) == expected
+
+
+def test_a_model_without_a_begin_token_leaves_that_to_its_tokeniser() -> None:
+    asked = []
+
+    def tokenize(text: str, add_begin: bool) -> list[int]:
+        asked.append(add_begin)
+        return [7] * len(text)
+
+    texts = PromptReader(
+        tokenize, template=None, why_no_chat="", begin_token="", vocab_size=100, context_length=CONTEXT
+    )
+    assert texts.read(Text("ab")) == [7, 7]
+    with pytest.raises(InvalidRequest, match="empty") as refused:
+        texts.read(Text(""))
+    assert refused.value.param == "prompt"
+    assert asked == [True, True]
+
+
+def test_a_long_text_is_tokenised_in_parts_that_grow_so_that_all_of_them_cost_little_more_than_the_text() -> None:
+    words = Words()
+    text = "a" * 1_000_000
+    assert reader(words=words).read(Text(text)) == [1, 7]
+    assert words.characters < 3 * len(text)
+
+
+def test_what_is_refused_before_it_is_tokenised_as_a_whole_has_no_length() -> None:
+    with pytest.raises(ContextLengthExceeded, match="far too much text") as refused:
+        reader().read(chat("a " * 10_000))
+    assert refused.value.args == (CONTEXT, None, "messages")
+
+
+def test_too_many_token_ids_are_refused_with_their_number() -> None:
+    assert len(reader().read(Tokens((7,) * (CONTEXT - 1)))) == CONTEXT - 1
+    with pytest.raises(ContextLengthExceeded, match=f"{CONTEXT} tokens, but"):
+        reader().read(Tokens((7,) * CONTEXT))
+
+
+def test_what_the_template_refuses_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="no system role") as refused:
+        reader("{{ raise_exception('no system role') }}").read(chat("a"))
+    assert refused.value.param == "messages"

@@ -36,7 +36,6 @@ class Llama:
         self.capacity = capacity
         self.room = capacity if room is None else room
         self.max_running = max_running
-        self.ever_fed: set[SequenceId] = set()
         self.scheduler = Scheduler(
             KvCache(capacity, slots),
             max_running=max_running,
@@ -99,8 +98,6 @@ class Llama:
         for feed in feeds:
             assert feed.sequence.slot is not None
             self.held[feed.sequence.slot.index] += feed.tokens
-        fed = sorted(feed.sequence.id for feed in feeds)
-        self.first_served += [number for number in fed if number not in self.first_served]
         for feed in feeds:
             if feed.wants_logits:
                 self.sample(feed.sequence)
@@ -124,12 +121,13 @@ class Llama:
             slot = feed.sequence.slot
             assert slot is not None
             assert feed.tokens
-            assert feed.sequence.id in self.ever_fed or feed.sequence.cached_tokens == feed.position
-            self.ever_fed.add(feed.sequence.id)
+            assert feed.sequence.id in self.first_served or feed.sequence.cached_tokens == feed.position
             assert self.held[slot.index] == feed.sequence.tokens[: feed.position]
             assert feed.tokens == feed.sequence.tokens[feed.position : feed.position + len(feed.tokens)]
             assert feed.wants_logits == (feed.position + len(feed.tokens) == len(feed.sequence.tokens))
             assert not feed.wants_logits or len(feed.tokens) == 1
+        fed = sorted(feed.sequence.id for feed in feeds)
+        self.first_served += [number for number in fed if number not in self.first_served]
         cells = {cell for slot in scheduler.cache.slots for cell in slot.cells}
         assert len(cells) == self.capacity - scheduler.cache.free <= self.capacity
         assert {s.id for s in scheduler.running} | {s.id for s in scheduler.waiting} == set(self.sequences)
@@ -393,3 +391,13 @@ def test_a_prompt_that_finds_no_cell_free_waits_and_begins_again() -> None:
     llama.held[taken.index] = list(taken.tokens)
     llama.run()
     assert llama.finished == [0]
+
+
+def test_the_room_for_the_rest_of_a_running_prompt_is_not_given_to_another() -> None:
+    llama = Llama(capacity=16)
+    llama.submit([1] * 10, answer=1)
+    llama.step()
+    llama.submit([2] * 7, answer=1)
+    llama.run()
+    assert llama.scheduler.preemptions == 0
+    assert llama.finished == [0, 1]
