@@ -111,6 +111,21 @@ def test_run_holds_a_conversation_until_the_input_ends(smol: str) -> None:
     assert len(done.stdout.splitlines()) >= 2
 
 
+def test_from_config_with_command_run_chats_with_the_first_model_where_none_is_the_default(
+    weights: dict[str, Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'command = "run"\n'
+        f'[[models]]\nmodel_id = "{weights["smollm2"]}"\ndevice.max_seq_len = 128\nsampling.temperature = 0.0\n'
+        f'[[models]]\nmodel_id = "{weights["gemma3"]}"\nload = "on-demand"\n'
+    )
+    question = "What is the capital of France? Answer with one word.\n"
+    done = modelyard("from-config", "-f", str(file), text=question)
+    assert done.returncode == 0
+    assert "Paris" in done.stdout
+
+
 def test_a_port_in_use_is_said_before_anything_is_loaded(smol: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -137,6 +152,8 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(smol: str) -> None:
         (("run", "-m", "./no/such.gguf"), "does not exist"),
         (("from-config", "-f", "no.toml"), "no.toml"),
         (("from-config", "-f", "/"), ".toml"),
+        (("from-config", "-f", "examples/demo.toml", "--port", "70000"), "port must be"),
+        (("from-config", "-f", "examples/demo.toml", "--host", ""), "host must be"),
         (("fly",), "fly"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A conversation in the terminal, with the default model of a configuration."""
+"""A conversation in the terminal, with the default model of a configuration, else its first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from modelyard.cli.loading import start_visibly
-from modelyard.config import Config
+from modelyard.config import Config, default_model
 from modelyard.engine.messages import Chat
 from modelyard.errors import ModelyardError
 from modelyard.yard.yard import Request, Yard
@@ -36,10 +36,11 @@ def chat(config: Config, question: str | None) -> None:
         yard = Yard(config)
         try:
             _result(asyncio.run_coroutine_threadsafe(start_visibly(yard, console), loop))
+            model = default_model(config) or config.models[0].id
             if question is not None:
-                _result(asyncio.run_coroutine_threadsafe(_say(yard, [_turn("user", question)]), loop))
+                _result(asyncio.run_coroutine_threadsafe(_say(yard, model, [_turn("user", question)]), loop))
             else:
-                _converse(yard, loop, console)
+                _converse(yard, model, loop, console)
         except KeyboardInterrupt:
             sys.exit(130)
         finally:
@@ -59,11 +60,10 @@ def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
-def _converse(yard: Yard, loop: asyncio.AbstractEventLoop, console: Console) -> None:
+def _converse(yard: Yard, model: str, loop: asyncio.AbstractEventLoop, console: Console) -> None:
     with contextlib.suppress(ImportError):
         # Gives input() line editing and a history.
         import readline  # noqa: F401
-    model = next(model.id for model in yard.models() if model.is_default)
     console.print(f"[bold]{model}[/]  [dim]{_HELP}[/]")
     messages: list[dict[str, str]] = []
     while True:
@@ -77,7 +77,7 @@ def _converse(yard: Yard, loop: asyncio.AbstractEventLoop, console: Console) -> 
         if not text:
             continue
         messages.append(_turn("user", text))
-        saying = asyncio.run_coroutine_threadsafe(_say(yard, messages), loop)
+        saying = asyncio.run_coroutine_threadsafe(_say(yard, model, messages), loop)
         try:
             messages.append(_turn("assistant", _result(saying)))
         except KeyboardInterrupt:
@@ -89,9 +89,9 @@ def _converse(yard: Yard, loop: asyncio.AbstractEventLoop, console: Console) -> 
             messages.pop()
 
 
-async def _say(yard: Yard, messages: list[dict[str, str]]) -> str:
+async def _say(yard: Yard, model: str, messages: list[dict[str, str]]) -> str:
     pieces = []
-    async with yard.generate(Request(Chat(tuple(messages)))) as generation:
+    async with yard.generate(Request(Chat(tuple(messages)), model)) as generation:
         async for text in generation:
             pieces.append(text)
             print(text, end="", flush=True)  # noqa: T201

@@ -17,10 +17,7 @@ def from_config(
     port: PortOption = None,
 ) -> None:
     """Serve (or chat with) the models that a TOML file names."""
-    config = load_config(file)
-    given = without_unset(host=host, port=port)
-    if given:
-        config = config.model_copy(update={"server": config.server.model_copy(update=given)})
+    config = load_config(file, server=without_unset(host=host, port=port))
     if config.command == "run":
         from modelyard.cli.chat import chat
 

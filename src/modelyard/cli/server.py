@@ -97,8 +97,8 @@ async def _serve(config: Config, listener: socket.socket) -> None:
             )
         )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await _finishes_before(server.listens, serving)
-        _greet(console, config, yard.models(), listener.getsockname()[1])
+        if not await _finishes_before(server.listens, serving):
+            _greet(console, config, yard.models(), listener.getsockname()[1])
         await _finishes_before(stop.asked, serving)
         server.should_exit = True
         with contextlib.suppress(TimeoutError):

@@ -23,8 +23,10 @@ Location = tuple[int | str, ...]
 """Where in the mapping a fault is, as pydantic says it: ``("models", 0, "kind")``."""
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, server: Mapping[str, object] | None = None) -> Config:
     """The configuration in a TOML file. Relative paths in it are taken from its folder.
+
+    ``server`` holds keys of ``[server]`` that take the place of the file's.
 
     Raises:
         ConfigError: the file cannot be read, is no TOML, or breaks the schema or a rule; it lists every problem.
@@ -32,6 +34,9 @@ def load_config(path: Path) -> Config:
     mapping = _parse(path)
     if isinstance(mapping, str):
         raise ConfigError(str(path), [mapping])
+    table = mapping.get("server", {})
+    if server and isinstance(table, dict):
+        mapping["server"] = {**table, **server}
     return validate_config(mapping, source=str(path), base=path.parent)
 
 
