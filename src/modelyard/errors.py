@@ -1,7 +1,7 @@
 """Every error that a caller can meet, with its code, its HTTP status and its advice.
 
     ModelyardError
-    ├── ConfigError                 the TOML file or the command line is wrong
+    ├── ConfigError                 400 config_error: the TOML file or the command line is wrong
     ├── UnusableModel               a model's files are missing, damaged or of a kind that is not served
     ├── PortUnavailable             the address cannot be listened on
     ├── InvalidRequest              400 invalid_request
@@ -12,8 +12,12 @@
     ├── ModelNotFound               404 model_not_found
     ├── RequestTooLarge             413 request_too_large
     ├── QueueFull                   429 queue_full
+    ├── ModelLoading                503 model_loading
+    ├── ModelBusy                   503 model_busy
+    ├── ModelUnloaded               503 model_unloaded
     ├── ModelLoadFailed             503 model_load_failed
     ├── ShuttingDown                503 shutting_down
+    ├── InsufficientMemory          507 insufficient_memory
     └── EngineError                 500 engine_error
 
 Wire facts (code, status) live on the class, values on the instance, the text in ``__str__``; so an error pickles.
@@ -62,6 +66,8 @@ class ConfigError(ModelyardError):
     """The configuration cannot be used. Holds every problem found, not only the first."""
 
     code = "config_error"
+    status = 400
+    type = "invalid_request_error"
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         super().__init__(source, problems)
@@ -208,6 +214,72 @@ class QueueFull(ModelyardError):
 
     def __str__(self) -> str:
         return f"{self.waiting} requests for '{self.model}' are running or waiting, which is its limit. Try again soon."
+
+
+class ModelLoading(ModelyardError):
+    """The model is not loaded yet, and the caller does not want to wait, or has waited long enough."""
+
+    code = "model_loading"
+    status = 503
+
+    def __init__(self, model: str, retry_after_s: int, waited_s: float = 0.0) -> None:
+        super().__init__(model, retry_after_s, waited_s)
+        self.model, self.retry_after_s, self.waited_s = model, retry_after_s, waited_s
+
+    def __str__(self) -> str:
+        waited = f" after {self.waited_s:.0f} s of waiting" if self.waited_s else ""
+        return f"The model '{self.model}' is not loaded{waited}. Try again in {self.retry_after_s} s."
+
+
+class ModelBusy(ModelyardError):
+    """An unload waited for the model's requests until its time was over. Nothing was unloaded."""
+
+    code = "model_busy"
+    status = 503
+
+    def __init__(self, model: str, waited_s: float) -> None:
+        super().__init__(model, waited_s)
+        self.model, self.waited_s = model, waited_s
+
+    def __str__(self) -> str:
+        return (
+            f"The model '{self.model}' still serves requests after {self.waited_s:.0f} s; it was not unloaded. "
+            "Unload it with mode 'suspend' or 'force' to wait no longer."
+        )
+
+
+class ModelUnloaded(ModelyardError):
+    """The model was unloaded by force while it worked on the request."""
+
+    code = "model_unloaded"
+    status = 503
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self.model = model
+
+    def __str__(self) -> str:
+        return f"The model '{self.model}' was unloaded by force. A new request loads it again."
+
+
+class InsufficientMemory(ModelyardError):
+    """The model does not fit the memory budget, whatever else is unloaded."""
+
+    code = "insufficient_memory"
+    status = 507
+
+    def __init__(self, model: str, needed_bytes: int, budget_bytes: int, pinned: Sequence[str] = ()) -> None:
+        super().__init__(model, needed_bytes, budget_bytes, pinned)
+        self.model, self.needed_bytes, self.budget_bytes = model, needed_bytes, budget_bytes
+        self.pinned = tuple(pinned)
+
+    def __str__(self) -> str:
+        beside = f" beside the pinned {', '.join(self.pinned)}" if self.pinned else ""
+        return (
+            f"The model '{self.model}' needs {self.needed_bytes / 1e6:,.0f} MB{beside}, and the memory budget is "
+            f"{self.budget_bytes / 1e6:,.0f} MB. Give it a shorter context (max_seq_len) or fewer sequences "
+            "(max_seqs), or raise budget under [memory]."
+        )
 
 
 class ModelLoadFailed(ModelyardError):

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 import pytest
 
 from modelyard.engine.engine import Engine
-from modelyard.engine.llama import Batch, Context, Model
+from modelyard.engine.llama import Batch, Context, Model, Weights
 from modelyard.engine.messages import (
     Accepted,
     Event,
@@ -145,7 +145,8 @@ class Alone:
     """The same weights in a context of their own, with one sequence."""
 
     def __init__(self, path: Path) -> None:
-        self.model = Model([path], gpu_layers=0, on_progress=lambda _: True)
+        self.weights = Weights([path], gpu_layers=0, on_progress=lambda _: True)
+        self.model = Model(self.weights)
         self.context = Context(self.model, length=512, slots=1, batch_tokens=512, threads=2)
         self.batch = Batch(512)
 
@@ -164,4 +165,4 @@ def alone(path: Path) -> Iterator[Alone]:
     alone = Alone(path)
     yield alone
     alone.context.free()
-    alone.model.free()
+    alone.weights.free()

@@ -97,12 +97,12 @@ def test_a_load_that_fails_says_why_and_when_to_come_again(server: RunningServer
 
 
 def test_a_full_queue_is_refused_with_retry_after(server: RunningServer, engines: ScriptedEngines) -> None:
-    state = server.read(lambda: server.yard._running.state)
-    most = state.models["smollm2"].most_requests
+    state = server.read(lambda: server.yard.conductor.state)
+    most = state.models["smollm2"].traits.most_requests
 
     async def fill() -> None:
         for _ in range(most):
-            server.yard._running.submit("smollm2", lambda sequence: Submit(sequence, Text("x")))
+            server.yard.conductor.submit("smollm2", lambda sequence: Submit(sequence, Text("x")))
 
     server.call(fill())
     refused = server.post("/v1/chat/completions", CHAT)
@@ -114,7 +114,7 @@ def test_a_full_queue_is_refused_with_retry_after(server: RunningServer, engines
 def wait_for_line(server: RunningServer, model: str, length: int) -> None:
     """Nothing tells when a request has come as far as the line: look again, for a bounded time."""
     for _ in range(1000):
-        if len(server.read(lambda: server.yard._running.state.models[model].line)) >= length:
+        if len(server.read(lambda: server.yard.conductor.state.models[model].line)) >= length:
             return
         time.sleep(0.01)
     raise AssertionError("too few requests came")

@@ -16,7 +16,7 @@ from openai.types import Completion
 
 from conftest import two_models
 from modelyard.engine.messages import SequenceEvent
-from modelyard.yard.residency import Residence
+from modelyard.yard.residency.state import Residence
 from support.server import WAIT_S, RunningServer, serving
 
 STORY = {"model": "smollm2", "prompt": "A long story:", "temperature": 0, "ignore_eos": True}
@@ -33,7 +33,7 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
 @contextlib.contextmanager
 def endings(server: RunningServer) -> Iterator[list[str]]:
     """How the sequences ended that were in an engine, once the context is left: all of them have by then."""
-    conductor = server.read(lambda: server.yard._running)
+    conductor = server.read(lambda: server.yard.conductor)
     end, seen = conductor._end, []
 
     def recording(event: SequenceEvent) -> None:
@@ -86,14 +86,14 @@ def test_many_requests_for_an_unloaded_model_cause_one_load(server: RunningServe
     loads = []
 
     def count() -> None:
-        conductor = server.yard._running
-        make = conductor._make_engine
+        conductor = server.yard.conductor
+        make = conductor._workshop.make
 
         async def counting(model: str, publish: object) -> object:
             loads.append(model)
             return await make(model, publish)
 
-        conductor._make_engine = counting
+        conductor._workshop.make = counting
 
     server.read(count)
     with ThreadPoolExecutor(12) as pool:
@@ -188,7 +188,7 @@ def test_closing_ends_streams_with_an_error_that_says_so(server: RunningServer) 
     assert "data: [DONE]" not in rest
     refused = server.post("/v1/completions", {**STORY, "max_tokens": 1})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
-    assert server.read(lambda: server.yard._running.state.models["smollm2"].residence) is Residence.UNLOADED
+    assert server.read(lambda: server.yard.conductor.state.models["smollm2"].residence) is Residence.UNLOADED
 
 
 def test_a_closed_yard_leaves_no_thread(weights: dict[str, Path]) -> None:

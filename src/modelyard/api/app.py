@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI
-from fastapi.responses import PlainTextResponse
 
 import modelyard
 from modelyard.api import errors
+from modelyard.api.admin import admin_routes
 from modelyard.api.guard import LimitBody, RequireApiKey
 from modelyard.api.openai.chat import chat_routes
 from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.models import model_routes
+from modelyard.config import Config
 from modelyard.yard.yard import Yard
 
 
-def create_app(yard: Yard, api_keys: Sequence[str] = ()) -> FastAPI:
+def create_app(yard: Yard, api_keys: Sequence[str] = (), read_config: Callable[[], Config] | None = None) -> FastAPI:
     """The ASGI application that serves ``yard``, which the caller starts before and closes after it.
 
     Args:
         yard: the models.
         api_keys: of which a request must carry one, except for health; () lets everybody in.
+        read_config: reads the configuration file again; None where there is none.
     """
     app = FastAPI(title="Modelyard", version=modelyard.__version__, docs_url=None, redoc_url=None)
     errors.install(app)
     app.add_middleware(LimitBody)
     if api_keys:
         app.add_middleware(RequireApiKey, keys=api_keys)
-    app.include_router(chat_routes(yard))
-    app.include_router(completion_routes(yard))
-    app.include_router(model_routes(yard))
-
-    @app.get("/", include_in_schema=False)
-    @app.get("/health")
-    async def health() -> PlainTextResponse:
-        """The process is alive. Loads no model and waits for none."""
-        return PlainTextResponse("OK")
-
+    for routes in (chat_routes(yard), completion_routes(yard), model_routes(yard), admin_routes(yard, read_config)):
+        app.include_router(routes)
     return app

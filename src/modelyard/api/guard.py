@@ -13,7 +13,7 @@ from modelyard.errors import InvalidApiKey, RequestTooLarge
 # The reference's limit.
 BODY_LIMIT_BYTES = 50 * 2**20
 
-OPEN_PATHS = frozenset({"/", "/health"})
+OPEN_PATHS = frozenset({"/", "/health", "/health/ready"})
 
 
 class RequireApiKey:

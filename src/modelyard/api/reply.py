@@ -6,6 +6,7 @@ Hot path: ``_StreamReply`` runs once a wake-up of a stream. A frame is one pre-r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any, Protocol
@@ -23,7 +24,10 @@ from modelyard.yard.yard import Request, Yard
 # A silent stream (a long prefill) is closed by proxies and some clients; the reference comments at the same interval.
 KEEP_ALIVE_S = 10.0
 
-_HEADERS = [
+# How long a stream waits for its model in silence, and how often it then says what it waits for.
+QUIET_S = 2.0
+
+EVENT_STREAM = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
@@ -74,17 +78,24 @@ class _WholeReply(_Reply):
 
 
 class _StreamReply(_Reply):
-    """The answer as server-sent events. The status is sent once the model is there and has accepted the prompt."""
+    """The answer as server-sent events.
+
+    The status is sent once the model is there and has accepted the prompt. Where that takes longer, it is sent before,
+    and comments say what is being waited for; a refusal is then an error frame.
+    """
 
     async def _answer(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        async with self._yard.generate(self._request) as generation:
-            opening = self._frames.open(generation)
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await send({"type": "http.response.body", "body": opening, "more_body": True})
-            comments = asyncio.create_task(_keep_alive(send))
+        with self._yard.submit(self._request) as generation:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_S):
+                    await generation.accepted()
+            await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+            comments = asyncio.create_task(self._comment(generation.model, send))
             try:
+                await generation.accepted()
+                await _send(send, self._frames.open(generation))
                 async for text in generation:
-                    await send({"type": "http.response.body", "body": self._frames.text(text), "more_body": True})
+                    await _send(send, self._frames.text(text))
                 assert generation.finished is not None
                 last = self._frames.close(generation.finished)
             except ModelyardError as error:
@@ -93,16 +104,28 @@ class _StreamReply(_Reply):
                 comments.cancel()
             await send({"type": "http.response.body", "body": last, "more_body": False})
 
+    async def _comment(self, model: str, send: Send) -> None:
+        """Say what the stream waits for, while its model is not there; else only that it lives."""
+        quiet_s = 0.0
+        while True:
+            stage = self._yard.stage(model)
+            if stage:
+                await _send(send, f": {model}: {stage}\n\n".encode())
+                quiet_s = 0.0
+            elif quiet_s >= KEEP_ALIVE_S:
+                await _send(send, b": keep-alive\n\n")
+                quiet_s = 0.0
+            await asyncio.sleep(QUIET_S)
+            quiet_s += QUIET_S
+
 
 def reply(yard: Yard, request: Request, frames: Frames, *, stream: bool) -> Response:
     """The response that answers ``request``: as server-sent events, or as one JSON body."""
     return (_StreamReply if stream else _WholeReply)(yard, request, frames)
 
 
-async def _keep_alive(send: Send) -> None:
-    while True:
-        await asyncio.sleep(KEEP_ALIVE_S)
-        await send({"type": "http.response.body", "body": b": keep-alive\n\n", "more_body": True})
+async def _send(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from modelyard.cli.options import HostOption, PortOption, without_unset
-from modelyard.config import load_config
+from modelyard.config import Config, load_config
 
 
 def from_config(
@@ -17,7 +17,11 @@ def from_config(
     port: PortOption = None,
 ) -> None:
     """Serve (or chat with) the models that a TOML file names."""
-    config = load_config(file, server=without_unset(host=host, port=port))
+
+    def read_config() -> Config:
+        return load_config(file, server=without_unset(host=host, port=port))
+
+    config = read_config()
     if config.command == "run":
         from modelyard.cli.chat import chat
 
@@ -25,4 +29,4 @@ def from_config(
     else:
         from modelyard.cli.server import run_server
 
-        run_server(config)
+        run_server(config, read_config)

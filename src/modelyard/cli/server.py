@@ -9,7 +9,7 @@ import logging
 import shlex
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 import uvloop
@@ -20,16 +20,23 @@ import modelyard
 from modelyard.api.app import create_app
 from modelyard.cli.loading import start_visibly
 from modelyard.config import Config
-from modelyard.errors import PortUnavailable
-from modelyard.yard.yard import ModelStatus, Yard
+from modelyard.errors import ModelyardError, PortUnavailable
+from modelyard.yard.status import ModelStatus
+from modelyard.yard.yard import Yard
+
+logger = logging.getLogger(__name__)
 
 # How long running answers may go on after the first signal; a second one ends them at once.
-DRAIN_S = 5.0
+DRAIN_S = 30.0
+# How long engines may take to free their models after that.
+CLOSE_S = 10.0
 _PUBLIC_HOSTS = frozenset({"0.0.0.0", "::"})
 
 
-def run_server(config: Config) -> None:
+def run_server(config: Config, read_config: Callable[[], Config] | None = None) -> None:
     """Load the models, serve them, and return when SIGINT or SIGTERM asked for it.
+
+    On SIGHUP, serve what ``read_config`` reads from then on.
 
     Raises:
         PortUnavailable: the address is taken or not ours. Nothing was loaded.
@@ -40,7 +47,7 @@ def run_server(config: Config) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     listener = _listen(config.server.host, config.server.port)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, listener))
+        runner.run(_serve(config, listener, read_config))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -75,7 +82,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(config: Config, listener: socket.socket) -> None:
+async def _serve(config: Config, listener: socket.socket, read_config: Callable[[], Config] | None) -> None:
     stop = _Stop()
     console = Console(soft_wrap=True, highlight=False)
     yard = Yard(config)
@@ -89,26 +96,47 @@ async def _serve(config: Config, listener: socket.socket) -> None:
         keys = [key.get_secret_value() for key in config.server.api_keys]
         server = _Server(
             uvicorn.Config(
-                create_app(yard, keys),
+                create_app(yard, keys, read_config),
                 lifespan="off",
                 log_config=None,
                 server_header=False,
-                timeout_graceful_shutdown=int(2 * DRAIN_S),
+                timeout_graceful_shutdown=int(DRAIN_S + CLOSE_S),
             )
         )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         if not await _finishes_before(server.listens, serving):
             _greet(console, config, yard.models(), listener.getsockname()[1])
+        if read_config is not None:
+            _reload_on_hangup(yard, read_config)
         await _finishes_before(stop.asked, serving)
         server.should_exit = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 await _finishes_before(stop.insisted, serving)
         # What still runs ends with an error that says so, and its connections close.
-        await yard.close()
+        await yard.close(CLOSE_S)
         await serving
     finally:
-        await yard.close()
+        await yard.close(CLOSE_S)
+
+
+def _reload_on_hangup(yard: Yard, read_config: Callable[[], Config]) -> None:
+    running: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        try:
+            await yard.reconfigure(read_config())
+        except ModelyardError as error:
+            logger.error("The configuration was not reloaded, nothing has changed. %s", error)
+        else:
+            logger.info("The configuration was reloaded")
+
+    def hear() -> None:
+        task = asyncio.get_running_loop().create_task(reload(), name="reload the configuration")
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
 
 
 class _Stop:

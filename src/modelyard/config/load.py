@@ -145,6 +145,7 @@ def _rule_problems(
         *rules.shared_names(models),
         *rules.reserved_names(models),
         *rules.mixed_cpu(models),
+        *rules.pinned_but_idle(models),
         *rules.bad_quantisation(models),
         *_missing_templates(models.items()),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _PATH_BEGINNINGS = ("./", "../", "~")
@@ -31,6 +32,12 @@ def source_of(model_id: str, base: Path) -> str:
         Path(model_id).is_absolute() or model_id.startswith(_PATH_BEGINNINGS) or model_id.lower().endswith(".gguf")
     )
     return str(path) if looks_like_path or exists(path) else model_id
+
+
+def user_cache() -> Path:
+    """Where programs keep what they can make again. Source: XDG Base Directory Specification, XDG_CACHE_HOME."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(named) if Path(named).is_absolute() else Path("~/.cache").expanduser()
 
 
 def exists(path: Path) -> bool:

@@ -89,8 +89,6 @@ def _unknown(path: TablePath, key: str, value: object) -> str:
     schema = TABLES[path]
     is_table = isinstance(value, dict)
     name = header((*path, key)) if is_table else key
-    if key in schema.planned:
-        return f"{name} is not available in this version."
     known = list(schema.model_fields)
     problem = f"unknown table {name}." if is_table else f"unknown key {shown(key)}."
     home = next((home for home, table in TABLES.items() if key in table.model_fields), None)

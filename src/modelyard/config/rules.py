@@ -123,6 +123,15 @@ def too_many_sequences(runtime: Runtime) -> list[str]:
     ]
 
 
+def pinned_but_idle(models: Mapping[int, Model]) -> list[str]:
+    """A model cannot stay whatever happens, and go when it is idle."""
+    return [
+        f"{_label(number, model)}: pinned and idle_unload_seconds exclude each other. Keep one of them."
+        for number, model in models.items()
+        if model.pinned and model.idle_unload_seconds is not None
+    ]
+
+
 def effective_cpu(models: Iterable[Model]) -> bool:
     """The one ``cpu`` that holds for all models: what those say that set it, false where none does."""
     return any(model.device.cpu for model in models)

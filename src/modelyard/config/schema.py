@@ -7,7 +7,7 @@ schema refuses exactly what this one refuses. Rules across tables are in ``rules
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -22,11 +22,13 @@ from pydantic import (
     field_validator,
 )
 
-from modelyard.config.paths import absolute, source_of
+from modelyard.config.paths import absolute, source_of, user_cache
+from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budget, read_size
 
 Command = Literal["serve", "run"]
 Kind = Literal["auto", "text", "embedding", "multimodal", "diffusion", "speech"]
 Load = Literal["startup", "on-demand"]
+KvKeep = Literal["off", "memory", "disk"]
 
 _INT32_MAX = 2**31 - 1
 
@@ -61,9 +63,6 @@ class Table(BaseModel):
         hide_input_in_errors=True,
         protected_namespaces=(),
     )
-
-    planned: ClassVar[frozenset[str]] = frozenset()
-    """Keys that the design names and that this version does not have: refused as such, not as typing errors."""
 
 
 class Server(Table):
@@ -156,8 +155,6 @@ class Model(Table):
     directory.
     """
 
-    planned: ClassVar[frozenset[str]] = frozenset({"idle_unload_seconds", "priority"})
-
     model_id: _Text = Field(description="Hugging Face id, or path of a GGUF file or a model folder.")
     kind: Kind = Field(default="auto", description="What the model does. `auto` reads it from the model's files.")
     alias: _Text | None = Field(
@@ -172,6 +169,19 @@ class Model(Table):
         default="startup", description="When to load: before the server listens, or with the first request."
     )
     pinned: bool = Field(default=False, description="Never unload the model to make room for another one.")
+    idle_unload_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="Unload the model when nobody has used it for so long. Unset: never. A request's `keep_alive` says "
+        "otherwise.",
+    )
+    priority: int = Field(
+        default=0,
+        ge=-100,
+        le=100,
+        description="Requests of models with a higher number go first while they wait. A request's header "
+        "`X-Priority` says otherwise.",
+    )
     quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
     sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")
@@ -203,10 +213,45 @@ class Model(Table):
         return tuple(dict.fromkeys((self.id, self.model_id, *self.aliases)))
 
 
+class Memory(Table):
+    """``[memory]``: how much all models may take together, and what outlives an unload."""
+
+    budget: Annotated[int | float, BeforeValidator(read_budget)] | None = Field(
+        default=None,
+        json_schema_extra={"wording": BUDGET_WORDING},
+        description='What all loaded models may take: a size such as `"16GiB"`, or a part of the machine\'s memory '
+        "such as `0.5`. Unset: 80 % of what is free at the start.",
+    )
+    kv_keep: KvKeep = Field(
+        default="off",
+        description="Where the prompts of a model outlive its unload, so that a conversation goes on without being "
+        "computed again.",
+    )
+    kv_keep_bytes: Annotated[int, BeforeValidator(read_size)] = Field(
+        default=GIB,
+        json_schema_extra={"wording": SIZE_WORDING, "default": "1GiB"},
+        description="Most that kept prompts may take: of one model in memory, of all together on disk. A size such as "
+        '`"2GiB"`.',
+    )
+    kv_dir: Annotated[Path, Strict(False)] | None = Field(
+        default=None,
+        description="Folder of kept prompts on disk, relative to the TOML file. Unset: `modelyard/kv` in the user's "
+        "cache folder.",
+    )
+
+    @field_validator("kv_dir")
+    @classmethod
+    def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return None if path is None else absolute(path, _base(info.context))
+
+    @property
+    def kv_folder(self) -> Path:
+        """Where prompts are kept on disk."""
+        return self.kv_dir or user_cache() / "modelyard" / "kv"
+
+
 class Config(Table):
     """A whole configuration: the top level of a TOML file, or what the command line says."""
-
-    planned: ClassVar[frozenset[str]] = frozenset({"memory"})
 
     command: Command = Field(default="serve", description="What to start: the HTTP server, or a chat in the terminal.")
     default_model_id: _Text | None = Field(
@@ -216,6 +261,7 @@ class Config(Table):
     )
     server: Server = Field(default=Server(), description="Where the HTTP server listens, and to whom.")
     runtime: Runtime = Field(default=Runtime(), description="How many sequences each engine holds.")
+    memory: Memory = Field(default=Memory(), description="How much memory the models may take.")
     models: _List[Model] = Field(default=(), description="The models, one table each.")
 
 

@@ -14,6 +14,8 @@ _LARGEST_SHOWN = 10**20
 
 def expected(schema: Mapping[str, Any]) -> str:
     """What the JSON schema of a key asks for, as a noun phrase: ``a whole number from 0 to 65535``."""
+    if "wording" in schema:
+        return str(schema["wording"])
     schema = _without_null(schema)
     if "enum" in schema:
         return "one of " + ", ".join(f'"{choice}"' for choice in schema["enum"])

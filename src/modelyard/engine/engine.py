@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from modelyard.engine.loop import Publish, run_engine
 from modelyard.engine.messages import Message, Stop
 from modelyard.engine.settings import EngineSettings
+from modelyard.engine.weights import WeightsPool
 
 
 class Engine:
@@ -15,15 +16,16 @@ class Engine:
 
     Events arrive through ``publish``, on the engine's thread: LoadProgress, then Loaded or LoadFailed, then those of
     the sequences, and Stopped or Died as the last. LoadFailed, Stopped and Died mean that all memory is free again.
+    Engines that share a ``pool`` share the weights of files that they have in common.
     """
 
-    def __init__(self, settings: EngineSettings, publish: Publish) -> None:
+    def __init__(self, settings: EngineSettings, publish: Publish, pool: WeightsPool | None = None) -> None:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._stopping = threading.Event()
         # A daemon, so that an interpreter that exits without closing the yard does not hang on it.
         self._thread = threading.Thread(
             target=run_engine,
-            args=(settings, self._inbox, publish, self._stopping.is_set),
+            args=(settings, pool or WeightsPool(), self._inbox, publish, self._stopping.is_set),
             name=f"engine {settings.name}",
             daemon=True,
         )
@@ -34,9 +36,10 @@ class Engine:
 
     def send(self, message: Message) -> None:
         """Hand a message to the engine; never blocks. Messages are taken in order, before the next step."""
-        if isinstance(message, Stop):
-            self._stopping.set()
         self._inbox.put(message)
+        if isinstance(message, Stop):
+            # After the message, so that a load that is given up finds it.
+            self._stopping.set()
 
     def join(self, timeout_s: float) -> bool:
         """Wait until the thread has ended; whether it has."""

@@ -36,7 +36,9 @@ class Share:
 class Slot:
     """One sequence number of the cache: owned by a running sequence, or idle and kept as a prefix to reuse.
 
-    The first ``computed`` of its tokens are in the cache; those behind are fed by the step being prepared.
+    The first ``computed`` of its tokens are in the cache; those behind are fed by the step being prepared. Cut to fewer
+    than ``shortest`` tokens it could not be continued: a restored state lacks what layers with a sliding window no
+    longer look at. ``awaited_by`` is the sequence in line for whose sake the slot was restored.
     """
 
     index: int
@@ -45,6 +47,13 @@ class Slot:
     computed: int = 0
     owner: SequenceId | None = None
     last_used: int = 0
+    shortest: int = 0
+    awaited_by: SequenceId | None = None
+
+
+def expendability(slot: Slot) -> tuple[bool, bool, int]:
+    """Order in which idle slots are given up: empty ones, those that nobody waits for, those unused for longest."""
+    return bool(slot.tokens), slot.awaited_by is not None, slot.last_used
 
 
 class KvCache:
@@ -96,31 +105,60 @@ class KvCache:
                 self._freed.append(cell)
         del slot.cells[length:], slot.tokens[length:]
         slot.computed = min(slot.computed, length)
+        if not length:
+            slot.shortest, slot.awaited_by = 0, None
         self.operations.append(Trim(slot.index, length))
 
     def share(self, source: Slot, target: Slot, length: int) -> None:
         """Let ``target``, which must be empty, hold the first ``length`` tokens of ``source``, which are computed."""
         target.tokens[:] = source.tokens[:length]
         target.cells[:] = source.cells[:length]
-        target.computed = length
+        target.computed, target.shortest = length, source.shortest
         for cell in target.cells:
             self._holders[cell] += 1
         self.operations.append(Share(source.index, target.index, length))
 
     def take(self, slot: Slot, owner: SequenceId) -> None:
         """Give the slot to a running sequence."""
-        slot.owner = owner
+        slot.owner, slot.awaited_by = owner, None
+
+    def forsake(self, sequence: SequenceId) -> None:
+        """What was restored for ``sequence`` is a prefix like any other: it ended, or runs elsewhere."""
+        for slot in self.slots:
+            if slot.awaited_by == sequence:
+                slot.awaited_by = None
 
     def release(self, slot: Slot) -> None:
         """Leave the slot, with what it holds, as the most recently used prefix."""
         self._clock += 1
         slot.owner, slot.last_used = None, self._clock
 
-    def make_room(self, cells: int) -> bool:
-        """Evict idle slots, least recently used first, until ``cells`` are free; whether that was reached."""
+    def hold(self, tokens: Sequence[int], shortest: int, awaited_by: SequenceId | None = None) -> Slot | None:
+        """An idle slot that holds ``tokens``, as the most recently used prefix; None where there is no room.
+
+        Other prefixes are evicted for it, but for those that a sequence waits for. The caller restores their state.
+        """
+        idle = [slot for slot in self.slots if slot.owner is None and slot.awaited_by is None]
+        if not idle or not tokens or len(tokens) > self.free + sum(len(slot.cells) for slot in idle):
+            return None
+        slot = min(idle, key=expendability)
+        self.trim(slot, 0)
+        if not self.make_room(len(tokens), spares_awaited=True):
+            return None
+        self.extend(slot, tokens)
+        slot.computed, slot.shortest, slot.awaited_by = len(tokens), shortest, awaited_by
+        self.release(slot)
+        return slot
+
+    def make_room(self, cells: int, *, spares_awaited: bool = False) -> bool:
+        """Evict idle slots, the most expendable first, until ``cells`` are free; whether that was reached."""
         while self.free < cells:
-            evictable = [s for s in self.slots if s.owner is None and s.tokens]
+            evictable = [
+                slot
+                for slot in self.slots
+                if slot.owner is None and slot.tokens and not (spares_awaited and slot.awaited_by is not None)
+            ]
             if not evictable:
                 return False
-            self.trim(min(evictable, key=lambda s: s.last_used), 0)
+            self.trim(min(evictable, key=expendability), 0)
         return True

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,24 +47,30 @@ _BAN = -1e9
 _GREEDY_BELOW = 1e-5
 
 
-class _ErrorLog(threading.local):
-    """What llama.cpp logged as errors on this thread: its functions report failure only as NULL."""
+class _Log(threading.local):
+    """What llama.cpp logged on this thread that it tells in no other way: errors, and the sizes of its buffers."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self.clear()
+
+    def clear(self) -> None:
+        self.errors: list[str] = []
+        self.buffers: list[str] = []
 
 
-_errors = _ErrorLog()
+_log = _Log()
 
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator]
-def _keep_errors(level: int, text: bytes, _user_data: object) -> None:
-    if level == _LOG_ERROR and len(_errors.lines) < _LOG_LINES_KEPT:
-        _errors.lines.append(text.decode("utf-8", "replace").strip())
+def _listen(level: int, text: bytes, _user_data: object) -> None:
+    if level == _LOG_ERROR and len(_log.errors) < _LOG_LINES_KEPT:
+        _log.errors.append(text.decode("utf-8", "replace").strip())
+    elif b" buffer size =" in text:
+        _log.buffers.append(text.decode("utf-8", "replace"))
 
 
 # llama.cpp has one log per process; it would otherwise write every line to stderr.
-lib.llama_log_set(_keep_errors, ctypes.c_void_p(0))
+lib.llama_log_set(_listen, ctypes.c_void_p(0))
 lib.llama_backend_init()
 
 _libc = ctypes.CDLL(None)
@@ -74,8 +82,25 @@ if hasattr(_libc, "mallopt"):
 
 def _reason() -> str:
     """What llama.cpp said went wrong, and forget it."""
-    lines, _errors.lines = _errors.lines, []
+    lines = _log.errors
+    _log.clear()
     return "; ".join(lines) or "llama.cpp gave no reason"
+
+
+_BUFFER = re.compile(r"(\w+) buffer size = *([\d.]+) MiB")
+
+
+def buffer_bytes(lines: Iterable[str], *kinds: str) -> int:
+    """Bytes of the buffers of ``kinds`` that lines of llama.cpp's log speak of, in sum.
+
+    Kinds are "model", "KV" (and "RS" and "state", what other models have in its place), "output" and "compute".
+    Summaries that count the same bytes again have other words, and count nothing here.
+
+    Source: llama.cpp, LLAMA_LOG_INFO in src/llama-model.cpp, llama-kv-cache.cpp, llama-memory-recurrent.cpp,
+    llama-kv-cache-dsv4.cpp, llama-context.cpp.
+    """
+    found = (match for line in lines if (match := _BUFFER.search(line)))
+    return round(sum(float(match[2]) for match in found if match[1] in kinds) * 2**20)
 
 
 def can_offload() -> bool:
@@ -94,13 +119,16 @@ def trim_heap() -> None:
         _libc.malloc_trim(0)
 
 
-class Model:
-    """The weights and the vocabulary of one GGUF file, or of its shards in order.
+class Weights:
+    """The weights of one GGUF file, or of its shards in order. Read-only: engines on several threads may share them.
 
     Args:
         paths: the file, or all shards in order.
         gpu_layers: layers to put on an accelerator; 0 for none, -1 for all.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
+
+    Attributes:
+        allocated_bytes: of memory, mapped files included, as llama.cpp reports it.
 
     Raises:
         UnusableModel: llama.cpp cannot load it; the message holds llama.cpp's reason.
@@ -111,27 +139,41 @@ class Model:
         params.n_gpu_layers = gpu_layers
         callback = lib.llama_progress_callback(lambda fraction, _: on_progress(fraction))
         params.progress_callback = callback
-        _errors.lines = []
+        _log.clear()
         if len(paths) == 1:
-            self._model = lib.llama_model_load_from_file(bytes(paths[0]), params)
+            self.pointer = lib.llama_model_load_from_file(bytes(paths[0]), params)
         else:
             names = (ctypes.c_char_p * len(paths))(*(bytes(path) for path in paths))
-            self._model = lib.llama_model_load_from_splits(names, len(paths), params)
-        if not self._model:
+            self.pointer = lib.llama_model_load_from_splits(names, len(paths), params)
+        if not self.pointer:
             raise UnusableModel(f"llama.cpp cannot load {paths[0].name}: {_reason()}")
+        self.allocated_bytes = buffer_bytes(_log.buffers, "model")
+        vocab = lib.llama_model_get_vocab(self.pointer)
+        size = int(lib.llama_vocab_n_tokens(vocab))
+        self.end_tokens = frozenset(token for token in range(size) if lib.llama_vocab_is_eog(vocab, token))
+
+    def free(self) -> None:
+        """Free the weights. All contexts on them must be freed before."""
+        lib.llama_model_free(self.pointer)
+
+
+class Model:
+    """One engine's view of its weights and their vocabulary."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._model = weights.pointer
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._pieces: dict[int, bytes] = {}
         self._piece_buffer = ctypes.create_string_buffer(512)
         self.vocab_size = int(lib.llama_vocab_n_tokens(self._vocab))
         self.trained_context = int(lib.llama_model_n_ctx_train(self._model))
         self.size_bytes = int(lib.llama_model_size(self._model))
+        self.allocated_bytes = weights.allocated_bytes
+        # Tokens that layers with a sliding window look back; 0 where all layers see everything.
+        self.window = int(lib.llama_model_n_swa(self._model))
         # A recurrent state holds the whole past in one place: it cannot be cut back to an earlier token.
         self.can_trim = not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
-        self.end_tokens = frozenset(t for t in range(self.vocab_size) if lib.llama_vocab_is_eog(self._vocab, t))
-
-    def free(self) -> None:
-        """Free the weights. All contexts on them must be freed before."""
-        lib.llama_model_free(self._model)
+        self.end_tokens = weights.end_tokens
 
     def metadata(self, key: str) -> str | None:
         """A scalar of the GGUF header, as llama.cpp prints it; None where it is not there."""
@@ -241,14 +283,19 @@ class Sampler:
 
     Order: bias, penalties, then top-k, top-p, min-p, temperature and the draw, as llama.cpp orders them. Repetition
     counts the prompt and the answer, presence and frequency count the answer, as OpenAI defines them.
+
+    It holds nothing of weights or context: it may leave its engine with a suspended sequence, and is freed with its
+    last reference.
     """
 
-    __slots__ = ("_chain",)
+    __slots__ = ("__weakref__", "_chain", "_free")
 
     def __init__(self, sampling: Sampling, model: Model, context: int, prompt: Iterable[int], *, ban_end: bool) -> None:
         params = lib.llama_sampler_chain_default_params()
         params.no_perf = True
         self._chain = lib.llama_sampler_chain_init(params)
+        self._free = weakref.finalize(self, lib.llama_sampler_free, self._chain)
+        self._free.atexit = False
         bias = dict(sampling.logit_bias or {})
         if ban_end:
             bias |= dict.fromkeys(model.end_tokens, _BAN)
@@ -284,8 +331,8 @@ class Sampler:
         return int(lib.llama_sampler_sample(self._chain, context.pointer, index))
 
     def free(self) -> None:
-        """Free the chain."""
-        lib.llama_sampler_free(self._chain)
+        """Free the chain now."""
+        self._free()
 
 
 class Context:
@@ -297,6 +344,10 @@ class Context:
         slots: sequences that can be told apart in the cache.
         batch_tokens: most tokens in one step.
         threads: for decode and for prefill.
+
+    Attributes:
+        allocated_bytes: of memory for the cache and the outputs, as llama.cpp reports it.
+        kv_format: how a saved state is laid out.
 
     Raises:
         UnusableModel: llama.cpp cannot make it, most often for lack of memory.
@@ -315,10 +366,16 @@ class Context:
         # A full-size cache for sliding-window layers costs memory, and lets a prefix be cut at any token.
         params.swa_full = True
         params.no_perf = True
-        _errors.lines = []
+        _log.clear()
         self.pointer = lib.llama_init_from_model(model._model, params)
         if not self.pointer:
             raise UnusableModel(f"llama.cpp cannot make a context of {length} tokens: {_reason()}")
+        # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.
+        self.allocated_bytes = buffer_bytes(_log.buffers, "KV", "RS", "state", "output")
+        self._slots = slots
+        self.kv_format = (
+            f"K {params.type_k}, V {params.type_v}, unified {params.kv_unified}, windows full {params.swa_full}"
+        )
         self._memory = lib.llama_get_memory(self.pointer)
         self._vocab_size = model.vocab_size
         self.length = int(lib.llama_n_ctx(self.pointer))
@@ -350,6 +407,41 @@ class Context:
         """Let ``target``, which is empty, hold the first ``length`` tokens of ``source``; no data is copied."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
+    def state_bytes(self, slot: int) -> int:
+        """Bytes that ``save`` gives for ``slot``."""
+        self._check(slot)
+        return int(lib.llama_state_seq_get_size(self.pointer, slot))
+
+    def save(self, slot: int) -> npt.NDArray[np.uint8]:
+        """The KV state of ``slot``, to be restored in any context of the same weights and ``kv_format``.
+
+        Raises:
+            RuntimeError: llama.cpp cannot read it.
+        """
+        state = np.empty(self.state_bytes(slot), dtype=np.uint8)
+        written = int(lib.llama_state_seq_get_data(self.pointer, _bytes_of(state), state.size, slot))
+        if not written or written != state.size:
+            raise RuntimeError(f"llama.cpp cannot save the state of a sequence: {_reason()}")
+        return state
+
+    def restore(self, slot: int, state: npt.NDArray[np.uint8]) -> bool:
+        """Put a saved state into ``slot``, which must be empty; whether llama.cpp took it. If not, it stays empty."""
+        self._check(slot)
+        if int(lib.llama_state_seq_set_data(self.pointer, _bytes_of(state), state.size, slot)) == state.size:
+            return True
+        # A state that fails half-way leaves cells without content.
+        lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        return False
+
+    def _check(self, slot: int) -> None:
+        # llama.cpp ends the process.
+        if not 0 <= slot < self._slots:
+            raise ValueError(f"There is no slot {slot}: there are {self._slots}")
+
     def free(self) -> None:
         """Free the cache and the buffers."""
         lib.llama_free(self.pointer)
+
+
+def _bytes_of(state: npt.NDArray[np.uint8]) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

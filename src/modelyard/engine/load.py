@@ -14,6 +14,7 @@ from modelyard.engine.messages import ModelProfile, Sampling
 from modelyard.engine.prompt import PromptReader
 from modelyard.engine.settings import BATCH_TOKENS, DEFAULT_CONTEXT, DEFAULT_SAMPLING, EngineSettings
 from modelyard.engine.template import ChatTemplate
+from modelyard.engine.weights import WeightsKey, WeightsPool
 from modelyard.errors import UnsupportedOperation, UnusableModel
 
 logger = logging.getLogger(__name__)
@@ -25,26 +26,31 @@ class Resident:
 
     Attributes:
         sampling: defaults for what a request leaves unsaid, each with a value.
+        identity: names weights and settings: equal where one engine's KV states can be restored in the other.
     """
 
+    key: WeightsKey
+    pool: WeightsPool
     model: Model
     context: Context
     prompts: PromptReader
     sampling: Sampling
     profile: ModelProfile
+    identity: str
 
     def free(self) -> None:
-        """Free the context and the weights."""
+        """Free the context, and the weights where no other engine uses them."""
         self.context.free()
-        self.model.free()
+        self.pool.release(self.key)
         trim_heap()
 
 
-def load(settings: EngineSettings, on_progress: Callable[[float], bool]) -> Resident:
+def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[float], bool]) -> Resident:
     """Load the weights and make a context on them.
 
     Args:
         settings: which weights, and how large the context is.
+        pool: where engines on the same files meet.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
 
     Raises:
@@ -53,8 +59,10 @@ def load(settings: EngineSettings, on_progress: Callable[[float], bool]) -> Resi
     """
     started = time.perf_counter()
     gpu_layers = -1 if settings.offload and can_offload() else 0
-    model = Model(settings.paths, gpu_layers=gpu_layers, on_progress=on_progress)
+    key = WeightsKey.of(settings.paths, gpu_layers)
+    weights = pool.acquire(key, on_progress)
     try:
+        model = Model(weights)
         context = Context(
             model,
             length=settings.context_length or min(model.trained_context, DEFAULT_CONTEXT),
@@ -63,19 +71,19 @@ def load(settings: EngineSettings, on_progress: Callable[[float], bool]) -> Resi
             threads=usable_cores(),
         )
         try:
-            resident = _equip(settings, model, context)
+            resident = _equip(settings, pool, key, model, context)
         except BaseException:
             context.free()
             raise
     except BaseException:
-        model.free()
+        pool.release(key)
         trim_heap()
         raise
     logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
     return resident
 
 
-def _equip(settings: EngineSettings, model: Model, context: Context) -> Resident:
+def _equip(settings: EngineSettings, pool: WeightsPool, key: WeightsKey, model: Model, context: Context) -> Resident:
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
     template, why_no_chat = _template(settings, model)
@@ -93,9 +101,14 @@ def _equip(settings: EngineSettings, model: Model, context: Context) -> Resident
         size_bytes=model.size_bytes,
         fingerprint=_fingerprint(settings, model),
         can_chat=template is not None,
+        weights_bytes=model.allocated_bytes,
+        context_bytes=context.allocated_bytes,
+        weights_key=str(key),
     )
     sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
-    return Resident(model, context, prompts, sampling, profile)
+    # Some models scale positions by the length of the context.
+    identity = f"{key.contents} {version()} {context.length} {context.kv_format}"
+    return Resident(key, pool, model, context, prompts, sampling, profile, identity)
 
 
 def _template(settings: EngineSettings, model: Model) -> tuple[ChatTemplate | None, str]:

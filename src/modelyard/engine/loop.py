@@ -7,11 +7,14 @@ a step wakes its readers once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from modelyard.engine.answer import Answer
-from modelyard.engine.kv_cache import KvCache, Trim
+from modelyard.engine.kv_cache import KvCache, Slot, Trim
+from modelyard.engine.kv_store import KvStore, Unsaved
 from modelyard.engine.llama import Batch, Context, Sampler
 from modelyard.engine.load import Resident, load
 from modelyard.engine.messages import (
@@ -26,16 +29,21 @@ from modelyard.engine.messages import (
     LoadFailed,
     LoadProgress,
     Message,
+    Restore,
+    Resume,
     Sampling,
     SequenceId,
     Stop,
     Stopped,
     Submit,
+    Suspended,
     Token,
 )
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.settings import BATCH_TOKENS, PREFILL_BESIDE_DECODE, EngineSettings
+from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
+from modelyard.engine.weights import WeightsPool
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnusableModel
 
 logger = logging.getLogger(__name__)
@@ -44,12 +52,17 @@ Publish = Callable[[Sequence[Event]], None]
 
 
 def run_engine(
-    settings: EngineSettings, inbox: SimpleQueue[Message], publish: Publish, is_stopping: Callable[[], bool]
+    settings: EngineSettings,
+    pool: WeightsPool,
+    inbox: SimpleQueue[Message],
+    publish: Publish,
+    is_stopping: Callable[[], bool],
 ) -> None:
     """Load, serve until told to stop, free: the whole life of an engine's thread. The last event says how it ended.
 
     Args:
         settings: what to load and how to serve it.
+        pool: where engines on the same files meet.
         inbox: messages from the rest of the process.
         publish: takes the events of a step; called on this thread.
         is_stopping: whether a Stop is on its way; asked while loading, when the inbox is not read.
@@ -63,12 +76,12 @@ def run_engine(
     resident: Resident | None = None
     loop: EngineLoop | None = None
     try:
-        resident = load(settings, report)
+        resident = load(settings, pool, report)
         loop = EngineLoop(settings, resident, inbox, publish)
         publish([Loaded(resident.profile)])
-        loop.serve()
+        last = Stopped(loop.serve())
     except UnusableModel as refused:
-        last = Stopped() if is_stopping() else LoadFailed(str(refused))
+        last = _give_up(inbox, publish) if is_stopping() else LoadFailed(str(refused))
     except Exception as failure:
         # The edge of the thread: whatever went wrong ends this engine, and only this engine.
         logger.exception("The engine of %s failed", settings.name)
@@ -86,6 +99,30 @@ def run_engine(
         publish([last])
 
 
+def _give_up(inbox: SimpleQueue[Message], publish: Publish) -> Stopped:
+    """Hand back what was sent to an engine that was stopped while it loaded."""
+    messages: list[Message] = []
+    with suppress(Empty):
+        while True:
+            messages.append(inbox.get_nowait())
+    stop = next(message for message in messages if isinstance(message, Stop))
+    room = stop.keep_bytes
+    events: list[Event] = []
+    kept: KeptPrefixes | None = None
+    for message in messages:
+        match message:
+            case Resume(state) if stop.suspend:
+                state = state if state.size_bytes <= room else state.without_kv()
+                room -= state.size_bytes
+                events.append(Suspended(state.sequence, state))
+            case Resume(state):
+                events.append(Cancelled(state.sequence))
+            case Restore(prefixes):
+                kept = prefixes
+    publish(events)
+    return Stopped(kept if kept is not None and kept.size_bytes <= room else None)
+
+
 class EngineLoop:
     """Serves one loaded model. All methods run on the thread that loaded it."""
 
@@ -95,6 +132,8 @@ class EngineLoop:
         self._name = settings.name
         self._model, self._context = resident.model, resident.context
         self._prompts, self._defaults = resident.prompts, resident.sampling
+        self._keep, self._keep_bytes = settings.kv_keep, settings.kv_keep_bytes
+        self._identity = resident.identity
         self._inbox = inbox
         self._publish = publish
         self._batch = Batch(BATCH_TOKENS)
@@ -109,6 +148,12 @@ class EngineLoop:
         self._samplers: dict[SequenceId, Sampler] = {}
         self._arrivals = 0
         self._events: list[Event] = []
+        self._store: KvStore | None = None
+        if settings.kv_keep == "disk" and settings.kv_dir is not None:
+            self._store = KvStore(settings.kv_dir, resident.identity, settings.kv_keep_bytes)
+            # At most half of the cells, so that new prompts find room.
+            for prompt in self._store.load(self._context.length // 2, settings.prefix_slots):
+                self._hold(prompt)
 
     def fail(self, error: ModelyardError) -> None:
         """End all sequences with ``error``."""
@@ -122,37 +167,81 @@ class EngineLoop:
             sampler.free()
         self._samplers.clear()
 
-    def serve(self) -> None:
-        """Serve until told to stop; then all sequences are cancelled."""
-        while self._receive():
+    def serve(self) -> KeptPrefixes | None:
+        """Serve until told to stop; the prompts that are kept in memory, if any are."""
+        stop = self._receive()
+        while stop is None:
             if not self._scheduler.is_idle:
                 self._step()
             self._flush()
-        self._events.extend(Cancelled(sequence) for sequence in self._answers)
+            stop = self._receive()
+        return self._leave(stop)
+
+    def _leave(self, stop: Stop) -> KeptPrefixes | None:
+        """Part with all sequences; the prompts that are kept in memory."""
+        room = stop.keep_bytes
+        cache = self._scheduler.cache
+        for sequence in self._scheduler.drain():
+            slot, kept = sequence.slot, None
+            sequence.slot = None
+            if slot is not None:
+                if stop.suspend and slot.tokens and self._context.state_bytes(slot.index) <= room:
+                    kept = self._saved(slot)
+                    room -= kept.kv.nbytes
+                    # It is not kept a second time, as a prompt.
+                    cache.trim(slot, 0)
+                cache.release(slot)
+            self._events.append(self._suspend(sequence, kept) if stop.suspend else Cancelled(sequence.id))
+        self._carry_out()
         self._answers.clear()
         self._flush()
+        idle = sorted((slot for slot in cache.slots if slot.tokens), key=lambda slot: -slot.last_used)
+        if self._store is not None:
+            self._store.save(Unsaved(tuple(slot.tokens), partial(self._context.save, slot.index)) for slot in idle)
+        if self._keep != "memory":
+            return None
+        return KeptPrefixes(self._identity, tuple(self._saved_within(idle, min(room, self._keep_bytes))))
+
+    def _suspend(self, sequence: TokenSequence, kept: KeptPrompt | None) -> Suspended:
+        """From here on the sampler is owned by whoever holds the state."""
+        answer, sampler = self._answers.pop(sequence.id), self._samplers.pop(sequence.id)
+        return Suspended(sequence.id, SuspendedSequence(self._identity, sequence, answer, sampler, kept))
+
+    def _saved(self, slot: Slot) -> KeptPrompt:
+        return KeptPrompt(tuple(slot.tokens), self._context.save(slot.index))
+
+    def _saved_within(self, slots: list[Slot], room: int) -> Iterator[KeptPrompt]:
+        for slot in slots:
+            size = self._context.state_bytes(slot.index)
+            if size <= room:
+                room -= size
+                yield self._saved(slot)
 
     def _flush(self) -> None:
         if self._events:
             self._publish(self._events)
             self._events = []
 
-    def _receive(self) -> bool:
-        """Take all messages; wait for one where there is nothing else to do. False on Stop."""
+    def _receive(self) -> Stop | None:
+        """Take all messages up to a Stop; wait for one where there is nothing else to do."""
         wait = self._scheduler.is_idle
         while True:
             try:
                 message = self._inbox.get(block=wait)
             except Empty:
-                return True
+                return None
             wait = False
             match message:
                 case Submit():
                     self._submit(message)
                 case Cancel(sequence):
                     self._cancel(sequence)
+                case Resume(state):
+                    self._resume(state)
+                case Restore(kept):
+                    self._restore(kept)
                 case Stop():
-                    return False
+                    return message
 
     def _submit(self, request: Submit) -> None:
         try:
@@ -174,9 +263,42 @@ class EngineLoop:
             prompt,
             ban_end=request.ignore_eos,
         )
-        self._scheduler.add(TokenSequence(request.sequence, self._arrivals, prompt))
+        self._scheduler.add(TokenSequence(request.sequence, self._arrivals, prompt, request.priority))
         self._arrivals += 1
         self._events.append(Accepted(request.sequence, len(prompt)))
+
+    def _resume(self, state: SuspendedSequence) -> None:
+        if state.identity != self._identity:
+            reason = "its weights or settings changed while a request was suspended"
+            self._events.append(Failed(state.sequence, EngineError(self._name, reason)))
+            return
+        if state.kept is not None:
+            self._hold(state.kept, awaited_by=state.sequence)
+        self._answers[state.sequence], self._samplers[state.sequence] = state.text, state.sampler
+        state.tokens.arrival = self._arrivals
+        self._arrivals += 1
+        self._scheduler.add(state.tokens)
+
+    def _restore(self, kept: KeptPrefixes) -> None:
+        if kept.identity != self._identity:
+            logger.warning("%s: prompts kept in memory are of other weights or settings", self._name)
+            return
+        # The most recently used last, as it was.
+        for prompt in reversed(kept.prompts):
+            self._hold(prompt)
+
+    def _hold(self, prompt: KeptPrompt, awaited_by: SequenceId | None = None) -> None:
+        """Have the state of ``prompt`` in an idle slot, where the scheduler finds it; without room it is lost."""
+        length, window = len(prompt.tokens), self._model.window
+        # llama.cpp does not save what a sliding window has left behind: the next token must follow at the end.
+        shortest = length - 1 if 0 < window < length else 0
+        slot = self._scheduler.cache.hold(prompt.tokens, shortest, awaited_by)
+        # Also where it found no room: it may have evicted.
+        self._carry_out()
+        if slot is not None and not self._context.restore(slot.index, prompt.kv):
+            logger.warning("%s: a kept prompt cannot be restored: %s", self._name, self._context.failure())
+            self._scheduler.cache.trim(slot, 0)
+            self._carry_out()
 
     def _check_bias(self, sampling: Sampling) -> None:
         for token in sampling.logit_bias or ():

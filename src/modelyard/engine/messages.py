@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, NewType
+from typing import TYPE_CHECKING, Any, Literal, NewType
 
 from modelyard.errors import ModelyardError
+
+if TYPE_CHECKING:
+    from modelyard.engine.suspend import KeptPrefixes, SuspendedSequence
 
 SequenceId = NewType("SequenceId", int)
 
@@ -62,7 +65,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Start a sequence. max_tokens None means: as many as the context holds."""
+    """Start a sequence. max_tokens None means: as many as the context holds. A higher priority goes first in line."""
 
     sequence: SequenceId
     prompt: Prompt
@@ -70,6 +73,7 @@ class Submit:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +84,45 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with a sequence that was suspended, on this engine or another of the same weights and settings."""
+
+    state: SuspendedSequence
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Keep these prompts for reuse, as before the last Stop. Sent before any sequence."""
+
+    kept: KeptPrefixes
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
-    """Cancel all sequences, free everything, end the thread."""
+    """Free everything and end the thread.
+
+    Attributes:
+        suspend: all sequences leave as Suspended; else they are Cancelled.
+        keep_bytes: of KV state that may stay in host memory: that of suspended sequences first, then of prompts.
+    """
+
+    suspend: bool = False
+    keep_bytes: int = 0
 
 
-Message = Submit | Cancel | Stop
+Message = Submit | Cancel | Resume | Restore | Stop
 
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
     """What an engine knows of its model once it is loaded.
 
-    context_length is what one sequence may hold, in tokens; size_bytes is that of the weights.
+    Attributes:
+        context_length: tokens that one sequence may hold.
+        size_bytes: of the weights, as the file has them.
+        weights_key: equal for engines that share their weights.
+        weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
+            outputs of this engine.
     """
 
     context_length: int
@@ -99,6 +130,9 @@ class ModelProfile:
     size_bytes: int
     fingerprint: str
     can_chat: bool
+    weights_bytes: int = 0
+    context_bytes: int = 0
+    weights_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +165,9 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The engine has freed everything, as it was told."""
+    """The engine has freed everything, as it was told, but what it kept of prompts in host memory."""
+
+    kept: KeptPrefixes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +216,14 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended:
+    """A sequence left the engine in the middle of its answer, by a Stop that suspends."""
+
+    sequence: SequenceId
+    state: SuspendedSequence
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A sequence was refused, or could not go on."""
 
@@ -187,7 +231,8 @@ class Failed:
     error: ModelyardError
 
 
-# Every sequence that was submitted gets exactly one of Finished, Cancelled, Failed, as its last event.
-SequenceEvent = Accepted | Token | Finished | Cancelled | Failed
+# Every sequence that was submitted or resumed gets exactly one of Finished, Cancelled, Suspended, Failed, as its last
+# event on an engine.
+SequenceEvent = Accepted | Token | Finished | Cancelled | Suspended | Failed
 EngineEvent = LoadProgress | Loaded | LoadFailed | Died | Stopped
 Event = SequenceEvent | EngineEvent

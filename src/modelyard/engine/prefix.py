@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelyard.engine.kv_cache import Slot
+from modelyard.engine.kv_cache import Slot, expendability
 
 # A prefix that loses at most this many tokens is continued in place: a conversation's next turn differs from its last
 # by the end of the template. One that would lose more belongs to another conversation too, and is shared instead.
@@ -49,7 +49,7 @@ def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool) -> Pl
     donor, reused = None, 0
     for slot in slots if can_trim else idle:
         common = min(common_prefix(tokens, slot.tokens), slot.computed, most)
-        if not can_trim and common < len(slot.tokens):
+        if common < (slot.shortest if can_trim else len(slot.tokens)):
             continue
         if common > reused or (common and common == reused and slot.owner is None):
             donor, reused = slot, common
@@ -60,5 +60,4 @@ def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool) -> Pl
         if not others:
             return Placement(donor, donor, reused)
         idle = others
-    empty_or_oldest = min(idle, key=lambda slot: (bool(slot.tokens), slot.last_used))
-    return Placement(empty_or_oldest, donor, reused)
+    return Placement(min(idle, key=expendability), donor, reused)

@@ -57,8 +57,11 @@ class Scheduler:
         return not self.running and not self.waiting
 
     def add(self, sequence: Sequence) -> None:
-        """Put a new sequence at the end of the line."""
-        self.waiting.append(sequence)
+        """Put a new sequence in the line: behind all that are as urgent."""
+        at = len(self.waiting)
+        while at and self.waiting[at - 1].priority < sequence.priority:
+            at -= 1
+        self.waiting.insert(at, sequence)
 
     def remove(self, sequence: SequenceId) -> bool:
         """Take a sequence out, finished or cancelled; what it computed stays as a prefix. False if it is unknown."""
@@ -70,8 +73,21 @@ class Scheduler:
         for waiting in self.waiting:
             if waiting.id == sequence:
                 self.waiting.remove(waiting)
+                self.cache.forsake(sequence)
                 return True
         return False
+
+    def drain(self) -> list[Sequence]:
+        """Take all sequences out, in order of arrival, each with the slot that it runs in or waits for, if any.
+
+        Whoever takes them releases the slots.
+        """
+        awaited = {slot.awaited_by: slot for slot in self.cache.slots}
+        for waiting in self.waiting:
+            waiting.slot = awaited.get(waiting.id)
+        sequences = sorted((*self.running, *self.waiting), key=lambda sequence: sequence.arrival)
+        self.running, self.waiting = [], deque()
+        return sequences
 
     def schedule(self) -> list[Feed]:
         """The feeds of the next step; [] only where there is nothing to compute.
@@ -147,6 +163,7 @@ class Scheduler:
             self.cache.trim(slot, placement.reused if slot is donor else 0)
             if donor is not None and donor is not slot:
                 self.cache.share(donor, slot, placement.reused)
+            self.cache.forsake(head.id)
             self.cache.take(slot, head.id)
             self.waiting.popleft()
             self.running.append(head)
@@ -168,7 +185,7 @@ class Scheduler:
         return Feed(sequence, position, tokens, wants_logits=not sequence.pending)
 
     def _preempt_youngest(self) -> None:
-        self._preempt(max(self.running, key=lambda sequence: sequence.arrival))
+        self._preempt(max(self.running, key=lambda sequence: (-sequence.priority, sequence.arrival)))
 
     def _preempt(self, sequence: Sequence) -> None:
         self.preemptions += 1

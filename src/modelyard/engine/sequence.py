@@ -12,17 +12,19 @@ class Sequence:
     Attributes:
         id: its number, unique in the yard.
         arrival: its place in the order of arrival in this engine; the highest is preempted first.
+        priority: a higher one goes first in line.
         tokens: the prompt, then the answer.
         prompt_length: tokens of the prompt.
         slot: its place in the KV cache while it runs; None while it waits.
         cached_tokens: tokens of the prompt that were found in the cache when it first ran.
     """
 
-    __slots__ = ("arrival", "cached_tokens", "id", "prompt_length", "slot", "tokens")
+    __slots__ = ("arrival", "cached_tokens", "id", "priority", "prompt_length", "slot", "tokens")
 
-    def __init__(self, sequence: SequenceId, arrival: int, prompt: list[int]) -> None:
+    def __init__(self, sequence: SequenceId, arrival: int, prompt: list[int], priority: int = 0) -> None:
         self.id = sequence
         self.arrival = arrival
+        self.priority = priority
         self.tokens = list(prompt)
         self.prompt_length = len(prompt)
         self.slot: Slot | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from modelyard.engine.messages import Sampling
 
@@ -42,6 +43,9 @@ class EngineSettings:
         offload: whether to use an accelerator that the installed llama.cpp supports.
         chat_template: Jinja source in place of the file's own.
         sampling: defaults for what a request leaves unsaid.
+        kv_keep: where prompts outlive the engine.
+        kv_keep_bytes: most that they take: of this engine in memory, of all engines together in ``kv_dir``.
+        kv_dir: folder of prompts kept on disk.
     """
 
     name: str
@@ -53,3 +57,6 @@ class EngineSettings:
     offload: bool = True
     chat_template: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    kv_keep: Literal["off", "memory", "disk"] = "off"
+    kv_keep_bytes: int = 0
+    kv_dir: Path | None = None

@@ -1,4 +1,4 @@
-"""Runs what the residency decides: threads, loads, and the events that come back from engines.
+"""Runs what the residency decides: threads, loads, timers, and the events that come back from engines.
 
 Everything here happens on one event loop. Engines are threads; their events arrive in batches, one a step.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from modelyard.engine.messages import (
     Accepted,
@@ -26,37 +27,30 @@ from modelyard.engine.messages import (
     LoadProgress,
     Message,
     ModelProfile,
+    Restore,
+    Resume,
     SequenceEvent,
     SequenceId,
     Stop,
     Stopped,
     Submit,
+    Suspended,
     Token,
 )
-from modelyard.errors import EngineError, ModelyardError
+from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.yard import residency
 from modelyard.yard.generation import Generation
-from modelyard.yard.residency import (
-    CloseAsked,
-    Complete,
-    Effect,
-    EngineDied,
-    Free,
-    Freed,
-    Grant,
-    LoadFinished,
-    Reject,
-    ReloadAsked,
-    RequestArrived,
-    RequestEnded,
-    RequestId,
-    Residency,
-    StartLoad,
-    Tick,
-    UnloadAsked,
-)
+from modelyard.yard.memory import Footprint
+from modelyard.yard.residency import events
+from modelyard.yard.residency.state import RequestId, Residency, UnloadMode
+from modelyard.yard.watch import Watch
+
+if TYPE_CHECKING:
+    from modelyard.engine.suspend import KeptPrefixes, SuspendedSequence
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 # A thread's last event is its last act; only its exit is waited for.
 LAST_MOMENT_S = 1.0
@@ -77,52 +71,78 @@ class EngineHandle(Protocol):
 
 Publish = Callable[[Sequence[Event]], None]
 
-# Finds the files of a model and makes its engine, not yet started.
-MakeEngine = Callable[[str, Publish], Awaitable[EngineHandle]]
+
+class Workshop(Protocol):
+    """Where engines come from. Errors of both fail the load, with their text as the reason."""
+
+    async def size(self, model: str) -> Footprint:
+        """What the model will take."""
+
+    async def make(self, model: str, publish: Publish) -> EngineHandle:
+        """Its engine, not yet started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Urgency:
+    """How a request waits for its model; see ``events.RequestArrived``."""
+
+    priority: int | None = None
+    wait_s: float | None = None
+    keep_alive_s: float | None = None
 
 
 @dataclass(slots=True)
 class _Stream:
-    """One request on its way: waiting for a lease (no engine), or in an engine."""
+    """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two."""
 
     model: str
     submit: Submit
     generation: Generation
     engine: EngineHandle | None = None
+    suspended: SuspendedSequence | None = None
+    is_abandoned: bool = False
 
 
 class Conductor:
     """Owns the engines and the requests in them.
 
     Args:
-        models: ids of all models.
-        make_engine: makes the engine of one; its errors fail the load, with their text as the reason.
-        most_requests: that one model may be serving or have waiting; the next gets QueueFull.
+        state: all models, unloaded.
+        workshop: sizes models and makes their engines.
+        on_removed: called with the name of a model that was retired and is gone.
     """
 
-    def __init__(self, models: Iterable[str], make_engine: MakeEngine, most_requests: int) -> None:
-        self.state = Residency.of(models, most_requests)
+    def __init__(self, state: Residency, workshop: Workshop, on_removed: Callable[[str], None] | None = None) -> None:
+        self.state = replace(state, now=time.monotonic())
         self.profiles: dict[str, ModelProfile] = {}
         self.load_progress: dict[str, float] = {}
-        self._make_engine = make_engine
+        self.watch = Watch()
+        self._workshop = workshop
+        self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
         self._engines: dict[str, EngineHandle] = {}
         self._streams: dict[RequestId, _Stream] = {}
         self._callers: dict[RequestId, asyncio.Future[None]] = {}
-        self._loads: dict[str, asyncio.Task[None]] = {}
-        self._events: deque[residency.Event] = deque()
+        # Sizing and loading, by model: never both at once.
+        self._works: dict[str, asyncio.Task[None]] = {}
+        self._kept: dict[str, KeptPrefixes] = {}
+        self._events: deque[events.Event] = deque()
         self._is_running_effects = False
+        self._timer: asyncio.TimerHandle | None = None
         self._requests = 0
         self._all_freed = asyncio.Event()
 
     # What callers ask for
 
-    def submit(self, model: str, submit: Callable[[SequenceId], Submit]) -> tuple[RequestId, Generation]:
+    def submit(
+        self, model: str, submit: Callable[[SequenceId], Submit], urgency: Urgency | None = None
+    ) -> tuple[RequestId, Generation]:
         """Put a request in line for ``model``. Its generation hears of everything that happens to it."""
         request = self._next_request()
-        generation = Generation(model)
+        how = urgency or Urgency()
+        generation = Generation(self.state.models[model].traits.name)
         self._streams[request] = _Stream(model, submit(SequenceId(request)), generation)
-        self._feed(RequestArrived(model, request))
+        self.feed(events.RequestArrived(model, request, how.priority, how.wait_s, how.keep_alive_s))
         return request, generation
 
     def abandon(self, request: RequestId) -> None:
@@ -132,25 +152,25 @@ class Conductor:
             return
         if stream.engine is None:
             del self._streams[request]
-            self._feed(RequestEnded(stream.model, request))
+            self.feed(events.RequestEnded(stream.model, request))
         else:
+            stream.is_abandoned = True
             stream.engine.send(Cancel(stream.submit.sequence))
 
-    async def unload(self, model: str) -> None:
-        """Free ``model`` when its running requests have ended; return when its memory is free."""
-        await self._ask(model, UnloadAsked)
+    def unload(self, model: str, mode: UnloadMode) -> asyncio.Future[None]:
+        """Free ``model``; done when its memory is free. Fails with ModelBusy where its requests did not end in time."""
+        return self._ask(lambda request: events.UnloadAsked(model, request, mode))
 
-    async def reload(self, model: str) -> None:
-        """Have ``model`` loaded; return when it serves.
+    def reload(self, model: str) -> asyncio.Future[None]:
+        """Have ``model`` loaded; done when it serves.
 
-        Raises:
-            ModelLoadFailed: it could not be loaded.
+        Fails with ModelLoadFailed, InsufficientMemory, or ModelLoading where it took too long.
         """
-        await self._ask(model, ReloadAsked)
+        return self._ask(lambda request: events.ReloadAsked(model, request))
 
     async def close(self, timeout_s: float) -> bool:
         """End all requests and free all models; whether that was done within ``timeout_s``."""
-        self._feed(CloseAsked())
+        self.feed(events.CloseAsked())
         self._note_freed()
         try:
             async with asyncio.timeout(timeout_s):
@@ -160,16 +180,23 @@ class Conductor:
             for stream in list(self._streams.values()):
                 self._end(Cancelled(stream.submit.sequence))
             return False
+        finally:
+            self._set_timer(math.inf)
+            self.watch.close()
         return True
 
-    async def _ask(self, model: str, event: type[UnloadAsked | ReloadAsked]) -> None:
+    def _ask(self, event: Callable[[RequestId], events.Event]) -> asyncio.Future[None]:
         request = self._next_request()
         caller = self._callers[request] = self._loop.create_future()
-        self._feed(event(model, request))
-        try:
-            await caller
-        finally:
-            self._callers.pop(request, None)
+        caller.add_done_callback(lambda done: self._dismiss(request, done))
+        self.feed(event(request))
+        return caller
+
+    def _dismiss(self, request: RequestId, caller: asyncio.Future[None]) -> None:
+        self._callers.pop(request, None)
+        if not caller.cancelled():
+            # A caller that went away does not look at its failure, which asyncio would complain of.
+            caller.exception()
 
     def _next_request(self) -> RequestId:
         self._requests += 1
@@ -177,7 +204,7 @@ class Conductor:
 
     # Events in, effects out
 
-    def _feed(self, event: residency.Event) -> None:
+    def feed(self, event: events.Event) -> None:
         """Advance the state and run the effects. Events that effects cause are taken in order, after them."""
         self._events.append(event)
         if self._is_running_effects:
@@ -185,31 +212,61 @@ class Conductor:
         self._is_running_effects = True
         try:
             while self._events:
-                self.state, _ = residency.step(self.state, Tick(time.monotonic()))
-                self.state, effects = residency.step(self.state, self._events.popleft())
-                for effect in effects:
+                before = self.state
+                self.state, due = residency.at(before, time.monotonic())
+                self.state, caused = residency.step(self.state, self._events.popleft())
+                self.watch.compare(before, self.state)
+                for effect in (*due, *caused):
                     self._run(effect)
         finally:
             self._is_running_effects = False
+            self._set_timer(self.state.due_at)
 
-    def _run(self, effect: Effect) -> None:
+    def _set_timer(self, due_at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due_at < math.inf:
+            delay_s = max(0.0, due_at - time.monotonic())
+            self._timer = self._loop.call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self.feed(events.Tick(time.monotonic()))
+
+    def _run(self, effect: events.Effect) -> None:
         match effect:
-            case Grant(model, request):
-                stream = self._streams[request]
-                stream.engine = self._engines[model]
-                stream.generation.fingerprint = self.profiles[model].fingerprint
-                stream.engine.send(stream.submit)
-            case Reject(_, request, error):
+            case events.Grant(model, request):
+                self._grant(model, self._streams[request])
+            case events.Reject(_, request, error):
                 self._reject(request, error)
-            case Complete(_, request):
+            case events.Complete(_, request):
                 caller = self._callers.get(request)
                 if caller is not None and not caller.done():
                     caller.set_result(None)
-            case StartLoad(model):
+            case events.Size(model):
+                self._works[model] = self._loop.create_task(self._size(model), name=f"size {model}")
+            case events.StartLoad(model):
                 self.load_progress[model] = 0.0
-                self._loads[model] = self._loop.create_task(self._load(model), name=f"load {model}")
-            case Free(model):
-                self._free(model)
+                self._works[model] = self._loop.create_task(self._load(model), name=f"load {model}")
+            case events.Free(model, suspends, keep_bytes, why):
+                logger.info("Unloading %s: %s", self.state.models[model].traits.name, why)
+                self._free(model, Stop(suspends, keep_bytes))
+            case events.Forget(model):
+                self._forget(model)
+            case events.Remove(model):
+                self.profiles.pop(model, None)
+                self.load_progress.pop(model, None)
+                if self._on_removed is not None:
+                    self._on_removed(model)
+
+    def _grant(self, model: str, stream: _Stream) -> None:
+        engine = stream.engine = self._engines[model]
+        if stream.suspended is None:
+            stream.generation.fingerprint = self.profiles[model].fingerprint
+            engine.send(stream.submit)
+        else:
+            engine.send(Resume(stream.suspended))
+            stream.suspended = None
 
     def _reject(self, request: RequestId, error: ModelyardError) -> None:
         stream = self._streams.pop(request, None)
@@ -219,47 +276,72 @@ class Conductor:
         if caller is not None and not caller.done():
             caller.set_exception(error)
 
+    async def _size(self, model: str) -> None:
+        footprint = await self._attempt(model, self._workshop.size(model))
+        if footprint is not None:
+            self.feed(events.Sized(model, footprint))
+
     async def _load(self, model: str) -> None:
+        engine = await self._attempt(model, self._start(model))
+        if engine is not None:
+            # Not too late for its first events: they come through the event loop.
+            self._engines[model] = engine
+
+    async def _start(self, model: str) -> EngineHandle:
+        engine = await self._workshop.make(model, self._publisher(model))
+        kept = self._kept.pop(model, None)
+        if kept is not None:
+            engine.send(Restore(kept))
+        engine.start()
+        return engine
+
+    async def _attempt(self, model: str, work: Awaitable[_T]) -> _T | None:
+        """What ``work`` gives; None where it fails, which fails the load."""
         try:
-            engine = await self._make_engine(model, lambda events: self._publish(model, events))
-            engine.start()
+            return await work
         except ModelyardError as error:
-            self._feed(residency.LoadFailed(model, str(error)))
-            return
+            reason = str(error)
         except Exception as failure:
             # A load that ends without an outcome would leave its callers waiting for ever.
             logger.exception("The load of %s failed", model)
             reason = f"an internal error ({type(failure).__name__}); the server's log has the details"
-            self._feed(residency.LoadFailed(model, reason))
-            return
         finally:
-            self._loads.pop(model, None)
-        # Not too late for its first events: they come through the event loop.
-        self._engines[model] = engine
+            self._works.pop(model, None)
+        self.feed(events.LoadFailed(model, reason))
+        return None
 
-    def _free(self, model: str) -> None:
+    def _free(self, model: str, stop: Stop) -> None:
         engine = self._engines.get(model)
         if engine is not None:
-            engine.send(Stop())
+            engine.send(stop)
             return
-        load = self._loads.pop(model, None)
-        if load is not None:
-            load.cancel()
-        self._feed(Freed(model))
+        work = self._works.pop(model, None)
+        if work is not None:
+            work.cancel()
+        self.feed(events.Freed(model))
         self._note_freed()
+
+    def _forget(self, model: str) -> None:
+        self._kept.pop(model, None)
+        for stream in self._streams.values():
+            if stream.model == model and stream.suspended is not None:
+                stream.suspended = stream.suspended.without_kv()
 
     # Events from engines
 
-    def _publish(self, model: str, events: Sequence[Event]) -> None:
-        """Called on an engine's thread: one hop to the event loop for all events of a step."""
-        try:
-            self._loop.call_soon_threadsafe(self._receive, model, events)
-        except RuntimeError:
-            # The event loop is closed: nobody is left to hear of it.
-            logger.debug("Events of %s came after the end", model)
+    def _publisher(self, model: str) -> Publish:
+        def publish(batch: Sequence[Event]) -> None:
+            """Called on an engine's thread: one hop to the event loop for all events of a step."""
+            try:
+                self._loop.call_soon_threadsafe(self._receive, model, batch)
+            except RuntimeError:
+                # The event loop is closed: nobody is left to hear of it.
+                logger.debug("Events of %s came after the end", model)
 
-    def _receive(self, model: str, events: Sequence[Event]) -> None:
-        for event in events:
+        return publish
+
+    def _receive(self, model: str, batch: Sequence[Event]) -> None:
+        for event in batch:
             match event:
                 case Token() | Accepted():
                     stream = self._streams.get(RequestId(event.sequence))
@@ -267,36 +349,58 @@ class Conductor:
                         stream.generation.put(event)
                 case Finished() | Failed() | Cancelled():
                     self._end(event)
+                case Suspended(sequence, suspended):
+                    self._suspend(RequestId(sequence), suspended)
                 case LoadProgress(fraction):
                     self.load_progress[model] = fraction
+                    self.watch.progress(self.state.models[model].traits.name, fraction)
                 case Loaded(profile):
                     self.profiles[model] = profile
-                    self._feed(LoadFinished(model))
+                    self.feed(events.LoadFinished(model, self._measured(model, profile)))
                 case LoadFailed(reason):
                     self._forget_engine(model)
-                    self._feed(residency.LoadFailed(model, reason))
+                    self.feed(events.LoadFailed(model, reason))
                 case Died(reason):
                     self._forget_engine(model, reason)
-                    self._feed(EngineDied(model, reason))
-                case Stopped():
+                    self.feed(events.EngineDied(model, reason))
+                case Stopped(kept):
                     self._forget_engine(model)
-                    self._feed(Freed(model))
+                    if kept is not None:
+                        self._kept[model] = kept
+                    self.feed(events.Freed(model, 0 if kept is None else kept.size_bytes))
         self._note_freed()
+
+    def _measured(self, model: str, profile: ModelProfile) -> Footprint | None:
+        predicted = self.state.models[model].footprint
+        return None if predicted is None else predicted.corrected(profile.weights_bytes, profile.context_bytes)
+
+    def _suspend(self, request: RequestId, suspended: SuspendedSequence) -> None:
+        stream = self._streams.get(request)
+        if stream is None:
+            return
+        if stream.is_abandoned:
+            self._end(Cancelled(stream.submit.sequence))
+            return
+        stream.engine, stream.suspended = None, suspended
+        self.feed(events.RequestSuspended(stream.model, request, suspended.size_bytes))
 
     def _end(self, event: SequenceEvent) -> None:
         stream = self._streams.pop(RequestId(event.sequence), None)
         if stream is None:
             # A close that gave up on the engine has ended it already.
             return
+        if isinstance(event, Cancelled) and not self.state.is_closing:
+            # Whoever abandoned it does not listen; for anybody else it ended by force.
+            event = Failed(event.sequence, ModelUnloaded(stream.generation.model))
         stream.generation.put(event)
-        self._feed(RequestEnded(stream.model, RequestId(event.sequence)))
+        self.feed(events.RequestEnded(stream.model, RequestId(event.sequence)))
 
     def _forget_engine(self, model: str, reason: str = "it was stopped") -> None:
         """The engine is gone. Requests that were handed to it too late to be heard of end here."""
         engine = self._engines[model]
         unheard = [stream for stream in self._streams.values() if stream.engine is engine]
         for stream in unheard:
-            self._end(Failed(stream.submit.sequence, EngineError(model, reason)))
+            self._end(Failed(stream.submit.sequence, EngineError(stream.generation.model, reason)))
         # Not before: the last end of a drain frees the model, which without an engine would be done at once, and the
         # next load begun before the residency has heard how this engine ended.
         del self._engines[model]
@@ -304,5 +408,5 @@ class Conductor:
             logger.warning("The thread of %s's engine goes on after its last event", model)
 
     def _note_freed(self) -> None:
-        if self.state.is_closing and not self._engines and not self._loads:
+        if self.state.is_closing and not self._engines and not self._works:
             self._all_freed.set()

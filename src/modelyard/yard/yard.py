@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 
-from modelyard.config import Config, Model, default_model, effective_cpu
+from modelyard.config import Config, Model
 from modelyard.engine.messages import Prompt, Sampling, SequenceId, Submit
-from modelyard.engine.settings import EngineSettings
-from modelyard.errors import ConfigError, UnusableModel
-from modelyard.hub import ModelFiles, resolve
-from modelyard.yard.conductor import Conductor, EngineHandle, Publish
+from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
+from modelyard.yard.conductor import Conductor, Urgency
+from modelyard.yard.configured import memory_budget, router, traits
 from modelyard.yard.generation import Generation
-from modelyard.yard.residency import Residence
-from modelyard.yard.router import Router
+from modelyard.yard.memory import Footprint
+from modelyard.yard.reconfigure import Reconfiguration, reconfigure
+from modelyard.yard.residency.events import Sized
+from modelyard.yard.residency.room import Outcome, find_room
+from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadMode
+from modelyard.yard.status import STATUS, ModelStatus, Plan, memory_of, plan, stage
+from modelyard.yard.watch import Observer
+from modelyard.yard.workshop import MakeHandle, Spec, Workshop
 
-# Requests that may wait behind those that run, for each model.
-WAITING_ROOM = 512
-
-Status = Literal["loaded", "unloaded", "reloading"]
-
-MakeHandle = Callable[[EngineSettings, Publish], EngineHandle]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a model. model None means the default; max_tokens None: as many as the context holds."""
+    """What is asked of a model.
+
+    Attributes:
+        model: id or alias; None means the default.
+        max_tokens: None: as many as the context holds.
+        urgency: how it waits for its model.
+    """
 
     prompt: Prompt
     model: str | None = None
@@ -38,26 +43,7 @@ class Request:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStatus:
-    """A model as a listing shows it.
-
-    context_length (tokens), quantization, size_bytes (of the weights) and can_chat (it has a chat template) are None
-    until it was loaded once. reason is why its last load, or its engine, failed.
-    """
-
-    id: str
-    aliases: tuple[str, ...]
-    status: Status
-    is_default: bool
-    created: int
-    context_length: int | None
-    quantization: str | None
-    size_bytes: int | None
-    can_chat: bool | None
-    reason: str | None
+    urgency: Urgency = field(default_factory=Urgency)
 
 
 class Yard:
@@ -66,35 +52,57 @@ class Yard:
     Args:
         config: which models, and how each is served.
         make_engine: makes an engine of settings; the real one unless a test scripts it.
+        policy: the bounds of waiting.
     """
 
-    def __init__(self, config: Config, make_engine: MakeHandle | None = None) -> None:
-        self._config = config
-        self._models: Mapping[str, Model] = {model.id: model for model in config.models}
-        self._router = Router({model.id: model.names for model in config.models}, default_model(config))
-        self._make_handle = make_engine or _engine
+    def __init__(self, config: Config, make_engine: MakeHandle | None = None, policy: Policy | None = None) -> None:
+        self.config = config
+        self.workshop = Workshop(make_engine)
+        # Which of the residency's models a configured id means: another one when its settings have changed.
+        self.names: dict[str, str] = {model.id: model.id for model in config.models}
+        self._policy = policy or Policy()
+        self._router = router(config)
         self._created = int(time.time())
         self._conductor: Conductor | None = None
-        # Files that the start has checked, until their first load: a header of 262,144 tokens takes 0.2 s to read.
-        self._checked: dict[str, ModelFiles] = {}
+        self._reconfiguring = asyncio.Lock()
 
     async def start(self) -> None:
-        """Load every model that is to be loaded at the start, side by side.
+        """Load every model that is to be loaded at the start, side by side, as far as the memory budget goes.
 
         Raises:
             ConfigError: files of some of them are missing or unusable; nothing was loaded.
+            InsufficientMemory: one of them does not fit the budget by itself; nothing was loaded.
             ModelLoadFailed: one could not be loaded; the others are freed again.
         """
-        startup = [model for model in self._models.values() if model.load == "startup"]
-        await self._check_files(startup)
-        most_requests = self._config.runtime.max_seqs + WAITING_ROOM
-        self._conductor = Conductor(self._models, self._make_engine, most_requests)
-        loads = (self._conductor.reload(model.id) for model in startup)
-        outcomes = await asyncio.gather(*loads, return_exceptions=True)
+        self.workshop.specs = {model.id: Spec(self.config, model) for model in self.config.models}
+        startup = [model.id for model in self.config.models if model.load == "startup"]
+        footprints = await self.workshop.check(startup)
+        budget = memory_budget(self.config)
+        for name, footprint in footprints.items():
+            if footprint.total_bytes > budget:
+                raise InsufficientMemory(name, footprint.total_bytes, budget)
+        models = {model.id: traits(self.config, model) for model in self.config.models}
+        self._conductor = Conductor(Residency.of(models, budget, self._policy), self.workshop, self.workshop.forget)
+        outcomes = await asyncio.gather(*self._load_what_fits(footprints), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 await self.close()
                 raise outcome
+
+    def _load_what_fits(self, footprints: dict[str, Footprint]) -> list[asyncio.Future[None]]:
+        loads = []
+        for name, footprint in footprints.items():
+            self.conductor.feed(Sized(name, footprint))
+            if find_room(self.conductor.state, name).outcome is Outcome.FITS:
+                loads.append(self.conductor.reload(name))
+            else:
+                logger.warning(
+                    "%s needs %.0f MB, which the memory budget does not have beside the models before it: "
+                    "it is loaded when it is first asked for",
+                    name,
+                    footprint.total_bytes / 1e6,
+                )
+        return loads
 
     async def close(self, timeout_s: float = 30.0) -> None:
         """End what runs, free every model, refuse what comes. What is not free in time is left to the process's end."""
@@ -110,27 +118,56 @@ class Yard:
         Raises:
             ModelNotFound, ModelRequired: there is no such model.
             QueueFull: too many requests wait for it already.
+            ModelLoading: it is not loaded, and the request does not wait so long.
+            InsufficientMemory: it does not fit the memory budget.
             ModelLoadFailed: it is not loaded and cannot be.
             InvalidRequest: the prompt, or a setting, does not suit it.
         """
+        with self.submit(request) as generation:
+            await generation.accepted()
+            yield generation
+
+    @contextmanager
+    def submit(self, request: Request) -> Iterator[Generation]:
+        """As ``generate``, but entered at once: the generation may still wait for its model, or be refused.
+
+        Raises:
+            ModelNotFound, ModelRequired: there is no such model.
+        """
         model = self._router.route(request.model)
+
+        wanted = request.urgency.priority
+        priority = self.conductor.state.models[self.names[model]].traits.priority if wanted is None else wanted
 
         def submit(sequence: SequenceId) -> Submit:
             return Submit(
-                sequence, request.prompt, request.sampling, request.max_tokens, request.stop, request.ignore_eos
+                sequence,
+                request.prompt,
+                request.sampling,
+                request.max_tokens,
+                request.stop,
+                request.ignore_eos,
+                priority,
             )
 
-        number, generation = self._running.submit(model, submit)
+        conductor = self.conductor
+        number, generation = conductor.submit(self.names[model], submit, request.urgency)
         try:
-            await generation.accepted()
             yield generation
         finally:
             if not generation.is_over:
-                self._running.abandon(number)
+                conductor.abandon(number)
+
+    def stage(self, model: str) -> str:
+        """What requests for ``model``, by id, wait for at the moment; "" where it serves."""
+        name = self.names.get(model, model)
+        if name not in self.conductor.state.models:
+            return ""
+        return stage(self.conductor.state, name, self.conductor.load_progress.get(name, 0.0))
 
     def models(self) -> list[ModelStatus]:
         """All models, in the order of the configuration."""
-        return [self._status(model) for model in self._models.values()]
+        return [self._status(model) for model in self.config.models]
 
     def model(self, name: str) -> ModelStatus:
         """One model, by id or alias.
@@ -138,15 +175,26 @@ class Yard:
         Raises:
             ModelNotFound: there is none of that name.
         """
-        return self._status(self._models[self._router.route(name)])
+        model = self._router.route(name)
+        return next(self._status(entry) for entry in self.config.models if entry.id == model)
 
-    async def unload(self, name: str) -> ModelStatus:
-        """Free a model when its running requests have ended; a later request loads it again. Idempotent.
+    def failed(self) -> dict[str, str]:
+        """Models whose engine or load failed and that were not loaded since, with the reason."""
+        state = self.conductor.state
+        names = {model.id: state.models[self.names[model.id]] for model in self.config.models}
+        return {name: model.reason for name, model in names.items() if model.residence is Residence.FAILED}
+
+    async def unload(self, name: str, mode: UnloadMode = UnloadMode.DRAIN) -> ModelStatus:
+        """Free a model; a later request loads it again. Idempotent.
+
+        mode says what becomes of its running requests: they end by themselves, they pause until the model is loaded
+        again, or they end with an error.
 
         Raises:
             ModelNotFound: there is none of that name.
+            ModelBusy: its requests did not end in time.
         """
-        await self._running.unload(self._router.route(name))
+        await self.conductor.unload(self.names[self._router.route(name)], mode)
         return self.model(name)
 
     async def reload(self, name: str) -> ModelStatus:
@@ -155,28 +203,70 @@ class Yard:
         Raises:
             ModelNotFound: there is none of that name.
             ModelLoadFailed: it could not be loaded.
+            InsufficientMemory: it does not fit the memory budget.
+            ModelLoading: there was no memory for it in time.
         """
-        await self._running.reload(self._router.route(name))
+        await self.conductor.reload(self.names[self._router.route(name)])
         return self.model(name)
 
-    def load_progress(self) -> Mapping[str, float]:
+    async def plan(self, name: str) -> Plan:
+        """What a load of a model would do now. Reads the files' headers at most; changes nothing.
+
+        Raises:
+            ModelNotFound: there is none of that name.
+            ModelLoadFailed: its files are missing or unusable.
+        """
+        model = self._router.route(name)
+        key = self.names[model]
+        state = self.conductor.state
+        if state.models[key].footprint is None:
+            try:
+                footprint = await self.workshop.size(key)
+            except UnusableModel as unusable:
+                raise ModelLoadFailed(model, str(unusable)) from unusable
+            state = self.conductor.state
+            models = {**state.models, key: replace(state.models[key], footprint=footprint)}
+            state = replace(state, models=models)
+        return plan(replace(state, now=time.monotonic()), key)
+
+    async def reconfigure(self, config: Config, *, dry_run: bool = False) -> Reconfiguration:
+        """Serve ``config`` from now on: models that did not change keep running, and nobody gets an error.
+
+        Returns when models that were loaded are loaded with their new settings. dry_run: only say what would be done.
+
+        Raises:
+            ConfigError: files of new or changed models are missing or unusable; nothing was changed.
+        """
+        async with self._reconfiguring:
+            return await reconfigure(self, config, dry_run=dry_run)
+
+    def route_by(self, config: Config) -> None:
+        """Know the names of ``config`` from now on."""
+        self.config, self._router = config, router(config)
+
+    def observer(self) -> AbstractContextManager[Observer]:
+        """Somebody who hears of all changes of residence and of load progress."""
+        return self.conductor.watch.observer()
+
+    def load_progress(self) -> dict[str, float]:
         """Part of the weights that is read, 0 to 1, of every model whose load was begun."""
         return {} if self._conductor is None else self._conductor.load_progress
 
     @property
-    def _running(self) -> Conductor:
+    def conductor(self) -> Conductor:
+        """What runs the models."""
         if self._conductor is None:
             raise RuntimeError("The yard is not started: call start() first")
         return self._conductor
 
     def _status(self, model: Model) -> ModelStatus:
-        state = self._running.state.models[model.id]
-        profile = self._running.profiles.get(model.id)
-        words: dict[Residence, Status] = {Residence.LOADING: "reloading", Residence.LOADED: "loaded"}
+        name, conductor = self.names[model.id], self.conductor
+        state, profile = conductor.state.models[name], conductor.profiles.get(name)
+        memory_bytes, shared_bytes = memory_of(conductor.state, name)
         return ModelStatus(
             id=model.id,
             aliases=tuple(name for name in model.names if name != model.id),
-            status=words.get(state.residence, "unloaded"),
+            status=STATUS[state.residence],
             is_default=model.id == self._router.default,
             created=self._created,
             context_length=profile.context_length if profile else None,
@@ -184,57 +274,8 @@ class Yard:
             size_bytes=profile.size_bytes if profile else None,
             can_chat=profile.can_chat if profile else None,
             reason=state.reason if state.residence is Residence.FAILED else None,
+            memory_bytes=memory_bytes,
+            shared_bytes=shared_bytes,
+            is_pinned=state.traits.is_pinned,
+            load_s=state.load_s,
         )
-
-    async def _check_files(self, models: list[Model]) -> None:
-        problems = []
-        for model in models:
-            try:
-                self._checked[model.id] = await asyncio.to_thread(_find_files, model)
-            except UnusableModel as unusable:
-                problems.append(f"model '{model.id}': {unusable}")
-        if problems:
-            raise ConfigError("models", problems)
-
-    async def _make_engine(self, model: str, publish: Publish) -> EngineHandle:
-        try:
-            checked = self._checked.pop(model, None)
-            settings = await asyncio.to_thread(_settings, self._config, self._models[model], checked)
-        except UnusableModel as unusable:
-            # From here it goes to clients, whom the way to the file does not concern.
-            source = self._models[model].source
-            raise UnusableModel(str(unusable).replace(source, Path(source).name)) from unusable
-        return self._make_handle(settings, publish)
-
-
-def _find_files(model: Model) -> ModelFiles:
-    quantization = model.quantization
-    return resolve(
-        model.source,
-        quant=quantization.quant,
-        isq=quantization.isq,
-        from_uqff=quantization.from_uqff,
-        kind=model.kind,
-    )
-
-
-def _settings(config: Config, model: Model, checked: ModelFiles | None) -> EngineSettings:
-    files = checked or _find_files(model)
-    return EngineSettings(
-        name=model.id,
-        paths=files.paths,
-        quantization=files.quantization,
-        context_length=model.device.max_seq_len,
-        max_seqs=config.runtime.max_seqs,
-        prefix_slots=config.runtime.prefix_cache_n,
-        offload=not effective_cpu(config.models),
-        chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
-        sampling=Sampling(**model.sampling.model_dump()),
-    )
-
-
-def _engine(settings: EngineSettings, publish: Publish) -> EngineHandle:
-    # Imported here: it loads llama.cpp, which a scripted yard and the command line's --help do without.
-    from modelyard.engine.engine import Engine
-
-    return Engine(settings, publish)

@@ -72,6 +72,7 @@ def test_every_key_reaches_the_configuration(write):
             default_model_id = "g"
             server = { host = "::1", port = 0, api_keys = ["sk-1", "sk-2"] }
             runtime = { max_seqs = 8, prefix_cache_n = 0 }
+            memory = { budget = "16GiB", kv_keep = "disk", kv_keep_bytes = "2GB", kv_dir = "kept" }
             [[models]]
             model_id = "org/gemma"
             kind = "multimodal"
@@ -80,6 +81,7 @@ def test_every_key_reaches_the_configuration(write):
             chat_template = "chat.jinja"
             load = "on-demand"
             pinned = true
+            priority = 5
             quantization = { from_uqff = "q4k-0.uqff" }
             device = { cpu = true, max_seq_len = 4096 }
             [models.sampling]
@@ -99,7 +101,12 @@ def test_every_key_reaches_the_configuration(write):
         for key in schema.model_fields
         if (*path, key) not in TABLES and getattr(_table(config, path), key) == schema.model_fields[key].default
     }
-    assert unset == {("models", "quantization", "quant"), ("models", "quantization", "isq")}
+    # These exclude what is set.
+    assert unset == {
+        ("models", "idle_unload_seconds"),
+        ("models", "quantization", "quant"),
+        ("models", "quantization", "isq"),
+    }
 
 
 def _table(config, path):

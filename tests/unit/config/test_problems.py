@@ -194,29 +194,16 @@ def test_a_key_in_the_wrong_table_says_where_it_belongs(table, key, value, messa
 @pytest.mark.parametrize(
     ("table", "key", "message"),
     [
-        (None, "globl", "unknown table [globl]. Known here: command, default_model_id, server, runtime, models."),
+        (
+            None,
+            "globl",
+            "unknown table [globl]. Known here: command, default_model_id, server, runtime, memory, models.",
+        ),
         ("models", "devices", "[[models]] 1 ('smol'): unknown table [models.devices]. Did you mean 'device'?"),
     ],
 )
 def test_an_unknown_table_is_named_as_one(table, key, message):
     assert problem_of(key, {}, table) == message
-
-
-@pytest.mark.parametrize(
-    ("table", "key", "value", "message"),
-    [
-        (None, "memory", {"budget": "8GB"}, "[memory] is not available in this version."),
-        ("models", "priority", 1, "[[models]] 1 ('smol'): priority is not available in this version."),
-        (
-            "models",
-            "idle_unload_seconds",
-            60,
-            "[[models]] 1 ('smol'): idle_unload_seconds is not available in this version.",
-        ),
-    ],
-)
-def test_what_is_planned_is_refused_as_not_available(table, key, value, message):
-    assert problem_of(key, value, table) == message
 
 
 @pytest.mark.parametrize(

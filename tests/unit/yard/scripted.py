@@ -1,7 +1,7 @@
 """Engines without a model, for tests: like the real one to the outside, but a test decides what happens, and when.
 
     engines = ScriptedEngines(loads=False)                  # each load waits for the test
-    conductor = Conductor(["a"], engines.make, most_requests=8)
+    conductor = Conductor(Residency.of({"a": Traits("a", 8)}, BUDGET), engines)
     _, generation = conductor.submit("a", prompt)
     engine = await asyncio.to_thread(engines.started, "a")
     engine.load()
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
 from modelyard.engine.messages import (
@@ -40,20 +41,29 @@ from modelyard.engine.messages import (
     LoadProgress,
     Message,
     ModelProfile,
+    Restore,
+    Resume,
     SequenceId,
     Stop,
     Stopped,
     Submit,
+    Suspended,
     Token,
     Usage,
 )
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import EngineError, ModelyardError
+from modelyard.yard.memory import Footprint
 
 LONGEST_WAIT_S = 20.0
 # Longer than anybody waits, so that a test sees a hang as one without an end.
 LONGEST_HANG_S = 3 * LONGEST_WAIT_S
 PROMPT_TOKENS = 3
+
+# What every scripted model takes, and a budget that is no bound for a few of them.
+MODEL_BYTES, CONTEXT_BYTES = 900_000, 100_000
+SUSPENDED_BYTES = 1_000
+BUDGET = 1_000_000_000
 
 Publish = Callable[[Sequence[Event]], None]
 # The texts that a submitted sequence is answered with; a ModelyardError that it raises refuses the sequence.
@@ -63,8 +73,27 @@ Answer = Callable[[Submit], Iterable[str]]
 def profile_of(name: str) -> ModelProfile:
     """What a scripted engine says of its model."""
     return ModelProfile(
-        context_length=2048, quantization="Q4_0", size_bytes=1_000_000, fingerprint=f"fp_{name}", can_chat=True
+        context_length=2048,
+        quantization="Q4_0",
+        size_bytes=MODEL_BYTES,
+        fingerprint=f"fp_{name}",
+        can_chat=True,
+        weights_bytes=MODEL_BYTES,
+        context_bytes=CONTEXT_BYTES,
     )
+
+
+@dataclass(frozen=True)
+class ScriptedSuspension:
+    """What a scripted engine needs to go on with a sequence: how many texts it has said."""
+
+    sequence: SequenceId
+    texts: int
+    size_bytes: int = SUSPENDED_BYTES
+
+    def without_kv(self) -> ScriptedSuspension:
+        """The same, holding nothing."""
+        return replace(self, size_bytes=0)
 
 
 class ScriptedEngine:
@@ -181,6 +210,15 @@ class ScriptedEngine:
                 return self._submit(sequence, message)
             case Cancel(sequence):
                 return [Cancelled(self._remove(sequence))] if sequence in self._texts else []
+            case Resume(state):
+                assert isinstance(state, ScriptedSuspension)
+                self._texts[state.sequence] = state.texts
+                return []
+            case Restore():
+                return []
+            case Stop(suspend=True):
+                states = [ScriptedSuspension(sequence, texts) for sequence, texts in self._texts.items()]
+                return self._end([*(Suspended(state.sequence, state) for state in states), Stopped()])
             case Stop():
                 return self._end([*(Cancelled(sequence) for sequence in self._texts), Stopped()])
 
@@ -222,6 +260,10 @@ class ScriptedEngines:
         self.loads, self.answer = loads, answer
         self._made: list[ScriptedEngine] = []
         self._making = threading.Condition()
+
+    async def size(self, model: str) -> Footprint:
+        """For a Conductor."""
+        return Footprint(model, MODEL_BYTES, CONTEXT_BYTES)
 
     async def make(self, model: str, publish: Publish) -> ScriptedEngine:
         """For a Conductor."""

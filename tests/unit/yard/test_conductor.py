@@ -11,8 +11,9 @@ from modelyard.engine.messages import Cancel, Stop, Submit, Text
 from modelyard.errors import EngineError, InvalidRequest, ModelLoadFailed, ModelyardError, ShuttingDown, UnusableModel
 from modelyard.yard import conductor as conductor_module
 from modelyard.yard.conductor import Conductor
-from modelyard.yard.residency import FIRST_BACKOFF_S, Residence
-from unit.yard.scripted import LONGEST_WAIT_S, ScriptedEngine, ScriptedEngines
+from modelyard.yard.residency.state import Policy, Residence, Residency, Traits, UnloadMode
+from modelyard.yard.residency.take import FIRST_BACKOFF_S
+from unit.yard.scripted import BUDGET, LONGEST_WAIT_S, ScriptedEngine, ScriptedEngines
 
 # How long a close waits where it is known that an engine hangs.
 SHORT_S = 0.05
@@ -30,12 +31,24 @@ async def turn():
         await asyncio.sleep(0)
 
 
+def unload(conductor, model):
+    return conductor.unload(model, UnloadMode.DRAIN)
+
+
+def reload(conductor, model):
+    return conductor.reload(model)
+
+
 class Stage:
     """A conductor, and the engines that it makes. Model a and model b, unless said otherwise."""
 
-    def __init__(self, engines, *, make=None, models=("a", "b"), most_requests=8):
+    def __init__(
+        self, engines, *, make=None, size=None, models=("a", "b"), most_requests=8, budget=BUDGET, policy=None
+    ):
         self.engines = engines
-        self.conductor = Conductor(models, make or engines.make, most_requests)
+        state = Residency.of({model: Traits(model, most_requests) for model in models}, budget, policy)
+        workshop = SimpleNamespace(size=size or engines.size, make=make or engines.make)
+        self.conductor = Conductor(state, workshop)
 
     def submit(self, model="a"):
         return self.conductor.submit(model, lambda sequence: Submit(sequence, Text("Once")))
@@ -59,12 +72,12 @@ class Stage:
         conductor = self.conductor
         assert conductor._streams == {}
         assert conductor._callers == {}
-        assert conductor._loads == {}
+        assert conductor._works == {}
         assert conductor._engines == {}
         assert not conductor._events
         for model in conductor.state.models.values():
             assert model.line == ()
-            assert model.leases == frozenset()
+            assert not model.leases
 
 
 @pytest.fixture
@@ -124,15 +137,15 @@ async def test_an_answer_arrives_with_its_models_fingerprint_and_ends_its_lease(
     assert await soon(generation.text()) == "Hello world"
     assert generation.fingerprint == "fp_a"
     assert generation.finished.usage.completion_tokens == 2
-    assert stage.model().leases == frozenset()
+    assert not stage.model().leases
     assert stage.conductor._streams == {}
 
 
 async def test_load_progress_is_told(stage_of):
     stage = stage_of(loads=False)
     _, generation = stage.submit()
-    assert stage.conductor.load_progress == {"a": 0.0}
     engine = await stage.engine()
+    assert stage.conductor.load_progress == {"a": 0.0}
     engine.progress(0.5)
     engine.fail_load("bad magic")
     with pytest.raises(ModelLoadFailed):
@@ -156,8 +169,8 @@ async def test_a_model_that_hangs_while_loading_holds_up_no_other(stage_of):
 async def test_a_failed_load_is_told_to_all_who_wait_and_an_unload_is_content(stage_of):
     stage = stage_of(loads=False)
     asked = [stage.submit()[1] for _ in range(3)]
-    reload = asyncio.create_task(stage.conductor.reload("a"))
-    unload = asyncio.create_task(stage.conductor.unload("a"))
+    reload = stage.conductor.reload("a")
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
     await turn()
     (await stage.engine()).fail_load("bad magic")
     for generation in asked:
@@ -203,7 +216,7 @@ async def test_whatever_keeps_an_engine_from_being_made_fails_the_load_for_all_w
 
     stage = stage_of(make=make)
     asked = [stage.submit()[1] for _ in range(2)]
-    reload = asyncio.create_task(stage.conductor.reload("a"))
+    reload = stage.conductor.reload("a")
     await turn()
     all_are_in_line.set()
     for generation in asked:
@@ -255,14 +268,14 @@ async def test_a_client_that_leaves_while_it_runs_holds_its_lease_until_the_engi
     engine.hang()
     stage.conductor.abandon(request)
     stage.conductor.abandon(request)
-    unload = asyncio.create_task(stage.conductor.unload("a"))
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
     await turn()
-    assert stage.model().leases == {request}
+    assert stage.model().leases.keys() == {request}
     assert stage.model().is_draining
     engine.wake()
     await soon(unload)
     assert [cancel.sequence for cancel in engine.heard(Cancel)] == [request, request]
-    assert stage.model().leases == frozenset()
+    assert not stage.model().leases
 
 
 async def test_leaving_after_the_end_is_nothing(stage_of):
@@ -295,7 +308,7 @@ async def test_a_request_that_the_engine_refuses_hears_why_and_frees_its_lease(s
     _, generation = stage.submit()
     with pytest.raises(InvalidRequest, match="too odd"):
         await soon(generation.accepted())
-    assert stage.model().leases == frozenset()
+    assert not stage.model().leases
 
 
 # Unload and reload
@@ -305,7 +318,7 @@ async def test_an_unload_waits_for_the_stream_and_requests_behind_it_share_one_r
     stage = stage_of()
     request, running = await stage.running()
     engine = await stage.engine()
-    unload = asyncio.create_task(stage.conductor.unload("a"))
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
     await turn()
     behind = [stage.submit()[1] for _ in range(3)]
     engine.say("on and on")
@@ -325,7 +338,7 @@ async def test_an_unload_returns_only_when_the_engine_has_freed_its_memory(stage
     await soon(stage.conductor.reload("a"))
     engine = await stage.engine()
     engine.hang()
-    unload = asyncio.create_task(stage.conductor.unload("a"))
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
     await turn()
     assert stage.model().residence is Residence.FREEING
     assert not unload.done()
@@ -338,7 +351,7 @@ async def test_an_unload_returns_only_when_the_engine_has_freed_its_memory(stage
 async def test_an_unload_during_a_load_serves_those_before_it_and_then_frees(stage_of):
     stage = stage_of(loads=False)
     _, before = stage.submit()
-    unload = asyncio.create_task(stage.conductor.unload("a"))
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
     engine = await stage.engine()
     engine.load()
     await soon(before.accepted())
@@ -348,7 +361,7 @@ async def test_an_unload_during_a_load_serves_those_before_it_and_then_frees(sta
     assert stage.model().residence is Residence.UNLOADED
 
 
-@pytest.mark.parametrize("ask", [Conductor.unload, Conductor.reload])
+@pytest.mark.parametrize("ask", [unload, reload], ids=["unload", "reload"])
 async def test_asking_twice_is_asking_once(stage_of, ask):
     stage = stage_of()
     await soon(stage.conductor.reload("a"))
@@ -361,7 +374,7 @@ async def test_an_unload_whose_caller_was_cancelled_still_happens(stage_of):
     stage = stage_of()
     _, running = await stage.running()
     engine = await stage.engine()
-    unload = asyncio.create_task(stage.conductor.unload("a"))
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
     await turn()
     unload.cancel()
     await asyncio.gather(unload, return_exceptions=True)
@@ -377,7 +390,7 @@ async def test_an_unload_whose_caller_was_cancelled_still_happens(stage_of):
 
 async def test_a_reload_whose_caller_was_cancelled_may_fail_unheard(stage_of):
     stage = stage_of(loads=False)
-    reload = asyncio.create_task(stage.conductor.reload("a"))
+    reload = stage.conductor.reload("a")
     engine = await stage.engine()
     reload.cancel()
     await asyncio.gather(reload, return_exceptions=True)
@@ -387,11 +400,11 @@ async def test_a_reload_whose_caller_was_cancelled_may_fail_unheard(stage_of):
         await soon(generation.accepted())
 
 
-@pytest.mark.parametrize("ask", [Conductor.unload, Conductor.reload])
+@pytest.mark.parametrize("ask", [unload, reload], ids=["unload", "reload"])
 async def test_a_caller_that_is_cancelled_as_the_outcome_arrives_hurts_nobody(stage_of, ask):
     stage = stage_of(loads=False)
     _, generation = stage.submit()
-    asking = asyncio.create_task(ask(stage.conductor, "a"))
+    asking = ask(stage.conductor, "a")
     engine = await stage.engine()
     await turn()
     engine.fail_load("bad magic")
@@ -420,7 +433,7 @@ async def test_the_death_of_an_engine_ends_all_its_streams_and_no_others_and_the
         assert await soon(anext(generation)) == "half"
         with pytest.raises(EngineError, match="segfault"):
             await soon(anext(generation))
-    assert stage.model().leases == frozenset()
+    assert not stage.model().leases
     survivor = await stage.engine("b")
     survivor.say("alive")
     assert await soon(anext(other)) == "alive"
@@ -443,19 +456,19 @@ async def test_a_request_that_a_dying_engine_never_heard_of_ends_with_its_error(
     stage = stage_of()
     engine = await about_to_die(stage)
     request, generation = stage.submit()
-    assert stage.model().leases == {request}
+    assert stage.model().leases.keys() == {request}
     engine.wake()
     with pytest.raises(EngineError, match="segfault"):
         await soon(generation.accepted())
     assert engine._heard == []
-    assert stage.model().leases == frozenset()
+    assert not stage.model().leases
 
 
 async def test_a_drain_whose_last_request_was_never_heard_of_ends_and_loads_once_for_those_behind(stage_of, clock):
     stage = stage_of()
     engine = await about_to_die(stage)
     _, unheard = stage.submit()
-    unload = asyncio.create_task(stage.conductor.unload("a"))
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
     await turn()
     _, behind = stage.submit()
     engine.wake()
@@ -469,7 +482,7 @@ async def test_a_drain_whose_last_request_was_never_heard_of_ends_and_loads_once
 
 async def test_an_engine_that_dies_while_it_loads_fails_a_reload_instead_of_being_loaded_for_ever(stage_of):
     stage = stage_of(loads=False)
-    reload = asyncio.create_task(stage.conductor.reload("a"))
+    reload = stage.conductor.reload("a")
     (await stage.engine()).die("no room for the batch")
     with pytest.raises(ModelLoadFailed, match="no room for the batch"):
         await soon(reload)
@@ -479,7 +492,7 @@ async def test_an_engine_that_dies_while_it_loads_fails_a_reload_instead_of_bein
 async def test_an_engine_that_dies_while_it_is_stopped_is_freed_all_the_same(stage_of):
     stage = stage_of()
     engine = await about_to_die(stage)
-    unload = asyncio.create_task(stage.conductor.unload("a"))
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
     await turn()
     assert stage.model().residence is Residence.FREEING
     engine.wake()
@@ -503,7 +516,7 @@ async def test_a_close_ends_streams_after_their_text_and_refuses_those_who_wait(
     stage = stage_of()
     _, running = await stage.running()
     engine = await stage.engine()
-    unload = asyncio.create_task(stage.conductor.unload("a"))
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
     await turn()
     _, waiting = stage.submit()
     engine.say("half")
@@ -577,7 +590,7 @@ async def test_a_close_overtakes_an_unload_that_is_freeing(stage_of):
     await soon(stage.conductor.reload("a"))
     engine = await stage.engine()
     engine.hang()
-    unload = asyncio.create_task(stage.conductor.unload("a"))
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
     await turn()
     close = asyncio.create_task(stage.conductor.close(LONGEST_WAIT_S))
     with pytest.raises(ShuttingDown):
@@ -672,13 +685,15 @@ def test_events_after_the_event_loop_is_closed_do_not_fail_the_engines_thread(mo
     assert engine.heard(Stop)
 
 
-ENDS = {"finished", "left", "engine_error", "model_load_failed", "queue_full"}
+ENDS = {"finished", "left", "engine_error", "model_load_failed", "model_unloaded", "queue_full"}
 
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(stage_of, clock, seed):
     dice = random.Random(seed)
-    stage = stage_of(most_requests=6)
+    # Both fit, or one at a time, which then make room for each other again and again.
+    budget = dice.choice((BUDGET, 1_500_000))
+    stage = stage_of(most_requests=6, budget=budget, policy=Policy(least_residency_s=0.0, yield_s=0.0))
     reading, asking = [], []
 
     async def read(model):
@@ -702,9 +717,13 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
             case "leave" if reading:
                 dice.choice(reading).cancel()
             case "unload":
-                asking.append(asyncio.create_task(stage.conductor.unload(model)))
+                asking.append(stage.conductor.unload(model, UnloadMode.DRAIN))
+            case "suspend":
+                asking.append(stage.conductor.unload(model, UnloadMode.SUSPEND))
+            case "force":
+                asking.append(stage.conductor.unload(model, UnloadMode.FORCE))
             case "reload":
-                asking.append(asyncio.create_task(stage.conductor.reload(model)))
+                asking.append(stage.conductor.reload(model))
             case "tick":
                 clock.now += FIRST_BACKOFF_S
             case "say" if engines:
@@ -714,7 +733,18 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
             case "die" if engines:
                 engines[-1].die("segfault")
 
-    deeds = {"submit": 40, "leave": 10, "unload": 5, "reload": 5, "say": 20, "finish": 10, "die": 4, "tick": 6}
+    deeds = {
+        "submit": 40,
+        "leave": 10,
+        "unload": 4,
+        "suspend": 4,
+        "force": 1,
+        "reload": 5,
+        "say": 20,
+        "finish": 10,
+        "die": 4,
+        "tick": 6,
+    }
     for deed in dice.choices(list(deeds), list(deeds.values()), k=400):
         act(dice.choice("ab"), deed)
         if dice.random() < 0.5:
@@ -741,4 +771,4 @@ def assert_sound(stage):
     for name, model in stage.conductor.state.models.items():
         assert sum(not engine._is_over for engine in stage.engines.of(name)) <= 1
         streams = stage.conductor._streams.items()
-        assert {r for r, stream in streams if stream.model == name and stream.engine is not None} == model.leases
+        assert {r for r, stream in streams if stream.model == name and stream.engine is not None} == model.leases.keys()

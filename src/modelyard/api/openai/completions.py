@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.api.openai.chunks import Chunks, identity
 from modelyard.api.openai.schema import CompletionRequest
 from modelyard.api.openai.usage import usage_object
 from modelyard.api.reply import reply
+from modelyard.api.urgency import urgency
 from modelyard.engine.messages import Finished
 from modelyard.yard.generation import Generation
 from modelyard.yard.yard import Yard
@@ -54,9 +57,9 @@ def completion_routes(yard: Yard) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/completions", response_model=None)
-    async def create_completion(body: CompletionRequest) -> Response:
+    async def create_completion(body: CompletionRequest, http: HttpRequest) -> Response:
         """Continue a text, whole or as a stream."""
-        request = body.checked()
+        request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
         return reply(yard, request, CompletionFrames(include_usage=body.wants_usage), stream=bool(body.stream))
 
     return router

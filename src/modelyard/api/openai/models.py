@@ -1,22 +1,41 @@
-"""GET /v1/models and /v1/models/{id}; and the reference's POST /v1/models/unload, /reload, /status."""
+"""GET /v1/models, /v1/models/{id} and /v1/models/events; POST /v1/models/unload, /reload, /status and /plan."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Receive, Scope, Send
 
 from modelyard.api.openai.schema import LONGEST_NAME
-from modelyard.yard.yard import ModelStatus, Yard
+from modelyard.api.reply import EVENT_STREAM, KEEP_ALIVE_S, while_connected
+from modelyard.yard.residency.state import UnloadMode
+from modelyard.yard.status import STATUS, ModelStatus, Plan
+from modelyard.yard.watch import Change
+from modelyard.yard.yard import Yard
 
 
 class ModelName(BaseModel):
-    """The body of the reference's three management calls."""
+    """The body of the management calls."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
     model_id: str = Field(min_length=1, max_length=LONGEST_NAME, description="Id or alias of a model.")
+
+
+class Unload(ModelName):
+    """The body of an unload."""
+
+    mode: Annotated[UnloadMode, Field(strict=False)] = Field(
+        default=UnloadMode.DRAIN,
+        description="What becomes of running requests: `drain` waits for them, `suspend` lets them pause until the "
+        "model is loaded again, `force` ends them with an error.",
+    )
 
 
 def model_object(model: ModelStatus) -> dict[str, Any]:
@@ -31,6 +50,10 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "context_length": model.context_length,
         "quantization": model.quantization,
         "size_bytes": model.size_bytes,
+        "memory_bytes": model.memory_bytes,
+        "shared_bytes": model.shared_bytes or None,
+        "load_seconds": None if model.load_s is None else round(model.load_s, 3),
+        "pinned": model.is_pinned or None,
         "default": model.is_default or None,
         "error": model.reason,
     }
@@ -43,14 +66,84 @@ def status_object(name: str, model: ModelStatus) -> dict[str, Any]:
     return answer if model.reason is None else {**answer, "error": model.reason}
 
 
+def plan_object(plan: Plan) -> dict[str, Any]:
+    """What a load would do."""
+    return {
+        "model_id": plan.model,
+        "outcome": plan.outcome,
+        "needed_bytes": plan.needed_bytes,
+        "free_bytes": plan.free_bytes,
+        "budget_bytes": plan.budget_bytes,
+        "evicts": [{"model_id": gone.model, "bytes": gone.bytes, "reason": gone.why} for gone in plan.evicts],
+        "load_seconds": round(plan.load_s, 3),
+    }
+
+
+def event_frame(change: Change) -> bytes:
+    """One change as a server-sent event: ``progress`` while a load gets on, ``status`` when a model's state changes."""
+    known = {
+        "model_id": change.model,
+        "status": "removed" if change.residence is None else STATUS[change.residence],
+        "stage": None if change.residence is None else change.residence.value,
+        "progress": None if change.progress is None else round(change.progress, 4),
+        "error": change.reason,
+    }
+    name = b"status" if change.progress is None else b"progress"
+    data = orjson.dumps({key: value for key, value in known.items() if value is not None})
+    return b"event: " + name + b"\ndata: " + data + b"\n\n"
+
+
+class _EventStream(Response):
+    """All changes of all models: first where each is, then what happens."""
+
+    def __init__(self, yard: Yard) -> None:
+        super().__init__()
+        self._yard = yard
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the client leaves or the yard closes."""
+        await while_connected(receive, self._stream(send))
+
+    async def _stream(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+        with self._yard.observer() as observer:
+            body = b"".join(
+                b"event: status\ndata: " + orjson.dumps(status_object(model.id, model)) + b"\n\n"
+                for model in self._yard.models()
+            )
+            changes: AsyncIterator[Change] = aiter(observer)
+            next_change = asyncio.ensure_future(anext(changes))
+            try:
+                while True:
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                    await asyncio.wait((next_change,), timeout=KEEP_ALIVE_S)
+                    if not next_change.done():
+                        body = b": keep-alive\n\n"
+                        continue
+                    try:
+                        body = event_frame(next_change.result())
+                    except StopAsyncIteration:
+                        break
+                    next_change = asyncio.ensure_future(anext(changes))
+            finally:
+                next_change.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 def model_routes(yard: Yard) -> APIRouter:
     """The model endpoints on ``yard``."""
     router = APIRouter()
 
     @router.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
+    async def list_models() -> Response:
         """All models, loaded or not, in the order of the configuration."""
-        return {"object": "list", "data": [model_object(model) for model in yard.models()]}
+        models = [model_object(model) for model in yard.models()]
+        return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
+
+    @router.get("/v1/models/events", response_model=None)
+    async def watch_models() -> Response:
+        """What happens to all models, as server-sent events."""
+        return _EventStream(yard)
 
     # An id may hold slashes.
     @router.get("/v1/models/{model_id:path}")
@@ -59,9 +152,9 @@ def model_routes(yard: Yard) -> APIRouter:
         return model_object(yard.model(model_id))
 
     @router.post("/v1/models/unload")
-    async def unload_model(body: ModelName) -> dict[str, Any]:
-        """Free a model's memory once its running requests have ended. Idempotent."""
-        return status_object(body.model_id, await yard.unload(body.model_id))
+    async def unload_model(body: Unload) -> dict[str, Any]:
+        """Free a model's memory. Idempotent."""
+        return status_object(body.model_id, await yard.unload(body.model_id, body.mode))
 
     @router.post("/v1/models/reload")
     async def reload_model(body: ModelName) -> dict[str, Any]:
@@ -72,5 +165,10 @@ def model_routes(yard: Yard) -> APIRouter:
     async def model_status(body: ModelName) -> dict[str, Any]:
         """Where a model is."""
         return status_object(body.model_id, yard.model(body.model_id))
+
+    @router.post("/v1/models/plan")
+    async def plan_load(body: ModelName) -> dict[str, Any]:
+        """What a load of the model would do now. Changes nothing."""
+        return plan_object(await yard.plan(body.model_id))
 
     return router

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import (
     FrequencyPenalty,
     MinP,
@@ -76,6 +77,7 @@ class GenerationFields(BaseModel):
     logit_bias: LogitBias | None = None
     stop: Stop | None = None
     ignore_eos: bool | None = None
+    keep_alive: KeepAlive | None = None
 
     @property
     def wants_usage(self) -> bool:

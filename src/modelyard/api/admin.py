@@ -1,0 +1,60 @@
+"""The server itself: its health, and its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse, Response
+
+from modelyard.config import Config
+from modelyard.errors import InvalidRequest
+from modelyard.yard.reconfigure import Reconfiguration
+from modelyard.yard.yard import Yard
+
+
+def reconfiguration_object(done: Reconfiguration, *, applied: bool) -> dict[str, Any]:
+    """What a new configuration changed, or would change."""
+    changes = done.diff
+    return {
+        "applied": applied,
+        "added": list(changes.added),
+        "removed": list(changes.removed),
+        "changed": {
+            model: {"keys": list(keys), "how": done.replaced[model], "error": done.failed.get(model)}
+            for model, keys in changes.changed.items()
+        },
+        "retuned": list(changes.retuned),
+        "memory": list(changes.memory),
+        "needs_restart": list(changes.server),
+    }
+
+
+def admin_routes(yard: Yard, read_config: Callable[[], Config] | None) -> APIRouter:
+    """Health and configuration of the server on ``yard``; ``read_config`` reads its file, where it has one."""
+    router = APIRouter()
+
+    @router.get("/", include_in_schema=False)
+    @router.get("/health")
+    async def health() -> PlainTextResponse:
+        """The process is alive. Loads no model and waits for none."""
+        return PlainTextResponse("OK")
+
+    @router.get("/health/ready")
+    async def ready() -> Response:
+        """Whether every model can serve: 503, with the reasons, while an engine or a load has failed."""
+        failed = yard.failed()
+        body = orjson.dumps({"status": "failed" if failed else "ok", "failed": failed})
+        return Response(body, 503 if failed else 200, media_type="application/json")
+
+    @router.post("/v1/config/reload")
+    async def reload_config(dry_run: bool = False) -> dict[str, Any]:
+        """Read the configuration file again and serve it. Models that did not change keep running."""
+        if read_config is None:
+            raise InvalidRequest("The server was started without a configuration file, so there is none to read again.")
+        done = await yard.reconfigure(read_config(), dry_run=dry_run)
+        return reconfiguration_object(done, applied=not dry_run)
+
+    return router

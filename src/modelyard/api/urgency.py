@@ -1,0 +1,67 @@
+"""How a request wants to wait, and how long its model is to stay: from headers and ``keep_alive``."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+from starlette.datastructures import Headers
+
+from modelyard.errors import InvalidRequest
+from modelyard.yard.conductor import Urgency
+
+MOST_URGENT = 100
+
+_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DURATION = re.compile(rf"-?(?:{_PARTS.pattern})+")
+
+
+def seconds(value: Any) -> float:
+    """A duration as Ollama's clients write it: seconds, or text such as "10m", "1h30m"; below 0 means for ever.
+
+    Raises:
+        ValueError: it is neither.
+
+    Source: Ollama, docs/faq, "How do I keep a model loaded in memory".
+    """
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        total = sum(float(number) * _UNITS[unit] for number, unit in _PARTS.findall(value))
+        return math.inf if value.startswith("-") else total
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        raise ValueError('must be seconds, or text such as "10m" or "1h30m"; below 0 means for ever')
+    return math.inf if number < 0 else number
+
+
+KeepAlive = Annotated[float, BeforeValidator(seconds)]
+
+
+def urgency(headers: Headers, keep_alive_s: float | None) -> Urgency:
+    """What a request's headers say of its waiting.
+
+    ``Prefer: wait=N``: to wait at most N seconds for the model, 0 for not at all. ``X-Priority``: a whole number from
+    -100 to 100, higher goes first.
+
+    Raises:
+        InvalidRequest: the priority is no such number.
+
+    Source: RFC 7240, section 4.3. A preference that cannot be read is ignored, as section 2 wants it.
+    """
+    wait = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?:$|[,;\s])", headers.get("prefer", ""), re.IGNORECASE)
+    return Urgency(_priority(headers.get("x-priority")), float(wait[1]) if wait else None, keep_alive_s)
+
+
+def _priority(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[+-]?\d{1,3}", text.strip()) or abs(int(text)) > MOST_URGENT:
+        raise InvalidRequest(
+            f"The header X-Priority must be a whole number from -{MOST_URGENT} to {MOST_URGENT}.", "X-Priority"
+        )
+    return int(text)

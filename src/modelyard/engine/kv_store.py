@@ -1,0 +1,204 @@
+"""Prompts and their KV state on disk: one file a prompt, in a folder that all engines share.
+
+A file's name begins with the identity of the engine that it belongs to, its content is believed only where the checksum
+is right. It is written under another name and renamed, so that half a file is never found. When it was last used is its
+time of modification.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import struct
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from modelyard.engine.suspend import KeptPrompt, KvState
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_MAGIC = b"MYKV"
+_VERSION = 1
+# Magic, version, identity, number of tokens, bytes of state; then a BLAKE2b digest of all else; tokens; state.
+_HEAD = struct.Struct("<4sI16sQQ")
+_TOKEN = np.dtype("<i4")
+_DIGEST_BYTES = 32
+_ENDING = ".kv"
+
+_HALF_WRITTEN = ".part"
+# One that is older was left by a process that ended while writing.
+_LONGEST_WRITE_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """A prompt that is to be kept: its tokens, and how to get their state, which may be large."""
+
+    tokens: tuple[int, ...]
+    read: Callable[[], KvState]
+
+
+class _Damaged(Exception):
+    """The file is not as it was written; the message is why."""
+
+
+class _Foreign(Exception):
+    """The file belongs to another model, whatever its name says."""
+
+
+class KvStore:
+    """The kept prompts of one engine in ``folder``. Failures of the disk cost a log line, and the prompts.
+
+    Args:
+        folder: is made where it does not exist.
+        identity: of weights, llama.cpp and settings: states are only restored where it is the same.
+        limit_bytes: of all files in the folder, of all engines; those that were used longest ago go first.
+    """
+
+    def __init__(self, folder: Path, identity: str, limit_bytes: int) -> None:
+        self._folder = folder
+        self._identity = hashlib.blake2b(f"{_VERSION} {identity}".encode(), digest_size=16).digest()
+        self._limit_bytes = limit_bytes
+
+    def save(self, prompts: Iterable[Unsaved]) -> None:
+        """Keep ``prompts``, most recently used first. What the folder has of them already is not written again."""
+        now, room = time.time_ns(), self._limit_bytes
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._sweep(now)
+            for age, prompt in enumerate(prompts):
+                # A microsecond apart, so that they keep their order.
+                room -= self._put(prompt, room, now - 1000 * age)
+            self._shrink(self._limit_bytes)
+        except OSError as error:
+            logger.warning("Prompts are not kept in %s: %s", self._folder, error)
+
+    def load(self, most_tokens: int, most_prompts: int) -> Iterator[KeptPrompt]:
+        """The most recently used prompts, as many as fit, the most recent last. What is corrupt is deleted."""
+        try:
+            files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=_used_ns, reverse=True)
+        except OSError as error:
+            logger.warning("Prompts kept in %s cannot be read: %s", self._folder, error)
+            return
+        chosen: list[Path] = []
+        for file in files:
+            tokens = self._checked(file, self._count)
+            if tokens is None:
+                continue
+            most_tokens -= tokens
+            if most_tokens < 0 or len(chosen) == most_prompts:
+                break
+            chosen.append(file)
+        for file in reversed(chosen):
+            prompt = self._checked(file, self._read)
+            if prompt is not None:
+                yield prompt
+
+    def _put(self, prompt: Unsaved, room: int, used_ns: int) -> int:
+        """Keep one prompt if it fits in ``room``; the bytes that it takes."""
+        tokens = np.asarray(prompt.tokens, dtype=_TOKEN).tobytes()
+        name = hashlib.blake2b(tokens, digest_size=16).hexdigest()
+        file = self._folder / f"{self._identity.hex()}-{name}{_ENDING}"
+        if not file.exists():
+            state = prompt.read()
+            size = _HEAD.size + _DIGEST_BYTES + len(tokens) + state.nbytes
+            if size > room:
+                return 0
+            self._shrink(self._limit_bytes - size)
+            self._write(file, tokens, state)
+        os.utime(file, ns=(used_ns, used_ns))
+        return file.stat().st_size
+
+    def _write(self, file: Path, tokens: bytes, state: KvState) -> None:
+        head = _HEAD.pack(_MAGIC, _VERSION, self._identity, len(tokens) // _TOKEN.itemsize, state.nbytes)
+        half_written = file.with_suffix(f".{uuid.uuid4().hex}{_HALF_WRITTEN}")
+        try:
+            with half_written.open("wb") as stream:
+                stream.write(head + _digest(head, tokens, state.data) + tokens)
+                stream.write(state.data)
+            half_written.replace(file)
+        finally:
+            half_written.unlink(missing_ok=True)
+
+    def _checked(self, file: Path, read: Callable[[Path], _T]) -> _T | None:
+        """What ``read`` finds in the file; None, and a log line, where it cannot be used."""
+        try:
+            return read(file)
+        except _Damaged as damage:
+            logger.warning("Deleting the kept prompt %s: %s", file.name, damage)
+            with contextlib.suppress(OSError):
+                file.unlink()
+        except _Foreign:
+            logger.warning("Ignoring the kept prompt %s: it belongs to another model or to other settings", file.name)
+        except OSError as error:
+            logger.warning("The kept prompt %s cannot be read: %s", file.name, error)
+        return None
+
+    def _count(self, file: Path) -> int:
+        """How many tokens the file holds, by its head alone."""
+        with file.open("rb") as stream:
+            count, state_bytes = self._parse_head(stream.read(_HEAD.size))
+        expected = _HEAD.size + _DIGEST_BYTES + count * _TOKEN.itemsize + state_bytes
+        if file.stat().st_size != expected:
+            raise _Damaged(f"it has {file.stat().st_size} bytes and should have {expected}")
+        return count
+
+    def _read(self, file: Path) -> KeptPrompt:
+        raw = file.read_bytes()
+        head, body = raw[: _HEAD.size], memoryview(raw)[_HEAD.size + _DIGEST_BYTES :]
+        count, state_bytes = self._parse_head(head)
+        tokens, state = body[: count * _TOKEN.itemsize], body[count * _TOKEN.itemsize :]
+        if len(state) != state_bytes or _digest(head, tokens, state) != raw[_HEAD.size : _HEAD.size + _DIGEST_BYTES]:
+            raise _Damaged("its checksum is wrong")
+        return KeptPrompt(tuple(np.frombuffer(tokens, _TOKEN).tolist()), np.frombuffer(state, np.uint8))
+
+    def _parse_head(self, head: bytes) -> tuple[int, int]:
+        """Numbers of tokens and of bytes of state."""
+        if len(head) < _HEAD.size:
+            raise _Damaged("it ends within its head")
+        magic, version, identity, count, state_bytes = _HEAD.unpack(head)
+        if (magic, version) != (_MAGIC, _VERSION):
+            raise _Damaged("it does not begin as a kept prompt does")
+        if identity != self._identity:
+            raise _Foreign
+        return count, state_bytes
+
+    def _shrink(self, limit_bytes: int) -> None:
+        """Delete what was used longest ago until the folder takes at most ``limit_bytes``."""
+        left = limit_bytes
+        for file in sorted(self._folder.glob(f"*{_ENDING}"), key=_used_ns, reverse=True):
+            # Another engine may be doing the same.
+            with contextlib.suppress(FileNotFoundError):
+                left -= file.stat().st_size
+                if left < 0:
+                    file.unlink()
+
+    def _sweep(self, now_ns: int) -> None:
+        """Delete what others began to write and did not finish."""
+        for file in self._folder.glob(f"*{_HALF_WRITTEN}"):
+            if now_ns - _used_ns(file) > _LONGEST_WRITE_S * 10**9:
+                file.unlink(missing_ok=True)
+
+
+def _digest(head: bytes, tokens: bytes | memoryview, state: memoryview) -> bytes:
+    digest = hashlib.blake2b(head, digest_size=_DIGEST_BYTES)
+    digest.update(tokens)
+    digest.update(state)
+    return digest.digest()
+
+
+def _used_ns(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

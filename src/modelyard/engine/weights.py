@@ -1,0 +1,147 @@
+"""Weights that several engines share: loaded once, freed with the last."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelyard.engine.llama import Weights
+from modelyard.errors import UnusableModel
+
+# How often an engine that waits for another's load looks whether it is to stop.
+_LOOK_S = 0.1
+
+_LOOKED_AT_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsKey:
+    """What tells weights apart. Engines of equal keys share them.
+
+    Attributes:
+        paths: of the file, or of all shards in order, without symbolic links.
+        gpu_layers: layers on an accelerator; 0 for none, -1 for all.
+        contents: digest of the files: one that was replaced since is another.
+    """
+
+    paths: tuple[Path, ...]
+    gpu_layers: int
+    contents: str
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], gpu_layers: int) -> WeightsKey:
+        """The key of the files that are there now.
+
+        Raises:
+            UnusableModel: one of them cannot be read.
+        """
+        try:
+            return cls(tuple(path.resolve() for path in paths), gpu_layers, contents_digest(paths))
+        except OSError as error:
+            raise UnusableModel(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+    def __str__(self) -> str:
+        facts = "\0".join((*map(str, self.paths), str(self.gpu_layers), self.contents))
+        return hashlib.blake2b(facts.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+
+def contents_digest(paths: Sequence[Path]) -> str:
+    """Of the number and sizes of the files, and of the first and last MiB of each.
+
+    The first holds names, shapes and settings, the last the end of the weights: all of a file of many gigabytes would
+    take longer to read than to load.
+    """
+    digest = hashlib.blake2b(struct.pack("<Q", len(paths)), digest_size=16)
+    for path in paths:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            digest.update(struct.pack("<Q", size) + file.read(_LOOKED_AT_BYTES))
+            file.seek(max(0, size - _LOOKED_AT_BYTES))
+            digest.update(file.read(_LOOKED_AT_BYTES))
+    return digest.hexdigest()
+
+
+@dataclass(slots=True)
+class _Shared:
+    """Weights and how many use them; None while the first of them loads."""
+
+    weights: Weights | None = None
+    users: int = 0
+    fraction: float = 0.0
+
+
+class WeightsPool:
+    """The weights that the engines of one owner hold. Every method may be called on any thread."""
+
+    def __init__(self) -> None:
+        self._shared: dict[WeightsKey, _Shared] = {}
+        self._change = threading.Condition()
+
+    def acquire(self, key: WeightsKey, on_progress: Callable[[float], bool]) -> Weights:
+        """The weights of ``key``, loaded unless another engine has them, or waited for while it loads them.
+
+        Each ``acquire`` that returns is to be followed by a ``release``. on_progress is called with the part read, 0 to
+        1, at least ten times a second while it waits for another's load; returning False gives up.
+
+        Raises:
+            UnusableModel: they cannot be loaded, or ``on_progress`` returned False.
+        """
+        shared = self._share(key, on_progress)
+        if shared.weights is not None:
+            return shared.weights
+
+        def report(fraction: float) -> bool:
+            shared.fraction = fraction
+            return on_progress(fraction)
+
+        try:
+            weights = Weights(key.paths, gpu_layers=key.gpu_layers, on_progress=report)
+        except BaseException:
+            with self._change:
+                # Those who wait try themselves: this load may only have been given up.
+                del self._shared[key]
+                self._change.notify_all()
+            raise
+        with self._change:
+            shared.weights, shared.users = weights, 1
+            self._change.notify_all()
+        return weights
+
+    def _share(self, key: WeightsKey, on_progress: Callable[[float], bool]) -> _Shared:
+        """What others have of ``key``, once it is loaded; or a new entry, to be loaded by the caller."""
+        while True:
+            with self._change:
+                shared = self._shared.get(key)
+                if shared is None:
+                    shared = self._shared[key] = _Shared()
+                    return shared
+                if shared.weights is None:
+                    self._change.wait(_LOOK_S)
+                if shared.weights is not None and self._shared.get(key) is shared:
+                    shared.users += 1
+                    return shared
+                fraction = shared.fraction
+            if not on_progress(fraction):
+                raise UnusableModel("The load was given up.")
+
+    def release(self, key: WeightsKey) -> None:
+        """An engine's context on the weights of ``key`` is freed; the last one frees the weights too."""
+        with self._change:
+            shared = self._shared[key]
+            shared.users -= 1
+            if shared.users:
+                return
+            del self._shared[key]
+        assert shared.weights is not None
+        shared.weights.free()
+
+    def users(self, key: WeightsKey) -> int:
+        """How many engines hold the weights of ``key``."""
+        with self._change:
+            shared = self._shared.get(key)
+            return 0 if shared is None else shared.users

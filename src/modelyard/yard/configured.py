@@ -1,0 +1,35 @@
+"""What a configuration means for the residency and the router."""
+
+from __future__ import annotations
+
+import math
+
+from modelyard.config import Config, Model, default_model
+from modelyard.yard.machine import available_bytes, budget_bytes, total_bytes
+from modelyard.yard.residency.state import Traits
+from modelyard.yard.router import Router
+
+# Requests that may wait behind those that run, for each model.
+WAITING_ROOM = 512
+
+
+def memory_budget(config: Config) -> int:
+    """Bytes that the models may take together."""
+    return budget_bytes(config.memory.budget, available_bytes(), total_bytes())
+
+
+def traits(config: Config, model: Model) -> Traits:
+    """How the residency is to treat a model."""
+    idle_s = model.idle_unload_seconds
+    return Traits(
+        name=model.id,
+        most_requests=config.runtime.max_seqs + WAITING_ROOM,
+        is_pinned=model.pinned,
+        priority=model.priority,
+        idle_unload_s=math.inf if idle_s is None else idle_s,
+    )
+
+
+def router(config: Config) -> Router:
+    """Who is meant by which name."""
+    return Router({model.id: model.names for model in config.models}, default_model(config))

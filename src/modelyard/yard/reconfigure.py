@@ -1,0 +1,113 @@
+"""From one configuration to the next, while models serve.
+
+A model whose settings changed gets a new name in the residency, and so an engine of its own beside the old one, which
+is retired: it serves those who have it and goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING, Literal
+
+from modelyard.config import Config
+from modelyard.config.diff import ConfigDiff, diff
+from modelyard.errors import ModelyardError
+from modelyard.yard.configured import memory_budget, traits
+from modelyard.yard.memory import Footprint
+from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
+from modelyard.yard.residency.room import Outcome, find_room
+from modelyard.yard.residency.state import ModelState
+from modelyard.yard.workshop import Spec
+
+if TYPE_CHECKING:
+    from modelyard.yard.yard import Yard
+
+logger = logging.getLogger(__name__)
+
+How = Literal["loads the new one first", "unloads the old one first", "is not loaded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfiguration:
+    """What a new configuration changes.
+
+    Attributes:
+        diff: the difference, by ids of models and names of keys.
+        replaced: for each changed model, in which order it is replaced.
+        failed: changed models whose new settings could not be loaded, with the reason; they serve on as before.
+    """
+
+    diff: ConfigDiff
+    replaced: dict[str, How]
+    failed: dict[str, str]
+
+
+async def reconfigure(yard: Yard, config: Config, *, dry_run: bool) -> Reconfiguration:
+    """See ``Yard.reconfigure``; one call at a time."""
+    changes = diff(yard.config, config)
+    models = {model.id: model for model in config.models}
+    fresh = {model: _unused_name(yard, model) for model in (*changes.added, *changes.changed)}
+    for model, name in fresh.items():
+        yard.workshop.specs[name] = Spec(config, models[model])
+    try:
+        footprints = await yard.workshop.check(list(fresh.values()))
+    except BaseException:
+        _discard(yard, fresh.values())
+        raise
+    how = {model: _how(yard, model, fresh[model], footprints[fresh[model]]) for model in changes.changed}
+    if dry_run:
+        _discard(yard, fresh.values())
+        return Reconfiguration(changes, how, {})
+
+    conductor = yard.conductor
+    if changes.memory:
+        conductor.feed(BudgetChanged(memory_budget(config)))
+    for name in fresh.values():
+        spec = yard.workshop.specs[name]
+        conductor.feed(ModelAdded(name, traits(config, spec.model)))
+        conductor.feed(Sized(name, footprints[name]))
+    for model in changes.retuned:
+        conductor.feed(ModelRetuned(yard.names[model], traits(config, models[model])))
+    # Those that are loaded beside their old selves are asked for by nobody yet: a failure harms nobody.
+    first = [model for model in changes.changed if how[model] == "loads the new one first"]
+    outcomes = await asyncio.gather(*(conductor.reload(fresh[model]) for model in first), return_exceptions=True)
+    failed = {model: str(e) for model, e in zip(first, outcomes, strict=True) if isinstance(e, ModelyardError)}
+    for model in failed:
+        logger.error(
+            "The new settings of %s cannot be loaded, it serves on with the old ones: %s", model, failed[model]
+        )
+        conductor.feed(ModelRetired(fresh[model]))
+    for model in (*changes.removed, *(model for model in changes.changed if model not in failed)):
+        conductor.feed(ModelRetired(yard.names.pop(model)))
+    yard.names |= {model: name for model, name in fresh.items() if model not in failed}
+    yard.route_by(config)
+    second = [model for model in changes.changed if how[model] == "unloads the old one first"]
+    second += [model for model in changes.added if models[model].load == "startup"]
+    await asyncio.gather(*(conductor.reload(fresh[model]) for model in second), return_exceptions=True)
+    return Reconfiguration(changes, how, failed)
+
+
+def _how(yard: Yard, model: str, fresh: str, footprint: Footprint) -> How:
+    """In which order a changed model is replaced: the new one first, where there is memory for both."""
+    state = yard.conductor.state
+    old = state.models[yard.names[model]]
+    if not old.is_resident and not old.line:
+        return "is not loaded"
+    candidate = ModelState(old.traits, footprint=footprint)
+    room = find_room(replace(state, models={**state.models, fresh: candidate}), fresh)
+    return "loads the new one first" if room.outcome is Outcome.FITS else "unloads the old one first"
+
+
+def _unused_name(yard: Yard, model: str) -> str:
+    if model not in yard.workshop.specs:
+        return model
+    return next(name for n in count(2) if (name := f"{model} #{n}") not in yard.workshop.specs)
+
+
+def _discard(yard: Yard, names: Iterable[str]) -> None:
+    for name in names:
+        yard.workshop.forget(name)

@@ -1,0 +1,129 @@
+"""Who gets memory: loads that fit are started, and for the most urgent that does not fit others make room."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelyard.errors import (
+    InsufficientMemory,
+)
+from modelyard.yard.residency.draft import Draft
+from modelyard.yard.residency.events import (
+    Size,
+)
+from modelyard.yard.residency.room import Outcome, Room, find_room
+from modelyard.yard.residency.state import (
+    NO_FOOTPRINT,
+    ModelState,
+    Residence,
+    Wish,
+)
+
+
+def make_room(draft: Draft) -> None:
+    """Start the loads that fit; for the most urgent that does not, have others go."""
+    claim: tuple[str, Room] | None = None
+    yielding: set[str] = set()
+    for name in _waiting(draft):
+        model = draft.models[name]
+        if model.footprint is None:
+            draft.put(name, replace(model, residence=Residence.SIZING))
+            draft.effects.append(Size(name))
+            continue
+        room = find_room(draft.state, name)
+        if room.outcome is Outcome.NEVER:
+            _refuse_never(draft, name, room)
+        elif claim is None and room.outcome is Outcome.FITS:
+            draft.start(name)
+        elif claim is not None:
+            # Behind it, only what does not take from it.
+            if room.outcome is Outcome.FITS and _fits_beside(draft, name, claim):
+                draft.start(name)
+        elif _may_claim(draft, name, room):
+            claim = (name, room)
+            yielding = _claim(draft, name, room)
+    for name in sorted(draft.active):
+        model = draft.models[name]
+        if model.yields_since is not None and name not in yielding:
+            draft.put(name, replace(model, yields_since=None))
+
+
+def _waiting(draft: Draft) -> list[str]:
+    """The models that somebody waits for and whose load can start, most urgent first."""
+    if draft.state.is_closing:
+        return []
+    absent = [n for n in draft.active if draft.models[n].residence in (Residence.UNLOADED, Residence.FAILED)]
+    waiting = [n for n in absent if (first := draft.models[n].first) is not None and first.wants_load]
+
+    def rank(name: str) -> tuple[bool, int, int]:
+        model = draft.models[name]
+        return not _is_out_of_patience(draft, name), -model.urgency, _oldest(model).order
+
+    return sorted(waiting, key=rank)
+
+
+def _is_out_of_patience(draft: Draft, name: str) -> bool:
+    since = _oldest(draft.models[name]).since
+    return draft.state.now >= since + draft.state.policy.patience_s
+
+
+def _may_claim(draft: Draft, name: str, room: Room) -> bool:
+    """Whether nobody more urgent holds the memory."""
+    urgency = draft.models[name].urgency
+    if _is_out_of_patience(draft, name) or all(draft.models[other].urgency <= urgency for other in room.yields):
+        return True
+    draft.due.append(_oldest(draft.models[name]).since + draft.state.policy.patience_s)
+    return False
+
+
+def _claim(draft: Draft, name: str, room: Room) -> set[str]:
+    """Have others make room for the model; those that yield. Idle ones go when nobody else is waited for."""
+    yielding = {other for other in room.yields if _yield(draft, other, name)}
+    if not room.yields:
+        for other in room.forgets:
+            draft.forget(other)
+        for other in room.evicts:
+            draft.free(other, suspends=False, why=f"to make room for {draft.models[name].traits.name}", claimant=name)
+        if room.outcome is Outcome.EVICTS and not room.evicts:
+            draft.start(name)
+    return yielding
+
+
+def _yield(draft: Draft, name: str, claimant: str) -> bool:
+    """Have a busy model make room, when it has been there long enough; whether it does so and is still there."""
+    model, policy, now = draft.models[name], draft.state.policy, draft.state.now
+    stays_s = max(policy.least_residency_s, policy.residency_per_load * (model.load_s or 0.0))
+    may_go_at = model.loaded_at if model.is_retired else model.loaded_at + stays_s
+    if now < may_go_at:
+        draft.due.append(may_go_at)
+        return False
+    since = now if model.yields_since is None else model.yields_since
+    if model.leases and now < since + policy.yield_s:
+        draft.due.append(since + policy.yield_s)
+        draft.put(name, replace(model, yields_since=since))
+        return True
+    why = f"to make room for {draft.models[claimant].traits.name}"
+    draft.free(name, suspends=True, why=why, claimant=claimant)
+    return False
+
+
+def _fits_beside(draft: Draft, name: str, claim: tuple[str, Room]) -> bool:
+    """Whether the model fits also when the claim has been met."""
+    claimant, room = claim
+    state = draft.state
+    after = {*state.resident(), claimant, name} - set(room.victims)
+    return state.taken_bytes(after) + state.kept_bytes <= state.budget_bytes
+
+
+def _refuse_never(draft: Draft, name: str, room: Room) -> None:
+    model = draft.models[name]
+    needed = (model.footprint or NO_FOOTPRINT).total_bytes
+    pinned = [draft.models[other].traits.name for other in room.pinned]
+    if needed > draft.state.budget_bytes:
+        pinned = []
+    draft.refuse_line(name, InsufficientMemory(model.traits.name, needed, draft.state.budget_bytes, pinned))
+
+
+def _oldest(model: ModelState) -> Wish:
+    """The first of those that want the model loaded, by arrival."""
+    return min((wish for wish in model.line if wish.wants_load and not wish.is_parked), key=lambda wish: wish.order)

@@ -1,0 +1,121 @@
+"""The next state of the residency while it is being made: the one place where something changes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from modelyard.errors import (
+    ModelLoadFailed,
+    ModelyardError,
+)
+from modelyard.yard.residency.events import (
+    Complete,
+    Effect,
+    Forget,
+    Free,
+    Reject,
+    StartLoad,
+)
+from modelyard.yard.residency.line import cut
+from modelyard.yard.residency.room import keepable_bytes
+from modelyard.yard.residency.state import (
+    ModelState,
+    RequestId,
+    Residence,
+    Residency,
+    UnloadMode,
+    Want,
+    Wish,
+)
+
+
+class Draft:
+    """The next state and its effects, as they grow.
+
+    Attributes:
+        models, active: of ``state``, which shares them: what is changed in them is seen by functions on states.
+        effects: to be run, in order.
+        due: times at which something can change by itself.
+    """
+
+    def __init__(self, state: Residency) -> None:
+        self.models = dict(state.models)
+        self.active = set(state.active)
+        self.state = replace(state, models=self.models, active=self.active)
+        self.effects: list[Effect] = []
+        self.due: list[float] = []
+
+    def done(self) -> Residency:
+        """The next state."""
+        return replace(self.state, active=frozenset(self.active), due_at=min(self.due, default=math.inf))
+
+    def put(self, name: str, model: ModelState) -> ModelState:
+        """Let the model be so."""
+        self.models[name] = model
+        # A retired model that is at rest is still looked at once: it is to be forgotten.
+        if model.is_at_rest and not model.is_retired:
+            self.active.discard(name)
+        else:
+            self.active.add(name)
+        return model
+
+    def wish(
+        self,
+        want: Want,
+        request: RequestId,
+        *,
+        priority: int = 0,
+        mode: UnloadMode = UnloadMode.DRAIN,
+        wait_s: float | None = None,
+        kept_bytes: int = 0,
+    ) -> Wish:
+        """A new wish; it is in no line yet."""
+        state = self.state
+        self.state = replace(state, orders=state.orders + 1)
+        until = state.now + (state.policy.longest_wait_s if wait_s is None else wait_s)
+        return Wish(want, request, state.orders, state.now, until, priority, mode, kept_bytes=kept_bytes)
+
+    def reject(self, name: str, request: RequestId, error: ModelyardError) -> None:
+        """Refuse a request, or the caller of an unload or reload, that stands in no line."""
+        self.effects.append(Reject(name, request, error))
+
+    def complete(self, name: str, model: ModelState, wish: Wish) -> None:
+        """The wish of an unload or reload has come true."""
+        self.put(name, replace(model, line=cut(model.line, wish.request)))
+        self.effects.append(Complete(name, wish.request))
+
+    def start(self, name: str) -> None:
+        """Load the model; its memory counts from now on."""
+        model = self.models[name]
+        self.put(name, replace(model, residence=Residence.LOADING, load_began=self.state.now))
+        self.effects.append(StartLoad(name))
+
+    def free(self, name: str, *, suspends: bool, why: str, claimant: str | None = None) -> None:
+        """Free the model, for ``claimant`` if it is to make room for one; its memory counts until it is freed."""
+        keep_bytes = keepable_bytes(self.state, name, claimant)
+        model = replace(self.models[name], residence=Residence.FREEING, promised_bytes=keep_bytes, yields_since=None)
+        self.put(name, model)
+        self.effects.append(Free(name, suspends, keep_bytes, why))
+
+    def forget(self, name: str) -> None:
+        """Drop what outlived the unload of the model."""
+        model = self.models[name]
+        line = tuple(replace(wish, kept_bytes=0) for wish in model.line)
+        self.put(name, replace(model, line=line, prefix_bytes=0))
+        self.effects.append(Forget(name))
+
+    def refuse_line(self, name: str, error: ModelyardError) -> None:
+        """Refuse everybody who waits for the model; unloads have what they wanted."""
+        for wish in self.models[name].line:
+            if wish.want is Want.UNLOAD:
+                self.effects.append(Complete(name, wish.request))
+            else:
+                self.reject(name, wish.request, error)
+        self.put(name, replace(self.models[name], line=()))
+
+
+def load_failed(draft: Draft, model: ModelState) -> ModelLoadFailed:
+    """Why the model is not there, and when it will be tried again."""
+    retry_s = max(1, math.ceil(model.retry_at - draft.state.now))
+    return ModelLoadFailed(model.traits.name, model.reason, retry_s)

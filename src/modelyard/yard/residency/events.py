@@ -1,0 +1,231 @@
+"""What happens to the residency machine, and what it wants done. Events go in, effects come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelyard.errors import ModelyardError
+from modelyard.yard.memory import Footprint
+from modelyard.yard.residency.state import RequestId, Traits, UnloadMode
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has come to ``now``, in seconds of a clock that never goes back."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """Somebody wants to use the model.
+
+    Attributes:
+        priority: None means the model's own.
+        wait_s: that the caller wants to wait at most for the model; 0: not at all. None: as long as the policy has it.
+        keep_alive_s: that the model stays when it is idle after this request; None: as it is configured.
+    """
+
+    model: str
+    request: RequestId
+    priority: int | None = None
+    wait_s: float | None = None
+    keep_alive_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """A request is over, whether it waited, held a lease or was suspended. One that is not known is ignored."""
+
+    model: str
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSuspended:
+    """A lease is over without its request: what it needs to go on holds ``kept_bytes`` of host memory."""
+
+    model: str
+    request: RequestId
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadAsked:
+    """Free the model; what becomes of its requests is said by ``mode``."""
+
+    model: str
+    request: RequestId
+    mode: UnloadMode = UnloadMode.DRAIN
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadAsked:
+    """Have the model loaded."""
+
+    model: str
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """The outcome of Size: what the model will take."""
+
+    model: str
+    footprint: Footprint
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFinished:
+    """The outcome of StartLoad: it serves, and takes what was measured (None: as predicted)."""
+
+    model: str
+    measured: Footprint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The outcome of Size or StartLoad: it does not serve, and holds no memory."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """The outcome of Free: it holds no memory but ``prefix_bytes`` of the host's, for prompts to reuse."""
+
+    model: str
+    prefix_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDied:
+    """A model's engine failed, while it served or loaded. It holds no memory; its leases end by RequestEnded."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAdded:
+    """There is one more model."""
+
+    model: str
+    traits: Traits
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRetuned:
+    """A model is to be treated differently from now on."""
+
+    model: str
+    traits: Traits
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRetired:
+    """Nobody will ask for the model any more: forget it when those who have asked are served."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChanged:
+    """The models may take so much from now on."""
+
+    budget_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAsked:
+    """Refuse everybody from now on, and free everything without waiting for leases."""
+
+
+ModelEvent = (
+    RequestArrived
+    | RequestEnded
+    | RequestSuspended
+    | UnloadAsked
+    | ReloadAsked
+    | Sized
+    | LoadFinished
+    | LoadFailed
+    | Freed
+    | EngineDied
+    | ModelRetuned
+    | ModelRetired
+)
+Event = ModelEvent | ModelAdded | BudgetChanged | Tick | CloseAsked
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Look at the model's files; answer with Sized or LoadFailed."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartLoad:
+    """Load the model; answer with LoadFinished, LoadFailed or EngineDied."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Free the model; answer with Freed, after an end of every lease: RequestSuspended or RequestEnded.
+
+    Attributes:
+        suspends: leases are suspended; else they end with an error.
+        keep_bytes: of host memory that may be held afterwards.
+        why: for people.
+    """
+
+    model: str
+    suspends: bool
+    keep_bytes: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop the host memory that outlived the model's unload. Suspended requests are computed again."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The request holds a lease: it may use the model until RequestEnded or RequestSuspended."""
+
+    model: str
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The request, or the caller of an unload or reload, gets ``error``."""
+
+    model: str
+    request: RequestId
+    error: ModelyardError
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """What the caller of an unload or reload waited for has happened."""
+
+    model: str
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """A retired model is no longer known."""
+
+    model: str
+
+
+Effect = Size | StartLoad | Free | Forget | Grant | Reject | Complete | Remove

@@ -1,0 +1,141 @@
+"""Making room: what has to go so that a model fits the memory budget. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from modelyard.yard.residency.state import NO_FOOTPRINT, ModelState, Residence, Residency
+
+# Stands in for the load time of a model that was never loaded: bytes a second of a slow disk.
+READ_BYTES_PER_S = 500e6
+
+
+class Outcome(Enum):
+    """Whether a model can be loaded."""
+
+    FITS = "fits"
+    """Now, as things are."""
+    EVICTS = "evicts"
+    """Now, when idle models go."""
+    WAITS = "waits"
+    """When busy models have made room."""
+    NEVER = "never"
+    """Not within this budget, beside what is pinned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How a model gets its memory.
+
+    Attributes:
+        forgets: unloaded models whose kept state goes.
+        evicts: idle models that go.
+        yields: busy models that have to make room.
+        leaving: models that are going anyway, and are waited for.
+        pinned: models that stay, whatever is asked.
+    """
+
+    outcome: Outcome
+    forgets: tuple[str, ...] = ()
+    evicts: tuple[str, ...] = ()
+    yields: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
+    pinned: tuple[str, ...] = ()
+
+    @property
+    def victims(self) -> tuple[str, ...]:
+        """Every model that is gone when the room is there."""
+        return (*self.leaving, *self.evicts, *self.yields)
+
+
+def find_room(state: Residency, name: str) -> Room:
+    """What has to go so that ``name``, whose footprint is known, can be loaded: as little as possible.
+
+    First what nobody uses and what is cheap to have again: state kept of unloaded models, then idle models by
+    ``eviction_cost``, then busy ones. A model that is loading or pinned never goes.
+    """
+    models, budget = state.models, state.budget_bytes
+    resident = [other for other in state.resident() if other != name]
+    pinned = tuple(other for other in resident if models[other].traits.is_pinned and not is_leaving(models[other]))
+    kept = {other: models[other].kept_bytes for other in sorted(state.active) if models[other].kept_bytes}
+
+    def fits(staying: set[str], keeping: set[str]) -> bool:
+        return state.taken_bytes({*staying, name}) + sum(kept[other] for other in keeping) <= budget
+
+    if not fits(set(pinned), set()):
+        return Room(Outcome.NEVER, pinned=pinned)
+    if fits(set(resident), set(kept)):
+        return Room(Outcome.FITS, pinned=pinned)
+    leaving = [other for other in resident if is_leaving(models[other])]
+    staying, keeping = set(resident) - set(leaving), set(kept)
+    idle = sorted((o for o in staying - set(pinned) if models[o].is_idle), key=lambda o: eviction_cost(state, o))
+    busy = sorted(
+        (o for o in staying - set(pinned) if models[o].residence is Residence.LOADED and not models[o].is_idle),
+        key=lambda o: (models[o].yields_since is None, eviction_cost(state, o)),
+    )
+    # Of its own kept state, a model that comes back makes use.
+    forgettable = [o for o in kept if models[o].residence is not Residence.FREEING]
+    forgettable.sort(key=lambda o: (o == name, models[o].last_used))
+    chosen: list[tuple[set[str], str]] = []
+    for pool, candidates in ((keeping, forgettable), (staying, idle), (staying, busy)):
+        for other in candidates:
+            if fits(staying, keeping):
+                break
+            pool.discard(other)
+            chosen.append((pool, other))
+    if not fits(staying, keeping):
+        # A load is under way, which is never a victim: when it is over, there is a choice again.
+        return Room(Outcome.WAITS, leaving=tuple(leaving), pinned=pinned)
+    for pool, other in reversed(chosen):
+        pool.add(other)
+        if not fits(staying, keeping):
+            pool.discard(other)
+    evicts = tuple(other for other in idle if other not in staying)
+    yields = tuple(other for other in busy if other not in staying)
+    return Room(
+        Outcome.WAITS if yields or leaving else Outcome.EVICTS,
+        forgets=tuple(other for other in forgettable if other not in keeping),
+        evicts=evicts,
+        yields=yields,
+        leaving=tuple(leaving),
+        pinned=pinned,
+    )
+
+
+def is_leaving(model: ModelState) -> bool:
+    """Whether the model's memory comes back without anybody's doing."""
+    return model.residence is Residence.FREEING or model.is_draining
+
+
+def eviction_cost(state: Residency, name: str) -> float:
+    """What it costs to have the model again, for each byte that its eviction frees; the cheapest goes first.
+
+    Seconds to load it, weighed by how lately it was used: the longer ago, the less likely it is needed soon. A retired
+    model costs nothing.
+
+    Source: the idea of GreedyDual-Size (Cao and Irani, 1997): cost / size, aged.
+    """
+    model = state.models[name]
+    if model.is_retired:
+        return 0.0
+    age = max(state.now - model.last_used, 0.0) + 1.0
+    return load_seconds(model) / age / max((model.footprint or NO_FOOTPRINT).total_bytes, 1)
+
+
+def load_seconds(model: ModelState) -> float:
+    """How long a load of the model takes: as measured last, else guessed from its size."""
+    if model.load_s is not None:
+        return model.load_s
+    return 1.0 + (model.footprint or NO_FOOTPRINT).weights_bytes / READ_BYTES_PER_S
+
+
+def keepable_bytes(state: Residency, victim: str, claimant: str | None) -> int:
+    """Host memory that may be held for ``victim`` when it is freed, without a moment above the budget.
+
+    Its state is saved while it is still resident, and stays while ``claimant`` loads.
+    """
+    others = [name for name in state.resident() if name != victim]
+    after = state.taken_bytes(others if claimant is None else {*others, claimant})
+    peak = max(state.taken_bytes([*others, victim]), after)
+    return max(0, state.budget_bytes - state.kept_bytes - peak)

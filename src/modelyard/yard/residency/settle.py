@@ -1,0 +1,163 @@
+"""What follows from a change: every line is brought as far as it goes, and what has had its time goes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from modelyard.errors import (
+    ModelBusy,
+    ModelLoading,
+    ModelUnloaded,
+    ModelyardError,
+)
+from modelyard.yard.residency.claim import make_room
+from modelyard.yard.residency.draft import Draft, load_failed
+from modelyard.yard.residency.events import (
+    Grant,
+    Remove,
+)
+from modelyard.yard.residency.line import cut, entered
+from modelyard.yard.residency.room import load_seconds
+from modelyard.yard.residency.state import (
+    ModelState,
+    Residence,
+    UnloadMode,
+    Want,
+    Wish,
+)
+
+
+def settle(draft: Draft) -> None:
+    """Bring every line as far as it goes, and make room for those who wait."""
+    _serve_lines(draft)
+    _unload_idle(draft)
+    _relieve(draft)
+    make_room(draft)
+    _serve_lines(draft)
+    if _expire(draft):
+        make_room(draft)
+        _serve_lines(draft)
+    for name in sorted(draft.active):
+        _forget_retired(draft, name)
+
+
+def _serve_lines(draft: Draft) -> None:
+    for name in sorted(draft.active):
+        while _serve(draft, name):
+            pass
+
+
+def _serve(draft: Draft, name: str) -> bool:
+    """Give the first in the model's line what it wants; whether that was possible."""
+    model = draft.models[name]
+    first = model.first
+    if first is None:
+        return False
+    match model.residence, first.want:
+        case Residence.LOADED, Want.LEASE | Want.RESUME if model.yields_since is None:
+            leases = {**model.leases, first.request: first.priority}
+            draft.put(name, replace(model, line=cut(model.line, first.request), leases=leases))
+            draft.effects.append(Grant(name, first.request))
+            return True
+        case Residence.LOADED, Want.LOAD:
+            draft.complete(name, model, first)
+            return True
+        case Residence.LOADED, Want.UNLOAD:
+            if first.mode is not UnloadMode.DRAIN or not model.leases:
+                draft.free(name, suspends=first.mode is UnloadMode.SUSPEND, why="an unload was asked for")
+        case ((Residence.UNLOADED | Residence.FAILED), Want.UNLOAD):
+            model = replace(model, residence=Residence.UNLOADED)
+            draft.complete(name, model, first)
+            _after_unload(draft, name, first.mode)
+            return True
+        case Residence.FAILED, Want.LEASE | Want.RESUME if draft.state.now < model.retry_at:
+            draft.put(name, replace(model, line=cut(model.line, first.request)))
+            draft.reject(name, first.request, load_failed(draft, model))
+            return True
+    return False
+
+
+def _after_unload(draft: Draft, name: str, mode: UnloadMode) -> None:
+    """Suspended requests do not bring back a model that was unloaded on purpose."""
+    model = draft.models[name]
+    suspended = [wish for wish in model.line if wish.want is Want.RESUME]
+    if mode is UnloadMode.FORCE:
+        for wish in suspended:
+            draft.put(name, replace(draft.models[name], line=cut(draft.models[name].line, wish.request)))
+            draft.reject(name, wish.request, ModelUnloaded(model.traits.name))
+    elif mode is UnloadMode.SUSPEND:
+        line = tuple(replace(wish, is_parked=wish.want is Want.RESUME) for wish in model.line)
+        draft.put(name, replace(model, line=line))
+
+
+def _unload_idle(draft: Draft) -> None:
+    for name in sorted(draft.active):
+        model = draft.models[name]
+        if model.is_idle and model.is_retired:
+            draft.free(name, suspends=False, why="it is no longer configured")
+            continue
+        over_at = model.last_used + model.idle_unload_s
+        if not model.is_idle or model.traits.is_pinned or over_at == math.inf:
+            continue
+        if draft.state.now >= over_at:
+            draft.free(name, suspends=False, why=f"it was idle for {model.idle_unload_s:g} s")
+        else:
+            draft.due.append(over_at)
+
+
+def _relieve(draft: Draft) -> None:
+    """Bring what is used back under the budget, where a load took more than predicted or the budget shrank."""
+    state = draft.state
+    kept = [name for name in state.active if draft.models[name].kept_bytes]
+    for name in sorted(kept, key=lambda name: draft.models[name].last_used):
+        if state.used_bytes > state.budget_bytes and draft.models[name].residence is not Residence.FREEING:
+            draft.forget(name)
+    while state.used_bytes > state.budget_bytes:
+        idle = [n for n in state.resident() if draft.models[n].is_idle and not draft.models[n].traits.is_pinned]
+        leaving = [n for n in state.resident() if draft.models[n].residence is Residence.FREEING]
+        if not idle or state.taken_bytes(set(state.resident()) - set(leaving)) <= state.budget_bytes:
+            return
+        oldest = min(idle, key=lambda n: draft.models[n].last_used)
+        draft.free(oldest, suspends=False, why="more memory is used than the budget has")
+
+
+def _expire(draft: Draft) -> bool:
+    """Refuse those whose time is over; whether there were any."""
+    now, expired = draft.state.now, False
+    for name in sorted(draft.active):
+        for wish in draft.models[name].line:
+            if now < wish.until:
+                draft.due.append(wish.until)
+                continue
+            expired = True
+            model = draft.models[name]
+            draft.put(name, replace(model, line=cut(model.line, wish.request)))
+            draft.reject(name, wish.request, _too_late(draft, model, wish))
+            if wish.until == wish.since and not any(other.wants_load for other in draft.models[name].line):
+                # Who does not wait comes again: by then the model is to be there.
+                warm = draft.wish(Want.LOAD, wish.request, priority=wish.priority)
+                draft.put(name, replace(draft.models[name], line=entered(draft.models[name].line, warm)))
+                draft.due.append(warm.until)
+    return expired
+
+
+def _too_late(draft: Draft, model: ModelState, wish: Wish) -> ModelyardError:
+    waited_s = draft.state.now - wish.since
+    if wish.want is Want.UNLOAD:
+        return ModelBusy(model.traits.name, waited_s)
+    remaining_s = load_seconds(model)
+    if model.residence is Residence.LOADING:
+        remaining_s -= draft.state.now - model.load_began
+    return ModelLoading(model.traits.name, max(1, math.ceil(remaining_s)), waited_s)
+
+
+def _forget_retired(draft: Draft, name: str) -> None:
+    model = draft.models[name]
+    if model.is_retired and model.prefix_bytes and not model.is_resident and not model.line:
+        draft.forget(name)
+        model = draft.models[name]
+    if model.is_retired and model.is_at_rest:
+        del draft.models[name]
+        draft.active.discard(name)
+        draft.effects.append(Remove(name))

@@ -1,0 +1,259 @@
+"""What is known of every model: the state of the residency machine. Values only; ``step`` makes the next one."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NewType
+
+from modelyard.yard.memory import Footprint
+
+RequestId = NewType("RequestId", int)
+
+NO_FOOTPRINT = Footprint("", 0, 0)
+
+
+class Residence(Enum):
+    """Where a model's weights are."""
+
+    UNLOADED = "unloaded"
+    SIZING = "sizing"
+    """Its files are being looked at, to know what it will take. It takes nothing yet."""
+    LOADING = "loading"
+    LOADED = "loaded"
+    FREEING = "freeing"
+    FAILED = "failed"
+
+
+# From the effect that starts a load to the event that says all is free, memory is taken.
+RESIDENT = frozenset({Residence.LOADING, Residence.LOADED, Residence.FREEING})
+
+
+class Want(Enum):
+    """What somebody in a model's line waits for."""
+
+    LEASE = "lease"
+    RESUME = "resume"
+    """A lease again: the request was suspended in the middle of its answer."""
+    LOAD = "load"
+    UNLOAD = "unload"
+
+
+class UnloadMode(Enum):
+    """What an unload does to the requests that the model is serving."""
+
+    DRAIN = "drain"
+    """It waits for them."""
+    SUSPEND = "suspend"
+    """They pause, and go on when the model is loaded again."""
+    FORCE = "force"
+    """They end with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Somebody in a model's line.
+
+    Attributes:
+        order: of arrival, over all models.
+        since, until: on the clock of Tick; at ``until`` it is refused.
+        priority: of a request; higher goes first.
+        mode: of an unload.
+        is_parked: a suspended request that waits for others to bring its model back.
+        kept_bytes: of host memory that a suspended request holds.
+    """
+
+    want: Want
+    request: RequestId
+    order: int
+    since: float
+    until: float
+    priority: int = 0
+    mode: UnloadMode = UnloadMode.DRAIN
+    is_parked: bool = False
+    kept_bytes: int = 0
+
+    @property
+    def wants_load(self) -> bool:
+        """Whether it is served by a loaded model."""
+        return self.want is not Want.UNLOAD
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How a model is to be treated, as configured.
+
+    Attributes:
+        name: as people know it.
+        most_requests: leases and waiting requests, together; one more is refused.
+        is_pinned: it is never unloaded to make room, nor for being idle.
+        priority: of requests that name none; higher goes first.
+        idle_unload_s: seconds without a request after which it is unloaded; infinite: never.
+    """
+
+    name: str
+    most_requests: int
+    is_pinned: bool = False
+    priority: int = 0
+    idle_unload_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The bounds of waiting, in seconds.
+
+    Attributes:
+        longest_wait_s: that anybody stands in a line. OpenAI's clients give up after as long.
+        least_residency_s: that a busy model stays before it makes room for another, and at least
+            ``residency_per_load`` times as long as its load took: loading never takes most of the time.
+        yield_s: that a model which makes room lets its running requests go on before they are suspended.
+        patience_s: after which a request counts as urgent as any that holds its memory, whatever the priorities.
+    """
+
+    longest_wait_s: float = 600.0
+    least_residency_s: float = 10.0
+    residency_per_load: float = 4.0
+    yield_s: float = 2.0
+    patience_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """One model.
+
+    Attributes:
+        traits: how it is configured.
+        footprint: what it takes, predicted or measured; None until its files were looked at.
+        line: who waits for something.
+        leases: requests that the model is serving, with their priorities.
+        prefix_bytes: of host memory, for prompts that outlived its last unload.
+        promised_bytes: of host memory that may be kept, while it is being freed.
+        reason: why the last load or the engine failed, while FAILED.
+        failures: in a row.
+        retry_at: on the clock of Tick; before that a request does not start another load.
+        load_began, loaded_at, last_used: on the clock of Tick; of the last load, and the last end of a request.
+        load_s: seconds that its last load took; None before the first.
+        idle_unload_s: as its last request, or its traits, want it.
+        yields_since: on the clock of Tick, while it makes room: it grants nothing, and goes when it can.
+        is_retired: it is to be forgotten as soon as nobody needs it.
+    """
+
+    traits: Traits
+    residence: Residence = Residence.UNLOADED
+    footprint: Footprint | None = None
+    line: tuple[Wish, ...] = ()
+    leases: Mapping[RequestId, int] = field(default_factory=dict)
+    prefix_bytes: int = 0
+    promised_bytes: int = 0
+    reason: str = ""
+    failures: int = 0
+    retry_at: float = 0.0
+    load_began: float = 0.0
+    loaded_at: float = 0.0
+    last_used: float = 0.0
+    load_s: float | None = None
+    idle_unload_s: float = math.inf
+    yields_since: float | None = None
+    is_retired: bool = False
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is loaded, but is to go as soon as its leases end."""
+        return self.residence is Residence.LOADED and bool(self.line) and self.line[0].want is Want.UNLOAD
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is loaded and nobody wants anything of it."""
+        return self.residence is Residence.LOADED and not self.leases and not self.line
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether it takes memory for weights and context."""
+        return self.residence in RESIDENT
+
+    @property
+    def kept_bytes(self) -> int:
+        """Host memory for what outlived its last unload: prompts, and the state of suspended requests."""
+        if self.residence is Residence.FREEING:
+            return self.promised_bytes
+        return self.prefix_bytes + sum(wish.kept_bytes for wish in self.line)
+
+    @property
+    def first(self) -> Wish | None:
+        """Who decides what happens next: the head of the line, of an absent model the first that is not parked."""
+        if self.residence is Residence.LOADED:
+            return self.line[0] if self.line else None
+        return next((wish for wish in self.line if not wish.is_parked), None)
+
+    @property
+    def urgency(self) -> int:
+        """The highest priority of those that it serves, or that wait for it; of nobody: lower than any."""
+        waiting = [wish.priority for wish in self.line if wish.wants_load and not wish.is_parked]
+        return max([*waiting, *self.leases.values()], default=-sys.maxsize)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing about it can change without an event of its own."""
+        return (
+            not self.is_resident
+            and self.residence is not Residence.SIZING
+            and not self.line
+            and not self.leases
+            and not self.prefix_bytes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """All models.
+
+    Attributes:
+        budget_bytes: that they may take together.
+        now: the time of the last Tick, in seconds.
+        due_at: when the next Tick can change something by itself; infinite: none can.
+        orders: wishes that were ever made.
+        active: the models that are not at rest.
+    """
+
+    models: Mapping[str, ModelState]
+    budget_bytes: int
+    policy: Policy = Policy()
+    now: float = 0.0
+    due_at: float = math.inf
+    orders: int = 0
+    active: AbstractSet[str] = frozenset()
+    is_closing: bool = False
+
+    @classmethod
+    def of(cls, models: Mapping[str, Traits], budget_bytes: int, policy: Policy | None = None) -> Residency:
+        """All ``models``, unloaded."""
+        states = {name: ModelState(traits, idle_unload_s=traits.idle_unload_s) for name, traits in models.items()}
+        return cls(states, budget_bytes, policy or Policy())
+
+    def resident(self) -> list[str]:
+        """The models that take memory, in a stable order."""
+        return sorted(name for name in self.active if self.models[name].is_resident)
+
+    def taken_bytes(self, names: Iterable[str]) -> int:
+        """What ``names`` take together when they are resident; weights that several share count once."""
+        weights: dict[str, int] = {}
+        context = 0
+        for name in names:
+            footprint = self.models[name].footprint or NO_FOOTPRINT
+            context += footprint.context_bytes
+            weights[footprint.weights_key] = max(weights.get(footprint.weights_key, 0), footprint.weights_bytes)
+        return context + sum(weights.values())
+
+    @property
+    def kept_bytes(self) -> int:
+        """Host memory for what outlived unloads, of all models."""
+        return sum(self.models[name].kept_bytes for name in self.active)
+
+    @property
+    def used_bytes(self) -> int:
+        """Everything that counts against the budget now."""
+        return self.taken_bytes(self.resident()) + self.kept_bytes

@@ -1,0 +1,180 @@
+"""What an event itself changes, before anything follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelyard.errors import (
+    QueueFull,
+    ShuttingDown,
+)
+from modelyard.yard.memory import Footprint
+from modelyard.yard.residency.draft import Draft, load_failed
+from modelyard.yard.residency.events import (
+    BudgetChanged,
+    CloseAsked,
+    EngineDied,
+    Event,
+    Free,
+    Freed,
+    LoadFailed,
+    LoadFinished,
+    ModelAdded,
+    ModelEvent,
+    ModelRetired,
+    ModelRetuned,
+    ReloadAsked,
+    RequestArrived,
+    RequestEnded,
+    RequestSuspended,
+    Sized,
+    Tick,
+    UnloadAsked,
+)
+from modelyard.yard.residency.line import cut, entered, resumed
+from modelyard.yard.residency.state import (
+    ModelState,
+    Residence,
+    Want,
+    Wish,
+)
+
+FIRST_BACKOFF_S = 1.0
+LONGEST_BACKOFF_S = 60.0
+# More of them say nothing: the longest back-off is reached long before, and floats end at 1024.
+_MOST_DOUBLINGS = 16
+
+
+def take(draft: Draft, event: Event) -> None:
+    """Note in ``draft`` what has happened."""
+    match event:
+        case Tick(now):
+            draft.state = replace(draft.state, now=now)
+        case BudgetChanged(budget):
+            draft.state = replace(draft.state, budget_bytes=budget)
+        case ModelAdded(name, traits):
+            draft.put(name, ModelState(traits, idle_unload_s=traits.idle_unload_s))
+        case CloseAsked():
+            _close(draft)
+        case _:
+            # What comes too late for a model that is forgotten has no meaning any more.
+            if event.model in draft.models:
+                _take(draft, draft.models[event.model], event)
+
+
+def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
+    now, name = draft.state.now, event.model
+    match event:
+        case RequestArrived():
+            _arrive(draft, model, event)
+        case RequestEnded(_, request):
+            line, leases = cut(model.line, request), dict(model.leases)
+            leases.pop(request, None)
+            draft.put(name, replace(model, line=line, leases=leases, last_used=now))
+        case RequestSuspended(_, request, kept_bytes):
+            leases = dict(model.leases)
+            if request in leases:
+                wish = draft.wish(Want.RESUME, request, priority=leases.pop(request), kept_bytes=kept_bytes)
+                draft.put(name, replace(model, line=resumed(model.line, wish), leases=leases))
+        case UnloadAsked(_, request, mode):
+            _ask(draft, name, model, draft.wish(Want.UNLOAD, request, mode=mode))
+        case ReloadAsked(_, request):
+            model = replace(model, idle_unload_s=model.traits.idle_unload_s)
+            _ask(draft, name, model, draft.wish(Want.LOAD, request, priority=model.traits.priority))
+        case Sized(_, footprint):
+            if model.residence is Residence.SIZING:
+                model = replace(model, residence=Residence.UNLOADED)
+            draft.put(name, model if model.is_resident else replace(model, footprint=footprint))
+        case LoadFinished(_, measured):
+            _loaded(draft, name, model, measured)
+        case LoadFailed(_, reason) | EngineDied(_, reason):
+            _fail(draft, name, model, reason)
+        case Freed(_, prefix_bytes):
+            model = replace(model, residence=Residence.UNLOADED, prefix_bytes=prefix_bytes, promised_bytes=0)
+            draft.put(name, model)
+        case ModelRetuned(_, traits):
+            draft.put(name, replace(model, traits=traits, idle_unload_s=traits.idle_unload_s))
+        case ModelRetired():  # pragma: no branch (mypy knows that it is the last one)
+            traits = replace(model.traits, is_pinned=False)
+            draft.put(name, replace(model, traits=traits, is_retired=True))
+
+
+def _arrive(draft: Draft, model: ModelState, event: RequestArrived) -> None:
+    name, request, longest = event.model, event.request, draft.state.policy.longest_wait_s
+    waiting = sum(wish.want in (Want.LEASE, Want.RESUME) for wish in model.line)
+    if draft.state.is_closing:
+        draft.reject(name, request, ShuttingDown())
+    elif waiting + len(model.leases) >= model.traits.most_requests:
+        draft.reject(name, request, QueueFull(model.traits.name, model.traits.most_requests))
+    else:
+        wait_s = longest if event.wait_s is None else min(event.wait_s, longest)
+        priority = model.traits.priority if event.priority is None else event.priority
+        keep_s = model.traits.idle_unload_s if event.keep_alive_s is None else event.keep_alive_s
+        wish = draft.wish(Want.LEASE, request, priority=priority, wait_s=wait_s)
+        draft.put(name, replace(model, line=entered(model.line, wish), idle_unload_s=keep_s))
+
+
+def _ask(draft: Draft, name: str, model: ModelState, wish: Wish) -> None:
+    if draft.state.is_closing:
+        draft.reject(name, wish.request, ShuttingDown())
+    else:
+        draft.put(name, replace(model, line=entered(model.line, wish)))
+
+
+def _loaded(draft: Draft, name: str, model: ModelState, measured: Footprint | None) -> None:
+    if model.residence is not Residence.LOADING:
+        return
+    now = draft.state.now
+    model = replace(
+        model,
+        residence=Residence.LOADED,
+        reason="",
+        footprint=measured or model.footprint,
+        prefix_bytes=0,
+        loaded_at=now,
+        last_used=now,
+        load_s=now - model.load_began,
+    )
+    draft.put(name, model)
+
+
+def _fail(draft: Draft, name: str, model: ModelState, reason: str) -> None:
+    """The model is not there. Those who waited for this very load hear why; unloads have what they wanted."""
+    now = draft.state.now
+    was_serving = model.residence in (Residence.LOADED, Residence.FREEING)
+    # What has served for long was sound: its failure is the first one.
+    was_sound = was_serving and now - model.loaded_at >= LONGEST_BACKOFF_S
+    failures = 0 if was_sound else model.failures
+    backoff = min(FIRST_BACKOFF_S * 2.0 ** min(failures, _MOST_DOUBLINGS), LONGEST_BACKOFF_S)
+    if was_serving and failures == 0:
+        # One that died while it served is tried again at once.
+        backoff = 0.0
+    draft.put(
+        name,
+        replace(
+            model,
+            residence=Residence.FAILED,
+            # The files may have been replaced by the next attempt.
+            footprint=model.footprint if was_serving else None,
+            prefix_bytes=0,
+            promised_bytes=0,
+            reason=reason,
+            failures=failures + 1,
+            retry_at=now + backoff,
+            yields_since=None,
+        ),
+    )
+    if not was_serving:
+        # Tried again for the same callers, a load might fail for ever.
+        draft.refuse_line(name, load_failed(draft, draft.models[name]))
+
+
+def _close(draft: Draft) -> None:
+    draft.state = replace(draft.state, is_closing=True)
+    for name in sorted(draft.active):
+        for wish in draft.models[name].line:
+            draft.reject(name, wish.request, ShuttingDown())
+        model = draft.put(name, replace(draft.models[name], line=()))
+        if model.residence in (Residence.SIZING, Residence.LOADING, Residence.LOADED):
+            draft.put(name, replace(model, residence=Residence.FREEING, yields_since=None))
+            draft.effects.append(Free(name, suspends=False, keep_bytes=0, why="the server is shutting down"))

@@ -1,0 +1,142 @@
+"""A model as listings show it, and what a load of it would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from modelyard.yard.residency.room import Outcome, find_room, load_seconds
+from modelyard.yard.residency.state import NO_FOOTPRINT, ModelState, Residence, Residency
+
+Status = Literal["loaded", "unloaded", "reloading"]
+
+STATUS: dict[Residence, Status] = {
+    Residence.UNLOADED: "unloaded",
+    Residence.SIZING: "reloading",
+    Residence.LOADING: "reloading",
+    Residence.LOADED: "loaded",
+    Residence.FREEING: "unloaded",
+    Residence.FAILED: "unloaded",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """A model as a listing shows it.
+
+    context_length (tokens), quantization, size_bytes (of the weights) and can_chat (it has a chat template) are None
+    until it was loaded once. memory_bytes is what it takes when it is loaded, of which shared_bytes are those of
+    weights that another loaded model uses too; None until its files were looked at. reason is why its last load, or
+    its engine, failed.
+    """
+
+    id: str
+    aliases: tuple[str, ...]
+    status: Status
+    is_default: bool
+    created: int
+    context_length: int | None
+    quantization: str | None
+    size_bytes: int | None
+    can_chat: bool | None
+    reason: str | None
+    memory_bytes: int | None
+    shared_bytes: int
+    is_pinned: bool
+    load_s: float | None
+
+
+def memory_of(state: Residency, name: str) -> tuple[int | None, int]:
+    """What a model takes, and how much of it are weights that it shares with others that are loaded, in bytes."""
+    footprint = state.models[name].footprint
+    if footprint is None:
+        return None, 0
+    others = (state.models[other].footprint or NO_FOOTPRINT for other in state.resident() if other != name)
+    is_shared = state.models[name].is_resident and any(o.weights_key == footprint.weights_key for o in others)
+    return footprint.total_bytes, footprint.weights_bytes if is_shared else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """A model that would go, and why it is that one."""
+
+    model: str
+    bytes: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a load of a model would do now.
+
+    Attributes:
+        model: its id.
+        outcome: "loaded" and "loading" need no plan; "fits", "evicts", "waits", "never" as ``room.Outcome``.
+        needed_bytes, free_bytes, budget_bytes: what it takes, what is left, and of how much.
+        evicts: what would go.
+        load_s: how long the load takes, as measured last, else guessed.
+    """
+
+    model: str
+    outcome: str
+    needed_bytes: int
+    free_bytes: int
+    budget_bytes: int
+    evicts: tuple[Eviction, ...]
+    load_s: float
+
+
+def plan(state: Residency, name: str) -> Plan:
+    """What a load of ``name``, whose footprint is known, would do now. Pure, and without effect."""
+    model = state.models[name]
+    room = find_room(state, name)
+    outcome = room.outcome.value
+    if model.residence is Residence.LOADED:
+        outcome = "loaded"
+    elif model.residence is Residence.LOADING:
+        outcome = "loading"
+    evicts: list[Eviction] = []
+    if outcome in (Outcome.EVICTS.value, Outcome.WAITS.value):
+        evicts += (Eviction(state.models[n].traits.name, state.models[n].kept_bytes, KEPT) for n in room.forgets)
+        evicts += (_eviction(state, n, _idle_since(state, state.models[n])) for n in room.evicts)
+        evicts += (_eviction(state, n, "is busy; its requests pause until it is back") for n in room.yields)
+        evicts += (_eviction(state, n, "is being unloaded already") for n in room.leaving)
+    return Plan(
+        model=model.traits.name,
+        outcome=outcome,
+        needed_bytes=(model.footprint or NO_FOOTPRINT).total_bytes,
+        free_bytes=max(0, state.budget_bytes - state.used_bytes),
+        budget_bytes=state.budget_bytes,
+        evicts=tuple(evicts),
+        load_s=0.0 if outcome == "loaded" else load_seconds(model),
+    )
+
+
+KEPT = "is unloaded; what was kept of its prompts is dropped"
+
+
+def _eviction(state: Residency, name: str, why: str) -> Eviction:
+    """Its bytes are those that come back: shared weights stay."""
+    resident = set(state.resident())
+    freed = state.taken_bytes(resident) - state.taken_bytes(resident - {name})
+    return Eviction(state.models[name].traits.name, freed, why)
+
+
+def _idle_since(state: Residency, model: ModelState) -> str:
+    return f"idle for {state.now - model.last_used:.0f} s, back in about {load_seconds(model):.1f} s"
+
+
+def stage(state: Residency, name: str, progress: float) -> str:
+    """What a request for the model waits for, in a few words; "" where the model is there and serves."""
+    model = state.models[name]
+    match model.residence:
+        case Residence.LOADED:
+            return "making room" if model.yields_since is not None else ""
+        case Residence.LOADING:
+            return f"loading {progress:.0%}"
+        case Residence.SIZING:
+            return "reading files"
+        case Residence.FREEING:
+            return "unloading"
+        case Residence.UNLOADED | Residence.FAILED:
+            return "waiting for memory"

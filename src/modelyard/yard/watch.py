@@ -1,0 +1,121 @@
+"""Tells observers what happens to models: every change of residence, and how loads get on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelyard.yard.residency.state import Residence, Residency
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# An observer that reads nothing while so much happens has missed the point; it is sent away.
+MOST_UNREAD = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a model.
+
+    Attributes:
+        model: as people know it.
+        residence: where it is now; None: it is no longer known.
+        progress: part of the weights that is read, 0 to 1, while it loads.
+        reason: why it failed, where it did.
+    """
+
+    model: str
+    residence: Residence | None
+    progress: float | None = None
+    reason: str | None = None
+
+
+class Observer:
+    """Somebody who reads changes. Iterate it; it ends when the yard closes, or when it is too slow by far."""
+
+    def __init__(self) -> None:
+        self._unread: deque[Change] = deque()
+        self._wake = asyncio.Event()
+        self._is_over = False
+
+    def put(self, change: Change) -> None:
+        """One more change. Progress that was not read yet is replaced by newer."""
+        last = self._unread[-1] if self._unread else None
+        if (
+            last is not None
+            and last.progress is not None
+            and last.model == change.model
+            and change.progress is not None
+        ):
+            self._unread.pop()
+        if len(self._unread) >= MOST_UNREAD:
+            self.end()
+        else:
+            self._unread.append(change)
+            self._wake.set()
+
+    def end(self) -> None:
+        """Nothing comes any more."""
+        self._is_over = True
+        self._wake.set()
+
+    async def __aiter__(self) -> AsyncIterator[Change]:
+        while True:
+            while self._unread:
+                yield self._unread.popleft()
+            if self._is_over:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+
+class Watch:
+    """All observers of one yard. Use it on the yard's event loop."""
+
+    def __init__(self) -> None:
+        self._observers: set[Observer] = set()
+        self._is_closed = False
+
+    @contextmanager
+    def observer(self) -> Iterator[Observer]:
+        """An observer of what happens from now on."""
+        observer = Observer()
+        if self._is_closed:
+            observer.end()
+        self._observers.add(observer)
+        try:
+            yield observer
+        finally:
+            self._observers.discard(observer)
+
+    def compare(self, before: Residency, after: Residency) -> None:
+        """Tell of every model whose residence is another now."""
+        if not self._observers:
+            return
+        for name in sorted(before.active | after.active):
+            old, new = before.models.get(name), after.models.get(name)
+            if new is None:
+                assert old is not None
+                self._tell(Change(old.traits.name, None))
+            elif old is None or old.residence is not new.residence:
+                reason = new.reason if new.residence is Residence.FAILED else None
+                self._tell(Change(new.traits.name, new.residence, reason=reason))
+
+    def progress(self, model: str, fraction: float) -> None:
+        """Tell how the load of ``model`` gets on."""
+        self._tell(Change(model, Residence.LOADING, progress=fraction))
+
+    def close(self) -> None:
+        """Send all observers home."""
+        self._is_closed = True
+        for observer in self._observers:
+            observer.end()
+
+    def _tell(self, change: Change) -> None:
+        for observer in self._observers:
+            observer.put(change)

@@ -1,0 +1,146 @@
+"""From a model's configuration to its files, its footprint and its engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelyard.config import Config, Model, effective_cpu
+from modelyard.engine.messages import Sampling
+from modelyard.engine.settings import BATCH_TOKENS, EngineSettings
+from modelyard.errors import ConfigError, UnusableModel
+from modelyard.hub import ModelFiles, resolve
+from modelyard.yard.conductor import EngineHandle, Publish
+from modelyard.yard.memory import Footprint, predict
+
+if TYPE_CHECKING:
+    from modelyard.engine.weights import WeightsPool
+
+MakeHandle = Callable[[EngineSettings, Publish], EngineHandle]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A model as one configuration has it."""
+
+    config: Config
+    model: Model
+
+
+class Workshop:
+    """Makes engines; see ``conductor.Workshop``. Models go by the names that the residency has for them.
+
+    Args:
+        make_engine: makes an engine of settings; the real one unless a test scripts it.
+    """
+
+    def __init__(self, make_engine: MakeHandle | None = None) -> None:
+        self.specs: dict[str, Spec] = {}
+        self._make_handle = make_engine or self._real_engine
+        self._weights: WeightsPool | None = None
+        # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
+        self._checked: dict[str, ModelFiles] = {}
+
+    async def check(self, names: list[str]) -> dict[str, Footprint]:
+        """Footprints of all ``names``.
+
+        Raises:
+            ConfigError: files of some of them are missing or unusable; it names each.
+        """
+        footprints, problems = {}, []
+        for name in names:
+            try:
+                footprints[name] = await self._size(name)
+            except UnusableModel as unusable:
+                problems.append(f"model '{self.specs[name].model.id}': {unusable}")
+        if problems:
+            raise ConfigError("models", problems)
+        return footprints
+
+    async def size(self, model: str) -> Footprint:
+        """What the model will take.
+
+        Raises:
+            UnusableModel: its files are missing or unusable.
+        """
+        try:
+            return await self._size(model)
+        except UnusableModel as unusable:
+            raise self._without_path(model, unusable) from unusable
+
+    async def make(self, model: str, publish: Publish) -> EngineHandle:
+        """Its engine, not yet started.
+
+        Raises:
+            UnusableModel: its files are missing or unusable.
+        """
+        spec = self.specs[model]
+        try:
+            files = self._checked.pop(model, None)
+            if files is None:
+                files = await asyncio.to_thread(_find_files, spec.model)
+        except UnusableModel as unusable:
+            raise self._without_path(model, unusable) from unusable
+        return self._make_handle(await asyncio.to_thread(_settings, spec, files), publish)
+
+    def forget(self, model: str) -> None:
+        """The model is no longer known."""
+        self.specs.pop(model, None)
+        self._checked.pop(model, None)
+
+    async def _size(self, name: str) -> Footprint:
+        spec = self.specs[name]
+        files = self._checked[name] = await asyncio.to_thread(_find_files, spec.model)
+        runtime = spec.config.runtime
+        return predict(
+            files,
+            context_length=spec.model.device.max_seq_len,
+            sequences=runtime.max_seqs + runtime.prefix_cache_n,
+            batch_tokens=BATCH_TOKENS,
+        )
+
+    def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
+        """What goes to clients, whom the way to the file does not concern."""
+        source = self.specs[name].model.source
+        return UnusableModel(str(unusable).replace(source, Path(source).name))
+
+    def _real_engine(self, settings: EngineSettings, publish: Publish) -> EngineHandle:
+        # Imported here: they load llama.cpp, which a scripted yard and the command line's --help do without.
+        from modelyard.engine.engine import Engine
+        from modelyard.engine.weights import WeightsPool
+
+        if self._weights is None:
+            self._weights = WeightsPool()
+        return Engine(settings, publish, self._weights)
+
+
+def _find_files(model: Model) -> ModelFiles:
+    quantization = model.quantization
+    return resolve(
+        model.source,
+        quant=quantization.quant,
+        isq=quantization.isq,
+        from_uqff=quantization.from_uqff,
+        kind=model.kind,
+    )
+
+
+def _settings(spec: Spec, files: ModelFiles) -> EngineSettings:
+    config, model = spec.config, spec.model
+    return EngineSettings(
+        name=model.id,
+        paths=files.paths,
+        quantization=files.quantization,
+        context_length=model.device.max_seq_len,
+        max_seqs=config.runtime.max_seqs,
+        prefix_slots=config.runtime.prefix_cache_n,
+        offload=not effective_cpu(config.models),
+        chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
+        sampling=Sampling(**model.sampling.model_dump()),
+        kv_keep=config.memory.kv_keep,
+        kv_keep_bytes=config.memory.kv_keep_bytes,
+        kv_dir=config.memory.kv_folder,
+    )
