@@ -5,7 +5,9 @@ BIN := .venv/bin
 SETUP := pyproject.toml requirements.lock scripts/setup_venv.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check fix docs
+N ?= 10000
+
+.PHONY: help install serve test check fix docs simulate
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +31,9 @@ check: .venv/installed-dev ## lint, formatting, types, layers: what CI checks
 fix: .venv/installed-dev ## repair what ruff can repair, then format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+simulate: .venv/installed-dev ## play N interleavings of loads, unloads and requests; SEED=… plays one again
+	@$(BIN)/python scripts/simulate.py $(if $(SEED),--seed $(SEED),$(N))
 
 docs: .venv/installed-dev ## write the generated parts of docs/ again
 	@$(BIN)/python scripts/write_docs.py

@@ -11,7 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from modelyard.engine.messages import (
@@ -113,7 +113,7 @@ class Conductor:
     """
 
     def __init__(self, state: Residency, workshop: Workshop, on_removed: Callable[[str], None] | None = None) -> None:
-        self.state = replace(state, now=time.monotonic())
+        self.state = state._replace(now=time.monotonic())
         self.profiles: dict[str, ModelProfile] = {}
         self.load_progress: dict[str, float] = {}
         self.watch = Watch()

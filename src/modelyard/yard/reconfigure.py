@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Literal
 
@@ -98,7 +98,7 @@ def _how(yard: Yard, model: str, fresh: str, footprint: Footprint) -> How:
     if not old.is_resident and not old.line:
         return "is not loaded"
     candidate = ModelState(old.traits, footprint=footprint)
-    room = find_room(replace(state, models={**state.models, fresh: candidate}), fresh)
+    room = find_room(state._replace(models={**state.models, fresh: candidate}), fresh)
     return "loads the new one first" if room.outcome is Outcome.FITS else "unloads the old one first"
 
 

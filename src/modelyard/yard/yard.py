@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from modelyard.config import Config, Model
 from modelyard.engine.messages import Prompt, Sampling, SequenceId, Submit
@@ -225,9 +225,9 @@ class Yard:
             except UnusableModel as unusable:
                 raise ModelLoadFailed(model, str(unusable)) from unusable
             state = self.conductor.state
-            models = {**state.models, key: replace(state.models[key], footprint=footprint)}
-            state = replace(state, models=models)
-        return plan(replace(state, now=time.monotonic()), key)
+            models = {**state.models, key: state.models[key]._replace(footprint=footprint)}
+            state = state._replace(models=models)
+        return plan(state._replace(now=time.monotonic()), key)
 
     async def reconfigure(self, config: Config, *, dry_run: bool = False) -> Reconfiguration:
         """Serve ``config`` from now on: models that did not change keep running, and nobody gets an error.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from modelyard.errors import (
     InsufficientMemory,
 )
@@ -27,7 +25,7 @@ def make_room(draft: Draft) -> None:
     for name in _waiting(draft):
         model = draft.models[name]
         if model.footprint is None:
-            draft.put(name, replace(model, residence=Residence.SIZING))
+            draft.put(name, model._replace(residence=Residence.SIZING))
             draft.effects.append(Size(name))
             continue
         room = find_room(draft.state, name)
@@ -40,12 +38,13 @@ def make_room(draft: Draft) -> None:
             if room.outcome is Outcome.FITS and _fits_beside(draft, name, claim):
                 draft.start(name)
         elif _may_claim(draft, name, room):
-            claim = (name, room)
             yielding = _claim(draft, name, room)
+            if not draft.models[name].is_resident:
+                claim = (name, room)
     for name in sorted(draft.active):
         model = draft.models[name]
         if model.yields_since is not None and name not in yielding:
-            draft.put(name, replace(model, yields_since=None))
+            draft.put(name, model._replace(yields_since=None))
 
 
 def _waiting(draft: Draft) -> list[str]:
@@ -57,7 +56,11 @@ def _waiting(draft: Draft) -> list[str]:
 
     def rank(name: str) -> tuple[bool, int, int]:
         model = draft.models[name]
-        return not _is_out_of_patience(draft, name), -model.urgency, _oldest(model).order
+        oldest = _oldest(model)
+        if _is_out_of_patience(draft, name):
+            return False, 0, oldest.order
+        draft.due.append(oldest.since + draft.state.policy.patience_s)
+        return True, -model.urgency, oldest.order
 
     return sorted(waiting, key=rank)
 
@@ -70,21 +73,18 @@ def _is_out_of_patience(draft: Draft, name: str) -> bool:
 def _may_claim(draft: Draft, name: str, room: Room) -> bool:
     """Whether nobody more urgent holds the memory."""
     urgency = draft.models[name].urgency
-    if _is_out_of_patience(draft, name) or all(draft.models[other].urgency <= urgency for other in room.yields):
-        return True
-    draft.due.append(_oldest(draft.models[name]).since + draft.state.policy.patience_s)
-    return False
+    return _is_out_of_patience(draft, name) or all(draft.models[other].urgency <= urgency for other in room.yields)
 
 
 def _claim(draft: Draft, name: str, room: Room) -> set[str]:
     """Have others make room for the model; those that yield. Idle ones go when nobody else is waited for."""
     yielding = {other for other in room.yields if _yield(draft, other, name)}
-    if not room.yields:
+    if all(draft.models[other].residence is Residence.FREEING for other in room.yields):
         for other in room.forgets:
             draft.forget(other)
         for other in room.evicts:
             draft.free(other, suspends=False, why=f"to make room for {draft.models[name].traits.name}", claimant=name)
-        if room.outcome is Outcome.EVICTS and not room.evicts:
+        if find_room(draft.state, name).outcome is Outcome.FITS:
             draft.start(name)
     return yielding
 
@@ -100,7 +100,7 @@ def _yield(draft: Draft, name: str, claimant: str) -> bool:
     since = now if model.yields_since is None else model.yields_since
     if model.leases and now < since + policy.yield_s:
         draft.due.append(since + policy.yield_s)
-        draft.put(name, replace(model, yields_since=since))
+        draft.put(name, model._replace(yields_since=since))
         return True
     why = f"to make room for {draft.models[claimant].traits.name}"
     draft.free(name, suspends=True, why=why, claimant=claimant)

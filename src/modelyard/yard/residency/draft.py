@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from modelyard.errors import (
     ModelLoadFailed,
@@ -42,13 +41,13 @@ class Draft:
     def __init__(self, state: Residency) -> None:
         self.models = dict(state.models)
         self.active = set(state.active)
-        self.state = replace(state, models=self.models, active=self.active)
+        self.state = state._replace(models=self.models, active=self.active)
         self.effects: list[Effect] = []
         self.due: list[float] = []
 
     def done(self) -> Residency:
         """The next state."""
-        return replace(self.state, active=frozenset(self.active), due_at=min(self.due, default=math.inf))
+        return self.state._replace(active=frozenset(self.active), due_at=min(self.due, default=math.inf))
 
     def put(self, name: str, model: ModelState) -> ModelState:
         """Let the model be so."""
@@ -72,7 +71,7 @@ class Draft:
     ) -> Wish:
         """A new wish; it is in no line yet."""
         state = self.state
-        self.state = replace(state, orders=state.orders + 1)
+        self.state = state._replace(orders=state.orders + 1)
         until = state.now + (state.policy.longest_wait_s if wait_s is None else wait_s)
         return Wish(want, request, state.orders, state.now, until, priority, mode, kept_bytes=kept_bytes)
 
@@ -82,27 +81,27 @@ class Draft:
 
     def complete(self, name: str, model: ModelState, wish: Wish) -> None:
         """The wish of an unload or reload has come true."""
-        self.put(name, replace(model, line=cut(model.line, wish.request)))
+        self.put(name, model._replace(line=cut(model.line, wish.request)))
         self.effects.append(Complete(name, wish.request))
 
     def start(self, name: str) -> None:
         """Load the model; its memory counts from now on."""
         model = self.models[name]
-        self.put(name, replace(model, residence=Residence.LOADING, load_began=self.state.now))
+        self.put(name, model._replace(residence=Residence.LOADING, load_began=self.state.now))
         self.effects.append(StartLoad(name))
 
     def free(self, name: str, *, suspends: bool, why: str, claimant: str | None = None) -> None:
         """Free the model, for ``claimant`` if it is to make room for one; its memory counts until it is freed."""
         keep_bytes = keepable_bytes(self.state, name, claimant)
-        model = replace(self.models[name], residence=Residence.FREEING, promised_bytes=keep_bytes, yields_since=None)
+        model = self.models[name]._replace(residence=Residence.FREEING, promised_bytes=keep_bytes, yields_since=None)
         self.put(name, model)
         self.effects.append(Free(name, suspends, keep_bytes, why))
 
     def forget(self, name: str) -> None:
         """Drop what outlived the unload of the model."""
         model = self.models[name]
-        line = tuple(replace(wish, kept_bytes=0) for wish in model.line)
-        self.put(name, replace(model, line=line, prefix_bytes=0))
+        line = tuple(wish._replace(kept_bytes=0) for wish in model.line)
+        self.put(name, model._replace(line=line, prefix_bytes=0))
         self.effects.append(Forget(name))
 
     def refuse_line(self, name: str, error: ModelyardError) -> None:
@@ -112,7 +111,7 @@ class Draft:
                 self.effects.append(Complete(name, wish.request))
             else:
                 self.reject(name, wish.request, error)
-        self.put(name, replace(self.models[name], line=()))
+        self.put(name, self.models[name]._replace(line=()))
 
 
 def load_failed(draft: Draft, model: ModelState) -> ModelLoadFailed:

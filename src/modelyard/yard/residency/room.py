@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -9,6 +10,9 @@ from modelyard.yard.residency.state import NO_FOOTPRINT, ModelState, Residence, 
 
 # Stands in for the load time of a model that was never loaded: bytes a second of a slow disk.
 READ_BYTES_PER_S = 500e6
+
+# Seconds of idleness that a second of load time makes up for.
+WORTH_S = 30.0
 
 
 class Outcome(Enum):
@@ -53,7 +57,7 @@ def find_room(state: Residency, name: str) -> Room:
     """What has to go so that ``name``, whose footprint is known, can be loaded: as little as possible.
 
     First what nobody uses and what is cheap to have again: state kept of unloaded models, then idle models by
-    ``eviction_cost``, then busy ones. A model that is loading or pinned never goes.
+    ``eviction_rank``, then busy ones. A model that is loading or pinned never goes.
     """
     models, budget = state.models, state.budget_bytes
     resident = [other for other in state.resident() if other != name]
@@ -69,10 +73,10 @@ def find_room(state: Residency, name: str) -> Room:
         return Room(Outcome.FITS, pinned=pinned)
     leaving = [other for other in resident if is_leaving(models[other])]
     staying, keeping = set(resident) - set(leaving), set(kept)
-    idle = sorted((o for o in staying - set(pinned) if models[o].is_idle), key=lambda o: eviction_cost(state, o))
+    idle = sorted((o for o in staying - set(pinned) if models[o].is_idle), key=lambda o: eviction_rank(models[o]))
     busy = sorted(
         (o for o in staying - set(pinned) if models[o].residence is Residence.LOADED and not models[o].is_idle),
-        key=lambda o: (models[o].yields_since is None, eviction_cost(state, o)),
+        key=lambda o: (models[o].yields_since is None, eviction_rank(models[o])),
     )
     # Of its own kept state, a model that comes back makes use.
     forgettable = [o for o in kept if models[o].residence is not Residence.FREEING]
@@ -108,19 +112,17 @@ def is_leaving(model: ModelState) -> bool:
     return model.residence is Residence.FREEING or model.is_draining
 
 
-def eviction_cost(state: Residency, name: str) -> float:
-    """What it costs to have the model again, for each byte that its eviction frees; the cheapest goes first.
+def eviction_rank(model: ModelState) -> tuple[float, int]:
+    """Where a model stands among those that could go; the lowest goes first.
 
-    Seconds to load it, weighed by how lately it was used: the longer ago, the less likely it is needed soon. A retired
-    model costs nothing.
-
-    Source: the idea of GreedyDual-Size (Cao and Irani, 1997): cost / size, aged.
+    By its last use, but what takes long to load again counts as used later: WORTH_S for each second. Of equal ones the
+    largest goes first. A retired model goes before all others. It depends on nothing that changes with time alone: who
+    goes is decided by what happens, not by when it is asked.
     """
-    model = state.models[name]
     if model.is_retired:
-        return 0.0
-    age = max(state.now - model.last_used, 0.0) + 1.0
-    return load_seconds(model) / age / max((model.footprint or NO_FOOTPRINT).total_bytes, 1)
+        return -math.inf, 0
+    size = (model.footprint or NO_FOOTPRINT).total_bytes
+    return model.last_used + WORTH_S * load_seconds(model), -size
 
 
 def load_seconds(model: ModelState) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from modelyard.errors import (
     ModelBusy,
@@ -57,7 +56,7 @@ def _serve(draft: Draft, name: str) -> bool:
     match model.residence, first.want:
         case Residence.LOADED, Want.LEASE | Want.RESUME if model.yields_since is None:
             leases = {**model.leases, first.request: first.priority}
-            draft.put(name, replace(model, line=cut(model.line, first.request), leases=leases))
+            draft.put(name, model._replace(line=cut(model.line, first.request), leases=leases))
             draft.effects.append(Grant(name, first.request))
             return True
         case Residence.LOADED, Want.LOAD:
@@ -67,12 +66,12 @@ def _serve(draft: Draft, name: str) -> bool:
             if first.mode is not UnloadMode.DRAIN or not model.leases:
                 draft.free(name, suspends=first.mode is UnloadMode.SUSPEND, why="an unload was asked for")
         case ((Residence.UNLOADED | Residence.FAILED), Want.UNLOAD):
-            model = replace(model, residence=Residence.UNLOADED)
+            model = model._replace(residence=Residence.UNLOADED)
             draft.complete(name, model, first)
             _after_unload(draft, name, first.mode)
             return True
         case Residence.FAILED, Want.LEASE | Want.RESUME if draft.state.now < model.retry_at:
-            draft.put(name, replace(model, line=cut(model.line, first.request)))
+            draft.put(name, model._replace(line=cut(model.line, first.request)))
             draft.reject(name, first.request, load_failed(draft, model))
             return True
     return False
@@ -84,11 +83,11 @@ def _after_unload(draft: Draft, name: str, mode: UnloadMode) -> None:
     suspended = [wish for wish in model.line if wish.want is Want.RESUME]
     if mode is UnloadMode.FORCE:
         for wish in suspended:
-            draft.put(name, replace(draft.models[name], line=cut(draft.models[name].line, wish.request)))
+            draft.put(name, draft.models[name]._replace(line=cut(draft.models[name].line, wish.request)))
             draft.reject(name, wish.request, ModelUnloaded(model.traits.name))
     elif mode is UnloadMode.SUSPEND:
-        line = tuple(replace(wish, is_parked=wish.want is Want.RESUME) for wish in model.line)
-        draft.put(name, replace(model, line=line))
+        line = tuple(wish._replace(is_parked=wish.want is Want.RESUME) for wish in model.line)
+        draft.put(name, model._replace(line=line))
 
 
 def _unload_idle(draft: Draft) -> None:
@@ -132,12 +131,12 @@ def _expire(draft: Draft) -> bool:
                 continue
             expired = True
             model = draft.models[name]
-            draft.put(name, replace(model, line=cut(model.line, wish.request)))
+            draft.put(name, model._replace(line=cut(model.line, wish.request)))
             draft.reject(name, wish.request, _too_late(draft, model, wish))
             if wish.until == wish.since and not any(other.wants_load for other in draft.models[name].line):
                 # Who does not wait comes again: by then the model is to be there.
                 warm = draft.wish(Want.LOAD, wish.request, priority=wish.priority)
-                draft.put(name, replace(draft.models[name], line=entered(draft.models[name].line, warm)))
+                draft.put(name, draft.models[name]._replace(line=entered(draft.models[name].line, warm)))
                 draft.due.append(warm.until)
     return expired
 

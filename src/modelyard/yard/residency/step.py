@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from modelyard.yard.residency.draft import Draft
 from modelyard.yard.residency.events import (
     Effect,
@@ -32,5 +30,5 @@ def step(state: Residency, event: Event) -> tuple[Residency, list[Effect]]:
 def at(state: Residency, now: float) -> tuple[Residency, list[Effect]]:
     """The same as ``step`` with a Tick, for next to nothing where nothing is due."""
     if now < state.due_at:
-        return replace(state, now=now), []
+        return state._replace(now=now), []
     return step(state, Tick(now))

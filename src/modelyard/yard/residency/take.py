@@ -49,9 +49,9 @@ def take(draft: Draft, event: Event) -> None:
     """Note in ``draft`` what has happened."""
     match event:
         case Tick(now):
-            draft.state = replace(draft.state, now=now)
+            draft.state = draft.state._replace(now=now)
         case BudgetChanged(budget):
-            draft.state = replace(draft.state, budget_bytes=budget)
+            draft.state = draft.state._replace(budget_bytes=budget)
         case ModelAdded(name, traits):
             draft.put(name, ModelState(traits, idle_unload_s=traits.idle_unload_s))
         case CloseAsked():
@@ -70,33 +70,33 @@ def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
         case RequestEnded(_, request):
             line, leases = cut(model.line, request), dict(model.leases)
             leases.pop(request, None)
-            draft.put(name, replace(model, line=line, leases=leases, last_used=now))
+            draft.put(name, model._replace(line=line, leases=leases, last_used=now))
         case RequestSuspended(_, request, kept_bytes):
             leases = dict(model.leases)
             if request in leases:
                 wish = draft.wish(Want.RESUME, request, priority=leases.pop(request), kept_bytes=kept_bytes)
-                draft.put(name, replace(model, line=resumed(model.line, wish), leases=leases))
+                draft.put(name, model._replace(line=resumed(model.line, wish), leases=leases))
         case UnloadAsked(_, request, mode):
             _ask(draft, name, model, draft.wish(Want.UNLOAD, request, mode=mode))
         case ReloadAsked(_, request):
-            model = replace(model, idle_unload_s=model.traits.idle_unload_s)
+            model = model._replace(idle_unload_s=model.traits.idle_unload_s)
             _ask(draft, name, model, draft.wish(Want.LOAD, request, priority=model.traits.priority))
         case Sized(_, footprint):
             if model.residence is Residence.SIZING:
-                model = replace(model, residence=Residence.UNLOADED)
-            draft.put(name, model if model.is_resident else replace(model, footprint=footprint))
+                model = model._replace(residence=Residence.UNLOADED)
+            draft.put(name, model if model.is_resident else model._replace(footprint=footprint))
         case LoadFinished(_, measured):
             _loaded(draft, name, model, measured)
         case LoadFailed(_, reason) | EngineDied(_, reason):
             _fail(draft, name, model, reason)
         case Freed(_, prefix_bytes):
-            model = replace(model, residence=Residence.UNLOADED, prefix_bytes=prefix_bytes, promised_bytes=0)
+            model = model._replace(residence=Residence.UNLOADED, prefix_bytes=prefix_bytes, promised_bytes=0)
             draft.put(name, model)
         case ModelRetuned(_, traits):
-            draft.put(name, replace(model, traits=traits, idle_unload_s=traits.idle_unload_s))
+            draft.put(name, model._replace(traits=traits, idle_unload_s=traits.idle_unload_s))
         case ModelRetired():  # pragma: no branch (mypy knows that it is the last one)
             traits = replace(model.traits, is_pinned=False)
-            draft.put(name, replace(model, traits=traits, is_retired=True))
+            draft.put(name, model._replace(traits=traits, is_retired=True))
 
 
 def _arrive(draft: Draft, model: ModelState, event: RequestArrived) -> None:
@@ -111,22 +111,21 @@ def _arrive(draft: Draft, model: ModelState, event: RequestArrived) -> None:
         priority = model.traits.priority if event.priority is None else event.priority
         keep_s = model.traits.idle_unload_s if event.keep_alive_s is None else event.keep_alive_s
         wish = draft.wish(Want.LEASE, request, priority=priority, wait_s=wait_s)
-        draft.put(name, replace(model, line=entered(model.line, wish), idle_unload_s=keep_s))
+        draft.put(name, model._replace(line=entered(model.line, wish), idle_unload_s=keep_s))
 
 
 def _ask(draft: Draft, name: str, model: ModelState, wish: Wish) -> None:
     if draft.state.is_closing:
         draft.reject(name, wish.request, ShuttingDown())
     else:
-        draft.put(name, replace(model, line=entered(model.line, wish)))
+        draft.put(name, model._replace(line=entered(model.line, wish)))
 
 
 def _loaded(draft: Draft, name: str, model: ModelState, measured: Footprint | None) -> None:
     if model.residence is not Residence.LOADING:
         return
     now = draft.state.now
-    model = replace(
-        model,
+    model = model._replace(
         residence=Residence.LOADED,
         reason="",
         footprint=measured or model.footprint,
@@ -151,8 +150,7 @@ def _fail(draft: Draft, name: str, model: ModelState, reason: str) -> None:
         backoff = 0.0
     draft.put(
         name,
-        replace(
-            model,
+        model._replace(
             residence=Residence.FAILED,
             # The files may have been replaced by the next attempt.
             footprint=model.footprint if was_serving else None,
@@ -170,11 +168,11 @@ def _fail(draft: Draft, name: str, model: ModelState, reason: str) -> None:
 
 
 def _close(draft: Draft) -> None:
-    draft.state = replace(draft.state, is_closing=True)
+    draft.state = draft.state._replace(is_closing=True)
     for name in sorted(draft.active):
         for wish in draft.models[name].line:
             draft.reject(name, wish.request, ShuttingDown())
-        model = draft.put(name, replace(draft.models[name], line=()))
+        model = draft.put(name, draft.models[name]._replace(line=()))
         if model.residence in (Residence.SIZING, Residence.LOADING, Residence.LOADED):
-            draft.put(name, replace(model, residence=Residence.FREEING, yields_since=None))
+            draft.put(name, model._replace(residence=Residence.FREEING, yields_since=None))
             draft.effects.append(Free(name, suspends=False, keep_bytes=0, why="the server is shutting down"))

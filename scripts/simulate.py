@@ -1,0 +1,75 @@
+"""Play many interleavings of the residency machine, or one again: ``simulate.py N``, ``simulate.py --seed S``."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from support.simulation import Violation, run
+
+CHUNK = 250
+FAILURES_SHOWN = 3
+
+
+def play(seeds: range) -> tuple[int, list[tuple[int, str]]]:
+    """Play ``seeds``: how many steps that were, and what failed."""
+    steps, failures = 0, []
+    for seed in seeds:
+        try:
+            steps += run(seed).steps
+        except Violation as violation:
+            failures.append((seed, str(violation)))
+    return steps, failures
+
+
+def main() -> int:
+    """Play what the command line asks for; the exit code is 1 where something does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=int, nargs="?", default=10_000, metavar="N", help="interleavings to play")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seed", type=int, help="play this one alone, and show all that happens")
+    options = parser.parse_args()
+    console = Console(highlight=False, soft_wrap=True)
+    if options.seed is not None:
+        try:
+            world = run(options.seed)
+        except Violation as violation:
+            console.print(str(violation), markup=False)
+            return 1
+        console.print("\n".join(f"{now:.3f} {what}" for now, what in world.log), markup=False)
+        console.print(f"seed {options.seed}: no violation in {world.steps} steps; the last are above")
+        return 0
+    began = time.perf_counter()
+    seeds = range(options.first, options.first + options.runs)
+    chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
+    steps, failures = 0, []
+    with multiprocessing.Pool(os.cpu_count()) as pool:
+        done = pool.imap_unordered(play, chunks)
+        for chunk_steps, chunk_failures in track(done, "Simulating", len(chunks), console=console):
+            steps += chunk_steps
+            failures += chunk_failures
+    for _, text in sorted(failures)[:FAILURES_SHOWN]:
+        console.print(text + "\n", markup=False)
+    took_s = time.perf_counter() - began
+    console.print(
+        f"{options.runs} interleavings, {steps} steps in {took_s:.0f} s ({options.runs / took_s:.0f} a second): "
+        f"{len(failures)} violations"
+    )
+    if failures:
+        console.print(
+            f"Seeds: {', '.join(str(seed) for seed, _ in sorted(failures)[:20])}. Play one: make simulate SEED="
+        )
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
