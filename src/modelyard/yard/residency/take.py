@@ -35,6 +35,7 @@ from modelyard.yard.residency.line import cut, entered, resumed
 from modelyard.yard.residency.state import (
     ModelState,
     Residence,
+    UnloadMode,
     Want,
     Wish,
 )
@@ -75,6 +76,9 @@ def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
             leases = dict(model.leases)
             if request in leases:
                 wish = draft.wish(Want.RESUME, request, priority=leases.pop(request), kept_bytes=kept_bytes)
+                # A model that was unloaded on purpose is not brought back by what it was serving.
+                is_parked = any(other.mode is UnloadMode.SUSPEND for other in model.line)
+                wish = wish._replace(is_parked=is_parked)
                 draft.put(name, model._replace(line=resumed(model.line, wish), leases=leases))
         case UnloadAsked(_, request, mode):
             _ask(draft, name, model, draft.wish(Want.UNLOAD, request, mode=mode))
