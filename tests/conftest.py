@@ -25,12 +25,15 @@ def weights() -> dict[str, Path]:
     return prepare(ROOT / ".weights")
 
 
-def two_models(weights: dict[str, Path], context: int = CONTEXT, **runtime: Any) -> Config:
+def two_models(
+    weights: dict[str, Path], context: int = CONTEXT, memory: dict[str, Any] | None = None, **runtime: Any
+) -> Config:
     """Both test models, as a configuration file would name them."""
     return validate_config(
         {
             "default_model_id": "smollm2",
             "runtime": runtime,
+            "memory": memory or {},
             "models": [
                 {
                     "model_id": str(weights["smollm2"]),

@@ -13,7 +13,8 @@ import openai
 import pytest
 
 from conftest import two_models
-from modelyard.engine.messages import Submit, Text
+from modelyard.api import reply
+from modelyard.engine.messages import Resume, Submit, Text
 from support.server import WAIT_S, RunningServer, serving
 from unit.yard.scripted import ScriptedEngines
 
@@ -109,6 +110,91 @@ def test_a_full_queue_is_refused_with_retry_after(server: RunningServer, engines
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
     assert refused.headers["retry-after"] == "1"
     assert engines.of("google/gemma3")
+
+
+def test_readiness_tells_of_a_dead_engine_until_the_next_request_has_restarted_it(
+    server: RunningServer, engines: ScriptedEngines
+) -> None:
+    assert server.get("/health/ready").json() == {"status": "ok", "failed": {}}
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(server.post, "/v1/chat/completions", CHAT)
+        engine = engines.started("smollm2")
+        engine.heard(Submit)
+        engine.die("a fault in the test")
+        assert answer.result(WAIT_S).status_code == 500
+        not_ready = server.get("/health/ready")
+        assert not_ready.status_code == 503
+        assert not_ready.json() == {"status": "failed", "failed": {"smollm2": "a fault in the test"}}
+        assert server.get("/health").status_code == 200
+        again = pool.submit(server.post, "/v1/chat/completions", CHAT)
+        second = engines.started("smollm2", 2)
+        second.heard(Submit)
+        second.say("Hello")
+        second.finish()
+        assert again.result(WAIT_S).json()["choices"][0]["message"]["content"] == "Hello"
+    assert server.get("/health/ready").status_code == 200
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams that say at once what they wait for."""
+    monkeypatch.setattr(reply, "QUIET_S", 0.02)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stream_that_waits_for_a_load_says_how_far_it_is(server: RunningServer, engines: ScriptedEngines) -> None:
+    server.post("/v1/models/unload", {"model_id": "smollm2"})
+    engines.loads = False
+    body = {**CHAT, "stream": True}
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=WAIT_S) as answer:
+        lines = answer.iter_lines()
+        assert answer.status_code == 200
+        engine = engines.started("smollm2", 2)
+        engine.progress(0.25)
+        assert next(line for line in lines if "25%" in line) == ": smollm2: loading 25%"
+        engine.load()
+        engine.heard(Submit)
+        engine.say("Hello")
+        engine.finish()
+        rest = [line for line in lines if line and not line.startswith(":")]
+    assert '"role":"assistant"' in rest[0]
+    assert '"content":"Hello"' in rest[1]
+    assert rest[-1] == "data: [DONE]"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_load_that_fails_after_a_stream_has_begun_is_an_error_frame(
+    server: RunningServer, engines: ScriptedEngines
+) -> None:
+    server.post("/v1/models/unload", {"model_id": "smollm2"})
+    engines.loads = False
+    body = {**CHAT, "stream": True}
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=WAIT_S) as answer:
+        engines.started("smollm2", 2).fail_load("bad magic")
+        last = [line for line in answer.iter_lines() if line][-1]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "model_load_failed"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stream_whose_sequence_is_suspended_says_so_and_goes_on(
+    server: RunningServer, engines: ScriptedEngines
+) -> None:
+    body = {**CHAT, "stream": True}
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=WAIT_S) as answer:
+        lines = answer.iter_lines()
+        engine = engines.started("smollm2")
+        engine.heard(Submit)
+        engine.say("Hel")
+        server.post("/v1/models/unload", {"model_id": "smollm2", "mode": "suspend"})
+        assert ": smollm2: waiting for its model" in lines
+        server.post("/v1/models/reload", {"model_id": "smollm2"})
+        second = engines.started("smollm2", 2)
+        second.heard(Resume)
+        second.say("lo")
+        second.finish()
+        rest = "".join(lines)
+    assert '"content":"lo"' in rest
+    assert rest.endswith("data: [DONE]")
 
 
 def wait_for_line(server: RunningServer, model: str, length: int) -> None:

@@ -15,6 +15,7 @@ import uvicorn
 
 from modelyard.api.app import create_app
 from modelyard.config import Config
+from modelyard.yard.residency.state import Policy
 from modelyard.yard.yard import Yard
 
 WAIT_S = 60.0
@@ -77,7 +78,12 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def serving(config: Config, make_engine: Any = None) -> Iterator[RunningServer]:
+def serving(
+    config: Config,
+    make_engine: Any = None,
+    policy: Policy | None = None,
+    read_config: Callable[[], Config] | None = None,
+) -> Iterator[RunningServer]:
     """Serve ``config`` for the length of the context."""
     ready: list[RunningServer] = []
     failures: list[BaseException] = []
@@ -88,11 +94,17 @@ def serving(config: Config, make_engine: Any = None) -> Iterator[RunningServer]:
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
-        yard = Yard(config, make_engine)
+        yard = Yard(config, make_engine, policy)
         await yard.start()
         keys = [key.get_secret_value() for key in config.server.api_keys]
         server = _Server(
-            uvicorn.Config(create_app(yard, keys), port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=5)
+            uvicorn.Config(
+                create_app(yard, keys, read_config),
+                port=0,
+                lifespan="off",
+                log_config=None,
+                timeout_graceful_shutdown=5,
+            )
         )
         serving = asyncio.create_task(server.serve())
         async with asyncio.timeout(WAIT_S):

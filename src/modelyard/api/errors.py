@@ -36,6 +36,9 @@ def error_response(error: ModelyardError) -> Response:
     headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(min(error.retry_after_s, LONGEST_RETRY_AFTER_S))
+    if error.status == 507:
+        # OpenAI's clients would try again otherwise, as after every error of the server's.
+        headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(error_body(error), error.status, headers, media_type="application/json")

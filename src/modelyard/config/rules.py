@@ -12,7 +12,7 @@ from modelyard.config.tables import label
 from modelyard.config.wording import did_you_mean, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from modelyard.config.schema import Config, Model, Runtime
 
@@ -47,17 +47,26 @@ def no_models(models: Mapping[int, Model]) -> list[str]:
 
 
 def shared_names(models: Mapping[int, Model]) -> list[str]:
-    """A name must lead to one model, be it an id, an alias or the model_id behind an alias."""
-    owners: dict[str, list[str]] = {}
+    """A name must lead to one model, be it an id, an alias or the model_id behind an alias.
+
+    Models may have their model_id in common where their aliases tell them apart: the same weights, served in two ways.
+    """
+    owners: dict[str, list[int]] = {}
     for number, model in models.items():
         for name in model.names:
-            owners.setdefault(name, []).append(_label(number, model))
+            owners.setdefault(name, []).append(number)
     return [
-        f"The name {shown(name)} belongs to more than one model: {' and '.join(labels)}. "
-        "Every model_id and alias must be unique."
-        for name, labels in owners.items()
-        if len(labels) > 1
+        f"The name {shown(name)} belongs to more than one model: "
+        f"{' and '.join(_label(number, models[number]) for number in numbers)}. "
+        "Give each an alias of its own."
+        for name, numbers in owners.items()
+        if len(numbers) > 1 and not _is_common_model_id(name, [models[number] for number in numbers])
     ]
+
+
+def _is_common_model_id(name: str, owners: Sequence[Model]) -> bool:
+    """Whether ``name`` is what the owners have in common, and at most one is listed under it."""
+    return all(model.model_id == name for model in owners) and sum(model.alias is None for model in owners) <= 1
 
 
 def reserved_names(models: Mapping[int, Model]) -> list[str]:

@@ -18,7 +18,10 @@ class Router:
     """
 
     def __init__(self, names: Mapping[str, Sequence[str]], default: str | None) -> None:
-        self._ids = {name: model for model, all_names in names.items() for name in (model, *all_names)}
+        # A name that several have in common, the model_id behind their aliases, means the first of them, or the one
+        # that is listed under it.
+        common = {name: model for model, all_names in reversed(list(names.items())) for name in all_names}
+        self._ids = {**common, **{model: model for model in names}}
         self._listed = tuple(names)
         self.default = default
 

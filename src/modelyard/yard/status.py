@@ -139,4 +139,5 @@ def stage(state: Residency, name: str, progress: float) -> str:
         case Residence.FREEING:
             return "unloading"
         case Residence.UNLOADED | Residence.FAILED:
-            return "waiting for memory"
+            wants_memory = model.first is not None and model.first.wants_load
+            return "waiting for memory" if wants_memory else "waiting for its model"

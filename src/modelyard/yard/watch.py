@@ -14,6 +14,8 @@ from modelyard.yard.residency.state import Residence, Residency
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_COMING = frozenset({Residence.SIZING, Residence.LOADING})
+
 # An observer that reads nothing while so much happens has missed the point; it is sent away.
 MOST_UNREAD = 10_000
 
@@ -97,7 +99,12 @@ class Watch:
         """Tell of every model whose residence is another now."""
         if not self._observers:
             return
-        for name in sorted(before.active | after.active):
+
+        def order(name: str) -> tuple[bool, str]:
+            """What goes is told before what comes in its place."""
+            return name in after.models and after.models[name].residence in _COMING, name
+
+        for name in sorted(before.active | after.active, key=order):
             old, new = before.models.get(name), after.models.get(name)
             if new is None:
                 assert old is not None

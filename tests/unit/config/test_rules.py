@@ -42,14 +42,20 @@ def test_repeating_a_name_within_a_model_is_no_clash():
         ({"model_id": "a"}, {"model_id": "b", "alias": "a"}, "a"),
         ({"model_id": "a", "alias": "x"}, {"model_id": "b", "alias": "x"}, "x"),
         ({"model_id": "a", "alias": "x"}, {"model_id": "b", "aliases": ["x"]}, "x"),
-        ({"model_id": "a", "alias": "x"}, {"model_id": "a", "alias": "y"}, "a"),
+        ({"model_id": "a", "alias": "x"}, {"model_id": "b", "aliases": ["a"]}, "a"),
     ],
 )
 def test_a_name_that_two_models_share_is_refused(first, second, name):
     assert rules.shared_names(numbered(first, second)) == [
         f"The name '{name}' belongs to more than one model: [[models]] 1 ('a') and [[models]] 2 "
-        f"('{second['model_id']}'). Every model_id and alias must be unique."
+        f"('{second['model_id']}'). Give each an alias of its own."
     ]
+
+
+@pytest.mark.parametrize("alias", ["y", None])
+def test_the_same_weights_may_be_served_twice_under_aliases_of_their_own(alias):
+    again = {"model_id": "a"} if alias is None else {"model_id": "a", "alias": alias}
+    assert rules.shared_names(numbered({"model_id": "a", "alias": "x"}, again)) == []
 
 
 @pytest.mark.parametrize(

@@ -44,3 +44,8 @@ def test_without_a_default_a_request_must_name_its_model(name):
     with pytest.raises(ModelRequired) as refused:
         Router(NAMES, None).route(name)
     assert refused.value.known == ("org/smol", "org/gemma")
+
+
+def test_what_several_models_have_in_common_means_the_first_or_the_one_that_is_listed_under_it():
+    assert Router({"x": ["x", "org/smol"], "y": ["y", "org/smol"]}, None).route("org/smol") == "x"
+    assert Router({"x": ["x", "org/smol"], "org/smol": ["org/smol"]}, None).route("org/smol") == "org/smol"
