@@ -79,6 +79,25 @@ def test_ctrl_c_while_a_stream_runs_lets_it_end_and_exits_with_0(smol: str) -> N
         assert process.wait(WAIT_S) == 0
 
 
+def test_a_second_signal_ends_what_still_runs_at_once_and_an_observer_holds_up_nothing(smol: str) -> None:
+    with started("serve", "-m", smol, "--port", "0") as (process, said):
+        url = re.search(r"http://\S+/v1", said)
+        assert url
+        body = {"prompt": "A story:", "max_tokens": 100_000, "ignore_eos": True, "stream": True}
+        with (
+            httpx.stream("GET", f"{url[0]}/models/events", timeout=WAIT_S) as events,
+            httpx.stream("POST", f"{url[0]}/completions", json=body, timeout=WAIT_S) as answer,
+        ):
+            lines = answer.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            # The observer is sent away by the first signal.
+            assert b"loaded" in b"".join(events.iter_bytes())
+            process.send_signal(signal.SIGTERM)
+            assert '"shutting_down"' in [line for line in lines if line][-1]
+        assert process.wait(WAIT_S) == 0
+
+
 def test_from_config_serves_all_models_of_the_file(weights: dict[str, Path], tmp_path: Path) -> None:
     for path in weights.values():
         (tmp_path / path.name).symlink_to(path)

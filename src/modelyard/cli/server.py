@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 30.0
 # How long engines may take to free their models after that.
 CLOSE_S = 10.0
+# Models that the greeting lists; GET /v1/models lists all.
+MOST_SHOWN = 30
 _PUBLIC_HOSTS = frozenset({"0.0.0.0", "::"})
 
 
@@ -110,6 +112,7 @@ async def _serve(config: Config, listener: socket.socket, read_config: Callable[
             _reload_on_hangup(yard, read_config)
         await _finishes_before(stop.asked, serving)
         server.should_exit = True
+        yard.dismiss_observers()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 await _finishes_before(stop.insisted, serving)
@@ -188,7 +191,7 @@ def _table(models: list[ModelStatus]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("Model", "Status", "Quantisation", "Context", "Weights", ""):
         table.add_column(heading, justify="right" if heading in ("Context", "Weights") else "left", no_wrap=True)
-    for model in models:
+    for model in models[:MOST_SHOWN]:
         table.add_row(
             model.id,
             model.status,
@@ -197,6 +200,8 @@ def _table(models: list[ModelStatus]) -> Table:
             "" if model.size_bytes is None else f"{model.size_bytes / 1e6:,.0f} MB",
             "default" if model.is_default else "",
         )
+    if len(models) > MOST_SHOWN:
+        table.add_row(f"and {len(models) - MOST_SHOWN} more")
     return table
 
 

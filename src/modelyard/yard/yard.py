@@ -248,6 +248,10 @@ class Yard:
         """Somebody who hears of all changes of residence and of load progress."""
         return self.conductor.watch.observer()
 
+    def dismiss_observers(self) -> None:
+        """End all observers: they would read for ever, and a server that stops waits for its readers."""
+        self.conductor.watch.close()
+
     def load_progress(self) -> dict[str, float]:
         """Part of the weights that is read, 0 to 1, of every model whose load was begun."""
         return {} if self._conductor is None else self._conductor.load_progress
