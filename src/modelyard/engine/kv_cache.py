@@ -52,8 +52,12 @@ class Slot:
 
 
 def expendability(slot: Slot) -> tuple[bool, bool, int]:
-    """Order in which idle slots are given up: empty ones, those that nobody waits for, those unused for longest."""
-    return bool(slot.tokens), slot.awaited_by is not None, slot.last_used
+    """Order in which idle slots are given up: empty ones, those unused for longest, those that a sequence waits for.
+
+    Of the last kind, what was restored last goes first: its sequence is behind the others in line.
+    """
+    is_awaited = slot.awaited_by is not None
+    return bool(slot.tokens), is_awaited, -slot.last_used if is_awaited else slot.last_used
 
 
 class KvCache:
@@ -110,10 +114,13 @@ class KvCache:
         self.operations.append(Trim(slot.index, length))
 
     def share(self, source: Slot, target: Slot, length: int) -> None:
-        """Let ``target``, which must be empty, hold the first ``length`` tokens of ``source``, which are computed."""
+        """Let ``target``, which must be empty, hold the first ``length`` tokens of ``source``.
+
+        They are computed, and no fewer than the source's ``shortest``.
+        """
         target.tokens[:] = source.tokens[:length]
         target.cells[:] = source.cells[:length]
-        target.computed, target.shortest = length, source.shortest
+        target.computed, target.shortest = length, source.shortest if length else 0
         for cell in target.cells:
             self._holders[cell] += 1
         self.operations.append(Share(source.index, target.index, length))

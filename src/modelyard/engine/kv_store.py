@@ -83,8 +83,11 @@ class KvStore:
         except OSError as error:
             logger.warning("Prompts are not kept in %s: %s", self._folder, error)
 
-    def load(self, most_tokens: int, most_prompts: int) -> Iterator[KeptPrompt]:
-        """The most recently used prompts, as many as fit, the most recent last. What is corrupt is deleted."""
+    def load(self, enough_tokens: int, most_prompts: int) -> Iterator[KeptPrompt]:
+        """The most recently used prompts until their tokens are enough, the most recent last.
+
+        What is corrupt is deleted.
+        """
         try:
             files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=_used_ns, reverse=True)
         except OSError as error:
@@ -92,13 +95,12 @@ class KvStore:
             return
         chosen: list[Path] = []
         for file in files:
-            tokens = self._checked(file, self._count)
-            if tokens is None:
-                continue
-            most_tokens -= tokens
-            if most_tokens < 0 or len(chosen) == most_prompts:
+            if enough_tokens <= 0 or len(chosen) == most_prompts:
                 break
-            chosen.append(file)
+            tokens = self._checked(file, self._count)
+            if tokens is not None:
+                chosen.append(file)
+                enough_tokens -= tokens
         for file in reversed(chosen):
             prompt = self._checked(file, self._read)
             if prompt is not None:

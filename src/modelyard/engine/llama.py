@@ -427,7 +427,8 @@ class Context:
     def restore(self, slot: int, state: npt.NDArray[np.uint8]) -> bool:
         """Put a saved state into ``slot``, which must be empty; whether llama.cpp took it. If not, it stays empty."""
         self._check(slot)
-        if int(lib.llama_state_seq_set_data(self.pointer, _bytes_of(state), state.size, slot)) == state.size:
+        read = int(lib.llama_state_seq_set_data(self.pointer, _bytes_of(state), state.size, slot))
+        if read and read == state.size:
             return True
         # A state that fails half-way leaves cells without content.
         lib.llama_memory_seq_rm(self._memory, slot, -1, -1)

@@ -50,6 +50,9 @@ logger = logging.getLogger(__name__)
 
 Publish = Callable[[Sequence[Event]], None]
 
+# Part of the weights after which a load says again how far it is.
+PROGRESS_STEP = 0.01
+
 
 def run_engine(
     settings: EngineSettings,
@@ -68,8 +71,14 @@ def run_engine(
         is_stopping: whether a Stop is on its way; asked while loading, when the inbox is not read.
     """
 
+    reported = -1.0
+
     def report(fraction: float) -> bool:
-        publish([LoadProgress(fraction)])
+        nonlocal reported
+        # llama.cpp reports every tensor.
+        if fraction >= reported + PROGRESS_STEP or (fraction >= 1 > reported):
+            reported = fraction
+            publish([LoadProgress(fraction)])
         return not is_stopping()
 
     last: Event = Stopped()
@@ -105,7 +114,7 @@ def _give_up(inbox: SimpleQueue[Message], publish: Publish) -> Stopped:
     with suppress(Empty):
         while True:
             messages.append(inbox.get_nowait())
-    stop = next(message for message in messages if isinstance(message, Stop))
+    stop = next((message for message in messages if isinstance(message, Stop)), Stop())
     room = stop.keep_bytes
     events: list[Event] = []
     kept: KeptPrefixes | None = None
@@ -119,7 +128,8 @@ def _give_up(inbox: SimpleQueue[Message], publish: Publish) -> Stopped:
                 events.append(Cancelled(state.sequence))
             case Restore(prefixes):
                 kept = prefixes
-    publish(events)
+    if events:
+        publish(events)
     return Stopped(kept if kept is not None and kept.size_bytes <= room else None)
 
 
@@ -151,7 +161,7 @@ class EngineLoop:
         self._store: KvStore | None = None
         if settings.kv_keep == "disk" and settings.kv_dir is not None:
             self._store = KvStore(settings.kv_dir, resident.identity, settings.kv_keep_bytes)
-            # At most half of the cells, so that new prompts find room.
+            # No more once half of the cells are taken: older ones would hardly be asked for before they are evicted.
             for prompt in self._store.load(self._context.length // 2, settings.prefix_slots):
                 self._hold(prompt)
 

@@ -42,7 +42,7 @@ class WeightsKey:
         try:
             return cls(tuple(path.resolve() for path in paths), gpu_layers, contents_digest(paths))
         except OSError as error:
-            raise UnusableModel(f"{error.filename} cannot be read: {error.strerror}.") from error
+            raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
 
     def __str__(self) -> str:
         facts = "\0".join((*map(str, self.paths), str(self.gpu_layers), self.contents))

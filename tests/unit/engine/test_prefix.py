@@ -12,10 +12,18 @@ from modelyard.engine.prefix import LOSABLE_TOKENS, common_prefix, place
 SYSTEM = list(range(100))
 
 
-def slot(index: int, tokens: list[int], *, owner: int | None = None, last_used: int = 0, computed: int = 10**6) -> Slot:
+def slot(
+    index: int,
+    tokens: list[int],
+    *,
+    owner: int | None = None,
+    last_used: int = 0,
+    computed: int = 10**6,
+    shortest: int = 0,
+) -> Slot:
     cells = list(range(len(tokens)))
     owned = None if owner is None else SequenceId(owner)
-    return Slot(index, list(tokens), cells, min(computed, len(tokens)), owned, last_used)
+    return Slot(index, list(tokens), cells, min(computed, len(tokens)), owned, last_used, shortest)
 
 
 @given(st.lists(st.integers(0, 1), max_size=200), st.lists(st.integers(0, 1), max_size=200), st.integers(0, 200))
@@ -130,3 +138,23 @@ def test_a_conversation_that_loses_no_more_than_a_templates_end_goes_on_in_place
         placed = place([*SYSTEM, 9], [other, empty], can_trim=True)
         assert placed is not None
         assert (placed.slot is other) == in_place
+
+
+def test_a_restored_state_is_reused_only_as_far_as_it_is_whole() -> None:
+    for shortest, reused in ((100, 100), (101, 0)):
+        restored, empty = slot(0, [*SYSTEM, 8, 8], shortest=shortest), slot(1, [])
+        placed = place([*SYSTEM, 9], [restored, empty], can_trim=True)
+        assert placed is not None
+        assert placed.reused == reused
+    running, empty = slot(0, [*SYSTEM, 8], owner=5, shortest=101), slot(1, [])
+    placed = place([*SYSTEM, 9], [running, empty], can_trim=True)
+    assert placed is not None
+    assert (placed.slot, placed.donor) == (empty, None)
+
+
+def test_a_slot_that_a_sequence_waits_for_is_taken_last() -> None:
+    awaited, newer = slot(0, [1], last_used=1), slot(1, [2], last_used=2)
+    awaited.awaited_by = SequenceId(4)
+    placed = place([9, 9], [awaited, newer], can_trim=True)
+    assert placed is not None
+    assert placed.slot is newer

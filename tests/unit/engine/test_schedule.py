@@ -45,6 +45,8 @@ class Llama:
         )
         self.can_trim = can_trim
         self.held: dict[int, list[int]] = {index: [] for index in range(slots)}
+        # Below it a slot lacks what it would need to go on.
+        self.whole_from = dict.fromkeys(range(slots), 0)
         self.answers: dict[SequenceId, int] = {}
         self.sequences: dict[SequenceId, Sequence] = {}
         self.finished: list[int] = []
@@ -54,11 +56,32 @@ class Llama:
 
     def submit(self, prompt: list[int], answer: int = 3) -> Sequence:
         number = SequenceId(len(self.answers))
-        sequence = Sequence(number, number, prompt)
-        self.answers[number] = answer
-        self.sequences[number] = sequence
+        return self.add(Sequence(number, number, prompt), answer)
+
+    def add(self, sequence: Sequence, answer: int = 3) -> Sequence:
+        self.answers[sequence.id] = answer
+        self.sequences[sequence.id] = sequence
         self.scheduler.add(sequence)
         return sequence
+
+    def restore(self, tokens: list[int], shortest: int = 0, awaited_by: SequenceId | None = None) -> bool:
+        slot = self.scheduler.cache.hold(tokens, shortest, awaited_by)
+        self.carry_out()
+        if slot is not None:
+            assert self.held[slot.index] == []
+            self.held[slot.index] = list(tokens)
+            self.whole_from[slot.index] = shortest
+        return slot is not None
+
+    def resume(self, prompt: list[int], said: int, answer: int, *, shortest: int = 0) -> Sequence:
+        """A sequence that has said something elsewhere, all of which but the last token is restored."""
+        number = SequenceId(len(self.answers))
+        sequence = Sequence(number, number, prompt)
+        sequence.tokens += [500 + len(prompt) + at for at in range(said)]
+        sequence.cached_tokens = 0
+        self.restore(sequence.tokens[:-1], shortest, number)
+        self.first_served.append(number)
+        return self.add(sequence, answer)
 
     def cancel(self, number: int) -> None:
         assert self.scheduler.remove(SequenceId(number)) == (SequenceId(number) in self.sequences)
@@ -70,10 +93,14 @@ class Llama:
                 held = self.held[operation.slot]
                 assert self.can_trim or operation.length in (0, len(held)), "a state that cannot be cut was cut"
                 del held[operation.length :]
+                if not held:
+                    self.whole_from[operation.slot] = 0
+                assert len(held) >= self.whole_from[operation.slot]
             else:
                 assert self.can_trim
                 assert self.held[operation.target] == []
-                assert operation.length <= len(self.held[operation.source])
+                assert self.whole_from[operation.source] <= operation.length <= len(self.held[operation.source])
+                self.whole_from[operation.target] = self.whole_from[operation.source]
                 self.held[operation.target] = self.held[operation.source][: operation.length]
         self.scheduler.cache.operations.clear()
 
@@ -147,8 +174,9 @@ def test_any_mix_of_requests_is_served_in_order_and_ends(seed: int, can_trim: bo
     chance = random.Random(seed)
     slots = chance.randint(1, 5)
     llama = Llama(capacity=chance.randint(8, 40), slots=slots, max_running=chance.randint(1, slots), can_trim=can_trim)
+    resumed: set[int] = set()
     for _ in range(chance.randint(1, 120)):
-        match chance.randrange(6):
+        match chance.randrange(8):
             case 0 | 1:
                 # Few different tokens, so that prefixes are shared often.
                 prompt = [chance.randint(1, 2) for _ in range(chance.randint(1, llama.capacity - 1))]
@@ -157,11 +185,19 @@ def test_any_mix_of_requests_is_served_in_order_and_ends(seed: int, can_trim: bo
                 llama.cancel(chance.choice(list(llama.sequences)))
             case 3 if is_sometimes_full:
                 llama.step(is_full=True)
+            case 6:
+                prompt = [chance.randint(1, 2) for _ in range(chance.randint(1, llama.capacity - 4))]
+                said = 1 + chance.randrange(3)
+                resumed.add(llama.resume(prompt, said, 12, shortest=chance.choice((0, len(prompt)))).id)
+            case 7:
+                prompt = [chance.randint(1, 2) for _ in range(chance.randint(1, llama.capacity))]
+                llama.restore(prompt, chance.choice((0, len(prompt) - 1)))
             case _:
                 llama.step()
     llama.run()
     assert llama.scheduler.is_idle
-    assert llama.first_served == sorted(llama.first_served)
+    served = [number for number in llama.first_served if number not in resumed]
+    assert served == sorted(served)
 
 
 @settings(max_examples=100, deadline=None)
@@ -401,3 +437,53 @@ def test_the_room_for_the_rest_of_a_running_prompt_is_not_given_to_another() -> 
     llama.run()
     assert llama.scheduler.preemptions == 0
     assert llama.finished == [0, 1]
+
+
+def test_a_resumed_sequence_goes_on_where_it_was() -> None:
+    llama = Llama(capacity=64)
+    resumed = llama.resume(list(range(10)), said=3, answer=5)
+    assert tokens(llama.step()) == [(0, 12, 1)]
+    llama.run()
+    assert resumed.usage == Usage(prompt_tokens=10, completion_tokens=5, cached_tokens=0)
+
+
+def test_a_resumed_sequence_that_found_no_room_is_computed_again() -> None:
+    llama = Llama(capacity=16, max_running=2)
+    llama.submit([1] * 8, answer=4)
+    llama.step()
+    resumed = llama.resume([2] * 8, said=2, answer=4)
+    llama.run()
+    assert llama.finished == [0, 1]
+    assert resumed.answer_length == 4
+
+
+def test_resumed_sequences_do_not_evict_each_other_before_they_run() -> None:
+    llama = Llama(capacity=24, slots=4)
+    llama.restore([9] * 4)
+    for token in (1, 2, 3):
+        llama.resume([token] * 7, said=2, answer=3)
+    assert tokens(llama.step())[:2] == [(0, 8, 1), (1, 8, 1)]
+    llama.run()
+    assert llama.finished == [0, 1, 2]
+
+
+def test_what_was_restored_for_a_sequence_that_was_cancelled_is_a_prefix_like_any_other() -> None:
+    llama = Llama(capacity=24, max_running=1)
+    llama.submit([5], answer=4)
+    llama.step()
+    resumed = llama.resume([1] * 7, said=2, answer=3)
+    llama.cancel(resumed.id)
+    assert all(slot.awaited_by is None for slot in llama.scheduler.cache.slots)
+    llama.run()
+
+
+def test_drained_sequences_come_in_order_of_arrival_with_the_slots_that_are_theirs() -> None:
+    llama = Llama(capacity=64, max_running=1)
+    llama.submit([1, 2, 3])
+    llama.step()
+    llama.submit([4, 5, 6])
+    llama.resume([7, 8, 9], said=2, answer=5)
+    drained = llama.scheduler.drain()
+    assert [sequence.id for sequence in drained] == [0, 1, 2]
+    assert [sequence.slot.tokens if sequence.slot else None for sequence in drained] == [[1, 2], None, [7, 8, 9, 503]]
+    assert llama.scheduler.is_idle

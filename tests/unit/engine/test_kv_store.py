@@ -1,0 +1,193 @@
+"""Prompts on disk: found again as they were, or not at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modelyard.engine import kv_store
+from modelyard.engine.kv_store import KvStore, Unsaved
+from modelyard.engine.suspend import KvState
+
+PLENTY = 2**30
+STATE_BYTES = 1000
+
+
+def prompt(first: int, length: int = 5, state_bytes: int = STATE_BYTES) -> Unsaved:
+    return Unsaved(tuple(range(first, first + length)), lambda: np.full(state_bytes, first % 251, np.uint8))
+
+
+def store(folder: Path, identity: str = "smollm2 cells 2048", limit_bytes: int = PLENTY) -> KvStore:
+    return KvStore(folder, identity, limit_bytes)
+
+
+def found(store: KvStore, enough_tokens: int = 10**6, most_prompts: int = 100) -> list[int]:
+    """First tokens of what is loaded, in that order."""
+    return [kept.tokens[0] for kept in store.load(enough_tokens, most_prompts)]
+
+
+def the_file(folder: Path) -> Path:
+    (file,) = folder.iterdir()
+    return file
+
+
+def size_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def test_what_was_kept_is_found_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "when needed"
+    store(folder).save([prompt(7)])
+    (kept,) = store(folder).load(100, 10)
+    assert kept.tokens == (7, 8, 9, 10, 11)
+    assert np.array_equal(kept.kv, np.full(STATE_BYTES, 7, np.uint8))
+
+
+def test_the_most_recently_used_come_last_until_they_are_enough(tmp_path: Path) -> None:
+    store(tmp_path).save([prompt(30), prompt(20), prompt(10)])
+    assert found(store(tmp_path)) == [10, 20, 30]
+    assert found(store(tmp_path), most_prompts=2) == [20, 30]
+    assert found(store(tmp_path), enough_tokens=10) == [20, 30]
+    assert found(store(tmp_path), enough_tokens=4) == [30]
+    assert found(store(tmp_path), enough_tokens=0) == []
+    assert found(store(tmp_path / "nowhere")) == []
+
+
+def test_what_is_kept_again_is_not_written_again_but_counts_as_used(tmp_path: Path) -> None:
+    def unread() -> KvState:
+        raise AssertionError("its state was read")
+
+    store(tmp_path).save([prompt(30), prompt(20), prompt(10)])
+    store(tmp_path).save([Unsaved(prompt(10).tokens, unread)])
+    assert found(store(tmp_path)) == [20, 30, 10]
+
+
+def test_loading_alone_is_no_use(tmp_path: Path) -> None:
+    store(tmp_path).save([prompt(30), prompt(20)])
+    found(store(tmp_path), most_prompts=1)
+    assert found(store(tmp_path)) == [20, 30]
+
+
+def test_prompts_of_other_engines_are_neither_found_nor_touched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store(tmp_path, "smollm2 cells 2048").save([prompt(1)])
+    store(tmp_path, "smollm2 cells 4096").save([prompt(2)])
+    store(tmp_path, "gemma3 cells 2048").save([prompt(3)])
+    assert [found(store(tmp_path, name)) for name in ("smollm2 cells 2048", "gemma3 cells 2048", "other")] == [
+        [1],
+        [3],
+        [],
+    ]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("at", [0, 5, 9, 26, 34, 44, 76, 80, 95, -1], ids=lambda at: f"byte {at}")
+def test_a_byte_that_flipped_is_noticed_and_the_file_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, at: int
+) -> None:
+    store(tmp_path).save([prompt(7)])
+    file = the_file(tmp_path)
+    raw = bytearray(file.read_bytes())
+    raw[at] ^= 4
+    file.write_bytes(raw)
+    assert found(store(tmp_path)) == []
+    assert len(caplog.records) == 1
+    # A head that names another model is believed.
+    assert file.exists() == (8 <= at < 24)
+
+
+@pytest.mark.parametrize("left", [0, 3, 39, 41, 71, 80, -1])
+def test_a_file_that_was_cut_off_is_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture, left: int) -> None:
+    store(tmp_path).save([prompt(7)])
+    file = the_file(tmp_path)
+    file.write_bytes(file.read_bytes()[:left])
+    assert found(store(tmp_path)) == []
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert not file.exists()
+
+
+def test_a_file_of_another_model_under_our_name_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    store(ours).save([prompt(7)])
+    store(theirs, "gemma3").save([prompt(7)])
+    the_file(ours).write_bytes(the_file(theirs).read_bytes())
+    assert found(store(ours)) == []
+    assert "belongs to another model" in caplog.text
+    assert the_file(ours).exists()
+
+
+def test_the_folder_holds_no_more_than_the_limit_and_loses_what_was_unused_for_longest(tmp_path: Path) -> None:
+    store(tmp_path, "gemma3").save([prompt(1), prompt(2)])
+    each = size_bytes(tmp_path) // 2
+    limit = 3 * each + 10
+    store(tmp_path, limit_bytes=limit).save([prompt(3), prompt(4)])
+    assert size_bytes(tmp_path) <= limit
+    assert (found(store(tmp_path, "gemma3")), found(store(tmp_path))) == ([1], [4, 3])
+    store(tmp_path, limit_bytes=limit).save([prompt(first) for first in (5, 6, 7, 8)])
+    assert (found(store(tmp_path, "gemma3")), found(store(tmp_path))) == ([], [7, 6, 5])
+
+
+def test_one_that_is_too_large_keeps_no_other_out(tmp_path: Path) -> None:
+    store(tmp_path, limit_bytes=3000).save([prompt(1), prompt(2, state_bytes=5000), prompt(3)])
+    assert found(store(tmp_path)) == [3, 1]
+
+
+def test_a_smaller_limit_is_kept_from_the_next_save_on(tmp_path: Path) -> None:
+    store(tmp_path).save([prompt(first) for first in (1, 2, 3)])
+    store(tmp_path, limit_bytes=1500).save([])
+    assert found(store(tmp_path)) == [1]
+
+
+def test_a_full_disk_costs_a_log_line_and_leaves_nothing_half_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    store(tmp_path).save([prompt(1)])
+    monkeypatch.setattr(Path, "replace", full)
+    store(tmp_path).save([prompt(2), prompt(3)])
+    assert "No space left" in caplog.text
+    assert len(caplog.records) == 1
+    assert found(store(tmp_path)) == [1]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_made_or_read_costs_a_log_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    store(file).save([prompt(1)])
+    assert len(caplog.records) == 1
+    assert found(store(file)) == []
+
+
+def test_a_prompt_that_cannot_be_opened_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store(tmp_path).save([prompt(1)])
+    file = the_file(tmp_path)
+    file.unlink()
+    file.symlink_to(tmp_path)
+    assert found(store(tmp_path)) == []
+    assert len(caplog.records) == 1
+
+
+def test_what_an_ended_process_left_half_written_is_swept_up(tmp_path: Path) -> None:
+    old, new = tmp_path / "a.part", tmp_path / "b.part"
+    for file in (old, new):
+        file.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    store(tmp_path).save([])
+    assert [file.name for file in tmp_path.iterdir()] == ["b.part"]
+
+
+def test_a_file_of_another_format_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(tmp_path).save([prompt(1)])
+    monkeypatch.setattr(kv_store, "_VERSION", 2)
+    assert found(store(tmp_path)) == []
+    assert the_file(tmp_path).exists()
