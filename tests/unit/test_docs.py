@@ -24,9 +24,11 @@ def test_the_generated_parts_are_up_to_date() -> None:
 
 
 def test_the_readmes_configuration_is_valid() -> None:
-    (example,) = blocks("README.md", "toml")
-    config = validate_config(tomllib.loads(example), source="README.md")
-    assert [model.id for model in config.models] == ["Qwen/Qwen3-4B", "google/gemma-4-E4B-it"]
+    first, second = (
+        validate_config(tomllib.loads(example), source="README.md") for example in blocks("README.md", "toml")
+    )
+    assert [model.id for model in first.models] == ["Qwen/Qwen3-4B", "google/gemma-4-E4B-it"]
+    assert [model.id for model in second.models] == ["small", "large"]
 
 
 def test_the_demo_configuration_is_valid() -> None:

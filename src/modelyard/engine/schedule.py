@@ -194,7 +194,11 @@ class Scheduler:
         assert slot is not None
         self.cache.trim(slot, 0)
         self._leave_slot(sequence)
-        self.waiting.appendleft(sequence)
+        # Before all that are as urgent: it has begun.
+        at = 0
+        while at < len(self.waiting) and self.waiting[at].priority > sequence.priority:
+            at += 1
+        self.waiting.insert(at, sequence)
 
     def _leave_slot(self, sequence: Sequence) -> None:
         assert sequence.slot is not None

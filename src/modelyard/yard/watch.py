@@ -104,7 +104,9 @@ class Watch:
             """What goes is told before what comes in its place."""
             return name in after.models and after.models[name].residence in _COMING, name
 
-        for name in sorted(before.active | after.active, key=order):
+        # What is at rest in both changes only by coming or going.
+        names = before.active | after.active | (before.models.keys() ^ after.models.keys())
+        for name in sorted(names, key=order):
             old, new = before.models.get(name), after.models.get(name)
             if new is None:
                 assert old is not None

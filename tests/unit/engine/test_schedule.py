@@ -54,9 +54,9 @@ class Llama:
         self.failed: list[int] = []
         self.lengths: dict[int, int] = {}
 
-    def submit(self, prompt: list[int], answer: int = 3) -> Sequence:
+    def submit(self, prompt: list[int], answer: int = 3, priority: int = 0) -> Sequence:
         number = SequenceId(len(self.answers))
-        return self.add(Sequence(number, number, prompt), answer)
+        return self.add(Sequence(number, number, prompt, priority), answer)
 
     def add(self, sequence: Sequence, answer: int = 3) -> Sequence:
         self.answers[sequence.id] = answer
@@ -251,6 +251,24 @@ def test_when_the_cache_is_full_the_youngest_waits_and_is_computed_again() -> No
     assert llama.finished == [0, 1]
     assert youngest.answer_length == 9
     assert youngest.tokens[6:] == [500 + at for at in range(6, 15)]
+
+
+def test_the_more_urgent_go_first_and_those_of_one_urgency_in_order_of_arrival() -> None:
+    llama = Llama(capacity=64, max_running=1)
+    for at, priority in enumerate((0, 0, 5, -5, 5)):
+        llama.submit([at + 1] * 4, priority=priority)
+    llama.run()
+    assert llama.finished == [2, 4, 0, 1, 3]
+
+
+def test_when_the_cache_is_full_the_least_urgent_gives_way_and_does_not_stand_before_the_more_urgent() -> None:
+    llama = Llama(capacity=16, max_running=2)
+    llama.submit([1] * 6, answer=9, priority=-1)
+    llama.submit([2] * 6, answer=9)
+    llama.submit([3] * 6, answer=3)
+    llama.run()
+    assert llama.scheduler.preemptions >= 1
+    assert llama.finished == [1, 2, 0]
 
 
 def test_a_beginning_that_is_computed_is_not_computed_again() -> None:

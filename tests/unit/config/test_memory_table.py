@@ -1,0 +1,85 @@
+"""The memory table, and how a model says that it may go."""
+
+from pathlib import Path
+
+import pytest
+
+from modelyard.config import validate_config
+from modelyard.config.sizes import read_budget, read_size
+from modelyard.errors import ConfigError
+
+
+def config(memory=None, base=None, **model):
+    return validate_config({"memory": memory or {}, "models": [{"model_id": "smol", **model}]}, base=base)
+
+
+def problem(memory=None, **model):
+    with pytest.raises(ConfigError) as refused:
+        config(memory, **model)
+    (only,) = refused.value.problems
+    return only
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1B", 1),
+        ("500MB", 500_000_000),
+        ("16GiB", 16 * 2**30),
+        ("1.5 GiB", 1_610_612_736),
+        ("2gib", 2 * 2**30),
+        ("1TB", 10**12),
+        ("3 kb", 3000),
+    ],
+)
+def test_a_size_is_a_number_with_a_unit(text, size):
+    assert read_size(text) == read_budget(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "16", "GiB", "0GB", "-1GB", "16G", "1e9B", "16 gigabytes", "0.1B"])
+def test_another_text_is_no_size(text):
+    with pytest.raises(ValueError, match="a size such as"):
+        read_size(text)
+
+
+def test_a_budget_may_be_a_part_of_the_machine():
+    assert config({"budget": 0.5}).memory.budget == 0.5
+    assert config({"budget": 1}).memory.budget == 1.0
+    assert config({"budget": "16GiB"}).memory.budget == 16 * 2**30
+    assert config().memory.budget is None
+
+
+@pytest.mark.parametrize(("budget", "shown"), [(0, "0"), (1.5, "1.5"), (-1, "-1"), (True, "true"), ("lots", "'lots'")])
+def test_another_budget_is_refused_with_an_example(budget, shown):
+    expected = 'a size such as "16GiB", or a number above 0 and at most 1'
+    assert problem({"budget": budget}) == f"[memory]: budget must be {expected}, not {shown}."
+
+
+def test_prompts_are_kept_in_the_users_cache_unless_a_folder_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert config().memory.kv_folder == tmp_path / "modelyard" / "kv"
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    assert config().memory.kv_folder == Path("~/.cache/modelyard/kv").expanduser()
+    assert config({"kv_dir": "kept"}, base=tmp_path).memory.kv_folder == tmp_path / "kept"
+
+
+def test_one_gib_is_kept_unless_something_else_is_said():
+    assert config().memory.kv_keep_bytes == 2**30
+    assert config({"kv_keep": "memory", "kv_keep_bytes": "2GB"}).memory.kv_keep_bytes == 2 * 10**9
+    assert problem({"kv_keep_bytes": 5}) == '[memory]: kv_keep_bytes must be a size such as "2GiB", not 5.'
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("idle_unload_seconds", -1, "a number of at least 0, not -1"),
+        ("priority", 101, "a whole number from -100 to 100, not 101"),
+    ],
+)
+def test_how_a_model_goes_has_bounds(key, value, expected):
+    assert problem(**{key: value}) == f"[[models]] 1 ('smol'): {key} must be {expected}."
+
+
+def test_a_pinned_model_cannot_go_when_it_is_idle():
+    said = problem(pinned=True, idle_unload_seconds=5)
+    assert said == "[[models]] 1 ('smol'): pinned and idle_unload_seconds exclude each other. Keep one of them."
