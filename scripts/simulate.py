@@ -41,12 +41,12 @@ def main() -> int:
     console = Console(highlight=False, soft_wrap=True)
     if options.seed is not None:
         try:
-            world = run(options.seed)
+            world = run(options.seed, is_traced=True)
         except Violation as violation:
             console.print(str(violation), markup=False)
             return 1
-        console.print("\n".join(f"{now:.3f} {what}" for now, what in world.log), markup=False)
-        console.print(f"seed {options.seed}: no violation in {world.steps} steps; the last are above")
+        console.print("\n".join(f"{now:.3f} {what}" for now, what in world.trace), markup=False)
+        console.print(f"seed {options.seed}: no violation in {world.steps} steps")
         return 0
     began = time.perf_counter()
     seeds = range(options.first, options.first + options.runs)

@@ -65,12 +65,15 @@ class Footprint:
         )
 
 
-def predict(files: ModelFiles, *, context_length: int | None, sequences: int, batch_tokens: int) -> Footprint:
+def predict(
+    files: ModelFiles, *, context_length: int | None, running: int, sequences: int, batch_tokens: int
+) -> Footprint:
     """What the model in ``files`` will take.
 
     Args:
         files: its first file's header is read; of further shards the size is enough.
         context_length: tokens, None for what engines choose by themselves.
+        running: sequences that sample in one step.
         sequences: that its context can tell apart, running or kept.
         batch_tokens: most tokens in a step.
     """
@@ -81,7 +84,8 @@ def predict(files: ModelFiles, *, context_length: int | None, sequences: int, ba
         weights_bytes=files.size_bytes + repacked_bytes(header) + vocabulary_bytes(header),
         context_bytes=kv_bytes(header, cells)
         + state_bytes(header, sequences)
-        + compute_bytes(header, cells, sequences, batch_tokens)
+        + output_bytes(header, sequences)
+        + compute_bytes(header, cells, running, batch_tokens)
         + ENGINE_BYTES,
     )
 
@@ -139,21 +143,29 @@ def state_bytes(header: GgufHeader, sequences: int) -> int:
     return sequences * rows * len(layers) * _F32
 
 
-def compute_bytes(header: GgufHeader, cells: int, sequences: int, batch_tokens: int) -> int:
-    """Bytes of the buffers that steps work in.
+def output_bytes(header: GgufHeader, sequences: int) -> int:
+    """Bytes of the buffer that logits are copied to: a row for each sequence that the context can tell apart.
 
-    Logits are written for each sequence that samples, into the graph's buffer and then into the output buffer; the mask
-    of the attention has a value for each cell and token of a step, in 32 and in 16 bits, and a second time where some
-    layers have a sliding window. llama.cpp reserves much more address space, for logits of every token of a step, which
-    is never touched.
+    Source: llama.cpp, src/llama-context.cpp, output_reserve.
+    """
+    return sequences * vocabulary_size(header) * _F32
 
-    Source: llama.cpp, src/llama-context.cpp, output_reserve; src/llama-graph.cpp, build_attn_inp_kv.
+
+def compute_bytes(header: GgufHeader, cells: int, running: int, batch_tokens: int) -> int:
+    """Bytes of the buffer that steps work in.
+
+    The mask of the attention has a value for each cell and token of a step, and a second time where some layers have a
+    sliding window; it lives through the step. Beside it are the layers, one after the other, and then, in the same
+    place, logits for each sequence that samples. llama.cpp reserves much more address space, for logits of every token
+    of a step, which is never touched.
+
+    Source: llama.cpp, src/llama-graph.cpp, build_attn_inp_kv; ggml/src/ggml-alloc.c.
     """
     width, feed_forward = _number(header, "embedding_length"), _feed_forward(header)
-    logits = 2 * sequences * vocabulary_size(header) * _F32
     masks = 2 if _number(header, "attention.sliding_window") else 1
-    mask = masks * cells * batch_tokens * (_F32 + _F16)
-    return logits + mask + batch_tokens * (WIDTHS * width + FEED_FORWARDS * feed_forward) * _F32
+    layer = batch_tokens * (WIDTHS * width + FEED_FORWARDS * feed_forward)
+    logits = running * vocabulary_size(header)
+    return (masks * cells * batch_tokens + max(layer, logits)) * _F32
 
 
 def repacked_bytes(header: GgufHeader) -> int:

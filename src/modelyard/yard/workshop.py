@@ -98,6 +98,7 @@ class Workshop:
         return predict(
             files,
             context_length=spec.model.device.max_seq_len,
+            running=runtime.max_seqs,
             sequences=runtime.max_seqs + runtime.prefix_cache_n,
             batch_tokens=BATCH_TOKENS,
         )

@@ -21,7 +21,7 @@ from modelyard.yard.residency.events import (
     StartLoad,
     Tick,
 )
-from support.simulation import Violation, World, run
+from support.simulation import Violation, World, deeds, run
 
 RUNS = 200
 MOST_TO_CATCH = 400
@@ -35,7 +35,7 @@ def test_every_invariant_holds_in_every_interleaving(first):
 
 def test_a_seed_replays_exactly():
     once, again = run(3), run(3)
-    assert repr(once.log) == repr(again.log)
+    assert repr(once.trace) == repr(again.trace)
     assert once.steps == again.steps > 50
 
 
@@ -54,17 +54,17 @@ class Deeds(RuleBasedStateMachine):
 
     @rule(model=st.integers(0, 5))
     def arrive(self, model):
-        names = [name for name in self.world.traits if name not in self.world.retired]
+        names = deeds.offered(self.world)
         if names:
-            self.world.arrive(names[model % len(names)])
+            deeds.arrive(self.world, names[model % len(names)])
 
     @rule()
     def leave(self):
-        self.world.leave()
+        deeds.leave(self.world)
 
     @rule()
     def act(self):
-        self.world.act()
+        deeds.act(self.world)
 
     @rule(seconds=st.floats(0, 30))
     def wait(self, seconds):
@@ -72,7 +72,7 @@ class Deeds(RuleBasedStateMachine):
 
     def teardown(self):
         if hasattr(self, "world"):
-            self.world.play(steps=0)
+            deeds.finish(self.world)
 
 
 Deeds.TestCase.settings = settings(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import takewhile
+
 from modelyard.errors import (
     InsufficientMemory,
 )
@@ -22,7 +25,8 @@ def make_room(draft: Draft) -> None:
     """Start the loads that fit; for the most urgent that does not, have others go."""
     claim: tuple[str, Room] | None = None
     yielding: set[str] = set()
-    for name in _waiting(draft):
+    waiting = _waiting(draft)
+    for name in waiting:
         model = draft.models[name]
         if model.footprint is None:
             draft.put(name, model._replace(residence=Residence.SIZING))
@@ -41,6 +45,10 @@ def make_room(draft: Draft) -> None:
             yielding = _claim(draft, name, room)
             if not draft.models[name].is_resident:
                 claim = (name, room)
+    if any(draft.models[name].is_resident and draft.models[name].traits.is_pinned for name in waiting):
+        # Beside what is pinned from now on, one that was looked at before it may never fit.
+        make_room(draft)
+        return
     for name in sorted(draft.active):
         model = draft.models[name]
         if model.yields_since is not None and name not in yielding:
@@ -78,6 +86,11 @@ def _may_claim(draft: Draft, name: str, room: Room) -> bool:
 
 def _claim(draft: Draft, name: str, room: Room) -> set[str]:
     """Have others make room for the model; those that yield. Idle ones go when nobody else is waited for."""
+    may_begin_at = max((_may_go_at(draft, other) for other in room.yields), default=-math.inf)
+    if draft.state.now < may_begin_at:
+        # All at once: one that went before the others may would be gone for nobody.
+        draft.due.append(may_begin_at)
+        return set()
     yielding = {other for other in room.yields if _yield(draft, other, name)}
     if all(draft.models[other].residence is Residence.FREEING for other in room.yields):
         for other in room.forgets:
@@ -89,14 +102,16 @@ def _claim(draft: Draft, name: str, room: Room) -> set[str]:
     return yielding
 
 
-def _yield(draft: Draft, name: str, claimant: str) -> bool:
-    """Have a busy model make room, when it has been there long enough; whether it does so and is still there."""
-    model, policy, now = draft.models[name], draft.state.policy, draft.state.now
+def _may_go_at(draft: Draft, name: str) -> float:
+    """When a busy model has been there long enough to make room."""
+    model, policy = draft.models[name], draft.state.policy
     stays_s = max(policy.least_residency_s, policy.residency_per_load * (model.load_s or 0.0))
-    may_go_at = model.loaded_at if model.is_retired else model.loaded_at + stays_s
-    if now < may_go_at:
-        draft.due.append(may_go_at)
-        return False
+    return model.loaded_at if model.is_retired else model.loaded_at + stays_s
+
+
+def _yield(draft: Draft, name: str, claimant: str) -> bool:
+    """Have a busy model make room; whether it does so and is still there."""
+    model, policy, now = draft.models[name], draft.state.policy, draft.state.now
     since = now if model.yields_since is None else model.yields_since
     if model.leases and now < since + policy.yield_s:
         draft.due.append(since + policy.yield_s)
@@ -125,5 +140,10 @@ def _refuse_never(draft: Draft, name: str, room: Room) -> None:
 
 
 def _oldest(model: ModelState) -> Wish:
-    """The first of those that want the model loaded, by arrival."""
-    return min((wish for wish in model.line if wish.wants_load and not wish.is_parked), key=lambda wish: wish.order)
+    """The first of those that want the model loaded and that a load would serve, by arrival.
+
+    Not those behind an unload: for their sake the model would take back what it has just given to a younger request,
+    and serve others with it.
+    """
+    served = takewhile(lambda wish: wish.wants_load, model.line)
+    return min((wish for wish in served if not wish.is_parked), key=lambda wish: wish.order)

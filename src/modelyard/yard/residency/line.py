@@ -23,9 +23,15 @@ def entered(line: Line, wish: Wish) -> Line:
 
 
 def resumed(line: Line, wish: Wish) -> Line:
-    """The line with a suspended request in its place: at the front, behind those suspended before it."""
+    """The line with a suspended request in its place: at the front, behind those suspended before it.
+
+    And behind unloads that do not wait, which may have been asked for while it was being suspended.
+    """
     at = 0
-    while at < len(line) and line[at].want is Want.RESUME and line[at].priority >= wish.priority:
+    while at < len(line) and (
+        (line[at].want is Want.RESUME and line[at].priority >= wish.priority)
+        or (line[at].want is Want.UNLOAD and line[at].mode is not UnloadMode.DRAIN)
+    ):
         at += 1
     return (*line[:at], wish, *line[at:])
 

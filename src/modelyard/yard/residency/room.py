@@ -73,9 +73,11 @@ def find_room(state: Residency, name: str) -> Room:
         return Room(Outcome.FITS, pinned=pinned)
     leaving = [other for other in resident if is_leaving(models[other])]
     staying, keeping = set(resident) - set(leaving), set(kept)
-    idle = sorted((o for o in staying - set(pinned) if models[o].is_idle), key=lambda o: eviction_rank(models[o]))
+    # Of the same order in every process: sets of names have another in each.
+    movable = sorted(staying - set(pinned))
+    idle = sorted((o for o in movable if models[o].is_idle), key=lambda o: eviction_rank(models[o]))
     busy = sorted(
-        (o for o in staying - set(pinned) if models[o].residence is Residence.LOADED and not models[o].is_idle),
+        (o for o in movable if models[o].residence is Residence.LOADED and not models[o].is_idle),
         key=lambda o: (models[o].yields_since is None, eviction_rank(models[o])),
     )
     # Of its own kept state, a model that comes back makes use.
@@ -108,8 +110,12 @@ def find_room(state: Residency, name: str) -> Room:
 
 
 def is_leaving(model: ModelState) -> bool:
-    """Whether the model's memory comes back without anybody's doing."""
-    return model.residence is Residence.FREEING or model.is_draining
+    """Whether the model's memory comes back without anybody's doing.
+
+    That of a drain comes with the last of its answers, which may be far off: it yields like any busy model, but where
+    that is pinned.
+    """
+    return model.residence is Residence.FREEING or (model.is_draining and model.traits.is_pinned)
 
 
 def eviction_rank(model: ModelState) -> tuple[float, int]:

@@ -32,13 +32,12 @@ def settle(draft: Draft) -> None:
     _serve_lines(draft)
     _unload_idle(draft)
     _relieve(draft)
-    make_room(draft)
-    _serve_lines(draft)
-    if _expire(draft):
+    while True:
         make_room(draft)
         _serve_lines(draft)
-    for name in sorted(draft.active):
-        _forget_retired(draft, name)
+        # Both, always: whoever waits may have been waiting for what these two let go.
+        if not any([_expire(draft), _forget_retired(draft)]):
+            return
 
 
 def _serve_lines(draft: Draft) -> None:
@@ -108,7 +107,7 @@ def _unload_idle(draft: Draft) -> None:
 def _relieve(draft: Draft) -> None:
     """Bring what is used back under the budget, where a load took more than predicted or the budget shrank."""
     state = draft.state
-    kept = [name for name in state.active if draft.models[name].kept_bytes]
+    kept = [name for name in sorted(state.active) if draft.models[name].kept_bytes]
     for name in sorted(kept, key=lambda name: draft.models[name].last_used):
         if state.used_bytes > state.budget_bytes and draft.models[name].residence is not Residence.FREEING:
             draft.forget(name)
@@ -133,10 +132,12 @@ def _expire(draft: Draft) -> bool:
             model = draft.models[name]
             draft.put(name, model._replace(line=cut(model.line, wish.request)))
             draft.reject(name, wish.request, _too_late(draft, model, wish))
-            if wish.until == wish.since and not any(other.wants_load for other in draft.models[name].line):
-                # Who does not wait comes again: by then the model is to be there.
+            model = draft.models[name]
+            if wish.until == wish.since and not any(o.wants_load and not o.is_parked for o in model.line):
+                # Who does not wait comes again: by then the model is to be there, and as after a reload it stays.
                 warm = draft.wish(Want.LOAD, wish.request, priority=wish.priority)
-                draft.put(name, draft.models[name]._replace(line=entered(draft.models[name].line, warm)))
+                idle_s = model.traits.idle_unload_s
+                draft.put(name, model._replace(line=entered(model.line, warm), idle_unload_s=idle_s))
                 draft.due.append(warm.until)
     return expired
 
@@ -151,12 +152,16 @@ def _too_late(draft: Draft, model: ModelState, wish: Wish) -> ModelyardError:
     return ModelLoading(model.traits.name, max(1, math.ceil(remaining_s)), waited_s)
 
 
-def _forget_retired(draft: Draft, name: str) -> None:
-    model = draft.models[name]
-    if model.is_retired and model.prefix_bytes and not model.is_resident and not model.line:
-        draft.forget(name)
+def _forget_retired(draft: Draft) -> bool:
+    """Forget the retired models that nobody needs; whether that gave memory back."""
+    gave_back = False
+    for name in sorted(draft.active):
         model = draft.models[name]
-    if model.is_retired and model.is_at_rest:
-        del draft.models[name]
-        draft.active.discard(name)
-        draft.effects.append(Remove(name))
+        if model.is_retired and model.prefix_bytes and not model.is_resident and not model.line:
+            draft.forget(name)
+            model, gave_back = draft.models[name], True
+        if model.is_retired and model.is_at_rest:
+            del draft.models[name]
+            draft.active.discard(name)
+            draft.effects.append(Remove(name))
+    return gave_back

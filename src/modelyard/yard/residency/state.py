@@ -133,7 +133,7 @@ class ModelState(NamedTuple):
         line: who waits for something.
         leases: requests that the model is serving, with their priorities.
         prefix_bytes: of host memory, for prompts that outlived its last unload.
-        promised_bytes: of host memory that may be kept, while it is being freed.
+        promised_bytes: of host memory that may yet be kept, while it is being freed.
         reason: why the last load or the engine failed, while FAILED.
         failures: in a row.
         retry_at: on the clock of Tick; before that a request does not start another load.
@@ -179,10 +179,8 @@ class ModelState(NamedTuple):
 
     @property
     def kept_bytes(self) -> int:
-        """Host memory for what outlived its last unload: prompts, and the state of suspended requests."""
-        if self.residence is Residence.FREEING:
-            return self.promised_bytes
-        return self.prefix_bytes + sum(wish.kept_bytes for wish in self.line)
+        """Host memory for what outlives its unloads: prompts, the state of suspended requests, what may yet be kept."""
+        return self.prefix_bytes + self.promised_bytes + sum(wish.kept_bytes for wish in self.line)
 
     @property
     def first(self) -> Wish | None:

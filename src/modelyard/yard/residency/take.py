@@ -34,6 +34,7 @@ from modelyard.yard.residency.events import (
 from modelyard.yard.residency.line import cut, entered, resumed
 from modelyard.yard.residency.state import (
     ModelState,
+    RequestId,
     Residence,
     UnloadMode,
     Want,
@@ -69,17 +70,14 @@ def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
         case RequestArrived():
             _arrive(draft, model, event)
         case RequestEnded(_, request):
-            line, leases = cut(model.line, request), dict(model.leases)
-            leases.pop(request, None)
-            draft.put(name, model._replace(line=line, leases=leases, last_used=now))
+            if request in model.leases:
+                leases = {other: priority for other, priority in model.leases.items() if other != request}
+                draft.put(name, model._replace(leases=leases, last_used=now))
+            else:
+                draft.put(name, model._replace(line=cut(model.line, request)))
         case RequestSuspended(_, request, kept_bytes):
-            leases = dict(model.leases)
-            if request in leases:
-                wish = draft.wish(Want.RESUME, request, priority=leases.pop(request), kept_bytes=kept_bytes)
-                # A model that was unloaded on purpose is not brought back by what it was serving.
-                is_parked = any(other.mode is UnloadMode.SUSPEND for other in model.line)
-                wish = wish._replace(is_parked=is_parked)
-                draft.put(name, model._replace(line=resumed(model.line, wish), leases=leases))
+            if request in model.leases:
+                _suspend(draft, name, model, request, kept_bytes)
         case UnloadAsked(_, request, mode):
             _ask(draft, name, model, draft.wish(Want.UNLOAD, request, mode=mode))
         case ReloadAsked(_, request):
@@ -94,8 +92,9 @@ def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
         case LoadFailed(_, reason) | EngineDied(_, reason):
             _fail(draft, name, model, reason)
         case Freed(_, prefix_bytes):
-            model = model._replace(residence=Residence.UNLOADED, prefix_bytes=prefix_bytes, promised_bytes=0)
-            draft.put(name, model)
+            failures = 0 if _was_sound(model, now) else model.failures
+            model = model._replace(residence=Residence.UNLOADED, failures=failures)
+            draft.put(name, model._replace(prefix_bytes=prefix_bytes, promised_bytes=0))
         case ModelRetuned(_, traits):
             draft.put(name, model._replace(traits=traits, idle_unload_s=traits.idle_unload_s))
         case ModelRetired():  # pragma: no branch (mypy knows that it is the last one)
@@ -125,6 +124,23 @@ def _ask(draft: Draft, name: str, model: ModelState, wish: Wish) -> None:
         draft.put(name, model._replace(line=entered(model.line, wish)))
 
 
+def _suspend(draft: Draft, name: str, model: ModelState, request: RequestId, kept_bytes: int) -> None:
+    leases = dict(model.leases)
+    priority = leases.pop(request)
+    if draft.state.is_closing:
+        # Nothing is loaded any more that it could go on with.
+        draft.put(name, model._replace(leases=leases))
+        draft.reject(name, request, ShuttingDown())
+        return
+    wish = draft.wish(Want.RESUME, request, priority=priority, kept_bytes=kept_bytes)
+    # A model that was unloaded on purpose is not brought back by what it was serving.
+    wish = wish._replace(is_parked=any(other.mode is UnloadMode.SUSPEND for other in model.line))
+    # What it holds is of what the free was promised: it counts once.
+    promised = max(0, model.promised_bytes - kept_bytes)
+    line = resumed(model.line, wish)
+    draft.put(name, model._replace(line=line, leases=leases, promised_bytes=promised))
+
+
 def _loaded(draft: Draft, name: str, model: ModelState, measured: Footprint | None) -> None:
     if model.residence is not Residence.LOADING:
         return
@@ -145,9 +161,7 @@ def _fail(draft: Draft, name: str, model: ModelState, reason: str) -> None:
     """The model is not there. Those who waited for this very load hear why; unloads have what they wanted."""
     now = draft.state.now
     was_serving = model.residence in (Residence.LOADED, Residence.FREEING)
-    # What has served for long was sound: its failure is the first one.
-    was_sound = was_serving and now - model.loaded_at >= LONGEST_BACKOFF_S
-    failures = 0 if was_sound else model.failures
+    failures = 0 if was_serving and _was_sound(model, now) else model.failures
     backoff = min(FIRST_BACKOFF_S * 2.0 ** min(failures, _MOST_DOUBLINGS), LONGEST_BACKOFF_S)
     if was_serving and failures == 0:
         # One that died while it served is tried again at once.
@@ -169,6 +183,11 @@ def _fail(draft: Draft, name: str, model: ModelState, reason: str) -> None:
     if not was_serving:
         # Tried again for the same callers, a load might fail for ever.
         draft.refuse_line(name, load_failed(draft, draft.models[name]))
+
+
+def _was_sound(model: ModelState, now: float) -> bool:
+    """Whether the model has served for so long that its next failure is the first one."""
+    return now - model.loaded_at >= LONGEST_BACKOFF_S
 
 
 def _close(draft: Draft) -> None:

@@ -1,0 +1,237 @@
+"""What the world knows of models, engines and requests: from effects, and from the events that it makes itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from modelyard.yard.memory import Footprint
+from modelyard.yard.residency.events import Complete, Effect, Forget, Free, Grant, Reject, Remove, Size, StartLoad
+from modelyard.yard.residency.state import Policy, RequestId, Traits, UnloadMode
+
+
+@dataclass(slots=True)
+class Engine:
+    """An engine of a model, from StartLoad until its memory is free.
+
+    Attributes:
+        loaded_at: None while it loads.
+        keep_left: of the host memory that its Free allows, what is not used by suspended requests yet.
+    """
+
+    footprint: Footprint
+    began_at: float
+    loaded_at: float | None = None
+    is_freeing: bool = False
+    keep_left: int = 0
+
+    @property
+    def is_serving(self) -> bool:
+        return self.loaded_at is not None and not self.is_freeing
+
+
+class Phase(Enum):
+    """Where a request is that has not ended."""
+
+    WAITING = "waiting"
+    LEASED = "leased"
+    SUSPENDED = "suspended"
+
+
+class End(Enum):
+    """How a request ended."""
+
+    ANSWERED = "answered"
+    REJECTED = "rejected"
+    LEFT = "left"
+
+
+@dataclass(slots=True)
+class Request:
+    """A request that has not ended.
+
+    Attributes:
+        since, until: of its present wait.
+        has_left: its client is gone, and its engine has not said so yet.
+        behind_drain: it, or its model, has to do with an unload: its wait has no bound of its own.
+    """
+
+    model: str
+    phase: Phase
+    since: float
+    until: float
+    kept_bytes: int = 0
+    has_left: bool = False
+    behind_drain: bool = False
+
+
+@dataclass(slots=True)
+class Caller:
+    """The caller of an unload, or of a reload (mode None), who has not been answered."""
+
+    model: str
+    since: float
+    mode: UnloadMode | None
+
+
+@dataclass
+class Books:
+    """All that the world knows.
+
+    Attributes:
+        footprints: of models whose files were looked at, and what was measured since.
+        ends: of requests, once they have one.
+        warm: requests that did not wait: they were refused, but their loads go on under their names.
+        prefixes: bytes that outlived the last unload.
+        failed: models whose last load failed, or whose engine died.
+        idle_s: how long a model stays when it is idle: at least, at most.
+        used_at: when a model was loaded, or last had a lease.
+        unloads: in which step a model was last unloaded on purpose, and how.
+        drains: when drains were done.
+        is_excused: more may be used than the budget has: a load took more than predicted, or the budget was lowered.
+    """
+
+    policy: Policy
+    budget: int = 0
+    now: float = 0.0
+    step: int = 0
+    traits: dict[str, Traits] = field(default_factory=dict)
+    retired: set[str] = field(default_factory=set)
+    sizing: set[str] = field(default_factory=set)
+    footprints: dict[str, Footprint] = field(default_factory=dict)
+    engines: dict[str, Engine] = field(default_factory=dict)
+    requests: dict[RequestId, Request] = field(default_factory=dict)
+    ends: dict[RequestId, End] = field(default_factory=dict)
+    callers: dict[RequestId, Caller] = field(default_factory=dict)
+    warm: dict[RequestId, str] = field(default_factory=dict)
+    prefixes: dict[str, int] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    idle_s: dict[str, tuple[float, float]] = field(default_factory=dict)
+    used_at: dict[str, float] = field(default_factory=dict)
+    unloads: dict[str, tuple[int, UnloadMode]] = field(default_factory=dict)
+    drains: list[float] = field(default_factory=list)
+    is_excused: bool = False
+    is_closing: bool = False
+
+    # Questions
+
+    def used(self) -> int:
+        """Bytes that count against the budget: engines, what outlived them, and what may yet outlive them."""
+        kept = sum(self.prefixes.values()) + sum(request.kept_bytes for request in self.requests.values())
+        promised = sum(engine.keep_left for engine in self.engines.values())
+        return taken(engine.footprint for engine in self.engines.values()) + kept + promised
+
+    def of(self, model: str, phase: Phase) -> list[RequestId]:
+        return [r for r, request in self.requests.items() if request.model == model and request.phase is phase]
+
+    def asked_modes(self, model: str) -> set[UnloadMode]:
+        """Of the unloads that the model's callers wait for."""
+        return {caller.mode for caller in self.callers.values() if caller.model == model and caller.mode is not None}
+
+    def is_wanted(self, model: str) -> bool:
+        """Whether anybody waits for the model to serve."""
+        return (
+            any(r.model == model and r.phase is not Phase.LEASED for r in self.requests.values())
+            or any(caller.model == model and caller.mode is None for caller in self.callers.values())
+            or model in self.warm.values()
+        )
+
+    # Effects
+
+    def note(self, effect: Effect) -> None:
+        """Write down what an effect changes at once; the engines' outcomes come as events."""
+        match effect:
+            case Size(model):
+                self.sizing.add(model)
+            case StartLoad(model):
+                self.engines[model] = Engine(self.footprints[model], self.now)
+            case Free(model, _, keep_bytes):
+                if model in self.sizing:
+                    self.sizing.discard(model)
+                    return
+                engine = self.engines[model]
+                engine.is_freeing, engine.keep_left = True, keep_bytes
+            case Forget(model):
+                self.prefixes.pop(model, None)
+                for request in self.requests.values():
+                    if request.model == model:
+                        request.kept_bytes = 0
+            case Grant(_, request_id):
+                request = self.requests[request_id]
+                request.phase, request.kept_bytes = Phase.LEASED, 0
+            case Reject(model, request_id):
+                if self.requests.get(request_id) is not None:
+                    self.refuse(request_id)
+                else:
+                    self.warm.pop(request_id, None)
+                    self.callers.pop(request_id, None)
+            case Complete(model, request_id):
+                self.warm.pop(request_id, None)
+                caller = self.callers.pop(request_id, None)
+                if caller is not None and caller.mode is not None:
+                    self.unloads[model] = (self.step, caller.mode)
+                    if caller.mode is UnloadMode.DRAIN:
+                        self.drains.append(self.now)
+            case Remove(model):
+                del self.traits[model]
+
+    def refuse(self, request_id: RequestId) -> None:
+        """A request is rejected; one that did not wait leaves its load behind."""
+        request = self.requests[request_id]
+        if request.until == request.since:
+            self.warm[request_id] = request.model
+            least, most = self.idle_s[request.model]
+            idle_s = self.traits[request.model].idle_unload_s
+            self.idle_s[request.model] = (min(least, idle_s), max(most, idle_s))
+        self.end(request_id, End.REJECTED)
+
+    # Events
+
+    def end(self, request_id: RequestId, how: End) -> None:
+        request = self.requests.pop(request_id)
+        self.ends[request_id] = how
+        if request.phase is Phase.LEASED:
+            self.used_at[request.model] = self.now
+
+    def suspend(self, request_id: RequestId, kept_bytes: int) -> None:
+        request = self.requests[request_id]
+        request.phase, request.kept_bytes = Phase.SUSPENDED, kept_bytes
+        request.since, request.until = self.now, self.now + self.policy.longest_wait_s
+        self.engines[request.model].keep_left -= kept_bytes
+
+    def loaded(self, model: str, measured: Footprint | None) -> None:
+        engine = self.engines[model]
+        engine.loaded_at = self.used_at[model] = self.now
+        # What was kept is in the engine's own memory again.
+        self.prefixes.pop(model, None)
+        self.failed.discard(model)
+        if measured is not None:
+            engine.footprint = self.footprints[model] = measured
+            self.is_excused = True
+
+    def gone(self, model: str, prefix_bytes: int = 0) -> None:
+        del self.engines[model]
+        self.prefixes.pop(model, None)
+        if prefix_bytes:
+            self.prefixes[model] = prefix_bytes
+
+    def stays(self, model: str, idle_s: float) -> None:
+        self.idle_s[model] = (idle_s, idle_s)
+
+
+def taken(footprints: Iterable[Footprint]) -> int:
+    """What engines take together; weights that several share count once."""
+    weights: dict[str, int] = {}
+    context = 0
+    for footprint in footprints:
+        context += footprint.context_bytes
+        weights[footprint.weights_key] = max(weights.get(footprint.weights_key, 0), footprint.weights_bytes)
+    return context + sum(weights.values())
+
+
+def least_stay_s(policy: Policy, engine: Engine) -> float:
+    """How long a busy model stays."""
+    load_s = math.inf if engine.loaded_at is None else engine.loaded_at - engine.began_at
+    return max(policy.least_residency_s, policy.residency_per_load * load_s)

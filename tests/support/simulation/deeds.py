@@ -1,0 +1,221 @@
+"""What callers and operators do, and a whole run of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from modelyard.yard.residency import step as real_step
+from modelyard.yard.residency.events import (
+    BudgetChanged,
+    CloseAsked,
+    ModelAdded,
+    ModelRetired,
+    ModelRetuned,
+    ReloadAsked,
+    RequestArrived,
+    RequestEnded,
+    Tick,
+    UnloadAsked,
+)
+from modelyard.yard.residency.state import Traits, UnloadMode
+from support.simulation.books import Caller, End, Phase, Request
+from support.simulation.world import POLICY, Step, World
+
+# Steps of a run before its callers stop.
+EVENTS = 50
+# Every so manieth world is a fair one.
+FAIR_EVERY = 8
+MOST_MODELS = 8
+# Between two deeds. What is freed or loaded is interfered with.
+PAUSES_S = (0.0, 0.0, 0.01, 0.3, 2.0, 8.0)
+SOON_S = (0.0, 0.0, 0.01, 0.1, 0.3, 2.0, 8.0)
+
+
+def offered(world: World) -> list[str]:
+    """The models that callers can name."""
+    return [name for name in world.books.traits if name not in world.books.retired]
+
+
+def arrive(
+    world: World,
+    model: str,
+    *,
+    priority: int | None = None,
+    wait_s: float | None = None,
+    keep_alive_s: float | None = None,
+) -> None:
+    """Somebody wants to use a model."""
+    books, number = world.books, world.new_request()
+    longest_s = POLICY.longest_wait_s
+    until = books.now + (longest_s if wait_s is None else min(wait_s, longest_s))
+    is_behind = bool(books.asked_modes(model))
+    books.requests[number] = Request(model, Phase.WAITING, books.now, until, behind_drain=is_behind)
+    is_refused = sum(r.model == model for r in books.requests.values()) > books.traits[model].most_requests
+    if not is_refused and not books.is_closing:
+        books.stays(model, books.traits[model].idle_unload_s if keep_alive_s is None else keep_alive_s)
+    world.feed(RequestArrived(model, number, priority, wait_s, keep_alive_s))
+
+
+def leave(world: World) -> None:
+    """A client goes away, wherever its request is."""
+    present = [number for number, request in world.books.requests.items() if not request.has_left]
+    if not present:
+        return
+    number = world.dice.choice(present)
+    request = world.books.requests[number]
+    if request.phase is Phase.LEASED:
+        # Its engine hears of it before its next step.
+        request.has_left = True
+        world.later(0.1, lambda: world.end_lease(number))
+    else:
+        world.books.end(number, End.LEFT)
+        world.feed(RequestEnded(request.model, number))
+
+
+def unload(world: World, model: str, mode: UnloadMode) -> None:
+    """An operator wants a model's memory back."""
+    number = world.new_request()
+    world.books.callers[number] = Caller(model, world.now, mode)
+    for request in world.books.requests.values():
+        request.behind_drain = request.behind_drain or request.model == model
+    world.feed(UnloadAsked(model, number, mode))
+
+
+def reload(world: World, model: str) -> None:
+    """An operator wants a model to be there."""
+    number = world.new_request()
+    world.books.callers[number] = Caller(model, world.now, None)
+    if not world.books.is_closing:
+        world.books.stays(model, world.books.traits[model].idle_unload_s)
+    world.feed(ReloadAsked(model, number))
+
+
+def retune(world: World, model: str, traits: Traits) -> None:
+    world.books.traits[model] = traits
+    world.books.stays(model, traits.idle_unload_s)
+    world.feed(ModelRetuned(model, traits))
+
+
+def retire(world: World, model: str) -> None:
+    world.books.retired.add(model)
+    world.feed(ModelRetired(model))
+
+
+def add(world: World, name: str) -> None:
+    world.invent(name)
+    world.feed(ModelAdded(name, world.books.traits[name]))
+
+
+def change_budget(world: World, budget: int) -> None:
+    world.books.is_excused = True
+    world.books.budget = budget
+    world.feed(BudgetChanged(budget))
+
+
+def close(world: World) -> None:
+    world.books.is_closing = True
+    world.feed(CloseAsked())
+
+
+# At random
+
+
+def _arrive(world: World, model: str) -> None:
+    dice = world.dice
+    priority = dice.choice((None, None, None, 5, -5))
+    wait_s = dice.choice((None, None, None, 0.0, 2.0))
+    keep_s = dice.choice((None, None, None, 0.0, 2.0, math.inf))
+    arrive(world, model, priority=priority, wait_s=wait_s, keep_alive_s=keep_s)
+
+
+def _add(world: World, model: str) -> None:
+    if len(world.books.traits) < MOST_MODELS:
+        add(world, f"{model[0]}{world.new_request()}")
+
+
+DEEDS: dict[Callable[[World, str], None], int] = {
+    _arrive: 50,
+    lambda world, _: leave(world): 12,
+    lambda world, model: unload(world, model, world.dice.choice(list(UnloadMode))): 12,
+    reload: 6,
+    lambda world, model: world.die(model): 3,
+    lambda world, model: retune(world, model, world.new_traits(model)): 3,
+    _add: 1,
+    retire: 2,
+    lambda world, _: change_budget(world, world.dice.randint(world.books.budget // 2, world.books.budget * 2) + 1): 2,
+    lambda world, _: world.feed(Tick(world.now)): 3,
+}
+
+FAIR_DEEDS: dict[Callable[[World, str], None], int] = {
+    arrive: 20,
+    lambda world, _: leave(world): 2,
+    lambda world, model: unload(world, model, UnloadMode.DRAIN): 1,
+}
+
+
+def act(world: World) -> None:
+    """One random deed."""
+    models = offered(world)
+    if not models:
+        add(world, f"n{world.new_request()}")
+        return
+    deeds = FAIR_DEEDS if world.is_fair else DEEDS
+    (deed,) = world.dice.choices(list(deeds), list(deeds.values()))
+    deed(world, world.dice.choice(models))
+
+
+def play(world: World, events: int = EVENTS) -> None:
+    """Act and let time pass for ``events`` steps, then let everything come to its end."""
+    while world.steps < events:
+        act(world)
+        world.pass_time(world.now + world.dice.choice(SOON_S if world.is_busy else PAUSES_S))
+    finish(world)
+
+
+def finish(world: World) -> None:
+    """No new work: everything comes to its end, or everything closes; and what is left still works."""
+    if not world.is_fair and world.dice.random() < 0.2:
+        close(world)
+    world.is_ending = True
+    for number in world.books.requests:
+        world.later(1.0, lambda number=number: world.end_lease(number))
+    world.pass_time(math.inf)
+    check_rest(world)
+    if not world.books.is_closing:
+        check_service(world)
+
+
+def check_rest(world: World) -> None:
+    """Nobody is left waiting, and nothing is left to do."""
+    books = world.books
+    if books.requests or books.callers:
+        world.fail("everybody_has_an_end", f"these have none: {books.requests} {books.callers}")
+    busy = {n: e for n, e in books.engines.items() if e.is_freeing or (books.is_closing and e.loaded_at is not None)}
+    if busy or books.sizing:
+        world.fail("everything_comes_to_rest", f"these do not: {busy} {books.sizing}")
+
+
+def check_service(world: World) -> None:
+    """A world at rest serves: each model, one after the other, to its own request."""
+    for model in offered(world):
+        if any(engine.loaded_at is None for engine in world.books.engines.values()):
+            # A load that hangs keeps its memory: others may wait for it in vain.
+            return
+        number = world.names + 1
+        arrive(world, model)
+        world.pass_time(math.inf)
+        if number not in world.books.ends:
+            world.fail("a_world_at_rest_serves", f"{model} is asked for, and nothing happens")
+        # A refusal is judged where it is made: it did not fit, or its load failed.
+
+
+def run(seed: int, step: Step = real_step, *, events: int = EVENTS, is_traced: bool = False) -> World:
+    """One interleaving; every eighth world is a fair one.
+
+    Raises:
+        Violation: an invariant does not hold.
+    """
+    world = World(seed, step, is_fair=seed % FAIR_EVERY == FAIR_EVERY - 1, is_traced=is_traced)
+    play(world, events)
+    return world

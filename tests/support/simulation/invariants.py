@@ -1,0 +1,384 @@
+"""What must hold: one small function each. They return what is wrong, or None.
+
+Of effects it is judged whether they are right, in the order in which they are run, before they are noted in the books;
+of steps, how things stand when all their effects are noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from modelyard.errors import (
+    InsufficientMemory,
+    ModelBusy,
+    ModelLoadFailed,
+    ModelLoading,
+    ModelUnloaded,
+    QueueFull,
+    ShuttingDown,
+)
+from modelyard.yard.residency.events import (
+    Complete,
+    Effect,
+    EngineDied,
+    Event,
+    Free,
+    Grant,
+    LoadFailed,
+    Reject,
+    Remove,
+    Size,
+    StartLoad,
+)
+from modelyard.yard.residency.state import Residence, Residency, UnloadMode, Want
+from support.simulation.books import Books, Phase, least_stay_s, taken
+
+# Sums of floats on the world's side and on the machine's may differ by their last bits.
+ROUNDING_S = 1e-9
+
+
+class Moment(NamedTuple):
+    """One step of the machine."""
+
+    before: Residency
+    event: Event
+    after: Residency
+    effects: Sequence[Effect]
+
+
+# Sizes and loads
+
+
+def is_sized_once(books: Books, effect: Size) -> str | None:
+    if effect.model in books.sizing or effect.model in books.engines:
+        return f"{effect.model} is sized again, or while it is resident"
+    return None
+
+
+def is_loaded_once(books: Books, effect: StartLoad) -> str | None:
+    if effect.model in books.engines or effect.model in books.sizing:
+        return f"{effect.model} is loaded while it is sizing, loading, loaded or freeing"
+    return None
+
+
+def load_fits(books: Books, effect: StartLoad) -> str | None:
+    # Without the excuses: whatever was measured or lowered, a new load has to fit.
+    engines = [engine.footprint for engine in books.engines.values()]
+    beside = books.used() - taken(engines)
+    needed = taken([*engines, books.footprints[effect.model]]) + beside
+    return None if needed <= books.budget else f"the load of {effect.model} makes it {needed} of {books.budget}"
+
+
+def load_is_wanted(books: Books, effect: StartLoad) -> str | None:
+    if books.is_closing:
+        return f"{effect.model} is loaded although everything closes"
+    return None if books.is_wanted(effect.model) else f"{effect.model} is loaded for nobody"
+
+
+def no_load_overtakes_an_unload(books: Books, effect: StartLoad) -> str | None:
+    overtaken = books.asked_modes(effect.model) - {UnloadMode.DRAIN}
+    return f"{effect.model} is loaded before it was unloaded by {overtaken}" if overtaken else None
+
+
+# Frees
+
+
+def only_loaded_models_are_freed(books: Books, effect: Free) -> str | None:
+    engine = books.engines.get(effect.model)
+    if engine is None:
+        # The files of a model that is being sized are closed too.
+        is_right = books.is_closing and effect.model in books.sizing
+        return None if is_right else f"{effect.model} is freed, which is not resident"
+    if engine.is_freeing:
+        return f"{effect.model} is freed twice"
+    return None if books.is_closing or engine.loaded_at is not None else f"{effect.model} is freed while it loads"
+
+
+def pinned_models_stay(books: Books, effect: Free) -> str | None:
+    if not books.traits[effect.model].is_pinned or _is_explicit(books, effect.model):
+        return None
+    return f"{effect.model} is pinned and freed: {effect.why}"
+
+
+def leases_are_suspended_or_ended_on_purpose(books: Books, effect: Free) -> str | None:
+    if effect.suspends or books.is_closing or not books.of(effect.model, Phase.LEASED):
+        return None
+    if UnloadMode.FORCE in books.asked_modes(effect.model):
+        return None
+    return f"the leases of {effect.model} are ended by: {effect.why}"
+
+
+def busy_models_have_their_time(books: Books, effect: Free) -> str | None:
+    model = effect.model
+    is_asked = books.is_closing or model in books.retired or books.asked_modes(model) - {UnloadMode.DRAIN}
+    if is_asked or not books.of(model, Phase.LEASED):
+        return None
+    engine = books.engines[model]
+    stayed_s, least_s = books.now - (engine.loaded_at or 0.0), least_stay_s(books.policy, engine)
+    return None if stayed_s >= least_s - ROUNDING_S else f"{model} went after {stayed_s:.2f} s, before {least_s:.2f}"
+
+
+def frees_have_a_reason(books: Books, effect: Free) -> str | None:
+    model = effect.model
+    if _is_explicit(books, model) or books.used() > books.budget:
+        return None
+    if books.now >= books.used_at[model] + books.idle_s[model][0] - ROUNDING_S and not books.of(model, Phase.LEASED):
+        return None
+    absent = [other for other in books.traits if other not in books.engines]
+    return None if any(books.is_wanted(other) for other in absent) else f"{model} is freed for nobody: {effect.why}"
+
+
+def what_is_kept_fits(books: Books, effect: Free) -> str | None:
+    peak = books.used() + effect.keep_bytes
+    if effect.keep_bytes and peak > books.budget:
+        return f"{effect.model} may keep {effect.keep_bytes}, which makes it {peak} of {books.budget}"
+    return None
+
+
+def _is_explicit(books: Books, model: str) -> bool:
+    return books.is_closing or model in books.retired or bool(books.asked_modes(model))
+
+
+# Grants, rejections, completions
+
+
+def grants_are_to_those_who_wait(books: Books, effect: Grant) -> str | None:
+    request = books.requests.get(effect.request)
+    if request is None:
+        return f"{effect.request} is granted {effect.model} after its end: {books.ends.get(effect.request)}"
+    if request.phase is Phase.LEASED or request.model != effect.model:
+        return f"{effect.request} is granted {effect.model}, but is {request.phase.value} for {request.model}"
+    engine = books.engines.get(effect.model)
+    is_there = engine is not None and engine.is_serving
+    return None if is_there else f"{effect.request} is granted {effect.model}, which does not serve"
+
+
+def rejections_are_of_those_who_wait(books: Books, effect: Reject) -> str | None:
+    if effect.request in books.callers or effect.request in books.warm:
+        return None
+    request = books.requests.get(effect.request)
+    if request is None or request.phase is Phase.LEASED or request.model != effect.model:
+        return f"{effect.request} is rejected, but does not wait for {effect.model}: {request}"
+    return None
+
+
+def rejections_are_true(books: Books, effect: Reject) -> str | None:
+    model, error = effect.model, effect.error
+    request, caller = books.requests.get(effect.request), books.callers.get(effect.request)
+    match error:
+        case ShuttingDown():
+            is_true = books.is_closing
+        case QueueFull():
+            is_true = sum(r.model == model for r in books.requests.values()) > books.traits[model].most_requests
+        case ModelLoading() | ModelBusy():
+            until = request.until if request is not None else books.now
+            if caller is not None:
+                until = caller.since + books.policy.longest_wait_s
+            is_true = books.now >= until
+        case ModelLoadFailed():
+            is_true = model in books.failed
+        case InsufficientMemory():
+            pinned = [e.footprint for m, e in books.engines.items() if books.traits[m].is_pinned and not e.is_freeing]
+            is_true = taken([*pinned, books.footprints[model]]) > books.budget
+        case ModelUnloaded():
+            is_true = books.unloads.get(model) == (books.step, UnloadMode.FORCE)
+        case _:
+            is_true = False
+    return None if is_true else f"{effect.request} hears of {model} what is not true: {error!r}"
+
+
+def completions_are_true(books: Books, effect: Complete) -> str | None:
+    engine = books.engines.get(effect.model)
+    if effect.request in books.warm:
+        return None
+    caller = books.callers.get(effect.request)
+    if caller is None or caller.model != effect.model:
+        return f"caller {effect.request} of {effect.model} is answered twice, or never asked"
+    is_there, is_gone = engine is not None and engine.is_serving, engine is None
+    return (
+        None
+        if (is_there if caller.mode is None else is_gone)
+        else f"{effect.request} hears that {effect.model} is what it is not: {caller}"
+    )
+
+
+def only_retired_models_are_removed(books: Books, effect: Remove) -> str | None:
+    model = effect.model
+    if model not in books.retired:
+        return f"{model} is removed, which nobody retired"
+    is_needed = model in books.engines or any(r.model == model for r in books.requests.values())
+    return f"{model} is removed while it is needed" if is_needed else None
+
+
+# Steps
+
+
+def memory_is_within_the_budget(books: Books, moment: Moment) -> str | None:
+    used = books.used()
+    if used <= books.budget:
+        books.is_excused = False
+        return None
+    return None if books.is_excused else f"{used} are used of a budget of {books.budget}"
+
+
+def the_machine_counts_what_is_used(books: Books, moment: Moment) -> str | None:
+    if books.is_closing:
+        # Nothing is loaded any more: nobody counts.
+        return None
+    used, counted = books.used(), moment.after.used_bytes
+    return None if used == counted else f"{used} are used, and the machine counts {counted}"
+
+
+def the_machine_knows_what_is_resident(books: Books, moment: Moment) -> str | None:
+    for name, model in moment.after.models.items():
+        engine = books.engines.get(name)
+        if engine is None:
+            is_right = model.residence in (Residence.UNLOADED, Residence.FAILED) or (
+                name in books.sizing and model.residence is Residence.SIZING
+            )
+            # A file that was being looked at is closed like an engine.
+            is_right = is_right or books.is_closing
+        elif engine.is_freeing:
+            is_right = model.residence is Residence.FREEING
+        else:
+            is_right = model.residence is (Residence.LOADING if engine.loaded_at is None else Residence.LOADED)
+        if not is_right:
+            return f"{name} counts as {model.residence.value}, and is {engine}"
+        if name not in moment.after.active and not model.is_at_rest:
+            return f"{name} is overlooked"
+    return None
+
+
+def the_machine_knows_who_waits(books: Books, moment: Moment) -> str | None:
+    waiting, leased = {}, {}
+    for name in moment.after.active:
+        model = moment.after.models[name]
+        leased.update(dict.fromkeys(model.leases, name))
+        waiting.update({wish.request: name for wish in model.line if wish.request not in books.warm})
+    expected = {r: request.model for r, request in books.requests.items() if request.phase is not Phase.LEASED}
+    expected.update({r: caller.model for r, caller in books.callers.items()})
+    if waiting != expected:
+        return f"these wait: {expected}; in line are: {waiting}"
+    holding = {r: request.model for r, request in books.requests.items() if request.phase is Phase.LEASED}
+    return None if leased == holding else f"these hold leases: {holding}; noted are: {leased}"
+
+
+def nobody_waits_too_long(books: Books, moment: Moment) -> str | None:
+    for request_id, request in books.requests.items():
+        if request.phase is not Phase.LEASED and books.now >= request.until:
+            return f"{request_id} waits for {request.model} since {request.since:.2f}, until {request.until:.2f}"
+    for request_id, caller in books.callers.items():
+        if books.now >= caller.since + books.policy.longest_wait_s:
+            return f"the caller {request_id} waits for too long: {caller}"
+    return None
+
+
+def nobody_waits_for_what_is_there(books: Books, moment: Moment) -> str | None:
+    for name in moment.after.active:
+        model = moment.after.models[name]
+        if model.residence is Residence.LOADED and model.line and model.yields_since is None:
+            first = model.line[0]
+            # Only a drain holds others up, and only while there are leases.
+            if first.want is not Want.UNLOAD or first.mode is not UnloadMode.DRAIN or not model.leases:
+                return f"{name} serves, and {first.request} waits for it"
+    return None
+
+
+def nobody_waits_when_everything_closes(books: Books, moment: Moment) -> str | None:
+    waiting = [r for r, request in books.requests.items() if request.phase is not Phase.LEASED]
+    if books.is_closing and (waiting or books.callers):
+        return f"everything closes, and these still wait: {waiting} {list(books.callers)}"
+    return None
+
+
+def who_does_not_wait_still_has_the_model_loaded(books: Books, moment: Moment) -> str | None:
+    for effect in moment.effects:
+        if isinstance(effect, Reject) and isinstance(effect.error, ModelLoading) and effect.request in books.warm:
+            model = moment.after.models[effect.model]
+            is_coming = model.residence in (Residence.SIZING, Residence.LOADING)
+            if not is_coming and not any(wish.wants_load and not wish.is_parked for wish in model.line):
+                return f"{effect.request} did not wait, and nothing loads {effect.model} for its next try"
+    return None
+
+
+def the_only_model_that_is_wanted_is_loaded_where_it_fits(books: Books, moment: Moment) -> str | None:
+    if books.is_closing:
+        return None
+    absent = [
+        name
+        for name in moment.after.active
+        if moment.after.models[name].residence in (Residence.UNLOADED, Residence.FAILED)
+        and (first := moment.after.models[name].first) is not None
+        and first.want is not Want.UNLOAD
+    ]
+    if len(absent) != 1 or absent[0] not in books.footprints:
+        return None
+    engines = [engine.footprint for engine in books.engines.values()]
+    needed = taken([*engines, books.footprints[absent[0]]]) - taken(engines) + books.used()
+    return None if needed > books.budget else f"{absent[0]} is wanted and fits, and nothing is done"
+
+
+def idle_models_go(books: Books, moment: Moment) -> str | None:
+    for name, engine in books.engines.items():
+        if not engine.is_serving or books.traits[name].is_pinned:
+            continue
+        if any(request.model == name for request in books.requests.values()):
+            continue
+        if books.now > books.used_at[name] + books.idle_s[name][1] + ROUNDING_S:
+            return f"{name} is idle since {books.used_at[name]:.2f} and should stay for {books.idle_s[name][1]} s"
+    return None
+
+
+def failures_disturb_nobody_else(books: Books, moment: Moment) -> str | None:
+    if not isinstance(moment.event, LoadFailed | EngineDied):
+        return None
+    for name, before in moment.before.models.items():
+        if name == moment.event.model or before.residence is not Residence.LOADED or name not in moment.after.models:
+            continue
+        after = moment.after.models[name]
+        if after.residence is Residence.LOADED:
+            continue
+        # Its memory may be what somebody else waited for, who then needs that of idle models too.
+        if before.leases or not any(books.is_wanted(other) for other in moment.after.models):
+            return f"the failure of {moment.event.model} disturbs {name}"
+    return None
+
+
+def due_is_not_past(books: Books, moment: Moment) -> str | None:
+    if moment.after.due_at <= books.now:
+        return f"due at {moment.after.due_at}, and it is {books.now}: a busy loop"
+    return None
+
+
+OF_EFFECTS: dict[type, tuple[Callable[[Books, Any], str | None], ...]] = {
+    Size: (is_sized_once,),
+    StartLoad: (is_loaded_once, load_fits, load_is_wanted, no_load_overtakes_an_unload),
+    Free: (
+        only_loaded_models_are_freed,
+        pinned_models_stay,
+        leases_are_suspended_or_ended_on_purpose,
+        busy_models_have_their_time,
+        frees_have_a_reason,
+        what_is_kept_fits,
+    ),
+    Grant: (grants_are_to_those_who_wait,),
+    Reject: (rejections_are_of_those_who_wait, rejections_are_true),
+    Complete: (completions_are_true,),
+    Remove: (only_retired_models_are_removed,),
+}
+
+OF_STEPS: tuple[Callable[[Books, Moment], str | None], ...] = (
+    memory_is_within_the_budget,
+    the_machine_counts_what_is_used,
+    the_machine_knows_what_is_resident,
+    the_machine_knows_who_waits,
+    nobody_waits_too_long,
+    nobody_waits_for_what_is_there,
+    nobody_waits_when_everything_closes,
+    who_does_not_wait_still_has_the_model_loaded,
+    the_only_model_that_is_wanted_is_loaded_where_it_fits,
+    idle_models_go,
+    failures_disturb_nobody_else,
+    due_is_not_past,
+)

@@ -1,0 +1,364 @@
+"""The world around the machine: a clock, a conductor, and engines whose outcomes come later."""
+
+from __future__ import annotations
+
+import copy
+import heapq
+import math
+import random
+from collections import deque
+from collections.abc import Callable, MutableSequence
+from dataclasses import replace
+
+from modelyard.yard.memory import Footprint
+from modelyard.yard.residency import step as real_step
+from modelyard.yard.residency.events import (
+    Effect,
+    EngineDied,
+    Event,
+    Free,
+    Freed,
+    Grant,
+    LoadFailed,
+    LoadFinished,
+    RequestEnded,
+    RequestSuspended,
+    Size,
+    Sized,
+    StartLoad,
+    Tick,
+)
+from modelyard.yard.residency.state import Policy, RequestId, Residency, Traits
+from support.simulation.books import Books, End, Engine, Phase
+from support.simulation.invariants import OF_EFFECTS, OF_STEPS, Moment
+
+Step = Callable[[Residency, Event], tuple[Residency, list[Effect]]]
+
+POLICY = Policy(longest_wait_s=100.0, least_residency_s=5.0, residency_per_load=2.0, yield_s=1.0, patience_s=20.0)
+LONGEST_SIZE_S = 0.5
+LONGEST_LOAD_S = 4.0
+LONGEST_FREE_S = 1.0
+SLOWNESS = 10.0
+"""A slow load takes so many times as long."""
+TRACED = 30
+# A settled world needs far fewer; more mean that it never comes to rest.
+MOST_STEPS = 4_000
+# One step in so many is done again, to see that it is pure, and that nothing is left to do after it.
+AGAIN_EVERY = 20
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, seed: int, invariant: str, message: str, picture: str) -> None:
+        super().__init__(f"seed {seed}: {invariant}: {message}\n{picture}")
+        self.seed, self.invariant, self.message = seed, invariant, message
+
+
+class World:
+    """One interleaving.
+
+    Args:
+        seed: decides everything.
+        step: the machine; a broken one, to see that it is noticed.
+        is_fair: a world in which nobody may starve: equal priorities, nothing pinned, every model fits by itself,
+            loads and frees end in time, nobody ends anything by force. Answers take as long as they like.
+        is_traced: all events and effects are kept in ``trace``, not only the last.
+    """
+
+    def __init__(self, seed: int, step: Step = real_step, *, is_fair: bool = False, is_traced: bool = False) -> None:
+        self.seed, self.step, self.is_fair = seed, step, is_fair
+        self.dice = random.Random(seed)
+        self.trace: MutableSequence[tuple[float, Event | Effect]] = [] if is_traced else deque(maxlen=TRACED)
+        self.books = Books(POLICY)
+        self.swaps = 0
+        self.longest_wait = 0.0
+        self.names = 0
+        self.is_ending = False
+        self._outcomes: list[tuple[float, int, Callable[[], None]]] = []
+        # What a model's files say, before anybody has looked.
+        self.files: dict[str, Footprint] = {}
+        # Timers and threads are late in a real process, by so much at most.
+        self.lag_s = self.dice.choice((0.0, 0.0, 0.3))
+        for name in "abcdef"[: self.dice.randint(2 if is_fair else 1, 6)]:
+            self.invent(name)
+        sizes = [footprint.total_bytes for footprint in self.files.values()]
+        least = max(sizes) if is_fair else min(sizes) // 2
+        self.books.budget = self.dice.randint(least, max(least, sum(sizes)) + 20)
+        self.state = Residency.of(self.books.traits, self.books.budget, POLICY)
+
+    @property
+    def now(self) -> float:
+        return self.books.now
+
+    @property
+    def steps(self) -> int:
+        return self.books.step
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being freed."""
+        return any(engine.is_freeing for engine in self.books.engines.values())
+
+    # Models
+
+    def invent(self, name: str) -> None:
+        """A new model, with files and traits."""
+        self.files[name] = self.new_footprint(name)
+        self.books.traits[name] = self.new_traits(name)
+        self.books.stays(name, self.books.traits[name].idle_unload_s)
+
+    def new_footprint(self, name: str) -> Footprint:
+        key = name if self.is_fair else self.dice.choice(("x", "y", name, name))
+        weights = {"x": 60, "y": 30}.get(key, self.dice.randint(10, 100))
+        return Footprint(key, weights, self.dice.randint(5, 40))
+
+    def new_traits(self, name: str) -> Traits:
+        dice = self.dice
+        if self.is_fair:
+            return Traits(name, 50)
+        idle_s = dice.choice((math.inf, math.inf, 3.0, 0.0))
+        return Traits(name, dice.choice((1, 3, 50)), dice.random() < 0.15, dice.choice((0, 0, 0, 5, -5)), idle_s)
+
+    def new_request(self) -> RequestId:
+        self.names += 1
+        return RequestId(self.names)
+
+    # Time
+
+    def later(self, longest_s: float, outcome: Callable[[], None], *, least_s: float = 0.0) -> None:
+        """Have ``outcome`` happen at a random time."""
+        self.names += 1
+        at = self.now + least_s + self.dice.random() * (longest_s - least_s)
+        heapq.heappush(self._outcomes, (at, self.names, outcome))
+
+    def pass_time(self, until: float) -> None:
+        """Let everything happen that is due before ``until``."""
+        while True:
+            due = self.state.due_at + (self.lag_s * self.dice.random() if self.lag_s else 0.0)
+            next_outcome = self._outcomes[0][0] if self._outcomes else math.inf
+            at = min(due, next_outcome)
+            if at > until or at == math.inf:
+                break
+            self.books.now = max(at, self.now)
+            self.catch_up()
+            if next_outcome <= due:
+                heapq.heappop(self._outcomes)[2]()
+        if until < math.inf:
+            self.books.now = max(until, self.now)
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """The conductor feeds a Tick before what happens at a time at which one is due."""
+        if self.now >= self.state.due_at:
+            self._step(Tick(self.now))
+
+    # The conductor: events in, effects out
+
+    def feed(self, event: Event) -> None:
+        """Have the machine hear of an event; time it has heard of before, or nothing was due."""
+        if self.dice.random() < 0.05:
+            self._check_nothing_is_due()
+        self.state = self.state._replace(now=self.now)
+        self._step(event)
+
+    def _step(self, event: Event) -> None:
+        self.books.step += 1
+        self.trace.append((self.now, event))
+        if self.steps > MOST_STEPS:
+            self.fail("the_world_comes_to_rest", f"{MOST_STEPS} steps, and it goes on")
+        before = self.state
+        is_done_again = self.steps % AGAIN_EVERY == 0
+        copied = copy.deepcopy(before) if is_done_again else None
+        self.state, effects = self.step(before, event)
+        for effect in effects:
+            self.trace.append((self.now, effect))
+            self._run(effect)
+        moment = Moment(before, event, self.state, effects)
+        for invariant in OF_STEPS:
+            wrong = invariant(self.books, moment)
+            if wrong is not None:
+                self.fail(invariant.__name__, wrong)
+        if copied is not None:
+            self._check_purity(moment, copied)
+            self._check_nothing_is_due()
+
+    def _run(self, effect: Effect) -> None:
+        for invariant in OF_EFFECTS.get(type(effect), ()):
+            wrong = invariant(self.books, effect)
+            if wrong is not None:
+                self.fail(invariant.__name__, wrong)
+        leased = self.books.of(effect.model, Phase.LEASED) if isinstance(effect, Free) else []
+        was_sizing = effect.model in self.books.sizing
+        if isinstance(effect, Grant):
+            self._check_fairness(effect)
+        self.books.note(effect)
+        match effect:
+            case Size(model):
+                self.later(LONGEST_SIZE_S, lambda: self._sized(model))
+            case StartLoad(model):
+                self.swaps += 1
+                self._load(model, self.books.engines[model])
+            case Free(model) if was_sizing:
+                self.later(0.0, lambda: self.feed(Freed(model)))
+            case Free():
+                self._free(effect, self.books.engines[effect.model], leased)
+            case Grant(_, request):
+                if not self.is_fair or self.is_ending or self.dice.random() < 0.5:
+                    self.later(self.dice.choice((0.5, 5.0, 30.0)), lambda: self.end_lease(request))
+
+    # Engines
+
+    def _sized(self, model: str) -> None:
+        if model not in self.books.sizing:
+            return
+        self.books.sizing.discard(model)
+        if not self.is_fair and self.dice.random() < 0.1:
+            self.books.failed.add(model)
+            self.feed(LoadFailed(model, "no such file"))
+        else:
+            self.books.footprints[model] = self.files[model]
+            self.feed(Sized(model, self.files[model]))
+
+    def _load(self, model: str, engine: Engine) -> None:
+        fate = 0.0 if self.is_fair else self.dice.random()
+        # Not at once: a load that takes no time at all is freed at once in turn, and nobody would see a swap.
+        if fate < 0.85:
+            slowness = SLOWNESS if 0.5 < fate < 0.55 else 1.0
+            self.later(LONGEST_LOAD_S * slowness, lambda: self._loaded(model, engine, is_measured=fate > 0.6))
+        elif fate < 0.99:
+            self.later(LONGEST_LOAD_S, lambda: self._failed(model, engine, "bad" if fate < 0.96 else None))
+        # The rest hangs for ever.
+
+    def _loaded(self, model: str, engine: Engine, *, is_measured: bool) -> None:
+        if self.books.engines.get(model) is not engine or engine.is_freeing:
+            return
+        measured = None
+        if is_measured:
+            context = round(engine.footprint.context_bytes * self.dice.uniform(0.9, 1.1))
+            measured = replace(engine.footprint, context_bytes=context)
+        self.books.loaded(model, measured)
+        self.feed(LoadFinished(model, measured))
+
+    def _failed(self, model: str, engine: Engine, reason: str | None) -> None:
+        if self.books.engines.get(model) is not engine or engine.is_freeing:
+            return
+        self.books.gone(model)
+        self.books.failed.add(model)
+        # The files may be others the next time.
+        if self.dice.random() < 0.2:
+            self.files[model] = self.new_footprint(model)
+        self.feed(EngineDied(model, "crash") if reason is None else LoadFailed(model, reason))
+
+    def _free(self, effect: Free, engine: Engine, leased: list[RequestId]) -> None:
+        """Every lease ends at a time of its own, in any order, and then the engine."""
+        model, lasts_s = effect.model, LONGEST_FREE_S * self.dice.random()
+        if self.dice.random() < 0.2:
+            # All that an engine says may also come in one batch.
+            lasts_s = 0.0
+        for request in leased:
+            self.later(lasts_s, lambda request=request: self._stop_lease(request, engine, suspends=effect.suspends))
+        dies = not self.is_fair and self.dice.random() < 0.05
+        if dies and engine.loaded_at is None:
+            # Told to stop while it loads, it may come to the end of its load first.
+            self.later(lasts_s, lambda: self.feed(LoadFinished(model)))
+        self.later(lasts_s + 1e-6, lambda: self._freed(model, engine, leased, dies=dies), least_s=lasts_s + 1e-6)
+
+    def _stop_lease(self, request: RequestId, engine: Engine, *, suspends: bool) -> None:
+        lease = self.books.requests.get(request)
+        if lease is None or lease.phase is not Phase.LEASED:
+            return
+        if lease.has_left or not suspends or (not self.is_fair and self.dice.random() < 0.2):
+            self.end_lease(request)
+            return
+        kept = self.dice.choice((0, min(engine.keep_left, 5), engine.keep_left // 2))
+        self.books.suspend(request, kept)
+        self.feed(RequestSuspended(lease.model, request, kept))
+
+    def _freed(self, model: str, engine: Engine, leased: list[RequestId], *, dies: bool) -> None:
+        for request in leased:
+            self._stop_lease(request, engine, suspends=False)
+        if dies:
+            self.books.gone(model)
+            self.books.failed.add(model)
+            self.feed(EngineDied(model, "crash at the end"))
+            return
+        prefix = self.dice.choice((0, engine.keep_left))
+        self.books.gone(model, prefix)
+        self.feed(Freed(model, prefix))
+
+    def die(self, model: str) -> None:
+        """An engine that serves crashes."""
+        engine = self.books.engines.get(model)
+        if engine is None or not engine.is_serving:
+            return
+        for request in self.books.of(model, Phase.LEASED):
+            self.end_lease(request)
+        # An unload that waited for the last lease may have begun.
+        if self.books.engines.get(model) is engine and not engine.is_freeing:
+            self.books.gone(model)
+            self.books.failed.add(model)
+            self.feed(EngineDied(model, "crash"))
+
+    def end_lease(self, request: RequestId) -> None:
+        """An engine has finished a request, or was told that its client has left."""
+        lease = self.books.requests.get(request)
+        if lease is not None and lease.phase is Phase.LEASED:
+            self.books.end(request, End.LEFT if lease.has_left else End.ANSWERED)
+            self.feed(RequestEnded(lease.model, request))
+
+    # What must hold of more than one step
+
+    def _check_purity(self, moment: Moment, copied: Residency) -> None:
+        if moment.before != copied:
+            self.fail("steps_are_pure", "a step changed the state that it was given")
+        again, effects = self.step(moment.before, moment.event)
+        if again != moment.after or repr(effects) != repr(list(moment.effects)):
+            self.fail("steps_are_repeatable", f"done again, it gives {effects}")
+
+    def _check_nothing_is_due(self) -> None:
+        """Before ``due_at``, time alone changes nothing: neither now nor a moment before."""
+        due_at = self.state.due_at
+        until = min(due_at, self.now + 1000.0)
+        for now in (self.now, self.now + self.dice.random() * (until - self.now)):
+            if self.now <= now < due_at:
+                idle, effects = self.step(self.state, Tick(now))
+                if effects or idle.models != self.state.models:
+                    self.fail("due_is_honest", f"a Tick at {now}, before {due_at}, has effects: {effects}")
+
+    def _check_fairness(self, grant: Grant) -> None:
+        request = self.books.requests[grant.request]
+        if self.is_fair and not request.behind_drain:
+            waited_s, bound_s = self.now - request.since, self.bound_s(request.since)
+            self.longest_wait = max(self.longest_wait, waited_s / bound_s)
+            if waited_s > bound_s:
+                self.fail("nobody_starves", f"{grant.request} waited {waited_s:.1f} s, longer than {bound_s:.1f}")
+
+    def bound_s(self, since: float) -> float:
+        """Longest wait in a fair world: a turn of each other model, and its own load.
+
+        A turn: the model is loaded, has its time, yields, is freed. Requests are served by age, so no model has two
+        turns before that of a request of its own age, but where a drain parts those that are older: one more for each.
+        Timers are late at most once for each of the four.
+        """
+        stay_s = max(POLICY.least_residency_s, POLICY.residency_per_load * LONGEST_LOAD_S)
+        turn_s = LONGEST_LOAD_S + stay_s + POLICY.yield_s + LONGEST_FREE_S + 4 * self.lag_s
+        drains = sum(done_at >= since for done_at in self.books.drains)
+        return (len(self.books.traits) + drains) * turn_s + LONGEST_SIZE_S
+
+    def fail(self, invariant: str, message: str) -> None:
+        """Raise a violation, with all that is known."""
+        raise Violation(self.seed, invariant, message, self.picture())
+
+    def picture(self) -> str:
+        """The last events, the machine's state and the world's."""
+        lines = [f"  {now:9.3f} {what}" for now, what in list(self.trace)[-TRACED:]]
+        lines.append(f"  state: budget {self.state.budget_bytes}, due at {self.state.due_at}")
+        for name, model in sorted(self.state.models.items()):
+            lines.append(f"    {name}: {model}")
+        books = self.books
+        lines.append(f"  world: at {self.now:.3f}, {books.used()} used of {books.budget}")
+        lines += [f"    engine of {name}: {engine}" for name, engine in books.engines.items()]
+        lines += [f"    request {number}: {request}" for number, request in books.requests.items()]
+        lines += [f"    caller {number}: {caller}" for number, caller in books.callers.items()]
+        return "\n".join(lines)
