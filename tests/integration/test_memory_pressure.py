@@ -91,7 +91,7 @@ def streamed(server: RunningServer, **fields: Any) -> tuple[str, int]:
 def test_sixteen_streams_on_two_models_that_fit_one_at_a_time_all_complete(crowded: RunningServer) -> None:
     loads, began = loads_of(crowded), time.monotonic()
     bodies = [
-        {"model": model, "prompt": f"{number}. A story:", "max_tokens": 60}
+        {"model": model, "prompt": f"{number}. A story:", "max_tokens": 40}
         for number in range(8)
         for model in (SMOL, GEMMA)
     ]
