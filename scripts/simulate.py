@@ -14,13 +14,13 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from support.simulation import Violation, run
+from support.simulation import Violation, play, run, world_of
 
 CHUNK = 250
 FAILURES_SHOWN = 3
 
 
-def play(seeds: range) -> tuple[int, list[tuple[int, str]]]:
+def play_many(seeds: range) -> tuple[int, list[tuple[int, str]]]:
     """Play ``seeds``: how many steps that were, and what failed."""
     steps, failures = 0, []
     for seed in seeds:
@@ -29,6 +29,22 @@ def play(seeds: range) -> tuple[int, list[tuple[int, str]]]:
         except Violation as violation:
             failures.append((seed, str(violation)))
     return steps, failures
+
+
+def replay(seed: int, console: Console) -> int:
+    """Play one seed and show all that happens."""
+    world = world_of(seed, is_traced=True)
+    violation = None
+    try:
+        play(world)
+    except Violation as failure:
+        violation = failure
+    console.print("\n".join(f"{now:9.3f} {what}" for now, what in world.trace), markup=False)
+    if violation is not None:
+        console.print(str(violation), markup=False)
+        return 1
+    console.print(f"seed {seed}: no violation in {world.steps} steps")
+    return 0
 
 
 def main() -> int:
@@ -40,20 +56,13 @@ def main() -> int:
     options = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     if options.seed is not None:
-        try:
-            world = run(options.seed, is_traced=True)
-        except Violation as violation:
-            console.print(str(violation), markup=False)
-            return 1
-        console.print("\n".join(f"{now:.3f} {what}" for now, what in world.trace), markup=False)
-        console.print(f"seed {options.seed}: no violation in {world.steps} steps")
-        return 0
+        return replay(options.seed, console)
     began = time.perf_counter()
     seeds = range(options.first, options.first + options.runs)
     chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
     steps, failures = 0, []
     with multiprocessing.Pool(os.cpu_count()) as pool:
-        done = pool.imap_unordered(play, chunks)
+        done = pool.imap_unordered(play_many, chunks)
         for chunk_steps, chunk_failures in track(done, "Simulating", len(chunks), console=console):
             steps += chunk_steps
             failures += chunk_failures

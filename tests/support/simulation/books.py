@@ -90,10 +90,12 @@ class Books:
         used_at: when a model was loaded, or last had a lease.
         unloads: in which step a model was last unloaded on purpose, and how.
         drains: when drains were done.
+        gave_way: busy models that were freed, and the oldest of those that waited, with the beginning of its wait.
         is_excused: more may be used than the budget has: a load took more than predicted, or the budget was lowered.
     """
 
     policy: Policy
+    is_fair: bool = False
     budget: int = 0
     now: float = 0.0
     step: int = 0
@@ -112,6 +114,7 @@ class Books:
     used_at: dict[str, float] = field(default_factory=dict)
     unloads: dict[str, tuple[int, UnloadMode]] = field(default_factory=dict)
     drains: list[float] = field(default_factory=list)
+    gave_way: dict[str, tuple[RequestId, float] | None] = field(default_factory=dict)
     is_excused: bool = False
     is_closing: bool = False
 
@@ -125,6 +128,17 @@ class Books:
 
     def of(self, model: str, phase: Phase) -> list[RequestId]:
         return [r for r, request in self.requests.items() if request.model == model and request.phase is phase]
+
+    def oldest_elsewhere(self, model: str) -> tuple[RequestId, float] | None:
+        """Who waits for the longest time for another model that is not there, and since when."""
+        absent = [
+            (number, request.since)
+            for number, request in self.requests.items()
+            if request.phase is not Phase.LEASED and request.model != model and request.model not in self.engines
+        ]
+        oldest = min(absent, key=lambda waiting: waiting[1], default=None)
+        # Of those behind a drain it is not known here whose turn it is.
+        return None if oldest is None or self.requests[oldest[0]].behind_drain else oldest
 
     def asked_modes(self, model: str) -> set[UnloadMode]:
         """Of the unloads that the model's callers wait for."""
@@ -153,6 +167,7 @@ class Books:
                     return
                 engine = self.engines[model]
                 engine.is_freeing, engine.keep_left = True, keep_bytes
+                self.gave_way[model] = self.oldest_elsewhere(model) if self.of(model, Phase.LEASED) else None
             case Forget(model):
                 self.prefixes.pop(model, None)
                 for request in self.requests.values():

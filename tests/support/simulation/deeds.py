@@ -210,12 +210,17 @@ def check_service(world: World) -> None:
         # A refusal is judged where it is made: it did not fit, or its load failed.
 
 
-def run(seed: int, step: Step = real_step, *, events: int = EVENTS, is_traced: bool = False) -> World:
-    """One interleaving; every eighth world is a fair one.
+def world_of(seed: int, step: Step = real_step, *, is_traced: bool = False) -> World:
+    """The world of a seed, in which nothing has happened yet; every eighth is a fair one."""
+    return World(seed, step, is_fair=seed % FAIR_EVERY == FAIR_EVERY - 1, is_traced=is_traced)
+
+
+def run(seed: int, step: Step = real_step, *, events: int = EVENTS) -> World:
+    """One interleaving.
 
     Raises:
         Violation: an invariant does not hold.
     """
-    world = World(seed, step, is_fair=seed % FAIR_EVERY == FAIR_EVERY - 1, is_traced=is_traced)
+    world = world_of(seed, step)
     play(world, events)
     return world

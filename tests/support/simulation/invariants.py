@@ -39,12 +39,13 @@ ROUNDING_S = 1e-9
 
 
 class Moment(NamedTuple):
-    """One step of the machine."""
+    """One step of the machine; ``used``: bytes afterwards, by the books."""
 
     before: Residency
     event: Event
     after: Residency
     effects: Sequence[Effect]
+    used: int
 
 
 # Sizes and loads
@@ -79,6 +80,17 @@ def load_is_wanted(books: Books, effect: StartLoad) -> str | None:
 def no_load_overtakes_an_unload(books: Books, effect: StartLoad) -> str | None:
     overtaken = books.asked_modes(effect.model) - {UnloadMode.DRAIN}
     return f"{effect.model} is loaded before it was unloaded by {overtaken}" if overtaken else None
+
+
+def nobody_takes_back_what_was_given_up(books: Books, effect: StartLoad) -> str | None:
+    """In a fair world: a busy model went for the oldest request, which is there first."""
+    oldest, since = books.gave_way.get(effect.model) or (None, 0.0)
+    request = None if oldest is None else books.requests.get(oldest)
+    if not books.is_fair or request is None or request.phase is Phase.LEASED or request.since > since:
+        return None
+    if request.model in books.engines or request.behind_drain:
+        return None
+    return f"{effect.model} made room for {oldest}, which still waits for {request.model}, and is loaded again"
 
 
 # Frees
@@ -195,12 +207,9 @@ def completions_are_true(books: Books, effect: Complete) -> str | None:
     caller = books.callers.get(effect.request)
     if caller is None or caller.model != effect.model:
         return f"caller {effect.request} of {effect.model} is answered twice, or never asked"
-    is_there, is_gone = engine is not None and engine.is_serving, engine is None
-    return (
-        None
-        if (is_there if caller.mode is None else is_gone)
-        else f"{effect.request} hears that {effect.model} is what it is not: {caller}"
-    )
+    is_there = engine is not None and engine.is_serving
+    is_true = is_there if caller.mode is None else engine is None
+    return None if is_true else f"{effect.request} hears that {effect.model} is what it is not: {caller}"
 
 
 def only_retired_models_are_removed(books: Books, effect: Remove) -> str | None:
@@ -215,19 +224,18 @@ def only_retired_models_are_removed(books: Books, effect: Remove) -> str | None:
 
 
 def memory_is_within_the_budget(books: Books, moment: Moment) -> str | None:
-    used = books.used()
-    if used <= books.budget:
+    if moment.used <= books.budget:
         books.is_excused = False
         return None
-    return None if books.is_excused else f"{used} are used of a budget of {books.budget}"
+    return None if books.is_excused else f"{moment.used} are used of a budget of {books.budget}"
 
 
 def the_machine_counts_what_is_used(books: Books, moment: Moment) -> str | None:
     if books.is_closing:
         # Nothing is loaded any more: nobody counts.
         return None
-    used, counted = books.used(), moment.after.used_bytes
-    return None if used == counted else f"{used} are used, and the machine counts {counted}"
+    counted = moment.after.used_bytes
+    return None if moment.used == counted else f"{moment.used} are used, and the machine counts {counted}"
 
 
 def the_machine_knows_what_is_resident(books: Books, moment: Moment) -> str | None:
@@ -315,7 +323,7 @@ def the_only_model_that_is_wanted_is_loaded_where_it_fits(books: Books, moment: 
     if len(absent) != 1 or absent[0] not in books.footprints:
         return None
     engines = [engine.footprint for engine in books.engines.values()]
-    needed = taken([*engines, books.footprints[absent[0]]]) - taken(engines) + books.used()
+    needed = taken([*engines, books.footprints[absent[0]]]) - taken(engines) + moment.used
     return None if needed > books.budget else f"{absent[0]} is wanted and fits, and nothing is done"
 
 
@@ -353,7 +361,13 @@ def due_is_not_past(books: Books, moment: Moment) -> str | None:
 
 OF_EFFECTS: dict[type, tuple[Callable[[Books, Any], str | None], ...]] = {
     Size: (is_sized_once,),
-    StartLoad: (is_loaded_once, load_fits, load_is_wanted, no_load_overtakes_an_unload),
+    StartLoad: (
+        is_loaded_once,
+        load_fits,
+        load_is_wanted,
+        no_load_overtakes_an_unload,
+        nobody_takes_back_what_was_given_up,
+    ),
     Free: (
         only_loaded_models_are_freed,
         pinned_models_stay,

@@ -44,7 +44,7 @@ TRACED = 30
 # A settled world needs far fewer; more mean that it never comes to rest.
 MOST_STEPS = 4_000
 # One step in so many is done again, to see that it is pure, and that nothing is left to do after it.
-AGAIN_EVERY = 20
+AGAIN_EVERY = 40
 
 
 class Violation(AssertionError):
@@ -70,7 +70,7 @@ class World:
         self.seed, self.step, self.is_fair = seed, step, is_fair
         self.dice = random.Random(seed)
         self.trace: MutableSequence[tuple[float, Event | Effect]] = [] if is_traced else deque(maxlen=TRACED)
-        self.books = Books(POLICY)
+        self.books = Books(POLICY, is_fair=is_fair)
         self.swaps = 0
         self.longest_wait = 0.0
         self.names = 0
@@ -174,7 +174,7 @@ class World:
         for effect in effects:
             self.trace.append((self.now, effect))
             self._run(effect)
-        moment = Moment(before, event, self.state, effects)
+        moment = Moment(before, event, self.state, effects, self.books.used())
         for invariant in OF_STEPS:
             wrong = invariant(self.books, moment)
             if wrong is not None:

@@ -62,15 +62,17 @@ def _waiting(draft: Draft) -> list[str]:
     absent = [n for n in draft.active if draft.models[n].residence in (Residence.UNLOADED, Residence.FAILED)]
     waiting = [n for n in absent if (first := draft.models[n].first) is not None and first.wants_load]
 
-    def rank(name: str) -> tuple[bool, int, int]:
-        model = draft.models[name]
-        oldest = _oldest(model)
-        if _is_out_of_patience(draft, name):
-            return False, 0, oldest.order
-        draft.due.append(oldest.since + draft.state.policy.patience_s)
-        return True, -model.urgency, oldest.order
+    return sorted(waiting, key=lambda name: _rank(draft, name))
 
-    return sorted(waiting, key=rank)
+
+def _rank(draft: Draft, name: str) -> tuple[bool, int, int]:
+    """Where the model stands among those that somebody waits for; the lowest is the most urgent."""
+    model = draft.models[name]
+    oldest = _oldest(model)
+    if _is_out_of_patience(draft, name):
+        return False, 0, oldest.order
+    draft.due.append(oldest.since + draft.state.policy.patience_s)
+    return True, -model.urgency, oldest.order
 
 
 def _is_out_of_patience(draft: Draft, name: str) -> bool:
@@ -91,6 +93,8 @@ def _claim(draft: Draft, name: str, room: Room) -> set[str]:
         # All at once: one that went before the others may would be gone for nobody.
         draft.due.append(may_begin_at)
         return set()
+    if any(_would_return(draft, other, name) for other in room.yields):
+        return set()
     yielding = {other for other in room.yields if _yield(draft, other, name)}
     if all(draft.models[other].residence is Residence.FREEING for other in room.yields):
         for other in room.forgets:
@@ -100,6 +104,15 @@ def _claim(draft: Draft, name: str, room: Room) -> set[str]:
         if find_room(draft.state, name).outcome is Outcome.FITS:
             draft.start(name)
     return yielding
+
+
+def _would_return(draft: Draft, name: str, claimant: str) -> bool:
+    """Whether a model that made room for another would be loaded before the claimant again.
+
+    Its own requests began to wait before, when it made room for somebody who has left: they are served first.
+    """
+    first = draft.models[name].first
+    return first is not None and first.wants_load and _rank(draft, name) < _rank(draft, claimant)
 
 
 def _may_go_at(draft: Draft, name: str) -> float:

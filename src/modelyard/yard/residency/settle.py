@@ -34,16 +34,18 @@ def settle(draft: Draft) -> None:
     _relieve(draft)
     while True:
         make_room(draft)
-        _serve_lines(draft)
-        # Both, always: whoever waits may have been waiting for what these two let go.
-        if not any([_expire(draft), _forget_retired(draft)]):
+        # All three, always: each may change who has to make room for whom.
+        if not any([_serve_lines(draft), _expire(draft), _forget_retired(draft)]):
             return
 
 
-def _serve_lines(draft: Draft) -> None:
+def _serve_lines(draft: Draft) -> bool:
+    """Give all who stand first what they want; whether anybody got it."""
+    served = False
     for name in sorted(draft.active):
         while _serve(draft, name):
-            pass
+            served = True
+    return served
 
 
 def _serve(draft: Draft, name: str) -> bool:

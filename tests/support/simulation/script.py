@@ -1,0 +1,99 @@
+"""A machine that is told event by event what happens: for tests that name one situation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelyard.yard.memory import Footprint
+from modelyard.yard.residency import step
+from modelyard.yard.residency.events import (
+    Effect,
+    Event,
+    Free,
+    Freed,
+    Grant,
+    LoadFinished,
+    Reject,
+    RequestArrived,
+    RequestEnded,
+    RequestSuspended,
+    Sized,
+    StartLoad,
+    Tick,
+)
+from modelyard.yard.residency.state import ModelState, Policy, RequestId, Residence, Residency, Traits
+
+POLICY = Policy(longest_wait_s=100.0, least_residency_s=10.0, residency_per_load=4.0, yield_s=2.0, patience_s=30.0)
+BIG = 100
+
+
+class Script:
+    """A machine whose models take BIG bytes each, and that fits ``fit`` of them.
+
+    Args:
+        names: of its models.
+        is_sized: their files were looked at already.
+        footprints: of models that are of another size.
+        traits: of each model, by name; what is not given is plain.
+    """
+
+    def __init__(
+        self,
+        *names: str,
+        fit: float = 1.0,
+        is_sized: bool = True,
+        footprints: Mapping[str, Footprint] | None = None,
+        **traits: Mapping[str, Any],
+    ) -> None:
+        all_traits = {name: Traits(name, 8, **traits.get(name, {})) for name in names}
+        self.state = Residency.of(all_traits, int(fit * BIG), POLICY)
+        self.footprints = {name: Footprint(name, 60, 40) for name in names} | dict(footprints or {})
+        if is_sized:
+            for name in names:
+                self(Sized(name, self.footprints[name]))
+
+    def __call__(self, event: Event) -> list[Effect]:
+        """Feed an event; the effects."""
+        self.state, effects = step(self.state, event)
+        return effects
+
+    def model(self, name: str) -> ModelState:
+        return self.state.models[name]
+
+    def residence(self, name: str) -> Residence:
+        return self.state.models[name].residence
+
+    def wait(self, seconds: float) -> list[Effect]:
+        """Let time pass: a Tick whenever one is due, and one at the end; all their effects."""
+        end, effects = self.state.now + seconds, []
+        while self.state.due_at < end:
+            effects += self(Tick(self.state.due_at))
+        return effects + self(Tick(end))
+
+    def load(self, name: str, request: int) -> None:
+        """A request for a model that is not there, and its load."""
+        assert self(RequestArrived(name, RequestId(request))) == [StartLoad(name)]
+        assert self(LoadFinished(name)) == [Grant(name, RequestId(request))]
+
+    def idle(self, name: str, request: int = 900) -> None:
+        """A model that is there, and that nobody uses."""
+        self.load(name, request)
+        assert self(RequestEnded(name, RequestId(request))) == []
+
+    def suspended(self, name: str, kept_bytes: int = 0, prefix_bytes: int = 0) -> list[Effect]:
+        """A model that is being freed suspends all its leases and is gone; all effects."""
+        effects = []
+        for request in list(self.model(name).leases):
+            effects += self(RequestSuspended(name, request, kept_bytes))
+        return effects + self(Freed(name, prefix_bytes))
+
+
+def frees(effects: Sequence[Effect]) -> list[tuple[str, bool]]:
+    """Which models are freed, and whether their leases are suspended."""
+    return [(effect.model, effect.suspends) for effect in effects if isinstance(effect, Free)]
+
+
+def refusals(effects: Sequence[Effect]) -> list[tuple[RequestId, type[Exception]]]:
+    """Who is refused, and how."""
+    return [(effect.request, type(effect.error)) for effect in effects if isinstance(effect, Reject)]
