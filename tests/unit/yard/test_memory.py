@@ -1,0 +1,266 @@
+"""What a model will take, told from a header that a test makes up."""
+
+import pytest
+
+from modelyard.engine.settings import DEFAULT_CONTEXT
+from modelyard.hub.gguf_header import GgufArray, GgufHeader, GgufTensor
+from modelyard.hub.resolve import ModelFiles
+from modelyard.yard.memory import (
+    CONTEXT_STEP,
+    ENGINE_BYTES,
+    FEED_FORWARDS,
+    MERGE_BYTES,
+    TOKEN_BYTES,
+    WIDTHS,
+    Footprint,
+    compute_bytes,
+    context_cells,
+    kv_bytes,
+    output_bytes,
+    predict,
+    repacked_bytes,
+    state_bytes,
+    vocabulary_bytes,
+)
+
+WIDTH = 64
+F16 = 2
+F32 = 4
+CELLS = 256
+
+
+def tensor(name, *shape, kind="F16", size_bytes=0):
+    return GgufTensor(name, shape, kind, 0, size_bytes)
+
+
+def header(*tensors, layers=1, tokens=0, merges=0, **numbers):
+    """A model of one layer; ``numbers`` are keys of its architecture, with ``__`` for a dot."""
+    metadata = {
+        "general.architecture": "llama",
+        "llama.block_count": layers,
+        "llama.embedding_length": WIDTH,
+        "tokenizer.ggml.tokens": GgufArray("str", tokens),
+        "tokenizer.ggml.merges": GgufArray("str", merges),
+    }
+    own = {f"llama.{key.replace('__', '.')}": value for key, value in numbers.items()}
+    return GgufHeader(3, metadata | own, tensors, 0)
+
+
+def shard(first, count):
+    return GgufHeader(3, {**first.metadata, "split.no": 0, "split.count": count}, first.tensors, 0)
+
+
+def attention(layer=0, key=32, value=16):
+    return (
+        tensor(f"blk.{layer}.attn_k.weight", WIDTH, key),
+        tensor(f"blk.{layer}.attn_v.weight", WIDTH, value),
+    )
+
+
+# Cells
+
+
+@pytest.mark.parametrize(("asked", "cells"), [(1, 256), (255, 256), (256, 256), (257, 512), (2048, 2048), (5000, 5120)])
+def test_a_context_is_rounded_up_to_whole_steps(asked, cells):
+    assert context_cells(header(), asked) == cells
+    assert cells % CONTEXT_STEP == 0
+
+
+@pytest.mark.parametrize(
+    ("trained", "cells"), [(2048, 2048), (300, 512), (DEFAULT_CONTEXT, DEFAULT_CONTEXT), (131_072, DEFAULT_CONTEXT)]
+)
+def test_a_context_that_nobody_asked_for_is_the_trained_one_up_to_the_default(trained, cells):
+    assert context_cells(header(context_length=trained), None) == cells
+
+
+def test_a_context_may_be_longer_than_the_trained_one_where_it_is_asked_for():
+    assert context_cells(header(context_length=2048), 16_384) == 16_384
+
+
+def test_a_model_that_does_not_say_its_context_gets_the_default():
+    assert context_cells(header(), None) == DEFAULT_CONTEXT
+
+
+# KV cache
+
+
+def test_keys_and_values_are_as_wide_as_their_projections():
+    assert kv_bytes(header(*attention(key=32, value=16)), CELLS) == CELLS * (32 + 16) * F16
+
+
+def test_every_layer_counts_with_its_own_width():
+    model = header(*attention(0, 32, 32), *attention(1, 8, 8), layers=2)
+    assert kv_bytes(model, CELLS) == CELLS * (64 + 16) * F16
+
+
+def test_values_without_a_projection_are_as_wide_as_the_keys():
+    model = header(tensor("blk.0.attn_k.weight", WIDTH, 32))
+    assert kv_bytes(model, CELLS) == CELLS * (32 + 32) * F16
+
+
+def test_a_fused_projection_leaves_what_is_not_query():
+    fused = tensor("blk.0.attn_qkv.weight", WIDTH, 128 + 2 * 16)
+    output = tensor("blk.0.attn_output.weight", 128, WIDTH)
+    assert kv_bytes(header(fused, output), CELLS) == CELLS * 2 * 16 * F16
+    # Without an output, the query is as wide as the model.
+    assert kv_bytes(header(fused), CELLS) == CELLS * (160 - WIDTH) * F16
+
+
+def test_latent_attention_keeps_its_latent_twice_at_most():
+    model = header(tensor("blk.0.attn_kv_a_mqa.weight", WIDTH, 40), tensor("blk.0.attn_kv_b.weight", 32, 512))
+    assert kv_bytes(model, CELLS) == CELLS * 2 * 40 * F16
+
+
+def test_a_layer_without_attention_keeps_nothing_beside_one_with():
+    model = header(*attention(1), tensor("blk.0.ssm_in.weight", WIDTH, 99), layers=2)
+    assert kv_bytes(model, CELLS) == CELLS * (32 + 16) * F16
+
+
+@pytest.mark.parametrize("name", ["blk.0.ssm_in.weight", "blk.0.time_mix_key.weight"])
+def test_a_recurrent_model_has_no_kv_cache(name):
+    assert kv_bytes(header(tensor(name, WIDTH, 99)), CELLS) == 0
+
+
+def test_unknown_attention_counts_more_than_any_model_needs():
+    model = header(tensor("blk.0.attn_new.weight", WIDTH, 8), layers=3)
+    assert kv_bytes(model, CELLS) == CELLS * 3 * 2 * WIDTH * F16
+    # A name that only looks recurrent is none.
+    model = header(tensor("enc.blk.0.ssm_in.weight", WIDTH, 8), layers=3)
+    assert kv_bytes(model, CELLS) == CELLS * 3 * 2 * WIDTH * F16
+
+
+def test_a_sliding_window_saves_no_kv_cells():
+    assert kv_bytes(header(*attention(), attention__sliding_window=64), CELLS) == kv_bytes(header(*attention()), CELLS)
+
+
+# Recurrent state
+
+
+def test_a_transformer_has_no_recurrent_state():
+    assert state_bytes(header(*attention()), 10) == 0
+
+
+def test_the_state_of_a_state_space_model_counts_for_each_sequence_and_recurrent_layer():
+    numbers = {"ssm__inner_size": 100, "ssm__state_size": 16, "ssm__group_count": 2, "ssm__conv_kernel": 4}
+    layers = [tensor(f"blk.{layer}.ssm_{part}.weight", 1, 1) for layer in (0, 2) for part in ("in", "out")]
+    model = header(*layers, *attention(1), layers=3, **numbers)
+    rows = 3 * (100 + 2 * 2 * 16) + 100 * 16
+    assert state_bytes(model, 1) == 2 * rows * F32
+    assert state_bytes(model, 5) == 5 * state_bytes(model, 1)
+
+
+def test_the_state_of_an_rwkv_model_is_a_matrix_for_each_head_and_two_shifts():
+    model = header(tensor("blk.0.time_mix_key.weight", WIDTH, WIDTH), wkv__head_size=8)
+    assert state_bytes(model, 3) == 3 * (8 + 2) * WIDTH * F32
+
+
+# Buffers
+
+
+def test_outputs_have_a_row_for_each_sequence():
+    assert output_bytes(header(tokens=1000), 12) == 12 * 1000 * F32
+
+
+def test_a_step_works_on_its_mask_and_on_the_widest_of_its_layers():
+    mask = CELLS * 32
+    layer = 32 * (WIDTHS * WIDTH + FEED_FORWARDS * 200)
+    assert compute_bytes(header(feed_forward_length=200), CELLS, 1, 32) == (mask + layer) * F32
+
+
+def test_logits_take_the_place_of_the_layers_where_they_are_larger():
+    few, many = header(tokens=10), header(tokens=1_000_000)
+    assert compute_bytes(few, CELLS, 2, 32) == (CELLS * 32 + 32 * WIDTHS * WIDTH) * F32
+    assert compute_bytes(many, CELLS, 2, 32) == (CELLS * 32 + 2 * 1_000_000) * F32
+
+
+def test_a_sliding_window_has_a_mask_of_its_own():
+    with_window = compute_bytes(header(attention__sliding_window=64), CELLS, 1, 32)
+    assert with_window - compute_bytes(header(), CELLS, 1, 32) == CELLS * 32 * F32
+
+
+@pytest.mark.parametrize("name", ["ffn_up", "ffn_up_exps"])
+def test_feed_forward_layers_of_several_widths_count_as_the_widest(name):
+    tensors = [tensor(f"blk.{layer}.{name}.weight", WIDTH, wide) for layer, wide in enumerate((100, 300, 200))]
+    model = header(*tensors, layers=3, feed_forward_length=GgufArray("i32", 3))
+    assert compute_bytes(model, CELLS, 1, 32) == (CELLS * 32 + 32 * (WIDTHS * WIDTH + FEED_FORWARDS * 300)) * F32
+
+
+# Weights
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_K", "IQ4_NL", "MXFP4"])
+def test_weights_of_some_types_are_there_twice(kind):
+    assert repacked_bytes(header(tensor("blk.0.ffn_up.weight", 256, 8, kind=kind, size_bytes=1000))) == 1000
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        tensor("blk.0.ffn_up.weight", 256, 8, kind="Q8_0", size_bytes=1000),
+        tensor("blk.0.ffn_up.weight", 256, 12, kind="Q4_0", size_bytes=1000),
+        tensor("blk.0.ffn_norm.weight", 256, kind="Q4_0", size_bytes=1000),
+        tensor("token_embd.weight", 256, 8, kind="Q4_0", size_bytes=1000),
+        tensor("per_layer_token_embd.weight", 256, 8, kind="Q4_0", size_bytes=1000),
+    ],
+    ids=["another type", "rows in no eights", "a vector", "embeddings", "embeddings of layers"],
+)
+def test_other_weights_are_there_once(alone):
+    assert repacked_bytes(header(alone)) == 0
+
+
+def test_shards_that_are_not_known_are_taken_to_be_like_the_first():
+    first = header(tensor("blk.0.ffn_up.weight", 256, 8, kind="Q4_K", size_bytes=1000))
+    assert repacked_bytes(shard(first, 3)) == 3000
+
+
+def test_the_vocabulary_takes_heap_for_tokens_and_merges():
+    assert vocabulary_bytes(header(tokens=1000, merges=300)) == 1000 * TOKEN_BYTES + 300 * MERGE_BYTES
+    assert vocabulary_bytes(GgufHeader(3, {}, (), 0)) == 0
+
+
+# All of it
+
+
+def files(path, model, size_bytes=5000):
+    return ModelFiles((path,), model, size_bytes, "the only file", "F16")
+
+
+def test_a_prediction_is_the_sum_of_its_parts(tmp_path):
+    big = tensor("blk.0.ffn_up.weight", WIDTH, 96, kind="Q4_K", size_bytes=700)
+    recurrent = tensor("blk.0.time_mix_key.weight", WIDTH, WIDTH)
+    model = header(*attention(), big, recurrent, tokens=20_000, merges=10, wkv__head_size=8)
+    predicted = predict(files(tmp_path / "m", model), context_length=300, running=2, sequences=5, batch_tokens=32)
+    assert predicted.weights_bytes == 5000 + 700 + vocabulary_bytes(model)
+    parts = (kv_bytes(model, 512), state_bytes(model, 5), output_bytes(model, 5), compute_bytes(model, 512, 2, 32))
+    assert all(parts)
+    assert predicted.context_bytes == sum(parts) + ENGINE_BYTES
+    assert predicted.total_bytes == predicted.weights_bytes + predicted.context_bytes
+
+
+def test_models_on_the_same_file_have_the_same_weights_whatever_link_leads_to_it(tmp_path):
+    (tmp_path / "blob").write_bytes(b"weights")
+    (tmp_path / "copy").write_bytes(b"weights")
+    (tmp_path / "link.gguf").symlink_to(tmp_path / "blob")
+    blob, link, copy = (
+        predict(files(tmp_path / name, header()), context_length=tokens, running=1, sequences=1, batch_tokens=32)
+        for name, tokens in (("blob", 256), ("link.gguf", 1024), ("copy", 256))
+    )
+    assert blob.weights_key == link.weights_key != copy.weights_key
+    assert blob.weights_bytes == link.weights_bytes
+    assert blob.context_bytes < link.context_bytes
+
+
+def test_models_that_share_only_some_of_their_shards_do_not_share_weights(tmp_path):
+    def key(*names):
+        paths = tuple(tmp_path / name for name in names)
+        model = ModelFiles(paths, header(), 1, "shards", "F16")
+        return predict(model, context_length=1, running=1, sequences=1, batch_tokens=1).weights_key
+
+    assert key("1", "2") == key("1", "2")
+    assert len({key("1", "2"), key("1", "3"), key("1"), key("2", "1")}) == 4
+
+
+def test_what_was_allocated_raises_a_prediction_and_never_lowers_it():
+    predicted = Footprint("w", 100, 50)
+    assert predicted.corrected(120, 40) == Footprint("w", 120, 50)
+    assert predicted.corrected(80, 60) == Footprint("w", 100, 60)
