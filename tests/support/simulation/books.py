@@ -161,6 +161,7 @@ class Books:
                 self.sizing.add(model)
             case StartLoad(model):
                 self.engines[model] = Engine(self.footprints[model], self.now)
+                self.gave_way.clear()
             case Free(model, _, keep_bytes):
                 if model in self.sizing:
                     self.sizing.discard(model)
@@ -187,6 +188,8 @@ class Books:
                 caller = self.callers.pop(request_id, None)
                 if caller is not None and caller.mode is not None:
                     self.unloads[model] = (self.step, caller.mode)
+                    # Those who stood behind it are first now, and may be older than whom others made room for.
+                    self.gave_way.clear()
                     if caller.mode is UnloadMode.DRAIN:
                         self.drains.append(self.now)
             case Remove(model):

@@ -88,7 +88,13 @@ def nobody_takes_back_what_was_given_up(books: Books, effect: StartLoad) -> str 
     request = None if oldest is None else books.requests.get(oldest)
     if not books.is_fair or request is None or request.phase is Phase.LEASED or request.since > since:
         return None
-    if request.model in books.engines or request.behind_drain:
+    if request.model in books.engines or request.behind_drain or request.model not in books.footprints:
+        return None
+    engines = [engine.footprint for engine in books.engines.values()]
+    staying = [engine.footprint for engine in books.engines.values() if not engine.is_freeing]
+    both = [books.footprints[effect.model], books.footprints[request.model]]
+    if taken([*staying, *both]) + books.used() - taken(engines) <= books.budget:
+        # Others have gone too meanwhile: it takes nothing from it.
         return None
     return f"{effect.model} made room for {oldest}, which still waits for {request.model}, and is loaded again"
 
@@ -383,6 +389,7 @@ OF_EFFECTS: dict[type, tuple[Callable[[Books, Any], str | None], ...]] = {
 }
 
 OF_STEPS: tuple[Callable[[Books, Moment], str | None], ...] = (
+    failures_disturb_nobody_else,
     memory_is_within_the_budget,
     the_machine_counts_what_is_used,
     the_machine_knows_what_is_resident,
@@ -393,6 +400,5 @@ OF_STEPS: tuple[Callable[[Books, Moment], str | None], ...] = (
     who_does_not_wait_still_has_the_model_loaded,
     the_only_model_that_is_wanted_is_loaded_where_it_fits,
     idle_models_go,
-    failures_disturb_nobody_else,
     due_is_not_past,
 )

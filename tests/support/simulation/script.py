@@ -33,6 +33,7 @@ class Script:
 
     Args:
         names: of its models.
+        most_requests: of each model.
         is_sized: their files were looked at already.
         footprints: of models that are of another size.
         traits: of each model, by name; what is not given is plain.
@@ -42,11 +43,12 @@ class Script:
         self,
         *names: str,
         fit: float = 1.0,
+        most_requests: int = 8,
         is_sized: bool = True,
         footprints: Mapping[str, Footprint] | None = None,
         **traits: Mapping[str, Any],
     ) -> None:
-        all_traits = {name: Traits(name, 8, **traits.get(name, {})) for name in names}
+        all_traits = {name: Traits(name, most_requests, **traits.get(name, {})) for name in names}
         self.state = Residency.of(all_traits, int(fit * BIG), POLICY)
         self.footprints = {name: Footprint(name, 60, 40) for name in names} | dict(footprints or {})
         if is_sized:

@@ -72,7 +72,8 @@ def find_room(state: Residency, name: str) -> Room:
     if fits(set(resident), set(kept)):
         return Room(Outcome.FITS, pinned=pinned)
     leaving = [other for other in resident if is_leaving(models[other])]
-    staying, keeping = set(resident) - set(leaving), set(kept)
+    # What a model keeps that is going can be forgotten when it is gone.
+    staying, keeping = set(resident) - set(leaving), set(kept) - set(leaving)
     # Of the same order in every process: sets of names have another in each.
     movable = sorted(staying - set(pinned))
     idle = sorted((o for o in movable if models[o].is_idle), key=lambda o: eviction_rank(models[o]))
@@ -81,7 +82,7 @@ def find_room(state: Residency, name: str) -> Room:
         key=lambda o: (models[o].yields_since is None, eviction_rank(models[o])),
     )
     # Of its own kept state, a model that comes back makes use.
-    forgettable = [o for o in kept if models[o].residence is not Residence.FREEING]
+    forgettable = [o for o in kept if o in keeping]
     forgettable.sort(key=lambda o: (o == name, models[o].last_used))
     chosen: list[tuple[set[str], str]] = []
     for pool, candidates in ((keeping, forgettable), (staying, idle), (staying, busy)):
