@@ -33,7 +33,7 @@ def tensor(name, *shape, kind="F16", size_bytes=0):
     return GgufTensor(name, shape, kind, 0, size_bytes)
 
 
-def header(*tensors, layers=1, tokens=0, merges=0, **numbers):
+def header(*tensors, layers=1, tokens=0, merges=0, file_size=0, **numbers):
     """A model of one layer; ``numbers`` are keys of its architecture, with ``__`` for a dot."""
     metadata = {
         "general.architecture": "llama",
@@ -43,11 +43,17 @@ def header(*tensors, layers=1, tokens=0, merges=0, **numbers):
         "tokenizer.ggml.merges": GgufArray("str", merges),
     }
     own = {f"llama.{key.replace('__', '.')}": value for key, value in numbers.items()}
-    return GgufHeader(3, metadata | own, tensors, 0)
+    return GgufHeader(3, metadata | own, tensors, file_size)
 
 
 def shard(first, count):
-    return GgufHeader(3, {**first.metadata, "split.no": 0, "split.count": count}, first.tensors, 0)
+    """The first of several files."""
+    return GgufHeader(3, {**first.metadata, "split.no": 0, "split.count": count}, first.tensors, first.file_size)
+
+
+def without_mask(model, running, batch_tokens):
+    """What a step of a model takes that has no cells, and so no mask."""
+    return compute_bytes(model, 0, running, batch_tokens)
 
 
 def attention(layer=0, key=32, value=16):
@@ -106,9 +112,41 @@ def test_a_fused_projection_leaves_what_is_not_query():
     assert kv_bytes(header(fused), CELLS) == CELLS * (160 - WIDTH) * F16
 
 
-def test_latent_attention_keeps_its_latent_twice_at_most():
-    model = header(tensor("blk.0.attn_kv_a_mqa.weight", WIDTH, 40), tensor("blk.0.attn_kv_b.weight", 32, 512))
-    assert kv_bytes(model, CELLS) == CELLS * 2 * 40 * F16
+def test_latent_attention_keeps_its_latent_once():
+    numbers = {"attention__key_length_mla": 96, "attention__head_count": 4}
+    assert kv_bytes(header(tensor("blk.0.attn_kv_a_mqa.weight", WIDTH, 40), **numbers), CELLS) == CELLS * 40 * F16
+
+
+def test_older_files_of_latent_attention_keep_all_heads_spelt_out():
+    numbers = {"attention__head_count": 4, "attention__head_count_kv": 4}
+    numbers |= {"attention__key_length": 96, "attention__value_length": 64}
+    model = header(tensor("blk.0.attn_kv_a_mqa.weight", WIDTH, 40), **numbers)
+    assert kv_bytes(model, CELLS) == CELLS * 4 * (96 + 64) * F16
+
+
+def test_layers_at_the_end_that_share_the_cells_of_earlier_ones_keep_nothing():
+    layers = [part for layer in range(4) for part in attention(layer, 32, 16)]
+    model = header(*layers, layers=4, attention__shared_kv_layers=3)
+    assert kv_bytes(model, CELLS) == CELLS * (32 + 16) * F16
+
+
+def test_a_layer_may_have_attention_beside_its_recurrence():
+    output = tensor("blk.0.attn_output.weight", 128, WIDTH)
+    model = header(*attention(), output, tensor("blk.0.ssm_in.weight", WIDTH, 99))
+    assert kv_bytes(model, CELLS) == CELLS * (32 + 16) * F16
+
+
+def test_layers_in_other_shards_count_as_the_widest_that_is_known():
+    layers = (*attention(0, 32, 16), *attention(1, 16, 16), *attention(2, 64, 64))
+    first = header(*layers, layers=10, attention__head_count=8, attention__head_count_kv=1)
+    # The last layer of the first shard may be there in part.
+    assert kv_bytes(shard(first, 3), CELLS) == CELLS * ((32 + 16) + (16 + 16) + 8 * (32 + 16)) * F16
+
+
+def test_layers_in_other_shards_count_by_the_numbers_of_heads_where_none_is_known():
+    numbers = {"attention__head_count": 8, "attention__head_count_kv": 2}
+    assert kv_bytes(shard(header(layers=10, **numbers), 3), CELLS) == CELLS * 10 * 2 * 2 * (WIDTH // 8) * F16
+    assert kv_bytes(shard(header(layers=10), 3), CELLS) == CELLS * 10 * 2 * WIDTH * F16
 
 
 def test_a_layer_without_attention_keeps_nothing_beside_one_with():
@@ -149,6 +187,25 @@ def test_the_state_of_a_state_space_model_counts_for_each_sequence_and_recurrent
     assert state_bytes(model, 5) == 5 * state_bytes(model, 1)
 
 
+def test_recurrent_layers_in_other_shards_count_like_the_first():
+    numbers = {"ssm__inner_size": 100, "ssm__state_size": 16, "ssm__conv_kernel": 4}
+    layers = [tensor(f"blk.{layer}.ssm_in.weight", 1, 1) for layer in range(3)]
+    rows = 3 * 100 + 100 * 16
+    assert state_bytes(shard(header(*layers, layers=12, **numbers), 4), 2) == 2 * 12 * rows * F32
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "values"),
+    [
+        ("shortconv.conv.weight", {"shortconv__l_cache": 3}, 2 * WIDTH),
+        ("ssm_conv1d_q.weight", {"kda__head_dim": 8, "ssm__conv_kernel": 4}, (3 * 3 + 8) * 48),
+    ],
+    ids=["short convolutions", "delta attention"],
+)
+def test_other_recurrences_have_states_of_their_own(name, numbers, values):
+    assert state_bytes(header(tensor(f"blk.0.{name}", 4, 48), **numbers), 5) == 5 * values * F32
+
+
 def test_the_state_of_an_rwkv_model_is_a_matrix_for_each_head_and_two_shifts():
     model = header(tensor("blk.0.time_mix_key.weight", WIDTH, WIDTH), wkv__head_size=8)
     assert state_bytes(model, 3) == 3 * (8 + 2) * WIDTH * F32
@@ -162,35 +219,68 @@ def test_outputs_have_a_row_for_each_sequence():
 
 
 def test_a_step_works_on_its_mask_and_on_the_widest_of_its_layers():
-    mask = CELLS * 32
-    layer = 32 * (WIDTHS * WIDTH + FEED_FORWARDS * 200)
-    assert compute_bytes(header(feed_forward_length=200), CELLS, 1, 32) == (mask + layer) * F32
+    model = header(*attention(), feed_forward_length=200)
+    mask, layer = CELLS * 32 * F16, 32 * (WIDTHS * WIDTH + FEED_FORWARDS * 200) * F32
+    assert compute_bytes(model, CELLS, 1, 32) == mask + layer
 
 
 def test_logits_take_the_place_of_the_layers_where_they_are_larger():
-    few, many = header(tokens=10), header(tokens=1_000_000)
-    assert compute_bytes(few, CELLS, 2, 32) == (CELLS * 32 + 32 * WIDTHS * WIDTH) * F32
-    assert compute_bytes(many, CELLS, 2, 32) == (CELLS * 32 + 2 * 1_000_000) * F32
+    few, many = header(*attention(), tokens=10), header(*attention(), tokens=1_000_000)
+    assert compute_bytes(few, CELLS, 2, 32) == CELLS * 32 * F16 + 32 * WIDTHS * WIDTH * F32
+    assert compute_bytes(many, CELLS, 2, 32) == 2 * 1_000_000 * F32
+
+
+def test_a_model_without_attention_has_no_mask():
+    model = header(tensor("blk.0.ssm_in.weight", WIDTH, 99))
+    assert compute_bytes(model, CELLS, 1, 32) == without_mask(model, 1, 32)
 
 
 def test_a_sliding_window_has_a_mask_of_its_own():
-    with_window = compute_bytes(header(attention__sliding_window=64), CELLS, 1, 32)
-    assert with_window - compute_bytes(header(), CELLS, 1, 32) == CELLS * 32 * F32
+    with_window = compute_bytes(header(*attention(), attention__sliding_window=64), CELLS, 1, 32)
+    assert with_window - compute_bytes(header(*attention()), CELLS, 1, 32) == CELLS * 32 * F16
 
 
-@pytest.mark.parametrize("name", ["ffn_up", "ffn_up_exps"])
-def test_feed_forward_layers_of_several_widths_count_as_the_widest(name):
-    tensors = [tensor(f"blk.{layer}.{name}.weight", WIDTH, wide) for layer, wide in enumerate((100, 300, 200))]
+def test_attention_without_flash_has_scores_of_every_head_beside_a_mask_of_twice_the_width():
+    grok = header(*attention())
+    grok = GgufHeader(3, {key.replace("llama", "grok"): value for key, value in grok.metadata.items()}, grok.tensors, 0)
+    grok.metadata.update({"general.architecture": "grok", "grok.attention.head_count": 8})
+    assert compute_bytes(grok, CELLS, 1, 32) == CELLS * 32 * (1 + 8) * F32 + without_mask(grok, 1, 32)
+
+
+def test_feed_forward_layers_of_several_widths_count_as_the_widest():
+    tensors = [tensor(f"blk.{layer}.ffn_up.weight", WIDTH, wide) for layer, wide in enumerate((100, 300, 200))]
     model = header(*tensors, layers=3, feed_forward_length=GgufArray("i32", 3))
-    assert compute_bytes(model, CELLS, 1, 32) == (CELLS * 32 + 32 * (WIDTHS * WIDTH + FEED_FORWARDS * 300)) * F32
+    assert without_mask(model, 1, 32) == 32 * (WIDTHS * WIDTH + FEED_FORWARDS * 300) * F32
+
+
+@pytest.mark.parametrize("name", ["ffn_up_exps", "ffn_gate_up_exps"])
+def test_every_expert_that_a_token_goes_through_counts(name):
+    model = header(tensor(f"blk.0.{name}.weight", WIDTH, 100, 16), expert_used_count=4)
+    assert without_mask(model, 1, 32) == 32 * (WIDTHS * WIDTH + 4 * (FEED_FORWARDS * 100 + WIDTH)) * F32
+
+
+def test_a_step_gathers_the_states_of_those_that_run():
+    numbers = {"ssm__inner_size": 100, "ssm__state_size": 16, "ssm__conv_kernel": 4}
+    layers = [tensor("blk.0.ssm_in.weight", 1, 1)]
+    states = 2 * 5 * (3 * 100 + 100 * 16) * F32
+    assert without_mask(header(*layers, **numbers), 5, 32) == without_mask(header(*layers), 5, 32) + states
 
 
 # Weights
 
 
+X86, ARM = "x86_64", "aarch64"
+
+
+def repacked(*tensors, processor=X86):
+    """Of a file that has an output of its own: it does not use the embeddings for it."""
+    output = tensor("output.weight", 256, 8)
+    return repacked_bytes(header(output, *tensors), 0, processor)
+
+
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_K", "IQ4_NL", "MXFP4"])
 def test_weights_of_some_types_are_there_twice(kind):
-    assert repacked_bytes(header(tensor("blk.0.ffn_up.weight", 256, 8, kind=kind, size_bytes=1000))) == 1000
+    assert repacked(tensor("blk.0.ffn_up.weight", 256, 8, kind=kind, size_bytes=1000)) == 1000
 
 
 @pytest.mark.parametrize(
@@ -205,12 +295,32 @@ def test_weights_of_some_types_are_there_twice(kind):
     ids=["another type", "rows in no eights", "a vector", "embeddings", "embeddings of layers"],
 )
 def test_other_weights_are_there_once(alone):
-    assert repacked_bytes(header(alone)) == 0
+    assert repacked(alone) == 0
+
+
+def test_on_other_processors_other_types_are_there_twice():
+    weights = tensor("blk.0.ffn_up.weight", 256, 8, kind="Q8_0", size_bytes=1000)
+    assert repacked(weights, processor=ARM) == 1000
+
+
+def test_embeddings_that_are_the_output_too_are_there_twice():
+    embeddings = tensor("token_embd.weight", 256, 8, kind="Q4_0", size_bytes=1000)
+    assert repacked_bytes(header(embeddings), 1000, X86) == 1000
 
 
 def test_shards_that_are_not_known_are_taken_to_be_like_the_first():
-    first = header(tensor("blk.0.ffn_up.weight", 256, 8, kind="Q4_K", size_bytes=1000))
-    assert repacked_bytes(shard(first, 3)) == 3000
+    first = header(
+        tensor("blk.0.ffn_up.weight", 256, 8, kind="Q4_K", size_bytes=1000),
+        tensor("blk.0.ffn_norm.weight", 256, kind="F32", size_bytes=1000),
+    )
+    assert repacked_bytes(shard(first, 3), 6000, X86) == 3000
+
+
+@pytest.mark.parametrize(("file_type", "copies"), [(15, 6000), (7, 0)], ids=["Q4_K_M", "Q8_0"])
+def test_shards_behind_one_without_tensors_are_taken_to_be_of_the_type_that_it_says(file_type, copies):
+    first = header()
+    first.metadata["general.file_type"] = file_type
+    assert repacked_bytes(shard(first, 3), 6000, X86) == copies
 
 
 def test_the_vocabulary_takes_heap_for_tokens_and_merges():
@@ -227,10 +337,13 @@ def files(path, model, size_bytes=5000):
 
 def test_a_prediction_is_the_sum_of_its_parts(tmp_path):
     big = tensor("blk.0.ffn_up.weight", WIDTH, 96, kind="Q4_K", size_bytes=700)
-    recurrent = tensor("blk.0.time_mix_key.weight", WIDTH, WIDTH)
-    model = header(*attention(), big, recurrent, tokens=20_000, merges=10, wkv__head_size=8)
-    predicted = predict(files(tmp_path / "m", model), context_length=300, running=2, sequences=5, batch_tokens=32)
-    assert predicted.weights_bytes == 5000 + 700 + vocabulary_bytes(model)
+    recurrent = tensor("blk.1.time_mix_key.weight", WIDTH, WIDTH, size_bytes=300)
+    model = header(*attention(), big, recurrent, layers=2, tokens=20_000, merges=10, wkv__head_size=8, file_size=1400)
+    predicted = predict(
+        files(tmp_path / "m", model, 1400), context_length=300, running=2, sequences=5, batch_tokens=32, processor=X86
+    )
+    # What precedes the tensors does not stay.
+    assert predicted.weights_bytes == (700 + 300) + 700 + vocabulary_bytes(model)
     parts = (kv_bytes(model, 512), state_bytes(model, 5), output_bytes(model, 5), compute_bytes(model, 512, 2, 32))
     assert all(parts)
     assert predicted.context_bytes == sum(parts) + ENGINE_BYTES
