@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from modelyard.config import Config, Model, default_model
-from modelyard.yard.machine import available_bytes, budget_bytes, total_bytes
+from modelyard.yard.machine import budget_bytes, total_bytes
 from modelyard.yard.residency.state import Traits
 from modelyard.yard.router import Router
 
@@ -13,9 +13,9 @@ from modelyard.yard.router import Router
 WAITING_ROOM = 512
 
 
-def memory_budget(config: Config) -> int:
-    """Bytes that the models may take together."""
-    return budget_bytes(config.memory.budget, available_bytes(), total_bytes())
+def memory_budget(config: Config, available: int) -> int:
+    """Bytes that the models may take together, on a machine of which so many were ``available`` before they came."""
+    return budget_bytes(config.memory.budget, available, total_bytes())
 
 
 def traits(config: Config, model: Model) -> Traits:

@@ -64,8 +64,8 @@ async def reconfigure(yard: Yard, config: Config, *, dry_run: bool) -> Reconfigu
         return Reconfiguration(changes, how, {})
 
     conductor = yard.conductor
-    if changes.memory:
-        conductor.feed(BudgetChanged(memory_budget(config)))
+    if "budget" in changes.memory:
+        conductor.feed(BudgetChanged(memory_budget(config, yard.available_bytes)))
     for name in fresh.values():
         spec = yard.workshop.specs[name]
         conductor.feed(ModelAdded(name, traits(config, spec.model)))

@@ -15,6 +15,7 @@ from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
 from modelyard.yard.conductor import Conductor, Urgency
 from modelyard.yard.configured import memory_budget, router, traits
 from modelyard.yard.generation import Generation
+from modelyard.yard.machine import available_bytes
 from modelyard.yard.memory import Footprint
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
 from modelyard.yard.residency.events import Sized
@@ -60,6 +61,8 @@ class Yard:
         self.workshop = Workshop(make_engine)
         # Which of the residency's models a configured id means: another one when its settings have changed.
         self.names: dict[str, str] = {model.id: model.id for model in config.models}
+        # Of the machine, before any model was loaded.
+        self.available_bytes = 0
         self._policy = policy or Policy()
         self._router = router(config)
         self._created = int(time.time())
@@ -77,7 +80,8 @@ class Yard:
         self.workshop.specs = {model.id: Spec(self.config, model) for model in self.config.models}
         startup = [model.id for model in self.config.models if model.load == "startup"]
         footprints = await self.workshop.check(startup)
-        budget = memory_budget(self.config)
+        self.available_bytes = available_bytes()
+        budget = memory_budget(self.config, self.available_bytes)
         for name, footprint in footprints.items():
             if footprint.total_bytes > budget:
                 raise InsufficientMemory(name, footprint.total_bytes, budget)

@@ -1,0 +1,54 @@
+"""From one configuration to the next, with scripted engines behind real files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.config import Config, validate_config
+from modelyard.yard import yard as yard_module
+from modelyard.yard.yard import Yard
+from unit.hub.gguf_writer import tiny_model, write
+from unit.yard.scripted import ScriptedEngines
+
+GIB = 2**30
+
+
+@pytest.fixture
+def engines() -> Iterator[ScriptedEngines]:
+    engines = ScriptedEngines(answer=lambda _: ["Hello"])
+    yield engines
+    assert engines.end()
+
+
+def config(folder: Path, **memory: Any) -> Config:
+    write(folder / "tiny.gguf", tiny_model())
+    models = [{"model_id": "./tiny.gguf", "alias": "a"}]
+    return validate_config({"models": models, "memory": memory}, source="test", base=folder)
+
+
+async def test_a_budget_that_is_not_set_stays_what_it_was_at_the_start(
+    tmp_path: Path, engines: ScriptedEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yard_module, "available_bytes", lambda: 5 * GIB)
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    assert yard.conductor.state.budget_bytes == 4 * GIB
+    for memory in ({"kv_keep_bytes": "3GiB"}, {"budget": "2GiB"}, {}):
+        done = await yard.reconfigure(config(tmp_path, **memory))
+        assert done.diff.memory
+        assert yard.conductor.state.budget_bytes == (2 if "budget" in memory else 4) * GIB
+    await yard.close()
+
+
+async def test_another_budget_replaces_no_model(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard = Yard(config(tmp_path, budget="2GiB"), engines.make_handle)
+    await yard.start()
+    done = await yard.reconfigure(config(tmp_path, budget="1GiB"))
+    assert (done.diff.memory, done.replaced, done.failed) == (("budget",), {}, {})
+    assert yard.conductor.state.budget_bytes == GIB
+    assert len(engines.of("a")) == 1
+    await yard.close()
