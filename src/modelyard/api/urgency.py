@@ -15,8 +15,13 @@ from modelyard.yard.conductor import Urgency
 MOST_URGENT = 100
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_DURATION = re.compile(rf"-?(?:{_PARTS.pattern})+")
+_PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
+_DURATION = re.compile(rf"-?(?:{_PARTS.pattern})+", re.ASCII)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+
+# What a Prefer header lists, in parts; quotes hide commas and semicolons.
+_PREFERENCES = re.compile(r'(?:[^,;"]|"(?:[^"\\]|\\.)*")+')
+_WAIT = re.compile(r'\s*wait\s*=\s*("?)(\d{1,9})\1\s*', re.IGNORECASE | re.ASCII)
 
 
 def seconds(value: Any) -> float:
@@ -27,16 +32,24 @@ def seconds(value: Any) -> float:
 
     Source: Ollama, docs/faq, "How do I keep a model loaded in memory".
     """
-    if isinstance(value, str) and _DURATION.fullmatch(value):
-        total = sum(float(number) * _UNITS[unit] for number, unit in _PARTS.findall(value))
-        return math.inf if value.startswith("-") else total
-    try:
-        number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
-        number = math.nan
+    number = _signed_seconds(value)
     if math.isnan(number):
         raise ValueError('must be seconds, or text such as "10m" or "1h30m"; below 0 means for ever')
-    return math.inf if number < 0 else number
+    return math.inf if number < 0 else abs(number)
+
+
+def _signed_seconds(value: Any) -> float:
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        total = sum(float(number) * _UNITS[unit] for number, unit in _PARTS.findall(value))
+        return -total if value.startswith("-") else total
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 KeepAlive = Annotated[float, BeforeValidator(seconds)]
@@ -51,16 +64,18 @@ def urgency(headers: Headers, keep_alive_s: float | None) -> Urgency:
     Raises:
         InvalidRequest: the priority is no such number.
 
-    Source: RFC 7240, section 4.3. A preference that cannot be read is ignored, as section 2 wants it.
+    Source: RFC 7240, section 4.3. A preference that cannot be read is ignored, and of several the first counts, as
+    section 2 wants it.
     """
-    wait = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?:$|[,;\s])", headers.get("prefer", ""), re.IGNORECASE)
-    return Urgency(_priority(headers.get("x-priority")), float(wait[1]) if wait else None, keep_alive_s)
+    preferences = (part for line in headers.getlist("prefer") for part in _PREFERENCES.findall(line))
+    waits = (float(wait[2]) for part in preferences if (wait := _WAIT.fullmatch(part)))
+    return Urgency(_priority(headers.get("x-priority")), next(waits, None), keep_alive_s)
 
 
 def _priority(text: str | None) -> int | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[+-]?\d{1,3}", text.strip()) or abs(int(text)) > MOST_URGENT:
+    if not re.fullmatch(r"[+-]?[0-9]{1,3}", text.strip()) or abs(int(text)) > MOST_URGENT:
         raise InvalidRequest(
             f"The header X-Priority must be a whole number from -{MOST_URGENT} to {MOST_URGENT}.", "X-Priority"
         )

@@ -23,13 +23,36 @@ from modelyard.errors import InvalidRequest
         ("-1", math.inf),
         ("-1m", math.inf),
         (math.inf, math.inf),
+        ("-0s", 0.0),
+        ("-0", 0.0),
+        (10**400, math.inf),
+        (-(10**400), math.inf),
+        ("9" * 400, math.inf),
     ],
 )
 def test_a_duration_is_read_as_ollamas_clients_write_it(value, expected):
     assert seconds(value) == expected
 
 
-@pytest.mark.parametrize("value", ["soon", "", "10 minutes", "m", True, None, [], math.nan, "nan"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "soon",
+        "",
+        "10 minutes",
+        "m",
+        True,
+        None,
+        [],
+        math.nan,
+        "nan",
+        "inf",
+        "1_0",
+        " 5 ",
+        "1e3",
+        "\N{ARABIC-INDIC DIGIT THREE}",
+    ],
+)
 def test_what_is_no_duration_is_refused(value):
     with pytest.raises(ValueError, match="must be seconds"):
         seconds(value)
@@ -42,6 +65,11 @@ def test_what_is_no_duration_is_refused(value):
         ("wait=30", 30.0),
         ('respond-async, wait="10"', 10.0),
         ("WAIT = 5; foo", 5.0),
+        ("wait=soon, wait=7", 7.0),
+        ('handling="lenient, wait=1"', None),
+        ('note="a\\"b, wait=1", wait=2', 2.0),
+        ('wait="3', None),
+        ("wait=1 wait=2", None),
         ("wait=-1", None),
         ("wait=soon", None),
         ("await=3", None),
@@ -50,6 +78,12 @@ def test_what_is_no_duration_is_refused(value):
 )
 def test_prefer_says_how_long_a_request_waits_and_is_ignored_where_it_cannot_be_read(prefer, wait_s):
     assert urgency(Headers({"Prefer": prefer}), None).wait_s == wait_s
+
+
+def test_preferences_may_come_in_several_headers_of_which_the_first_that_says_it_counts():
+    lines = ["respond-async", "wait=4", "wait=9"]
+    headers = Headers(raw=[(b"prefer", line.encode()) for line in lines])
+    assert urgency(headers, None).wait_s == 4.0
 
 
 def test_without_headers_nothing_is_said():
