@@ -47,6 +47,9 @@ class Observer:
 
     def put(self, change: Change) -> None:
         """One more change. Progress that was not read yet is replaced by newer."""
+        if self._is_over:
+            # After a gap, what follows would not make sense.
+            return
         last = self._unread[-1] if self._unread else None
         if (
             last is not None

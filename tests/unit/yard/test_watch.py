@@ -79,6 +79,9 @@ def test_an_observer_that_never_reads_is_sent_away(monkeypatch):
         for number in range(5):
             watch.progress(f"m{number}", 0.1)
         assert len(asyncio.run(read(observer))) == 3
+        # What comes after a gap is not told.
+        watch.progress("m9", 0.2)
+        assert asyncio.run(read(observer)) == []
 
 
 def test_who_comes_after_the_end_hears_nothing():
