@@ -72,7 +72,8 @@ class Plan:
     Attributes:
         model: its id.
         outcome: "loaded" and "loading" need no plan; "fits", "evicts", "waits", "never" as ``room.Outcome``.
-        needed_bytes, free_bytes, budget_bytes: what it takes, what is left, and of how much.
+        needed_bytes: what it takes beside those that stay; weights that one of them has already are not taken again.
+        free_bytes, budget_bytes: what is left now, and of how much.
         evicts: what would go.
         load_s: how long the load takes, as measured last, else guessed.
     """
@@ -95,16 +96,24 @@ def plan(state: Residency, name: str) -> Plan:
         outcome = "loaded"
     elif model.residence is Residence.LOADING:
         outcome = "loading"
+    staying = set(room.pinned if room.outcome is Outcome.NEVER else state.resident()) - {name}
     evicts: list[Eviction] = []
     if outcome in (Outcome.EVICTS.value, Outcome.WAITS.value):
         evicts += (Eviction(state.models[n].traits.name, state.models[n].kept_bytes, KEPT) for n in room.forgets)
-        evicts += (_eviction(state, n, _idle_since(state, state.models[n])) for n in room.evicts)
-        evicts += (_eviction(state, n, "is busy; its requests pause until it is back") for n in room.yields)
-        evicts += (_eviction(state, n, "is being unloaded already") for n in room.leaving)
+        whys = {
+            **{other: _idle_since(state, state.models[other]) for other in room.evicts},
+            **dict.fromkeys(room.yields, "is busy; its requests pause until it is back"),
+            **dict.fromkeys(room.leaving, "is being unloaded already"),
+        }
+        for other, why in whys.items():
+            # Of weights that several have, the last to go gives them back.
+            freed = state.taken_bytes(staying) - state.taken_bytes(staying - {other})
+            staying.discard(other)
+            evicts.append(Eviction(state.models[other].traits.name, freed, why))
     return Plan(
         model=model.traits.name,
         outcome=outcome,
-        needed_bytes=(model.footprint or NO_FOOTPRINT).total_bytes,
+        needed_bytes=state.taken_bytes(staying | {name}) - state.taken_bytes(staying),
         free_bytes=max(0, state.budget_bytes - state.used_bytes),
         budget_bytes=state.budget_bytes,
         evicts=tuple(evicts),
@@ -113,13 +122,6 @@ def plan(state: Residency, name: str) -> Plan:
 
 
 KEPT = "is unloaded; what was kept of its prompts is dropped"
-
-
-def _eviction(state: Residency, name: str, why: str) -> Eviction:
-    """Its bytes are those that come back: shared weights stay."""
-    resident = set(state.resident())
-    freed = state.taken_bytes(resident) - state.taken_bytes(resident - {name})
-    return Eviction(state.models[name].traits.name, freed, why)
 
 
 def _idle_since(state: Residency, model: ModelState) -> str:

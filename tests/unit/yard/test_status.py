@@ -149,6 +149,26 @@ def test_of_weights_that_stay_in_use_only_the_context_comes_back():
     assert [(eviction.model, eviction.bytes) for eviction in said.evicts] == [("the b", 40)]
 
 
+def test_weights_that_several_have_come_back_with_the_last_that_goes():
+    state = yard(loaded("a", weights="w"), loaded("b", weights="w"), model("c", footprint=(130, 10)), budget=140)
+    said = plan(state, "c")
+    assert [eviction.bytes for eviction in said.evicts] == [40, 100]
+
+
+def test_weights_that_are_there_already_are_not_needed_again():
+    state = yard(loaded("a", weights="w"), model("b", weights="w"), budget=150)
+    said = plan(state, "b")
+    assert (said.outcome, said.needed_bytes, said.free_bytes) == ("fits", 40, 50)
+
+
+def test_weights_that_have_to_go_are_needed_again():
+    state = yard(loaded("a", weights="w"), loaded("b"), model("c", weights="w"), budget=200)
+    state = state._replace(budget_bytes=100)
+    said = plan(state, "c")
+    assert [eviction.model for eviction in said.evicts] == ["the a", "the b"]
+    assert said.needed_bytes == 100
+
+
 def test_beside_what_is_pinned_a_model_may_never_fit():
     said = plan(yard(loaded("a", pinned=True), model("b")), "b")
     assert (said.outcome, said.evicts) == ("never", ())
