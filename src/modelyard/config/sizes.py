@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any, Final
 
 GIB: Final = 2**30
@@ -20,7 +21,7 @@ _BY_LOWER: Final = {unit.lower(): factor for unit, factor in _UNITS.items()}
 
 
 def read_size(value: Any) -> int:
-    """Bytes of a size in text, such as "2GiB" (1024) or "2GB" (1000); a size that was read already stays.
+    """Bytes of a size in text, such as "2GiB" (1024) or "2GB" (1000). A part of a byte is left out.
 
     Raises:
         ValueError: it is no size above 0.
@@ -28,7 +29,7 @@ def read_size(value: Any) -> int:
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None or match[2].lower() not in _BY_LOWER:
         raise ValueError(SIZE_WORDING)
-    count = int(float(match[1]) * _BY_LOWER[match[2].lower()])
+    count = int(Decimal(match[1]) * _BY_LOWER[match[2].lower()])
     if count < 1:
         raise ValueError(SIZE_WORDING)
     return count
