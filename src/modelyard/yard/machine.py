@@ -37,9 +37,13 @@ def _meminfo(path: Path, key: str) -> int:
     try:
         lines = path.read_text().splitlines()
     except OSError:
-        # Not Linux; untested. What is free is not told, so all of it has to do.
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+        # Not Linux; untested.
+        lines = []
+    for line in lines:
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    # What is free is not told, so all of it has to do.
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _limits(own_cgroups: Path, cgroups: Path) -> Iterator[tuple[int, int]]:

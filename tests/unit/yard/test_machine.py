@@ -79,6 +79,12 @@ def test_without_meminfo_all_of_the_machine_has_to_do(machine):
     assert machine.read(total_bytes) == machine.read(available_bytes) > 0
 
 
+def test_where_meminfo_does_not_tell_what_is_available_all_of_the_machine_has_to_do(machine):
+    machine.meminfo.write_text("MemTotal: 1 kB\nMemFree: 1 kB\n")
+    assert machine.read(total_bytes) * GIB == 1024
+    assert machine.read(available_bytes) * GIB > 1024
+
+
 def test_a_budget_is_what_is_said_a_part_of_the_whole_or_most_of_what_is_free():
     assert budget_bytes(5, available=10, total=100) == 5
     assert budget_bytes(0.5, available=10, total=100) == 50
