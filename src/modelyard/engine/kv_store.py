@@ -111,15 +111,16 @@ class KvStore:
         tokens = np.asarray(prompt.tokens, dtype=_TOKEN).tobytes()
         name = hashlib.blake2b(tokens, digest_size=16).hexdigest()
         file = self._folder / f"{self._identity.hex()}-{name}{_ENDING}"
-        if not file.exists():
-            state = prompt.read()
-            size = _HEAD.size + _DIGEST_BYTES + len(tokens) + state.nbytes
-            if size > room:
-                return 0
-            self._shrink(self._limit_bytes - size)
-            self._write(file, tokens, state)
-        os.utime(file, ns=(used_ns, used_ns))
-        return file.stat().st_size
+        there = _touch(file, used_ns)
+        if there:
+            return there
+        state = prompt.read()
+        size = _HEAD.size + _DIGEST_BYTES + len(tokens) + state.nbytes
+        if size > room:
+            return 0
+        self._shrink(self._limit_bytes - size)
+        self._write(file, tokens, state)
+        return _touch(file, used_ns)
 
     def _write(self, file: Path, tokens: bytes, state: KvState) -> None:
         head = _HEAD.pack(_MAGIC, _VERSION, self._identity, len(tokens) // _TOKEN.itemsize, state.nbytes)
@@ -197,6 +198,15 @@ def _digest(head: bytes, tokens: bytes | memoryview, state: memoryview) -> bytes
     digest.update(tokens)
     digest.update(state)
     return digest.digest()
+
+
+def _touch(file: Path, used_ns: int) -> int:
+    """Say that the file was used then; its bytes, 0 where it is not there: another engine may delete it any time."""
+    try:
+        os.utime(file, ns=(used_ns, used_ns))
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _used_ns(file: Path) -> int:

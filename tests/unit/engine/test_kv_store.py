@@ -66,6 +66,22 @@ def test_what_is_kept_again_is_not_written_again_but_counts_as_used(tmp_path: Pa
     assert found(store(tmp_path)) == [20, 30, 10]
 
 
+def test_a_file_that_another_engine_deletes_meanwhile_is_written_again_and_costs_no_other_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tmp_path).save([prompt(10)])
+    file, touch = the_file(tmp_path), os.utime
+
+    def deleted_at_last_moment(path: Path, ns: tuple[int, int]) -> None:
+        monkeypatch.setattr(os, "utime", touch)
+        file.unlink()
+        touch(path, ns=ns)
+
+    monkeypatch.setattr(os, "utime", deleted_at_last_moment)
+    store(tmp_path).save([prompt(10), prompt(20)])
+    assert found(store(tmp_path)) == [20, 10]
+
+
 def test_loading_alone_is_no_use(tmp_path: Path) -> None:
     store(tmp_path).save([prompt(30), prompt(20)])
     found(store(tmp_path), most_prompts=1)
