@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -80,7 +81,8 @@ def test_a_hundred_loads_and_unloads_a_tenth_of_them_failing_leave_no_memory_beh
     assert done.returncode == 0, done.stderr
     sizes = [int(line) for line in done.stdout.split()]
     assert len(sizes) == CYCLES
-    assert max(sizes[-10:]) < 1.02 * max(sizes[:10]), sizes
+    # The median, because a heap that was just used is larger by some 10 MB until it is trimmed.
+    assert median(sizes[-10:]) < 1.02 * median(sizes[10:20]), sizes
 
 
 def _truncated(source: Path, target: Path) -> Path:
