@@ -153,10 +153,11 @@ class Alone:
     def losses(self, tokens: list[int], first: int) -> list[float]:
         """For each of ``tokens`` from the one at ``first`` on: how far its logit is below the best one's."""
         self.context.trim(0, 0)
-        length = self.batch.fill(0, tokens, 0, 0, wants_logits=True)
+        length = self.batch.fill(0, tokens, 0, 0, outputs=1)
         self.batch.logits[:length] = 1
         assert self.context.decode(self.batch, length) == Context.DECODED
-        rows = [(self.context.logits(at - 1), tokens[at]) for at in range(first, len(tokens))]
+        logits = self.context.logits(length)
+        rows = [(logits[at - 1], tokens[at]) for at in range(first, len(tokens))]
         return [float(logits.max() - logits[token]) for logits, token in rows]
 
 

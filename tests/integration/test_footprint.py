@@ -38,7 +38,7 @@ BUSY = textwrap.dedent("""
     engine = load(settings, WeightsPool(), lambda _: True)
     batch, step = Batch(BATCH_TOKENS), min(BATCH_TOKENS, engine.context.length // 4)
     def prefill(slot):
-        length = batch.fill(0, [300 + i for i in range(step)], 0, slot, wants_logits=True)
+        length = batch.fill(0, [300 + i for i in range(step)], 0, slot, outputs=1)
         assert engine.context.decode(batch, length) == 0
     prefill(0)
     # The cells up to the last but one step are filled with what is computed already.
@@ -51,7 +51,7 @@ BUSY = textwrap.dedent("""
         engine.context.trim(slot, 0)
     length = 0
     for slot in range(running):
-        length = batch.fill(length, [300], 0, slot, wants_logits=True)
+        length = batch.fill(length, [300], 0, slot, outputs=1)
     assert engine.context.decode(batch, length) == 0
     for slot in range(running):
         Sampler(Sampling(temperature=0.8), engine.model, 64, [], ban_end=False).sample(engine.context, slot)

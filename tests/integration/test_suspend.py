@@ -159,13 +159,19 @@ def test_an_answer_to_a_prompt_longer_than_the_window_goes_on(weights: dict[str,
 
 
 def everybody(
-    path: Path, steps: Steps, after: int, prompts: list[str], keep_bytes: int = PLENTY, **settings: Any
+    path: Path,
+    steps: Steps,
+    after: int,
+    prompts: list[str],
+    keep_bytes: int = PLENTY,
+    sampling: Sampling = GREEDY,
+    **settings: Any,
 ) -> tuple[Driven, list[SuspendedSequence]]:
     """An engine that was suspended with all of ``prompts`` in it, and those who left."""
     driven = engine(path, **settings)
     steps.after(after, partial(driven.send, Stop(suspend=True, keep_bytes=keep_bytes)))
     for number, prompt in enumerate(prompts):
-        driven.submit(number, prompt)
+        driven.submit(number, prompt, sampling)
     return driven, driven.suspended()
 
 
@@ -224,7 +230,7 @@ def test_a_state_that_is_restored_and_saved_again_is_the_same(path: Path) -> Non
         # Turn by turn, so that the cells of the slots lie between each other.
         end = 0
         for slot in (0, 1, 3):
-            end = batch.fill(end, [100 * slot + token for token in range(60)], 60 * at, slot, wants_logits=True)
+            end = batch.fill(end, [100 * slot + token for token in range(60)], 60 * at, slot, outputs=1)
         assert first.decode(batch, end) == Context.DECODED
     for slot in (3, 0, 1):
         saved = first.save(slot)
@@ -240,7 +246,7 @@ def test_a_state_that_llama_cpp_refuses_leaves_its_slot_empty(path: Path) -> Non
     context = Context(Model(weights), length=256, slots=2, batch_tokens=512, threads=2)
     batch = Batch(512)
     empty = context.state_bytes(1)
-    assert context.decode(batch, batch.fill(0, list(range(50, 90)), 0, 0, wants_logits=True)) == Context.DECODED
+    assert context.decode(batch, batch.fill(0, list(range(50, 90)), 0, 0, outputs=1)) == Context.DECODED
     state = context.save(0)
     for damaged in (state[:-1], np.append(state, state[:1]), np.zeros(99, np.uint8), state[:0]):
         assert not context.restore(1, damaged)
@@ -316,7 +322,7 @@ def test_what_was_restored_for_a_sequence_in_line_leaves_with_it(smollm2: Path, 
 
 
 def test_a_dropped_sequence_frees_its_sampler(smollm2: Path, steps: Steps) -> None:
-    driven, states = everybody(smollm2, steps, 5, PROMPTS[:2])
+    driven, states = everybody(smollm2, steps, 5, PROMPTS[:2], sampling=Sampling(temperature=0.7, seed=1))
     free = [state.sampler._free for state in states]
     gc.collect()
     assert all(finalizer.alive for finalizer in free), "the engine is gone, its sequences are not"

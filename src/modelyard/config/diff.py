@@ -10,7 +10,7 @@ from modelyard.config.rules import effective_cpu
 from modelyard.config.schema import Config, Model
 
 # Keys of a model that its engine knows nothing of.
-_LIGHT = frozenset({"alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "model_id"})
+_LIGHT = frozenset({"alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from modelyard.engine.loop import Publish, run_engine
 from modelyard.engine.messages import Message, Stop
 from modelyard.engine.settings import EngineSettings
+from modelyard.engine.turns import Turns
 from modelyard.engine.weights import WeightsPool
 
 
@@ -16,16 +17,30 @@ class Engine:
 
     Events arrive through ``publish``, on the engine's thread: LoadProgress, then Loaded or LoadFailed, then those of
     the sequences, and Stopped or Died as the last. LoadFailed, Stopped and Died mean that all memory is free again.
-    Engines that share a ``pool`` share the weights of files that they have in common.
+    Engines that share a ``pool`` share the weights of files that they have in common; those that share ``turns``
+    compute one after the other.
     """
 
-    def __init__(self, settings: EngineSettings, publish: Publish, pool: WeightsPool | None = None) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        publish: Publish,
+        pool: WeightsPool | None = None,
+        turns: Turns | None = None,
+    ) -> None:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._stopping = threading.Event()
         # A daemon, so that an interpreter that exits without closing the yard does not hang on it.
         self._thread = threading.Thread(
             target=run_engine,
-            args=(settings, pool or WeightsPool(), self._inbox, publish, self._stopping.is_set),
+            args=(
+                settings,
+                pool or WeightsPool(),
+                turns or Turns(),
+                self._inbox,
+                publish,
+                self._stopping.is_set,
+            ),
             name=f"engine {settings.name}",
             daemon=True,
         )

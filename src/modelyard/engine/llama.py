@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,8 +40,6 @@ _M_ARENA_MAX = -8
 
 # llama.cpp draws a seed of its own for this one. Source: llama.h, LLAMA_DEFAULT_SEED.
 _RANDOM_SEED = 0xFFFFFFFF
-
-_BAN = -1e9
 
 # Below it logits divided by the temperature leave the range of 32-bit floats; the draw has long been certain.
 _GREEDY_BELOW = 1e-5
@@ -255,10 +253,10 @@ class Batch:
             if name in fields:
                 setattr(self._struct, name, ctypes.cast(fields[name].ctypes.data, ctype))
 
-    def fill(self, at: int, tokens: Sequence[int], position: int, slot: int, *, wants_logits: bool) -> int:
+    def fill(self, at: int, tokens: Sequence[int], position: int, slot: int, *, outputs: int) -> int:
         """Put ``tokens`` of one sequence at index ``at``, the first at ``position``; the index behind them.
 
-        wants_logits asks for the logits behind the last of them.
+        outputs: of the last so many of them the logits are wanted.
         """
         end = at + len(tokens)
         if end == at + 1:
@@ -269,7 +267,7 @@ class Batch:
             self.positions[at:end] = np.arange(position, position + len(tokens), dtype=np.int32)
         self.slots[at:end] = slot
         self.logits[at:end] = 0
-        self.logits[end - 1] = wants_logits
+        self.logits[end - outputs : end] = 1
         return end
 
     def of_length(self, length: int) -> Any:
@@ -278,7 +276,12 @@ class Batch:
         return self._struct
 
 
-class Sampler:
+def is_greedy(sampling: Sampling) -> bool:
+    """Whether the likeliest token is taken, without a draw."""
+    return (sampling.temperature or 0.0) < _GREEDY_BELOW
+
+
+class SamplerChain:
     """A sampler chain in C, with the state of one sequence: penalties count its tokens, the seed's draws go on.
 
     Order: bias, penalties, then top-k, top-p, min-p, temperature and the draw, as llama.cpp orders them. Repetition
@@ -288,17 +291,17 @@ class Sampler:
     last reference.
     """
 
-    __slots__ = ("__weakref__", "_chain", "_free")
+    __slots__ = ("__weakref__", "_chain", "_free", "can_verify")
 
-    def __init__(self, sampling: Sampling, model: Model, context: int, prompt: Iterable[int], *, ban_end: bool) -> None:
+    def __init__(
+        self, sampling: Sampling, bias: Mapping[int, float], model: Model, context: int, prompt: Iterable[int]
+    ) -> None:
+        self.can_verify = sampling.seed is None and not is_greedy(sampling)
         params = lib.llama_sampler_chain_default_params()
         params.no_perf = True
         self._chain = lib.llama_sampler_chain_init(params)
         self._free = weakref.finalize(self, lib.llama_sampler_free, self._chain)
         self._free.atexit = False
-        bias = dict(sampling.logit_bias or {})
-        if ban_end:
-            bias |= dict.fromkeys(model.end_tokens, _BAN)
         if bias:
             entries = (lib.llama_logit_bias * len(bias))(*(lib.llama_logit_bias(t, b) for t, b in bias.items()))
             self._add(lib.llama_sampler_init_logit_bias(model.vocab_size, len(bias), entries))
@@ -310,7 +313,7 @@ class Sampler:
         if sampling.frequency_penalty or sampling.presence_penalty:
             frequency, presence = sampling.frequency_penalty or 0.0, sampling.presence_penalty or 0.0
             self._add(lib.llama_sampler_init_penalties(model.vocab_size, context, 1.0, frequency, presence))
-        if (sampling.temperature or 0.0) < _GREEDY_BELOW:
+        if is_greedy(sampling):
             self._add(lib.llama_sampler_init_greedy())
             return
         if sampling.top_k:
@@ -326,9 +329,13 @@ class Sampler:
     def _add(self, sampler: Any) -> None:
         lib.llama_sampler_chain_add(self._chain, sampler)
 
-    def sample(self, context: Context, index: int) -> int:
+    def sample(self, context: Context, index: int, _logits: npt.NDArray[np.float32]) -> int:
         """Draw from the logits behind the batch's token at ``index``, and count the token drawn."""
         return int(lib.llama_sampler_sample(self._chain, context.pointer, index))
+
+    def is_certain(self, _logits: npt.NDArray[np.float32], _token: int) -> bool:
+        """A draw from slightly other logits is as good."""
+        return True
 
     def free(self) -> None:
         """Free the chain now."""
@@ -378,6 +385,8 @@ class Context:
         )
         self._memory = lib.llama_get_memory(self.pointer)
         self._vocab_size = model.vocab_size
+        self._logits: npt.NDArray[np.float32] = np.empty((0, self._vocab_size), np.float32)
+        self._logits_address = 0
         self.length = int(lib.llama_n_ctx(self.pointer))
 
     @property
@@ -386,14 +395,24 @@ class Context:
         return bool(self._memory)
 
     def decode(self, batch: Batch, length: int) -> int:
-        """Run the model over the first ``length`` tokens of ``batch``; DECODED, CACHE_FULL or an error below 0."""
-        return int(lib.llama_decode(self.pointer, batch.of_length(length)))
+        """Run the model over the first ``length`` tokens of ``batch``; DECODED, CACHE_FULL or an error below 0.
 
-    def logits(self, index: int) -> npt.NDArray[np.float32]:
-        """Logits behind the batch's token at ``index``, which asked for them: a view of [vocab_size], until the next
-        decode."""
-        address = lib.llama_get_logits_ith(self.pointer, index)
-        return np.ctypeslib.as_array(address, shape=(self._vocab_size,))
+        Returns when the device has done it.
+        """
+        outcome = int(lib.llama_decode(self.pointer, batch.of_length(length)))
+        lib.llama_synchronize(self.pointer)
+        return outcome
+
+    def logits(self, rows: int) -> npt.NDArray[np.float32]:
+        """Logits behind those of the batch's tokens that asked for them, in order: a view of [rows, vocab_size], valid
+        until the next decode. ``rows`` is how many asked."""
+        values = lib.llama_get_logits(self.pointer)
+        address = ctypes.addressof(values.contents)
+        # A view costs more than a look at the largest of its rows.
+        if address != self._logits_address or rows > len(self._logits):
+            self._logits = np.ctypeslib.as_array(values, shape=(rows, self._vocab_size))
+            self._logits_address = address
+        return self._logits[:rows]
 
     def failure(self) -> str:
         """What llama.cpp logged for the last call that failed."""

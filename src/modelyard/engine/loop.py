@@ -7,16 +7,21 @@ a step wakes its readers once.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 
+import numpy as np
+import numpy.typing as npt
+
 from modelyard.engine.answer import Answer
 from modelyard.engine.kv_cache import KvCache, Slot, Trim
 from modelyard.engine.kv_store import KvStore, Unsaved
-from modelyard.engine.llama import Batch, Context, Sampler
+from modelyard.engine.llama import Batch, Context
 from modelyard.engine.load import Resident, load
+from modelyard.engine.lookup import PromptLookup
 from modelyard.engine.messages import (
     Accepted,
     Cancel,
@@ -29,6 +34,7 @@ from modelyard.engine.messages import (
     LoadFailed,
     LoadProgress,
     Message,
+    Reseat,
     Restore,
     Resume,
     Sampling,
@@ -39,10 +45,13 @@ from modelyard.engine.messages import (
     Suspended,
     Token,
 )
+from modelyard.engine.sampler import Sampler, make_sampler
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.settings import BATCH_TOKENS, PREFILL_BESIDE_DECODE, EngineSettings
+from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
+from modelyard.engine.turns import Seat, Turns
 from modelyard.engine.weights import WeightsPool
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnusableModel
 
@@ -57,6 +66,7 @@ PROGRESS_STEP = 0.01
 def run_engine(
     settings: EngineSettings,
     pool: WeightsPool,
+    turns: Turns,
     inbox: SimpleQueue[Message],
     publish: Publish,
     is_stopping: Callable[[], bool],
@@ -66,6 +76,7 @@ def run_engine(
     Args:
         settings: what to load and how to serve it.
         pool: where engines on the same files meet.
+        turns: those of its device.
         inbox: messages from the rest of the process.
         publish: takes the events of a step; called on this thread.
         is_stopping: whether a Stop is on its way; asked while loading, when the inbox is not read.
@@ -86,7 +97,7 @@ def run_engine(
     loop: EngineLoop | None = None
     try:
         resident = load(settings, pool, report)
-        loop = EngineLoop(settings, resident, inbox, publish)
+        loop = EngineLoop(settings, resident, turns, inbox, publish)
         publish([Loaded(resident.profile)])
         last = Stopped(loop.serve())
     except UnusableModel as refused:
@@ -137,7 +148,12 @@ class EngineLoop:
     """Serves one loaded model. All methods run on the thread that loaded it."""
 
     def __init__(
-        self, settings: EngineSettings, resident: Resident, inbox: SimpleQueue[Message], publish: Publish
+        self,
+        settings: EngineSettings,
+        resident: Resident,
+        turns: Turns,
+        inbox: SimpleQueue[Message],
+        publish: Publish,
     ) -> None:
         self._name = settings.name
         self._model, self._context = resident.model, resident.context
@@ -147,12 +163,16 @@ class EngineLoop:
         self._inbox = inbox
         self._publish = publish
         self._batch = Batch(BATCH_TOKENS)
+        self._cost = StepCost()
+        self._turns, self._seat = turns, Seat(settings.weight, settings.priority)
+        self._looks_up = settings.prompt_lookup and self._model.can_trim
         self._scheduler = Scheduler(
             KvCache(self._context.length, settings.max_seqs + settings.prefix_slots),
             max_running=settings.max_seqs,
             batch_tokens=BATCH_TOKENS,
             prefill_beside_decode=PREFILL_BESIDE_DECODE,
             can_trim=self._model.can_trim,
+            cost=self._cost,
         )
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
@@ -179,16 +199,19 @@ class EngineLoop:
 
     def serve(self) -> KeptPrefixes | None:
         """Serve until told to stop; the prompts that are kept in memory, if any are."""
-        stop = self._receive()
-        while stop is None:
-            if not self._scheduler.is_idle:
-                self._step()
-            self._flush()
+        with self._turns.joined(self._seat):
             stop = self._receive()
+            while stop is None:
+                if not self._scheduler.is_idle:
+                    self._step()
+                self._flush()
+                stop = self._receive()
         return self._leave(stop)
 
     def _leave(self, stop: Stop) -> KeptPrefixes | None:
         """Part with all sequences; the prompts that are kept in memory."""
+        # Wrong guesses of the last step are not to be saved.
+        self._carry_out()
         room = stop.keep_bytes
         cache = self._scheduler.cache
         for sequence in self._scheduler.drain():
@@ -250,6 +273,8 @@ class EngineLoop:
                     self._resume(state)
                 case Restore(kept):
                     self._restore(kept)
+                case Reseat(weight, priority):
+                    self._seat.weight, self._seat.priority = weight, priority
                 case Stop():
                     return message
 
@@ -266,14 +291,17 @@ class EngineLoop:
             end_tokens=self._model.end_tokens,
             stops=request.stop,
         )
-        self._samplers[request.sequence] = Sampler(
+        self._samplers[request.sequence] = make_sampler(
             request.sampling.over(self._defaults),
             self._model,
             self._context.length,
             prompt,
             ban_end=request.ignore_eos,
         )
-        self._scheduler.add(TokenSequence(request.sequence, self._arrivals, prompt, request.priority))
+        sequence = TokenSequence(request.sequence, self._arrivals, prompt, request.priority)
+        if self._looks_up and self._samplers[request.sequence].can_verify:
+            sequence.lookup = PromptLookup()
+        self._scheduler.add(sequence)
         self._arrivals += 1
         self._events.append(Accepted(request.sequence, len(prompt)))
 
@@ -331,24 +359,51 @@ class EngineLoop:
 
     def _step(self) -> None:
         feeds = self._decode()
-        at = -1
+        rows = sum(feed.outputs for feed in feeds)
+        if not rows:
+            return
+        logits = self._context.logits(rows)
+        index = row = 0
         for feed in feeds:
-            at += len(feed.tokens)
-            if not feed.wants_logits:
-                continue
-            sequence = feed.sequence
-            token = self._samplers[sequence.id].sample(self._context, at)
+            index += len(feed.tokens)
+            if feed.outputs:
+                self._sample(feed, index - feed.outputs, logits[row : row + feed.outputs])
+                row += feed.outputs
+
+    def _sample(self, feed: Feed, index: int, logits: npt.NDArray[np.float32]) -> None:
+        """Let a sequence go on by one token, and by one more for each guess that was right.
+
+        Args:
+            feed: what it was fed.
+            index: in the batch, of the first of its tokens with logits.
+            logits: [outputs, vocab_size].
+        """
+        sequence, guesses = feed.sequence, feed.tokens[len(feed.tokens) - feed.outputs + 1 :]
+        sampler, answer = self._samplers[sequence.id], self._answers[sequence.id]
+        text, right = "", 0
+        while True:
+            token = sampler.sample(self._context, index + right, logits[right])
+            if guesses and not sampler.is_certain(logits[right], token):
+                # Computed again by itself: a guess is not to change the answer.
+                sequence.is_alone = True
+                break
             sequence.tokens.append(token)
-            answer = self._answers[sequence.id]
-            text = answer.push(token, self._model.piece(token))
-            if text:
-                self._events.append(Token(sequence.id, text))
-            if answer.finish_reason:
-                self._end(sequence.id, Finished(sequence.id, answer.finish_reason, sequence.usage))
+            text += answer.push(token, self._model.piece(token))
+            if answer.finish_reason or right == len(guesses) or token != guesses[right]:
+                break
+            right += 1
+        if guesses:
+            assert sequence.lookup is not None
+            sequence.lookup.learn(right if sequence.is_alone else len(guesses), right)
+            self._scheduler.settle(feed, right if sequence.is_alone else right + 1)
+        if text:
+            self._events.append(Token(sequence.id, text))
+        if answer.finish_reason:
+            self._end(sequence.id, Finished(sequence.id, answer.finish_reason, sequence.usage))
 
     def _decode(self) -> list[Feed]:
         """Compute the next step; its feeds, or [] where it did not fit and others must give way first."""
-        feeds = self._scheduler.schedule()
+        feeds = self._scheduler.schedule(self._turns.patience_s(self._seat))
         self._carry_out()
         if not feeds:
             return feeds
@@ -356,10 +411,17 @@ class EngineLoop:
         for feed in feeds:
             assert feed.sequence.slot is not None
             length = self._batch.fill(
-                length, feed.tokens, feed.position, feed.sequence.slot.index, wants_logits=feed.wants_logits
+                length, feed.tokens, feed.position, feed.sequence.slot.index, outputs=feed.outputs
             )
-        outcome = self._context.decode(self._batch, length)
+        with self._turns.turn(self._seat):
+            began = time.perf_counter()
+            outcome = self._context.decode(self._batch, length)
+            took_s = time.perf_counter() - began
         if outcome == Context.DECODED:
+            self._cost.observe(length, took_s)
+            # Those whose prompts end soon do not wait for their first tokens either.
+            soon = sum(1 for sequence in self._scheduler.running if sequence.pending <= PREFILL_BESIDE_DECODE)
+            self._seat.decode_s = self._cost.seconds(soon)
             return feeds
         if outcome != Context.CACHE_FULL:
             raise RuntimeError(f"llama_decode returned {outcome}: {self._context.failure()}")

@@ -98,6 +98,14 @@ class Restore:
 
 
 @dataclass(frozen=True, slots=True)
+class Reseat:
+    """Have another place among the engines of the device; see ``EngineSettings``."""
+
+    weight: float
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Free everything and end the thread.
 
@@ -110,7 +118,7 @@ class Stop:
     keep_bytes: int = 0
 
 
-Message = Submit | Cancel | Resume | Restore | Stop
+Message = Submit | Cancel | Resume | Restore | Reseat | Stop
 
 
 @dataclass(frozen=True, slots=True)

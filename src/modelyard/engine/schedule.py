@@ -7,23 +7,49 @@ and is computed again later. The oldest is never preempted, so there is always p
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
 from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.messages import SequenceId
-from modelyard.engine.prefix import place
+from modelyard.engine.prefix import common_prefix, place
 from modelyard.engine.sequence import Sequence
+from modelyard.engine.step_cost import StepCost
+
+# How much longer than its decoding alone a step may be for the sake of a long prompt: running streams wait for it, and
+# the longest gap in them is to stay below three times the usual one.
+STRETCH = 2.5
+
+# Where others wait, a step still has so many tokens: llama.cpp's kernels take four at a time.
+SMALLEST_STEP = 4
+
+# Where nobody waits, a prompt is computed in parts of 64, 128, 256, 512 tokens, as large as can be done in this time:
+# a cancel, and a request that comes, wait for the end of a step.
+LONGEST_STEP_S = 0.5
+
+# Tokens of a common beginning for which a prompt waits until another has computed them.
+WORTH_WAITING = 32
+
+# Most guessed tokens of one sequence in a step, how much faster than without them it has to be, and what each token
+# more costs of a step of one: 0.3 to 0.4 on two cores, less where memory is slow (docs/performance.md).
+MOST_GUESSED = 31
+WORTH = 1.15
+ANOTHER_TOKEN = 0.35
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Tokens of one sequence that go into the batch, the first of them at ``position``."""
+    """Tokens of one sequence that go into the batch, the first of them at ``position``.
+
+    Logits are wanted behind the last ``outputs`` of them. Where that is more than one, all tokens but the first are
+    guesses, which the sequence does not hold yet.
+    """
 
     sequence: Sequence
     position: int
     tokens: list[int]
-    wants_logits: bool
+    outputs: int
 
 
 class Scheduler:
@@ -33,15 +59,24 @@ class Scheduler:
         cache: the books of the KV cache.
         max_running: sequences that run at once.
         batch_tokens: most tokens in a step.
-        prefill_beside_decode: most tokens of prompts in a step that also decodes. Running streams wait for the whole
-            step, so this bounds the gap that a long prompt makes in them.
+        prefill_beside_decode: most tokens of prompts in a step that also decodes. A longer prompt gets fewer: running
+            streams wait for the whole step.
         can_trim: whether the model's memory can be cut back to an earlier token.
+        cost: how long steps take, as far as that is known.
     """
 
     def __init__(
-        self, cache: KvCache, *, max_running: int, batch_tokens: int, prefill_beside_decode: int, can_trim: bool
+        self,
+        cache: KvCache,
+        *,
+        max_running: int,
+        batch_tokens: int,
+        prefill_beside_decode: int,
+        can_trim: bool,
+        cost: StepCost,
     ) -> None:
         self.cache = cache
+        self.cost = cost
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
@@ -89,25 +124,36 @@ class Scheduler:
         self.running, self.waiting = [], deque()
         return sequences
 
-    def schedule(self) -> list[Feed]:
+    def schedule(self, patience_s: float = math.inf) -> list[Feed]:
         """The feeds of the next step; [] only where there is nothing to compute.
 
         The cache's books hold the fed tokens from now on; its ``operations`` are to be carried out before the step.
+
+        Args:
+            patience_s: how long a step with prompts may take, as others wait for it.
         """
         self.cache.commit()
         while True:
             feeds = self._decode()
-            budget = self._batch_tokens - len(feeds)
-            if feeds:
-                budget = min(budget, self._prefill_beside_decode)
-            budget = self._prefill(feeds, budget)
+            step = _Step(self, len(feeds), patience_s)
+            self._prefill(feeds, step)
             # After a step that did not fit, one without newcomers: what gave way would come back and not fit again.
             if not (self._was_undone and self.running):
-                self._admit(feeds, budget)
+                self._admit(feeds, step)
+                if feeds and not step.prompt_tokens:
+                    self._guess(feeds)
             if feeds or not self.running:
                 self._was_undone = False
                 return feeds
             self._preempt_youngest()
+
+    def settle(self, feed: Feed, kept: int) -> None:
+        """Of a feed that was computed, the first ``kept`` tokens stay: guesses behind them were wrong.
+
+        The tokens that were right are those of the sequence by now.
+        """
+        assert feed.sequence.slot is not None
+        self.cache.trim(feed.sequence.slot, feed.position + kept)
 
     def undo(self, feeds: list[Feed]) -> bool:
         """Take back a step that llama.cpp had no room for, and make room: idle prefixes first, then the youngest.
@@ -133,25 +179,24 @@ class Scheduler:
                 return [self._feed(sequence, 1) for sequence in decoding]
             self._preempt_youngest()
 
-    def _prefill(self, feeds: list[Feed], budget: int) -> int:
+    def _prefill(self, feeds: list[Feed], step: _Step) -> None:
         for sequence in self.running:
             # A sequence that has just been fed its one token has nothing pending.
             if not sequence.pending:
                 continue
-            count = _chunk(sequence, budget)
+            count = step.chunk(sequence)
             self.cache.make_room(count)
             count = min(count, self.cache.free)
             if count == 0:
                 break
             feeds.append(self._feed(sequence, count))
-            budget -= count
-        return budget
+            step.prompt_tokens += count
 
-    def _admit(self, feeds: list[Feed], budget: int) -> None:
-        while self.waiting and budget and len(self.running) < self._max_running:
+    def _admit(self, feeds: list[Feed], step: _Step) -> None:
+        while self.waiting and step.budget and len(self.running) < self._max_running:
             head = self.waiting[0]
             placement = place(head.tokens, self.cache.slots, can_trim=self._can_trim)
-            if placement is None:
+            if placement is None or self._is_being_computed(head, placement.reused):
                 return
             promised = sum(sequence.pending for sequence in self.running)
             needed = len(head.tokens) - placement.reused + promised
@@ -173,16 +218,55 @@ class Scheduler:
                 return
             if head.cached_tokens is None:
                 head.cached_tokens = placement.reused
-            count = _chunk(head, budget)
+            head.to_prefill = head.pending
+            count = step.chunk(head)
+            if not count:
+                return
             feeds.append(self._feed(head, count))
-            budget -= count
+            step.prompt_tokens += count
+
+    def _is_being_computed(self, head: Sequence, reused: int) -> bool:
+        """Whether a running sequence is about to compute what ``head`` could reuse beyond ``reused`` tokens.
+
+        Waiting for it costs nothing: prompts are computed in the order of their admission.
+        """
+        if not self._can_trim:
+            return False
+        tokens = head.tokens[:-1]
+        for running in self.running:
+            assert running.slot is not None
+            common = common_prefix(tokens, running.tokens)
+            # One that decodes is always one token behind.
+            if common >= WORTH_WAITING and common > max(reused, running.slot.computed + 1):
+                return True
+        return False
+
+    def _guess(self, feeds: list[Feed]) -> None:
+        """Let sequences go on with guesses, each as far as the step is expected to give more tokens a second for it.
+
+        A step asks for no more logits than there are slots: there is memory for so many.
+        """
+        length, expected = len(feeds), float(len(feeds))
+        for at, feed in enumerate(feeds):
+            sequence, most = feed.sequence, min(len(self.cache.slots), self._batch_tokens) - length
+            if sequence.lookup is None or sequence.is_alone or most < 1:
+                sequence.is_alone = False
+                continue
+            guess = sequence.lookup.guess(sequence.tokens, min(most, MOST_GUESSED))
+            count, expected = worthwhile(sequence.lookup.share, length, expected, len(guess))
+            if not count or not self.cache.make_room(count):
+                continue
+            assert sequence.slot is not None
+            self.cache.extend(sequence.slot, guess[:count])
+            feeds[at] = Feed(sequence, feed.position, [*feed.tokens, *guess[:count]], 1 + count)
+            length += count
 
     def _feed(self, sequence: Sequence, count: int) -> Feed:
         assert sequence.slot is not None
         position = sequence.fed
         tokens = sequence.tokens[position : position + count]
         self.cache.extend(sequence.slot, tokens)
-        return Feed(sequence, position, tokens, wants_logits=not sequence.pending)
+        return Feed(sequence, position, tokens, outputs=0 if sequence.pending else 1)
 
     def _preempt_youngest(self) -> None:
         self._preempt(max(self.running, key=lambda sequence: (-sequence.priority, sequence.arrival)))
@@ -206,10 +290,71 @@ class Scheduler:
         sequence.slot = None
 
 
-def _chunk(sequence: Sequence, budget: int) -> int:
-    """How many pending tokens to feed at once: never the last of a prompt together with those before it.
+class _Step:
+    """The part of one step that prompts may take.
 
-    llama.cpp's arithmetic depends on the number of tokens in a batch. Fed by itself, the last token gives the same
-    logits whether the tokens before it were just computed or found in the cache: the same request, the same answer.
+    Args:
+        scheduler: whose step it is.
+        decoding: sequences that decode in it.
+        patience_s: how long it may take, as other engines wait for it.
     """
-    return min(max(sequence.pending - 1, 1), budget)
+
+    def __init__(self, scheduler: Scheduler, decoding: int, patience_s: float) -> None:
+        self.prompt_tokens = 0
+        self._cost = scheduler.cost
+        self._decoding = decoding
+        self._short = scheduler._prefill_beside_decode
+        self._most = min(scheduler._batch_tokens - decoding, self._short if decoding else scheduler._batch_tokens)
+        self._patience_s = patience_s
+
+    @property
+    def budget(self) -> int:
+        """Tokens of prompts that still have a place."""
+        return self._most - self.prompt_tokens
+
+    def chunk(self, sequence: Sequence) -> int:
+        """How many pending tokens to feed at once: never the last of a prompt together with those before it.
+
+        llama.cpp's arithmetic depends on the number of tokens in a batch. Fed by itself, the last token gives the same
+        logits whether the tokens before it were just computed or found in the cache: the same request, the same answer.
+        """
+        wanted = min(max(sequence.pending - 1, 1), self.budget)
+        beside = self._decoding + self.prompt_tokens
+        limit_s = self._patience_s
+        if self._decoding and sequence.to_prefill > self._short:
+            limit_s = min(limit_s, STRETCH * self._cost.seconds(self._decoding))
+        if math.isfinite(limit_s):
+            allowed = self._cost.most_tokens(beside, limit_s, wanted)
+            return allowed if self.prompt_tokens else min(max(allowed, SMALLEST_STEP - beside, 1), wanted)
+        largest = self._short
+        while largest < wanted and self._cost.seconds(beside + 2 * largest) <= LONGEST_STEP_S:
+            largest *= 2
+        return min(wanted, largest)
+
+
+def worthwhile(share: float, length: int, expected: float, most: int) -> tuple[int, float]:
+    """How many guesses to add to a step of ``length`` tokens, and how many tokens it is then expected to yield.
+
+    By what a step costs on the average, not by what was measured: the same request is to be guessed at in the same way
+    every time, because logits depend a little on the tokens that they are computed with.
+
+    Args:
+        share: the probability of a guess, if those before it hold.
+        length: tokens in the step.
+        expected: tokens that it yields.
+        most: guesses that there are.
+    """
+    # llama.cpp's kernels take four tokens at a time.
+    totals = {*range(4 * (length // 4 + 1), length + most + 1, 4), length + most}
+    best, best_rate, yields = 0, WORTH * expected / _relative_cost(length), expected
+    for total in sorted(totals - {length}):
+        more = share * (1 - share ** (total - length)) / (1 - share) if share < 1 else total - length
+        rate = (expected + more) / _relative_cost(total)
+        if rate > best_rate:
+            best, best_rate, yields = total - length, rate, expected + more
+    return best, yields
+
+
+def _relative_cost(tokens: int) -> float:
+    """Of a step, in steps of one token."""
+    return 1 + ANOTHER_TOKEN * (tokens - 1)

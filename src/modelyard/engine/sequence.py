@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelyard.engine.kv_cache import Slot
+from modelyard.engine.lookup import PromptLookup
 from modelyard.engine.messages import SequenceId, Usage
 
 
@@ -17,9 +18,23 @@ class Sequence:
         prompt_length: tokens of the prompt.
         slot: its place in the KV cache while it runs; None while it waits.
         cached_tokens: tokens of the prompt that were found in the cache when it first ran.
+        to_prefill: tokens that were to be computed when it was given its slot.
+        lookup: guesses what comes next; None: nothing is guessed for it.
+        is_alone: its next token is computed without guesses.
     """
 
-    __slots__ = ("arrival", "cached_tokens", "id", "priority", "prompt_length", "slot", "tokens")
+    __slots__ = (
+        "arrival",
+        "cached_tokens",
+        "id",
+        "is_alone",
+        "lookup",
+        "priority",
+        "prompt_length",
+        "slot",
+        "to_prefill",
+        "tokens",
+    )
 
     def __init__(self, sequence: SequenceId, arrival: int, prompt: list[int], priority: int = 0) -> None:
         self.id = sequence
@@ -29,6 +44,9 @@ class Sequence:
         self.prompt_length = len(prompt)
         self.slot: Slot | None = None
         self.cached_tokens: int | None = None
+        self.to_prefill = 0
+        self.lookup: PromptLookup | None = None
+        self.is_alone = False
 
     @property
     def fed(self) -> int:

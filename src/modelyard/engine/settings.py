@@ -43,6 +43,9 @@ class EngineSettings:
         offload: whether to use an accelerator that the installed llama.cpp supports.
         chat_template: Jinja source in place of the file's own.
         sampling: defaults for what a request leaves unsaid.
+        prompt_lookup: whether answers are guessed from what was said before, where that pays.
+        weight: its part of the device's time, relative to that of other engines.
+        priority: while it computes, engines with a lower one wait.
         kv_keep: where prompts outlive the engine.
         kv_keep_bytes: most that they take: of this engine in memory, of all engines together in ``kv_dir``.
         kv_dir: folder of prompts kept on disk.
@@ -57,6 +60,9 @@ class EngineSettings:
     offload: bool = True
     chat_template: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    prompt_lookup: bool = True
+    weight: float = 1.0
+    priority: int = 0
     kv_keep: Literal["off", "memory", "disk"] = "off"
     kv_keep_bytes: int = 0
     kv_dir: Path | None = None

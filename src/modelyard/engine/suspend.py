@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.answer import Answer
-from modelyard.engine.llama import Sampler
 from modelyard.engine.messages import SequenceId
+from modelyard.engine.sampler import Sampler
 from modelyard.engine.sequence import Sequence
 
 KvState = npt.NDArray[np.uint8]

@@ -17,6 +17,7 @@ from modelyard.yard.conductor import EngineHandle, Publish
 from modelyard.yard.memory import Footprint, predict
 
 if TYPE_CHECKING:
+    from modelyard.engine.turns import Turns
     from modelyard.engine.weights import WeightsPool
 
 MakeHandle = Callable[[EngineSettings, Publish], EngineHandle]
@@ -40,7 +41,7 @@ class Workshop:
     def __init__(self, make_engine: MakeHandle | None = None) -> None:
         self.specs: dict[str, Spec] = {}
         self._make_handle = make_engine or self._real_engine
-        self._weights: WeightsPool | None = None
+        self._shared: tuple[WeightsPool, Turns] | None = None
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, ModelFiles] = {}
 
@@ -111,11 +112,12 @@ class Workshop:
     def _real_engine(self, settings: EngineSettings, publish: Publish) -> EngineHandle:
         # Imported here: they load llama.cpp, which a scripted yard and the command line's --help do without.
         from modelyard.engine.engine import Engine
+        from modelyard.engine.turns import Turns
         from modelyard.engine.weights import WeightsPool
 
-        if self._weights is None:
-            self._weights = WeightsPool()
-        return Engine(settings, publish, self._weights)
+        if self._shared is None:
+            self._shared = WeightsPool(), Turns()
+        return Engine(settings, publish, *self._shared)
 
 
 def _find_files(model: Model) -> ModelFiles:
@@ -141,6 +143,9 @@ def _settings(spec: Spec, files: ModelFiles) -> EngineSettings:
         offload=not effective_cpu(config.models),
         chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
         sampling=Sampling(**model.sampling.model_dump()),
+        prompt_lookup=config.runtime.prompt_lookup,
+        weight=model.weight,
+        priority=model.priority,
         kv_keep=config.memory.kv_keep,
         kv_keep_bytes=config.memory.kv_keep_bytes,
         kv_dir=config.memory.kv_folder,

@@ -71,7 +71,7 @@ def test_every_key_reaches_the_configuration(write):
             command = "run"
             default_model_id = "g"
             server = { host = "::1", port = 0, api_keys = ["sk-1", "sk-2"] }
-            runtime = { max_seqs = 8, prefix_cache_n = 0 }
+            runtime = { max_seqs = 8, prefix_cache_n = 0, prompt_lookup = false }
             memory = { budget = "16GiB", kv_keep = "disk", kv_keep_bytes = "2GB", kv_dir = "kept" }
             [[models]]
             model_id = "org/gemma"
@@ -82,6 +82,7 @@ def test_every_key_reaches_the_configuration(write):
             load = "on-demand"
             pinned = true
             priority = 5
+            weight = 2.5
             quantization = { from_uqff = "q4k-0.uqff" }
             device = { cpu = true, max_seq_len = 4096 }
             [models.sampling]

@@ -35,6 +35,7 @@ from modelyard.engine.messages import (
 )
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.suspend import SuspendedSequence
+from modelyard.engine.turns import Turns
 from modelyard.engine.weights import WeightsPool
 
 WAIT_S = 60.0
@@ -52,15 +53,24 @@ class Driven:
         over: the engine's last event.
     """
 
-    def __init__(self, path: Path, *, pool: WeightsPool | None = None, starts: bool = True, **settings: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str = "test",
+        pool: WeightsPool | None = None,
+        turns: Turns | None = None,
+        starts: bool = True,
+        **settings: Any,
+    ) -> None:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self.texts: dict[SequenceId, str] = {}
         self.accepted: dict[SequenceId, int] = {}
         self.ended: dict[SequenceId, Event] = {}
         self.profile: ModelProfile | None = None
         self.over: Event | None = None
-        chosen = {"context_length": 2048, "max_seqs": 4, "prefix_slots": 4} | settings
-        self.engine = Engine(EngineSettings("test", (path,), "", **chosen), self._publish, pool)
+        chosen = {"context_length": 2048, "max_seqs": 4, "prefix_slots": 4, "prompt_lookup": False} | settings
+        self.engine = Engine(EngineSettings(name, (path,), "", **chosen), self._publish, pool, turns)
         if starts:
             self.engine.start()
 

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.engine.kv_cache import KvCache, Trim
+from modelyard.engine.lookup import PromptLookup
 from modelyard.engine.messages import SequenceId, Usage
-from modelyard.engine.schedule import Feed, Scheduler
+from modelyard.engine.schedule import STRETCH, WORTH_WAITING, Feed, Scheduler, worthwhile
 from modelyard.engine.sequence import Sequence
+from modelyard.engine.step_cost import StepCost
 
 BATCH = 8
 BESIDE = 3
+
+
+def cost(*, overhead: float) -> StepCost:
+    """Steps that take as long as ``overhead`` tokens and one for each token, in milliseconds."""
+    known = StepCost()
+    for tokens in (1, 2, 4, 8, 16, 32, 64):
+        known.observe(tokens, (overhead + tokens) / 1000)
+    return known
 
 
 class Llama:
     """A cache that carries operations out and is fed, and an engine's loop around it.
 
     Every sequence ends with ``answers`` tokens, or when it is as long as the context. ``room`` is what the cache really
-    holds, where that is less than the ``capacity`` in the books.
+    holds, where that is less than the ``capacity`` in the books. ``period``: answers repeat after so many tokens, and
+    are guessed. ``is_uncertain`` says of which choices the engine wants to be sure.
     """
 
     def __init__(
@@ -32,8 +44,13 @@ class Llama:
         max_running: int = 3,
         can_trim: bool = True,
         room: int | None = None,
+        period: int | None = None,
+        is_uncertain: Callable[[], bool] = lambda: False,
     ) -> None:
         self.capacity = capacity
+        self.period = period
+        self.is_uncertain = is_uncertain
+        self.guessed = self.right = 0
         self.room = capacity if room is None else room
         self.max_running = max_running
         self.scheduler = Scheduler(
@@ -42,6 +59,7 @@ class Llama:
             batch_tokens=BATCH,
             prefill_beside_decode=BESIDE,
             can_trim=can_trim,
+            cost=cost(overhead=10.0),
         )
         self.can_trim = can_trim
         self.held: dict[int, list[int]] = {index: [] for index in range(slots)}
@@ -60,6 +78,8 @@ class Llama:
 
     def add(self, sequence: Sequence, answer: int = 3) -> Sequence:
         self.answers[sequence.id] = answer
+        if self.period is not None:
+            sequence.lookup = PromptLookup()
         self.sequences[sequence.id] = sequence
         self.scheduler.add(sequence)
         return sequence
@@ -126,12 +146,28 @@ class Llama:
             assert feed.sequence.slot is not None
             self.held[feed.sequence.slot.index] += feed.tokens
         for feed in feeds:
-            if feed.wants_logits:
-                self.sample(feed.sequence)
+            if feed.outputs:
+                self.sample(feed)
         return feeds
 
-    def sample(self, sequence: Sequence) -> None:
-        sequence.tokens.append(500 + len(sequence.tokens))
+    def sample(self, feed: Feed) -> None:
+        sequence, guesses = feed.sequence, feed.tokens[1:] if feed.outputs > 1 else []
+        right = 0
+        while True:
+            if guesses and self.is_uncertain():
+                sequence.is_alone = True
+                break
+            length = len(sequence.tokens)
+            sequence.tokens.append(500 + (length % self.period if self.period else length))
+            is_over = sequence.answer_length >= self.answers[sequence.id] or length + 1 >= self.capacity
+            if is_over or right == len(guesses) or sequence.tokens[-1] != guesses[right]:
+                break
+            right += 1
+        self.guessed += len(guesses)
+        self.right += right
+        if guesses:
+            self.scheduler.settle(feed, right if sequence.is_alone else right + 1)
+            self.carry_out()
         if sequence.answer_length >= self.answers[sequence.id] or len(sequence.tokens) >= self.capacity:
             self.finished.append(sequence.id)
             self.cancel(sequence.id)
@@ -150,9 +186,11 @@ class Llama:
             assert feed.tokens
             assert feed.sequence.id in self.first_served or feed.sequence.cached_tokens == feed.position
             assert self.held[slot.index] == feed.sequence.tokens[: feed.position]
-            assert feed.tokens == feed.sequence.tokens[feed.position : feed.position + len(feed.tokens)]
-            assert feed.wants_logits == (feed.position + len(feed.tokens) == len(feed.sequence.tokens))
-            assert not feed.wants_logits or len(feed.tokens) == 1
+            known = len(feed.tokens) - max(feed.outputs - 1, 0)
+            assert feed.tokens[:known] == feed.sequence.tokens[feed.position : feed.position + known]
+            assert bool(feed.outputs) == (feed.position + known == len(feed.sequence.tokens))
+            assert not feed.outputs or known == 1
+        assert sum(feed.outputs for feed in feeds) <= max(len(scheduler.cache.slots), len(scheduler.running))
         fed = sorted(feed.sequence.id for feed in feeds)
         self.first_served += [number for number in fed if number not in self.first_served]
         cells = {cell for slot in scheduler.cache.slots for cell in slot.cells}
@@ -169,11 +207,20 @@ class Llama:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, 10**9), st.booleans(), st.booleans())
-def test_any_mix_of_requests_is_served_in_order_and_ends(seed: int, can_trim: bool, is_sometimes_full: bool) -> None:
+@given(st.integers(0, 10**9), st.booleans(), st.booleans(), st.booleans())
+def test_any_mix_of_requests_is_served_in_order_and_ends(
+    seed: int, can_trim: bool, is_sometimes_full: bool, is_repetitive: bool
+) -> None:
     chance = random.Random(seed)
     slots = chance.randint(1, 5)
-    llama = Llama(capacity=chance.randint(8, 40), slots=slots, max_running=chance.randint(1, slots), can_trim=can_trim)
+    llama = Llama(
+        capacity=chance.randint(8, 40),
+        slots=slots,
+        max_running=chance.randint(1, slots),
+        can_trim=can_trim,
+        period=chance.randint(1, 5) if is_repetitive and can_trim else None,
+        is_uncertain=lambda: chance.random() < 0.1,
+    )
     resumed: set[int] = set()
     for _ in range(chance.randint(1, 120)):
         match chance.randrange(8):
@@ -289,6 +336,119 @@ def test_tokens_that_the_same_step_computes_are_not_shared_yet() -> None:
     second = llama.submit([1, 2, 3, 4])
     llama.step()
     assert second.cached_tokens == 0
+
+
+def test_a_long_beginning_that_another_is_computing_is_waited_for_and_computed_once() -> None:
+    llama = Llama(capacity=200)
+    system = list(range(WORTH_WAITING + 10))
+    llama.submit([*system, 70, 71])
+    second = llama.submit([*system, 80, 81])
+    other = llama.submit([90, 91])
+    llama.step()
+    assert second.slot is None
+    llama.run()
+    assert second.cached_tokens == len(system)
+    # Nobody overtakes.
+    assert llama.first_served == [0, 1, 2]
+    assert other.cached_tokens == 0
+
+
+def test_a_prompt_whose_beginning_is_being_computed_goes_on_when_that_is_cancelled() -> None:
+    llama = Llama(capacity=200)
+    system = list(range(WORTH_WAITING + 30))
+    llama.submit([*system, 70, 71])
+    second = llama.submit([*system, 80, 81])
+    llama.step()
+    llama.cancel(0)
+    llama.run()
+    assert second.cached_tokens == BATCH
+
+
+def test_what_was_said_before_is_guessed_and_verified_in_one_step() -> None:
+    llama = Llama(capacity=200, slots=32, max_running=1, period=4)
+    first = llama.submit(list(range(10)), answer=100)
+    steps = 0
+    while llama.sequences:
+        llama.step()
+        steps += 1
+    assert first.tokens[10:] == [500 + at % 4 for at in range(10, 110)]
+    assert llama.right > 60
+    assert steps < 50
+
+
+def test_guesses_that_are_wrong_leave_nothing_behind() -> None:
+    llama = Llama(capacity=200, slots=32, max_running=1, period=4, is_uncertain=lambda: True)
+    first = llama.submit(list(range(10)), answer=20)
+    llama.run()
+    assert first.tokens[10:] == [500 + at % 4 for at in range(10, 30)]
+    assert (llama.guessed > 0, llama.right) == (True, 0)
+
+
+def test_nothing_is_guessed_while_prompts_are_computed_or_where_it_does_not_pay() -> None:
+    llama = Llama(capacity=200, slots=32, period=2)
+    llama.submit([1, 2], answer=30)
+    for _ in range(12):
+        llama.step()
+    llama.submit(list(range(40)))
+    while any(sequence.pending > 1 for sequence in llama.sequences.values()):
+        assert all(feed.outputs <= 1 for feed in llama.step())
+    assert worthwhile(0.3, 1, 1.0, 8) == (0, 1.0)
+
+
+@pytest.mark.parametrize(("share", "count"), [(1.0, 15), (0.95, 7), (0.85, 3), (0.3, 0)])
+def test_the_likelier_a_guess_the_more_of_it_is_verified(share: float, count: int) -> None:
+    guesses, expected = worthwhile(share, 1, 1.0, 15)
+    assert guesses == count
+    assert expected == pytest.approx(sum(share**at for at in range(count + 1)))
+
+
+def test_a_long_prompt_beside_streams_makes_steps_only_so_much_longer() -> None:
+    llama = Llama(capacity=400)
+    llama.scheduler = Scheduler(
+        KvCache(400, 4), max_running=3, batch_tokens=512, prefill_beside_decode=64, can_trim=True, cost=cost(overhead=9)
+    )
+    stream, prompt = Sequence(SequenceId(0), 0, [1, 2, 3]), Sequence(SequenceId(1), 1, list(range(300)))
+    llama.scheduler.add(stream)
+    for _ in range(2):
+        llama.scheduler.schedule()
+        llama.carry_out()
+    stream.tokens.append(500)
+    llama.scheduler.add(prompt)
+    (decode, chunk) = llama.scheduler.schedule()
+    assert (decode.sequence, len(decode.tokens)) == (stream, 1)
+    # A step of one token takes 10 milliseconds.
+    assert 9 + 1 + len(chunk.tokens) == 10 * STRETCH
+
+
+def test_a_short_prompt_beside_streams_is_computed_at_once() -> None:
+    scheduler = Scheduler(
+        KvCache(400, 4), max_running=3, batch_tokens=512, prefill_beside_decode=64, can_trim=True, cost=cost(overhead=9)
+    )
+    scheduler.add(stream := Sequence(SequenceId(0), 0, [1]))
+    scheduler.schedule()
+    stream.tokens.append(500)
+    scheduler.add(Sequence(SequenceId(1), 1, list(range(60))))
+    assert [len(feed.tokens) for feed in scheduler.schedule()] == [1, 59]
+
+
+@pytest.mark.parametrize(("patience_s", "chunk"), [(0.05, 41), (0.001, 4)])
+def test_while_others_wait_for_the_device_prompts_are_computed_in_small_parts(patience_s: float, chunk: int) -> None:
+    scheduler = Scheduler(
+        KvCache(400, 4), max_running=3, batch_tokens=512, prefill_beside_decode=64, can_trim=True, cost=cost(overhead=9)
+    )
+    scheduler.add(Sequence(SequenceId(0), 0, list(range(300))))
+    assert [len(feed.tokens) for feed in scheduler.schedule(patience_s)] == [chunk]
+
+
+@pytest.mark.parametrize(("seconds_a_token", "chunk"), [(0.0001, 299), (0.003, 128), (0.1, 64)])
+def test_where_nobody_waits_a_part_of_a_prompt_takes_half_a_second_at_most(seconds_a_token: float, chunk: int) -> None:
+    known = StepCost()
+    known.observe(64, 64 * seconds_a_token)
+    scheduler = Scheduler(
+        KvCache(400, 4), max_running=3, batch_tokens=512, prefill_beside_decode=64, can_trim=True, cost=known
+    )
+    scheduler.add(Sequence(SequenceId(0), 0, list(range(300))))
+    assert [len(feed.tokens) for feed in scheduler.schedule()] == [chunk]
 
 
 def test_a_finished_conversation_goes_on_where_it_ended() -> None:

@@ -1,0 +1,183 @@
+"""Answers that are guessed from what was said before: the same text in fewer steps. And prompts computed once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from modelyard.engine.llama import Batch, Context
+from modelyard.engine.messages import Finished, Resume, Sampling, SequenceId, Stop, Text, Tokens
+from modelyard.engine.turns import Turns
+from unit.engine.driven import GREEDY, WAIT_S, WORDS, Driven, Steps, engine, long_prompt
+
+# A list that goes round: what follows is certain, and was said before.
+ROUND = "\n".join(f"Day {number % len(WORDS)}: {WORDS[number % len(WORDS)]}" for number in range(1, 45))
+LENGTH = 80
+
+
+class Work:
+    """What engines compute.
+
+    Attributes:
+        steps: calls of llama.cpp.
+        tokens: in all of them.
+        most: engines that computed at the same time.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps = self.tokens = self.most = self._now = 0
+        lock, decode = threading.Lock(), Context.decode
+
+        def counting(context: Context, batch: Batch, length: int) -> int:
+            with lock:
+                self.steps, self.tokens, self._now = self.steps + 1, self.tokens + length, self._now + 1
+                self.most = max(self.most, self._now)
+            try:
+                return decode(context, batch, length)
+            finally:
+                with lock:
+                    self._now -= 1
+
+        monkeypatch.setattr(Context, "decode", counting)
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    return Work(monkeypatch)
+
+
+@pytest.fixture
+def smollm2(weights: dict[str, Path]) -> Path:
+    return weights["smollm2"]
+
+
+@pytest.fixture
+def guessing(smollm2: Path) -> Iterator[Driven]:
+    driven = engine(smollm2, prompt_lookup=True)
+    yield driven
+    driven.stopped(Stop())
+
+
+def plain(path: Path, prompt: str | Tokens, **request: object) -> tuple[str, Finished]:
+    """The answer, and how it ended, where nothing is guessed."""
+    driven = engine(path)
+    text = driven.answer(Text(prompt) if isinstance(prompt, str) else prompt, GREEDY, **request)
+    driven.stopped(Stop())
+    return text, driven.finished()
+
+
+def test_what_was_said_before_comes_in_half_the_steps_with_the_same_text(
+    smollm2: Path, guessing: Driven, work: Work
+) -> None:
+    expected, ended = plain(smollm2, ROUND, max_tokens=LENGTH)
+    plainly, work.steps = work.steps, 0
+    assert guessing.answer(ROUND, max_tokens=LENGTH) == expected
+    assert guessing.finished().usage == ended.usage
+    assert work.steps < plainly / 2
+
+
+def test_an_answer_that_is_guessed_repeats(guessing: Driven) -> None:
+    texts = {guessing.answer(ROUND, number=number, max_tokens=LENGTH) for number in range(3)}
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, 18, 19])
+def test_an_answer_ends_where_it_is_to_end_also_within_a_guess(smollm2: Path, guessing: Driven, length: int) -> None:
+    expected, ended = plain(smollm2, ROUND, max_tokens=length)
+    assert guessing.answer(ROUND, max_tokens=length) == expected
+    assert guessing.finished().usage == ended.usage
+    # What was guessed beyond it is not taken for what was said.
+    again = guessing.answer(ROUND + expected, number=1, max_tokens=LENGTH)
+    assert again == plain(smollm2, ROUND + expected, max_tokens=LENGTH)[0]
+
+
+def test_a_stop_string_within_a_guess_ends_the_answer_before_it(smollm2: Path, guessing: Driven) -> None:
+    request = {"max_tokens": LENGTH, "stop": ("star",)}
+    expected, ended = plain(smollm2, ROUND, **request)
+    assert ended.reason == "stop"
+    assert guessing.answer(ROUND, **request) == expected
+    assert guessing.finished().usage.completion_tokens == ended.usage.completion_tokens
+
+
+def test_a_seeded_draw_is_not_guessed_at_and_another_may_be(guessing: Driven, work: Work) -> None:
+    guessing.answer(ROUND, Sampling(temperature=0.7, seed=3), max_tokens=LENGTH)
+    seeded, work.steps = work.steps, 0
+    guessing.answer(ROUND, Sampling(temperature=0.1), number=1, max_tokens=LENGTH)
+    assert work.steps < LENGTH <= seeded
+
+
+def test_an_answer_that_is_suspended_between_guesses_goes_on(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = plain(smollm2, ROUND, max_tokens=LENGTH)
+    steps = Steps(monkeypatch)
+    for after in (3, 6, 9):
+        first, second = engine(smollm2, prompt_lookup=True), engine(smollm2, prompt_lookup=True)
+        steps.after(after, partial(first.send, Stop(suspend=True, keep_bytes=2**30)))
+        first.submit(0, ROUND, max_tokens=LENGTH)
+        (state,) = first.suspended()
+        second.send(Resume(state))
+        second.finished()
+        assert first.texts[SequenceId(0)] + second.texts[SequenceId(0)] == expected
+        second.stopped(Stop())
+
+
+def test_a_long_prompt_that_comes_again_costs_one_token(smollm2: Path, work: Work) -> None:
+    driven, prompt = engine(smollm2), long_prompt(smollm2, 1500)
+    driven.answer(prompt, max_tokens=1)
+    assert work.tokens == 1500
+    work.tokens = 0
+    driven.answer(prompt, number=1, max_tokens=1)
+    assert (work.tokens, driven.finished(1).usage.cached_tokens) == (1, 1499)
+    driven.stopped(Stop())
+
+
+def test_a_beginning_that_several_prompts_share_is_computed_once(smollm2: Path, work: Work) -> None:
+    driven, system = engine(smollm2), long_prompt(smollm2, 700).ids
+    for number in range(4):
+        driven.submit(number, Tokens((*system, 100 + number, 200)), max_tokens=1)
+    for number in range(4):
+        driven.finished(number)
+    assert work.tokens == 700 + 4 * 2
+    driven.stopped(Stop())
+
+
+def test_engines_that_take_turns_never_compute_at_the_same_time_and_all_answers_come(
+    weights: dict[str, Path], work: Work
+) -> None:
+    turns = Turns()
+    both = [Driven(path, turns=turns) for path in weights.values()]
+    for driven in both:
+        for number in range(3):
+            driven.submit(number, f"{number} Once upon a time", max_tokens=20)
+    for driven in both:
+        assert [driven.finished(number).usage.completion_tokens for number in range(3)] == [20] * 3
+        driven.stopped(Stop())
+    assert work.most == 1
+
+
+def test_an_engine_that_hangs_keeps_no_other_from_its_steps(
+    weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelyard.engine.turns.HANGING_S", 0.2)
+    hangs, decode = threading.Event(), Context.decode
+
+    def hanging(context: Context, batch: Batch, length: int) -> int:
+        if threading.current_thread().name == "engine hanging":
+            assert hangs.wait(WAIT_S)
+        return decode(context, batch, length)
+
+    monkeypatch.setattr(Context, "decode", hanging)
+    turns = Turns()
+    other = Driven(weights["gemma3"], turns=turns)
+    other.loaded()
+    stuck = Driven(weights["smollm2"], turns=turns, name="hanging")
+    stuck.submit(0, "Once", max_tokens=2)
+    stuck.loaded()
+    assert other.answer("Once upon a time", max_tokens=3)
+    hangs.set()
+    stuck.finished()
+    for driven in (stuck, other):
+        driven.stopped(Stop())
