@@ -30,6 +30,7 @@ def create_app(yard: Yard, api_keys: Sequence[str] = (), read_config: Callable[[
     app.add_middleware(LimitBody)
     if api_keys:
         app.add_middleware(RequireApiKey, keys=api_keys)
-    for routes in (chat_routes(yard), completion_routes(yard), model_routes(yard), admin_routes(yard, read_config)):
-        app.include_router(routes)
+    for router in (chat_routes(yard), completion_routes(yard), model_routes(yard), admin_routes(yard, read_config)):
+        # Not included as routers, which are searched twice.
+        app.router.routes.extend(router.routes)
     return app

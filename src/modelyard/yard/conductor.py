@@ -27,6 +27,7 @@ from modelyard.engine.messages import (
     LoadProgress,
     Message,
     ModelProfile,
+    Reseat,
     Restore,
     Resume,
     SequenceEvent,
@@ -126,6 +127,9 @@ class Conductor:
         # Sizing and loading, by model: never both at once.
         self._works: dict[str, asyncio.Task[None]] = {}
         self._kept: dict[str, KeptPrefixes] = {}
+        # Generations with new text that their readers were not told of, as an ordered set.
+        self._told: dict[Generation, None] = {}
+        self._is_telling = False
         self._events: deque[events.Event] = deque()
         self._is_running_effects = False
         self._timer: asyncio.TimerHandle | None = None
@@ -156,6 +160,12 @@ class Conductor:
         else:
             stream.is_abandoned = True
             stream.engine.send(Cancel(stream.submit.sequence))
+
+    def reseat(self, model: str, weight: float, priority: int) -> None:
+        """Give the engine of ``model``, if it has one, another place among those of the device."""
+        engine = self._engines.get(model)
+        if engine is not None:
+            engine.send(Reseat(weight, priority))
 
     def unload(self, model: str, mode: UnloadMode) -> asyncio.Future[None]:
         """Free ``model``; done when its memory is free. Fails with ModelBusy where its requests did not end in time."""
@@ -341,10 +351,17 @@ class Conductor:
         return publish
 
     def _receive(self, model: str, batch: Sequence[Event]) -> None:
+        # Hot path: nearly all events are tokens.
         for event in batch:
+            if isinstance(event, Token):
+                stream = self._streams.get(RequestId(event.sequence))
+                if stream is not None:
+                    stream.generation.add(event.text)
+                    self._told[stream.generation] = None
+                continue
             match event:
-                case Token() | Accepted():
-                    stream = self._streams.get(RequestId(event.sequence))
+                case Accepted(sequence):
+                    stream = self._streams.get(RequestId(sequence))
                     if stream is not None:
                         stream.generation.put(event)
                 case Finished() | Failed() | Cancelled():
@@ -368,7 +385,16 @@ class Conductor:
                     if kept is not None:
                         self._kept[model] = kept
                     self.feed(events.Freed(model, 0 if kept is None else kept.size_bytes))
+        if self._told and not self._is_telling:
+            self._is_telling = True
+            self._loop.call_soon(self._tell)
         self._note_freed()
+
+    def _tell(self) -> None:
+        """Let the readers look, once for all steps that have arrived: engines may outrun the event loop."""
+        told, self._told, self._is_telling = self._told, {}, False
+        for generation in told:
+            generation.wake()
 
     def _measured(self, model: str, profile: ModelProfile) -> Footprint | None:
         predicted = self.state.models[model].footprint

@@ -1,15 +1,19 @@
-"""One request's answer as it arrives: events are put in on the event loop, text comes out."""
+"""One request's answer as it arrives: events are put in on the event loop, text comes out.
+
+Hot path: ``add``, ``wake`` and ``take`` run once a token.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from modelyard.engine.messages import Accepted, Cancelled, Failed, Finished, SequenceEvent, Token
 from modelyard.errors import ModelyardError, ShuttingDown
 
 
 class Generation:
-    """An answer that is being generated. Iterate it for its text, once.
+    """An answer that is being generated. It has one reader, who iterates it for its text, once.
 
     All text that arrived since the last look comes as one piece, so a slow reader costs no more than a fast one.
 
@@ -17,7 +21,7 @@ class Generation:
         model: id of the model that answers.
         fingerprint: of the model and the backend, as OpenAI's ``system_fingerprint``.
         prompt_tokens: of the prompt, once it is accepted.
-        finished: reason and usage, once the iteration is over.
+        finished: reason and usage, once the last event has arrived.
     """
 
     def __init__(self, model: str) -> None:
@@ -28,13 +32,16 @@ class Generation:
         self._text: list[str] = []
         self._error: ModelyardError | None = None
         self._accepted = False
-        self._wake = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
+        self._is_reached: Callable[[], bool] = bool
+
+    # Events in: only from the event loop's thread
 
     def put(self, event: SequenceEvent) -> None:
-        """Take the next event; only from the event loop's thread."""
+        """Take the next event, and let the reader look."""
         match event:
             case Token(_, text):
-                self._text.append(text)
+                self.add(text)
             case Accepted(_, prompt_tokens):
                 self._accepted, self.prompt_tokens = True, prompt_tokens
             case Finished():
@@ -43,12 +50,37 @@ class Generation:
                 self._error = error
             case Cancelled():
                 self._error = ShuttingDown()
-        self._wake.set()
+        self.wake()
+
+    def add(self, text: str) -> None:
+        """Take the text of a token; ``wake`` is due when all that came with it is there."""
+        self._text.append(text)
+
+    def wake(self) -> None:
+        """Let the reader look, where it waits."""
+        if self._waiting is not None and not self._waiting.done() and self._is_reached():
+            self._waiting.set_result(None)
+
+    # Text out
+
+    async def until(self, is_reached: Callable[[], bool]) -> None:
+        """Wait for ``is_reached``, which is asked now and at every ``wake``, on the spot; it must not raise.
+
+        The task of the reader wakes when it says yes, and not before.
+        """
+        if not is_reached():
+            self._waiting, self._is_reached = asyncio.get_running_loop().create_future(), is_reached
+            await self._waiting
 
     @property
     def is_over(self) -> bool:
         """Whether its last event has arrived."""
         return self.finished is not None or self._error is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the prompt was accepted or refused."""
+        return self._accepted or self._error is not None
 
     async def accepted(self) -> None:
         """Wait until the model is there and the prompt has passed all checks.
@@ -56,28 +88,39 @@ class Generation:
         Raises:
             ModelyardError: the request was refused.
         """
-        while not self._accepted:
-            if self._error is not None:
-                raise self._error
-            await self._next_event()
+        await self.until(lambda: self.is_settled)
+        if not self._accepted:
+            self.outcome()
+
+    def take(self) -> str:
+        """The text that arrived since the last look."""
+        text = "".join(self._text)
+        self._text.clear()
+        return text
+
+    def outcome(self) -> Finished:
+        """How it ended, once it is over.
+
+        Raises:
+            ModelyardError: with an error.
+        """
+        if self._error is not None:
+            raise self._error
+        assert self.finished is not None
+        return self.finished
 
     def __aiter__(self) -> Generation:
         return self
 
     async def __anext__(self) -> str:
-        while not self._text:
-            if self._error is not None:
-                raise self._error
-            if self.finished is not None:
-                raise StopAsyncIteration
-            await self._next_event()
-        text, self._text = "".join(self._text), []
-        return text
+        await self.until(lambda: bool(self._text) or self.is_over)
+        if not self._text:
+            self.outcome()
+            raise StopAsyncIteration
+        return self.take()
 
     async def text(self) -> str:
         """The whole answer."""
-        return "".join([piece async for piece in self])
-
-    async def _next_event(self) -> None:
-        self._wake.clear()
-        await self._wake.wait()
+        await self.until(lambda: self.is_over)
+        self.outcome()
+        return self.take()

@@ -71,7 +71,10 @@ async def reconfigure(yard: Yard, config: Config, *, dry_run: bool) -> Reconfigu
         conductor.feed(ModelAdded(name, traits(config, spec.model)))
         conductor.feed(Sized(name, footprints[name]))
     for model in changes.retuned:
-        conductor.feed(ModelRetuned(yard.names[model], traits(config, models[model])))
+        name = yard.names[model]
+        yard.workshop.specs[name] = Spec(config, models[model])
+        conductor.feed(ModelRetuned(name, traits(config, models[model])))
+        conductor.reseat(name, models[model].weight, models[model].priority)
     # Those that are loaded beside their old selves are asked for by nobody yet: a failure harms nobody.
     first = [model for model in changes.changed if how[model] == "loads the new one first"]
     outcomes = await asyncio.gather(*(conductor.reload(fresh[model]) for model in first), return_exceptions=True)

@@ -118,3 +118,47 @@ async def test_a_reader_that_gives_up_takes_no_text_with_it():
     await asyncio.gather(reading, return_exceptions=True)
     answer.put(Token(1, "kept"))
     assert await soon(anext(answer)) == "kept"
+
+
+async def test_a_whole_answer_wakes_its_reader_once():
+    answer = generation(Accepted(1, 5))
+    looks = []
+
+    async def read():
+        text = await answer.text()
+        looks.append(text)
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    waiting = answer._waiting
+    for _ in range(100):
+        answer.put(Token(1, "x"))
+        await asyncio.sleep(0)
+    assert answer._waiting is waiting
+    assert not waiting.done()
+    answer.put(FINISHED)
+    await soon(reading)
+    assert looks == ["x" * 100]
+
+
+async def test_a_reader_is_asked_on_the_spot_and_woken_when_it_says_yes():
+    answer = generation(Accepted(1, 5))
+    taken = []
+
+    def has_enough():
+        taken.append(answer.take())
+        return len(taken) == 3
+
+    reading = asyncio.create_task(answer.until(has_enough))
+    await asyncio.sleep(0)
+    answer.put(Token(1, "one"))
+    assert taken == ["", "one"]
+    answer.add(" two")
+    answer.add(" three")
+    assert taken == ["", "one"]
+    answer.wake()
+    answer.wake()
+    assert taken == ["", "one", " two three"]
+    answer.put(Token(1, "later"))
+    await soon(reading)
+    assert answer.take() == "later"

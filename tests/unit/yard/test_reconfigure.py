@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from modelyard.config import Config, validate_config
+from modelyard.engine.messages import Reseat
 from modelyard.yard import yard as yard_module
 from modelyard.yard.yard import Yard
 from unit.hub.gguf_writer import tiny_model, write
@@ -24,9 +26,9 @@ def engines() -> Iterator[ScriptedEngines]:
     assert engines.end()
 
 
-def config(folder: Path, **memory: Any) -> Config:
+def config(folder: Path, model: dict[str, Any] | None = None, **memory: Any) -> Config:
     write(folder / "tiny.gguf", tiny_model())
-    models = [{"model_id": "./tiny.gguf", "alias": "a"}]
+    models = [{"model_id": "./tiny.gguf", "alias": "a", **(model or {})}]
     return validate_config({"models": models, "memory": memory}, source="test", base=folder)
 
 
@@ -51,4 +53,17 @@ async def test_another_budget_replaces_no_model(tmp_path: Path, engines: Scripte
     assert (done.diff.memory, done.replaced, done.failed) == (("budget",), {}, {})
     assert yard.conductor.state.budget_bytes == GIB
     assert len(engines.of("a")) == 1
+    await yard.close()
+
+
+async def test_another_weight_or_priority_holds_for_the_engine_that_runs_and_for_the_next(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    done = await yard.reconfigure(config(tmp_path, {"weight": 2.0, "priority": 7}))
+    assert (done.diff.retuned, done.replaced) == (("a",), {})
+    (engine,) = engines.of("a")
+    assert await asyncio.to_thread(engine.heard, Reseat)
+    assert yard.workshop.specs["a"].model.weight == 2.0
     await yard.close()

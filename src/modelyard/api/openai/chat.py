@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
+from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.chunks import Chunks, identity
 from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.openai.usage import usage_object
@@ -57,7 +58,7 @@ def _delta(delta: dict[str, str], finish_reason: str | None) -> dict[str, Any]:
 
 def chat_routes(yard: Yard) -> APIRouter:
     """The chat endpoint on ``yard``."""
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
 
     @router.post("/v1/chat/completions", response_model=None)
     async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
+from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.chunks import Chunks, identity
 from modelyard.api.openai.schema import CompletionRequest
 from modelyard.api.openai.usage import usage_object
@@ -54,7 +55,7 @@ def _choice(text: str, finish_reason: str) -> dict[str, Any]:
 
 def completion_routes(yard: Yard) -> APIRouter:
     """The completion endpoint on ``yard``."""
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
 
     @router.post("/v1/completions", response_model=None)
     async def create_completion(body: CompletionRequest, http: HttpRequest) -> Response:

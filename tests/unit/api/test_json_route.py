@@ -1,0 +1,80 @@
+"""Bodies are read as FastAPI reads them, and refused in the same words."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import PlainTextResponse, Response
+from pydantic import BaseModel
+
+from modelyard.api import errors
+from modelyard.api.json_route import JsonRoute
+
+
+class Body(BaseModel):
+    number: int
+
+
+def app(route_class: type) -> FastAPI:
+    router = APIRouter()
+    if route_class is JsonRoute:
+        router = APIRouter(route_class=JsonRoute)
+
+    @router.post("/it", response_model=None)
+    async def it(body: Body, http: Request) -> Response:
+        return PlainTextResponse(f"{body.number} {http.headers['x-more']}")
+
+    app = FastAPI()
+    errors.install(app)
+    app.router.routes.extend(router.routes)
+    return app
+
+
+async def answer(app: FastAPI, content: bytes, content_type: str | None) -> tuple[int, str]:
+    headers = {"x-more": "more"} | ({} if content_type is None else {"content-type": content_type})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.post("/it", content=content, headers=headers)
+    return answer.status_code, answer.text
+
+
+JSON = "application/json"
+
+
+async def test_the_endpoint_gets_the_body_and_the_request() -> None:
+    assert await answer(app(JsonRoute), b'{"number": 7}', JSON) == (200, "7 more")
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        (b'{"number": 7}', "Application/JSON; charset=utf-8"),
+        (b'{"number": 7}', "application/vnd.api+json"),
+        (b'{"number": 7}', "text/json"),
+        (b'{"number": 7}', "application/json, text/plain"),
+        (b'{"number": 7}', "json"),
+        (b'{"number": 7}', ""),
+        (b'{"number": 7}', None),
+        (b'{"number": "x"}', JSON),
+        (b"{}", JSON),
+        (b"[]", JSON),
+        (b"null", JSON),
+        (b"", JSON),
+        (b"", None),
+        (b" ", JSON),
+        (b'{"number": ', JSON),
+        (b'{"number": 7}}', JSON),
+        (b"\xff\xfe\xff", JSON),
+        (b'{"number": "\xff"}', JSON),
+        (b"[" * 100_000, JSON),
+        (b'{"number": NaN}', JSON),
+        (b'{"number": 1, "number": 2}', JSON),
+    ],
+)
+async def test_every_body_is_answered_as_by_fastapis_own_route(content: bytes, content_type: str | None) -> None:
+    ours = await answer(app(JsonRoute), content, content_type)
+    assert ours == await answer(app(object), content, content_type)
+
+
+def test_the_endpoint_is_described_as_fastapis_own_route_is() -> None:
+    assert app(JsonRoute).openapi() == app(object).openapi()
