@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,7 @@ import pytest
 
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.messages import Finished, Resume, Sampling, SequenceId, Stop, Text, Tokens
-from modelyard.engine.turns import Turns
-from unit.engine.driven import GREEDY, WAIT_S, WORDS, Driven, Steps, engine, long_prompt
+from unit.engine.driven import GREEDY, WORDS, Driven, Steps, engine, long_prompt
 
 # A list that goes round: what follows is certain, and was said before.
 ROUND = "\n".join(f"Day {number % len(WORDS)}: {WORDS[number % len(WORDS)]}" for number in range(1, 45))
@@ -25,22 +23,15 @@ class Work:
     Attributes:
         steps: calls of llama.cpp.
         tokens: in all of them.
-        most: engines that computed at the same time.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.steps = self.tokens = self.most = self._now = 0
-        lock, decode = threading.Lock(), Context.decode
+        self.steps = self.tokens = 0
+        decode = Context.decode
 
         def counting(context: Context, batch: Batch, length: int) -> int:
-            with lock:
-                self.steps, self.tokens, self._now = self.steps + 1, self.tokens + length, self._now + 1
-                self.most = max(self.most, self._now)
-            try:
-                return decode(context, batch, length)
-            finally:
-                with lock:
-                    self._now -= 1
+            self.steps, self.tokens = self.steps + 1, self.tokens + length
+            return decode(context, batch, length)
 
         monkeypatch.setattr(Context, "decode", counting)
 
@@ -142,42 +133,3 @@ def test_a_beginning_that_several_prompts_share_is_computed_once(smollm2: Path, 
         driven.finished(number)
     assert work.tokens == 700 + 4 * 2
     driven.stopped(Stop())
-
-
-def test_engines_that_take_turns_never_compute_at_the_same_time_and_all_answers_come(
-    weights: dict[str, Path], work: Work
-) -> None:
-    turns = Turns()
-    both = [Driven(path, turns=turns) for path in weights.values()]
-    for driven in both:
-        for number in range(3):
-            driven.submit(number, f"{number} Once upon a time", max_tokens=20)
-    for driven in both:
-        assert [driven.finished(number).usage.completion_tokens for number in range(3)] == [20] * 3
-        driven.stopped(Stop())
-    assert work.most == 1
-
-
-def test_an_engine_that_hangs_keeps_no_other_from_its_steps(
-    weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("modelyard.engine.turns.HANGING_S", 0.2)
-    hangs, decode = threading.Event(), Context.decode
-
-    def hanging(context: Context, batch: Batch, length: int) -> int:
-        if threading.current_thread().name == "engine hanging":
-            assert hangs.wait(WAIT_S)
-        return decode(context, batch, length)
-
-    monkeypatch.setattr(Context, "decode", hanging)
-    turns = Turns()
-    other = Driven(weights["gemma3"], turns=turns)
-    other.loaded()
-    stuck = Driven(weights["smollm2"], turns=turns, name="hanging")
-    stuck.submit(0, "Once", max_tokens=2)
-    stuck.loaded()
-    assert other.answer("Once upon a time", max_tokens=3)
-    hangs.set()
-    stuck.finished()
-    for driven in (stuck, other):
-        driven.stopped(Stop())

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from modelyard.engine.loop import Publish, run_engine
 from modelyard.engine.messages import Message, Stop
 from modelyard.engine.settings import EngineSettings
-from modelyard.engine.turns import Turns
+from modelyard.engine.sharing import Device
 from modelyard.engine.weights import WeightsPool
 
 
@@ -17,8 +17,8 @@ class Engine:
 
     Events arrive through ``publish``, on the engine's thread: LoadProgress, then Loaded or LoadFailed, then those of
     the sequences, and Stopped or Died as the last. LoadFailed, Stopped and Died mean that all memory is free again.
-    Engines that share a ``pool`` share the weights of files that they have in common; those that share ``turns``
-    compute one after the other.
+    Engines that share a ``pool`` share the weights of files that they have in common; those that share a
+    ``device`` compute by their weights and priorities.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Engine:
         settings: EngineSettings,
         publish: Publish,
         pool: WeightsPool | None = None,
-        turns: Turns | None = None,
+        device: Device | None = None,
     ) -> None:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._stopping = threading.Event()
@@ -36,7 +36,7 @@ class Engine:
             args=(
                 settings,
                 pool or WeightsPool(),
-                turns or Turns(),
+                device or Device(),
                 self._inbox,
                 publish,
                 self._stopping.is_set,

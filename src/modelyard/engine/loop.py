@@ -49,9 +49,9 @@ from modelyard.engine.sampler import Sampler, make_sampler
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.settings import BATCH_TOKENS, PREFILL_BESIDE_DECODE, EngineSettings
+from modelyard.engine.sharing import Device, Seat
 from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
-from modelyard.engine.turns import Seat, Turns
 from modelyard.engine.weights import WeightsPool
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnusableModel
 
@@ -66,7 +66,7 @@ PROGRESS_STEP = 0.01
 def run_engine(
     settings: EngineSettings,
     pool: WeightsPool,
-    turns: Turns,
+    device: Device,
     inbox: SimpleQueue[Message],
     publish: Publish,
     is_stopping: Callable[[], bool],
@@ -76,7 +76,7 @@ def run_engine(
     Args:
         settings: what to load and how to serve it.
         pool: where engines on the same files meet.
-        turns: those of its device.
+        device: where it computes, with others.
         inbox: messages from the rest of the process.
         publish: takes the events of a step; called on this thread.
         is_stopping: whether a Stop is on its way; asked while loading, when the inbox is not read.
@@ -97,7 +97,7 @@ def run_engine(
     loop: EngineLoop | None = None
     try:
         resident = load(settings, pool, report)
-        loop = EngineLoop(settings, resident, turns, inbox, publish)
+        loop = EngineLoop(settings, resident, device, inbox, publish)
         publish([Loaded(resident.profile)])
         last = Stopped(loop.serve())
     except UnusableModel as refused:
@@ -151,7 +151,7 @@ class EngineLoop:
         self,
         settings: EngineSettings,
         resident: Resident,
-        turns: Turns,
+        device: Device,
         inbox: SimpleQueue[Message],
         publish: Publish,
     ) -> None:
@@ -164,7 +164,7 @@ class EngineLoop:
         self._publish = publish
         self._batch = Batch(BATCH_TOKENS)
         self._cost = StepCost()
-        self._turns, self._seat = turns, Seat(settings.weight, settings.priority)
+        self._device, self._seat = device, Seat(settings.weight, settings.priority)
         self._looks_up = settings.prompt_lookup and self._model.can_trim
         self._scheduler = Scheduler(
             KvCache(self._context.length, settings.max_seqs + settings.prefix_slots),
@@ -199,7 +199,7 @@ class EngineLoop:
 
     def serve(self) -> KeptPrefixes | None:
         """Serve until told to stop; the prompts that are kept in memory, if any are."""
-        with self._turns.joined(self._seat):
+        with self._device.joined(self._seat):
             stop = self._receive()
             while stop is None:
                 if not self._scheduler.is_idle:
@@ -403,7 +403,7 @@ class EngineLoop:
 
     def _decode(self) -> list[Feed]:
         """Compute the next step; its feeds, or [] where it did not fit and others must give way first."""
-        feeds = self._scheduler.schedule(self._turns.patience_s(self._seat))
+        feeds = self._scheduler.schedule()
         self._carry_out()
         if not feeds:
             return feeds
@@ -413,15 +413,12 @@ class EngineLoop:
             length = self._batch.fill(
                 length, feed.tokens, feed.position, feed.sequence.slot.index, outputs=feed.outputs
             )
-        with self._turns.turn(self._seat):
+        with self._device.step(self._seat):
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)
             took_s = time.perf_counter() - began
         if outcome == Context.DECODED:
             self._cost.observe(length, took_s)
-            # Those whose prompts end soon do not wait for their first tokens either.
-            soon = sum(1 for sequence in self._scheduler.running if sequence.pending <= PREFILL_BESIDE_DECODE)
-            self._seat.decode_s = self._cost.seconds(soon)
             return feeds
         if outcome != Context.CACHE_FULL:
             raise RuntimeError(f"llama_decode returned {outcome}: {self._context.failure()}")

@@ -7,7 +7,6 @@ and is computed again later. The oldest is never preempted, so there is always p
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from modelyard.engine.step_cost import StepCost
 # the longest gap in them is to stay below three times the usual one.
 STRETCH = 2.5
 
-# Where others wait, a step still has so many tokens: llama.cpp's kernels take four at a time.
+# However little that leaves, a step has so many tokens: llama.cpp's kernels take four at a time.
 SMALLEST_STEP = 4
 
 # Where nobody waits, a prompt is computed in parts of 64, 128, 256, 512 tokens, as large as can be done in this time:
@@ -124,18 +123,15 @@ class Scheduler:
         self.running, self.waiting = [], deque()
         return sequences
 
-    def schedule(self, patience_s: float = math.inf) -> list[Feed]:
+    def schedule(self) -> list[Feed]:
         """The feeds of the next step; [] only where there is nothing to compute.
 
         The cache's books hold the fed tokens from now on; its ``operations`` are to be carried out before the step.
-
-        Args:
-            patience_s: how long a step with prompts may take, as others wait for it.
         """
         self.cache.commit()
         while True:
             feeds = self._decode()
-            step = _Step(self, len(feeds), patience_s)
+            step = _Step(self, len(feeds))
             self._prefill(feeds, step)
             # After a step that did not fit, one without newcomers: what gave way would come back and not fit again.
             if not (self._was_undone and self.running):
@@ -296,16 +292,14 @@ class _Step:
     Args:
         scheduler: whose step it is.
         decoding: sequences that decode in it.
-        patience_s: how long it may take, as other engines wait for it.
     """
 
-    def __init__(self, scheduler: Scheduler, decoding: int, patience_s: float) -> None:
+    def __init__(self, scheduler: Scheduler, decoding: int) -> None:
         self.prompt_tokens = 0
         self._cost = scheduler.cost
         self._decoding = decoding
         self._short = scheduler._prefill_beside_decode
         self._most = min(scheduler._batch_tokens - decoding, self._short if decoding else scheduler._batch_tokens)
-        self._patience_s = patience_s
 
     @property
     def budget(self) -> int:
@@ -320,11 +314,8 @@ class _Step:
         """
         wanted = min(max(sequence.pending - 1, 1), self.budget)
         beside = self._decoding + self.prompt_tokens
-        limit_s = self._patience_s
         if self._decoding and sequence.to_prefill > self._short:
-            limit_s = min(limit_s, STRETCH * self._cost.seconds(self._decoding))
-        if math.isfinite(limit_s):
-            allowed = self._cost.most_tokens(beside, limit_s, wanted)
+            allowed = self._cost.most_tokens(beside, STRETCH * self._cost.seconds(self._decoding), wanted)
             return allowed if self.prompt_tokens else min(max(allowed, SMALLEST_STEP - beside, 1), wanted)
         largest = self._short
         while largest < wanted and self._cost.seconds(beside + 2 * largest) <= LONGEST_STEP_S:

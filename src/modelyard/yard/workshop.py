@@ -17,7 +17,7 @@ from modelyard.yard.conductor import EngineHandle, Publish
 from modelyard.yard.memory import Footprint, predict
 
 if TYPE_CHECKING:
-    from modelyard.engine.turns import Turns
+    from modelyard.engine.sharing import Device
     from modelyard.engine.weights import WeightsPool
 
 MakeHandle = Callable[[EngineSettings, Publish], EngineHandle]
@@ -41,7 +41,7 @@ class Workshop:
     def __init__(self, make_engine: MakeHandle | None = None) -> None:
         self.specs: dict[str, Spec] = {}
         self._make_handle = make_engine or self._real_engine
-        self._shared: tuple[WeightsPool, Turns] | None = None
+        self._shared: tuple[WeightsPool, Device] | None = None
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, ModelFiles] = {}
 
@@ -112,11 +112,11 @@ class Workshop:
     def _real_engine(self, settings: EngineSettings, publish: Publish) -> EngineHandle:
         # Imported here: they load llama.cpp, which a scripted yard and the command line's --help do without.
         from modelyard.engine.engine import Engine
-        from modelyard.engine.turns import Turns
+        from modelyard.engine.sharing import Device
         from modelyard.engine.weights import WeightsPool
 
         if self._shared is None:
-            self._shared = WeightsPool(), Turns()
+            self._shared = WeightsPool(), Device()
         return Engine(settings, publish, *self._shared)
 
 

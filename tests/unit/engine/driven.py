@@ -34,8 +34,8 @@ from modelyard.engine.messages import (
     Tokens,
 )
 from modelyard.engine.settings import EngineSettings
+from modelyard.engine.sharing import Device
 from modelyard.engine.suspend import SuspendedSequence
-from modelyard.engine.turns import Turns
 from modelyard.engine.weights import WeightsPool
 
 WAIT_S = 60.0
@@ -59,7 +59,7 @@ class Driven:
         *,
         name: str = "test",
         pool: WeightsPool | None = None,
-        turns: Turns | None = None,
+        device: Device | None = None,
         starts: bool = True,
         **settings: Any,
     ) -> None:
@@ -70,7 +70,7 @@ class Driven:
         self.profile: ModelProfile | None = None
         self.over: Event | None = None
         chosen = {"context_length": 2048, "max_seqs": 4, "prefix_slots": 4, "prompt_lookup": False} | settings
-        self.engine = Engine(EngineSettings(name, (path,), "", **chosen), self._publish, pool, turns)
+        self.engine = Engine(EngineSettings(name, (path,), "", **chosen), self._publish, pool, device)
         if starts:
             self.engine.start()
 

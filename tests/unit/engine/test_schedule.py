@@ -431,15 +431,6 @@ def test_a_short_prompt_beside_streams_is_computed_at_once() -> None:
     assert [len(feed.tokens) for feed in scheduler.schedule()] == [1, 59]
 
 
-@pytest.mark.parametrize(("patience_s", "chunk"), [(0.05, 41), (0.001, 4)])
-def test_while_others_wait_for_the_device_prompts_are_computed_in_small_parts(patience_s: float, chunk: int) -> None:
-    scheduler = Scheduler(
-        KvCache(400, 4), max_running=3, batch_tokens=512, prefill_beside_decode=64, can_trim=True, cost=cost(overhead=9)
-    )
-    scheduler.add(Sequence(SequenceId(0), 0, list(range(300))))
-    assert [len(feed.tokens) for feed in scheduler.schedule(patience_s)] == [chunk]
-
-
 @pytest.mark.parametrize(("seconds_a_token", "chunk"), [(0.0001, 299), (0.003, 128), (0.1, 64)])
 def test_where_nobody_waits_a_part_of_a_prompt_takes_half_a_second_at_most(seconds_a_token: float, chunk: int) -> None:
     known = StepCost()
