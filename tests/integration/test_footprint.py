@@ -18,9 +18,10 @@ from support.server import WAIT_S
 BUSY = textwrap.dedent("""
     import json, sys
     from pathlib import Path
-    from modelyard.engine.llama import Batch, Sampler
+    from modelyard.engine.llama import Batch
     from modelyard.engine.load import load
     from modelyard.engine.messages import Sampling
+    from modelyard.engine.sampler import make_sampler
     from modelyard.engine.settings import BATCH_TOKENS, EngineSettings
     from modelyard.engine.weights import WeightsPool
     from modelyard.hub import resolve
@@ -30,11 +31,12 @@ BUSY = textwrap.dedent("""
         return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
 
     path, context, running, kept = sys.argv[1], int(sys.argv[2]) or None, int(sys.argv[3]), int(sys.argv[4])
+    kv_type = sys.argv[5]
     files = resolve(path, quant=None, isq=None, from_uqff=None, kind="auto")
     how = {"running": running, "sequences": running + kept, "batch_tokens": BATCH_TOKENS}
-    predicted = predict(files, context_length=context, **how)
+    predicted = predict(files, context_length=context, kv_type=kv_type, **how)
     before = resident()
-    settings = EngineSettings("m", files.paths, "", context, max_seqs=running, prefix_slots=kept)
+    settings = EngineSettings("m", files.paths, "", context, max_seqs=running, prefix_slots=kept, kv_type=kv_type)
     engine = load(settings, WeightsPool(), lambda _: True)
     batch, step = Batch(BATCH_TOKENS), min(BATCH_TOKENS, engine.context.length // 4)
     def prefill(slot):
@@ -53,18 +55,23 @@ BUSY = textwrap.dedent("""
     for slot in range(running):
         length = batch.fill(length, [300], 0, slot, outputs=1)
     assert engine.context.decode(batch, length) == 0
-    for slot in range(running):
-        Sampler(Sampling(temperature=0.8), engine.model, 64, [], ban_end=False).sample(engine.context, slot)
+    drawn = Sampling(temperature=0.8)
+    for slot, logits in enumerate(engine.context.logits(running)):
+        make_sampler(drawn, engine.model, 64, [], ban_end=False).sample(engine.context, slot, logits)
     print(json.dumps([predicted.weights_bytes, predicted.context_bytes, resident() - before]))
 """)
 
 
 @pytest.mark.parametrize("model", ["smollm2", "gemma3"])
-@pytest.mark.parametrize(("context", "running", "kept"), [(0, 32, 16), (2048, 8, 8)], ids=["defaults", "small"])
+@pytest.mark.parametrize(
+    ("context", "running", "kept", "kv_type"),
+    [(0, 32, 16, "f16"), (2048, 8, 8, "f16"), (0, 8, 8, "q8_0")],
+    ids=["defaults", "small", "eight bits"],
+)
 def test_the_prediction_is_within_a_tenth_of_what_a_busy_model_takes(
-    weights: dict[str, Path], model: str, context: int, running: int, kept: int
+    weights: dict[str, Path], model: str, context: int, running: int, kept: int, kv_type: str
 ) -> None:
-    command = [sys.executable, "-c", BUSY, str(weights[model]), str(context), str(running), str(kept)]
+    command = [sys.executable, "-c", BUSY, str(weights[model]), str(context), str(running), str(kept), kv_type]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
     of_weights, of_context, measured = json.loads(done.stdout)
     assert 0.9 < (of_weights + of_context) / measured < 1.1

@@ -133,3 +133,13 @@ def test_a_beginning_that_several_prompts_share_is_computed_once(smollm2: Path, 
         driven.finished(number)
     assert work.tokens == 700 + 4 * 2
     driven.stopped(Stop())
+
+
+@pytest.mark.parametrize("settings", [{"kv_type": "q8_0"}, {"flash_attn": False}, {"batch_tokens": 32}], ids=str)
+def test_other_settings_of_the_context_give_an_answer_as_good(smollm2: Path, settings: dict[str, object]) -> None:
+    driven = engine(smollm2, **settings)
+    assert "Paris" in driven.answer("The capital of France is", max_tokens=8)
+    # What was computed is found again.
+    driven.answer("The capital of France is", number=1, max_tokens=1)
+    assert driven.finished(1).usage.cached_tokens > 0
+    driven.stopped(Stop())

@@ -140,6 +140,8 @@ def _rule_problems(
         problems += rules.no_models(models) or rules.unknown_default(config.default_model_id, models)
     if not any(fault[0] == "runtime" for fault in faults):
         problems += rules.too_many_sequences(config.runtime)
+        problems += rules.unfit_batch(config.runtime)
+        problems += rules.kv_type_without_flash(config.runtime)
     return [
         *problems,
         *rules.shared_names(models),

@@ -132,6 +132,23 @@ def too_many_sequences(runtime: Runtime) -> list[str]:
     ]
 
 
+def unfit_batch(runtime: Runtime) -> list[str]:
+    """Every sequence that runs has a token in each step."""
+    if runtime.batch_tokens >= runtime.max_seqs:
+        return []
+    return [
+        f"[runtime]: batch_tokens ({runtime.batch_tokens}) must be at least max_seqs ({runtime.max_seqs}): every "
+        "running request has a token in each step."
+    ]
+
+
+def kv_type_without_flash(runtime: Runtime) -> list[str]:
+    """llama.cpp reads quantised values in flash attention alone."""
+    if runtime.kv_type == "f16" or runtime.flash_attn is not False:
+        return []
+    return [f'[runtime]: kv_type "{runtime.kv_type}" needs flash attention: leave flash_attn unset, or set it to true.']
+
+
 def pinned_but_idle(models: Mapping[int, Model]) -> list[str]:
     """A model cannot stay whatever happens, and go when it is idle."""
     return [

@@ -29,6 +29,7 @@ Command = Literal["serve", "run"]
 Kind = Literal["auto", "text", "embedding", "multimodal", "diffusion", "speech"]
 Load = Literal["startup", "on-demand"]
 KvKeep = Literal["off", "memory", "disk"]
+KvType = Literal["f16", "q8_0"]
 
 _INT32_MAX = 2**31 - 1
 
@@ -95,6 +96,19 @@ class Runtime(Table):
         default=True,
         description="Guess what comes next from what was said before, and verify the guesses together, where that "
         "pays: edits and quotations come faster, with the same text.",
+    )
+    kv_type: KvType = Field(
+        default="f16",
+        description="Numbers of the KV cache. `q8_0` takes about half the memory, and moves answers a little.",
+    )
+    flash_attn: bool | None = Field(
+        default=None, description="Flash attention. Unset: where the device has it. `q8_0` needs it."
+    )
+    batch_tokens: int = Field(
+        default=512,
+        ge=32,
+        le=8192,
+        description="Most tokens in a step: how much of a prompt is computed at once, and how much memory that takes.",
     )
 
 

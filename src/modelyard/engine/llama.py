@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,14 @@ _RANDOM_SEED = 0xFFFFFFFF
 
 # Below it logits divided by the temperature leave the range of 32-bit floats; the draw has long been certain.
 _GREEDY_BELOW = 1e-5
+
+
+_KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
+_FLASH_ATTENTION = {
+    None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+}
 
 
 class _Log(threading.local):
@@ -351,6 +359,8 @@ class Context:
         slots: sequences that can be told apart in the cache.
         batch_tokens: most tokens in one step.
         threads: for decode and for prefill.
+        kv_type: of the numbers in the cache.
+        flash_attn: None: where the device has it.
 
     Attributes:
         allocated_bytes: of memory for the cache and the outputs, as llama.cpp reports it.
@@ -363,8 +373,20 @@ class Context:
     DECODED: ClassVar[int] = 0
     CACHE_FULL: ClassVar[int] = 1
 
-    def __init__(self, model: Model, *, length: int, slots: int, batch_tokens: int, threads: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        length: int,
+        slots: int,
+        batch_tokens: int,
+        threads: int,
+        kv_type: Literal["f16", "q8_0"] = "f16",
+        flash_attn: bool | None = None,
+    ) -> None:
         params = lib.llama_context_default_params()
+        params.type_k = params.type_v = _KV_TYPES[kv_type]
+        params.flash_attn_type = _FLASH_ATTENTION[flash_attn]
         params.n_ctx = length
         params.n_batch = params.n_ubatch = batch_tokens
         params.n_seq_max = slots

@@ -12,7 +12,7 @@ from modelyard.engine.cores import usable_cores
 from modelyard.engine.llama import Context, Model, can_offload, trim_heap, version
 from modelyard.engine.messages import ModelProfile, Sampling
 from modelyard.engine.prompt import PromptReader
-from modelyard.engine.settings import BATCH_TOKENS, DEFAULT_CONTEXT, DEFAULT_SAMPLING, EngineSettings
+from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, EngineSettings
 from modelyard.engine.template import ChatTemplate
 from modelyard.engine.weights import WeightsKey, WeightsPool
 from modelyard.errors import UnsupportedOperation, UnusableModel
@@ -67,7 +67,9 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
             model,
             length=settings.context_length or min(model.trained_context, DEFAULT_CONTEXT),
             slots=settings.max_seqs + settings.prefix_slots,
-            batch_tokens=BATCH_TOKENS,
+            batch_tokens=settings.batch_tokens,
+            kv_type=settings.kv_type,
+            flash_attn=settings.flash_attn,
             threads=usable_cores(),
         )
         try:

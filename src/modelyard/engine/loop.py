@@ -48,7 +48,7 @@ from modelyard.engine.messages import (
 from modelyard.engine.sampler import Sampler, make_sampler
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
-from modelyard.engine.settings import BATCH_TOKENS, PREFILL_BESIDE_DECODE, EngineSettings
+from modelyard.engine.settings import PREFILL_BESIDE_DECODE, EngineSettings
 from modelyard.engine.sharing import Device, Seat
 from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
@@ -162,14 +162,14 @@ class EngineLoop:
         self._identity = resident.identity
         self._inbox = inbox
         self._publish = publish
-        self._batch = Batch(BATCH_TOKENS)
+        self._batch = Batch(settings.batch_tokens)
         self._cost = StepCost()
         self._device, self._seat = device, Seat(settings.weight, settings.priority)
         self._looks_up = settings.prompt_lookup and self._model.can_trim
         self._scheduler = Scheduler(
             KvCache(self._context.length, settings.max_seqs + settings.prefix_slots),
             max_running=settings.max_seqs,
-            batch_tokens=BATCH_TOKENS,
+            batch_tokens=settings.batch_tokens,
             prefill_beside_decode=PREFILL_BESIDE_DECODE,
             can_trim=self._model.can_trim,
             cost=self._cost,

@@ -12,7 +12,7 @@ from modelyard.engine.messages import Sampling
 # trained for more says so in its file, not what the user has room for.
 DEFAULT_CONTEXT = 8192
 
-# Most tokens in a step, and most of them for prompts while streams run; measured in docs/performance.md.
+# Most tokens in a step, and most of them for a short prompt while streams run; measured in docs/performance.md.
 BATCH_TOKENS = 512
 PREFILL_BESIDE_DECODE = 64
 
@@ -43,6 +43,9 @@ class EngineSettings:
         offload: whether to use an accelerator that the installed llama.cpp supports.
         chat_template: Jinja source in place of the file's own.
         sampling: defaults for what a request leaves unsaid.
+        batch_tokens: most tokens in a step.
+        kv_type: of the numbers in the KV cache.
+        flash_attn: None: where the device has it.
         prompt_lookup: whether answers are guessed from what was said before, where that pays.
         weight: its part of the device's time, relative to that of other engines.
         priority: while it computes, engines with a lower one wait.
@@ -60,6 +63,9 @@ class EngineSettings:
     offload: bool = True
     chat_template: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    batch_tokens: int = BATCH_TOKENS
+    kv_type: Literal["f16", "q8_0"] = "f16"
+    flash_attn: bool | None = None
     prompt_lookup: bool = True
     weight: float = 1.0
     priority: int = 0

@@ -15,7 +15,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from modelyard.engine.settings import DEFAULT_CONTEXT
 from modelyard.hub import ModelFiles
@@ -44,6 +44,11 @@ REPACKED_ON_ARM: Final = REPACKED | {"Q5_K", "Q6_K", "Q8_0"}
 WITHOUT_FLASH_ATTENTION: Final = frozenset({"grok"})
 
 _F16, _F32 = 2, 4
+
+KvType: TypeAlias = Literal["f16", "q8_0"]
+
+# q8_0 keeps 32 values in 34 bytes. Source: ggml/src/ggml-common.h, block_q8_0.
+_VALUE_BYTES: Final[Mapping[KvType, float]] = {"f16": _F16, "q8_0": 34 / 32}
 
 _LAYER_TENSOR: Final = re.compile(r"blk\.(\d+)\.(.+)")
 _RECURRENT: Final = ("ssm_", "time_mix_", "shortconv.")
@@ -87,6 +92,8 @@ def predict(
     running: int,
     sequences: int,
     batch_tokens: int,
+    kv_type: KvType = "f16",
+    flash_attn: bool | None = None,
     processor: str = platform.machine(),
 ) -> Footprint:
     """What the model in ``files`` will take.
@@ -97,6 +104,8 @@ def predict(
         running: sequences that sample in one step.
         sequences: that its context can tell apart, running or kept.
         batch_tokens: most tokens in a step.
+        kv_type: of the numbers in the KV cache.
+        flash_attn: False: every head's scores are written down.
         processor: as ``platform.machine`` calls it.
     """
     header = files.header
@@ -106,10 +115,10 @@ def predict(
     return Footprint(
         weights_key="\n".join(str(path.resolve()) for path in files.paths),
         weights_bytes=tensors + repacked_bytes(header, tensors, processor) + vocabulary_bytes(header),
-        context_bytes=kv_bytes(header, cells)
+        context_bytes=kv_bytes(header, cells, kv_type)
         + state_bytes(header, sequences)
         + output_bytes(header, sequences)
-        + compute_bytes(header, cells, running, batch_tokens)
+        + compute_bytes(header, cells, running, batch_tokens, has_flash_attention=flash_attn is not False)
         + ENGINE_BYTES,
     )
 
@@ -120,17 +129,17 @@ def context_cells(header: GgufHeader, context_length: int | None) -> int:
     return -(-wanted // CONTEXT_STEP) * CONTEXT_STEP
 
 
-def kv_bytes(header: GgufHeader, cells: int) -> int:
-    """Bytes of KV cache for ``cells`` tokens, at 16 bits a value.
+def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType = "f16") -> int:
+    """Bytes of KV cache for ``cells`` tokens.
 
-    Sum over layers of cells * (K width + V width) * 2; sliding windows save nothing, as we keep all their cells. The
-    widths are those of the projections, so layers without attention count nothing, and neither do those at the end
-    that share the cells of earlier ones. Layers that cannot be looked at count as much as the widest of the others, or
-    as the header's numbers of heads.
+    Sum over layers of cells * (K width + V width) * bytes of a value; sliding windows save nothing, as we keep all
+    their cells. The widths are those of the projections, so layers without attention count nothing, and neither do
+    those at the end that share the cells of earlier ones. Layers that cannot be looked at count as much as the widest
+    of the others, or as the header's numbers of heads.
 
     Source: llama.cpp, src/llama-kv-cache.cpp, constructor; has_kv in src/llama-hparams.cpp.
     """
-    return cells * sum(_kv_widths(header)) * _F16
+    return int(cells * sum(_kv_widths(header)) * _VALUE_BYTES[kv_type])
 
 
 def _kv_widths(header: GgufHeader) -> Sequence[int]:
@@ -211,7 +220,9 @@ def output_bytes(header: GgufHeader, sequences: int) -> int:
     return sequences * vocabulary_size(header) * _F32
 
 
-def compute_bytes(header: GgufHeader, cells: int, running: int, batch_tokens: int) -> int:
+def compute_bytes(
+    header: GgufHeader, cells: int, running: int, batch_tokens: int, *, has_flash_attention: bool = True
+) -> int:
     """Bytes of the buffer that steps work in.
 
     The mask of the attention has a value for each cell and token of a step, and a second time where some layers have a
@@ -226,7 +237,7 @@ def compute_bytes(header: GgufHeader, cells: int, running: int, batch_tokens: in
     if any(_kv_widths(header)):
         masks = 2 if _number(header, "attention.sliding_window") else 1
         values = masks * _F16
-        if header.architecture in WITHOUT_FLASH_ATTENTION:
+        if header.architecture in WITHOUT_FLASH_ATTENTION or not has_flash_attention:
             values = (masks + _number(header, "attention.head_count")) * _F32
         attention = values * cells * batch_tokens
     # States are gathered for a step, and written back after it.

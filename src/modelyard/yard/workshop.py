@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelyard.config import Config, Model, effective_cpu
 from modelyard.engine.messages import Sampling
-from modelyard.engine.settings import BATCH_TOKENS, EngineSettings
+from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
 from modelyard.hub import ModelFiles, resolve
 from modelyard.yard.conductor import EngineHandle, Publish
@@ -101,7 +101,9 @@ class Workshop:
             context_length=spec.model.device.max_seq_len,
             running=runtime.max_seqs,
             sequences=runtime.max_seqs + runtime.prefix_cache_n,
-            batch_tokens=BATCH_TOKENS,
+            batch_tokens=runtime.batch_tokens,
+            kv_type=runtime.kv_type,
+            flash_attn=runtime.flash_attn,
         )
 
     def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
@@ -143,6 +145,9 @@ def _settings(spec: Spec, files: ModelFiles) -> EngineSettings:
         offload=not effective_cpu(config.models),
         chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
         sampling=Sampling(**model.sampling.model_dump()),
+        batch_tokens=config.runtime.batch_tokens,
+        kv_type=config.runtime.kv_type,
+        flash_attn=config.runtime.flash_attn,
         prompt_lookup=config.runtime.prompt_lookup,
         weight=model.weight,
         priority=model.priority,

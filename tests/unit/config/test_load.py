@@ -71,8 +71,14 @@ def test_every_key_reaches_the_configuration(write):
             command = "run"
             default_model_id = "g"
             server = { host = "::1", port = 0, api_keys = ["sk-1", "sk-2"] }
-            runtime = { max_seqs = 8, prefix_cache_n = 0, prompt_lookup = false }
             memory = { budget = "16GiB", kv_keep = "disk", kv_keep_bytes = "2GB", kv_dir = "kept" }
+            [runtime]
+            max_seqs = 8
+            prefix_cache_n = 0
+            prompt_lookup = false
+            kv_type = "q8_0"
+            flash_attn = true
+            batch_tokens = 256
             [[models]]
             model_id = "org/gemma"
             kind = "multimodal"

@@ -170,6 +170,20 @@ def test_an_engine_cannot_hold_more_than_256_sequences():
     ]
 
 
+def test_a_step_has_room_for_a_token_of_every_running_request():
+    assert rules.unfit_batch(Runtime(max_seqs=64, batch_tokens=64)) == []
+    (problem,) = rules.unfit_batch(Runtime(max_seqs=65, batch_tokens=64))
+    assert "batch_tokens (64) must be at least max_seqs (65)" in problem
+
+
+def test_a_quantised_cache_needs_flash_attention():
+    for flash_attn in (None, True):
+        assert rules.kv_type_without_flash(Runtime(kv_type="q8_0", flash_attn=flash_attn)) == []
+    assert rules.kv_type_without_flash(Runtime(flash_attn=False)) == []
+    (problem,) = rules.kv_type_without_flash(Runtime(kv_type="q8_0", flash_attn=False))
+    assert "q8_0" in problem
+
+
 @pytest.mark.parametrize(("name", "listed"), [("org/smol", "smol"), ("smol", "smol"), ("g", "org/gemma")])
 def test_the_default_is_the_listed_id_of_the_model_that_is_named(name, listed):
     assert default_model(config(SMOL, GEMMA, default_model_id=name)) == listed

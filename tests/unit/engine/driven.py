@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from modelyard.engine import schedule
 from modelyard.engine.engine import Engine
 from modelyard.engine.llama import Batch, Context, Model, Weights
 from modelyard.engine.messages import (
@@ -161,6 +163,8 @@ class Steps:
             return outcome
 
         monkeypatch.setattr(Context, "decode", counting)
+        # How many steps a prompt takes is not to depend on the machine.
+        monkeypatch.setattr(schedule, "LONGEST_STEP_S", math.inf)
 
     def after(self, steps: int, action: Callable[[], None]) -> None:
         self._left, self._action = steps, action

@@ -167,6 +167,10 @@ def test_unknown_attention_counts_more_than_any_model_needs():
     assert kv_bytes(model, CELLS) == CELLS * 3 * 2 * WIDTH * F16
 
 
+def test_values_of_eight_bits_take_34_bytes_for_32():
+    assert kv_bytes(header(*attention(key=32, value=32)), CELLS, "q8_0") == CELLS * 2 * 34
+
+
 def test_a_sliding_window_saves_no_kv_cells():
     assert kv_bytes(header(*attention(), attention__sliding_window=64), CELLS) == kv_bytes(header(*attention()), CELLS)
 
@@ -245,6 +249,8 @@ def test_attention_without_flash_has_scores_of_every_head_beside_a_mask_of_twice
     grok = GgufHeader(3, {key.replace("llama", "grok"): value for key, value in grok.metadata.items()}, grok.tensors, 0)
     grok.metadata.update({"general.architecture": "grok", "grok.attention.head_count": 8})
     assert compute_bytes(grok, CELLS, 1, 32) == CELLS * 32 * (1 + 8) * F32 + without_mask(grok, 1, 32)
+    other = header(*attention(), attention__head_count=8)
+    assert compute_bytes(other, CELLS, 1, 32, has_flash_attention=False) == compute_bytes(grok, CELLS, 1, 32)
 
 
 def test_feed_forward_layers_of_several_widths_count_as_the_widest():
