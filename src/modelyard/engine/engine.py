@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from queue import SimpleQueue
 
-from modelyard.engine.loop import Publish, run_engine
+from modelyard.engine.life import run_engine
+from modelyard.engine.loop import Publish
 from modelyard.engine.messages import Message, Stop
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device

@@ -1,0 +1,116 @@
+"""The life of an engine's thread: load, serve, free; the last event says how it ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from modelyard.engine.load import Resident, load
+from modelyard.engine.loop import EngineLoop, Publish
+from modelyard.engine.messages import (
+    Cancelled,
+    Died,
+    Event,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Message,
+    Restore,
+    Resume,
+    Stop,
+    Stopped,
+    Suspended,
+)
+from modelyard.engine.settings import EngineSettings
+from modelyard.engine.sharing import Device
+from modelyard.engine.suspend import KeptPrefixes
+from modelyard.engine.weights import WeightsPool
+from modelyard.errors import EngineError, UnusableModel
+
+logger = logging.getLogger(__name__)
+
+# Part of the weights after which a load says again how far it is.
+PROGRESS_STEP = 0.01
+
+
+def run_engine(
+    settings: EngineSettings,
+    pool: WeightsPool,
+    device: Device,
+    inbox: SimpleQueue[Message],
+    publish: Publish,
+    is_stopping: Callable[[], bool],
+) -> None:
+    """Load, serve until told to stop, free: the whole life of an engine's thread. The last event says how it ended.
+
+    Args:
+        settings: what to load and how to serve it.
+        pool: where engines on the same files meet.
+        device: where it computes, with others.
+        inbox: messages from the rest of the process.
+        publish: takes the events of a step; called on this thread.
+        is_stopping: whether a Stop is on its way; asked while loading, when the inbox is not read.
+    """
+
+    reported = -1.0
+
+    def report(fraction: float) -> bool:
+        nonlocal reported
+        # llama.cpp reports every tensor.
+        if fraction >= reported + PROGRESS_STEP or (fraction >= 1 > reported):
+            reported = fraction
+            publish([LoadProgress(fraction)])
+        return not is_stopping()
+
+    last: Event = Stopped()
+    resident: Resident | None = None
+    loop: EngineLoop | None = None
+    try:
+        resident = load(settings, pool, report)
+        loop = EngineLoop(settings, resident, device, inbox, publish)
+        publish([Loaded(resident.profile)])
+        last = Stopped(loop.serve())
+    except UnusableModel as refused:
+        last = _give_up(inbox, publish) if is_stopping() else LoadFailed(str(refused))
+    except Exception as failure:
+        # The edge of the thread: whatever went wrong ends this engine, and only this engine.
+        logger.exception("The engine of %s failed", settings.name)
+        reason = f"{type(failure).__name__}: {failure}"
+        last = LoadFailed(reason) if loop is None else Died(reason)
+        if loop is not None:
+            loop.fail(EngineError(settings.name, reason))
+    try:
+        if loop is not None:
+            loop.free()
+        if resident is not None:
+            resident.free()
+    finally:
+        # Without a last event the model's callers would wait for ever.
+        publish([last])
+
+
+def _give_up(inbox: SimpleQueue[Message], publish: Publish) -> Stopped:
+    """Hand back what was sent to an engine that was stopped while it loaded."""
+    messages: list[Message] = []
+    with suppress(Empty):
+        while True:
+            messages.append(inbox.get_nowait())
+    stop = next((message for message in messages if isinstance(message, Stop)), Stop())
+    room = stop.keep_bytes
+    events: list[Event] = []
+    kept: KeptPrefixes | None = None
+    for message in messages:
+        match message:
+            case Resume(state) if stop.suspend:
+                state = state if state.size_bytes <= room else state.without_kv()
+                room -= state.size_bytes
+                events.append(Suspended(state.sequence, state))
+            case Resume(state):
+                events.append(Cancelled(state.sequence))
+            case Restore(prefixes):
+                kept = prefixes
+    if events:
+        publish(events)
+    return Stopped(kept if kept is not None and kept.size_bytes <= room else None)
