@@ -7,7 +7,7 @@ SETUP := pyproject.toml requirements.lock scripts/setup_venv.py
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install serve test check fix docs simulate
+.PHONY: help install serve test check fix docs simulate bench
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ fix: .venv/installed-dev ## repair what ruff can repair, then format
 
 simulate: .venv/installed-dev ## play N interleavings of loads, unloads and requests; SEED=… plays one again
 	@$(BIN)/python scripts/simulate.py $(if $(SEED),--seed $(SEED),$(N))
+
+bench: .venv/installed-dev ## measure Modelyard beside its peers, into bench/results/; ARGS="--only swap" passes options
+	@$(BIN)/python -m bench $(ARGS)
 
 docs: .venv/installed-dev ## write the generated parts of docs/ again
 	@$(BIN)/python scripts/write_docs.py

@@ -7,6 +7,7 @@ and is computed again later. The oldest is never preempted, so there is always p
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -318,7 +319,8 @@ class _Step:
             allowed = self._cost.most_tokens(beside, STRETCH * self._cost.seconds(self._decoding), wanted)
             return allowed if self.prompt_tokens else min(max(allowed, SMALLEST_STEP - beside, 1), wanted)
         largest = self._short
-        while largest < wanted and self._cost.seconds(beside + 2 * largest) <= LONGEST_STEP_S:
+        # The first step of all is a small one: it may take long, and tells how long.
+        while largest < wanted and (self._cost.seconds(beside + 2 * largest) or math.inf) <= LONGEST_STEP_S:
             largest *= 2
         return min(wanted, largest)
 

@@ -442,6 +442,16 @@ def test_where_nobody_waits_a_part_of_a_prompt_takes_half_a_second_at_most(secon
     assert [len(feed.tokens) for feed in scheduler.schedule()] == [chunk]
 
 
+def test_the_first_step_of_all_is_a_small_one() -> None:
+    scheduler = Scheduler(
+        KvCache(400, 4), max_running=3, batch_tokens=512, prefill_beside_decode=64, can_trim=True, cost=StepCost()
+    )
+    scheduler.add(Sequence(SequenceId(0), 0, list(range(300))))
+    assert [len(feed.tokens) for feed in scheduler.schedule()] == [64]
+    scheduler.cost.observe(64, 0.01)
+    assert [len(feed.tokens) for feed in scheduler.schedule()] == [235]
+
+
 def test_a_finished_conversation_goes_on_where_it_ended() -> None:
     llama = Llama(capacity=64)
     first = llama.submit(list(range(10)))

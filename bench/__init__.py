@@ -1,0 +1,1 @@
+"""Measures Modelyard beside its peers; see bench/README.md."""

@@ -1,0 +1,81 @@
+"""A client that costs little: it shares the cores with the servers that it measures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """When a stream's tokens came, in seconds of ``time.perf_counter``.
+
+    tokens is what the server counted, or the frames where it does not count.
+    """
+
+    began: float
+    first: float
+    last: float
+    tokens: int
+
+    @property
+    def first_token_s(self) -> float:
+        """From the request to the first token."""
+        return self.first - self.began
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Of decode: after the first token."""
+        return (self.tokens - 1) / (self.last - self.first)
+
+
+async def complete(port: int, model: str, prompt: str, tokens: int) -> Answer:
+    """Stream a completion of so many tokens, greedy, whatever they are.
+
+    Raises:
+        RuntimeError: the server refuses it, or ends the stream early.
+    """
+    body = {
+        "model": model,
+        "prompt": prompt,
+        "max_tokens": tokens,
+        "temperature": 0,
+        "stream": True,
+        "ignore_eos": True,
+        "stream_options": {"include_usage": True},
+    }
+    raw = json.dumps(body).encode()
+    fields = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(raw)}\r\n"
+    head = f"POST /v1/completions HTTP/1.1\r\n{fields}\r\n"
+    began = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(head.encode() + raw)
+        status = await reader.readline()
+        if b" 200 " not in status:
+            rest = await reader.read(2000)
+            raise RuntimeError(f"{status.decode().strip()}: {rest.decode(errors='replace')[-300:]}")
+        return await _read(reader, began)
+    finally:
+        writer.close()
+
+
+async def _read(reader: asyncio.StreamReader, began: float) -> Answer:
+    frames, counted, first, last = 0, 0, 0.0, 0.0
+    async for line in reader:
+        if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
+            if line.startswith(b"data: [DONE]"):
+                return Answer(began, first, last, counted or frames)
+            continue
+        if b'"error"' in line[:20]:
+            raise RuntimeError(line.decode())
+        usage = line.find(b'"completion_tokens":')
+        if usage >= 0:
+            digits = line[usage + 20 : usage + 32].lstrip()
+            counted = int(digits[: next(at for at, byte in enumerate(digits) if not 48 <= byte <= 57)])
+        if b'"text":""' not in line and b'"choices":[]' not in line:
+            frames, last = frames + 1, time.perf_counter()
+            first = first or last
+    raise RuntimeError("the stream ended without [DONE]")

@@ -1,0 +1,186 @@
+"""The systems that are measured, as processes that are asked for completions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from bench.client import Answer, complete
+
+HERE = Path(__file__).parent
+CONTEXT = 8192
+START_S = 120.0
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class System(Protocol):
+    """Something that completes text. Several prompts are asked at once; model is an index."""
+
+    async def ask(self, prompts: Sequence[str], tokens: int, model: int = 0) -> list[Answer]:
+        """The answers, in order."""
+
+
+class Http:
+    """A server, or several, that speak OpenAI's completions. Models are (port, name)."""
+
+    def __init__(self, models: Sequence[tuple[int, str]]) -> None:
+        self.models = models
+
+    async def ask(self, prompts: Sequence[str], tokens: int, model: int = 0) -> list[Answer]:
+        """The answers, in order."""
+        port, name = self.models[model]
+        return await asyncio.gather(*(complete(port, name, prompt, tokens) for prompt in prompts))
+
+
+class Lines:
+    """A process that answers one JSON line with one: the bare loop, all prompts at once; others one by one."""
+
+    def __init__(self, process: subprocess.Popen[str], *, is_batched: bool) -> None:
+        self._process, self._is_batched = process, is_batched
+
+    async def ask(self, prompts: Sequence[str], tokens: int, model: int = 0) -> list[Answer]:
+        """The answers, in order."""
+        if model:
+            raise RuntimeError("It holds one model.")
+        if self._is_batched:
+            return [await asyncio.to_thread(self._ask, {"prompts": list(prompts), "tokens": tokens})] * len(prompts)
+        if len(prompts) > 1:
+            raise RuntimeError("It answers one request at a time.")
+        return [await asyncio.to_thread(self._ask, {"prompt": prompts[0], "tokens": tokens})]
+
+    def _ask(self, what: Mapping[str, object]) -> Answer:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return Answer(**json.loads(_line(self._process)))
+
+
+@contextmanager
+def modelyard(folder: Path, weights: Sequence[Path], *, prompt_lookup: bool, budget: str = "") -> Iterator[Http]:
+    """One Modelyard with all models."""
+    port = _free_port()
+    models = "\n".join(
+        f'[[models]]\nmodel_id = "{path}"\nalias = "{number}"\nload = "{"on-demand" if budget else "startup"}"\n'
+        f"device = {{ max_seq_len = {CONTEXT} }}\n"
+        for number, path in enumerate(weights)
+    )
+    toml = folder / f"modelyard-{port}.toml"
+    toml.write_text(
+        f"[server]\nport = {port}\n[runtime]\nmax_seqs = 8\nprefix_cache_n = 8\n"
+        f"prompt_lookup = {str(prompt_lookup).lower()}\n"
+        + (f'[memory]\nbudget = "{budget}"\n' if budget else "")
+        + models
+    )
+    command = [sys.executable, "-m", "modelyard", "from-config", "-f", str(toml)]
+    with _process(command, port):
+        yield Http([(port, str(number)) for number in range(len(weights))])
+
+
+@contextmanager
+def llama_server(python: Path, weights: Sequence[Path]) -> Iterator[Http]:
+    """llama.cpp's server, one process a model."""
+    with contextlib.ExitStack() as stack:
+        ports = [stack.enter_context(llama_server_process(python, path)) for path in weights]
+        yield Http([(port, "default") for port in ports])
+
+
+@contextmanager
+def llama_server_process(python: Path, path: Path) -> Iterator[int]:
+    """One llama.cpp server; its port."""
+    port = _free_port()
+    command = [str(python), str(HERE / "servers/llama_server.py"), str(path)]
+    with _process([*command, str(port), str(CONTEXT), "8", str(THREADS)], port):
+        yield port
+
+
+@contextmanager
+def llama_cpp_python(python: Path, weights: Sequence[Path]) -> Iterator[Http]:
+    """The server of llama-cpp-python: one request at a time."""
+    port = _free_port()
+    command = [str(python), "-m", "llama_cpp.server", "--model", str(weights[0]), "--port", str(port)]
+    options = ["--n_ctx", str(CONTEXT), "--n_threads", str(THREADS), "--interrupt_requests", "false"]
+    with _process([*command, *options], port):
+        yield Http([(port, "default")])
+
+
+@contextmanager
+def bare_loop(weights: Path) -> Iterator[Lines]:
+    """llama.cpp in a loop, without anything around it."""
+    command = [sys.executable, str(HERE / "servers/bare_loop.py"), str(weights), str(CONTEXT), str(THREADS)]
+    with _lines(command) as process:
+        yield Lines(process, is_batched=True)
+
+
+@contextmanager
+def mistralrs(python: Path, weights: Path) -> Iterator[Lines]:
+    """The reference, in process."""
+    with _lines([str(python), str(HERE / "servers/mistralrs_runner.py"), str(weights)]) as process:
+        yield Lines(process, is_batched=False)
+
+
+@contextmanager
+def _process(command: Sequence[str], port: int) -> Iterator[None]:
+    """A server, from when it answers until it has ended."""
+    # A file, because a pipe that nobody reads stops its writer.
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, text=True) as process,
+    ):
+        try:
+            _until_healthy(process, port)
+            yield
+        except RuntimeError as error:
+            said.seek(0)
+            raise RuntimeError(f"{error}: {said.read()[-300:].strip()}") from error
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _lines(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            if not _line(process):
+                raise RuntimeError(f"{Path(command[1]).name} did not start")
+            yield process
+        finally:
+            process.kill()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    """The next line of JSON, "" at the end: a library may log where it is to speak."""
+    assert process.stdout is not None
+    return next((line for line in process.stdout if line.startswith("{")), "")
+
+
+def _until_healthy(process: subprocess.Popen[str], port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError("it ended at once")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as connection:
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            if b" 200 " in connection.recv(64):
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"it does not answer within {START_S:.0f} s")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,78 @@
+"""What is measured. Each workload gives one number for one system and repetition: higher is better but for seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bench.client import Answer
+from bench.files import long_prompt, story
+from bench.systems import System
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One kind of work.
+
+    Attributes:
+        unit: "tokens/s", or "s", of which less is better.
+        measure: does it once.
+        goals: ratio of Modelyard to another system that it is to reach, by the name of the other.
+    """
+
+    unit: str
+    measure: Callable[[System], Awaitable[float]]
+    goals: dict[str, float]
+
+
+async def one_stream(system: System) -> float:
+    """Decode of one stream, after its first token."""
+    (answer,) = await system.ask([story(next(_numbers))], 160)
+    return answer.tokens_per_s
+
+
+async def eight_streams(system: System) -> float:
+    """Tokens of eight streams, from the request to the last."""
+    answers = await system.ask([story(next(_numbers)) for _ in range(8)], 100)
+    return _rate(answers)
+
+
+async def two_models(system: System) -> float:
+    """Tokens of eight streams on each of two models, from the request to the last."""
+    both = await asyncio.gather(
+        *(system.ask([story(next(_numbers)) for _ in range(8)], 60, model) for model in range(2))
+    )
+    return _rate([answer for answers in both for answer in answers])
+
+
+async def prefill(system: System) -> float:
+    """Seconds to the first token of a prompt of 1,500 tokens."""
+    (answer,) = await system.ask([long_prompt(next(_numbers))], 2)
+    return answer.first_token_s
+
+
+async def repeated(system: System) -> float:
+    """Seconds to the first token of a prompt of 1,500 tokens that came before."""
+    prompt = long_prompt(next(_numbers))
+    await system.ask([prompt], 2)
+    (answer,) = await system.ask([prompt], 2)
+    return answer.first_token_s
+
+
+def _rate(answers: list[Answer]) -> float:
+    return sum(answer.tokens for answer in answers) / (
+        max(answer.last for answer in answers) - min(answer.began for answer in answers)
+    )
+
+
+WORKLOADS = {
+    "one stream": Workload("tokens/s", one_stream, {"bare loop": 0.97, "llama.cpp server": 1.0, "mistralrs": 2.1}),
+    "eight streams": Workload("tokens/s", eight_streams, {"bare loop": 0.95, "llama.cpp server": 1.0}),
+    "two models": Workload("tokens/s", two_models, {"llama.cpp server": 1.0}),
+    "prefill": Workload("s", prefill, {}),
+    "repeated prompt": Workload("s", repeated, {}),
+}
