@@ -33,7 +33,7 @@ def test_make_alone_lists_every_target_with_a_line_about_it():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     listed = subprocess.run(["make"], cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True)
     lines = {line.split()[1]: line.split()[2:] for line in listed.stdout.splitlines()}
-    assert lines.keys() == targets == {"help", "install", "serve", "test", "check", "fix", "docs", "simulate"}
+    assert lines.keys() == targets == {"help", "install", "serve", "test", "check", "fix", "docs", "simulate", "bench"}
     assert all(lines.values())
 
 
