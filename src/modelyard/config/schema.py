@@ -95,7 +95,7 @@ class Runtime(Table):
     prompt_lookup: bool = Field(
         default=True,
         description="Guess what comes next from what was said before, and verify the guesses together, where that "
-        "pays: edits and quotations come faster, with the same text.",
+        "pays: edits and quotations come faster, with the same text but where two tokens are nearly equally likely.",
     )
     kv_type: KvType = Field(
         default="f16",
