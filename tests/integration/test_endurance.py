@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import httpx
@@ -36,7 +35,7 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
 def test_a_hundred_loads_and_unloads_a_tenth_of_them_failing_leave_no_memory_behind(weights: dict[str, Path]) -> None:
     # A process of its own: what other tests left in this one's heap would be measured too.
     script = textwrap.dedent(f"""
-        import asyncio, sys
+        import asyncio, gc, sys
         from pathlib import Path
         from modelyard.config import validate_config
         from modelyard.errors import ModelLoadFailed
@@ -64,6 +63,8 @@ def test_a_hundred_loads_and_unloads_a_tenth_of_them_failing_leave_no_memory_beh
                     async with yard.generate(Request(Text("Once upon a time"), "sound", max_tokens=2)) as generation:
                         await generation.text()
                     await yard.unload("sound")
+                # Python frees cycles of objects when it sees fit, and not within a hundred loads.
+                gc.collect()
                 print(resident(), flush=True)
             await yard.close()
 
@@ -81,8 +82,7 @@ def test_a_hundred_loads_and_unloads_a_tenth_of_them_failing_leave_no_memory_beh
     assert done.returncode == 0, done.stderr
     sizes = [int(line) for line in done.stdout.split()]
     assert len(sizes) == CYCLES
-    # Loads leave the heap at one of a few sizes; right after one that failed it is some 10 MB larger.
-    assert median(sizes[-10:]) < 1.02 * max(sizes[10:19]), sizes
+    assert max(sizes[-10:]) < 1.02 * max(sizes[:10]), sizes
 
 
 def _truncated(source: Path, target: Path) -> Path:

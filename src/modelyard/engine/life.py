@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
+from modelyard.engine.heap import trim_heap
 from modelyard.engine.load import Resident, load
 from modelyard.engine.loop import EngineLoop, Publish
 from modelyard.engine.messages import (
@@ -86,6 +87,9 @@ def run_engine(
             loop.free()
         if resident is not None:
             resident.free()
+        loop = resident = None
+        # Also after a load that failed: llama.cpp had read the whole vocabulary by then.
+        trim_heap()
     finally:
         # Without a last event the model's callers would wait for ever.
         publish([last])

@@ -35,9 +35,6 @@ import llama_cpp.llama_cpp as lib
 _LOG_ERROR = 4
 _LOG_LINES_KEPT = 20
 
-# Source: glibc, malloc.h.
-_M_ARENA_MAX = -8
-
 # llama.cpp draws a seed of its own for this one. Source: llama.h, LLAMA_DEFAULT_SEED.
 _RANDOM_SEED = 0xFFFFFFFF
 
@@ -79,12 +76,6 @@ def _listen(level: int, text: bytes, _user_data: object) -> None:
 lib.llama_log_set(_listen, ctypes.c_void_p(0))
 lib.llama_backend_init()
 
-_libc = ctypes.CDLL(None)
-if hasattr(_libc, "mallopt"):
-    # glibc gives every thread a heap of its own and keeps what is freed in it: after an unload on a new thread some
-    # 45 MB of a model with 262,144 tokens stayed behind. Only vocabularies are allocated in small pieces here.
-    _libc.mallopt(_M_ARENA_MAX, 1)
-
 
 def _reason() -> str:
     """What llama.cpp said went wrong, and forget it."""
@@ -117,12 +108,6 @@ def can_offload() -> bool:
 def version() -> str:
     """Of the installed llama.cpp."""
     return str(lib.llama_version().decode())
-
-
-def trim_heap() -> None:
-    """Give freed memory back to the system, which glibc otherwise keeps for the process."""
-    if hasattr(_libc, "malloc_trim"):
-        _libc.malloc_trim(0)
 
 
 class Weights:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelyard.engine.cores import usable_cores
-from modelyard.engine.llama import Context, Model, can_offload, trim_heap, version
+from modelyard.engine.llama import Context, Model, can_offload, version
 from modelyard.engine.messages import ModelProfile, Sampling
 from modelyard.engine.prompt import PromptReader
 from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, EngineSettings
@@ -42,7 +42,6 @@ class Resident:
         """Free the context, and the weights where no other engine uses them."""
         self.context.free()
         self.pool.release(self.key)
-        trim_heap()
 
 
 def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[float], bool]) -> Resident:
@@ -79,7 +78,6 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
             raise
     except BaseException:
         pool.release(key)
-        trim_heap()
         raise
     logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
     return resident

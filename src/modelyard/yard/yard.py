@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, field
 
 from modelyard.config import Config, Model
+from modelyard.engine.heap import share_one_heap
 from modelyard.engine.messages import Prompt, Sampling, SequenceId, Submit
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
 from modelyard.yard.conductor import Conductor, Urgency
@@ -77,6 +78,7 @@ class Yard:
             InsufficientMemory: one of them does not fit the budget by itself; nothing was loaded.
             ModelLoadFailed: one could not be loaded; the others are freed again.
         """
+        share_one_heap()
         self.workshop.specs = {model.id: Spec(self.config, model) for model in self.config.models}
         startup = [model.id for model in self.config.models if model.load == "startup"]
         footprints = await self.workshop.check(startup)
