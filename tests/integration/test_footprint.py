@@ -13,8 +13,8 @@ import pytest
 from modelyard.config import validate_config
 from support.server import WAIT_S
 
-# Loads a model as an engine does, then touches what a busy server touches: a step of prompt in a full context, and one
-# step in which every sequence samples.
+# Loads a model as an engine does, then touches what a busy server touches: a step of prompt in a full context, one step
+# in which every sequence samples, and prefixes beside the context.
 BUSY = textwrap.dedent("""
     import json, sys
     from pathlib import Path
@@ -22,7 +22,7 @@ BUSY = textwrap.dedent("""
     from modelyard.engine.load import load
     from modelyard.engine.messages import Sampling
     from modelyard.engine.sampler import make_sampler
-    from modelyard.engine.settings import BATCH_TOKENS, EngineSettings
+    from modelyard.engine.settings import BATCH_TOKENS, PARKED_PART, EngineSettings
     from modelyard.engine.weights import WeightsPool
     from modelyard.hub import resolve
     from modelyard.yard.memory import predict
@@ -47,6 +47,8 @@ BUSY = textwrap.dedent("""
     state, slots = engine.context.save(0), engine.context.length // step - 1
     for slot in range(1, slots):
         assert engine.context.restore(slot, state)
+    # Idle prefixes that are parked.
+    parked = [state.copy() for _ in range(engine.context.allocated_bytes // PARKED_PART // state.nbytes)]
     del state
     prefill(slots)
     for slot in range(running):

@@ -38,7 +38,8 @@ class Slot:
 
     The first ``computed`` of its tokens are in the cache; those behind are fed by the step being prepared. Cut to fewer
     than ``shortest`` tokens it could not be continued: a restored state lacks what layers with a sliding window no
-    longer look at. ``awaited_by`` is the sequence in line for whose sake the slot was restored.
+    longer look at. ``awaited_by`` is the sequence in line for whose sake the slot was restored. ``stays`` says that
+    there was no room to park it.
     """
 
     index: int
@@ -49,6 +50,7 @@ class Slot:
     last_used: int = 0
     shortest: int = 0
     awaited_by: SequenceId | None = None
+    stays: bool = False
 
 
 def expendability(slot: Slot) -> tuple[bool, bool, int]:
@@ -81,6 +83,10 @@ class KvCache:
     def idle(self) -> int:
         """Cells that evicting every idle slot would free, at most: shared ones are counted with each holder."""
         return sum(len(slot.cells) for slot in self.slots if slot.owner is None)
+
+    def own_cells(self, slot: Slot) -> int:
+        """Cells that only ``slot`` holds."""
+        return sum(self._holders[cell] == 1 for cell in slot.cells)
 
     def extend(self, slot: Slot, tokens: Sequence[int]) -> None:
         """Append ``tokens`` to the slot. The caller has made room."""
@@ -138,7 +144,7 @@ class KvCache:
     def release(self, slot: Slot) -> None:
         """Leave the slot, with what it holds, as the most recently used prefix."""
         self._clock += 1
-        slot.owner, slot.last_used = None, self._clock
+        slot.owner, slot.last_used, slot.stays = None, self._clock, False
 
     def hold(self, tokens: Sequence[int], shortest: int, awaited_by: SequenceId | None = None) -> Slot | None:
         """An idle slot that holds ``tokens``, as the most recently used prefix; None where there is no room.

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.answer import Answer
-from modelyard.engine.kv_cache import KvCache, Slot, Trim
-from modelyard.engine.kv_store import KvStore, Unsaved
+from modelyard.engine.kv_cache import KvCache
+from modelyard.engine.kv_moves import KvMoves
+from modelyard.engine.kv_store import KvStore
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.load import Resident
 from modelyard.engine.lookup import PromptLookup
@@ -42,7 +42,7 @@ from modelyard.engine.messages import (
 from modelyard.engine.sampler import Sampler, make_sampler
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
-from modelyard.engine.settings import PREFILL_BESIDE_DECODE, EngineSettings
+from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
 from modelyard.engine.sharing import Device, Seat
 from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
@@ -83,6 +83,15 @@ class EngineLoop:
             can_trim=self._model.can_trim,
             cost=self._cost,
         )
+        self._moves = KvMoves(
+            settings.name,
+            self._scheduler.cache,
+            self._context,
+            window=self._model.window,
+            # Where nothing can be cut there are states in place of cells, which nobody looks over.
+            parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
+            most_prefixes=settings.prefix_slots,
+        )
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
         self._arrivals = 0
@@ -92,7 +101,7 @@ class EngineLoop:
             self._store = KvStore(settings.kv_dir, resident.identity, settings.kv_keep_bytes)
             # No more once half of the cells are taken: older ones would hardly be asked for before they are evicted.
             for prompt in self._store.load(self._context.length // 2, settings.prefix_slots):
-                self._hold(prompt)
+                self._moves.hold(prompt)
 
     def fail(self, error: ModelyardError) -> None:
         """End all sequences with ``error``."""
@@ -120,7 +129,7 @@ class EngineLoop:
     def _leave(self, stop: Stop) -> KeptPrefixes | None:
         """Part with all sequences; the prompts that are kept in memory."""
         # Wrong guesses of the last step are not to be saved.
-        self._carry_out()
+        self._moves.carry_out()
         room = stop.keep_bytes
         cache = self._scheduler.cache
         for sequence in self._scheduler.drain():
@@ -128,36 +137,25 @@ class EngineLoop:
             sequence.slot = None
             if slot is not None:
                 if stop.suspend and slot.tokens and self._context.state_bytes(slot.index) <= room:
-                    kept = self._saved(slot)
+                    kept = self._moves.save(slot)
                     room -= kept.kv.nbytes
                     # It is not kept a second time, as a prompt.
                     cache.trim(slot, 0)
                 cache.release(slot)
             self._events.append(self._suspend(sequence, kept) if stop.suspend else Cancelled(sequence.id))
-        self._carry_out()
+        self._moves.carry_out()
         self._answers.clear()
         self._flush()
-        idle = sorted((slot for slot in cache.slots if slot.tokens), key=lambda slot: -slot.last_used)
         if self._store is not None:
-            self._store.save(Unsaved(tuple(slot.tokens), partial(self._context.save, slot.index)) for slot in idle)
+            self._store.save(self._moves.idle_prefixes())
         if self._keep != "memory":
             return None
-        return KeptPrefixes(self._identity, tuple(self._saved_within(idle, min(room, self._keep_bytes))))
+        return KeptPrefixes(self._identity, tuple(self._moves.save_within(min(room, self._keep_bytes))))
 
     def _suspend(self, sequence: TokenSequence, kept: KeptPrompt | None) -> Suspended:
         """From here on the sampler is owned by whoever holds the state."""
         answer, sampler = self._answers.pop(sequence.id), self._samplers.pop(sequence.id)
         return Suspended(sequence.id, SuspendedSequence(self._identity, sequence, answer, sampler, kept))
-
-    def _saved(self, slot: Slot) -> KeptPrompt:
-        return KeptPrompt(tuple(slot.tokens), self._context.save(slot.index))
-
-    def _saved_within(self, slots: list[Slot], room: int) -> Iterator[KeptPrompt]:
-        for slot in slots:
-            size = self._context.state_bytes(slot.index)
-            if size <= room:
-                room -= size
-                yield self._saved(slot)
 
     def _flush(self) -> None:
         if self._events:
@@ -220,7 +218,7 @@ class EngineLoop:
             self._events.append(Failed(state.sequence, EngineError(self._name, reason)))
             return
         if state.kept is not None:
-            self._hold(state.kept, awaited_by=state.sequence)
+            self._moves.hold(state.kept, awaited_by=state.sequence)
         self._answers[state.sequence], self._samplers[state.sequence] = state.text, state.sampler
         state.tokens.arrival = self._arrivals
         self._arrivals += 1
@@ -232,20 +230,7 @@ class EngineLoop:
             return
         # The most recently used last, as it was.
         for prompt in reversed(kept.prompts):
-            self._hold(prompt)
-
-    def _hold(self, prompt: KeptPrompt, awaited_by: SequenceId | None = None) -> None:
-        """Have the state of ``prompt`` in an idle slot, where the scheduler finds it; without room it is lost."""
-        length, window = len(prompt.tokens), self._model.window
-        # llama.cpp does not save what a sliding window has left behind: the next token must follow at the end.
-        shortest = length - 1 if 0 < window < length else 0
-        slot = self._scheduler.cache.hold(prompt.tokens, shortest, awaited_by)
-        # Also where it found no room: it may have evicted.
-        self._carry_out()
-        if slot is not None and not self._context.restore(slot.index, prompt.kv):
-            logger.warning("%s: a kept prompt cannot be restored: %s", self._name, self._context.failure())
-            self._scheduler.cache.trim(slot, 0)
-            self._carry_out()
+            self._moves.hold(prompt)
 
     def _check_bias(self, sampling: Sampling) -> None:
         for token in sampling.logit_bias or ():
@@ -312,8 +297,11 @@ class EngineLoop:
 
     def _decode(self) -> list[Feed]:
         """Compute the next step; its feeds, or [] where it did not fit and others must give way first."""
+        # Wrong guesses of the last step are not to be saved.
+        self._moves.carry_out()
+        self._moves.make_way(self._scheduler.newcomers)
         feeds = self._scheduler.schedule()
-        self._carry_out()
+        self._moves.carry_out()
         if not feeds:
             return feeds
         length = 0
@@ -335,13 +323,5 @@ class EngineLoop:
             sequence = self._scheduler.running[0].id
             reason = "its KV cache has no room for this one request"
             self._end(sequence, Failed(sequence, EngineError(self._name, reason)))
-        self._carry_out()
+        self._moves.carry_out()
         return []
-
-    def _carry_out(self) -> None:
-        for operation in self._scheduler.cache.operations:
-            if isinstance(operation, Trim):
-                self._context.trim(operation.slot, operation.length)
-            else:
-                self._context.share(operation.source, operation.target, operation.length)
-        self._scheduler.cache.operations.clear()

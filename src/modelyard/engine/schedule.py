@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.messages import SequenceId
@@ -90,6 +92,11 @@ class Scheduler:
     def is_idle(self) -> bool:
         """Whether there is nothing to compute."""
         return not self.running and not self.waiting
+
+    @property
+    def newcomers(self) -> Iterator[Sequence]:
+        """Those in line for which there is a place, if the cache has room for them."""
+        return islice(self.waiting, self._max_running - len(self.running))
 
     def add(self, sequence: Sequence) -> None:
         """Put a new sequence in the line: behind all that are as urgent."""

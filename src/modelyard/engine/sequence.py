@@ -20,6 +20,7 @@ class Sequence:
         cached_tokens: tokens of the prompt that were found in the cache when it first ran.
         to_prefill: tokens that were to be computed when it was given its slot.
         lookup: guesses what comes next; None: nothing is guessed for it.
+        was_sought: whether parked prefixes were searched for its beginning.
         is_alone: its next token is computed without guesses.
     """
 
@@ -34,6 +35,7 @@ class Sequence:
         "slot",
         "to_prefill",
         "tokens",
+        "was_sought",
     )
 
     def __init__(self, sequence: SequenceId, arrival: int, prompt: list[int], priority: int = 0) -> None:
@@ -46,6 +48,7 @@ class Sequence:
         self.cached_tokens: int | None = None
         self.to_prefill = 0
         self.lookup: PromptLookup | None = None
+        self.was_sought = False
         self.is_alone = False
 
     @property

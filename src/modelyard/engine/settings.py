@@ -16,6 +16,9 @@ DEFAULT_CONTEXT = 8192
 BATCH_TOKENS = 512
 PREFILL_BESIDE_DECODE = 64
 
+# Idle prefixes may take one such part of what the KV cache takes, in host memory.
+PARKED_PART = 4
+
 # What llama.cpp's own tools use where neither the request, nor the configuration, nor the file says anything.
 DEFAULT_SAMPLING = Sampling(
     temperature=0.8,

@@ -22,6 +22,10 @@ class KeptPrompt:
     tokens: tuple[int, ...]
     kv: KvState
 
+    def read(self) -> KvState:
+        """The state, as what is yet to be copied gives it."""
+        return self.kv
+
 
 @dataclass(frozen=True, slots=True)
 class KeptPrefixes:

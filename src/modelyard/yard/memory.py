@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
-from modelyard.engine.settings import DEFAULT_CONTEXT
+from modelyard.engine.settings import DEFAULT_CONTEXT, PARKED_PART
 from modelyard.hub import ModelFiles
 from modelyard.hub.gguf_header import GgufArray, GgufHeader, GgufTensor
 
@@ -117,6 +117,7 @@ def predict(
         weights_bytes=tensors + repacked_bytes(header, tensors, processor) + vocabulary_bytes(header),
         context_bytes=kv_bytes(header, cells, kv_type)
         + state_bytes(header, sequences)
+        + parked_bytes(header, cells, kv_type)
         + output_bytes(header, sequences)
         + compute_bytes(header, cells, running, batch_tokens, has_flash_attention=flash_attn is not False)
         + ENGINE_BYTES,
@@ -140,6 +141,11 @@ def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType = "f16") -> int:
     Source: llama.cpp, src/llama-kv-cache.cpp, constructor; has_kv in src/llama-hparams.cpp.
     """
     return int(cells * sum(_kv_widths(header)) * _VALUE_BYTES[kv_type])
+
+
+def parked_bytes(header: GgufHeader, cells: int, kv_type: KvType = "f16") -> int:
+    """Bytes of idle prefixes that an engine may hold beside its KV cache; with a recurrent state it holds none."""
+    return 0 if any(_state_rows(header)) else kv_bytes(header, cells, kv_type) // PARKED_PART
 
 
 def _kv_widths(header: GgufHeader) -> Sequence[int]:

@@ -1,0 +1,161 @@
+"""KV state on the move: the books' operations carried out in llama.cpp, and prefixes to host memory and back.
+
+llama.cpp's attention goes over all cells up to the last that is taken, also over those of sequences that have no part
+in the step, and its threads part the cells among them, whoever's they are: on a CPU idle prefixes of 200 to 1,400
+tokens make each token of a small model a tenth to a fifth slower (``docs/performance.md``). So a prefix that others
+are computed beside is parked: saved to host memory and trimmed, until a prompt begins with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Final
+
+from modelyard.engine.kv_cache import KvCache, Slot, Trim
+from modelyard.engine.kv_store import Unsaved
+from modelyard.engine.llama import Context
+from modelyard.engine.messages import SequenceId
+from modelyard.engine.prefix import common_prefix
+from modelyard.engine.sequence import Sequence as TokenSequence
+from modelyard.engine.suspend import KeptPrompt
+
+logger = logging.getLogger(__name__)
+
+# Cells from which on it is worth it, and bytes that one step waits for at most: measured in docs/performance.md.
+WORTH_PARKING: Final = 32
+MOST_PARKED_AT_ONCE: Final = 64 << 20
+
+
+class KvMoves:
+    """Moves KV state of one engine.
+
+    Args:
+        name: of the model, for the log.
+        cache: the books.
+        context: whose cells they keep.
+        window: of the narrowest attention layers, in tokens; 0 where all see everything.
+        parked_bytes: host memory for parked prefixes; 0: none is parked.
+        most_prefixes: idle prefixes that are kept at the same time, where some of them are parked.
+    """
+
+    def __init__(
+        self, name: str, cache: KvCache, context: Context, *, window: int, parked_bytes: int, most_prefixes: int
+    ) -> None:
+        self._name = name
+        self._cache = cache
+        self._context = context
+        self._window = window
+        self._parked_bytes = parked_bytes
+        self._most_prefixes = most_prefixes
+        # The most recently used last.
+        self.parked: list[KeptPrompt] = []
+
+    def carry_out(self) -> None:
+        """Do in llama.cpp what was done in the books."""
+        for operation in self._cache.operations:
+            if isinstance(operation, Trim):
+                self._context.trim(operation.slot, operation.length)
+            else:
+                self._context.share(operation.source, operation.target, operation.length)
+        self._cache.operations.clear()
+
+    def save(self, slot: Slot) -> KeptPrompt:
+        """A copy of what is in ``slot``."""
+        return KeptPrompt(tuple(slot.tokens), self._context.save(slot.index))
+
+    def idle_prefixes(self) -> Iterator[Unsaved]:
+        """All that no sequence runs on, the most recently used first; a copy is made when it is asked for."""
+        for slot in sorted(self._cache.slots, key=lambda slot: -slot.last_used):
+            if slot.owner is None and slot.tokens:
+                yield Unsaved(tuple(slot.tokens), partial(self._context.save, slot.index))
+        for prompt in reversed(self.parked):
+            yield Unsaved(prompt.tokens, prompt.read)
+
+    def save_within(self, room: int) -> Iterator[KeptPrompt]:
+        """Copies of idle prefixes, as far as they go into ``room`` bytes together."""
+        for slot in sorted(self._cache.slots, key=lambda slot: -slot.last_used):
+            if slot.owner is None and slot.tokens and (size := self._context.state_bytes(slot.index)) <= room:
+                room -= size
+                yield self.save(slot)
+        for prompt in reversed(self.parked):
+            if prompt.kv.nbytes <= room:
+                room -= prompt.kv.nbytes
+                yield prompt
+
+    def hold(self, prompt: KeptPrompt, awaited_by: SequenceId | None = None) -> bool:
+        """Have ``prompt`` in an idle slot, where the scheduler finds it; False where there is no room for it."""
+        length = len(prompt.tokens)
+        # llama.cpp does not save what a sliding window has left behind: the next token must follow at the end.
+        shortest = length - 1 if 0 < self._window < length else 0
+        slot = self._cache.hold(prompt.tokens, shortest, awaited_by)
+        # Also where it found no room: it may have evicted.
+        self.carry_out()
+        if slot is None:
+            return False
+        if not self._context.restore(slot.index, prompt.kv):
+            logger.warning("%s: a kept prompt cannot be restored: %s", self._name, self._context.failure())
+            self._cache.trim(slot, 0)
+            self.carry_out()
+        return True
+
+    def make_way(self, newcomers: Iterable[TokenSequence]) -> None:
+        """Before a step: park what nobody in it needs, then have what newcomers need in a slot again.
+
+        In that order: where a prefix lies by itself, its sums are those of when it was computed.
+
+        Args:
+            newcomers: sequences that the step may admit.
+        """
+        if self._parked_bytes:
+            arriving = list(newcomers)
+            self._park(arriving)
+            for sequence in arriving:
+                if self.parked and not sequence.was_sought:
+                    sequence.was_sought = True
+                    self._bring_back(sequence)
+
+    def _park(self, arriving: Sequence[TokenSequence]) -> None:
+        left = MOST_PARKED_AT_ONCE
+        for slot in self._cache.slots:
+            if slot.owner is not None or slot.stays or not self._is_parkable(slot):
+                continue
+            if any(common_prefix(sequence.tokens, slot.tokens) >= WORTH_PARKING for sequence in arriving):
+                continue
+            size = self._context.state_bytes(slot.index)
+            room = self._parked_bytes - sum(prompt.kv.nbytes for prompt in self.parked)
+            if size > min(room, MOST_PARKED_AT_ONCE):
+                slot.stays = True
+            elif size <= left:
+                left -= size
+                self.parked.append(self.save(slot))
+                self._cache.trim(slot, 0)
+        if left < MOST_PARKED_AT_ONCE:
+            self.carry_out()
+            idle = sum(slot.owner is None and bool(slot.tokens) for slot in self._cache.slots)
+            del self.parked[: max(0, idle + len(self.parked) - self._most_prefixes)]
+
+    def _bring_back(self, sequence: TokenSequence) -> None:
+        best, most = None, WORTH_PARKING - 1
+        for prompt in self.parked:
+            common = common_prefix(sequence.tokens, prompt.tokens)
+            if common > most:
+                best, most = prompt, common
+        if best is None or any(common_prefix(sequence.tokens, slot.tokens) >= most for slot in self._cache.slots):
+            return
+        if self.hold(best, awaited_by=sequence.id):
+            self.parked = [prompt for prompt in self.parked if prompt is not best]
+            for slot in self._cache.slots:
+                slot.stays = False
+
+    def _is_parkable(self, slot: Slot) -> bool:
+        return (
+            slot.awaited_by is None
+            and len(slot.tokens) >= WORTH_PARKING
+            # What a sliding window has left behind is lost in a copy, and with it the freedom to cut the prefix.
+            and not slot.shortest
+            and not 0 < self._window < len(slot.tokens)
+            # Of a prefix that others share, little would be gained.
+            and self._cache.own_cells(slot) >= max(WORTH_PARKING, len(slot.tokens) // 4)
+        )
