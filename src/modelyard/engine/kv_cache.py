@@ -9,7 +9,7 @@ Source: llama.cpp, src/llama-kv-cache.cpp, seq_cp within one stream.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from modelyard.engine.messages import SequenceId
@@ -72,7 +72,8 @@ class KvCache:
         # Holders of each cell that was ever used; those in _freed hold nothing. A long context costs nothing unused.
         self._holders: list[int] = []
         self._freed: list[int] = []
-        self._clock = 0
+        # How often a slot was left with what it holds: the time by which prefixes are old or new.
+        self.releases = 0
 
     @property
     def free(self) -> int:
@@ -100,9 +101,9 @@ class KvCache:
             slot.cells.append(cell)
             slot.tokens.append(token)
 
-    def commit(self) -> None:
-        """The last step was computed: its tokens are in the cache."""
-        for slot in self.slots:
+    def commit(self, slots: Iterable[Slot]) -> None:
+        """The last step was computed: the tokens of ``slots``, which are all that it fed, are in the cache."""
+        for slot in slots:
             slot.computed = len(slot.tokens)
 
     def trim(self, slot: Slot, length: int) -> None:
@@ -143,8 +144,9 @@ class KvCache:
 
     def release(self, slot: Slot) -> None:
         """Leave the slot, with what it holds, as the most recently used prefix."""
-        self._clock += 1
-        slot.owner, slot.last_used, slot.stays = None, self._clock, False
+        self.releases += 1
+        slot.owner, slot.last_used, slot.stays = None, self.releases, False
+        slot.computed = len(slot.tokens)
 
     def hold(self, tokens: Sequence[int], shortest: int, awaited_by: SequenceId | None = None) -> Slot | None:
         """An idle slot that holds ``tokens``, as the most recently used prefix; None where there is no room.

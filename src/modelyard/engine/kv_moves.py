@@ -49,6 +49,8 @@ class KvMoves:
         self._window = window
         self._parked_bytes = parked_bytes
         self._most_prefixes = most_prefixes
+        # The releases of the cache after which no slot was left to park.
+        self._all_parked_at = 0
         # The most recently used last.
         self.parked: list[KeptPrompt] = []
 
@@ -110,18 +112,20 @@ class KvMoves:
         """
         if self._parked_bytes:
             arriving = list(newcomers)
-            self._park(arriving)
+            if arriving or self._all_parked_at != self._cache.releases:
+                self._park(arriving)
             for sequence in arriving:
                 if self.parked and not sequence.was_sought:
                     sequence.was_sought = True
                     self._bring_back(sequence)
 
     def _park(self, arriving: Sequence[TokenSequence]) -> None:
-        left = MOST_PARKED_AT_ONCE
+        left, is_all = MOST_PARKED_AT_ONCE, True
         for slot in self._cache.slots:
             if slot.owner is not None or slot.stays or not self._is_parkable(slot):
                 continue
             if any(common_prefix(sequence.tokens, slot.tokens) >= WORTH_PARKING for sequence in arriving):
+                is_all = False
                 continue
             size = self._context.state_bytes(slot.index)
             room = self._parked_bytes - sum(prompt.kv.nbytes for prompt in self.parked)
@@ -131,6 +135,9 @@ class KvMoves:
                 left -= size
                 self.parked.append(self.save(slot))
                 self._cache.trim(slot, 0)
+            else:
+                is_all = False
+        self._all_parked_at = self._cache.releases if is_all else -1
         if left < MOST_PARKED_AT_ONCE:
             self.carry_out()
             idle = sum(slot.owner is None and bool(slot.tokens) for slot in self._cache.slots)
@@ -148,6 +155,7 @@ class KvMoves:
             self.parked = [prompt for prompt in self.parked if prompt is not best]
             for slot in self._cache.slots:
                 slot.stays = False
+            self._all_parked_at = -1
 
     def _is_parkable(self, slot: Slot) -> bool:
         return (

@@ -122,7 +122,9 @@ class EngineLoop:
             while stop is None:
                 if not self._scheduler.is_idle:
                     self._step()
-                self._flush()
+                # Else they are published right before the next step is computed, which leaves their readers time.
+                if self._scheduler.is_idle:
+                    self._flush()
                 stop = self._receive()
         return self._leave(stop)
 
@@ -310,6 +312,7 @@ class EngineLoop:
             length = self._batch.fill(
                 length, feed.tokens, feed.position, feed.sequence.slot.index, outputs=feed.outputs
             )
+        self._flush()
         with self._device.step(self._seat):
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)

@@ -136,7 +136,7 @@ class Scheduler:
 
         The cache's books hold the fed tokens from now on; its ``operations`` are to be carried out before the step.
         """
-        self.cache.commit()
+        self.cache.commit(sequence.slot for sequence in self.running if sequence.slot is not None)
         while True:
             feeds = self._decode()
             step = _Step(self, len(feeds))

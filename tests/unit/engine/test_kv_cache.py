@@ -110,7 +110,7 @@ class Books(RuleBasedStateMachine):
     @precondition(lambda self: any(slot.tokens for slot in self.cache.slots))
     @rule()
     def commit(self) -> None:
-        self.cache.commit()
+        self.cache.commit(self.cache.slots)
         assert all(slot.computed == len(slot.tokens) for slot in self.cache.slots)
 
     @invariant()
@@ -168,7 +168,7 @@ def test_cells_shared_with_a_running_sequence_make_no_room() -> None:
     cache = KvCache(8, 3)
     running, sharer, _ = cache.slots
     cache.extend(running, [1] * 4)
-    cache.commit()
+    cache.commit([running])
     cache.take(running, SequenceId(1))
     cache.share(running, sharer, 4)
     assert cache.hold([3] * 6, 0) is None

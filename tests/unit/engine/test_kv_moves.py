@@ -57,7 +57,7 @@ class Yard:
         self.cache.extend(self.cache.slots[slot], tokens)
         self.cache.take(self.cache.slots[slot], SequenceId(slot))
         self.cells.lengths[slot] = len(tokens)
-        self.cache.commit()
+        self.cache.commit(self.cache.slots)
         return self.cache.slots[slot]
 
     def idle(self, slot: int, tokens: Sequence[int]) -> Slot:
