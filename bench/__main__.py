@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from bench import report
 from bench.files import ROOT, weights
+from bench.http_only import HTTP, UNITS, http_only
 from bench.peers import VERSIONS, environment
 from bench.swap import llama_server_swaps, modelyard_swaps
 from bench.systems import System, bare_loop, llama_cpp_python, llama_server, mistralrs, modelyard
@@ -76,12 +77,15 @@ class Bench:
                     systems[name] = stack.enter_context(starting)
                 except RuntimeError as error:
                     self._missing[name] = str(error)
-            for workload in (name for name in chosen if name != SWAP):
+            for workload in (name for name in chosen if name in WORKLOADS):
                 self._measure(workload, systems, progress)
                 yield workload
         if SWAP in chosen:
             self._swap()
             yield SWAP
+        if HTTP in chosen:
+            self.measured |= asyncio.run(http_only(self._files[0], self.repetitions))
+            yield HTTP
 
     def _measure(self, workload: str, systems: dict[str, System], progress: Progress) -> None:
         values = self.measured[workload] = dict(self._missing)  # type: ignore[arg-type]
@@ -115,7 +119,7 @@ class Bench:
 
 def main() -> int:
     """Run, write the results, show the table."""
-    names = [*WORKLOADS, SWAP]
+    names = [*WORKLOADS, SWAP, HTTP]
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--only", action="append", choices=names, help="this workload; may be repeated")
@@ -133,7 +137,7 @@ def main() -> int:
 
 def write(bench: Bench) -> str:
     """Write what is measured so far; the table."""
-    units = {name: workload.unit for name, workload in WORKLOADS.items()} | {SWAP: "s"}
+    units = {name: workload.unit for name, workload in WORKLOADS.items()} | {SWAP: "s"} | UNITS
     goals = {name: workload.goals for name, workload in WORKLOADS.items()} | {SWAP: SWAP_GOAL}
     table = report.table(bench.measured, units, goals)
     RESULTS.mkdir(parents=True, exist_ok=True)

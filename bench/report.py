@@ -8,13 +8,16 @@ from xml.sax.saxutils import escape
 
 OURS = "modelyard"
 
+# The unit of which more is better; of all others, less is.
+RATE = "tokens/s"
+
 # Workload -> system -> one number a repetition, or why there is none.
 Measured = Mapping[str, Mapping[str, Sequence[float] | str]]
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float], unit: str) -> list[float]:
     """How many times better we are, in each repetition."""
-    return [b / a if unit == "s" else a / b for a, b in zip(ours, theirs, strict=True)]
+    return [a / b if unit == RATE else b / a for a, b in zip(ours, theirs, strict=True)]
 
 
 def table(measured: Measured, units: Mapping[str, str], goals: Mapping[str, Mapping[str, float]]) -> str:
@@ -42,7 +45,7 @@ def table(measured: Measured, units: Mapping[str, str], goals: Mapping[str, Mapp
 
 
 def _spread(values: Sequence[float], unit: str) -> str:
-    digits = 3 if unit == "s" else 0
+    digits = {RATE: 0, "µs": 1}.get(unit, 3)
     return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f}) {unit}"
 
 

@@ -69,7 +69,7 @@ class Lines:
 @contextmanager
 def modelyard(folder: Path, weights: Sequence[Path], *, prompt_lookup: bool, budget: str = "") -> Iterator[Http]:
     """One Modelyard with all models."""
-    port = _free_port()
+    port = free_port()
     models = "\n".join(
         f'[[models]]\nmodel_id = "{path}"\nalias = "{number}"\nload = "{"on-demand" if budget else "startup"}"\n'
         f"device = {{ max_seq_len = {CONTEXT} }}\n"
@@ -98,7 +98,7 @@ def llama_server(python: Path, weights: Sequence[Path]) -> Iterator[Http]:
 @contextmanager
 def llama_server_process(python: Path, path: Path) -> Iterator[int]:
     """One llama.cpp server; its port."""
-    port = _free_port()
+    port = free_port()
     command = [str(python), str(HERE / "servers/llama_server.py"), str(path)]
     with _process([*command, str(port), str(CONTEXT), "8", str(THREADS)], port):
         yield port
@@ -107,7 +107,7 @@ def llama_server_process(python: Path, path: Path) -> Iterator[int]:
 @contextmanager
 def llama_cpp_python(python: Path, weights: Sequence[Path]) -> Iterator[Http]:
     """The server of llama-cpp-python: one request at a time."""
-    port = _free_port()
+    port = free_port()
     command = [str(python), "-m", "llama_cpp.server", "--model", str(weights[0]), "--port", str(port)]
     options = ["--n_ctx", str(CONTEXT), "--n_threads", str(THREADS), "--interrupt_requests", "false"]
     with _process([*command, *options], port):
@@ -138,7 +138,7 @@ def _process(command: Sequence[str], port: int) -> Iterator[None]:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, text=True) as process,
     ):
         try:
-            _until_healthy(process, port)
+            until_healthy(process, port)
             yield
         except RuntimeError as error:
             said.seek(0)
@@ -166,7 +166,8 @@ def _line(process: subprocess.Popen[str]) -> str:
     return next((line for line in process.stdout if line.startswith("{")), "")
 
 
-def _until_healthy(process: subprocess.Popen[str], port: int) -> None:
+def until_healthy(process: subprocess.Popen[str], port: int) -> None:
+    """Wait until a server answers; RuntimeError where it ends or takes too long."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -179,7 +180,8 @@ def _until_healthy(process: subprocess.Popen[str], port: int) -> None:
     raise RuntimeError(f"it does not answer within {START_S:.0f} s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
