@@ -138,6 +138,7 @@ def _rule_problems(
     problems = []
     if not any(_hides_names(fault, given) for fault in faults):
         problems += rules.no_models(models) or rules.unknown_default(config.default_model_id, models)
+        problems += rules.unknown_drafts(models)
     if not any(fault[0] == "runtime" for fault in faults):
         problems += rules.too_many_sequences(config.runtime)
         problems += rules.unfit_batch(config.runtime)

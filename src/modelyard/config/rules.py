@@ -90,6 +90,21 @@ def unknown_default(default_model_id: str | None, models: Mapping[int, Model]) -
     ]
 
 
+def unknown_drafts(models: Mapping[int, Model]) -> list[str]:
+    """``draft`` must be a name of another model."""
+    names = list(dict.fromkeys(name for model in models.values() for name in model.names))
+    problems = []
+    for number, model in models.items():
+        if model.draft in model.names:
+            problems.append(f"{_label(number, model)}: draft names the model itself. Name a smaller one, or none.")
+        elif model.draft is not None and model.draft not in names:
+            known = did_you_mean(model.draft, names) or _known([name for name in names if name not in model.names])
+            problems.append(
+                f"{_label(number, model)}: draft {shown(model.draft)} is not the id or an alias of any model.{known}"
+            )
+    return problems
+
+
 def mixed_cpu(models: Mapping[int, Model]) -> list[str]:
     """The models that set ``cpu`` must agree."""
     on, off = (

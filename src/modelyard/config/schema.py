@@ -207,6 +207,11 @@ class Model(Table):
         le=1000,
         description="The model's part of the device's time while several compute, relative to that of the others.",
     )
+    draft: _Text | None = Field(
+        default=None,
+        description="Id or alias of a smaller model of the same vocabulary, which drafts what this one verifies: "
+        "greedy answers stay the same, and come faster where the draft is often right. Its weights are shared with it.",
+    )
     quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
     sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")

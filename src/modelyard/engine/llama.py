@@ -9,6 +9,7 @@ Hot path: ``Batch.fill``, ``Context.decode``, ``Context.sample`` and ``Model.pie
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import re
 import threading
@@ -187,6 +188,13 @@ class Model:
 
     def _special(self, token: int) -> str:
         return lib.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""
+
+    def vocabulary_digest(self) -> str:
+        """Equal for models whose tokens are the same, text by text."""
+        digest = hashlib.blake2b(digest_size=16)
+        for token in range(self.vocab_size):
+            digest.update(lib.llama_vocab_get_text(self._vocab, token) + b"\0")
+        return digest.hexdigest()
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         """Token ids of ``text``, in which the spelt-out special tokens count as such.

@@ -9,15 +9,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelyard.engine.cores import usable_cores
+from modelyard.engine.draft import Drafter
 from modelyard.engine.llama import Context, Model, can_offload, version
 from modelyard.engine.messages import ModelProfile, Sampling
 from modelyard.engine.prompt import PromptReader
-from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, EngineSettings
+from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.engine.template import ChatTemplate
 from modelyard.engine.weights import WeightsKey, WeightsPool
 from modelyard.errors import UnsupportedOperation, UnusableModel
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A draft model on borrowed weights."""
+
+    key: WeightsKey
+    pool: WeightsPool
+    drafter: Drafter
+
+    def free(self) -> None:
+        """Free its context, and the weights where no other engine uses them."""
+        self.drafter.context.free()
+        self.pool.release(self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +52,17 @@ class Resident:
     sampling: Sampling
     profile: ModelProfile
     identity: str
+    draft: Draft | None
+
+    @property
+    def drafter(self) -> Drafter | None:
+        """What guesses for it, if anything does."""
+        return None if self.draft is None else self.draft.drafter
 
     def free(self) -> None:
-        """Free the context, and the weights where no other engine uses them."""
+        """Free the contexts, and the weights where no other engine uses them."""
+        if self.draft is not None:
+            self.draft.free()
         self.context.free()
         self.pool.release(self.key)
 
@@ -72,7 +95,13 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
             threads=usable_cores(),
         )
         try:
-            resident = _equip(settings, pool, key, model, context)
+            draft = _draft(settings, pool, gpu_layers, model, context, on_progress) if settings.draft else None
+            try:
+                resident = _equip(settings, pool, key, model, context, draft)
+            except BaseException:
+                if draft is not None:
+                    draft.free()
+                raise
         except BaseException:
             context.free()
             raise
@@ -83,7 +112,48 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
     return resident
 
 
-def _equip(settings: EngineSettings, pool: WeightsPool, key: WeightsKey, model: Model, context: Context) -> Resident:
+def _draft(
+    settings: EngineSettings,
+    pool: WeightsPool,
+    gpu_layers: int,
+    model: Model,
+    context: Context,
+    on_progress: Callable[[float], bool],
+) -> Draft:
+    key = WeightsKey.of(settings.draft, gpu_layers)
+    weights = pool.acquire(key, lambda _: on_progress(1.0))
+    try:
+        small = Model(weights)
+        if not (small.can_trim and model.can_trim):
+            raise UnusableModel(f"'{settings.draft_name}' cannot draft for it: a recurrent state cannot be cut back.")
+        if small.vocabulary_digest() != model.vocabulary_digest():
+            raise UnusableModel(
+                f"'{settings.draft_name}' cannot draft for it: its vocabulary is another one. "
+                "Name a model of the same family in draft, or none."
+            )
+        drafting = Context(
+            small,
+            length=context.length,
+            slots=settings.max_seqs,
+            batch_tokens=DRAFT_BATCH_TOKENS,
+            threads=usable_cores(),
+            kv_type=settings.kv_type,
+            flash_attn=settings.flash_attn,
+        )
+    except BaseException:
+        pool.release(key)
+        raise
+    return Draft(key, pool, Drafter(drafting, settings.max_seqs, small.size_bytes / model.size_bytes))
+
+
+def _equip(
+    settings: EngineSettings,
+    pool: WeightsPool,
+    key: WeightsKey,
+    model: Model,
+    context: Context,
+    draft: Draft | None,
+) -> Resident:
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
     template, why_no_chat = _template(settings, model)
@@ -102,13 +172,13 @@ def _equip(settings: EngineSettings, pool: WeightsPool, key: WeightsKey, model: 
         fingerprint=_fingerprint(settings, model),
         can_chat=template is not None,
         weights_bytes=model.allocated_bytes,
-        context_bytes=context.allocated_bytes,
+        context_bytes=context.allocated_bytes + (draft.drafter.context.allocated_bytes if draft else 0),
         weights_key=str(key),
     )
     sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
     # Some models scale positions by the length of the context.
     identity = f"{key.contents} {version()} {context.length} {context.kv_format}"
-    return Resident(key, pool, model, context, prompts, sampling, profile, identity)
+    return Resident(key, pool, model, context, prompts, sampling, profile, identity, draft)
 
 
 def _template(settings: EngineSettings, model: Model) -> tuple[ChatTemplate | None, str]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.answer import Answer
+from modelyard.engine.draft import DraftedGuesses
 from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.kv_moves import KvMoves
 from modelyard.engine.kv_store import KvStore
@@ -74,7 +75,8 @@ class EngineLoop:
         self._batch = Batch(settings.batch_tokens)
         self._cost = StepCost()
         self._device, self._seat = device, Seat(settings.weight, settings.priority)
-        self._looks_up = settings.prompt_lookup and self._model.can_trim
+        self._looks_up = settings.prompt_lookup
+        self._drafter = resident.drafter
         self._scheduler = Scheduler(
             KvCache(self._context.length, settings.max_seqs + settings.prefix_slots),
             max_running=settings.max_seqs,
@@ -208,8 +210,9 @@ class EngineLoop:
             ban_end=request.ignore_eos,
         )
         sequence = TokenSequence(request.sequence, self._arrivals, prompt, request.priority)
-        if self._looks_up and self._samplers[request.sequence].can_verify:
-            sequence.lookup = PromptLookup()
+        if self._model.can_trim and self._samplers[request.sequence].can_verify:
+            lookup = PromptLookup() if self._looks_up else None
+            sequence.guesser = DraftedGuesses(lookup) if self._drafter is not None else lookup
         self._scheduler.add(sequence)
         self._arrivals += 1
         self._events.append(Accepted(request.sequence, len(prompt)))
@@ -251,6 +254,8 @@ class EngineLoop:
         self._scheduler.remove(sequence)
         del self._answers[sequence]
         self._samplers.pop(sequence).free()
+        if self._drafter is not None:
+            self._drafter.leave(sequence)
         self._events.append(last)
 
     def _step(self) -> None:
@@ -289,8 +294,8 @@ class EngineLoop:
                 break
             right += 1
         if guesses:
-            assert sequence.lookup is not None
-            sequence.lookup.learn(right if sequence.is_alone else len(guesses), right)
+            assert sequence.guesser is not None
+            sequence.guesser.learn(right if sequence.is_alone else len(guesses), right)
             self._scheduler.settle(feed, right if sequence.is_alone else right + 1)
         if text:
             self._events.append(Token(sequence.id, text))
@@ -302,6 +307,9 @@ class EngineLoop:
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
         self._moves.make_way(self._scheduler.newcomers)
+        if self._drafter is not None and self._scheduler.only_decodes:
+            with self._device.step(self._seat):
+                self._drafter.draft(self._scheduler.running)
         feeds = self._scheduler.schedule()
         self._moves.carry_out()
         if not feeds:

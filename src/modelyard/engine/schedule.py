@@ -17,6 +17,7 @@ from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.messages import SequenceId
 from modelyard.engine.prefix import common_prefix, place
 from modelyard.engine.sequence import Sequence
+from modelyard.engine.speculation import MOST_GUESSED, worthwhile
 from modelyard.engine.step_cost import StepCost
 
 # How much longer than its decoding alone a step may be for the sake of a long prompt: running streams wait for it, and
@@ -32,12 +33,6 @@ LONGEST_STEP_S = 0.5
 
 # Tokens of a common beginning for which a prompt waits until another has computed them.
 WORTH_WAITING = 32
-
-# Most guessed tokens of one sequence in a step, how much faster than without them it has to be, and what each token
-# more costs of a step of one: 0.3 to 0.4 on two cores, less where memory is slow (docs/performance.md).
-MOST_GUESSED = 31
-WORTH = 1.15
-ANOTHER_TOKEN = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +87,11 @@ class Scheduler:
     def is_idle(self) -> bool:
         """Whether there is nothing to compute."""
         return not self.running and not self.waiting
+
+    @property
+    def only_decodes(self) -> bool:
+        """Whether nobody has a prompt to be computed: only then are there guesses in a step."""
+        return not self.waiting and all(sequence.pending == 1 for sequence in self.running)
 
     @property
     def newcomers(self) -> Iterator[Sequence]:
@@ -253,11 +253,11 @@ class Scheduler:
         length, expected = len(feeds), float(len(feeds))
         for at, feed in enumerate(feeds):
             sequence, most = feed.sequence, min(len(self.cache.slots), self._batch_tokens) - length
-            if sequence.lookup is None or sequence.is_alone or most < 1:
+            if sequence.guesser is None or sequence.is_alone or most < 1:
                 sequence.is_alone = False
                 continue
-            guess = sequence.lookup.guess(sequence.tokens, min(most, MOST_GUESSED))
-            count, expected = worthwhile(sequence.lookup.share, length, expected, len(guess))
+            guess = sequence.guesser.guess(sequence.tokens, min(most, MOST_GUESSED))
+            count, expected = worthwhile(sequence.guesser.share, length, expected, len(guess))
             if not count or not self.cache.make_room(count):
                 continue
             assert sequence.slot is not None
@@ -330,31 +330,3 @@ class _Step:
         while largest < wanted and (self._cost.seconds(beside + 2 * largest) or math.inf) <= LONGEST_STEP_S:
             largest *= 2
         return min(wanted, largest)
-
-
-def worthwhile(share: float, length: int, expected: float, most: int) -> tuple[int, float]:
-    """How many guesses to add to a step of ``length`` tokens, and how many tokens it is then expected to yield.
-
-    By what a step costs on the average, not by what was measured: the same request is to be guessed at in the same way
-    every time, because logits depend a little on the tokens that they are computed with.
-
-    Args:
-        share: the probability of a guess, if those before it hold.
-        length: tokens in the step.
-        expected: tokens that it yields.
-        most: guesses that there are.
-    """
-    # llama.cpp's kernels take four tokens at a time.
-    totals = {*range(4 * (length // 4 + 1), length + most + 1, 4), length + most}
-    best, best_rate, yields = 0, WORTH * expected / _relative_cost(length), expected
-    for total in sorted(totals - {length}):
-        more = share * (1 - share ** (total - length)) / (1 - share) if share < 1 else total - length
-        rate = (expected + more) / _relative_cost(total)
-        if rate > best_rate:
-            best, best_rate, yields = total - length, rate, expected + more
-    return best, yields
-
-
-def _relative_cost(tokens: int) -> float:
-    """Of a step, in steps of one token."""
-    return 1 + ANOTHER_TOKEN * (tokens - 1)

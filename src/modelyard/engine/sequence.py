@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modelyard.engine.kv_cache import Slot
-from modelyard.engine.lookup import PromptLookup
 from modelyard.engine.messages import SequenceId, Usage
+from modelyard.engine.speculation import Guesser
 
 
 class Sequence:
@@ -19,7 +19,7 @@ class Sequence:
         slot: its place in the KV cache while it runs; None while it waits.
         cached_tokens: tokens of the prompt that were found in the cache when it first ran.
         to_prefill: tokens that were to be computed when it was given its slot.
-        lookup: guesses what comes next; None: nothing is guessed for it.
+        guesser: guesses what comes next; None: nothing is guessed for it.
         was_sought: whether parked prefixes were searched for its beginning.
         is_alone: its next token is computed without guesses.
     """
@@ -27,9 +27,9 @@ class Sequence:
     __slots__ = (
         "arrival",
         "cached_tokens",
+        "guesser",
         "id",
         "is_alone",
-        "lookup",
         "priority",
         "prompt_length",
         "slot",
@@ -47,7 +47,7 @@ class Sequence:
         self.slot: Slot | None = None
         self.cached_tokens: int | None = None
         self.to_prefill = 0
-        self.lookup: PromptLookup | None = None
+        self.guesser: Guesser | None = None
         self.was_sought = False
         self.is_alone = False
 

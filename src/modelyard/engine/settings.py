@@ -16,6 +16,9 @@ DEFAULT_CONTEXT = 8192
 BATCH_TOKENS = 512
 PREFILL_BESIDE_DECODE = 64
 
+# Most tokens in a step of a draft model, which reads a prompt in parts of them.
+DRAFT_BATCH_TOKENS = 128
+
 # Idle prefixes may take one such part of what the KV cache takes, in host memory.
 PARKED_PART = 4
 
@@ -50,6 +53,9 @@ class EngineSettings:
         kv_type: of the numbers in the KV cache.
         flash_attn: None: where the device has it.
         prompt_lookup: whether answers are guessed from what was said before, where that pays.
+        draft: the GGUF file of a smaller model of the same vocabulary, or its shards, which says what may come next; ()
+            for none.
+        draft_name: its id, for messages.
         weight: its part of the device's time, relative to that of other engines.
         priority: while it computes, engines with a lower one wait.
         kv_keep: where prompts outlive the engine.
@@ -70,6 +76,8 @@ class EngineSettings:
     kv_type: Literal["f16", "q8_0"] = "f16"
     flash_attn: bool | None = None
     prompt_lookup: bool = True
+    draft: tuple[Path, ...] = ()
+    draft_name: str = ""
     weight: float = 1.0
     priority: int = 0
     kv_keep: Literal["off", "memory", "disk"] = "off"

@@ -65,16 +65,36 @@ class Footprint:
         weights_key: equal for models that share one copy of their weights.
         weights_bytes: of weights and vocabulary, shared by all engines on the same files.
         context_bytes: of KV cells, compute and output buffers: what each engine has for itself.
+        draft_key, draft_bytes: of the weights of a draft model, if one drafts for it.
     """
 
     weights_key: str
     weights_bytes: int
     context_bytes: int
+    draft_key: str = ""
+    draft_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
         """All of it."""
-        return self.weights_bytes + self.context_bytes
+        return sum(self.weights.values()) + self.context_bytes
+
+    @property
+    def weights(self) -> Mapping[str, int]:
+        """Bytes of all weights that it needs, by their keys."""
+        weights = {self.weights_key: self.weights_bytes}
+        if self.draft_key:
+            weights[self.draft_key] = max(self.draft_bytes, weights.get(self.draft_key, 0))
+        return weights
+
+    def drafted_by(self, draft: Footprint) -> Footprint:
+        """The same with a draft model, whose own footprint is that of a context beside this one's."""
+        return replace(
+            self,
+            context_bytes=self.context_bytes + draft.context_bytes,
+            draft_key=draft.weights_key,
+            draft_bytes=draft.weights_bytes,
+        )
 
     def corrected(self, weights_bytes: int, context_bytes: int) -> Footprint:
         """The prediction, raised to what was allocated for the weights, and for KV cells and outputs."""
@@ -94,6 +114,7 @@ def predict(
     batch_tokens: int,
     kv_type: KvType = "f16",
     flash_attn: bool | None = None,
+    parks: bool = True,
     processor: str = platform.machine(),
 ) -> Footprint:
     """What the model in ``files`` will take.
@@ -106,6 +127,7 @@ def predict(
         batch_tokens: most tokens in a step.
         kv_type: of the numbers in the KV cache.
         flash_attn: False: every head's scores are written down.
+        parks: whether idle prefixes are held beside the KV cache.
         processor: as ``platform.machine`` calls it.
     """
     header = files.header
@@ -117,7 +139,7 @@ def predict(
         weights_bytes=tensors + repacked_bytes(header, tensors, processor) + vocabulary_bytes(header),
         context_bytes=kv_bytes(header, cells, kv_type)
         + state_bytes(header, sequences)
-        + parked_bytes(header, cells, kv_type)
+        + (parked_bytes(header, cells, kv_type) if parks else 0)
         + output_bytes(header, sequences)
         + compute_bytes(header, cells, running, batch_tokens, has_flash_attention=flash_attn is not False)
         + ENGINE_BYTES,

@@ -51,9 +51,11 @@ def memory_of(state: Residency, name: str) -> tuple[int | None, int]:
     footprint = state.models[name].footprint
     if footprint is None:
         return None, 0
+    if not state.models[name].is_resident:
+        return footprint.total_bytes, 0
     others = (state.models[other].footprint or NO_FOOTPRINT for other in state.resident() if other != name)
-    is_shared = state.models[name].is_resident and any(o.weights_key == footprint.weights_key for o in others)
-    return footprint.total_bytes, footprint.weights_bytes if is_shared else 0
+    shared = {key for other in others for key in other.weights}
+    return footprint.total_bytes, sum(size for key, size in footprint.weights.items() if key in shared)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelyard.config import Config, Model, effective_cpu
 from modelyard.engine.messages import Sampling
-from modelyard.engine.settings import EngineSettings
+from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
 from modelyard.hub import ModelFiles, resolve
 from modelyard.yard.conductor import EngineHandle, Publish
-from modelyard.yard.memory import Footprint, predict
+from modelyard.yard.memory import Footprint, context_cells, predict
 
 if TYPE_CHECKING:
     from modelyard.engine.sharing import Device
@@ -43,7 +44,7 @@ class Workshop:
         self._make_handle = make_engine or self._real_engine
         self._shared: tuple[WeightsPool, Device] | None = None
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
-        self._checked: dict[str, ModelFiles] = {}
+        self._checked: dict[str, _Files] = {}
 
     async def check(self, names: list[str]) -> dict[str, Footprint]:
         """Footprints of all ``names``.
@@ -82,7 +83,7 @@ class Workshop:
         try:
             files = self._checked.pop(model, None)
             if files is None:
-                files = await asyncio.to_thread(_find_files, spec.model)
+                files = await asyncio.to_thread(_files_of, spec)
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         return self._make_handle(await asyncio.to_thread(_settings, spec, files), publish)
@@ -94,17 +95,21 @@ class Workshop:
 
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]
-        files = self._checked[name] = await asyncio.to_thread(_find_files, spec.model)
+        files = self._checked[name] = await asyncio.to_thread(_files_of, spec)
         runtime = spec.config.runtime
-        return predict(
-            files,
+        running = runtime.max_seqs
+        how = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
+        footprint = how(
+            files.model,
             context_length=spec.model.device.max_seq_len,
-            running=runtime.max_seqs,
-            sequences=runtime.max_seqs + runtime.prefix_cache_n,
+            sequences=running + runtime.prefix_cache_n,
             batch_tokens=runtime.batch_tokens,
-            kv_type=runtime.kv_type,
-            flash_attn=runtime.flash_attn,
         )
+        if files.draft is None:
+            return footprint
+        cells = context_cells(files.model.header, spec.model.device.max_seq_len)
+        draft = how(files.draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
+        return footprint.drafted_by(draft)
 
     def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
         """What goes to clients, whom the way to the file does not concern."""
@@ -122,6 +127,27 @@ class Workshop:
         return Engine(settings, publish, *self._shared)
 
 
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Of a model, and of the one that drafts for it."""
+
+    model: ModelFiles
+    draft: ModelFiles | None
+
+
+def _files_of(spec: Spec) -> _Files:
+    draft = next((model for model in spec.config.models if spec.model.draft in model.names), None)
+    if draft is None:
+        return _Files(_find_files(spec.model), None)
+    try:
+        return _Files(_find_files(spec.model), _find_files(draft))
+    except UnusableModel as unusable:
+        if draft.source in str(unusable):
+            shown = str(unusable).replace(draft.source, Path(draft.source).name)
+            raise UnusableModel(f"its draft model '{draft.id}': {shown}") from unusable
+        raise
+
+
 def _find_files(model: Model) -> ModelFiles:
     quantization = model.quantization
     return resolve(
@@ -133,12 +159,12 @@ def _find_files(model: Model) -> ModelFiles:
     )
 
 
-def _settings(spec: Spec, files: ModelFiles) -> EngineSettings:
+def _settings(spec: Spec, files: _Files) -> EngineSettings:
     config, model = spec.config, spec.model
     return EngineSettings(
         name=model.id,
-        paths=files.paths,
-        quantization=files.quantization,
+        paths=files.model.paths,
+        quantization=files.model.quantization,
         context_length=model.device.max_seq_len,
         max_seqs=config.runtime.max_seqs,
         prefix_slots=config.runtime.prefix_cache_n,
@@ -149,6 +175,8 @@ def _settings(spec: Spec, files: ModelFiles) -> EngineSettings:
         kv_type=config.runtime.kv_type,
         flash_attn=config.runtime.flash_attn,
         prompt_lookup=config.runtime.prompt_lookup,
+        draft=() if files.draft is None else files.draft.paths,
+        draft_name=model.draft or "",
         weight=model.weight,
         priority=model.priority,
         kv_keep=config.memory.kv_keep,

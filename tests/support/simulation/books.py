@@ -246,6 +246,8 @@ def taken(footprints: Iterable[Footprint]) -> int:
     for footprint in footprints:
         context += footprint.context_bytes
         weights[footprint.weights_key] = max(weights.get(footprint.weights_key, 0), footprint.weights_bytes)
+        if footprint.draft_key:
+            weights[footprint.draft_key] = max(weights.get(footprint.draft_key, 0), footprint.draft_bytes)
     return context + sum(weights.values())
 
 

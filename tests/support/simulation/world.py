@@ -111,7 +111,9 @@ class World:
     def new_footprint(self, name: str) -> Footprint:
         key = name if self.is_fair else self.dice.choice(("x", "y", name, name))
         weights = {"x": 60, "y": 30}.get(key, self.dice.randint(10, 100))
-        return Footprint(key, weights, self.dice.randint(5, 40))
+        # Some have a draft model, which may be another model too.
+        draft = {} if self.is_fair else self.dice.choice(({}, {}, {"draft_key": "x", "draft_bytes": 60}))
+        return Footprint(key, weights, self.dice.randint(5, 40), **draft)
 
     def new_traits(self, name: str) -> Traits:
         dice = self.dice

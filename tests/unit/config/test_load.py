@@ -89,6 +89,7 @@ def test_every_key_reaches_the_configuration(write):
             pinned = true
             priority = 5
             weight = 2.5
+            draft = "smol"
             quantization = { from_uqff = "q4k-0.uqff" }
             device = { cpu = true, max_seq_len = 4096 }
             [models.sampling]
@@ -100,6 +101,9 @@ def test_every_key_reaches_the_configuration(write):
             presence_penalty = -1
             frequency_penalty = 0.5
             seed = 7
+            [[models]]
+            model_id = "smol"
+            device = { cpu = true }
         """)
     )
     unset = {

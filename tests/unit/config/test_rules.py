@@ -91,6 +91,23 @@ def test_an_unknown_default_that_is_close_to_nothing_lists_the_names():
     ]
 
 
+@pytest.mark.parametrize("name", ["org/gemma", "g", None])
+def test_any_other_model_may_draft(name):
+    assert rules.unknown_drafts(numbered(SMOL | {"draft": name}, GEMMA)) == []
+
+
+def test_a_draft_model_that_does_not_exist_names_the_closest_match():
+    assert rules.unknown_drafts(numbered(SMOL | {"draft": "org/gema"}, GEMMA)) == [
+        "[[models]] 1 ('org/smol'): draft 'org/gema' is not the id or an alias of any model. Did you mean 'org/gemma'?"
+    ]
+
+
+def test_no_model_drafts_for_itself():
+    assert rules.unknown_drafts(numbered(SMOL | {"draft": "smol"}, GEMMA)) == [
+        "[[models]] 1 ('org/smol'): draft names the model itself. Name a smaller one, or none."
+    ]
+
+
 def test_models_that_leave_cpu_unset_follow_the_others():
     models = numbered(on(True), {"model_id": "unset"})
     assert rules.mixed_cpu(models) == []

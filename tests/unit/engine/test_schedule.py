@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from modelyard.engine.kv_cache import KvCache, Trim
 from modelyard.engine.lookup import PromptLookup
 from modelyard.engine.messages import SequenceId, Usage
-from modelyard.engine.schedule import STRETCH, WORTH_WAITING, Feed, Scheduler, worthwhile
+from modelyard.engine.schedule import STRETCH, WORTH_WAITING, Feed, Scheduler
 from modelyard.engine.sequence import Sequence
+from modelyard.engine.speculation import worthwhile
 from modelyard.engine.step_cost import StepCost
 
 BATCH = 8
@@ -79,7 +80,7 @@ class Llama:
     def add(self, sequence: Sequence, answer: int = 3) -> Sequence:
         self.answers[sequence.id] = answer
         if self.period is not None:
-            sequence.lookup = PromptLookup()
+            sequence.guesser = PromptLookup()
         self.sequences[sequence.id] = sequence
         self.scheduler.add(sequence)
         return sequence

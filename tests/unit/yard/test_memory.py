@@ -350,6 +350,7 @@ def test_a_prediction_is_the_sum_of_its_parts(tmp_path):
     )
     # What precedes the tensors does not stay.
     assert predicted.weights_bytes == (700 + 300) + 700 + vocabulary_bytes(model)
+    # With a recurrent state nothing is parked.
     parts = (kv_bytes(model, 512), state_bytes(model, 5), output_bytes(model, 5), compute_bytes(model, 512, 2, 32))
     assert all(parts)
     assert predicted.context_bytes == sum(parts) + ENGINE_BYTES
@@ -377,6 +378,23 @@ def test_models_that_share_only_some_of_their_shards_do_not_share_weights(tmp_pa
 
     assert key("1", "2") == key("1", "2")
     assert len({key("1", "2"), key("1", "3"), key("1"), key("2", "1")}) == 4
+
+
+def test_idle_prefixes_may_take_a_quarter_of_the_cache_beside_it(tmp_path):
+    model = header(*attention(), layers=1)
+    with_them, without = (
+        predict(
+            files(tmp_path / "m", model), context_length=512, running=1, sequences=1, batch_tokens=32, parks=parks
+        ).context_bytes
+        for parks in (True, False)
+    )
+    assert with_them - without == kv_bytes(model, 512) // 4 > 0
+
+
+def test_a_draft_model_adds_its_context_and_weights_that_may_be_shared():
+    drafted = Footprint("w", 100, 50).drafted_by(Footprint("d", 20, 10))
+    assert (drafted.weights, drafted.context_bytes, drafted.total_bytes) == ({"w": 100, "d": 20}, 60, 180)
+    assert Footprint("w", 100, 50).drafted_by(Footprint("w", 100, 10)).total_bytes == 160
 
 
 def test_what_was_allocated_raises_a_prediction_and_never_lowers_it():

@@ -136,7 +136,7 @@ def load_seconds(model: ModelState) -> float:
     """How long a load of the model takes: as measured last, else guessed from its size."""
     if model.load_s is not None:
         return model.load_s
-    return 1.0 + (model.footprint or NO_FOOTPRINT).weights_bytes / READ_BYTES_PER_S
+    return 1.0 + sum((model.footprint or NO_FOOTPRINT).weights.values()) / READ_BYTES_PER_S
 
 
 def keepable_bytes(state: Residency, victim: str, claimant: str | None) -> int:

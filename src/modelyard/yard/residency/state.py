@@ -244,7 +244,8 @@ class Residency(NamedTuple):
         for name in names:
             footprint = self.models[name].footprint or NO_FOOTPRINT
             context += footprint.context_bytes
-            weights[footprint.weights_key] = max(weights.get(footprint.weights_key, 0), footprint.weights_bytes)
+            for key, size in footprint.weights.items():
+                weights[key] = max(weights.get(key, 0), size)
         return context + sum(weights.values())
 
     @property
