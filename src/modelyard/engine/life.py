@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from typing import ParamSpec, TypeVar
 
 from modelyard.engine.heap import trim_heap
 from modelyard.engine.load import Resident, load
@@ -32,6 +38,15 @@ from modelyard.errors import EngineError, UnusableModel
 
 logger = logging.getLogger(__name__)
 
+_What = ParamSpec("_What")
+_Made = TypeVar("_Made")
+
+# Of the threads that load and free, which those of streams meet on the same cores: measured in docs/performance.md.
+LOAD_NICENESS = 19
+
+# Between tensors a load pauses for as long as it has worked, while others compute: twice as long a load at the most.
+LONGEST_PAUSE_S = 0.05
+
 # Part of the weights after which a load says again how far it is.
 PROGRESS_STEP = 0.01
 
@@ -55,10 +70,13 @@ def run_engine(
         is_stopping: whether a Stop is on its way; asked while loading, when the inbox is not read.
     """
 
-    reported = -1.0
+    reported, resumed = -1.0, time.monotonic()
 
     def report(fraction: float) -> bool:
-        nonlocal reported
+        nonlocal reported, resumed
+        if device.is_busy:
+            time.sleep(min(time.monotonic() - resumed, LONGEST_PAUSE_S))
+        resumed = time.monotonic()
         # llama.cpp reports every tensor.
         if fraction >= reported + PROGRESS_STEP or (fraction >= 1 > reported):
             reported = fraction
@@ -69,7 +87,7 @@ def run_engine(
     resident: Resident | None = None
     loop: EngineLoop | None = None
     try:
-        resident = load(settings, pool, report)
+        resident = _beside_others(load, settings, pool, report)
         loop = EngineLoop(settings, resident, device, inbox, publish)
         publish([Loaded(resident.profile)])
         last = Stopped(loop.serve())
@@ -85,14 +103,30 @@ def run_engine(
     try:
         if loop is not None:
             loop.free()
-        if resident is not None:
-            resident.free()
-        loop = resident = None
-        # Also after a load that failed: llama.cpp had read the whole vocabulary by then.
-        trim_heap()
+        loop = None
+        _beside_others(_free, resident)
     finally:
         # Without a last event the model's callers would wait for ever.
         publish([last])
+
+
+def _free(resident: Resident | None) -> None:
+    if resident is not None:
+        resident.free()
+    # Also after a load that failed: llama.cpp had read the whole vocabulary by then.
+    trim_heap()
+
+
+def _beside_others(work: Callable[_What, _Made], *args: _What.args, **kwargs: _What.kwargs) -> _Made:
+    """Do ``work`` on a thread that leaves the cores to those that compute, and wait for it."""
+    with ThreadPoolExecutor(1, initializer=_be_nice) as helper:
+        return helper.submit(work, *args, **kwargs).result()
+
+
+def _be_nice() -> None:
+    # Elsewhere niceness is of the whole process, and cannot be taken back.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOAD_NICENESS)
 
 
 def _give_up(inbox: SimpleQueue[Message], publish: Publish) -> Stopped:

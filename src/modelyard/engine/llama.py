@@ -118,6 +118,7 @@ class Weights:
         paths: the file, or all shards in order.
         gpu_layers: layers to put on an accelerator; 0 for none, -1 for all.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
+        end_tokens: those of its tokens that end an answer, where they are known: to ask for each takes 0.5 us.
 
     Attributes:
         allocated_bytes: of memory, mapped files included, as llama.cpp reports it.
@@ -126,7 +127,14 @@ class Weights:
         UnusableModel: llama.cpp cannot load it; the message holds llama.cpp's reason.
     """
 
-    def __init__(self, paths: Sequence[Path], *, gpu_layers: int, on_progress: Callable[[float], bool]) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        gpu_layers: int,
+        on_progress: Callable[[float], bool],
+        end_tokens: frozenset[int] | None = None,
+    ) -> None:
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         callback = lib.llama_progress_callback(lambda fraction, _: on_progress(fraction))
@@ -141,8 +149,10 @@ class Weights:
             raise UnusableModel(f"llama.cpp cannot load {paths[0].name}: {_reason()}")
         self.allocated_bytes = buffer_bytes(_log.buffers, "model")
         vocab = lib.llama_model_get_vocab(self.pointer)
-        size = int(lib.llama_vocab_n_tokens(vocab))
-        self.end_tokens = frozenset(token for token in range(size) if lib.llama_vocab_is_eog(vocab, token))
+        if end_tokens is None:
+            tokens = range(int(lib.llama_vocab_n_tokens(vocab)))
+            end_tokens = frozenset(token for token in tokens if lib.llama_vocab_is_eog(vocab, token))
+        self.end_tokens = end_tokens
 
     def free(self) -> None:
         """Free the weights. All contexts on them must be freed before."""

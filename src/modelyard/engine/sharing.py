@@ -50,6 +50,12 @@ class Device:
         self._change = threading.Condition()
         self._seats: tuple[Seat, ...] = ()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether some engine has something to compute."""
+        now = time.monotonic()
+        return any(is_busy(seat, now) for seat in self._seats)
+
     @contextmanager
     def joined(self, seat: Seat) -> Iterator[None]:
         """Take part for so long."""
@@ -68,6 +74,7 @@ class Device:
         if all(other.weight == seat.weight and other.priority == seat.priority for other in self._seats):
             # Nothing to decide, as nearly always.
             yield
+            seat.last_step = time.monotonic()
             return
         self._begin(seat)
         began = time.monotonic()

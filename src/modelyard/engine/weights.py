@@ -80,6 +80,8 @@ class WeightsPool:
 
     def __init__(self) -> None:
         self._shared: dict[WeightsKey, _Shared] = {}
+        # By contents: models come back.
+        self._end_tokens: dict[str, frozenset[int]] = {}
         self._change = threading.Condition()
 
     def acquire(self, key: WeightsKey, on_progress: Callable[[float], bool]) -> Weights:
@@ -100,7 +102,12 @@ class WeightsPool:
             return on_progress(fraction)
 
         try:
-            weights = Weights(key.paths, gpu_layers=key.gpu_layers, on_progress=report)
+            weights = Weights(
+                key.paths,
+                gpu_layers=key.gpu_layers,
+                on_progress=report,
+                end_tokens=self._end_tokens.get(key.contents),
+            )
         except BaseException:
             with self._change:
                 # Those who wait try themselves: this load may only have been given up.
@@ -109,6 +116,7 @@ class WeightsPool:
             raise
         with self._change:
             shared.weights, shared.users = weights, 1
+            self._end_tokens[key.contents] = weights.end_tokens
             self._change.notify_all()
         return weights
 

@@ -125,3 +125,15 @@ def test_a_step_that_fails_counts_as_one() -> None:
                 raise ValueError("llama")
     assert own.had > 0
     assert not own.is_here
+
+
+def test_a_device_is_busy_while_some_engine_computes_and_shortly_after() -> None:
+    device, seat = Device(), Seat()
+    with device.joined(seat):
+        assert not device.is_busy
+        with device.step(seat):
+            pass
+        assert device.is_busy
+        seat.last_step -= 2 * RECENT_S
+        assert not device.is_busy
+    assert not device.is_busy

@@ -26,9 +26,18 @@ class Loads:
         self.freed = 0
         self.go_on = threading.Event()
         self.error: UnusableModel | None = None
+        self.known: list[frozenset[int] | None] = []
 
-    def load(self, paths: Sequence[Path], *, gpu_layers: int, on_progress: Callable[[float], bool]) -> Loads.Weights:
+    def load(
+        self,
+        paths: Sequence[Path],
+        *,
+        gpu_layers: int,
+        on_progress: Callable[[float], bool],
+        end_tokens: frozenset[int] | None,
+    ) -> Loads.Weights:
         self.count += 1
+        self.known.append(end_tokens)
         self.begun.release()
         assert self.go_on.wait(WAIT_S)
         if self.error is not None:
@@ -41,6 +50,7 @@ class Loads:
     class Weights:
         def __init__(self, loads: Loads) -> None:
             self.loads = loads
+            self.end_tokens = frozenset({7})
 
         def free(self) -> None:
             self.loads.freed += 1
@@ -173,3 +183,13 @@ def test_contents_are_told_apart_by_their_beginning_end_and_size(tmp_path: Path)
 def test_weights_that_are_gone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusableModel, match="cannot be read"):
         WeightsKey.of([tmp_path / "gone.gguf"], 0)
+
+
+def test_what_ends_an_answer_is_asked_for_once(loads: Loads) -> None:
+    loads.go_on.set()
+    pool = WeightsPool()
+    for _ in range(2):
+        pool.acquire(KEY, lambda _: True)
+        pool.release(KEY)
+    pool.acquire(OTHER, lambda _: True)
+    assert loads.known == [None, frozenset({7}), None]

@@ -213,3 +213,9 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr("os.fstat", lambda _: size)
     with pytest.raises(UnusableModel, match="The file became shorter while it was read"):
         read_header(path)
+
+
+def test_a_file_that_was_changed_since_is_read_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", tiny_model())
+    assert read_header(path) is read_header(path)
+    assert refusal(tmp_path, b"nothing of the kind")
