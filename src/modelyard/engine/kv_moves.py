@@ -37,7 +37,8 @@ class KvMoves:
         context: whose cells they keep.
         window: of the narrowest attention layers, in tokens; 0 where all see everything.
         parked_bytes: host memory for parked prefixes; 0: none is parked.
-        most_prefixes: idle prefixes that are kept at the same time, where some of them are parked.
+        most_prefixes: idle prefixes that are kept at the same time, where some of them are parked; 0: they are given up
+            instead.
     """
 
     def __init__(
@@ -120,25 +121,29 @@ class KvMoves:
                     self._bring_back(sequence)
 
     def _park(self, arriving: Sequence[TokenSequence]) -> None:
-        left, is_all = MOST_PARKED_AT_ONCE, True
+        left, is_any, is_all = MOST_PARKED_AT_ONCE, False, True
         for slot in self._cache.slots:
             if slot.owner is not None or slot.stays or not self._is_parkable(slot):
                 continue
             if any(common_prefix(sequence.tokens, slot.tokens) >= WORTH_PARKING for sequence in arriving):
                 is_all = False
                 continue
+            if not self._most_prefixes:
+                is_any = True
+                self._cache.trim(slot, 0)
+                continue
             size = self._context.state_bytes(slot.index)
             room = self._parked_bytes - sum(prompt.kv.nbytes for prompt in self.parked)
             if size > min(room, MOST_PARKED_AT_ONCE):
                 slot.stays = True
             elif size <= left:
-                left -= size
+                left, is_any = left - size, True
                 self.parked.append(self.save(slot))
                 self._cache.trim(slot, 0)
             else:
                 is_all = False
         self._all_parked_at = self._cache.releases if is_all else -1
-        if left < MOST_PARKED_AT_ONCE:
+        if is_any:
             self.carry_out()
             idle = sum(slot.owner is None and bool(slot.tokens) for slot in self._cache.slots)
             del self.parked[: max(0, idle + len(self.parked) - self._most_prefixes)]

@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from modelyard.engine.heap import trim_heap
 from modelyard.engine.load import Resident, load
@@ -38,11 +39,10 @@ from modelyard.errors import EngineError, UnusableModel
 
 logger = logging.getLogger(__name__)
 
-_What = ParamSpec("_What")
 _Made = TypeVar("_Made")
 
 # Of the threads that load and free, which those of streams meet on the same cores: measured in docs/performance.md.
-LOAD_NICENESS = 19
+NICENESS = 19
 
 # Between tensors a load pauses for as long as it has worked, while others compute: twice as long a load at the most.
 LONGEST_PAUSE_S = 0.05
@@ -87,7 +87,7 @@ def run_engine(
     resident: Resident | None = None
     loop: EngineLoop | None = None
     try:
-        resident = _beside_others(load, settings, pool, report)
+        resident = _beside_others(partial(load, settings, pool, report))
         loop = EngineLoop(settings, resident, device, inbox, publish)
         publish([Loaded(resident.profile)])
         last = Stopped(loop.serve())
@@ -104,7 +104,7 @@ def run_engine(
         if loop is not None:
             loop.free()
         loop = None
-        _beside_others(_free, resident)
+        _beside_others(partial(_free, resident))
     finally:
         # Without a last event the model's callers would wait for ever.
         publish([last])
@@ -117,16 +117,23 @@ def _free(resident: Resident | None) -> None:
     trim_heap()
 
 
-def _beside_others(work: Callable[_What, _Made], *args: _What.args, **kwargs: _What.kwargs) -> _Made:
+def _beside_others(work: Callable[[], _Made]) -> _Made:
     """Do ``work`` on a thread that leaves the cores to those that compute, and wait for it."""
-    with ThreadPoolExecutor(1, initializer=_be_nice) as helper:
-        return helper.submit(work, *args, **kwargs).result()
+    made: Future[_Made] = Future()
 
+    def run() -> None:
+        if sys.platform == "linux":
+            # Elsewhere niceness is of the whole process, and cannot be taken back. A sandbox may forbid it.
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        try:
+            made.set_result(work())
+        except Exception as failure:  # noqa: BLE001 (raised where it is waited for)
+            made.set_exception(failure)
 
-def _be_nice() -> None:
-    # Elsewhere niceness is of the whole process, and cannot be taken back.
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOAD_NICENESS)
+    # Not of a pool, which the interpreter waits for at its end, also where llama.cpp never returns.
+    threading.Thread(target=run, name=f"{threading.current_thread().name}, beside", daemon=True).start()
+    return made.result()
 
 
 def _give_up(inbox: SimpleQueue[Message], publish: Publish) -> Stopped:

@@ -104,6 +104,7 @@ class Workshop:
             context_length=spec.model.device.max_seq_len,
             sequences=running + runtime.prefix_cache_n,
             batch_tokens=runtime.batch_tokens,
+            parks=runtime.prefix_cache_n > 0,
         )
         if files.draft is None:
             return footprint

@@ -180,6 +180,13 @@ def test_of_more_prefixes_than_are_kept_the_oldest_is_forgotten() -> None:
     assert yard.parked == [tuple(range(100, 150)), tuple(range(200, 250))]
 
 
+def test_where_no_prefixes_are_kept_they_are_given_up_without_a_copy() -> None:
+    yard = Yard(most_prefixes=0)
+    idle = yard.idle(0, range(50))
+    yard.step()
+    assert (yard.parked, idle.tokens, yard.cells.lengths[0], yard.cells.looks) == ([], [], 0, 0)
+
+
 def test_nothing_is_parked_without_memory_for_it() -> None:
     yard = Yard(parked_bytes=0)
     yard.idle(0, range(50))
