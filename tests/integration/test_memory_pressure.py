@@ -104,11 +104,12 @@ def test_sixteen_streams_on_two_models_that_fit_one_at_a_time_all_complete(crowd
 
 def test_a_stream_that_gives_way_to_another_model_goes_on_where_it_was(smol_is_loaded: RunningServer) -> None:
     server = smol_is_loaded
-    undisturbed = completion(server, model=SMOL, max_tokens=150)["choices"][0]["text"]
+    # For longer than a busy model stays.
+    undisturbed = completion(server, model=SMOL, max_tokens=600)["choices"][0]["text"]
     renew(server)
     loads = loads_of(server)
     with ThreadPoolExecutor(2) as pool:
-        stream = pool.submit(streamed, server, model=SMOL, max_tokens=150)
+        stream = pool.submit(streamed, server, model=SMOL, max_tokens=600)
         while not server.read(lambda: server.yard.conductor.state.models[SMOL].leases):
             time.sleep(0.01)
         assert completion(server, model=GEMMA, max_tokens=5)["usage"]["completion_tokens"] == 5

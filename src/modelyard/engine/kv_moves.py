@@ -17,7 +17,7 @@ from modelyard.engine.kv_cache import KvCache, Slot, Trim
 from modelyard.engine.kv_store import Unsaved
 from modelyard.engine.llama import Context
 from modelyard.engine.messages import SequenceId
-from modelyard.engine.prefix import common_prefix
+from modelyard.engine.prefix import LOSABLE_TOKENS, common_prefix
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.suspend import KeptPrompt
 
@@ -121,16 +121,18 @@ class KvMoves:
                     self._bring_back(sequence)
 
     def _park(self, arriving: Sequence[TokenSequence]) -> None:
-        left, is_any, is_all = MOST_PARKED_AT_ONCE, False, True
+        left, is_any, is_all = MOST_PARKED_AT_ONCE, False, not arriving
+        wanted = self._wanted(arriving)
         for slot in self._cache.slots:
             if slot.owner is not None or slot.stays or not self._is_parkable(slot):
                 continue
-            if any(common_prefix(sequence.tokens, slot.tokens) >= WORTH_PARKING for sequence in arriving):
+            used = wanted.get(slot.index, 0)
+            if used and len(slot.tokens) - used <= LOSABLE_TOKENS:
                 is_all = False
                 continue
             if not self._most_prefixes:
                 is_any = True
-                self._cache.trim(slot, 0)
+                self._cache.trim(slot, used)
                 continue
             size = self._context.state_bytes(slot.index)
             room = self._parked_bytes - sum(prompt.kv.nbytes for prompt in self.parked)
@@ -139,7 +141,7 @@ class KvMoves:
             elif size <= left:
                 left, is_any = left - size, True
                 self.parked.append(self.save(slot))
-                self._cache.trim(slot, 0)
+                self._cache.trim(slot, used)
             else:
                 is_all = False
         self._all_parked_at = self._cache.releases if is_all else -1
@@ -148,13 +150,27 @@ class KvMoves:
             idle = sum(slot.owner is None and bool(slot.tokens) for slot in self._cache.slots)
             del self.parked[: max(0, idle + len(self.parked) - self._most_prefixes)]
 
+    def _wanted(self, arriving: Sequence[TokenSequence]) -> dict[int, int]:
+        """The slots that newcomers will go on from, with the tokens that are of use to them.
+
+        What such a slot holds beyond is parked: a newcomer then goes on in place, in cells that are in order.
+        """
+        wanted: dict[int, int] = {}
+        for sequence in arriving:
+            used, slot = max(
+                ((_useful(sequence, slot.tokens), slot) for slot in self._cache.slots), key=lambda found: found[0]
+            )
+            if used >= WORTH_PARKING:
+                wanted[slot.index] = max(used, wanted.get(slot.index, 0))
+        return wanted
+
     def _bring_back(self, sequence: TokenSequence) -> None:
-        best, most = None, WORTH_PARKING - 1
+        best, most = None, max(WORTH_PARKING - 1, *(_useful(sequence, slot.tokens) for slot in self._cache.slots))
         for prompt in self.parked:
-            common = common_prefix(sequence.tokens, prompt.tokens)
-            if common > most:
-                best, most = prompt, common
-        if best is None or any(common_prefix(sequence.tokens, slot.tokens) >= most for slot in self._cache.slots):
+            useful = _useful(sequence, prompt.tokens)
+            if useful > most:
+                best, most = prompt, useful
+        if best is None:
             return
         if self.hold(best, awaited_by=sequence.id):
             self.parked = [prompt for prompt in self.parked if prompt is not best]
@@ -172,3 +188,8 @@ class KvMoves:
             # Of a prefix that others share, little would be gained.
             and self._cache.own_cells(slot) >= max(WORTH_PARKING, len(slot.tokens) // 4)
         )
+
+
+def _useful(sequence: TokenSequence, held: Sequence[int]) -> int:
+    """How many tokens of what is held ``sequence`` can go on from: its last one is computed in any case."""
+    return min(common_prefix(sequence.tokens, held), len(sequence.tokens) - 1)

@@ -10,9 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TypeVar
 
 from modelyard.engine.heap import trim_heap
 from modelyard.engine.load import Resident, load
@@ -39,9 +37,7 @@ from modelyard.errors import EngineError, UnusableModel
 
 logger = logging.getLogger(__name__)
 
-_Made = TypeVar("_Made")
-
-# Of the threads that load and free, which those of streams meet on the same cores: measured in docs/performance.md.
+# Of the thread that loads, which those of streams meet on the same cores: measured in docs/performance.md.
 NICENESS = 19
 
 # Between tensors a load pauses for as long as it has worked, while others compute: twice as long a load at the most.
@@ -87,7 +83,7 @@ def run_engine(
     resident: Resident | None = None
     loop: EngineLoop | None = None
     try:
-        resident = _beside_others(partial(load, settings, pool, report))
+        resident = _load_beside_others(settings, pool, report)
         loop = EngineLoop(settings, resident, device, inbox, publish)
         publish([Loaded(resident.profile)])
         last = Stopped(loop.serve())
@@ -103,23 +99,19 @@ def run_engine(
     try:
         if loop is not None:
             loop.free()
-        loop = None
-        _beside_others(partial(_free, resident))
+        if resident is not None:
+            resident.free()
+        loop = resident = None
+        # Also after a load that failed: llama.cpp had read the whole vocabulary by then.
+        trim_heap()
     finally:
         # Without a last event the model's callers would wait for ever.
         publish([last])
 
 
-def _free(resident: Resident | None) -> None:
-    if resident is not None:
-        resident.free()
-    # Also after a load that failed: llama.cpp had read the whole vocabulary by then.
-    trim_heap()
-
-
-def _beside_others(work: Callable[[], _Made]) -> _Made:
-    """Do ``work`` on a thread that leaves the cores to those that compute, and wait for it."""
-    made: Future[_Made] = Future()
+def _load_beside_others(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[float], bool]) -> Resident:
+    """Load on a thread that leaves the cores to those that compute; its engine's thread takes over what it made."""
+    loaded: Future[Resident] = Future()
 
     def run() -> None:
         if sys.platform == "linux":
@@ -127,13 +119,13 @@ def _beside_others(work: Callable[[], _Made]) -> _Made:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
-            made.set_result(work())
+            loaded.set_result(load(settings, pool, on_progress))
         except Exception as failure:  # noqa: BLE001 (raised where it is waited for)
-            made.set_exception(failure)
+            loaded.set_exception(failure)
 
     # Not of a pool, which the interpreter waits for at its end, also where llama.cpp never returns.
-    threading.Thread(target=run, name=f"{threading.current_thread().name}, beside", daemon=True).start()
-    return made.result()
+    threading.Thread(target=run, name=f"load {settings.name}", daemon=True).start()
+    return loaded.result()
 
 
 def _give_up(inbox: SimpleQueue[Message], publish: Publish) -> Stopped:

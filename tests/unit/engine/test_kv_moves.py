@@ -104,6 +104,22 @@ def test_what_a_newcomer_can_use_stays_in_the_cache() -> None:
     assert yard.parked == [tuple(range(100, 150))]
 
 
+def test_what_a_newcomer_cannot_use_of_it_is_parked_and_it_goes_on_in_place() -> None:
+    yard = Yard()
+    idle = yard.idle(0, range(100))
+    yard.arrival([*range(40), 900])
+    assert yard.parked == [tuple(range(100))]
+    assert (idle.tokens, yard.cells.lengths[0]) == (list(range(40)), 40)
+
+
+def test_a_prompt_that_comes_again_goes_on_in_place_without_its_answer() -> None:
+    yard = Yard()
+    idle = yard.idle(0, range(100))
+    yard.arrival(list(range(60)))
+    assert yard.parked == [tuple(range(100))]
+    assert idle.tokens == list(range(59))
+
+
 def test_it_does_not_come_back_for_a_prompt_that_shares_little_or_finds_as_much_in_a_slot() -> None:
     yard = Yard()
     yard.idle(0, range(50))
