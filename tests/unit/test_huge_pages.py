@@ -41,10 +41,13 @@ def test_where_the_kernel_decides_otherwise_nothing_is_asked_for(tmp_path: Path,
     assert with_huge_pages("", path) is None
 
 
-def test_the_command_keeps_its_arguments_and_its_process_when_it_starts_over() -> None:
+def test_the_command_starts_over_once_with_its_arguments_as_the_same_process() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
-    command = [sys.executable, "-m", "modelyard", "run", "-m", "no such model.gguf"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "no such model.gguf" in said
+    script = "import os, modelyard.__main__ as m; print(os.getpid(), os.environ.get('GLIBC_TUNABLES')); m.main()"
+    command = [sys.executable, "-u", "-c", script, "--version"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        said, _ = process.communicate(timeout=60)
+    *starts, version = said.splitlines()
+    tunables = ["None", ASKED] if with_huge_pages("") else ["None"]
+    assert starts == [f"{process.pid} {asked}" for asked in tunables]
+    assert version.startswith("modelyard ")

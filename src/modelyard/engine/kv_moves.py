@@ -50,8 +50,8 @@ class KvMoves:
         self._window = window
         self._parked_bytes = parked_bytes
         self._most_prefixes = most_prefixes
-        # The releases of the cache after which no slot was left to park.
-        self._all_parked_at = 0
+        # The releases of the cache when all slots were looked at.
+        self._looked_at = 0
         # The most recently used last.
         self.parked: list[KeptPrompt] = []
 
@@ -70,16 +70,16 @@ class KvMoves:
 
     def idle_prefixes(self) -> Iterator[Unsaved]:
         """All that no sequence runs on, the most recently used first; a copy is made when it is asked for."""
-        for slot in sorted(self._cache.slots, key=lambda slot: -slot.last_used):
-            if slot.owner is None and slot.tokens:
-                yield Unsaved(tuple(slot.tokens), partial(self._context.save, slot.index))
+        for slot in self._idle_slots():
+            yield Unsaved(tuple(slot.tokens), partial(self._context.save, slot.index))
         for prompt in reversed(self.parked):
             yield Unsaved(prompt.tokens, prompt.read)
 
     def save_within(self, room: int) -> Iterator[KeptPrompt]:
         """Copies of idle prefixes, as far as they go into ``room`` bytes together."""
-        for slot in sorted(self._cache.slots, key=lambda slot: -slot.last_used):
-            if slot.owner is None and slot.tokens and (size := self._context.state_bytes(slot.index)) <= room:
+        for slot in self._idle_slots():
+            size = self._context.state_bytes(slot.index)
+            if size <= room:
                 room -= size
                 yield self.save(slot)
         for prompt in reversed(self.parked):
@@ -111,24 +111,28 @@ class KvMoves:
         Args:
             newcomers: sequences that the step may admit.
         """
-        if self._parked_bytes:
-            arriving = list(newcomers)
-            if arriving or self._all_parked_at != self._cache.releases:
-                self._park(arriving)
+        arriving = list(newcomers)
+        if self.is_due(arriving):
+            self._park(arriving)
             for sequence in arriving:
-                if self.parked and not sequence.was_sought:
+                if not sequence.was_sought:
                     sequence.was_sought = True
                     self._bring_back(sequence)
 
+    def is_due(self, newcomers: Iterable[TokenSequence]) -> bool:
+        """Whether ``make_way`` has something to look at: a slot that was left, or a newcomer, since the last look."""
+        return bool(self._parked_bytes) and (
+            self._looked_at != self._cache.releases or not all(sequence.was_sought for sequence in newcomers)
+        )
+
     def _park(self, arriving: Sequence[TokenSequence]) -> None:
-        left, is_any, is_all = MOST_PARKED_AT_ONCE, False, not arriving
+        left, is_any, is_all = MOST_PARKED_AT_ONCE, False, True
         wanted = self._wanted(arriving)
         for slot in self._cache.slots:
             if slot.owner is not None or slot.stays or not self._is_parkable(slot):
                 continue
             used = wanted.get(slot.index, 0)
             if used and len(slot.tokens) - used <= LOSABLE_TOKENS:
-                is_all = False
                 continue
             if not self._most_prefixes:
                 is_any = True
@@ -144,11 +148,10 @@ class KvMoves:
                 self._cache.trim(slot, used)
             else:
                 is_all = False
-        self._all_parked_at = self._cache.releases if is_all else -1
+        self._looked_at = self._cache.releases if is_all else -1
         if is_any:
             self.carry_out()
-            idle = sum(slot.owner is None and bool(slot.tokens) for slot in self._cache.slots)
-            del self.parked[: max(0, idle + len(self.parked) - self._most_prefixes)]
+            del self.parked[: max(0, len(self._idle_slots()) + len(self.parked) - self._most_prefixes)]
 
     def _wanted(self, arriving: Sequence[TokenSequence]) -> dict[int, int]:
         """The slots that newcomers will go on from, with the tokens that are of use to them.
@@ -176,7 +179,12 @@ class KvMoves:
             self.parked = [prompt for prompt in self.parked if prompt is not best]
             for slot in self._cache.slots:
                 slot.stays = False
-            self._all_parked_at = -1
+            self._looked_at = -1
+
+    def _idle_slots(self) -> list[Slot]:
+        """Slots with a prefix that no sequence runs on, the most recently used first."""
+        idle = (slot for slot in self._cache.slots if slot.owner is None and slot.tokens)
+        return sorted(idle, key=lambda slot: -slot.last_used)
 
     def _is_parkable(self, slot: Slot) -> bool:
         return (

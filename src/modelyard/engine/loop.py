@@ -306,6 +306,9 @@ class EngineLoop:
         """Compute the next step; its feeds, or [] where it did not fit and others must give way first."""
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
+        if self._drafter is not None or self._moves.is_due(self._scheduler.newcomers):
+            # What was said is not to wait for copies and drafts.
+            self._flush()
         self._moves.make_way(self._scheduler.newcomers)
         if self._drafter is not None and self._scheduler.only_decodes:
             with self._device.step(self._seat):

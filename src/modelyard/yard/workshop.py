@@ -137,16 +137,15 @@ class _Files:
 
 
 def _files_of(spec: Spec) -> _Files:
+    files = _find_files(spec.model)
     draft = next((model for model in spec.config.models if spec.model.draft in model.names), None)
     if draft is None:
-        return _Files(_find_files(spec.model), None)
+        return _Files(files, None)
     try:
-        return _Files(_find_files(spec.model), _find_files(draft))
+        return _Files(files, _find_files(draft))
     except UnusableModel as unusable:
-        if draft.source in str(unusable):
-            shown = str(unusable).replace(draft.source, Path(draft.source).name)
-            raise UnusableModel(f"its draft model '{draft.id}': {shown}") from unusable
-        raise
+        shown = str(unusable).replace(draft.source, Path(draft.source).name)
+        raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable
 
 
 def _find_files(model: Model) -> ModelFiles:
