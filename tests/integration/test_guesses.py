@@ -12,8 +12,9 @@ from modelyard.engine.llama import Batch, Context
 from modelyard.engine.messages import Finished, Resume, Sampling, SequenceId, Stop, Text, Tokens
 from unit.engine.driven import GREEDY, WORDS, Driven, Steps, engine, long_prompt
 
-# A list that goes round: what follows is certain, and was said before.
-ROUND = "\n".join(f"Day {number % len(WORDS)}: {WORDS[number % len(WORDS)]}" for number in range(1, 45))
+# A list that goes round: what follows was said before, and is so certain that it does not depend on which kernels the
+# processor has. The first choice is 3.1 ahead of the second everywhere; of all the words it would be 0.4.
+ROUND = "\n".join(f"Day {number % 5}: {WORDS[number % 5]}" for number in range(1, 45))
 LENGTH = 80
 
 
@@ -87,7 +88,7 @@ def test_an_answer_ends_where_it_is_to_end_also_within_a_guess(smollm2: Path, gu
 
 
 def test_a_stop_string_within_a_guess_ends_the_answer_before_it(smollm2: Path, guessing: Driven) -> None:
-    request = {"max_tokens": LENGTH, "stop": ("star",)}
+    request = {"max_tokens": LENGTH, "stop": ("whale",)}
     expected, ended = plain(smollm2, ROUND, **request)
     assert ended.reason == "stop"
     assert guessing.answer(ROUND, **request) == expected
