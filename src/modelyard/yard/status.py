@@ -16,6 +16,7 @@ STATUS: dict[Residence, Status] = {
     Residence.LOADING: "reloading",
     Residence.LOADED: "loaded",
     Residence.FREEING: "unloaded",
+    Residence.PARKED: "unloaded",
     Residence.FAILED: "unloaded",
 }
 
@@ -26,8 +27,8 @@ class ModelStatus:
 
     context_length (tokens), quantization, size_bytes (of the weights) and can_chat (it has a chat template) are None
     until it was loaded once. memory_bytes is what it takes when it is loaded, of which shared_bytes are those of
-    weights that another loaded model uses too; None until its files were looked at. reason is why its last load, or
-    its engine, failed.
+    weights that another loaded model uses too; None until its files were looked at. The weights of an unloaded model
+    that is_parked are in memory. reason is why its last load, or its engine, failed.
     """
 
     id: str
@@ -43,6 +44,7 @@ class ModelStatus:
     memory_bytes: int | None
     shared_bytes: int
     is_pinned: bool
+    is_parked: bool
     load_s: float | None
 
 
@@ -74,7 +76,8 @@ class Plan:
     Attributes:
         model: its id.
         outcome: "loaded" and "loading" need no plan; "fits", "evicts", "waits", "never" as ``room.Outcome``.
-        needed_bytes: what it takes beside those that stay; weights that one of them has already are not taken again.
+        needed_bytes: what it takes beside those that stay; weights that one of them has already, or that are parked,
+            are not taken again.
         free_bytes, budget_bytes: what is left now, and of how much.
         evicts: what would go.
         load_s: how long the load takes, as measured last, else guessed.
@@ -99,23 +102,32 @@ def plan(state: Residency, name: str) -> Plan:
     elif model.residence is Residence.LOADING:
         outcome = "loading"
     staying = set(room.pinned if room.outcome is Outcome.NEVER else state.resident()) - {name}
+    alone = state.weights_alone() - {name}
     evicts: list[Eviction] = []
     if outcome in (Outcome.EVICTS.value, Outcome.WAITS.value):
         evicts += (Eviction(state.models[n].traits.name, state.models[n].kept_bytes, KEPT) for n in room.forgets)
         whys = {
+            **dict.fromkeys(room.drops, "is parked; its weights go"),
             **{other: _idle_since(state, state.models[other]) for other in room.evicts},
             **dict.fromkeys(room.yields, "is busy; its requests pause until it is back"),
             **dict.fromkeys(room.leaving, "is being unloaded already"),
         }
         for other, why in whys.items():
             # Of weights that several have, the last to go gives them back.
-            freed = state.taken_bytes(staying) - state.taken_bytes(staying - {other})
-            staying.discard(other)
+            taken = state.taken_bytes(staying, alone)
+            if other in room.parks:
+                alone.add(other)
+                why += "; its weights stay"
+            else:
+                staying.discard(other)
+            freed = taken - state.taken_bytes(staying, alone)
             evicts.append(Eviction(state.models[other].traits.name, freed, why))
+    own = {name} if model.has_only_weights else set()
+    there = state.taken_bytes(staying | own, alone | own)
     return Plan(
         model=model.traits.name,
         outcome=outcome,
-        needed_bytes=state.taken_bytes(staying | {name}) - state.taken_bytes(staying),
+        needed_bytes=state.taken_bytes(staying | {name}, alone) - there,
         free_bytes=max(0, state.budget_bytes - state.used_bytes),
         budget_bytes=state.budget_bytes,
         evicts=tuple(evicts),
@@ -142,6 +154,6 @@ def stage(state: Residency, name: str, progress: float) -> str:
             return "reading files"
         case Residence.FREEING:
             return "unloading"
-        case Residence.UNLOADED | Residence.FAILED:
+        case Residence.UNLOADED | Residence.PARKED | Residence.FAILED:
             wants_memory = model.first is not None and model.first.wants_load
             return "waiting for memory" if wants_memory else "waiting for its model"

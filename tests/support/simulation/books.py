@@ -19,6 +19,7 @@ class Engine:
     Attributes:
         loaded_at: None while it loads.
         keep_left: of the host memory that its Free allows, what is not used by suspended requests yet.
+        keeps_weights: its Free leaves them.
     """
 
     footprint: Footprint
@@ -26,10 +27,19 @@ class Engine:
     loaded_at: float | None = None
     is_freeing: bool = False
     keep_left: int = 0
+    keeps_weights: bool = False
 
     @property
     def is_serving(self) -> bool:
         return self.loaded_at is not None and not self.is_freeing
+
+
+@dataclass(slots=True)
+class Weights:
+    """What stays of a parked model, until its Free is done."""
+
+    footprint: Footprint
+    is_freeing: bool = False
 
 
 class Phase(Enum):
@@ -82,6 +92,7 @@ class Books:
 
     Attributes:
         footprints: of models whose files were looked at, and what was measured since.
+        parked: models of which the weights are there, and no engine.
         ends: of requests, once they have one.
         warm: requests that did not wait: they were refused, but their loads go on under their names.
         prefixes: bytes that outlived the last unload.
@@ -89,7 +100,7 @@ class Books:
         idle_s: how long a model stays when it is idle: at least, at most.
         used_at: when a model was loaded, or last had a lease.
         unloads: in which step a model was last unloaded on purpose, and how.
-        drains: when drains were done.
+        drains: when unloads that wait were done.
         gave_way: busy models that were freed, and the oldest of those that waited, with the beginning of its wait.
         is_excused: more may be used than the budget has: a load took more than predicted, or the budget was lowered.
     """
@@ -104,6 +115,7 @@ class Books:
     sizing: set[str] = field(default_factory=set)
     footprints: dict[str, Footprint] = field(default_factory=dict)
     engines: dict[str, Engine] = field(default_factory=dict)
+    parked: dict[str, Weights] = field(default_factory=dict)
     requests: dict[RequestId, Request] = field(default_factory=dict)
     ends: dict[RequestId, End] = field(default_factory=dict)
     callers: dict[RequestId, Caller] = field(default_factory=dict)
@@ -120,11 +132,16 @@ class Books:
 
     # Questions
 
-    def used(self) -> int:
-        """Bytes that count against the budget: engines, what outlived them, and what may yet outlive them."""
+    def used(self, loading: str | None = None) -> int:
+        """Bytes that count against the budget, also when ``loading`` is loaded beside what is there."""
+        engines = [engine.footprint for engine in self.engines.values()]
+        engines += [] if loading is None else [self.footprints[loading]]
+        return taken(engines, (w.footprint for name, w in self.parked.items() if name != loading)) + self.kept()
+
+    def kept(self) -> int:
+        """Bytes of what outlived engines, but for weights, and of what may yet outlive them."""
         kept = sum(self.prefixes.values()) + sum(request.kept_bytes for request in self.requests.values())
-        promised = sum(engine.keep_left for engine in self.engines.values())
-        return taken(engine.footprint for engine in self.engines.values()) + kept + promised
+        return kept + sum(engine.keep_left for engine in self.engines.values())
 
     def of(self, model: str, phase: Phase) -> list[RequestId]:
         return [r for r, request in self.requests.items() if request.model == model and request.phase is phase]
@@ -161,13 +178,15 @@ class Books:
                 self.sizing.add(model)
             case StartLoad(model):
                 self.engines[model] = Engine(self.footprints[model], self.now)
+                self.parked.pop(model, None)
                 self.gave_way.clear()
-            case Free(model, _, keep_bytes):
-                if model in self.sizing:
-                    self.sizing.discard(model)
-                    return
+            case Free(model) if model in self.sizing:
+                self.sizing.discard(model)
+            case Free(model) if model in self.parked:
+                self.parked[model].is_freeing = True
+            case Free(model, _, keep_bytes, _, keeps_weights):
                 engine = self.engines[model]
-                engine.is_freeing, engine.keep_left = True, keep_bytes
+                engine.is_freeing, engine.keep_left, engine.keeps_weights = True, keep_bytes, keeps_weights
                 self.gave_way[model] = self.oldest_elsewhere(model) if self.of(model, Phase.LEASED) else None
             case Forget(model):
                 self.prefixes.pop(model, None)
@@ -190,7 +209,7 @@ class Books:
                     self.unloads[model] = (self.step, caller.mode)
                     # Those who stood behind it are first now, and may be older than whom others made room for.
                     self.gave_way.clear()
-                    if caller.mode is UnloadMode.DRAIN:
+                    if caller.mode.waits:
                         self.drains.append(self.now)
             case Remove(model):
                 del self.traits[model]
@@ -229,8 +248,10 @@ class Books:
             engine.footprint = self.footprints[model] = measured
             self.is_excused = True
 
-    def gone(self, model: str, prefix_bytes: int = 0) -> None:
-        del self.engines[model]
+    def gone(self, model: str, prefix_bytes: int = 0, *, keeps_weights: bool = False) -> None:
+        engine = self.engines.pop(model)
+        if keeps_weights:
+            self.parked[model] = Weights(engine.footprint)
         self.prefixes.pop(model, None)
         if prefix_bytes:
             self.prefixes[model] = prefix_bytes
@@ -239,12 +260,12 @@ class Books:
         self.idle_s[model] = (idle_s, idle_s)
 
 
-def taken(footprints: Iterable[Footprint]) -> int:
-    """What engines take together; weights that several share count once."""
+def taken(engines: Iterable[Footprint], parked: Iterable[Footprint] = ()) -> int:
+    """What engines and parked weights take together; weights that several share count once."""
     weights: dict[str, int] = {}
     context = 0
-    for footprint in footprints:
-        context += footprint.context_bytes
+    for footprint, size in [(f, f.context_bytes) for f in engines] + [(f, 0) for f in parked]:
+        context += size
         weights[footprint.weights_key] = max(weights.get(footprint.weights_key, 0), footprint.weights_bytes)
         if footprint.draft_key:
             weights[footprint.draft_key] = max(weights.get(footprint.draft_key, 0), footprint.draft_bytes)

@@ -150,7 +150,7 @@ DEEDS: dict[Callable[[World, str], None], int] = {
 FAIR_DEEDS: dict[Callable[[World, str], None], int] = {
     arrive: 20,
     lambda world, _: leave(world): 2,
-    lambda world, model: unload(world, model, UnloadMode.DRAIN): 1,
+    lambda world, model: unload(world, model, world.dice.choice((UnloadMode.DRAIN, UnloadMode.PARK))): 1,
 }
 
 
@@ -191,7 +191,8 @@ def check_rest(world: World) -> None:
     books = world.books
     if books.requests or books.callers:
         world.fail("everybody_has_an_end", f"these have none: {books.requests} {books.callers}")
-    busy = {n: e for n, e in books.engines.items() if e.is_freeing or (books.is_closing and e.loaded_at is not None)}
+    busy: dict[str, object] = {n: w for n, w in books.parked.items() if w.is_freeing or books.is_closing}
+    busy |= {n: e for n, e in books.engines.items() if e.is_freeing or (books.is_closing and e.loaded_at is not None)}
     if busy or books.sizing:
         world.fail("everything_comes_to_rest", f"these do not: {busy} {books.sizing}")
 

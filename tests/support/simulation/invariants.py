@@ -31,7 +31,7 @@ from modelyard.yard.residency.events import (
     Size,
     StartLoad,
 )
-from modelyard.yard.residency.state import Residence, Residency, UnloadMode, Want
+from modelyard.yard.residency.state import ABSENT, Residence, Residency, UnloadMode, Want
 from support.simulation.books import Books, Phase, least_stay_s, taken
 
 # Sums of floats on the world's side and on the machine's may differ by their last bits.
@@ -58,16 +58,15 @@ def is_sized_once(books: Books, effect: Size) -> str | None:
 
 
 def is_loaded_once(books: Books, effect: StartLoad) -> str | None:
-    if effect.model in books.engines or effect.model in books.sizing:
+    parked = books.parked.get(effect.model)
+    if effect.model in books.engines or effect.model in books.sizing or (parked is not None and parked.is_freeing):
         return f"{effect.model} is loaded while it is sizing, loading, loaded or freeing"
     return None
 
 
 def load_fits(books: Books, effect: StartLoad) -> str | None:
     # Without the excuses: whatever was measured or lowered, a new load has to fit.
-    engines = [engine.footprint for engine in books.engines.values()]
-    beside = books.used() - taken(engines)
-    needed = taken([*engines, books.footprints[effect.model]]) + beside
+    needed = books.used(loading=effect.model)
     return None if needed <= books.budget else f"the load of {effect.model} makes it {needed} of {books.budget}"
 
 
@@ -78,7 +77,7 @@ def load_is_wanted(books: Books, effect: StartLoad) -> str | None:
 
 
 def no_load_overtakes_an_unload(books: Books, effect: StartLoad) -> str | None:
-    overtaken = books.asked_modes(effect.model) - {UnloadMode.DRAIN}
+    overtaken = {mode for mode in books.asked_modes(effect.model) if not mode.waits}
     return f"{effect.model} is loaded before it was unloaded by {overtaken}" if overtaken else None
 
 
@@ -90,10 +89,9 @@ def nobody_takes_back_what_was_given_up(books: Books, effect: StartLoad) -> str 
         return None
     if request.model in books.engines or request.behind_drain or request.model not in books.footprints:
         return None
-    engines = [engine.footprint for engine in books.engines.values()]
     staying = [engine.footprint for engine in books.engines.values() if not engine.is_freeing]
     both = [books.footprints[effect.model], books.footprints[request.model]]
-    if taken([*staying, *both]) + books.used() - taken(engines) <= books.budget:
+    if taken([*staying, *both]) + books.kept() <= books.budget:
         # Others have gone too meanwhile: it takes nothing from it.
         return None
     return f"{effect.model} made room for {oldest}, which still waits for {request.model}, and is loaded again"
@@ -102,8 +100,11 @@ def nobody_takes_back_what_was_given_up(books: Books, effect: StartLoad) -> str 
 # Frees
 
 
-def only_loaded_models_are_freed(books: Books, effect: Free) -> str | None:
-    engine = books.engines.get(effect.model)
+def only_loaded_or_parked_models_are_freed(books: Books, effect: Free) -> str | None:
+    engine, parked = books.engines.get(effect.model), books.parked.get(effect.model)
+    if parked is not None:
+        is_right = not (parked.is_freeing or effect.keeps_weights or effect.keep_bytes)
+        return None if is_right else f"{effect.model} is parked, and freed twice or to keep something: {effect}"
     if engine is None:
         # The files of a model that is being sized are closed too.
         is_right = books.is_closing and effect.model in books.sizing
@@ -129,8 +130,8 @@ def leases_are_suspended_or_ended_on_purpose(books: Books, effect: Free) -> str 
 
 def busy_models_have_their_time(books: Books, effect: Free) -> str | None:
     model = effect.model
-    is_asked = books.is_closing or model in books.retired or books.asked_modes(model) - {UnloadMode.DRAIN}
-    if is_asked or not books.of(model, Phase.LEASED):
+    is_hurried = any(not mode.waits for mode in books.asked_modes(model))
+    if is_hurried or books.is_closing or model in books.retired or not books.of(model, Phase.LEASED):
         return None
     engine = books.engines[model]
     stayed_s, least_s = books.now - (engine.loaded_at or 0.0), least_stay_s(books.policy, engine)
@@ -198,7 +199,8 @@ def rejections_are_true(books: Books, effect: Reject) -> str | None:
             is_true = model in books.failed
         case InsufficientMemory():
             pinned = [e.footprint for m, e in books.engines.items() if books.traits[m].is_pinned and not e.is_freeing]
-            is_true = taken([*pinned, books.footprints[model]]) > books.budget
+            parked = [w.footprint for m, w in books.parked.items() if books.traits[m].is_pinned and not w.is_freeing]
+            is_true = taken([*pinned, books.footprints[model]], parked) > books.budget
         case ModelUnloaded():
             is_true = books.unloads.get(model) == (books.step, UnloadMode.FORCE)
         case _:
@@ -214,7 +216,8 @@ def completions_are_true(books: Books, effect: Complete) -> str | None:
     if caller is None or caller.model != effect.model:
         return f"caller {effect.request} of {effect.model} is answered twice, or never asked"
     is_there = engine is not None and engine.is_serving
-    is_true = is_there if caller.mode is None else engine is None
+    is_gone = engine is None and (caller.mode is UnloadMode.PARK or effect.model not in books.parked)
+    is_true = is_there if caller.mode is None else is_gone
     return None if is_true else f"{effect.request} hears that {effect.model} is what it is not: {caller}"
 
 
@@ -246,8 +249,10 @@ def the_machine_counts_what_is_used(books: Books, moment: Moment) -> str | None:
 
 def the_machine_knows_what_is_resident(books: Books, moment: Moment) -> str | None:
     for name, model in moment.after.models.items():
-        engine = books.engines.get(name)
-        if engine is None:
+        engine, parked = books.engines.get(name), books.parked.get(name)
+        if parked is not None:
+            is_right = model.residence is (Residence.FREEING if parked.is_freeing else Residence.PARKED)
+        elif engine is None:
             is_right = model.residence in (Residence.UNLOADED, Residence.FAILED) or (
                 name in books.sizing and model.residence is Residence.SIZING
             )
@@ -258,7 +263,7 @@ def the_machine_knows_what_is_resident(books: Books, moment: Moment) -> str | No
         else:
             is_right = model.residence is (Residence.LOADING if engine.loaded_at is None else Residence.LOADED)
         if not is_right:
-            return f"{name} counts as {model.residence.value}, and is {engine}"
+            return f"{name} counts as {model.residence.value}, and is {engine or parked}"
         if name not in moment.after.active and not model.is_at_rest:
             return f"{name} is overlooked"
     return None
@@ -293,8 +298,8 @@ def nobody_waits_for_what_is_there(books: Books, moment: Moment) -> str | None:
         model = moment.after.models[name]
         if model.residence is Residence.LOADED and model.line and model.yields_since is None:
             first = model.line[0]
-            # Only a drain holds others up, and only while there are leases.
-            if first.want is not Want.UNLOAD or first.mode is not UnloadMode.DRAIN or not model.leases:
+            # Only an unload that waits holds others up, and only while there are leases.
+            if first.want is not Want.UNLOAD or not first.mode.waits or not model.leases:
                 return f"{name} serves, and {first.request} waits for it"
     return None
 
@@ -311,7 +316,7 @@ def who_does_not_wait_still_has_the_model_loaded(books: Books, moment: Moment) -
         if isinstance(effect, Reject) and isinstance(effect.error, ModelLoading) and effect.request in books.warm:
             model = moment.after.models[effect.model]
             is_coming = model.residence in (Residence.SIZING, Residence.LOADING)
-            if not is_coming and not any(wish.wants_load and not wish.is_parked for wish in model.line):
+            if not is_coming and not any(wish.wants_load and not wish.is_passive for wish in model.line):
                 return f"{effect.request} did not wait, and nothing loads {effect.model} for its next try"
     return None
 
@@ -322,20 +327,21 @@ def the_only_model_that_is_wanted_is_loaded_where_it_fits(books: Books, moment: 
     absent = [
         name
         for name in moment.after.active
-        if moment.after.models[name].residence in (Residence.UNLOADED, Residence.FAILED)
+        if moment.after.models[name].residence in ABSENT
         and (first := moment.after.models[name].first) is not None
         and first.want is not Want.UNLOAD
     ]
     if len(absent) != 1 or absent[0] not in books.footprints:
         return None
-    engines = [engine.footprint for engine in books.engines.values()]
-    needed = taken([*engines, books.footprints[absent[0]]]) - taken(engines) + moment.used
+    needed = books.used(loading=absent[0])
     return None if needed > books.budget else f"{absent[0]} is wanted and fits, and nothing is done"
 
 
 def idle_models_go(books: Books, moment: Moment) -> str | None:
-    for name, engine in books.engines.items():
-        if not engine.is_serving or books.traits[name].is_pinned:
+    serving = {name for name, engine in books.engines.items() if engine.is_serving}
+    parked = {name for name, weights in books.parked.items() if not weights.is_freeing}
+    for name in sorted(serving | parked):
+        if books.traits[name].is_pinned or (name in parked and books.is_wanted(name)):
             continue
         if any(request.model == name for request in books.requests.values()):
             continue
@@ -375,7 +381,7 @@ OF_EFFECTS: dict[type, tuple[Callable[[Books, Any], str | None], ...]] = {
         nobody_takes_back_what_was_given_up,
     ),
     Free: (
-        only_loaded_models_are_freed,
+        only_loaded_or_parked_models_are_freed,
         pinned_models_stay,
         leases_are_suspended_or_ended_on_purpose,
         busy_models_have_their_time,

@@ -98,7 +98,8 @@ class World:
     @property
     def is_busy(self) -> bool:
         """Whether anything is being freed."""
-        return any(engine.is_freeing for engine in self.books.engines.values())
+        held = (*self.books.engines.values(), *self.books.parked.values())
+        return any(what.is_freeing for what in held)
 
     # Models
 
@@ -203,6 +204,8 @@ class World:
                 self._load(model, self.books.engines[model])
             case Free(model) if was_sizing:
                 self.later(0.0, lambda: self.feed(Freed(model)))
+            case Free(model) if model in self.books.parked:
+                self.later(LONGEST_FREE_S, lambda: self._dropped(model))
             case Free():
                 self._free(effect, self.books.engines[effect.model], leased)
             case Grant(_, request):
@@ -286,8 +289,13 @@ class World:
             self.feed(EngineDied(model, "crash at the end"))
             return
         prefix = self.dice.choice((0, engine.keep_left))
-        self.books.gone(model, prefix)
-        self.feed(Freed(model, prefix))
+        self.books.gone(model, prefix, keeps_weights=engine.keeps_weights)
+        self.feed(Freed(model, prefix, engine.keeps_weights))
+
+    def _dropped(self, model: str) -> None:
+        """The weights of a parked model are free. Its prompts are not touched."""
+        del self.books.parked[model]
+        self.feed(Freed(model, self.books.prefixes.get(model, 0)))
 
     def die(self, model: str) -> None:
         """An engine that serves crashes."""
@@ -339,12 +347,12 @@ class World:
     def bound_s(self, since: float) -> float:
         """Longest wait in a fair world: a turn of each other model, and its own load.
 
-        A turn: the model is loaded, has its time, yields, is freed. Requests are served by age, so no model has two
-        turns before that of a request of its own age, but where a drain parts those that are older: one more for each.
-        Timers are late at most once for each of the four.
+        A turn: the model is loaded, has its time, yields, is freed, and then its weights. Requests are served by age,
+        so no model has two turns before that of a request of its own age, but where a drain parts those that are older:
+        one more for each. Timers are late at most once for each of the four.
         """
         stay_s = max(POLICY.least_residency_s, POLICY.residency_per_load * LONGEST_LOAD_S)
-        turn_s = LONGEST_LOAD_S + stay_s + POLICY.yield_s + LONGEST_FREE_S + 4 * self.lag_s
+        turn_s = LONGEST_LOAD_S + stay_s + POLICY.yield_s + 2 * LONGEST_FREE_S + 4 * self.lag_s
         drains = sum(done_at >= since for done_at in self.books.drains)
         return (len(self.books.traits) + drains) * turn_s + LONGEST_SIZE_S
 

@@ -337,7 +337,7 @@ is_never_the_same.steps = 0
 BROKEN = {
     "loads twice": (twice(StartLoad), {"is_loaded_once", "load_fits"}),
     "sizes twice": (twice(Size), {"is_sized_once"}),
-    "frees twice": (twice(Free), {"only_loaded_models_are_freed"}),
+    "frees twice": (twice(Free), {"only_loaded_or_parked_models_are_freed"}),
     "grants twice": (grants_twice, {"grants_are_to_those_who_wait"}),
     "rejects twice": (twice(Reject), {"rejections_are_of_those_who_wait"}),
     "completes twice": (twice(Complete), {"completions_are_true"}),
@@ -352,7 +352,7 @@ BROKEN = {
     "knows no budget": (knows_no_budget, {"load_fits"}),
     "knows no pins": (knows_no_pins, {"pinned_models_stay"}),
     "frees what is pinned": (frees_what_is_pinned, {"pinned_models_stay"}),
-    "frees what loads": (frees_what_loads, {"only_loaded_models_are_freed"}),
+    "frees what loads": (frees_what_loads, {"only_loaded_or_parked_models_are_freed"}),
     "knows no time": (knows_no_time, {"due_is_honest"}),
     "is always due": (is_always_due, {"due_is_not_past"}),
     "is due late": (is_due_late, {"nobody_waits_too_long", "idle_models_go", "due_is_honest"}),

@@ -161,12 +161,22 @@ def test_weights_that_are_there_already_are_not_needed_again():
     assert (said.outcome, said.needed_bytes, said.free_bytes) == ("fits", 40, 50)
 
 
-def test_weights_that_have_to_go_are_needed_again():
+def test_weights_that_are_to_be_used_again_stay_and_are_not_needed_again():
     state = yard(loaded("a", weights="w"), loaded("b"), model("c", weights="w"), budget=200)
     state = state._replace(budget_bytes=100)
     said = plan(state, "c")
-    assert [eviction.model for eviction in said.evicts] == ["the a", "the b"]
-    assert said.needed_bytes == 100
+    assert [(eviction.model, eviction.bytes) for eviction in said.evicts] == [("the a", 40), ("the b", 100)]
+    assert said.evicts[0].why.endswith("; its weights stay")
+    assert said.needed_bytes == 40
+
+
+def test_parked_weights_go_first_and_of_its_own_a_model_makes_use():
+    state = yard(model("a", Residence.PARKED), loaded("b"), model("c"), budget=200)
+    said = plan(state, "c")
+    assert [(eviction.model, eviction.bytes) for eviction in said.evicts] == [("the a", 60)]
+    assert said.evicts[0].why == "is parked; its weights go"
+    woken = plan(state, "a")
+    assert (woken.outcome, woken.needed_bytes, woken.evicts) == ("fits", 40, ())
 
 
 def test_beside_what_is_pinned_a_model_may_never_fit():
@@ -232,7 +242,7 @@ def test_the_line_of_a_model_that_is_not_there_waits_for_memory(residence):
 
 @pytest.mark.parametrize(
     "line",
-    [(), (wish(is_parked=True),), (wish(Want.UNLOAD), wish())],
+    [(), (wish(is_passive=True),), (wish(Want.UNLOAD), wish())],
     ids=["nobody", "only parked ones", "an unload first"],
 )
 def test_where_nobody_asks_for_a_load_a_request_waits_for_its_model(line):

@@ -14,6 +14,7 @@ from modelyard.yard.residency.events import (
 )
 from modelyard.yard.residency.room import Outcome, Room, find_room
 from modelyard.yard.residency.state import (
+    ABSENT,
     NO_FOOTPRINT,
     ModelState,
     Residence,
@@ -28,6 +29,9 @@ def make_room(draft: Draft) -> None:
     waiting = _waiting(draft)
     for name in waiting:
         model = draft.models[name]
+        if model.residence not in ABSENT:
+            # Its parked weights have just been given up for another.
+            continue
         if model.footprint is None:
             draft.put(name, model._replace(residence=Residence.SIZING))
             draft.effects.append(Size(name))
@@ -43,9 +47,10 @@ def make_room(draft: Draft) -> None:
                 draft.start(name)
         elif _may_claim(draft, name, room):
             yielding = _claim(draft, name, room)
-            if not draft.models[name].is_resident:
+            if draft.models[name].residence is not Residence.LOADING:
                 claim = (name, room)
-    if any(draft.models[name].is_resident and draft.models[name].traits.is_pinned for name in waiting):
+    started = [name for name in waiting if draft.models[name].residence is Residence.LOADING]
+    if any(draft.models[name].traits.is_pinned for name in started):
         # Beside what is pinned from now on, one that was looked at before it may never fit.
         make_room(draft)
         return
@@ -59,7 +64,7 @@ def _waiting(draft: Draft) -> list[str]:
     """The models that somebody waits for and whose load can start, most urgent first."""
     if draft.state.is_closing:
         return []
-    absent = [n for n in draft.active if draft.models[n].residence in (Residence.UNLOADED, Residence.FAILED)]
+    absent = [n for n in draft.active if draft.models[n].residence in ABSENT]
     waiting = [n for n in absent if (first := draft.models[n].first) is not None and first.wants_load]
 
     return sorted(waiting, key=lambda name: _rank(draft, name))
@@ -95,12 +100,13 @@ def _claim(draft: Draft, name: str, room: Room) -> set[str]:
         return set()
     if any(_would_return(draft, other, name) for other in room.yields):
         return set()
-    yielding = {other for other in room.yields if _yield(draft, other, name)}
+    yielding = {other for other in room.yields if _yield(draft, other, name, keeps_weights=other in room.parks)}
     if all(draft.models[other].residence is Residence.FREEING for other in room.yields):
         for other in room.forgets:
             draft.forget(other)
-        for other in room.evicts:
-            draft.free(other, suspends=False, why=f"to make room for {draft.models[name].traits.name}", claimant=name)
+        why = f"to make room for {draft.models[name].traits.name}"
+        for other in (*room.drops, *room.evicts):
+            draft.free(other, suspends=False, why=why, claimant=name, keeps_weights=other in room.parks)
         if find_room(draft.state, name).outcome is Outcome.FITS:
             draft.start(name)
     return yielding
@@ -118,11 +124,11 @@ def _would_return(draft: Draft, name: str, claimant: str) -> bool:
 def _may_go_at(draft: Draft, name: str) -> float:
     """When a busy model has been there long enough to make room."""
     model, policy = draft.models[name], draft.state.policy
-    stays_s = max(policy.least_residency_s, policy.residency_per_load * (model.load_s or 0.0))
+    stays_s = max(policy.least_residency_s, policy.residency_per_load * (model.loaded_at - model.load_began))
     return model.loaded_at if model.is_retired else model.loaded_at + stays_s
 
 
-def _yield(draft: Draft, name: str, claimant: str) -> bool:
+def _yield(draft: Draft, name: str, claimant: str, *, keeps_weights: bool) -> bool:
     """Have a busy model make room; whether it does so and is still there."""
     model, policy, now = draft.models[name], draft.state.policy, draft.state.now
     since = now if model.yields_since is None else model.yields_since
@@ -131,7 +137,7 @@ def _yield(draft: Draft, name: str, claimant: str) -> bool:
         draft.put(name, model._replace(yields_since=since))
         return True
     why = f"to make room for {draft.models[claimant].traits.name}"
-    draft.free(name, suspends=True, why=why, claimant=claimant)
+    draft.free(name, suspends=True, why=why, claimant=claimant, keeps_weights=keeps_weights)
     return False
 
 
@@ -139,8 +145,10 @@ def _fits_beside(draft: Draft, name: str, claim: tuple[str, Room]) -> bool:
     """Whether the model fits also when the claim has been met."""
     claimant, room = claim
     state = draft.state
-    after = {*state.resident(), claimant, name} - set(room.victims)
-    return state.taken_bytes(after) + state.kept_bytes <= state.budget_bytes
+    # Also where its own parked weights are among those that would go.
+    after = {*state.resident(), claimant}.difference(room.victims) | {name}
+    alone = state.weights_alone() - {claimant, name}
+    return state.taken_bytes(after, alone) + state.kept_bytes <= state.budget_bytes
 
 
 def _refuse_never(draft: Draft, name: str, room: Room) -> None:
@@ -159,4 +167,4 @@ def _oldest(model: ModelState) -> Wish:
     and serve others with it.
     """
     served = takewhile(lambda wish: wish.wants_load, model.line)
-    return min((wish for wish in served if not wish.is_parked), key=lambda wish: wish.order)
+    return min((wish for wish in served if not wish.is_passive), key=lambda wish: wish.order)

@@ -87,15 +87,24 @@ class Draft:
     def start(self, name: str) -> None:
         """Load the model; its memory counts from now on."""
         model = self.models[name]
-        self.put(name, model._replace(residence=Residence.LOADING, load_began=self.state.now))
+        was_parked = model.residence is Residence.PARKED
+        self.put(name, model._replace(residence=Residence.LOADING, load_began=self.state.now, was_parked=was_parked))
         self.effects.append(StartLoad(name))
 
-    def free(self, name: str, *, suspends: bool, why: str, claimant: str | None = None) -> None:
+    def free(
+        self, name: str, *, suspends: bool, why: str, claimant: str | None = None, keeps_weights: bool = False
+    ) -> None:
         """Free the model, for ``claimant`` if it is to make room for one; its memory counts until it is freed."""
-        keep_bytes = keepable_bytes(self.state, name, claimant)
-        model = self.models[name]._replace(residence=Residence.FREEING, promised_bytes=keep_bytes, yields_since=None)
-        self.put(name, model)
-        self.effects.append(Free(name, suspends, keep_bytes, why))
+        was_parked = self.models[name].residence is Residence.PARKED
+        # What a parked model keeps, it keeps already.
+        keep_bytes = 0 if was_parked else keepable_bytes(self.state, name, claimant)
+        self.put(
+            name,
+            self.models[name]._replace(
+                residence=Residence.FREEING, promised_bytes=keep_bytes, yields_since=None, was_parked=was_parked
+            ),
+        )
+        self.effects.append(Free(name, suspends, keep_bytes, why, keeps_weights))
 
     def forget(self, name: str) -> None:
         """Drop what outlived the unload of the model."""
@@ -105,13 +114,17 @@ class Draft:
         self.effects.append(Forget(name))
 
     def refuse_line(self, name: str, error: ModelyardError) -> None:
-        """Refuse everybody who waits for the model; unloads have what they wanted."""
-        for wish in self.models[name].line:
-            if wish.want is Want.UNLOAD:
-                self.effects.append(Complete(name, wish.request))
-            else:
+        """Refuse everybody who waits for the model; unloads have what they wanted, or are left in the line."""
+        model = self.models[name]
+        left: list[Wish] = []
+        for wish in model.line:
+            if wish.want is not Want.UNLOAD:
                 self.reject(name, wish.request, error)
-        self.put(name, self.models[name]._replace(line=()))
+            elif model.residence is Residence.PARKED and wish.mode is not UnloadMode.PARK:
+                left.append(wish)
+            else:
+                self.effects.append(Complete(name, wish.request))
+        self.put(name, model._replace(line=tuple(left)))
 
 
 def load_failed(draft: Draft, model: ModelState) -> ModelLoadFailed:

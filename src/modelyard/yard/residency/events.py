@@ -93,10 +93,14 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """The outcome of Free: it holds no memory but ``prefix_bytes`` of the host's, for prompts to reuse."""
+    """The outcome of Free: it holds no memory but ``prefix_bytes`` of the host's, for prompts to reuse.
+
+    And its weights, where they were to stay.
+    """
 
     model: str
     prefix_bytes: int = 0
+    keeps_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +183,16 @@ class Free:
 
     Attributes:
         suspends: leases are suspended; else they end with an error.
-        keep_bytes: of host memory that may be held afterwards.
+        keep_bytes: of host memory that may be held afterwards, beside the weights.
         why: for people.
+        keeps_weights: they stay; of a parked model, which has nothing else, they never do.
     """
 
     model: str
     suspends: bool
     keep_bytes: int
     why: str
+    keeps_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """The line of a model: who stands where. Pure.
 
 Requests stand in order of priority, those of one priority in order of arrival. Suspended requests stand before all of
-them: they have begun. An unload that waits (a drain) is a barrier that later requests do not pass; one that does not
-wait goes to the front.
+them: they have begun. An unload that waits (to drain, or to park) is a barrier that later requests do not pass; one
+that does not wait goes to the front.
 """
 
 from __future__ import annotations
 
-from modelyard.yard.residency.state import RequestId, UnloadMode, Want, Wish
+from modelyard.yard.residency.state import RequestId, Want, Wish
 
 Line = tuple[Wish, ...]
 
@@ -15,7 +15,7 @@ Line = tuple[Wish, ...]
 def entered(line: Line, wish: Wish) -> Line:
     """The line with ``wish`` in its place."""
     if wish.want is Want.UNLOAD:
-        return (*line, wish) if wish.mode is UnloadMode.DRAIN else (wish, *line)
+        return (*line, wish) if wish.mode.waits else (wish, *line)
     at = len(line)
     while at and line[at - 1].want in (Want.LEASE, Want.LOAD) and line[at - 1].priority < wish.priority:
         at -= 1
@@ -30,7 +30,7 @@ def resumed(line: Line, wish: Wish) -> Line:
     at = 0
     while at < len(line) and (
         (line[at].want is Want.RESUME and line[at].priority >= wish.priority)
-        or (line[at].want is Want.UNLOAD and line[at].mode is not UnloadMode.DRAIN)
+        or (line[at].want is Want.UNLOAD and not line[at].mode.waits)
     ):
         at += 1
     return (*line[:at], wish, *line[at:])

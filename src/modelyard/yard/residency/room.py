@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -33,39 +34,46 @@ class Room:
     """How a model gets its memory.
 
     Attributes:
+        drops: parked models whose weights go.
         forgets: unloaded models whose kept state goes.
         evicts: idle models that go.
         yields: busy models that have to make room.
+        parks: of those that go, the models whose weights can stay.
         leaving: models that are going anyway, and are waited for.
         pinned: models that stay, whatever is asked.
     """
 
     outcome: Outcome
+    drops: tuple[str, ...] = ()
     forgets: tuple[str, ...] = ()
     evicts: tuple[str, ...] = ()
     yields: tuple[str, ...] = ()
+    parks: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
     pinned: tuple[str, ...] = ()
 
     @property
     def victims(self) -> tuple[str, ...]:
-        """Every model that is gone when the room is there."""
-        return (*self.leaving, *self.evicts, *self.yields)
+        """Every model that is gone when the room is there, but for the weights of some."""
+        return (*self.leaving, *self.drops, *self.evicts, *self.yields)
 
 
 def find_room(state: Residency, name: str) -> Room:
     """What has to go so that ``name``, whose footprint is known, can be loaded: as little as possible.
 
-    First what nobody uses and what is cheap to have again: state kept of unloaded models, then idle models by
-    ``eviction_rank``, then busy ones. A model that is loading or pinned never goes.
+    First what nobody uses and what is cheap to have again: weights of parked models, then state kept of unloaded ones,
+    then idle models by ``eviction_rank``, then busy ones. Of those, the weights stay where there is room for them. A
+    model that is loading or pinned never goes.
     """
     models, budget = state.models, state.budget_bytes
     resident = [other for other in state.resident() if other != name]
     pinned = tuple(other for other in resident if models[other].traits.is_pinned and not is_leaving(models[other]))
+    alone = state.weights_alone() - {name}
     kept = {other: models[other].kept_bytes for other in sorted(state.active) if models[other].kept_bytes}
 
-    def fits(staying: set[str], keeping: set[str]) -> bool:
-        return state.taken_bytes({*staying, name}) + sum(kept[other] for other in keeping) <= budget
+    def fits(staying: set[str], keeping: set[str], parks: Collection[str] = ()) -> bool:
+        taken = state.taken_bytes({*staying, *parks, name}, alone.union(parks))
+        return taken + sum(kept[other] for other in keeping) <= budget
 
     if not fits(set(pinned), set()):
         return Room(Outcome.NEVER, pinned=pinned)
@@ -81,11 +89,15 @@ def find_room(state: Residency, name: str) -> Room:
         (o for o in movable if models[o].residence is Residence.LOADED and not models[o].is_idle),
         key=lambda o: (models[o].yields_since is None, eviction_rank(models[o])),
     )
+    parked = sorted(
+        (o for o in movable if models[o].residence is Residence.PARKED),
+        key=lambda o: (not models[o].is_unused, eviction_rank(models[o])),
+    )
     # Of its own kept state, a model that comes back makes use.
     forgettable = [o for o in kept if o in keeping]
     forgettable.sort(key=lambda o: (o == name, models[o].last_used))
     chosen: list[tuple[set[str], str]] = []
-    for pool, candidates in ((keeping, forgettable), (staying, idle), (staying, busy)):
+    for pool, candidates in ((staying, parked), (keeping, forgettable), (staying, idle), (staying, busy)):
         for other in candidates:
             if fits(staying, keeping):
                 break
@@ -98,13 +110,20 @@ def find_room(state: Residency, name: str) -> Room:
         pool.add(other)
         if not fits(staying, keeping):
             pool.discard(other)
+    drops = tuple(other for other in parked if other not in staying)
     evicts = tuple(other for other in idle if other not in staying)
     yields = tuple(other for other in busy if other not in staying)
+    parks: list[str] = []
+    for other in reversed((*evicts, *yields)):
+        if not models[other].is_retired and fits(staying, keeping, (*parks, other)):
+            parks.append(other)
     return Room(
         Outcome.WAITS if yields or leaving else Outcome.EVICTS,
+        drops=drops,
         forgets=tuple(other for other in forgettable if other not in keeping),
         evicts=evicts,
         yields=yields,
+        parks=tuple(parks),
         leaving=tuple(leaving),
         pinned=pinned,
     )
@@ -134,6 +153,8 @@ def eviction_rank(model: ModelState) -> tuple[float, int]:
 
 def load_seconds(model: ModelState) -> float:
     """How long a load of the model takes: as measured last, else guessed from its size."""
+    if model.residence is Residence.PARKED and model.wake_s is not None:
+        return model.wake_s
     if model.load_s is not None:
         return model.load_s
     return 1.0 + sum((model.footprint or NO_FOOTPRINT).weights.values()) / READ_BYTES_PER_S
@@ -144,7 +165,7 @@ def keepable_bytes(state: Residency, victim: str, claimant: str | None) -> int:
 
     Its state is saved while it is still resident, and stays while ``claimant`` loads.
     """
-    others = [name for name in state.resident() if name != victim]
-    after = state.taken_bytes(others if claimant is None else {*others, claimant})
-    peak = max(state.taken_bytes([*others, victim]), after)
+    others, alone = [name for name in state.resident() if name != victim], state.weights_alone()
+    after = others if claimant is None else {*others, claimant}
+    peak = max(state.taken_bytes([*others, victim], alone), state.taken_bytes(after, alone - {claimant}))
     return max(0, state.budget_bytes - state.kept_bytes - peak)

@@ -36,7 +36,9 @@ def settle(draft: Draft) -> None:
         make_room(draft)
         # All three, always: each may change who has to make room for whom.
         if not any([_serve_lines(draft), _expire(draft), _forget_retired(draft)]):
-            return
+            break
+    # Again: a parked model whose last request was refused is unused.
+    _unload_idle(draft)
 
 
 def _serve_lines(draft: Draft) -> bool:
@@ -64,10 +66,14 @@ def _serve(draft: Draft, name: str) -> bool:
             draft.complete(name, model, first)
             return True
         case Residence.LOADED, Want.UNLOAD:
-            if first.mode is not UnloadMode.DRAIN or not model.leases:
-                draft.free(name, suspends=first.mode is UnloadMode.SUSPEND, why="an unload was asked for")
-        case ((Residence.UNLOADED | Residence.FAILED), Want.UNLOAD):
-            model = model._replace(residence=Residence.UNLOADED)
+            if not first.mode.waits or not model.leases:
+                suspends, keeps_weights = first.mode is UnloadMode.SUSPEND, first.mode is UnloadMode.PARK
+                draft.free(name, suspends=suspends, why="an unload was asked for", keeps_weights=keeps_weights)
+        case Residence.PARKED, Want.UNLOAD if first.mode is not UnloadMode.PARK:
+            draft.free(name, suspends=False, why="an unload was asked for")
+        case ((Residence.UNLOADED | Residence.FAILED | Residence.PARKED), Want.UNLOAD):
+            if model.residence is Residence.FAILED:
+                model = model._replace(residence=Residence.UNLOADED)
             draft.complete(name, model, first)
             _after_unload(draft, name, first.mode)
             return True
@@ -87,18 +93,18 @@ def _after_unload(draft: Draft, name: str, mode: UnloadMode) -> None:
             draft.put(name, draft.models[name]._replace(line=cut(draft.models[name].line, wish.request)))
             draft.reject(name, wish.request, ModelUnloaded(model.traits.name))
     elif mode is UnloadMode.SUSPEND:
-        line = tuple(wish._replace(is_parked=wish.want is Want.RESUME) for wish in model.line)
+        line = tuple(wish._replace(is_passive=wish.want is Want.RESUME) for wish in model.line)
         draft.put(name, model._replace(line=line))
 
 
 def _unload_idle(draft: Draft) -> None:
     for name in sorted(draft.active):
         model = draft.models[name]
-        if model.is_idle and model.is_retired:
+        if model.is_unused and model.is_retired:
             draft.free(name, suspends=False, why="it is no longer configured")
             continue
         over_at = model.last_used + model.idle_unload_s
-        if not model.is_idle or model.traits.is_pinned or over_at == math.inf:
+        if not model.is_unused or model.traits.is_pinned or over_at == math.inf:
             continue
         if draft.state.now >= over_at:
             draft.free(name, suspends=False, why=f"it was idle for {model.idle_unload_s:g} s")
@@ -114,12 +120,14 @@ def _relieve(draft: Draft) -> None:
         if state.used_bytes > state.budget_bytes and draft.models[name].residence is not Residence.FREEING:
             draft.forget(name)
     while state.used_bytes > state.budget_bytes:
-        idle = [n for n in state.resident() if draft.models[n].is_idle and not draft.models[n].traits.is_pinned]
-        leaving = [n for n in state.resident() if draft.models[n].residence is Residence.FREEING]
-        if not idle or state.taken_bytes(set(state.resident()) - set(leaving)) <= state.budget_bytes:
+        staying = [n for n in state.resident() if draft.models[n].residence is not Residence.FREEING]
+        movable = [n for n in staying if draft.models[n].is_unused and not draft.models[n].traits.is_pinned]
+        if not movable or state.taken_bytes(staying, state.weights_alone()) <= state.budget_bytes:
             return
-        oldest = min(idle, key=lambda n: draft.models[n].last_used)
-        draft.free(oldest, suspends=False, why="more memory is used than the budget has")
+        first = min(
+            movable, key=lambda n: (draft.models[n].residence is not Residence.PARKED, draft.models[n].last_used)
+        )
+        draft.free(first, suspends=False, why="more memory is used than the budget has")
 
 
 def _expire(draft: Draft) -> bool:
@@ -135,7 +143,7 @@ def _expire(draft: Draft) -> bool:
             draft.put(name, model._replace(line=cut(model.line, wish.request)))
             draft.reject(name, wish.request, _too_late(draft, model, wish))
             model = draft.models[name]
-            if wish.until == wish.since and not any(o.wants_load and not o.is_parked for o in model.line):
+            if wish.until == wish.since and not any(o.wants_load and not o.is_passive for o in model.line):
                 # Who does not wait comes again: by then the model is to be there, and as after a reload it stays.
                 warm = draft.wish(Want.LOAD, wish.request, priority=wish.priority)
                 idle_s = model.traits.idle_unload_s

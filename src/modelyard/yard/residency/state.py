@@ -30,11 +30,16 @@ class Residence(Enum):
     LOADING = "loading"
     LOADED = "loaded"
     FREEING = "freeing"
+    PARKED = "parked"
+    """Its weights are in memory, and nothing else: it is back in the time of a context."""
     FAILED = "failed"
 
 
 # From the effect that starts a load to the event that says all is free, memory is taken.
-RESIDENT = frozenset({Residence.LOADING, Residence.LOADED, Residence.FREEING})
+RESIDENT = frozenset({Residence.LOADING, Residence.LOADED, Residence.FREEING, Residence.PARKED})
+
+# It does not serve, and a load can begin.
+ABSENT = frozenset({Residence.UNLOADED, Residence.PARKED, Residence.FAILED})
 
 
 class Want(Enum):
@@ -56,6 +61,13 @@ class UnloadMode(Enum):
     """They pause, and go on when the model is loaded again."""
     FORCE = "force"
     """They end with an error."""
+    PARK = "park"
+    """It waits for them, and then frees all but the weights."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for the requests before it."""
+        return self in (UnloadMode.DRAIN, UnloadMode.PARK)
 
 
 class Wish(NamedTuple):
@@ -66,7 +78,7 @@ class Wish(NamedTuple):
         since, until: on the clock of Tick; at ``until`` it is refused.
         priority: of a request; higher goes first.
         mode: of an unload.
-        is_parked: a suspended request that waits for others to bring its model back.
+        is_passive: a suspended request that waits for others to bring its model back.
         kept_bytes: of host memory that a suspended request holds.
     """
 
@@ -77,7 +89,7 @@ class Wish(NamedTuple):
     until: float
     priority: int = 0
     mode: UnloadMode = UnloadMode.DRAIN
-    is_parked: bool = False
+    is_passive: bool = False
     kept_bytes: int = 0
 
     @property
@@ -139,8 +151,10 @@ class ModelState(NamedTuple):
         retry_at: on the clock of Tick; before that a request does not start another load.
         load_began, loaded_at, last_used: on the clock of Tick; of the last load, and the last end of a request.
         load_s: seconds that its last load took; None before the first.
+        wake_s: the same of its last load that found the weights parked.
         idle_unload_s: as its last request, or its traits, want it.
         yields_since: on the clock of Tick, while it makes room: it grants nothing, and goes when it can.
+        was_parked: of a model that is loading or being freed: what was there before were its weights alone.
         is_retired: it is to be forgotten as soon as nobody needs it.
     """
 
@@ -158,8 +172,10 @@ class ModelState(NamedTuple):
     loaded_at: float = 0.0
     last_used: float = 0.0
     load_s: float | None = None
+    wake_s: float | None = None
     idle_unload_s: float = math.inf
     yields_since: float | None = None
+    was_parked: bool = False
     is_retired: bool = False
 
     @property
@@ -173,9 +189,19 @@ class ModelState(NamedTuple):
         return self.residence is Residence.LOADED and not self.leases and not self.line
 
     @property
+    def is_unused(self) -> bool:
+        """Whether it is idle, or parked and nobody wants anything of it."""
+        return self.is_idle or (self.residence is Residence.PARKED and not self.line)
+
+    @property
     def is_resident(self) -> bool:
-        """Whether it takes memory for weights and context."""
+        """Whether it takes memory, if only for its weights."""
         return self.residence in RESIDENT
+
+    @property
+    def has_only_weights(self) -> bool:
+        """Whether the memory that it takes is that of its weights alone."""
+        return self.residence is Residence.PARKED or (self.residence is Residence.FREEING and self.was_parked)
 
     @property
     def kept_bytes(self) -> int:
@@ -187,12 +213,12 @@ class ModelState(NamedTuple):
         """Who decides what happens next: the head of the line, of an absent model the first that is not parked."""
         if self.residence is Residence.LOADED:
             return self.line[0] if self.line else None
-        return next((wish for wish in self.line if not wish.is_parked), None)
+        return next((wish for wish in self.line if not wish.is_passive), None)
 
     @property
     def urgency(self) -> int:
         """The highest priority of those that it serves, or that wait for it; of nobody: lower than any."""
-        waiting = [wish.priority for wish in self.line if wish.wants_load and not wish.is_parked]
+        waiting = [wish.priority for wish in self.line if wish.wants_load and not wish.is_passive]
         return max([*waiting, *self.leases.values()], default=-sys.maxsize)
 
     @property
@@ -237,13 +263,20 @@ class Residency(NamedTuple):
         """The models that take memory, in a stable order."""
         return sorted(name for name in self.active if self.models[name].is_resident)
 
-    def taken_bytes(self, names: Iterable[str]) -> int:
-        """What ``names`` take together when they are resident; weights that several share count once."""
+    def weights_alone(self) -> set[str]:
+        """The models that take memory for their weights alone."""
+        return {name for name in self.active if self.models[name].has_only_weights}
+
+    def taken_bytes(self, names: Iterable[str], weights_alone: AbstractSet[str] = frozenset()) -> int:
+        """What ``names`` take together when they are resident; weights that several share count once.
+
+        Those of them that are in ``weights_alone`` have no context.
+        """
         weights: dict[str, int] = {}
         context = 0
         for name in names:
             footprint = self.models[name].footprint or NO_FOOTPRINT
-            context += footprint.context_bytes
+            context += 0 if name in weights_alone else footprint.context_bytes
             for key, size in footprint.weights.items():
                 weights[key] = max(weights.get(key, 0), size)
         return context + sum(weights.values())
@@ -256,4 +289,4 @@ class Residency(NamedTuple):
     @property
     def used_bytes(self) -> int:
         """Everything that counts against the budget now."""
-        return self.taken_bytes(self.resident()) + self.kept_bytes
+        return self.taken_bytes(self.resident(), self.weights_alone()) + self.kept_bytes

@@ -43,6 +43,8 @@ from modelyard.yard.residency.state import (
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
+SHUTTING_DOWN = "the server is shutting down"
+
 # More of them say nothing: the longest back-off is reached long before, and floats end at 1024.
 _MOST_DOUBLINGS = 16
 
@@ -91,10 +93,8 @@ def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
             _loaded(draft, name, model, measured)
         case LoadFailed(_, reason) | EngineDied(_, reason):
             _fail(draft, name, model, reason)
-        case Freed(_, prefix_bytes):
-            failures = 0 if _was_sound(model, now) else model.failures
-            model = model._replace(residence=Residence.UNLOADED, failures=failures)
-            draft.put(name, model._replace(prefix_bytes=prefix_bytes, promised_bytes=0))
+        case Freed():
+            _freed(draft, model, event)
         case ModelRetuned(_, traits):
             draft.put(name, model._replace(traits=traits, idle_unload_s=traits.idle_unload_s))
         case ModelRetired():  # pragma: no branch (mypy knows that it is the last one)
@@ -134,7 +134,7 @@ def _suspend(draft: Draft, name: str, model: ModelState, request: RequestId, kep
         return
     wish = draft.wish(Want.RESUME, request, priority=priority, kept_bytes=kept_bytes)
     # A model that was unloaded on purpose is not brought back by what it was serving.
-    wish = wish._replace(is_parked=any(other.mode is UnloadMode.SUSPEND for other in model.line))
+    wish = wish._replace(is_passive=any(other.mode is UnloadMode.SUSPEND for other in model.line))
     # What it holds is of what the free was promised: it counts once.
     promised = max(0, model.promised_bytes - kept_bytes)
     line = resumed(model.line, wish)
@@ -145,6 +145,7 @@ def _loaded(draft: Draft, name: str, model: ModelState, measured: Footprint | No
     if model.residence is not Residence.LOADING:
         return
     now = draft.state.now
+    took_s = now - model.load_began
     model = model._replace(
         residence=Residence.LOADED,
         reason="",
@@ -152,9 +153,20 @@ def _loaded(draft: Draft, name: str, model: ModelState, measured: Footprint | No
         prefix_bytes=0,
         loaded_at=now,
         last_used=now,
-        load_s=now - model.load_began,
+        load_s=model.load_s if model.was_parked else took_s,
+        wake_s=took_s if model.was_parked else model.wake_s,
+        was_parked=False,
     )
     draft.put(name, model)
+
+
+def _freed(draft: Draft, model: ModelState, event: Freed) -> None:
+    failures = 0 if _was_sound(model, draft.state.now) else model.failures
+    residence = Residence.PARKED if event.keeps_weights else Residence.UNLOADED
+    model = model._replace(residence=residence, failures=failures, was_parked=False)
+    draft.put(event.model, model._replace(prefix_bytes=event.prefix_bytes, promised_bytes=0))
+    if event.keeps_weights and draft.state.is_closing:
+        draft.free(event.model, suspends=False, why=SHUTTING_DOWN)
 
 
 def _fail(draft: Draft, name: str, model: ModelState, reason: str) -> None:
@@ -178,6 +190,7 @@ def _fail(draft: Draft, name: str, model: ModelState, reason: str) -> None:
             failures=failures + 1,
             retry_at=now + backoff,
             yields_since=None,
+            was_parked=False,
         ),
     )
     if not was_serving:
@@ -196,6 +209,7 @@ def _close(draft: Draft) -> None:
         for wish in draft.models[name].line:
             draft.reject(name, wish.request, ShuttingDown())
         model = draft.put(name, draft.models[name]._replace(line=()))
-        if model.residence in (Residence.SIZING, Residence.LOADING, Residence.LOADED):
-            draft.put(name, model._replace(residence=Residence.FREEING, yields_since=None))
-            draft.effects.append(Free(name, suspends=False, keep_bytes=0, why="the server is shutting down"))
+        if model.residence in (Residence.SIZING, Residence.LOADING, Residence.LOADED, Residence.PARKED):
+            was_parked = model.residence is Residence.PARKED
+            draft.put(name, model._replace(residence=Residence.FREEING, yields_since=None, was_parked=was_parked))
+            draft.effects.append(Free(name, suspends=False, keep_bytes=0, why=SHUTTING_DOWN))
