@@ -86,7 +86,8 @@ def run_engine(
         resident = _load_beside_others(settings, pool, report)
         loop = EngineLoop(settings, resident, device, inbox, publish)
         publish([Loaded(resident.profile)])
-        last = Stopped(loop.serve())
+        stop = loop.serve()
+        last = Stopped(loop.leave(stop), resident.park() if stop.park else None)
     except UnusableModel as refused:
         last = _give_up(inbox, publish) if is_stopping() else LoadFailed(str(refused))
     except Exception as failure:

@@ -15,7 +15,7 @@ from modelyard.engine.messages import ModelProfile, Sampling
 from modelyard.engine.prompt import PromptReader
 from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.engine.template import ChatTemplate
-from modelyard.engine.weights import WeightsKey, WeightsPool
+from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool
 from modelyard.errors import UnsupportedOperation, UnusableModel
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,10 @@ class Resident:
     def drafter(self) -> Drafter | None:
         """What guesses for it, if anything does."""
         return None if self.draft is None else self.draft.drafter
+
+    def park(self) -> ParkedWeights:
+        """Hold its weights, and those of the draft model, beyond its end."""
+        return self.pool.park([self.key] if self.draft is None else [self.key, self.draft.key])
 
     def free(self) -> None:
         """Free the contexts, and the weights where no other engine uses them."""

@@ -117,8 +117,8 @@ class EngineLoop:
             sampler.free()
         self._samplers.clear()
 
-    def serve(self) -> KeptPrefixes | None:
-        """Serve until told to stop; the prompts that are kept in memory, if any are."""
+    def serve(self) -> Stop:
+        """Serve until told to stop."""
         with self._device.joined(self._seat):
             stop = self._receive()
             while stop is None:
@@ -128,10 +128,10 @@ class EngineLoop:
                 if self._scheduler.is_idle:
                     self._flush()
                 stop = self._receive()
-        return self._leave(stop)
+        return stop
 
-    def _leave(self, stop: Stop) -> KeptPrefixes | None:
-        """Part with all sequences; the prompts that are kept in memory."""
+    def leave(self, stop: Stop) -> KeptPrefixes | None:
+        """Part with all sequences; the prompts that are kept in memory, if any are."""
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
         room = stop.keep_bytes

@@ -10,6 +10,7 @@ from modelyard.errors import ModelyardError
 
 if TYPE_CHECKING:
     from modelyard.engine.suspend import KeptPrefixes, SuspendedSequence
+    from modelyard.engine.weights import ParkedWeights
 
 SequenceId = NewType("SequenceId", int)
 
@@ -112,10 +113,12 @@ class Stop:
     Attributes:
         suspend: all sequences leave as Suspended; else they are Cancelled.
         keep_bytes: of KV state that may stay in host memory: that of suspended sequences first, then of prompts.
+        park: the weights stay, too.
     """
 
     suspend: bool = False
     keep_bytes: int = 0
+    park: bool = False
 
 
 Message = Submit | Cancel | Resume | Restore | Reseat | Stop
@@ -173,9 +176,10 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The engine has freed everything, as it was told, but what it kept of prompts in host memory."""
+    """The engine has freed everything, as it was told, but what it kept of prompts in host memory, and the weights."""
 
     kept: KeptPrefixes | None = None
+    parked: ParkedWeights | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelyard.engine.heap import trim_heap
 from modelyard.engine.llama import Weights
 from modelyard.errors import UnusableModel
 
@@ -75,6 +76,19 @@ class _Shared:
     fraction: float = 0.0
 
 
+class ParkedWeights:
+    """Weights that stay in memory while no engine uses them, until they are released."""
+
+    def __init__(self, pool: WeightsPool, keys: Sequence[WeightsKey]) -> None:
+        self._pool, self._keys = pool, keys
+
+    def release(self) -> None:
+        """Give them up, once: those that no engine uses are freed, which takes as long as unmapping them."""
+        for key in self._keys:
+            self._pool.release(key)
+        trim_heap()
+
+
 class WeightsPool:
     """The weights that the engines of one owner hold. Every method may be called on any thread."""
 
@@ -136,6 +150,13 @@ class WeightsPool:
                 fraction = shared.fraction
             if not on_progress(fraction):
                 raise UnusableModel("The load was given up.")
+
+    def park(self, keys: Sequence[WeightsKey]) -> ParkedWeights:
+        """Hold the weights of ``keys``, which an engine has acquired, beyond its end."""
+        with self._change:
+            for key in keys:
+                self._shared[key].users += 1
+        return ParkedWeights(self, keys)
 
     def release(self, key: WeightsKey) -> None:
         """An engine's context on the weights of ``key`` is freed; the last one frees the weights too."""

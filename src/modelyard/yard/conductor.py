@@ -48,6 +48,7 @@ from modelyard.yard.watch import Watch
 
 if TYPE_CHECKING:
     from modelyard.engine.suspend import KeptPrefixes, SuspendedSequence
+    from modelyard.engine.weights import ParkedWeights
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class Conductor:
         # Sizing and loading, by model: never both at once.
         self._works: dict[str, asyncio.Task[None]] = {}
         self._kept: dict[str, KeptPrefixes] = {}
+        self._parked: dict[str, ParkedWeights] = {}
         # Generations with new text that their readers were not told of, as an ordered set.
         self._told: dict[Generation, None] = {}
         self._is_telling = False
@@ -258,9 +260,10 @@ class Conductor:
             case events.StartLoad(model):
                 self.load_progress[model] = 0.0
                 self._works[model] = self._loop.create_task(self._load(model), name=f"load {model}")
-            case events.Free(model, suspends, keep_bytes, why):
-                logger.info("Unloading %s: %s", self.state.models[model].traits.name, why)
-                self._free(model, Stop(suspends, keep_bytes))
+            case events.Free(model, suspends, keep_bytes, why, keeps_weights):
+                done = "Parking" if keeps_weights else "Unloading"
+                logger.info("%s %s: %s", done, self.state.models[model].traits.name, why)
+                self._free(model, Stop(suspends, keep_bytes, keeps_weights))
             case events.Forget(model):
                 self._forget(model)
             case events.Remove(model):
@@ -316,7 +319,10 @@ class Conductor:
             logger.exception("The load of %s failed", model)
             reason = f"an internal error ({type(failure).__name__}); the server's log has the details"
         finally:
-            self._works.pop(model, None)
+            # Of a load that a close gave up, another work may have taken the place.
+            if self._works.get(model) is asyncio.current_task():
+                del self._works[model]
+        self._release_parked(model)
         self.feed(events.LoadFailed(model, reason))
         return None
 
@@ -328,8 +334,26 @@ class Conductor:
         work = self._works.pop(model, None)
         if work is not None:
             work.cancel()
+        parked = self._parked.pop(model, None)
+        if parked is not None:
+            self._works[model] = self._loop.create_task(self._drop(model, parked), name=f"drop {model}")
+            return
         self.feed(events.Freed(model))
         self._note_freed()
+
+    async def _drop(self, model: str, parked: ParkedWeights) -> None:
+        # Not here: to unmap many gigabytes takes long enough for a stream to notice.
+        await asyncio.to_thread(parked.release)
+        del self._works[model]
+        kept = self._kept.get(model)
+        self.feed(events.Freed(model, 0 if kept is None else kept.size_bytes))
+        self._note_freed()
+
+    def _release_parked(self, model: str) -> None:
+        """An engine has found the weights, or has not: they are no longer held for it."""
+        parked = self._parked.pop(model, None)
+        if parked is not None:
+            parked.release()
 
     def _forget(self, model: str) -> None:
         self._kept.pop(model, None)
@@ -372,6 +396,7 @@ class Conductor:
                     self.load_progress[model] = fraction
                     self.watch.progress(self.state.models[model].traits.name, fraction)
                 case Loaded(profile):
+                    self._release_parked(model)
                     self.profiles[model] = profile
                     self.feed(events.LoadFinished(model, self._measured(model, profile)))
                 case LoadFailed(reason):
@@ -380,11 +405,13 @@ class Conductor:
                 case Died(reason):
                     self._forget_engine(model, reason)
                     self.feed(events.EngineDied(model, reason))
-                case Stopped(kept):
+                case Stopped(kept, parked):
                     self._forget_engine(model)
                     if kept is not None:
                         self._kept[model] = kept
-                    self.feed(events.Freed(model, 0 if kept is None else kept.size_bytes))
+                    if parked is not None:
+                        self._parked[model] = parked
+                    self.feed(events.Freed(model, 0 if kept is None else kept.size_bytes, parked is not None))
         if self._told and not self._is_telling:
             self._is_telling = True
             self._loop.call_soon(self._tell)
@@ -427,6 +454,7 @@ class Conductor:
         unheard = [stream for stream in self._streams.values() if stream.engine is engine]
         for stream in unheard:
             self._end(Failed(stream.submit.sequence, EngineError(stream.generation.model, reason)))
+        self._release_parked(model)
         # Not before: the last end of a drain frees the model, which without an engine would be done at once, and the
         # next load begun before the residency has heard how this engine ended.
         del self._engines[model]

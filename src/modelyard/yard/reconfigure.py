@@ -20,7 +20,7 @@ from modelyard.yard.configured import memory_budget, traits
 from modelyard.yard.memory import Footprint
 from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
 from modelyard.yard.residency.room import Outcome, find_room
-from modelyard.yard.residency.state import ModelState
+from modelyard.yard.residency.state import ModelState, Residence
 from modelyard.yard.workshop import Spec
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def _how(yard: Yard, model: str, fresh: str, footprint: Footprint) -> How:
     """In which order a changed model is replaced: the new one first, where there is memory for both."""
     state = yard.conductor.state
     old = state.models[yard.names[model]]
-    if not old.is_resident and not old.line:
+    is_there = old.is_resident and old.residence is not Residence.PARKED
+    if not is_there and not old.line:
         return "is not loaded"
     candidate = ModelState(old.traits, footprint=footprint)
     room = find_room(state._replace(models={**state.models, fresh: candidate}), fresh)

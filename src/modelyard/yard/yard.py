@@ -194,7 +194,7 @@ class Yard:
         """Free a model; a later request loads it again. Idempotent.
 
         mode says what becomes of its running requests: they end by themselves, they pause until the model is loaded
-        again, or they end with an error.
+        again, or they end with an error. Parking waits for them, and then leaves the weights in memory.
 
         Raises:
             ModelNotFound: there is none of that name.
@@ -287,5 +287,6 @@ class Yard:
             memory_bytes=memory_bytes,
             shared_bytes=shared_bytes,
             is_pinned=state.traits.is_pinned,
+            is_parked=state.residence is Residence.PARKED,
             load_s=state.load_s,
         )

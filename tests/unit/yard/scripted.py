@@ -96,6 +96,17 @@ class ScriptedSuspension:
         return replace(self, size_bytes=0)
 
 
+@dataclass
+class ScriptedWeights:
+    """What a scripted engine leaves behind where it is to park."""
+
+    releases: int = 0
+
+    def release(self) -> None:
+        """Given up; counted."""
+        self.releases += 1
+
+
 class ScriptedEngine:
     """One engine under a test's control; an EngineHandle.
 
@@ -116,6 +127,7 @@ class ScriptedEngine:
         self._awake = threading.Event()
         self._awake.set()
         self._texts: dict[SequenceId, int] = {}
+        self.parked: ScriptedWeights | None = None
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name=f"scripted {name}", daemon=True)
         if loads:
@@ -216,11 +228,13 @@ class ScriptedEngine:
                 return []
             case Restore():
                 return []
-            case Stop(suspend=True):
+            case Stop(suspend, _, park):
+                self.parked = ScriptedWeights() if park else None
+                stopped = Stopped(parked=self.parked)
+                if not suspend:
+                    return self._end([*(Cancelled(sequence) for sequence in self._texts), stopped])
                 states = [ScriptedSuspension(sequence, texts) for sequence, texts in self._texts.items()]
-                return self._end([*(Suspended(state.sequence, state) for state in states), Stopped()])
-            case Stop():
-                return self._end([*(Cancelled(sequence) for sequence in self._texts), Stopped()])
+                return self._end([*(Suspended(state.sequence, state) for state in states), stopped])
 
     def _submit(self, sequence: SequenceId, submit: Submit) -> list[Event]:
         try:

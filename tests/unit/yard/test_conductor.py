@@ -257,6 +257,85 @@ async def test_after_a_failed_load_requests_are_refused_until_the_backoff_is_ove
     await soon(later.accepted())
 
 
+# Weights that stay
+
+
+async def parked(stage):
+    """An engine that was told to leave its weights, and what it left."""
+    await stage.running()
+    engine = await stage.engine()
+    engine.finish()
+    await soon(stage.conductor.unload("a", UnloadMode.PARK))
+    assert stage.model().residence is Residence.PARKED
+    assert [stop.park for stop in engine.heard(Stop)] == [True]
+    assert engine.parked.releases == 0
+    return engine.parked
+
+
+async def test_parked_weights_are_held_until_the_next_engine_has_loaded(stage_of):
+    stage = stage_of()
+    weights = await parked(stage)
+    _, generation = stage.submit()
+    await soon(generation.accepted())
+    assert weights.releases == 1
+
+
+async def test_parked_weights_are_given_up_when_the_next_load_fails(stage_of):
+    stage = stage_of()
+    weights = await parked(stage)
+    make = stage.engines.make
+
+    async def fail(model, publish):
+        raise UnusableModel("gone")
+
+    stage.conductor._workshop.make = fail
+    with pytest.raises(ModelLoadFailed):
+        await soon(stage.conductor.reload("a"))
+    assert weights.releases == 1
+    stage.conductor._workshop.make = make
+    await soon(stage.conductor.reload("a"))
+    assert weights.releases == 1
+
+
+async def test_an_engine_that_fails_to_wake_leaves_no_weights(stage_of):
+    stage = stage_of()
+    weights = await parked(stage)
+    stage.engines.loads = False
+    reload = stage.conductor.reload("a")
+    (await stage.engine(number=2)).fail_load("no memory")
+    with pytest.raises(ModelLoadFailed):
+        await soon(reload)
+    assert weights.releases == 1
+
+
+async def test_an_unload_of_a_parked_model_gives_its_weights_up(stage_of):
+    stage = stage_of()
+    weights = await parked(stage)
+    await soon(unload(stage.conductor, "a"))
+    assert (weights.releases, stage.model().residence) == (1, Residence.UNLOADED)
+
+
+async def test_a_close_gives_parked_weights_up(stage_of):
+    stage = stage_of()
+    weights = await parked(stage)
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert weights.releases == 1
+
+
+async def test_a_close_gives_weights_up_whose_model_was_about_to_wake(stage_of):
+    stage = stage_of()
+    weights = await parked(stage)
+
+    async def never(model, publish):
+        await asyncio.Event().wait()
+
+    stage.conductor._workshop.make = never
+    stage.submit()
+    await turn()
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert weights.releases == 1
+
+
 # Clients that leave
 
 

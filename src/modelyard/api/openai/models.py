@@ -34,7 +34,8 @@ class Unload(ModelName):
     mode: Annotated[UnloadMode, Field(strict=False)] = Field(
         default=UnloadMode.DRAIN,
         description="What becomes of running requests: `drain` waits for them, `suspend` lets them pause until the "
-        "model is loaded again, `force` ends them with an error.",
+        "model is loaded again, `force` ends them with an error. `park` waits like `drain`, and then leaves the "
+        "weights in memory: the model is back in the time of a context.",
     )
 
 
@@ -54,6 +55,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "shared_bytes": model.shared_bytes or None,
         "load_seconds": None if model.load_s is None else round(model.load_s, 3),
         "pinned": model.is_pinned or None,
+        "parked": model.is_parked or None,
         "default": model.is_default or None,
         "error": model.reason,
     }
