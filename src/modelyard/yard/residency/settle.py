@@ -32,6 +32,9 @@ def settle(draft: Draft) -> None:
     _serve_lines(draft)
     _unload_idle(draft)
     _relieve(draft)
+    if all(_is_settled(draft.models[name]) for name in draft.active):
+        # As after nearly every event of a server whose models are there.
+        return
     while True:
         make_room(draft)
         # All three, always: each may change who has to make room for whom.
@@ -39,6 +42,11 @@ def settle(draft: Draft) -> None:
             break
     # Again: a parked model whose last request was refused is unused.
     _unload_idle(draft)
+
+
+def _is_settled(model: ModelState) -> bool:
+    """Whether nobody waits for the model, it makes room for nobody, and it is to stay known."""
+    return not model.line and model.yields_since is None and not model.is_retired
 
 
 def _serve_lines(draft: Draft) -> bool:
@@ -115,6 +123,8 @@ def _unload_idle(draft: Draft) -> None:
 def _relieve(draft: Draft) -> None:
     """Bring what is used back under the budget, where a load took more than predicted or the budget shrank."""
     state = draft.state
+    if state.used_bytes <= state.budget_bytes:
+        return
     kept = [name for name in sorted(state.active) if draft.models[name].kept_bytes]
     for name in sorted(kept, key=lambda name: draft.models[name].last_used):
         if state.used_bytes > state.budget_bytes and draft.models[name].residence is not Residence.FREEING:
