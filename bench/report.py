@@ -8,8 +8,9 @@ from xml.sax.saxutils import escape
 
 OURS = "modelyard"
 
-# The unit of which more is better; of all others, less is.
-RATE = "tokens/s"
+# The units of which more is better; of all others, less is.
+RATE, PART = "tokens/s", "of it alone"
+MORE_IS_BETTER = frozenset({RATE, PART})
 
 # Workload -> system -> one number a repetition, or why there is none.
 Measured = Mapping[str, Mapping[str, Sequence[float] | str]]
@@ -17,7 +18,7 @@ Measured = Mapping[str, Mapping[str, Sequence[float] | str]]
 
 def ratios(ours: Sequence[float], theirs: Sequence[float], unit: str) -> list[float]:
     """How many times better we are, in each repetition."""
-    return [a / b if unit == RATE else b / a for a, b in zip(ours, theirs, strict=True)]
+    return [a / b if unit in MORE_IS_BETTER else b / a for a, b in zip(ours, theirs, strict=True)]
 
 
 def table(measured: Measured, units: Mapping[str, str], goals: Mapping[str, Mapping[str, float]]) -> str:
@@ -34,14 +35,20 @@ def table(measured: Measured, units: Mapping[str, str], goals: Mapping[str, Mapp
                 continue
             unit = units[workload]
             better = goal = ""
+            wanted = goals.get(workload, {}).get(system)
+            if system == OURS and wanted is not None:
+                goal = _verdict(values, wanted)
             if system != OURS and not isinstance(ours, str):
                 times = ratios(ours, values, unit)
                 better = f"{median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
-                wanted = goals.get(workload, {}).get(system)
                 if wanted is not None:
-                    goal = f"{wanted:.2f} {'reached' if median(times) >= wanted else 'missed'}"
+                    goal = _verdict(times, wanted)
             lines.append(f"| {workload} | {system} | {_spread(values, unit)} | {better} | {goal} |")
     return "\n".join(lines) + "\n"
+
+
+def _verdict(values: Sequence[float], wanted: float) -> str:
+    return f"{wanted:.2f} {'reached' if median(values) >= wanted else 'missed'}"
 
 
 def _spread(values: Sequence[float], unit: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bench.client import Answer
 from bench.files import long_prompt, story
+from bench.report import OURS, PART
 from bench.systems import System
 
 _numbers = itertools.count(1)
@@ -19,9 +20,10 @@ class Workload:
     """One kind of work.
 
     Attributes:
-        unit: "tokens/s", or "s", of which less is better.
+        unit: "tokens/s" or PART; or "s", of which less is better.
         measure: does it once.
-        goals: ratio of Modelyard to another system that it is to reach, by the name of the other.
+        goals: ratio of Modelyard to another system that it is to reach, by the name of the other; under its own name,
+            what it is to reach by itself.
     """
 
     unit: str
@@ -43,10 +45,26 @@ async def eight_streams(system: System) -> float:
 
 async def two_models(system: System) -> float:
     """Tokens of eight streams on each of two models, from the request to the last."""
-    both = await asyncio.gather(
-        *(system.ask([story(next(_numbers)) for _ in range(8)], 60, model) for model in range(2))
-    )
+    both = await asyncio.gather(*(_eight_of(system, model) for model in range(2)))
     return _rate([answer for answers in both for answer in answers])
+
+
+async def least_share(system: System) -> float:
+    """Speed of a model beside the other, eight streams each, as a part of its speed alone; of the one that has less."""
+    alone = [await _eight_of(system, model) for model in range(2)]
+    beside = await asyncio.gather(*(_eight_of(system, model) for model in range(2)))
+    return min(_rate(b) / _rate(a) for a, b in zip(alone, beside, strict=True))
+
+
+async def both_beside_in_turn(system: System) -> float:
+    """Time of eight streams on one model and then on the other, as a multiple of that of both at once."""
+    in_turn = [_seconds(await _eight_of(system, model)) for model in range(2)]
+    beside = await asyncio.gather(*(_eight_of(system, model) for model in range(2)))
+    return sum(in_turn) / _seconds([answer for answers in beside for answer in answers])
+
+
+async def _eight_of(system: System, model: int) -> list[Answer]:
+    return await system.ask([story(next(_numbers)) for _ in range(8)], 60, model)
 
 
 async def prefill(system: System) -> float:
@@ -64,15 +82,20 @@ async def repeated(system: System) -> float:
 
 
 def _rate(answers: list[Answer]) -> float:
-    return sum(answer.tokens for answer in answers) / (
-        max(answer.last for answer in answers) - min(answer.began for answer in answers)
-    )
+    return sum(answer.tokens for answer in answers) / _seconds(answers)
+
+
+def _seconds(answers: list[Answer]) -> float:
+    """From the first request to the last token."""
+    return max(answer.last for answer in answers) - min(answer.began for answer in answers)
 
 
 WORKLOADS = {
     "one stream": Workload("tokens/s", one_stream, {"bare loop": 0.97, "llama.cpp server": 1.0, "mistralrs": 2.1}),
     "eight streams": Workload("tokens/s", eight_streams, {"bare loop": 0.95, "llama.cpp server": 1.0}),
     "two models": Workload("tokens/s", two_models, {"llama.cpp server": 1.0}),
+    "two models, least share": Workload(PART, least_share, {OURS: 0.4}),
+    "two models, gain over turns": Workload(PART, both_beside_in_turn, {OURS: 0.97}),
     "prefill": Workload("s", prefill, {}),
     "repeated prompt": Workload("s", repeated, {}),
 }
