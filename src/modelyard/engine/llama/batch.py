@@ -1,0 +1,66 @@
+"""What a step feeds to llama.cpp.
+
+Hot path: ``Batch.fill`` runs once a step for each sequence.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.engine.llama.library import lib
+
+
+class Batch:
+    """The tokens of one step, in memory that llama.cpp reads in place.
+
+    capacity is in tokens. Every token belongs to one sequence.
+    """
+
+    __slots__ = ("_n_seq_id", "_seq_ids", "_struct", "logits", "positions", "slots", "tokens")
+
+    def __init__(self, capacity: int) -> None:
+        self.tokens: npt.NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.positions: npt.NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.slots: npt.NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.logits: npt.NDArray[np.int8] = np.zeros(capacity, np.int8)
+        self._n_seq_id: npt.NDArray[np.int32] = np.ones(capacity, np.int32)
+        # seq_id is an array of pointers, one a token: each points at that token's entry of ``slots``, for good.
+        self._seq_ids = self.slots.ctypes.data + np.arange(capacity, dtype=np.uintp) * self.slots.itemsize
+        fields: dict[str, Any] = {
+            "token": self.tokens,
+            "pos": self.positions,
+            "n_seq_id": self._n_seq_id,
+            "seq_id": self._seq_ids,
+            "logits": self.logits,
+        }
+        self._struct = lib.llama_batch()
+        for name, ctype in lib.llama_batch._fields_:
+            if name in fields:
+                setattr(self._struct, name, ctypes.cast(fields[name].ctypes.data, ctype))
+
+    def fill(self, at: int, tokens: Sequence[int], position: int, slot: int, *, outputs: int) -> int:
+        """Put ``tokens`` of one sequence at index ``at``, the first at ``position``; the index behind them.
+
+        outputs: of the last so many of them the logits are wanted.
+        """
+        end = at + len(tokens)
+        if end == at + 1:
+            self.tokens[at] = tokens[0]
+            self.positions[at] = position
+        else:
+            self.tokens[at:end] = tokens
+            self.positions[at:end] = np.arange(position, position + len(tokens), dtype=np.int32)
+        self.slots[at:end] = slot
+        self.logits[at:end] = 0
+        self.logits[end - outputs : end] = 1
+        return end
+
+    def of_length(self, length: int) -> Any:
+        """The structure for ``llama_decode``, holding the first ``length`` tokens."""
+        self._struct.n_tokens = length
+        return self._struct

@@ -1,0 +1,163 @@
+"""The KV cache of one engine, and what computes on it.
+
+Hot path: ``Context.decode`` and ``Context.logits`` run once a step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.engine.llama.batch import Batch
+from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
+from modelyard.engine.llama.model import Model
+from modelyard.errors import UnusableModel
+
+_KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
+_FLASH_ATTENTION = {
+    None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+}
+
+
+class Context:
+    """The KV cache and the compute buffers of one engine, on the weights of ``model``.
+
+    Args:
+        model: its weights.
+        length: KV cells, in tokens, shared by all sequences; rounded up as llama.cpp wants it.
+        slots: sequences that can be told apart in the cache.
+        batch_tokens: most tokens in one step.
+        threads: for decode and for prefill.
+        kv_type: of the numbers in the cache.
+        flash_attn: None: where the device has it.
+
+    Attributes:
+        allocated_bytes: of memory for the cache and the outputs, as llama.cpp reports it.
+        kv_format: how a saved state is laid out.
+
+    Raises:
+        UnusableModel: llama.cpp cannot make it, most often for lack of memory.
+    """
+
+    DECODED: ClassVar[int] = 0
+    CACHE_FULL: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        length: int,
+        slots: int,
+        batch_tokens: int,
+        threads: int,
+        kv_type: Literal["f16", "q8_0"] = "f16",
+        flash_attn: bool | None = None,
+    ) -> None:
+        params = lib.llama_context_default_params()
+        params.type_k = params.type_v = _KV_TYPES[kv_type]
+        params.flash_attn_type = _FLASH_ATTENTION[flash_attn]
+        params.n_ctx = length
+        params.n_batch = params.n_ubatch = batch_tokens
+        params.n_seq_max = slots
+        params.n_threads = params.n_threads_batch = threads
+        params.kv_unified = True
+        # A full-size cache for sliding-window layers costs memory, and lets a prefix be cut at any token.
+        params.swa_full = True
+        params.no_perf = True
+        log.clear()
+        self.pointer = lib.llama_init_from_model(model.pointer, params)
+        if not self.pointer:
+            raise UnusableModel(f"llama.cpp cannot make a context of {length} tokens: {reason()}")
+        # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.
+        self.allocated_bytes = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
+        self._slots = slots
+        self.kv_format = (
+            f"K {params.type_k}, V {params.type_v}, unified {params.kv_unified}, windows full {params.swa_full}"
+        )
+        self._memory = lib.llama_get_memory(self.pointer)
+        self._vocab_size = model.vocab_size
+        self._logits: npt.NDArray[np.float32] = np.empty((0, self._vocab_size), np.float32)
+        self._logits_address = 0
+        self.length = int(lib.llama_n_ctx(self.pointer))
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the model keeps a KV cache or a state: without one it cannot generate."""
+        return bool(self._memory)
+
+    def decode(self, batch: Batch, length: int) -> int:
+        """Run the model over the first ``length`` tokens of ``batch``; DECODED, CACHE_FULL or an error below 0.
+
+        Returns when the device has done it.
+        """
+        outcome = int(lib.llama_decode(self.pointer, batch.of_length(length)))
+        lib.llama_synchronize(self.pointer)
+        return outcome
+
+    def logits(self, rows: int) -> npt.NDArray[np.float32]:
+        """Logits behind those of the batch's tokens that asked for them, in order: a view of [rows, vocab_size], valid
+        until the next decode. ``rows`` is how many asked."""
+        values = lib.llama_get_logits(self.pointer)
+        address = ctypes.addressof(values.contents)
+        # A view costs more than a look at the largest of its rows.
+        if address != self._logits_address or rows > len(self._logits):
+            self._logits = np.ctypeslib.as_array(values, shape=(rows, self._vocab_size))
+            self._logits_address = address
+        return self._logits[:rows]
+
+    def failure(self) -> str:
+        """What llama.cpp logged for the last call that failed."""
+        return reason()
+
+    def trim(self, slot: int, length: int) -> None:
+        """Forget all tokens of ``slot`` from position ``length`` on."""
+        lib.llama_memory_seq_rm(self._memory, slot, length if length else -1, -1)
+
+    def share(self, source: int, target: int, length: int) -> None:
+        """Let ``target``, which is empty, hold the first ``length`` tokens of ``source``; no data is copied."""
+        lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def state_bytes(self, slot: int) -> int:
+        """Bytes that ``save`` gives for ``slot``."""
+        self._check(slot)
+        return int(lib.llama_state_seq_get_size(self.pointer, slot))
+
+    def save(self, slot: int) -> npt.NDArray[np.uint8]:
+        """The KV state of ``slot``, to be restored in any context of the same weights and ``kv_format``.
+
+        Raises:
+            RuntimeError: llama.cpp cannot read it.
+        """
+        state = np.empty(self.state_bytes(slot), dtype=np.uint8)
+        written = int(lib.llama_state_seq_get_data(self.pointer, _bytes_of(state), state.size, slot))
+        if not written or written != state.size:
+            raise RuntimeError(f"llama.cpp cannot save the state of a sequence: {reason()}")
+        return state
+
+    def restore(self, slot: int, state: npt.NDArray[np.uint8]) -> bool:
+        """Put a saved state into ``slot``, which must be empty; whether llama.cpp took it. If not, it stays empty."""
+        self._check(slot)
+        read = int(lib.llama_state_seq_set_data(self.pointer, _bytes_of(state), state.size, slot))
+        if read and read == state.size:
+            return True
+        # A state that fails half-way leaves cells without content.
+        lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        return False
+
+    def _check(self, slot: int) -> None:
+        # llama.cpp ends the process.
+        if not 0 <= slot < self._slots:
+            raise ValueError(f"There is no slot {slot}: there are {self._slots}")
+
+    def free(self) -> None:
+        """Free the cache and the buffers."""
+        lib.llama_free(self.pointer)
+
+
+def _bytes_of(state: npt.NDArray[np.uint8]) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

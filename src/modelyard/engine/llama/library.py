@@ -1,0 +1,83 @@
+"""The one import of llama_cpp: the library, what it logs, and what it was built for."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import threading
+from collections.abc import Iterable
+
+# llama.cpp's threads meet at a barrier several hundred times a token, and GNU OpenMP spins there for milliseconds: as
+# soon as another process or engine takes one of the cores, a token takes seconds. With a short spin they sleep
+# instead, and the core is free. Read once by libgomp when it is loaded, so it has to be set here.
+# Measured in docs/performance.md.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+import llama_cpp.llama_cpp as lib
+
+__all__ = ["buffer_bytes", "can_offload", "lib", "log", "reason", "version"]
+
+# Source: ggml.h, enum ggml_log_level.
+_LOG_ERROR = 4
+_LOG_LINES_KEPT = 20
+
+
+class _Log(threading.local):
+    """What llama.cpp logged on this thread that it tells in no other way: errors, and the sizes of its buffers."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.errors: list[str] = []
+        self.buffers: list[str] = []
+
+
+log = _Log()
+
+
+@lib.llama_log_callback  # type: ignore[untyped-decorator]
+def _listen(level: int, text: bytes, _user_data: object) -> None:
+    if level == _LOG_ERROR and len(log.errors) < _LOG_LINES_KEPT:
+        log.errors.append(text.decode("utf-8", "replace").strip())
+    elif b" buffer size =" in text:
+        log.buffers.append(text.decode("utf-8", "replace"))
+
+
+# llama.cpp has one log per process; it would otherwise write every line to stderr.
+lib.llama_log_set(_listen, ctypes.c_void_p(0))
+lib.llama_backend_init()
+
+
+def reason() -> str:
+    """What llama.cpp said went wrong, and forget it."""
+    lines = log.errors
+    log.clear()
+    return "; ".join(lines) or "llama.cpp gave no reason"
+
+
+_BUFFER = re.compile(r"(\w+) buffer size = *([\d.]+) MiB")
+
+
+def buffer_bytes(lines: Iterable[str], *kinds: str) -> int:
+    """Bytes of the buffers of ``kinds`` that lines of llama.cpp's log speak of, in sum.
+
+    Kinds are "model", "KV" (and "RS" and "state", what other models have in its place), "output" and "compute".
+    Summaries that count the same bytes again have other words, and count nothing here.
+
+    Source: llama.cpp, LLAMA_LOG_INFO in src/llama-model.cpp, llama-kv-cache.cpp, llama-memory-recurrent.cpp,
+    llama-kv-cache-dsv4.cpp, llama-context.cpp.
+    """
+    found = (match for line in lines if (match := _BUFFER.search(line)))
+    return round(sum(float(match[2]) for match in found if match[1] in kinds) * 2**20)
+
+
+def can_offload() -> bool:
+    """Whether the installed llama.cpp was built for an accelerator. Untested: no such machine is at hand."""
+    return bool(lib.llama_supports_gpu_offload())
+
+
+def version() -> str:
+    """Of the installed llama.cpp."""
+    return str(lib.llama_version().decode())

@@ -1,0 +1,87 @@
+"""Sampling in C."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.engine.llama.context import Context
+from modelyard.engine.llama.library import lib
+from modelyard.engine.llama.model import Model
+from modelyard.engine.messages import Sampling
+
+# llama.cpp draws a seed of its own for this one. Source: llama.h, LLAMA_DEFAULT_SEED.
+_RANDOM_SEED = 0xFFFFFFFF
+
+# Below it logits divided by the temperature leave the range of 32-bit floats; the draw has long been certain.
+_GREEDY_BELOW = 1e-5
+
+
+def is_greedy(sampling: Sampling) -> bool:
+    """Whether the likeliest token is taken, without a draw."""
+    return (sampling.temperature or 0.0) < _GREEDY_BELOW
+
+
+class SamplerChain:
+    """A sampler chain in C, with the state of one sequence: penalties count its tokens, the seed's draws go on.
+
+    Order: bias, penalties, then top-k, top-p, min-p, temperature and the draw, as llama.cpp orders them. Repetition
+    counts the prompt and the answer, presence and frequency count the answer, as OpenAI defines them.
+
+    It holds nothing of weights or context: it may leave its engine with a suspended sequence, and is freed with its
+    last reference.
+    """
+
+    __slots__ = ("__weakref__", "_chain", "_free", "can_verify")
+
+    def __init__(
+        self, sampling: Sampling, bias: Mapping[int, float], model: Model, context: int, prompt: Iterable[int]
+    ) -> None:
+        self.can_verify = sampling.seed is None and not is_greedy(sampling)
+        params = lib.llama_sampler_chain_default_params()
+        params.no_perf = True
+        self._chain = lib.llama_sampler_chain_init(params)
+        self._free = weakref.finalize(self, lib.llama_sampler_free, self._chain)
+        self._free.atexit = False
+        if bias:
+            entries = (lib.llama_logit_bias * len(bias))(*(lib.llama_logit_bias(t, b) for t, b in bias.items()))
+            self._add(lib.llama_sampler_init_logit_bias(model.vocab_size, len(bias), entries))
+        if sampling.repetition_penalty not in (None, 1.0):
+            penalty = lib.llama_sampler_init_penalties(model.vocab_size, context, sampling.repetition_penalty, 0.0, 0.0)
+            for token in prompt:
+                lib.llama_sampler_accept(penalty, token)
+            self._add(penalty)
+        if sampling.frequency_penalty or sampling.presence_penalty:
+            frequency, presence = sampling.frequency_penalty or 0.0, sampling.presence_penalty or 0.0
+            self._add(lib.llama_sampler_init_penalties(model.vocab_size, context, 1.0, frequency, presence))
+        if is_greedy(sampling):
+            self._add(lib.llama_sampler_init_greedy())
+            return
+        if sampling.top_k:
+            self._add(lib.llama_sampler_init_top_k(sampling.top_k))
+        if sampling.top_p is not None and sampling.top_p < 1:
+            self._add(lib.llama_sampler_init_top_p(sampling.top_p, 1))
+        if sampling.min_p:
+            self._add(lib.llama_sampler_init_min_p(sampling.min_p, 1))
+        self._add(lib.llama_sampler_init_temp(sampling.temperature))
+        seed = _RANDOM_SEED if sampling.seed is None else sampling.seed % _RANDOM_SEED
+        self._add(lib.llama_sampler_init_dist(seed))
+
+    def _add(self, sampler: Any) -> None:
+        lib.llama_sampler_chain_add(self._chain, sampler)
+
+    def sample(self, context: Context, index: int, _logits: npt.NDArray[np.float32]) -> int:
+        """Draw from the logits behind the batch's token at ``index``, and count the token drawn."""
+        return int(lib.llama_sampler_sample(self._chain, context.pointer, index))
+
+    def is_certain(self, _logits: npt.NDArray[np.float32], _token: int) -> bool:
+        """A draw from slightly other logits is as good."""
+        return True
+
+    def free(self) -> None:
+        """Free the chain now."""
+        self._free()
