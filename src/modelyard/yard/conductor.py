@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from modelyard.engine.messages import (
     Accepted,
@@ -25,7 +25,6 @@ from modelyard.engine.messages import (
     Loaded,
     LoadFailed,
     LoadProgress,
-    Message,
     ModelProfile,
     Reseat,
     Restore,
@@ -40,6 +39,7 @@ from modelyard.engine.messages import (
 )
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.yard import residency
+from modelyard.yard.engines import EngineHandle, Publish, Workshop
 from modelyard.yard.generation import Generation
 from modelyard.yard.memory import Footprint
 from modelyard.yard.residency import events
@@ -56,32 +56,6 @@ _T = TypeVar("_T")
 
 # A thread's last event is its last act; only its exit is waited for.
 LAST_MOMENT_S = 1.0
-
-
-class EngineHandle(Protocol):
-    """What the conductor needs of an engine; see ``modelyard.engine.engine.Engine``."""
-
-    def start(self) -> None:
-        """Begin to load."""
-
-    def send(self, message: Message) -> None:
-        """Hand over a message, without blocking."""
-
-    def join(self, timeout_s: float) -> bool:
-        """Wait for the thread's end; whether it has ended."""
-
-
-Publish = Callable[[Sequence[Event]], None]
-
-
-class Workshop(Protocol):
-    """Where engines come from. Errors of both fail the load, with their text as the reason."""
-
-    async def size(self, model: str) -> Footprint:
-        """What the model will take."""
-
-    async def make(self, model: str, publish: Publish) -> EngineHandle:
-        """Its engine, not yet started."""
 
 
 @dataclass(frozen=True, slots=True)

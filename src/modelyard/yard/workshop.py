@@ -14,7 +14,7 @@ from modelyard.engine.messages import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
 from modelyard.hub import ModelFiles, resolve
-from modelyard.yard.conductor import EngineHandle, Publish
+from modelyard.yard.engines import EngineHandle, Publish
 from modelyard.yard.memory import Footprint, context_cells, predict
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Spec:
 
 
 class Workshop:
-    """Makes engines; see ``conductor.Workshop``. Models go by the names that the residency has for them.
+    """Makes engines; see ``engines.Workshop``. Models go by the names that the residency has for them.
 
     Args:
         make_engine: makes an engine of settings; the real one unless a test scripts it.

@@ -1,0 +1,35 @@
+"""What the conductor needs of engines, and of the workshop that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from modelyard.engine.messages import Event, Message
+from modelyard.yard.memory import Footprint
+
+
+class EngineHandle(Protocol):
+    """What the conductor needs of an engine; see ``modelyard.engine.engine.Engine``."""
+
+    def start(self) -> None:
+        """Begin to load."""
+
+    def send(self, message: Message) -> None:
+        """Hand over a message, without blocking."""
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread's end; whether it has ended."""
+
+
+Publish = Callable[[Sequence[Event]], None]
+
+
+class Workshop(Protocol):
+    """Where engines come from. Errors of both fail the load, with their text as the reason."""
+
+    async def size(self, model: str) -> Footprint:
+        """What the model will take."""
+
+    async def make(self, model: str, publish: Publish) -> EngineHandle:
+        """Its engine, not yet started."""
