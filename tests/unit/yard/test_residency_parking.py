@@ -46,9 +46,9 @@ def parked(*names: str, fit: float = WEIGHTS_FIT, **traits: object) -> Script:
 
 
 def park(script: Script, name: str) -> None:
-    assert [effect.keeps_weights for effect in script(UnloadAsked(name, 800, PARK)) if isinstance(effect, Free)] == [
-        True
-    ]
+    (free,) = script(UnloadAsked(name, 800, PARK))
+    assert isinstance(free, Free)
+    assert free.keeps_weights
     assert script(Freed(name, keeps_weights=True)) == [Complete(name, 800)]
     assert script.residence(name) is Residence.PARKED
 
@@ -155,7 +155,7 @@ def test_of_a_busy_model_that_makes_room_the_weights_stay_where_they_fit():
 
 
 def test_the_state_of_suspended_requests_is_worth_more_than_weights():
-    """It fits, or they: a prompt takes longer to compute than weights to read."""
+    """There is room for one of them: a prompt takes longer to compute than weights to read."""
     script = Script("a", "b", fit=WEIGHTS_FIT)
     script.load("a", 1)
     script(RequestArrived("b", 2))
@@ -224,6 +224,19 @@ def test_of_parked_models_the_one_used_longest_ago_goes_first():
     assert script(Freed("a")) == [StartLoad("c")]
 
 
+def test_of_parked_models_one_that_takes_long_to_load_stays_however_soon_it_wakes():
+    script = Script("a", "b", "c", fit=1.9)
+    for took_s in (8, 0.1):
+        script(ReloadAsked("a", 1))
+        script.wait(took_s)
+        script(LoadFinished("a"))
+        park(script, "a")
+    script.wait(100)
+    script.idle("b")
+    park(script, "b")
+    assert frees(script(RequestArrived("c", 2))) == [("b", False)]
+
+
 def test_a_parked_model_does_not_wake_past_one_that_waited_before_it_and_needs_its_memory():
     script = Script("a", "b", "c", fit=2.0, footprints={"c": Footprint("c", 110, 40)})
     script.idle("a")
@@ -254,8 +267,7 @@ def test_a_parked_model_that_is_idle_for_its_time_goes():
     assert script.state.used_bytes == 0
 
 
-def test_a_parked_model_whose_last_request_is_refused_keeps_its_time():
-    """The refused one wanted it gone at once when it is idle."""
+def test_a_parked_model_goes_at_once_when_a_request_is_refused_that_wanted_it_gone_afterwards():
     script = parked("a", "b", fit=1.8, b={"is_pinned": True})
     script(RequestArrived("b", 2))
     script(LoadFinished("b"))

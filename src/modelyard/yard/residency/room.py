@@ -148,13 +148,18 @@ def eviction_rank(model: ModelState) -> tuple[float, int]:
     if model.is_retired:
         return -math.inf, 0
     size = (model.footprint or NO_FOOTPRINT).total_bytes
-    return model.last_used + WORTH_S * load_seconds(model), -size
+    return model.last_used + WORTH_S * _cold_load_seconds(model), -size
 
 
 def load_seconds(model: ModelState) -> float:
-    """How long a load of the model takes: as measured last, else guessed from its size."""
+    """How long the next load of the model takes: as measured last, else guessed from its size."""
     if model.residence is Residence.PARKED and model.wake_s is not None:
         return model.wake_s
+    return _cold_load_seconds(model)
+
+
+def _cold_load_seconds(model: ModelState) -> float:
+    """The same without its weights, which is what it costs to give them up."""
     if model.load_s is not None:
         return model.load_s
     return 1.0 + sum((model.footprint or NO_FOOTPRINT).weights.values()) / READ_BYTES_PER_S
