@@ -84,9 +84,9 @@ class ParkedWeights:
 
     def release(self) -> None:
         """Give them up, once: those that no engine uses are freed, which takes as long as unmapping them."""
-        for key in self._keys:
-            self._pool.release(key)
-        trim_heap()
+        were_freed = [self._pool.release(key) for key in self._keys]
+        if any(were_freed):
+            trim_heap()
 
 
 class WeightsPool:
@@ -158,16 +158,17 @@ class WeightsPool:
                 self._shared[key].users += 1
         return ParkedWeights(self, keys)
 
-    def release(self, key: WeightsKey) -> None:
-        """An engine's context on the weights of ``key`` is freed; the last one frees the weights too."""
+    def release(self, key: WeightsKey) -> bool:
+        """An engine's context on the weights of ``key`` is freed; whether that was the last, and freed them too."""
         with self._change:
             shared = self._shared[key]
             shared.users -= 1
             if shared.users:
-                return
+                return False
             del self._shared[key]
         assert shared.weights is not None
         shared.weights.free()
+        return True
 
     def users(self, key: WeightsKey) -> int:
         """How many engines hold the weights of ``key``."""

@@ -293,11 +293,8 @@ class Conductor:
             logger.exception("The load of %s failed", model)
             reason = f"an internal error ({type(failure).__name__}); the server's log has the details"
         finally:
-            # Of a load that a close gave up, another work may have taken the place.
-            if self._works.get(model) is asyncio.current_task():
-                del self._works[model]
-        self._release_parked(model)
-        self.feed(events.LoadFailed(model, reason))
+            self._leave_work()
+        self._conclude(events.LoadFailed(model, reason))
         return None
 
     def _free(self, model: str, stop: Stop) -> None:
@@ -308,26 +305,30 @@ class Conductor:
         work = self._works.pop(model, None)
         if work is not None:
             work.cancel()
-        parked = self._parked.pop(model, None)
-        if parked is not None:
-            self._works[model] = self._loop.create_task(self._drop(model, parked), name=f"drop {model}")
-            return
-        self.feed(events.Freed(model))
-        self._note_freed()
-
-    async def _drop(self, model: str, parked: ParkedWeights) -> None:
-        # Not here: to unmap many gigabytes takes long enough for a stream to notice.
-        await asyncio.to_thread(parked.release)
-        del self._works[model]
         kept = self._kept.get(model)
-        self.feed(events.Freed(model, 0 if kept is None else kept.size_bytes))
+        self._conclude(events.Freed(model, 0 if kept is None else kept.size_bytes))
         self._note_freed()
 
-    def _release_parked(self, model: str) -> None:
-        """An engine has found the weights, or has not: they are no longer held for it."""
-        parked = self._parked.pop(model, None)
-        if parked is not None:
-            parked.release()
+    def _conclude(self, event: events.Freed | events.LoadFailed | events.EngineDied) -> None:
+        """Feed the end of a model, as soon as weights that were parked for it are free too."""
+        parked = self._parked.pop(event.model, None)
+        if parked is None:
+            self.feed(event)
+        else:
+            dropping = self._drop(event, parked)
+            self._works[event.model] = self._loop.create_task(dropping, name=f"drop {event.model}")
+
+    async def _drop(self, event: events.Event, parked: ParkedWeights) -> None:
+        # Not on this thread: to unmap many gigabytes takes long enough for a stream to notice.
+        await asyncio.to_thread(parked.release)
+        self._leave_work()
+        self.feed(event)
+        self._note_freed()
+
+    def _leave_work(self) -> None:
+        """The task that runs is done with its model; of one that was given up, another may have taken the place."""
+        mine = asyncio.current_task()
+        self._works = {model: work for model, work in self._works.items() if work is not mine}
 
     def _forget(self, model: str) -> None:
         self._kept.pop(model, None)
@@ -370,22 +371,27 @@ class Conductor:
                     self.load_progress[model] = fraction
                     self.watch.progress(self.state.models[model].traits.name, fraction)
                 case Loaded(profile):
-                    self._release_parked(model)
+                    if (parked := self._parked.pop(model, None)) is not None:
+                        # The engine has found them: they are not freed with this.
+                        parked.release()
                     self.profiles[model] = profile
                     self.feed(events.LoadFinished(model, self._measured(model, profile)))
                 case LoadFailed(reason):
                     self._forget_engine(model)
-                    self.feed(events.LoadFailed(model, reason))
+                    self._conclude(events.LoadFailed(model, reason))
                 case Died(reason):
                     self._forget_engine(model, reason)
-                    self.feed(events.EngineDied(model, reason))
+                    self._conclude(events.EngineDied(model, reason))
                 case Stopped(kept, parked):
                     self._forget_engine(model)
                     if kept is not None:
                         self._kept[model] = kept
-                    if parked is not None:
+                    freed = events.Freed(model, 0 if kept is None else kept.size_bytes, parked is not None)
+                    if parked is None:
+                        self._conclude(freed)
+                    else:
                         self._parked[model] = parked
-                    self.feed(events.Freed(model, 0 if kept is None else kept.size_bytes, parked is not None))
+                        self.feed(freed)
         if self._told and not self._is_telling:
             self._is_telling = True
             self._loop.call_soon(self._tell)
@@ -428,7 +434,6 @@ class Conductor:
         unheard = [stream for stream in self._streams.values() if stream.engine is engine]
         for stream in unheard:
             self._end(Failed(stream.submit.sequence, EngineError(stream.generation.model, reason)))
-        self._release_parked(model)
         # Not before: the last end of a drain frees the model, which without an engine would be done at once, and the
         # next load begun before the residency has heard how this engine ended.
         del self._engines[model]
