@@ -35,7 +35,7 @@ class Unload(ModelName):
         default=UnloadMode.DRAIN,
         description="What becomes of running requests: `drain` waits for them, `suspend` lets them pause until the "
         "model is loaded again, `force` ends them with an error. `park` waits like `drain`, and then leaves the "
-        "weights in memory: the model is back in the time of a context.",
+        "weights in memory, from where the model is back in a fraction of its load time.",
     )
 
 

@@ -96,8 +96,9 @@ class Draft:
     ) -> None:
         """Free the model, for ``claimant`` if it is to make room for one; its memory counts until it is freed."""
         was_parked = self.models[name].residence is Residence.PARKED
-        # What a parked model keeps, it keeps already.
-        keep_bytes = 0 if was_parked else keepable_bytes(self.state, name, claimant)
+        # What a parked model keeps, it keeps already; after a close nothing is kept.
+        is_kept = not was_parked and not self.state.is_closing
+        keep_bytes = keepable_bytes(self.state, name, claimant) if is_kept else 0
         self.put(
             name,
             self.models[name]._replace(

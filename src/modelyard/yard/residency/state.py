@@ -31,7 +31,7 @@ class Residence(Enum):
     LOADED = "loaded"
     FREEING = "freeing"
     PARKED = "parked"
-    """Its weights are in memory, and nothing else: it is back in the time of a context."""
+    """Its weights are in memory, and nothing else: to serve again, it only needs a context."""
     FAILED = "failed"
 
 
@@ -210,7 +210,7 @@ class ModelState(NamedTuple):
 
     @property
     def first(self) -> Wish | None:
-        """Who decides what happens next: the head of the line, of an absent model the first that is not parked."""
+        """Who decides what happens next: the head of the line, of an absent model the first that is not passive."""
         if self.residence is Residence.LOADED:
             return self.line[0] if self.line else None
         return next((wish for wish in self.line if not wish.is_passive), None)

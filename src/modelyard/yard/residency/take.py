@@ -15,7 +15,6 @@ from modelyard.yard.residency.events import (
     CloseAsked,
     EngineDied,
     Event,
-    Free,
     Freed,
     LoadFailed,
     LoadFinished,
@@ -43,10 +42,10 @@ from modelyard.yard.residency.state import (
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
-SHUTTING_DOWN = "the server is shutting down"
-
 # More of them say nothing: the longest back-off is reached long before, and floats end at 1024.
 _MOST_DOUBLINGS = 16
+
+SHUTTING_DOWN = "the server is shutting down"
 
 
 def take(draft: Draft, event: Event) -> None:
@@ -210,6 +209,4 @@ def _close(draft: Draft) -> None:
             draft.reject(name, wish.request, ShuttingDown())
         model = draft.put(name, draft.models[name]._replace(line=()))
         if model.residence in (Residence.SIZING, Residence.LOADING, Residence.LOADED, Residence.PARKED):
-            was_parked = model.residence is Residence.PARKED
-            draft.put(name, model._replace(residence=Residence.FREEING, yields_since=None, was_parked=was_parked))
-            draft.effects.append(Free(name, suspends=False, keep_bytes=0, why=SHUTTING_DOWN))
+            draft.free(name, suspends=False, why=SHUTTING_DOWN)
