@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape
 OURS = "modelyard"
 
 # The units of which more is better; of all others, less is.
-RATE, PART = "tokens/s", "of it alone"
-MORE_IS_BETTER = frozenset({RATE, PART})
+RATE, FACTOR = "tokens/s", "times"
+MORE_IS_BETTER = frozenset({RATE, FACTOR})
 
 # Workload -> system -> one number a repetition, or why there is none.
 Measured = Mapping[str, Mapping[str, Sequence[float] | str]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.client import Answer
 from bench.files import long_prompt, story
-from bench.report import OURS, PART
+from bench.report import FACTOR, OURS
 from bench.systems import System
 
 _numbers = itertools.count(1)
@@ -20,7 +20,7 @@ class Workload:
     """One kind of work.
 
     Attributes:
-        unit: "tokens/s" or PART; or "s", of which less is better.
+        unit: "tokens/s" or FACTOR; or "s", of which less is better.
         measure: does it once.
         goals: ratio of Modelyard to another system that it is to reach, by the name of the other; under its own name,
             what it is to reach by itself.
@@ -56,7 +56,7 @@ async def least_share(system: System) -> float:
     return min(_rate(b) / _rate(a) for a, b in zip(alone, beside, strict=True))
 
 
-async def both_beside_in_turn(system: System) -> float:
+async def gain_over_turns(system: System) -> float:
     """Time of eight streams on one model and then on the other, as a multiple of that of both at once."""
     in_turn = [_seconds(await _eight_of(system, model)) for model in range(2)]
     beside = await asyncio.gather(*(_eight_of(system, model) for model in range(2)))
@@ -94,8 +94,8 @@ WORKLOADS = {
     "one stream": Workload("tokens/s", one_stream, {"bare loop": 0.97, "llama.cpp server": 1.0, "mistralrs": 2.1}),
     "eight streams": Workload("tokens/s", eight_streams, {"bare loop": 0.95, "llama.cpp server": 1.0}),
     "two models": Workload("tokens/s", two_models, {"llama.cpp server": 1.0}),
-    "two models, least share": Workload(PART, least_share, {OURS: 0.4}),
-    "two models, gain over turns": Workload(PART, both_beside_in_turn, {OURS: 0.97}),
+    "two models, least share": Workload(FACTOR, least_share, {OURS: 0.4}),
+    "two models, gain over turns": Workload(FACTOR, gain_over_turns, {OURS: 0.97}),
     "prefill": Workload("s", prefill, {}),
     "repeated prompt": Workload("s", repeated, {}),
 }

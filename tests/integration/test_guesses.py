@@ -13,7 +13,7 @@ from modelyard.engine.messages import Finished, Resume, Sampling, SequenceId, St
 from unit.engine.driven import GREEDY, WORDS, Driven, Steps, engine, long_prompt
 
 # A list that goes round: what follows was said before, and is so certain that it does not depend on which kernels the
-# processor has. The first choice is 3.1 ahead of the second everywhere; of all the words it would be 0.4.
+# processor has. The first choice is at least 3.1 ahead of the second; with all the words it would be 0.4.
 ROUND = "\n".join(f"Day {number % 5}: {WORDS[number % 5]}" for number in range(1, 45))
 LENGTH = 80
 
