@@ -3,6 +3,7 @@
     ModelyardError
     ├── ConfigError                 400 config_error: the TOML file or the command line is wrong
     ├── UnusableModel               a model's files are missing, damaged or of a kind that is not served
+    │   └── RepositoryUnavailable   a repository of the hub is missing, gated, unreachable, or not there offline
     ├── PortUnavailable             the address cannot be listened on
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 # OpenAI's client does not retry at all when it is told to wait longer than this.
 LONGEST_RETRY_AFTER_S = 120
@@ -84,6 +85,17 @@ class UnusableModel(_Message):
     """A model's files are missing, damaged, ambiguous, or of a kind that this version does not serve."""
 
     code = "unusable_model"
+
+
+class RepositoryUnavailable(UnusableModel):
+    """A repository of the hub cannot be had."""
+
+    code = "repository_unavailable"
+
+    def __init__(self, why: Literal["missing", "gated", "unreachable", "offline"], message: str) -> None:
+        super().__init__(message)
+        self.args = (why, message)
+        self.why = why
 
 
 class PortUnavailable(ModelyardError):

@@ -24,7 +24,7 @@ BUSY = textwrap.dedent("""
     from modelyard.engine.sampler import make_sampler
     from modelyard.engine.settings import BATCH_TOKENS, PARKED_PART, EngineSettings
     from modelyard.engine.weights import WeightsPool
-    from modelyard.hub import resolve
+    from modelyard.hub import Wanted, resolve
     from modelyard.yard.memory import predict
 
     def resident():
@@ -32,7 +32,7 @@ BUSY = textwrap.dedent("""
 
     path, context, running, kept = sys.argv[1], int(sys.argv[2]) or None, int(sys.argv[3]), int(sys.argv[4])
     kv_type = sys.argv[5]
-    files = resolve(path, quant=None, isq=None, from_uqff=None, kind="auto")
+    files = resolve(Wanted(path))
     how = {"running": running, "sequences": running + kept, "batch_tokens": BATCH_TOKENS}
     predicted = predict(files, context_length=context, kv_type=kv_type, **how)
     before = resident()

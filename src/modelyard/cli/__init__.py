@@ -9,7 +9,10 @@ import typer
 from rich.console import Console
 
 import modelyard
+from modelyard.cli.cache import cache
 from modelyard.cli.from_config import from_config
+from modelyard.cli.quantize import quantize
+from modelyard.cli.resolve import resolve
 from modelyard.cli.run import run
 from modelyard.cli.serve import serve
 from modelyard.errors import ConfigError, ModelyardError, PortUnavailable
@@ -25,6 +28,9 @@ app = typer.Typer(
 app.command()(serve)
 app.command("from-config")(from_config)
 app.command()(run)
+app.command()(resolve)
+app.command()(quantize)
+app.add_typer(cache, name="cache")
 
 
 def _print_version(wanted: bool) -> None:

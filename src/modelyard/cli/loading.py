@@ -28,12 +28,13 @@ async def start_visibly(yard: Yard, console: Console) -> None:
 
 
 async def _draw_bars(yard: Yard, console: Console, starting: asyncio.Task[None]) -> None:
-    columns = (TextColumn("Loading {task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bars = {}
         while not starting.done():
-            for model, fraction in yard.load_progress().items():
+            for model, at in yard.load_progress().items():
                 if model not in bars:
                     bars[model] = progress.add_task(model, total=1.0)
-                progress.update(bars[model], completed=fraction)
+                described = f"{at.step.capitalize()} {model}"
+                progress.update(bars[model], completed=at.fraction, description=described)
             await asyncio.wait((starting,), timeout=_REFRESH_S)

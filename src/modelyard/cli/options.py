@@ -27,7 +27,27 @@ CtxOption = Annotated[
     ),
 ]
 QuantOption = Annotated[
-    str | None, typer.Option(metavar="LEVEL", help="Quantisation to choose where a folder holds several: 2 to 8 bits.")
+    str | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="Bits (2 to 8) or a type such as q4_k_m: a published file of it, else quantised here. auto: what fits.",
+    ),
+]
+IsqOption = Annotated[
+    str | None, typer.Option(metavar="LEVEL", help="Quantise here, at load time: bits (2 to 8) or a type such as q4k.")
+]
+ImatrixOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Which weights matter most, for quantisation here.")
+]
+DtypeOption = Annotated[
+    str | None, typer.Option(metavar="TYPE", help="Numbers of weights that are not quantised: bf16, f16 or f32.")
+]
+KindOption = Annotated[
+    str | None, typer.Option(metavar="KIND", help="What the model does. [dim]\\[default: told from its files][/]")
+]
+TokenSourceOption = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="Where the hub's token is: cache, env:NAME, path:FILE, literal:TOKEN, none."),
 ]
 TemplateOption = Annotated[
     Path | None, typer.Option("--chat-template", "-c", metavar="FILE", help="Jinja file to use as chat template.")
@@ -42,11 +62,16 @@ def without_unset(**values: Any) -> dict[str, Any]:
 def one_model(
     model: str,
     *,
-    cpu: bool,
-    max_seqs: int | None,
-    ctx: int | None,
+    cpu: bool = False,
+    max_seqs: int | None = None,
+    ctx: int | None = None,
     quant: str | None,
-    chat_template: Path | None,
+    isq: str | None,
+    imatrix: Path | None,
+    dtype: str | None,
+    kind: str | None,
+    token_source: str | None,
+    chat_template: Path | None = None,
     host: str | None = None,
     port: int | None = None,
 ) -> Config:
@@ -62,15 +87,18 @@ def one_model(
     entry = without_unset(
         model_id=model,
         alias=alias,
+        kind=kind,
+        dtype=dtype,
         chat_template=None if chat_template is None else str(chat_template),
         device=without_unset(cpu=cpu or None, max_seq_len=ctx),
-        quantization=without_unset(quant=quant),
+        quantization=without_unset(quant=quant, isq=isq, imatrix=None if imatrix is None else str(imatrix)),
     )
     return validate_config(
         {
             "models": [entry],
             "server": without_unset(host=host, port=port),
             "runtime": without_unset(max_seqs=max_seqs),
+            "hub": without_unset(token_source=token_source),
         },
         source="command line",
         base=Path.cwd(),

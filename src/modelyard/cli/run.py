@@ -9,9 +9,14 @@ import typer
 from modelyard.cli.options import (
     CpuOption,
     CtxOption,
+    DtypeOption,
+    ImatrixOption,
+    IsqOption,
+    KindOption,
     ModelOption,
     QuantOption,
     TemplateOption,
+    TokenSourceOption,
     one_model,
 )
 
@@ -24,10 +29,27 @@ def run(
     cpu: CpuOption = False,
     ctx: CtxOption = None,
     quant: QuantOption = None,
+    isq: IsqOption = None,
+    imatrix: ImatrixOption = None,
+    dtype: DtypeOption = None,
+    kind: KindOption = None,
+    token_source: TokenSourceOption = None,
     chat_template: TemplateOption = None,
 ) -> None:
     """Chat with a model in the terminal."""
-    config = one_model(model, cpu=cpu, max_seqs=1, ctx=ctx, quant=quant, chat_template=chat_template)
+    config = one_model(
+        model,
+        cpu=cpu,
+        max_seqs=1,
+        ctx=ctx,
+        quant=quant,
+        isq=isq,
+        imatrix=imatrix,
+        dtype=dtype,
+        kind=kind,
+        token_source=token_source,
+        chat_template=chat_template,
+    )
     from modelyard.cli.chat import chat
 
     chat(config, question)

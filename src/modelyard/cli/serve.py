@@ -5,12 +5,17 @@ from __future__ import annotations
 from modelyard.cli.options import (
     CpuOption,
     CtxOption,
+    DtypeOption,
     HostOption,
+    ImatrixOption,
+    IsqOption,
+    KindOption,
     MaxSeqsOption,
     ModelOption,
     PortOption,
     QuantOption,
     TemplateOption,
+    TokenSourceOption,
     one_model,
 )
 
@@ -23,6 +28,11 @@ def serve(
     max_seqs: MaxSeqsOption = None,
     ctx: CtxOption = None,
     quant: QuantOption = None,
+    isq: IsqOption = None,
+    imatrix: ImatrixOption = None,
+    dtype: DtypeOption = None,
+    kind: KindOption = None,
+    token_source: TokenSourceOption = None,
     chat_template: TemplateOption = None,
 ) -> None:
     """Serve one model over HTTP. For several, see [bold]from-config[/]."""
@@ -32,6 +42,11 @@ def serve(
         max_seqs=max_seqs,
         ctx=ctx,
         quant=quant,
+        isq=isq,
+        imatrix=imatrix,
+        dtype=dtype,
+        kind=kind,
+        token_source=token_source,
         chat_template=chat_template,
         host=host,
         port=port,

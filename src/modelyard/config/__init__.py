@@ -1,5 +1,6 @@
 """The configuration: what the TOML file and the command line may say, checked before anything starts."""
 
+from modelyard.config.hub import read_token
 from modelyard.config.load import load_config, validate_config
 from modelyard.config.rules import ISQ_NAMES, QUANT_NAMES, default_model, effective_cpu
 from modelyard.config.schema import (
@@ -47,5 +48,6 @@ __all__ = [
     "default_model",
     "effective_cpu",
     "load_config",
+    "read_token",
     "validate_config",
 ]

@@ -48,7 +48,7 @@ def diff(old: Config, new: Config) -> ConfigDiff:
         changed=changed,
         retuned=tuple(model for model in both if model not in changed and before[model] != after[model]),
         memory=_differing(old.memory.model_dump(), new.memory.model_dump()),
-        server=_differing({**dict(old.server), "command": old.command}, {**dict(new.server), "command": new.command}),
+        server=_differing(_of_process(old), _of_process(new)),
     )
 
 
@@ -58,6 +58,10 @@ def _engine_keys(config: Config, model: Model) -> dict[str, Any]:
     runtime = {f"runtime.{key}": value for key, value in dict(config.runtime).items()}
     kept = {f"memory.{key}": value for key, value in dict(config.memory).items() if key != "budget"}
     return {"model_id": model.source, "cpu": effective_cpu(config.models), **keys, **runtime, **kept}
+
+
+def _of_process(config: Config) -> dict[str, Any]:
+    return {**dict(config.server), **dict(config.hub), "command": config.command}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:

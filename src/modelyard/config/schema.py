@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,6 +23,7 @@ from pydantic import (
     field_validator,
 )
 
+from modelyard.config.hub import check_sibling, check_token_source
 from modelyard.config.paths import absolute, source_of, user_cache
 from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budget, read_size
 
@@ -30,6 +32,7 @@ Kind = Literal["auto", "text", "embedding", "multimodal", "diffusion", "speech"]
 Load = Literal["startup", "on-demand"]
 KvKeep = Literal["off", "memory", "disk"]
 KvType = Literal["f16", "q8_0"]
+Dtype = Literal["auto", "bf16", "f16", "f32"]
 
 _INT32_MAX = 2**31 - 1
 
@@ -117,18 +120,29 @@ class Quantization(Table):
 
     quant: _LowerText | None = Field(
         default=None,
-        description="Which file to take where several are there: a number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or a "
-        "type such as `q4_k_m`. This version takes files as they are and quantises none; `auto` is not available.",
+        description="A number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or a type such as `q4_k_m`: a file that is "
+        "published in it, in the repository or in one of `[hub] siblings`, else full precision that is quantised here. "
+        "`auto` is the best that fits the memory budget.",
     )
     isq: _LowerText | None = Field(
         default=None,
-        description="Quantise on this machine, at load time (in-situ quantisation). Not available in this version: the "
-        "model is refused.",
+        description="Quantise full precision on this machine (in-situ quantisation): a number of bits, or one of the "
+        "reference's types such as `q4k`. The result is kept for the next load.",
     )
     from_uqff: _Text | None = Field(
         default=None,
         description="Load a published UQFF file. Not available in this version: the model is refused.",
     )
+    imatrix: Annotated[Path, Strict(False)] | None = Field(
+        default=None,
+        description="File that says which weights matter most, for quantisation here; `llama-imatrix` makes it. "
+        "Relative to the TOML file.",
+    )
+
+    @field_validator("imatrix")
+    @classmethod
+    def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return None if path is None else absolute(path, _base(info.context))
 
 
 class Device(Table):
@@ -180,6 +194,9 @@ class Model(Table):
         default=None, description="Id under which the model is listed instead of `model_id`. Both route to it."
     )
     aliases: _List[_Text] = Field(default=(), description="Further names that route to the model. They are not listed.")
+    dtype: Dtype = Field(
+        default="auto", description="Numbers of weights that are not quantised. `auto`: as they were published."
+    )
     chat_template: Annotated[Path, Strict(False)] | None = Field(
         default=None,
         description="Jinja file to use as chat template, relative to the TOML file. Unset: the model's own.",
@@ -280,6 +297,35 @@ class Memory(Table):
         return self.kv_dir or user_cache() / "modelyard" / "kv"
 
 
+class Hub(Table):
+    """``[hub]``: where models come from that are named by a Hugging Face id."""
+
+    siblings: _List[Annotated[str, Field(min_length=1), AfterValidator(check_sibling)]] = Field(
+        default=(
+            "{repo}-GGUF",
+            "ggml-org/{name}-GGUF",
+            "unsloth/{name}-GGUF",
+            "bartowski/{organisation}_{name}-GGUF",
+            "bartowski/{name}-GGUF",
+            "lmstudio-community/{name}-GGUF",
+        ),
+        description="Repositories in which `quant` looks for a published file, in this order. Each must declare the "
+        "model as its base. `{repo}` is the id, `{organisation}` and `{name}` its two parts.",
+    )
+    token_source: SecretStr = Field(
+        default=SecretStr("cache"),
+        json_schema_extra={"default": "cache"},
+        description="Where the hub's token comes from: `cache` (the login of `hf auth login`, or HF_TOKEN), "
+        "`env:VARIABLE`, `path:FILE`, `literal:TOKEN`, or `none`.",
+    )
+
+    @field_validator("token_source")
+    @classmethod
+    def _check_token_source(cls, source: SecretStr) -> SecretStr:
+        check_token_source(source.get_secret_value())
+        return source
+
+
 class Config(Table):
     """A whole configuration: the top level of a TOML file, or what the command line says."""
 
@@ -292,6 +338,7 @@ class Config(Table):
     server: Server = Field(default=Server(), description="Where the HTTP server listens, and to whom.")
     runtime: Runtime = Field(default=Runtime(), description="How many sequences each engine holds.")
     memory: Memory = Field(default=Memory(), description="How much memory the models may take.")
+    hub: Hub = Field(default=Hub(), description="Where models come from that are named by a Hugging Face id.")
     models: _List[Model] = Field(default=(), description="The models, one table each.")
 
 

@@ -1,17 +1,34 @@
 """How what a configuration names becomes the files of a model on disk."""
 
 from modelyard.hub.choose import Choice, choose_gguf
+from modelyard.hub.converted import ConvertedModels
+from modelyard.hub.decide import Wanted
 from modelyard.hub.gguf_header import GgufHeader, read_header
 from modelyard.hub.gguf_values import GgufArray, GgufTensor
-from modelyard.hub.resolve import ModelFiles, resolve
+from modelyard.hub.listing import OnProgress, Progress
+from modelyard.hub.model_files import ModelFiles
+from modelyard.hub.plan import FilePlan, Stores, plan_files
+from modelyard.hub.prepare import prepare, resolve
+from modelyard.hub.repository import Hub
+from modelyard.hub.sketch import sketch_files
 
 __all__ = [
     "Choice",
+    "ConvertedModels",
+    "FilePlan",
     "GgufArray",
     "GgufHeader",
     "GgufTensor",
+    "Hub",
     "ModelFiles",
+    "OnProgress",
+    "Progress",
+    "Stores",
+    "Wanted",
     "choose_gguf",
+    "plan_files",
+    "prepare",
     "read_header",
     "resolve",
+    "sketch_files",
 ]

@@ -7,7 +7,7 @@ from typing import Final
 
 LOOK_AT_BYTES: Final = 256
 
-_CONVERSION: Final = "Converting is not available in this version: name a GGUF file of the model."
+_CONVERSION: Final = "Name the folder of the whole checkpoint, with safetensors weights, or a GGUF file of the model."
 _DOWNLOAD: Final = "Download the file itself again."
 
 _SIGNS: Final[tuple[tuple[Callable[[bytes], bool], str, str], ...]] = (

@@ -38,6 +38,7 @@ from modelyard.engine.messages import (
     Token,
 )
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
+from modelyard.hub.listing import Progress
 from modelyard.yard import residency
 from modelyard.yard.engines import EngineHandle, Publish, Workshop
 from modelyard.yard.generation import Generation
@@ -335,6 +336,14 @@ class Conductor:
         for stream in self._streams.values():
             if stream.model == model and stream.suspended is not None:
                 stream.suspended = stream.suspended.without_kv()
+
+    def preparing(self, model: str, progress: Progress) -> None:
+        """How far the files of ``model`` are. May be called on any thread."""
+        self._loop.call_soon_threadsafe(self._tell_preparing, model, progress)
+
+    def _tell_preparing(self, model: str, progress: Progress) -> None:
+        if model in self.state.models:
+            self.watch.preparing(self.state.models[model].traits.name, progress)
 
     # Events from engines
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 
-from modelyard.config import Config, Model, default_model
+from modelyard.config import Config, Model, default_model, read_token
+from modelyard.hub import Hub, Stores
 from modelyard.yard.machine import budget_bytes, total_bytes
 from modelyard.yard.residency.state import Traits
 from modelyard.yard.router import Router
 
 # Requests that may wait behind those that run, for each model.
 WAITING_ROOM = 512
+
+
+def stores_of(config: Config) -> Stores:
+    """Where the models' files come from, and where converted ones go.
+
+    Raises:
+        ConfigError: the hub's token is not where the configuration says.
+    """
+    return Stores(Hub(token=read_token(config.hub.token_source.get_secret_value())))
 
 
 def memory_budget(config: Config, available: int) -> int:

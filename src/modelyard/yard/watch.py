@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modelyard.hub.listing import Progress
 from modelyard.yard.residency.state import Residence, Residency
 
 if TYPE_CHECKING:
@@ -27,14 +28,16 @@ class Change:
     Attributes:
         model: as people know it.
         residence: where it is now; None: it is no longer known.
-        progress: part of the weights that is read, 0 to 1, while it loads.
+        progress: 0 to 1, of the weights that are read while it loads, or of ``step``.
         reason: why it failed, where it did.
+        step: what is done to its files before it loads, such as "downloading".
     """
 
     model: str
     residence: Residence | None
     progress: float | None = None
     reason: str | None = None
+    step: str | None = None
 
 
 class Observer:
@@ -121,6 +124,10 @@ class Watch:
     def progress(self, model: str, fraction: float) -> None:
         """Tell how the load of ``model`` gets on."""
         self._tell(Change(model, Residence.LOADING, progress=fraction))
+
+    def preparing(self, model: str, progress: Progress) -> None:
+        """Tell how the preparation of its files gets on."""
+        self._tell(Change(model, Residence.SIZING, progress=progress.fraction, step=progress.step))
 
     def close(self) -> None:
         """Send all observers home."""

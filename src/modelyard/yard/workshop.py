@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,9 @@ from modelyard.config import Config, Model, effective_cpu
 from modelyard.engine.messages import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
-from modelyard.hub import ModelFiles, resolve
+from modelyard.hub import FilePlan, ModelFiles, Stores, Wanted, plan_files
 from modelyard.yard.engines import EngineHandle, Publish
+from modelyard.yard.file_stock import FileStock
 from modelyard.yard.memory import Footprint, context_cells, predict
 
 if TYPE_CHECKING:
@@ -37,10 +38,16 @@ class Workshop:
 
     Args:
         make_engine: makes an engine of settings; the real one unless a test scripts it.
+        stores: where files come from and where converted ones go.
+
+    Attributes:
+        budget_bytes: what all models may take.
     """
 
-    def __init__(self, make_engine: MakeHandle | None = None) -> None:
+    def __init__(self, make_engine: MakeHandle | None = None, stores: Stores | None = None) -> None:
         self.specs: dict[str, Spec] = {}
+        self.stock = FileStock(stores or Stores())
+        self.budget_bytes = 0
         self._make_handle = make_engine or self._real_engine
         self._shared: tuple[WeightsPool, Device] | None = None
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
@@ -52,12 +59,17 @@ class Workshop:
         Raises:
             ConfigError: files of some of them are missing or unusable; it names each.
         """
+        sizes = [asyncio.create_task(self._size(name), name=f"check {name}") for name in names]
         footprints, problems = {}, []
-        for name in names:
-            try:
-                footprints[name] = await self._size(name)
-            except UnusableModel as unusable:
-                problems.append(f"model '{self.specs[name].model.id}': {unusable}")
+        try:
+            for name, size in zip(names, sizes, strict=True):
+                try:
+                    footprints[name] = await size
+                except UnusableModel as unusable:
+                    problems.append(f"model '{self.specs[name].model.id}': {unusable}")
+        finally:
+            for size in sizes:
+                size.cancel()
         if problems:
             raise ConfigError("models", problems)
         return footprints
@@ -73,6 +85,19 @@ class Workshop:
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
 
+    async def foresee(self, model: str) -> Footprint:
+        """What the model will take, about, where its files are not here yet. Prepares nothing.
+
+        Raises:
+            UnusableModel: its files cannot be had, or used.
+        """
+        spec = self.specs[model]
+        try:
+            files = await self._files(spec, self.stock.foresee)
+        except UnusableModel as unusable:
+            raise self._without_path(model, unusable) from unusable
+        return self._footprint(spec, files)
+
     async def make(self, model: str, publish: Publish) -> EngineHandle:
         """Its engine, not yet started.
 
@@ -83,7 +108,7 @@ class Workshop:
         try:
             files = self._checked.pop(model, None)
             if files is None:
-                files = await asyncio.to_thread(_files_of, spec)
+                files = await self._files(spec, partial(self.stock.get, model))
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         return self._make_handle(await asyncio.to_thread(_settings, spec, files), publish)
@@ -95,22 +120,27 @@ class Workshop:
 
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]
-        files = self._checked[name] = await asyncio.to_thread(_files_of, spec)
-        runtime = spec.config.runtime
-        running = runtime.max_seqs
-        how = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
-        footprint = how(
-            files.model,
-            context_length=spec.model.device.max_seq_len,
-            sequences=running + runtime.prefix_cache_n,
-            batch_tokens=runtime.batch_tokens,
-            parks=runtime.prefix_cache_n > 0,
-        )
-        if files.draft is None:
-            return footprint
-        cells = context_cells(files.model.header, spec.model.device.max_seq_len)
-        draft = how(files.draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
-        return footprint.drafted_by(draft)
+        files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
+        return self._footprint(spec, files)
+
+    async def _files(
+        self, spec: Spec, find: Callable[[Wanted, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
+    ) -> _Files:
+        def fits(files: ModelFiles) -> bool:
+            return self._footprint(spec, _Files(files, None)).total_bytes <= self.budget_bytes
+
+        files = await find(_wanted(spec.config, spec.model), fits)
+        draft = next((model for model in spec.config.models if spec.model.draft in model.names), None)
+        if draft is None:
+            return _Files(files, None)
+        try:
+            return _Files(files, await find(_wanted(spec.config, draft), fits))
+        except UnusableModel as unusable:
+            shown = str(unusable).replace(draft.source, Path(draft.source).name)
+            raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable
+
+    def _footprint(self, spec: Spec, files: _Files) -> Footprint:
+        return footprint_of(spec.config, spec.model, files.model, files.draft)
 
     def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
         """What goes to clients, whom the way to the file does not concern."""
@@ -136,26 +166,46 @@ class _Files:
     draft: ModelFiles | None
 
 
-def _files_of(spec: Spec) -> _Files:
-    files = _find_files(spec.model)
-    draft = next((model for model in spec.config.models if spec.model.draft in model.names), None)
+def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFiles | None = None) -> Footprint:
+    """What a model on ``files`` takes as it is configured, with the files of the one that drafts for it, if any."""
+    runtime = config.runtime
+    running = runtime.max_seqs
+    how = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
+    footprint = how(
+        files,
+        context_length=model.device.max_seq_len,
+        sequences=running + runtime.prefix_cache_n,
+        batch_tokens=runtime.batch_tokens,
+        parks=runtime.prefix_cache_n > 0,
+    )
     if draft is None:
-        return _Files(files, None)
-    try:
-        return _Files(files, _find_files(draft))
-    except UnusableModel as unusable:
-        shown = str(unusable).replace(draft.source, Path(draft.source).name)
-        raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable
+        return footprint
+    cells = context_cells(files.header, model.device.max_seq_len)
+    return footprint.drafted_by(
+        how(draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
+    )
 
 
-def _find_files(model: Model) -> ModelFiles:
+def plan_of(config: Config, model: Model, stores: Stores, fits: Callable[[FilePlan], bool]) -> FilePlan:
+    """How the files of a model are had.
+
+    Raises:
+        UnusableModel: they are not, with what to do.
+    """
+    return plan_files(_wanted(config, model), stores, fits)
+
+
+def _wanted(config: Config, model: Model) -> Wanted:
     quantization = model.quantization
-    return resolve(
+    return Wanted(
         model.source,
+        kind=model.kind,
         quant=quantization.quant,
         isq=quantization.isq,
         from_uqff=quantization.from_uqff,
-        kind=model.kind,
+        dtype=model.dtype,
+        imatrix=quantization.imatrix,
+        siblings=config.hub.siblings,
     )
 
 

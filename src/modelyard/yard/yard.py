@@ -13,8 +13,9 @@ from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
 from modelyard.engine.messages import Prompt, Sampling, SequenceId, Submit
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
+from modelyard.hub import Progress, Stores
 from modelyard.yard.conductor import Conductor, Urgency
-from modelyard.yard.configured import memory_budget, router, traits
+from modelyard.yard.configured import memory_budget, router, stores_of, traits
 from modelyard.yard.generation import Generation
 from modelyard.yard.machine import available_bytes
 from modelyard.yard.memory import Footprint
@@ -55,11 +56,18 @@ class Yard:
         config: which models, and how each is served.
         make_engine: makes an engine of settings; the real one unless a test scripts it.
         policy: the bounds of waiting.
+        stores: where files come from; None: as the configuration says.
     """
 
-    def __init__(self, config: Config, make_engine: MakeHandle | None = None, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        make_engine: MakeHandle | None = None,
+        policy: Policy | None = None,
+        stores: Stores | None = None,
+    ) -> None:
         self.config = config
-        self.workshop = Workshop(make_engine)
+        self.workshop = Workshop(make_engine, stores or stores_of(config))
         # Which of the residency's models a configured id means: another one when its settings have changed.
         self.names: dict[str, str] = {model.id: model.id for model in config.models}
         # Of the machine, before any model was loaded.
@@ -81,14 +89,15 @@ class Yard:
         share_one_heap()
         self.workshop.specs = {model.id: Spec(self.config, model) for model in self.config.models}
         startup = [model.id for model in self.config.models if model.load == "startup"]
-        footprints = await self.workshop.check(startup)
         self.available_bytes = available_bytes()
-        budget = memory_budget(self.config, self.available_bytes)
+        budget = self.workshop.budget_bytes = memory_budget(self.config, self.available_bytes)
+        footprints = await self.workshop.check(startup)
         for name, footprint in footprints.items():
             if footprint.total_bytes > budget:
                 raise InsufficientMemory(name, footprint.total_bytes, budget)
         models = {model.id: traits(self.config, model) for model in self.config.models}
         self._conductor = Conductor(Residency.of(models, budget, self._policy), self.workshop, self.workshop.forget)
+        self.workshop.stock.on_progress = self._conductor.preparing
         outcomes = await asyncio.gather(*self._load_what_fits(footprints), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -169,6 +178,8 @@ class Yard:
         name = self.names.get(model, model)
         if name not in self.conductor.state.models:
             return ""
+        if (preparing := self.workshop.stock.progress.get(name)) is not None:
+            return f"{preparing.step} {preparing.fraction:.0%}"
         return stage(self.conductor.state, name, self.conductor.load_progress.get(name, 0.0))
 
     def models(self) -> list[ModelStatus]:
@@ -227,7 +238,7 @@ class Yard:
         state = self.conductor.state
         if state.models[key].footprint is None:
             try:
-                footprint = await self.workshop.size(key)
+                footprint = await self.workshop.foresee(key)
             except UnusableModel as unusable:
                 raise ModelLoadFailed(model, str(unusable)) from unusable
             state = self.conductor.state
@@ -258,9 +269,11 @@ class Yard:
         """End all observers: they would read for ever, and a server that stops waits for its readers."""
         self.conductor.watch.close()
 
-    def load_progress(self) -> dict[str, float]:
-        """Part of the weights that is read, 0 to 1, of every model whose load was begun."""
-        return {} if self._conductor is None else self._conductor.load_progress
+    def load_progress(self) -> dict[str, Progress]:
+        """How far every model is whose files are prepared, or whose load was begun."""
+        loads = {} if self._conductor is None else self._conductor.load_progress
+        loading = {name: Progress("loading", fraction) for name, fraction in loads.items()}
+        return loading | self.workshop.stock.progress
 
     @property
     def conductor(self) -> Conductor:

@@ -90,7 +90,8 @@ def test_every_key_reaches_the_configuration(write):
             priority = 5
             weight = 2.5
             draft = "smol"
-            quantization = { from_uqff = "q4k-0.uqff" }
+            dtype = "f16"
+            quantization = { from_uqff = "q4k-0.uqff", imatrix = "smol.imatrix" }
             device = { cpu = true, max_seq_len = 4096 }
             [models.sampling]
             temperature = 1
@@ -104,6 +105,9 @@ def test_every_key_reaches_the_configuration(write):
             [[models]]
             model_id = "smol"
             device = { cpu = true }
+            [hub]
+            siblings = ["{repo}-GGUF"]
+            token_source = "none"
         """)
     )
     unset = {

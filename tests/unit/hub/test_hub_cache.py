@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import ModelFiles, resolve
+from modelyard.hub import Hub, ModelFiles, Stores, Wanted, resolve
 from unit.hub.gguf_writer import shards, tiny_model, write
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+# Where nobody listens.
+NO_HUB = "http://127.0.0.1:9"
 SAFETENSORS = struct.pack("<Q", 2) + b"{}"
 
 
 def files(source: str, quant: str | None = None, *, hub_cache: Path) -> ModelFiles:
-    return resolve(source, quant=quant, isq=None, from_uqff=None, kind="auto", hub_cache=hub_cache)
+    return resolve(Wanted(source, quant=quant), Stores(Hub(hub_cache, endpoint=NO_HUB)))
 
 
 def refusal(source: str, *, hub_cache: Path) -> str:
@@ -51,7 +53,7 @@ def test_a_revision_may_be_named(tmp_path: Path, revision: str):
     snapshot = cached(tmp_path, "org/tiny", {"tiny.gguf": tiny_model()}, revision)
     assert files(f"org/tiny@{revision}", hub_cache=tmp_path).paths == (snapshot / "tiny.gguf",)
     assert files(f"org/tiny@{COMMIT}", hub_cache=tmp_path).paths == (snapshot / "tiny.gguf",)
-    assert refusal("org/tiny", hub_cache=tmp_path).startswith("'org/tiny' at revision 'main' is not in the local")
+    assert refusal("org/tiny", hub_cache=tmp_path).startswith(f"'org/tiny' cannot be had from {NO_HUB}: ")
 
 
 def test_shards_in_the_cache_are_found_by_their_links(tmp_path: Path):
@@ -60,17 +62,17 @@ def test_shards_in_the_cache_are_found_by_their_links(tmp_path: Path):
     assert [path.name for path in files("org/tiny", hub_cache=tmp_path / "cache").paths] == sorted(parts)
 
 
-def test_what_is_not_in_the_cache_tells_how_to_download_it(tmp_path: Path):
+def test_what_is_neither_in_the_cache_nor_to_be_had_says_what_to_check(tmp_path: Path):
     message = refusal("org/tiny@v2", hub_cache=tmp_path)
-    assert message.startswith("'org/tiny' at revision 'v2' is not in the local Hugging Face cache")
-    assert "downloading is not available in this version" in message
-    assert "`hf download org/tiny --revision v2 --include '*Q4_K_M*.gguf'`" in message
-    assert "`hf download org/tiny --include" in refusal("org/tiny", hub_cache=tmp_path)
+    assert message.startswith(f"'org/tiny' cannot be had from {NO_HUB}: ")
+    assert message.endswith(
+        "Check the network, the proxy settings and the free disk space; with HF_HUB_OFFLINE=1 the cache alone is used."
+    )
 
 
-def test_a_repository_with_safetensors_only_says_so(tmp_path: Path):
+def test_weights_without_their_configuration_are_no_checkpoint(tmp_path: Path):
     cached(tmp_path, "org/tiny", {"model.safetensors": SAFETENSORS})
-    assert refusal("org/tiny", hub_cache=tmp_path).startswith("'org/tiny' has only safetensors weights")
+    assert refusal("org/tiny", hub_cache=tmp_path).startswith("'org/tiny' has safetensors weights, but no config.json")
 
 
 def test_an_impossible_id_is_refused(tmp_path: Path):
@@ -88,11 +90,12 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path):
     """In a process of its own: huggingface_hub reads its environment once, when it is imported."""
     snapshot = cached(tmp_path, "org/tiny", {"tiny.gguf": tiny_model()})
     program = (
-        "import sys; from modelyard.hub import resolve; "
+        "import sys; from modelyard.hub import Wanted, resolve; "
         "assert 'huggingface_hub' not in sys.modules; "
-        "print(resolve('org/tiny', quant=None, isq=None, from_uqff=None, kind='auto').paths[0])"
+        "print(resolve(Wanted('org/tiny')).paths[0])"
     )
-    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    settings = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | settings
     run = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
     )

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import ModelFiles, resolve
+from modelyard.hub import ModelFiles, Wanted, resolve
 from unit.hub.gguf_writer import STR, U32, Tensor, gguf, model_pairs, model_tensors, shards, tiny_model, write
 
 SAFETENSORS = struct.pack("<Q", 2) + b"{}"
 
 
 def files(source: str | Path, quant: str | None = None, **other: Any) -> ModelFiles:
-    return resolve(str(source), quant=quant, **({"isq": None, "from_uqff": None, "kind": "auto"} | other))
+    return resolve(Wanted(str(source), quant=quant, **other))
 
 
 def refusal(source: str | Path, quant: str | None = None, **other: Any) -> str:
@@ -72,8 +72,12 @@ def test_what_is_neither_path_nor_id_says_so(source: str):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("model.safetensors", SAFETENSORS + b"{}", "This is a safetensors file, not GGUF. Converting is not available"),
-        ("pytorch_model.bin", b"PK\x03\x04", "This is a PyTorch file, not GGUF. Converting is not available"),
+        ("model.safetensors", SAFETENSORS + b"{}", "This is a part of a checkpoint. Name its folder, which has"),
+        (
+            "pytorch_model.bin",
+            b"PK\x03\x04",
+            "This is a PyTorch file, not GGUF. Name the folder of the whole checkpoint",
+        ),
         ("notes.txt", b"hello world", "This is not a GGUF file: it starts with 68 65 6c 6c 6f"),
     ],
 )
@@ -218,10 +222,10 @@ def test_a_folders_single_file_without_a_label_is_checked_by_its_header(tmp_path
     [
         ([], "has no model: no file there ends in .gguf"),
         (["a.txt"], "has no model: no file there ends in .gguf"),
-        (["model.safetensors"], "has only safetensors weights (model.safetensors), and converting is not available"),
-        (["a.safetensors", "b.bin"], "has only safetensors weights"),
+        (["model.safetensors"], "has safetensors weights, but no config.json: it is no checkpoint"),
+        (["a.safetensors"], "has safetensors files (a.safetensors), but no model*.safetensors at its top"),
         (["pytorch_model.bin"], "has only PyTorch weights (pytorch_model.bin)"),
-        (["q4k-0.uqff"], "has only UQFF weights (q4k-0.uqff)"),
+        (["q4k-0.uqff"], "has no model: no file there ends in .gguf"),
     ],
 )
 def test_a_folder_without_gguf_says_what_is_there(tmp_path: Path, names: list[str], message: str):
@@ -253,13 +257,11 @@ def test_a_folder_that_cannot_be_listed_says_so(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"isq": "4"}, "isq = '4' is not available in this version. Name a GGUF file that is quantised already"),
         ({"from_uqff": "q4k"}, "from_uqff = 'q4k' is not available in this version: UQFF cannot be read. Use a GGUF"),
         ({"kind": "embedding"}, "kind = 'embedding' is not available in this version"),
         ({"kind": "multimodal"}, "kind = 'multimodal' is not available in this version"),
         ({"kind": "diffusion"}, "kind = 'diffusion' is not supported"),
         ({"kind": "speech"}, "kind = 'speech' is not supported"),
-        ({"quant": "auto"}, "quant = 'auto' is not available in this version"),
         ({"quant": "7"}, "quant = '7' is not a quantisation level"),
     ],
 )

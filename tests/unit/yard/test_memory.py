@@ -4,7 +4,7 @@ import pytest
 
 from modelyard.engine.settings import DEFAULT_CONTEXT
 from modelyard.hub.gguf_header import GgufArray, GgufHeader, GgufTensor
-from modelyard.hub.resolve import ModelFiles
+from modelyard.hub.model_files import ModelFiles
 from modelyard.yard.memory import (
     CONTEXT_STEP,
     ENGINE_BYTES,

@@ -86,7 +86,7 @@ def event_frame(change: Change) -> bytes:
     known = {
         "model_id": change.model,
         "status": "removed" if change.residence is None else STATUS[change.residence],
-        "stage": None if change.residence is None else change.residence.value,
+        "stage": change.step or (None if change.residence is None else change.residence.value),
         "progress": None if change.progress is None else round(change.progress, 4),
         "error": change.reason,
     }

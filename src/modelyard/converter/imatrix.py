@@ -1,0 +1,94 @@
+"""Importance matrices: how much each column of a weight matters, measured on text by ``llama-imatrix``.
+
+Source: llama.cpp, tools/quantize/quantize.cpp, load_imatrix and load_legacy_imatrix; struct
+llama_model_imatrix_data in include/llama.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.converter.protocol import Refused
+
+_SUMS, _COUNTS = ".in_sum2", ".counts"
+_MOST_ENTRIES: Final = 100_000
+_LONGEST_NAME: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Importance:
+    """What llama.cpp takes: an array that ends with an empty entry, and the buffers that it points into."""
+
+    entries: Any
+    buffers: tuple[Any, ...]
+
+
+def read_imatrix(path: Path) -> Importance:
+    """The importance matrix in a file, in GGUF or in the older format.
+
+    Raises:
+        Refused: it is neither, or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            is_gguf = file.read(4) == b"GGUF"
+        weights = _read_gguf(path) if is_gguf else _read_legacy(path)
+    except OSError as error:
+        raise Refused(f"{path}: The importance matrix cannot be read: {error.strerror}. Check the path.") from error
+    except (ValueError, struct.error, IndexError, KeyError) as error:
+        raise Refused(f"{path}: This is no importance matrix, or it is damaged: {error}.") from error
+    if not weights:
+        raise Refused(f"{path}: The importance matrix is empty. Make it anew with llama-imatrix.")
+    entries = (lib.llama_model_imatrix_data * (len(weights) + 1))()
+    buffers: list[Any] = []
+    for entry, (name, values) in zip(entries, weights.items(), strict=False):
+        text = ctypes.create_string_buffer(name.encode())
+        row = np.ascontiguousarray(values, np.float32)
+        buffers += [text, row]
+        entry.name = ctypes.cast(text, ctypes.c_char_p)
+        entry.data = row.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        entry.size = row.size
+    return Importance(entries, tuple(buffers))
+
+
+def _read_gguf(path: Path) -> dict[str, NDArray[np.float32]]:
+    from gguf import GGUFReader
+
+    tensors = {tensor.name: tensor.data for tensor in GGUFReader(path).tensors}
+    weights = {}
+    for name, sums in tensors.items():
+        if not name.endswith(_SUMS):
+            continue
+        weight = name.removesuffix(_SUMS)
+        counts = np.asarray(tensors[weight + _COUNTS], np.float32).reshape(-1, 1)
+        # One row for each expert; an expert that no text reached counts as any other.
+        rows = np.asarray(sums, np.float32).reshape(len(counts), -1)
+        weights[weight] = np.where(counts > 0, rows / np.maximum(counts, 1), 1.0).astype(np.float32).ravel()
+    return weights
+
+
+def _read_legacy(path: Path) -> dict[str, NDArray[np.float32]]:
+    data = path.read_bytes()
+    (count,) = struct.unpack_from("<i", data)
+    if not 1 <= count <= _MOST_ENTRIES:
+        raise ValueError(f"it begins with a number of {count} entries")
+    at, weights = 4, {}
+    for _ in range(count):
+        (length,) = struct.unpack_from("<i", data, at)
+        if not 1 <= length <= _LONGEST_NAME:
+            raise ValueError(f"a name of {length} bytes at {at}")
+        name = data[at + 4 : at + 4 + length].decode()
+        calls, size = struct.unpack_from("<ii", data, at + 4 + length)
+        at += 12 + length
+        values = np.frombuffer(data, "<f4", size, at)
+        weights[name] = values / calls if calls > 0 else values
+        at += 4 * size
+    return weights

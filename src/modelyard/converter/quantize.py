@@ -1,0 +1,71 @@
+"""GGUF in, quantised GGUF out, by llama.cpp's own quantiser.
+
+    python -m modelyard.converter.quantize SOURCE.gguf OUT.gguf FILE_TYPE [--imatrix FILE]
+
+In a process of its own, because llama.cpp cannot be interrupted in it, and ends the process on some failures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+import llama_cpp.llama_cpp as lib
+
+from modelyard.converter.imatrix import read_imatrix
+from modelyard.converter.protocol import Refused, run, say
+
+_MOST_ROWS_BYTES: Final = 256 * 2**20
+_TENSOR: Final = re.compile(rb"\[ *(\d+)/ *(\d+)\]")
+_FELL_BACK: Final = re.compile(rb"(\d+) of (\d+) tensor\(s\) required fallback")
+_LOG_WARN: Final = 3
+_LOG_ERROR: Final = 4
+
+
+def main(arguments: list[str]) -> None:
+    """Quantise as the command line says.
+
+    Raises:
+        Refused: llama.cpp could not.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("file_type", type=int)
+    parser.add_argument("--imatrix", type=Path)
+    options = parser.parse_args(arguments)
+
+    errors: list[str] = []
+
+    @lib.llama_log_callback  # type: ignore[untyped-decorator]
+    def listen(level: int, text: bytes, _user_data: object) -> None:
+        if (match := _TENSOR.match(text)) is not None:
+            say(step="quantizing", fraction=(int(match[1]) - 1) / int(match[2]))
+        elif (match := _FELL_BACK.search(text)) is not None:
+            say(
+                notice=f"{int(match[1])} of {int(match[2])} tensors have rows that do not fit the blocks of this type, "
+                "and got the nearest type that does."
+            )
+        elif level == _LOG_ERROR:
+            errors.append(text.decode("utf-8", "replace").strip())
+
+    lib.llama_log_set(listen, ctypes.c_void_p(0))
+    lib.llama_backend_init()
+    params = lib.llama_model_quantize_default_params()
+    params.ftype = options.file_type
+    params.allow_requantize = True
+    params.max_buf_size = _MOST_ROWS_BYTES
+    importance = None if options.imatrix is None else read_imatrix(options.imatrix)
+    if importance is not None:
+        params.imatrix = importance.entries
+    status = lib.llama_model_quantize(bytes(options.source), bytes(options.out), ctypes.byref(params))
+    if status != 0:
+        raise Refused(f"llama.cpp cannot quantise {options.source.name}: {'; '.join(errors) or f'status {status}'}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,104 @@
+"""What a model will be like, known before its weights are here: enough to predict the memory that it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from modelyard.errors import UnusableModel
+from modelyard.hub.gguf_bytes import BoundedReader
+from modelyard.hub.gguf_format import TENSOR_TYPES
+from modelyard.hub.gguf_header import GgufHeader, parse_header, read_header
+from modelyard.hub.gguf_values import GgufArray, GgufTensor, Value
+from modelyard.hub.model_files import ModelFiles
+from modelyard.hub.plan import FilePlan, Stores
+
+_CONFIG: Final = "config.json"
+_LONGEST_CONFIG: Final = 2**22
+_ARCHITECTURE: Final = "sketched"
+
+# Keys of a transformers configuration, and what GGUF calls them. Of several the first that is there counts.
+_NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "block_count": ("num_hidden_layers", "n_layer", "n_layers"),
+    "context_length": ("max_position_embeddings", "n_positions", "max_sequence_length"),
+    "embedding_length": ("hidden_size", "n_embd", "d_model"),
+    "feed_forward_length": ("intermediate_size", "n_inner", "ffn_dim"),
+    "attention.head_count": ("num_attention_heads", "n_head", "n_heads"),
+    "attention.head_count_kv": ("num_key_value_heads",),
+    "attention.key_length": ("head_dim",),
+    "attention.value_length": ("head_dim",),
+    "attention.sliding_window": ("sliding_window",),
+    "expert_used_count": ("num_experts_per_tok",),
+}
+
+
+def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
+    """The files of ``plan`` as they will be. Exact where there is a GGUF header to read, here or at the hub.
+
+    For a checkpoint that is still to be converted, shapes come from its configuration, and sizes from what types take
+    on average.
+
+    Raises:
+        UnusableModel: what is known says already that it cannot be served.
+    """
+    decision = plan.decision
+    reason = decision.reasons[-1]
+    if plan.made is not None:
+        header = read_header(plan.made.path)
+        return ModelFiles((plan.made.path,), header, header.file_size, reason, header.quantization)
+    listing, first = decision.listing, decision.names[0]
+    if decision.form == "gguf":
+        if not listing.missing((first,)):
+            assert listing.folder is not None
+            header = read_header(listing.folder / first)
+        else:
+            size = listing.size_of((first,))
+            with stores.hub.open(listing, first) as file:
+                header = parse_header(BoundedReader(file, Path(first), size))
+        if decision.target is None:
+            size = listing.size_of(decision.names) or header.file_size
+            return ModelFiles((Path(first),), header, size, reason, decision.label or header.quantization)
+        return _scaled(plan, dict(header.metadata), header.architecture)
+    text = stores.hub.read(listing, _CONFIG, _LONGEST_CONFIG)
+    return _scaled(plan, _metadata(text, listing.source), _ARCHITECTURE)
+
+
+def _scaled(plan: FilePlan, metadata: dict[str, Value], architecture: str) -> ModelFiles:
+    """A model of those facts whose weights take what the conversion will write."""
+    target = plan.decision.target
+    assert target is not None
+    label = target.label or "BF16"
+    tensor_type = max(
+        (kind.name for kind in TENSOR_TYPES.values() if label.startswith(kind.name)), key=len, default="F16"
+    )
+    width = metadata.get(f"{architecture}.embedding_length")
+    rows = 8 * 1024
+    tensor = GgufTensor(
+        "weights", (width if isinstance(width, int) else 1, rows), tensor_type, offset=0, size_bytes=plan.output_bytes
+    )
+    header = GgufHeader(3, {"general.architecture": architecture, **metadata}, (tensor,), plan.output_bytes)
+    path = Path(plan.name)
+    return ModelFiles((path,), header, plan.output_bytes, plan.decision.reasons[-1], label)
+
+
+def _metadata(text: bytes, source: str) -> dict[str, Value]:
+    """The facts of a transformers configuration, as GGUF has them."""
+    try:
+        config = json.loads(text)
+        if not isinstance(config, dict):
+            raise ValueError("it is no object")  # noqa: TRY004 (refused as any other fault of it)
+    except ValueError as error:
+        raise UnusableModel(f"'{source}': Its {_CONFIG} is not JSON: {error}. Download it again.") from error
+    inner = next((config[key] for key in ("text_config", "llm_config", "language_config") if key in config), config)
+    facts: dict[str, Any] = {**config, **inner} if isinstance(inner, dict) else config
+    metadata: dict[str, Value] = {}
+    for key, names in _NUMBERS.items():
+        number = next((facts[name] for name in names if isinstance(facts.get(name), int)), None)
+        if number is not None:
+            metadata[f"{_ARCHITECTURE}.{key}"] = number
+    if isinstance(vocabulary := facts.get("vocab_size"), int):
+        metadata["tokenizer.ggml.tokens"] = GgufArray("str", vocabulary)
+        metadata["tokenizer.ggml.merges"] = GgufArray("str", vocabulary)
+    return metadata

@@ -1,0 +1,96 @@
+"""What serving a model would take, found out without downloading, converting or loading anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from modelyard.config import Config
+from modelyard.hub import FilePlan, sketch_files
+from modelyard.hub.listing import ListedFile
+from modelyard.yard.configured import memory_budget, stores_of
+from modelyard.yard.machine import available_bytes
+from modelyard.yard.memory import Footprint
+from modelyard.yard.workshop import footprint_of, plan_of
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The only model of a configuration, before anything is done for it.
+
+    Attributes:
+        source: what it was named by.
+        reasons: what was considered, and what it is.
+        files: that it is made of.
+        quantization: type of its weights.
+        conversion: what is done to the files on this machine; "" for nothing.
+        download_bytes: that are to be downloaded.
+        weights_bytes, context_bytes: of memory that it takes.
+        budget_bytes: of memory that there is for models.
+    """
+
+    source: str
+    reasons: tuple[str, ...]
+    files: tuple[ListedFile, ...]
+    quantization: str
+    conversion: str
+    download_bytes: int
+    weights_bytes: int
+    context_bytes: int
+    budget_bytes: int
+
+    def as_facts(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Labels and what they say, for people."""
+        memory = self.weights_bytes + self.context_bytes
+        fits = "fits" if memory <= self.budget_bytes else "does not fit"
+        return [
+            ("Weights", self.quantization),
+            ("Download", f"{self.download_bytes / 1e6:,.0f} MB" if self.download_bytes else "nothing"),
+            ("Conversion", self.conversion or "none"),
+            (
+                "Memory",
+                f"{memory / 1e6:,.0f} MB (weights {self.weights_bytes / 1e6:,.0f}, context and buffers "
+                f"{self.context_bytes / 1e6:,.0f}), which {fits} the budget of {self.budget_bytes / 1e6:,.0f} MB",
+            ),
+        ]
+
+
+def foresee(config: Config) -> Forecast:
+    """What the only model of ``config`` would take.
+
+    Raises:
+        UnusableModel: it cannot be had, or not be served.
+    """
+    (model,) = config.models
+    stores = stores_of(config)
+    budget = memory_budget(config, available_bytes())
+
+    def footprint(plan: FilePlan) -> Footprint:
+        return footprint_of(config, model, sketch_files(plan, stores))
+
+    plan = plan_of(config, model, stores, lambda plan: footprint(plan).total_bytes <= budget)
+    sketched, predicted = sketch_files(plan, stores), footprint(plan)
+    wanted = set(plan.decision.names)
+    return Forecast(
+        source=model.model_id,
+        reasons=(*((plan.decision.listing.note,) if plan.decision.listing.note else ()), *plan.decision.reasons),
+        files=tuple(file for file in plan.decision.listing.files if file.name in wanted),
+        quantization=sketched.quantization,
+        conversion=_conversion(plan),
+        download_bytes=plan.download_bytes,
+        weights_bytes=predicted.weights_bytes,
+        context_bytes=predicted.context_bytes,
+        budget_bytes=budget,
+    )
+
+
+def _conversion(plan: FilePlan) -> str:
+    if plan.made is not None:
+        return f"done before: {plan.made.path}"
+    if not plan.key:
+        return ""
+    return f"on this machine, into about {plan.output_bytes / 1e6:,.0f} MB"
