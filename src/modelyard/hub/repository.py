@@ -70,8 +70,8 @@ class Hub:
     def fetch(self, listing: Listing, names: Sequence[str], on_progress: OnProgress) -> Path:
         """Have files of a repository on this machine; the folder that they are in.
 
-        What is there already is not downloaded again; what an earlier attempt has of a file is not either. A file gets
-        its name when it is complete.
+        What is there already is not downloaded again. A connection that breaks is taken up again where it was; a file
+        gets its name when it is complete, and what is there of it otherwise goes, as huggingface_hub has it.
 
         Raises:
             RepositoryUnavailable: they cannot be had; with what is wrong and what to do.
@@ -168,7 +168,7 @@ class Hub:
             wait((outcome,), timeout=_LOOK_S)
             if not on_progress(Progress("downloading", transfer.fraction)):
                 transfer.is_given_up = True
-                raise UnusableModel("The download was given up; what is there of it is kept.")
+                raise UnusableModel("The download was given up; files that are complete are kept.")
         failure = outcome.exception()
         if failure is None:
             return outcome.result()
