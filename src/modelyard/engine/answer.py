@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelyard.engine.detokenize import Utf8Stream
+from modelyard.engine.logprobs import LogprobTrail
 from modelyard.engine.messages import FinishReason
 from modelyard.engine.stop import StopFilter
 
@@ -16,11 +17,23 @@ class Answer:
         most_tokens: the answer is complete with so many tokens, reason "length".
         end_tokens: ids that end it, reason "stop".
         stops: strings that end it, reason "stop"; they are not part of it.
+        is_spelt: whether special tokens in it are text: they mark tool calls and reasoning.
+        trail: log-probabilities of its tokens, where they are asked for.
     """
 
-    __slots__ = ("_end_tokens", "_most_tokens", "_stop", "_tokens", "_utf8", "finish_reason")
+    __slots__ = ("_end_tokens", "_most_tokens", "_stop", "_tokens", "_utf8", "finish_reason", "is_spelt", "trail")
 
-    def __init__(self, *, most_tokens: int, end_tokens: frozenset[int], stops: Sequence[str]) -> None:
+    def __init__(
+        self,
+        *,
+        most_tokens: int,
+        end_tokens: frozenset[int],
+        stops: Sequence[str],
+        is_spelt: bool = False,
+        trail: LogprobTrail | None = None,
+    ) -> None:
+        self.is_spelt = is_spelt
+        self.trail = trail
         self._most_tokens = most_tokens
         self._end_tokens = end_tokens
         self._tokens = 0

@@ -16,16 +16,19 @@ import numpy.typing as npt
 
 from modelyard.engine.answer import Answer
 from modelyard.engine.draft import DraftedGuesses
+from modelyard.engine.guidance import Constraint, ConstraintBroken, GrammarCompiler
 from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.kv_moves import KvMoves
 from modelyard.engine.kv_store import KvStore
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.load import Resident
+from modelyard.engine.logprobs import LogprobTrail, log_softmax
 from modelyard.engine.lookup import PromptLookup
 from modelyard.engine.messages import (
     Accepted,
     Cancel,
     Cancelled,
+    Compiled,
     Event,
     Failed,
     Finished,
@@ -40,7 +43,7 @@ from modelyard.engine.messages import (
     Suspended,
     Token,
 )
-from modelyard.engine.sampler import Sampler, make_sampler
+from modelyard.engine.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
@@ -52,6 +55,9 @@ from modelyard.errors import EngineError, InvalidRequest, ModelyardError
 logger = logging.getLogger(__name__)
 
 Publish = Callable[[Sequence[Event]], None]
+
+# Far beyond what a grammar may take.
+LONGEST_COMPILE_S = 60.0
 
 
 class EngineLoop:
@@ -94,6 +100,10 @@ class EngineLoop:
             parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
             most_prefixes=settings.prefix_slots,
         )
+        self._grammars = GrammarCompiler(self._model.vocabulary)
+        # Requests whose grammar is not ready yet.
+        self._unready: dict[SequenceId, tuple[Submit, list[int]]] = {}
+        self._constraints: dict[SequenceId, Constraint] = {}
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
         self._arrivals = 0
@@ -107,12 +117,14 @@ class EngineLoop:
 
     def fail(self, error: ModelyardError) -> None:
         """End all sequences with ``error``."""
-        self._events.extend(Failed(sequence, error) for sequence in self._answers)
+        self._events.extend(Failed(sequence, error) for sequence in (*self._answers, *self._unready))
         self._answers.clear()
+        self._unready.clear()
         self._flush()
 
     def free(self) -> None:
-        """Free the samplers."""
+        """Free the samplers, and end the threads of grammars."""
+        self._grammars.close()
         for sampler in self._samplers.values():
             sampler.free()
         self._samplers.clear()
@@ -132,6 +144,7 @@ class EngineLoop:
 
     def leave(self, stop: Stop) -> KeptPrefixes | None:
         """Part with all sequences; the prompts that are kept in memory, if any are."""
+        self._settle_unready(stop)
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
         room = stop.keep_bytes
@@ -159,6 +172,7 @@ class EngineLoop:
     def _suspend(self, sequence: TokenSequence, kept: KeptPrompt | None) -> Suspended:
         """From here on the sampler is owned by whoever holds the state."""
         answer, sampler = self._answers.pop(sequence.id), self._samplers.pop(sequence.id)
+        self._constraints.pop(sequence.id, None)
         return Suspended(sequence.id, SuspendedSequence(self._identity, sequence, answer, sampler, kept))
 
     def _flush(self) -> None:
@@ -186,6 +200,8 @@ class EngineLoop:
                     self._restore(kept)
                 case Reseat(weight, priority):
                     self._seat.weight, self._seat.priority = weight, priority
+                case Compiled():
+                    self._compiled(message)
                 case Stop():
                     return message
 
@@ -196,19 +212,54 @@ class EngineLoop:
         except ModelyardError as refused:
             self._events.append(Failed(request.sequence, refused))
             return
+        if request.grammar is None:
+            self._begin(request, prompt, None)
+            return
+        self._unready[request.sequence] = request, prompt
+        self._grammars.compile(request.grammar, lambda done: self._inbox.put(Compiled(request.sequence, done)))
+
+    def _compiled(self, message: Compiled) -> None:
+        unready = self._unready.pop(message.sequence, None)
+        if unready is None:
+            return
+        try:
+            constraint = message.constraint.result()
+        except InvalidRequest as refused:
+            self._events.append(Failed(message.sequence, refused))
+        else:
+            self._begin(*unready, constraint)
+
+    def _settle_unready(self, stop: Stop) -> None:
+        """Before all leave: grammars that are not ready are waited for where their answers are to go on elsewhere."""
+        if not stop.suspend:
+            self._events.extend(Cancelled(sequence) for sequence in self._unready)
+            self._unready.clear()
+        while self._unready:
+            match self._inbox.get(timeout=LONGEST_COMPILE_S):
+                case Compiled() as compiled:
+                    self._compiled(compiled)
+                case Cancel(sequence):
+                    self._cancel(sequence)
+
+    def _begin(self, request: Submit, prompt: list[int], constraint: Constraint | None) -> None:
         room = self._context.length - len(prompt)
         self._answers[request.sequence] = Answer(
             most_tokens=room if request.max_tokens is None else min(request.max_tokens, room),
             end_tokens=self._model.end_tokens,
             stops=request.stop,
+            trail=None if request.logprobs is None else LogprobTrail(request.logprobs, self._model.spelt_piece),
         )
-        self._samplers[request.sequence] = make_sampler(
+        sampler = make_sampler(
             request.sampling.over(self._defaults),
             self._model,
             self._context.length,
             prompt,
             ban_end=request.ignore_eos,
         )
+        if constraint is not None:
+            self._constraints[request.sequence] = constraint
+            sampler = ConstrainedSampler(sampler, constraint)
+        self._samplers[request.sequence] = sampler
         sequence = TokenSequence(request.sequence, self._arrivals, prompt, request.priority)
         if self._model.can_trim and self._samplers[request.sequence].can_verify:
             lookup = PromptLookup() if self._looks_up else None
@@ -225,6 +276,10 @@ class EngineLoop:
         if state.kept is not None:
             self._moves.hold(state.kept, awaited_by=state.sequence)
         self._answers[state.sequence], self._samplers[state.sequence] = state.text, state.sampler
+        if isinstance(state.sampler, ConstrainedSampler):
+            self._constraints[state.sequence] = state.sampler.constraint
+        if state.text.trail is not None:
+            state.text.trail.piece = self._model.spelt_piece
         state.tokens.arrival = self._arrivals
         self._arrivals += 1
         self._scheduler.add(state.tokens)
@@ -249,11 +304,14 @@ class EngineLoop:
     def _cancel(self, sequence: SequenceId) -> None:
         if sequence in self._answers:
             self._end(sequence, Cancelled(sequence))
+        elif self._unready.pop(sequence, None) is not None:
+            self._events.append(Cancelled(sequence))
 
     def _end(self, sequence: SequenceId, last: Event) -> None:
         self._scheduler.remove(sequence)
         del self._answers[sequence]
         self._samplers.pop(sequence).free()
+        self._constraints.pop(sequence, None)
         if self._drafter is not None:
             self._drafter.leave(sequence)
         self._events.append(last)
@@ -281,15 +339,23 @@ class EngineLoop:
         """
         sequence, guesses = feed.sequence, feed.tokens[len(feed.tokens) - feed.outputs + 1 :]
         sampler, answer = self._samplers[sequence.id], self._answers[sequence.id]
-        text, right = "", 0
+        text, right, trail = "", 0, answer.trail
         while True:
-            token = sampler.sample(self._context, index + right, logits[right])
+            scores = None if trail is None else log_softmax(logits[right])
+            try:
+                token = sampler.sample(self._context, index + right, logits[right])
+            except ConstraintBroken as broken:
+                reason = f"the answer cannot follow its grammar any further: {broken}"
+                self._end(sequence.id, Failed(sequence.id, EngineError(self._name, reason)))
+                return
             if guesses and not sampler.is_certain(logits[right], token):
                 # Computed again by itself: a guess is not to change the answer.
                 sequence.is_alone = True
                 break
             sequence.tokens.append(token)
-            text += answer.push(token, self._model.piece(token))
+            text += answer.push(token, self._model.spelt_piece(token) if answer.is_spelt else self._model.piece(token))
+            if trail is not None and scores is not None and token not in self._model.end_tokens:
+                trail.add(token, scores)
             if answer.finish_reason or right == len(guesses) or token != guesses[right]:
                 break
             right += 1
@@ -297,7 +363,11 @@ class EngineLoop:
             assert sequence.guesser is not None
             sequence.guesser.learn(right if sequence.is_alone else len(guesses), right)
             self._scheduler.settle(feed, right if sequence.is_alone else right + 1)
-        if text:
+        if trail is not None:
+            logprobs = trail.release(text, is_last=answer.finish_reason is not None)
+            if text or logprobs:
+                self._events.append(Token(sequence.id, text, logprobs))
+        elif text:
             self._events.append(Token(sequence.id, text))
         if answer.finish_reason:
             self._end(sequence.id, Finished(sequence.id, answer.finish_reason, sequence.usage))
@@ -324,6 +394,10 @@ class EngineLoop:
                 length, feed.tokens, feed.position, feed.sequence.slot.index, outputs=feed.outputs
             )
         self._flush()
+        if self._constraints:
+            for feed in feeds:
+                if feed.outputs and (constraint := self._constraints.get(feed.sequence.id)) is not None:
+                    constraint.prepare(self._grammars.masks)
         with self._device.step(self._seat):
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)

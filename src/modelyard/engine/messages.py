@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NewType
 from modelyard.errors import ModelyardError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from modelyard.engine.guidance import Constraint
     from modelyard.engine.suspend import KeptPrefixes, SuspendedSequence
     from modelyard.engine.weights import ParkedWeights
 
@@ -19,9 +22,21 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation, to be written out by the model's chat template. Messages are role/content mappings."""
+    """A conversation, to be written out by the model's chat template.
+
+    Attributes:
+        messages: role/content mappings, as templates read them.
+        tools: functions that the model may call, in OpenAI's shape.
+        tool_choice: "auto", "none", "required", or a named function.
+        parallel_tool_calls: whether an answer may call more than one.
+        options: what else the template is given, such as enable_thinking.
+    """
 
     messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,15 @@ class Tokens:
 
     ids: tuple[int, ...]
 
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """The function that must be called."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 Prompt = Chat | Text | Tokens
 
@@ -66,7 +90,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Start a sequence. max_tokens None means: as many as the context holds. A higher priority goes first in line."""
+    """Start a sequence.
+
+    Attributes:
+        max_tokens: None: as many as the context holds.
+        priority: a higher one goes first in line.
+        grammar: of llguidance, which the answer must follow; None: none.
+        logprobs: how many of the likeliest tokens are told beside each token of the answer; None: nothing is told.
+    """
 
     sequence: SequenceId
     prompt: Prompt
@@ -75,6 +106,8 @@ class Submit:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     priority: int = 0
+    grammar: str | None = None
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +154,15 @@ class Stop:
     park: bool = False
 
 
-Message = Submit | Cancel | Resume | Restore | Reseat | Stop
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The grammar of a sequence is ready, or is none. Sent by the engine's own thread for grammars."""
+
+    sequence: SequenceId
+    constraint: Future[Constraint]
+
+
+Message = Submit | Cancel | Compiled | Resume | Restore | Reseat | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +232,21 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a token was.
+
+    Attributes:
+        token: its bytes.
+        logprob: natural logarithm of its probability.
+        top: the likeliest tokens in its place, likeliest first, with theirs.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """Text that became certain with one step of one sequence.
 
@@ -200,6 +256,7 @@ class Token:
 
     sequence: SequenceId
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.engine.guidance import Constraint
 from modelyard.engine.llama import Context, Model, SamplerChain, is_greedy
 from modelyard.engine.messages import Sampling
 
@@ -68,6 +69,40 @@ class GreedySampler:
 
     def free(self) -> None:
         """There is nothing to free."""
+
+
+class ConstrainedSampler:
+    """Lets another sampler choose among the tokens that a grammar allows."""
+
+    __slots__ = ("_chooser", "can_verify", "constraint")
+
+    def __init__(self, chooser: Sampler, constraint: Constraint) -> None:
+        self.can_verify = chooser.can_verify
+        self.constraint = constraint
+        self._chooser = chooser
+
+    def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
+        """A token that may come next.
+
+        Raises:
+            ConstraintBroken: there is none.
+        """
+        # llama.cpp's own samplers read the same memory.
+        self.constraint.apply(logits)
+        token = self._chooser.sample(context, index, logits)
+        self.constraint.accept(token)
+        return token
+
+    def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
+        """As the other sampler says; a token that is not will be sampled again."""
+        if self._chooser.is_certain(logits, token):
+            return True
+        self.constraint.take_back()
+        return False
+
+    def free(self) -> None:
+        """Free what the other sampler holds."""
+        self._chooser.free()
 
 
 def make_sampler(sampling: Sampling, model: Model, context: int, prompt: Sequence[int], *, ban_end: bool) -> Sampler:

@@ -1,0 +1,87 @@
+"""The grammar of one answer, and where in it the answer is.
+
+Hot path: ``prepare``, ``apply`` and ``accept`` run once a token of a constrained answer. A mask takes 0.07 ms or so on a
+thread of its own, while the model decodes; to apply it takes 0.02 ms for 49,152 tokens.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher
+
+from modelyard.engine.guidance.vocabulary import Vocabulary
+
+# What a byte of a mask adds to the logits of its eight tokens: bit 0 is the first.
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+_BIASES: npt.NDArray[np.float32] = np.where(_BITS == 1, np.float32(0), np.float32(-np.inf))
+
+# A mask takes milliseconds at the most: llguidance counts its own steps.
+_LONGEST_MASK_S = 30.0
+
+
+class ConstraintBroken(Exception):
+    """The grammar cannot be followed any further, most often because it became too complex."""
+
+
+class Constraint:
+    """Says which tokens may come next in one answer.
+
+    It holds nothing of the engine but the thread that computes its masks, and may leave with a suspended answer.
+    """
+
+    __slots__ = ("_bias", "_matcher", "_vocabulary")
+
+    def __init__(self, vocabulary: Vocabulary, matcher: LLMatcher) -> None:
+        self._vocabulary, self._matcher = vocabulary, matcher
+        self._bias: Future[npt.NDArray[np.float32]] | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing can follow but the end."""
+        return self._matcher.is_stopped()
+
+    def prepare(self, masks: Executor) -> None:
+        """Begin to compute what may come next."""
+        if self._bias is None:
+            self._bias = masks.submit(self._compute)
+
+    def apply(self, logits: npt.NDArray[np.float32]) -> None:
+        """Take all probability from tokens that may not come next. logits: a row of [vocab_size].
+
+        Raises:
+            ConstraintBroken: nothing may come next.
+        """
+        pending, self._bias = self._bias, None
+        logits += self._compute() if pending is None else pending.result(_LONGEST_MASK_S)
+
+    def accept(self, token: int) -> None:
+        """The answer goes on with ``token``.
+
+        Raises:
+            ConstraintBroken: it may not.
+        """
+        self._bias = None
+        # A grammar that is complete takes an end token, and stays complete.
+        if not self._matcher.consume_token(token) and self._matcher.is_error():
+            raise ConstraintBroken(self._matcher.get_error())
+
+    def take_back(self) -> None:
+        """The last token that was accepted is none of the answer."""
+        self._bias = None
+        self._matcher.rollback(1)
+
+    def forced(self, most: int) -> list[int]:
+        """At most ``most`` tokens that come next whatever the model says, as far as is known."""
+        return list(self._matcher.compute_ff_tokens()[:most])
+
+    def _compute(self) -> npt.NDArray[np.float32]:
+        mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if self._matcher.is_error():
+            raise ConstraintBroken(self._matcher.get_error())
+        bias = _BIASES[mask].reshape(-1)[: self._vocabulary.size]
+        if not mask.any():
+            raise ConstraintBroken("no token of the vocabulary can follow")
+        return bias

@@ -1,0 +1,62 @@
+"""How likely the tokens of an answer were, and what else might have been said. Only for answers that ask for it.
+
+Of the distribution that the model gives, before temperature, penalties and grammars change it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.engine.messages import TokenLogprob
+
+Scores = npt.NDArray[np.float64]
+
+
+def log_softmax(logits: npt.NDArray[np.float32]) -> Scores:
+    """Natural logarithms of the probabilities of [vocab_size] logits."""
+    shifted = logits.astype(np.float64) - float(logits.max())
+    return shifted - np.log(np.exp(shifted).sum())  # type: ignore[no-any-return]
+
+
+class LogprobTrail:
+    """Log-probabilities of one answer, let out with the text that they belong to.
+
+    Args:
+        most: how many of the likeliest tokens are told beside each one.
+        piece: the bytes of a token.
+    """
+
+    __slots__ = ("_held", "_most", "_out_bytes", "_seen_bytes", "piece")
+
+    def __init__(self, most: int, piece: Callable[[int], bytes]) -> None:
+        self.piece = piece
+        self._most = most
+        # With the number of bytes of the answer up to the end of each token.
+        self._held: deque[tuple[int, TokenLogprob]] = deque()
+        self._seen_bytes = self._out_bytes = 0
+
+    def add(self, token: int, scores: Scores) -> None:
+        """A token of the answer, and the scores that it was chosen by."""
+        bytes_ = self.piece(token)
+        self._seen_bytes += len(bytes_)
+        self._held.append((self._seen_bytes, self.entry(token, scores)))
+
+    def entry(self, token: int, scores: Scores) -> TokenLogprob:
+        """A token with those that were likeliest in its place."""
+        most = min(self._most, len(scores))
+        best = np.argpartition(-scores, most - 1)[:most] if most else np.empty(0, np.intp)
+        ranked = best[np.argsort(-scores[best], kind="stable")]
+        top = tuple((self.piece(int(index)), float(scores[index])) for index in ranked)
+        return TokenLogprob(self.piece(token), float(scores[token]), top)
+
+    def release(self, text: str, *, is_last: bool) -> tuple[TokenLogprob, ...]:
+        """Those whose text has become certain with ``text``; all that are left, with the last of it."""
+        self._out_bytes += len(text.encode())
+        let_out = []
+        while self._held and (is_last or self._held[0][0] <= self._out_bytes):
+            let_out.append(self._held.popleft()[1])
+        return tuple(let_out)
