@@ -52,10 +52,8 @@ class PromptReader:
             InvalidRequest: the template refuses it, it is empty, or an id is outside the vocabulary.
         """
         match prompt:
-            case Chat(messages):
-                if self._template is None:
-                    raise UnsupportedOperation(self._why_no_chat, "model")
-                param, tokens = "messages", self._tokens_of(self._template.render(messages), "messages")
+            case Chat():
+                param, tokens = "messages", self._tokens_of(self.written_out(prompt), "messages")
             case Text(text):
                 param, tokens = "prompt", self._tokens_of(text, "prompt")
             case Tokens(ids):
@@ -65,6 +63,18 @@ class PromptReader:
         if len(tokens) >= self._context_length:
             raise ContextLengthExceeded(self._context_length, len(tokens), param)
         return tokens
+
+    def written_out(self, chat: Chat) -> str:
+        """The text of a conversation.
+
+        Raises:
+            UnsupportedOperation: the model has no usable chat template.
+            InvalidRequest: the template refuses it.
+        """
+        if self._template is None:
+            raise UnsupportedOperation(self._why_no_chat, "model")
+        tools = () if chat.tool_choice == "none" else chat.tools
+        return self._template.render(chat.messages, tools, chat.options)
 
     def _tokens_of(self, text: str, param: str) -> list[int]:
         # Most templates write the begin token themselves; a second one would derail the model.

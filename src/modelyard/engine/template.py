@@ -84,7 +84,7 @@ class ChatTemplate:
     """A Jinja chat template, run in a sandbox that can neither change its input nor reach Python.
 
     Offers what Hugging Face's ``apply_chat_template`` offers to templates: ``raise_exception``, ``strftime_now``,
-    ``tojson``, loop controls, ``generation`` blocks, trimmed blocks, ``bos_token`` and ``eos_token``; ``tools`` and
+    ``tojson``, loop controls, ``generation`` blocks, trimmed blocks, ``bos_token``, ``eos_token`` and ``tools``;
     ``documents`` are none. Single products are bounded; time and memory as a whole are not: a template is trusted as
     far as the weights that it comes with.
 
@@ -98,7 +98,8 @@ class ChatTemplate:
         environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
         environment.filters["tojson"] = _to_json
         environment.globals.update(raise_exception=_refuse, strftime_now=_now)
-        self._names = {"bos_token": bos_token, "eos_token": eos_token, "tools": None, "documents": None}
+        self.source = source
+        self._names = {"bos_token": bos_token, "eos_token": eos_token, "documents": None}
         try:
             self._template = environment.from_string(source)
         except Exception as error:
@@ -109,15 +110,26 @@ class ChatTemplate:
                 "Set chat_template in its configuration to one that works."
             ) from error
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> str:
         """The prompt for ``messages``, open for the assistant's next turn.
+
+        Args:
+            messages: the conversation.
+            tools: functions that the model may call, in OpenAI's shape.
+            options: other names that the template may read, such as enable_thinking. They replace none of ours.
 
         Raises:
             InvalidRequest: the template refuses the conversation (for example: roles that do not alternate), or
                 needs something that the messages lack.
         """
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **self._names)
+            names = {"add_generation_prompt": True, **self._names, "messages": messages, "tools": list(tools) or None}
+            return self._template.render({**(options or {}), **names})
         except _Refused as error:
             raise InvalidRequest(f"The model's chat template refuses the conversation: {error}", "messages") from error
         except Exception as error:
