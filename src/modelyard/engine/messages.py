@@ -89,13 +89,26 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer must follow; see ``modelyard.engine.guidance.grammar``.
+
+    Attributes:
+        text: of llguidance, in JSON.
+        param: the field of the request that asked for it.
+    """
+
+    text: str
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
     """Start a sequence.
 
     Attributes:
         max_tokens: None: as many as the context holds.
         priority: a higher one goes first in line.
-        grammar: of llguidance, which the answer must follow; None: none.
+        grammar: which the answer must follow, behind the model's reasoning.
         logprobs: how many of the likeliest tokens are told beside each token of the answer; None: nothing is told.
     """
 
@@ -106,7 +119,7 @@ class Submit:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     priority: int = 0
-    grammar: str | None = None
+    grammar: Grammar | None = None
     logprobs: int | None = None
 
 

@@ -9,6 +9,7 @@ from llguidance import LLMatcher, LLParserLimits
 
 from modelyard.engine.guidance.constraint import Constraint
 from modelyard.engine.guidance.vocabulary import Vocabulary
+from modelyard.engine.messages import Grammar
 from modelyard.errors import InvalidRequest
 
 # The engine's threads wait for masks: what would take longer than some milliseconds is refused.
@@ -37,8 +38,8 @@ class GrammarCompiler:
             self._masks = ThreadPoolExecutor(1, "masks")
         return self._masks
 
-    def compile(self, grammar: str, on_done: Callable[[Future[Constraint]], None]) -> None:
-        """Make the constraint of ``grammar``, in llguidance's terms; ``on_done`` is called with it on any thread.
+    def compile(self, grammar: Grammar, on_done: Callable[[Future[Constraint]], None]) -> None:
+        """Make the constraint of ``grammar``; ``on_done`` is called with it on any thread.
 
         It fails with InvalidRequest where the grammar is none, or too large.
         """
@@ -55,10 +56,11 @@ class GrammarCompiler:
         if self._vocabulary is not None:
             self._vocabulary.detach()
 
-    def _compile(self, grammar: str) -> Constraint:
+    def _compile(self, grammar: Grammar) -> Constraint:
         if self._vocabulary is None:
             self._vocabulary = self._make_vocabulary()
-        matcher = LLMatcher(self._vocabulary.tokenizer, grammar, log_level=0, limits=_LIMITS)
+        matcher = LLMatcher(self._vocabulary.tokenizer, grammar.text, log_level=0, limits=_LIMITS)
         if matcher.is_error():
-            raise InvalidRequest(f"The grammar cannot be used: {matcher.get_error()}", "response_format")
+            problem = matcher.get_error().strip()
+            raise InvalidRequest(f"'{grammar.param}' cannot be enforced: {problem}", grammar.param)
         return Constraint(self._vocabulary, matcher)
