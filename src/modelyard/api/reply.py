@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
@@ -16,7 +18,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from modelyard.api.begin import begin
-from modelyard.api.errors import error_body
 from modelyard.engine.messages import Finished
 from modelyard.errors import ModelyardError
 from modelyard.yard.generation import Generation
@@ -36,27 +37,54 @@ EVENT_STREAM = [
 
 
 class Frames(Protocol):
-    """How a dialect writes one answer, whole or as a stream."""
+    """How a dialect writes one choice of an answer, whole or as a stream.
+
+    Attributes:
+        headers: of a stream.
+    """
+
+    headers: list[tuple[bytes, bytes]]
 
     def open(self, generation: Generation) -> bytes:
-        """What a stream begins with. Called once, first, also for a whole answer."""
+        """What the choice begins with in a stream. Called once, first, also for a whole answer."""
 
     def text(self, text: str) -> bytes:
-        """A piece of the answer."""
+        """A piece of the choice."""
 
     def close(self, finished: Finished) -> bytes:
-        """What a stream ends with."""
+        """What the choice ends with in a stream."""
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
-        """The body of a whole answer."""
+    def end(self, finished: Sequence[Finished]) -> bytes:
+        """What a stream ends with, behind all choices. Asked of the first choice's frames."""
+
+    def comment(self, text: str) -> bytes:
+        """A line in a stream that clients pass over; b"" where the dialect has none."""
+
+    def error(self, error: ModelyardError) -> bytes:
+        """The last frame of a stream that failed."""
+
+    def choice(self, text: str, finished: Finished) -> Any:
+        """The choice in a whole answer."""
+
+    def whole(self, choices: Sequence[Any], finished: Sequence[Finished]) -> Any:
+        """The body of a whole answer. Asked of the first choice's frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One choice that is asked for, and how it is written."""
+
+    request: Request
+    frames: Frames
 
 
 class _Reply(Response, ABC):
-    """An answer of ``yard`` to ``request``, written by ``frames``. Errors before its status is sent are raised."""
+    """An answer of ``yard``. Errors before its status is sent are raised."""
 
-    def __init__(self, yard: Yard, request: Request, frames: Frames) -> None:
+    def __init__(self, yard: Yard, asks: Sequence[Ask]) -> None:
         super().__init__()
-        self._yard, self._request, self._frames = yard, request, frames
+        self._yard, self._asks = yard, asks
+        self._frames = asks[0].frames
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Generate and send, unless the client leaves."""
@@ -70,42 +98,82 @@ class _WholeReply(_Reply):
     """The answer as one JSON body."""
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._yard.generate(self._request) as generation:
-            self._frames.open(generation)
-            text = await generation.text()
-        assert generation.finished is not None
-        body = orjson.dumps(self._frames.whole(text, generation.finished))
+        choices, finished = [], []
+        with ExitStack() as asked:
+            generations = [asked.enter_context(self._yard.submit(ask.request)) for ask in self._asks]
+            for ask, generation in zip(self._asks, generations, strict=True):
+                await generation.accepted()
+                ask.frames.open(generation)
+                text = await generation.text()
+                finished.append(generation.outcome())
+                choices.append(ask.frames.choice(text, finished[-1]))
+        body = orjson.dumps(self._frames.whole(choices, finished))
         await Response(body, media_type="application/json")(scope, receive, send)
 
 
 class _StreamReply(_Reply):
-    """The answer as server-sent events.
+    """The answer as a stream of frames.
 
     The status is sent once the model is there and has accepted the prompt. Where that takes longer, it is sent before,
     and comments say what is being waited for; a refusal is then an error frame.
     """
 
     async def _answer(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        with self._yard.submit(self._request) as generation, _Comments(self._yard, generation) as comments:
+        with ExitStack() as asked:
+            generations = [asked.enter_context(self._yard.submit(ask.request)) for ask in self._asks]
+            first = generations[0]
+            comments = asked.enter_context(_Comments(self._yard, first, self._frames))
 
             def has_news() -> bool:
-                return generation.is_settled or comments.is_due
+                return first.is_settled or comments.is_due
 
-            await generation.until(has_news)
-            if generation.is_settled:
-                await generation.accepted()
-            await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+            await first.until(has_news)
+            if first.is_settled:
+                await self._accepted(generations)
+            await send({"type": "http.response.start", "status": 200, "headers": self._frames.headers})
             try:
-                while not generation.is_settled:
+                while not first.is_settled:
                     await comments.send(send)
-                    await generation.until(has_news)
-                await generation.accepted()
-                await _send(send, self._frames.open(generation))
-                await _Writing(generation, self._frames, comments, send).done()
-                last = self._frames.close(generation.outcome())
+                    await first.until(has_news)
+                await self._accepted(generations)
+                last = await self._write(generations, comments, send)
             except ModelyardError as error:
-                last = b"data: " + error_body(error) + b"\n\n"
+                last = self._frames.error(error)
             await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _accepted(self, generations: Sequence[Generation]) -> None:
+        for generation in generations:
+            await generation.accepted()
+
+    async def _write(self, generations: Sequence[Generation], comments: _Comments, send: Send) -> bytes:
+        """Write all choices; what the stream ends with."""
+        opening = [ask.frames.open(generation) for ask, generation in zip(self._asks, generations, strict=True)]
+        await _send(send, b"".join(opening))
+        if len(generations) == 1:
+            await _Writing(generations[0], self._frames, comments, send).done()
+            finished = generations[0].outcome()
+            return self._frames.close(finished) + self._frames.end([finished])
+        try:
+            async with asyncio.TaskGroup() as writing:
+                for ask, generation in zip(self._asks, generations, strict=True):
+                    # The first speaks for all while nothing is said.
+                    says = comments if generation is generations[0] else None
+                    writing.create_task(self._write_choice(ask, generation, says, send))
+        except* ModelyardError as failed:
+            raise _first(failed) from None
+        return self._frames.end([generation.outcome() for generation in generations])
+
+    async def _write_choice(self, ask: Ask, generation: Generation, comments: _Comments | None, send: Send) -> None:
+        await _Writing(generation, ask.frames, comments, send).done()
+        await _send(send, ask.frames.close(generation.outcome()))
+
+
+def _first(failed: BaseExceptionGroup[ModelyardError]) -> ModelyardError:
+    error: BaseException = failed
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ModelyardError)
+    return error
 
 
 class _Writing:
@@ -115,7 +183,7 @@ class _Writing:
     for: a slow client, whose text gathers meanwhile and is one frame, or a comment.
     """
 
-    def __init__(self, generation: Generation, frames: Frames, comments: _Comments, send: Send) -> None:
+    def __init__(self, generation: Generation, frames: Frames, comments: _Comments | None, send: Send) -> None:
         self._generation, self._frames, self._comments, self._send = generation, frames, comments, send
         self._sending: Awaitable[None] | None = None
 
@@ -126,7 +194,7 @@ class _Writing:
             if self._sending is not None:
                 await self._sending
                 self._sending = None
-            elif self._comments.is_due:
+            elif self._comments is not None and self._comments.is_due:
                 await self._comments.send(self._send)
             else:
                 return
@@ -134,10 +202,11 @@ class _Writing:
     def _write(self) -> bool:
         """Send what has arrived; whether the task is needed."""
         text = self._generation.take()
-        if text:
-            frame = {"type": "http.response.body", "body": self._frames.text(text), "more_body": True}
+        if text and (body := self._frames.text(text)):
+            frame = {"type": "http.response.body", "body": body, "more_body": True}
             self._sending = begin(self._send(frame))
-        return self._sending is not None or self._comments.is_due or self._generation.is_over
+        has_comment = self._comments is not None and self._comments.is_due
+        return self._sending is not None or has_comment or self._generation.is_over
 
 
 class _Comments:
@@ -149,9 +218,9 @@ class _Comments:
         is_due: ``QUIET_S`` have passed since the last look.
     """
 
-    def __init__(self, yard: Yard, generation: Generation) -> None:
+    def __init__(self, yard: Yard, generation: Generation, frames: Frames) -> None:
         self.is_due = False
-        self._yard, self._generation = yard, generation
+        self._yard, self._generation, self._frames = yard, generation, frames
         self._quiet_s = 0.0
 
     def __enter__(self) -> _Comments:
@@ -166,13 +235,14 @@ class _Comments:
         self.is_due = False
         model = self._generation.model
         if stage := self._yard.stage(model):
-            comment = f": {model}: {stage}\n\n".encode()
+            comment = self._frames.comment(f"{model}: {stage}")
         elif self._quiet_s >= KEEP_ALIVE_S:
-            comment = b": keep-alive\n\n"
+            comment = self._frames.comment("keep-alive")
         else:
             return
         self._quiet_s = 0.0
-        await _send(send, comment)
+        if comment:
+            await _send(send, comment)
 
     def _beat(self) -> None:
         self.is_due = True
@@ -181,9 +251,9 @@ class _Comments:
         self._generation.wake()
 
 
-def reply(yard: Yard, request: Request, frames: Frames, *, stream: bool) -> Response:
-    """The response that answers ``request``: as server-sent events, or as one JSON body."""
-    return (_StreamReply if stream else _WholeReply)(yard, request, frames)
+def reply(yard: Yard, asks: Sequence[Ask], *, stream: bool) -> Response:
+    """The response that answers with the choices that are asked for: as a stream, or as one JSON body."""
+    return (_StreamReply if stream else _WholeReply)(yard, asks)
 
 
 async def _send(send: Send, body: bytes) -> None:

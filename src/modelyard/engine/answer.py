@@ -17,11 +17,11 @@ class Answer:
         most_tokens: the answer is complete with so many tokens, reason "length".
         end_tokens: ids that end it, reason "stop".
         stops: strings that end it, reason "stop"; they are not part of it.
-        is_spelt: whether special tokens in it are text: they mark tool calls and reasoning.
+        spelt: special tokens that are part of its text: they mark tool calls and reasoning.
         trail: log-probabilities of its tokens, where they are asked for.
     """
 
-    __slots__ = ("_end_tokens", "_most_tokens", "_stop", "_tokens", "_utf8", "finish_reason", "is_spelt", "trail")
+    __slots__ = ("_end_tokens", "_most_tokens", "_stop", "_tokens", "_utf8", "finish_reason", "spelt", "trail")
 
     def __init__(
         self,
@@ -29,10 +29,10 @@ class Answer:
         most_tokens: int,
         end_tokens: frozenset[int],
         stops: Sequence[str],
-        is_spelt: bool = False,
+        spelt: frozenset[int] = frozenset(),
         trail: LogprobTrail | None = None,
     ) -> None:
-        self.is_spelt = is_spelt
+        self.spelt = spelt
         self.trail = trail
         self._most_tokens = most_tokens
         self._end_tokens = end_tokens

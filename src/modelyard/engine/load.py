@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelyard.engine.cores import usable_cores
+from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.draft import Drafter
 from modelyard.engine.llama import Context, Model, can_offload, version
 from modelyard.engine.messages import ModelProfile, Sampling
@@ -40,6 +41,7 @@ class Resident:
     """A loaded model. It belongs to the thread that loaded it.
 
     Attributes:
+        dialogue: how it talks; None where it has no usable chat template.
         sampling: defaults for what a request leaves unsaid, each with a value.
         identity: names weights and settings: equal where one engine's KV states can be restored in the other.
     """
@@ -49,6 +51,7 @@ class Resident:
     model: Model
     context: Context
     prompts: PromptReader
+    dialogue: Dialogue | None
     sampling: Sampling
     profile: ModelProfile
     identity: str
@@ -161,13 +164,15 @@ def _equip(
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
     template, why_no_chat = _template(settings, model)
+    dialogue = None if template is None else Dialogue(template, model.control_token)
     prompts = PromptReader(
         lambda text, add_special: model.tokenize(text, add_special=add_special),
-        template=template,
+        dialogue=dialogue,
         why_no_chat=why_no_chat,
         begin_token=model.begin_token(),
         vocab_size=model.vocab_size,
         context_length=context.length,
+        infill=model.infill_tokens(),
     )
     profile = ModelProfile(
         context_length=context.length,
@@ -182,7 +187,7 @@ def _equip(
     sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
     # Some models scale positions by the length of the context.
     identity = f"{key.contents} {version()} {context.length} {context.kv_format}"
-    return Resident(key, pool, model, context, prompts, sampling, profile, identity, draft)
+    return Resident(key, pool, model, context, prompts, dialogue, sampling, profile, identity, draft)
 
 
 def _template(settings: EngineSettings, model: Model) -> tuple[ChatTemplate | None, str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelyard.engine.speculation import Guesser
+
 # Tokens that must stand there in the same order, and how many more are looked at.
 SHORTEST_MATCH = 3
 LONGEST_MATCH = 16
@@ -68,3 +70,53 @@ class PromptLookup:
         for last in range(start, stop):
             self._ends[tuple(tokens[last - SHORTEST_MATCH + 1 : last + 1])] = last + 1
         self._indexed = max(self._indexed, stop)
+
+
+class Prediction:
+    """Guesses from a text that the answer may well be, and otherwise as another guesser does.
+
+    Args:
+        predicted: tokens of that text.
+        prompt_length: tokens before the answer.
+        otherwise: guesses where the answer has left the text.
+    """
+
+    __slots__ = ("_ends", "_otherwise", "_predicted", "_prompt_length", "_share", "_was_predicted")
+
+    def __init__(self, predicted: Sequence[int], prompt_length: int, otherwise: Guesser) -> None:
+        self._predicted = tuple(predicted)
+        self._prompt_length = prompt_length
+        self._otherwise = otherwise
+        self._share = _SHARES[LONGEST_MATCH]
+        self._was_predicted = False
+        ends = range(SHORTEST_MATCH, len(predicted) + 1)
+        self._ends = {self._predicted[end - SHORTEST_MATCH : end]: end for end in reversed(ends)}
+
+    def guess(self, tokens: Sequence[int], most: int) -> list[int]:
+        """At most ``most`` tokens that may follow ``tokens``."""
+        at = self._place(tokens)
+        self._was_predicted = at is not None and at < len(self._predicted)
+        if at is None or not self._was_predicted:
+            return self._otherwise.guess(tokens, most)
+        return list(self._predicted[at : at + most])
+
+    @property
+    def share(self) -> float:
+        """The probability of each token of the last guess, if those before it hold."""
+        return self._share if self._was_predicted else self._otherwise.share
+
+    def learn(self, guessed: int, held: int) -> None:
+        """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
+        if not self._was_predicted:
+            self._otherwise.learn(guessed, held)
+        elif guessed:
+            seen = min(guessed, held + 1)
+            self._share += min(1.0, _NEWEST * seen) * (held / seen - self._share)
+
+    def _place(self, tokens: Sequence[int]) -> int | None:
+        """Where in the predicted text the answer goes on; None where it has left it."""
+        said = len(tokens) - self._prompt_length
+        if said < SHORTEST_MATCH:
+            begun = tuple(tokens[self._prompt_length :])
+            return said if begun == self._predicted[:said] else None
+        return self._ends.get(tuple(tokens[-SHORTEST_MATCH:]))

@@ -23,16 +23,19 @@ from modelyard.engine.kv_store import KvStore
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.load import Resident
 from modelyard.engine.logprobs import LogprobTrail, log_softmax
-from modelyard.engine.lookup import PromptLookup
+from modelyard.engine.lookup import Prediction, PromptLookup
 from modelyard.engine.messages import (
     Accepted,
     Cancel,
     Cancelled,
+    Chat,
     Compiled,
     Event,
     Failed,
     Finished,
     Message,
+    Prompt,
+    Reading,
     Reseat,
     Restore,
     Resume,
@@ -41,6 +44,7 @@ from modelyard.engine.messages import (
     Stop,
     Submit,
     Suspended,
+    Text,
     Token,
 )
 from modelyard.engine.sampler import ConstrainedSampler, Sampler, make_sampler
@@ -73,7 +77,7 @@ class EngineLoop:
     ) -> None:
         self._name = settings.name
         self._model, self._context = resident.model, resident.context
-        self._prompts, self._defaults = resident.prompts, resident.sampling
+        self._prompts, self._dialogue, self._defaults = resident.prompts, resident.dialogue, resident.sampling
         self._keep, self._keep_bytes = settings.kv_keep, settings.kv_keep_bytes
         self._identity = resident.identity
         self._inbox = inbox
@@ -102,7 +106,7 @@ class EngineLoop:
         )
         self._grammars = GrammarCompiler(self._model.vocabulary)
         # Requests whose grammar is not ready yet.
-        self._unready: dict[SequenceId, tuple[Submit, list[int]]] = {}
+        self._unready: dict[SequenceId, tuple[Submit, list[int], Reading | None]] = {}
         self._constraints: dict[SequenceId, Constraint] = {}
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
@@ -206,17 +210,24 @@ class EngineLoop:
                     return message
 
     def _submit(self, request: Submit) -> None:
+        reading, grammar = None, request.grammar
         try:
-            prompt = self._prompts.read(request.prompt)
+            if isinstance(request.prompt, Chat):
+                written = self._prompts.write(request.prompt)
+                prompt, reading = self._prompts.read(written), written.reading
+                assert self._dialogue is not None
+                grammar = self._dialogue.grammar(request.prompt, reading, grammar)
+            else:
+                prompt = self._prompts.read(request.prompt)
             self._check_bias(request.sampling)
         except ModelyardError as refused:
             self._events.append(Failed(request.sequence, refused))
             return
-        if request.grammar is None:
-            self._begin(request, prompt, None)
+        if grammar is None:
+            self._begin(request, prompt, reading, None)
             return
-        self._unready[request.sequence] = request, prompt
-        self._grammars.compile(request.grammar, lambda done: self._inbox.put(Compiled(request.sequence, done)))
+        self._unready[request.sequence] = request, prompt, reading
+        self._grammars.compile(grammar, lambda done: self._inbox.put(Compiled(request.sequence, done)))
 
     def _compiled(self, message: Compiled) -> None:
         unready = self._unready.pop(message.sequence, None)
@@ -241,12 +252,15 @@ class EngineLoop:
                 case Cancel(sequence):
                     self._cancel(sequence)
 
-    def _begin(self, request: Submit, prompt: list[int], constraint: Constraint | None) -> None:
+    def _begin(
+        self, request: Submit, prompt: list[int], reading: Reading | None, constraint: Constraint | None
+    ) -> None:
         room = self._context.length - len(prompt)
         self._answers[request.sequence] = Answer(
             most_tokens=room if request.max_tokens is None else min(request.max_tokens, room),
             end_tokens=self._model.end_tokens,
             stops=request.stop,
+            spelt=self._dialogue.spelt if reading is not None and self._dialogue is not None else frozenset(),
             trail=None if request.logprobs is None else LogprobTrail(request.logprobs, self._model.spelt_piece),
         )
         sampler = make_sampler(
@@ -264,9 +278,14 @@ class EngineLoop:
         if self._model.can_trim and self._samplers[request.sequence].can_verify:
             lookup = PromptLookup() if self._looks_up else None
             sequence.guesser = DraftedGuesses(lookup) if self._drafter is not None else lookup
+            if request.prediction:
+                predicted = self._model.tokenize_plain(request.prediction.encode())
+                sequence.guesser = Prediction(predicted, len(prompt), sequence.guesser or PromptLookup())
         self._scheduler.add(sequence)
         self._arrivals += 1
-        self._events.append(Accepted(request.sequence, len(prompt)))
+        self._events.append(Accepted(request.sequence, len(prompt), reading))
+        if request.echoes:
+            self._events.append(Token(request.sequence, self._echo(request.prompt, prompt)))
 
     def _resume(self, state: SuspendedSequence) -> None:
         if state.identity != self._identity:
@@ -353,7 +372,7 @@ class EngineLoop:
                 sequence.is_alone = True
                 break
             sequence.tokens.append(token)
-            text += answer.push(token, self._model.spelt_piece(token) if answer.is_spelt else self._model.piece(token))
+            text += answer.push(token, self._piece(token, answer))
             if trail is not None and scores is not None and token not in self._model.end_tokens:
                 trail.add(token, scores)
             if answer.finish_reason or right == len(guesses) or token != guesses[right]:
@@ -371,6 +390,14 @@ class EngineLoop:
             self._events.append(Token(sequence.id, text))
         if answer.finish_reason:
             self._end(sequence.id, Finished(sequence.id, answer.finish_reason, sequence.usage))
+
+    def _echo(self, prompt: Prompt, tokens: list[int]) -> str:
+        if isinstance(prompt, Text):
+            return prompt.text
+        return b"".join(map(self._model.piece, tokens)).decode("utf-8", "replace")
+
+    def _piece(self, token: int, answer: Answer) -> bytes:
+        return self._model.spelt_piece(token) if token in answer.spelt else self._model.piece(token)
 
     def _decode(self) -> list[Feed]:
         """Compute the next step; its feeds, or [] where it did not fit and others must give way first."""

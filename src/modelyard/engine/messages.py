@@ -62,7 +62,16 @@ class NamedTool:
 
 ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
-Prompt = Chat | Text | Tokens
+
+@dataclass(frozen=True, slots=True)
+class Infill:
+    """Text with a gap, to be filled."""
+
+    before: str
+    behind: str
+
+
+Prompt = Chat | Text | Tokens | Infill
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +119,8 @@ class Submit:
         priority: a higher one goes first in line.
         grammar: which the answer must follow, behind the model's reasoning.
         logprobs: how many of the likeliest tokens are told beside each token of the answer; None: nothing is told.
+        echoes: whether the answer begins with the prompt.
+        prediction: text that the answer may well be: where it is, it comes faster.
     """
 
     sequence: SequenceId
@@ -121,6 +132,8 @@ class Submit:
     priority: int = 0
     grammar: Grammar | None = None
     logprobs: int | None = None
+    echoes: bool = False
+    prediction: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +250,27 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How the text of an answer is to be read; see ``modelyard.engine.dialogue``.
+
+    Attributes:
+        tools: the format of tool calls, by its name in the registry.
+        reasoning: that of reasoning, by name; "" for none.
+        is_open: whether the prompt ends within reasoning.
+    """
+
+    tools: str
+    reasoning: str
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
-    """A sequence passed all checks and is in line."""
+    """A sequence passed all checks and is in line. reading is None where its text is all there is to it."""
 
     sequence: SequenceId
     prompt_tokens: int
+    reading: Reading | None = None
 
 
 @dataclass(frozen=True, slots=True)

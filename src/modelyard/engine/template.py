@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -83,6 +83,8 @@ def _now(pattern: str) -> str:
 class ChatTemplate:
     """A Jinja chat template, run in a sandbox that can neither change its input nor reach Python.
 
+    variables are the names that it reads.
+
     Offers what Hugging Face's ``apply_chat_template`` offers to templates: ``raise_exception``, ``strftime_now``,
     ``tojson``, loop controls, ``generation`` blocks, trimmed blocks, ``bos_token``, ``eos_token`` and ``tools``;
     ``documents`` are none. Single products are bounded; time and memory as a whole are not: a template is trusted as
@@ -99,9 +101,11 @@ class ChatTemplate:
         environment.filters["tojson"] = _to_json
         environment.globals.update(raise_exception=_refuse, strftime_now=_now)
         self.source = source
+        self.variables: frozenset[str] = frozenset()
         self._names = {"bos_token": bos_token, "eos_token": eos_token, "documents": None}
         try:
             self._template = environment.from_string(source)
+            self.variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
         except Exception as error:
             # What nests too deeply fails in Jinja's compiler or in Python's, each in its own way.
             line = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""

@@ -364,7 +364,7 @@ class Conductor:
             if isinstance(event, Token):
                 stream = self._streams.get(RequestId(event.sequence))
                 if stream is not None:
-                    stream.generation.add(event.text)
+                    stream.generation.add(event)
                     self._told[stream.generation] = None
                 continue
             match event:

@@ -8,7 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from modelyard.engine.messages import Accepted, Cancelled, Failed, Finished, SequenceEvent, Token
+from modelyard.engine.messages import (
+    Accepted,
+    Cancelled,
+    Failed,
+    Finished,
+    Reading,
+    SequenceEvent,
+    Token,
+    TokenLogprob,
+)
 from modelyard.errors import ModelyardError, ShuttingDown
 
 
@@ -21,6 +30,8 @@ class Generation:
         model: id of the model that answers.
         fingerprint: of the model and the backend, as OpenAI's ``system_fingerprint``.
         prompt_tokens: of the prompt, once it is accepted.
+        reading: how its text is to be read, once it is accepted; None: it is just text.
+        logprobs: of the tokens whose text has arrived, where they were asked for. The reader takes them out.
         finished: reason and usage, once the last event has arrived.
     """
 
@@ -29,6 +40,8 @@ class Generation:
         self.fingerprint = ""
         self.prompt_tokens = 0
         self.finished: Finished | None = None
+        self.reading: Reading | None = None
+        self.logprobs: list[TokenLogprob] = []
         self._text: list[str] = []
         self._error: ModelyardError | None = None
         self._accepted = False
@@ -40,10 +53,10 @@ class Generation:
     def put(self, event: SequenceEvent) -> None:
         """Take the next event, and let the reader look."""
         match event:
-            case Token(_, text):
-                self.add(text)
-            case Accepted(_, prompt_tokens):
-                self._accepted, self.prompt_tokens = True, prompt_tokens
+            case Token():
+                self.add(event)
+            case Accepted(_, prompt_tokens, reading):
+                self._accepted, self.prompt_tokens, self.reading = True, prompt_tokens, reading
             case Finished():
                 self.finished = event
             case Failed(_, error):
@@ -52,9 +65,12 @@ class Generation:
                 self._error = ShuttingDown()
         self.wake()
 
-    def add(self, text: str) -> None:
+    def add(self, token: Token) -> None:
         """Take the text of a token; ``wake`` is due when all that came with it is there."""
-        self._text.append(text)
+        if token.text:
+            self._text.append(token.text)
+        if token.logprobs:
+            self.logprobs.extend(token.logprobs)
 
     def wake(self) -> None:
         """Let the reader look, where it waits."""

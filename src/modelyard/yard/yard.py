@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
-from modelyard.engine.messages import Prompt, Sampling, SequenceId, Submit
+from modelyard.engine.messages import Grammar, Prompt, Sampling, SequenceId, Submit
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
 from modelyard.hub import Progress, Stores
 from modelyard.yard.conductor import Conductor, Urgency
@@ -37,6 +37,7 @@ class Request:
     Attributes:
         model: id or alias; None means the default.
         max_tokens: None: as many as the context holds.
+        grammar, logprobs, echoes, prediction: see ``engine.messages.Submit``.
         urgency: how it waits for its model.
     """
 
@@ -46,6 +47,10 @@ class Request:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    grammar: Grammar | None = None
+    logprobs: int | None = None
+    echoes: bool = False
+    prediction: str = ""
     urgency: Urgency = field(default_factory=Urgency)
 
 
@@ -163,6 +168,10 @@ class Yard:
                 request.stop,
                 request.ignore_eos,
                 priority,
+                request.grammar,
+                request.logprobs,
+                request.echoes,
+                request.prediction,
             )
 
         conductor = self.conductor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.messages import Chat, Text, Tokens
 from modelyard.engine.prompt import PromptReader
 from modelyard.engine.template import ChatTemplate
@@ -23,10 +24,16 @@ class Words:
         return [1] * add_begin + [7] * len(text.replace("<s>", " <s> ").split())
 
 
+def no_token(_text: str) -> int | None:
+    return None
+
+
 def reader(template: str | None = "{{ messages[0].content }}", words: Words | None = None) -> PromptReader:
     return PromptReader(
         words or Words(),
-        template=None if template is None else ChatTemplate(template, bos_token="<s>", eos_token=""),
+        dialogue=None
+        if template is None
+        else Dialogue(ChatTemplate(template, bos_token="<s>", eos_token=""), no_token),
         why_no_chat="no template here",
         begin_token="<s>",
         vocab_size=100,
@@ -95,7 +102,7 @@ def test_a_model_without_a_begin_token_leaves_that_to_its_tokeniser() -> None:
         return [7] * len(text)
 
     texts = PromptReader(
-        tokenize, template=None, why_no_chat="", begin_token="", vocab_size=100, context_length=CONTEXT
+        tokenize, dialogue=None, why_no_chat="", begin_token="", vocab_size=100, context_length=CONTEXT
     )
     assert texts.read(Text("ab")) == [7, 7]
     with pytest.raises(InvalidRequest, match="empty") as refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,49 +12,91 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.api.json_route import JsonRoute
-from modelyard.api.openai.chunks import Chunks, identity
-from modelyard.api.openai.schema import ChatCompletionRequest
-from modelyard.api.openai.usage import usage_object
-from modelyard.api.reply import reply
+from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
+from modelyard.api.openai.message import delta_object, logprobs_object, message_object
+from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
+from modelyard.api.openai.usage import total_usage, usage_object
+from modelyard.api.reply import Ask, reply
 from modelyard.api.urgency import urgency
-from modelyard.engine.messages import Finished
+from modelyard.engine.deltas import ContentDelta, Delta, Message, OutputParser, ToolCallEnd, fold
+from modelyard.engine.dialogue import parser_of
+from modelyard.engine.messages import Chat, Finished
 from modelyard.yard.generation import Generation
 from modelyard.yard.yard import Yard
 
 
-class ChatFrames:
-    """Writes one chat completion."""
+class ChatFrames(EventFrames):
+    """Writes one choice of a chat completion.
 
-    def __init__(self, *, include_usage: bool) -> None:
-        self._include_usage = include_usage
+    Args:
+        body: the request.
+        chat: what is answered.
+        identity: of the completion.
+        index: of the choice.
+    """
+
+    def __init__(self, body: ChatCompletionRequest, chat: Chat, identity: Identity, index: int = 0) -> None:
+        self._body, self._chat, self._identity, self._index = body, chat, identity, index
+        self._has_logprobs = bool(body.logprobs)
+        self._parser: OutputParser | None = None
+        self._has_called = False
 
     def open(self, generation: Generation) -> bytes:
         """The chunk that names the role."""
-        self._identity = identity(generation, "chatcmpl")
-        common = {"object": "chat.completion.chunk", **self._identity}
-        self._chunks = Chunks(common, include_usage=self._include_usage)
-        self._before_text = self._chunks.head + b'[{"index":0,"delta":{"content":'
+        self._generation = generation
+        if generation.reading is not None:
+            self._parser = parser_of(generation.reading, self._chat)
+        self._common = self._identity.of(generation)
+        common = {"object": "chat.completion.chunk", **self._common}
+        self._chunks = Chunks(common, include_usage=self._body.wants_usage, choices=self._body.choices)
+        self._before_text = self._chunks.head + b'[{"index":%d,"delta":{"content":' % self._index
         self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._chunks.tail
-        return self._chunks.of(_delta({"role": "assistant", "content": ""}, None))
+        return self._chunks.of(self._choice({"role": "assistant", "content": ""}))
 
     def text(self, text: str) -> bytes:
-        """A chunk of content."""
-        return self._before_text + orjson.dumps(text) + self._after_text
+        """Chunks of content, reasoning and calls."""
+        if self._parser is None and not self._has_logprobs:
+            return self._before_text + orjson.dumps(text) + self._after_text
+        return self._written([ContentDelta(text)] if self._parser is None else self._parser.push(text))
 
     def close(self, finished: Finished) -> bytes:
-        """The chunk with the reason, and the end."""
-        return self._chunks.end(_delta({}, finished.reason), finished.usage)
+        """What was held back, and the chunk with the reason."""
+        rest = self._written(self._parser.finish() if self._parser is not None else [])
+        reason = "tool_calls" if self._has_called else finished.reason
+        return rest + self._chunks.of(self._choice({}, finish_reason=reason))
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
+    def end(self, finished: Sequence[Finished]) -> bytes:
+        """The usage, where it was asked for, and the end mark."""
+        return self._chunks.end(finished)
+
+    def choice(self, text: str, finished: Finished) -> dict[str, Any]:
+        """The choice in a whole completion."""
+        message = Message(text)
+        if self._parser is not None:
+            message = fold([*self._parser.push(text), *self._parser.finish()])
+        return {
+            "index": self._index,
+            "message": message_object(message),
+            "logprobs": logprobs_object(self._generation.logprobs) if self._has_logprobs else None,
+            "finish_reason": "tool_calls" if message.tool_calls else finished.reason,
+        }
+
+    def whole(self, choices: Sequence[Any], finished: Sequence[Finished]) -> dict[str, Any]:
         """The completion as one object."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.reason}
-        usage = usage_object(finished.usage)
-        return {"object": "chat.completion", **self._identity, "choices": [choice], "usage": usage}
+        usage = usage_object(total_usage(finished, self._body.choices))
+        return {"object": "chat.completion", **self._common, "choices": choices, "usage": usage}
 
+    def _written(self, deltas: list[Delta]) -> bytes:
+        self._has_called = self._has_called or any(isinstance(delta, ToolCallEnd) for delta in deltas)
+        choices = [self._choice(delta) for delta in map(delta_object, deltas) if delta is not None]
+        if self._has_logprobs and self._generation.logprobs:
+            taken, self._generation.logprobs = self._generation.logprobs, []
+            choices = choices or [self._choice({})]
+            choices[0]["logprobs"] = logprobs_object(taken)
+        return b"".join(map(self._chunks.of, choices))
 
-def _delta(delta: dict[str, str], finish_reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
 def chat_routes(yard: Yard) -> APIRouter:
@@ -64,6 +107,12 @@ def chat_routes(yard: Yard) -> APIRouter:
     async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream."""
         request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
-        return reply(yard, request, ChatFrames(include_usage=body.wants_usage), stream=bool(body.stream))
+        assert isinstance(request.prompt, Chat)
+        identity = Identity("chatcmpl")
+        asks = [
+            Ask(choice, ChatFrames(body, request.prompt, identity, index))
+            for index, choice in enumerate(choices_of(request, body.choices))
+        ]
+        return reply(yard, asks, stream=bool(body.stream))
 
     return router

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,46 +12,85 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.api.json_route import JsonRoute
-from modelyard.api.openai.chunks import Chunks, identity
-from modelyard.api.openai.schema import CompletionRequest
-from modelyard.api.openai.usage import usage_object
-from modelyard.api.reply import reply
+from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
+from modelyard.api.openai.schema import CompletionRequest, choices_of
+from modelyard.api.openai.usage import total_usage, usage_object
+from modelyard.api.reply import Ask, reply
 from modelyard.api.urgency import urgency
-from modelyard.engine.messages import Finished
+from modelyard.engine.messages import Finished, TokenLogprob
 from modelyard.yard.generation import Generation
 from modelyard.yard.yard import Yard
 
 
-class CompletionFrames:
-    """Writes one text completion."""
+class CompletionFrames(EventFrames):
+    """Writes one choice of a text completion.
 
-    def __init__(self, *, include_usage: bool) -> None:
-        self._include_usage = include_usage
+    Args:
+        body: the request.
+        identity: of the completion.
+        index: of the choice.
+    """
+
+    def __init__(self, body: CompletionRequest, identity: Identity, index: int = 0) -> None:
+        self._body, self._identity, self._index = body, identity, index
+        self._has_logprobs = body.logprobs is not None
+        # Where the next token begins, in characters of the answer.
+        self._offset = 0
 
     def open(self, generation: Generation) -> bytes:
         """Nothing: a text completion begins with its text."""
-        self._common = {"object": "text_completion", **identity(generation, "cmpl")}
-        self._chunks = Chunks(self._common, include_usage=self._include_usage)
-        self._before_text = self._chunks.head + b'[{"index":0,"text":'
+        self._generation = generation
+        self._common = {"object": "text_completion", **self._identity.of(generation)}
+        self._chunks = Chunks(self._common, include_usage=self._body.wants_usage, choices=self._body.choices)
+        self._before_text = self._chunks.head + b'[{"index":%d,"text":' % self._index
         self._after_text = b',"logprobs":null,"finish_reason":null}]' + self._chunks.tail
         return b""
 
     def text(self, text: str) -> bytes:
         """A chunk of text."""
+        if self._has_logprobs:
+            return self._chunks.of(self._choice(text, None))
         return self._before_text + orjson.dumps(text) + self._after_text
 
     def close(self, finished: Finished) -> bytes:
-        """The chunk with the reason, and the end."""
-        return self._chunks.end(_choice("", finished.reason), finished.usage)
+        """The chunk with the reason."""
+        return self._chunks.of(self._choice("", finished.reason))
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
+    def end(self, finished: Sequence[Finished]) -> bytes:
+        """The usage, where it was asked for, and the end mark."""
+        return self._chunks.end(finished)
+
+    def choice(self, text: str, finished: Finished) -> dict[str, Any]:
+        """The choice in a whole completion."""
+        return self._choice(text, finished.reason)
+
+    def whole(self, choices: Sequence[Any], finished: Sequence[Finished]) -> dict[str, Any]:
         """The completion as one object."""
-        choices = [_choice(text, finished.reason)]
-        return {**self._common, "choices": choices, "usage": usage_object(finished.usage)}
+        usage = usage_object(total_usage(finished, self._body.choices))
+        return {**self._common, "choices": choices, "usage": usage}
 
+    def _choice(self, text: str, finish_reason: str | None) -> dict[str, Any]:
+        logprobs = None
+        if self._has_logprobs:
+            taken, self._generation.logprobs = self._generation.logprobs, []
+            logprobs = self._logprobs(taken)
+        return {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
 
-def _choice(text: str, finish_reason: str) -> dict[str, Any]:
-    return {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
+    def _logprobs(self, taken: Sequence[TokenLogprob]) -> dict[str, Any]:
+        """OpenAI's older form: lists side by side."""
+        tokens = [each.token.decode("utf-8", "replace") for each in taken]
+        offsets = []
+        for token in tokens:
+            offsets.append(self._offset)
+            self._offset += len(token)
+        return {
+            "tokens": tokens,
+            "token_logprobs": [each.logprob for each in taken],
+            "top_logprobs": [
+                {token.decode("utf-8", "replace"): logprob for token, logprob in each.top} for each in taken
+            ],
+            "text_offset": offsets,
+        }
 
 
 def completion_routes(yard: Yard) -> APIRouter:
@@ -59,8 +99,13 @@ def completion_routes(yard: Yard) -> APIRouter:
 
     @router.post("/v1/completions", response_model=None)
     async def create_completion(body: CompletionRequest, http: HttpRequest) -> Response:
-        """Continue a text, whole or as a stream."""
-        request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
-        return reply(yard, request, CompletionFrames(include_usage=body.wants_usage), stream=bool(body.stream))
+        """Continue texts, whole or as a stream."""
+        how = urgency(http.headers, body.keep_alive)
+        requests = [
+            choice for request in body.checked() for choice in choices_of(replace(request, urgency=how), body.choices)
+        ]
+        identity = Identity("cmpl")
+        asks = [Ask(request, CompletionFrames(body, identity, index)) for index, request in enumerate(requests)]
+        return reply(yard, asks, stream=bool(body.stream))
 
     return router

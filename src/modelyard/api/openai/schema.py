@@ -6,10 +6,20 @@ answer; fields that nobody defines are ignored, as clients of all kinds send som
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from modelyard.api.openai.tools import (
+    MOST_TOOLS,
+    GrammarField,
+    ResponseFormat,
+    ToolChoiceField,
+    ToolDefinition,
+    chosen_tools,
+    wanted_grammar,
+)
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import (
     FrequencyPenalty,
@@ -21,7 +31,7 @@ from modelyard.config.schema import (
     TopK,
     TopP,
 )
-from modelyard.engine.messages import Chat, Prompt, Sampling, Text, Tokens
+from modelyard.engine.messages import Chat, Infill, Prompt, Sampling, Text, Tokens
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.yard.yard import Request
 
@@ -29,6 +39,7 @@ MOST_STOPS = 64
 LONGEST_STOP = 1024
 MOST_TOKENS = 2**31 - 1
 MOST_BIASES = 4096
+MOST_CHOICES = 64
 # An error repeats the name, so it must not be a megabyte.
 LONGEST_NAME = 512
 
@@ -44,6 +55,7 @@ Stop = Annotated[
 ]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 LogitBias = Annotated[dict[Annotated[int, Field(ge=0, strict=False)], Bias], Field(max_length=MOST_BIASES)]
+Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh"]
 MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
 
@@ -78,6 +90,12 @@ class GenerationFields(BaseModel):
     stop: Stop | None = None
     ignore_eos: bool | None = None
     keep_alive: KeepAlive | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = Field(default=None, description="Choices for each prompt.")
+
+    @property
+    def choices(self) -> int:
+        """Answers for each prompt."""
+        return self.n or 1
 
     @property
     def wants_usage(self) -> bool:
@@ -131,6 +149,39 @@ class ContentPart(BaseModel):
     text: str | None = None
 
 
+class Prediction(BaseModel):
+    """OpenAI's ``prediction``."""
+
+    model_config = ConfigDict(strict=True)
+
+    type: Literal["content"]
+    content: str | list[ContentPart]
+
+    def text(self) -> str:
+        """What is predicted."""
+        parts = [self.content] if isinstance(self.content, str) else [part.text or "" for part in self.content]
+        return "".join(parts)
+
+
+class MadeFunctionCall(BaseModel):
+    """The function that was called; arguments is the text of a JSON object."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    name: str
+    arguments: str = "{}"
+
+
+class MadeCall(BaseModel):
+    """A call that the model made in an earlier turn."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: MadeFunctionCall
+
+
 class ChatMessage(BaseModel):
     """One turn of a conversation."""
 
@@ -138,11 +189,14 @@ class ChatMessage(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[ContentPart] | None = None
+    tool_calls: list[MadeCall] | None = None
 
     def for_template(self) -> dict[str, Any]:
         """What chat templates read: text as content, developer as system, the other fields as they came."""
+        calls = None if self.tool_calls is None else [call.model_dump(exclude_none=True) for call in self.tool_calls]
         return {
             **(self.model_extra or {}),
+            **({} if calls is None else {"tool_calls": calls}),
             "role": "system" if self.role == "developer" else self.role,
             "content": self._text(),
         }
@@ -168,17 +222,14 @@ _CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "function_call": ("none",),
     "functions": ([],),
-    "grammar": (),
-    "logprobs": (False,),
     "modalities": (["text"],),
-    "n": (1,),
-    "prediction": (),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
-    "top_logprobs": (0,),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "verbosity": ("medium",),
     "web_search_options": (),
 }
+
+MOST_TOP_LOGPROBS = 20
 
 
 class ChatCompletionRequest(GenerationFields):
@@ -190,6 +241,23 @@ class ChatCompletionRequest(GenerationFields):
         BeforeValidator(_one_user_message),
     ]
     max_completion_tokens: MaxTokens | None = None
+    tools: Annotated[list[ToolDefinition], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: ToolChoiceField | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    grammar: GrammarField | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    prediction: Prediction | None = Field(
+        default=None, description="What the answer may well be, such as a text before its edit: it then comes faster."
+    )
+    reasoning_effort: Effort | None = Field(
+        default=None, description="For models that reason: given to their template; `none` and `off` forbid it."
+    )
+    enable_thinking: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None, description="Names that the model's chat template may read."
+    )
 
     def checked(self) -> Request:
         """What the yard is asked.
@@ -198,40 +266,113 @@ class ChatCompletionRequest(GenerationFields):
             InvalidRequest: a field asks for what is not supported.
         """
         self.refuse_unsupported(_CHAT_HARMLESS)
-        messages = tuple(message.for_template() for message in self.messages)
-        return self.to_request(Chat(messages), self.max_completion_tokens or self.max_tokens)
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", "top_logprobs")
+        tools, choice = chosen_tools(self.tools or [], self.tool_choice)
+        chat = Chat(
+            tuple(message.for_template() for message in self.messages),
+            tools,
+            choice,
+            self.parallel_tool_calls is not False,
+            self._options(),
+        )
+        request = self.to_request(chat, self.max_completion_tokens or self.max_tokens)
+        return replace(
+            request,
+            grammar=wanted_grammar(self.response_format, self.grammar),
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            prediction="" if self.prediction is None else self.prediction.text(),
+        )
+
+    def _options(self) -> dict[str, Any]:
+        """What the template is told of how to reason."""
+        options = dict(self.chat_template_kwargs or {})
+        if self.reasoning_effort is not None:
+            options |= {"reasoning_effort": self.reasoning_effort}
+            options |= {"enable_thinking": self.reasoning_effort not in ("none", "off")}
+        if self.enable_thinking is not None:
+            options["enable_thinking"] = self.enable_thinking
+        return options
 
 
-_COMPLETION_HARMLESS: dict[str, tuple[Any, ...]] = {
-    "best_of": (1,),
-    "echo": (False,),
-    "grammar": (),
-    "logprobs": (),
-    "n": (1,),
-    "suffix": ("",),
-}
+MOST_PROMPTS = 128
 
 
 class CompletionRequest(GenerationFields):
     """The body of ``POST /v1/completions``."""
 
-    prompt: str | list[Any] = Field(description="Text to continue, or token ids.")
+    prompt: str | list[Any] = Field(description="Text to continue, or token ids, or a list of either.")
+    suffix: str | None = Field(default=None, description="Text behind what is to be filled in.")
+    echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
+    logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    best_of: int | None = None
+    grammar: GrammarField | None = None
 
-    def checked(self) -> Request:
-        """What the yard is asked.
+    def checked(self) -> list[Request]:
+        """What the yard is asked, prompt by prompt.
 
         Raises:
             InvalidRequest: a field asks for what is not supported.
         """
-        self.refuse_unsupported(_COMPLETION_HARMLESS)
-        return self.to_request(self._prompt(), self.max_tokens)
+        self.refuse_unsupported({})
+        if self.best_of not in (None, self.choices):
+            raise InvalidRequest("'best_of' must be equal to 'n': no answers are thrown away.", "best_of")
+        if self.echo and self.logprobs is not None:
+            raise InvalidRequest("'echo' and 'logprobs' cannot both be given: those of prompts are not told.", "echo")
+        if self.echo and self.suffix:
+            raise InvalidRequest("'echo' and 'suffix' cannot both be given. Leave one out.", "echo")
+        wanted = wanted_grammar(None, self.grammar)
+        return [
+            replace(
+                self.to_request(prompt, self.max_tokens),
+                grammar=wanted,
+                logprobs=self.logprobs,
+                echoes=bool(self.echo),
+            )
+            for prompt in self._prompts()
+        ]
 
-    def _prompt(self) -> Prompt:
+    def _prompts(self) -> list[Prompt]:
         match self.prompt:
-            case str(text) | [str(text)]:
-                return Text(text)
-            case list(ids) if ids and all(type(token) is int for token in ids):
-                return Tokens(tuple(ids))
-            case [[*ids]] if ids and all(type(token) is int for token in ids):
-                return Tokens(tuple(ids))
-        raise InvalidRequest("'prompt' must be one text or one list of token ids.", "prompt")
+            case str(text):
+                prompts = [self._of_text(text)]
+            case list(ids) if _are_ids(ids):
+                prompts = [self._of_ids(ids)]
+            case list(parts) if parts and len(parts) * self.choices <= MOST_PROMPTS:
+                prompts = [self._of_text(part) if isinstance(part, str) else self._of_ids(part) for part in parts]
+            case _:
+                raise InvalidRequest(
+                    f"'prompt' must be a text or a list of token ids, or a list of either; with 'n' choices for each, "
+                    f"at most {MOST_PROMPTS} answers.",
+                    "prompt",
+                )
+        return prompts
+
+    def _of_text(self, text: str) -> Prompt:
+        return Infill(text, self.suffix) if self.suffix else Text(text)
+
+    def _of_ids(self, ids: Any) -> Prompt:
+        if not _are_ids(ids):
+            raise InvalidRequest("'prompt' must hold texts, or lists of token ids that are not empty.", "prompt")
+        if self.suffix:
+            raise InvalidRequest("'suffix' needs a prompt of text.", "suffix")
+        return Tokens(tuple(ids))
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
+
+
+def choices_of(request: Request, choices: int) -> list[Request]:
+    """The request once for each of its choices, each with a seed of its own."""
+    seed = request.sampling.seed
+    if choices == 1:
+        return [request]
+    return [
+        replace(request, sampling=replace(request.sampling, seed=None if seed is None else _seed(seed + index)))
+        for index in range(choices)
+    ]
+
+
+def _seed(number: int) -> int:
+    return number if number < 2**63 else number - 2**64

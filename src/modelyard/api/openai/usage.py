@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from modelyard.engine.messages import Usage
+from modelyard.engine.messages import Finished, Usage
+
+
+def total_usage(finished: Sequence[Finished], choices: int) -> Usage:
+    """Of all answers. Each prompt has so many ``choices``, one after the other, and counts once."""
+    usages = [each.usage for each in finished]
+    prompts = usages[::choices]
+    return Usage(
+        sum(usage.prompt_tokens for usage in prompts),
+        sum(usage.completion_tokens for usage in usages),
+        sum(usage.cached_tokens for usage in prompts),
+    )
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

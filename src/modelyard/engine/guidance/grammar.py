@@ -19,6 +19,7 @@ LONGEST_GRAMMAR: Final = 1_000_000
 _WHITE_SPACE: Final = r"[ \n\t]{0,16}"
 
 _ANSWER: Final = "answer"
+_FIRST, _SECOND = "first", "second"
 
 
 def json_schema(schema: Mapping[str, Any], param: str) -> Grammar:
@@ -71,6 +72,15 @@ def after(lead: str, grammar: Grammar) -> Grammar:
     # Names are the first grammar's own where a client gave it one.
     lead = lead.replace(f"@{_ANSWER}", f"@{grammars[0]['name']}")
     return Grammar(json.dumps({"grammars": [{"lark_grammar": lead}, *grammars]}), grammar.param)
+
+
+def either(first: str, second: Grammar) -> Grammar:
+    """``first``, in Lark, or ``second``."""
+    grammars = json.loads(second.text)["grammars"]
+    head, *rest = grammars
+    start = {"lark_grammar": f"start: @{_FIRST} | @{_SECOND}"}
+    parts = [start, {"name": _FIRST, "lark_grammar": first}, {**head, "name": _SECOND}, *rest]
+    return Grammar(json.dumps({"grammars": parts}), second.param)
 
 
 def _grammar(body: dict[str, Any], param: str) -> Grammar:

@@ -102,6 +102,22 @@ class Model:
         """Text of the token that ends a sequence, "" where the vocabulary has none."""
         return self._special(lib.llama_vocab_eos(self._vocab))
 
+    def infill_tokens(self) -> tuple[int, int, int] | None:
+        """The tokens before a text with a gap, before what is behind the gap, and before its filling; None: there are
+        none, and the model cannot fill gaps."""
+        found = (
+            int(lib.llama_vocab_fim_pre(self._vocab)),
+            int(lib.llama_vocab_fim_suf(self._vocab)),
+            int(lib.llama_vocab_fim_mid(self._vocab)),
+        )
+        return None if min(found) < 0 else found
+
+    def control_token(self, text: str) -> int | None:
+        """The control token with exactly this text; None where the vocabulary has none."""
+        tokens = self.tokenize(text, add_special=False)
+        is_one = len(tokens) == 1 and lib.llama_vocab_get_attr(self._vocab, tokens[0]) & lib.LLAMA_TOKEN_ATTR_CONTROL
+        return tokens[0] if is_one and self.spelt_piece(tokens[0]) == text.encode() else None
+
     def _special(self, token: int) -> str:
         return lib.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""
 

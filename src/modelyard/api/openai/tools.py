@@ -1,0 +1,170 @@
+"""Tools and forced formats, as OpenAI's clients ask for them, with the reference's grammars."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from modelyard.engine.guidance import grammar
+from modelyard.engine.messages import Grammar, NamedTool, ToolChoice
+from modelyard.errors import InvalidRequest
+
+MOST_TOOLS = 512
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
+
+
+class FunctionDefinition(_Part):
+    """A function that the model may call."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(default=None, description="JSON schema of the arguments.")
+    strict: bool | None = Field(default=None, description="The arguments are to follow the schema, always.")
+
+
+class ToolDefinition(_Part):
+    """OpenAI's ``tools[]``."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class FunctionName(_Part):
+    """A function by its name."""
+
+    name: str
+
+
+class NamedFunction(_Part):
+    """The function that must be called."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class AllowedTools(_Part):
+    """Those of the tools that may be called, or of which one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: list[NamedFunction]
+
+
+class AllowedToolsChoice(_Part):
+    """OpenAI's ``{"type": "allowed_tools"}``."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+def _by_type(value: Any) -> str:
+    if isinstance(value, str):
+        return "word"
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "allowed" if kind == "allowed_tools" else "named"
+
+
+ToolChoiceField = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("word")]
+    | Annotated[NamedFunction, Tag("named")]
+    | Annotated[AllowedToolsChoice, Tag("allowed")],
+    Discriminator(_by_type),
+]
+
+
+class JsonSchemaFormat(_Part):
+    """A schema that the answer is to follow."""
+
+    name: str = ""
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Part):
+    """OpenAI's ``response_format``."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+
+class GrammarField(_Part):
+    """The reference's ``grammar``: what the answer must follow."""
+
+    type: Literal["regex", "json_schema", "lark", "llguidance"]
+    value: Any
+
+
+def chosen_tools(
+    tools: list[ToolDefinition], choice: ToolChoiceField | None
+) -> tuple[tuple[dict[str, Any], ...], ToolChoice]:
+    """The tools that the model is told of, in OpenAI's shape, and whether it must call one.
+
+    Raises:
+        InvalidRequest: two have the same name, or one is named that is not there.
+    """
+    names = [tool.function.name for tool in tools]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InvalidRequest(f"Two tools are named '{twice}'. Give each a name of its own.", "tools")
+    shown = tools
+    chosen: ToolChoice
+    match choice:
+        case None:
+            chosen = "auto"
+        case NamedFunction():
+            _check_known(choice.function.name, names)
+            chosen = NamedTool(choice.function.name)
+        case AllowedToolsChoice():
+            allowed = [tool.function.name for tool in choice.allowed_tools.tools]
+            for name in allowed:
+                _check_known(name, names)
+            shown = [tool for tool in tools if tool.function.name in allowed]
+            chosen = choice.allowed_tools.mode
+        case word:
+            chosen = word
+    if chosen == "required" and not shown:
+        raise InvalidRequest(
+            "'tool_choice' is 'required', but there are no tools. Give some in 'tools'.", "tool_choice"
+        )
+    return tuple(tool.model_dump(exclude_none=True) for tool in shown), chosen
+
+
+def _check_known(name: str, names: list[str]) -> None:
+    if name not in names:
+        known = ", ".join(names) or "none"
+        raise InvalidRequest(f"'tool_choice' names '{name}', which is none of the tools: {known}.", "tool_choice")
+
+
+def wanted_grammar(form: ResponseFormat | None, field: GrammarField | None) -> Grammar | None:
+    """What the answer must follow; None: nothing.
+
+    Raises:
+        InvalidRequest: there are two of them, or one has no content.
+    """
+    if form is not None and form.type != "text" and field is not None:
+        raise InvalidRequest("'grammar' and 'response_format' cannot both be given. Leave one out.", "grammar")
+    if field is not None:
+        return _of_field(field)
+    if form is None or form.type == "text":
+        return None
+    if form.type == "json_object":
+        return grammar.json_object("response_format")
+    if form.json_schema is None:
+        raise InvalidRequest("'response_format' needs 'json_schema'.", "response_format.json_schema")
+    if form.json_schema.schema_ is None:
+        return grammar.json_object("response_format")
+    return grammar.json_schema(form.json_schema.schema_, "response_format")
+
+
+def _of_field(field: GrammarField) -> Grammar:
+    value = field.value
+    if field.type == "json_schema":
+        if not isinstance(value, dict):
+            raise InvalidRequest("'grammar.value' must be a JSON schema, an object.", "grammar.value")
+        return grammar.json_schema(value, "grammar")
+    if not isinstance(value, str):
+        raise InvalidRequest(f"'grammar.value' must be text for type '{field.type}'.", "grammar.value")
+    make = {"regex": grammar.regex, "lark": grammar.lark, "llguidance": grammar.llguidance}[field.type]
+    return make(value, "grammar")
