@@ -9,6 +9,7 @@ from fastapi import FastAPI
 import modelyard
 from modelyard.api import errors
 from modelyard.api.admin import admin_routes
+from modelyard.api.anthropic.routes import message_routes
 from modelyard.api.guard import LimitBody, RequireApiKey
 from modelyard.api.openai.chat import chat_routes
 from modelyard.api.openai.completions import completion_routes
@@ -30,7 +31,13 @@ def create_app(yard: Yard, api_keys: Sequence[str] = (), read_config: Callable[[
     app.add_middleware(LimitBody)
     if api_keys:
         app.add_middleware(RequireApiKey, keys=api_keys)
-    for router in (chat_routes(yard), completion_routes(yard), model_routes(yard), admin_routes(yard, read_config)):
+    for router in (
+        chat_routes(yard),
+        completion_routes(yard),
+        message_routes(yard),
+        model_routes(yard),
+        admin_routes(yard, read_config),
+    ):
         # Not included as routers, which are searched twice.
         app.router.routes.extend(router.routes)
     return app

@@ -41,6 +41,11 @@ class Answer:
         self._stop = StopFilter(stops)
         self.finish_reason: FinishReason | None = None
 
+    @property
+    def stopped_by(self) -> str | None:
+        """The stop string that ended it, if one did."""
+        return self._stop.stopped_by
+
     def push(self, token: int, piece: bytes) -> str:
         """Add one token, of which ``piece`` are the bytes; the text that became certain, often ""."""
         self._tokens += 1
@@ -48,7 +53,7 @@ class Answer:
             self.finish_reason = "stop"
             return self._stop.flush()
         text = self._stop.push(self._utf8.push(piece))
-        if self._stop.stopped:
+        if self._stop.stopped_by is not None:
             self.finish_reason = "stop"
         elif self._tokens >= self._most_tokens:
             self.finish_reason = "length"

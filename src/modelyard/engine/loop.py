@@ -389,7 +389,7 @@ class EngineLoop:
         elif text:
             self._events.append(Token(sequence.id, text))
         if answer.finish_reason:
-            self._end(sequence.id, Finished(sequence.id, answer.finish_reason, sequence.usage))
+            self._end(sequence.id, Finished(sequence.id, answer.finish_reason, sequence.usage, answer.stopped_by))
 
     def _echo(self, prompt: Prompt, tokens: list[int]) -> str:
         if isinstance(prompt, Text):

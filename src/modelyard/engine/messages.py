@@ -312,11 +312,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A sequence is complete."""
+    """A sequence is complete. stop is the stop string that ended it, where one did."""
 
     sequence: SequenceId
     reason: FinishReason
     usage: Usage
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,23 +12,22 @@ from collections.abc import Sequence
 class StopFilter:
     """Lets text pass up to the first stop string, and holds back only what could still become one."""
 
-    __slots__ = ("_held", "_stops", "stopped")
+    __slots__ = ("_held", "_stops", "stopped_by")
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
-        self.stopped = False
+        self.stopped_by: str | None = None
 
     def push(self, text: str) -> str:
         """The text that is now certain not to belong to a stop string. After a match: what came before it."""
         if not self._stops:
             return text
         held = self._held + text
-        found = [(at + len(stop), at) for stop in self._stops if (at := held.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := held.find(stop)) >= 0]
         if found:
-            self.stopped = True
+            _, start, self.stopped_by = min(found)
             self._held = ""
-            _, start = min(found)
             return held[:start]
         keep = self._possible_start(held)
         self._held = held[len(held) - keep :]

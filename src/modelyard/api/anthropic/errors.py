@@ -1,0 +1,33 @@
+"""Errors as Anthropic's clients read them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from modelyard.errors import ModelyardError
+
+# Source: https://docs.anthropic.com/en/api/errors.
+_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def error_object(status: int, message: str) -> dict[str, Any]:
+    """The body of an answer with that status, also the data of an error event."""
+    return {"type": "error", "error": {"type": _TYPES.get(status, "api_error"), "message": message}}
+
+
+def event(name: str, data: bytes) -> bytes:
+    """A server-sent event."""
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def error_of(error: ModelyardError) -> dict[str, Any]:
+    """The same for an error of ours."""
+    return error_object(error.status, str(error))

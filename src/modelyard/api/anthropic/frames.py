@@ -1,0 +1,178 @@
+"""One answer as Anthropic's clients read it: blocks of text, thinking and calls, whole or as named events."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from modelyard.api.anthropic.errors import error_of, event
+from modelyard.api.reply import EVENT_STREAM
+from modelyard.engine.deltas import (
+    ContentDelta,
+    Delta,
+    Message,
+    OutputParser,
+    ReasoningDelta,
+    ToolCallArguments,
+    ToolCallBegin,
+    ToolCallBroken,
+    ToolCallEnd,
+    fold,
+)
+from modelyard.engine.dialogue import parser_of
+from modelyard.engine.messages import Chat, Finished, Usage
+from modelyard.errors import ModelyardError
+from modelyard.yard.generation import Generation
+
+_TEXT: Final = {"type": "text", "text": ""}
+_THINKING: Final = {"type": "thinking", "thinking": "", "signature": ""}
+_PING: Final = event("ping", b'{"type":"ping"}')
+
+
+class MessageFrames:
+    """Writes one message, the answer to ``chat``."""
+
+    headers = EVENT_STREAM
+
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
+        self._parser: OutputParser | None = None
+        # The block that is open: its type, and how many came before it.
+        self._block = ""
+        self._index = -1
+        self._has_called = False
+
+    def open(self, generation: Generation) -> bytes:
+        """The event that begins the message."""
+        if generation.reading is not None:
+            self._parser = parser_of(generation.reading, self._chat)
+        self._message = {
+            "id": f"msg_{uuid.uuid4().hex}",
+            "type": "message",
+            "role": "assistant",
+            "model": generation.model,
+        }
+        usage = {"input_tokens": generation.prompt_tokens, "output_tokens": 0}
+        message: dict[str, Any] = {
+            **self._message,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+        return _event({"type": "message_start", "message": message})
+
+    def text(self, text: str) -> bytes:
+        """Events of what became certain with ``text``."""
+        deltas = [ContentDelta(text)] if self._parser is None else self._parser.push(text)
+        return b"".join(map(self._written, deltas))
+
+    def close(self, finished: Finished) -> bytes:
+        """What was held back, and why the message ends."""
+        rest = b"".join(map(self._written, self._parser.finish() if self._parser is not None else []))
+        if self._index < 0:
+            rest += self._begin("text", _TEXT)
+        reason = "tool_use" if self._has_called else _stop_reason(finished)
+        delta = {"stop_reason": reason, "stop_sequence": finished.stop}
+        message_delta = {"type": "message_delta", "delta": delta, "usage": _usage(finished.usage)}
+        return rest + self._end_block() + _event(message_delta)
+
+    def end(self, _finished: Sequence[Finished]) -> bytes:
+        """The last event."""
+        return _event({"type": "message_stop"})
+
+    def comment(self, _text: str) -> bytes:
+        """A ping, as Anthropic's own streams have them."""
+        return _PING
+
+    def error(self, error: ModelyardError) -> bytes:
+        """The event of a failure."""
+        return event("error", orjson.dumps(error_of(error)))
+
+    def choice(self, text: str, _finished: Finished) -> Message:
+        """The message, understood."""
+        if self._parser is None:
+            return Message(text)
+        return fold([*self._parser.push(text), *self._parser.finish()])
+
+    def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> dict[str, Any]:
+        """The message as one object."""
+        (message,), (last,) = choices, finished
+        return {
+            **self._message,
+            "content": _blocks(message),
+            "stop_reason": "tool_use" if message.tool_calls else _stop_reason(last),
+            "stop_sequence": last.stop,
+            "usage": _usage(last.usage),
+        }
+
+    def _written(self, delta: Delta) -> bytes:
+        match delta:
+            case ContentDelta(text):
+                return self._begin("text", _TEXT) + self._delta({"type": "text_delta", "text": text})
+            case ReasoningDelta(text):
+                return self._begin("thinking", _THINKING) + self._delta({"type": "thinking_delta", "thinking": text})
+            case ToolCallBegin(_, id, name):
+                block = {"type": "tool_use", "id": id, "name": name, "input": {}}
+                return self._end_block() + self._begin("tool_use", block)
+            case ToolCallArguments(_, text):
+                return self._delta({"type": "input_json_delta", "partial_json": text})
+            case ToolCallEnd():
+                self._has_called = True
+                return self._end_block()
+            case ToolCallBroken(_, text):
+                broken = self._end_block() + self._begin("text", _TEXT)
+                return broken + self._delta({"type": "text_delta", "text": text})
+
+    def _begin(self, kind: str, block: dict[str, Any]) -> bytes:
+        """Open a block, unless it is open."""
+        if self._block == kind:
+            return b""
+        ended = self._end_block()
+        self._block, self._index = kind, self._index + 1
+        return ended + _event({"type": "content_block_start", "index": self._index, "content_block": block})
+
+    def _end_block(self) -> bytes:
+        if not self._block:
+            return b""
+        self._block = ""
+        return _event({"type": "content_block_stop", "index": self._index})
+
+    def _delta(self, delta: dict[str, str]) -> bytes:
+        return _event({"type": "content_block_delta", "index": self._index, "delta": delta})
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return event(data["type"], orjson.dumps(data))
+
+
+def _blocks(message: Message) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    if message.reasoning:
+        blocks.append({**_THINKING, "thinking": message.reasoning})
+    if message.content or not (message.reasoning or message.tool_calls):
+        blocks.append({**_TEXT, "text": message.content})
+    blocks += [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": json.loads(call.arguments)}
+        for call in message.tool_calls
+    ]
+    return blocks
+
+
+def _stop_reason(finished: Finished) -> str:
+    if finished.stop is not None:
+        return "stop_sequence"
+    return "max_tokens" if finished.reason == "length" else "end_turn"
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "output_tokens": usage.completion_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation_input_tokens": 0,
+    }

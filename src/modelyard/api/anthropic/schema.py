@@ -1,0 +1,257 @@
+"""What Anthropic's clients send.
+
+Source: https://docs.anthropic.com/en/api/messages.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from modelyard.api.openai.schema import LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MaxTokens
+from modelyard.api.openai.tools import MOST_TOOLS
+from modelyard.api.urgency import KeepAlive
+from modelyard.config.schema import TopK, TopP
+from modelyard.engine.guidance import grammar
+from modelyard.engine.messages import Chat, Grammar, NamedTool, Sampling, ToolChoice
+from modelyard.errors import InvalidRequest, UnsupportedOperation
+from modelyard.yard.yard import Request
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
+
+
+class Block(_Part):
+    """One block of a message's content; which fields count, its type says."""
+
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    source: dict[str, Any] | None = None
+    id: str | None = None
+    name: str | None = None
+    input: dict[str, Any] | None = None
+    tool_use_id: str | None = None
+    content: str | list[Block] | None = None
+    is_error: bool | None = None
+
+
+def _blocks(value: Any) -> Any:
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+Blocks = Annotated[list[Block], BeforeValidator(_blocks)]
+
+
+class Message(_Part):
+    """One turn."""
+
+    role: Literal["user", "assistant", "system"]
+    content: Blocks
+
+
+class Tool(_Part):
+    """A function that the model may call."""
+
+    name: str = Field(default="", max_length=LONGEST_NAME)
+    type: str | None = None
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Choice(_Part):
+    """Anthropic's ``tool_choice``."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool = False
+
+
+class Thinking(_Part):
+    """Whether the model is to reason."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: int | None = None
+
+
+class Format(_Part):
+    """A schema that the answer is to follow."""
+
+    type: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(_Part):
+    """Anthropic's ``output_config``."""
+
+    format: Format | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+
+
+class Prompted(_Part):
+    """What the messages and the count of their tokens have in common."""
+
+    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    messages: list[Message] = Field(min_length=1)
+    system: Blocks | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Choice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: Format | None = None
+
+    def chat(self) -> Chat:
+        """The conversation, as chat templates read it.
+
+        Raises:
+            InvalidRequest: a block, or a tool, is none that a local model can be shown.
+        """
+        messages = [{"role": "system", "content": _text(self.system, "system")}] if self.system else []
+        for index, message in enumerate(self.messages):
+            messages += _turns(message, f"messages[{index}].content")
+        tools = [_tool(tool, index) for index, tool in enumerate(self.tools or [])]
+        choice = self.tool_choice or Choice(type="auto")
+        return Chat(
+            tuple(messages), tuple(tools), _choice(choice, tools), not choice.disable_parallel_tool_use, self._options()
+        )
+
+    def wanted_grammar(self) -> Grammar | None:
+        """What the answer must follow; None: nothing."""
+        if self.output_config is not None and self.output_config.format is not None:
+            return grammar.json_schema(self.output_config.format.schema_, "output_config.format")
+        if self.output_format is not None:
+            return grammar.json_schema(self.output_format.schema_, "output_format")
+        return None
+
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if self.output_config is not None and self.output_config.effort is not None:
+            options["reasoning_effort"] = self.output_config.effort
+        if self.thinking is not None:
+            options["enable_thinking"] = self.thinking.type != "disabled"
+        return options
+
+
+class MessagesRequest(Prompted):
+    """The body of ``POST /v1/messages``."""
+
+    max_tokens: MaxTokens
+    stream: bool | None = None
+    stop_sequences: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]], Field(max_length=MOST_STOPS)]
+        | None
+    ) = None
+    temperature: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    keep_alive: KeepAlive | None = None
+    metadata: dict[str, Any] | None = None
+
+    def checked(self) -> Request:
+        """What the yard is asked.
+
+        Raises:
+            InvalidRequest: a part asks for what is not supported.
+        """
+        for name in ("mcp_servers", "container", "context_management"):
+            if (self.model_extra or {}).get(name):
+                raise InvalidRequest(f"'{name}' is not supported by this server. Leave it out.", name)
+        return Request(
+            prompt=self.chat(),
+            model=self.model,
+            sampling=Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k),
+            max_tokens=self.max_tokens,
+            stop=tuple(self.stop_sequences or ()),
+            grammar=self.wanted_grammar(),
+        )
+
+
+def _turns(message: Message, param: str) -> list[dict[str, Any]]:
+    """One turn of Anthropic's as those of chat templates: results of tools are turns of their own, before the rest."""
+    turns: list[dict[str, Any]] = []
+    content: list[Block] = []
+    calls: list[dict[str, Any]] = []
+    thoughts: list[str] = []
+    for index, block in enumerate(message.content):
+        match block.type:
+            case "tool_result" if message.role == "user":
+                turns.append(_result(block, f"{param}[{index}]"))
+            case "tool_use" if message.role == "assistant":
+                calls.append(_call(block, f"{param}[{index}]"))
+            case "thinking" if message.role == "assistant":
+                thoughts.append(block.thinking or "")
+            case "redacted_thinking":
+                pass
+            case _:
+                content.append(block)
+    if content or calls or not turns:
+        turn: dict[str, Any] = {"role": message.role, "content": _content(content, param)}
+        if calls:
+            turn["tool_calls"] = calls
+        if thoughts:
+            turn["reasoning_content"] = "\n".join(thoughts)
+        turns.append(turn)
+    return turns
+
+
+def _call(block: Block, param: str) -> dict[str, Any]:
+    if block.name is None or block.id is None:
+        raise InvalidRequest(f"'{param}': A tool_use block must have an id, a name and an input.", param)
+    arguments = json.dumps(block.input or {}, ensure_ascii=False)
+    return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
+
+
+def _result(block: Block, param: str) -> dict[str, Any]:
+    if block.tool_use_id is None:
+        raise InvalidRequest(f"'{param}': A tool_result block must have a tool_use_id.", param)
+    text = block.content if isinstance(block.content, str) else _text(block.content or [], param)
+    return {"role": "tool", "tool_call_id": block.tool_use_id, "content": f"Error: {text}" if block.is_error else text}
+
+
+def _content(blocks: list[Block], param: str) -> str:
+    return _text(blocks, param)
+
+
+def _text(blocks: list[Block], param: str) -> str:
+    for block in blocks:
+        if block.type != "text" or block.text is None:
+            raise UnsupportedOperation(f"'{param}': A block of type '{block.type}' is not supported here.", param)
+    return "\n".join(block.text or "" for block in blocks)
+
+
+def _tool(tool: Tool, index: int) -> dict[str, Any]:
+    if tool.type not in (None, "custom") or not tool.name:
+        raise InvalidRequest(
+            f"'tools[{index}]': Only tools of the caller are supported, with a name and an input_schema; "
+            f"'{tool.type}' is one of Anthropic's servers. Leave it out.",
+            f"tools[{index}].type",
+        )
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.input_schema,
+        "strict": tool.strict,
+    }
+    return {"type": "function", "function": {key: value for key, value in function.items() if value is not None}}
+
+
+def _choice(choice: Choice, tools: list[dict[str, Any]]) -> ToolChoice:
+    match choice.type:
+        case "any":
+            if not tools:
+                raise InvalidRequest("'tool_choice' is 'any', but there are no tools. Give some in 'tools'.", "tools")
+            return "required"
+        case "tool":
+            names = [tool["function"]["name"] for tool in tools]
+            if choice.name not in names:
+                known = ", ".join(names) or "none"
+                raise InvalidRequest(
+                    f"'tool_choice' names '{choice.name}', which is none of the tools: {known}.", "tool_choice"
+                )
+            return NamedTool(choice.name or "")
+        case kind:
+            return kind
