@@ -36,7 +36,7 @@ def admin_routes(yard: Yard, read_config: Callable[[], Config] | None) -> APIRou
     """Health and configuration of the server on ``yard``; ``read_config`` reads its file, where it has one."""
     router = APIRouter()
 
-    @router.get("/", include_in_schema=False)
+    @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     @router.get("/health")
     async def health() -> PlainTextResponse:
         """The process is alive. Loads no model and waits for none."""

@@ -11,6 +11,7 @@ from modelyard.api import errors
 from modelyard.api.admin import admin_routes
 from modelyard.api.anthropic.routes import message_routes
 from modelyard.api.guard import LimitBody, RequireApiKey
+from modelyard.api.ollama.routes import ollama_routes
 from modelyard.api.openai.chat import chat_routes
 from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.models import model_routes
@@ -35,6 +36,7 @@ def create_app(yard: Yard, api_keys: Sequence[str] = (), read_config: Callable[[
         chat_routes(yard),
         completion_routes(yard),
         message_routes(yard),
+        ollama_routes(yard),
         model_routes(yard),
         admin_routes(yard, read_config),
     ):

@@ -180,6 +180,7 @@ def _equip(
         size_bytes=model.size_bytes,
         fingerprint=_fingerprint(settings, model),
         can_chat=template is not None,
+        architecture=model.metadata("general.architecture") or "",
         weights_bytes=model.allocated_bytes,
         context_bytes=context.allocated_bytes + (draft.drafter.context.allocated_bytes if draft else 0),
         weights_key=str(key),

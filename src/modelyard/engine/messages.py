@@ -196,6 +196,7 @@ class ModelProfile:
     """What an engine knows of its model once it is loaded.
 
     Attributes:
+        architecture: as its file says, such as "llama".
         context_length: tokens that one sequence may hold.
         size_bytes: of the weights, as the file has them.
         weights_key: equal for engines that share their weights.
@@ -208,6 +209,7 @@ class ModelProfile:
     size_bytes: int
     fingerprint: str
     can_chat: bool
+    architecture: str = ""
     weights_bytes: int = 0
     context_bytes: int = 0
     weights_key: str = ""

@@ -305,6 +305,7 @@ class Yard:
             quantization=profile.quantization if profile else None,
             size_bytes=profile.size_bytes if profile else None,
             can_chat=profile.can_chat if profile else None,
+            architecture=profile.architecture if profile else None,
             reason=state.reason if state.residence is Residence.FAILED else None,
             memory_bytes=memory_bytes,
             shared_bytes=shared_bytes,

@@ -1,0 +1,148 @@
+"""One answer as Ollama's clients read it: JSON objects, one a line."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from modelyard.engine.deltas import (
+    ContentDelta,
+    Delta,
+    Message,
+    OutputParser,
+    ReasoningDelta,
+    ToolCallArguments,
+    ToolCallBegin,
+    ToolCallBroken,
+    ToolCallEnd,
+    fold,
+)
+from modelyard.engine.dialogue import parser_of
+from modelyard.engine.messages import Chat, Finished, Prompt, TokenLogprob
+from modelyard.errors import ModelyardError
+from modelyard.yard.generation import Generation
+
+
+class OllamaFrames:
+    """Writes one answer.
+
+    Args:
+        prompt: what is answered.
+        name: of the model, as the client wrote it: its clients compare.
+        is_chat: whether the answer is a message, or bare text.
+    """
+
+    headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache")]  # noqa: RUF012 (read alone)
+
+    def __init__(self, prompt: Prompt, name: str | None, *, is_chat: bool) -> None:
+        self._prompt, self._name, self._is_chat = prompt, name, is_chat
+        self._parser: OutputParser | None = None
+        self._calls: dict[int, tuple[str, list[str]]] = {}
+        self._asked_ns = self._began_ns = self._spoke_ns = time.monotonic_ns()
+
+    def open(self, generation: Generation) -> bytes:
+        """Nothing: an answer begins with its first words."""
+        self._generation = generation
+        self._model = self._name or generation.model
+        self._began_ns = self._spoke_ns = time.monotonic_ns()
+        if generation.reading is not None and isinstance(self._prompt, Chat):
+            self._parser = parser_of(generation.reading, self._prompt)
+        return b""
+
+    def text(self, text: str) -> bytes:
+        """Lines of what became certain with ``text``."""
+        if self._spoke_ns == self._began_ns:
+            self._spoke_ns = time.monotonic_ns()
+        deltas = [ContentDelta(text)] if self._parser is None else self._parser.push(text)
+        return b"".join(map(self._written, deltas))
+
+    def close(self, finished: Finished) -> bytes:
+        """What was held back, and the last line, with counts and times."""
+        rest = b"".join(map(self._written, self._parser.finish() if self._parser is not None else []))
+        return rest + self._line(self._said("", None, []), self._last(finished))
+
+    def end(self, _finished: Sequence[Finished]) -> bytes:
+        """Nothing: the last line says so."""
+        return b""
+
+    def comment(self, _text: str) -> bytes:
+        """Nothing: lines of JSON have no comments."""
+        return b""
+
+    def error(self, error: ModelyardError) -> bytes:
+        """The line of a failure."""
+        return orjson.dumps({"error": str(error)}) + b"\n"
+
+    def choice(self, text: str, _finished: Finished) -> Message:
+        """The answer, understood."""
+        if self._parser is None:
+            return Message(text)
+        return fold([*self._parser.push(text), *self._parser.finish()])
+
+    def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> dict[str, Any]:
+        """The answer as one object."""
+        (message,), (last,) = choices, finished
+        calls = [(call.name, call.arguments) for call in message.tool_calls]
+        return {**self._head(), **self._said(message.content, message.reasoning or None, calls), **self._last(last)}
+
+    def _written(self, delta: Delta) -> bytes:
+        match delta:
+            case ContentDelta(text) | ToolCallBroken(_, text):
+                return self._line(self._said(text, None, []), {"done": False})
+            case ReasoningDelta(text):
+                return self._line(self._said("", text, []), {"done": False})
+            case ToolCallBegin(index, _, name):
+                self._calls[index] = (name, [])
+            case ToolCallArguments(index, text):
+                self._calls[index][1].append(text)
+            case ToolCallEnd(index):
+                # A call is one object, so it is sent when it is whole.
+                name, arguments = self._calls.pop(index)
+                return self._line(self._said("", None, [(name, "".join(arguments))]), {"done": False})
+        return b""
+
+    def _head(self) -> dict[str, Any]:
+        return {"model": self._model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+
+    def _line(self, said: dict[str, Any], state: dict[str, Any]) -> bytes:
+        return orjson.dumps({**self._head(), **said, **state}) + b"\n"
+
+    def _said(self, content: str, thinking: str | None, calls: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        taken, self._generation.logprobs = self._generation.logprobs, []
+        logprobs = {"logprobs": [_logprob(each) for each in taken]} if taken else {}
+        thought = {} if thinking is None else {"thinking": thinking}
+        if not self._is_chat:
+            return {"response": content, **thought, **logprobs}
+        message: dict[str, Any] = {"role": "assistant", "content": content, **thought}
+        if calls:
+            message["tool_calls"] = [
+                {"function": {"name": name, "arguments": json.loads(arguments)}} for name, arguments in calls
+            ]
+        return {"message": message, **logprobs}
+
+    def _last(self, finished: Finished) -> dict[str, Any]:
+        now_ns = time.monotonic_ns()
+        return {
+            "done": True,
+            "done_reason": finished.reason,
+            "total_duration": now_ns - self._asked_ns,
+            "load_duration": self._began_ns - self._asked_ns,
+            "prompt_eval_count": finished.usage.prompt_tokens,
+            "prompt_eval_duration": self._spoke_ns - self._began_ns,
+            "eval_count": finished.usage.completion_tokens,
+            "eval_duration": now_ns - self._spoke_ns,
+        }
+
+
+def _logprob(each: TokenLogprob) -> dict[str, Any]:
+    top = [_token(token, logprob) for token, logprob in each.top]
+    return {**_token(each.token, each.logprob), "top_logprobs": top}
+
+
+def _token(token: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": token.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(token)}

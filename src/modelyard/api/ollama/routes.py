@@ -1,0 +1,172 @@
+"""Ollama's endpoints."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+
+from modelyard.api.json_route import JsonRoute
+from modelyard.api.ollama.frames import OllamaFrames
+from modelyard.api.ollama.schema import ChatRequest, GenerateRequest, NamedModel
+from modelyard.api.reply import Ask, reply
+from modelyard.api.urgency import urgency
+from modelyard.errors import InvalidRequest, ModelNotFound
+from modelyard.yard.status import ModelStatus
+from modelyard.yard.yard import Request, Yard
+
+# The version of Ollama whose API this is: clients ask for a least one.
+API_VERSION: Final = "0.13.0"
+
+_TAG: Final = ":latest"
+
+
+def ollama_routes(yard: Yard) -> APIRouter:
+    """What Ollama's clients ask for, on ``yard``."""
+    router = APIRouter(prefix="/api")
+    asked = APIRouter(prefix="/api", route_class=JsonRoute)
+
+    @router.get("/version")
+    async def version() -> dict[str, str]:
+        """The version of Ollama's API that is spoken."""
+        return {"version": API_VERSION}
+
+    @router.get("/tags")
+    async def list_models() -> dict[str, Any]:
+        """All models, loaded or not."""
+        return {"models": [_listed(model) for model in yard.models()]}
+
+    @router.get("/ps")
+    async def list_loaded_models() -> dict[str, Any]:
+        """The models that are loaded."""
+        return {"models": [_running(model) for model in yard.models() if model.status == "loaded"]}
+
+    @router.post("/show")
+    async def show_model(body: NamedModel) -> dict[str, Any]:
+        """One model."""
+        return _shown(yard.model(named(yard, body.model or body.name)))
+
+    @asked.post("/chat", response_model=None)
+    async def chat(body: ChatRequest, http: HttpRequest) -> Response:
+        """Answer a conversation; without one, load the model or unload it."""
+        name = named(yard, body.model)
+        if not body.messages:
+            return await _settled(yard, name, body, {"message": {"role": "assistant", "content": ""}})
+        request = body.to_request(body.chat())
+        return _reply(yard, request, name, body, http, is_chat=True)
+
+    @asked.post("/generate", response_model=None)
+    async def generate(body: GenerateRequest, http: HttpRequest) -> Response:
+        """Answer a prompt; without one, load the model or unload it."""
+        name = named(yard, body.model)
+        if not body.prompt:
+            return await _settled(yard, name, body, {"response": ""})
+        request = body.to_request(body.prompted(can_chat=yard.model(name).can_chat is not False))
+        return _reply(yard, request, name, body, http, is_chat=False)
+
+    router.routes.extend(asked.routes)
+    return router
+
+
+def _reply(
+    yard: Yard,
+    request: Request,
+    name: str,
+    body: ChatRequest | GenerateRequest,
+    http: HttpRequest,
+    *,
+    is_chat: bool,
+) -> Response:
+    request = replace(request, model=name, urgency=urgency(http.headers, body.keep_alive))
+    frames = OllamaFrames(request.prompt, body.model, is_chat=is_chat)
+    return reply(yard, [Ask(request, frames)], stream=body.streams)
+
+
+async def _settled(yard: Yard, name: str, body: ChatRequest | GenerateRequest, said: dict[str, Any]) -> Response:
+    """A request without a prompt: ``keep_alive`` 0 unloads the model, anything else loads it."""
+    if body.keep_alive == 0:
+        await yard.unload(name)
+        reason = "unload"
+    else:
+        await yard.reload(name)
+        reason = "load"
+    line = {"model": body.model or name, "created_at": _now(), **said, "done": True, "done_reason": reason}
+    kind = "application/x-ndjson" if body.streams else "application/json"
+    return Response(orjson.dumps(line) + (b"\n" if body.streams else b""), media_type=kind)
+
+
+def named(yard: Yard, name: str | None) -> str:
+    """The id that ``name`` means: Ollama's clients write ":latest" behind names that have no tag.
+
+    Raises:
+        InvalidRequest: there is no name.
+        ModelNotFound: there is no such model.
+    """
+    if not name:
+        raise InvalidRequest("'model' is missing. Name one of those at /api/tags.", "model")
+    try:
+        return yard.model(name).id
+    except ModelNotFound:
+        if not name.endswith(_TAG):
+            raise
+        return yard.model(name.removesuffix(_TAG)).id
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _listed(model: ModelStatus) -> dict[str, Any]:
+    return {
+        "name": model.id,
+        "model": model.id,
+        "modified_at": datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z"),
+        "size": model.size_bytes or 0,
+        "digest": hashlib.sha256(model.id.encode()).hexdigest(),
+        "details": _details(model),
+    }
+
+
+def _details(model: ModelStatus) -> dict[str, Any]:
+    return {
+        "parent_model": "",
+        "format": "gguf",
+        "family": model.architecture or "",
+        "families": [model.architecture] if model.architecture else [],
+        "parameter_size": "",
+        "quantization_level": model.quantization or "",
+    }
+
+
+def _running(model: ModelStatus) -> dict[str, Any]:
+    # It stays until room is needed for another: clients want a time all the same.
+    expires = datetime.now(UTC) + timedelta(days=365)
+    return {
+        **_listed(model),
+        "size": model.memory_bytes or model.size_bytes or 0,
+        "size_vram": 0,
+        "expires_at": expires.isoformat().replace("+00:00", "Z"),
+        "context_length": model.context_length or 0,
+    }
+
+
+def _shown(model: ModelStatus) -> dict[str, Any]:
+    capabilities = ["completion", "tools"] if model.can_chat is not False else ["completion"]
+    facts: dict[str, Any] = {"general.architecture": model.architecture or ""}
+    if model.context_length:
+        facts[f"{model.architecture}.context_length"] = model.context_length
+    return {
+        "modelfile": "",
+        "parameters": "",
+        "template": "",
+        "details": _details(model),
+        "model_info": facts,
+        "capabilities": capabilities,
+        "modified_at": datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z"),
+    }
