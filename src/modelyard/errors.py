@@ -11,6 +11,7 @@
     ├── ModelRequired               400 model_required
     ├── InvalidApiKey               401 invalid_api_key
     ├── ModelNotFound               404 model_not_found
+    ├── ResponseNotFound            404 response_not_found
     ├── RequestTooLarge             413 request_too_large
     ├── QueueFull                   429 queue_full
     ├── ModelLoading                503 model_loading
@@ -195,6 +196,22 @@ class ModelNotFound(ModelyardError):
         near = get_close_matches(self.model, self.known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         return f"The model '{self.model}' does not exist. Known: {', '.join(self.known)}.{hint}"
+
+
+class ResponseNotFound(ModelyardError):
+    """No response of that id is kept."""
+
+    code = "response_not_found"
+    status = 404
+    type = "invalid_request_error"
+    param = "response_id"
+
+    def __init__(self, response: str) -> None:
+        super().__init__(response)
+        self.response = response
+
+    def __str__(self) -> str:
+        return f"The response '{self.response}' is not kept: it was deleted, or made room for later ones."
 
 
 class RequestTooLarge(ModelyardError):

@@ -15,6 +15,7 @@ from modelyard.api.ollama.routes import ollama_routes
 from modelyard.api.openai.chat import chat_routes
 from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.models import model_routes
+from modelyard.api.openai.responses.routes import response_routes
 from modelyard.config import Config
 from modelyard.yard.yard import Yard
 
@@ -35,6 +36,7 @@ def create_app(yard: Yard, api_keys: Sequence[str] = (), read_config: Callable[[
     for router in (
         chat_routes(yard),
         completion_routes(yard),
+        response_routes(yard),
         message_routes(yard),
         ollama_routes(yard),
         model_routes(yard),

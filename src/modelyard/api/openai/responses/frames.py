@@ -1,0 +1,256 @@
+"""One response as OpenAI's clients read it: output items, whole or as named events."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+from modelyard.api.errors import error_object
+from modelyard.api.openai.message import logprobs_object
+from modelyard.api.openai.responses.schema import ResponsesRequest
+from modelyard.api.reply import EVENT_STREAM
+from modelyard.engine.deltas import (
+    ContentDelta,
+    Delta,
+    OutputParser,
+    ReasoningDelta,
+    ToolCallArguments,
+    ToolCallBegin,
+    ToolCallBroken,
+    ToolCallEnd,
+)
+from modelyard.engine.dialogue import parser_of
+from modelyard.engine.messages import Chat, Finished, Usage
+from modelyard.errors import ModelyardError
+from modelyard.yard.generation import Generation
+
+Object = dict[str, Any]
+
+
+class ResponseFrames:
+    """Writes one response.
+
+    Args:
+        body: the request.
+        chat: what is answered.
+        on_done: called with the response when it is complete, or failed.
+
+    Attributes:
+        response: as it is by now.
+    """
+
+    headers = EVENT_STREAM
+
+    def __init__(self, body: ResponsesRequest, chat: Chat, on_done: Callable[[Object], None]) -> None:
+        self._chat, self._on_done = chat, on_done
+        self._parser: OutputParser | None = None
+        self._sequence = 0
+        self._reads_logprobs = body.top_logprobs is not None
+        # The item that is open, and the last key of its content.
+        self._item: Object | None = None
+        self.response = _begun(body)
+
+    def open(self, generation: Generation) -> bytes:
+        """The events that begin a response."""
+        self._generation = generation
+        if generation.reading is not None:
+            self._parser = parser_of(generation.reading, self._chat)
+        self.response |= {"model": generation.model, "status": "in_progress"}
+        return self._event("response.created", response=self.response) + self._event(
+            "response.in_progress", response=self.response
+        )
+
+    def text(self, text: str) -> bytes:
+        """Events of what became certain with ``text``."""
+        deltas = [ContentDelta(text)] if self._parser is None else self._parser.push(text)
+        return b"".join(map(self._written, deltas))
+
+    def close(self, finished: Finished) -> bytes:
+        """What was held back, and the response as a whole."""
+        rest = b"".join(map(self._written, self._parser.finish() if self._parser is not None else []))
+        if not self.response["output"]:
+            rest += self._begin_message()
+        rest += self._end_item()
+        is_cut = finished.reason == "length"
+        self.response |= {
+            "status": "incomplete" if is_cut else "completed",
+            "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
+            "usage": _usage(finished.usage),
+        }
+        self._on_done(self.response)
+        return rest + self._event(f"response.{self.response['status']}", response=self.response)
+
+    def end(self, _finished: Sequence[Finished]) -> bytes:
+        """Nothing: the last event has the whole response."""
+        return b""
+
+    def comment(self, text: str) -> bytes:
+        """A comment of server-sent events."""
+        return b": " + text.encode() + b"\n\n"
+
+    def error(self, error: ModelyardError) -> bytes:
+        """The response, failed."""
+        self.fail(error)
+        return self._event("response.failed", response=self.response)
+
+    def fail(self, error: ModelyardError) -> None:
+        """It ends with ``error``."""
+        shown = error_object(error)
+        self.response |= {"status": "failed", "error": {"code": shown["code"], "message": shown["message"]}}
+        self._on_done(self.response)
+
+    def choice(self, text: str, finished: Finished) -> Object:
+        """The response, complete."""
+        self.text(text)
+        self.close(finished)
+        return self.response
+
+    def whole(self, choices: Sequence[Object], _finished: Sequence[Finished]) -> Object:
+        """The response as one object."""
+        return choices[0]
+
+    def _written(self, delta: Delta) -> bytes:
+        match delta:
+            case ContentDelta(text):
+                return self._begin_message() + self._more_text(text)
+            case ReasoningDelta(text):
+                return self._begin_reasoning() + self._more_reasoning(text)
+            case ToolCallBegin(_, id, name):
+                item = {"type": "function_call", "id": _new_id("fc"), "call_id": id, "name": name, "arguments": ""}
+                return self._end_item() + self._begin(item)
+            case ToolCallArguments(_, text):
+                assert self._item is not None
+                self._item["arguments"] += text
+                return self._at("response.function_call_arguments.delta", delta=text)
+            case ToolCallEnd():
+                return self._end_item()
+            case ToolCallBroken(_, text):
+                # It was none: no client is to find a half call in the response.
+                assert self._item is not None
+                self._item["status"] = "incomplete"
+                return self._end_item() + self._begin_message() + self._more_text(text)
+
+    def _begin_message(self) -> bytes:
+        if self._item is not None and self._item["type"] == "message":
+            return b""
+        part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+        item = {"type": "message", "id": _new_id("msg"), "role": "assistant", "content": []}
+        begun = self._end_item() + self._begin(item)
+        item["content"].append(part)  # type: ignore[attr-defined]
+        return begun + self._at("response.content_part.added", content_index=0, part=part)
+
+    def _begin_reasoning(self) -> bytes:
+        if self._item is not None and self._item["type"] == "reasoning":
+            return b""
+        part = {"type": "reasoning_text", "text": ""}
+        item = {"type": "reasoning", "id": _new_id("rs"), "summary": [], "content": []}
+        begun = self._end_item() + self._begin(item)
+        item["content"].append(part)  # type: ignore[attr-defined]
+        return begun
+
+    def _more_text(self, text: str) -> bytes:
+        part = self._part()
+        part["text"] += text
+        taken, self._generation.logprobs = self._generation.logprobs, []
+        logprobs = logprobs_object(taken)["content"] if self._reads_logprobs else []
+        part["logprobs"] += logprobs
+        return self._at("response.output_text.delta", content_index=0, delta=text, logprobs=logprobs)
+
+    def _more_reasoning(self, text: str) -> bytes:
+        self._part()["text"] += text
+        return self._at("response.reasoning_text.delta", content_index=0, delta=text)
+
+    def _part(self) -> Object:
+        assert self._item is not None
+        part: Object = self._item["content"][0]
+        return part
+
+    def _begin(self, item: Object) -> bytes:
+        item["status"] = "in_progress"
+        self._item = item
+        self.response["output"].append(item)
+        return self._event("response.output_item.added", output_index=self._index(), item=item)
+
+    def _end_item(self) -> bytes:
+        item = self._item
+        if item is None:
+            return b""
+        said = b""
+        match item["type"]:
+            case "message":
+                part = self._part()
+                said = self._at(
+                    "response.output_text.done", content_index=0, text=part["text"], logprobs=part["logprobs"]
+                ) + self._at("response.content_part.done", content_index=0, part=part)
+            case "reasoning":
+                said = self._at("response.reasoning_text.done", content_index=0, text=self._part()["text"])
+            case "function_call" if item["status"] != "incomplete":
+                said = self._at("response.function_call_arguments.done", arguments=item["arguments"], name=item["name"])
+        if item["status"] == "in_progress":
+            item["status"] = "completed"
+        said += self._event("response.output_item.done", output_index=self._index(), item=item)
+        self._item = None
+        return said
+
+    def _index(self) -> int:
+        return len(self.response["output"]) - 1
+
+    def _at(self, kind: str, /, **facts: Any) -> bytes:
+        assert self._item is not None
+        return self._event(kind, item_id=self._item["id"], output_index=self._index(), **facts)
+
+    def _event(self, kind: str, /, **facts: Any) -> bytes:
+        data = orjson.dumps({"type": kind, "sequence_number": self._sequence, **facts})
+        self._sequence += 1
+        return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def _new_id(prefix: str) -> str:
+    return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def _begun(body: ResponsesRequest) -> Object:
+    """A response of which nothing is known but what was asked."""
+    form = None if body.text is None or body.text.format is None else body.text.format
+    return {
+        "id": _new_id("resp"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "queued",
+        "background": bool(body.background),
+        "error": None,
+        "incomplete_details": None,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "metadata": body.metadata or {},
+        "model": body.model or "",
+        "output": [],
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "previous_response_id": body.previous_response_id,
+        "reasoning": {"effort": None if body.reasoning is None else body.reasoning.effort, "summary": None},
+        "store": body.is_kept,
+        "temperature": body.temperature,
+        "text": {"format": {"type": "text"} if form is None else form.model_dump(by_alias=True, exclude_none=True)},
+        "tool_choice": body.tool_choice.model_dump(exclude_none=True)
+        if isinstance(body.tool_choice, BaseModel)
+        else body.tool_choice or "auto",
+        "tools": [tool.model_dump(exclude_none=True) for tool in body.tools or []],
+        "top_p": body.top_p,
+        "truncation": "disabled",
+        "usage": None,
+    }
+
+
+def _usage(usage: Usage) -> Object:
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }

@@ -1,0 +1,136 @@
+"""POST /v1/responses; GET and DELETE /v1/responses/{id}, POST /v1/responses/{id}/cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+
+from modelyard.api.json_route import JsonRoute
+from modelyard.api.openai.responses.frames import ResponseFrames
+from modelyard.api.openai.responses.schema import ResponsesRequest
+from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
+from modelyard.api.reply import Ask, reply
+from modelyard.api.urgency import urgency
+from modelyard.engine.messages import Chat
+from modelyard.errors import InvalidRequest, ModelyardError, QueueFull, ResponseNotFound
+from modelyard.yard.yard import Request, Yard
+
+MOST_IN_BACKGROUND: Final = 64
+
+
+class _Background:
+    """Responses that are made while nobody waits."""
+
+    def __init__(self, yard: Yard, store: ResponseStore) -> None:
+        self._yard, self._store = yard, store
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, request: Request, frames: ResponseFrames) -> None:
+        """Make a response.
+
+        Raises:
+            QueueFull: too many are made already.
+        """
+        if len(self._running) >= MOST_IN_BACKGROUND:
+            raise QueueFull(frames.response["model"], len(self._running))
+        name = frames.response["id"]
+        task = self._running[name] = asyncio.create_task(self._run(request, frames), name=name)
+        task.add_done_callback(lambda _: self._running.pop(name, None))
+
+    def cancel(self, name: str) -> bool:
+        """Stop making a response; whether it was being made."""
+        task = self._running.get(name)
+        return task is not None and task.cancel()
+
+    async def _run(self, request: Request, frames: ResponseFrames) -> None:
+        try:
+            async with self._yard.generate(request) as generation:
+                frames.open(generation)
+                async for text in generation:
+                    frames.text(text)
+                frames.close(generation.outcome())
+        except ModelyardError as error:
+            frames.fail(error)
+
+
+def response_routes(yard: Yard) -> APIRouter:
+    """The endpoints of responses on ``yard``."""
+    router = APIRouter()
+    asked = APIRouter(route_class=JsonRoute)
+    store = ResponseStore()
+    background = _Background(yard, store)
+
+    @asked.post("/v1/responses", response_model=None)
+    async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response:
+        """Answer, whole, as a stream, or in the background."""
+        before: tuple[Mapping[str, Any], ...] = ()
+        if body.previous_response_id is not None:
+            before = _found(store, body.previous_response_id).messages
+        messages = body.messages(before)
+        request = replace(body.checked(messages), urgency=urgency(http.headers, body.keep_alive))
+        given = [item.model_dump(exclude_none=True) for item in body.input]
+        assert isinstance(request.prompt, Chat)
+
+        def keep(response: dict[str, Any]) -> None:
+            if body.is_kept:
+                store.keep(response, [*messages, *answer_messages(response["output"])], given)
+
+        frames = ResponseFrames(body, request.prompt, keep)
+        if not body.background:
+            return reply(yard, [Ask(request, frames)], stream=bool(body.stream))
+        if body.stream:
+            raise InvalidRequest("'background' responses are not streamed. Leave 'stream' out.", "stream")
+        frames.response["model"] = yard.model(body.model or "default").id
+        background.start(request, frames)
+        keep(frames.response)
+        return _json(frames.response)
+
+    @router.get("/v1/responses/{response_id}")
+    async def retrieve_response(response_id: str) -> Response:
+        """A response, as it is by now."""
+        return _json(_found(store, response_id).response)
+
+    @router.get("/v1/responses/{response_id}/input_items")
+    async def list_input_items(response_id: str) -> Response:
+        """What a response was made from."""
+        items = list(_found(store, response_id).input)
+        return _json({"object": "list", "data": items, "has_more": False})
+
+    @router.delete("/v1/responses/{response_id}")
+    async def delete_response(response_id: str) -> Response:
+        """Forget a response."""
+        _found(store, response_id)
+        background.cancel(response_id)
+        store.delete(response_id)
+        return _json({"id": response_id, "object": "response", "deleted": True})
+
+    @router.post("/v1/responses/{response_id}/cancel")
+    async def cancel_response(response_id: str) -> Response:
+        """Stop making a response in the background."""
+        response = _found(store, response_id).response
+        if not response["background"]:
+            raise InvalidRequest("Only responses in the background can be cancelled.", "response_id")
+        if background.cancel(response_id):
+            response["status"] = "cancelled"
+        return _json(response)
+
+    router.routes.extend(asked.routes)
+    return router
+
+
+def _found(store: ResponseStore, name: str) -> Kept:
+    kept = store.find(name)
+    if kept is None:
+        raise ResponseNotFound(name)
+    return kept
+
+
+def _json(value: Any) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")

@@ -1,0 +1,255 @@
+"""What clients of /v1/responses send.
+
+Source: https://platform.openai.com/docs/api-reference/responses/create.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from modelyard.api.openai.schema import LONGEST_NAME, MOST_TOP_LOGPROBS, Effort, MaxTokens
+from modelyard.api.openai.tools import (
+    MOST_TOOLS,
+    AllowedTools,
+    AllowedToolsChoice,
+    FunctionDefinition,
+    FunctionName,
+    JsonSchemaFormat,
+    NamedFunction,
+    ResponseFormat,
+    ToolDefinition,
+    chosen_tools,
+    wanted_grammar,
+)
+from modelyard.api.urgency import KeepAlive
+from modelyard.config.schema import Temperature, TopP
+from modelyard.engine.messages import Chat, Sampling
+from modelyard.errors import InvalidRequest, UnsupportedOperation
+from modelyard.yard.yard import Request
+
+Messages = list[dict[str, Any]]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
+
+
+class ContentPart(_Part):
+    """One part of an item's content."""
+
+    type: str
+    text: str | None = None
+
+
+class Item(_Part):
+    """One item of the input; which fields count, its type says."""
+
+    type: str = "message"
+    role: Literal["user", "assistant", "system", "developer"] | None = None
+    content: str | list[ContentPart] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    output: str | list[ContentPart] | None = None
+
+
+class Tool(_Part):
+    """A function that the model may call, without the nesting of chat completions."""
+
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolChoice(_Part):
+    """A function that must be called, or those that may be."""
+
+    type: Literal["function", "allowed_tools"]
+    name: str | None = None
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[Tool] = []
+
+
+class TextFormat(_Part):
+    """What the text is to follow."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str = ""
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class TextConfig(_Part):
+    """OpenAI's ``text``."""
+
+    format: TextFormat | None = None
+    verbosity: Literal["medium"] | None = None
+
+
+class Reasoning(_Part):
+    """OpenAI's ``reasoning``."""
+
+    effort: Effort | None = None
+
+
+def _one_message(value: Any) -> Any:
+    return [{"role": "user", "content": value}] if isinstance(value, str) else value
+
+
+class ResponsesRequest(_Part):
+    """The body of ``POST /v1/responses``."""
+
+    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    input: Annotated[list[Item], BeforeValidator(_one_message)] = Field(
+        default=[], description="A text, or a list of messages, calls and their results."
+    )
+    instructions: str | None = None
+    previous_response_id: str | None = Field(default=None, max_length=LONGEST_NAME)
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    text: TextConfig | None = None
+    reasoning: Reasoning | None = None
+    max_output_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    background: bool | None = None
+    metadata: dict[str, str] | None = None
+    truncation: Literal["disabled"] | None = None
+    keep_alive: KeepAlive | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the response can be asked for later, and gone on from."""
+        return self.store is not False
+
+    def messages(self, before: Sequence[Mapping[str, Any]]) -> Messages:
+        """The conversation without its instructions, behind what came ``before``.
+
+        Raises:
+            InvalidRequest: an item is none that a local model can be shown.
+        """
+        messages: Messages = [dict(message) for message in before]
+        for index, item in enumerate(self.input):
+            _add(messages, item, f"input[{index}]")
+        if not messages:
+            raise InvalidRequest("'input' is empty: give a text or at least one item.", "input")
+        return messages
+
+    def checked(self, messages: Messages) -> Request:
+        """What the yard is asked.
+
+        Raises:
+            InvalidRequest: a field asks for what is not supported.
+        """
+        for name in ("prompt", "conversation", "max_tool_calls"):
+            if (self.model_extra or {}).get(name) is not None:
+                raise InvalidRequest(f"'{name}' is not supported by this server. Leave it out.", name)
+        if self.background and not self.is_kept:
+            raise InvalidRequest("'background' needs 'store': a response is fetched when it is done.", "background")
+        defined = [_tool(tool, index) for index, tool in enumerate(self.tools or [])]
+        tools, choice = chosen_tools(defined, self._choice())
+        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        effort = None if self.reasoning is None else self.reasoning.effort
+        options = (
+            {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort not in ("none", "off")}
+        )
+        chat = Chat((*system, *messages), tools, choice, self.parallel_tool_calls is not False, options)
+        request = Request(
+            prompt=chat,
+            model=self.model,
+            sampling=Sampling(temperature=self.temperature, top_p=self.top_p),
+            max_tokens=self.max_output_tokens,
+        )
+        return replace(request, grammar=wanted_grammar(self._format(), None), logprobs=self.top_logprobs)
+
+    def _choice(self) -> Any:
+        choice = self.tool_choice
+        if not isinstance(choice, ToolChoice):
+            return choice
+        if choice.type == "function":
+            return NamedFunction(type="function", function=FunctionName(name=choice.name or ""))
+        names = [NamedFunction(type="function", function=FunctionName(name=tool.name or "")) for tool in choice.tools]
+        return AllowedToolsChoice(type="allowed_tools", allowed_tools=AllowedTools(mode=choice.mode, tools=names))
+
+    def _format(self) -> ResponseFormat | None:
+        form = None if self.text is None else self.text.format
+        if form is None:
+            return None
+        schema = None
+        if form.type == "json_schema":
+            schema = JsonSchemaFormat(name=form.name, schema=form.schema_, strict=form.strict)
+        return ResponseFormat(type=form.type, json_schema=schema)
+
+
+def _tool(tool: Tool, index: int) -> ToolDefinition:
+    if tool.type != "function" or not tool.name:
+        raise InvalidRequest(
+            f"'tools[{index}]': Only functions are supported, with a name; '{tool.type}' is not. Leave it out.",
+            f"tools[{index}].type",
+        )
+    function = FunctionDefinition(
+        name=tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict
+    )
+    return ToolDefinition(type="function", function=function)
+
+
+def _add(messages: Messages, item: Item, param: str) -> None:
+    """Add an item as chat templates read it: calls belong to the message of the assistant before them."""
+    match item.type:
+        case "message":
+            if item.role is None:
+                raise InvalidRequest(f"'{param}': A message must have a role.", param)
+            role = "system" if item.role == "developer" else item.role
+            text = _text(item.content, param)
+            if role == "assistant" and messages and _is_thought(messages[-1]):
+                messages[-1]["content"] = text
+            else:
+                messages.append({"role": role, "content": text})
+        case "function_call":
+            if item.name is None or item.call_id is None:
+                raise InvalidRequest(f"'{param}': A function_call must have a call_id, a name and arguments.", param)
+            function = {"name": item.name, "arguments": item.arguments or "{}"}
+            call = {"id": item.call_id, "type": "function", "function": function}
+            _assistant(messages).setdefault("tool_calls", []).append(call)
+        case "function_call_output":
+            if item.call_id is None:
+                raise InvalidRequest(f"'{param}': A function_call_output must have a call_id.", param)
+            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output, param)})
+        case "reasoning":
+            thought = item.content if isinstance(item.content, list) else []
+            text = "".join(part.text or "" for part in thought)
+            if text:
+                messages.append({"role": "assistant", "content": "", "reasoning_content": text})
+        case kind:
+            raise UnsupportedOperation(f"'{param}': Items of type '{kind}' are not supported.", param)
+
+
+def _is_thought(message: Mapping[str, Any]) -> bool:
+    """Whether it is reasoning of which the answer is still to come."""
+    return "reasoning_content" in message and not message["content"] and "tool_calls" not in message
+
+
+def _assistant(messages: Messages) -> dict[str, Any]:
+    """The message of the assistant that ends the conversation, begun where there is none."""
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": ""})
+    return messages[-1]
+
+
+def _text(content: str | list[ContentPart] | None, param: str) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    for part in content:
+        if part.type not in ("input_text", "output_text", "text") or part.text is None:
+            raise UnsupportedOperation(f"'{param}': Content of type '{part.type}' is not supported here.", param)
+    return "".join(part.text or "" for part in content)
