@@ -36,6 +36,18 @@ QuantOption = Annotated[
 IsqOption = Annotated[
     str | None, typer.Option(metavar="LEVEL", help="Quantise here, at load time: bits (2 to 8) or a type such as q4k.")
 ]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", metavar="FORMAT", help="Which files count: gguf, or plain for safetensors.")
+]
+QuantizedFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quantized-file", "-f", metavar="NAME", help="GGUF file of the folder or repository, instead of --quant."
+    ),
+]
+MmprojOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="GGUF file with the projector, by which the model sees pictures.")
+]
 ImatrixOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Which weights matter most, for quantisation here.")
 ]
@@ -68,6 +80,9 @@ def one_model(
     quant: str | None,
     isq: str | None,
     imatrix: Path | None,
+    file_format: str | None = None,
+    quantized_file: str | None = None,
+    mmproj: str | None = None,
     dtype: str | None,
     kind: str | None,
     token_source: str | None,
@@ -90,6 +105,7 @@ def one_model(
         kind=kind,
         dtype=dtype,
         chat_template=None if chat_template is None else str(chat_template),
+        format=without_unset(format=file_format, quantized_file=quantized_file, mmproj=mmproj),
         device=without_unset(cpu=cpu or None, max_seq_len=ctx),
         quantization=without_unset(quant=quant, isq=isq, imatrix=None if imatrix is None else str(imatrix)),
     )

@@ -2,7 +2,7 @@
 
 from modelyard.config.hub import read_token
 from modelyard.config.load import load_config, validate_config
-from modelyard.config.rules import ISQ_NAMES, QUANT_NAMES, default_model, effective_cpu
+from modelyard.config.rules import ISQ_NAMES, QUANT_NAMES, default_model, effective_cpu, running_at_once
 from modelyard.config.schema import (
     Command,
     Config,
@@ -49,5 +49,6 @@ __all__ = [
     "effective_cpu",
     "load_config",
     "read_token",
+    "running_at_once",
     "validate_config",
 ]

@@ -142,6 +142,7 @@ def _rule_problems(
     if not any(fault[0] == "runtime" for fault in faults):
         problems += rules.too_many_sequences(config.runtime)
         problems += rules.unfit_batch(config.runtime)
+        problems += rules.unfit_batch_size(config.runtime, models)
         problems += rules.kv_type_without_flash(config.runtime)
     return [
         *problems,
@@ -149,7 +150,9 @@ def _rule_problems(
         *rules.reserved_names(models),
         *rules.mixed_cpu(models),
         *rules.pinned_but_idle(models),
+        *rules.layers_without_device(models),
         *rules.bad_quantisation(models),
+        *rules.bad_format(models),
         *_missing_templates(models.items()),
     ]
 

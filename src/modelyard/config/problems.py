@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modelyard.config.foreign import FOREIGN
 from modelyard.config.tables import TABLES, header, keys, label
 from modelyard.config.wording import choices, did_you_mean, expected, is_secret, is_text, shown
 
@@ -91,6 +92,8 @@ def _unknown(path: TablePath, key: str, value: object) -> str:
     name = header((*path, key)) if is_table else key
     known = list(schema.model_fields)
     problem = f"unknown table {name}." if is_table else f"unknown key {shown(key)}."
+    if (*path, key) in FOREIGN:
+        return f"{problem} {FOREIGN[(*path, key)]}"
     home = next((home for home, table in TABLES.items() if key in table.model_fields), None)
     if home is not None:
         return f"{problem} {_belongs(home, key)}"

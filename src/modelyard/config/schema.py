@@ -23,6 +23,7 @@ from pydantic import (
     field_validator,
 )
 
+from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, read_device_layers
 from modelyard.config.hub import check_sibling, check_token_source
 from modelyard.config.paths import absolute, source_of, user_cache
 from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budget, read_size
@@ -33,6 +34,7 @@ Load = Literal["startup", "on-demand"]
 KvKeep = Literal["off", "memory", "disk"]
 KvType = Literal["f16", "q8_0"]
 Dtype = Literal["auto", "bf16", "f16", "f32"]
+FileFormat = Literal["plain", "gguf", "ggml"]
 
 _INT32_MAX = 2**31 - 1
 
@@ -145,16 +147,53 @@ class Quantization(Table):
         return None if path is None else absolute(path, _base(info.context))
 
 
+class Format(Table):
+    """``[models.format]``: which files of the folder or repository, where that is not left to be found out."""
+
+    format: FileFormat | None = Field(
+        default=None,
+        description="Which files count: `gguf`, or `plain` for full precision in safetensors. Unset: both. `ggml` is "
+        "refused: llama.cpp no longer reads it.",
+    )
+    quantized_file: _Text | None = Field(
+        default=None,
+        description="Name of the GGUF file in the folder or repository, such as `model-Q4_K_M.gguf`; several, the "
+        "shards of one model in order, with `;` between them. Takes the place of `quant`.",
+    )
+    mmproj: _Text | None = Field(
+        default=None,
+        description="Name of the GGUF file with the projector, by which the model sees pictures. Unset: found beside "
+        "the model.",
+    )
+
+    @property
+    def quantized_files(self) -> tuple[str, ...]:
+        """The names in ``quantized_file``."""
+        return tuple(name.strip() for name in (self.quantized_file or "").split(";") if name.strip())
+
+
 class Device(Table):
-    """``[models.device]``: where the model runs and how long its context is."""
+    """``[models.device]``: where the model runs, how long its context is, and how many requests share it."""
 
     cpu: bool | None = Field(
         default=None,
         description="Run on the CPU only. One value for all models: those that leave it unset follow the others; "
         "unset everywhere, a GPU is used where there is one.",
     )
+    device_layers: Annotated[tuple[int, ...], BeforeValidator(read_device_layers)] | None = Field(
+        default=None,
+        json_schema_extra={"wording": DEVICE_LAYERS_WORDING},
+        description='Layers on accelerators: a number for the first one, or `["0:20", "1:12"]`, 20 on device 0 and 12 '
+        "on device 1; the others are computed by the CPU. Unset: all, if llama.cpp was built for one. Untested.",
+    )
     max_seq_len: int | None = Field(
         default=None, ge=1, le=_INT32_MAX, description="Context length in tokens. Unset: chosen by the engine."
+    )
+    max_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Requests that this model works on at the same time. Unset: `max_seqs` of `[runtime]`.",
     )
 
 
@@ -230,6 +269,7 @@ class Model(Table):
         "greedy answers stay the same, and come faster where the draft is often right. Its weights are shared with it.",
     )
     quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
+    format: Format = Field(default=Format(), description="Which files of the folder or repository.")
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
     sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.draft import Drafter
-from modelyard.engine.llama import Context, Model, can_offload, version
+from modelyard.engine.llama import Context, Model, can_offload, check_devices, version
 from modelyard.engine.messages import ModelProfile, Sampling
 from modelyard.engine.prompt import PromptReader
 from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
@@ -84,8 +84,7 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
             allocated is left.
     """
     started = time.perf_counter()
-    gpu_layers = -1 if settings.offload and can_offload() else 0
-    key = WeightsKey.of(settings.paths, gpu_layers)
+    key = WeightsKey.of(settings.paths, *_placement(settings.offload, settings.device_layers))
     weights = pool.acquire(key, on_progress)
     try:
         model = Model(weights)
@@ -99,7 +98,7 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
             threads=usable_cores(),
         )
         try:
-            draft = _draft(settings, pool, gpu_layers, model, context, on_progress) if settings.draft else None
+            draft = _draft(settings, pool, model, context, on_progress) if settings.draft else None
             try:
                 resident = _equip(settings, pool, key, model, context, draft)
             except BaseException:
@@ -116,15 +115,26 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
     return resident
 
 
+def _placement(offload: bool, device_layers: tuple[int, ...] | None) -> tuple[int, tuple[int, ...]]:
+    """How many layers go to accelerators, and how many of them to each.
+
+    Raises:
+        UnusableModel: layers are given to an accelerator that there is none of.
+    """
+    if not offload or device_layers is None or not any(device_layers):
+        return (-1 if offload and device_layers is None and can_offload() else 0), ()
+    check_devices(device_layers)
+    return sum(device_layers), device_layers
+
+
 def _draft(
     settings: EngineSettings,
     pool: WeightsPool,
-    gpu_layers: int,
     model: Model,
     context: Context,
     on_progress: Callable[[float], bool],
 ) -> Draft:
-    key = WeightsKey.of(settings.draft, gpu_layers)
+    key = WeightsKey.of(settings.draft, *_placement(settings.offload, settings.draft_device_layers))
     weights = pool.acquire(key, lambda _: on_progress(1.0))
     try:
         small = Model(weights)

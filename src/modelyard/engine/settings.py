@@ -47,6 +47,7 @@ class EngineSettings:
         max_seqs: sequences that run at once; more wait in line.
         prefix_slots: prefixes kept beside them.
         offload: whether to use an accelerator that the installed llama.cpp supports.
+        device_layers: layers on each accelerator, by its number; None: all layers, as llama.cpp divides them.
         chat_template: Jinja source in place of the file's own.
         sampling: defaults for what a request leaves unsaid.
         batch_tokens: most tokens in a step.
@@ -56,6 +57,7 @@ class EngineSettings:
         draft: the GGUF file of a smaller model of the same vocabulary, or its shards, which says what may come next; ()
             for none.
         draft_name: its id, for messages.
+        draft_device_layers: as ``device_layers``, of that model.
         weight: its part of the device's time, relative to that of other engines.
         priority: while it computes, engines with a lower one wait.
         kv_keep: where prompts outlive the engine.
@@ -70,6 +72,7 @@ class EngineSettings:
     max_seqs: int = 32
     prefix_slots: int = 16
     offload: bool = True
+    device_layers: tuple[int, ...] | None = None
     chat_template: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     batch_tokens: int = BATCH_TOKENS
@@ -78,6 +81,7 @@ class EngineSettings:
     prompt_lookup: bool = True
     draft: tuple[Path, ...] = ()
     draft_name: str = ""
+    draft_device_layers: tuple[int, ...] | None = None
     weight: float = 1.0
     priority: int = 0
     kv_keep: Literal["off", "memory", "disk"] = "off"

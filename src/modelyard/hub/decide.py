@@ -6,7 +6,7 @@ The order is the reference's: a prebuilt quantised file where one is published, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, TypeAlias
 
@@ -30,7 +30,9 @@ class Wanted:
     Attributes:
         source: a GGUF file, a folder, or a hub id ``org/name[@revision]``. What starts with / ./ ../ ~ or ends like a
             weight file is a path; so is anything that exists.
+        file_format: "gguf" or "plain" (safetensors) where only such files count; None: both.
         quantized_file: GGUF files of that folder or repository, by name, in order; () for none.
+        mmproj: GGUF file with the projector, by name; None: the one that is found.
         imatrix: file with the importance of the weights, for quantisation on this machine.
         siblings: patterns of repositories with quantised files, in the order in which they are asked.
     """
@@ -41,7 +43,9 @@ class Wanted:
     isq: str | None = None
     from_uqff: str | None = None
     dtype: Dtype = "auto"
+    file_format: str | None = None
     quantized_file: tuple[str, ...] = ()
+    mmproj: str | None = None
     imatrix: Path | None = None
     siblings: tuple[str, ...] = ()
 
@@ -89,13 +93,24 @@ def decide(wanted: Wanted, here: Listing, seen: Seen) -> Decision | Probe:
     Raises:
         UnusableModel: nothing that is there fits, or several fit equally well.
     """
+    siblings = wanted.siblings
+    if wanted.file_format is not None:
+        here = _only(here, wanted.file_format)
+    if wanted.file_format == "plain":
+        siblings = ()
     if wanted.quantized_file:
         return _named(here, wanted.quantized_file)
     if wanted.isq is not None:
         return _in_situ(here, target_of(wanted.isq), ())
     if wanted.quant is None:
         return _full_precision(here, wanted.dtype)
-    return _prebuilt(here, wanted.quant, wanted.siblings, seen)
+    return _prebuilt(here, wanted.quant, siblings, seen)
+
+
+def _only(here: Listing, file_format: str) -> Listing:
+    """The listing without weights of another format."""
+    others = set(here.safetensors if file_format == "gguf" else here.gguf)
+    return replace(here, files=tuple(file for file in here.files if file.name not in others), file_format=file_format)
 
 
 def _named(here: Listing, names: tuple[str, ...]) -> Decision:
@@ -227,6 +242,11 @@ def _with_notice(reason: str, target: Target) -> str:
 
 
 def _no_weights(here: Listing) -> str:
+    if here.file_format:
+        return (
+            f"'{here.source}' has no weights of the format '{here.file_format}'. Remove format, or name another folder "
+            "or repository."
+        )
     if here.pickles:
         return (
             f"'{here.source}' has only PyTorch weights ({here.pickles[0]}), whose format can run code on this machine: "

@@ -220,6 +220,10 @@ def _decide(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryU
 
 def _named_file(wanted: Wanted, here: Listing) -> Decision:
     """A file that was named directly is what is meant, whatever it is called."""
+    if wanted.quantized_file:
+        raise UnusableModel(
+            f"'{wanted.source}' is a file already: quantized_file names one of a folder or repository. Remove it."
+        )
     if wanted.isq is not None:
         decision = decide(wanted, here, {})
         assert isinstance(decision, Decision)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelyard.config import Config, Model, effective_cpu
+from modelyard.config import Config, Model, effective_cpu, running_at_once
 from modelyard.engine.messages import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
@@ -57,8 +57,11 @@ class Workshop:
         """Footprints of all ``names``.
 
         Raises:
-            ConfigError: files of some of them are missing or unusable; it names each.
+            ConfigError: files of some of them are missing or unusable, or a model that is known is given a device that
+                is not there; it names each.
         """
+        if misplaced := await asyncio.to_thread(self._misplaced):
+            raise ConfigError("models", misplaced)
         sizes = [asyncio.create_task(self._size(name), name=f"check {name}") for name in names]
         footprints, problems = {}, []
         try:
@@ -113,6 +116,22 @@ class Workshop:
             raise self._without_path(model, unusable) from unusable
         return self._make_handle(await asyncio.to_thread(_settings, spec, files), publish)
 
+    def _misplaced(self) -> list[str]:
+        """Of all models that are known, also those that load later: what is wrong with their devices."""
+        problems = []
+        for spec in self.specs.values():
+            layers = spec.model.device.device_layers or ()
+            if not any(layers):
+                continue
+            # Imported here, as the engine is.
+            from modelyard.engine.llama import check_devices
+
+            try:
+                check_devices(layers)
+            except UnusableModel as unusable:
+                problems.append(f"model '{spec.model.id}': {unusable}")
+        return problems
+
     def forget(self, model: str) -> None:
         """The model is no longer known."""
         self.specs.pop(model, None)
@@ -130,7 +149,7 @@ class Workshop:
             return self._footprint(spec, _Files(files, None)).total_bytes <= self.budget_bytes
 
         files = await find(_wanted(spec.config, spec.model), fits)
-        draft = next((model for model in spec.config.models if spec.model.draft in model.names), None)
+        draft = _draft_of(spec)
         if draft is None:
             return _Files(files, None)
         try:
@@ -166,10 +185,14 @@ class _Files:
     draft: ModelFiles | None
 
 
+def _draft_of(spec: Spec) -> Model | None:
+    return next((model for model in spec.config.models if spec.model.draft in model.names), None)
+
+
 def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFiles | None = None) -> Footprint:
     """What a model on ``files`` takes as it is configured, with the files of the one that drafts for it, if any."""
     runtime = config.runtime
-    running = runtime.max_seqs
+    running = running_at_once(config, model)
     how = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
     footprint = how(
         files,
@@ -204,21 +227,25 @@ def _wanted(config: Config, model: Model) -> Wanted:
         isq=quantization.isq,
         from_uqff=quantization.from_uqff,
         dtype=model.dtype,
+        file_format=model.format.format,
+        quantized_file=model.format.quantized_files,
+        mmproj=model.format.mmproj,
         imatrix=quantization.imatrix,
         siblings=config.hub.siblings,
     )
 
 
 def _settings(spec: Spec, files: _Files) -> EngineSettings:
-    config, model = spec.config, spec.model
+    config, model, draft = spec.config, spec.model, _draft_of(spec)
     return EngineSettings(
         name=model.id,
         paths=files.model.paths,
         quantization=files.model.quantization,
         context_length=model.device.max_seq_len,
-        max_seqs=config.runtime.max_seqs,
+        max_seqs=running_at_once(config, model),
         prefix_slots=config.runtime.prefix_cache_n,
         offload=not effective_cpu(config.models),
+        device_layers=model.device.device_layers,
         chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
         sampling=Sampling(**model.sampling.model_dump()),
         batch_tokens=config.runtime.batch_tokens,
@@ -227,6 +254,7 @@ def _settings(spec: Spec, files: _Files) -> EngineSettings:
         prompt_lookup=config.runtime.prompt_lookup,
         draft=() if files.draft is None else files.draft.paths,
         draft_name=model.draft or "",
+        draft_device_layers=None if draft is None else draft.device.device_layers,
         weight=model.weight,
         priority=model.priority,
         kv_keep=config.memory.kv_keep,

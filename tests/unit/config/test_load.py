@@ -92,7 +92,8 @@ def test_every_key_reaches_the_configuration(write):
             draft = "smol"
             dtype = "f16"
             quantization = { from_uqff = "q4k-0.uqff", imatrix = "smol.imatrix" }
-            device = { cpu = true, max_seq_len = 4096 }
+            device = { cpu = true, max_seq_len = 4096, device_layers = 0, max_batch_size = 4 }
+            format = { format = "gguf", mmproj = "mmproj.gguf" }
             [models.sampling]
             temperature = 1
             top_k = 40
@@ -121,6 +122,7 @@ def test_every_key_reaches_the_configuration(write):
         ("models", "idle_unload_seconds"),
         ("models", "quantization", "quant"),
         ("models", "quantization", "isq"),
+        ("models", "format", "quantized_file"),
     }
 
 

@@ -6,6 +6,7 @@ n_batch, a sequence number out of range), so callers check before they call; whe
 
 from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import Context
+from modelyard.engine.llama.devices import accelerators, check_devices, devices, features
 from modelyard.engine.llama.library import buffer_bytes, can_offload, version
 from modelyard.engine.llama.model import Model, Weights
 from modelyard.engine.llama.sampler_chain import SamplerChain, is_greedy
@@ -16,8 +17,12 @@ __all__ = [
     "Model",
     "SamplerChain",
     "Weights",
+    "accelerators",
     "buffer_bytes",
     "can_offload",
+    "check_devices",
+    "devices",
+    "features",
     "is_greedy",
     "version",
 ]

@@ -20,6 +20,7 @@ class Weights:
     Args:
         paths: the file, or all shards in order.
         gpu_layers: layers to put on an accelerator; 0 for none, -1 for all.
+        split: how many of them each accelerator has; () as llama.cpp divides them.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
         end_tokens: those of its tokens that end an answer, where they are known: to ask for each takes 0.5 us.
 
@@ -37,9 +38,15 @@ class Weights:
         gpu_layers: int,
         on_progress: Callable[[float], bool],
         end_tokens: frozenset[int] | None = None,
+        split: Sequence[int] = (),
     ) -> None:
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        if split:
+            # Untested: no such machine is at hand. llama.cpp reads as many numbers as it can have devices.
+            parts = (ctypes.c_float * int(lib.llama_max_devices()))(*map(float, split))
+            params.tensor_split = parts
+            params.main_gpu = next((device for device, layers in enumerate(split) if layers), 0)
         callback = lib.llama_progress_callback(lambda fraction, _: on_progress(fraction))
         params.progress_callback = callback
         log.clear()
