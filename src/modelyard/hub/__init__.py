@@ -3,6 +3,7 @@
 from modelyard.hub.choose import Choice, choose_gguf
 from modelyard.hub.converted import ConvertedModels
 from modelyard.hub.decide import Wanted
+from modelyard.hub.downloaded import Download, Downloads
 from modelyard.hub.gguf_header import GgufHeader, read_header
 from modelyard.hub.gguf_values import GgufArray, GgufTensor
 from modelyard.hub.listing import OnProgress, Progress
@@ -15,6 +16,8 @@ from modelyard.hub.sketch import sketch_files
 __all__ = [
     "Choice",
     "ConvertedModels",
+    "Download",
+    "Downloads",
     "FilePlan",
     "GgufArray",
     "GgufHeader",
