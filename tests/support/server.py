@@ -15,6 +15,7 @@ import uvicorn
 
 from modelyard.api.app import create_app
 from modelyard.config import Config
+from modelyard.hub import Stores
 from modelyard.yard.residency.state import Policy
 from modelyard.yard.yard import Yard
 
@@ -83,6 +84,7 @@ def serving(
     make_engine: Any = None,
     policy: Policy | None = None,
     read_config: Callable[[], Config] | None = None,
+    stores: Stores | None = None,
 ) -> Iterator[RunningServer]:
     """Serve ``config`` for the length of the context."""
     ready: list[RunningServer] = []
@@ -94,7 +96,7 @@ def serving(
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
-        yard = Yard(config, make_engine, policy)
+        yard = Yard(config, make_engine, policy, stores)
         await yard.start()
         keys = [key.get_secret_value() for key in config.server.api_keys]
         server = _Server(

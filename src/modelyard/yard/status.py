@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from modelyard.hub.listing import Progress
 from modelyard.yard.residency.room import Outcome, find_room, load_seconds
 from modelyard.yard.residency.state import NO_FOOTPRINT, ModelState, Residence, Residency
 
@@ -28,7 +29,8 @@ class ModelStatus:
     context_length (tokens), quantization, size_bytes (of the weights) and can_chat (it has a chat template) are None
     until it was loaded once. memory_bytes is what it takes when it is loaded, of which shared_bytes are those of
     weights that another loaded model uses too; None until its files were looked at. The weights of an unloaded model
-    that is_parked are in memory. reason is why its last load, or its engine, failed.
+    that is_parked are in memory. reason is why its last load, or its engine, failed. progress is how far its
+    preparation or its load is; None while there is none.
     """
 
     id: str
@@ -46,6 +48,7 @@ class ModelStatus:
     is_pinned: bool
     is_parked: bool
     load_s: float | None
+    progress: Progress | None = None
 
 
 def memory_of(state: Residency, name: str) -> tuple[int | None, int]:

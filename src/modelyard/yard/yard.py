@@ -302,4 +302,10 @@ class Yard:
             is_pinned=state.traits.is_pinned,
             is_parked=state.residence is Residence.PARKED,
             load_s=state.load_s,
+            progress=self._progress(name) if STATUS[state.residence] == "reloading" else None,
         )
+
+    def _progress(self, name: str) -> Progress | None:
+        fraction = self.conductor.load_progress.get(name)
+        loading = None if fraction is None else Progress("loading", fraction)
+        return self.workshop.stock.progress.get(name, loading)

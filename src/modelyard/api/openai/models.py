@@ -53,6 +53,8 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "size_bytes": model.size_bytes,
         "memory_bytes": model.memory_bytes,
         "shared_bytes": model.shared_bytes or None,
+        "stage": None if model.progress is None else model.progress.step,
+        "progress": None if model.progress is None else round(model.progress.fraction, 4),
         "load_seconds": None if model.load_s is None else round(model.load_s, 3),
         "pinned": model.is_pinned or None,
         "parked": model.is_parked or None,
