@@ -356,14 +356,15 @@ class Hub(Table):
         default=SecretStr("cache"),
         json_schema_extra={"default": "cache"},
         description="Where the hub's token comes from: `cache` (the login of `hf auth login`, or HF_TOKEN), "
-        "`env:VARIABLE`, `path:FILE`, `literal:TOKEN`, or `none`.",
+        "`env:VARIABLE`, `path:FILE` (relative to the TOML file), `literal:TOKEN`, or `none`.",
     )
 
     @field_validator("token_source")
     @classmethod
-    def _check_token_source(cls, source: SecretStr) -> SecretStr:
+    def _check_token_source(cls, source: SecretStr, info: ValidationInfo) -> SecretStr:
         check_token_source(source.get_secret_value())
-        return source
+        kind, _, value = source.get_secret_value().partition(":")
+        return SecretStr(f"path:{absolute(value, _base(info.context))}") if kind == "path" else source
 
 
 class Config(Table):

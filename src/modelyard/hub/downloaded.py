@@ -69,7 +69,7 @@ class Downloads:
         from huggingface_hub.errors import CacheNotFound
 
         try:
-            return scan_cache_dir(self._cache)
+            return scan_cache_dir(self.folder)
         except CacheNotFound:
             return None
 

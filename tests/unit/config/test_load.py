@@ -277,3 +277,8 @@ def test_the_command_line_goes_through_the_same_checks():
     assert default_model(config) == "org/a"
     with pytest.raises(ConfigError, match=r"^command line: \[server\]: port must be"):
         validate_config({"models": [{"model_id": "org/a"}], "server": {"port": 65536}})
+
+
+def test_the_file_of_the_hubs_token_is_relative_to_the_configuration(write, tmp_path):
+    config = load_config(write('[hub]\ntoken_source = "path:token"\n[[models]]\nmodel_id = "org/a"'))
+    assert config.hub.token_source.get_secret_value() == f"path:{tmp_path / 'token'}"
