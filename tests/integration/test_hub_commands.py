@@ -100,11 +100,11 @@ class Shell:
         assert "Traceback" not in done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def on_terminal(self, *args: str) -> list[str]:
+    def on_terminal(self, *args: str, **environment: str) -> list[str]:
         """Lines as a terminal of 80 columns gets them."""
         ours, theirs = pty.openpty()
-        command = [sys.executable, "-m", "modelyard", *args]
-        with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs) as process:
+        command, env = [sys.executable, "-m", "modelyard", *args], os.environ | environment
+        with subprocess.Popen(command, env=env, stdout=theirs, stderr=theirs, stdin=theirs) as process:
             os.close(theirs)
             said = b""
             while True:
@@ -195,6 +195,14 @@ def test_what_is_said_fits_a_terminal(hub: LoopbackHub, shell: Shell):
         lines = shell.on_terminal(*args)
         assert len(lines) > 5
         assert max(map(len, lines)) <= 80
+
+
+def test_a_download_is_shown_on_a_terminal_as_it_goes_on(hub: LoopbackHub, shell: Shell):
+    hub.add("org/tiny-GGUF", {"tiny-Q8_0.gguf": model(Q8_0)})
+    out = shell.home / "made.gguf"
+    lines = shell.on_terminal("quantize", "-m", "org/tiny-GGUF", "-o", str(out), TERM="xterm")
+    assert re.search(r"Downloading +\S+ +\d+%", "\n".join(lines))
+    assert out.read_bytes() == model(Q8_0)
 
 
 # cache
@@ -319,3 +327,12 @@ def test_doctor_works_where_llama_cpp_does_not(shell: Shell, tmp_path: Path):
     assert "It cannot be loaded: OSError: libllama.so: cannot open shared object file" in done.stdout
     assert "No model can be served until the problem is solved." in done.stdout
     assert "pip install" in done.stdout
+
+
+def test_layers_on_the_command_line_are_those_of_the_configuration(shell: Shell):
+    for written, problem in (("0:x", "device_layers must be"), ("15:9", "device_layers gives "), ("600", "must be")):
+        refused = shell.run("serve", "-m", "org/tiny", "--port", "0", "-n", written)
+        assert refused.returncode == 2
+        assert problem in refused.stderr
+    both = shell.run("run", "-m", "org/tiny", "--cpu", "-n", "4")
+    assert "cpu = true" in both.stderr

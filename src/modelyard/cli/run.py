@@ -9,6 +9,7 @@ import typer
 from modelyard.cli.options import (
     CpuOption,
     CtxOption,
+    DeviceLayersOption,
     DtypeOption,
     FormatOption,
     ImatrixOption,
@@ -30,6 +31,7 @@ def run(
         str | None, typer.Option("--input", "-i", metavar="TEXT", help="Ask this, print the answer, and exit.")
     ] = None,
     cpu: CpuOption = False,
+    device_layers: DeviceLayersOption = None,
     ctx: CtxOption = None,
     quant: QuantOption = None,
     isq: IsqOption = None,
@@ -46,6 +48,7 @@ def run(
     config = one_model(
         model,
         cpu=cpu,
+        device_layers=device_layers,
         max_seqs=1,
         ctx=ctx,
         quant=quant,

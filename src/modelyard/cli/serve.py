@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelyard.cli.options import (
     CpuOption,
     CtxOption,
+    DeviceLayersOption,
     DtypeOption,
     FormatOption,
     HostOption,
@@ -28,6 +29,7 @@ def serve(
     host: HostOption = None,
     port: PortOption = None,
     cpu: CpuOption = False,
+    device_layers: DeviceLayersOption = None,
     max_seqs: MaxSeqsOption = None,
     ctx: CtxOption = None,
     quant: QuantOption = None,
@@ -45,6 +47,7 @@ def serve(
     config = one_model(
         model,
         cpu=cpu,
+        device_layers=device_layers,
         max_seqs=max_seqs,
         ctx=ctx,
         quant=quant,

@@ -32,8 +32,8 @@ class Wanted:
             weight file is a path; so is anything that exists.
         file_format: "gguf" or "plain" (safetensors) where only such files count; None: both.
         quantized_file: GGUF files of that folder or repository, by name, in order; () for none.
-        mmproj: GGUF file with the projector, by name; None: the one that is found.
         imatrix: file with the importance of the weights, for quantisation on this machine.
+        mmproj: the projector of that folder or repository, by name; None: the one that is found, if any.
         siblings: patterns of repositories with quantised files, in the order in which they are asked.
     """
 
@@ -45,9 +45,9 @@ class Wanted:
     dtype: Dtype = "auto"
     file_format: str | None = None
     quantized_file: tuple[str, ...] = ()
-    mmproj: str | None = None
     imatrix: Path | None = None
     siblings: tuple[str, ...] = ()
+    mmproj: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
