@@ -289,6 +289,31 @@ def test_what_somebody_is_making_or_downloading_is_not_deleted(hub: LoopbackHub,
     assert set(listed(shell)) == {"org/tiny-GGUF", "tiny-Q4_K_M.gguf"}
 
 
+def test_what_a_broken_off_download_left_is_shown_and_goes(hub: LoopbackHub, shell: Shell):
+    download(hub, shell)
+    (blobs,) = shell.cache.glob("models--org--tiny-GGUF/blobs")
+    (blobs / "feed.incomplete").write_bytes(bytes(3_000_000))
+    alone = shell.cache / "models--org--other" / "blobs" / "beef.incomplete"
+    alone.parent.mkdir(parents=True)
+    alone.write_bytes(bytes(5_000_000))
+    rows = listed(shell)
+    assert rows["org/tiny-GGUF"]["size_bytes"] == len(model(Q8_0)) + 3_000_000
+    assert rows["org/tiny-GGUF"]["what"] == "downloaded, and the rest of a broken-off download"
+    assert (rows["org/other"]["size_bytes"], rows["org/other"]["what"]) == (5_000_000, "broken-off download")
+    for repo in rows:
+        shell.out("cache", "delete", repo, "--yes")
+    assert listed(shell) == {}
+    assert not list(shell.cache.glob("models--*"))
+
+
+def test_data_sets_in_the_same_cache_are_nobodys_models(hub: LoopbackHub, shell: Shell):
+    download(hub, shell)
+    (shell.cache / "models--org--tiny-GGUF").rename(shell.cache / "datasets--org--tiny-GGUF")
+    assert listed(shell) == {}
+    assert shell.run("cache", "delete", "org/tiny-GGUF", "--yes").returncode == 1
+    assert (shell.cache / "datasets--org--tiny-GGUF" / "snapshots").is_dir()
+
+
 def test_what_is_half_made_is_not_in_the_list(shell: Shell):
     with shell.converted.making("0" * 24, lambda _: True) as folder:
         (folder / "full.partial").write_bytes(bytes(1000))

@@ -102,7 +102,12 @@ def _downloaded() -> list[_Row]:
     from modelyard.hub import Downloads
 
     downloads = Downloads()
-    return [
-        _Row((found.repo,), "downloaded", found.size_bytes, found.used_at, partial(downloads.delete, found.repo))
-        for found in downloads.list()
-    ]
+    rows = []
+    for found in downloads.list():
+        what = "downloaded"
+        if found.partial_bytes:
+            whole = found.size_bytes - found.partial_bytes
+            what = "downloaded, and the rest of a broken-off download" if whole else "broken-off download"
+        delete = partial(downloads.delete, found.repo)
+        rows.append(_Row((found.repo,), what, found.size_bytes, found.used_at, delete))
+    return rows

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,10 +23,17 @@ _LOOK_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A model repository in the cache. used_at is in seconds since the epoch."""
+    """A model repository in the cache.
+
+    Attributes:
+        size_bytes: on disk, with what downloads left that were broken off.
+        partial_bytes: of those.
+        used_at: in seconds since the epoch.
+    """
 
     repo: str
     size_bytes: int
+    partial_bytes: int
     used_at: float
 
 
@@ -42,10 +53,23 @@ class Downloads:
 
     def list(self) -> list[Download]:
         """All of them, the one that was used last first."""
-        return sorted(
-            (Download(repo.repo_id, repo.size_on_disk, repo.last_accessed) for repo in self._repos()),
-            key=lambda download: -download.used_at,
-        )
+        scan = self._scan()
+        if scan is None:
+            return []
+        whole = {repo.repo_id: (repo.size_on_disk, repo.last_accessed) for repo in _models(scan)}
+        partial: dict[str, list[os.stat_result]] = {}
+        for path in (file.file_path for file in scan.incomplete_files):
+            kind, _, name = path.parent.parent.name.partition("--")
+            with suppress(OSError):  # it may be complete by now
+                partial.setdefault(name.replace("--", "/") if kind == "models" else "", []).append(path.stat())
+        partial.pop("", None)
+        found = []
+        for repo in {**whole, **partial}:
+            size, used = whole.get(repo, (0, 0.0))
+            left = sum(file.st_size for file in partial.get(repo, ()))
+            last = max((used, *(file.st_mtime for file in partial.get(repo, ()))))
+            found.append(Download(repo, size + left, left, last))
+        return sorted(found, key=lambda download: -download.used_at)
 
     def delete(self, repo: str) -> None:
         """Remove a repository with all of its revisions; engines that have its weights mapped keep them.
@@ -56,13 +80,16 @@ class Downloads:
         if self._is_being_downloaded(repo):
             raise UnusableModel(f"'{repo}' is being downloaded by another process. Try again later.")
         scan = self._scan()
-        found = next((cached for cached in self._repos(scan) if cached.repo_id == repo), None)
-        if scan is None or found is None:
-            return
-        scan.delete_revisions(*(revision.commit_hash for revision in found.revisions)).execute()
-        # What it cannot remove, it only logs.
-        if found.repo_path.exists():
-            raise UnusableModel(f"{found.repo_path} cannot be removed. Check its permissions.")
+        folder = self.folder / _folder_name(repo)
+        if scan is not None:
+            revisions = [
+                rev.commit_hash for cached in _models(scan) if cached.repo_id == repo for rev in cached.revisions
+            ]
+            scan.delete_revisions(*revisions).execute()
+        # What was broken off before a first revision was there; and what it cannot remove, huggingface_hub only logs.
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            raise UnusableModel(f"{folder} cannot be removed. Check its permissions.")
 
     def _scan(self) -> HFCacheInfo | None:
         from huggingface_hub import scan_cache_dir
@@ -73,13 +100,9 @@ class Downloads:
         except CacheNotFound:
             return None
 
-    def _repos(self, scan: HFCacheInfo | None = None) -> tuple[CachedRepoInfo, ...]:
-        scan = scan or self._scan()
-        return () if scan is None else tuple(repo for repo in scan.repos if repo.repo_type == "model")
-
     def _is_being_downloaded(self, repo: str) -> bool:
         """Whether somebody holds one of its locks. Source: huggingface_hub, file_download.py, lock_path."""
-        folder = self.folder / ".locks" / f"models--{repo.replace('/', '--')}"
+        folder = self.folder / ".locks" / _folder_name(repo)
         for path in folder.glob("*.lock"):
             try:
                 with FileLock(path, timeout=_LOOK_S):
@@ -90,3 +113,13 @@ class Downloads:
                 # Not ours to look at; whether its files can be removed shows.
                 continue
         return False
+
+
+def _models(scan: HFCacheInfo) -> Iterator[CachedRepoInfo]:
+    """The cache has data sets too."""
+    return (repo for repo in scan.repos if repo.repo_type == "model")
+
+
+def _folder_name(repo: str) -> str:
+    """Source: huggingface_hub, file_download.py, repo_folder_name."""
+    return f"models--{repo.replace('/', '--')}"
