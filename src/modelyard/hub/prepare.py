@@ -136,7 +136,8 @@ def _check_converter() -> None:
     if missing:
         raise UnusableModel(
             f"Safetensors are converted with packages that are not installed ({', '.join(missing)}). Install them: "
-            "pip install 'modelyard[convert]' (about 1 GB, most of it torch). Or name a GGUF file of the model."
+            "make convert in a checkout, else pip install 'modelyard[convert]' (about 1 GB, most of it torch). "
+            "Or name a GGUF file of the model."
         )
 
 
