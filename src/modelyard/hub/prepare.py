@@ -90,7 +90,8 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
 
 def _convert(plan: FilePlan, folder: Path, out: Path, target: Target, on_progress: OnProgress) -> None:
     """A checkpoint to GGUF of full precision."""
-    with tempfile.TemporaryDirectory(prefix="modelyard-") as staged:
+    # Beside the file that is made: what a killed process leaves is thrown away with it.
+    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=out.parent) as staged:
         # Only what is known to be data: a tokenizer that comes as a program would be run.
         for name in plan.decision.names:
             link = Path(staged) / name
