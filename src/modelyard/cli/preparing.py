@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -30,4 +36,19 @@ def prepare_visibly(config: Config, console: Console) -> ModelFiles:
             bars.update(bar, description=step.step.capitalize(), completed=step.fraction)
             return True
 
-        return prepare(plan, stores, show)
+        with _terminable():
+            return prepare(plan, stores, show)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does: the converter goes too, and what is half made."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -37,11 +37,14 @@ def quantize(
         )
     (source,) = files.paths
     target = out / source.name if out.is_dir() or not out.suffix else out
+    partial = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        try:
+            shutil.copyfile(source, partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise UnusableModel(
             f"{target} cannot be written: {error.strerror}. Choose another place with --out."

@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> None:
     import torch
     from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
 
+    from modelyard.converter.slices import widen_while_reading, write_by_parts
+
     # Only one tensor at a time is there: threads would wait for each other.
     torch.set_num_threads(1)
     with torch.inference_mode():
@@ -55,8 +57,10 @@ def main(arguments: list[str]) -> None:
             # Modules that follow the pooling of a sentence transformer are part of the model.
             sentence_transformers_dense_modules=True,
         )
+        widen_while_reading(model)
         model.prepare_tensors()
         model.prepare_metadata(vocab_only=False)
+        write_by_parts(model.gguf_writer)
         _write(model.gguf_writer, options.out)
 
 

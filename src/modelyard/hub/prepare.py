@@ -90,7 +90,8 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
 
 def _convert(plan: FilePlan, folder: Path, out: Path, target: Target, on_progress: OnProgress) -> None:
     """A checkpoint to GGUF of full precision."""
-    with tempfile.TemporaryDirectory(prefix="modelyard-") as staged:
+    # Beside the file that is made: what a killed process leaves is thrown away with it.
+    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=out.parent) as staged:
         # Only what is known to be data: a tokenizer that comes as a program would be run.
         for name in plan.decision.names:
             link = Path(staged) / name
@@ -136,7 +137,8 @@ def _check_converter() -> None:
     if missing:
         raise UnusableModel(
             f"Safetensors are converted with packages that are not installed ({', '.join(missing)}). Install them: "
-            "pip install 'modelyard[convert]' (about 1 GB, most of it torch). Or name a GGUF file of the model."
+            "make convert in a checkout, else pip install 'modelyard[convert]' (about 1 GB, most of it torch). "
+            "Or name a GGUF file of the model."
         )
 
 

@@ -39,14 +39,18 @@ class Unload(ModelName):
     )
 
 
-def model_object(model: ModelStatus) -> dict[str, Any]:
-    """A model in OpenAI's shape with the reference's and our fields; what is not known is left out."""
+def model_object(model: ModelStatus, stage: str) -> dict[str, Any]:
+    """A model in OpenAI's shape with the reference's and our fields; what is not known is left out.
+
+    ``stage`` is what is being done for it, while it is on its way.
+    """
     known = {
         "id": model.id,
         "object": "model",
         "created": model.created,
         "owned_by": "local",
         "status": model.status,
+        "stage": stage if model.status == "reloading" else None,
         "aliases": list(model.aliases),
         "context_length": model.context_length,
         "quantization": model.quantization,
@@ -141,7 +145,7 @@ def model_routes(yard: Yard) -> APIRouter:
     @router.get("/v1/models")
     async def list_models() -> Response:
         """All models, loaded or not, in the order of the configuration."""
-        models = [model_object(model) for model in yard.models()]
+        models = [model_object(model, yard.stage(model.id)) for model in yard.models()]
         return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
     @router.get("/v1/models/events", response_model=None)
@@ -153,7 +157,8 @@ def model_routes(yard: Yard) -> APIRouter:
     @router.get("/v1/models/{model_id:path}")
     async def retrieve_model(model_id: str) -> dict[str, Any]:
         """One model, by id or alias."""
-        return model_object(yard.model(model_id))
+        model = yard.model(model_id)
+        return model_object(model, yard.stage(model.id))
 
     @router.post("/v1/models/unload")
     async def unload_model(body: Unload) -> dict[str, Any]:
