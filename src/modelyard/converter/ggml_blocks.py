@@ -57,7 +57,9 @@ def encode_rows(
 
 def _find_quantizer() -> ctypes._NamedFuncPointer:
     folder = Path(llama_cpp.__file__).parent / "lib"
-    path = next(path for pattern in ("*ggml-base.so", "*ggml-base.dylib", "*ggml-base.dll") for path in folder.glob(pattern))
+    path = next(
+        path for pattern in ("*ggml-base.so", "*ggml-base.dylib", "*ggml-base.dll") for path in folder.glob(pattern)
+    )
     function = ctypes.CDLL(str(path)).ggml_quantize_chunk
     function.restype = ctypes.c_size_t
     function.argtypes = [ctypes.c_int, _FLOATS, ctypes.c_void_p, *[ctypes.c_int64] * 3, _FLOATS]

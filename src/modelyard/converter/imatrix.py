@@ -51,7 +51,7 @@ def read_imatrix(path: Path) -> Importance:
 
 
 def read_importance(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The importance matrix in a file, in GGUF or in the older format: for each weight, by its name in GGUF, its columns.
+    """The importance matrix in a file, in GGUF or in the older format: the columns of each weight, by its name in GGUF.
 
     Raises:
         Refused: it is neither, or damaged.

@@ -1,6 +1,6 @@
 """Safetensors, read where they lie and written piece by piece: tensors larger than memory allows for pass through.
 
-Source: the format's description in the README of huggingface/safetensors: eight bytes of length, a JSON header, the data.
+Source: README of huggingface/safetensors: eight bytes of length, a JSON header, the data.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class SafetensorsWriter:
         """Append a tensor, by its bytes."""
         assert data.nbytes == prod(shape) * ITEM_BYTES[dtype], name
         begin = self.size_bytes
-        self._file.write(memoryview(np.ascontiguousarray(data)))
+        self._file.write(np.ascontiguousarray(data).data)
         self.size_bytes += data.nbytes
         self._header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, self.size_bytes]}
 

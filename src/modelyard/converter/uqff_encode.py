@@ -1,9 +1,10 @@
 """The families of UQFF: rows of weights in, the tensors of a layer out.
 
-Every family but HQQ is encoded row by row, so a layer can be handed over in pieces that are joined along the first axis.
+Every family but HQQ is encoded row by row, so a layer can be handed over in pieces that are joined along the first
+axis.
 
-Source: mistral.rs, mistralrs-quant/src/{afq,hqq,fp8,f8q8,mxfp4} for the layouts; MLX, mlx/backend/cpu/quantized.cpp, for
-the arithmetic of AFQ; the OCP specifications of FP8 and of microscaling for the numbers of 4 and 8 bits.
+Source: mistral.rs, mistralrs-quant/src/{afq,hqq,fp8,f8q8,mxfp4} for the layouts; MLX, mlx/backend/cpu/quantized.cpp,
+for the arithmetic of AFQ; the OCP specifications of FP8 and of microscaling for the numbers of 4 and 8 bits.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def to_e4m3(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def from_e4m3(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The numbers that codes of 8 bits stand for."""
-    return np.where(codes & 0x80, -1, 1).astype(np.float32) * E4M3_VALUES[codes & 0x7F]
+    signs = np.where(codes & 0x80, np.float32(-1), np.float32(1))
+    values: NDArray[np.float32] = signs * E4M3_VALUES[codes & 0x7F]
+    return values
 
 
 def fp8(rows: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
@@ -103,14 +106,14 @@ def _mxfp4_blocks(
     codes = np.searchsorted(_FP4_BOUNDS, np.abs(scaled), side="right").astype(np.uint8)
     signs = np.signbit(scaled)
     error = (np.abs(scaled) - FP4_VALUES[codes]) * scale
-    return codes | (signs.astype(np.uint8) << 3), np.square(error).sum(1)
+    return (codes | (signs.astype(np.uint8) << 3)).astype(np.uint8), np.square(error).sum(1, dtype=np.float32)
 
 
 def afq(rows: NDArray[np.float32], bits: int, dtype: str) -> Mapping[str, NDArray[np.uint32] | NDArray[np.float32]]:
     """Affine groups of 64: "" [rows, columns * bits / 32], "scales" and "biases" [rows, columns / 64].
 
-    A weight is bias + code * scale. The end of the group that is farther from zero is met, and so is zero. The codes are
-    fitted to scales and biases as they will be after they were rounded to ``dtype``.
+    A weight is bias + code * scale. The end of the group that is farther from zero is met, and so is zero. The codes
+    are fitted to scales and biases as they will be after they were rounded to ``dtype``.
     """
     groups = rows.reshape(-1, GROUP)
     low, high = groups.min(1), groups.max(1)

@@ -139,11 +139,11 @@ def sort_tensors(tensors: Iterable[StoredTensor]) -> tuple[list[Layer], list[Sto
         is_sensitive = prefix.rpartition(".")[2] in (*_EMBEDDINGS, *_HEADS)
         layers.append(Layer(prefix, (weight,), bias, is_stacked=False, is_sensitive=is_sensitive))
     for prefix, numbered in experts.items():
-        parts = tuple(rest[name] for _, name in sorted(numbered.items()))
+        parts = tuple(rest[numbered[number]] for number in sorted(numbered))
         is_whole = sorted(numbered) == list(range(len(numbered)))
         if is_whole and len({(part.shape, part.dtype) for part in parts}) == 1 and not _has_bias(parts, rest):
-            for part in parts:
-                del rest[part.name]
+            for expert_name in numbered.values():
+                del rest[expert_name]
             layers.append(Layer(prefix, parts, None, is_stacked=True, is_sensitive=False))
     return sorted(layers, key=lambda layer: layer.prefix), sorted(rest.values(), key=lambda tensor: tensor.name)
 

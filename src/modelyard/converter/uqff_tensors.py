@@ -135,9 +135,7 @@ class _Tensors:
         self.made.append(UqffTensor(self._prefix + names.BIAS, stored, bias.shape, as_dtype(bias, dtype)))
 
 
-def _ggml(
-    tensors: _Tensors, layer: Layer, label: str, importance: Sequence[NDArray[np.float32] | None]
-) -> None:
+def _ggml(tensors: _Tensors, layer: Layer, label: str, importance: Sequence[NDArray[np.float32] | None]) -> None:
     heeds = label.endswith("_K") and label != "Q8_K"
 
     def encode(rows: Rows, part: int) -> Encoded:

@@ -2,8 +2,8 @@
 
     python -m modelyard.converter.uqff_write FOLDER OUT --type q4k [--type afq4 …] [--stem NAME] [--dtype BF16]
 
-The folder holds the files of the checkpoint alone. Weights are read where they lie, one layer at a time; of each type one
-shard is open.
+The folder holds the files of the checkpoint alone. Weights are read where they lie, one layer at a time; of each type
+one shard is open.
 """
 
 from __future__ import annotations
@@ -87,7 +87,10 @@ class _Output:
     def __init__(self, folder: Path, type_: str, stem: str, layers: Sequence[Layer], largest: int) -> None:
         self.type = type_
         self._folder, self._stem, self._largest = folder, stem, largest
-        self._names = [*names.VERSION_KEYS, *(layer.prefix + ".weight.optimization_steps" + s for layer in layers for s in _SUFFIXES)]
+        self._names = [
+            *names.VERSION_KEYS,
+            *(layer.prefix + ".weight.optimization_steps" + s for layer in layers for s in _SUFFIXES),
+        ]
         self._shards: list[str] = []
         self._details: list[dict[str, Any]] = []
         self._fallbacks: list[dict[str, Any]] = []
