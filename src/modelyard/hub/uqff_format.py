@@ -1,7 +1,7 @@
 """The names and numbers of UQFF 1.x, the format that ``mistralrs quantize`` writes: safetensors with a convention.
 
-A layer is a group of tensors that share a prefix: ``<prefix>.weight`` and suffixes of it. ``<prefix>.weight.format`` says
-the family, and so which others there are.
+A layer is a group of tensors that share a prefix: ``<prefix>.weight`` and suffixes of it. ``<prefix>.weight.format``
+says the family, and so which others there are.
 
 Source: mistral.rs, mistralrs-quant/src/uqff, version 1.2.0 of the format.
 """
