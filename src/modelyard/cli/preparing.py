@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from modelyard.config import Config
-from modelyard.hub import ModelFiles, prepare
+from modelyard.hub import ModelFiles, OnProgress, prepare
 from modelyard.hub import Progress as Step
 from modelyard.yard.configured import stores_of
 from modelyard.yard.workshop import plan_of
@@ -28,6 +28,13 @@ def prepare_visibly(config: Config, console: Console) -> ModelFiles:
     plan = plan_of(config, config.models[0], stores, lambda _: True)
     for reason in plan.decision.reasons:
         console.print(reason, markup=False)
+    with shown(console) as show:
+        return prepare(plan, stores, show)
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[OnProgress]:
+    """Something to report progress to, which is a bar on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task("Preparing", total=1.0)
@@ -37,7 +44,7 @@ def prepare_visibly(config: Config, console: Console) -> ModelFiles:
             return True
 
         with _terminable():
-            return prepare(plan, stores, show)
+            yield show
 
 
 @contextmanager

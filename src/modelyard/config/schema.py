@@ -133,7 +133,8 @@ class Quantization(Table):
     )
     from_uqff: _Text | None = Field(
         default=None,
-        description="Load a published UQFF file. Not available in this version: the model is refused.",
+        description="Load UQFF weights of the repository or folder: a file, several with `;` between, a number of bits "
+        "or a type such as `q4k`.",
     )
     imatrix: Annotated[Path, Strict(False)] | None = Field(
         default=None,
@@ -342,6 +343,7 @@ class Hub(Table):
 
     siblings: _List[Annotated[str, Field(min_length=1), AfterValidator(check_sibling)]] = Field(
         default=(
+            "mistralrs-community/{name}-UQFF",
             "{repo}-GGUF",
             "ggml-org/{name}-GGUF",
             "unsloth/{name}-GGUF",

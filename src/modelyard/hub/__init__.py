@@ -12,6 +12,7 @@ from modelyard.hub.plan import FilePlan, Stores, plan_files
 from modelyard.hub.prepare import prepare, resolve
 from modelyard.hub.repository import Hub
 from modelyard.hub.sketch import sketch_files
+from modelyard.hub.uqff_export import UqffExport, export_uqff, parse_types
 
 __all__ = [
     "Choice",
@@ -27,8 +28,11 @@ __all__ = [
     "OnProgress",
     "Progress",
     "Stores",
+    "UqffExport",
     "Wanted",
     "choose_gguf",
+    "export_uqff",
+    "parse_types",
     "plan_files",
     "prepare",
     "read_header",

