@@ -5,6 +5,7 @@ from modelyard.hub.converted import ConvertedModels
 from modelyard.hub.decide import Wanted
 from modelyard.hub.gguf_header import GgufHeader, read_header
 from modelyard.hub.gguf_values import GgufArray, GgufTensor
+from modelyard.hub.kind import Kind
 from modelyard.hub.listing import OnProgress, Progress
 from modelyard.hub.model_files import ModelFiles
 from modelyard.hub.plan import FilePlan, Stores, plan_files
@@ -20,6 +21,7 @@ __all__ = [
     "GgufHeader",
     "GgufTensor",
     "Hub",
+    "Kind",
     "ModelFiles",
     "OnProgress",
     "Progress",

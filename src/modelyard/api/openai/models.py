@@ -47,8 +47,11 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "created": model.created,
         "owned_by": "local",
         "status": model.status,
+        "kind": model.kind,
+        "capabilities": capabilities(model),
         "aliases": list(model.aliases),
         "context_length": model.context_length,
+        "dimensions": model.dimensions,
         "quantization": model.quantization,
         "size_bytes": model.size_bytes,
         "memory_bytes": model.memory_bytes,
@@ -60,6 +63,15 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "error": model.reason,
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def capabilities(model: ModelStatus) -> list[str] | None:
+    """What can be asked of a model, as far as it is known: "embeddings", "completion", "chat"."""
+    if model.kind is None:
+        return None
+    if model.kind == "embedding":
+        return ["embeddings"]
+    return ["completion"] if model.can_chat is False else ["completion", "chat"]
 
 
 def status_object(name: str, model: ModelStatus) -> dict[str, Any]:
