@@ -386,12 +386,11 @@ BUSY = textwrap.dedent("""
     settings = EngineSettings("m", files.paths, "", "embedding", longest)
     engine = load_embedder(settings, WeightsPool(), lambda _: True)
     engine.context.embed([[300] * engine.profile.context_length])
-    engine.context.embed([[300] * 16] * 32)
     print(json.dumps([predicted.total_bytes, resident() - before]))
 """)
 
 
-@pytest.mark.parametrize(("model", "longest"), [("minilm", 0), ("smollm2", 512)])
+@pytest.mark.parametrize(("model", "longest"), [("minilm", 0), ("smollm2", 256)])
 def test_the_prediction_is_within_a_fifth_of_what_a_busy_model_takes(
     minilm: Path, weights: dict[str, Path], model: str, longest: int
 ) -> None:
