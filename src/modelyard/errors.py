@@ -7,6 +7,7 @@
     ├── PortUnavailable             the address cannot be listened on
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
+    │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded
     │   └── UnsupportedOperation    400 unsupported_operation
     ├── ModelRequired               400 model_required
     ├── InvalidApiKey               401 invalid_api_key
@@ -148,6 +149,24 @@ class ContextLengthExceeded(InvalidRequest):
             param,
         )
         self.args = (context_length, prompt_tokens, param)
+
+
+class InputTooLong(InvalidRequest):
+    """A text to be embedded has more tokens than the model takes.
+
+    tokens is None where the text is so long that it was refused before it was tokenised.
+    """
+
+    code = "context_length_exceeded"
+
+    def __init__(self, longest: int, tokens: int | None, param: str) -> None:
+        length = f"{tokens} tokens" if tokens is not None else "far too much text"
+        super().__init__(
+            f"'{param}' has {length}, but the model takes {longest} tokens at most. Shorten it, or split it into "
+            "several inputs.",
+            param,
+        )
+        self.args = (longest, tokens, param)
 
 
 class ModelRequired(ModelyardError):

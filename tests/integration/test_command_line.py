@@ -130,6 +130,14 @@ def test_run_holds_a_conversation_until_the_input_ends(smol: str) -> None:
     assert len(done.stdout.splitlines()) >= 2
 
 
+@pytest.mark.parametrize("question", [(), ("-i", "Hello!")])
+def test_run_has_nothing_to_say_to_an_embedding_model(minilm: Path, question: tuple[str, ...]) -> None:
+    done = modelyard("run", "-m", str(minilm), *question, text="Hello!\n")
+    assert done.returncode == 1
+    assert "is an embedding model, served at /v1/embeddings: it generates no text" in " ".join(done.stderr.split())
+    assert done.stdout == ""
+
+
 def test_from_config_with_command_run_chats_with_the_first_model_where_none_is_the_default(
     weights: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ class _StreamReply(_Reply):
     """
 
     async def _answer(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await self._yard.check(self._request.model, "text")
         with self._yard.submit(self._request) as generation, _Comments(self._yard, generation) as comments:
 
             def has_news() -> bool:

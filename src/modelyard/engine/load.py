@@ -183,7 +183,7 @@ def _equip(
         context_length=context.length,
         quantization=settings.quantization,
         size_bytes=model.size_bytes,
-        fingerprint=_fingerprint(settings, model),
+        fingerprint=fingerprint(settings, model),
         can_chat=template is not None,
         weights_bytes=model.allocated_bytes,
         context_bytes=context.allocated_bytes + (draft.drafter.context.allocated_bytes if draft else 0),
@@ -227,6 +227,7 @@ def _published_sampling(model: Model) -> Sampling:
     )
 
 
-def _fingerprint(settings: EngineSettings, model: Model) -> str:
+def fingerprint(settings: EngineSettings, model: Model) -> str:
+    """Equal for equal weights on equal backends, as OpenAI's ``system_fingerprint``."""
     facts = f"{version()} {settings.quantization} {model.size_bytes} {model.metadata('general.name')}"
     return "fp_" + hashlib.sha256(facts.encode()).hexdigest()[:12]

@@ -26,6 +26,7 @@ from modelyard.engine.messages import (
     Accepted,
     Cancel,
     Cancelled,
+    Embed,
     Event,
     Failed,
     Finished,
@@ -47,7 +48,7 @@ from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, Engine
 from modelyard.engine.sharing import Device, Seat
 from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
-from modelyard.errors import EngineError, InvalidRequest, ModelyardError
+from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +179,9 @@ class EngineLoop:
             match message:
                 case Submit():
                     self._submit(message)
+                case Embed(sequence):
+                    refused = UnsupportedOperation(f"'{self._name}' generates text and embeds none.", "model")
+                    self._events.append(Failed(sequence, refused))
                 case Cancel(sequence):
                     self._cancel(sequence)
                 case Resume(state):

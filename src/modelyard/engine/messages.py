@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NewType
 from modelyard.errors import ModelyardError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from modelyard.engine.suspend import KeptPrefixes, SuspendedSequence
     from modelyard.engine.weights import ParkedWeights
 
@@ -78,6 +81,18 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class Embed:
+    """Turn each of ``inputs`` into a vector; as a request it goes by a sequence's number.
+
+    priority is as in Submit.
+    """
+
+    sequence: SequenceId
+    inputs: tuple[Text | Tokens, ...]
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """End a sequence before its next step. Unknown and ended sequences are ignored."""
 
@@ -121,7 +136,7 @@ class Stop:
     park: bool = False
 
 
-Message = Submit | Cancel | Resume | Restore | Reseat | Stop
+Message = Submit | Embed | Cancel | Resume | Restore | Reseat | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +149,7 @@ class ModelProfile:
         weights_key: equal for engines that share their weights.
         weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
             outputs of this engine.
+        dimensions: floats of a vector that it embeds a text in; 0 where it generates text.
     """
 
     context_length: int
@@ -144,6 +160,7 @@ class ModelProfile:
     weights_bytes: int = 0
     context_bytes: int = 0
     weights_key: str = ""
+    dimensions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +237,27 @@ class Finished:
     usage: Usage
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """All inputs of an Embed are done.
+
+    Attributes:
+        vectors: [inputs, dimensions], each of length 1.
+        prompt_tokens: of all inputs.
+    """
+
+    sequence: SequenceId
+    vectors: npt.NDArray[np.float32]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A request left the engine as it came, by a Stop that suspends: it is to be sent again."""
+
+    sequence: SequenceId
+
+
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     """A sequence was ended by Cancel or Stop."""
@@ -244,7 +282,7 @@ class Failed:
 
 
 # Every sequence that was submitted or resumed gets exactly one of Finished, Cancelled, Suspended, Failed, as its last
-# event on an engine.
-SequenceEvent = Accepted | Token | Finished | Cancelled | Suspended | Failed
+# event on an engine; what was sent to be embedded gets one of Embedded, Cancelled, Returned, Failed.
+SequenceEvent = Accepted | Token | Finished | Embedded | Cancelled | Suspended | Returned | Failed
 EngineEvent = LoadProgress | Loaded | LoadFailed | Died | Stopped
 Event = SequenceEvent | EngineEvent

@@ -42,6 +42,7 @@ class EngineSettings:
         name: the model's id, for messages.
         paths: its GGUF file, or all shards in order.
         quantization: label of its quantisation, such as "Q4_K_M".
+        kind: what it is to do.
         context_length: KV cells in tokens, shared by all its sequences; None: the trained context, at most
             DEFAULT_CONTEXT.
         max_seqs: sequences that run at once; more wait in line.
@@ -68,6 +69,7 @@ class EngineSettings:
     name: str
     paths: tuple[Path, ...]
     quantization: str
+    kind: Literal["text", "embedding"] = "text"
     context_length: int | None = None
     max_seqs: int = 32
     prefix_slots: int = 16

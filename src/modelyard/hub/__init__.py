@@ -6,6 +6,7 @@ from modelyard.hub.decide import Wanted
 from modelyard.hub.downloaded import Download, Downloads
 from modelyard.hub.gguf_header import GgufHeader, read_header
 from modelyard.hub.gguf_values import GgufArray, GgufTensor
+from modelyard.hub.kind import Kind
 from modelyard.hub.listing import OnProgress, Progress
 from modelyard.hub.model_files import ModelFiles
 from modelyard.hub.plan import FilePlan, Stores, plan_files
@@ -24,6 +25,7 @@ __all__ = [
     "GgufHeader",
     "GgufTensor",
     "Hub",
+    "Kind",
     "ModelFiles",
     "OnProgress",
     "Progress",

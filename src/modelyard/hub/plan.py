@@ -16,8 +16,8 @@ from modelyard.hub.decide import Decision, Probe, Wanted, decide
 from modelyard.hub.folder import list_files
 from modelyard.hub.hub_id import HubId
 from modelyard.hub.isq import BITS, NEEDS_IMATRIX, Target
+from modelyard.hub.kind import check_kind
 from modelyard.hub.listing import ListedFile, Listing
-from modelyard.hub.model_files import check_kind
 from modelyard.hub.repository import Hub
 from modelyard.hub.source import locate
 from modelyard.hub.uqff_choose import gguf_label

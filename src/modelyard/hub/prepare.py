@@ -56,10 +56,11 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
     if decision.target is None:
         folder = stores.hub.fetch(decision.listing, decision.names, on_progress)
         choice = Choice(decision.names, decision.reasons[-1], decision.label)
-        return read_files(folder, choice, plan.wanted.quant)
+        return read_files(folder, choice, plan.wanted.quant, plan.wanted.kind)
     entry = plan.made or _make(plan, decision.target, stores, on_progress)
     stores.converted.use(entry)
-    return read_files(entry.path.parent, Choice((entry.path.name,), decision.reasons[-1], entry.label), None)
+    choice = Choice((entry.path.name,), decision.reasons[-1], entry.label)
+    return read_files(entry.path.parent, choice, None, plan.wanted.kind)
 
 
 def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgress) -> Entry:

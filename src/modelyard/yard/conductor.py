@@ -19,6 +19,8 @@ from modelyard.engine.messages import (
     Cancel,
     Cancelled,
     Died,
+    Embed,
+    Embedded,
     Event,
     Failed,
     Finished,
@@ -29,6 +31,7 @@ from modelyard.engine.messages import (
     Reseat,
     Restore,
     Resume,
+    Returned,
     SequenceEvent,
     SequenceId,
     Stop,
@@ -40,6 +43,7 @@ from modelyard.engine.messages import (
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.hub.listing import Progress
 from modelyard.yard import residency
+from modelyard.yard.embedding import Embedding
 from modelyard.yard.engines import EngineHandle, Publish, Workshop
 from modelyard.yard.generation import Generation
 from modelyard.yard.memory import Footprint
@@ -73,8 +77,8 @@ class _Stream:
     """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two."""
 
     model: str
-    submit: Submit
-    generation: Generation
+    submit: Submit | Embed
+    generation: Generation | Embedding
     engine: EngineHandle | None = None
     suspended: SuspendedSequence | None = None
     is_abandoned: bool = False
@@ -119,12 +123,28 @@ class Conductor:
         self, model: str, submit: Callable[[SequenceId], Submit], urgency: Urgency | None = None
     ) -> tuple[RequestId, Generation]:
         """Put a request in line for ``model``. Its generation hears of everything that happens to it."""
+        generation = Generation(self.state.models[model].traits.name)
+        return self._put_in_line(model, submit, generation, urgency), generation
+
+    def embed(
+        self, model: str, embed: Callable[[SequenceId], Embed], urgency: Urgency | None = None
+    ) -> tuple[RequestId, Embedding]:
+        """As ``submit``, for texts that become vectors."""
+        embedding = Embedding(self.state.models[model].traits.name)
+        return self._put_in_line(model, embed, embedding, urgency), embedding
+
+    def _put_in_line(
+        self,
+        model: str,
+        submit: Callable[[SequenceId], Submit | Embed],
+        generation: Generation | Embedding,
+        urgency: Urgency | None,
+    ) -> RequestId:
         request = self._next_request()
         how = urgency or Urgency()
-        generation = Generation(self.state.models[model].traits.name)
         self._streams[request] = _Stream(model, submit(SequenceId(request)), generation)
         self.feed(events.RequestArrived(model, request, how.priority, how.wait_s, how.keep_alive_s))
-        return request, generation
+        return request
 
     def abandon(self, request: RequestId) -> None:
         """Nobody wants the answer any more: leave the line, or end the sequence before its engine's next step."""
@@ -250,7 +270,8 @@ class Conductor:
     def _grant(self, model: str, stream: _Stream) -> None:
         engine = stream.engine = self._engines[model]
         if stream.suspended is None:
-            stream.generation.fingerprint = self.profiles[model].fingerprint
+            if isinstance(stream.generation, Generation):
+                stream.generation.fingerprint = self.profiles[model].fingerprint
             engine.send(stream.submit)
         else:
             engine.send(Resume(stream.suspended))
@@ -364,6 +385,7 @@ class Conductor:
             if isinstance(event, Token):
                 stream = self._streams.get(RequestId(event.sequence))
                 if stream is not None:
+                    assert isinstance(stream.generation, Generation)
                     stream.generation.add(event.text)
                     self._told[stream.generation] = None
                 continue
@@ -372,10 +394,12 @@ class Conductor:
                     stream = self._streams.get(RequestId(sequence))
                     if stream is not None:
                         stream.generation.put(event)
-                case Finished() | Failed() | Cancelled():
+                case Finished() | Embedded() | Failed() | Cancelled():
                     self._end(event)
                 case Suspended(sequence, suspended):
                     self._suspend(RequestId(sequence), suspended)
+                case Returned(sequence):
+                    self._suspend(RequestId(sequence), None)
                 case LoadProgress(fraction):
                     self.load_progress[model] = fraction
                     self.watch.progress(self.state.models[model].traits.name, fraction)
@@ -416,7 +440,8 @@ class Conductor:
         predicted = self.state.models[model].footprint
         return None if predicted is None else predicted.corrected(profile.weights_bytes, profile.context_bytes)
 
-    def _suspend(self, request: RequestId, suspended: SuspendedSequence) -> None:
+    def _suspend(self, request: RequestId, suspended: SuspendedSequence | None) -> None:
+        """The request waits for its model again: with what was done for it, or from its beginning."""
         stream = self._streams.get(request)
         if stream is None:
             return
@@ -424,7 +449,7 @@ class Conductor:
             self._end(Cancelled(stream.submit.sequence))
             return
         stream.engine, stream.suspended = None, suspended
-        self.feed(events.RequestSuspended(stream.model, request, suspended.size_bytes))
+        self.feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
 
     def _end(self, event: SequenceEvent) -> None:
         stream = self._streams.pop(RequestId(event.sequence), None)

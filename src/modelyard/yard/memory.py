@@ -132,17 +132,26 @@ def predict(
     """
     header = files.header
     cells = context_cells(header, context_length)
+    return footprint(
+        files,
+        kv_bytes(header, cells, kv_type)
+        + state_bytes(header, sequences)
+        + (parked_bytes(header, cells, kv_type) if parks else 0)
+        + output_bytes(header, sequences)
+        + compute_bytes(header, cells, running, batch_tokens, has_flash_attention=flash_attn is not False),
+        processor,
+    )
+
+
+def footprint(files: ModelFiles, context_bytes: int, processor: str = platform.machine()) -> Footprint:
+    """That of the model in ``files`` with a context of ``context_bytes``."""
+    header = files.header
     # The part of the file before the tensors is unmapped after the load.
     tensors = max(0, files.size_bytes - (header.file_size - header.size_bytes))
     return Footprint(
         weights_key="\n".join(str(path.resolve()) for path in files.paths),
         weights_bytes=tensors + repacked_bytes(header, tensors, processor) + vocabulary_bytes(header),
-        context_bytes=kv_bytes(header, cells, kv_type)
-        + state_bytes(header, sequences)
-        + (parked_bytes(header, cells, kv_type) if parks else 0)
-        + output_bytes(header, sequences)
-        + compute_bytes(header, cells, running, batch_tokens, has_flash_attention=flash_attn is not False)
-        + ENGINE_BYTES,
+        context_bytes=context_bytes + ENGINE_BYTES,
     )
 
 

@@ -13,7 +13,8 @@ from modelyard.config import Config, Model, effective_cpu, running_at_once
 from modelyard.engine.messages import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
-from modelyard.hub import FilePlan, ModelFiles, Stores, Wanted, plan_files
+from modelyard.hub import FilePlan, Kind, ModelFiles, Stores, Wanted, plan_files
+from modelyard.yard.embedder_memory import predict_embedder
 from modelyard.yard.engines import EngineHandle, Publish
 from modelyard.yard.file_stock import FileStock
 from modelyard.yard.memory import Footprint, context_cells, predict
@@ -52,6 +53,7 @@ class Workshop:
         self._shared: tuple[WeightsPool, Device] | None = None
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
+        self._kinds: dict[str, Kind] = {}
 
     async def check(self, names: list[str]) -> dict[str, Footprint]:
         """Footprints of all ``names``.
@@ -77,6 +79,14 @@ class Workshop:
             raise ConfigError("models", problems)
         return footprints
 
+    def kind(self, model: str) -> Kind | None:
+        """What the model does; None until its files were looked at, unless the configuration says."""
+        spec = self.specs.get(model)
+        match None if spec is None else spec.model.kind:
+            case "text" | "embedding" | "multimodal" as configured:
+                return configured
+        return self._kinds.get(model)
+
     async def size(self, model: str) -> Footprint:
         """What the model will take.
 
@@ -99,6 +109,7 @@ class Workshop:
             files = await self._files(spec, self.stock.foresee)
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
+        self._kinds[model] = files.model.kind
         return self._footprint(spec, files)
 
     async def make(self, model: str, publish: Publish) -> EngineHandle:
@@ -114,6 +125,7 @@ class Workshop:
                 files = await self._files(spec, partial(self.stock.get, model))
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
+        self._kinds[model] = files.model.kind
         return self._make_handle(await asyncio.to_thread(_settings, spec, files), publish)
 
     def _misplaced(self) -> list[str]:
@@ -136,10 +148,12 @@ class Workshop:
         """The model is no longer known."""
         self.specs.pop(model, None)
         self._checked.pop(model, None)
+        self._kinds.pop(model, None)
 
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]
         files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
+        self._kinds[name] = files.model.kind
         return self._footprint(spec, files)
 
     async def _files(
@@ -152,8 +166,15 @@ class Workshop:
         draft = _draft_of(spec)
         if draft is None:
             return _Files(files, None)
+        if files.kind == "embedding":
+            raise UnusableModel(
+                f"It is an embedding model, for which nothing can be drafted. Remove draft = '{draft.id}'."
+            )
         try:
-            return _Files(files, await find(_wanted(spec.config, draft), fits))
+            drafting = await find(_wanted(spec.config, draft), fits)
+            if drafting.kind == "embedding":
+                raise UnusableModel("It is an embedding model, which generates no text.")
+            return _Files(files, drafting)
         except UnusableModel as unusable:
             shown = str(unusable).replace(draft.source, Path(draft.source).name)
             raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable
@@ -193,6 +214,15 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
     """What a model on ``files`` takes as it is configured, with the files of the one that drafts for it, if any."""
     runtime = config.runtime
     running = running_at_once(config, model)
+    if files.kind == "embedding":
+        return predict_embedder(
+            files,
+            context_length=model.device.max_seq_len,
+            sequences=running,
+            batch_tokens=runtime.batch_tokens,
+            kv_type=runtime.kv_type,
+            flash_attn=runtime.flash_attn,
+        )
     how = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
     footprint = how(
         files,
@@ -241,6 +271,7 @@ def _settings(spec: Spec, files: _Files) -> EngineSettings:
         name=model.id,
         paths=files.model.paths,
         quantization=files.model.quantization,
+        kind="embedding" if files.model.kind == "embedding" else "text",
         context_length=model.device.max_seq_len,
         max_seqs=running_at_once(config, model),
         prefix_slots=config.runtime.prefix_cache_n,

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
-from modelyard.engine.messages import Prompt, Sampling, SequenceId, Submit
+from modelyard.engine.messages import Embed, Prompt, Sampling, SequenceId, Submit, Text, Tokens
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
-from modelyard.hub import Progress, Stores
+from modelyard.hub import Kind, Progress, Stores
 from modelyard.yard.conductor import Conductor, Urgency
 from modelyard.yard.configured import memory_budget, router, stores_of, traits
+from modelyard.yard.embedding import Embeddings
 from modelyard.yard.generation import Generation
+from modelyard.yard.kinds import Kinds, refusal
 from modelyard.yard.machine import available_bytes
 from modelyard.yard.memory import Footprint
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
@@ -49,6 +51,21 @@ class Request:
     urgency: Urgency = field(default_factory=Urgency)
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts that are to become vectors.
+
+    Attributes:
+        inputs: one vector is computed of each; token ids are taken as they are.
+        model: id or alias; None means the default.
+        urgency: how it waits for its model.
+    """
+
+    inputs: tuple[Text | Tokens, ...]
+    model: str | None = None
+    urgency: Urgency = field(default_factory=Urgency)
+
+
 class Yard:
     """The models of a configuration. Use it on the event loop that it was started on.
 
@@ -77,6 +94,7 @@ class Yard:
         self._created = int(time.time())
         self._conductor: Conductor | None = None
         self._reconfiguring = asyncio.Lock()
+        self._kinds = Kinds(self.workshop)
 
     async def start(self) -> None:
         """Load every model that is to be loaded at the start, side by side, as far as the memory budget goes.
@@ -137,7 +155,9 @@ class Yard:
             InsufficientMemory: it does not fit the memory budget.
             ModelLoadFailed: it is not loaded and cannot be.
             InvalidRequest: the prompt, or a setting, does not suit it.
+            UnsupportedOperation: it is an embedding model.
         """
+        await self.check(request.model, "text")
         with self.submit(request) as generation:
             await generation.accepted()
             yield generation
@@ -150,9 +170,7 @@ class Yard:
             ModelNotFound, ModelRequired: there is no such model.
         """
         model = self._router.route(request.model)
-
-        wanted = request.urgency.priority
-        priority = self.conductor.state.models[self.names[model]].traits.priority if wanted is None else wanted
+        priority = self._priority(model, request.urgency)
 
         def submit(sequence: SequenceId) -> Submit:
             return Submit(
@@ -172,6 +190,54 @@ class Yard:
         finally:
             if not generation.is_over:
                 conductor.abandon(number)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The vectors of texts. Requests that come at the same time share batches; a cancelled one leaves at once.
+
+        Raises:
+            ModelNotFound, ModelRequired, QueueFull, ModelLoading, InsufficientMemory, ModelLoadFailed: as ``generate``.
+            InvalidRequest: an input is empty, too long, or holds a token that the model does not know.
+            UnsupportedOperation: it is no embedding model.
+        """
+        await self.check(request.model, "embedding")
+        model = self._router.route(request.model)
+        priority = self._priority(model, request.urgency)
+        conductor = self.conductor
+        number, embedding = conductor.embed(
+            self.names[model], lambda sequence: Embed(sequence, request.inputs, priority), request.urgency
+        )
+        try:
+            return await embedding.done()
+        finally:
+            if not embedding.is_over:
+                conductor.abandon(number)
+
+    async def check(self, name: str | None, wanted: Kind) -> None:
+        """Refuse what a model cannot do before anything is done for it.
+
+        Args:
+            name: id or alias of the model; None means the default.
+            wanted: "text" or "embedding".
+
+        Raises:
+            ModelNotFound, ModelRequired: there is no such model.
+            UnsupportedOperation: it does something else.
+        """
+        model = self._router.route(name)
+        kind = await self._kinds.of(self.names[model])
+        if kind is None or refusal(model, kind, wanted, {}) is None:
+            return
+        ids = [entry.id for entry in self.config.models]
+        kinds = await asyncio.gather(*(self._kinds.of(self.names[other]) for other in ids))
+        refused = refusal(model, kind, wanted, dict(zip(ids, kinds, strict=True)))
+        assert refused is not None
+        raise refused
+
+    def _priority(self, model: str, urgency: Urgency) -> int:
+        """That of the request, else that of its model."""
+        if urgency.priority is not None:
+            return urgency.priority
+        return self.conductor.state.models[self.names[model]].traits.priority
 
     def stage(self, model: str) -> str:
         """What requests for ``model``, by id, wait for at the moment; "" where it serves."""
@@ -289,6 +355,7 @@ class Yard:
         return ModelStatus(
             id=model.id,
             aliases=tuple(name for name in model.names if name != model.id),
+            kind=self.workshop.kind(name),
             status=STATUS[state.residence],
             is_default=model.id == self._router.default,
             created=self._created,
@@ -296,6 +363,7 @@ class Yard:
             quantization=profile.quantization if profile else None,
             size_bytes=profile.size_bytes if profile else None,
             can_chat=profile.can_chat if profile else None,
+            dimensions=(profile.dimensions or None) if profile else None,
             reason=state.reason if state.residence is Residence.FAILED else None,
             memory_bytes=memory_bytes,
             shared_bytes=shared_bytes,

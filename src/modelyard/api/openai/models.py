@@ -39,20 +39,19 @@ class Unload(ModelName):
     )
 
 
-def model_object(model: ModelStatus, stage: str) -> dict[str, Any]:
-    """A model in OpenAI's shape with the reference's and our fields; what is not known is left out.
-
-    ``stage`` is what is being done for it, while it is on its way.
-    """
+def model_object(model: ModelStatus) -> dict[str, Any]:
+    """A model in OpenAI's shape with the reference's and our fields; what is not known is left out."""
     known = {
         "id": model.id,
         "object": "model",
         "created": model.created,
         "owned_by": "local",
         "status": model.status,
-        "stage": stage if model.status == "reloading" else None,
+        "kind": model.kind,
+        "capabilities": capabilities(model),
         "aliases": list(model.aliases),
         "context_length": model.context_length,
+        "dimensions": model.dimensions,
         "quantization": model.quantization,
         "size_bytes": model.size_bytes,
         "memory_bytes": model.memory_bytes,
@@ -66,6 +65,15 @@ def model_object(model: ModelStatus, stage: str) -> dict[str, Any]:
         "error": model.reason,
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def capabilities(model: ModelStatus) -> list[str] | None:
+    """What can be asked of a model, as far as it is known: "embeddings", "completion", "chat"."""
+    if model.kind is None:
+        return None
+    if model.kind == "embedding":
+        return ["embeddings"]
+    return ["completion"] if model.can_chat is False else ["completion", "chat"]
 
 
 def status_object(name: str, model: ModelStatus) -> dict[str, Any]:
@@ -145,7 +153,7 @@ def model_routes(yard: Yard) -> APIRouter:
     @router.get("/v1/models")
     async def list_models() -> Response:
         """All models, loaded or not, in the order of the configuration."""
-        models = [model_object(model, yard.stage(model.id)) for model in yard.models()]
+        models = [model_object(model) for model in yard.models()]
         return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
     @router.get("/v1/models/events", response_model=None)
@@ -157,8 +165,7 @@ def model_routes(yard: Yard) -> APIRouter:
     @router.get("/v1/models/{model_id:path}")
     async def retrieve_model(model_id: str) -> dict[str, Any]:
         """One model, by id or alias."""
-        model = yard.model(model_id)
-        return model_object(model, yard.stage(model.id))
+        return model_object(yard.model(model_id))
 
     @router.post("/v1/models/unload")
     async def unload_model(body: Unload) -> dict[str, Any]:

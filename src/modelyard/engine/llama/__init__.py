@@ -9,12 +9,16 @@ from modelyard.engine.llama.context import Context
 from modelyard.engine.llama.devices import accelerators, check_devices, devices, features
 from modelyard.engine.llama.library import buffer_bytes, can_offload, version
 from modelyard.engine.llama.model import Model, Weights
+from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
 from modelyard.engine.llama.sampler_chain import SamplerChain, is_greedy
 
 __all__ = [
+    "POOLINGS",
     "Batch",
     "Context",
     "Model",
+    "PooledContext",
+    "Pooling",
     "SamplerChain",
     "Weights",
     "accelerators",

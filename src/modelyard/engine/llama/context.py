@@ -16,8 +16,8 @@ from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
 from modelyard.engine.llama.model import Model
 from modelyard.errors import UnusableModel
 
-_KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
-_FLASH_ATTENTION = {
+KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
+FLASH_ATTENTION = {
     None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
     False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
     True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
@@ -59,8 +59,8 @@ class Context:
         flash_attn: bool | None = None,
     ) -> None:
         params = lib.llama_context_default_params()
-        params.type_k = params.type_v = _KV_TYPES[kv_type]
-        params.flash_attn_type = _FLASH_ATTENTION[flash_attn]
+        params.type_k = params.type_v = KV_TYPES[kv_type]
+        params.flash_attn_type = FLASH_ATTENTION[flash_attn]
         params.n_ctx = length
         params.n_batch = params.n_ubatch = batch_tokens
         params.n_seq_max = slots

@@ -86,6 +86,24 @@ class Model:
         # A recurrent state holds the whole past in one place: it cannot be cut back to an earlier token.
         self.can_trim = not (lib.llama_model_is_recurrent(self.pointer) or lib.llama_model_is_hybrid(self.pointer))
         self.end_tokens = weights.end_tokens
+        # Floats of a text's vector, and of a ranking's scores.
+        self.dimensions = int(lib.llama_model_n_embd_out(self.pointer))
+        self.scores = int(lib.llama_model_n_cls_out(self.pointer))
+        # The encoder of a T5: it has a KV cache, but is computed as other encoders are.
+        self.is_encoder_with_memory = bool(
+            lib.llama_model_has_encoder(self.pointer) and not lib.llama_model_has_decoder(self.pointer)
+        )
+
+    @property
+    def pooling(self) -> int:
+        """How the file wants the vectors of tokens to become one: enum llama_pooling_type of llama.h; 0 for none."""
+        value = self.metadata(f"{self.metadata('general.architecture')}.pooling_type")
+        return 0 if value is None else int(value)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no token sees those behind it; as far as the file says, which for most encoders is enough."""
+        return self.metadata(f"{self.metadata('general.architecture')}.attention.causal") != "false"
 
     def metadata(self, key: str) -> str | None:
         """A scalar of the GGUF header, as llama.cpp prints it; None where it is not there."""
