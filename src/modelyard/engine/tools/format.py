@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -119,7 +120,7 @@ class ToolFormat:
 
     def _free(self, lark: Lark, block: str) -> str:
         if self.bare:
-            said = lark.rule(rf"/[^{self.bare}\s](.|\n)*/")
+            said = lark.rule(rf"/[^{re.escape(self.bare)}\s](.|\n)*/")
             return f"({said} | {lark.text(self.shape.open)} {block})?"
         opener = self.openers[0]
         rest = lark.text(self.shape.open.removeprefix(opener))
