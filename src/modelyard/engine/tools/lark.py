@@ -77,14 +77,18 @@ class Lark:
 
     def arguments(self, tool: Tool) -> str:
         """JSON of the arguments of ``tool``."""
-        schema: Mapping[str, Any] = tool.parameters
-        if "type" not in schema and not {"anyOf", "oneOf", "allOf", "$ref"} & schema.keys():
-            schema = {**schema, "type": "object"}
-        return self.json(schema, strict=tool.strict)
+        return self.json(as_object(tool.parameters), strict=tool.strict)
 
     def grammar(self, start: str) -> str:
         """The whole grammar, from the expression that it begins with."""
         return "\n".join(["%llguidance {}", f"start: {start}", *self._rules, ""])
+
+
+def as_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema of arguments that does not say that they are an object, and says so."""
+    if "type" in schema or {"anyOf", "oneOf", "allOf", "$ref"} & schema.keys():
+        return schema
+    return {**schema, "type": "object"}
 
 
 def _literal(text: str) -> str:

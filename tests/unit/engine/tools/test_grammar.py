@@ -58,7 +58,7 @@ def test_recorded_calls_are_accepted(answer: Recorded, choice: ToolChoice, as_to
     assert accepted(words, grammar, answer.text) == answer.text
 
 
-CLOSING = ("\n</parameter>\n", "</arg_value>", '<|"|>', "<escape>")
+CLOSING = ("<|end|><|start|>assistant", "\n</parameter>\n", "</arg_value>", '<|"|>', "<escape>")
 
 
 def written(words: BytesVocabulary, grammar: str, seed: int, most: int = 4000) -> str:
