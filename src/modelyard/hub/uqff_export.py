@@ -16,8 +16,8 @@ from modelyard.hub import uqff_format
 from modelyard.hub.child import run_converter
 from modelyard.hub.decide import Wanted
 from modelyard.hub.disk import check_room
+from modelyard.hub.kind import check_kind
 from modelyard.hub.listing import OnProgress
-from modelyard.hub.model_files import check_kind
 from modelyard.hub.plan import FilePlan, Stores, plan_files
 from modelyard.hub.uqff_card import model_card
 
