@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelyard.engine.kv_cache import Slot
 from modelyard.engine.messages import SequenceId, Usage
+from modelyard.engine.pictures import Picture, Pictures, text_run
 from modelyard.engine.speculation import Guesser
 
 
@@ -22,6 +23,7 @@ class Sequence:
         guesser: guesses what comes next; None: nothing is guessed for it.
         was_sought: whether parked prefixes were searched for its beginning.
         is_alone: its next token is computed without guesses.
+        pictures: what the placeholders among the tokens stand for.
     """
 
     __slots__ = (
@@ -30,6 +32,7 @@ class Sequence:
         "guesser",
         "id",
         "is_alone",
+        "pictures",
         "priority",
         "prompt_length",
         "slot",
@@ -38,7 +41,14 @@ class Sequence:
         "was_sought",
     )
 
-    def __init__(self, sequence: SequenceId, arrival: int, prompt: list[int], priority: int = 0) -> None:
+    def __init__(
+        self,
+        sequence: SequenceId,
+        arrival: int,
+        prompt: list[int],
+        priority: int = 0,
+        pictures: Pictures | None = None,
+    ) -> None:
         self.id = sequence
         self.arrival = arrival
         self.priority = priority
@@ -50,6 +60,7 @@ class Sequence:
         self.guesser: Guesser | None = None
         self.was_sought = False
         self.is_alone = False
+        self.pictures = pictures or {}
 
     @property
     def fed(self) -> int:
@@ -60,6 +71,15 @@ class Sequence:
     def pending(self) -> int:
         """Tokens to feed before the next one can be sampled: 1 while it decodes, more while it prefills."""
         return len(self.tokens) - self.fed
+
+    @property
+    def next_picture(self) -> Picture | None:
+        """What is to be fed next, where that is a picture."""
+        return self.pictures.get(self.tokens[self.fed]) if self.pictures and self.pending else None
+
+    def text_within(self, count: int) -> int:
+        """How many of the next ``count`` tokens come before a picture."""
+        return text_run(self.tokens, self.fed, count) if self.pictures else count
 
     @property
     def answer_length(self) -> int:

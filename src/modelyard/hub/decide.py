@@ -32,6 +32,7 @@ class Wanted:
             weight file is a path; so is anything that exists.
         quantized_file: GGUF files of that folder or repository, by name, in order; () for none.
         imatrix: file with the importance of the weights, for quantisation on this machine.
+        mmproj: the projector of that folder or repository, by name; None: the one that is found, if any.
         siblings: patterns of repositories with quantised files, in the order in which they are asked.
     """
 
@@ -44,6 +45,7 @@ class Wanted:
     quantized_file: tuple[str, ...] = ()
     imatrix: Path | None = None
     siblings: tuple[str, ...] = ()
+    mmproj: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

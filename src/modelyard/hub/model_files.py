@@ -12,8 +12,8 @@ from modelyard.hub.choose import PREFERENCES, Choice, parse_quant
 from modelyard.hub.gguf_header import GgufHeader, read_header
 from modelyard.hub.labels import bits, label_in, normalise
 
-_SERVED_KINDS: Final = ("auto", "text")
-_LATER_KINDS: Final = ("embedding", "multimodal")
+_SERVED_KINDS: Final = ("auto", "text", "multimodal")
+_LATER_KINDS: Final = ("embedding",)
 _ROLES: Final = {
     "mmproj": "a projector (it turns pictures or sound into embeddings)",
     "adapter": "an adapter (LoRA)",
@@ -28,9 +28,11 @@ class ModelFiles:
     Attributes:
         paths: absolute; the shards in order, or the single file. Links of the cache are kept as links.
         header: of the first file.
-        size_bytes: of all files.
+        size_bytes: of all files but the projector.
         reason: which file, and why, in one sentence.
         quantization: the type of the weights, such as "Q4_K_M".
+        projector: what turns images into embeddings for it, if anything does.
+        projector_bytes: size of that file.
     """
 
     paths: tuple[Path, ...]
@@ -38,6 +40,8 @@ class ModelFiles:
     size_bytes: int
     reason: str
     quantization: str
+    projector: Path | None = None
+    projector_bytes: int = 0
 
 
 def check_kind(kind: str) -> None:
@@ -47,9 +51,9 @@ def check_kind(kind: str) -> None:
         UnusableModel: it says so.
     """
     if kind in _LATER_KINDS:
-        raise UnusableModel(f"kind = '{kind}' is not available in this version. Only text models are served.")
+        raise UnusableModel(f"kind = '{kind}' is not available in this version. Write 'text', 'multimodal' or 'auto'.")
     if kind not in _SERVED_KINDS:
-        raise UnusableModel(f"kind = '{kind}' is not supported. Only text models are served: write 'text' or 'auto'.")
+        raise UnusableModel(f"kind = '{kind}' is not supported. Write 'text', 'multimodal' or 'auto'.")
 
 
 def read_files(folder: Path, choice: Choice, quant: str | None) -> ModelFiles:
@@ -129,7 +133,8 @@ def read_again(files: ModelFiles) -> ModelFiles | None:
     Raises:
         UnusableModel: they are there, but can no longer be used.
     """
-    if not all(path.is_file() for path in files.paths):
+    needed = files.paths if files.projector is None else (*files.paths, files.projector)
+    if not all(path.is_file() for path in needed):
         return None
     headers = [read_header(path) for path in files.paths]
     _check_shards(files.paths, headers)

@@ -20,6 +20,7 @@ from modelyard.hub.labels import normalise
 from modelyard.hub.listing import OnProgress, Progress
 from modelyard.hub.model_files import ModelFiles, read_files
 from modelyard.hub.plan import FilePlan, Stores, conversion_key, plan_files
+from modelyard.hub.projector import with_projector
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +50,24 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
     if decision.listing.note:
         logger.warning("%s", decision.listing.note)
     if decision.target is None:
-        folder = stores.hub.fetch(decision.listing, decision.names, on_progress)
+        names = (*decision.names, plan.projector) if plan.projector else decision.names
+        folder = stores.hub.fetch(decision.listing, names, on_progress)
         choice = Choice(decision.names, decision.reasons[-1], decision.label)
-        return read_files(folder, choice, plan.wanted.quant)
+        return _complete(plan, read_files(folder, choice, plan.wanted.quant), folder)
     entry = plan.made or _make(plan, decision.target, stores, on_progress)
     stores.converted.use(entry)
-    return read_files(entry.path.parent, Choice((entry.path.name,), decision.reasons[-1], entry.label), None)
+    files = read_files(entry.path.parent, Choice((entry.path.name,), decision.reasons[-1], entry.label), None)
+    if not plan.projector:
+        return files
+    return _complete(plan, files, stores.hub.fetch(decision.listing, (plan.projector,), on_progress))
+
+
+def _complete(plan: FilePlan, files: ModelFiles, folder: Path) -> ModelFiles:
+    """The files with the projector of ``plan``, which is in ``folder``, if it has one."""
+    if not plan.projector:
+        return files
+    is_required = plan.wanted.kind == "multimodal" or plan.wanted.mmproj is not None
+    return with_projector(files, folder / plan.projector, is_required=is_required)
 
 
 def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgress) -> Entry:

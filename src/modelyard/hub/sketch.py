@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +44,13 @@ def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
     Raises:
         UnusableModel: what is known says already that it cannot be served.
     """
+    files = _without_projector(plan, stores)
+    if not plan.projector:
+        return files
+    return replace(files, projector_bytes=plan.decision.listing.size_of((plan.projector,)))
+
+
+def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
     decision = plan.decision
     reason = decision.reasons[-1]
     if plan.made is not None:

@@ -25,10 +25,10 @@ STATUS: dict[Residence, Status] = {
 class ModelStatus:
     """A model as a listing shows it.
 
-    context_length (tokens), quantization, size_bytes (of the weights) and can_chat (it has a chat template) are None
-    until it was loaded once. memory_bytes is what it takes when it is loaded, of which shared_bytes are those of
-    weights that another loaded model uses too; None until its files were looked at. The weights of an unloaded model
-    that is_parked are in memory. reason is why its last load, or its engine, failed.
+    context_length (tokens), quantization, size_bytes (of the weights), can_chat (it has a chat template) and can_see
+    (it takes images) are None until it was loaded once. memory_bytes is what it takes when it is loaded, of which
+    shared_bytes are those of weights that another loaded model uses too; None until its files were looked at. The
+    weights of an unloaded model that is_parked are in memory. reason is why its last load, or its engine, failed.
     """
 
     id: str
@@ -40,6 +40,7 @@ class ModelStatus:
     quantization: str | None
     size_bytes: int | None
     can_chat: bool | None
+    can_see: bool | None
     reason: str | None
     memory_bytes: int | None
     shared_bytes: int

@@ -232,4 +232,5 @@ def _settings(spec: Spec, files: _Files) -> EngineSettings:
         kv_keep=config.memory.kv_keep,
         kv_keep_bytes=config.memory.kv_keep_bytes,
         kv_dir=config.memory.kv_folder,
+        projector=files.model.projector,
     )
