@@ -10,6 +10,7 @@ import modelyard
 from modelyard.api import errors
 from modelyard.api.admin import admin_routes
 from modelyard.api.guard import LimitBody, RequireApiKey
+from modelyard.api.images import ImageLoader
 from modelyard.api.openai.chat import chat_routes
 from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.models import model_routes
@@ -30,7 +31,13 @@ def create_app(yard: Yard, api_keys: Sequence[str] = (), read_config: Callable[[
     app.add_middleware(LimitBody)
     if api_keys:
         app.add_middleware(RequireApiKey, keys=api_keys)
-    for router in (chat_routes(yard), completion_routes(yard), model_routes(yard), admin_routes(yard, read_config)):
+    routers = (
+        chat_routes(yard, ImageLoader(yard)),
+        completion_routes(yard),
+        model_routes(yard),
+        admin_routes(yard, read_config),
+    )
+    for router in routers:
         # Not included as routers, which are searched twice.
         app.router.routes.extend(router.routes)
     return app

@@ -49,6 +49,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "status": model.status,
         "aliases": list(model.aliases),
         "context_length": model.context_length,
+        "input_modalities": ["text", "image"] if model.can_see else None,
         "quantization": model.quantization,
         "size_bytes": model.size_bytes,
         "memory_bytes": model.memory_bytes,
