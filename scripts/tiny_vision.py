@@ -1,10 +1,11 @@
 """Make a tiny model that takes images, with random weights: a language model and its projector, both GGUF.
 
-    python scripts/tiny_vision.py DIRECTORY [--projector gemma3|idefics3]
+    python scripts/tiny_vision.py DIRECTORY [--projector gemma3|idefics3|qwen2vl]
 
 No package carries real weights of such a model. The language model has SmolLM2's tokenizer and chat template, so that
-text works; what it says means nothing, but depends on every token and every pixel. The projector is one of two kinds:
-gemma3 shows an image as one piece, whose tokens see each other; idefics3 shows it as several, each in causal order.
+text works; what it says means nothing, but depends on every token and every pixel. The projector is one of three kinds:
+gemma3 shows an image as one piece, whose tokens see each other; idefics3 shows it as several, each in causal order;
+qwen2vl shows it in its own proportions, with positions in two dimensions, to a model that has these.
 Needs the extras ``demo`` and ``convert``. The same seed gives the same files.
 """
 
@@ -21,6 +22,7 @@ from demo_weights import WeightsUnavailable, prepare
 
 NAME = "tiny-vision"
 SEED = 7
+KINDS = ("gemma3", "idefics3", "qwen2vl")
 
 # Of the language model.
 WIDTH, LAYERS, HEADS, FEED_FORWARD, CONTEXT = 64, 2, 4, 128, 2048
@@ -49,13 +51,13 @@ def make(weights: Path, folder: Path, projector: str = "gemma3") -> tuple[Path, 
     folder.mkdir(parents=True, exist_ok=True)
     model, mmproj = folder / f"{NAME}-F16.gguf", folder / f"mmproj-{NAME}-F16.gguf"
     if not model.exists():
-        _write_model(gguf, weights, model)
+        _write_model(gguf, weights, model, "qwen2vl" if projector == "qwen2vl" else "llama")
     _write_projector(gguf, mmproj, projector)
     return model, mmproj
 
 
-def _write_model(gguf: Any, weights: Path, path: Path) -> None:
-    writer = gguf.GGUFWriter(path, "llama")
+def _write_model(gguf: Any, weights: Path, path: Path, architecture: str) -> None:
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_name(NAME)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_context_length(CONTEXT)
@@ -66,6 +68,8 @@ def _write_model(gguf: Any, weights: Path, path: Path) -> None:
     writer.add_head_count_kv(HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(WIDTH // HEADS)
+    if architecture == "qwen2vl":
+        writer.add_rope_dimension_sections([2, 3, 3, 0])
     reader = gguf.GGUFReader(weights)
     vocabulary = 0
     for name, field in reader.fields.items():
@@ -88,6 +92,8 @@ def _write_model(gguf: Any, weights: Path, path: Path) -> None:
             put(f"blk.{layer}.{part}.weight", WIDTH)
         for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
             put(f"blk.{layer}.{part}.weight", WIDTH, WIDTH)
+            if architecture == "qwen2vl" and part != "attn_output":
+                put(f"blk.{layer}.{part}.bias", WIDTH)
         put(f"blk.{layer}.ffn_gate.weight", FEED_FORWARD, WIDTH)
         put(f"blk.{layer}.ffn_up.weight", FEED_FORWARD, WIDTH)
         put(f"blk.{layer}.ffn_down.weight", WIDTH, FEED_FORWARD)
@@ -95,13 +101,13 @@ def _write_model(gguf: Any, weights: Path, path: Path) -> None:
 
 
 def _write_projector(gguf: Any, path: Path, kind: str) -> None:
-    """Source of names and shapes: llama.cpp, tools/mtmd/clip.cpp, load_tensors; tools/mtmd/models/siglip.cpp."""
+    """Source of names and shapes: llama.cpp, load_tensors in tools/mtmd/clip.cpp; siglip.cpp, qwen2vl.cpp in models."""
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_type("mmproj")
     writer.add_name(f"{NAME} projector")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_bool("clip.has_vision_encoder", True)
-    writer.add_string("clip.projector_type", kind)
+    writer.add_string("clip.projector_type", "qwen2vl_merger" if kind == "qwen2vl" else kind)
     writer.add_uint32("clip.vision.image_size", IMAGE)
     writer.add_uint32("clip.vision.patch_size", PATCH)
     writer.add_uint32("clip.vision.embedding_length", SEEN_WIDTH)
@@ -117,8 +123,11 @@ def _write_projector(gguf: Any, path: Path, kind: str) -> None:
     writer.add_bool("clip.use_gelu", True)
     put = _random_tensors(writer)
     put("v.patch_embd.weight", SEEN_WIDTH, 3, PATCH, PATCH)
-    put("v.patch_embd.bias", SEEN_WIDTH)
-    put("v.position_embd.weight", (IMAGE // PATCH) ** 2, SEEN_WIDTH)
+    if kind == "qwen2vl":
+        put("v.patch_embd.weight.1", SEEN_WIDTH, 3, PATCH, PATCH)
+    else:
+        put("v.patch_embd.bias", SEEN_WIDTH)
+        put("v.position_embd.weight", (IMAGE // PATCH) ** 2, SEEN_WIDTH)
     for part in ("v.post_ln", *(f"v.blk.{layer}.{norm}" for layer in range(SEEN_LAYERS) for norm in ("ln1", "ln2"))):
         put(f"{part}.weight", SEEN_WIDTH)
         put(f"{part}.bias", SEEN_WIDTH)
@@ -136,8 +145,12 @@ def _write_projector(gguf: Any, path: Path, kind: str) -> None:
     if kind == "gemma3":
         put("mm.soft_emb_norm.weight", SEEN_WIDTH)
         put("mm.input_projection.weight", SEEN_WIDTH, WIDTH)
-    else:
+    elif kind == "idefics3":
         put("mm.model.fc.weight", WIDTH, SEEN_WIDTH * MERGED**2)
+    else:
+        for part, rows in (("mm.0", SEEN_WIDTH * MERGED**2), ("mm.2", WIDTH)):
+            put(f"{part}.weight", rows, SEEN_WIDTH * MERGED**2)
+            put(f"{part}.bias", rows)
     _finish(writer)
 
 
@@ -165,7 +178,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--projector", choices=("gemma3", "idefics3"), default="gemma3")
+    parser.add_argument("--projector", choices=KINDS, default="gemma3")
     options = parser.parse_args()
     try:
         weights = prepare(Path(__file__).parent.parent / ".weights")["smollm2"]

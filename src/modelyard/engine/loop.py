@@ -80,7 +80,11 @@ class EngineLoop:
         self._looks_up = settings.prompt_lookup
         self._drafter = resident.drafter
         self._scheduler = Scheduler(
-            KvCache(self._context.length, settings.max_seqs + settings.prefix_slots),
+            KvCache(
+                self._context.length,
+                settings.max_seqs + settings.prefix_slots,
+                has_pictures=resident.vision is not None,
+            ),
             max_running=settings.max_seqs,
             batch_tokens=settings.batch_tokens,
             prefill_beside_decode=PREFILL_BESIDE_DECODE,
@@ -345,9 +349,8 @@ class EngineLoop:
         length = 0
         for feed in feeds:
             assert feed.sequence.slot is not None
-            length = self._batch.fill(
-                length, feed.tokens, feed.position, feed.sequence.slot.index, outputs=feed.outputs
-            )
+            position = feed.sequence.position_at(feed.position)
+            length = self._batch.fill(length, feed.tokens, position, feed.sequence.slot.index, outputs=feed.outputs)
         with self._device.step(self._seat):
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)
@@ -364,7 +367,8 @@ class EngineLoop:
         try:
             with self._device.step(self._seat):
                 embeddings = self._vision.embeddings(picture)
-                return self._context.decode_embeddings(embeddings, feed.position, sequence.slot.index)
+                position = sequence.position_at(feed.position)
+                return self._context.decode_embeddings(embeddings, position, sequence.slot.index)
         except (ModelyardError, RuntimeError) as failure:
             # Of this picture alone: what others have is as it was.
             logger.warning("%s: %s", self._name, failure)

@@ -18,10 +18,10 @@ from typing import Final, TypeAlias
 
 from modelyard.engine.messages import Image
 
-# A placeholder is ``-1 - (content << _INDEX_BITS | index)``. The content has as many bits as it takes for nobody to
-# find an image that passes for another one.
-_INDEX_BITS: Final = 24
-_INDEX: Final = (1 << _INDEX_BITS) - 1
+# A placeholder is ``-1 - (content, positions, index)``, where the last two have so many bits. The content has as many
+# as it takes for nobody to find an image that passes for another one.
+_COUNT_BITS: Final = 24
+_COUNT: Final = (1 << _COUNT_BITS) - 1
 _CONTENT_BYTES: Final = 16
 
 
@@ -33,18 +33,22 @@ class Picture:
         image: that it is of.
         index: among the parts of the image that its projector makes of it, text between them included.
         length: tokens, which are as many cells.
+        positions: by which the sequence is longer behind it: as many as tokens, or fewer where a model has positions
+            in two dimensions (M-RoPE).
     """
 
     image: Image
     index: int
     length: int
+    positions: int
 
     @property
     def placeholders(self) -> list[int]:
         """Its ids in the tokens of a sequence."""
         facts = self.image.digest + self.index.to_bytes(4) + self.length.to_bytes(4)
-        content = int.from_bytes(hashlib.blake2b(facts, digest_size=_CONTENT_BYTES).digest()) << _INDEX_BITS
-        return [-1 - (content | index) for index in range(self.length)]
+        content = int.from_bytes(hashlib.blake2b(facts, digest_size=_CONTENT_BYTES).digest())
+        first = (content << _COUNT_BITS | self.positions) << _COUNT_BITS
+        return [-1 - (first | index) for index in range(self.length)]
 
 
 Pictures: TypeAlias = Mapping[int, Picture]
@@ -59,8 +63,17 @@ def has_pictures(tokens: Sequence[int]) -> bool:
 def outside(tokens: Sequence[int], length: int) -> int:
     """The longest beginning of ``tokens`` of at most ``length`` that ends inside no picture."""
     if length < len(tokens) and tokens[length] < 0:
-        return length - (-1 - tokens[length] & _INDEX)
+        return length - _index(tokens[length])
     return length
+
+
+def positions(tokens: Sequence[int], length: int) -> int:
+    """The position of what follows the first ``length`` of ``tokens``, which end inside no picture."""
+    return sum(token >= 0 or _index(token) < -1 - token >> _COUNT_BITS & _COUNT for token in tokens[:length])
+
+
+def _index(placeholder: int) -> int:
+    return -1 - placeholder & _COUNT
 
 
 def text_run(tokens: Sequence[int], start: int, most: int) -> int:

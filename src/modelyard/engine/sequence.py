@@ -27,6 +27,7 @@ class Sequence:
     """
 
     __slots__ = (
+        "_skipped",
         "arrival",
         "cached_tokens",
         "guesser",
@@ -61,6 +62,12 @@ class Sequence:
         self.was_sought = False
         self.is_alone = False
         self.pictures = pictures or {}
+        # Where pictures end, and how many positions fewer than tokens each has.
+        self._skipped = tuple(
+            (at + picture.length, picture.length - picture.positions)
+            for at, token in enumerate(prompt)
+            if token < 0 and (picture := self.pictures.get(token)) is not None
+        )
 
     @property
     def fed(self) -> int:
@@ -71,6 +78,10 @@ class Sequence:
     def pending(self) -> int:
         """Tokens to feed before the next one can be sampled: 1 while it decodes, more while it prefills."""
         return len(self.tokens) - self.fed
+
+    def position_at(self, index: int) -> int:
+        """The position of the token of that index, which is the first of a picture or outside of all."""
+        return index - sum(skipped for end, skipped in self._skipped if end <= index)
 
     @property
     def next_picture(self) -> Picture | None:

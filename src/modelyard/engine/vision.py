@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector
+from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector, Size
 from modelyard.engine.messages import Image
 from modelyard.engine.pictures import Picture
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
@@ -77,7 +77,7 @@ class Vision:
             InvalidRequest: the model cannot take it.
         """
         parts = self._prepare(image).parts
-        longest = max((part for part in parts if isinstance(part, int)), default=0)
+        longest = max((part.length for part in parts if isinstance(part, Size)), default=0)
         if longest > self._batch_tokens and not self._projector.is_causal:
             raise InvalidRequest(
                 f"An image of this size becomes {longest} tokens, which the model must be shown in one step, but "
@@ -85,7 +85,8 @@ class Vision:
                 image.param,
             )
         return [
-            Picture(image, index, part) if isinstance(part, int) else part for index, part in enumerate(parts) if part
+            Picture(image, index, part.length, part.positions) if isinstance(part, Size) else part
+            for index, part in enumerate(parts)
         ]
 
     def embeddings(self, picture: Picture) -> Embeddings:

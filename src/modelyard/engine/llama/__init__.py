@@ -8,7 +8,7 @@ from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import Context
 from modelyard.engine.llama.library import buffer_bytes, can_offload, version
 from modelyard.engine.llama.model import Model, Weights
-from modelyard.engine.llama.projector import Embeddings, PreparedImage, Projector
+from modelyard.engine.llama.projector import Embeddings, PreparedImage, Projector, Size
 from modelyard.engine.llama.sampler_chain import SamplerChain, is_greedy
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "PreparedImage",
     "Projector",
     "SamplerChain",
+    "Size",
     "Weights",
     "buffer_bytes",
     "can_offload",

@@ -70,8 +70,8 @@ class EmbeddingBatch:
     """Embeddings in the place of tokens, all of one sequence, without logits.
 
     Args:
-        values: [tokens, width], float32, contiguous.
-        position: of the first of them.
+        values: [tokens, width].
+        positions: [1 or more, tokens]: of each dimension of the model's positions.
         slot: of the sequence.
 
     Attributes:
@@ -80,12 +80,12 @@ class EmbeddingBatch:
 
     __slots__ = ("_fields", "struct")
 
-    def __init__(self, values: npt.NDArray[np.float32], position: int, slot: int) -> None:
+    def __init__(self, values: npt.NDArray[np.float32], positions: npt.NDArray[np.int32], slot: int) -> None:
         length = len(values)
         slots = np.full(1, slot, np.int32)
         self._fields: dict[str, Any] = {
             "embd": np.ascontiguousarray(values, np.float32),
-            "pos": np.arange(position, position + length, dtype=np.int32),
+            "pos": np.ascontiguousarray(positions, np.int32),
             "n_seq_id": np.ones(length, np.int32),
             "seq_id": np.full(length, slots.ctypes.data, np.uintp),
             "logits": np.zeros(length, np.int8),

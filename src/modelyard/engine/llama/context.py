@@ -108,20 +108,18 @@ class Context:
         Where it does not fit, a part of it may be in the cache.
         """
         self._check(slot)
-        if embeddings.is_causal:
-            parts = np.array_split(embeddings.values, -(-len(embeddings.values) // self._batch_tokens))
-        elif len(embeddings.values) > self._batch_tokens:
-            raise ValueError(f"{len(embeddings.values)} tokens that see each other do not fit {self._batch_tokens}")
-        else:
-            parts = [embeddings.values]
+        values, positions = embeddings.values, embeddings.positions_from(position)
+        if not embeddings.is_causal:
+            if len(values) > self._batch_tokens:
+                raise ValueError(f"{len(values)} tokens that see each other do not fit {self._batch_tokens}")
             lib.llama_set_causal_attn(self.pointer, False)
         try:
-            for part in parts:
-                batch = EmbeddingBatch(part, position, slot)
+            for start in range(0, len(values), self._batch_tokens):
+                part = slice(start, start + self._batch_tokens)
+                batch = EmbeddingBatch(values[part], positions[:, part], slot)
                 outcome = int(lib.llama_decode(self.pointer, batch.struct))
                 if outcome != self.DECODED:
                     return outcome
-                position += len(part)
         finally:
             lib.llama_synchronize(self.pointer)
             if not embeddings.is_causal:

@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,18 +33,35 @@ class Embeddings:
     Attributes:
         values: [tokens, width of the model's input].
         is_causal: whether each token sees only those before it; else all of them see each other.
+        places: [4, tokens]: of each token in the picture, in the order of llama.cpp's batches: time, row, column, and
+            one more; None where positions count tokens.
+        moves: [4, tokens]: by how much each place goes up with the position of the picture.
     """
 
     values: npt.NDArray[np.float32]
     is_causal: bool
+    places: npt.NDArray[np.int32] | None = None
+    moves: npt.NDArray[np.int32] | None = None
+
+    def positions_from(self, position: int) -> npt.NDArray[np.int32]:
+        """[1 or 4, tokens]: the positions of a picture that begins at ``position``."""
+        if self.places is None or self.moves is None:
+            return np.arange(position, position + len(self.values), dtype=np.int32)[None]
+        return self.places + position * self.moves
+
+
+class Size(NamedTuple):
+    """Of a picture: its tokens, and by how many positions a sequence is longer behind it."""
+
+    length: int
+    positions: int
 
 
 class PreparedImage:
     """An image as its projector takes it: scaled, and cut into parts where the projector wants that.
 
     Attributes:
-        parts: in their order: the ids of text that the model wants around pictures, or the length of a picture in
-            tokens.
+        parts: in their order: the ids of text that the model wants around pictures, or the size of a picture.
     """
 
     def __init__(self, chunks: Any) -> None:
@@ -52,9 +69,10 @@ class PreparedImage:
         self.parts = [self._read(self.chunk(index)) for index in range(int(mtmd.mtmd_input_chunks_size(chunks)))]
 
     @staticmethod
-    def _read(chunk: Any) -> list[int] | int:
+    def _read(chunk: Any) -> list[int] | Size:
         if mtmd.mtmd_input_chunk_get_type(chunk) != mtmd.MTMD_INPUT_CHUNK_TYPE_TEXT:
-            return int(mtmd.mtmd_input_chunk_get_n_tokens(chunk))
+            length = int(mtmd.mtmd_input_chunk_get_n_tokens(chunk))
+            return Size(length, int(mtmd.mtmd_input_chunk_get_n_pos(chunk)))
         count = ctypes.c_size_t()
         tokens = mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
         return list(tokens[: count.value])
@@ -80,8 +98,7 @@ class Projector:
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
 
     Raises:
-        UnusableModel: mtmd cannot load it, it does not fit the model, it takes no images, or places them in a way that
-            is not supported.
+        UnusableModel: mtmd cannot load it, it does not fit the model, or it takes no images.
     """
 
     def __init__(
@@ -109,17 +126,10 @@ class Projector:
             raise UnusableModel(f"llama.cpp cannot load the projector {path.name}: {reason()}")
         self._width = int(lib.llama_model_n_embd_inp(model.pointer))
         self._vocab_size = model.vocab_size
-        problem = ""
         if not mtmd.mtmd_support_vision(self._pointer):
-            problem = "it takes sound, not images. Remove it, or set kind = 'text'"
-        elif mtmd.mtmd_decode_use_mrope(self._pointer):
-            problem = (
-                "it places images by M-RoPE, which is not available in this version. Set kind = 'text' to serve the "
-                "model without images"
-            )
-        if problem:
             self.free()
-            raise UnusableModel(f"The projector {path.name} cannot be used: {problem}.")
+            raise UnusableModel(f"The projector {path.name} takes sound, not images. Remove it, or set kind = 'text'.")
+        self._has_places = bool(mtmd.mtmd_decode_use_mrope(self._pointer))
 
     def prepare(self, image: Image) -> PreparedImage:
         """Scale the image, and cut it where that is wanted. Takes time in proportion to its pixels.
@@ -162,11 +172,16 @@ class Projector:
         log.clear()
         if mtmd.mtmd_encode_chunk(self._pointer, chunk):
             raise RuntimeError(f"an image cannot be encoded: {reason()}")
-        length = prepared.parts[index]
-        assert isinstance(length, int)
+        size = prepared.parts[index]
+        assert isinstance(size, Size)
+        length = size.length
         found = mtmd.mtmd_get_output_embd(self._pointer)
         values = np.ctypeslib.as_array(found, shape=(length, self._width)).copy()
-        return Embeddings(values, is_causal=not mtmd.mtmd_decode_use_non_causal(self._pointer, chunk))
+        is_causal = not mtmd.mtmd_decode_use_non_causal(self._pointer, chunk)
+        if not self._has_places:
+            return Embeddings(values, is_causal)
+        places = _places(chunk, length, 0)
+        return Embeddings(values, is_causal, places, _places(chunk, length, 1) - places)
 
     @property
     def is_causal(self) -> bool:
@@ -176,3 +191,12 @@ class Projector:
     def free(self) -> None:
         """Free it. The model's weights must still be there."""
         mtmd.mtmd_free(self._pointer)
+
+
+def _places(chunk: Any, length: int, position: int) -> npt.NDArray[np.int32]:
+    """[4, length]: where the tokens of a picture are that begins at ``position``."""
+    found = (mtmd.mtmd_decoder_pos * length)()
+    mtmd.mtmd_helper_image_get_decoder_pos(mtmd.mtmd_input_chunk_get_tokens_image(chunk), position, found)
+    numbers = np.frombuffer(found, np.uint32).reshape(length, 4).astype(np.int32)
+    # mtmd says time, column, row; llama.cpp's batches want rows before columns.
+    return np.ascontiguousarray(numbers[:, [0, 2, 1, 3]].T)
