@@ -33,7 +33,7 @@ class Vision:
     """
 
     def __init__(self, projector: Projector, file_bytes: int, batch_tokens: int) -> None:
-        self.size_bytes = file_bytes
+        self.size_bytes = file_bytes + projector.compute_bytes
         self._projector = projector
         self._batch_tokens = batch_tokens
         self._prepared: tuple[bytes, PreparedImage] | None = None

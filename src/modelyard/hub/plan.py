@@ -18,7 +18,7 @@ from modelyard.hub.hub_id import HubId
 from modelyard.hub.isq import BITS, NEEDS_IMATRIX, Target
 from modelyard.hub.listing import ListedFile, Listing
 from modelyard.hub.model_files import check_kind
-from modelyard.hub.projector import KINDS_WITH_PROJECTOR, choose_projector
+from modelyard.hub.projector import KINDS_WITH_PROJECTOR, TriedProjectors, choose_projector
 from modelyard.hub.repository import Hub
 from modelyard.hub.source import locate
 
@@ -32,10 +32,11 @@ AUTO_LEVELS: Final = (None, "8", "6", "5", "4", "3", "2")
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where files come from and where converted ones go."""
+    """Where files come from, where converted ones go, and which projectors work."""
 
     hub: Hub = field(default_factory=Hub)
     converted: ConvertedModels = field(default_factory=ConvertedModels)
+    projectors: TriedProjectors = field(default_factory=TriedProjectors)
 
 
 @dataclass(frozen=True, slots=True)

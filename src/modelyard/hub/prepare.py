@@ -53,21 +53,24 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
         names = (*decision.names, plan.projector) if plan.projector else decision.names
         folder = stores.hub.fetch(decision.listing, names, on_progress)
         choice = Choice(decision.names, decision.reasons[-1], decision.label)
-        return _complete(plan, read_files(folder, choice, plan.wanted.quant), folder)
+        return _complete(plan, read_files(folder, choice, plan.wanted.quant), folder, stores, on_progress)
     entry = plan.made or _make(plan, decision.target, stores, on_progress)
     stores.converted.use(entry)
     files = read_files(entry.path.parent, Choice((entry.path.name,), decision.reasons[-1], entry.label), None)
     if not plan.projector:
         return files
-    return _complete(plan, files, stores.hub.fetch(decision.listing, (plan.projector,), on_progress))
+    folder = stores.hub.fetch(decision.listing, (plan.projector,), on_progress)
+    return _complete(plan, files, folder, stores, on_progress)
 
 
-def _complete(plan: FilePlan, files: ModelFiles, folder: Path) -> ModelFiles:
+def _complete(plan: FilePlan, files: ModelFiles, folder: Path, stores: Stores, on_progress: OnProgress) -> ModelFiles:
     """The files with the projector of ``plan``, which is in ``folder``, if it has one."""
     if not plan.projector:
         return files
     is_required = plan.wanted.kind == "multimodal" or plan.wanted.mmproj is not None
-    return with_projector(files, folder / plan.projector, is_required=is_required)
+    files = with_projector(files, folder / plan.projector, is_required=is_required)
+    stores.projectors.check(files, on_progress)
+    return files
 
 
 def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgress) -> Entry:

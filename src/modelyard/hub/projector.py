@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from modelyard.errors import UnusableModel
+from modelyard.hub.child import run_converter
 from modelyard.hub.gguf_header import read_header
 from modelyard.hub.labels import label_in, normalise
+from modelyard.hub.listing import OnProgress
 from modelyard.hub.model_files import ModelFiles
+
+logger = logging.getLogger(__name__)
 
 # Best first. Source: the reference's choice where no type is asked for.
 _PREFERRED: Final = ("BF16", "F16", "F32")
@@ -68,6 +73,34 @@ def _is_named_projector(name: str) -> bool:
 def _rank(name: str) -> int:
     label = normalise(label_in(PurePosixPath(name).name) or "")
     return _PREFERRED.index(label) if label in _PREFERRED else len(_PREFERRED)
+
+
+class TriedProjectors:
+    """Projectors that llama.cpp survived beside their models. Every method may be called on any thread."""
+
+    def __init__(self) -> None:
+        self._survived: set[tuple[object, ...]] = set()
+
+    def check(self, files: ModelFiles, on_progress: OnProgress) -> None:
+        """Try the projector of ``files`` in a process of its own, unless these very files were tried before.
+
+        Raises:
+            UnusableModel: llama.cpp cannot load it, or ends the process on it; or it was given up.
+        """
+        if files.projector is None:
+            return
+        paths = (files.projector, *files.paths)
+        key = tuple((path, status.st_size, status.st_mtime_ns) for path in paths for status in (path.stat(),))
+        if key in self._survived:
+            return
+        try:
+            run_converter("try_projector", [str(path) for path in paths], on_progress, logger.warning)
+        except UnusableModel as problem:
+            raise UnusableModel(
+                f"The projector {files.projector.name} does not work with {files.paths[0].name}. {problem} Download it "
+                "again, use the model's own, or set kind = 'text' to serve the model without images."
+            ) from problem
+        self._survived.add(key)
 
 
 def with_projector(files: ModelFiles, path: Path, *, is_required: bool) -> ModelFiles:

@@ -21,6 +21,7 @@ class Weights:
         paths: the file, or all shards in order.
         gpu_layers: layers to put on an accelerator; 0 for none, -1 for all.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
+        are_repacked: whether copies are made that kernels like better, which takes as long as reading everything.
         end_tokens: those of its tokens that end an answer, where they are known: to ask for each takes 0.5 us.
 
     Attributes:
@@ -37,9 +38,11 @@ class Weights:
         gpu_layers: int,
         on_progress: Callable[[float], bool],
         end_tokens: frozenset[int] | None = None,
+        are_repacked: bool = True,
     ) -> None:
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        params.use_extra_bufts = are_repacked
         callback = lib.llama_progress_callback(lambda fraction, _: on_progress(fraction))
         params.progress_callback = callback
         log.clear()

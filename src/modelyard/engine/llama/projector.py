@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.engine.llama.library import lib, log, mtmd, reason
+from modelyard.engine.llama.library import buffer_bytes, lib, log, mtmd, reason
 from modelyard.engine.llama.model import Model
 from modelyard.engine.messages import Image
 from modelyard.errors import InvalidRequest, UnusableModel
@@ -97,6 +97,9 @@ class Projector:
         flash_attn: None: where the device has it.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
 
+    Attributes:
+        compute_bytes: of memory that it works in.
+
     Raises:
         UnusableModel: mtmd cannot load it, it does not fit the model, or it takes no images.
     """
@@ -116,14 +119,15 @@ class Projector:
         params.n_threads = threads
         params.flash_attn_type = _FLASH_ATTENTION[flash_attn]
         params.print_timings = False
-        # The first image does the same.
-        params.warmup = False
+        # Plans how an image is computed, and allocates the memory for it; it computes nothing.
+        params.warmup = True
         callback = mtmd.mtmd_progress_callback(lambda fraction, _: on_progress(fraction))
         params.progress_callback = callback
         log.clear()
         self._pointer = mtmd.mtmd_init_from_file(bytes(path), model.pointer, params)
         if not self._pointer:
             raise UnusableModel(f"llama.cpp cannot load the projector {path.name}: {reason()}")
+        self.compute_bytes = buffer_bytes(log.buffers, "compute")
         self._width = int(lib.llama_model_n_embd_inp(model.pointer))
         self._vocab_size = model.vocab_size
         if not mtmd.mtmd_support_vision(self._pointer):
