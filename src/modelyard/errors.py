@@ -9,6 +9,7 @@
     │   ├── ContextLengthExceeded   400 context_length_exceeded
     │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded
     │   └── UnsupportedOperation    400 unsupported_operation
+    │       └── TakesNoImages       an image for a model that reads text alone
     ├── ModelRequired               400 model_required
     ├── InvalidApiKey               401 invalid_api_key
     ├── ModelNotFound               404 model_not_found
@@ -131,6 +132,18 @@ class UnsupportedOperation(InvalidRequest):
     """The model exists but cannot do what was asked of it."""
 
     code = "unsupported_operation"
+
+
+class TakesNoImages(UnsupportedOperation):
+    """An image was sent to a model that reads text alone."""
+
+    def __init__(self, model: str, param: str) -> None:
+        super().__init__(
+            f"The model '{model}' takes no images: it is served without a projector (mmproj). Send text alone, or name "
+            "a model that takes images.",
+            param,
+        )
+        self.args = (model, param)
 
 
 class ContextLengthExceeded(InvalidRequest):

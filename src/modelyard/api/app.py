@@ -10,6 +10,7 @@ import modelyard
 from modelyard.api import errors
 from modelyard.api.admin import admin_routes
 from modelyard.api.guard import LimitBody, RequireApiKey
+from modelyard.api.images import ImageLoader
 from modelyard.api.openai.chat import chat_routes
 from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.embeddings import embedding_routes
@@ -32,7 +33,7 @@ def create_app(yard: Yard, api_keys: Sequence[str] = (), read_config: Callable[[
     if api_keys:
         app.add_middleware(RequireApiKey, keys=api_keys)
     for router in (
-        chat_routes(yard),
+        chat_routes(yard, ImageLoader(yard)),
         completion_routes(yard),
         embedding_routes(yard),
         model_routes(yard),

@@ -84,6 +84,22 @@ class Server(Table):
         description="Keys of which a client must send one as `Authorization: Bearer <key>`. Empty lets everyone in.",
     )
 
+    image_folders: _List[Annotated[Path, Strict(False)]] = Field(
+        default=(),
+        description="Folders whose images requests may name, as `file:///…` or by their absolute paths. Relative to "
+        "the TOML file; empty: no local file is read.",
+    )
+    allow_private_image_urls: bool = Field(
+        default=False,
+        description="Fetch images also from this machine and its network, whoever asks. Without it only addresses of "
+        "the open internet are fetched from.",
+    )
+
+    @field_validator("image_folders")
+    @classmethod
+    def _make_absolute(cls, paths: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
+        return tuple(absolute(path, _base(info.context)) for path in paths)
+
 
 class Runtime(Table):
     """``[runtime]``: how many sequences each engine holds. ``max_seqs + prefix_cache_n`` may be at most 256."""
@@ -198,6 +214,22 @@ class Device(Table):
     )
 
 
+class Multimodal(Table):
+    """``[models.multimodal]``: what a model is shown of the images that requests bring."""
+
+    max_num_images: int = Field(default=16, ge=1, le=256, description="Most images in a request, in all its messages.")
+    max_edge: int = Field(
+        default=2048,
+        ge=32,
+        le=8192,
+        description="Pixels of the longer side of an image; a larger one is scaled down. The projector scales it "
+        "further, to what it was trained on.",
+    )
+    max_image_length: int | None = Field(
+        default=None, ge=32, le=8192, description="The reference's other name for the same; the smaller one counts."
+    )
+
+
 class Sampling(Table):
     """``[models.sampling]``: what holds for a request that does not say otherwise. Unset: the model's own default."""
 
@@ -272,6 +304,7 @@ class Model(Table):
     quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
     format: Format = Field(default=Format(), description="Which files of the folder or repository.")
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
+    multimodal: Multimodal = Field(default=Multimodal(), description="What the model is shown of images.")
     sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")
 
     _source: str = PrivateAttr(default="")

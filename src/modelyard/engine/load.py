@@ -6,7 +6,9 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.draft import Drafter
@@ -15,7 +17,8 @@ from modelyard.engine.messages import ModelProfile, Sampling
 from modelyard.engine.prompt import PromptReader
 from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.engine.template import ChatTemplate
-from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool
+from modelyard.engine.vision import Vision
+from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool, contents_digest
 from modelyard.errors import UnsupportedOperation, UnusableModel
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ class Resident:
     profile: ModelProfile
     identity: str
     draft: Draft | None
+    vision: Vision | None
 
     @property
     def drafter(self) -> Drafter | None:
@@ -64,7 +68,9 @@ class Resident:
         return self.pool.park([self.key] if self.draft is None else [self.key, self.draft.key])
 
     def free(self) -> None:
-        """Free the contexts, and the weights where no other engine uses them."""
+        """Free the contexts and the projector, and the weights where no other engine uses them."""
+        if self.vision is not None:
+            self.vision.free()
         if self.draft is not None:
             self.draft.free()
         self.context.free()
@@ -97,17 +103,17 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
             flash_attn=settings.flash_attn,
             threads=usable_cores(),
         )
-        try:
-            draft = _draft(settings, pool, model, context, on_progress) if settings.draft else None
-            try:
-                resident = _equip(settings, pool, key, model, context, draft)
-            except BaseException:
-                if draft is not None:
-                    draft.free()
-                raise
-        except BaseException:
-            context.free()
-            raise
+        with ExitStack() as undo:
+            undo.callback(context.free)
+            draft = vision = None
+            if settings.draft:
+                draft = _draft(settings, pool, model, context, on_progress)
+                undo.callback(draft.free)
+            if settings.projector is not None:
+                vision = _vision(settings, settings.projector, key.gpu_layers, model, on_progress)
+                undo.callback(vision.free)
+            resident = _equip(settings, pool, key, model, context, draft, vision)
+            undo.pop_all()
     except BaseException:
         pool.release(key)
         raise
@@ -160,6 +166,20 @@ def _draft(
     return Draft(key, pool, Drafter(drafting, settings.max_seqs, small.size_bytes / model.size_bytes))
 
 
+def _vision(
+    settings: EngineSettings, projector: Path, gpu_layers: int, model: Model, on_progress: Callable[[float], bool]
+) -> Vision:
+    return Vision.load(
+        projector,
+        model,
+        batch_tokens=settings.batch_tokens,
+        offload=gpu_layers != 0,
+        threads=usable_cores(),
+        flash_attn=settings.flash_attn,
+        on_progress=lambda _: on_progress(1.0),
+    )
+
+
 def _equip(
     settings: EngineSettings,
     pool: WeightsPool,
@@ -167,6 +187,7 @@ def _equip(
     model: Model,
     context: Context,
     draft: Draft | None,
+    vision: Vision | None,
 ) -> Resident:
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
@@ -178,6 +199,8 @@ def _equip(
         begin_token=model.begin_token(),
         vocab_size=model.vocab_size,
         context_length=context.length,
+        vision=vision,
+        name=settings.name,
     )
     profile = ModelProfile(
         context_length=context.length,
@@ -186,13 +209,18 @@ def _equip(
         fingerprint=fingerprint(settings, model),
         can_chat=template is not None,
         weights_bytes=model.allocated_bytes,
-        context_bytes=context.allocated_bytes + (draft.drafter.context.allocated_bytes if draft else 0),
+        context_bytes=context.allocated_bytes
+        + (draft.drafter.context.allocated_bytes if draft else 0)
+        + (vision.size_bytes if vision else 0),
         weights_key=str(key),
+        can_see=vision is not None,
     )
     sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
     # Some models scale positions by the length of the context.
     identity = f"{key.contents} {version()} {context.length} {context.kv_format}"
-    return Resident(key, pool, model, context, prompts, sampling, profile, identity, draft)
+    if settings.projector is not None:
+        identity += f" {contents_digest([settings.projector])}"
+    return Resident(key, pool, model, context, prompts, sampling, profile, identity, draft, vision)
 
 
 def _template(settings: EngineSettings, model: Model) -> tuple[ChatTemplate | None, str]:

@@ -41,6 +41,7 @@ from modelyard.engine.messages import (
     Suspended,
     Token,
 )
+from modelyard.engine.pictures import Picture, has_pictures
 from modelyard.engine.sampler import Sampler, make_sampler
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
@@ -70,6 +71,7 @@ class EngineLoop:
         self._model, self._context = resident.model, resident.context
         self._prompts, self._defaults = resident.prompts, resident.sampling
         self._keep, self._keep_bytes = settings.kv_keep, settings.kv_keep_bytes
+        self._vision = resident.vision
         self._identity = resident.identity
         self._inbox = inbox
         self._publish = publish
@@ -79,7 +81,11 @@ class EngineLoop:
         self._looks_up = settings.prompt_lookup
         self._drafter = resident.drafter
         self._scheduler = Scheduler(
-            KvCache(self._context.length, settings.max_seqs + settings.prefix_slots),
+            KvCache(
+                self._context.length,
+                settings.max_seqs + settings.prefix_slots,
+                has_pictures=resident.vision is not None,
+            ),
             max_running=settings.max_seqs,
             batch_tokens=settings.batch_tokens,
             prefill_beside_decode=PREFILL_BESIDE_DECODE,
@@ -152,7 +158,8 @@ class EngineLoop:
         self._answers.clear()
         self._flush()
         if self._store is not None:
-            self._store.save(self._moves.idle_prefixes())
+            # On disk a token has 32 bits, which the name of a picture has not.
+            self._store.save(kept for kept in self._moves.idle_prefixes() if not has_pictures(kept.tokens))
         if self._keep != "memory":
             return None
         return KeptPrefixes(self._identity, tuple(self._moves.save_within(min(room, self._keep_bytes))))
@@ -200,7 +207,8 @@ class EngineLoop:
         except ModelyardError as refused:
             self._events.append(Failed(request.sequence, refused))
             return
-        room = self._context.length - len(prompt)
+        tokens, pictures = prompt.tokens, prompt.pictures
+        room = self._context.length - len(tokens)
         self._answers[request.sequence] = Answer(
             most_tokens=room if request.max_tokens is None else min(request.max_tokens, room),
             end_tokens=self._model.end_tokens,
@@ -210,16 +218,17 @@ class EngineLoop:
             request.sampling.over(self._defaults),
             self._model,
             self._context.length,
-            prompt,
+            [token for token in tokens if token >= 0] if pictures else tokens,
             ban_end=request.ignore_eos,
         )
-        sequence = TokenSequence(request.sequence, self._arrivals, prompt, request.priority)
-        if self._model.can_trim and self._samplers[request.sequence].can_verify:
+        sequence = TokenSequence(request.sequence, self._arrivals, tokens, request.priority, pictures)
+        # What guesses reads tokens, and would guess placeholders.
+        if not pictures and self._model.can_trim and self._samplers[request.sequence].can_verify:
             lookup = PromptLookup() if self._looks_up else None
             sequence.guesser = DraftedGuesses(lookup) if self._drafter is not None else lookup
         self._scheduler.add(sequence)
         self._arrivals += 1
-        self._events.append(Accepted(request.sequence, len(prompt)))
+        self._events.append(Accepted(request.sequence, len(tokens)))
 
     def _resume(self, state: SuspendedSequence) -> None:
         if state.identity != self._identity:
@@ -321,19 +330,14 @@ class EngineLoop:
         self._moves.carry_out()
         if not feeds:
             return feeds
-        length = 0
-        for feed in feeds:
-            assert feed.sequence.slot is not None
-            length = self._batch.fill(
-                length, feed.tokens, feed.position, feed.sequence.slot.index, outputs=feed.outputs
-            )
         self._flush()
-        with self._device.step(self._seat):
-            began = time.perf_counter()
-            outcome = self._context.decode(self._batch, length)
-            took_s = time.perf_counter() - began
+        if feeds[0].picture is not None:
+            outcome = self._show(feeds[0], feeds[0].picture)
+            if outcome is None:
+                return []
+        else:
+            outcome = self._compute(feeds)
         if outcome == Context.DECODED:
-            self._cost.observe(length, took_s)
             return feeds
         if outcome != Context.CACHE_FULL:
             raise RuntimeError(f"llama_decode returned {outcome}: {self._context.failure()}")
@@ -343,3 +347,37 @@ class EngineLoop:
             self._end(sequence, Failed(sequence, EngineError(self._name, reason)))
         self._moves.carry_out()
         return []
+
+    def _compute(self, feeds: list[Feed]) -> int:
+        """Run the model over tokens; what ``Context.decode`` returns."""
+        length = 0
+        for feed in feeds:
+            assert feed.sequence.slot is not None
+            position = feed.sequence.position_at(feed.position)
+            length = self._batch.fill(length, feed.tokens, position, feed.sequence.slot.index, outputs=feed.outputs)
+        with self._device.step(self._seat):
+            began = time.perf_counter()
+            outcome = self._context.decode(self._batch, length)
+            took_s = time.perf_counter() - began
+        if outcome == Context.DECODED:
+            self._cost.observe(length, took_s)
+        return outcome
+
+    def _show(self, feed: Feed, picture: Picture) -> int | None:
+        """Run the model over a picture; what ``Context.decode`` returns, None where the request cannot go on."""
+        sequence = feed.sequence
+        assert self._vision is not None
+        assert sequence.slot is not None
+        try:
+            with self._device.step(self._seat):
+                embeddings = self._vision.embeddings(picture)
+                position = sequence.position_at(feed.position)
+                return self._context.decode_embeddings(embeddings, position, sequence.slot.index)
+        except (ModelyardError, RuntimeError) as failure:
+            # Of this picture alone: what others have is as it was.
+            logger.warning("%s: %s", self._name, failure)
+            self._scheduler.cache.trim(sequence.slot, feed.position)
+            error = failure if isinstance(failure, ModelyardError) else EngineError(self._name, str(failure))
+            self._end(sequence.id, Failed(sequence.id, error))
+            self._moves.carry_out()
+            return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NewType
@@ -18,6 +19,34 @@ if TYPE_CHECKING:
 SequenceId = NewType("SequenceId", int)
 
 FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A decoded image.
+
+    Attributes:
+        width, height: in pixels.
+        pixels: [height, width, 3] as bytes: red, green, blue.
+        param: the field of the request that it came in.
+        digest: equal for equal pixels.
+    """
+
+    width: int
+    height: int
+    pixels: bytes = field(repr=False)
+    param: str = "messages"
+    digest: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != 3 * self.width * self.height:
+            raise ValueError(f"{len(self.pixels)} bytes are not {self.width} x {self.height} pixels")
+        digest = hashlib.blake2b(self.pixels, digest_size=16, salt=self.width.to_bytes(8))
+        object.__setattr__(self, "digest", digest.digest())
+
+
+Content = str | tuple[str | Image, ...]
+"""Of a message: text, or text and images in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +175,7 @@ class ModelProfile:
     Attributes:
         context_length: tokens that one sequence may hold.
         size_bytes: of the weights, as the file has them.
+        can_see: whether it takes images.
         weights_key: equal for engines that share their weights.
         weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
             outputs of this engine.
@@ -161,6 +191,7 @@ class ModelProfile:
     context_bytes: int = 0
     weights_key: str = ""
     dimensions: int = 0
+    can_see: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ DRAFT_BATCH_TOKENS = 128
 # Idle prefixes may take one such part of what the KV cache takes, in host memory.
 PARKED_PART = 4
 
+# Embeddings of images that an engine keeps for sequences that have to give way and come again.
+KEPT_EMBEDDINGS_BYTES = 32 << 20
+
 # What llama.cpp's own tools use where neither the request, nor the configuration, nor the file says anything.
 DEFAULT_SAMPLING = Sampling(
     temperature=0.8,
@@ -64,6 +67,7 @@ class EngineSettings:
         kv_keep: where prompts outlive the engine.
         kv_keep_bytes: most that they take: of this engine in memory, of all engines together in ``kv_dir``.
         kv_dir: folder of prompts kept on disk.
+        projector: the GGUF file that turns images into embeddings for the model; None: it takes none.
     """
 
     name: str
@@ -89,3 +93,4 @@ class EngineSettings:
     kv_keep: Literal["off", "memory", "disk"] = "off"
     kv_keep_bytes: int = 0
     kv_dir: Path | None = None
+    projector: Path | None = None

@@ -80,6 +80,14 @@ def _now(pattern: str) -> str:
     return datetime.now().astimezone().strftime(pattern)
 
 
+# What a template is given to find out what it reads.
+_PROBE: Mapping[str, str] = {"role": "user", "content": "lorem"}
+
+
+def _in_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+
 class ChatTemplate:
     """A Jinja chat template, run in a sandbox that can neither change its input nor reach Python.
 
@@ -98,6 +106,7 @@ class ChatTemplate:
         environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
         environment.filters["tojson"] = _to_json
         environment.globals.update(raise_exception=_refuse, strftime_now=_now)
+        self._wants_parts = False
         self._names = {"bos_token": bos_token, "eos_token": eos_token, "tools": None, "documents": None}
         try:
             self._template = environment.from_string(source)
@@ -108,14 +117,29 @@ class ChatTemplate:
                 f"The model's chat template cannot be used: {_reason(error)}{line}. "
                 "Set chat_template in its configuration to one that works."
             ) from error
+        self._wants_parts = not self._shows(_PROBE) and self._shows(_in_parts(_PROBE))
+
+    def _shows(self, message: Mapping[str, Any]) -> bool:
+        """Whether the content of a message is in what it writes."""
+        try:
+            return _PROBE["content"] in self._template.render(
+                messages=[message], add_generation_prompt=True, **self._names
+            )
+        except Exception:  # noqa: BLE001 (a template is foreign code: render says what is wrong with it)
+            return False
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The prompt for ``messages``, open for the assistant's next turn.
+        """The prompt for ``messages``, whose contents are texts, open for the assistant's next turn.
+
+        A template that only writes contents out that are lists of parts, as those of some models that take images do,
+        is given lists; as llama.cpp does it, which finds out in the same way.
 
         Raises:
             InvalidRequest: the template refuses the conversation (for example: roles that do not alternate), or
                 needs something that the messages lack.
         """
+        if self._wants_parts:
+            messages = [_in_parts(message) for message in messages]
         try:
             return self._template.render(messages=messages, add_generation_prompt=True, **self._names)
         except _Refused as error:

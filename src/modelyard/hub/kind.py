@@ -10,8 +10,7 @@ from modelyard.hub.gguf_header import GgufHeader
 
 Kind = Literal["text", "embedding", "multimodal"]
 
-_SERVED: Final = ("auto", "text", "embedding")
-_LATER: Final = ("multimodal",)
+_SERVED: Final = ("auto", "text", "embedding", "multimodal")
 
 # Decoders that are fed by an encoder, or that yield sound: a vector cannot be had of them.
 _WITHOUT_VECTORS: Final = frozenset({"t5", "wavtokenizer-dec"})
@@ -23,13 +22,10 @@ def check_kind(wanted: str) -> None:
     Raises:
         UnusableModel: it says so.
     """
-    if wanted in _LATER:
-        raise UnusableModel(
-            f"kind = '{wanted}' is not available in this version. Text and embedding models are served."
-        )
     if wanted not in _SERVED:
         raise UnusableModel(
-            f"kind = '{wanted}' is not supported. Write 'text' or 'embedding', or 'auto' to tell it from the files."
+            f"kind = '{wanted}' is not supported. Write 'text', 'embedding' or 'multimodal', or 'auto' to tell it from "
+            "the files."
         )
 
 

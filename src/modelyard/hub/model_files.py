@@ -27,10 +27,12 @@ class ModelFiles:
     Attributes:
         paths: absolute; the shards in order, or the single file. Links of the cache are kept as links.
         header: of the first file.
-        size_bytes: of all files.
+        size_bytes: of all files but the projector.
         reason: which file, and why, in one sentence.
         quantization: the type of the weights, such as "Q4_K_M".
         kind: what it is served as.
+        projector: what turns images into embeddings for it, if anything does.
+        projector_bytes: size of that file.
     """
 
     paths: tuple[Path, ...]
@@ -39,6 +41,8 @@ class ModelFiles:
     reason: str
     quantization: str
     kind: Kind = "text"
+    projector: Path | None = None
+    projector_bytes: int = 0
 
 
 def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> ModelFiles:
@@ -57,7 +61,9 @@ def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> Mo
     if quant is not None and choice.label is None:
         _check_type(paths[0], first.quantization, quant)
     size = sum(header.file_size for header in headers)
-    return ModelFiles(paths, first, size, choice.reason, first.quantization, kind_of(paths[0], first, kind))
+    # Of a model that is to be multimodal, a projector was found before.
+    found = kind_of(paths[0], first, kind, has_projector=kind == "multimodal")
+    return ModelFiles(paths, first, size, choice.reason, first.quantization, found)
 
 
 def _check_role(path: Path, header: GgufHeader) -> None:
@@ -113,7 +119,8 @@ def read_again(files: ModelFiles) -> ModelFiles | None:
     Raises:
         UnusableModel: they are there, but can no longer be used.
     """
-    if not all(path.is_file() for path in files.paths):
+    needed = files.paths if files.projector is None else (*files.paths, files.projector)
+    if not all(path.is_file() for path in needed):
         return None
     headers = [read_header(path) for path in files.paths]
     _check_shards(files.paths, headers)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
-from modelyard.hub.choose import Shard, expand_shards, parse_quant
+from modelyard.hub.choose import Shard, expand_shards, is_auxiliary, parse_quant
 from modelyard.hub.converted import ConvertedModels, Entry, key_of
 from modelyard.hub.decide import Decision, Probe, Wanted, decide
 from modelyard.hub.folder import list_files
@@ -18,6 +18,7 @@ from modelyard.hub.hub_id import HubId
 from modelyard.hub.isq import BITS, NEEDS_IMATRIX, Target
 from modelyard.hub.kind import check_kind
 from modelyard.hub.listing import ListedFile, Listing
+from modelyard.hub.projector import KINDS_WITH_PROJECTOR, TriedProjectors, choose_projector
 from modelyard.hub.repository import Hub
 from modelyard.hub.source import locate
 from modelyard.hub.uqff_choose import gguf_label
@@ -34,10 +35,11 @@ AUTO_LEVELS: Final = (None, "8", "6", "5", "4", "3", "2")
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where files come from and where converted ones go."""
+    """Where files come from, where converted ones go, and which projectors work."""
 
     hub: Hub = field(default_factory=Hub)
     converted: ConvertedModels = field(default_factory=ConvertedModels)
+    projectors: TriedProjectors = field(default_factory=TriedProjectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class FilePlan:
         made: the converted file, where an earlier conversion has made it.
         download_bytes: that are not on this machine yet.
         output_bytes: that a conversion will write, about; 0 for none.
+        projector: of the decision's listing, by name; "" for none.
     """
 
     wanted: Wanted
@@ -59,6 +62,7 @@ class FilePlan:
     made: Entry | None
     download_bytes: int
     output_bytes: int
+    projector: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -113,10 +117,11 @@ def plan_files(wanted: Wanted, stores: Stores, fits: Callable[[FilePlan], bool] 
 def _plan(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryUnavailable], stores: Stores) -> FilePlan:
     decision = _decide(wanted, here, seen, stores.hub)
     target = decision.target
-    missing = decision.listing.missing(decision.names)
+    projector = _projector(wanted, decision)
+    missing = decision.listing.missing((*decision.names, projector))
     download_bytes = decision.listing.size_of(missing)
     if target is None:
-        return FilePlan(wanted, decision, "", None, download_bytes, 0)
+        return FilePlan(wanted, decision, "", None, download_bytes, 0, projector)
     if target.label in NEEDS_IMATRIX and wanted.imatrix is None:
         raise UnusableModel(
             f"llama.cpp makes {target.label} only with an importance matrix. Set imatrix to one of the model, or "
@@ -125,8 +130,36 @@ def _plan(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryUna
     key = conversion_key(decision, target, wanted.imatrix)
     made = stores.converted.find(key)
     if made is not None:
-        download_bytes = 0
-    return FilePlan(wanted, decision, key, made, download_bytes, _output_bytes(decision, target))
+        download_bytes = decision.listing.size_of(decision.listing.missing((projector,)))
+    return FilePlan(wanted, decision, key, made, download_bytes, _output_bytes(decision, target), projector)
+
+
+def _projector(wanted: Wanted, decision: Decision) -> str:
+    """The name of the model's projector, "" where it is served without."""
+    if wanted.kind not in KINDS_WITH_PROJECTOR:
+        return ""
+    listing = decision.listing
+    names = _neighbours(listing) if listing.hub_id is None and listing.folder is not None else listing.names
+    try:
+        choice = choose_projector(names, decision.names[0], wanted.mmproj)
+    except UnusableModel as error:
+        raise UnusableModel(f"'{listing.source}': {error}") from None
+    if not choice.name and wanted.kind == "multimodal":
+        raise UnusableModel(
+            f"'{listing.source}': kind = 'multimodal' needs a projector (mmproj). {choice.reason} "
+            "Put its file beside the model's, or set kind = 'text'."
+        )
+    return choice.name
+
+
+def _neighbours(listing: Listing) -> tuple[str, ...]:
+    """The files of the listing, with those beside a file that was named directly, if it is the only model there."""
+    assert listing.folder is not None
+    if Path(listing.source).expanduser().is_dir():
+        return listing.names
+    beside = sorted(path.name for path in listing.folder.glob("*.[gG][gG][uU][fF]"))
+    others = [name for name in beside if name not in listing.names and not is_auxiliary(name)]
+    return listing.names if others else (*listing.names, *(name for name in beside if name not in listing.names))
 
 
 def conversion_key(decision: Decision, target: Target, imatrix: Path | None) -> str:

@@ -22,6 +22,7 @@ from modelyard.hub.labels import normalise
 from modelyard.hub.listing import OnProgress, Progress
 from modelyard.hub.model_files import ModelFiles, read_files
 from modelyard.hub.plan import FilePlan, Stores, conversion_key, plan_files
+from modelyard.hub.projector import with_projector
 from modelyard.hub.safetensors_header import read_safetensors
 from modelyard.hub.uqff import read_uqff
 from modelyard.hub.uqff_format import RESIDUAL, SUFFIX
@@ -54,13 +55,30 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
     if decision.listing.note:
         logger.warning("%s", decision.listing.note)
     if decision.target is None:
-        folder = stores.hub.fetch(decision.listing, decision.names, on_progress)
+        names = (*decision.names, plan.projector) if plan.projector else decision.names
+        folder = stores.hub.fetch(decision.listing, names, on_progress)
         choice = Choice(decision.names, decision.reasons[-1], decision.label)
-        return read_files(folder, choice, plan.wanted.quant, plan.wanted.kind)
+        return _complete(
+            plan, read_files(folder, choice, plan.wanted.quant, plan.wanted.kind), folder, stores, on_progress
+        )
     entry = plan.made or _make(plan, decision.target, stores, on_progress)
     stores.converted.use(entry)
     choice = Choice((entry.path.name,), decision.reasons[-1], entry.label)
-    return read_files(entry.path.parent, choice, None, plan.wanted.kind)
+    files = read_files(entry.path.parent, choice, None, plan.wanted.kind)
+    if not plan.projector:
+        return files
+    folder = stores.hub.fetch(decision.listing, (plan.projector,), on_progress)
+    return _complete(plan, files, folder, stores, on_progress)
+
+
+def _complete(plan: FilePlan, files: ModelFiles, folder: Path, stores: Stores, on_progress: OnProgress) -> ModelFiles:
+    """The files with the projector of ``plan``, which is in ``folder``, if it has one."""
+    if not plan.projector:
+        return files
+    is_required = plan.wanted.kind == "multimodal" or plan.wanted.mmproj is not None
+    files = with_projector(files, folder / plan.projector, is_required=is_required)
+    stores.projectors.check(files, on_progress)
+    return files
 
 
 def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgress) -> Entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,11 +49,18 @@ def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
     Raises:
         UnusableModel: what is known says already that it cannot be served.
     """
+    files = _without_projector(plan, stores)
+    if not plan.projector:
+        return files
+    return replace(files, projector_bytes=plan.decision.listing.size_of((plan.projector,)))
+
+
+def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
     decision = plan.decision
     reason = decision.reasons[-1]
     if plan.made is not None:
         header = read_header(plan.made.path)
-        kind = kind_of(plan.made.path, header, plan.wanted.kind)
+        kind = kind_of(plan.made.path, header, plan.wanted.kind, has_projector=bool(plan.projector))
         return ModelFiles((plan.made.path,), header, header.file_size, reason, header.quantization, kind)
     listing, first = decision.listing, decision.names[0]
     if decision.form == "gguf":
@@ -65,7 +73,7 @@ def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
                 header = parse_header(BoundedReader(file, Path(first), size))
         if decision.target is None:
             size = listing.size_of(decision.names) or header.file_size
-            kind = kind_of(Path(first), header, plan.wanted.kind)
+            kind = kind_of(Path(first), header, plan.wanted.kind, has_projector=bool(plan.projector))
             return ModelFiles((Path(first),), header, size, reason, decision.label or header.quantization, kind)
         return _scaled(plan, dict(header.metadata), header.architecture)
     text = stores.hub.read(listing, _CONFIG, _LONGEST_CONFIG)
@@ -91,7 +99,7 @@ def _scaled(plan: FilePlan, metadata: dict[str, Value], architecture: str) -> Mo
     )
     header = GgufHeader(3, {"general.architecture": architecture, **metadata}, (tensor,), plan.output_bytes)
     path = Path(plan.name)
-    kind = kind_of(path, header, plan.wanted.kind)
+    kind = kind_of(path, header, plan.wanted.kind, has_projector=bool(plan.projector))
     return ModelFiles((path,), header, plan.output_bytes, plan.decision.reasons[-1], label, kind)
 
 

@@ -27,12 +27,12 @@ STATUS: dict[Residence, Status] = {
 class ModelStatus:
     """A model as a listing shows it.
 
-    kind is None until its files were looked at. context_length (tokens), quantization, size_bytes (of the weights) and
-    can_chat (it has a chat template) are None until it was loaded once, and so are dimensions (of an embedding), which
-    other models do not have. memory_bytes is what it takes when it is loaded, of which shared_bytes are those of
-    weights that another loaded model uses too; None until its files were looked at. The weights of an unloaded model
-    that is_parked are in memory. reason is why its last load, or its engine, failed. progress is how far its
-    preparation or its load is; None while there is none.
+    kind is None until its files were looked at. context_length (tokens), quantization, size_bytes (of the weights),
+    can_chat (it has a chat template) and can_see (it takes images) are None until it was loaded once, and so are
+    dimensions (of an embedding), which other models do not have. memory_bytes is what it takes when it is loaded, of
+    which shared_bytes are those of weights that another loaded model uses too; None until its files were looked at.
+    The weights of an unloaded model that is_parked are in memory. reason is why its last load, or its engine, failed.
+    progress is how far its preparation or its load is; None while there is none.
     """
 
     id: str
@@ -46,6 +46,7 @@ class ModelStatus:
     size_bytes: int | None
     can_chat: bool | None
     dimensions: int | None
+    can_see: bool | None
     reason: str | None
     memory_bytes: int | None
     shared_bytes: int

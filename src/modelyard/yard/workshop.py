@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -184,8 +185,10 @@ class Workshop:
 
     def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
         """What goes to clients, whom the way to the file does not concern."""
-        source = self.specs[name].model.source
-        return UnusableModel(str(unusable).replace(source, Path(source).name))
+        source = Path(self.specs[name].model.source)
+        text = str(unusable).replace(str(source), source.name)
+        # Also of what lies beside it.
+        return UnusableModel(text.replace(f"{source.parent}{os.sep}", "") if source.is_absolute() else text)
 
     def _real_engine(self, settings: EngineSettings, publish: Publish) -> EngineHandle:
         # Imported here: they load llama.cpp, which a scripted yard and the command line's --help do without.
@@ -291,4 +294,5 @@ def _settings(spec: Spec, files: _Files) -> EngineSettings:
         kv_keep=config.memory.kv_keep,
         kv_keep_bytes=config.memory.kv_keep_bytes,
         kv_dir=config.memory.kv_folder,
+        projector=files.model.projector,
     )

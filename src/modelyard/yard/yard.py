@@ -261,6 +261,15 @@ class Yard:
         model = self._router.route(name)
         return next(self._status(entry) for entry in self.config.models if entry.id == model)
 
+    def configured(self, name: str | None) -> Model:
+        """How a model is configured, by id or alias; None is the default.
+
+        Raises:
+            ModelNotFound, ModelRequired: there is no such model.
+        """
+        model = self._router.route(name)
+        return next(entry for entry in self.config.models if entry.id == model)
+
     def failed(self) -> dict[str, str]:
         """Models whose engine or load failed and that were not loaded since, with the reason."""
         state = self.conductor.state
@@ -364,6 +373,7 @@ class Yard:
             size_bytes=profile.size_bytes if profile else None,
             can_chat=profile.can_chat if profile else None,
             dimensions=(profile.dimensions or None) if profile else None,
+            can_see=profile.can_see if profile else None,
             reason=state.reason if state.residence is Residence.FAILED else None,
             memory_bytes=memory_bytes,
             shared_bytes=shared_bytes,

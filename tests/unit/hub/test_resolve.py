@@ -259,7 +259,6 @@ def test_a_folder_that_cannot_be_listed_says_so(tmp_path: Path, monkeypatch: pyt
     ("asked", "message"),
     [
         ({"from_uqff": "q4k"}, "from_uqff = 'q4k' is not available in this version: UQFF cannot be read. Use a GGUF"),
-        ({"kind": "multimodal"}, "kind = 'multimodal' is not available in this version"),
         ({"kind": "diffusion"}, "kind = 'diffusion' is not supported"),
         ({"kind": "speech"}, "kind = 'speech' is not supported"),
         ({"quant": "7"}, "quant = '7' is not a quantisation level"),

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
+from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.chunks import Chunks, identity
 from modelyard.api.openai.schema import ChatCompletionRequest
@@ -56,7 +57,7 @@ def _delta(delta: dict[str, str], finish_reason: str | None) -> dict[str, Any]:
     return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
-def chat_routes(yard: Yard) -> APIRouter:
+def chat_routes(yard: Yard, images: ImageLoader) -> APIRouter:
     """The chat endpoint on ``yard``."""
     router = APIRouter(route_class=JsonRoute)
 
@@ -64,6 +65,7 @@ def chat_routes(yard: Yard) -> APIRouter:
     async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream."""
         request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
+        request = await images.loaded(request, http.receive)
         return reply(yard, request, ChatFrames(include_usage=body.wants_usage), stream=bool(body.stream))
 
     return router

@@ -52,6 +52,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "aliases": list(model.aliases),
         "context_length": model.context_length,
         "dimensions": model.dimensions,
+        "input_modalities": ["text", "image"] if model.can_see else None,
         "quantization": model.quantization,
         "size_bytes": model.size_bytes,
         "memory_bytes": model.memory_bytes,

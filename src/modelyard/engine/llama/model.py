@@ -22,6 +22,7 @@ class Weights:
         gpu_layers: layers to put on an accelerator; 0 for none, -1 for all.
         split: how many of them each accelerator has; () as llama.cpp divides them.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
+        are_repacked: whether copies are made that kernels like better, which takes as long as reading everything.
         end_tokens: those of its tokens that end an answer, where they are known: to ask for each takes 0.5 us.
 
     Attributes:
@@ -39,9 +40,11 @@ class Weights:
         on_progress: Callable[[float], bool],
         end_tokens: frozenset[int] | None = None,
         split: Sequence[int] = (),
+        are_repacked: bool = True,
     ) -> None:
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        params.use_extra_bufts = are_repacked
         if split:
             # Untested: no such machine is at hand. llama.cpp reads as many numbers as it can have devices.
             parts = (ctypes.c_float * int(lib.llama_max_devices()))(*map(float, split))
