@@ -7,13 +7,11 @@ schema refuses exactly what this one refuses. Rules across tables are in ``rules
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -23,8 +21,12 @@ from pydantic import (
     field_validator,
 )
 
+from modelyard.config.base import Items as _List
+from modelyard.config.base import Table
+from modelyard.config.base import Text as _Text
 from modelyard.config.hub import check_sibling, check_token_source
 from modelyard.config.paths import absolute, source_of, user_cache
+from modelyard.config.server import Server
 from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budget, read_size
 
 Command = Literal["serve", "run"]
@@ -46,41 +48,7 @@ PresencePenalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 FrequencyPenalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
-_Text = Annotated[str, Field(min_length=1)]
 _LowerText = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
-
-_Item = TypeVar("_Item")
-# Held as a tuple, because nothing changes after the load; TOML gives a list.
-_List = Annotated[tuple[_Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
-
-
-class Table(BaseModel):
-    """What all tables share: unknown keys are refused, types are not guessed, nothing changes after the load."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        # A blank around a name is never meant: no request could match it.
-        str_strip_whitespace=True,
-        hide_input_in_errors=True,
-        protected_namespaces=(),
-    )
-
-
-class Server(Table):
-    """``[server]``: where the HTTP server listens, and to whom."""
-
-    host: _Text = Field(
-        default="127.0.0.1",
-        description="Address to listen on. `0.0.0.0` is every network interface of the machine.",
-    )
-    port: int = Field(default=1234, ge=0, le=65535, description="TCP port. `0` takes any free port.")
-    api_keys: _List[Annotated[SecretStr, Field(min_length=1)]] = Field(
-        default=(),
-        description="Keys of which a client must send one as `Authorization: Bearer <key>`. Empty lets everyone in.",
-    )
 
 
 class Runtime(Table):
