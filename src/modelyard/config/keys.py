@@ -95,9 +95,9 @@ def read_keys(config: Config, environment: Mapping[str, str] | None = None) -> t
         except ValueError as error:
             problems.append(f"{KEYS_VARIABLE}: item {number} {error}.")
     ids = {name: model.id for model in reversed(config.models) for name in model.names}
-    for number, key in enumerate(config.server.keys, 1):
+    for number, table in enumerate(config.server.keys, 1):
         try:
-            keys.append(_limited_key(key, number, ids, environment))
+            keys.append(_limited_key(table, number, ids, environment))
         except ValueError as error:
             problems.append(f"[[server.keys]] {number}: {error}.")
     if problems:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
-from modelyard.engine.messages import Prompt, Sampling, SequenceId, Submit
+from modelyard.engine.messages import Prompt, Sampling, SequenceId, Submit, Usage
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
 from modelyard.hub import Progress, Stores
+from modelyard.yard.caller import CALLER, Caller
 from modelyard.yard.conductor import Conductor, Urgency
 from modelyard.yard.configured import memory_budget, router, stores_of, traits
 from modelyard.yard.generation import Generation
@@ -131,7 +132,7 @@ class Yard:
         Leaving the context early ends the sequence before the engine's next step.
 
         Raises:
-            ModelNotFound, ModelRequired: there is no such model.
+            ModelNotFound, ModelRequired, ModelNotPermitted: there is no such model, or not for this caller.
             QueueFull: too many requests wait for it already.
             ModelLoading: it is not loaded, and the request does not wait so long.
             InsufficientMemory: it does not fit the memory budget.
@@ -167,6 +168,8 @@ class Yard:
 
         conductor = self.conductor
         number, generation = conductor.submit(self.names[model], submit, request.urgency)
+        if (caller := CALLER.get()) is not None:
+            _charge(caller, generation)
         try:
             yield generation
         finally:
@@ -183,8 +186,9 @@ class Yard:
         return stage(self.conductor.state, name, self.conductor.load_progress.get(name, 0.0))
 
     def models(self) -> list[ModelStatus]:
-        """All models, in the order of the configuration."""
-        return [self._status(model) for model in self.config.models]
+        """All models that the caller may use, in the order of the configuration."""
+        caller = CALLER.get() or Caller()
+        return [self._status(model) for model in self.config.models if caller.may_use(model.id)]
 
     def model(self, name: str) -> ModelStatus:
         """One model, by id or alias.
@@ -303,3 +307,13 @@ class Yard:
             is_parked=state.residence is Residence.PARKED,
             load_s=state.load_s,
         )
+
+
+def _charge(caller: Caller, generation: Generation) -> None:
+    """Let ``caller`` know of its generation, and of what that uses."""
+
+    def pay(usage: Usage) -> None:
+        caller.pay(usage.prompt_tokens + usage.completion_tokens)
+
+    caller.generations.append(generation)
+    generation.on_used = pay
