@@ -230,7 +230,8 @@ class ModelNotFound(ModelyardError):
     def __str__(self) -> str:
         near = get_close_matches(self.model, self.known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"The model '{self.model}' does not exist. Known: {', '.join(self.known)}.{hint}"
+        known = f" Known: {', '.join(self.known)}." if self.known else ""
+        return f"The model '{self.model}' does not exist.{known}{hint}"
 
 
 class RequestTooLarge(ModelyardError):

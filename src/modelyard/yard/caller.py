@@ -6,7 +6,7 @@ be open to all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,10 @@ class Caller:
         has_asked: whether it asked for a model at all.
         generations: what it had generated.
         tokens: that it used so far, of prompts and answers.
+        on_paid: called with tokens that it used, as soon as that is known.
     """
 
-    __slots__ = ("generations", "has_asked", "model", "models", "tokens")
+    __slots__ = ("generations", "has_asked", "model", "models", "on_paid", "tokens")
 
     def __init__(self) -> None:
         self.models: frozenset[str] | None = None
@@ -33,6 +34,7 @@ class Caller:
         self.has_asked = False
         self.generations: list[Generation] = []
         self.tokens = 0
+        self.on_paid: Callable[[int], None] | None = None
 
     def may_use(self, model: str) -> bool:
         """Whether ``model``, an id, is among its models."""
@@ -45,6 +47,8 @@ class Caller:
     def pay(self, tokens: int) -> None:
         """It has used so many tokens more. Also called when its answer is over: what it left was computed."""
         self.tokens += tokens
+        if self.on_paid is not None:
+            self.on_paid(tokens)
 
 
 CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)

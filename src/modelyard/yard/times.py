@@ -33,19 +33,14 @@ class Times:
             self.load_s = max(0.0, min(now, loaded_at) - max(self.arrived, load_began))
 
     @property
-    def is_admitted(self) -> bool:
-        """Whether it has left all lines."""
-        return bool(self.begun)
-
-    @property
     def queue_s(self) -> float | None:
-        """Waiting for memory, and for a place in the engine, without the load; None while it waits."""
-        return self.begun - self.arrived - self.load_s if self.begun else None
+        """Waiting for memory and for a place in the engine, without the load; None while it waits for its model."""
+        return (self.begun or self.granted) - self.arrived - self.load_s if self.granted else None
 
     @property
     def prefill_s(self) -> float | None:
         """From there to the first text."""
-        return self.first - self.begun if self.first and self.begun else None
+        return self.first - (self.begun or self.granted) if self.first else None
 
     @property
     def decode_s(self) -> float | None:

@@ -15,6 +15,7 @@ from modelyard.engine.messages import Prompt, Sampling, SequenceId, Submit, Usag
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
 from modelyard.hub import Progress, Stores
 from modelyard.yard.caller import CALLER, Caller
+from modelyard.yard.census import Census, census
 from modelyard.yard.conductor import Conductor, Urgency
 from modelyard.yard.configured import memory_budget, router, stores_of, traits
 from modelyard.yard.generation import Generation
@@ -204,6 +205,24 @@ class Yard:
         state = self.conductor.state
         names = {model.id: state.models[self.names[model.id]] for model in self.config.models}
         return {name: model.reason for name, model in names.items() if model.residence is Residence.FAILED}
+
+    def unready(self, name: str) -> str:
+        """Why a model, by id or alias, would not begin a request at once; "" where it would. Changes nothing.
+
+        Raises:
+            ModelNotFound: there is none of that name.
+        """
+        model = self._router.route(name)
+        state = self.conductor.state.models[self.names[model]]
+        if state.residence is Residence.FAILED:
+            return state.reason
+        if state.residence in (Residence.UNLOADED, Residence.PARKED) and state.first is None:
+            return "not loaded"
+        return "unloading" if state.is_draining else self.stage(model)
+
+    def census(self) -> Census:
+        """All models in numbers."""
+        return census(self.conductor.state, self.conductor.tally)
 
     async def unload(self, name: str, mode: UnloadMode = UnloadMode.DRAIN) -> ModelStatus:
         """Free a model; a later request loads it again. Idempotent.
