@@ -19,7 +19,7 @@ from modelyard.api.observe import Observe
 from modelyard.api.openai.chat import chat_routes
 from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.models import model_routes
-from modelyard.api.scopes import guarded
+from modelyard.api.scopes import guard_route
 from modelyard.config import AccessKey, Config, is_loopback
 from modelyard.yard.yard import Yard
 
@@ -78,5 +78,7 @@ def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable
         routers.append(metrics_routes(yard, tally))
     for router in routers:
         # Not included as routers, which are searched twice.
-        app.router.routes.extend(guarded(router.routes))
+        app.router.routes.extend(router.routes)
+    for route in app.router.routes:
+        guard_route(route)
     return app

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
@@ -39,13 +38,10 @@ def needed(route: Route) -> tuple[Scope, bool]:
     return ("read", False) if only_reads else ("admin", True)
 
 
-def guarded(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
-    """The same ``routes``, each of which refuses keys that lack what it needs."""
-    guarded_routes = list(routes)
-    for route in guarded_routes:
-        if isinstance(route, APIRoute | Route):
-            route.app = _RequireScope(route.app, *needed(route))
-    return guarded_routes
+def guard_route(route: BaseRoute) -> None:
+    """Have ``route`` refuse keys that lack what it needs."""
+    if isinstance(route, Route):
+        route.app = _RequireScope(route.app, *needed(route))
 
 
 class _RequireScope:
