@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shlex
 import signal
@@ -116,6 +117,43 @@ def test_from_config_serves_all_models_of_the_file(weights: dict[str, Path], tmp
         refused = httpx.post(f"{url[0]}/chat/completions", json=chat, timeout=WAIT_S)
         assert refused.json()["error"]["code"] == "unsupported_operation"
         assert "chat_template" in refused.json()["error"]["message"]
+
+
+def test_a_server_that_the_network_reaches_warns_where_it_has_no_keys(smol: str, tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    model = f'[[models]]\nmodel_id = "{smol}"\nload = "on-demand"\n'
+    warning = "WARNING Whoever reaches this machine may use the models"
+    for server, warns in (('host = "0.0.0.0"', True), ('host = "0.0.0.0"\napi_keys = ["k"]', False), ("", False)):
+        file.write_text(f"[server]\nport = 0\n{server}\n{model}")
+        with started("from-config", "-f", str(file)) as (_, said):
+            assert (warning in said) is warns
+
+
+def test_the_log_is_json_where_it_is_asked_for_and_shows_no_secret(smol: str, tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(
+        '[server]\nport = 0\naccess_log_format = "json"\n[[server.keys]]\nname = "alice"\nkey = "sk-secret"\n'
+        f'[[models]]\nmodel_id = "{smol}"\nalias = "smol"\ndevice.max_seq_len = 256\n'
+    )
+    with started("from-config", "-f", str(file)) as (process, said):
+        url = re.search(r"http://\S+/v1", said)
+        assert url
+        headers = {"authorization": "Bearer sk-secret"}
+        body = {"prompt": "zanzibar", "max_tokens": 2, "ignore_eos": True}
+        for path in ("completions", "completions?key=sk-secret", "sk-secret"):
+            httpx.post(f"{url[0]}/{path}", json=body, headers=headers, timeout=WAIT_S)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        rest = process.stdout.read()
+    assert "sk-secret" not in said + rest
+    assert "zanzibar" not in said + rest
+    lines = [json.loads(line) for line in rest.splitlines() if line.startswith("{")]
+    assert [(line["route"], line["status"], line["key"]) for line in lines] == [
+        ("/v1/completions", 200, "alice"),
+        ("/v1/completions", 200, "alice"),
+        ("unknown", 404, "alice"),
+    ]
+    assert lines[0]["completion_tokens"] == 2
 
 
 def test_run_answers_one_question_and_exits(smol: str) -> None:

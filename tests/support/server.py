@@ -102,6 +102,7 @@ def serving(
                 port=0,
                 lifespan="off",
                 log_config=None,
+                access_log=False,
                 timeout_graceful_shutdown=5,
             )
         )

@@ -89,5 +89,6 @@ def _bucket(per_minute: int | None, now: float) -> Bucket | None:
 
 
 def _check(what: Literal["requests", "tokens"], bucket: Bucket | None, now: float) -> None:
-    if bucket is not None and (wait_s := bucket.seconds_to(1, now)) > 0:
+    # To the microsecond: a millionth of a token that rounding lost would cost a second more.
+    if bucket is not None and (wait_s := round(bucket.seconds_to(1, now), 6)) > 0:
         raise RateLimited(what, bucket.per_minute, math.ceil(wait_s))
