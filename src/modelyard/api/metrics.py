@@ -287,6 +287,13 @@ def _family(metric: Described, samples: Samples) -> Metric:
     return plain
 
 
+def render_metrics() -> str:
+    """A Markdown table of all metrics."""
+    rows = [("Metric", "Kind", "Labels", "Meaning"), ("---",) * 4]
+    rows += [(f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.meaning) for m in METRICS]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def metrics_routes(yard: Yard, http: HttpTally) -> APIRouter:
     """The endpoint, on a registry of its own: two applications in one process count for themselves."""
     registry = CollectorRegistry(auto_describe=False)
