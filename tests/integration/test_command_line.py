@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -29,9 +29,9 @@ def modelyard(*args: str, text: str = "") -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def started(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(*args: str, command: Sequence[str] = COMMAND) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server that has said that it serves, and what it said so far."""
-    with subprocess.Popen([*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen([*command, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:
             greeting = ""
@@ -154,6 +154,39 @@ def test_the_log_is_json_where_it_is_asked_for_and_shows_no_secret(smol: str, tm
         ("unknown", 404, "alice"),
     ]
     assert lines[0]["completion_tokens"] == 2
+
+
+TRACED = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+provider = TracerProvider()
+write = lambda span: f"SPAN {span.context.trace_id:032x} {span.kind.name} {span.name}\\n"
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=write)))
+trace.set_tracer_provider(provider)
+
+from modelyard.__main__ import main
+main()
+"""
+
+
+def test_a_request_is_part_of_its_clients_trace_where_a_provider_is_there(smol: str) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    command = [sys.executable, "-c", TRACED]
+    with started("serve", "-m", smol, "--port", "0", "--ctx", "256", command=command) as (process, said):
+        url = re.search(r"http://\S+/v1", said)
+        assert url
+        headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+        body = {"prompt": "Once", "max_tokens": 2, "ignore_eos": True, "stream": True}
+        assert httpx.post(f"{url[0]}/completions", json=body, headers=headers, timeout=WAIT_S).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        spans = re.findall(rf"SPAN {trace_id} (\w+) (.*)", process.stdout.read())
+    assert ("SERVER", "POST /v1/completions") in spans
+    assert [name for kind, name in spans if name in ("queue", "load", "prefill", "decode")] == [
+        *("queue", "load", "prefill", "decode"),
+    ]
 
 
 def test_run_answers_one_question_and_exits(smol: str) -> None:

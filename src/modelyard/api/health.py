@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
-from modelyard.errors import ModelNotFound
+from modelyard.errors import ModelNotFound, ModelRequired
 from modelyard.yard.yard import Yard
 
 
@@ -22,7 +22,7 @@ def health_routes(yard: Yard) -> APIRouter:
             return PlainTextResponse("OK")
         try:
             reason = yard.unready(model)
-        except ModelNotFound:
+        except (ModelNotFound, ModelRequired):
             # Without the names that there are: whoever asks has shown no key.
             raise ModelNotFound(model, ()) from None
         known = {"model": model, "status": "unavailable" if reason else "ok", "reason": reason or None}

@@ -1,6 +1,6 @@
 """Around everything else: gives each request its id, and tells logs, metrics and traces how it went.
 
-Hot path: ``send`` is called for each frame of a stream. It awaits nothing of its own, and so costs a call: 0.1 µs.
+Hot path: ``send`` is called for each frame of a stream. It awaits nothing of its own, and so costs a call: 0.2 µs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What all models have done since the start, counted where it happens.
 
-Hot path: ``Tally.said`` runs once a step, and takes 0.05 µs for each of its texts.
+Hot path: ``ModelTally.said`` runs once a step. With the times that the conductor keeps for it, it takes 0.2 µs a text.
 """
 
 from __future__ import annotations
