@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from modelyard.errors import ConfigError
@@ -38,7 +38,7 @@ class AccessKey:
     """
 
     name: str
-    digest: bytes
+    digest: bytes = field(repr=False)
     models: frozenset[str] | None
     scopes: frozenset[Scope]
     requests_per_minute: int | None = None
