@@ -12,9 +12,13 @@
     │       └── TakesNoImages       an image for a model that reads text alone
     ├── ModelRequired               400 model_required
     ├── InvalidApiKey               401 invalid_api_key
+    ├── PermissionDenied            403 permission_denied
+    │   ├── HostNotAllowed          403 host_not_allowed
+    │   └── ModelNotPermitted       403 permission_denied
     ├── ModelNotFound               404 model_not_found
     ├── RequestTooLarge             413 request_too_large
     ├── QueueFull                   429 queue_full
+    ├── RateLimited                 429 rate_limit_exceeded
     ├── ModelLoading                503 model_loading
     ├── ModelBusy                   503 model_busy
     ├── ModelUnloaded               503 model_unloaded
@@ -211,6 +215,38 @@ class InvalidApiKey(ModelyardError):
         return "Missing or wrong API key. Send a configured key as 'Authorization: Bearer <key>'."
 
 
+class PermissionDenied(_Message):
+    """The request's key may not do this."""
+
+    code = "permission_denied"
+    status = 403
+    type = "permission_error"
+
+
+class ModelNotPermitted(PermissionDenied):
+    """The request's key may use other models alone."""
+
+    param = "model"
+
+    def __init__(self, model: str, permitted: Sequence[str]) -> None:
+        super().__init__(f"This API key may not use the model '{model}'. It may use: {', '.join(permitted)}.")
+        self.args = (model, permitted)
+        self.model, self.permitted = model, tuple(permitted)
+
+
+class HostNotAllowed(PermissionDenied):
+    """The request addresses the server by a name that is not its own: a web page may have had it looked up."""
+
+    code = "host_not_allowed"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"This server does not answer to the name '{host}', since any web page could have it lead here. Address "
+            "it as localhost, or list the name in allowed_hosts under [server]."
+        )
+        self.args = (host,)
+
+
 class ModelNotFound(ModelyardError):
     """No model has that id or alias."""
 
@@ -226,7 +262,8 @@ class ModelNotFound(ModelyardError):
     def __str__(self) -> str:
         near = get_close_matches(self.model, self.known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"The model '{self.model}' does not exist. Known: {', '.join(self.known)}.{hint}"
+        known = f" Known: {', '.join(self.known)}." if self.known else ""
+        return f"The model '{self.model}' does not exist.{known}{hint}"
 
 
 class RequestTooLarge(ModelyardError):
@@ -258,6 +295,21 @@ class QueueFull(ModelyardError):
 
     def __str__(self) -> str:
         return f"{self.waiting} requests for '{self.model}' are running or waiting, which is its limit. Try again soon."
+
+
+class RateLimited(ModelyardError):
+    """The request's key has had as many requests, or tokens, as it may have in a minute."""
+
+    code = "rate_limit_exceeded"
+    status = 429
+    type = "rate_limit_error"
+
+    def __init__(self, what: Literal["requests", "tokens"], per_minute: int, retry_after_s: int) -> None:
+        super().__init__(what, per_minute, retry_after_s)
+        self.what, self.per_minute, self.retry_after_s = what, per_minute, retry_after_s
+
+    def __str__(self) -> str:
+        return f"This API key has used its {self.per_minute} {self.what} a minute. Try again in {self.retry_after_s} s."
 
 
 class ModelLoading(ModelyardError):

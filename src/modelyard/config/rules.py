@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from modelyard.config.schema import Config, Model, Runtime
+    from modelyard.config.server import Server
 
 ISQ_NAMES: Final = (
     *("2", "3", "4", "5", "6", "8"),
@@ -236,6 +237,32 @@ def pinned_but_idle(models: Mapping[int, Model]) -> list[str]:
         f"{_label(number, model)}: pinned and idle_unload_seconds exclude each other. Keep one of them."
         for number, model in models.items()
         if model.pinned and model.idle_unload_seconds is not None
+    ]
+
+
+def unusable_keys(server: Server) -> list[str]:
+    """A key is written in one place, and logs tell it from the others."""
+    names = [key.name for key in server.keys if key.name is not None]
+    return [
+        f"{label(('server', 'keys'), number)}: write either key or key_env."
+        for number, key in enumerate(server.keys, 1)
+        if (key.key is None) == (key.key_env is None)
+    ] + [
+        f"The name {shown(name)} belongs to more than one of [[server.keys]]. Give each its own."
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
+
+
+def unknown_models_of_keys(server: Server, models: Mapping[int, Model]) -> list[str]:
+    """What a key may use must be there."""
+    names = [name for model in models.values() for name in model.names]
+    return [
+        f"{label(('server', 'keys'), number)}: models: {shown(name)} is no model."
+        + (did_you_mean(name, names) or _known([model.id for model in models.values()]))
+        for number, key in enumerate(server.keys, 1)
+        for name in key.models
+        if name not in names
     ]
 
 

@@ -7,13 +7,11 @@ schema refuses exactly what this one refuses. Rules across tables are in ``rules
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -23,9 +21,13 @@ from pydantic import (
     field_validator,
 )
 
+from modelyard.config.base import Items as _List
+from modelyard.config.base import Table
+from modelyard.config.base import Text as _Text
 from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, read_device_layers
 from modelyard.config.hub import check_sibling, check_token_source
-from modelyard.config.paths import absolute, source_of, user_cache
+from modelyard.config.paths import absolute, base_of, source_of, user_cache
+from modelyard.config.server import Server
 from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budget, read_size
 
 Command = Literal["serve", "run"]
@@ -48,57 +50,7 @@ PresencePenalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 FrequencyPenalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
-_Text = Annotated[str, Field(min_length=1)]
 _LowerText = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
-
-_Item = TypeVar("_Item")
-# Held as a tuple, because nothing changes after the load; TOML gives a list.
-_List = Annotated[tuple[_Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
-
-
-class Table(BaseModel):
-    """What all tables share: unknown keys are refused, types are not guessed, nothing changes after the load."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        # A blank around a name is never meant: no request could match it.
-        str_strip_whitespace=True,
-        hide_input_in_errors=True,
-        protected_namespaces=(),
-    )
-
-
-class Server(Table):
-    """``[server]``: where the HTTP server listens, and to whom."""
-
-    host: _Text = Field(
-        default="127.0.0.1",
-        description="Address to listen on. `0.0.0.0` is every network interface of the machine.",
-    )
-    port: int = Field(default=1234, ge=0, le=65535, description="TCP port. `0` takes any free port.")
-    api_keys: _List[Annotated[SecretStr, Field(min_length=1)]] = Field(
-        default=(),
-        description="Keys of which a client must send one as `Authorization: Bearer <key>`. Empty lets everyone in.",
-    )
-
-    image_folders: _List[Annotated[Path, Strict(False)]] = Field(
-        default=(),
-        description="Folders whose images requests may name, as `file:///…` or by their absolute paths. Relative to "
-        "the TOML file; empty: no local file is read.",
-    )
-    allow_private_image_urls: bool = Field(
-        default=False,
-        description="Fetch images also from this machine and its network, whoever asks. Without it only addresses of "
-        "the open internet are fetched from.",
-    )
-
-    @field_validator("image_folders")
-    @classmethod
-    def _make_absolute(cls, paths: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
-        return tuple(absolute(path, _base(info.context)) for path in paths)
 
 
 class Runtime(Table):
@@ -161,7 +113,7 @@ class Quantization(Table):
     @field_validator("imatrix")
     @classmethod
     def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return None if path is None else absolute(path, _base(info.context))
+        return None if path is None else absolute(path, base_of(info.context))
 
 
 class Format(Table):
@@ -312,11 +264,11 @@ class Model(Table):
     @field_validator("chat_template")
     @classmethod
     def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return None if path is None else absolute(path, _base(info.context))
+        return None if path is None else absolute(path, base_of(info.context))
 
     def model_post_init(self, context: object, /) -> None:
         """Find out, while the base folder is known, whether ``model_id`` is a path."""
-        self._source = source_of(self.model_id, _base(context))
+        self._source = source_of(self.model_id, base_of(context))
 
     @property
     def source(self) -> str:
@@ -363,7 +315,7 @@ class Memory(Table):
     @field_validator("kv_dir")
     @classmethod
     def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return None if path is None else absolute(path, _base(info.context))
+        return None if path is None else absolute(path, base_of(info.context))
 
     @property
     def kv_folder(self) -> Path:
@@ -399,7 +351,7 @@ class Hub(Table):
     def _check_token_source(cls, source: SecretStr, info: ValidationInfo) -> SecretStr:
         check_token_source(source.get_secret_value())
         kind, _, value = source.get_secret_value().partition(":")
-        return SecretStr(f"path:{absolute(value, _base(info.context))}") if kind == "path" else source
+        return SecretStr(f"path:{absolute(value, base_of(info.context))}") if kind == "path" else source
 
 
 class Config(Table):
@@ -416,8 +368,3 @@ class Config(Table):
     memory: Memory = Field(default=Memory(), description="How much memory the models may take.")
     hub: Hub = Field(default=Hub(), description="Where models come from that are named by a Hugging Face id.")
     models: _List[Model] = Field(default=(), description="The models, one table each.")
-
-
-def _base(context: object) -> Path:
-    base = context.get("base") if isinstance(context, dict) else None
-    return base if isinstance(base, Path) else Path.cwd()

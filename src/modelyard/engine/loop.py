@@ -24,6 +24,7 @@ from modelyard.engine.load import Resident
 from modelyard.engine.lookup import PromptLookup
 from modelyard.engine.messages import (
     Accepted,
+    Begun,
     Cancel,
     Cancelled,
     Embed,
@@ -42,6 +43,7 @@ from modelyard.engine.messages import (
     Token,
 )
 from modelyard.engine.pictures import Picture, has_pictures
+from modelyard.engine.pulse import Pulse
 from modelyard.engine.sampler import Sampler, make_sampler
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
@@ -105,6 +107,7 @@ class EngineLoop:
         self._samplers: dict[SequenceId, Sampler] = {}
         self._arrivals = 0
         self._events: list[Event] = []
+        self._pulse = Pulse(self._scheduler)
         self._store: KvStore | None = None
         if settings.kv_keep == "disk" and settings.kv_dir is not None:
             self._store = KvStore(settings.kv_dir, resident.identity, settings.kv_keep_bytes)
@@ -131,6 +134,8 @@ class EngineLoop:
             while stop is None:
                 if not self._scheduler.is_idle:
                     self._step()
+                if (vitals := self._pulse.beat(time.monotonic())) is not None:
+                    self._events.append(vitals)
                 # Else they are published right before the next step is computed, which leaves their readers time.
                 if self._scheduler.is_idle:
                     self._flush()
@@ -261,7 +266,9 @@ class EngineLoop:
 
     def _cancel(self, sequence: SequenceId) -> None:
         if sequence in self._answers:
-            self._end(sequence, Cancelled(sequence))
+            removed = self._scheduler.remove(sequence)
+            has_begun = removed is not None and removed.cached_tokens is not None
+            self._end(sequence, Cancelled(sequence, removed.usage if removed and has_begun else None))
 
     def _end(self, sequence: SequenceId, last: Event) -> None:
         self._scheduler.remove(sequence)
@@ -327,6 +334,9 @@ class EngineLoop:
             with self._device.step(self._seat):
                 self._drafter.draft(self._scheduler.running)
         feeds = self._scheduler.schedule()
+        if self._scheduler.begun:
+            self._events.extend(map(Begun, self._scheduler.begun))
+            self._scheduler.begun.clear()
         self._moves.carry_out()
         if not feeds:
             return feeds

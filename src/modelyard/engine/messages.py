@@ -231,11 +231,35 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class Vitals:
+    """How an engine is. Published about once a second while it computes, and when it has become idle.
+
+    Attributes:
+        running, waiting: sequences in the batch, and in line for it.
+        kv_cells, used_cells: of the KV cache; a cell holds one token, kept prompts take theirs.
+        preemptions: sequences that gave way because the cache was full, since the last Vitals.
+    """
+
+    running: int
+    waiting: int
+    kv_cells: int
+    used_cells: int
+    preemptions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """A sequence passed all checks and is in line."""
 
     sequence: SequenceId
     prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A sequence has left the line: its prompt is being computed. Not told again after a preemption or suspension."""
+
+    sequence: SequenceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +305,11 @@ class Embedded:
     vectors: npt.NDArray[np.float32]
     prompt_tokens: int
 
+    @property
+    def usage(self) -> Usage:
+        """Nothing but the prompts."""
+        return Usage(self.prompt_tokens, 0, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Returned:
@@ -291,9 +320,10 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A sequence was ended by Cancel or Stop."""
+    """A sequence was ended by Cancel or Stop. usage is what it had used by then, where it had begun."""
 
     sequence: SequenceId
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +344,6 @@ class Failed:
 
 # Every sequence that was submitted or resumed gets exactly one of Finished, Cancelled, Suspended, Failed, as its last
 # event on an engine; what was sent to be embedded gets one of Embedded, Cancelled, Returned, Failed.
-SequenceEvent = Accepted | Token | Finished | Embedded | Cancelled | Suspended | Returned | Failed
-EngineEvent = LoadProgress | Loaded | LoadFailed | Died | Stopped
+SequenceEvent = Accepted | Begun | Token | Finished | Embedded | Cancelled | Suspended | Returned | Failed
+EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | Died | Stopped
 Event = SequenceEvent | EngineEvent

@@ -83,6 +83,8 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
+        # Those that have left the line for the first time, until somebody takes note of them.
+        self.begun: list[SequenceId] = []
         self._was_undone = False
         self._was_picture = False
         self._max_running = max_running
@@ -112,19 +114,19 @@ class Scheduler:
             at -= 1
         self.waiting.insert(at, sequence)
 
-    def remove(self, sequence: SequenceId) -> bool:
-        """Take a sequence out, finished or cancelled; what it computed stays as a prefix. False if it is unknown."""
+    def remove(self, sequence: SequenceId) -> Sequence | None:
+        """Take a sequence out, finished or cancelled; what it computed stays as a prefix. None if it is unknown."""
         for running in self.running:
             if running.id == sequence:
                 self.running.remove(running)
                 self._leave_slot(running)
-                return True
+                return running
         for waiting in self.waiting:
             if waiting.id == sequence:
                 self.waiting.remove(waiting)
                 self.cache.forsake(sequence)
-                return True
-        return False
+                return waiting
+        return None
 
     def drain(self) -> list[Sequence]:
         """Take all sequences out, in order of arrival, each with the slot that it runs in or waits for, if any.
@@ -244,6 +246,7 @@ class Scheduler:
                 return
             if head.cached_tokens is None:
                 head.cached_tokens = placement.reused
+                self.begun.append(head.id)
             head.to_prefill = head.pending
             if head.next_picture:
                 continue

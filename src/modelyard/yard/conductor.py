@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from modelyard.engine.messages import (
     Accepted,
+    Begun,
     Cancel,
     Cancelled,
     Died,
@@ -32,13 +33,13 @@ from modelyard.engine.messages import (
     Restore,
     Resume,
     Returned,
-    SequenceEvent,
     SequenceId,
     Stop,
     Stopped,
     Submit,
     Suspended,
     Token,
+    Vitals,
 )
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.hub.listing import Progress
@@ -49,6 +50,7 @@ from modelyard.yard.generation import Generation
 from modelyard.yard.memory import Footprint
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import RequestId, Residency, UnloadMode
+from modelyard.yard.tally import Ending, Tally
 from modelyard.yard.watch import Watch
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ class Conductor:
         self.profiles: dict[str, ModelProfile] = {}
         self.load_progress: dict[str, float] = {}
         self.watch = Watch()
+        self.tally = Tally()
         self._workshop = workshop
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
@@ -142,6 +145,7 @@ class Conductor:
     ) -> RequestId:
         request = self._next_request()
         how = urgency or Urgency()
+        generation.times.arrived = time.monotonic()
         self._streams[request] = _Stream(model, submit(SequenceId(request)), generation)
         self.feed(events.RequestArrived(model, request, how.priority, how.wait_s, how.keep_alive_s))
         return request
@@ -153,6 +157,7 @@ class Conductor:
             return
         if stream.engine is None:
             del self._streams[request]
+            self._finish(stream, Cancelled(stream.submit.sequence))
             self.feed(events.RequestEnded(stream.model, request))
         else:
             stream.is_abandoned = True
@@ -254,10 +259,12 @@ class Conductor:
                 self._works[model] = self._loop.create_task(self._size(model), name=f"size {model}")
             case events.StartLoad(model):
                 self.load_progress[model] = 0.0
+                self.tally[self._known_as(model)].predicted_bytes = self._predicted_bytes(model)
                 self._works[model] = self._loop.create_task(self._load(model), name=f"load {model}")
-            case events.Free(model, suspends, keep_bytes, why, keeps_weights):
+            case events.Free(model, suspends, keep_bytes, why, keeps_weights, reason):
                 done = "Parking" if keeps_weights else "Unloading"
-                logger.info("%s %s: %s", done, self.state.models[model].traits.name, why)
+                logger.info("%s %s: %s", done, self._known_as(model), why)
+                self.tally[self._known_as(model)].unloads[reason] += 1
                 self._free(model, Stop(suspends, keep_bytes, keeps_weights))
             case events.Forget(model):
                 self._forget(model)
@@ -269,6 +276,8 @@ class Conductor:
 
     def _grant(self, model: str, stream: _Stream) -> None:
         engine = stream.engine = self._engines[model]
+        state = self.state.models[model]
+        stream.generation.times.grant(time.monotonic(), state.load_began, state.loaded_at)
         if stream.suspended is None:
             if isinstance(stream.generation, Generation):
                 stream.generation.fingerprint = self.profiles[model].fingerprint
@@ -280,7 +289,7 @@ class Conductor:
     def _reject(self, request: RequestId, error: ModelyardError) -> None:
         stream = self._streams.pop(request, None)
         if stream is not None:
-            stream.generation.put(Failed(stream.submit.sequence, error))
+            self._finish(stream, Failed(stream.submit.sequence, error))
         caller = self._callers.get(request)
         if caller is not None and not caller.done():
             caller.set_exception(error)
@@ -333,6 +342,11 @@ class Conductor:
 
     def _conclude(self, event: events.Freed | events.LoadFailed | events.EngineDied) -> None:
         """Feed the end of a model, as soon as weights that were parked for it are free too."""
+        tally = self.tally[self._known_as(event.model)]
+        if isinstance(event, events.LoadFailed):
+            tally.loads["failed"] += 1
+        elif isinstance(event, events.EngineDied):
+            tally.unloads["died"] += 1
         parked = self._parked.pop(event.model, None)
         if parked is None:
             self.feed(event)
@@ -381,19 +395,33 @@ class Conductor:
 
     def _receive(self, model: str, batch: Sequence[Event]) -> None:
         # Hot path: nearly all events are tokens.
+        now = time.monotonic()
+        last_times: list[float] = []
         for event in batch:
             if isinstance(event, Token):
                 stream = self._streams.get(RequestId(event.sequence))
                 if stream is not None:
-                    assert isinstance(stream.generation, Generation)
-                    stream.generation.add(event.text)
-                    self._told[stream.generation] = None
+                    generation = stream.generation
+                    assert isinstance(generation, Generation)
+                    generation.add(event.text)
+                    self._told[generation] = None
+                    times = generation.times
+                    if not times.last:
+                        times.first = now
+                    last_times.append(times.last)
+                    times.last = now
                 continue
             match event:
                 case Accepted(sequence):
                     stream = self._streams.get(RequestId(sequence))
                     if stream is not None:
                         stream.generation.put(event)
+                case Begun(sequence):
+                    stream = self._streams.get(RequestId(sequence))
+                    if stream is not None:
+                        stream.generation.times.begun = now
+                case Vitals():
+                    self.tally[self._known_as(model)].feels(event)
                 case Finished() | Embedded() | Failed() | Cancelled():
                     self._end(event)
                 case Suspended(sequence, suspended):
@@ -402,12 +430,13 @@ class Conductor:
                     self._suspend(RequestId(sequence), None)
                 case LoadProgress(fraction):
                     self.load_progress[model] = fraction
-                    self.watch.progress(self.state.models[model].traits.name, fraction)
+                    self.watch.progress(self._known_as(model), fraction)
                 case Loaded(profile):
                     if (parked := self._parked.pop(model, None)) is not None:
                         # The engine has found them: they are not freed with this.
                         parked.release()
                     self.profiles[model] = profile
+                    self.tally[self._known_as(model)].loaded(now - self.state.models[model].load_began)
                     self.feed(events.LoadFinished(model, self._measured(model, profile)))
                 case LoadFailed(reason):
                     self._forget_engine(model)
@@ -425,6 +454,8 @@ class Conductor:
                     else:
                         self._parked[model] = parked
                         self.feed(freed)
+        if last_times:
+            self.tally[self._known_as(model)].said(last_times, now)
         if self._told and not self._is_telling:
             self._is_telling = True
             self._loop.call_soon(self._tell)
@@ -451,15 +482,31 @@ class Conductor:
         stream.engine, stream.suspended = None, suspended
         self.feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
 
-    def _end(self, event: SequenceEvent) -> None:
+    def _finish(self, stream: _Stream, event: Ending) -> None:
+        """Let the reader of ``stream`` know its last event, and count it."""
+        generation = stream.generation
+        generation.times.ended = time.monotonic()
+        self.tally[generation.model].ended(event, generation.times)
+        generation.put(event)
+
+    def _known_as(self, model: str) -> str:
+        """How people know ``model``; it may have been removed with its last event."""
+        state = self.state.models.get(model)
+        return model if state is None else state.traits.name
+
+    def _predicted_bytes(self, model: str) -> int | None:
+        footprint = self.state.models[model].footprint
+        return None if footprint is None else footprint.total_bytes
+
+    def _end(self, event: Ending) -> None:
         stream = self._streams.pop(RequestId(event.sequence), None)
         if stream is None:
             # A close that gave up on the engine has ended it already.
             return
-        if isinstance(event, Cancelled) and not self.state.is_closing:
-            # Whoever abandoned it does not listen; for anybody else it ended by force.
+        if isinstance(event, Cancelled) and not stream.is_abandoned and not self.state.is_closing:
+            # It ended by force.
             event = Failed(event.sequence, ModelUnloaded(stream.generation.model))
-        stream.generation.put(event)
+        self._finish(stream, event)
         self.feed(events.RequestEnded(stream.model, RequestId(event.sequence)))
 
     def _forget_engine(self, model: str, reason: str = "it was stopped") -> None:
@@ -468,6 +515,7 @@ class Conductor:
         unheard = [stream for stream in self._streams.values() if stream.engine is engine]
         for stream in unheard:
             self._end(Failed(stream.submit.sequence, EngineError(stream.generation.model, reason)))
+        self.tally[self._known_as(model)].vitals = None
         # Not before: the last end of a drain frees the model, which without an engine would be done at once, and the
         # next load begun before the residency has heard how this engine ended.
         del self._engines[model]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelyard.engine.messages import Cancelled, Embedded, Failed, SequenceEvent
+from modelyard.engine.messages import Cancelled, Embedded, Failed, Finished, SequenceEvent, Usage
 from modelyard.errors import ShuttingDown
+from modelyard.yard.times import Times
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,14 +32,27 @@ class Embeddings:
 
 
 class Embedding:
-    """Vectors that are being computed by ``model``."""
+    """Vectors that are being computed by ``model``.
+
+    Attributes:
+        times: when what happened to it.
+        finished: the end of the request, as that of a generation; None before, and where it failed.
+        on_used: called with what it used, once it is over.
+    """
 
     def __init__(self, model: str) -> None:
         self.model = model
+        self.times = Times()
+        self.finished: Finished | None = None
+        self.on_used: Callable[[Usage], None] | None = None
         self._outcome: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
 
     def put(self, event: SequenceEvent) -> None:
         """Take the next event. Only from the event loop's thread."""
+        if isinstance(event, Embedded):
+            self.finished = Finished(event.sequence, "stop", event.usage)
+            if self.on_used is not None:
+                self.on_used(event.usage)
         if self._outcome.done():
             # Its caller has left.
             return

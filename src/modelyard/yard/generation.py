@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from modelyard.engine.messages import Accepted, Cancelled, Failed, Finished, SequenceEvent, Token
+from modelyard.engine.messages import Accepted, Cancelled, Failed, Finished, SequenceEvent, Token, Usage
 from modelyard.errors import ModelyardError, ShuttingDown
+from modelyard.yard.times import Times
 
 
 class Generation:
@@ -22,6 +23,8 @@ class Generation:
         fingerprint: of the model and the backend, as OpenAI's ``system_fingerprint``.
         prompt_tokens: of the prompt, once it is accepted.
         finished: reason and usage, once the last event has arrived.
+        times: when what happened to it.
+        on_used: called with what it used, once it is over, be its reader there or not.
     """
 
     def __init__(self, model: str) -> None:
@@ -29,6 +32,8 @@ class Generation:
         self.fingerprint = ""
         self.prompt_tokens = 0
         self.finished: Finished | None = None
+        self.times = Times()
+        self.on_used: Callable[[Usage], None] | None = None
         self._text: list[str] = []
         self._error: ModelyardError | None = None
         self._accepted = False
@@ -44,13 +49,19 @@ class Generation:
                 self.add(text)
             case Accepted(_, prompt_tokens):
                 self._accepted, self.prompt_tokens = True, prompt_tokens
-            case Finished():
+            case Finished(_, _, usage):
                 self.finished = event
+                self._used(usage)
             case Failed(_, error):
                 self._error = error
-            case Cancelled():
+            case Cancelled(_, usage):
                 self._error = ShuttingDown()
+                self._used(usage)
         self.wake()
+
+    def _used(self, usage: Usage | None) -> None:
+        if usage is not None and self.on_used is not None:
+            self.on_used(usage)
 
     def add(self, text: str) -> None:
         """Take the text of a token; ``wake`` is due when all that came with it is there."""

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
-from modelyard.engine.messages import Embed, Prompt, Sampling, SequenceId, Submit, Text, Tokens
+from modelyard.engine.messages import Embed, Prompt, Sampling, SequenceId, Submit, Text, Tokens, Usage
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
 from modelyard.hub import Kind, Progress, Stores
+from modelyard.yard.caller import CALLER, Caller
+from modelyard.yard.census import Census, census
 from modelyard.yard.conductor import Conductor, Urgency
 from modelyard.yard.configured import memory_budget, router, stores_of, traits
-from modelyard.yard.embedding import Embeddings
+from modelyard.yard.embedding import Embedding, Embeddings
 from modelyard.yard.generation import Generation
 from modelyard.yard.kinds import Kinds, refusal
 from modelyard.yard.machine import available_bytes
@@ -149,7 +151,7 @@ class Yard:
         Leaving the context early ends the sequence before the engine's next step.
 
         Raises:
-            ModelNotFound, ModelRequired: there is no such model.
+            ModelNotFound, ModelRequired, ModelNotPermitted: there is no such model, or not for this caller.
             QueueFull: too many requests wait for it already.
             ModelLoading: it is not loaded, and the request does not wait so long.
             InsufficientMemory: it does not fit the memory budget.
@@ -185,6 +187,8 @@ class Yard:
 
         conductor = self.conductor
         number, generation = conductor.submit(self.names[model], submit, request.urgency)
+        if (caller := CALLER.get()) is not None:
+            _charge(caller, generation)
         try:
             yield generation
         finally:
@@ -206,6 +210,8 @@ class Yard:
         number, embedding = conductor.embed(
             self.names[model], lambda sequence: Embed(sequence, request.inputs, priority), request.urgency
         )
+        if (caller := CALLER.get()) is not None:
+            _charge(caller, embedding)
         try:
             return await embedding.done()
         finally:
@@ -249,8 +255,9 @@ class Yard:
         return stage(self.conductor.state, name, self.conductor.load_progress.get(name, 0.0))
 
     def models(self) -> list[ModelStatus]:
-        """All models, in the order of the configuration."""
-        return [self._status(model) for model in self.config.models]
+        """All models that the caller may use, in the order of the configuration."""
+        caller = CALLER.get() or Caller()
+        return [self._status(model) for model in self.config.models if caller.may_use(model.id)]
 
     def model(self, name: str) -> ModelStatus:
         """One model, by id or alias.
@@ -275,6 +282,24 @@ class Yard:
         state = self.conductor.state
         names = {model.id: state.models[self.names[model.id]] for model in self.config.models}
         return {name: model.reason for name, model in names.items() if model.residence is Residence.FAILED}
+
+    def unready(self, name: str) -> str:
+        """Why a model, by id or alias, would not begin a request at once; "" where it would. Changes nothing.
+
+        Raises:
+            ModelNotFound: there is none of that name.
+        """
+        model = self._router.route(name)
+        state = self.conductor.state.models[self.names[model]]
+        if state.residence is Residence.FAILED:
+            return state.reason
+        if state.residence in (Residence.UNLOADED, Residence.PARKED) and state.first is None:
+            return "not loaded"
+        return "unloading" if state.is_draining else self.stage(model)
+
+    def census(self) -> Census:
+        """All models in numbers."""
+        return census(self.conductor.state, self.conductor.tally)
 
     async def unload(self, name: str, mode: UnloadMode = UnloadMode.DRAIN) -> ModelStatus:
         """Free a model; a later request loads it again. Idempotent.
@@ -387,3 +412,13 @@ class Yard:
         fraction = self.conductor.load_progress.get(name)
         loading = None if fraction is None else Progress("loading", fraction)
         return self.workshop.stock.progress.get(name, loading)
+
+
+def _charge(caller: Caller, generation: Generation | Embedding) -> None:
+    """Let ``caller`` know of its generation, and of what that uses."""
+
+    def pay(usage: Usage) -> None:
+        caller.pay(usage.prompt_tokens + usage.completion_tokens)
+
+    caller.generations.append(generation)
+    generation.on_used = pay

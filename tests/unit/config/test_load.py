@@ -70,8 +70,29 @@ def test_every_key_reaches_the_configuration(write):
         write("""
             command = "run"
             default_model_id = "g"
-            server = { host = "::1", port = 0, api_keys = ["sk-1", "sk-2"] }
-            memory = { budget = "16GiB", kv_keep = "disk", kv_keep_bytes = "2GB", kv_dir = "kept" }
+            [server]
+            host = "::1"
+            port = 0
+            api_keys = ["sk-1", "sk-2"]
+            allowed_hosts = ["models.lan"]
+            cors_origins = ["https://chat.example"]
+            disable_access_log = true
+            access_log_format = "json"
+            access_log_health = true
+            disable_request_id_header = true
+            disable_metrics = true
+            [[server.keys]]
+            name = "alice"
+            key = "sk-3"
+            models = ["smol"]
+            scopes = ["read"]
+            requests_per_minute = 60
+            tokens_per_minute = 1000
+            [memory]
+            budget = "16GiB"
+            kv_keep = "disk"
+            kv_keep_bytes = "2GB"
+            kv_dir = "kept"
             [runtime]
             max_seqs = 8
             prefix_cache_n = 0
@@ -123,12 +144,13 @@ def test_every_key_reaches_the_configuration(write):
         ("models", "quantization", "quant"),
         ("models", "quantization", "isq"),
         ("models", "format", "quantized_file"),
+        ("server", "keys", "key_env"),
     }
 
 
 def _table(config, path):
     for key in path:
-        config = getattr(config, key)[0] if key == "models" else getattr(config, key)
+        config = getattr(config, key)[0] if key in ("models", "keys") else getattr(config, key)
     return config
 
 

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from modelyard.api.openai.schema import LONGEST_NAME
 from modelyard.api.reply import EVENT_STREAM, KEEP_ALIVE_S, while_connected
+from modelyard.api.scopes import needs
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.status import STATUS, ModelStatus, Plan
 from modelyard.yard.watch import Change
@@ -158,6 +159,7 @@ def model_routes(yard: Yard) -> APIRouter:
         return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
     @router.get("/v1/models/events", response_model=None)
+    @needs("admin", all_models=True)
     async def watch_models() -> Response:
         """What happens to all models, as server-sent events."""
         return _EventStream(yard)
@@ -169,21 +171,25 @@ def model_routes(yard: Yard) -> APIRouter:
         return model_object(yard.model(model_id))
 
     @router.post("/v1/models/unload")
+    @needs("admin")
     async def unload_model(body: Unload) -> dict[str, Any]:
         """Free a model's memory. Idempotent."""
         return status_object(body.model_id, await yard.unload(body.model_id, body.mode))
 
     @router.post("/v1/models/reload")
+    @needs("admin")
     async def reload_model(body: ModelName) -> dict[str, Any]:
         """Have a model loaded. Idempotent."""
         return status_object(body.model_id, await yard.reload(body.model_id))
 
     @router.post("/v1/models/status")
+    @needs("read")
     async def model_status(body: ModelName) -> dict[str, Any]:
         """Where a model is."""
         return status_object(body.model_id, yard.model(body.model_id))
 
     @router.post("/v1/models/plan")
+    @needs("read")
     async def plan_load(body: ModelName) -> dict[str, Any]:
         """What a load of the model would do now. Changes nothing."""
         return plan_object(await yard.plan(body.model_id))
