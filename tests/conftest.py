@@ -25,6 +25,14 @@ def weights() -> dict[str, Path]:
     return prepare(ROOT / ".weights")
 
 
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2, an embedding model: the GGUF file that its safetensors were converted to, once."""
+    from support.minilm import converted
+
+    return converted(ROOT / ".weights" / "converted")
+
+
 def two_models(
     weights: dict[str, Path], context: int = CONTEXT, memory: dict[str, Any] | None = None, **runtime: Any
 ) -> Config:

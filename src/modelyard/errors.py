@@ -7,13 +7,19 @@
     ├── PortUnavailable             the address cannot be listened on
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
+    │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded
     │   └── UnsupportedOperation    400 unsupported_operation
+    │       └── TakesNoImages       an image for a model that reads text alone
     ├── ModelRequired               400 model_required
     ├── InvalidApiKey               401 invalid_api_key
+    ├── PermissionDenied            403 permission_denied
+    │   ├── HostNotAllowed          403 host_not_allowed
+    │   └── ModelNotPermitted       403 permission_denied
     ├── ModelNotFound               404 model_not_found
     ├── ResponseNotFound            404 response_not_found
     ├── RequestTooLarge             413 request_too_large
     ├── QueueFull                   429 queue_full
+    ├── RateLimited                 429 rate_limit_exceeded
     ├── ModelLoading                503 model_loading
     ├── ModelBusy                   503 model_busy
     ├── ModelUnloaded               503 model_unloaded
@@ -133,6 +139,18 @@ class UnsupportedOperation(InvalidRequest):
     code = "unsupported_operation"
 
 
+class TakesNoImages(UnsupportedOperation):
+    """An image was sent to a model that reads text alone."""
+
+    def __init__(self, model: str, param: str) -> None:
+        super().__init__(
+            f"The model '{model}' takes no images: it is served without a projector (mmproj). Send text alone, or name "
+            "a model that takes images.",
+            param,
+        )
+        self.args = (model, param)
+
+
 class ContextLengthExceeded(InvalidRequest):
     """The prompt alone does not fit the model's context.
 
@@ -149,6 +167,24 @@ class ContextLengthExceeded(InvalidRequest):
             param,
         )
         self.args = (context_length, prompt_tokens, param)
+
+
+class InputTooLong(InvalidRequest):
+    """A text to be embedded has more tokens than the model takes.
+
+    tokens is None where the text is so long that it was refused before it was tokenised.
+    """
+
+    code = "context_length_exceeded"
+
+    def __init__(self, longest: int, tokens: int | None, param: str) -> None:
+        length = f"{tokens} tokens" if tokens is not None else "far too much text"
+        super().__init__(
+            f"'{param}' has {length}, but the model takes {longest} tokens at most. Shorten it, or split it into "
+            "several inputs.",
+            param,
+        )
+        self.args = (longest, tokens, param)
 
 
 class ModelRequired(ModelyardError):
@@ -180,6 +216,38 @@ class InvalidApiKey(ModelyardError):
         return "Missing or wrong API key. Send a configured key as 'Authorization: Bearer <key>'."
 
 
+class PermissionDenied(_Message):
+    """The request's key may not do this."""
+
+    code = "permission_denied"
+    status = 403
+    type = "permission_error"
+
+
+class ModelNotPermitted(PermissionDenied):
+    """The request's key may use other models alone."""
+
+    param = "model"
+
+    def __init__(self, model: str, permitted: Sequence[str]) -> None:
+        super().__init__(f"This API key may not use the model '{model}'. It may use: {', '.join(permitted)}.")
+        self.args = (model, permitted)
+        self.model, self.permitted = model, tuple(permitted)
+
+
+class HostNotAllowed(PermissionDenied):
+    """The request addresses the server by a name that is not its own: a web page may have had it looked up."""
+
+    code = "host_not_allowed"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"This server does not answer to the name '{host}', since any web page could have it lead here. Address "
+            "it as localhost, or list the name in allowed_hosts under [server]."
+        )
+        self.args = (host,)
+
+
 class ModelNotFound(ModelyardError):
     """No model has that id or alias."""
 
@@ -195,7 +263,8 @@ class ModelNotFound(ModelyardError):
     def __str__(self) -> str:
         near = get_close_matches(self.model, self.known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"The model '{self.model}' does not exist. Known: {', '.join(self.known)}.{hint}"
+        known = f" Known: {', '.join(self.known)}." if self.known else ""
+        return f"The model '{self.model}' does not exist.{known}{hint}"
 
 
 class ResponseNotFound(ModelyardError):
@@ -243,6 +312,21 @@ class QueueFull(ModelyardError):
 
     def __str__(self) -> str:
         return f"{self.waiting} requests for '{self.model}' are running or waiting, which is its limit. Try again soon."
+
+
+class RateLimited(ModelyardError):
+    """The request's key has had as many requests, or tokens, as it may have in a minute."""
+
+    code = "rate_limit_exceeded"
+    status = 429
+    type = "rate_limit_error"
+
+    def __init__(self, what: Literal["requests", "tokens"], per_minute: int, retry_after_s: int) -> None:
+        super().__init__(what, per_minute, retry_after_s)
+        self.what, self.per_minute, self.retry_after_s = what, per_minute, retry_after_s
+
+    def __str__(self) -> str:
+        return f"This API key has used its {self.per_minute} {self.what} a minute. Try again in {self.retry_after_s} s."
 
 
 class ModelLoading(ModelyardError):

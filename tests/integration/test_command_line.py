@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -28,9 +29,9 @@ def modelyard(*args: str, text: str = "") -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def started(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(*args: str, command: Sequence[str] = COMMAND) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server that has said that it serves, and what it said so far."""
-    with subprocess.Popen([*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen([*command, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:
             greeting = ""
@@ -118,6 +119,76 @@ def test_from_config_serves_all_models_of_the_file(weights: dict[str, Path], tmp
         assert "chat_template" in refused.json()["error"]["message"]
 
 
+def test_a_server_that_the_network_reaches_warns_where_it_has_no_keys(smol: str, tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    model = f'[[models]]\nmodel_id = "{smol}"\nload = "on-demand"\n'
+    warning = "WARNING Whoever reaches this machine may use the models"
+    for server, warns in (('host = "0.0.0.0"', True), ('host = "0.0.0.0"\napi_keys = ["k"]', False), ("", False)):
+        file.write_text(f"[server]\nport = 0\n{server}\n{model}")
+        with started("from-config", "-f", str(file)) as (_, said):
+            assert (warning in said) is warns
+
+
+def test_the_log_is_json_where_it_is_asked_for_and_shows_no_secret(smol: str, tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(
+        '[server]\nport = 0\naccess_log_format = "json"\n[[server.keys]]\nname = "alice"\nkey = "sk-secret"\n'
+        f'[[models]]\nmodel_id = "{smol}"\nalias = "smol"\ndevice.max_seq_len = 256\n'
+    )
+    with started("from-config", "-f", str(file)) as (process, said):
+        url = re.search(r"http://\S+/v1", said)
+        assert url
+        headers = {"authorization": "Bearer sk-secret"}
+        body = {"prompt": "zanzibar", "max_tokens": 2, "ignore_eos": True}
+        for path in ("completions", "completions?key=sk-secret", "sk-secret"):
+            httpx.post(f"{url[0]}/{path}", json=body, headers=headers, timeout=WAIT_S)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        rest = process.stdout.read()
+    assert "sk-secret" not in said + rest
+    assert "zanzibar" not in said + rest
+    lines = [json.loads(line) for line in rest.splitlines() if line.startswith("{")]
+    assert [(line["route"], line["status"], line["key"]) for line in lines] == [
+        ("/v1/completions", 200, "alice"),
+        ("/v1/completions", 200, "alice"),
+        ("unknown", 404, "alice"),
+    ]
+    assert lines[0]["completion_tokens"] == 2
+
+
+TRACED = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+provider = TracerProvider()
+write = lambda span: f"SPAN {span.context.trace_id:032x} {span.kind.name} {span.name}\\n"
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=write)))
+trace.set_tracer_provider(provider)
+
+from modelyard.__main__ import main
+main()
+"""
+
+
+def test_a_request_is_part_of_its_clients_trace_where_a_provider_is_there(smol: str) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    command = [sys.executable, "-c", TRACED]
+    with started("serve", "-m", smol, "--port", "0", "--ctx", "256", command=command) as (process, said):
+        url = re.search(r"http://\S+/v1", said)
+        assert url
+        headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+        body = {"prompt": "Once", "max_tokens": 2, "ignore_eos": True, "stream": True}
+        assert httpx.post(f"{url[0]}/completions", json=body, headers=headers, timeout=WAIT_S).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        spans = re.findall(rf"SPAN {trace_id} (\w+) (.*)", process.stdout.read())
+    assert ("SERVER", "POST /v1/completions") in spans
+    assert [name for kind, name in spans if name in ("queue", "load", "prefill", "decode")] == [
+        *("queue", "load", "prefill", "decode"),
+    ]
+
+
 def test_run_answers_one_question_and_exits(smol: str) -> None:
     done = modelyard("run", "-m", smol, "--ctx", "256", "-i", "What is the capital of France? Answer with one word.")
     assert done.returncode == 0
@@ -128,6 +199,14 @@ def test_run_holds_a_conversation_until_the_input_ends(smol: str) -> None:
     done = modelyard("run", "-m", smol, "--ctx", "256", text="My name is Ada.\nWhat is my name?\n")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) >= 2
+
+
+@pytest.mark.parametrize("question", [(), ("-i", "Hello!")])
+def test_run_has_nothing_to_say_to_an_embedding_model(minilm: Path, question: tuple[str, ...]) -> None:
+    done = modelyard("run", "-m", str(minilm), *question, text="Hello!\n")
+    assert done.returncode == 1
+    assert "is an embedding model, served at /v1/embeddings: it generates no text" in " ".join(done.stderr.split())
+    assert done.stdout == ""
 
 
 def test_from_config_with_command_run_chats_with_the_first_model_where_none_is_the_default(

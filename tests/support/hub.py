@@ -14,7 +14,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,18 +29,22 @@ class Repository:
     """What a repository has, and how it behaves.
 
     Attributes:
-        gated: whether its files are refused; its listing is public.
+        gated: whether its files are refused to who has no ``token``; its listing is public.
+        token: that opens it where it is gated; None: none does.
         bytes_per_s: how fast its files come; None: as fast as they can.
         breaks_after: bytes of a file after which the connection is closed, as often as ``breaks`` says.
+        on_piece: called on the sending thread before each piece of a file, with its name and the bytes sent before.
     """
 
     files: dict[str, bytes | Path]
     revision: str = "main"
     base_models: list[str] = field(default_factory=list)
     gated: bool = False
+    token: str | None = None
     bytes_per_s: float | None = None
     breaks_after: int = 0
     breaks: int = 0
+    on_piece: Callable[[str, int], None] | None = None
 
     @property
     def commit(self) -> str:
@@ -65,11 +69,12 @@ class Repository:
 
 @dataclass
 class LoopbackHub:
-    """The hub: its repositories, and every request that it was sent."""
+    """The hub: its repositories, every request that it was sent, and who sent them (Authorization)."""
 
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     requests: list[tuple[str, str, str]] = field(default_factory=list)
+    authorizations: set[str | None] = field(default_factory=set)
     sent_bytes: int = 0
 
     def add(self, repo: str, files: dict[str, bytes | Path], **how: Any) -> Repository:
@@ -104,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes = b"") -> None:
         path = unquote(urlsplit(self.path).path)
+        self.hub.authorizations.add(self.headers.get("Authorization"))
         self.hub.requests.append((self.command, path, self.headers.get("Range", "")))
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "models"]:
@@ -156,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         found = self._find(repo, revision)
         if found is None:
             return
-        if found.gated:
+        if found.gated and (found.token is None or self.headers.get("Authorization") != f"Bearer {found.token}"):
             self._error(403, "GatedRepo", "Access to model is restricted")
             return
         if name not in found.files:
@@ -182,6 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
         sent = 0
         for at in range(start, end, _PIECE):
             piece = found.read(name, at, min(end, at + _PIECE))
+            if found.on_piece is not None:
+                found.on_piece(name, sent)
             if found.breaks and found.breaks_after and sent + len(piece) > found.breaks_after:
                 found.breaks -= 1
                 self.close_connection = True

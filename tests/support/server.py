@@ -14,7 +14,8 @@ import openai
 import uvicorn
 
 from modelyard.api.app import create_app
-from modelyard.config import Config
+from modelyard.config import Config, read_keys
+from modelyard.hub import Stores
 from modelyard.yard.residency.state import Policy
 from modelyard.yard.yard import Yard
 
@@ -83,6 +84,7 @@ def serving(
     make_engine: Any = None,
     policy: Policy | None = None,
     read_config: Callable[[], Config] | None = None,
+    stores: Stores | None = None,
 ) -> Iterator[RunningServer]:
     """Serve ``config`` for the length of the context."""
     ready: list[RunningServer] = []
@@ -94,15 +96,15 @@ def serving(
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
-        yard = Yard(config, make_engine, policy)
+        yard = Yard(config, make_engine, policy, stores)
         await yard.start()
-        keys = [key.get_secret_value() for key in config.server.api_keys]
         server = _Server(
             uvicorn.Config(
-                create_app(yard, keys, read_config),
+                create_app(yard, read_keys(config), read_config),
                 port=0,
                 lifespan="off",
                 log_config=None,
+                access_log=False,
                 timeout_graceful_shutdown=5,
             )
         )

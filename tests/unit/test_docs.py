@@ -6,10 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
-from write_docs import CONFIG, with_generated
+import pytest
+from write_docs import GENERATED, with_generated
 
-from modelyard.config import load_config, validate_config
-from modelyard.config.reference import render_reference
+from modelyard.config import load_config, read_keys, validate_config
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -18,9 +18,18 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
 
 
-def test_the_generated_parts_are_up_to_date() -> None:
-    page = CONFIG.read_text("utf-8")
-    assert page == with_generated(page, render_reference()), "run: make docs"
+@pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.name)
+def test_the_generated_parts_are_up_to_date(path: Path) -> None:
+    page = path.read_text("utf-8")
+    assert page == with_generated(page, GENERATED[path]()), "run: make docs"
+
+
+def test_the_configuration_of_keys_is_valid() -> None:
+    (example,) = blocks("docs/operations.md", "toml")
+    models = [{"model_id": "small.gguf", "alias": "small"}]
+    config = validate_config({**tomllib.loads(example), "models": models}, source="docs/operations.md")
+    keys = read_keys(config, {"CI_KEY": "x"})
+    assert [key.name for key in keys] == ["api-key-1", "alice", "ci", "prometheus"]
 
 
 def test_the_readmes_configuration_is_valid() -> None:

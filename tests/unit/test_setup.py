@@ -33,7 +33,8 @@ def test_make_alone_lists_every_target_with_a_line_about_it():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     listed = subprocess.run(["make"], cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True)
     lines = {line.split()[1]: line.split()[2:] for line in listed.stdout.splitlines()}
-    assert lines.keys() == targets == {"help", "install", "serve", "test", "check", "fix", "docs", "simulate", "bench"}
+    expected = {"help", "install", "convert", "serve", "test", "check", "fix", "docs", "simulate", "bench"}
+    assert lines.keys() == targets == expected
     assert all(lines.values())
 
 
@@ -84,7 +85,7 @@ def _read(terminal):
 def requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return [*project["dependencies"], *extras["demo"], *extras["dev"]]
+    return [*project["dependencies"], *extras["demo"], *extras["convert"], *extras["dev"]]
 
 
 @pytest.mark.parametrize("text", requirements())
@@ -97,12 +98,13 @@ def test_the_lock_holds_a_version_that_the_project_accepts(text):
 
 def test_the_lock_pins_the_weights_that_the_set_up_takes():
     locked = setup_venv.locked_versions((ROOT / "requirements.lock").read_text())
-    assert set(setup_venv.WEIGHTS["demo"]) <= locked.keys()
+    assert {name for names in setup_venv.WEIGHTS.values() for name in names} <= locked.keys()
 
 
 def test_the_lock_leaves_out_what_differs_between_machines():
     locked = setup_venv.locked_versions((ROOT / "requirements.lock").read_text())
     assert not {"pip", "setuptools", "modelyard"} & locked.keys()
+    assert not [version for version in locked.values() if "+" in version]
 
 
 # --- progress of the installation

@@ -1,14 +1,13 @@
-"""The server itself: its health, and its configuration."""
+"""The server's configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import orjson
 from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse, Response
 
+from modelyard.api.scopes import needs
 from modelyard.config import Config
 from modelyard.errors import InvalidRequest
 from modelyard.yard.reconfigure import Reconfiguration
@@ -33,23 +32,11 @@ def reconfiguration_object(done: Reconfiguration, *, applied: bool) -> dict[str,
 
 
 def admin_routes(yard: Yard, read_config: Callable[[], Config] | None) -> APIRouter:
-    """Health and configuration of the server on ``yard``; ``read_config`` reads its file, where it has one."""
+    """The configuration of the server on ``yard``; ``read_config`` reads its file, where it has one."""
     router = APIRouter()
 
-    @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    @router.get("/health")
-    async def health() -> PlainTextResponse:
-        """The process is alive. Loads no model and waits for none."""
-        return PlainTextResponse("OK")
-
-    @router.get("/health/ready")
-    async def ready() -> Response:
-        """Whether every model can serve: 503, with the reasons, while an engine or a load has failed."""
-        failed = yard.failed()
-        body = orjson.dumps({"status": "failed" if failed else "ok", "failed": failed})
-        return Response(body, 503 if failed else 200, media_type="application/json")
-
     @router.post("/v1/config/reload")
+    @needs("admin", all_models=True)
     async def reload_config(dry_run: bool = False) -> dict[str, Any]:
         """Read the configuration file again and serve it. Models that did not change keep running."""
         if read_config is None:

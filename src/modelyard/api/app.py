@@ -5,43 +5,94 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 import modelyard
 from modelyard.api import errors
 from modelyard.api.admin import admin_routes
 from modelyard.api.anthropic.routes import message_routes
-from modelyard.api.guard import LimitBody, RequireApiKey
+from modelyard.api.guard import CheckHost, LimitBody, RequireKey
+from modelyard.api.health import health_routes
+from modelyard.api.http_tally import HttpTally
+from modelyard.api.images import ImageLoader
+from modelyard.api.metrics import metrics_routes
+from modelyard.api.observe import Observe
 from modelyard.api.ollama.routes import ollama_routes
 from modelyard.api.openai.chat import chat_routes
 from modelyard.api.openai.completions import completion_routes
+from modelyard.api.openai.embeddings import embedding_routes
 from modelyard.api.openai.models import model_routes
 from modelyard.api.openai.responses.routes import response_routes
-from modelyard.config import Config
+from modelyard.api.scopes import guard_route
+from modelyard.config import AccessKey, Config, is_loopback
 from modelyard.yard.yard import Yard
 
+# What pages may send and read, beside what they always may: the reference's lists, and what we say.
+_SENT = (
+    *("Content-Type", "Authorization", "Prefer", "X-Priority", "X-Request-Id", "X-Api-Key"),
+    *("Anthropic-Version", "Anthropic-Beta"),
+)
+_READ = (
+    *("x-request-id", "server-timing", "retry-after"),
+    *(f"x-ratelimit-{part}-{what}" for what in ("requests", "tokens") for part in ("limit", "remaining", "reset")),
+)
 
-def create_app(yard: Yard, api_keys: Sequence[str] = (), read_config: Callable[[], Config] | None = None) -> FastAPI:
-    """The ASGI application that serves ``yard``, which the caller starts before and closes after it.
+
+class _Application(FastAPI):
+    """FastAPI, observed from outside: also what answers faults is inside."""
+
+    observe: Callable[[ASGIApp], ASGIApp]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self.observe(super().build_middleware_stack())
+
+
+def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable[[], Config] | None = None) -> FastAPI:
+    """The ASGI application that serves ``yard``, as its configuration's ``[server]`` says.
+
+    The caller starts the yard before, and closes it after.
 
     Args:
         yard: the models.
-        api_keys: of which a request must carry one, except for health; () lets everybody in.
+        keys: of which a request must carry one, except for health; () lets everybody in.
         read_config: reads the configuration file again; None where there is none.
     """
-    app = FastAPI(title="Modelyard", version=modelyard.__version__, docs_url=None, redoc_url=None)
+    server, tally = yard.config.server, HttpTally()
+    app = _Application(title="Modelyard", version=modelyard.__version__, docs_url=None, redoc_url=None)
+    app.observe = lambda inner: Observe(inner, server, tally)
     errors.install(app)
+    # What is added last is met first.
     app.add_middleware(LimitBody)
-    if api_keys:
-        app.add_middleware(RequireApiKey, keys=api_keys)
-    for router in (
-        chat_routes(yard),
+    if keys:
+        app.add_middleware(RequireKey, keys=keys)
+    if server.cors_origins:
+        # Before the keys: a browser asks without one whether it may ask.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=server.cors_origins,
+            allow_methods=("GET", "POST", "PUT", "DELETE"),
+            allow_headers=_SENT,
+            expose_headers=_READ,
+        )
+    if server.allowed_hosts or is_loopback(server.host):
+        app.add_middleware(CheckHost, allowed=(server.host, *server.allowed_hosts))
+    routers = [
+        chat_routes(yard, ImageLoader(yard)),
         completion_routes(yard),
+        embedding_routes(yard),
         response_routes(yard),
         message_routes(yard),
         ollama_routes(yard),
         model_routes(yard),
         admin_routes(yard, read_config),
-    ):
+        health_routes(yard),
+    ]
+    if not server.disable_metrics:
+        routers.append(metrics_routes(yard, tally))
+    for router in routers:
         # Not included as routers, which are searched twice.
         app.router.routes.extend(router.routes)
+    for route in app.router.routes:
+        guard_route(route)
     return app

@@ -1,10 +1,10 @@
-"""Every failure leaves the server as OpenAI's error object, with an honest status."""
+"""Every failure leaves the server in the words of the dialect that was spoken, with an honest status."""
 
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -13,6 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from modelyard.api.anthropic.errors import error_body as anthropic_body
+from modelyard.api.ollama.errors import error_body as ollama_body
+from modelyard.api.visit import Visit
 from modelyard.errors import LONGEST_RETRY_AFTER_S, InvalidRequest, ModelyardError
 
 logger = logging.getLogger(__name__)
@@ -28,8 +31,46 @@ def error_body(error: ModelyardError) -> bytes:
     return orjson.dumps({"error": error_object(error)})
 
 
-def error_response(error: ModelyardError) -> Response:
-    """The answer for a request that failed before its answer began.
+class NotServed(ModelyardError):
+    """An answer of the web framework, such as to a path that does not exist."""
+
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, status)
+        self.message = message
+        self.status = status  # type: ignore[misc]
+        self.code = {404: "not_found", 405: "method_not_allowed"}.get(status, "invalid_request")  # type: ignore[misc]
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InternalError(ModelyardError):
+    """A fault of ours. What it was is in the log, under the id of the request."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(request_id)
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"Internal error. The server's log has the details under {self.request_id}."
+
+
+Shape = Callable[[ModelyardError], bytes]
+"""Writes an error as the JSON body of one dialect."""
+
+# By what paths of the dialect begin with; the longest counts.
+_SHAPES: Mapping[str, Shape] = MappingProxyType({"/": error_body, "/v1/messages": anthropic_body, "/api/": ollama_body})
+
+
+def shape_of(path: str) -> Shape:
+    """How errors are written on ``path``."""
+    return _SHAPES[max((prefix for prefix in _SHAPES if path.startswith(prefix)), key=len, default="/")]
+
+
+def error_response(error: ModelyardError, path: str) -> Response:
+    """The answer for a request to ``path`` that failed before its answer began.
 
     Retry-After stays within what OpenAI's client still obeys.
     """
@@ -41,7 +82,7 @@ def error_response(error: ModelyardError) -> Response:
         headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return Response(error_body(error), error.status, headers, media_type="application/json")
+    return Response(shape_of(path)(error), error.status, headers, media_type="application/json")
 
 
 def invalid_body(error: RequestValidationError, content_type: str) -> InvalidRequest:
@@ -67,36 +108,34 @@ def field_path(location: Sequence[int | str]) -> str:
     return path
 
 
-_BRANCHES = frozenset({"str", "int", "float", "bool", "list", "tuple", "dict"})
+_BRANCHES = frozenset({"str", "int", "float", "bool", "list", "tuple", "dict", "word", "named", "allowed"})
 
 
 def install(app: FastAPI) -> None:
-    """Answer all exceptions of ``app`` in OpenAI's shape."""
+    """Answer all exceptions of ``app`` in the shape of their path."""
 
-    async def refused(_request: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, ModelyardError)
-        return error_response(error)
+        return error_response(error, request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return error_response(invalid_body(error, request.headers.get("content-type", "")))
+        return error_response(invalid_body(error, request.headers.get("content-type", "")), request.url.path)
 
     async def not_served(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if isinstance(error.__cause__, ModelyardError):
             # FastAPI wraps whatever happens while it reads a body.
-            return error_response(error.__cause__)
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+            return error_response(error.__cause__, request.url.path)
         message = f"{request.method} {request.url.path}: {error.detail}"
-        body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-        return Response(orjson.dumps(body), error.status_code, error.headers, media_type="application/json")
+        response = error_response(NotServed(message, error.status_code), request.url.path)
+        response.headers.update(error.headers or {})
+        return response
 
-    async def unexpected(_request: Request, error: Exception) -> Response:
-        number = uuid.uuid4().hex
-        logger.error("Internal error %s", number, exc_info=error)
-        message = f"Internal error. The server's log has the details under {number}."
-        body = {"error": {"message": message, "type": "server_error", "param": None, "code": "internal_error"}}
-        return Response(orjson.dumps(body), 500, media_type="application/json")
+    async def unexpected(request: Request, error: Exception) -> Response:
+        request_id = Visit.of(request.scope).request_id
+        logger.error("Internal error in request %s", request_id, exc_info=error)
+        return error_response(InternalError(request_id), request.url.path)
 
     app.add_exception_handler(ModelyardError, refused)
     app.add_exception_handler(RequestValidationError, invalid)

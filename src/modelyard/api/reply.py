@@ -99,6 +99,7 @@ class _WholeReply(_Reply):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         choices, finished = [], []
+        await self._yard.check(self._asks[0].request.model, "text")
         with ExitStack() as asked:
             generations = [asked.enter_context(self._yard.submit(ask.request)) for ask in self._asks]
             for ask, generation in zip(self._asks, generations, strict=True):
@@ -119,6 +120,7 @@ class _StreamReply(_Reply):
     """
 
     async def _answer(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await self._yard.check(self._asks[0].request.model, "text")
         with ExitStack() as asked:
             generations = [asked.enter_context(self._yard.submit(ask.request)) for ask in self._asks]
             first = generations[0]

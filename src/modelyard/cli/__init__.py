@@ -10,6 +10,7 @@ from rich.console import Console
 
 import modelyard
 from modelyard.cli.cache import cache
+from modelyard.cli.doctor import doctor
 from modelyard.cli.from_config import from_config
 from modelyard.cli.quantize import quantize
 from modelyard.cli.resolve import resolve
@@ -30,6 +31,7 @@ app.command("from-config")(from_config)
 app.command()(run)
 app.command()(resolve)
 app.command()(quantize)
+app.command()(doctor)
 app.add_typer(cache, name="cache")
 
 

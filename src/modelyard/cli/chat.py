@@ -27,6 +27,7 @@ def chat(config: Config, question: str | None) -> None:
 
     Raises:
         ConfigError, ModelLoadFailed: as Yard.start.
+        UnsupportedOperation: it is a model that does not converse.
         ModelyardError: the one question could not be answered.
     """
     logging.basicConfig(level=logging.WARNING)
@@ -37,6 +38,7 @@ def chat(config: Config, question: str | None) -> None:
         try:
             _result(asyncio.run_coroutine_threadsafe(start_visibly(yard, console), loop))
             model = default_model(config) or config.models[0].id
+            _result(asyncio.run_coroutine_threadsafe(yard.check(model, "text"), loop))
             if question is not None:
                 _result(asyncio.run_coroutine_threadsafe(_say(yard, model, [_turn("user", question)]), loop))
             else:

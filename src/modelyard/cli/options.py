@@ -15,6 +15,12 @@ ModelOption = Annotated[
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on. [dim]\\[default: 127.0.0.1][/]")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on. [dim]\\[default: 1234][/]")]
 CpuOption = Annotated[bool, typer.Option("--cpu", help="Use the CPU alone, even where an accelerator is there.")]
+DeviceLayersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device-layers", "-n", metavar="LAYERS", help="Layers on the accelerator, or by device: 0:20;1:12. Untested."
+    ),
+]
 MaxSeqsOption = Annotated[
     int | None, typer.Option(help="Requests that run at once on the model. [dim]\\[default: 32][/]")
 ]
@@ -35,6 +41,18 @@ QuantOption = Annotated[
 ]
 IsqOption = Annotated[
     str | None, typer.Option(metavar="LEVEL", help="Quantise here, at load time: bits (2 to 8) or a type such as q4k.")
+]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", metavar="FORMAT", help="Which files count: gguf, or plain for safetensors.")
+]
+QuantizedFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quantized-file", "-f", metavar="NAME", help="GGUF file of the folder or repository, instead of --quant."
+    ),
+]
+MmprojOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="GGUF file with the projector, by which the model sees pictures.")
 ]
 ImatrixOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Which weights matter most, for quantisation here.")
@@ -63,11 +81,15 @@ def one_model(
     model: str,
     *,
     cpu: bool = False,
+    device_layers: str | None = None,
     max_seqs: int | None = None,
     ctx: int | None = None,
     quant: str | None,
     isq: str | None,
     imatrix: Path | None,
+    file_format: str | None = None,
+    quantized_file: str | None = None,
+    mmproj: str | None = None,
     dtype: str | None,
     kind: str | None,
     token_source: str | None,
@@ -90,7 +112,8 @@ def one_model(
         kind=kind,
         dtype=dtype,
         chat_template=None if chat_template is None else str(chat_template),
-        device=without_unset(cpu=cpu or None, max_seq_len=ctx),
+        format=without_unset(format=file_format, quantized_file=quantized_file, mmproj=mmproj),
+        device=without_unset(cpu=cpu or None, device_layers=_layers(device_layers), max_seq_len=ctx),
         quantization=without_unset(quant=quant, isq=isq, imatrix=None if imatrix is None else str(imatrix)),
     )
     return validate_config(
@@ -103,3 +126,10 @@ def one_model(
         source="command line",
         base=Path.cwd(),
     )
+
+
+def _layers(written: str | None) -> int | list[str] | None:
+    """As the configuration file would have it."""
+    if written is None:
+        return None
+    return int(written) if written.isdecimal() else written.split(";")

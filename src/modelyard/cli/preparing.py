@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from modelyard.config import Config
-from modelyard.hub import ModelFiles, prepare
+from modelyard.hub import ModelFiles, OnProgress, prepare
 from modelyard.hub import Progress as Step
 from modelyard.yard.configured import stores_of
 from modelyard.yard.workshop import plan_of
@@ -22,6 +28,13 @@ def prepare_visibly(config: Config, console: Console) -> ModelFiles:
     plan = plan_of(config, config.models[0], stores, lambda _: True)
     for reason in plan.decision.reasons:
         console.print(reason, markup=False)
+    with shown(console) as show:
+        return prepare(plan, stores, show)
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[OnProgress]:
+    """Something to report progress to, which is a bar on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task("Preparing", total=1.0)
@@ -30,4 +43,19 @@ def prepare_visibly(config: Config, console: Console) -> ModelFiles:
             bars.update(bar, description=step.step.capitalize(), completed=step.fraction)
             return True
 
-        return prepare(plan, stores, show)
+        with _terminable():
+            yield show
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does: the converter goes too, and what is half made."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,31 +1,86 @@
-"""``modelyard quantize``: a model's weights as a GGUF file of another type."""
+"""``modelyard quantize``: a model's weights as a UQFF export, or as a GGUF file."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelyard.cli.options import DtypeOption, ImatrixOption, ModelOption, TokenSourceOption, one_model
 from modelyard.errors import UnusableModel
 
+if TYPE_CHECKING:
+    from modelyard.config import Config
+
+_GGUF, _UQFF = "gguf", "uqff"
+
 
 def quantize(
     model: ModelOption,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE|FOLDER", help="GGUF file to write, or a folder for it.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="NAME.gguf|NAME.uqff|FOLDER",
+            help="What to write: a GGUF file, or UQFF (a folder for all types, or a name for the only one).",
+        ),
     ],
     isq: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help="Bits (2 to 8) or a type such as q4k. Unset: full precision.")
+        list[str] | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Bits (2 to 8) or a type such as q4k. For UQFF several: --isq q4k,afq4. GGUF without it keeps the "
+            "precision.",
+        ),
     ] = None,
     imatrix: ImatrixOption = None,
     dtype: DtypeOption = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", metavar="gguf|uqff", help="What is written into a folder. [dim]\\[default: uqff][/]"),
+    ] = None,
+    readme: Annotated[bool, typer.Option("--readme/--no-readme", help="README.md in a UQFF folder.")] = True,
+    uqff_base_model: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="The model that UQFF is made from, for README and report.")
+    ] = None,
+    uqff_repo_id: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Where UQFF will be published, for README and report.")
+    ] = None,
     token_source: TokenSourceOption = None,
 ) -> None:
-    """Convert a model to GGUF, quantised or in full precision."""
-    config = one_model(model, quant=None, isq=isq, imatrix=imatrix, dtype=dtype, kind=None, token_source=token_source)
+    """Quantise a model into a UQFF folder, or into a GGUF file."""
+    kind = _kind_of(out, format_)
+    levels = [word.strip() for level in isq or [] for word in level.split(",")]
+    if kind == _GGUF and len(levels) > 1:
+        raise UnusableModel(f"A GGUF file has one type, not {len(levels)}. Call the command once for each of them.")
+    config = one_model(
+        model,
+        quant=None,
+        isq=levels[0] if levels else None,
+        imatrix=imatrix,
+        dtype=dtype,
+        kind=None,
+        token_source=token_source,
+    )
+    if kind == _GGUF:
+        _write_gguf(config, model, out)
+    else:
+        _write_uqff(config, levels, out, readme, uqff_base_model, uqff_repo_id)
+
+
+def _kind_of(out: Path, format_: str | None) -> str:
+    by_name = {".gguf": _GGUF, ".uqff": _UQFF}.get(out.suffix.lower())
+    if format_ not in (None, _GGUF, _UQFF):
+        raise UnusableModel(f"--format {format_} is not known. Choose gguf or uqff.")
+    if format_ is not None and by_name not in (None, format_):
+        raise UnusableModel(f"--out {out} ends like {by_name}, but --format is {format_}. Leave one of them out.")
+    return format_ or by_name or _UQFF
+
+
+def _write_gguf(config: Config, model: str, out: Path) -> None:
     from rich.console import Console
 
     from modelyard.cli.preparing import prepare_visibly
@@ -37,13 +92,45 @@ def quantize(
         )
     (source,) = files.paths
     target = out / source.name if out.is_dir() or not out.suffix else out
+    partial = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        try:
+            shutil.copyfile(source, partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise UnusableModel(
             f"{target} cannot be written: {error.strerror}. Choose another place with --out."
         ) from error
     typer.echo(f"{target}: {files.quantization}, {target.stat().st_size / 1e6:,.0f} MB")
+
+
+def _write_uqff(
+    config: Config, levels: list[str], out: Path, readme: bool, base_model: str | None, repo_id: str | None
+) -> None:
+    from rich.console import Console
+
+    from modelyard.cli.preparing import shown
+    from modelyard.hub import UqffExport, Wanted, export_uqff, parse_types
+    from modelyard.yard.configured import stores_of
+
+    types = parse_types(levels)
+    is_file = out.suffix.lower() == ".uqff"
+    if is_file and len(types) > 1:
+        raise UnusableModel(f"{out} is a name for one type, not for {len(types)}. Name a folder for all of them.")
+    (model,) = config.models
+    export = UqffExport(
+        types,
+        (out.parent if is_file else out).absolute(),
+        stem=out.stem if is_file else None,
+        has_card=readme and not is_file,
+        base_model=base_model,
+        repo_id=repo_id,
+    )
+    wanted = Wanted(model.source, kind=model.kind, dtype=model.dtype, imatrix=model.quantization.imatrix)
+    with shown(Console(stderr=True, soft_wrap=True, highlight=False)) as show:
+        shards = export_uqff(wanted, export, stores_of(config), show)
+    for shard in shards:
+        typer.echo(f"{shard}: {shard.stat().st_size / 1e6:,.0f} MB")

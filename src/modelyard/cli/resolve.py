@@ -10,9 +10,12 @@ import typer
 from modelyard.cli.options import (
     CtxOption,
     DtypeOption,
+    FormatOption,
     ImatrixOption,
     IsqOption,
     KindOption,
+    MmprojOption,
+    QuantizedFileOption,
     QuantOption,
     TokenSourceOption,
     one_model,
@@ -23,6 +26,9 @@ def resolve(
     model: Annotated[str, typer.Argument(metavar="PATH|ID", help="GGUF file, model folder, or Hugging Face id.")],
     quant: QuantOption = None,
     isq: IsqOption = None,
+    file_format: FormatOption = None,
+    quantized_file: QuantizedFileOption = None,
+    mmproj: MmprojOption = None,
     imatrix: ImatrixOption = None,
     dtype: DtypeOption = None,
     kind: KindOption = None,
@@ -36,36 +42,44 @@ def resolve(
         ctx=ctx,
         quant=quant,
         isq=isq,
+        file_format=file_format,
+        quantized_file=quantized_file,
+        mmproj=mmproj,
         imatrix=imatrix,
         dtype=dtype,
         kind=kind,
         token_source=token_source,
     )
-    from rich.console import Console
-    from rich.table import Table
-
     from modelyard.yard.forecast import foresee
 
     forecast = foresee(config)
     if as_json:
         typer.echo(json.dumps(forecast.as_facts(), indent=2))
         return
-    console = Console(soft_wrap=True, highlight=False)
+    from modelyard.cli.tables import plain_table, size, table_console
+
+    console = table_console()
     for reason in forecast.reasons:
         console.print(reason, markup=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("File", no_wrap=True)
-    table.add_column("Size", justify="right", no_wrap=True)
-    table.add_column("Where", no_wrap=True)
+    files = plain_table("File", "Size", "Where", right=("Size",), fold="File")
     for file in forecast.files:
-        table.add_row(file.name, megabytes(file.size_bytes), "here" if file.is_here else "to be downloaded")
-    console.print()
-    console.print(table)
-    console.print()
-    for label, text in forecast.summary():
-        console.print(f"{label + ':':<13}{text}", markup=False)
-
-
-def megabytes(count: int | None) -> str:
-    """Bytes for people; "?" where they are not known."""
-    return "?" if count is None else f"{count / 1e6:,.0f} MB" if count >= 5e5 else f"{count / 1e3:,.0f} kB"
+        files.add_row(file.name, size(file.size_bytes), "here" if file.is_here else "to be downloaded")
+    summary = plain_table("", "", fold="")
+    summary.show_header = False
+    memory = forecast.weights_bytes + forecast.context_bytes
+    fits = "fits" if memory <= forecast.budget_bytes else "does not fit"
+    for label, text in (
+        ("From", forecast.origin + (f", commit {forecast.commit[:12]}" if forecast.commit else "")),
+        ("Weights", forecast.quantization),
+        ("Download", size(forecast.download_bytes) if forecast.download_bytes else "nothing"),
+        ("Conversion", forecast.conversion or "none"),
+        (
+            "Memory",
+            f"{size(memory)} (weights {size(forecast.weights_bytes)}, context and buffers "
+            f"{size(forecast.context_bytes)}), which {fits} the budget of {size(forecast.budget_bytes)}",
+        ),
+    ):
+        summary.add_row(f"{label}:", text)
+    for table in (files, summary):
+        console.print()
+        console.print(table, markup=False)

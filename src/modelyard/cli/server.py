@@ -9,7 +9,7 @@ import logging
 import shlex
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 import uvloop
@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 import modelyard
+from modelyard.api.access_log import LOGGER as ACCESS_LOGGER
 from modelyard.api.app import create_app
 from modelyard.cli.loading import start_visibly
-from modelyard.config import Config
+from modelyard.config import AccessKey, Config, is_loopback, read_keys
 from modelyard.errors import ModelyardError, PortUnavailable
 from modelyard.yard.status import ModelStatus
 from modelyard.yard.yard import Yard
@@ -32,7 +33,7 @@ DRAIN_S = 30.0
 CLOSE_S = 10.0
 # Models that the greeting lists; GET /v1/models lists all.
 MOST_SHOWN = 30
-_PUBLIC_HOSTS = frozenset({"0.0.0.0", "::"})
+_ALL_HOSTS = frozenset({"0.0.0.0", "::"})
 
 
 def run_server(config: Config, read_config: Callable[[], Config] | None = None) -> None:
@@ -42,14 +43,27 @@ def run_server(config: Config, read_config: Callable[[], Config] | None = None) 
 
     Raises:
         PortUnavailable: the address is taken or not ours. Nothing was loaded.
-        ConfigError, ModelLoadFailed: as Yard.start.
+        ConfigError: a key is not where the configuration says; or as Yard.start.
+        ModelLoadFailed: as Yard.start.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for chatty in ("uvicorn.error", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    if config.server.access_log_format == "json":
+        _log_as_it_is(ACCESS_LOGGER)
+    keys = read_keys(config)
     listener = _listen(config.server.host, config.server.port)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, listener, read_config))
+        runner.run(_serve(config, keys, listener, read_config))
+
+
+def _log_as_it_is(name: str) -> None:
+    """Let the lines of a logger stand for themselves, without time and level before them."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    lines = logging.getLogger(name)
+    lines.addHandler(handler)
+    lines.propagate = False
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -84,7 +98,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(config: Config, listener: socket.socket, read_config: Callable[[], Config] | None) -> None:
+async def _serve(
+    config: Config, keys: Sequence[AccessKey], listener: socket.socket, read_config: Callable[[], Config] | None
+) -> None:
     stop = _Stop()
     console = Console(soft_wrap=True, highlight=False)
     yard = Yard(config)
@@ -95,19 +111,20 @@ async def _serve(config: Config, listener: socket.socket, read_config: Callable[
             await asyncio.gather(loading, return_exceptions=True)
             return
         await loading
-        keys = [key.get_secret_value() for key in config.server.api_keys]
         server = _Server(
             uvicorn.Config(
                 create_app(yard, keys, read_config),
                 lifespan="off",
                 log_config=None,
+                # We have our own, which says more, and shows no query.
+                access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=int(DRAIN_S + CLOSE_S),
             )
         )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         if not await _finishes_before(server.listens, serving):
-            _greet(console, config, yard.models(), listener.getsockname()[1])
+            _greet(console, config, yard.models(), listener.getsockname()[1], needs_key=bool(keys))
         if read_config is not None:
             _reload_on_hangup(yard, read_config)
         await _finishes_before(stop.asked, serving)
@@ -166,20 +183,23 @@ async def _finishes_before(event: asyncio.Event, work: asyncio.Task[None]) -> bo
     return work.done()
 
 
-def _greet(console: Console, config: Config, models: list[ModelStatus], port: int) -> None:
+def _greet(console: Console, config: Config, models: list[ModelStatus], port: int, *, needs_key: bool) -> None:
     """Say what is served, and how to try it: a line that works as pasted."""
     host = config.server.host
-    is_public = host in _PUBLIC_HOSTS
-    reachable = "localhost" if is_public else f"[{host}]" if ":" in host else host
+    reachable = "localhost" if host in _ALL_HOSTS else f"[{host}]" if ":" in host else host
     url = f"http://{reachable}:{port}/v1"
     console.print(f"[bold]Modelyard {modelyard.__version__}[/] serves {_count(models)} at [bold]{url}[/]\n")
     console.print(_table(models))
     shown = next((model for model in models if model.is_default), models[0])
     console.print("\n[bold]Try it:[/]")
     # Printed as it is: wrapped or marked up, it would not work as pasted.
-    print(_curl(url, shown, needs_key=bool(config.server.api_keys)), flush=True)  # noqa: T201
-    if is_public and not config.server.api_keys:
-        console.print("\n[yellow]Everybody who reaches this machine may use it: set api_keys under \\[server].[/]")
+    print(_curl(url, shown, needs_key=needs_key), flush=True)  # noqa: T201
+    if not needs_key and not is_loopback(host):
+        logger.warning(
+            "Whoever reaches this machine may use the models: it listens on %s, and there are no API keys. Set "
+            "api_keys under [server].",
+            host,
+        )
     console.print("\nCtrl-C stops it.")
 
 
@@ -211,5 +231,5 @@ def _curl(url: str, model: ModelStatus, *, needs_key: bool) -> str:
     else:
         path, question = "/chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}
     body = json.dumps({"model": model.id, **question})
-    key = " -H 'Authorization: Bearer <one of api_keys>'" if needs_key else ""
+    key = " -H 'Authorization: Bearer <one of the API keys>'" if needs_key else ""
     return f"curl {url}{path} -H 'Content-Type: application/json'{key} -d {shlex.quote(body)}"

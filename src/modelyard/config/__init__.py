@@ -1,8 +1,10 @@
 """The configuration: what the TOML file and the command line may say, checked before anything starts."""
 
+from modelyard.config.hosts import is_loopback
 from modelyard.config.hub import read_token
+from modelyard.config.keys import AccessKey, read_keys
 from modelyard.config.load import load_config, validate_config
-from modelyard.config.rules import ISQ_NAMES, QUANT_NAMES, default_model, effective_cpu
+from modelyard.config.rules import ISQ_NAMES, QUANT_NAMES, default_model, effective_cpu, running_at_once
 from modelyard.config.schema import (
     Command,
     Config,
@@ -18,19 +20,21 @@ from modelyard.config.schema import (
     Runtime,
     Sampling,
     Seed,
-    Server,
     Temperature,
     TopK,
     TopP,
 )
+from modelyard.config.server import Key, Scope, Server
 
 __all__ = [
     "ISQ_NAMES",
     "QUANT_NAMES",
+    "AccessKey",
     "Command",
     "Config",
     "Device",
     "FrequencyPenalty",
+    "Key",
     "Kind",
     "Load",
     "MinP",
@@ -40,6 +44,7 @@ __all__ = [
     "RepetitionPenalty",
     "Runtime",
     "Sampling",
+    "Scope",
     "Seed",
     "Server",
     "Temperature",
@@ -47,7 +52,10 @@ __all__ = [
     "TopP",
     "default_model",
     "effective_cpu",
+    "is_loopback",
     "load_config",
+    "read_keys",
     "read_token",
+    "running_at_once",
     "validate_config",
 ]

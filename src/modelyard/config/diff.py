@@ -61,7 +61,9 @@ def _engine_keys(config: Config, model: Model) -> dict[str, Any]:
 
 
 def _of_process(config: Config) -> dict[str, Any]:
-    return {**dict(config.server), **dict(config.hub), "command": config.command}
+    # Not a mapping of itself: it has an attribute that is called keys.
+    server = dict(iter(config.server))
+    return {**server, **dict(config.hub), "command": config.command}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:

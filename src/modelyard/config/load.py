@@ -139,17 +139,23 @@ def _rule_problems(
     if not any(_hides_names(fault, given) for fault in faults):
         problems += rules.no_models(models) or rules.unknown_default(config.default_model_id, models)
         problems += rules.unknown_drafts(models)
+        problems += rules.unknown_models_of_keys(config.server, models)
     if not any(fault[0] == "runtime" for fault in faults):
         problems += rules.too_many_sequences(config.runtime)
         problems += rules.unfit_batch(config.runtime)
+        problems += rules.unfit_batch_size(config.runtime, models)
         problems += rules.kv_type_without_flash(config.runtime)
+    if not any(fault[0] == "server" for fault in faults):
+        problems += rules.unusable_keys(config.server)
     return [
         *problems,
         *rules.shared_names(models),
         *rules.reserved_names(models),
         *rules.mixed_cpu(models),
         *rules.pinned_but_idle(models),
+        *rules.layers_without_device(models),
         *rules.bad_quantisation(models),
+        *rules.bad_format(models),
         *_missing_templates(models.items()),
     ]
 

@@ -21,6 +21,12 @@ def absolute(path: str | Path, base: Path) -> Path:
     return (base / path).absolute()
 
 
+def base_of(context: object) -> Path:
+    """The folder that relative paths start from, as the validation context says; else the working directory."""
+    base = context.get("base") if isinstance(context, dict) else None
+    return base if isinstance(base, Path) else Path.cwd()
+
+
 def source_of(model_id: str, base: Path) -> str:
     """Where a model comes from: an absolute path if ``model_id`` means a path, else the hub id, unchanged.
 

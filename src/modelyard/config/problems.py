@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modelyard.config.tables import TABLES, header, keys, label
+from modelyard.config.foreign import FOREIGN
+from modelyard.config.tables import LISTS, TABLES, header, keys, label
 from modelyard.config.wording import choices, did_you_mean, expected, is_secret, is_text, shown
 
 if TYPE_CHECKING:
@@ -26,19 +27,20 @@ def schema_problems(error: ValidationError, given: Mapping[str, object]) -> list
 
 def _sentence(details: ErrorDetails, given: Mapping[str, object]) -> str:
     path, number, rest = _place(details["loc"])
-    where = label(path, number, _model_id(given, number))
+    model_id = _model_id(given, number) if path[:1] == ("models",) else None
+    where = label(path, number, model_id)
     if not rest:
-        return _not_a_table(path, number, _model_id(given, number))
+        return _not_a_table(path, number, model_id)
     return (f"{where}: " if where else "") + _about_key(path, rest, details)
 
 
 def _place(loc: tuple[int | str, ...]) -> tuple[TablePath, int | None, tuple[int | str, ...]]:
-    """Split a location into its table, the number of its model, and what is left: a key and perhaps an item."""
+    """Split a location into its table, the number of its model or key, and what is left: a key and perhaps an item."""
     path: TablePath = ()
     number, rest = None, loc
     while rest and (inner := (*path, str(rest[0]))) in TABLES:
         path, rest = inner, rest[1:]
-        if path == ("models",) and rest:
+        if path in LISTS and rest:
             number, rest = int(rest[0]) + 1, rest[1:]
     return path, number, rest
 
@@ -52,10 +54,10 @@ def _model_id(given: Mapping[str, object], number: int | None) -> object:
 
 
 def _not_a_table(path: TablePath, number: int | None, model_id: object) -> str:
-    if path == ("models",):
+    if path in LISTS:
         if number is not None:
             return f"{label(path, number)} must be a table."
-        return "models must be a list of tables: open each with [[models]], in double brackets."
+        return f"{'.'.join(path)} must be a list of tables: open each with {header(path)}, in double brackets."
     where = f"{label(path[:-1], number, model_id)}: " if path[:-1] else ""
     return f"{where}{path[-1]} must be one table, written {header(path)}."
 
@@ -91,6 +93,8 @@ def _unknown(path: TablePath, key: str, value: object) -> str:
     name = header((*path, key)) if is_table else key
     known = list(schema.model_fields)
     problem = f"unknown table {name}." if is_table else f"unknown key {shown(key)}."
+    if (*path, key) in FOREIGN:
+        return f"{problem} {FOREIGN[(*path, key)]}"
     home = next((home for home, table in TABLES.items() if key in table.model_fields), None)
     if home is not None:
         return f"{problem} {_belongs(home, key)}"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from modelyard.config.schema import Config, Model, Runtime
+    from modelyard.config.server import Server
 
 ISQ_NAMES: Final = (
     *("2", "3", "4", "5", "6", "8"),
@@ -136,6 +137,56 @@ def bad_quantisation(models: Mapping[int, Model]) -> list[str]:
     return problems
 
 
+def bad_format(models: Mapping[int, Model]) -> list[str]:
+    """What ``[models.format]`` says must fit together, and fit the way to the weights."""
+    return [
+        f"{label(('models', 'format'), number, model.model_id)}: {problem}"
+        for number, model in models.items()
+        for problem in _format_problems(model)
+    ]
+
+
+def _format_problems(model: Model) -> list[str]:
+    said, names = model.format, model.format.quantized_files
+    if said.format == "ggml" or any(name.lower().endswith((".ggml", ".bin")) for name in names):
+        return ["GGML is the format before GGUF, which llama.cpp no longer reads. Name a GGUF file of the model."]
+    problems = []
+    if said.quantized_file is not None and not names:
+        problems.append("quantized_file names no file. Name a GGUF file, or remove it.")
+    for key, name in (*(("quantized_file", name) for name in names), ("mmproj", said.mmproj)):
+        if name is not None and not name.lower().endswith(".gguf"):
+            problems.append(f"{key} {shown(name)} must be a GGUF file: its name must end in .gguf.")
+    if said.format == "plain":
+        problems += [
+            f'format "plain" is full precision in safetensors, and {key} is GGUF. Keep one of them.'
+            for key in ("quantized_file", "mmproj")
+            if getattr(said, key) is not None
+        ]
+        if model.source.lower().endswith(".gguf"):
+            problems.append(f'format "plain" is full precision in safetensors, and {shown(model.model_id)} is GGUF.')
+    if names and model.source.lower().endswith(".gguf"):
+        problems.append("quantized_file names a file of a folder or repository, and model_id names a file already.")
+    problems += [
+        f"quantized_file and {key} exclude each other: the file that is named is served as it is. Keep one of them."
+        for key in ("quant", "isq", "from_uqff")
+        if names and getattr(model.quantization, key) is not None
+    ]
+    if said.mmproj is not None and model.kind == "embedding":
+        problems.append("mmproj is for models that see pictures, not for kind = 'embedding'. Keep one of them.")
+    return problems
+
+
+def layers_without_device(models: Mapping[int, Model]) -> list[str]:
+    """Layers cannot be given to a device where ``cpu`` keeps all models from it."""
+    on_cpu = next((_label(number, model) for number, model in models.items() if model.device.cpu), None)
+    return [
+        f"{label(('models', 'device'), number, model.model_id)}: device_layers gives layers to an accelerator, and "
+        f"cpu = true ({on_cpu}) keeps all models on the CPU. Keep one of them."
+        for number, model in models.items()
+        if on_cpu is not None and any(model.device.device_layers or ())
+    ]
+
+
 def too_many_sequences(runtime: Runtime) -> list[str]:
     """Running requests and kept prompts share the sequences of one context."""
     total = runtime.max_seqs + runtime.prefix_cache_n
@@ -157,6 +208,22 @@ def unfit_batch(runtime: Runtime) -> list[str]:
     ]
 
 
+def unfit_batch_size(runtime: Runtime, models: Mapping[int, Model]) -> list[str]:
+    """What holds for ``max_seqs`` holds for ``max_batch_size``, which takes its place."""
+    problems = []
+    for number, model in models.items():
+        size = model.device.max_batch_size
+        where = f"{label(('models', 'device'), number, model.model_id)}: max_batch_size ({size})"
+        if size is not None and size + runtime.prefix_cache_n > MAX_SEQUENCES:
+            problems.append(f"{where} and prefix_cache_n ({runtime.prefix_cache_n}) may be at most {MAX_SEQUENCES}.")
+        if size is not None and size > runtime.batch_tokens:
+            problems.append(
+                f"{where} may be at most batch_tokens ({runtime.batch_tokens}): every running request has a token in "
+                "each step."
+            )
+    return problems
+
+
 def kv_type_without_flash(runtime: Runtime) -> list[str]:
     """llama.cpp reads quantised values in flash attention alone."""
     if runtime.kv_type == "f16" or runtime.flash_attn is not False:
@@ -173,9 +240,40 @@ def pinned_but_idle(models: Mapping[int, Model]) -> list[str]:
     ]
 
 
+def unusable_keys(server: Server) -> list[str]:
+    """A key is written in one place, and logs tell it from the others."""
+    names = [key.name for key in server.keys if key.name is not None]
+    return [
+        f"{label(('server', 'keys'), number)}: write either key or key_env."
+        for number, key in enumerate(server.keys, 1)
+        if (key.key is None) == (key.key_env is None)
+    ] + [
+        f"The name {shown(name)} belongs to more than one of [[server.keys]]. Give each its own."
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
+
+
+def unknown_models_of_keys(server: Server, models: Mapping[int, Model]) -> list[str]:
+    """What a key may use must be there."""
+    names = [name for model in models.values() for name in model.names]
+    return [
+        f"{label(('server', 'keys'), number)}: models: {shown(name)} is no model."
+        + (did_you_mean(name, names) or _known([model.id for model in models.values()]))
+        for number, key in enumerate(server.keys, 1)
+        for name in key.models
+        if name not in names
+    ]
+
+
 def effective_cpu(models: Iterable[Model]) -> bool:
     """The one ``cpu`` that holds for all models: what those say that set it, false where none does."""
     return any(model.device.cpu for model in models)
+
+
+def running_at_once(config: Config, model: Model) -> int:
+    """Requests that ``model`` works on at the same time."""
+    return model.device.max_batch_size or config.runtime.max_seqs
 
 
 def default_model(config: Config) -> str | None:

@@ -7,13 +7,11 @@ schema refuses exactly what this one refuses. Rules across tables are in ``rules
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -23,8 +21,13 @@ from pydantic import (
     field_validator,
 )
 
+from modelyard.config.base import Items as _List
+from modelyard.config.base import Table
+from modelyard.config.base import Text as _Text
+from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, read_device_layers
 from modelyard.config.hub import check_sibling, check_token_source
-from modelyard.config.paths import absolute, source_of, user_cache
+from modelyard.config.paths import absolute, base_of, source_of, user_cache
+from modelyard.config.server import Server
 from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budget, read_size
 
 Command = Literal["serve", "run"]
@@ -33,6 +36,7 @@ Load = Literal["startup", "on-demand"]
 KvKeep = Literal["off", "memory", "disk"]
 KvType = Literal["f16", "q8_0"]
 Dtype = Literal["auto", "bf16", "f16", "f32"]
+FileFormat = Literal["plain", "gguf", "ggml"]
 
 _INT32_MAX = 2**31 - 1
 
@@ -46,41 +50,7 @@ PresencePenalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 FrequencyPenalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
-_Text = Annotated[str, Field(min_length=1)]
 _LowerText = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
-
-_Item = TypeVar("_Item")
-# Held as a tuple, because nothing changes after the load; TOML gives a list.
-_List = Annotated[tuple[_Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
-
-
-class Table(BaseModel):
-    """What all tables share: unknown keys are refused, types are not guessed, nothing changes after the load."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        # A blank around a name is never meant: no request could match it.
-        str_strip_whitespace=True,
-        hide_input_in_errors=True,
-        protected_namespaces=(),
-    )
-
-
-class Server(Table):
-    """``[server]``: where the HTTP server listens, and to whom."""
-
-    host: _Text = Field(
-        default="127.0.0.1",
-        description="Address to listen on. `0.0.0.0` is every network interface of the machine.",
-    )
-    port: int = Field(default=1234, ge=0, le=65535, description="TCP port. `0` takes any free port.")
-    api_keys: _List[Annotated[SecretStr, Field(min_length=1)]] = Field(
-        default=(),
-        description="Keys of which a client must send one as `Authorization: Bearer <key>`. Empty lets everyone in.",
-    )
 
 
 class Runtime(Table):
@@ -131,7 +101,8 @@ class Quantization(Table):
     )
     from_uqff: _Text | None = Field(
         default=None,
-        description="Load a published UQFF file. Not available in this version: the model is refused.",
+        description="Load UQFF weights of the repository or folder: a file, several with `;` between, a number of bits "
+        "or a type such as `q4k`.",
     )
     imatrix: Annotated[Path, Strict(False)] | None = Field(
         default=None,
@@ -142,19 +113,72 @@ class Quantization(Table):
     @field_validator("imatrix")
     @classmethod
     def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return None if path is None else absolute(path, _base(info.context))
+        return None if path is None else absolute(path, base_of(info.context))
+
+
+class Format(Table):
+    """``[models.format]``: which files of the folder or repository, where that is not left to be found out."""
+
+    format: FileFormat | None = Field(
+        default=None,
+        description="Which files count: `gguf`, or `plain` for full precision in safetensors. Unset: both. `ggml` is "
+        "refused: llama.cpp no longer reads it.",
+    )
+    quantized_file: _Text | None = Field(
+        default=None,
+        description="Name of the GGUF file in the folder or repository, such as `model-Q4_K_M.gguf`; several, the "
+        "shards of one model in order, with `;` between them. Takes the place of `quant`.",
+    )
+    mmproj: _Text | None = Field(
+        default=None,
+        description="Name of the GGUF file with the projector, by which the model sees pictures. Unset: found beside "
+        "the model.",
+    )
+
+    @property
+    def quantized_files(self) -> tuple[str, ...]:
+        """The names in ``quantized_file``."""
+        return tuple(name.strip() for name in (self.quantized_file or "").split(";") if name.strip())
 
 
 class Device(Table):
-    """``[models.device]``: where the model runs and how long its context is."""
+    """``[models.device]``: where the model runs, how long its context is, and how many requests share it."""
 
     cpu: bool | None = Field(
         default=None,
         description="Run on the CPU only. One value for all models: those that leave it unset follow the others; "
         "unset everywhere, a GPU is used where there is one.",
     )
+    device_layers: Annotated[tuple[int, ...], BeforeValidator(read_device_layers)] | None = Field(
+        default=None,
+        json_schema_extra={"wording": DEVICE_LAYERS_WORDING},
+        description='Layers on accelerators: a number for the first one, or `["0:20", "1:12"]`, 20 on device 0 and 12 '
+        "on device 1; the others are computed by the CPU. Unset: all, if llama.cpp was built for one. Untested.",
+    )
     max_seq_len: int | None = Field(
         default=None, ge=1, le=_INT32_MAX, description="Context length in tokens. Unset: chosen by the engine."
+    )
+    max_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Requests that this model works on at the same time. Unset: `max_seqs` of `[runtime]`.",
+    )
+
+
+class Multimodal(Table):
+    """``[models.multimodal]``: what a model is shown of the images that requests bring."""
+
+    max_num_images: int = Field(default=16, ge=1, le=256, description="Most images in a request, in all its messages.")
+    max_edge: int = Field(
+        default=2048,
+        ge=32,
+        le=8192,
+        description="Pixels of the longer side of an image; a larger one is scaled down. The projector scales it "
+        "further, to what it was trained on.",
+    )
+    max_image_length: int | None = Field(
+        default=None, ge=32, le=8192, description="The reference's other name for the same; the smaller one counts."
     )
 
 
@@ -230,7 +254,9 @@ class Model(Table):
         "greedy answers stay the same, and come faster where the draft is often right. Its weights are shared with it.",
     )
     quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
+    format: Format = Field(default=Format(), description="Which files of the folder or repository.")
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
+    multimodal: Multimodal = Field(default=Multimodal(), description="What the model is shown of images.")
     sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")
 
     _source: str = PrivateAttr(default="")
@@ -238,11 +264,11 @@ class Model(Table):
     @field_validator("chat_template")
     @classmethod
     def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return None if path is None else absolute(path, _base(info.context))
+        return None if path is None else absolute(path, base_of(info.context))
 
     def model_post_init(self, context: object, /) -> None:
         """Find out, while the base folder is known, whether ``model_id`` is a path."""
-        self._source = source_of(self.model_id, _base(context))
+        self._source = source_of(self.model_id, base_of(context))
 
     @property
     def source(self) -> str:
@@ -289,7 +315,7 @@ class Memory(Table):
     @field_validator("kv_dir")
     @classmethod
     def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return None if path is None else absolute(path, _base(info.context))
+        return None if path is None else absolute(path, base_of(info.context))
 
     @property
     def kv_folder(self) -> Path:
@@ -302,6 +328,7 @@ class Hub(Table):
 
     siblings: _List[Annotated[str, Field(min_length=1), AfterValidator(check_sibling)]] = Field(
         default=(
+            "mistralrs-community/{name}-UQFF",
             "{repo}-GGUF",
             "ggml-org/{name}-GGUF",
             "unsloth/{name}-GGUF",
@@ -316,14 +343,15 @@ class Hub(Table):
         default=SecretStr("cache"),
         json_schema_extra={"default": "cache"},
         description="Where the hub's token comes from: `cache` (the login of `hf auth login`, or HF_TOKEN), "
-        "`env:VARIABLE`, `path:FILE`, `literal:TOKEN`, or `none`.",
+        "`env:VARIABLE`, `path:FILE` (relative to the TOML file), `literal:TOKEN`, or `none`.",
     )
 
     @field_validator("token_source")
     @classmethod
-    def _check_token_source(cls, source: SecretStr) -> SecretStr:
+    def _check_token_source(cls, source: SecretStr, info: ValidationInfo) -> SecretStr:
         check_token_source(source.get_secret_value())
-        return source
+        kind, _, value = source.get_secret_value().partition(":")
+        return SecretStr(f"path:{absolute(value, base_of(info.context))}") if kind == "path" else source
 
 
 class Config(Table):
@@ -340,8 +368,3 @@ class Config(Table):
     memory: Memory = Field(default=Memory(), description="How much memory the models may take.")
     hub: Hub = Field(default=Hub(), description="Where models come from that are named by a Hugging Face id.")
     models: _List[Model] = Field(default=(), description="The models, one table each.")
-
-
-def _base(context: object) -> Path:
-    base = context.get("base") if isinstance(context, dict) else None
-    return base if isinstance(base, Path) else Path.cwd()

@@ -6,7 +6,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from modelyard.config.schema import Config, Table
+from modelyard.config.base import Table
+from modelyard.config.schema import Config
 from modelyard.config.wording import shown
 
 if TYPE_CHECKING:
@@ -27,22 +28,27 @@ def _walk(schema: type[Table], path: TablePath) -> Iterator[tuple[TablePath, typ
 TABLES: Final[Mapping[TablePath, type[Table]]] = MappingProxyType(dict(_walk(Config, ())))
 
 
+LISTS: Final = frozenset({("models",), ("server", "keys")})
+"""The tables of which a file may hold several."""
+
+
 def header(path: TablePath) -> str:
     """The line that opens the table in TOML; the top level has none."""
     if not path:
         return ""
-    return "[[models]]" if path == ("models",) else f"[{'.'.join(path)}]"
+    name = ".".join(path)
+    return f"[[{name}]]" if path in LISTS else f"[{name}]"
 
 
 def label(path: TablePath, number: int | None = None, model_id: object = None) -> str:
     """How a message names the table, for example ``[models.device] of model 2 ('google/gemma')``.
 
-    number counts the models of the file from 1; model_id is left out where it is no usable text.
+    number counts the models, or keys, of the file from 1; model_id is left out where it is no usable text.
     """
     if number is None:
         return header(path)
     which = f"{number} ({shown(model_id)})" if isinstance(model_id, str) and model_id else f"{number}"
-    return f"{header(path)} {which}" if path == ("models",) else f"{header(path)} of model {which}"
+    return f"{header(path)} {which}" if path in LISTS else f"{header(path)} of model {which}"
 
 
 @cache  # a pure function of the schema that takes up to 16 ms, asked once for each problem

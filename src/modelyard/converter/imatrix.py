@@ -32,7 +32,26 @@ class Importance:
 
 
 def read_imatrix(path: Path) -> Importance:
-    """The importance matrix in a file, in GGUF or in the older format.
+    """The importance matrix in a file, as llama.cpp's quantiser of whole files takes it.
+
+    Raises:
+        Refused: see read_importance.
+    """
+    weights = read_importance(path)
+    entries = (lib.llama_model_imatrix_data * (len(weights) + 1))()
+    buffers: list[Any] = []
+    for entry, (name, values) in zip(entries, weights.items(), strict=False):
+        text = ctypes.create_string_buffer(name.encode())
+        row = np.ascontiguousarray(values, np.float32)
+        buffers += [text, row]
+        entry.name = ctypes.cast(text, ctypes.c_char_p)
+        entry.data = row.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        entry.size = row.size
+    return Importance(entries, tuple(buffers))
+
+
+def read_importance(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The importance matrix in a file, in GGUF or in the older format: the columns of each weight, by its name in GGUF.
 
     Raises:
         Refused: it is neither, or damaged.
@@ -47,16 +66,7 @@ def read_imatrix(path: Path) -> Importance:
         raise Refused(f"{path}: This is no importance matrix, or it is damaged: {error}.") from error
     if not weights:
         raise Refused(f"{path}: The importance matrix is empty. Make it anew with llama-imatrix.")
-    entries = (lib.llama_model_imatrix_data * (len(weights) + 1))()
-    buffers: list[Any] = []
-    for entry, (name, values) in zip(entries, weights.items(), strict=False):
-        text = ctypes.create_string_buffer(name.encode())
-        row = np.ascontiguousarray(values, np.float32)
-        buffers += [text, row]
-        entry.name = ctypes.cast(text, ctypes.c_char_p)
-        entry.data = row.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        entry.size = row.size
-    return Importance(entries, tuple(buffers))
+    return weights
 
 
 def _read_gguf(path: Path) -> dict[str, NDArray[np.float32]]:

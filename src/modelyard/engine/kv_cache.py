@@ -13,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from modelyard.engine.messages import SequenceId
+from modelyard.engine.pictures import positions
 
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """Forget the tokens of ``slot`` from position ``length`` on."""
+    """Forget the tokens of ``slot`` from that many positions on."""
 
     slot: int
     length: int
@@ -25,7 +26,7 @@ class Trim:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Let the empty slot ``target`` hold the first ``length`` tokens of ``source``."""
+    """Let the empty slot ``target`` hold the tokens of ``source`` at the first ``length`` positions."""
 
     source: int
     target: int
@@ -63,12 +64,16 @@ def expendability(slot: Slot) -> tuple[bool, bool, int]:
 
 
 class KvCache:
-    """``capacity`` cells, shared by ``slots`` slots."""
+    """``capacity`` cells, shared by ``slots`` slots.
 
-    def __init__(self, capacity: int, slots: int) -> None:
+    has_pictures: whether there may be pictures among the tokens, which then differ from positions.
+    """
+
+    def __init__(self, capacity: int, slots: int, *, has_pictures: bool = False) -> None:
         self.capacity = capacity
         self.slots = [Slot(index) for index in range(slots)]
         self.operations: list[Trim | Share] = []
+        self._has_pictures = has_pictures
         # Holders of each cell that was ever used; those in _freed hold nothing. A long context costs nothing unused.
         self._holders: list[int] = []
         self._freed: list[int] = []
@@ -110,6 +115,7 @@ class KvCache:
         """Keep the first ``length`` tokens of the slot."""
         if length >= len(slot.tokens):
             return
+        self.operations.append(Trim(slot.index, self._position(slot.tokens, length)))
         for cell in slot.cells[length:]:
             self._holders[cell] -= 1
             if not self._holders[cell]:
@@ -118,7 +124,6 @@ class KvCache:
         slot.computed = min(slot.computed, length)
         if not length:
             slot.shortest, slot.awaited_by = 0, None
-        self.operations.append(Trim(slot.index, length))
 
     def share(self, source: Slot, target: Slot, length: int) -> None:
         """Let ``target``, which must be empty, hold the first ``length`` tokens of ``source``.
@@ -130,7 +135,10 @@ class KvCache:
         target.computed, target.shortest = length, source.shortest if length else 0
         for cell in target.cells:
             self._holders[cell] += 1
-        self.operations.append(Share(source.index, target.index, length))
+        self.operations.append(Share(source.index, target.index, self._position(source.tokens, length)))
+
+    def _position(self, tokens: Sequence[int], length: int) -> int:
+        return positions(tokens, length) if self._has_pictures else length
 
     def take(self, slot: Slot, owner: SequenceId) -> None:
         """Give the slot to a running sequence."""

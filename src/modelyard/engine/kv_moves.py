@@ -17,6 +17,7 @@ from modelyard.engine.kv_cache import KvCache, Slot, Trim
 from modelyard.engine.kv_store import Unsaved
 from modelyard.engine.llama import Context
 from modelyard.engine.messages import SequenceId
+from modelyard.engine.pictures import outside
 from modelyard.engine.prefix import LOSABLE_TOKENS, common_prefix
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.suspend import KeptPrompt
@@ -200,4 +201,4 @@ class KvMoves:
 
 def _useful(sequence: TokenSequence, held: Sequence[int]) -> int:
     """How many tokens of what is held ``sequence`` can go on from: its last one is computed in any case."""
-    return min(common_prefix(sequence.tokens, held), len(sequence.tokens) - 1)
+    return outside(sequence.tokens, min(common_prefix(sequence.tokens, held), len(sequence.tokens) - 1))

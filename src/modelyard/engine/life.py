@@ -12,8 +12,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
+from modelyard.engine.embedder import Embedder
 from modelyard.engine.heap import trim_heap
 from modelyard.engine.load import Resident, load
+from modelyard.engine.load_embedder import ResidentEmbedder, load_embedder
 from modelyard.engine.loop import EngineLoop, Publish
 from modelyard.engine.messages import (
     Cancelled,
@@ -80,11 +82,14 @@ def run_engine(
         return not is_stopping()
 
     last: Event = Stopped()
-    resident: Resident | None = None
-    loop: EngineLoop | None = None
+    resident: Resident | ResidentEmbedder | None = None
+    loop: EngineLoop | Embedder | None = None
     try:
         resident = _load_beside_others(settings, pool, report)
-        loop = EngineLoop(settings, resident, device, inbox, publish)
+        if isinstance(resident, ResidentEmbedder):
+            loop = Embedder(settings, resident, device, inbox, publish)
+        else:
+            loop = EngineLoop(settings, resident, device, inbox, publish)
         publish([Loaded(resident.profile)])
         stop = loop.serve()
         last = Stopped(loop.leave(stop), resident.park() if stop.park else None)
@@ -110,9 +115,12 @@ def run_engine(
         publish([last])
 
 
-def _load_beside_others(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[float], bool]) -> Resident:
+def _load_beside_others(
+    settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[float], bool]
+) -> Resident | ResidentEmbedder:
     """Load on a thread that leaves the cores to those that compute; its engine's thread takes over what it made."""
-    loaded: Future[Resident] = Future()
+    loaded: Future[Resident | ResidentEmbedder] = Future()
+    load_kind = load_embedder if settings.kind == "embedding" else load
 
     def run() -> None:
         if sys.platform == "linux":
@@ -120,7 +128,7 @@ def _load_beside_others(settings: EngineSettings, pool: WeightsPool, on_progress
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
-            loaded.set_result(load(settings, pool, on_progress))
+            loaded.set_result(load_kind(settings, pool, on_progress))
         except Exception as failure:  # noqa: BLE001 (raised where it is waited for)
             loaded.set_exception(failure)
 

@@ -6,17 +6,20 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.draft import Drafter
-from modelyard.engine.llama import Context, Model, can_offload, version
+from modelyard.engine.llama import Context, Model, can_offload, check_devices, version
 from modelyard.engine.messages import ModelProfile, Sampling
 from modelyard.engine.prompt import PromptReader
 from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.engine.template import ChatTemplate
-from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool
+from modelyard.engine.vision import Vision
+from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool, contents_digest
 from modelyard.errors import UnsupportedOperation, UnusableModel
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class Resident:
     profile: ModelProfile
     identity: str
     draft: Draft | None
+    vision: Vision | None
 
     @property
     def drafter(self) -> Drafter | None:
@@ -67,7 +71,9 @@ class Resident:
         return self.pool.park([self.key] if self.draft is None else [self.key, self.draft.key])
 
     def free(self) -> None:
-        """Free the contexts, and the weights where no other engine uses them."""
+        """Free the contexts and the projector, and the weights where no other engine uses them."""
+        if self.vision is not None:
+            self.vision.free()
         if self.draft is not None:
             self.draft.free()
         self.context.free()
@@ -87,8 +93,7 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
             allocated is left.
     """
     started = time.perf_counter()
-    gpu_layers = -1 if settings.offload and can_offload() else 0
-    key = WeightsKey.of(settings.paths, gpu_layers)
+    key = WeightsKey.of(settings.paths, *_placement(settings.offload, settings.device_layers))
     weights = pool.acquire(key, on_progress)
     try:
         model = Model(weights)
@@ -101,17 +106,17 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
             flash_attn=settings.flash_attn,
             threads=usable_cores(),
         )
-        try:
-            draft = _draft(settings, pool, gpu_layers, model, context, on_progress) if settings.draft else None
-            try:
-                resident = _equip(settings, pool, key, model, context, draft)
-            except BaseException:
-                if draft is not None:
-                    draft.free()
-                raise
-        except BaseException:
-            context.free()
-            raise
+        with ExitStack() as undo:
+            undo.callback(context.free)
+            draft = vision = None
+            if settings.draft:
+                draft = _draft(settings, pool, model, context, on_progress)
+                undo.callback(draft.free)
+            if settings.projector is not None:
+                vision = _vision(settings, settings.projector, key.gpu_layers, model, on_progress)
+                undo.callback(vision.free)
+            resident = _equip(settings, pool, key, model, context, draft, vision)
+            undo.pop_all()
     except BaseException:
         pool.release(key)
         raise
@@ -119,15 +124,26 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
     return resident
 
 
+def _placement(offload: bool, device_layers: tuple[int, ...] | None) -> tuple[int, tuple[int, ...]]:
+    """How many layers go to accelerators, and how many of them to each.
+
+    Raises:
+        UnusableModel: layers are given to an accelerator that there is none of.
+    """
+    if not offload or device_layers is None or not any(device_layers):
+        return (-1 if offload and device_layers is None and can_offload() else 0), ()
+    check_devices(device_layers)
+    return sum(device_layers), device_layers
+
+
 def _draft(
     settings: EngineSettings,
     pool: WeightsPool,
-    gpu_layers: int,
     model: Model,
     context: Context,
     on_progress: Callable[[float], bool],
 ) -> Draft:
-    key = WeightsKey.of(settings.draft, gpu_layers)
+    key = WeightsKey.of(settings.draft, *_placement(settings.offload, settings.draft_device_layers))
     weights = pool.acquire(key, lambda _: on_progress(1.0))
     try:
         small = Model(weights)
@@ -153,6 +169,20 @@ def _draft(
     return Draft(key, pool, Drafter(drafting, settings.max_seqs, small.size_bytes / model.size_bytes))
 
 
+def _vision(
+    settings: EngineSettings, projector: Path, gpu_layers: int, model: Model, on_progress: Callable[[float], bool]
+) -> Vision:
+    return Vision.load(
+        projector,
+        model,
+        batch_tokens=settings.batch_tokens,
+        offload=gpu_layers != 0,
+        threads=usable_cores(),
+        flash_attn=settings.flash_attn,
+        on_progress=lambda _: on_progress(1.0),
+    )
+
+
 def _equip(
     settings: EngineSettings,
     pool: WeightsPool,
@@ -160,6 +190,7 @@ def _equip(
     model: Model,
     context: Context,
     draft: Draft | None,
+    vision: Vision | None,
 ) -> Resident:
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
@@ -173,22 +204,29 @@ def _equip(
         vocab_size=model.vocab_size,
         context_length=context.length,
         infill=model.infill_tokens(),
+        vision=vision,
+        name=settings.name,
     )
     profile = ModelProfile(
         context_length=context.length,
         quantization=settings.quantization,
         size_bytes=model.size_bytes,
-        fingerprint=_fingerprint(settings, model),
+        fingerprint=fingerprint(settings, model),
         can_chat=template is not None,
         architecture=model.metadata("general.architecture") or "",
         weights_bytes=model.allocated_bytes,
-        context_bytes=context.allocated_bytes + (draft.drafter.context.allocated_bytes if draft else 0),
+        context_bytes=context.allocated_bytes
+        + (draft.drafter.context.allocated_bytes if draft else 0)
+        + (vision.size_bytes if vision else 0),
         weights_key=str(key),
+        can_see=vision is not None,
     )
     sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
     # Some models scale positions by the length of the context.
     identity = f"{key.contents} {version()} {context.length} {context.kv_format}"
-    return Resident(key, pool, model, context, prompts, dialogue, sampling, profile, identity, draft)
+    if settings.projector is not None:
+        identity += f" {contents_digest([settings.projector])}"
+    return Resident(key, pool, model, context, prompts, dialogue, sampling, profile, identity, draft, vision)
 
 
 def _template(settings: EngineSettings, model: Model) -> tuple[ChatTemplate | None, str]:
@@ -223,6 +261,7 @@ def _published_sampling(model: Model) -> Sampling:
     )
 
 
-def _fingerprint(settings: EngineSettings, model: Model) -> str:
+def fingerprint(settings: EngineSettings, model: Model) -> str:
+    """Equal for equal weights on equal backends, as OpenAI's ``system_fingerprint``."""
     facts = f"{version()} {settings.quantization} {model.size_bytes} {model.metadata('general.name')}"
     return "fp_" + hashlib.sha256(facts.encode()).hexdigest()[:12]

@@ -14,47 +14,45 @@ from queue import Empty, SimpleQueue
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.engine.admission import Admission, Admitted
 from modelyard.engine.answer import Answer
-from modelyard.engine.draft import DraftedGuesses
-from modelyard.engine.guidance import Constraint, ConstraintBroken, GrammarCompiler
+from modelyard.engine.guidance import Constraint, ConstraintBroken
 from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.kv_moves import KvMoves
 from modelyard.engine.kv_store import KvStore
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.load import Resident
-from modelyard.engine.logprobs import LogprobTrail, log_softmax
-from modelyard.engine.lookup import Prediction, PromptLookup
+from modelyard.engine.logprobs import log_softmax
 from modelyard.engine.messages import (
     Accepted,
+    Begun,
     Cancel,
     Cancelled,
-    Chat,
     Compiled,
+    Embed,
     Event,
     Failed,
     Finished,
     Message,
-    Prompt,
-    Reading,
     Reseat,
     Restore,
     Resume,
-    Sampling,
     SequenceId,
     Stop,
     Submit,
     Suspended,
-    Text,
     Token,
 )
-from modelyard.engine.sampler import ConstrainedSampler, Sampler, make_sampler
+from modelyard.engine.pictures import Picture, has_pictures
+from modelyard.engine.pulse import Pulse
+from modelyard.engine.sampler import ConstrainedSampler, Sampler
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
 from modelyard.engine.sharing import Device, Seat
 from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
-from modelyard.errors import EngineError, InvalidRequest, ModelyardError
+from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
 
 logger = logging.getLogger(__name__)
 
@@ -77,18 +75,21 @@ class EngineLoop:
     ) -> None:
         self._name = settings.name
         self._model, self._context = resident.model, resident.context
-        self._prompts, self._dialogue, self._defaults = resident.prompts, resident.dialogue, resident.sampling
         self._keep, self._keep_bytes = settings.kv_keep, settings.kv_keep_bytes
+        self._vision = resident.vision
         self._identity = resident.identity
         self._inbox = inbox
         self._publish = publish
         self._batch = Batch(settings.batch_tokens)
         self._cost = StepCost()
         self._device, self._seat = device, Seat(settings.weight, settings.priority)
-        self._looks_up = settings.prompt_lookup
         self._drafter = resident.drafter
         self._scheduler = Scheduler(
-            KvCache(self._context.length, settings.max_seqs + settings.prefix_slots),
+            KvCache(
+                self._context.length,
+                settings.max_seqs + settings.prefix_slots,
+                has_pictures=resident.vision is not None,
+            ),
             max_running=settings.max_seqs,
             batch_tokens=settings.batch_tokens,
             prefill_beside_decode=PREFILL_BESIDE_DECODE,
@@ -104,14 +105,12 @@ class EngineLoop:
             parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
             most_prefixes=settings.prefix_slots,
         )
-        self._grammars = GrammarCompiler(self._model.vocabulary)
-        # Requests whose grammar is not ready yet.
-        self._unready: dict[SequenceId, tuple[Submit, list[int], Reading | None]] = {}
+        self._admission = Admission(resident, looks_up=settings.prompt_lookup, send=inbox.put)
         self._constraints: dict[SequenceId, Constraint] = {}
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
-        self._arrivals = 0
         self._events: list[Event] = []
+        self._pulse = Pulse(self._scheduler)
         self._store: KvStore | None = None
         if settings.kv_keep == "disk" and settings.kv_dir is not None:
             self._store = KvStore(settings.kv_dir, resident.identity, settings.kv_keep_bytes)
@@ -121,14 +120,13 @@ class EngineLoop:
 
     def fail(self, error: ModelyardError) -> None:
         """End all sequences with ``error``."""
-        self._events.extend(Failed(sequence, error) for sequence in (*self._answers, *self._unready))
+        self._events.extend(Failed(sequence, error) for sequence in (*self._answers, *self._admission.unready))
         self._answers.clear()
-        self._unready.clear()
         self._flush()
 
     def free(self) -> None:
         """Free the samplers, and end the threads of grammars."""
-        self._grammars.close()
+        self._admission.grammars.close()
         for sampler in self._samplers.values():
             sampler.free()
         self._samplers.clear()
@@ -140,6 +138,8 @@ class EngineLoop:
             while stop is None:
                 if not self._scheduler.is_idle:
                     self._step()
+                if (vitals := self._pulse.beat(time.monotonic())) is not None:
+                    self._events.append(vitals)
                 # Else they are published right before the next step is computed, which leaves their readers time.
                 if self._scheduler.is_idle:
                     self._flush()
@@ -168,7 +168,8 @@ class EngineLoop:
         self._answers.clear()
         self._flush()
         if self._store is not None:
-            self._store.save(self._moves.idle_prefixes())
+            # On disk a token has 32 bits, which the name of a picture has not.
+            self._store.save(kept for kept in self._moves.idle_prefixes() if not has_pictures(kept.tokens))
         if self._keep != "memory":
             return None
         return KeptPrefixes(self._identity, tuple(self._moves.save_within(min(room, self._keep_bytes))))
@@ -196,6 +197,9 @@ class EngineLoop:
             match message:
                 case Submit():
                     self._submit(message)
+                case Embed(sequence):
+                    refused = UnsupportedOperation(f"'{self._name}' generates text and embeds none.", "model")
+                    self._events.append(Failed(sequence, refused))
                 case Cancel(sequence):
                     self._cancel(sequence)
                 case Resume(state):
@@ -210,82 +214,48 @@ class EngineLoop:
                     return message
 
     def _submit(self, request: Submit) -> None:
-        reading, grammar = None, request.grammar
         try:
-            if isinstance(request.prompt, Chat):
-                written = self._prompts.write(request.prompt)
-                prompt, reading = self._prompts.read(written), written.reading
-                assert self._dialogue is not None
-                grammar = self._dialogue.grammar(request.prompt, reading, grammar)
-            else:
-                prompt = self._prompts.read(request.prompt)
-            self._check_bias(request.sampling)
+            admitted = self._admission.submit(request)
         except ModelyardError as refused:
             self._events.append(Failed(request.sequence, refused))
-            return
-        if grammar is None:
-            self._begin(request, prompt, reading, None)
-            return
-        self._unready[request.sequence] = request, prompt, reading
-        self._grammars.compile(grammar, lambda done: self._inbox.put(Compiled(request.sequence, done)))
+        else:
+            self._admit(admitted)
 
     def _compiled(self, message: Compiled) -> None:
-        unready = self._unready.pop(message.sequence, None)
-        if unready is None:
-            return
         try:
-            constraint = message.constraint.result()
+            admitted = self._admission.compiled(message)
         except InvalidRequest as refused:
             self._events.append(Failed(message.sequence, refused))
         else:
-            self._begin(*unready, constraint)
+            self._admit(admitted)
+
+    def _admit(self, admitted: Admitted | None) -> None:
+        if admitted is None:
+            return
+        sequence = admitted.sequence
+        self._answers[sequence.id], self._samplers[sequence.id] = admitted.answer, admitted.sampler
+        self._note_constraint(sequence.id, admitted.sampler)
+        self._scheduler.add(sequence)
+        self._events.append(Accepted(sequence.id, sequence.prompt_length, admitted.prompt.reading))
+        if admitted.echo:
+            self._events.append(Token(sequence.id, admitted.echo))
+
+    def _note_constraint(self, sequence: SequenceId, sampler: Sampler) -> None:
+        if isinstance(sampler, ConstrainedSampler):
+            self._constraints[sequence] = sampler.constraint
 
     def _settle_unready(self, stop: Stop) -> None:
         """Before all leave: grammars that are not ready are waited for where their answers are to go on elsewhere."""
         if not stop.suspend:
-            self._events.extend(Cancelled(sequence) for sequence in self._unready)
-            self._unready.clear()
-        while self._unready:
+            for sequence in self._admission.unready:
+                self._admission.forget(sequence)
+                self._events.append(Cancelled(sequence))
+        while any(self._admission.unready):
             match self._inbox.get(timeout=LONGEST_COMPILE_S):
                 case Compiled() as compiled:
                     self._compiled(compiled)
                 case Cancel(sequence):
                     self._cancel(sequence)
-
-    def _begin(
-        self, request: Submit, prompt: list[int], reading: Reading | None, constraint: Constraint | None
-    ) -> None:
-        room = self._context.length - len(prompt)
-        self._answers[request.sequence] = Answer(
-            most_tokens=room if request.max_tokens is None else min(request.max_tokens, room),
-            end_tokens=self._model.end_tokens,
-            stops=request.stop,
-            spelt=self._dialogue.spelt if reading is not None and self._dialogue is not None else frozenset(),
-            trail=None if request.logprobs is None else LogprobTrail(request.logprobs, self._model.spelt_piece),
-        )
-        sampler = make_sampler(
-            request.sampling.over(self._defaults),
-            self._model,
-            self._context.length,
-            prompt,
-            ban_end=request.ignore_eos,
-        )
-        if constraint is not None:
-            self._constraints[request.sequence] = constraint
-            sampler = ConstrainedSampler(sampler, constraint)
-        self._samplers[request.sequence] = sampler
-        sequence = TokenSequence(request.sequence, self._arrivals, prompt, request.priority)
-        if self._model.can_trim and self._samplers[request.sequence].can_verify:
-            lookup = PromptLookup() if self._looks_up else None
-            sequence.guesser = DraftedGuesses(lookup) if self._drafter is not None else lookup
-            if request.prediction:
-                predicted = self._model.tokenize_plain(request.prediction.encode())
-                sequence.guesser = Prediction(predicted, len(prompt), sequence.guesser or PromptLookup())
-        self._scheduler.add(sequence)
-        self._arrivals += 1
-        self._events.append(Accepted(request.sequence, len(prompt), reading))
-        if request.echoes:
-            self._events.append(Token(request.sequence, self._echo(request.prompt, prompt)))
 
     def _resume(self, state: SuspendedSequence) -> None:
         if state.identity != self._identity:
@@ -295,12 +265,10 @@ class EngineLoop:
         if state.kept is not None:
             self._moves.hold(state.kept, awaited_by=state.sequence)
         self._answers[state.sequence], self._samplers[state.sequence] = state.text, state.sampler
-        if isinstance(state.sampler, ConstrainedSampler):
-            self._constraints[state.sequence] = state.sampler.constraint
+        self._note_constraint(state.sequence, state.sampler)
         if state.text.trail is not None:
             state.text.trail.piece = self._model.spelt_piece
-        state.tokens.arrival = self._arrivals
-        self._arrivals += 1
+        state.tokens.arrival = self._admission.next_arrival()
         self._scheduler.add(state.tokens)
 
     def _restore(self, kept: KeptPrefixes) -> None:
@@ -311,19 +279,12 @@ class EngineLoop:
         for prompt in reversed(kept.prompts):
             self._moves.hold(prompt)
 
-    def _check_bias(self, sampling: Sampling) -> None:
-        for token in sampling.logit_bias or ():
-            if not 0 <= token < self._model.vocab_size:
-                raise InvalidRequest(
-                    f"logit_bias names token {token}, but this model's vocabulary has ids 0 to "
-                    f"{self._model.vocab_size - 1}.",
-                    "logit_bias",
-                )
-
     def _cancel(self, sequence: SequenceId) -> None:
         if sequence in self._answers:
-            self._end(sequence, Cancelled(sequence))
-        elif self._unready.pop(sequence, None) is not None:
+            removed = self._scheduler.remove(sequence)
+            has_begun = removed is not None and removed.cached_tokens is not None
+            self._end(sequence, Cancelled(sequence, removed.usage if removed and has_begun else None))
+        elif self._admission.forget(sequence):
             self._events.append(Cancelled(sequence))
 
     def _end(self, sequence: SequenceId, last: Event) -> None:
@@ -391,11 +352,6 @@ class EngineLoop:
         if answer.finish_reason:
             self._end(sequence.id, Finished(sequence.id, answer.finish_reason, sequence.usage, answer.stopped_by))
 
-    def _echo(self, prompt: Prompt, tokens: list[int]) -> str:
-        if isinstance(prompt, Text):
-            return prompt.text
-        return b"".join(map(self._model.piece, tokens)).decode("utf-8", "replace")
-
     def _piece(self, token: int, answer: Answer) -> bytes:
         return self._model.spelt_piece(token) if token in answer.spelt else self._model.piece(token)
 
@@ -411,26 +367,20 @@ class EngineLoop:
             with self._device.step(self._seat):
                 self._drafter.draft(self._scheduler.running)
         feeds = self._scheduler.schedule()
+        if self._scheduler.begun:
+            self._events.extend(map(Begun, self._scheduler.begun))
+            self._scheduler.begun.clear()
         self._moves.carry_out()
         if not feeds:
             return feeds
-        length = 0
-        for feed in feeds:
-            assert feed.sequence.slot is not None
-            length = self._batch.fill(
-                length, feed.tokens, feed.position, feed.sequence.slot.index, outputs=feed.outputs
-            )
         self._flush()
-        if self._constraints:
-            for feed in feeds:
-                if feed.outputs and (constraint := self._constraints.get(feed.sequence.id)) is not None:
-                    constraint.prepare(self._grammars.masks)
-        with self._device.step(self._seat):
-            began = time.perf_counter()
-            outcome = self._context.decode(self._batch, length)
-            took_s = time.perf_counter() - began
+        if feeds[0].picture is not None:
+            outcome = self._show(feeds[0], feeds[0].picture)
+            if outcome is None:
+                return []
+        else:
+            outcome = self._compute(feeds)
         if outcome == Context.DECODED:
-            self._cost.observe(length, took_s)
             return feeds
         if outcome != Context.CACHE_FULL:
             raise RuntimeError(f"llama_decode returned {outcome}: {self._context.failure()}")
@@ -440,3 +390,41 @@ class EngineLoop:
             self._end(sequence, Failed(sequence, EngineError(self._name, reason)))
         self._moves.carry_out()
         return []
+
+    def _compute(self, feeds: list[Feed]) -> int:
+        """Run the model over tokens; what ``Context.decode`` returns."""
+        length = 0
+        for feed in feeds:
+            assert feed.sequence.slot is not None
+            position = feed.sequence.position_at(feed.position)
+            length = self._batch.fill(length, feed.tokens, position, feed.sequence.slot.index, outputs=feed.outputs)
+        if self._constraints:
+            for feed in feeds:
+                if feed.outputs and (constraint := self._constraints.get(feed.sequence.id)) is not None:
+                    constraint.prepare(self._admission.grammars.masks)
+        with self._device.step(self._seat):
+            began = time.perf_counter()
+            outcome = self._context.decode(self._batch, length)
+            took_s = time.perf_counter() - began
+        if outcome == Context.DECODED:
+            self._cost.observe(length, took_s)
+        return outcome
+
+    def _show(self, feed: Feed, picture: Picture) -> int | None:
+        """Run the model over a picture; what ``Context.decode`` returns, None where the request cannot go on."""
+        sequence = feed.sequence
+        assert self._vision is not None
+        assert sequence.slot is not None
+        try:
+            with self._device.step(self._seat):
+                embeddings = self._vision.embeddings(picture)
+                position = sequence.position_at(feed.position)
+                return self._context.decode_embeddings(embeddings, position, sequence.slot.index)
+        except (ModelyardError, RuntimeError) as failure:
+            # Of this picture alone: what others have is as it was.
+            logger.warning("%s: %s", self._name, failure)
+            self._scheduler.cache.trim(sequence.slot, feed.position)
+            error = failure if isinstance(failure, ModelyardError) else EngineError(self._name, str(failure))
+            self._end(sequence.id, Failed(sequence.id, error))
+            self._moves.carry_out()
+            return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NewType
@@ -11,6 +12,9 @@ from modelyard.errors import ModelyardError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    import numpy as np
+    import numpy.typing as npt
+
     from modelyard.engine.guidance import Constraint
     from modelyard.engine.suspend import KeptPrefixes, SuspendedSequence
     from modelyard.engine.weights import ParkedWeights
@@ -18,6 +22,34 @@ if TYPE_CHECKING:
 SequenceId = NewType("SequenceId", int)
 
 FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A decoded image.
+
+    Attributes:
+        width, height: in pixels.
+        pixels: [height, width, 3] as bytes: red, green, blue.
+        param: the field of the request that it came in.
+        digest: equal for equal pixels.
+    """
+
+    width: int
+    height: int
+    pixels: bytes = field(repr=False)
+    param: str = "messages"
+    digest: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != 3 * self.width * self.height:
+            raise ValueError(f"{len(self.pixels)} bytes are not {self.width} x {self.height} pixels")
+        digest = hashlib.blake2b(self.pixels, digest_size=16, salt=self.width.to_bytes(8))
+        object.__setattr__(self, "digest", digest.digest())
+
+
+Content = str | tuple[str | Image, ...]
+"""Of a message: text, or text and images in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +169,18 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class Embed:
+    """Turn each of ``inputs`` into a vector; as a request it goes by a sequence's number.
+
+    priority is as in Submit.
+    """
+
+    sequence: SequenceId
+    inputs: tuple[Text | Tokens, ...]
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """End a sequence before its next step. Unknown and ended sequences are ignored."""
 
@@ -188,7 +232,7 @@ class Compiled:
     constraint: Future[Constraint]
 
 
-Message = Submit | Cancel | Compiled | Resume | Restore | Reseat | Stop
+Message = Submit | Embed | Cancel | Compiled | Resume | Restore | Reseat | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +243,11 @@ class ModelProfile:
         architecture: as its file says, such as "llama".
         context_length: tokens that one sequence may hold.
         size_bytes: of the weights, as the file has them.
+        can_see: whether it takes images.
         weights_key: equal for engines that share their weights.
         weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
             outputs of this engine.
+        dimensions: floats of a vector that it embeds a text in; 0 where it generates text.
     """
 
     context_length: int
@@ -213,6 +259,8 @@ class ModelProfile:
     weights_bytes: int = 0
     context_bytes: int = 0
     weights_key: str = ""
+    dimensions: int = 0
+    can_see: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +315,23 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Vitals:
+    """How an engine is. Published about once a second while it computes, and when it has become idle.
+
+    Attributes:
+        running, waiting: sequences in the batch, and in line for it.
+        kv_cells, used_cells: of the KV cache; a cell holds one token, kept prompts take theirs.
+        preemptions: sequences that gave way because the cache was full, since the last Vitals.
+    """
+
+    running: int
+    waiting: int
+    kv_cells: int
+    used_cells: int
+    preemptions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """A sequence passed all checks and is in line. reading is None where its text is all there is to it."""
 
@@ -288,6 +353,13 @@ class TokenLogprob:
     token: bytes
     logprob: float
     top: tuple[tuple[bytes, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A sequence has left the line: its prompt is being computed. Not told again after a preemption or suspension."""
+
+    sequence: SequenceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,11 +394,38 @@ class Finished:
     stop: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """A sequence was ended by Cancel or Stop."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """All inputs of an Embed are done.
+
+    Attributes:
+        vectors: [inputs, dimensions], each of length 1.
+        prompt_tokens: of all inputs.
+    """
 
     sequence: SequenceId
+    vectors: npt.NDArray[np.float32]
+    prompt_tokens: int
+
+    @property
+    def usage(self) -> Usage:
+        """Nothing but the prompts."""
+        return Usage(self.prompt_tokens, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A request left the engine as it came, by a Stop that suspends: it is to be sent again."""
+
+    sequence: SequenceId
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A sequence was ended by Cancel or Stop. usage is what it had used by then, where it had begun."""
+
+    sequence: SequenceId
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +445,7 @@ class Failed:
 
 
 # Every sequence that was submitted or resumed gets exactly one of Finished, Cancelled, Suspended, Failed, as its last
-# event on an engine.
-SequenceEvent = Accepted | Token | Finished | Cancelled | Suspended | Failed
-EngineEvent = LoadProgress | Loaded | LoadFailed | Died | Stopped
+# event on an engine; what was sent to be embedded gets one of Embedded, Cancelled, Returned, Failed.
+SequenceEvent = Accepted | Begun | Token | Finished | Embedded | Cancelled | Suspended | Returned | Failed
+EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | Died | Stopped
 Event = SequenceEvent | EngineEvent

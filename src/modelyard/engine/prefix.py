@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelyard.engine.kv_cache import Slot, expendability
+from modelyard.engine.pictures import outside
 
 # A prefix that loses at most this many tokens is continued in place: a conversation's next turn differs from its last
 # by the end of the template. One that would lose more belongs to another conversation too, and is shared instead.
@@ -39,8 +40,9 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool) -> Placement | None:
     """Choose the slot and the donor for a sequence that begins with ``tokens``; None where all slots are owned.
 
-    At least the last token is never reused: its logits are needed. Where the model cannot trim (a recurrent state),
-    only an idle slot whose whole content is a prefix of ``tokens`` can be continued, in place.
+    At least the last token is never reused: its logits are needed. A picture is reused whole or not at all. Where the
+    model cannot trim (a recurrent state), only an idle slot whose whole content is a prefix of ``tokens`` can be
+    continued, in place.
     """
     idle = [slot for slot in slots if slot.owner is None]
     if not idle:
@@ -48,7 +50,7 @@ def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool) -> Pl
     most = len(tokens) - 1
     donor, reused = None, 0
     for slot in slots if can_trim else idle:
-        common = min(common_prefix(tokens, slot.tokens), slot.computed, most)
+        common = outside(tokens, min(common_prefix(tokens, slot.tokens), slot.computed, most))
         if common < (slot.shortest if can_trim else len(slot.tokens)):
             continue
         if common > reused or (common and common == reused and slot.owner is None):

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from modelyard.engine.dialogue import Dialogue, Written
-from modelyard.engine.messages import Chat, Infill, Prompt, Text, Tokens
-from modelyard.errors import ContextLengthExceeded, InvalidRequest, UnsupportedOperation
+from modelyard.engine.dialogue import Dialogue
+from modelyard.engine.messages import Chat, Image, Infill, Prompt, Reading, Text, Tokens
+from modelyard.engine.pictures import Picture
+from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, UnsupportedOperation
 
 # A text is tokenised in growing parts, so that one of 50 MB is refused after a part as large as the context.
 _PROBE_BYTES_PER_TOKEN = 8
 
 Tokenize = Callable[[str, bool], list[int]]
+
+
+class Sees(Protocol):
+    """What knows what images become among tokens; see ``vision.Vision``."""
+
+    def parts(self, image: Image) -> Sequence[list[int] | Picture]:
+        """Pictures, and text that the model wants around them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPrompt:
+    """A prompt as token ids, with placeholders for the pictures in it, which are listed by their first.
+
+    reading says how the answer is to be read; None: it is plain text.
+    """
+
+    tokens: list[int]
+    pictures: dict[int, Picture] = field(default_factory=dict)
+    reading: Reading | None = None
 
 
 class PromptReader:
@@ -24,6 +48,8 @@ class PromptReader:
         begin_token: text of the token that begins a sequence.
         vocab_size: ids are below it.
         context_length: tokens that one sequence may hold.
+        vision: None where the model takes no images.
+        name: of the model, for messages.
         infill: see ``Model.infill_tokens``.
     """
 
@@ -36,6 +62,8 @@ class PromptReader:
         begin_token: str,
         vocab_size: int,
         context_length: int,
+        vision: Sees | None = None,
+        name: str = "",
         infill: tuple[int, int, int] | None = None,
     ) -> None:
         self._infill = infill
@@ -45,42 +73,89 @@ class PromptReader:
         self._begin_token = begin_token
         self._vocab_size = vocab_size
         self._context_length = context_length
+        self._vision = vision
+        self._name = name
 
-    def read(self, prompt: Prompt | Written) -> list[int]:
+    def read(self, prompt: Prompt) -> ReadPrompt:
         """Token ids of ``prompt``: at least one, and fewer than the context holds.
 
         Raises:
-            UnsupportedOperation: a chat, and the model has no usable chat template.
+            UnsupportedOperation: a chat, and the model has no usable chat template; an image, and it takes none.
             ContextLengthExceeded: it leaves no room for an answer.
             InvalidRequest: the template refuses it, it is empty, or an id is outside the vocabulary.
         """
         match prompt:
             case Chat():
-                return self.read(self.write(prompt))
-            case Written(text):
-                param, tokens = "messages", self._tokens_of(text, "messages")
+                if self._dialogue is None:
+                    raise UnsupportedOperation(self._why_no_chat, "model")
+                param, read = "messages", self._read_chat(self._dialogue, prompt)
             case Text(text):
-                param, tokens = "prompt", self._tokens_of(text, "prompt")
+                param, read = "prompt", ReadPrompt(self._tokens_of(text, "prompt"))
             case Infill(before, behind):
-                param, tokens = "suffix", self._with_gap(before, behind)
+                param, read = "suffix", ReadPrompt(self._with_gap(before, behind))
             case Tokens(ids):
-                param, tokens = "prompt", self._checked(ids)
-        if not tokens:
+                param, read = "prompt", ReadPrompt(self._checked(ids))
+        if not read.tokens:
             raise InvalidRequest("The prompt is empty.", param)
-        if len(tokens) >= self._context_length:
-            raise ContextLengthExceeded(self._context_length, len(tokens), param)
-        return tokens
+        if len(read.tokens) >= self._context_length:
+            raise ContextLengthExceeded(self._context_length, len(read.tokens), param)
+        return read
 
-    def write(self, chat: Chat) -> Written:
-        """The text of a conversation, and how the answer is to be read.
+    def _read_chat(self, dialogue: Dialogue, chat: Chat) -> ReadPrompt:
+        """What the template writes, with each image where it wrote the mark that stands for it.
 
-        Raises:
-            UnsupportedOperation: the model has no usable chat template.
-            InvalidRequest: the template refuses it.
+        The marks cannot be guessed, so no text of a message passes for one.
         """
-        if self._dialogue is None:
-            raise UnsupportedOperation(self._why_no_chat, "model")
-        return self._dialogue.write(chat)
+        images: list[Image] = []
+        nonce = secrets.token_hex(8)
+
+        def text_of(part: str | Image) -> str:
+            if isinstance(part, str):
+                return part
+            images.append(part)
+            return f"<image {nonce} {len(images) - 1}>"
+
+        spelt = [
+            message
+            if isinstance(message["content"], str)
+            else {**message, "content": "".join(map(text_of, message["content"]))}
+            for message in chat.messages
+        ]
+        if images and self._vision is None:
+            raise TakesNoImages(self._name, images[0].param)
+        written = dialogue.write(replace(chat, messages=tuple(spelt)))
+        if self._vision is None or not images:
+            return ReadPrompt(self._tokens_of(written.text, "messages"), reading=written.reading)
+        texts_and_numbers = re.split(rf"<image {nonce} (\d+)>", written.text)
+        if lost := set(range(len(images))) - set(map(int, texts_and_numbers[1::2])):
+            raise InvalidRequest(
+                "The model's chat template leaves this image out. Put it into another message, such as the last one "
+                "of the user.",
+                images[min(lost)].param,
+            )
+        shown = [images[int(number)] for number in texts_and_numbers[1::2]]
+        return replace(self._joined(self._vision, texts_and_numbers[::2], shown), reading=written.reading)
+
+    def _joined(self, vision: Sees, texts: Sequence[str], images: Sequence[Image]) -> ReadPrompt:
+        """The tokens of each text, with an image behind each but the last."""
+        if not texts[-1]:
+            raise InvalidRequest(
+                "The model's chat template writes nothing behind the last image, so there is nothing to answer.",
+                images[-1].param,
+            )
+        read = ReadPrompt(self._tokens_of(texts[0], "messages"))
+        for image, text in zip(images, texts[1:], strict=True):
+            for part in vision.parts(image):
+                if isinstance(part, Picture):
+                    placeholders = part.placeholders
+                    read.pictures[placeholders[0]] = part
+                    read.tokens.extend(placeholders)
+                else:
+                    read.tokens.extend(part)
+            if len(read.tokens) >= self._context_length:
+                raise ContextLengthExceeded(self._context_length, None, "messages")
+            read.tokens.extend(self._tokens_of(text, "messages", is_start=False))
+        return read
 
     def _with_gap(self, before: str, behind: str) -> list[int]:
         """Prefix, suffix, middle: the order that models for code are trained on.
@@ -94,13 +169,11 @@ class PromptReader:
         return [*head, prefix, *self._plain(before), suffix, *self._plain(behind), middle]
 
     def _plain(self, text: str) -> list[int]:
-        if len(text) > self._context_length * _PROBE_BYTES_PER_TOKEN * 4:
-            raise ContextLengthExceeded(self._context_length, None, "suffix")
-        return self._tokenize(text, False) if text else []
+        return self._tokens_of(text, "suffix", is_start=False) if text else []
 
-    def _tokens_of(self, text: str, param: str) -> list[int]:
+    def _tokens_of(self, text: str, param: str, *, is_start: bool = True) -> list[int]:
         # Most templates write the begin token themselves; a second one would derail the model.
-        add_begin = not (self._begin_token and text.startswith(self._begin_token))
+        add_begin = is_start and not (self._begin_token and text.startswith(self._begin_token))
         probe = self._context_length * _PROBE_BYTES_PER_TOKEN
         while len(text) > probe:
             if len(self._tokenize(text[:probe], add_begin)) > self._context_length:

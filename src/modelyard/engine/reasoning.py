@@ -17,16 +17,21 @@ from modelyard.engine.tools.source import first_marker, partial_marker
 
 @dataclass(frozen=True, slots=True)
 class ReasoningFormat:
-    """The markers around the reasoning of a family of models."""
+    """The markers around the reasoning of a family of models.
+
+    Attributes:
+        token: the part of ``open`` that is a control token in most vocabularies; "" for all of it.
+    """
 
     name: str
     open: str
     close: str
+    token: str = ""
 
     @property
     def markers(self) -> frozenset[str]:
-        """Both; control tokens in most vocabularies."""
-        return frozenset((self.open.strip(), self.close.strip()))
+        """Both, as far as they may be control tokens."""
+        return frozenset((self.token or self.open, self.close))
 
     def opened_by(self, prompt: str) -> bool:
         """Whether the prompt ends in reasoning that it has opened, for the model to go on with."""
@@ -41,7 +46,7 @@ REASONING: dict[str, ReasoningFormat] = {
         ReasoningFormat("think", "<think>", "</think>"),
         ReasoningFormat("mistral", "[THINK]", "[/THINK]"),
         ReasoningFormat("seed", "<seed:think>", "</seed:think>"),
-        ReasoningFormat("gemma", "<|channel>thought\n", "<channel|>"),
+        ReasoningFormat("gemma", "<|channel>thought\n", "<channel|>", "<|channel>"),
         ReasoningFormat("command", "<|START_THINKING|>", "<|END_THINKING|>"),
     )
 }
@@ -52,7 +57,7 @@ def reasoning_of(chat_template: str) -> ReasoningFormat | None:
     if "<|channel|>" in chat_template:
         return None  # Harmony: its channels are read together with its calls.
     for reasoning in REASONING.values():
-        if reasoning.close in chat_template or (reasoning.open != reasoning.close and reasoning.open in chat_template):
+        if reasoning.close in chat_template or reasoning.open in chat_template:
             return reasoning
     return None
 

@@ -3,6 +3,9 @@
 Pure: state is the two queues and the cache's books. Order of service is order of arrival; nobody overtakes, so nobody
 starves. When the cache is full the youngest sequence is preempted: it waits at the head of the line with its tokens
 and is computed again later. The oldest is never preempted, so there is always progress.
+
+A picture is fed whole, in a step of its own: llama.cpp takes tokens or embeddings, not both. While others decode, every
+other step is theirs.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from itertools import islice
 
 from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.messages import SequenceId
+from modelyard.engine.pictures import Picture
 from modelyard.engine.prefix import common_prefix, place
 from modelyard.engine.sequence import Sequence
 from modelyard.engine.speculation import MOST_GUESSED, worthwhile
@@ -40,13 +44,15 @@ class Feed:
     """Tokens of one sequence that go into the batch, the first of them at ``position``.
 
     Logits are wanted behind the last ``outputs`` of them. Where that is more than one, all tokens but the first are
-    guesses, which the sequence does not hold yet.
+    guesses, which the sequence does not hold yet. ``picture`` is what the tokens stand for, all of them, where they
+    are placeholders; then it is the only feed of its step.
     """
 
     sequence: Sequence
     position: int
     tokens: list[int]
     outputs: int
+    picture: Picture | None = None
 
 
 class Scheduler:
@@ -77,7 +83,10 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
+        # Those that have left the line for the first time, until somebody takes note of them.
+        self.begun: list[SequenceId] = []
         self._was_undone = False
+        self._was_picture = False
         self._max_running = max_running
         self._batch_tokens = batch_tokens
         self._prefill_beside_decode = prefill_beside_decode
@@ -105,19 +114,19 @@ class Scheduler:
             at -= 1
         self.waiting.insert(at, sequence)
 
-    def remove(self, sequence: SequenceId) -> bool:
-        """Take a sequence out, finished or cancelled; what it computed stays as a prefix. False if it is unknown."""
+    def remove(self, sequence: SequenceId) -> Sequence | None:
+        """Take a sequence out, finished or cancelled; what it computed stays as a prefix. None if it is unknown."""
         for running in self.running:
             if running.id == sequence:
                 self.running.remove(running)
                 self._leave_slot(running)
-                return True
+                return running
         for waiting in self.waiting:
             if waiting.id == sequence:
                 self.waiting.remove(waiting)
                 self.cache.forsake(sequence)
-                return True
-        return False
+                return waiting
+        return None
 
     def drain(self) -> list[Sequence]:
         """Take all sequences out, in order of arrival, each with the slot that it runs in or waits for, if any.
@@ -137,7 +146,11 @@ class Scheduler:
         The cache's books hold the fed tokens from now on; its ``operations`` are to be carried out before the step.
         """
         self.cache.commit(sequence.slot for sequence in self.running if sequence.slot is not None)
+        is_their_turn = self._was_picture and any(sequence.pending == 1 for sequence in self.running)
+        self._was_picture = False
         while True:
+            if not is_their_turn and (feed := self._show()):
+                return [feed]
             feeds = self._decode()
             step = _Step(self, len(feeds))
             self._prefill(feeds, step)
@@ -149,6 +162,8 @@ class Scheduler:
             if feeds or not self.running:
                 self._was_undone = False
                 return feeds
+            if feed := self._show():
+                return [feed]
             self._preempt_youngest()
 
     def settle(self, feed: Feed, kept: int) -> None:
@@ -183,10 +198,19 @@ class Scheduler:
                 return [self._feed(sequence, 1) for sequence in decoding]
             self._preempt_youngest()
 
+    def _show(self) -> Feed | None:
+        """The next picture of the first sequence that comes to one, where the cache has room for it."""
+        for sequence in self.running:
+            picture = sequence.next_picture
+            if picture is not None and self.cache.make_room(picture.length):
+                self._was_picture = True
+                return self._feed(sequence, picture.length, picture)
+        return None
+
     def _prefill(self, feeds: list[Feed], step: _Step) -> None:
         for sequence in self.running:
             # A sequence that has just been fed its one token has nothing pending.
-            if not sequence.pending:
+            if not sequence.pending or sequence.next_picture:
                 continue
             count = step.chunk(sequence)
             self.cache.make_room(count)
@@ -222,7 +246,10 @@ class Scheduler:
                 return
             if head.cached_tokens is None:
                 head.cached_tokens = placement.reused
+                self.begun.append(head.id)
             head.to_prefill = head.pending
+            if head.next_picture:
+                continue
             count = step.chunk(head)
             if not count:
                 return
@@ -265,12 +292,12 @@ class Scheduler:
             feeds[at] = Feed(sequence, feed.position, [*feed.tokens, *guess[:count]], 1 + count)
             length += count
 
-    def _feed(self, sequence: Sequence, count: int) -> Feed:
+    def _feed(self, sequence: Sequence, count: int, picture: Picture | None = None) -> Feed:
         assert sequence.slot is not None
         position = sequence.fed
         tokens = sequence.tokens[position : position + count]
         self.cache.extend(sequence.slot, tokens)
-        return Feed(sequence, position, tokens, outputs=0 if sequence.pending else 1)
+        return Feed(sequence, position, tokens, outputs=0 if sequence.pending else 1, picture=picture)
 
     def _preempt_youngest(self) -> None:
         self._preempt(max(self.running, key=lambda sequence: (-sequence.priority, sequence.arrival)))
@@ -320,7 +347,7 @@ class _Step:
         llama.cpp's arithmetic depends on the number of tokens in a batch. Fed by itself, the last token gives the same
         logits whether the tokens before it were just computed or found in the cache: the same request, the same answer.
         """
-        wanted = min(max(sequence.pending - 1, 1), self.budget)
+        wanted = sequence.text_within(min(max(sequence.pending - 1, 1), self.budget))
         beside = self._decoding + self.prompt_tokens
         if self._decoding and sequence.to_prefill > self._short:
             allowed = self._cost.most_tokens(beside, STRETCH * self._cost.seconds(self._decoding), wanted)

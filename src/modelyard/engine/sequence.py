@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelyard.engine.kv_cache import Slot
 from modelyard.engine.messages import SequenceId, Usage
+from modelyard.engine.pictures import Picture, Pictures, text_run
 from modelyard.engine.speculation import Guesser
 
 
@@ -22,14 +23,17 @@ class Sequence:
         guesser: guesses what comes next; None: nothing is guessed for it.
         was_sought: whether parked prefixes were searched for its beginning.
         is_alone: its next token is computed without guesses.
+        pictures: what the placeholders among the tokens stand for.
     """
 
     __slots__ = (
+        "_skipped",
         "arrival",
         "cached_tokens",
         "guesser",
         "id",
         "is_alone",
+        "pictures",
         "priority",
         "prompt_length",
         "slot",
@@ -38,7 +42,14 @@ class Sequence:
         "was_sought",
     )
 
-    def __init__(self, sequence: SequenceId, arrival: int, prompt: list[int], priority: int = 0) -> None:
+    def __init__(
+        self,
+        sequence: SequenceId,
+        arrival: int,
+        prompt: list[int],
+        priority: int = 0,
+        pictures: Pictures | None = None,
+    ) -> None:
         self.id = sequence
         self.arrival = arrival
         self.priority = priority
@@ -50,6 +61,13 @@ class Sequence:
         self.guesser: Guesser | None = None
         self.was_sought = False
         self.is_alone = False
+        self.pictures = pictures or {}
+        # Where pictures end, and how many positions fewer than tokens each has.
+        self._skipped = tuple(
+            (at + picture.length, picture.length - picture.positions)
+            for at, token in enumerate(prompt)
+            if token < 0 and (picture := self.pictures.get(token)) is not None
+        )
 
     @property
     def fed(self) -> int:
@@ -60,6 +78,19 @@ class Sequence:
     def pending(self) -> int:
         """Tokens to feed before the next one can be sampled: 1 while it decodes, more while it prefills."""
         return len(self.tokens) - self.fed
+
+    def position_at(self, index: int) -> int:
+        """The position of the token of that index, which is the first of a picture or outside of all."""
+        return index - sum(skipped for end, skipped in self._skipped if end <= index)
+
+    @property
+    def next_picture(self) -> Picture | None:
+        """What is to be fed next, where that is a picture."""
+        return self.pictures.get(self.tokens[self.fed]) if self.pictures and self.pending else None
+
+    def text_within(self, count: int) -> int:
+        """How many of the next ``count`` tokens come before a picture."""
+        return text_run(self.tokens, self.fed, count) if self.pictures else count
 
     @property
     def answer_length(self) -> int:

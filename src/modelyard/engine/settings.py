@@ -22,6 +22,9 @@ DRAFT_BATCH_TOKENS = 128
 # Idle prefixes may take one such part of what the KV cache takes, in host memory.
 PARKED_PART = 4
 
+# Embeddings of images that an engine keeps for sequences that have to give way and come again.
+KEPT_EMBEDDINGS_BYTES = 32 << 20
+
 # What llama.cpp's own tools use where neither the request, nor the configuration, nor the file says anything.
 DEFAULT_SAMPLING = Sampling(
     temperature=0.8,
@@ -42,11 +45,13 @@ class EngineSettings:
         name: the model's id, for messages.
         paths: its GGUF file, or all shards in order.
         quantization: label of its quantisation, such as "Q4_K_M".
+        kind: what it is to do.
         context_length: KV cells in tokens, shared by all its sequences; None: the trained context, at most
             DEFAULT_CONTEXT.
         max_seqs: sequences that run at once; more wait in line.
         prefix_slots: prefixes kept beside them.
         offload: whether to use an accelerator that the installed llama.cpp supports.
+        device_layers: layers on each accelerator, by its number; None: all layers, as llama.cpp divides them.
         chat_template: Jinja source in place of the file's own.
         sampling: defaults for what a request leaves unsaid.
         batch_tokens: most tokens in a step.
@@ -56,20 +61,24 @@ class EngineSettings:
         draft: the GGUF file of a smaller model of the same vocabulary, or its shards, which says what may come next; ()
             for none.
         draft_name: its id, for messages.
+        draft_device_layers: as ``device_layers``, of that model.
         weight: its part of the device's time, relative to that of other engines.
         priority: while it computes, engines with a lower one wait.
         kv_keep: where prompts outlive the engine.
         kv_keep_bytes: most that they take: of this engine in memory, of all engines together in ``kv_dir``.
         kv_dir: folder of prompts kept on disk.
+        projector: the GGUF file that turns images into embeddings for the model; None: it takes none.
     """
 
     name: str
     paths: tuple[Path, ...]
     quantization: str
+    kind: Literal["text", "embedding"] = "text"
     context_length: int | None = None
     max_seqs: int = 32
     prefix_slots: int = 16
     offload: bool = True
+    device_layers: tuple[int, ...] | None = None
     chat_template: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     batch_tokens: int = BATCH_TOKENS
@@ -78,8 +87,10 @@ class EngineSettings:
     prompt_lookup: bool = True
     draft: tuple[Path, ...] = ()
     draft_name: str = ""
+    draft_device_layers: tuple[int, ...] | None = None
     weight: float = 1.0
     priority: int = 0
     kv_keep: Literal["off", "memory", "disk"] = "off"
     kv_keep_bytes: int = 0
     kv_dir: Path | None = None
+    projector: Path | None = None

@@ -80,6 +80,14 @@ def _now(pattern: str) -> str:
     return datetime.now().astimezone().strftime(pattern)
 
 
+# What a template is given to find out what it reads.
+_PROBE: Mapping[str, str] = {"role": "user", "content": "lorem"}
+
+
+def _in_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+
 class ChatTemplate:
     """A Jinja chat template, run in a sandbox that can neither change its input nor reach Python.
 
@@ -103,6 +111,7 @@ class ChatTemplate:
         self.source = source
         self.variables: frozenset[str] = frozenset()
         self._names = {"bos_token": bos_token, "eos_token": eos_token, "documents": None}
+        self._wants_parts = False
         try:
             self._template = environment.from_string(source)
             self.variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
@@ -113,6 +122,16 @@ class ChatTemplate:
                 f"The model's chat template cannot be used: {_reason(error)}{line}. "
                 "Set chat_template in its configuration to one that works."
             ) from error
+        self._wants_parts = not self._shows(_PROBE) and self._shows(_in_parts(_PROBE))
+
+    def _shows(self, message: Mapping[str, Any]) -> bool:
+        """Whether the content of a message is in what it writes."""
+        try:
+            return _PROBE["content"] in self._template.render(
+                messages=[message], add_generation_prompt=True, **self._names
+            )
+        except Exception:  # noqa: BLE001 (a template is foreign code: render says what is wrong with it)
+            return False
 
     def render(
         self,
@@ -120,7 +139,10 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] = (),
         options: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt for ``messages``, open for the assistant's next turn.
+        """The prompt for ``messages``, whose contents are texts, open for the assistant's next turn.
+
+        A template that only writes contents out that are lists of parts, as those of some models that take images do,
+        is given lists; as llama.cpp does it, which finds out in the same way.
 
         Args:
             messages: the conversation.
@@ -131,6 +153,8 @@ class ChatTemplate:
             InvalidRequest: the template refuses the conversation (for example: roles that do not alternate), or
                 needs something that the messages lack.
         """
+        if self._wants_parts:
+            messages = [_in_parts(message) for message in messages]
         try:
             names = {"add_generation_prompt": True, **self._names, "messages": messages, "tools": list(tools) or None}
             return self._template.render({**(options or {}), **names})

@@ -27,26 +27,28 @@ class WeightsKey:
         paths: of the file, or of all shards in order, without symbolic links.
         gpu_layers: layers on an accelerator; 0 for none, -1 for all.
         contents: digest of the files: one that was replaced since is another.
+        split: of the layers on accelerators, how many each has; () as llama.cpp divides them.
     """
 
     paths: tuple[Path, ...]
     gpu_layers: int
     contents: str
+    split: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, paths: Sequence[Path], gpu_layers: int) -> WeightsKey:
+    def of(cls, paths: Sequence[Path], gpu_layers: int, split: tuple[int, ...] = ()) -> WeightsKey:
         """The key of the files that are there now.
 
         Raises:
             UnusableModel: one of them cannot be read.
         """
         try:
-            return cls(tuple(path.resolve() for path in paths), gpu_layers, contents_digest(paths))
+            return cls(tuple(path.resolve() for path in paths), gpu_layers, contents_digest(paths), split)
         except OSError as error:
             raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
 
     def __str__(self) -> str:
-        facts = "\0".join((*map(str, self.paths), str(self.gpu_layers), self.contents))
+        facts = "\0".join((*map(str, self.paths), str(self.gpu_layers), str(self.split), self.contents))
         return hashlib.blake2b(facts.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
@@ -119,6 +121,7 @@ class WeightsPool:
             weights = Weights(
                 key.paths,
                 gpu_layers=key.gpu_layers,
+                split=key.split,
                 on_progress=report,
                 end_tokens=self._end_tokens.get(key.contents),
             )

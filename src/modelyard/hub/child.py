@@ -46,7 +46,8 @@ def run_converter(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"},
+            # What llama.cpp says of its own failures is enough: a debugger's trace would bury it.
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "GGML_NO_BACKTRACE": "1"},
             # Ctrl-C at the terminal is ours to handle.
             process_group=0,
         )
@@ -115,4 +116,4 @@ def _describe_crash(program: str, status: int, log: IO[bytes]) -> str:
     last = " ".join(log.read().decode("utf-8", "replace").split())
     how = f"signal {-status} ({signal.strsignal(-status)})" if status < 0 else f"exit status {status}"
     memory = " Memory may have run out." if status == -signal.SIGKILL else ""
-    return f"The program that converts ({program}) ended with {how}.{memory} Its last words: {last or 'none'}"
+    return f"The program {program} ended with {how}.{memory} Its last words: {last or 'none'}"

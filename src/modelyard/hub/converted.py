@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -98,7 +98,7 @@ class ConvertedModels:
     def making(self, key: str, on_progress: OnProgress) -> Iterator[Path]:
         """Alone with the folder of a key, which is empty unless it is complete.
 
-        Waits while another process or thread makes it.
+        Waits while another process or thread makes it. Throws away what killed processes left of any key.
 
         Raises:
             UnusableModel: it was given up, or the folder cannot be written.
@@ -121,8 +121,8 @@ class ConvertedModels:
                 "writable, or set XDG_CACHE_HOME to another folder."
             ) from error
         try:
+            self._sweep(key)
             if _read(folder) is None:
-                # What a process left that did not get to the end.
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
             yield folder
@@ -144,6 +144,16 @@ class ConvertedModels:
         entry = _read(folder)
         assert entry is not None
         return entry
+
+    def _sweep(self, key: str) -> None:
+        """Remove what a process left that did not get to the end, unless another is at it: gigabytes, mostly."""
+        for folder in self.folder.iterdir():
+            if folder.name in (key, _LOCKS) or not folder.is_dir() or _read(folder) is not None:
+                continue
+            with suppress(Timeout, OSError), FileLock(self._lock_path(folder.name), timeout=0):
+                # Looked at again: it may have been finished since.
+                if _read(folder) is None:
+                    shutil.rmtree(folder)
 
     def _lock_path(self, key: str) -> Path:
         return self.folder / _LOCKS / f"{key}.lock"

@@ -6,7 +6,7 @@ The order is the reference's: a prebuilt quantised file where one is published, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, TypeAlias
 
@@ -16,6 +16,8 @@ from modelyard.hub.hub_id import HubId
 from modelyard.hub.isq import FULL_PRECISION, Target, target_of
 from modelyard.hub.labels import label_in, normalise
 from modelyard.hub.listing import Listing
+from modelyard.hub.uqff_choose import choose_uqff, gguf_label, is_artifact, parse_report
+from modelyard.hub.uqff_format import RESIDUAL
 
 Dtype: TypeAlias = Literal["auto", "bf16", "f16", "f32"]
 
@@ -30,8 +32,11 @@ class Wanted:
     Attributes:
         source: a GGUF file, a folder, or a hub id ``org/name[@revision]``. What starts with / ./ ../ ~ or ends like a
             weight file is a path; so is anything that exists.
+        file_format: "gguf" or "plain" (safetensors) where only such files count; None: both.
+        from_uqff: UQFF of that folder or repository: file names with ";" between, a number of bits or a type.
         quantized_file: GGUF files of that folder or repository, by name, in order; () for none.
         imatrix: file with the importance of the weights, for quantisation on this machine.
+        mmproj: the projector of that folder or repository, by name; None: the one that is found, if any.
         siblings: patterns of repositories with quantised files, in the order in which they are asked.
     """
 
@@ -41,9 +46,11 @@ class Wanted:
     isq: str | None = None
     from_uqff: str | None = None
     dtype: Dtype = "auto"
+    file_format: str | None = None
     quantized_file: tuple[str, ...] = ()
     imatrix: Path | None = None
     siblings: tuple[str, ...] = ()
+    mmproj: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,8 @@ class Decision:
     Attributes:
         listing: of the folder or repository.
         names: its files that are needed, weights first.
-        form: of the weights: "gguf" as it is, "gguf" that is quantised again, or a "safetensors" checkpoint.
+        form: of the weights: "gguf" as it is, "gguf" that is quantised again, a "safetensors" checkpoint, or "uqff"
+            with the safetensors of what it does not quantise.
         target: what they become; None: they are served as they are.
         label: the quantisation in the name of a published file.
         reasons: what was considered, in sentences; the last says what it is and why.
@@ -68,7 +76,7 @@ class Decision:
 
     listing: Listing
     names: tuple[str, ...]
-    form: Literal["gguf", "safetensors"]
+    form: Literal["gguf", "safetensors", "uqff"]
     target: Target | None
     label: str | None
     reasons: tuple[str, ...]
@@ -89,13 +97,26 @@ def decide(wanted: Wanted, here: Listing, seen: Seen) -> Decision | Probe:
     Raises:
         UnusableModel: nothing that is there fits, or several fit equally well.
     """
+    siblings = wanted.siblings
+    if wanted.file_format is not None:
+        here = _only(here, wanted.file_format)
+    if wanted.file_format == "plain":
+        siblings = ()
     if wanted.quantized_file:
         return _named(here, wanted.quantized_file)
+    if wanted.from_uqff is not None:
+        return _from_uqff(here, choose_uqff(here, wanted.from_uqff), ())
     if wanted.isq is not None:
         return _in_situ(here, target_of(wanted.isq), ())
     if wanted.quant is None:
         return _full_precision(here, wanted.dtype)
-    return _prebuilt(here, wanted.quant, wanted.siblings, seen)
+    return _prebuilt(here, wanted.quant, siblings, seen)
+
+
+def _only(here: Listing, file_format: str) -> Listing:
+    """The listing without weights of another format."""
+    others = set(here.safetensors if file_format == "gguf" else here.gguf)
+    return replace(here, files=tuple(file for file in here.files if file.name not in others), file_format=file_format)
 
 
 def _named(here: Listing, names: tuple[str, ...]) -> Decision:
@@ -165,9 +186,16 @@ def _prebuilt(here: Listing, quant: str, siblings: tuple[str, ...], seen: Seen) 
         try:
             return _published(here, _choose(here, quant), ())
         except UnusableModel as nothing:
-            if not here.safetensors:
+            if not here.safetensors and not here.uqff:
                 raise
             considered.append(f"No GGUF file of '{here.source}' is it: {nothing}")
+    if here.uqff or is_artifact(here):
+        try:
+            return _from_uqff(here, choose_uqff(here, quant), tuple(considered))
+        except UnusableModel as nothing:
+            if is_artifact(here):
+                raise
+            considered.append(f"No UQFF of '{here.source}' is it: {nothing}")
     if here.hub_id is not None:
         for pattern in siblings:
             repo = pattern.format(repo=here.hub_id.repo, organisation=here.hub_id.organisation, name=here.hub_id.name)
@@ -176,25 +204,34 @@ def _prebuilt(here: Listing, quant: str, siblings: tuple[str, ...], seen: Seen) 
             if repo not in seen:
                 return Probe(repo)
             found = _sibling(here.hub_id, seen[repo], repo, quant)
-            if isinstance(found, Choice):
-                listing = seen[repo]
-                assert isinstance(listing, Listing)
-                return _published(listing, found, tuple(considered))
+            if isinstance(found, Decision):
+                return replace(found, reasons=(*considered, *found.reasons))
             considered.append(found)
     return _in_situ(here, target_of(quant), tuple(considered))
 
 
-def _sibling(original: HubId, sibling: Listing | RepositoryUnavailable, repo: str, quant: str) -> Choice | str:
+def _sibling(original: HubId, sibling: Listing | RepositoryUnavailable, repo: str, quant: str) -> Decision | str:
     """The published file, or why there is none."""
     if isinstance(sibling, RepositoryUnavailable):
         return f"'{repo}' is {sibling.why}."
-    if original.repo.lower() not in (base.lower() for base in sibling.base_models):
-        bases = ", ".join(sibling.base_models) or "no model at all"
-        return f"'{repo}' is passed over: it declares to be made from {bases}, not from '{original.repo}'."
     try:
-        return choose_gguf(sibling.names, quant)
+        bases = _bases(sibling)
+        if original.repo.lower() not in (base.lower() for base in bases):
+            made_from = ", ".join(bases) or "no model at all"
+            return f"'{repo}' is passed over: it declares to be made from {made_from}, not from '{original.repo}'."
+        if sibling.uqff and not sibling.gguf:
+            return _from_uqff(sibling, choose_uqff(sibling, quant), ())
+        return _published(sibling, choose_gguf(sibling.names, quant), ())
     except UnusableModel as nothing:
         return f"'{repo}' has nothing that fits: {nothing}"
+
+
+def _bases(listing: Listing) -> tuple[str, ...]:
+    """What a repository declares to be made from, in its card or in its report."""
+    if listing.uqff_report is None:
+        return listing.base_models
+    report = parse_report(listing.uqff_report, listing.source, listing.names)
+    return (*listing.base_models, *([report.base_model] if report.base_model else []))
 
 
 def _choose(here: Listing, quant: str | None) -> Choice:
@@ -206,6 +243,27 @@ def _choose(here: Listing, quant: str | None) -> Choice:
 
 def _published(listing: Listing, choice: Choice, considered: tuple[str, ...]) -> Decision:
     return Decision(listing, choice.names, "gguf", None, choice.label, (*considered, choice.reason))
+
+
+def _from_uqff(here: Listing, choice: Choice, considered: tuple[str, ...]) -> Decision:
+    """Shards, with the weights that they leave out: those of the source where it is here too, else the residual."""
+    others = here.safetensors or tuple(name for name in here.names if name == RESIDUAL)
+    for name, is_there in ((RESIDUAL, bool(others)), ("config.json", "config.json" in here.names)):
+        if not is_there:
+            raise UnusableModel(
+                f"'{here.source}' has {choice.names[0]}, but no {name}: UQFF is not the whole of a model. Name the "
+                "folder or repository that 'mistralrs quantize' wrote."
+            )
+    descriptions = [name for name in here.descriptions if here.safetensors or not name.endswith(".index.json")]
+    label, _ = gguf_label(choice.label or "")
+    return Decision(
+        here,
+        (*choice.names, *others, *descriptions),
+        "uqff",
+        Target(label),
+        choice.label,
+        (*considered, choice.reason),
+    )
 
 
 def _checkpoint(here: Listing, target: Target, reasons: tuple[str, ...]) -> Decision:
@@ -227,6 +285,16 @@ def _with_notice(reason: str, target: Target) -> str:
 
 
 def _no_weights(here: Listing) -> str:
+    if here.file_format:
+        return (
+            f"'{here.source}' has no weights of the format '{here.file_format}'. Remove format, or name another folder "
+            "or repository."
+        )
+    if here.uqff:
+        return (
+            f"'{here.source}' has only quantised weights in UQFF: choose some with quant or from_uqff. Its UQFF files: "
+            f"{', '.join(here.uqff)}."
+        )
     if here.pickles:
         return (
             f"'{here.source}' has only PyTorch weights ({here.pickles[0]}), whose format can run code on this machine: "

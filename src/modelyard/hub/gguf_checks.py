@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from modelyard.hub import gguf_format as gguf
 from modelyard.hub.gguf_parse import MOST_LAYERS, Fail, Pairs
+from modelyard.hub.gguf_projector import check_projector
 from modelyard.hub.gguf_values import GgufArray, GgufTensor
 from modelyard.hub.gguf_vocabulary import check_vocabulary
 
@@ -51,8 +52,7 @@ _SECTIONED_ROPE: Final = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35"
 def check_loadable(header: GgufHeader, pairs: Pairs, fail: Fail) -> None:
     """Refuse a file that llama.cpp cannot be given.
 
-    What is not a model (a projector, an adapter) and every shard but the first is not looked into: they carry no
-    description of a model.
+    An adapter and every shard but the first are not looked into: they carry no description of a model.
 
     Raises:
         UnusableModel: through ``fail``.
@@ -60,6 +60,8 @@ def check_loadable(header: GgufHeader, pairs: Pairs, fail: Fail) -> None:
     number, count = header.split
     if number >= count:
         fail(f"'split.no' is {number}, but there are only {count} shards ('split.count')")
+    if header.is_projector:
+        check_projector(header, pairs, fail)
     if header.role != "model":
         return
     for tensor in header.tensors:

@@ -112,13 +112,19 @@ class GgufHeader:
         return self.role == "mmproj"
 
     @property
-    def is_embedding_model(self) -> bool:
-        """Whether it yields one vector a text instead of more text.
+    def is_encoder(self) -> bool:
+        """Whether its architecture only encodes: it has no KV cache and cannot generate."""
+        return self.architecture in ENCODER_ARCHITECTURES
 
-        An architecture that only encodes, or a pooling other than none (enum llama_pooling_type of include/llama.h).
-        """
-        pooling = self.metadata.get(f"{self.architecture}.pooling_type")
-        return self.architecture in ENCODER_ARCHITECTURES or (isinstance(pooling, int) and pooling > 0)
+    @property
+    def pooling(self) -> int:
+        """How the vectors of tokens become one of the text: enum llama_pooling_type of include/llama.h; 0 for none."""
+        return self._count("pooling_type")
+
+    @property
+    def is_embedding_model(self) -> bool:
+        """Whether it yields one vector a text instead of more text: an encoder, or a decoder with a pooling."""
+        return self.is_encoder or self.pooling > 0
 
     @property
     def split(self) -> tuple[int, int]:

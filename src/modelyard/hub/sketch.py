@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,12 +13,17 @@ from modelyard.hub.gguf_bytes import BoundedReader
 from modelyard.hub.gguf_format import TENSOR_TYPES
 from modelyard.hub.gguf_header import GgufHeader, parse_header, read_header
 from modelyard.hub.gguf_values import GgufArray, GgufTensor, Value
+from modelyard.hub.kind import kind_of
 from modelyard.hub.model_files import ModelFiles
 from modelyard.hub.plan import FilePlan, Stores
 
 _CONFIG: Final = "config.json"
 _LONGEST_CONFIG: Final = 2**22
 _ARCHITECTURE: Final = "sketched"
+
+# What a sentence transformer is made of: a transformer and a pooling. Source: sentence-transformers, modules.json.
+_MODULES: Final = "modules.json"
+_MEAN: Final = 1
 
 # Keys of a transformers configuration, and what GGUF calls them. Of several the first that is there counts.
 _NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -43,11 +49,19 @@ def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
     Raises:
         UnusableModel: what is known says already that it cannot be served.
     """
+    files = _without_projector(plan, stores)
+    if not plan.projector:
+        return files
+    return replace(files, projector_bytes=plan.decision.listing.size_of((plan.projector,)))
+
+
+def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
     decision = plan.decision
     reason = decision.reasons[-1]
     if plan.made is not None:
         header = read_header(plan.made.path)
-        return ModelFiles((plan.made.path,), header, header.file_size, reason, header.quantization)
+        kind = kind_of(plan.made.path, header, plan.wanted.kind, has_projector=bool(plan.projector))
+        return ModelFiles((plan.made.path,), header, header.file_size, reason, header.quantization, kind)
     listing, first = decision.listing, decision.names[0]
     if decision.form == "gguf":
         if not listing.missing((first,)):
@@ -59,10 +73,15 @@ def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
                 header = parse_header(BoundedReader(file, Path(first), size))
         if decision.target is None:
             size = listing.size_of(decision.names) or header.file_size
-            return ModelFiles((Path(first),), header, size, reason, decision.label or header.quantization)
+            kind = kind_of(Path(first), header, plan.wanted.kind, has_projector=bool(plan.projector))
+            return ModelFiles((Path(first),), header, size, reason, decision.label or header.quantization, kind)
         return _scaled(plan, dict(header.metadata), header.architecture)
     text = stores.hub.read(listing, _CONFIG, _LONGEST_CONFIG)
-    return _scaled(plan, _metadata(text, listing.source), _ARCHITECTURE)
+    metadata = _metadata(text, listing.source)
+    if _MODULES in listing.names:
+        # Which pooling makes no difference to what is told from it.
+        metadata[f"{_ARCHITECTURE}.pooling_type"] = _MEAN
+    return _scaled(plan, metadata, _ARCHITECTURE)
 
 
 def _scaled(plan: FilePlan, metadata: dict[str, Value], architecture: str) -> ModelFiles:
@@ -80,7 +99,8 @@ def _scaled(plan: FilePlan, metadata: dict[str, Value], architecture: str) -> Mo
     )
     header = GgufHeader(3, {"general.architecture": architecture, **metadata}, (tensor,), plan.output_bytes)
     path = Path(plan.name)
-    return ModelFiles((path,), header, plan.output_bytes, plan.decision.reasons[-1], label)
+    kind = kind_of(path, header, plan.wanted.kind, has_projector=bool(plan.projector))
+    return ModelFiles((path,), header, plan.output_bytes, plan.decision.reasons[-1], label, kind)
 
 
 def _metadata(text: bytes, source: str) -> dict[str, Value]:

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from modelyard.engine.messages import (
     Accepted,
+    Begun,
     Cancel,
     Cancelled,
     Died,
+    Embed,
+    Embedded,
     Event,
     Failed,
     Finished,
@@ -29,22 +32,25 @@ from modelyard.engine.messages import (
     Reseat,
     Restore,
     Resume,
-    SequenceEvent,
+    Returned,
     SequenceId,
     Stop,
     Stopped,
     Submit,
     Suspended,
     Token,
+    Vitals,
 )
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.hub.listing import Progress
 from modelyard.yard import residency
+from modelyard.yard.embedding import Embedding
 from modelyard.yard.engines import EngineHandle, Publish, Workshop
 from modelyard.yard.generation import Generation
 from modelyard.yard.memory import Footprint
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import RequestId, Residency, UnloadMode
+from modelyard.yard.tally import Ending, Tally
 from modelyard.yard.watch import Watch
 
 if TYPE_CHECKING:
@@ -73,8 +79,8 @@ class _Stream:
     """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two."""
 
     model: str
-    submit: Submit
-    generation: Generation
+    submit: Submit | Embed
+    generation: Generation | Embedding
     engine: EngineHandle | None = None
     suspended: SuspendedSequence | None = None
     is_abandoned: bool = False
@@ -94,6 +100,7 @@ class Conductor:
         self.profiles: dict[str, ModelProfile] = {}
         self.load_progress: dict[str, float] = {}
         self.watch = Watch()
+        self.tally = Tally()
         self._workshop = workshop
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
@@ -119,12 +126,29 @@ class Conductor:
         self, model: str, submit: Callable[[SequenceId], Submit], urgency: Urgency | None = None
     ) -> tuple[RequestId, Generation]:
         """Put a request in line for ``model``. Its generation hears of everything that happens to it."""
+        generation = Generation(self.state.models[model].traits.name)
+        return self._put_in_line(model, submit, generation, urgency), generation
+
+    def embed(
+        self, model: str, embed: Callable[[SequenceId], Embed], urgency: Urgency | None = None
+    ) -> tuple[RequestId, Embedding]:
+        """As ``submit``, for texts that become vectors."""
+        embedding = Embedding(self.state.models[model].traits.name)
+        return self._put_in_line(model, embed, embedding, urgency), embedding
+
+    def _put_in_line(
+        self,
+        model: str,
+        submit: Callable[[SequenceId], Submit | Embed],
+        generation: Generation | Embedding,
+        urgency: Urgency | None,
+    ) -> RequestId:
         request = self._next_request()
         how = urgency or Urgency()
-        generation = Generation(self.state.models[model].traits.name)
+        generation.times.arrived = time.monotonic()
         self._streams[request] = _Stream(model, submit(SequenceId(request)), generation)
         self.feed(events.RequestArrived(model, request, how.priority, how.wait_s, how.keep_alive_s))
-        return request, generation
+        return request
 
     def abandon(self, request: RequestId) -> None:
         """Nobody wants the answer any more: leave the line, or end the sequence before its engine's next step."""
@@ -133,6 +157,7 @@ class Conductor:
             return
         if stream.engine is None:
             del self._streams[request]
+            self._finish(stream, Cancelled(stream.submit.sequence))
             self.feed(events.RequestEnded(stream.model, request))
         else:
             stream.is_abandoned = True
@@ -234,10 +259,12 @@ class Conductor:
                 self._works[model] = self._loop.create_task(self._size(model), name=f"size {model}")
             case events.StartLoad(model):
                 self.load_progress[model] = 0.0
+                self.tally[self._known_as(model)].predicted_bytes = self._predicted_bytes(model)
                 self._works[model] = self._loop.create_task(self._load(model), name=f"load {model}")
-            case events.Free(model, suspends, keep_bytes, why, keeps_weights):
+            case events.Free(model, suspends, keep_bytes, why, keeps_weights, reason):
                 done = "Parking" if keeps_weights else "Unloading"
-                logger.info("%s %s: %s", done, self.state.models[model].traits.name, why)
+                logger.info("%s %s: %s", done, self._known_as(model), why)
+                self.tally[self._known_as(model)].unloads[reason] += 1
                 self._free(model, Stop(suspends, keep_bytes, keeps_weights))
             case events.Forget(model):
                 self._forget(model)
@@ -249,8 +276,11 @@ class Conductor:
 
     def _grant(self, model: str, stream: _Stream) -> None:
         engine = stream.engine = self._engines[model]
+        state = self.state.models[model]
+        stream.generation.times.grant(time.monotonic(), state.load_began, state.loaded_at)
         if stream.suspended is None:
-            stream.generation.fingerprint = self.profiles[model].fingerprint
+            if isinstance(stream.generation, Generation):
+                stream.generation.fingerprint = self.profiles[model].fingerprint
             engine.send(stream.submit)
         else:
             engine.send(Resume(stream.suspended))
@@ -259,7 +289,7 @@ class Conductor:
     def _reject(self, request: RequestId, error: ModelyardError) -> None:
         stream = self._streams.pop(request, None)
         if stream is not None:
-            stream.generation.put(Failed(stream.submit.sequence, error))
+            self._finish(stream, Failed(stream.submit.sequence, error))
         caller = self._callers.get(request)
         if caller is not None and not caller.done():
             caller.set_exception(error)
@@ -312,6 +342,11 @@ class Conductor:
 
     def _conclude(self, event: events.Freed | events.LoadFailed | events.EngineDied) -> None:
         """Feed the end of a model, as soon as weights that were parked for it are free too."""
+        tally = self.tally[self._known_as(event.model)]
+        if isinstance(event, events.LoadFailed):
+            tally.loads["failed"] += 1
+        elif isinstance(event, events.EngineDied):
+            tally.unloads["died"] += 1
         parked = self._parked.pop(event.model, None)
         if parked is None:
             self.feed(event)
@@ -360,30 +395,48 @@ class Conductor:
 
     def _receive(self, model: str, batch: Sequence[Event]) -> None:
         # Hot path: nearly all events are tokens.
+        now = time.monotonic()
+        last_times: list[float] = []
         for event in batch:
             if isinstance(event, Token):
                 stream = self._streams.get(RequestId(event.sequence))
                 if stream is not None:
-                    stream.generation.add(event)
-                    self._told[stream.generation] = None
+                    generation = stream.generation
+                    assert isinstance(generation, Generation)
+                    generation.add(event)
+                    self._told[generation] = None
+                    times = generation.times
+                    if not times.last:
+                        times.first = now
+                    last_times.append(times.last)
+                    times.last = now
                 continue
             match event:
                 case Accepted(sequence):
                     stream = self._streams.get(RequestId(sequence))
                     if stream is not None:
                         stream.generation.put(event)
-                case Finished() | Failed() | Cancelled():
+                case Begun(sequence):
+                    stream = self._streams.get(RequestId(sequence))
+                    if stream is not None:
+                        stream.generation.times.begun = now
+                case Vitals():
+                    self.tally[self._known_as(model)].feels(event)
+                case Finished() | Embedded() | Failed() | Cancelled():
                     self._end(event)
                 case Suspended(sequence, suspended):
                     self._suspend(RequestId(sequence), suspended)
+                case Returned(sequence):
+                    self._suspend(RequestId(sequence), None)
                 case LoadProgress(fraction):
                     self.load_progress[model] = fraction
-                    self.watch.progress(self.state.models[model].traits.name, fraction)
+                    self.watch.progress(self._known_as(model), fraction)
                 case Loaded(profile):
                     if (parked := self._parked.pop(model, None)) is not None:
                         # The engine has found them: they are not freed with this.
                         parked.release()
                     self.profiles[model] = profile
+                    self.tally[self._known_as(model)].loaded(now - self.state.models[model].load_began)
                     self.feed(events.LoadFinished(model, self._measured(model, profile)))
                 case LoadFailed(reason):
                     self._forget_engine(model)
@@ -401,6 +454,8 @@ class Conductor:
                     else:
                         self._parked[model] = parked
                         self.feed(freed)
+        if last_times:
+            self.tally[self._known_as(model)].said(last_times, now)
         if self._told and not self._is_telling:
             self._is_telling = True
             self._loop.call_soon(self._tell)
@@ -416,7 +471,8 @@ class Conductor:
         predicted = self.state.models[model].footprint
         return None if predicted is None else predicted.corrected(profile.weights_bytes, profile.context_bytes)
 
-    def _suspend(self, request: RequestId, suspended: SuspendedSequence) -> None:
+    def _suspend(self, request: RequestId, suspended: SuspendedSequence | None) -> None:
+        """The request waits for its model again: with what was done for it, or from its beginning."""
         stream = self._streams.get(request)
         if stream is None:
             return
@@ -424,17 +480,33 @@ class Conductor:
             self._end(Cancelled(stream.submit.sequence))
             return
         stream.engine, stream.suspended = None, suspended
-        self.feed(events.RequestSuspended(stream.model, request, suspended.size_bytes))
+        self.feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
 
-    def _end(self, event: SequenceEvent) -> None:
+    def _finish(self, stream: _Stream, event: Ending) -> None:
+        """Let the reader of ``stream`` know its last event, and count it."""
+        generation = stream.generation
+        generation.times.ended = time.monotonic()
+        self.tally[generation.model].ended(event, generation.times)
+        generation.put(event)
+
+    def _known_as(self, model: str) -> str:
+        """How people know ``model``; it may have been removed with its last event."""
+        state = self.state.models.get(model)
+        return model if state is None else state.traits.name
+
+    def _predicted_bytes(self, model: str) -> int | None:
+        footprint = self.state.models[model].footprint
+        return None if footprint is None else footprint.total_bytes
+
+    def _end(self, event: Ending) -> None:
         stream = self._streams.pop(RequestId(event.sequence), None)
         if stream is None:
             # A close that gave up on the engine has ended it already.
             return
-        if isinstance(event, Cancelled) and not self.state.is_closing:
-            # Whoever abandoned it does not listen; for anybody else it ended by force.
+        if isinstance(event, Cancelled) and not stream.is_abandoned and not self.state.is_closing:
+            # It ended by force.
             event = Failed(event.sequence, ModelUnloaded(stream.generation.model))
-        stream.generation.put(event)
+        self._finish(stream, event)
         self.feed(events.RequestEnded(stream.model, RequestId(event.sequence)))
 
     def _forget_engine(self, model: str, reason: str = "it was stopped") -> None:
@@ -443,6 +515,7 @@ class Conductor:
         unheard = [stream for stream in self._streams.values() if stream.engine is engine]
         for stream in unheard:
             self._end(Failed(stream.submit.sequence, EngineError(stream.generation.model, reason)))
+        self.tally[self._known_as(model)].vitals = None
         # Not before: the last end of a drain frees the model, which without an engine would be done at once, and the
         # next load begun before the residency has heard how this engine ended.
         del self._engines[model]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from modelyard.config import Config, Model, default_model, read_token
+from modelyard.config import Config, Model, default_model, read_token, running_at_once
 from modelyard.hub import Hub, Stores
 from modelyard.yard.machine import budget_bytes, total_bytes
 from modelyard.yard.residency.state import Traits
@@ -33,7 +33,7 @@ def traits(config: Config, model: Model) -> Traits:
     idle_s = model.idle_unload_seconds
     return Traits(
         name=model.id,
-        most_requests=config.runtime.max_seqs + WAITING_ROOM,
+        most_requests=running_at_once(config, model) + WAITING_ROOM,
         is_pinned=model.pinned,
         priority=model.priority,
         idle_unload_s=math.inf if idle_s is None else idle_s,

@@ -10,7 +10,6 @@ from modelyard.hub import FilePlan, sketch_files
 from modelyard.hub.listing import ListedFile
 from modelyard.yard.configured import memory_budget, stores_of
 from modelyard.yard.machine import available_bytes
-from modelyard.yard.memory import Footprint
 from modelyard.yard.workshop import footprint_of, plan_of
 
 
@@ -20,6 +19,8 @@ class Forecast:
 
     Attributes:
         source: what it was named by.
+        origin: the folder or repository that its files come from.
+        commit: of that repository; "" for a folder.
         reasons: what was considered, and what it is.
         files: that it is made of.
         quantization: type of its weights.
@@ -30,6 +31,8 @@ class Forecast:
     """
 
     source: str
+    origin: str
+    commit: str
     reasons: tuple[str, ...]
     files: tuple[ListedFile, ...]
     quantization: str
@@ -43,21 +46,6 @@ class Forecast:
         """For JSON."""
         return asdict(self)
 
-    def summary(self) -> list[tuple[str, str]]:
-        """Labels and what they say, for people."""
-        memory = self.weights_bytes + self.context_bytes
-        fits = "fits" if memory <= self.budget_bytes else "does not fit"
-        return [
-            ("Weights", self.quantization),
-            ("Download", f"{self.download_bytes / 1e6:,.0f} MB" if self.download_bytes else "nothing"),
-            ("Conversion", self.conversion or "none"),
-            (
-                "Memory",
-                f"{memory / 1e6:,.0f} MB (weights {self.weights_bytes / 1e6:,.0f}, context and buffers "
-                f"{self.context_bytes / 1e6:,.0f}), which {fits} the budget of {self.budget_bytes / 1e6:,.0f} MB",
-            ),
-        ]
-
 
 def foresee(config: Config) -> Forecast:
     """What the only model of ``config`` would take.
@@ -69,16 +57,21 @@ def foresee(config: Config) -> Forecast:
     stores = stores_of(config)
     budget = memory_budget(config, available_bytes())
 
-    def footprint(plan: FilePlan) -> Footprint:
-        return footprint_of(config, model, sketch_files(plan, stores))
+    def fits(plan: FilePlan) -> bool:
+        return footprint_of(config, model, sketch_files(plan, stores)).total_bytes <= budget
 
-    plan = plan_of(config, model, stores, lambda plan: footprint(plan).total_bytes <= budget)
-    sketched, predicted = sketch_files(plan, stores), footprint(plan)
+    plan = plan_of(config, model, stores, fits)
+    # What the hub has is read over the network: once.
+    sketched = sketch_files(plan, stores)
+    predicted = footprint_of(config, model, sketched)
+    listing = plan.decision.listing
     wanted = set(plan.decision.names)
     return Forecast(
         source=model.model_id,
-        reasons=(*((plan.decision.listing.note,) if plan.decision.listing.note else ()), *plan.decision.reasons),
-        files=tuple(file for file in plan.decision.listing.files if file.name in wanted),
+        origin=str(listing.folder) if listing.hub_id is None else listing.hub_id.repo,
+        commit=listing.commit,
+        reasons=(*((listing.note,) if listing.note else ()), *plan.decision.reasons),
+        files=tuple(file for file in listing.files if file.name in wanted),
         quantization=sketched.quantization,
         conversion=_conversion(plan),
         download_bytes=plan.download_bytes,

@@ -17,8 +17,10 @@ from modelyard.engine.messages import (
     SequenceEvent,
     Token,
     TokenLogprob,
+    Usage,
 )
 from modelyard.errors import ModelyardError, ShuttingDown
+from modelyard.yard.times import Times
 
 
 class Generation:
@@ -33,6 +35,8 @@ class Generation:
         reading: how its text is to be read, once it is accepted; None: it is just text.
         logprobs: of the tokens whose text has arrived, where they were asked for. The reader takes them out.
         finished: reason and usage, once the last event has arrived.
+        times: when what happened to it.
+        on_used: called with what it used, once it is over, be its reader there or not.
     """
 
     def __init__(self, model: str) -> None:
@@ -42,6 +46,8 @@ class Generation:
         self.finished: Finished | None = None
         self.reading: Reading | None = None
         self.logprobs: list[TokenLogprob] = []
+        self.times = Times()
+        self.on_used: Callable[[Usage], None] | None = None
         self._text: list[str] = []
         self._error: ModelyardError | None = None
         self._accepted = False
@@ -57,13 +63,19 @@ class Generation:
                 self.add(event)
             case Accepted(_, prompt_tokens, reading):
                 self._accepted, self.prompt_tokens, self.reading = True, prompt_tokens, reading
-            case Finished():
+            case Finished(_, _, usage):
                 self.finished = event
+                self._used(usage)
             case Failed(_, error):
                 self._error = error
-            case Cancelled():
+            case Cancelled(_, usage):
                 self._error = ShuttingDown()
+                self._used(usage)
         self.wake()
+
+    def _used(self, usage: Usage | None) -> None:
+        if usage is not None and self.on_used is not None:
+            self.on_used(usage)
 
     def add(self, token: Token) -> None:
         """Take the text of a token; ``wake`` is due when all that came with it is there."""

@@ -26,6 +26,11 @@ def total_bytes(meminfo: Path = MEMINFO, own_cgroups: Path = OWN_CGROUPS, cgroup
     return min([_meminfo(meminfo, "MemTotal"), *(limit for limit, _ in _limits(own_cgroups, cgroups))])
 
 
+def physical_bytes(meminfo: Path = MEMINFO) -> int:
+    """Memory of the machine, whatever this process may have of it."""
+    return _meminfo(meminfo, "MemTotal")
+
+
 def available_bytes(meminfo: Path = MEMINFO, own_cgroups: Path = OWN_CGROUPS, cgroups: Path = CGROUPS) -> int:
     """Memory that this process can still take before the machine swaps or a control group ends it."""
     left = (limit - used for limit, used in _limits(own_cgroups, cgroups))

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
-from modelyard.engine.settings import DEFAULT_CONTEXT, PARKED_PART
+from modelyard.engine.settings import DEFAULT_CONTEXT, KEPT_EMBEDDINGS_BYTES, PARKED_PART
 from modelyard.hub import ModelFiles
 from modelyard.hub.gguf_header import GgufArray, GgufHeader, GgufTensor
 
@@ -42,6 +42,9 @@ REPACKED_ON_ARM: Final = REPACKED | {"Q5_K", "Q6_K", "Q8_0"}
 
 # Source: llama.cpp, src/llama-context.cpp, llama_init_from_model: "flash_attn is not compatible with Grok".
 WITHOUT_FLASH_ATTENTION: Final = frozenset({"grok"})
+
+# A projector with its buffers, in sizes of its file.
+PROJECTOR_PARTS: Final = 2
 
 _F16, _F32 = 2, 4
 
@@ -132,18 +135,37 @@ def predict(
     """
     header = files.header
     cells = context_cells(header, context_length)
+    return footprint(
+        files,
+        kv_bytes(header, cells, kv_type)
+        + state_bytes(header, sequences)
+        + (parked_bytes(header, cells, kv_type) if parks else 0)
+        + output_bytes(header, sequences)
+        + compute_bytes(header, cells, running, batch_tokens, has_flash_attention=flash_attn is not False)
+        + vision_bytes(files),
+        processor,
+    )
+
+
+def footprint(files: ModelFiles, context_bytes: int, processor: str = platform.machine()) -> Footprint:
+    """That of the model in ``files`` with a context of ``context_bytes``."""
+    header = files.header
     # The part of the file before the tensors is unmapped after the load.
     tensors = max(0, files.size_bytes - (header.file_size - header.size_bytes))
     return Footprint(
         weights_key="\n".join(str(path.resolve()) for path in files.paths),
         weights_bytes=tensors + repacked_bytes(header, tensors, processor) + vocabulary_bytes(header),
-        context_bytes=kv_bytes(header, cells, kv_type)
-        + state_bytes(header, sequences)
-        + (parked_bytes(header, cells, kv_type) if parks else 0)
-        + output_bytes(header, sequences)
-        + compute_bytes(header, cells, running, batch_tokens, has_flash_attention=flash_attn is not False)
-        + ENGINE_BYTES,
+        context_bytes=context_bytes + ENGINE_BYTES,
     )
+
+
+def vision_bytes(files: ModelFiles) -> int:
+    """Bytes of a projector with its buffers and with the embeddings that are kept; 0 without one.
+
+    The buffers are those of one image at the size that projectors are made for; it is the part that differs most from
+    one to the other, and is taken to be as large as the weights.
+    """
+    return PROJECTOR_PARTS * files.projector_bytes + KEPT_EMBEDDINGS_BYTES if files.projector_bytes else 0
 
 
 def context_cells(header: GgufHeader, context_length: int | None) -> int:

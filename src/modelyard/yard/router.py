@@ -1,10 +1,11 @@
-"""Which model a request means: an id, an alias, or the default."""
+"""Which model a request means, an id, an alias, or the default; and whether its caller may use it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from modelyard.errors import ModelNotFound, ModelRequired
+from modelyard.errors import ModelNotFound, ModelNotPermitted, ModelRequired
+from modelyard.yard.caller import CALLER, Caller
 
 DEFAULT = "default"
 
@@ -31,12 +32,20 @@ class Router:
         Raises:
             ModelNotFound: no model has that name.
             ModelRequired: no name, and no default is configured.
+            ModelNotPermitted: the caller may use others alone.
         """
+        caller = CALLER.get() or Caller()
+        caller.has_asked = True
         if name is None or name == DEFAULT:
             if self.default is None:
-                raise ModelRequired(self._listed)
-            return self.default
-        model = self._ids.get(name)
+                raise ModelRequired(caller.of(self._listed))
+            model: str | None = self.default
+        else:
+            model = self._ids.get(name)
         if model is None:
-            raise ModelNotFound(name, self._listed)
+            assert name is not None
+            raise ModelNotFound(name, caller.of(self._listed))
+        if not caller.may_use(model):
+            raise ModelNotPermitted(model, caller.of(self._listed))
+        caller.model = model
         return model

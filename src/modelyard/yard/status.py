@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from modelyard.hub import Kind
+from modelyard.hub.listing import Progress
 from modelyard.yard.residency.room import Outcome, find_room, load_seconds
 from modelyard.yard.residency.state import NO_FOOTPRINT, ModelState, Residence, Residency
 
@@ -25,14 +27,17 @@ STATUS: dict[Residence, Status] = {
 class ModelStatus:
     """A model as a listing shows it.
 
-    context_length (tokens), quantization, size_bytes (of the weights), can_chat (it has a chat template) and
-    architecture are None until it was loaded once. memory_bytes is what it takes when it is loaded, of which
-    shared_bytes are those of weights that another loaded model uses too; None until its files were looked at. The
-    weights of an unloaded model that is_parked are in memory. reason is why its last load, or its engine, failed.
+    kind is None until its files were looked at. context_length (tokens), quantization, size_bytes (of the weights),
+    can_chat (it has a chat template), can_see (it takes images) and architecture are None until it was loaded once,
+    and so are dimensions (of an embedding), which other models do not have. memory_bytes is what it takes when it is
+    loaded, of which shared_bytes are those of weights that another loaded model uses too; None until its files were
+    looked at. The weights of an unloaded model that is_parked are in memory. reason is why its last load, or its
+    engine, failed. progress is how far its preparation or its load is; None while there is none.
     """
 
     id: str
     aliases: tuple[str, ...]
+    kind: Kind | None
     status: Status
     is_default: bool
     created: int
@@ -41,12 +46,15 @@ class ModelStatus:
     size_bytes: int | None
     can_chat: bool | None
     architecture: str | None
+    dimensions: int | None
+    can_see: bool | None
     reason: str | None
     memory_bytes: int | None
     shared_bytes: int
     is_pinned: bool
     is_parked: bool
     load_s: float | None
+    progress: Progress | None = None
 
 
 def memory_of(state: Residency, name: str) -> tuple[int | None, int]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelyard.config import Config, Model, effective_cpu
+from modelyard.config import Config, Model, effective_cpu, running_at_once
 from modelyard.engine.messages import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
-from modelyard.hub import FilePlan, ModelFiles, Stores, Wanted, plan_files
+from modelyard.hub import FilePlan, Kind, ModelFiles, Stores, Wanted, plan_files
+from modelyard.yard.embedder_memory import predict_embedder
 from modelyard.yard.engines import EngineHandle, Publish
 from modelyard.yard.file_stock import FileStock
 from modelyard.yard.memory import Footprint, context_cells, predict
@@ -52,13 +54,17 @@ class Workshop:
         self._shared: tuple[WeightsPool, Device] | None = None
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
+        self._kinds: dict[str, Kind] = {}
 
     async def check(self, names: list[str]) -> dict[str, Footprint]:
         """Footprints of all ``names``.
 
         Raises:
-            ConfigError: files of some of them are missing or unusable; it names each.
+            ConfigError: files of some of them are missing or unusable, or a model that is known is given a device that
+                is not there; it names each.
         """
+        if misplaced := await asyncio.to_thread(self._misplaced):
+            raise ConfigError("models", misplaced)
         sizes = [asyncio.create_task(self._size(name), name=f"check {name}") for name in names]
         footprints, problems = {}, []
         try:
@@ -73,6 +79,14 @@ class Workshop:
         if problems:
             raise ConfigError("models", problems)
         return footprints
+
+    def kind(self, model: str) -> Kind | None:
+        """What the model does; None until its files were looked at, unless the configuration says."""
+        spec = self.specs.get(model)
+        match None if spec is None else spec.model.kind:
+            case "text" | "embedding" | "multimodal" as configured:
+                return configured
+        return self._kinds.get(model)
 
     async def size(self, model: str) -> Footprint:
         """What the model will take.
@@ -96,6 +110,7 @@ class Workshop:
             files = await self._files(spec, self.stock.foresee)
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
+        self._kinds[model] = files.model.kind
         return self._footprint(spec, files)
 
     async def make(self, model: str, publish: Publish) -> EngineHandle:
@@ -111,16 +126,35 @@ class Workshop:
                 files = await self._files(spec, partial(self.stock.get, model))
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
+        self._kinds[model] = files.model.kind
         return self._make_handle(await asyncio.to_thread(_settings, spec, files), publish)
+
+    def _misplaced(self) -> list[str]:
+        """Of all models that are known, also those that load later: what is wrong with their devices."""
+        problems = []
+        for spec in self.specs.values():
+            layers = spec.model.device.device_layers or ()
+            if not any(layers):
+                continue
+            # Imported here, as the engine is.
+            from modelyard.engine.llama import check_devices
+
+            try:
+                check_devices(layers)
+            except UnusableModel as unusable:
+                problems.append(f"model '{spec.model.id}': {unusable}")
+        return problems
 
     def forget(self, model: str) -> None:
         """The model is no longer known."""
         self.specs.pop(model, None)
         self._checked.pop(model, None)
+        self._kinds.pop(model, None)
 
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]
         files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
+        self._kinds[name] = files.model.kind
         return self._footprint(spec, files)
 
     async def _files(
@@ -130,11 +164,18 @@ class Workshop:
             return self._footprint(spec, _Files(files, None)).total_bytes <= self.budget_bytes
 
         files = await find(_wanted(spec.config, spec.model), fits)
-        draft = next((model for model in spec.config.models if spec.model.draft in model.names), None)
+        draft = _draft_of(spec)
         if draft is None:
             return _Files(files, None)
+        if files.kind == "embedding":
+            raise UnusableModel(
+                f"It is an embedding model, for which nothing can be drafted. Remove draft = '{draft.id}'."
+            )
         try:
-            return _Files(files, await find(_wanted(spec.config, draft), fits))
+            drafting = await find(_wanted(spec.config, draft), fits)
+            if drafting.kind == "embedding":
+                raise UnusableModel("It is an embedding model, which generates no text.")
+            return _Files(files, drafting)
         except UnusableModel as unusable:
             shown = str(unusable).replace(draft.source, Path(draft.source).name)
             raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable
@@ -144,8 +185,10 @@ class Workshop:
 
     def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
         """What goes to clients, whom the way to the file does not concern."""
-        source = self.specs[name].model.source
-        return UnusableModel(str(unusable).replace(source, Path(source).name))
+        source = Path(self.specs[name].model.source)
+        text = str(unusable).replace(str(source), source.name)
+        # Also of what lies beside it.
+        return UnusableModel(text.replace(f"{source.parent}{os.sep}", "") if source.is_absolute() else text)
 
     def _real_engine(self, settings: EngineSettings, publish: Publish) -> EngineHandle:
         # Imported here: they load llama.cpp, which a scripted yard and the command line's --help do without.
@@ -166,10 +209,23 @@ class _Files:
     draft: ModelFiles | None
 
 
+def _draft_of(spec: Spec) -> Model | None:
+    return next((model for model in spec.config.models if spec.model.draft in model.names), None)
+
+
 def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFiles | None = None) -> Footprint:
     """What a model on ``files`` takes as it is configured, with the files of the one that drafts for it, if any."""
     runtime = config.runtime
-    running = runtime.max_seqs
+    running = running_at_once(config, model)
+    if files.kind == "embedding":
+        return predict_embedder(
+            files,
+            context_length=model.device.max_seq_len,
+            sequences=running,
+            batch_tokens=runtime.batch_tokens,
+            kv_type=runtime.kv_type,
+            flash_attn=runtime.flash_attn,
+        )
     how = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
     footprint = how(
         files,
@@ -204,21 +260,26 @@ def _wanted(config: Config, model: Model) -> Wanted:
         isq=quantization.isq,
         from_uqff=quantization.from_uqff,
         dtype=model.dtype,
+        file_format=model.format.format,
+        quantized_file=model.format.quantized_files,
+        mmproj=model.format.mmproj,
         imatrix=quantization.imatrix,
         siblings=config.hub.siblings,
     )
 
 
 def _settings(spec: Spec, files: _Files) -> EngineSettings:
-    config, model = spec.config, spec.model
+    config, model, draft = spec.config, spec.model, _draft_of(spec)
     return EngineSettings(
         name=model.id,
         paths=files.model.paths,
         quantization=files.model.quantization,
+        kind="embedding" if files.model.kind == "embedding" else "text",
         context_length=model.device.max_seq_len,
-        max_seqs=config.runtime.max_seqs,
+        max_seqs=running_at_once(config, model),
         prefix_slots=config.runtime.prefix_cache_n,
         offload=not effective_cpu(config.models),
+        device_layers=model.device.device_layers,
         chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
         sampling=Sampling(**model.sampling.model_dump()),
         batch_tokens=config.runtime.batch_tokens,
@@ -227,9 +288,11 @@ def _settings(spec: Spec, files: _Files) -> EngineSettings:
         prompt_lookup=config.runtime.prompt_lookup,
         draft=() if files.draft is None else files.draft.paths,
         draft_name=model.draft or "",
+        draft_device_layers=None if draft is None else draft.device.device_layers,
         weight=model.weight,
         priority=model.priority,
         kv_keep=config.memory.kv_keep,
         kv_keep_bytes=config.memory.kv_keep_bytes,
         kv_dir=config.memory.kv_folder,
+        projector=files.model.projector,
     )

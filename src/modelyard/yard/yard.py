@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
-from modelyard.engine.messages import Grammar, Prompt, Sampling, SequenceId, Submit
+from modelyard.engine.messages import Embed, Grammar, Prompt, Sampling, SequenceId, Submit, Text, Tokens, Usage
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
-from modelyard.hub import Progress, Stores
+from modelyard.hub import Kind, Progress, Stores
+from modelyard.yard.caller import CALLER, Caller
+from modelyard.yard.census import Census, census
 from modelyard.yard.conductor import Conductor, Urgency
 from modelyard.yard.configured import memory_budget, router, stores_of, traits
+from modelyard.yard.embedding import Embedding, Embeddings
 from modelyard.yard.generation import Generation
+from modelyard.yard.kinds import Kinds, refusal
 from modelyard.yard.machine import available_bytes
 from modelyard.yard.memory import Footprint
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
@@ -54,6 +58,21 @@ class Request:
     urgency: Urgency = field(default_factory=Urgency)
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts that are to become vectors.
+
+    Attributes:
+        inputs: one vector is computed of each; token ids are taken as they are.
+        model: id or alias; None means the default.
+        urgency: how it waits for its model.
+    """
+
+    inputs: tuple[Text | Tokens, ...]
+    model: str | None = None
+    urgency: Urgency = field(default_factory=Urgency)
+
+
 class Yard:
     """The models of a configuration. Use it on the event loop that it was started on.
 
@@ -82,6 +101,7 @@ class Yard:
         self._created = int(time.time())
         self._conductor: Conductor | None = None
         self._reconfiguring = asyncio.Lock()
+        self._kinds = Kinds(self.workshop)
 
     async def start(self) -> None:
         """Load every model that is to be loaded at the start, side by side, as far as the memory budget goes.
@@ -136,13 +156,15 @@ class Yard:
         Leaving the context early ends the sequence before the engine's next step.
 
         Raises:
-            ModelNotFound, ModelRequired: there is no such model.
+            ModelNotFound, ModelRequired, ModelNotPermitted: there is no such model, or not for this caller.
             QueueFull: too many requests wait for it already.
             ModelLoading: it is not loaded, and the request does not wait so long.
             InsufficientMemory: it does not fit the memory budget.
             ModelLoadFailed: it is not loaded and cannot be.
             InvalidRequest: the prompt, or a setting, does not suit it.
+            UnsupportedOperation: it is an embedding model.
         """
+        await self.check(request.model, "text")
         with self.submit(request) as generation:
             await generation.accepted()
             yield generation
@@ -155,9 +177,7 @@ class Yard:
             ModelNotFound, ModelRequired: there is no such model.
         """
         model = self._router.route(request.model)
-
-        wanted = request.urgency.priority
-        priority = self.conductor.state.models[self.names[model]].traits.priority if wanted is None else wanted
+        priority = self._priority(model, request.urgency)
 
         def submit(sequence: SequenceId) -> Submit:
             return Submit(
@@ -176,11 +196,63 @@ class Yard:
 
         conductor = self.conductor
         number, generation = conductor.submit(self.names[model], submit, request.urgency)
+        if (caller := CALLER.get()) is not None:
+            _charge(caller, generation)
         try:
             yield generation
         finally:
             if not generation.is_over:
                 conductor.abandon(number)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The vectors of texts. Requests that come at the same time share batches; a cancelled one leaves at once.
+
+        Raises:
+            ModelNotFound, ModelRequired, QueueFull, ModelLoading, InsufficientMemory, ModelLoadFailed: as ``generate``.
+            InvalidRequest: an input is empty, too long, or holds a token that the model does not know.
+            UnsupportedOperation: it is no embedding model.
+        """
+        await self.check(request.model, "embedding")
+        model = self._router.route(request.model)
+        priority = self._priority(model, request.urgency)
+        conductor = self.conductor
+        number, embedding = conductor.embed(
+            self.names[model], lambda sequence: Embed(sequence, request.inputs, priority), request.urgency
+        )
+        if (caller := CALLER.get()) is not None:
+            _charge(caller, embedding)
+        try:
+            return await embedding.done()
+        finally:
+            if not embedding.is_over:
+                conductor.abandon(number)
+
+    async def check(self, name: str | None, wanted: Kind) -> None:
+        """Refuse what a model cannot do before anything is done for it.
+
+        Args:
+            name: id or alias of the model; None means the default.
+            wanted: "text" or "embedding".
+
+        Raises:
+            ModelNotFound, ModelRequired: there is no such model.
+            UnsupportedOperation: it does something else.
+        """
+        model = self._router.route(name)
+        kind = await self._kinds.of(self.names[model])
+        if kind is None or refusal(model, kind, wanted, {}) is None:
+            return
+        ids = [entry.id for entry in self.config.models]
+        kinds = await asyncio.gather(*(self._kinds.of(self.names[other]) for other in ids))
+        refused = refusal(model, kind, wanted, dict(zip(ids, kinds, strict=True)))
+        assert refused is not None
+        raise refused
+
+    def _priority(self, model: str, urgency: Urgency) -> int:
+        """That of the request, else that of its model."""
+        if urgency.priority is not None:
+            return urgency.priority
+        return self.conductor.state.models[self.names[model]].traits.priority
 
     def stage(self, model: str) -> str:
         """What requests for ``model``, by id, wait for at the moment; "" where it serves."""
@@ -192,8 +264,9 @@ class Yard:
         return stage(self.conductor.state, name, self.conductor.load_progress.get(name, 0.0))
 
     def models(self) -> list[ModelStatus]:
-        """All models, in the order of the configuration."""
-        return [self._status(model) for model in self.config.models]
+        """All models that the caller may use, in the order of the configuration."""
+        caller = CALLER.get() or Caller()
+        return [self._status(model) for model in self.config.models if caller.may_use(model.id)]
 
     def model(self, name: str) -> ModelStatus:
         """One model, by id or alias.
@@ -204,11 +277,38 @@ class Yard:
         model = self._router.route(name)
         return next(self._status(entry) for entry in self.config.models if entry.id == model)
 
+    def configured(self, name: str | None) -> Model:
+        """How a model is configured, by id or alias; None is the default.
+
+        Raises:
+            ModelNotFound, ModelRequired: there is no such model.
+        """
+        model = self._router.route(name)
+        return next(entry for entry in self.config.models if entry.id == model)
+
     def failed(self) -> dict[str, str]:
         """Models whose engine or load failed and that were not loaded since, with the reason."""
         state = self.conductor.state
         names = {model.id: state.models[self.names[model.id]] for model in self.config.models}
         return {name: model.reason for name, model in names.items() if model.residence is Residence.FAILED}
+
+    def unready(self, name: str) -> str:
+        """Why a model, by id or alias, would not begin a request at once; "" where it would. Changes nothing.
+
+        Raises:
+            ModelNotFound: there is none of that name.
+        """
+        model = self._router.route(name)
+        state = self.conductor.state.models[self.names[model]]
+        if state.residence is Residence.FAILED:
+            return state.reason
+        if state.residence in (Residence.UNLOADED, Residence.PARKED) and state.first is None:
+            return "not loaded"
+        return "unloading" if state.is_draining else self.stage(model)
+
+    def census(self) -> Census:
+        """All models in numbers."""
+        return census(self.conductor.state, self.conductor.tally)
 
     async def unload(self, name: str, mode: UnloadMode = UnloadMode.DRAIN) -> ModelStatus:
         """Free a model; a later request loads it again. Idempotent.
@@ -298,6 +398,7 @@ class Yard:
         return ModelStatus(
             id=model.id,
             aliases=tuple(name for name in model.names if name != model.id),
+            kind=self.workshop.kind(name),
             status=STATUS[state.residence],
             is_default=model.id == self._router.default,
             created=self._created,
@@ -306,10 +407,28 @@ class Yard:
             size_bytes=profile.size_bytes if profile else None,
             can_chat=profile.can_chat if profile else None,
             architecture=profile.architecture if profile else None,
+            dimensions=(profile.dimensions or None) if profile else None,
+            can_see=profile.can_see if profile else None,
             reason=state.reason if state.residence is Residence.FAILED else None,
             memory_bytes=memory_bytes,
             shared_bytes=shared_bytes,
             is_pinned=state.traits.is_pinned,
             is_parked=state.residence is Residence.PARKED,
             load_s=state.load_s,
+            progress=self._progress(name) if STATUS[state.residence] == "reloading" else None,
         )
+
+    def _progress(self, name: str) -> Progress | None:
+        fraction = self.conductor.load_progress.get(name)
+        loading = None if fraction is None else Progress("loading", fraction)
+        return self.workshop.stock.progress.get(name, loading)
+
+
+def _charge(caller: Caller, generation: Generation | Embedding) -> None:
+    """Let ``caller`` know of its generation, and of what that uses."""
+
+    def pay(usage: Usage) -> None:
+        caller.pay(usage.prompt_tokens + usage.completion_tokens)
+
+    caller.generations.append(generation)
+    generation.on_used = pay

@@ -70,8 +70,29 @@ def test_every_key_reaches_the_configuration(write):
         write("""
             command = "run"
             default_model_id = "g"
-            server = { host = "::1", port = 0, api_keys = ["sk-1", "sk-2"] }
-            memory = { budget = "16GiB", kv_keep = "disk", kv_keep_bytes = "2GB", kv_dir = "kept" }
+            [server]
+            host = "::1"
+            port = 0
+            api_keys = ["sk-1", "sk-2"]
+            allowed_hosts = ["models.lan"]
+            cors_origins = ["https://chat.example"]
+            disable_access_log = true
+            access_log_format = "json"
+            access_log_health = true
+            disable_request_id_header = true
+            disable_metrics = true
+            [[server.keys]]
+            name = "alice"
+            key = "sk-3"
+            models = ["smol"]
+            scopes = ["read"]
+            requests_per_minute = 60
+            tokens_per_minute = 1000
+            [memory]
+            budget = "16GiB"
+            kv_keep = "disk"
+            kv_keep_bytes = "2GB"
+            kv_dir = "kept"
             [runtime]
             max_seqs = 8
             prefix_cache_n = 0
@@ -92,7 +113,8 @@ def test_every_key_reaches_the_configuration(write):
             draft = "smol"
             dtype = "f16"
             quantization = { from_uqff = "q4k-0.uqff", imatrix = "smol.imatrix" }
-            device = { cpu = true, max_seq_len = 4096 }
+            device = { cpu = true, max_seq_len = 4096, device_layers = 0, max_batch_size = 4 }
+            format = { format = "gguf", mmproj = "mmproj.gguf" }
             [models.sampling]
             temperature = 1
             top_k = 40
@@ -121,12 +143,14 @@ def test_every_key_reaches_the_configuration(write):
         ("models", "idle_unload_seconds"),
         ("models", "quantization", "quant"),
         ("models", "quantization", "isq"),
+        ("models", "format", "quantized_file"),
+        ("server", "keys", "key_env"),
     }
 
 
 def _table(config, path):
     for key in path:
-        config = getattr(config, key)[0] if key == "models" else getattr(config, key)
+        config = getattr(config, key)[0] if key in ("models", "keys") else getattr(config, key)
     return config
 
 
@@ -275,3 +299,8 @@ def test_the_command_line_goes_through_the_same_checks():
     assert default_model(config) == "org/a"
     with pytest.raises(ConfigError, match=r"^command line: \[server\]: port must be"):
         validate_config({"models": [{"model_id": "org/a"}], "server": {"port": 65536}})
+
+
+def test_the_file_of_the_hubs_token_is_relative_to_the_configuration(write, tmp_path):
+    config = load_config(write('[hub]\ntoken_source = "path:token"\n[[models]]\nmodel_id = "org/a"'))
+    assert config.hub.token_source.get_secret_value() == f"path:{tmp_path / 'token'}"

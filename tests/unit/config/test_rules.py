@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelyard.config import ISQ_NAMES, QUANT_NAMES, Config, Model, default_model, effective_cpu, rules
+from modelyard.config import ISQ_NAMES, QUANT_NAMES, Config, Model, default_model, effective_cpu, rules, running_at_once
 from modelyard.config.schema import Runtime
 
 
@@ -217,3 +217,107 @@ def test_without_a_choice_there_is_no_default(models):
 
 def test_a_default_that_no_model_has_is_none():
     assert default_model(config(SMOL, default_model_id="qwen")) is None
+
+
+def format_problem(said, **model):
+    (problem,) = rules.bad_format(numbered({"model_id": "org/a", **model, "format": said}))
+    prefix = f"[models.format] of model 1 ('{model.get('model_id', 'org/a')}'): "
+    assert problem.startswith(prefix)
+    return problem.removeprefix(prefix)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"format": "gguf"},
+        {"format": "plain"},
+        {"quantized_file": "a-Q4_K_M.gguf"},
+        {"format": "gguf", "quantized_file": "a-00001-of-00002.gguf; a-00002-of-00002.gguf", "mmproj": "p.GGUF"},
+    ],
+)
+def test_files_may_be_named(said):
+    assert rules.bad_format(numbered({"model_id": "org/a", "format": said})) == []
+
+
+def test_several_files_are_parted_by_semicolons():
+    (model,) = numbered({"model_id": "org/a", "format": {"quantized_file": " a.gguf ;b.gguf;"}}).values()
+    assert model.format.quantized_files == ("a.gguf", "b.gguf")
+
+
+@pytest.mark.parametrize("key", ["quant", "isq", "from_uqff"])
+def test_a_file_that_is_named_is_the_way_to_the_weights(key):
+    assert format_problem({"quantized_file": "a.gguf"}, quantization={key: "4"}) == (
+        f"quantized_file and {key} exclude each other: the file that is named is served as it is. Keep one of them."
+    )
+
+
+@pytest.mark.parametrize("said", [{"format": "ggml"}, {"quantized_file": "a.ggml"}, {"quantized_file": "ggml-a.bin"}])
+def test_ggml_is_refused_with_what_to_do(said):
+    assert format_problem(said) == (
+        "GGML is the format before GGUF, which llama.cpp no longer reads. Name a GGUF file of the model."
+    )
+
+
+@pytest.mark.parametrize(("key", "name"), [("quantized_file", "a.safetensors"), ("mmproj", "p.onnx")])
+def test_only_gguf_files_can_be_named(key, name):
+    assert format_problem({key: name}) == f"{key} '{name}' must be a GGUF file: its name must end in .gguf."
+
+
+@pytest.mark.parametrize("key", ["quantized_file", "mmproj"])
+def test_full_precision_has_no_gguf_files(key):
+    assert format_problem({"format": "plain", key: "a.gguf"}) == (
+        f'format "plain" is full precision in safetensors, and {key} is GGUF. Keep one of them.'
+    )
+
+
+def test_a_format_does_not_contradict_the_file_that_is_the_model():
+    assert format_problem({"format": "plain"}, model_id="a.gguf") == (
+        "format \"plain\" is full precision in safetensors, and 'a.gguf' is GGUF."
+    )
+
+
+def test_a_model_that_is_a_file_has_no_file_to_be_named():
+    assert "model_id names a file already" in format_problem({"quantized_file": "a.gguf"}, model_id="b.gguf")
+
+
+def test_a_list_of_files_names_one():
+    assert format_problem({"quantized_file": ";"}).startswith("quantized_file names no file.")
+
+
+def test_an_embedding_model_sees_no_pictures():
+    assert "kind = 'embedding'" in format_problem({"mmproj": "p.gguf"}, kind="embedding")
+
+
+def test_layers_cannot_go_to_a_device_that_cpu_forbids():
+    def on_device(layers, **device):
+        return {"model_id": "b", "device": {"device_layers": layers, **device}}
+
+    assert rules.layers_without_device(numbered(on_device(20), {"model_id": "unset"})) == []
+    assert rules.layers_without_device(numbered(on_device(0, cpu=True))) == []
+    (itself,) = rules.layers_without_device(numbered(on_device(["1:4"], cpu=True)))
+    assert itself == (
+        "[models.device] of model 1 ('b'): device_layers gives layers to an accelerator, and cpu = true "
+        "([[models]] 1 ('b')) keeps all models on the CPU. Keep one of them."
+    )
+    (neighbour,) = rules.layers_without_device(numbered(on(True), on_device(20)))
+    assert "cpu = true ([[models]] 1 ('cpu-True'))" in neighbour
+
+
+def sized(size):
+    return {"model_id": "a", "device": {"max_batch_size": size}}
+
+
+def test_a_model_has_its_own_number_of_requests_or_that_of_all():
+    mixed = Config.model_validate({"runtime": {"max_seqs": 8}, "models": [sized(2), sized(None)]})
+    assert [running_at_once(mixed, model) for model in mixed.models] == [2, 8]
+
+
+def test_a_batch_size_obeys_the_bounds_of_max_seqs():
+    assert rules.unfit_batch_size(Runtime(), numbered(sized(240), sized(None))) == []
+    (sequences,) = rules.unfit_batch_size(Runtime(), numbered(sized(241)))
+    assert sequences == (
+        "[models.device] of model 1 ('a'): max_batch_size (241) and prefix_cache_n (16) may be at most 256."
+    )
+    (tokens,) = rules.unfit_batch_size(Runtime(max_seqs=8, batch_tokens=32), numbered(sized(33)))
+    assert "max_batch_size (33) may be at most batch_tokens (32)" in tokens

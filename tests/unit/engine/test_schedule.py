@@ -105,7 +105,8 @@ class Llama:
         return self.add(sequence, answer)
 
     def cancel(self, number: int) -> None:
-        assert self.scheduler.remove(SequenceId(number)) == (SequenceId(number) in self.sequences)
+        removed = self.scheduler.remove(SequenceId(number))
+        assert removed is self.sequences.get(SequenceId(number))
         self.sequences.pop(SequenceId(number), None)
 
     def carry_out(self) -> None:

@@ -35,6 +35,7 @@ class Loads:
         gpu_layers: int,
         on_progress: Callable[[float], bool],
         end_tokens: frozenset[int] | None,
+        split: Sequence[int],
     ) -> Loads.Weights:
         self.count += 1
         self.known.append(end_tokens)

@@ -102,9 +102,10 @@ def test_what_is_no_model_is_refused_when_named(tmp_path: Path, pairs: dict[str,
     assert f"{what}, not a model. Name the model's own GGUF file." in message
 
 
-def test_an_embedding_model_is_not_available(tmp_path: Path):
+def test_an_embedding_model_is_known_by_its_file(tmp_path: Path):
     path = write(tmp_path / "m.gguf", tiny_model({"llama.pooling_type": (U32, 1)}))
-    assert "This is an embedding model (llama), which is not available in this version" in refusal(path)
+    assert resolve(Wanted(str(path))).kind == "embedding"
+    assert resolve(Wanted(str(path), kind="text")).kind == "text"
 
 
 @pytest.mark.parametrize(
@@ -258,8 +259,6 @@ def test_a_folder_that_cannot_be_listed_says_so(tmp_path: Path, monkeypatch: pyt
     ("asked", "message"),
     [
         ({"from_uqff": "q4k"}, "from_uqff = 'q4k' is not available in this version: UQFF cannot be read. Use a GGUF"),
-        ({"kind": "embedding"}, "kind = 'embedding' is not available in this version"),
-        ({"kind": "multimodal"}, "kind = 'multimodal' is not available in this version"),
         ({"kind": "diffusion"}, "kind = 'diffusion' is not supported"),
         ({"kind": "speech"}, "kind = 'speech' is not supported"),
         ({"quant": "7"}, "quant = '7' is not a quantisation level"),

@@ -221,7 +221,7 @@ class ScriptedEngine:
             case Submit(sequence):
                 return self._submit(sequence, message)
             case Cancel(sequence):
-                return [Cancelled(self._remove(sequence))] if sequence in self._texts else []
+                return [self._cancelled(sequence)] if sequence in self._texts else []
             case Resume(state):
                 assert isinstance(state, ScriptedSuspension)
                 self._texts[state.sequence] = state.texts
@@ -257,6 +257,9 @@ class ScriptedEngine:
     def _finish(self, sequence: SequenceId, reason: FinishReason) -> Event:
         usage = Usage(PROMPT_TOKENS, self._texts.pop(sequence), cached_tokens=0)
         return Finished(sequence, reason, usage)
+
+    def _cancelled(self, sequence: SequenceId) -> Event:
+        return Cancelled(sequence, Usage(PROMPT_TOKENS, self._texts.pop(sequence), cached_tokens=0))
 
     def _remove(self, sequence: SequenceId) -> SequenceId:
         del self._texts[sequence]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import orjson
+
 from modelyard.errors import ModelyardError
 
 # Source: https://docs.anthropic.com/en/api/errors.
@@ -28,6 +30,6 @@ def event(name: str, data: bytes) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
 
-def error_of(error: ModelyardError) -> dict[str, Any]:
-    """The same for an error of ours."""
-    return error_object(error.status, str(error))
+def error_body(error: ModelyardError) -> bytes:
+    """The same for an error of ours, as JSON."""
+    return orjson.dumps(error_object(error.status, str(error)))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from modelyard.api.anthropic.errors import error_of, event
+from modelyard.api.anthropic.errors import error_body, event
 from modelyard.api.reply import EVENT_STREAM
 from modelyard.engine.deltas import (
     ContentDelta,
@@ -91,7 +91,7 @@ class MessageFrames:
 
     def error(self, error: ModelyardError) -> bytes:
         """The event of a failure."""
-        return event("error", orjson.dumps(error_of(error)))
+        return event("error", error_body(error))
 
     def choice(self, text: str, _finished: Finished) -> Message:
         """The message, understood."""

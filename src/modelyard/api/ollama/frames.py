@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from modelyard.api.ollama.errors import error_body
 from modelyard.engine.deltas import (
     ContentDelta,
     Delta,
@@ -76,7 +77,7 @@ class OllamaFrames:
 
     def error(self, error: ModelyardError) -> bytes:
         """The line of a failure."""
-        return orjson.dumps({"error": str(error)}) + b"\n"
+        return error_body(error) + b"\n"
 
     def choice(self, text: str, _finished: Finished) -> Message:
         """The answer, understood."""

@@ -16,8 +16,10 @@ from modelyard.api.json_route import JsonRoute
 from modelyard.api.ollama.frames import OllamaFrames
 from modelyard.api.ollama.schema import ChatRequest, GenerateRequest, NamedModel
 from modelyard.api.reply import Ask, reply
+from modelyard.api.scopes import needs
 from modelyard.api.urgency import urgency
-from modelyard.errors import InvalidRequest, ModelNotFound
+from modelyard.api.visit import Visit
+from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied
 from modelyard.yard.status import ModelStatus
 from modelyard.yard.yard import Request, Yard
 
@@ -48,6 +50,7 @@ def ollama_routes(yard: Yard) -> APIRouter:
         return {"models": [_running(model) for model in yard.models() if model.status == "loaded"]}
 
     @router.post("/show")
+    @needs("read")
     async def show_model(body: NamedModel) -> dict[str, Any]:
         """One model."""
         return _shown(yard.model(named(yard, body.model or body.name)))
@@ -57,7 +60,7 @@ def ollama_routes(yard: Yard) -> APIRouter:
         """Answer a conversation; without one, load the model or unload it."""
         name = named(yard, body.model)
         if not body.messages:
-            return await _settled(yard, name, body, {"message": {"role": "assistant", "content": ""}})
+            return await _settled(yard, name, body, http, {"message": {"role": "assistant", "content": ""}})
         request = body.to_request(body.chat())
         return _reply(yard, request, name, body, http, is_chat=True)
 
@@ -66,7 +69,7 @@ def ollama_routes(yard: Yard) -> APIRouter:
         """Answer a prompt; without one, load the model or unload it."""
         name = named(yard, body.model)
         if not body.prompt:
-            return await _settled(yard, name, body, {"response": ""})
+            return await _settled(yard, name, body, http, {"response": ""})
         request = body.to_request(body.prompted(can_chat=yard.model(name).can_chat is not False))
         return _reply(yard, request, name, body, http, is_chat=False)
 
@@ -88,9 +91,14 @@ def _reply(
     return reply(yard, [Ask(request, frames)], stream=body.streams)
 
 
-async def _settled(yard: Yard, name: str, body: ChatRequest | GenerateRequest, said: dict[str, Any]) -> Response:
+async def _settled(
+    yard: Yard, name: str, body: ChatRequest | GenerateRequest, http: HttpRequest, said: dict[str, Any]
+) -> Response:
     """A request without a prompt: ``keep_alive`` 0 unloads the model, anything else loads it."""
     if body.keep_alive == 0:
+        key = Visit.of(http.scope).key
+        if key is not None and "admin" not in key.scopes:
+            raise PermissionDenied("This API key may not unload models: it needs the scope 'admin'.")
         await yard.unload(name)
         reason = "unload"
     else:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from modelyard.api.openai.schema import LONGEST_NAME
 from modelyard.api.reply import EVENT_STREAM, KEEP_ALIVE_S, while_connected
+from modelyard.api.scopes import needs
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.status import STATUS, ModelStatus, Plan
 from modelyard.yard.watch import Change
@@ -47,12 +48,18 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "created": model.created,
         "owned_by": "local",
         "status": model.status,
+        "kind": model.kind,
+        "capabilities": capabilities(model),
         "aliases": list(model.aliases),
         "context_length": model.context_length,
+        "dimensions": model.dimensions,
+        "input_modalities": ["text", "image"] if model.can_see else None,
         "quantization": model.quantization,
         "size_bytes": model.size_bytes,
         "memory_bytes": model.memory_bytes,
         "shared_bytes": model.shared_bytes or None,
+        "stage": None if model.progress is None else model.progress.step,
+        "progress": None if model.progress is None else round(model.progress.fraction, 4),
         "load_seconds": None if model.load_s is None else round(model.load_s, 3),
         "pinned": model.is_pinned or None,
         "parked": model.is_parked or None,
@@ -60,6 +67,15 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "error": model.reason,
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def capabilities(model: ModelStatus) -> list[str] | None:
+    """What can be asked of a model, as far as it is known: "embeddings", "completion", "chat"."""
+    if model.kind is None:
+        return None
+    if model.kind == "embedding":
+        return ["embeddings"]
+    return ["completion"] if model.can_chat is False else ["completion", "chat"]
 
 
 def status_object(name: str, model: ModelStatus) -> dict[str, Any]:
@@ -143,6 +159,7 @@ def model_routes(yard: Yard) -> APIRouter:
         return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
     @router.get("/v1/models/events", response_model=None)
+    @needs("admin", all_models=True)
     async def watch_models() -> Response:
         """What happens to all models, as server-sent events."""
         return _EventStream(yard)
@@ -154,21 +171,25 @@ def model_routes(yard: Yard) -> APIRouter:
         return model_object(yard.model(model_id))
 
     @router.post("/v1/models/unload")
+    @needs("admin")
     async def unload_model(body: Unload) -> dict[str, Any]:
         """Free a model's memory. Idempotent."""
         return status_object(body.model_id, await yard.unload(body.model_id, body.mode))
 
     @router.post("/v1/models/reload")
+    @needs("admin")
     async def reload_model(body: ModelName) -> dict[str, Any]:
         """Have a model loaded. Idempotent."""
         return status_object(body.model_id, await yard.reload(body.model_id))
 
     @router.post("/v1/models/status")
+    @needs("read")
     async def model_status(body: ModelName) -> dict[str, Any]:
         """Where a model is."""
         return status_object(body.model_id, yard.model(body.model_id))
 
     @router.post("/v1/models/plan")
+    @needs("read")
     async def plan_load(body: ModelName) -> dict[str, Any]:
         """What a load of the model would do now. Changes nothing."""
         return plan_object(await yard.plan(body.model_id))

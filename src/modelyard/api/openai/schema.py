@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from modelyard.api.images import ImageReference
 from modelyard.api.openai.tools import (
     MOST_TOOLS,
     GrammarField,
@@ -140,13 +141,50 @@ class GenerationFields(BaseModel):
         )
 
 
+class ImageUrl(BaseModel):
+    """OpenAI's ``image_url``."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+    url: Annotated[str, Field(min_length=1)]
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+def _url_alone(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
 class ContentPart(BaseModel):
     """One part of a message's content."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
     type: str
     text: str | None = None
+    image_url: Annotated[ImageUrl | None, BeforeValidator(_url_alone)] = None
+
+    def read(self, param: str) -> str | ImageReference:
+        """The text, or which image.
+
+        Args:
+            param: the field that the part is.
+
+        Raises:
+            InvalidRequest: it lacks what its type says.
+            UnsupportedOperation: models are shown nothing of that type.
+        """
+        match self.type:
+            case "text":
+                if self.text is None:
+                    raise InvalidRequest("A part of type 'text' must have 'text'.", f"{param}.text")
+                return self.text
+            case "image_url":
+                if self.image_url is None:
+                    raise InvalidRequest("A part of type 'image_url' must have 'image_url'.", f"{param}.image_url")
+                return ImageReference(self.image_url.url, self.image_url.detail, f"{param}.image_url")
+        raise UnsupportedOperation(
+            f"Content of type '{self.type}' is not supported by this version, only 'text' and 'image_url' are.", param
+        )
 
 
 class Prediction(BaseModel):
@@ -191,27 +229,30 @@ class ChatMessage(BaseModel):
     content: str | list[ContentPart] | None = None
     tool_calls: list[MadeCall] | None = None
 
-    def for_template(self) -> dict[str, Any]:
-        """What chat templates read: text as content, developer as system, the other fields as they came."""
+    def for_template(self, param: str) -> dict[str, Any]:
+        """What chat templates read: developer as system, the other fields as they came.
+
+        Content is text; where there are images, it is text and references to them.
+
+        Args:
+            param: the field that the message is.
+        """
         calls = None if self.tool_calls is None else [call.model_dump(exclude_none=True) for call in self.tool_calls]
         return {
             **(self.model_extra or {}),
             **({} if calls is None else {"tool_calls": calls}),
             "role": "system" if self.role == "developer" else self.role,
-            "content": self._text(),
+            "content": self._content(param),
         }
 
-    def _text(self) -> str:
+    def _content(self, param: str) -> str | tuple[str | ImageReference, ...]:
         if self.content is None:
             return ""
         if isinstance(self.content, str):
             return self.content
-        for part in self.content:
-            if part.type != "text" or part.text is None:
-                raise UnsupportedOperation(
-                    f"Content of type '{part.type}' is not supported by this version, only 'text' is.", "messages"
-                )
-        return "".join(part.text or "" for part in self.content)
+        parts = tuple(part.read(f"{param}.content[{number}]") for number, part in enumerate(self.content))
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(parts) else parts
 
 
 def _one_user_message(value: Any) -> Any:
@@ -270,7 +311,7 @@ class ChatCompletionRequest(GenerationFields):
             raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", "top_logprobs")
         tools, choice = chosen_tools(self.tools or [], self.tool_choice)
         chat = Chat(
-            tuple(message.for_template() for message in self.messages),
+            tuple(message.for_template(f"messages[{number}]") for number, message in enumerate(self.messages)),
             tools,
             choice,
             self.parallel_tool_calls is not False,

@@ -6,18 +6,32 @@ n_batch, a sequence number out of range), so callers check before they call; whe
 
 from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import Context
+from modelyard.engine.llama.devices import accelerators, check_devices, devices, features
 from modelyard.engine.llama.library import buffer_bytes, can_offload, version
 from modelyard.engine.llama.model import Model, Weights
+from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
+from modelyard.engine.llama.projector import Embeddings, PreparedImage, Projector, Size
 from modelyard.engine.llama.sampler_chain import SamplerChain, is_greedy
 
 __all__ = [
+    "POOLINGS",
     "Batch",
     "Context",
+    "Embeddings",
     "Model",
+    "PooledContext",
+    "Pooling",
+    "PreparedImage",
+    "Projector",
     "SamplerChain",
+    "Size",
     "Weights",
+    "accelerators",
     "buffer_bytes",
     "can_offload",
+    "check_devices",
+    "devices",
+    "features",
     "is_greedy",
     "version",
 ]

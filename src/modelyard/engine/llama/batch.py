@@ -64,3 +64,35 @@ class Batch:
         """The structure for ``llama_decode``, holding the first ``length`` tokens."""
         self._struct.n_tokens = length
         return self._struct
+
+
+class EmbeddingBatch:
+    """Embeddings in the place of tokens, all of one sequence, without logits.
+
+    Args:
+        values: [tokens, width].
+        positions: [1 or more, tokens]: of each dimension of the model's positions.
+        slot: of the sequence.
+
+    Attributes:
+        struct: for ``llama_decode``; valid as long as this object.
+    """
+
+    __slots__ = ("_fields", "struct")
+
+    def __init__(self, values: npt.NDArray[np.float32], positions: npt.NDArray[np.int32], slot: int) -> None:
+        length = len(values)
+        slots = np.full(1, slot, np.int32)
+        self._fields: dict[str, Any] = {
+            "embd": np.ascontiguousarray(values, np.float32),
+            "pos": np.ascontiguousarray(positions, np.int32),
+            "n_seq_id": np.ones(length, np.int32),
+            "seq_id": np.full(length, slots.ctypes.data, np.uintp),
+            "logits": np.zeros(length, np.int8),
+            "": slots,
+        }
+        self.struct = lib.llama_batch()
+        self.struct.n_tokens = length
+        for name, ctype in lib.llama_batch._fields_:
+            if name in self._fields:
+                setattr(self.struct, name, ctypes.cast(self._fields[name].ctypes.data, ctype))

@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.engine.llama.batch import Batch
+from modelyard.engine.llama.batch import Batch, EmbeddingBatch
 from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
 from modelyard.engine.llama.model import Model
+from modelyard.engine.llama.projector import Embeddings
 from modelyard.errors import UnusableModel
 
-_KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
-_FLASH_ATTENTION = {
+KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
+FLASH_ATTENTION = {
     None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
     False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
     True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
@@ -59,8 +60,8 @@ class Context:
         flash_attn: bool | None = None,
     ) -> None:
         params = lib.llama_context_default_params()
-        params.type_k = params.type_v = _KV_TYPES[kv_type]
-        params.flash_attn_type = _FLASH_ATTENTION[flash_attn]
+        params.type_k = params.type_v = KV_TYPES[kv_type]
+        params.flash_attn_type = FLASH_ATTENTION[flash_attn]
         params.n_ctx = length
         params.n_batch = params.n_ubatch = batch_tokens
         params.n_seq_max = slots
@@ -76,6 +77,7 @@ class Context:
         # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.
         self.allocated_bytes = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
         self._slots = slots
+        self._batch_tokens = batch_tokens
         self.kv_format = (
             f"K {params.type_k}, V {params.type_v}, unified {params.kv_unified}, windows full {params.swa_full}"
         )
@@ -98,6 +100,31 @@ class Context:
         outcome = int(lib.llama_decode(self.pointer, batch.of_length(length)))
         lib.llama_synchronize(self.pointer)
         return outcome
+
+    def decode_embeddings(self, embeddings: Embeddings, position: int, slot: int) -> int:
+        """Run the model over a picture in ``slot``, the first of its tokens at ``position``; as ``decode``.
+
+        In causal order it may be longer than a step; else all of its tokens see each other, and it must not be.
+        Where it does not fit, a part of it may be in the cache.
+        """
+        self._check(slot)
+        values, positions = embeddings.values, embeddings.positions_from(position)
+        if not embeddings.is_causal:
+            if len(values) > self._batch_tokens:
+                raise ValueError(f"{len(values)} tokens that see each other do not fit {self._batch_tokens}")
+            lib.llama_set_causal_attn(self.pointer, False)
+        try:
+            for start in range(0, len(values), self._batch_tokens):
+                part = slice(start, start + self._batch_tokens)
+                batch = EmbeddingBatch(values[part], positions[:, part], slot)
+                outcome = int(lib.llama_decode(self.pointer, batch.struct))
+                if outcome != self.DECODED:
+                    return outcome
+        finally:
+            lib.llama_synchronize(self.pointer)
+            if not embeddings.is_causal:
+                lib.llama_set_causal_attn(self.pointer, True)
+        return self.DECODED
 
     def logits(self, rows: int) -> npt.NDArray[np.float32]:
         """Logits behind those of the batch's tokens that asked for them, in order: a view of [rows, vocab_size], valid

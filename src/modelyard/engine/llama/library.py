@@ -15,8 +15,9 @@ from collections.abc import Iterable
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import llama_cpp.llama_cpp as lib
+import llama_cpp.mtmd_cpp as mtmd
 
-__all__ = ["buffer_bytes", "can_offload", "lib", "log", "reason", "version"]
+__all__ = ["buffer_bytes", "can_offload", "lib", "log", "mtmd", "reason", "version"]
 
 # Source: ggml.h, enum ggml_log_level.
 _LOG_ERROR = 4
@@ -47,6 +48,8 @@ def _listen(level: int, text: bytes, _user_data: object) -> None:
 
 # llama.cpp has one log per process; it would otherwise write every line to stderr.
 lib.llama_log_set(_listen, ctypes.c_void_p(0))
+# Sets that of mtmd too, which has one of its own.
+mtmd.mtmd_helper_log_set(_listen, ctypes.c_void_p(0))
 lib.llama_backend_init()
 
 

@@ -22,7 +22,9 @@ class Weights:
     Args:
         paths: the file, or all shards in order.
         gpu_layers: layers to put on an accelerator; 0 for none, -1 for all.
+        split: how many of them each accelerator has; () as llama.cpp divides them.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
+        are_repacked: whether copies are made that kernels like better, which takes as long as reading everything.
         end_tokens: those of its tokens that end an answer, where they are known: to ask for each takes 0.5 us.
 
     Attributes:
@@ -39,9 +41,17 @@ class Weights:
         gpu_layers: int,
         on_progress: Callable[[float], bool],
         end_tokens: frozenset[int] | None = None,
+        split: Sequence[int] = (),
+        are_repacked: bool = True,
     ) -> None:
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        params.use_extra_bufts = are_repacked
+        if split:
+            # Untested: no such machine is at hand. llama.cpp reads as many numbers as it can have devices.
+            parts = (ctypes.c_float * int(lib.llama_max_devices()))(*map(float, split))
+            params.tensor_split = parts
+            params.main_gpu = next((device for device, layers in enumerate(split) if layers), 0)
         callback = lib.llama_progress_callback(lambda fraction, _: on_progress(fraction))
         params.progress_callback = callback
         log.clear()
@@ -82,6 +92,24 @@ class Model:
         # A recurrent state holds the whole past in one place: it cannot be cut back to an earlier token.
         self.can_trim = not (lib.llama_model_is_recurrent(self.pointer) or lib.llama_model_is_hybrid(self.pointer))
         self.end_tokens = weights.end_tokens
+        # Floats of a text's vector, and of a ranking's scores.
+        self.dimensions = int(lib.llama_model_n_embd_out(self.pointer))
+        self.scores = int(lib.llama_model_n_cls_out(self.pointer))
+        # The encoder of a T5: it has a KV cache, but is computed as other encoders are.
+        self.is_encoder_with_memory = bool(
+            lib.llama_model_has_encoder(self.pointer) and not lib.llama_model_has_decoder(self.pointer)
+        )
+
+    @property
+    def pooling(self) -> int:
+        """How the file wants the vectors of tokens to become one: enum llama_pooling_type of llama.h; 0 for none."""
+        value = self.metadata(f"{self.metadata('general.architecture')}.pooling_type")
+        return 0 if value is None else int(value)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no token sees those behind it; as far as the file says, which for most encoders is enough."""
+        return self.metadata(f"{self.metadata('general.architecture')}.attention.causal") != "false"
 
     def metadata(self, key: str) -> str | None:
         """A scalar of the GGUF header, as llama.cpp prints it; None where it is not there."""

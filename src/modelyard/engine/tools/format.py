@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from modelyard.engine.deltas import OutputParser
 from modelyard.engine.reasoning import ReasoningFormat
@@ -12,6 +13,9 @@ from modelyard.engine.tools.calls import new_call_id
 from modelyard.engine.tools.lark import Lark, TokenId
 from modelyard.engine.tools.parser import CallParser, ReadCalls
 from modelyard.engine.tools.schema import Tool
+
+# Between reasoning and what comes after it.
+_SPACE = r"/[ \n]{0,4}/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class ToolFormat:
         bare: characters that begin a call where they open an answer.
         ends_reasoning: whether a call ends reasoning that was not closed, because models of the family do that.
         new_id: makes ids for calls.
+        own_reasoning: the reasoning that belongs to the format, where all of it does.
+        content_opener: what the model writes before content.
         new_parser: a parser of the format's own, which finds reasoning as well; else ``read`` is used.
     """
 
@@ -63,6 +69,8 @@ class ToolFormat:
     bare: str = ""
     ends_reasoning: bool = False
     new_id: Callable[[], str] = new_call_id
+    own_reasoning: ReasoningFormat | None = None
+    content_opener: str = ""
     read: ReadCalls | None = None
     new_parser: Callable[[Sequence[Tool], Callable[[], str]], OutputParser] | None = None
 
@@ -89,6 +97,8 @@ class ToolFormat:
         token_id: TokenId,
         reasoning: ReasoningFormat | None = None,
         prompt_ends_in_reasoning: bool = False,
+        content: Mapping[str, Any] | None = None,
+        strict_content: bool = False,
     ) -> str:
         """What the model must write, from the first token of its answer, as a Lark grammar for llguidance.
 
@@ -99,6 +109,8 @@ class ToolFormat:
             token_id: finds control tokens.
             reasoning: how the model reasons before it answers; it may do so freely.
             prompt_ends_in_reasoning: the reasoning was opened by the prompt.
+            content: JSON schema of what is said in place of a call; "auto" leaves the choice between the two.
+            strict_content: whether that schema must be followed in all.
         """
         markers = self.markers | (reasoning.markers if reasoning else frozenset())
         lark = Lark(token_id, markers)
@@ -109,17 +121,28 @@ class ToolFormat:
         if parallel and self.shape.between is not None:
             block = f"{call} ({lark.text(self.shape.between)} {call})*"
         block = f"{block} {lark.text(self.shape.close)}".rstrip()
-        start = self._free(lark, block) if choice == "auto" else f"{lark.text(self.shape.open)} {block}".lstrip()
-        if reasoning is not None and self.new_parser is None:
-            space = lark.rule(r"/[ \n]{0,4}/")
-            closed = f"{lark.text_until(reasoning.close)} {space}"
-            thought = closed if prompt_ends_in_reasoning else f"({lark.text(reasoning.open)} {closed})?"
-            start = f"{thought} {lark.rule(start)}"
-        return lark.grammar(start)
+        start = f"{lark.text(self.shape.open)} {block}".lstrip()
+        if choice == "auto" and content is not None:
+            said = lark.json(content, strict=strict_content)
+            start = f"{start} | {lark.text(self.content_opener)} {said}"
+        elif choice == "auto":
+            start = self._free(lark, block)
+        return lark.grammar(self.after_reasoning(lark, start, reasoning, prompt_ends_in_reasoning))
+
+    def after_reasoning(self, lark: Lark, start: str, reasoning: ReasoningFormat | None, inside: bool) -> str:
+        """``start`` after reasoning, which is free: it may come first, or was opened by the prompt."""
+        if self.own_reasoning is not None:
+            own = self.own_reasoning
+            return f"({lark.text(own.open)} {lark.text_until(own.close)})? {lark.rule(start)}"
+        if reasoning is None:
+            return start
+        closed = f"{lark.text_until(reasoning.close)} {lark.rule(_SPACE)}"
+        thought = closed if inside else f"({lark.text(reasoning.open)} {closed})?"
+        return f"{thought} {lark.rule(start)}"
 
     def _free(self, lark: Lark, block: str) -> str:
         if self.bare:
-            said = lark.rule(rf"/[^{self.bare}\s](.|\n)*/")
+            said = lark.rule(rf"/[^{re.escape(self.bare)}\s](.|\n)*/")
             return f"({said} | {lark.text(self.shape.open)} {block})?"
         opener = self.openers[0]
         rest = lark.text(self.shape.open.removeprefix(opener))

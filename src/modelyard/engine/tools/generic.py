@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from modelyard.engine.tools.calls import Calls
 from modelyard.engine.tools.format import Shape, ToolFormat
-from modelyard.engine.tools.json_calls import call, read_any, read_close
+from modelyard.engine.tools.json_calls import bare_call, read_any, read_close
 from modelyard.engine.tools.schema import Tool
 from modelyard.engine.tools.source import Source, Waiting
 
@@ -48,6 +48,6 @@ GENERIC = ToolFormat(
     openers=(_OPEN, *_FENCES),
     markers=frozenset((_OPEN, _CLOSE)),
     shape=Shape("", "\n"),
-    call=call,
+    call=bare_call,
     bare="{[",
 )

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Generator, Sequence
 
 from modelyard.engine.deltas import Delta
+from modelyard.engine.reasoning import ReasoningFormat
 from modelyard.engine.tools.calls import Calls
 from modelyard.engine.tools.format import Shape, ToolFormat
 from modelyard.engine.tools.json_calls import read_arguments
@@ -114,5 +115,7 @@ HARMONY = ToolFormat(
     markers=frozenset((_START, _CHANNEL, _CONSTRAIN, _MESSAGE, _END, _CALL, _RETURN)),
     shape=Shape(f"{_CHANNEL}commentary to=functions.", None),
     call=_expression,
+    own_reasoning=ReasoningFormat("harmony", f"{_CHANNEL}analysis{_MESSAGE}", f"{_END}{_START}assistant"),
+    content_opener=f"{_CHANNEL}final{_MESSAGE}",
     new_parser=HarmonyParser,
 )

@@ -10,11 +10,12 @@ without arguments is a call with none.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
 
 from modelyard.engine.tools.calls import Calls
 from modelyard.engine.tools.json_text import decode, read_string, read_value, value
-from modelyard.engine.tools.lark import Lark
+from modelyard.engine.tools.lark import Lark, as_object
 from modelyard.engine.tools.schema import Tool
 from modelyard.engine.tools.source import Malformed, Source, Waiting
 
@@ -186,3 +187,33 @@ def call(lark: Lark, tool: Tool, arguments: str = "arguments") -> str:
     """The expression of one call, as ``tojson`` writes it in chat templates."""
     head = lark.text(f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "{arguments}": ')
     return f'{head} {lark.arguments(tool)} "}}"'
+
+
+def bare_call(lark: Lark, tool: Tool, arguments: str = "arguments") -> str:
+    """The expression of one call where no marker comes before it: one schema as a whole.
+
+    So it can be told from another schema for the answer as late as where the two differ, which llguidance does for
+    schemas, but not for text against a schema.
+    """
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"const": tool.name},
+            arguments: _moved(as_object(tool.parameters), f"#/properties/{arguments}"),
+        },
+        "required": ["name", arguments],
+        "additionalProperties": False,
+    }
+    return lark.json(schema, strict=tool.strict)
+
+
+def _moved(schema: Any, to: str) -> Any:
+    """``schema`` as a part of another, at ``to``: what it refers to in itself has moved with it."""
+    if isinstance(schema, list):
+        return [_moved(each, to) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: to + each[1:] if key == "$ref" and isinstance(each, str) and each.startswith("#") else _moved(each, to)
+        for key, each in schema.items()
+    }

@@ -62,9 +62,13 @@ class Lark:
 
     def text_until(self, end: str) -> str:
         """Any text up to and with ``end``, in which ``end`` does not occur."""
-        if self._split and self._split.search(end):
-            return f"{self.any_text()} {self.text(end)}"
-        return self.rule(r"/(.|\n)*/", f"[suffix={_literal(end)}]")
+        if not (self._split and self._split.search(end)):
+            return self.rule(r"/(.|\n)*/", f"[suffix={_literal(end)}]")
+        # The control token spelt out in plain text would end it, too, for whoever reads the text.
+        spelt = re.escape(end).replace("/", r"\/").replace("\\\n", r"\n")
+        terminal = f"T{len(self._rules)}"
+        self._rules.append(rf"{terminal}: /(?s:.*)/ & ~/(?s:.*){spelt}(?s:.*)/")
+        return f"{terminal} {self.text(end)}"
 
     def json(self, schema: Mapping[str, Any], *, strict: bool) -> str:
         """JSON of ``schema``. Where it need not be strict, keywords that llguidance does not know count for nothing."""
@@ -73,14 +77,18 @@ class Lark:
 
     def arguments(self, tool: Tool) -> str:
         """JSON of the arguments of ``tool``."""
-        schema: Mapping[str, Any] = tool.parameters
-        if "type" not in schema and not {"anyOf", "oneOf", "allOf", "$ref"} & schema.keys():
-            schema = {**schema, "type": "object"}
-        return self.json(schema, strict=tool.strict)
+        return self.json(as_object(tool.parameters), strict=tool.strict)
 
     def grammar(self, start: str) -> str:
         """The whole grammar, from the expression that it begins with."""
         return "\n".join(["%llguidance {}", f"start: {start}", *self._rules, ""])
+
+
+def as_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema of arguments that does not say that they are an object, and says so."""
+    if "type" in schema or {"anyOf", "oneOf", "allOf", "$ref"} & schema.keys():
+        return schema
+    return {**schema, "type": "object"}
 
 
 def _literal(text: str) -> str:

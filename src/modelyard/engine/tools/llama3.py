@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from modelyard.engine.tools.calls import Calls
 from modelyard.engine.tools.format import Shape, ToolFormat
-from modelyard.engine.tools.json_calls import call, read_any, read_arguments
+from modelyard.engine.tools.json_calls import bare_call, read_any, read_arguments
 from modelyard.engine.tools.lark import Lark
 from modelyard.engine.tools.schema import Tool
 from modelyard.engine.tools.source import Source, Waiting
@@ -32,7 +32,7 @@ def _read(source: Source, calls: Calls, marker: str) -> Waiting:
 
 
 def _call(lark: Lark, tool: Tool) -> str:
-    return call(lark, tool, "parameters")
+    return bare_call(lark, tool, "parameters")
 
 
 LLAMA3 = ToolFormat(

@@ -115,21 +115,24 @@ class CallParser:
         return False
 
     def _pass(self, text: str) -> None:
-        """Tell ``text`` as content, but for the white space at its end, which a call may follow."""
-        words = text.rstrip()
-        if words:
-            self._tell_space()
-            self._calls.content(words)
+        """Tell ``text`` as content, but for the white space at its end: a call may follow."""
+        words = text.lstrip()
+        if len(words) < len(text):
+            self._space.append(text[: len(text) - len(words)])
+        if not words:
+            return
+        text, words = words, words.rstrip()
+        self._calls.content(self._space_before_words() + words)
         if len(words) < len(text):
             self._space.append(text[len(words) :])
 
-    def _tell_space(self) -> None:
-        """Words come next: white space before them is content, unless it parts them from a call that opens the answer."""
-        if self._said or not self._after_call:
-            self._calls.content("".join(self._space))
+    def _space_before_words(self) -> str:
+        """White space held back is content where words follow, unless it parts the first of them from a call."""
+        space = "".join(self._space) if self._said or not self._after_call else ""
         self._space.clear()
         self._said = True
         self._after_call = False
+        return space
 
     def _begin_call(self, before: str, marker: str) -> None:
         self._pass(before)
@@ -149,7 +152,7 @@ class CallParser:
         except Malformed:
             rest = self._source.since_mark()
             if rest.strip():
-                self._tell_space()
+                self._calls.content(self._space_before_words())
                 self._calls.give_up(rest)
             else:
                 self._after_call = True

@@ -72,7 +72,7 @@ def parser(
         new_id: makes the ids of calls; the format's own where not given.
     """
     calls = tool_format.parser(tools, new_id)
-    if reasoning is None or tool_format.new_parser is not None:
+    if reasoning is None or tool_format.own_reasoning is not None:
         return calls
     also_ends = tool_format.openers if tool_format.ends_reasoning and tools else ()
     return InTurn(ReasoningParser(reasoning, inside=prompt_ends_in_reasoning, also_ends=also_ends), calls)

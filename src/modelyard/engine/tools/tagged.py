@@ -89,14 +89,17 @@ class _Text:
 
 
 def value(lark: Lark, tool: Tool, schema: Mapping[str, Any], end: str) -> str:
-    """The expression of a bare value of ``schema``, up to and with ``end``."""
+    """The expression of a bare value of ``schema``, up to and with ``end``.
+
+    A string may leave out the white space before ``end``: it has to, for the tag alone to end it.
+    """
     schema = tool.resolve(schema)
     choices = schema.get("enum", [schema["const"]] if "const" in schema else None)
     if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
         return f"({' | '.join(lark.text(choice) or lark.rule('//') for choice in choices)}) {lark.text(end)}"
     types = tool.types(schema)
     if not types or "string" in types:
-        return lark.text_until(end)
+        return lark.text_until(end.lstrip())
     definitions = {key: tool.parameters[key] for key in ("$defs", "definitions") if key in tool.parameters}
     return f"{lark.json({**definitions, **schema}, strict=tool.strict)} {lark.text(end)}"
 

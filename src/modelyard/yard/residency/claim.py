@@ -106,7 +106,7 @@ def _claim(draft: Draft, name: str, room: Room) -> set[str]:
             draft.forget(other)
         why = f"to make room for {draft.models[name].traits.name}"
         for other in (*room.drops, *room.evicts):
-            draft.free(other, suspends=False, why=why, claimant=name, keeps_weights=other in room.parks)
+            draft.free(other, suspends=False, why=why, reason="room", claimant=name, keeps_weights=other in room.parks)
         if find_room(draft.state, name).outcome is Outcome.FITS:
             draft.start(name)
     return yielding
@@ -137,7 +137,7 @@ def _yield(draft: Draft, name: str, claimant: str, *, keeps_weights: bool) -> bo
         draft.put(name, model._replace(yields_since=since))
         return True
     why = f"to make room for {draft.models[claimant].traits.name}"
-    draft.free(name, suspends=True, why=why, claimant=claimant, keeps_weights=keeps_weights)
+    draft.free(name, suspends=True, why=why, reason="room", claimant=claimant, keeps_weights=keeps_weights)
     return False
 
 

@@ -13,6 +13,7 @@ from modelyard.yard.residency.events import (
     Effect,
     Forget,
     Free,
+    FreeReason,
     Reject,
     StartLoad,
 )
@@ -92,7 +93,14 @@ class Draft:
         self.effects.append(StartLoad(name))
 
     def free(
-        self, name: str, *, suspends: bool, why: str, claimant: str | None = None, keeps_weights: bool = False
+        self,
+        name: str,
+        *,
+        suspends: bool,
+        why: str,
+        reason: FreeReason,
+        claimant: str | None = None,
+        keeps_weights: bool = False,
     ) -> None:
         """Free the model, for ``claimant`` if it is to make room for one; its memory counts until it is freed."""
         was_parked = self.models[name].residence is Residence.PARKED
@@ -105,7 +113,7 @@ class Draft:
                 residence=Residence.FREEING, promised_bytes=keep_bytes, yields_since=None, was_parked=was_parked
             ),
         )
-        self.effects.append(Free(name, suspends, keep_bytes, why, keeps_weights))
+        self.effects.append(Free(name, suspends, keep_bytes, why, keeps_weights, reason))
 
     def forget(self, name: str) -> None:
         """Drop what outlived the unload of the model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from modelyard.errors import ModelyardError
 from modelyard.yard.memory import Footprint
@@ -177,6 +178,9 @@ class StartLoad:
     model: str
 
 
+FreeReason = Literal["asked", "idle", "room", "budget", "retired", "closing"]
+
+
 @dataclass(frozen=True, slots=True)
 class Free:
     """Free the model; answer with Freed, after an end of every lease: RequestSuspended or RequestEnded.
@@ -186,6 +190,8 @@ class Free:
         keep_bytes: of host memory that may be held afterwards, beside the weights.
         why: for people.
         keeps_weights: they stay; of a parked model, which has nothing else, they never do.
+        reason: which kind of why, for statistics: an unload was asked for, it was idle, another needed the memory,
+            more was used than the budget has, it is no longer configured, the yard closes.
     """
 
     model: str
@@ -193,6 +199,7 @@ class Free:
     keep_bytes: int
     why: str
     keeps_weights: bool = False
+    reason: FreeReason = "asked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,11 @@ def _serve(draft: Draft, name: str) -> bool:
         case Residence.LOADED, Want.UNLOAD:
             if not first.mode.waits or not model.leases:
                 suspends, keeps_weights = first.mode is UnloadMode.SUSPEND, first.mode is UnloadMode.PARK
-                draft.free(name, suspends=suspends, why="an unload was asked for", keeps_weights=keeps_weights)
+                draft.free(
+                    name, suspends=suspends, why="an unload was asked for", reason="asked", keeps_weights=keeps_weights
+                )
         case Residence.PARKED, Want.UNLOAD if first.mode is not UnloadMode.PARK:
-            draft.free(name, suspends=False, why="an unload was asked for")
+            draft.free(name, suspends=False, why="an unload was asked for", reason="asked")
         case ((Residence.UNLOADED | Residence.FAILED | Residence.PARKED), Want.UNLOAD):
             if model.residence is Residence.FAILED:
                 model = model._replace(residence=Residence.UNLOADED)
@@ -109,13 +111,13 @@ def _unload_idle(draft: Draft) -> None:
     for name in sorted(draft.active):
         model = draft.models[name]
         if model.is_unused and model.is_retired:
-            draft.free(name, suspends=False, why="it is no longer configured")
+            draft.free(name, suspends=False, why="it is no longer configured", reason="retired")
             continue
         over_at = model.last_used + model.idle_unload_s
         if not model.is_unused or model.traits.is_pinned or over_at == math.inf:
             continue
         if draft.state.now >= over_at:
-            draft.free(name, suspends=False, why=f"it was idle for {model.idle_unload_s:g} s")
+            draft.free(name, suspends=False, why=f"it was idle for {model.idle_unload_s:g} s", reason="idle")
         else:
             draft.due.append(over_at)
 
@@ -137,7 +139,7 @@ def _relieve(draft: Draft) -> None:
         first = min(
             movable, key=lambda n: (draft.models[n].residence is not Residence.PARKED, draft.models[n].last_used)
         )
-        draft.free(first, suspends=False, why="more memory is used than the budget has")
+        draft.free(first, suspends=False, why="more memory is used than the budget has", reason="budget")
 
 
 def _expire(draft: Draft) -> bool:

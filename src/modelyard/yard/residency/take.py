@@ -165,7 +165,7 @@ def _freed(draft: Draft, model: ModelState, event: Freed) -> None:
     model = model._replace(residence=residence, failures=failures, was_parked=False)
     draft.put(event.model, model._replace(prefix_bytes=event.prefix_bytes, promised_bytes=0))
     if event.keeps_weights and draft.state.is_closing:
-        draft.free(event.model, suspends=False, why=SHUTTING_DOWN)
+        draft.free(event.model, suspends=False, why=SHUTTING_DOWN, reason="closing")
 
 
 def _fail(draft: Draft, name: str, model: ModelState, reason: str) -> None:
@@ -209,4 +209,4 @@ def _close(draft: Draft) -> None:
             draft.reject(name, wish.request, ShuttingDown())
         model = draft.put(name, draft.models[name]._replace(line=()))
         if model.residence in (Residence.SIZING, Residence.LOADING, Residence.LOADED, Residence.PARKED):
-            draft.free(name, suspends=False, why=SHUTTING_DOWN)
+            draft.free(name, suspends=False, why=SHUTTING_DOWN, reason="closing")

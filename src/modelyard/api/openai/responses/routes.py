@@ -17,7 +17,9 @@ from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
 from modelyard.api.reply import Ask, reply
+from modelyard.api.scopes import needs
 from modelyard.api.urgency import urgency
+from modelyard.api.visit import Visit
 from modelyard.engine.messages import Chat
 from modelyard.errors import InvalidRequest, ModelyardError, QueueFull, ResponseNotFound
 from modelyard.yard.yard import Request, Yard
@@ -72,7 +74,7 @@ def response_routes(yard: Yard) -> APIRouter:
         """Answer, whole, as a stream, or in the background."""
         before: tuple[Mapping[str, Any], ...] = ()
         if body.previous_response_id is not None:
-            before = _found(store, body.previous_response_id).messages
+            before = _found(store, body.previous_response_id, http).messages
         messages = body.messages(before)
         request = replace(body.checked(messages), urgency=urgency(http.headers, body.keep_alive))
         given = [item.model_dump(exclude_none=True) for item in body.input]
@@ -80,7 +82,7 @@ def response_routes(yard: Yard) -> APIRouter:
 
         def keep(response: dict[str, Any]) -> None:
             if body.is_kept:
-                store.keep(response, [*messages, *answer_messages(response["output"])], given)
+                store.keep(response, [*messages, *answer_messages(response["output"])], given, _owner(http))
 
         frames = ResponseFrames(body, request.prompt, keep)
         if not body.background:
@@ -93,28 +95,32 @@ def response_routes(yard: Yard) -> APIRouter:
         return _json(frames.response)
 
     @router.get("/v1/responses/{response_id}")
-    async def retrieve_response(response_id: str) -> Response:
+    @needs("inference")
+    async def retrieve_response(response_id: str, http: HttpRequest) -> Response:
         """A response, as it is by now."""
-        return _json(_found(store, response_id).response)
+        return _json(_found(store, response_id, http).response)
 
     @router.get("/v1/responses/{response_id}/input_items")
-    async def list_input_items(response_id: str) -> Response:
+    @needs("inference")
+    async def list_input_items(response_id: str, http: HttpRequest) -> Response:
         """What a response was made from."""
-        items = list(_found(store, response_id).input)
+        items = list(_found(store, response_id, http).input)
         return _json({"object": "list", "data": items, "has_more": False})
 
     @router.delete("/v1/responses/{response_id}")
-    async def delete_response(response_id: str) -> Response:
+    @needs("inference")
+    async def delete_response(response_id: str, http: HttpRequest) -> Response:
         """Forget a response."""
-        _found(store, response_id)
+        _found(store, response_id, http)
         background.cancel(response_id)
         store.delete(response_id)
         return _json({"id": response_id, "object": "response", "deleted": True})
 
     @router.post("/v1/responses/{response_id}/cancel")
-    async def cancel_response(response_id: str) -> Response:
+    @needs("inference")
+    async def cancel_response(response_id: str, http: HttpRequest) -> Response:
         """Stop making a response in the background."""
-        response = _found(store, response_id).response
+        response = _found(store, response_id, http).response
         if not response["background"]:
             raise InvalidRequest("Only responses in the background can be cancelled.", "response_id")
         if background.cancel(response_id):
@@ -125,9 +131,15 @@ def response_routes(yard: Yard) -> APIRouter:
     return router
 
 
-def _found(store: ResponseStore, name: str) -> Kept:
+def _owner(http: HttpRequest) -> str:
+    """Whose response it is: those of one key are nobody else's."""
+    key = Visit.of(http.scope).key
+    return "" if key is None else key.name
+
+
+def _found(store: ResponseStore, name: str, http: HttpRequest) -> Kept:
     kept = store.find(name)
-    if kept is None:
+    if kept is None or kept.owner != _owner(http):
         raise ResponseNotFound(name)
     return kept
 

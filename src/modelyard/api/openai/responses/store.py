@@ -20,12 +20,14 @@ class Kept:
         response: as clients read it.
         messages: of the conversation up to its answer, as chat templates read them.
         input: items of the request, as they came.
+        owner: name of the key that asked for it; "" where keys are not asked for.
         size_bytes: about what it takes.
     """
 
     response: dict[str, Any]
     messages: tuple[Mapping[str, Any], ...]
     input: tuple[Mapping[str, Any], ...]
+    owner: str
     size_bytes: int
 
 
@@ -38,12 +40,16 @@ class ResponseStore:
         self._bytes = 0
 
     def keep(
-        self, response: dict[str, Any], messages: Sequence[Mapping[str, Any]], given: Sequence[Mapping[str, Any]]
+        self,
+        response: dict[str, Any],
+        messages: Sequence[Mapping[str, Any]],
+        given: Sequence[Mapping[str, Any]],
+        owner: str = "",
     ) -> None:
         """Keep a response, in place of what was kept of it before."""
         self.delete(response["id"])
         size = len(json.dumps((response, messages, given), default=str))
-        self._kept[response["id"]] = Kept(response, tuple(messages), tuple(given), size)
+        self._kept[response["id"]] = Kept(response, tuple(messages), tuple(given), owner, size)
         self._bytes += size
         while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
             self.delete(next(iter(self._kept)))

@@ -1,0 +1,137 @@
+"""POST /v1/embeddings."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Receive, Scope, Send
+
+from modelyard.api.json_route import JsonRoute
+from modelyard.api.openai.schema import LONGEST_NAME
+from modelyard.api.reply import while_connected
+from modelyard.api.urgency import KeepAlive, urgency
+from modelyard.engine.messages import Text, Tokens
+from modelyard.errors import InvalidRequest
+from modelyard.yard.embedding import Embeddings
+from modelyard.yard.yard import EmbeddingRequest, Yard
+
+# Source: OpenAI, API reference, embeddings: "the array must be 2048 dimensions or less".
+MOST_INPUTS = 2048
+
+
+class EmbeddingsBody(BaseModel):
+    """The body of ``POST /v1/embeddings``."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+    input: str | list[Any] = Field(description="A text, texts, token ids, or lists of token ids.")
+    model: str | None = Field(
+        default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."
+    )
+    encoding_format: Literal["float", "base64"] | None = Field(
+        default=None, description="`base64`: the 32-bit floats of each vector, little-endian."
+    )
+    dimensions: int | None = Field(
+        default=None, ge=1, description="Only what the model has anyway: its vectors are not cut."
+    )
+    user: str | None = None
+    keep_alive: KeepAlive | None = None
+
+    def inputs(self) -> tuple[Text | Tokens, ...]:
+        """What is to be embedded.
+
+        Raises:
+            InvalidRequest: it is nothing, too much, or neither text nor token ids.
+        """
+        given = self.input
+        if isinstance(given, str):
+            return (_text(given, "input"),)
+        if not given:
+            raise InvalidRequest("'input' is empty. Send a text, or a list of texts.", "input")
+        if _are_ids(given):
+            return (Tokens(tuple(given)),)
+        if len(given) > MOST_INPUTS:
+            raise InvalidRequest(
+                f"'input' has {len(given)} elements, but {MOST_INPUTS} are the most in one request. Send several.",
+                "input",
+            )
+        return tuple(_one(item, f"input[{index}]") for index, item in enumerate(given))
+
+
+def _one(item: Any, param: str) -> Text | Tokens:
+    if isinstance(item, str):
+        return _text(item, param)
+    if isinstance(item, list) and _are_ids(item):
+        if not item:
+            raise InvalidRequest(f"'{param}' is empty. Leave it out.", param)
+        return Tokens(tuple(item))
+    raise InvalidRequest(f"'{param}' must be a text or a list of token ids.", param)
+
+
+def _text(text: str, param: str) -> Text:
+    if not text:
+        raise InvalidRequest(f"'{param}' is an empty text, which has no embedding. Leave it out.", param)
+    return Text(text)
+
+
+def _are_ids(items: list[Any]) -> bool:
+    # bool is an int, too.
+    return all(type(item) is int for item in items)
+
+
+def embeddings_body(embeddings: Embeddings, *, as_base64: bool) -> bytes:
+    """OpenAI's answer."""
+    encoded = map(_base64, embeddings.vectors) if as_base64 else embeddings.vectors
+    usage = {"prompt_tokens": embeddings.prompt_tokens, "total_tokens": embeddings.prompt_tokens}
+    data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(encoded)]
+    answer = {"object": "list", "data": data, "model": embeddings.model, "usage": usage}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _base64(vector: npt.NDArray[np.float32]) -> str:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+
+
+class _EmbeddingReply(Response):
+    """Computes and sends, unless the client leaves."""
+
+    def __init__(self, yard: Yard, request: EmbeddingRequest, body: EmbeddingsBody) -> None:
+        super().__init__()
+        self._yard, self._request, self._body = yard, request, body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Errors are raised before the status is sent."""
+        await while_connected(receive, self._answer(scope, receive, send))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        embeddings = await self._yard.embed(self._request)
+        has = embeddings.vectors.shape[1]
+        if self._body.dimensions not in (None, has):
+            raise InvalidRequest(
+                f"'dimensions' is {self._body.dimensions}, but the embeddings of '{embeddings.model}' have {has} "
+                "dimensions and are not cut. Leave it out.",
+                "dimensions",
+            )
+        content = embeddings_body(embeddings, as_base64=self._body.encoding_format == "base64")
+        await Response(content, media_type="application/json")(scope, receive, send)
+
+
+def embedding_routes(yard: Yard) -> APIRouter:
+    """The embeddings endpoint on ``yard``."""
+    router = APIRouter(route_class=JsonRoute)
+
+    @router.post("/v1/embeddings", response_model=None)
+    async def create_embeddings(body: EmbeddingsBody, http: HttpRequest) -> Response:
+        """Turn texts into vectors."""
+        request = EmbeddingRequest(body.inputs(), body.model, urgency(http.headers, body.keep_alive))
+        return _EmbeddingReply(yard, request, body)
+
+    return router

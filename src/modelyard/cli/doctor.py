@@ -1,0 +1,55 @@
+"""``modelyard doctor``: what this machine and this installation are good for, and what to do about the rest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+_STYLES: Final = {"ok": "green", "note": "yellow", "problem": "bold red"}
+
+
+def doctor(
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", metavar="TOML", help="Look at what this configuration uses.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Look at devices, memory, versions, caches and the hub, and say what to do. Exit code 1: nothing can be served."""
+    from modelyard.config import Config, load_config
+    from modelyard.yard.diagnosis import diagnose, is_usable
+    from modelyard.yard.examination import examine
+
+    findings = diagnose(examine(Config() if file is None else load_config(file)))
+    usable = is_usable(findings)
+    if as_json:
+        typer.echo(json.dumps({"usable": usable, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        raise typer.Exit(0 if usable else 1)
+    from rich.text import Text
+
+    from modelyard.cli.tables import plain_table, table_console
+
+    table = plain_table("", "", "", fold="")
+    table.show_header = False
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    for finding in findings:
+        said = Text(finding.value)
+        if finding.advice:
+            said.append(f"\n{finding.advice}", style="dim")
+        table.add_row(Text(finding.verdict, style=_STYLES[finding.verdict]), finding.label, said)
+    console = table_console()
+    console.print(table)
+    notes = sum(finding.verdict == "note" for finding in findings)
+    console.print(f"\n{_conclusion(usable, notes)}")
+    raise typer.Exit(0 if usable else 1)
+
+
+def _conclusion(usable: bool, notes: int) -> str:
+    if not usable:
+        return "No model can be served until the problem is solved."
+    if not notes:
+        return "Models can be served; nothing stands in the way."
+    return f"Models can be served; {'1 note is' if notes == 1 else f'{notes} notes are'} worth a look."

@@ -1,0 +1,130 @@
+"""API keys: how they are written, and who holds which. Secrets leave this file as digests alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from modelyard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from modelyard.config.schema import Config
+    from modelyard.config.server import Key, Scope
+
+KEYS_VARIABLE: Final = "MODELYARD_API_KEYS"
+
+KEY_WORDING: Final = "a key, or sha256: and the 64 hexadecimal digits of its digest, in quotes"
+NAME_WORDING: Final = "a name of at most 64 letters, digits, dots, dashes and underscores"
+
+_PREFIX: Final = "sha256:"
+_DIGEST: Final = re.compile(r"sha256:[0-9a-fA-F]{64}", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """A key as the server knows it.
+
+    Attributes:
+        name: what logs call it.
+        digest: SHA-256 of the key.
+        models: ids of the models that it may use; None: all.
+        scopes: what it may do.
+        requests_per_minute, tokens_per_minute: its limits; None: it has none.
+    """
+
+    name: str
+    digest: bytes = field(repr=False)
+    models: frozenset[str] | None
+    scopes: frozenset[Scope]
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+def check_key(key: str) -> str:
+    """Refuse what looks like a digest and is none. The message does not repeat it.
+
+    Raises:
+        ValueError: it says what may be written.
+    """
+    if key.startswith(_PREFIX) and not _DIGEST.fullmatch(key):
+        raise ValueError(f"must be {KEY_WORDING}")
+    return key
+
+
+def check_key_name(name: str) -> str:
+    """Refuse names that a line of a log could not hold.
+
+    Raises:
+        ValueError: it says what may be written.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"must be {NAME_WORDING}")
+    return name
+
+
+def digest_of(key: str | bytes) -> bytes:
+    """SHA-256 of a key; that which ``key`` says, where it is written as ``sha256:<hex>``.
+
+    One round without salt: a key is random and long, so there is nothing to guess, and it is computed for each request.
+    """
+    if isinstance(key, str):
+        if _DIGEST.fullmatch(key):
+            return bytes.fromhex(key.removeprefix(_PREFIX))
+        key = key.encode()
+    return hashlib.sha256(key).digest()
+
+
+def read_keys(config: Config, environment: Mapping[str, str] | None = None) -> tuple[AccessKey, ...]:
+    """All keys of a configuration and of the environment, each once; () lets everybody in.
+
+    Raises:
+        ConfigError: a variable that is to hold a key does not.
+    """
+    environment = os.environ if environment is None else environment
+    problems: list[str] = []
+    keys = [_full_key(f"api-key-{n}", key.get_secret_value()) for n, key in enumerate(config.server.api_keys, 1)]
+    listed = (key.strip() for key in environment.get(KEYS_VARIABLE, "").split(","))
+    for number, key in enumerate(filter(None, listed), 1):
+        try:
+            keys.append(_full_key(f"env-key-{number}", check_key(key)))
+        except ValueError as error:
+            problems.append(f"{KEYS_VARIABLE}: item {number} {error}.")
+    ids = {name: model.id for model in reversed(config.models) for name in model.names}
+    for number, table in enumerate(config.server.keys, 1):
+        try:
+            keys.append(_limited_key(table, number, ids, environment))
+        except ValueError as error:
+            problems.append(f"[[server.keys]] {number}: {error}.")
+    if problems:
+        raise ConfigError("API keys", problems)
+    # Of one that is listed twice the last counts: that with the limits.
+    return tuple({key.digest: key for key in keys}.values())
+
+
+def _full_key(name: str, key: str) -> AccessKey:
+    """A key that may do everything."""
+    return AccessKey(name, digest_of(key), None, frozenset(("inference", "read", "admin")))
+
+
+def _limited_key(key: Key, number: int, ids: Mapping[str, str], environment: Mapping[str, str]) -> AccessKey:
+    if key.key_env is None:
+        assert key.key is not None
+        secret = key.key.get_secret_value()
+    else:
+        secret = environment.get(key.key_env, "").strip()
+        if not secret:
+            raise ValueError(f"the environment variable {key.key_env} is not set")
+        check_key(secret)
+    return AccessKey(
+        key.name or f"key-{number}",
+        digest_of(secret),
+        frozenset(ids[name] for name in key.models) if key.models else None,
+        frozenset(key.scopes),
+        key.requests_per_minute,
+        key.tokens_per_minute,
+    )

@@ -1,0 +1,104 @@
+"""``[server]`` and ``[[server.keys]]``: where the HTTP server listens, to whom, and what it tells of its work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, Strict, ValidationInfo, field_validator
+
+from modelyard.config.base import Items, Table, Text
+from modelyard.config.keys import KEY_WORDING, NAME_WORDING, check_key, check_key_name
+from modelyard.config.paths import absolute, base_of
+
+Scope = Literal["inference", "read", "admin"]
+LogFormat = Literal["text", "json"]
+
+Secret = Annotated[
+    SecretStr,
+    AfterValidator(lambda key: SecretStr(check_key(key.get_secret_value()))),
+    Field(min_length=1, json_schema_extra={"wording": KEY_WORDING}),
+]
+
+
+class Key(Table):
+    """``[[server.keys]]``: one API key, and what it may be used for. It has a ``key`` or a ``key_env``."""
+
+    name: Annotated[str, AfterValidator(check_key_name)] | None = Field(
+        default=None,
+        json_schema_extra={"wording": NAME_WORDING},
+        description="What the access log calls the key. Unset: `key-1` for the first table, and so on.",
+    )
+    key: Secret | None = Field(
+        default=None,
+        json_schema_extra={"wording": KEY_WORDING},
+        description="The key, or `sha256:` and the hexadecimal SHA-256 digest of it.",
+    )
+    key_env: Text | None = Field(
+        default=None, description="Environment variable that holds the key, or its digest, in place of `key`."
+    )
+    models: Items[Text] = Field(
+        default=(), description="Ids or aliases of the models that it may use and sees. Empty: all."
+    )
+    scopes: Items[Scope] = Field(
+        default=("inference", "read"),
+        description="What it may do: ask models, read what there is (models, metrics), load and unload models.",
+    )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, le=10**9, description="Requests that it may send in a minute. Unset: any number."
+    )
+    tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**12,
+        description="Tokens, of prompts and answers together, that it may use in a minute. Unset: any number.",
+    )
+
+
+class Server(Table):
+    """``[server]``: where the HTTP server listens, and to whom."""
+
+    host: Text = Field(
+        default="127.0.0.1",
+        description="Address to listen on. `0.0.0.0` is every network interface of the machine.",
+    )
+    port: int = Field(default=1234, ge=0, le=65535, description="TCP port. `0` takes any free port.")
+    api_keys: Items[Secret] = Field(
+        default=(),
+        description="Keys of which a client must send one as `Authorization: Bearer <key>`, or their digests as "
+        "`sha256:<hex>`. They may do everything. The variable `MODELYARD_API_KEYS` holds more of them, with commas "
+        "between them. No key anywhere lets everyone in.",
+    )
+    keys: Items[Key] = Field(default=(), description="Keys that may do less, one table each.")
+    allowed_hosts: Items[Text] = Field(
+        default=(),
+        description="Names under which clients may address the server, beside those of the machine itself. A server "
+        "that listens on the machine alone refuses all others; one that the network reaches does so once this is set.",
+    )
+    cors_origins: Items[Text] = Field(
+        default=(),
+        description='Origins whose pages may use the server from a browser, such as `"https://chat.example"`; `"*"` is '
+        "all. Empty: none.",
+    )
+    disable_access_log: bool = Field(default=False, description="Write no line for each request.")
+    access_log_format: LogFormat = Field(default="text", description="How the lines of the access log are written.")
+    access_log_health: bool = Field(default=False, description="Log requests for health and metrics, too.")
+    disable_request_id_header: bool = Field(
+        default=False, description="Send no `x-request-id`, which otherwise is the client's own, or a new one."
+    )
+    disable_metrics: bool = Field(default=False, description="Serve no `/metrics`.")
+    image_folders: Items[Annotated[Path, Strict(False)]] = Field(
+        default=(),
+        description="Folders whose images requests may name, as `file:///…` or by their absolute paths. Relative to "
+        "the TOML file; empty: no local file is read.",
+    )
+    allow_private_image_urls: bool = Field(
+        default=False,
+        description="Fetch images also from this machine and its network, whoever asks. Without it only addresses of "
+        "the open internet are fetched from.",
+    )
+
+    @field_validator("image_folders")
+    @classmethod
+    def _make_absolute(cls, paths: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
+        return tuple(absolute(path, base_of(info.context)) for path in paths)

@@ -1,0 +1,54 @@
+"""Load a projector beside its model, and plan how an image is computed, to see whether llama.cpp survives it.
+
+    python -m modelyard.converter.try_projector PROJECTOR.gguf MODEL.gguf [MORE SHARDS]
+
+In a process of its own, because mtmd ends the process on tensors that do not fit one another. Nothing is computed: the
+weights of the model are mapped, not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from modelyard.converter.protocol import Refused, run, say
+from modelyard.engine.llama import Model, Weights
+from modelyard.engine.vision import Vision
+from modelyard.errors import UnusableModel
+
+_ANY_BATCH = 2**31 - 1
+
+
+def main(arguments: list[str]) -> None:
+    """Try as the command line says.
+
+    Raises:
+        Refused: llama.cpp cannot load it.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("projector", type=Path)
+    parser.add_argument("model", type=Path, nargs="+")
+    options = parser.parse_args(arguments)
+    say(step="trying the projector", fraction=0.0)
+    try:
+        weights = Weights(
+            options.model, gpu_layers=0, on_progress=lambda _: True, end_tokens=frozenset(), are_repacked=False
+        )
+        vision = Vision.load(
+            options.projector,
+            Model(weights),
+            batch_tokens=_ANY_BATCH,
+            offload=False,
+            threads=1,
+            flash_attn=None,
+            on_progress=lambda _: True,
+        )
+    except UnusableModel as unusable:
+        raise Refused(str(unusable)) from unusable
+    vision.free()
+    weights.free()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,94 @@
+"""A UQFF model in, a GGUF file out whose quantised weights are those of the UQFF.
+
+    python -m modelyard.converter.uqff FOLDER OUT.gguf --name NAME SHARD.uqff...
+
+The folder holds the shards, the configuration, the tokenizer, and as ``model*.safetensors`` the weights that the shards
+leave out. Upstream's own converter says what each weight is called in GGUF, and which of its rows goes where.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from modelyard.converter.checkpoint import model_class_of, published_precision, write
+from modelyard.converter.protocol import Refused, run, say
+from modelyard.errors import UnusableModel
+from modelyard.hub.uqff import UqffLayer, read_uqff
+
+
+def main(arguments: list[str]) -> None:
+    """Convert as the command line says.
+
+    Raises:
+        Refused: the converter does not know the model, or the shards are damaged.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("shards", nargs="+")
+    options = parser.parse_args(arguments)
+    say(step="reading the UQFF", fraction=0.0)
+    try:
+        layers = read_uqff(options.folder / name for name in options.shards)
+    except UnusableModel as unusable:
+        raise Refused(str(unusable)) from unusable
+    import torch
+
+    # Only one tensor at a time is there: threads would wait for each other.
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        model = _model(options.folder, options.out, options.name, layers)
+        model.prepare_tensors()
+        model.ftype = _file_type(model.gguf_writer)
+        model.prepare_metadata(vocab_only=False)
+        for notice in model.placement.notices():
+            say(notice=notice)
+        write(model.gguf_writer, options.out)
+
+
+def _model(folder: Path, out: Path, name: str, layers: list[UqffLayer]) -> Any:
+    import gguf
+
+    from modelyard.converter.uqff_model import with_layers
+
+    model_class = model_class_of(folder)
+    precision = gguf.LlamaFileType[
+        {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"}[published_precision(folder)]
+    ]
+
+    return with_layers(model_class, layers)(
+        folder, precision, out, model_name=name, sentence_transformers_dense_modules=True
+    )
+
+
+# A file is called after the type that most of its weights have; of K-quants, those of one type alone are "small".
+_FILE_TYPES = {
+    "Q2_K": "MOSTLY_Q2_K",
+    "Q3_K": "MOSTLY_Q3_K_S",
+    "Q4_K": "MOSTLY_Q4_K_S",
+    "Q5_K": "MOSTLY_Q5_K_S",
+    "F32": "ALL_F32",
+    "MXFP4": "MOSTLY_MXFP4_MOE",
+}
+
+
+def _file_type(writer: Any) -> Any:
+    """The GGUF type of a file in which most weights are of the type that most are of here."""
+    import gguf
+
+    weights: Counter[str] = Counter()
+    for shard in writer.tensors:
+        for tensor in shard.values():
+            block, size = gguf.GGML_QUANT_SIZES[tensor.dtype]
+            weights[tensor.dtype.name] += tensor.nbytes // size * block
+    (commonest, _), *_ = weights.most_common(1)
+    return gguf.LlamaFileType[_FILE_TYPES.get(commonest, f"MOSTLY_{commonest}")]
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

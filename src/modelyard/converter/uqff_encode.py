@@ -1,0 +1,169 @@
+"""The families of UQFF: rows of weights in, the tensors of a layer out.
+
+Every family but HQQ is encoded row by row, so a layer can be handed over in pieces that are joined along the first
+axis.
+
+Source: mistral.rs, mistralrs-quant/src/{afq,hqq,fp8,f8q8,mxfp4} for the layouts; MLX, mlx/backend/cpu/quantized.cpp,
+for the arithmetic of AFQ; the OCP specifications of FP8 and of microscaling for the numbers of 4 and 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.converter.safetensors_file import as_float32, to_bytes
+
+GROUP: Final = 64  # of AFQ and HQQ
+F8_MAX: Final = 448.0
+
+# What the codes 0 to 7 of a number of 4 bits stand for; 8 to 15 are their negatives.
+FP4_VALUES: Final = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+_FP4_BOUNDS: Final = (FP4_VALUES[1:] + FP4_VALUES[:-1]) / 2
+
+_SMALLEST_SCALE: Final = np.float32(1e-7)
+
+
+def _e4m3_values() -> NDArray[np.float32]:
+    """What the codes 0 to 126 stand for; 127 is no number, and the highest bit is the sign."""
+    codes = np.arange(127)
+    exponent, mantissa = codes >> 3, codes & 7
+    normal = (1 + mantissa / 8) * 2.0 ** (exponent - 7)
+    return np.where(exponent == 0, mantissa * 2.0**-9, normal).astype(np.float32)
+
+
+E4M3_VALUES: Final = _e4m3_values()
+_E4M3_BOUNDS: Final = (E4M3_VALUES[1:] + E4M3_VALUES[:-1]) / 2
+
+
+def to_e4m3(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The nearest numbers of 8 bits, the even code of two that are as near; what is too large becomes the largest."""
+    size = np.abs(values)
+    code = np.searchsorted(_E4M3_BOUNDS, size, side="left")
+    # At a bound, "left" rounds down: from an odd code it must go up.
+    is_tie = size == _E4M3_BOUNDS[np.minimum(code, len(_E4M3_BOUNDS) - 1)]
+    code += is_tie & (code % 2 == 1)
+    return (code | np.where(np.signbit(values), 0x80, 0)).astype(np.uint8)
+
+
+def from_e4m3(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The numbers that codes of 8 bits stand for."""
+    signs = np.where(codes & 0x80, np.float32(-1), np.float32(1))
+    values: NDArray[np.float32] = signs * E4M3_VALUES[codes & 0x7F]
+    return values
+
+
+def fp8(rows: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
+    """Rows, divided by ``scale``, in numbers of 8 bits. Shape as that of ``rows``."""
+    return to_e4m3(rows / np.float32(scale))
+
+
+def f8q8(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Blocks of 32 whole numbers of 8 bits behind a scale of 8 bits. Shape [rows, columns / 32 * 33].
+
+    The scale is rounded first and the numbers fitted to it, so its rounding costs no accuracy; it is rounded up where
+    the largest number would not fit otherwise.
+    """
+    blocks = rows.reshape(-1, 32)
+    exact = np.abs(blocks).max(1) / 127 * np.float32(F8_MAX)
+    code = np.searchsorted(E4M3_VALUES, np.minimum(exact, F8_MAX), side="left").astype(np.uint8)
+    scale = E4M3_VALUES[code] / np.float32(F8_MAX)
+    numbers = np.divide(blocks, scale[:, None], out=np.zeros_like(blocks), where=scale[:, None] != 0)
+    out = np.empty((len(blocks), 33), np.uint8)
+    out[:, 0] = code
+    out[:, 1:] = np.clip(np.rint(numbers), -127, 127).astype(np.int8).view(np.uint8)
+    return out.reshape(len(rows), -1)
+
+
+def mxfp4(rows: NDArray[np.float32]) -> Mapping[str, NDArray[np.uint8]]:
+    """Numbers of 4 bits that share a power of two, 32 at a time: "" [rows, columns / 2], "scales" [rows, columns / 32].
+
+    Of the two powers between which the largest number would use all codes, the one with the smaller squared error.
+    """
+    blocks = rows.reshape(-1, 32)
+    largest = np.abs(blocks).max(1)
+    above = np.ceil(np.log2(np.maximum(largest, 2.0**-120) / 6)).astype(np.int32)
+    candidates = [_mxfp4_blocks(blocks, exponent) for exponent in (above, above - 1)]
+    is_second = candidates[1][1] < candidates[0][1]
+    codes = np.where(is_second[:, None], candidates[1][0], candidates[0][0])
+    exponent = np.clip(above - is_second + 127, 0, 254)
+    packed = codes[:, ::2] | (codes[:, 1::2] << 4)
+    return {
+        "": packed.reshape(len(rows), -1),
+        "scales": exponent.astype(np.uint8).reshape(len(rows), -1),
+    }
+
+
+def _mxfp4_blocks(
+    blocks: NDArray[np.float32], exponent: NDArray[np.int32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Codes, and the squared error of each block."""
+    scale = np.ldexp(np.float32(1), np.clip(exponent, -127, 127))[:, None]
+    scaled = blocks / scale
+    codes = np.searchsorted(_FP4_BOUNDS, np.abs(scaled), side="right").astype(np.uint8)
+    signs = np.signbit(scaled)
+    error = (np.abs(scaled) - FP4_VALUES[codes]) * scale
+    return (codes | (signs.astype(np.uint8) << 3)).astype(np.uint8), np.square(error).sum(1, dtype=np.float32)
+
+
+def afq(rows: NDArray[np.float32], bits: int, dtype: str) -> Mapping[str, NDArray[np.uint32] | NDArray[np.float32]]:
+    """Affine groups of 64: "" [rows, columns * bits / 32], "scales" and "biases" [rows, columns / 64].
+
+    A weight is bias + code * scale. The end of the group that is farther from zero is met, and so is zero. The codes
+    are fitted to scales and biases as they will be after they were rounded to ``dtype``.
+    """
+    groups = rows.reshape(-1, GROUP)
+    low, high = groups.min(1), groups.max(1)
+    codes_most = np.float32(2**bits - 1)
+    is_low = np.abs(low) > np.abs(high)
+    scale = np.maximum((high - low) / codes_most, _SMALLEST_SCALE)
+    scale = np.where(is_low, scale, -scale)
+    edge = np.where(is_low, low, high)
+    steps = np.rint(edge / scale)
+    scale = np.divide(edge, steps, out=scale, where=steps != 0)
+    scale, bias = _rounded(scale, dtype), _rounded(np.where(steps != 0, edge, 0), dtype)
+    codes = np.clip(np.rint((groups - bias[:, None]) / scale[:, None]), 0, codes_most).astype(np.uint32)
+    shape = (len(rows), -1)
+    return {
+        "": pack(codes.reshape(len(rows), -1), bits),
+        "scales": scale.reshape(shape),
+        "biases": bias.reshape(shape),
+    }
+
+
+def pack(codes: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
+    """Rows of codes as one little-endian stream of bits each; whole words. Shape [rows, columns * bits / 32]."""
+    stream = (codes[..., None] >> np.arange(bits, dtype=np.uint32)) & 1
+    as_bytes = np.packbits(stream.astype(np.uint8).reshape(len(codes), -1), axis=1, bitorder="little")
+    return as_bytes.view("<u4")
+
+
+def hqq(columns: NDArray[np.float32], bits: int, dtype: str) -> Mapping[str, NDArray[np.uint8] | NDArray[np.float32]]:
+    """Half-quadratic quantisation without its optimiser, of groups that are columns.
+
+    Args:
+        columns: shape [64, groups]: the weights of a layer in this shape, or some columns of that.
+        bits: 4 or 8.
+        dtype: that scales and zeros will be rounded to; the codes are fitted to that.
+
+    Returns:
+        "" [64, groups], of 4 bits [32, groups]; "scales" and "zeros" [1, groups]. A weight is (code - zero) * scale.
+    """
+    low, high = columns.min(0, keepdims=True), columns.max(0, keepdims=True)
+    codes_most = np.float32(2**bits - 1)
+    # Groups of equal numbers: any scale will do that the zero can make up for.
+    scale = np.where(high - low > _SMALLEST_SCALE, (high - low) / codes_most, np.maximum(np.abs(low), 1))
+    scale = _rounded(scale, dtype)
+    zero = _rounded(-low / scale, dtype)
+    codes = np.clip(np.rint(columns / scale + zero), 0, codes_most).astype(np.uint8)
+    if bits == 4:
+        half = len(codes) // 2
+        codes = (codes[:half] << 4) | codes[half:]
+    return {"": codes, "scales": scale, "zeros": zero}
+
+
+def _rounded(values: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
+    return as_float32(to_bytes(values, dtype), dtype).reshape(values.shape)

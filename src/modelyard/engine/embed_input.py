@@ -1,0 +1,65 @@
+"""The inputs of an embedding request become token ids, or are refused before they cost anything."""
+
+from __future__ import annotations
+
+from modelyard.engine.messages import Text, Tokens
+from modelyard.engine.prompt import Tokenize
+from modelyard.errors import InputTooLong, InvalidRequest
+
+# A text is tokenised in growing parts, so that one of 50 MB is refused after a part as large as the context.
+_PROBE_BYTES_PER_TOKEN = 8
+
+
+class InputReader:
+    """Reads inputs for one model.
+
+    Args:
+        tokenize: text and whether to put the special tokens of a text around it -> ids.
+        vocab_size: ids are below it.
+        longest: tokens that one input may have.
+    """
+
+    def __init__(self, tokenize: Tokenize, *, vocab_size: int, longest: int) -> None:
+        self._tokenize = tokenize
+        self._vocab_size = vocab_size
+        self._longest = longest
+
+    def read(self, inputs: tuple[Text | Tokens, ...]) -> list[list[int]]:
+        """Token ids of each; ids are taken as they are, without special tokens around them.
+
+        Raises:
+            InputTooLong: one has more tokens than the model takes.
+            InvalidRequest: one is empty, or an id is outside the vocabulary.
+        """
+        return [self._read(index, given, len(inputs)) for index, given in enumerate(inputs)]
+
+    def _read(self, index: int, given: Text | Tokens, count: int) -> list[int]:
+        param = "input" if count == 1 else f"input[{index}]"
+        match given:
+            case Text(text):
+                tokens = self._tokens_of(text, param)
+            case Tokens(ids):
+                tokens = self._checked(ids, param)
+        if not tokens:
+            raise InvalidRequest(f"'{param}' is empty.", param)
+        if len(tokens) > self._longest:
+            raise InputTooLong(self._longest, len(tokens), param)
+        return tokens
+
+    def _tokens_of(self, text: str, param: str) -> list[int]:
+        probe = self._longest * _PROBE_BYTES_PER_TOKEN
+        while len(text) > probe:
+            if len(self._tokenize(text[:probe], True)) > self._longest:
+                raise InputTooLong(self._longest, None, param)
+            probe *= 4
+        return self._tokenize(text, True)
+
+    def _checked(self, ids: tuple[int, ...], param: str) -> list[int]:
+        for token in ids:
+            if not 0 <= token < self._vocab_size:
+                raise InvalidRequest(
+                    f"'{param}' holds token {token}, but this model's vocabulary has ids 0 to {self._vocab_size - 1}. "
+                    "Ids must be those of the model's own tokenizer; or send text.",
+                    param,
+                )
+        return list(ids)

@@ -1,0 +1,141 @@
+"""The work of the thread of an engine that embeds: take messages, pack inputs, compute, publish.
+
+Hot path: ``_step`` runs once for every batch. Inputs of all requests that wait share batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.engine.embed_queue import EmbedQueue, Job
+from modelyard.engine.load_embedder import ResidentEmbedder
+from modelyard.engine.messages import (
+    Cancel,
+    Cancelled,
+    Embed,
+    Embedded,
+    Event,
+    Failed,
+    Message,
+    Reseat,
+    Restore,
+    Resume,
+    Returned,
+    Stop,
+    Submit,
+)
+from modelyard.engine.settings import EngineSettings
+from modelyard.engine.sharing import Device, Seat
+from modelyard.errors import EngineError, ModelyardError, UnsupportedOperation
+
+Publish = Callable[[Sequence[Event]], None]
+
+
+def normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """``vectors``, [n, dimensions], each of length 1; one of zeros stays as it is."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+class Embedder:
+    """Serves one loaded model that embeds. All methods run on the thread that owns its engine."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        resident: ResidentEmbedder,
+        device: Device,
+        inbox: SimpleQueue[Message],
+        publish: Publish,
+    ) -> None:
+        self._name = settings.name
+        self._context, self._inputs = resident.context, resident.inputs
+        self._inbox = inbox
+        self._publish = publish
+        self._device, self._seat = device, Seat(settings.weight, settings.priority)
+        self._queue = EmbedQueue(settings.batch_tokens, settings.max_seqs)
+
+    def serve(self) -> Stop:
+        """Serve until told to stop."""
+        with self._device.joined(self._seat):
+            while (stop := self._receive()) is None:
+                self._step()
+        return stop
+
+    def leave(self, stop: Stop) -> None:
+        """Part with all requests: where they are suspended, they leave as they came."""
+        leaves = Returned if stop.suspend else Cancelled
+        self._end_all([leaves(request) for request in self._queue.requests])
+
+    def fail(self, error: ModelyardError) -> None:
+        """End all requests with ``error``."""
+        self._end_all([Failed(request, error) for request in self._queue.requests])
+
+    def free(self) -> None:
+        """It owns nothing that is not the resident's."""
+
+    def _end_all(self, events: Sequence[Event]) -> None:
+        for request in self._queue.requests:
+            self._queue.remove(request)
+        if events:
+            self._publish(events)
+
+    def _receive(self) -> Stop | None:
+        """Take all messages up to a Stop; wait for one where there is nothing else to do."""
+        events: list[Event] = []
+        stop: Stop | None = None
+        while stop is None:
+            try:
+                message = self._inbox.get(block=not self._queue and not events)
+            except Empty:
+                break
+            match message:
+                case Embed():
+                    self._embed(message, events)
+                case Cancel(request):
+                    if self._queue.remove(request):
+                        events.append(Cancelled(request))
+                case Submit(sequence):
+                    events.append(Failed(sequence, UnsupportedOperation(f"'{self._name}' generates no text.", "model")))
+                case Resume(state):
+                    reason = "it embeds since it was loaded again"
+                    events.append(Failed(state.sequence, EngineError(self._name, reason)))
+                case Restore():
+                    # Of no use to it: it keeps no prompts.
+                    pass
+                case Reseat(weight, priority):
+                    self._seat.weight, self._seat.priority = weight, priority
+                case Stop():
+                    stop = message
+        if events:
+            self._publish(events)
+        return stop
+
+    def _embed(self, request: Embed, events: list[Event]) -> None:
+        try:
+            inputs = self._inputs.read(request.inputs)
+        except ModelyardError as refused:
+            events.append(Failed(request.sequence, refused))
+            return
+        vectors = np.empty((len(inputs), self._context.dimensions), np.float32)
+        self._queue.add(Job(request.sequence, inputs, request.priority, vectors))
+
+    def _step(self) -> None:
+        batch = self._queue.pack()
+        if not batch:
+            return
+        with self._device.step(self._seat):
+            vectors = self._context.embed([place.tokens for place in batch])
+        complete = self._queue.settle(batch, vectors)
+        if complete:
+            self._publish([self._answer(job) for job in complete])
+
+    def _answer(self, job: Job) -> Event:
+        if not np.isfinite(job.vectors).all():
+            # As with 16-bit weights that overflow.
+            return Failed(job.request, EngineError(self._name, "a vector that it computed is not finite"))
+        return Embedded(job.request, normalised(job.vectors), job.tokens)

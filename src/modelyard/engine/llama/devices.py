@@ -1,0 +1,99 @@
+"""What llama.cpp computes on: the devices that it was built for, and the processor's features that it uses."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from modelyard.engine.llama.library import can_offload, lib
+from modelyard.errors import UnusableModel
+
+DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
+
+# By number. Source: ggml-backend.h, enum ggml_backend_dev_type.
+_KINDS: Final[tuple[DeviceKind, ...]] = ("cpu", "gpu", "igpu", "accel")
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaDevice:
+    """A device of llama.cpp. An accelerator is a "gpu" or, with the memory of the machine, an "igpu"."""
+
+    name: str
+    description: str
+    kind: DeviceKind
+    free_bytes: int
+    total_bytes: int
+
+
+def devices() -> tuple[LlamaDevice, ...]:
+    """All devices, as ggml numbers them."""
+    # llama-cpp-python does not declare ggml's own functions; they are loaded with libllama.
+    ggml = lib._lib
+    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    for text in (ggml.ggml_backend_dev_name, ggml.ggml_backend_dev_description):
+        text.restype, text.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+    ggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    size = ctypes.POINTER(ctypes.c_size_t)
+    ggml.ggml_backend_dev_memory.restype, ggml.ggml_backend_dev_memory.argtypes = None, [ctypes.c_void_p, size, size]
+
+    found = []
+    for index in range(ggml.ggml_backend_dev_count()):
+        device = ggml.ggml_backend_dev_get(index)
+        kind = int(ggml.ggml_backend_dev_type(device))
+        if kind >= len(_KINDS):
+            continue
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        name = ggml.ggml_backend_dev_name(device).decode("utf-8", "replace")
+        description = ggml.ggml_backend_dev_description(device).decode("utf-8", "replace").strip()
+        found.append(LlamaDevice(name, description, _KINDS[kind], free.value, total.value))
+    return tuple(found)
+
+
+def accelerators(found: Sequence[LlamaDevice]) -> tuple[LlamaDevice, ...]:
+    """Those that layers can be given to, in the order in which ``device_layers`` numbers them. Untested.
+
+    Integrated ones count only where there are no others. Source: llama.cpp, default device selection in src/llama.cpp.
+    """
+    own = tuple(device for device in found if device.kind == "gpu")
+    return own or tuple(device for device in found if device.kind == "igpu")
+
+
+def features() -> tuple[str, ...]:
+    """Features of the processor that llama.cpp was compiled to use, such as "AVX2".
+
+    Source: llama.cpp, llama_print_system_info: "CPU : AVX = 1 | AVX2 = 1 | ".
+    """
+    return parse_features(lib.llama_print_system_info().decode("utf-8", "replace"))
+
+
+def parse_features(text: str) -> tuple[str, ...]:
+    """The features in a line of llama.cpp's system information that are on."""
+    pairs = (part.rpartition(":")[2].split("=") for part in text.split("|") if "=" in part)
+    return tuple(name.strip() for name, value in pairs if value.strip() == "1")
+
+
+def check_devices(device_layers: Sequence[int]) -> None:
+    """Refuse layers for accelerators that are not there.
+
+    Raises:
+        UnusableModel: it says what there is and what to do.
+    """
+    if not any(device_layers):
+        return
+    if not can_offload():
+        raise UnusableModel(
+            f"device_layers gives {sum(device_layers)} layers to an accelerator, but the installed llama.cpp was built "
+            "for the CPU alone. Remove device_layers, or install llama-cpp-python for your accelerator: "
+            "`modelyard doctor` says how."
+        )
+    there = accelerators(devices())
+    if len(device_layers) > len(there):
+        raise UnusableModel(
+            f"device_layers gives layers to device {len(device_layers) - 1}, but llama.cpp sees {len(there)}: "
+            f"{', '.join(f'{number} ({device.name})' for number, device in enumerate(there)) or 'none'}."
+        )

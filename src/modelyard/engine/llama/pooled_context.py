@@ -1,0 +1,132 @@
+"""What computes one vector of a text: a context that pools.
+
+Hot path: ``PooledContext.embed`` runs once for every batch of inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.engine.llama.batch import Batch
+from modelyard.engine.llama.context import FLASH_ATTENTION, KV_TYPES
+from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
+from modelyard.engine.llama.model import Model
+from modelyard.errors import UnusableModel
+
+Pooling = Literal["mean", "cls", "last", "rank"]
+
+# Source: llama.h, enum llama_pooling_type; 0 is none.
+POOLINGS: dict[int, Pooling] = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
+_NUMBERS = {name: number for number, name in POOLINGS.items()}
+
+
+class PooledContext:
+    """The compute buffers of one engine that embeds, and its KV cache where the model is a decoder.
+
+    Args:
+        model: its weights.
+        pooling: how the vectors of tokens become one of the text.
+        length: KV cells, in tokens, where there are any; rounded up as llama.cpp wants it.
+        slots: inputs that are computed at once.
+        step_tokens: most tokens in one call of llama.cpp. An input that is longer is computed in parts, which only
+            causal attention and the pooling "last" allow.
+        threads: to compute on.
+        kv_type: of the numbers in the cache.
+        flash_attn: None: where the device has it.
+
+    Attributes:
+        allocated_bytes: of memory for the cache and the outputs, as llama.cpp reports it.
+        dimensions: floats of a vector.
+
+    Raises:
+        UnusableModel: llama.cpp cannot make it, most often for lack of memory.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        pooling: Pooling,
+        length: int,
+        slots: int,
+        step_tokens: int,
+        threads: int,
+        kv_type: Literal["f16", "q8_0"] = "f16",
+        flash_attn: bool | None = None,
+    ) -> None:
+        params = lib.llama_context_default_params()
+        params.embeddings = True
+        params.pooling_type = _NUMBERS[pooling]
+        params.type_k = params.type_v = KV_TYPES[kv_type]
+        params.flash_attn_type = FLASH_ATTENTION[flash_attn]
+        params.n_ctx = length
+        params.n_batch = params.n_ubatch = step_tokens
+        params.n_seq_max = slots
+        params.n_threads = params.n_threads_batch = threads
+        params.kv_unified = True
+        params.swa_full = True
+        params.no_perf = True
+        log.clear()
+        self.pointer = lib.llama_init_from_model(model.pointer, params)
+        if not self.pointer:
+            raise UnusableModel(f"llama.cpp cannot make a context of {length} tokens: {reason()}")
+        self.allocated_bytes = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
+        self.pooling = pooling
+        self.slots = slots
+        self.step_tokens = step_tokens
+        self.dimensions = model.scores if pooling == "rank" else model.dimensions
+        self._memory = lib.llama_get_memory(self.pointer)
+        self._compute = lib.llama_encode if model.is_encoder_with_memory else lib.llama_decode
+        self._batch = Batch(step_tokens)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the model keeps a KV cache or a state: one without is an encoder."""
+        return bool(self._memory)
+
+    def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        """The pooled vectors of ``inputs``, token ids each: [len(inputs), dimensions], as llama.cpp gives them.
+
+        Raises:
+            ValueError: there are more inputs than slots.
+            RuntimeError: llama.cpp cannot compute them.
+        """
+        if len(inputs) > self.slots:
+            # llama.cpp ends the process.
+            raise ValueError(f"There are {len(inputs)} inputs, but only {self.slots} slots")
+        vectors = np.empty((len(inputs), self.dimensions), np.float32)
+        at = 0
+        ended: list[int] = []
+        for slot, tokens in enumerate(inputs):
+            position = 0
+            while position < len(tokens):
+                part = tokens[position : position + self.step_tokens - at]
+                if not part:
+                    self._step(at, ended, vectors)
+                    at, ended = 0, []
+                    continue
+                at = self._batch.fill(at, part, position, slot, outputs=len(part))
+                position += len(part)
+            ended.append(slot)
+        self._step(at, ended, vectors)
+        if self._memory:
+            lib.llama_memory_clear(self._memory, False)
+        return vectors
+
+    def _step(self, length: int, ended: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:
+        """Compute ``length`` tokens, and take the vectors of the slots whose last one is among them."""
+        outcome = int(self._compute(self.pointer, self._batch.of_length(length)))
+        if outcome:
+            raise RuntimeError(f"llama.cpp could not embed {length} tokens ({outcome}): {reason()}")
+        lib.llama_synchronize(self.pointer)
+        for slot in ended:
+            vector = lib.llama_get_embeddings_seq(self.pointer, slot)
+            vectors[slot] = np.ctypeslib.as_array(vector, shape=(self.dimensions,))
+
+    def free(self) -> None:
+        """Free the cache and the buffers."""
+        lib.llama_free(self.pointer)

@@ -1,0 +1,206 @@
+"""What turns images into embeddings for a model: its projector, through llama.cpp's mtmd.
+
+Source: tools/mtmd/mtmd.h and mtmd-helper.cpp of llama.cpp.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.engine.llama.library import buffer_bytes, lib, log, mtmd, reason
+from modelyard.engine.llama.model import Model
+from modelyard.engine.messages import Image
+from modelyard.errors import InvalidRequest, UnusableModel
+
+_FLASH_ATTENTION = {
+    None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """What the model is shown in the place of tokens.
+
+    Attributes:
+        values: [tokens, width of the model's input].
+        is_causal: whether each token sees only those before it; else all of them see each other.
+        places: [4, tokens]: of each token in the picture, in the order of llama.cpp's batches: time, row, column, and
+            one more; None where positions count tokens.
+        moves: [4, tokens]: by how much each place goes up with the position of the picture.
+    """
+
+    values: npt.NDArray[np.float32]
+    is_causal: bool
+    places: npt.NDArray[np.int32] | None = None
+    moves: npt.NDArray[np.int32] | None = None
+
+    def positions_from(self, position: int) -> npt.NDArray[np.int32]:
+        """[1 or 4, tokens]: the positions of a picture that begins at ``position``."""
+        if self.places is None or self.moves is None:
+            return np.arange(position, position + len(self.values), dtype=np.int32)[None]
+        return self.places + position * self.moves
+
+
+class Size(NamedTuple):
+    """Of a picture: its tokens, and by how many positions a sequence is longer behind it."""
+
+    length: int
+    positions: int
+
+
+class PreparedImage:
+    """An image as its projector takes it: scaled, and cut into parts where the projector wants that.
+
+    Attributes:
+        parts: in their order: the ids of text that the model wants around pictures, or the size of a picture.
+    """
+
+    def __init__(self, chunks: Any) -> None:
+        self._chunks = chunks
+        self.parts = [self._read(self.chunk(index)) for index in range(int(mtmd.mtmd_input_chunks_size(chunks)))]
+
+    @staticmethod
+    def _read(chunk: Any) -> list[int] | Size:
+        if mtmd.mtmd_input_chunk_get_type(chunk) != mtmd.MTMD_INPUT_CHUNK_TYPE_TEXT:
+            length = int(mtmd.mtmd_input_chunk_get_n_tokens(chunk))
+            return Size(length, int(mtmd.mtmd_input_chunk_get_n_pos(chunk)))
+        count = ctypes.c_size_t()
+        tokens = mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
+        return list(tokens[: count.value])
+
+    def chunk(self, index: int) -> Any:
+        """The part of that index, as mtmd has it."""
+        return mtmd.mtmd_input_chunks_get(self._chunks, index)
+
+    def free(self) -> None:
+        """Free it."""
+        mtmd.mtmd_input_chunks_free(self._chunks)
+
+
+class Projector:
+    """The projector of one engine, on the weights of ``model``. It belongs to the engine's thread.
+
+    Args:
+        path: its GGUF file.
+        model: whose embeddings it makes.
+        offload: whether it may use an accelerator.
+        threads: that compute.
+        flash_attn: None: where the device has it.
+        on_progress: called with the part read, 0 to 1; returning False gives the load up.
+
+    Attributes:
+        compute_bytes: of memory that it works in.
+
+    Raises:
+        UnusableModel: mtmd cannot load it, it does not fit the model, or it takes no images.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        model: Model,
+        *,
+        offload: bool,
+        threads: int,
+        flash_attn: bool | None,
+        on_progress: Callable[[float], bool],
+    ) -> None:
+        params = mtmd.mtmd_context_params_default()
+        params.use_gpu = offload
+        params.n_threads = threads
+        params.flash_attn_type = _FLASH_ATTENTION[flash_attn]
+        params.print_timings = False
+        # Plans how an image is computed, and allocates the memory for it; it computes nothing.
+        params.warmup = True
+        callback = mtmd.mtmd_progress_callback(lambda fraction, _: on_progress(fraction))
+        params.progress_callback = callback
+        log.clear()
+        self._pointer = mtmd.mtmd_init_from_file(bytes(path), model.pointer, params)
+        if not self._pointer:
+            raise UnusableModel(f"llama.cpp cannot load the projector {path.name}: {reason()}")
+        self.compute_bytes = buffer_bytes(log.buffers, "compute")
+        self._width = int(lib.llama_model_n_embd_inp(model.pointer))
+        self._vocab_size = model.vocab_size
+        if not mtmd.mtmd_support_vision(self._pointer):
+            self.free()
+            raise UnusableModel(f"The projector {path.name} takes sound, not images. Remove it, or set kind = 'text'.")
+        self._has_places = bool(mtmd.mtmd_decode_use_mrope(self._pointer))
+
+    def prepare(self, image: Image) -> PreparedImage:
+        """Scale the image, and cut it where that is wanted. Takes time in proportion to its pixels.
+
+        Raises:
+            InvalidRequest: the projector cannot take it.
+        """
+        pixels = np.frombuffer(image.pixels, np.uint8).ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        part = mtmd.mtmd_input_part()
+        part.bitmap = mtmd.mtmd_bitmap_init(image.width, image.height, pixels)
+        parts = (ctypes.POINTER(mtmd.mtmd_input_part) * 1)(ctypes.pointer(part))
+        chunks = mtmd.mtmd_input_chunks_init()
+        log.clear()
+        try:
+            outcome = mtmd.mtmd_tokenize_from_parts(self._pointer, chunks, parts, 1, False)
+        finally:
+            mtmd.mtmd_bitmap_free(part.bitmap)
+        prepared = PreparedImage(chunks)
+        problem = ""
+        if outcome:
+            problem = f"in this size ({image.width} x {image.height} pixels). Send it in another one"
+        elif not all(
+            0 <= token < self._vocab_size for part in prepared.parts if isinstance(part, list) for token in part
+        ):
+            problem = (
+                "at all: its projector needs special tokens that its vocabulary lacks. Use the model's own projector"
+            )
+        if problem:
+            prepared.free()
+            raise InvalidRequest(f"The model cannot take this image {problem}.", image.param)
+        return prepared
+
+    def encode(self, prepared: PreparedImage, index: int) -> Embeddings:
+        """The embeddings of a picture: the part of that index. Takes as long as a long prompt.
+
+        Raises:
+            RuntimeError: mtmd cannot compute it.
+        """
+        chunk = prepared.chunk(index)
+        log.clear()
+        if mtmd.mtmd_encode_chunk(self._pointer, chunk):
+            raise RuntimeError(f"an image cannot be encoded: {reason()}")
+        size = prepared.parts[index]
+        assert isinstance(size, Size)
+        length = size.length
+        found = mtmd.mtmd_get_output_embd(self._pointer)
+        values = np.ctypeslib.as_array(found, shape=(length, self._width)).copy()
+        is_causal = not mtmd.mtmd_decode_use_non_causal(self._pointer, chunk)
+        if not self._has_places:
+            return Embeddings(values, is_causal)
+        places = _places(chunk, length, 0)
+        return Embeddings(values, is_causal, places, _places(chunk, length, 1) - places)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether the tokens of pictures see only those before them."""
+        return not mtmd.mtmd_decode_use_non_causal(self._pointer, None)
+
+    def free(self) -> None:
+        """Free it. The model's weights must still be there."""
+        mtmd.mtmd_free(self._pointer)
+
+
+def _places(chunk: Any, length: int, position: int) -> npt.NDArray[np.int32]:
+    """[4, length]: where the tokens of a picture are that begins at ``position``."""
+    found = (mtmd.mtmd_decoder_pos * length)()
+    mtmd.mtmd_helper_image_get_decoder_pos(mtmd.mtmd_input_chunk_get_tokens_image(chunk), position, found)
+    numbers = np.frombuffer(found, np.uint32).reshape(length, 4).astype(np.int32)
+    # mtmd says time, column, row; llama.cpp's batches want rows before columns.
+    return np.ascontiguousarray(numbers[:, [0, 2, 1, 3]].T)

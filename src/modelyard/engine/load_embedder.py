@@ -1,0 +1,116 @@
+"""From settings to a model that is ready to embed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelyard.engine.cores import usable_cores
+from modelyard.engine.embed_input import InputReader
+from modelyard.engine.embedding_shape import embedding_shape
+from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, can_offload
+from modelyard.engine.load import fingerprint
+from modelyard.engine.messages import ModelProfile
+from modelyard.engine.settings import EngineSettings
+from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool
+from modelyard.errors import UnusableModel
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentEmbedder:
+    """A loaded model that embeds. It belongs to the thread that loaded it."""
+
+    key: WeightsKey
+    pool: WeightsPool
+    context: PooledContext
+    inputs: InputReader
+    profile: ModelProfile
+
+    def park(self) -> ParkedWeights:
+        """Hold its weights beyond its end."""
+        return self.pool.park([self.key])
+
+    def free(self) -> None:
+        """Free the context, and the weights where no other engine uses them."""
+        self.context.free()
+        self.pool.release(self.key)
+
+
+def load_embedder(
+    settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[float], bool]
+) -> ResidentEmbedder:
+    """Load the weights and make a context that pools on them.
+
+    Args:
+        settings: which weights, and how long an input may be.
+        pool: where engines on the same files meet.
+        on_progress: called with the part read, 0 to 1; returning False gives the load up.
+
+    Raises:
+        UnusableModel: llama.cpp cannot load it, it does not embed, or the load was given up. Nothing that was allocated
+            is left.
+    """
+    started = time.perf_counter()
+    key = WeightsKey.of(settings.paths, -1 if settings.offload and can_offload() else 0)
+    weights = pool.acquire(key, on_progress)
+    try:
+        model = Model(weights)
+        context, longest = _pooled(settings, model)
+    except BaseException:
+        pool.release(key)
+        raise
+    inputs = InputReader(
+        lambda text, add_special: model.tokenize(text, add_special=add_special),
+        vocab_size=model.vocab_size,
+        longest=longest,
+    )
+    profile = ModelProfile(
+        context_length=longest,
+        quantization=settings.quantization,
+        size_bytes=model.size_bytes,
+        fingerprint=fingerprint(settings, model),
+        can_chat=False,
+        weights_bytes=model.allocated_bytes,
+        context_bytes=context.allocated_bytes,
+        weights_key=str(key),
+        dimensions=context.dimensions,
+    )
+    logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
+    return ResidentEmbedder(key, pool, context, inputs, profile)
+
+
+def _pooled(settings: EngineSettings, model: Model) -> tuple[PooledContext, int]:
+    """A context that pools as the file says, and the tokens that one input may have.
+
+    Where the file does not say, causal decoders take their last token, which alone has seen all others; the rest take
+    the mean.
+    """
+    declared = POOLINGS.get(model.pooling)
+    if declared == "rank":
+        raise UnusableModel("It ranks documents and yields no embeddings. Rankings are not available in this version.")
+    if declared in (None, "last") and model.is_causal and not model.is_encoder_with_memory:
+        context, longest = _context(settings, model, "last", is_whole=False)
+        if context.has_memory:
+            return context, longest
+        # Only now it is known to be an encoder: files need not say so.
+        context.free()
+    return _context(settings, model, declared or "mean", is_whole=True)
+
+
+def _context(settings: EngineSettings, model: Model, pooling: Pooling, *, is_whole: bool) -> tuple[PooledContext, int]:
+    shape = embedding_shape(model.trained_context, settings.context_length, settings.batch_tokens, is_whole=is_whole)
+    context = PooledContext(
+        model,
+        pooling=pooling,
+        length=max(shape.longest, settings.batch_tokens),
+        slots=settings.max_seqs,
+        step_tokens=shape.step_tokens,
+        threads=usable_cores(),
+        kv_type=settings.kv_type,
+        flash_attn=settings.flash_attn,
+    )
+    return context, shape.longest

@@ -1,0 +1,66 @@
+"""What the installed llama.cpp is and can, found out without loading it into this process."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+TIMEOUT_S: Final = 60.0
+_PROGRAM: Final = ("-m", "modelyard.engine.llama.report")
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaFacts:
+    """What the installed llama.cpp says of itself.
+
+    Attributes:
+        problem: why it cannot be used; "" where it can, and the rest is known.
+        version: of llama.cpp.
+        can_offload: whether it was built for an accelerator.
+        features: of the processor that it uses, such as "AVX2".
+        devices: their names and descriptions, kinds and bytes; see ``llama.devices.LlamaDevice``.
+    """
+
+    problem: str = ""
+    version: str = ""
+    can_offload: bool = False
+    features: tuple[str, ...] = ()
+    devices: tuple[Mapping[str, Any], ...] = ()
+
+
+def probe_llama(program: tuple[str, ...] = _PROGRAM, timeout_s: float = TIMEOUT_S) -> LlamaFacts:
+    """Load llama.cpp in a process of its own, and ask it."""
+    try:
+        done = subprocess.run(
+            [sys.executable, *program], capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return LlamaFacts(f"It did not load within {timeout_s:.0f} s.")
+    except OSError as error:
+        return LlamaFacts(f"No process could be started: {error.strerror}.")
+    if done.returncode < 0:
+        return LlamaFacts(f"It ended its process with {_name_of(-done.returncode)}.")
+    lines = done.stdout.splitlines()
+    try:
+        facts = json.loads(lines[-1])
+        return LlamaFacts(
+            version=facts["version"],
+            can_offload=facts["can_offload"],
+            features=tuple(facts["features"]),
+            devices=tuple(facts["devices"]),
+        )
+    except (IndexError, KeyError, ValueError):
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        return LlamaFacts(f"It cannot be loaded: {said[-1]}")
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,124 @@
+"""Which projector of a folder or repository goes with a model, and whether it can be used."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from modelyard.errors import UnusableModel
+from modelyard.hub.child import run_converter
+from modelyard.hub.gguf_header import read_header
+from modelyard.hub.labels import label_in, normalise
+from modelyard.hub.listing import OnProgress
+from modelyard.hub.model_files import ModelFiles
+
+logger = logging.getLogger(__name__)
+
+# Best first. Source: the reference's choice where no type is asked for.
+_PREFERRED: Final = ("BF16", "F16", "F32")
+_NAMED_PROJECTOR: Final = re.compile(r"(?:^|[^a-z])mmproj(?:[^a-z]|$)", re.IGNORECASE)
+
+# Kinds of models that a projector is looked for.
+KINDS_WITH_PROJECTOR: Final = frozenset({"auto", "multimodal"})
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectorChoice:
+    """The projector that is meant: its name, "" for none, and why, in one sentence."""
+
+    name: str
+    reason: str
+
+
+def choose_projector(names: Sequence[str], model: str, mmproj: str | None = None) -> ProjectorChoice:
+    """The projector among ``names`` for the file ``model`` among them. Pure.
+
+    Of those in the model's own folder, else of all: BF16 before F16 before F32 before other types. Where several are
+    equally good, none is taken.
+
+    Args:
+        names: files of one folder or repository, relative, with "/".
+        model: of which the projector is wanted.
+        mmproj: the name of the one that is asked for.
+
+    Raises:
+        UnusableModel: there is none of that name.
+    """
+    found = [name for name in names if name.lower().endswith(".gguf") and _is_named_projector(name)]
+    if mmproj is not None:
+        if mmproj in names:
+            return ProjectorChoice(mmproj, f"{mmproj}: it is named by mmproj.")
+        raise UnusableModel(f"There is no projector '{mmproj}'. There are: {', '.join(found) or 'none'}.")
+    beside = [name for name in found if PurePosixPath(name).parent == PurePosixPath(model).parent]
+    candidates = beside or found
+    if not candidates:
+        return ProjectorChoice("", "There is no projector.")
+    best = min(map(_rank, candidates))
+    matches = [name for name in candidates if _rank(name) == best]
+    if len(matches) > 1:
+        return ProjectorChoice(
+            "", f"{len(matches)} projectors match equally well: {', '.join(matches)}. Name one of them in mmproj."
+        )
+    return ProjectorChoice(matches[0], f"{matches[0]}: it is the projector of the preferred type there.")
+
+
+def _is_named_projector(name: str) -> bool:
+    return _NAMED_PROJECTOR.search(PurePosixPath(name).name) is not None
+
+
+def _rank(name: str) -> int:
+    label = normalise(label_in(PurePosixPath(name).name) or "")
+    return _PREFERRED.index(label) if label in _PREFERRED else len(_PREFERRED)
+
+
+class TriedProjectors:
+    """Projectors that llama.cpp survived beside their models. Every method may be called on any thread."""
+
+    def __init__(self) -> None:
+        self._survived: set[tuple[object, ...]] = set()
+
+    def check(self, files: ModelFiles, on_progress: OnProgress) -> None:
+        """Try the projector of ``files`` in a process of its own, unless these very files were tried before.
+
+        Raises:
+            UnusableModel: llama.cpp cannot load it, or ends the process on it; or it was given up.
+        """
+        if files.projector is None:
+            return
+        paths = (files.projector, *files.paths)
+        key = tuple((path, status.st_size, status.st_mtime_ns) for path in paths for status in (path.stat(),))
+        if key in self._survived:
+            return
+        try:
+            run_converter("try_projector", [str(path) for path in paths], on_progress, logger.warning)
+        except UnusableModel as problem:
+            raise UnusableModel(
+                f"The projector {files.projector.name} does not work with {files.paths[0].name}. {problem} Download it "
+                "again, use the model's own, or set kind = 'text' to serve the model without images."
+            ) from problem
+        self._survived.add(key)
+
+
+def with_projector(files: ModelFiles, path: Path, *, is_required: bool) -> ModelFiles:
+    """The same files with the projector in ``path``, looked into and checked.
+
+    Args:
+        files: of the model.
+        path: of the projector.
+        is_required: whether it was asked for; else one that takes no images is left aside.
+
+    Raises:
+        UnusableModel: it is none, is damaged, or takes no images though it is required.
+    """
+    header = read_header(path)
+    if not header.is_projector:
+        raise UnusableModel(f"{path}: This file is no projector (its role is '{header.role}'). Name another in mmproj.")
+    if not header.metadata.get("clip.has_vision_encoder", False):
+        if is_required:
+            raise UnusableModel(f"{path}: This projector takes no images, only sound, which is not available here.")
+        return files
+    return replace(files, projector=path, projector_bytes=header.file_size, kind="multimodal")

@@ -1,0 +1,79 @@
+"""One request for embeddings: its outcome is put in on the event loop, its caller waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelyard.engine.messages import Cancelled, Embedded, Failed, Finished, SequenceEvent, Usage
+from modelyard.errors import ShuttingDown
+from modelyard.yard.times import Times
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Texts as vectors.
+
+    Attributes:
+        model: id of the model that computed them.
+        vectors: [inputs, dimensions], each of length 1.
+        prompt_tokens: of all inputs.
+    """
+
+    model: str
+    vectors: npt.NDArray[np.float32]
+    prompt_tokens: int
+
+
+class Embedding:
+    """Vectors that are being computed by ``model``.
+
+    Attributes:
+        times: when what happened to it.
+        finished: the end of the request, as that of a generation; None before, and where it failed.
+        on_used: called with what it used, once it is over.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.times = Times()
+        self.finished: Finished | None = None
+        self.on_used: Callable[[Usage], None] | None = None
+        self._outcome: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
+
+    def put(self, event: SequenceEvent) -> None:
+        """Take the next event. Only from the event loop's thread."""
+        if isinstance(event, Embedded):
+            self.finished = Finished(event.sequence, "stop", event.usage)
+            if self.on_used is not None:
+                self.on_used(event.usage)
+        if self._outcome.done():
+            # Its caller has left.
+            return
+        match event:
+            case Embedded():
+                self._outcome.set_result(event)
+            case Failed(_, error):
+                self._outcome.set_exception(error)
+            case Cancelled():
+                self._outcome.set_exception(ShuttingDown())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its last event has arrived."""
+        return self._outcome.done() and not self._outcome.cancelled()
+
+    async def done(self) -> Embeddings:
+        """Wait for the vectors.
+
+        Raises:
+            ModelyardError: the request was refused, or failed.
+        """
+        outcome = await self._outcome
+        return Embeddings(self.model, outcome.vectors, outcome.prompt_tokens)

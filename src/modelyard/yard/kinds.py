@@ -1,0 +1,68 @@
+"""What each model does, and what is answered where it is asked for something else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from modelyard.errors import ModelyardError, UnsupportedOperation
+from modelyard.hub import Kind
+from modelyard.yard.workshop import Workshop
+
+# How long a request waits to hear what its model does, where nobody has looked at the files yet. It goes on without:
+# the engine refuses what it cannot do.
+LOOK_S: Final = 1.0
+
+
+class Kinds:
+    """Kinds of models, by the names that the residency has for them; found out where they are asked for.
+
+    Args:
+        workshop: knows the files.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._looks: dict[str, asyncio.Task[None]] = {}
+
+    async def of(self, model: str) -> Kind | None:
+        """Its kind; None where it is not found out soon."""
+        if self._workshop.kind(model) is None:
+            look = self._looks.get(model)
+            if look is None:
+                look = self._looks[model] = asyncio.create_task(self._look(model), name=f"look at {model}")
+            await asyncio.wait((look,), timeout=LOOK_S)
+        return self._workshop.kind(model)
+
+    async def _look(self, model: str) -> None:
+        try:
+            await self._workshop.foresee(model)
+        except ModelyardError:
+            # The load will say so, to those who ask for the model itself.
+            pass
+        finally:
+            del self._looks[model]
+
+
+def refusal(model: str, kind: Kind, wanted: Kind, others: Mapping[str, Kind | None]) -> UnsupportedOperation | None:
+    """What is answered where ``model`` cannot do what is wanted of it; None where it can.
+
+    Args:
+        model: its id.
+        kind: what it does.
+        wanted: "text" or "embedding".
+        others: kinds of all models by id, as far as they are known.
+    """
+    if (kind == "embedding") == (wanted == "embedding"):
+        return None
+    able = [
+        name for name, does in others.items() if does is not None and (does == "embedding") == (wanted == "embedding")
+    ]
+    if wanted == "embedding":
+        what = f"The model '{model}' generates text and embeds none."
+        instead = f"Embedding models: {', '.join(able)}." if able else "None of the models here is an embedding model."
+    else:
+        what = f"The model '{model}' is an embedding model, served at /v1/embeddings: it generates no text."
+        instead = f"Models that do: {', '.join(able)}." if able else "None of the models here does."
+    return UnsupportedOperation(f"{what} {instead}", "model")

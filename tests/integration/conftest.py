@@ -1,0 +1,51 @@
+"""What the tests of conversions share: a checkpoint in full precision, and each conversion of it done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoint import make
+
+from modelyard.hub import ConvertedModels, ModelFiles, Stores, Wanted, resolve
+from support.checkpoints import random_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(weights: dict[str, Path]) -> Path:
+    """SmolLM2 in full precision, in the layout of the hub."""
+    return make(weights["smollm2"], ROOT / ".weights")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of a few megabytes, with the same tokenizer: its conversion takes as long as torch to start."""
+    return random_checkpoint(tmp_path_factory.mktemp("tiny") / "Tiny", checkpoint, vocabulary=49152, width=128)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's cache folder, with what was converted for other tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def user_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, as the user's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return cache
+
+
+@pytest.fixture(scope="session")
+def made(checkpoint: Path, cache: Path) -> Callable[..., ModelFiles]:
+    """The files of SmolLM2 for other keys of ``Wanted``."""
+    stores = Stores(converted=ConvertedModels(cache / "modelyard" / "converted"))
+
+    def make_once(**keys: Any) -> ModelFiles:
+        return resolve(Wanted(str(checkpoint), **keys), stores)
+
+    return make_once

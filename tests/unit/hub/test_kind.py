@@ -1,0 +1,75 @@
+"""What a model does, told from its header, from what comes with it, and from what was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modelyard.errors import UnusableModel
+from modelyard.hub import GgufHeader
+from modelyard.hub.kind import check_kind, kind_of
+
+PATH = Path("m.gguf")
+
+
+def header(architecture: str, pooling: int | None = None) -> GgufHeader:
+    metadata = {"general.architecture": architecture}
+    more = {} if pooling is None else {f"{architecture}.pooling_type": pooling}
+    return GgufHeader(3, metadata | more, (), 0)
+
+
+LLAMA, BERT, QWEN_EMBEDDING = header("llama"), header("bert", 1), header("qwen3", 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted", "has_projector", "kind"),
+    [
+        (LLAMA, "auto", False, "text"),
+        (LLAMA, "auto", True, "multimodal"),
+        (LLAMA, "text", False, "text"),
+        (LLAMA, "text", True, "text"),
+        (LLAMA, "embedding", False, "embedding"),
+        (LLAMA, "multimodal", True, "multimodal"),
+        (BERT, "auto", False, "embedding"),
+        (BERT, "embedding", False, "embedding"),
+        (header("bert"), "auto", False, "embedding"),
+        (header("llama", 0), "auto", False, "text"),
+        (QWEN_EMBEDDING, "auto", False, "embedding"),
+        (QWEN_EMBEDDING, "text", False, "text"),
+    ],
+)
+def test_a_kind_follows_from_the_files_unless_it_is_said(
+    model: GgufHeader, wanted: str, has_projector: bool, kind: str
+) -> None:
+    assert kind_of(PATH, model, wanted, has_projector=has_projector) == kind
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted", "has_projector", "reason"),
+    [
+        (BERT, "text", False, "kind = 'text', but this is an encoder (bert), which generates no text"),
+        (BERT, "multimodal", True, "kind = 'multimodal', but this is an encoder (bert)"),
+        (LLAMA, "embedding", True, "kind = 'embedding', but a projector comes with this model"),
+        (LLAMA, "multimodal", False, "kind = 'multimodal', but no projector (mmproj) comes with this model"),
+        (header("t5"), "embedding", False, "of this architecture (t5) no embeddings can be had"),
+    ],
+)
+def test_a_kind_that_the_files_are_not_is_refused(
+    model: GgufHeader, wanted: str, has_projector: bool, reason: str
+) -> None:
+    with pytest.raises(UnusableModel) as refused:
+        kind_of(PATH, model, wanted, has_projector=has_projector)
+    assert str(refused.value).startswith("m.gguf: ")
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["auto", "text", "embedding"])
+def test_these_kinds_are_served(kind: str) -> None:
+    check_kind(kind)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("diffusion", "not supported"), ("speech", "not supported")])
+def test_these_kinds_are_not(kind: str, reason: str) -> None:
+    with pytest.raises(UnusableModel, match=f"kind = '{kind}' is {reason}. Write 'text' or 'embedding'"):
+        check_kind(kind)
