@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from modelyard.engine.answer import Answer
-from modelyard.engine.dialogue import Dialogue
+from modelyard.engine.dialogue import Dialogue, text_grammar
 from modelyard.engine.draft import DraftedGuesses
 from modelyard.engine.guidance import Constraint, GrammarCompiler
 from modelyard.engine.llama import Model
@@ -72,9 +72,10 @@ class Admission:
         """
         prompt = self._prompts.read(request.prompt)
         self._check_bias(request.sampling)
-        grammar = request.grammar
         if isinstance(request.prompt, Chat) and self._dialogue is not None:
-            grammar = self._dialogue.grammar(request.prompt, prompt.reading, grammar)
+            grammar = self._dialogue.grammar(request, request.prompt, prompt.reading)
+        else:
+            grammar = text_grammar(request)
         if grammar is None:
             return self._admitted(request, prompt, None)
         self._unready[request.sequence] = request, prompt
@@ -85,7 +86,7 @@ class Admission:
         """Admit a request whose grammar is ready; None where nobody wants it any more.
 
         Raises:
-            InvalidRequest: the grammar is none.
+            InvalidRequest: its grammar cannot be enforced.
         """
         unready = self._unready.pop(message.sequence, None)
         return None if unready is None else self._admitted(*unready, message.constraint.result())

@@ -130,26 +130,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Grammar:
-    """What an answer must follow; see ``modelyard.engine.guidance.grammar``.
-
-    Attributes:
-        text: of llguidance, in JSON.
-        param: the field of the request that asked for it.
-    """
-
-    text: str
-    param: str
-
-
-@dataclass(frozen=True, slots=True)
 class Submit:
     """Start a sequence.
 
     Attributes:
         max_tokens: None: as many as the context holds.
         priority: a higher one goes first in line.
-        grammar: which the answer must follow, behind the model's reasoning.
+        response_format, grammar: what the answer must follow, behind the model's reasoning; OpenAI's field and the
+            reference's, as ``engine.grammar.grammar_of`` reads them.
         logprobs: how many of the likeliest tokens are told beside each token of the answer; None: nothing is told.
         echoes: whether the answer begins with the prompt.
         prediction: text that the answer may well be: where it is, it comes faster.
@@ -162,7 +150,8 @@ class Submit:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     priority: int = 0
-    grammar: Grammar | None = None
+    response_format: Mapping[str, Any] | None = None
+    grammar: Mapping[str, Any] | None = None
     logprobs: int | None = None
     echoes: bool = False
     prediction: str = ""
@@ -229,7 +218,7 @@ class Compiled:
     """The grammar of a sequence is ready, or is none. Sent by the engine's own thread for grammars."""
 
     sequence: SequenceId
-    constraint: Future[Constraint]
+    constraint: Future[Constraint | None]
 
 
 Message = Submit | Embed | Cancel | Compiled | Resume | Restore | Reseat | Stop

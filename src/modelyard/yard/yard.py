@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
-from modelyard.engine.messages import Embed, Grammar, Prompt, Sampling, SequenceId, Submit, Text, Tokens, Usage
+from modelyard.engine.messages import Embed, Prompt, Sampling, SequenceId, Submit, Text, Tokens, Usage
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
 from modelyard.hub import Kind, Progress, Stores
 from modelyard.yard.caller import CALLER, Caller
@@ -41,7 +42,7 @@ class Request:
     Attributes:
         model: id or alias; None means the default.
         max_tokens: None: as many as the context holds.
-        grammar, logprobs, echoes, prediction: see ``engine.messages.Submit``.
+        response_format, grammar, logprobs, echoes, prediction: see ``engine.messages.Submit``.
         urgency: how it waits for its model.
     """
 
@@ -51,7 +52,8 @@ class Request:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
-    grammar: Grammar | None = None
+    response_format: Mapping[str, Any] | None = None
+    grammar: Mapping[str, Any] | None = None
     logprobs: int | None = None
     echoes: bool = False
     prediction: str = ""
@@ -188,6 +190,7 @@ class Yard:
                 request.stop,
                 request.ignore_eos,
                 priority,
+                request.response_format,
                 request.grammar,
                 request.logprobs,
                 request.echoes,

@@ -11,11 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.openai.schema import LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MaxTokens
-from modelyard.api.openai.tools import MOST_TOOLS
+from modelyard.api.openai.tools import MOST_TOOLS, schema_format
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import TopK, TopP
-from modelyard.engine.guidance import grammar
-from modelyard.engine.messages import Chat, Grammar, NamedTool, Sampling, ToolChoice
+from modelyard.engine.messages import Chat, NamedTool, Sampling, ToolChoice
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.yard.yard import Request
 
@@ -119,13 +118,12 @@ class Prompted(_Part):
             tuple(messages), tuple(tools), _choice(choice, tools), not choice.disable_parallel_tool_use, self._options()
         )
 
-    def wanted_grammar(self) -> Grammar | None:
+    def response_format(self) -> dict[str, Any] | None:
         """What the answer must follow; None: nothing."""
+        form = self.output_format
         if self.output_config is not None and self.output_config.format is not None:
-            return grammar.json_schema(self.output_config.format.schema_, "output_config.format")
-        if self.output_format is not None:
-            return grammar.json_schema(self.output_format.schema_, "output_format")
-        return None
+            form = self.output_config.format
+        return None if form is None else schema_format(form.schema_)
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {}
@@ -166,7 +164,7 @@ class MessagesRequest(Prompted):
             sampling=Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k),
             max_tokens=self.max_tokens,
             stop=tuple(self.stop_sequences or ()),
-            grammar=self.wanted_grammar(),
+            response_format=self.response_format(),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.openai.schema import LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MOST_TOKENS, MOST_TOP_LOGPROBS
-from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition
+from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, schema_format
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import (
     FrequencyPenalty,
@@ -23,8 +23,7 @@ from modelyard.config.schema import (
     TopK,
     TopP,
 )
-from modelyard.engine.guidance import grammar
-from modelyard.engine.messages import Chat, Grammar, Infill, Prompt, Sampling, Text
+from modelyard.engine.messages import Chat, Infill, Prompt, Sampling, Text
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.yard.yard import Request
 
@@ -147,16 +146,14 @@ class _Generated(_Part):
             # -1 and -2: as many as the context holds.
             max_tokens=most if most is not None and most > 0 else None,
             stop=tuple(options.stop or ()),
-            grammar=self._grammar(),
+            response_format=self._format(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
 
-    def _grammar(self) -> Grammar | None:
+    def _format(self) -> dict[str, Any] | None:
         if not self.format:
             return None
-        return (
-            grammar.json_object("format") if self.format == "json" else grammar.json_schema(dict(self.format), "format")
-        )
+        return {"type": "json_object"} if self.format == "json" else schema_format(dict(self.format))
 
 
 class ChatRequest(_Generated):

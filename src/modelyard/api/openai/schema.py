@@ -19,7 +19,6 @@ from modelyard.api.openai.tools import (
     ToolChoiceField,
     ToolDefinition,
     chosen_tools,
-    wanted_grammar,
 )
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import (
@@ -320,7 +319,8 @@ class ChatCompletionRequest(GenerationFields):
         request = self.to_request(chat, self.max_completion_tokens or self.max_tokens)
         return replace(
             request,
-            grammar=wanted_grammar(self.response_format, self.grammar),
+            response_format=None if self.response_format is None else self.response_format.demanded(),
+            grammar=None if self.grammar is None else self.grammar.demanded(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             prediction="" if self.prediction is None else self.prediction.text(),
         )
@@ -362,11 +362,10 @@ class CompletionRequest(GenerationFields):
             raise InvalidRequest("'echo' and 'logprobs' cannot both be given: those of prompts are not told.", "echo")
         if self.echo and self.suffix:
             raise InvalidRequest("'echo' and 'suffix' cannot both be given. Leave one out.", "echo")
-        wanted = wanted_grammar(None, self.grammar)
         return [
             replace(
                 self.to_request(prompt, self.max_tokens),
-                grammar=wanted,
+                grammar=None if self.grammar is None else self.grammar.demanded(),
                 logprobs=self.logprobs,
                 echoes=bool(self.echo),
             )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from modelyard.engine.guidance import grammar
-from modelyard.engine.messages import Grammar, NamedTool, ToolChoice
+from modelyard.engine.messages import NamedTool, ToolChoice
 from modelyard.errors import InvalidRequest
 
 MOST_TOOLS = 512
@@ -89,12 +89,25 @@ class ResponseFormat(_Part):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
 
+    def demanded(self) -> dict[str, Any]:
+        """As the engine reads it."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+
+def schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for a bare schema, which is to be followed in all."""
+    return {"type": "json_schema", "json_schema": {"schema": schema, "strict": True}}
+
 
 class GrammarField(_Part):
     """The reference's ``grammar``: what the answer must follow."""
 
     type: Literal["regex", "json_schema", "lark", "llguidance"]
     value: Any
+
+    def demanded(self) -> dict[str, Any]:
+        """As the engine reads it."""
+        return {"type": self.type, "value": self.value}
 
 
 def chosen_tools(
@@ -135,36 +148,3 @@ def _check_known(name: str, names: list[str]) -> None:
     if name not in names:
         known = ", ".join(names) or "none"
         raise InvalidRequest(f"'tool_choice' names '{name}', which is none of the tools: {known}.", "tool_choice")
-
-
-def wanted_grammar(form: ResponseFormat | None, field: GrammarField | None) -> Grammar | None:
-    """What the answer must follow; None: nothing.
-
-    Raises:
-        InvalidRequest: there are two of them, or one has no content.
-    """
-    if form is not None and form.type != "text" and field is not None:
-        raise InvalidRequest("'grammar' and 'response_format' cannot both be given. Leave one out.", "grammar")
-    if field is not None:
-        return _of_field(field)
-    if form is None or form.type == "text":
-        return None
-    if form.type == "json_object":
-        return grammar.json_object("response_format")
-    if form.json_schema is None:
-        raise InvalidRequest("'response_format' needs 'json_schema'.", "response_format.json_schema")
-    if form.json_schema.schema_ is None:
-        return grammar.json_object("response_format")
-    return grammar.json_schema(form.json_schema.schema_, "response_format")
-
-
-def _of_field(field: GrammarField) -> Grammar:
-    value = field.value
-    if field.type == "json_schema":
-        if not isinstance(value, dict):
-            raise InvalidRequest("'grammar.value' must be a JSON schema, an object.", "grammar.value")
-        return grammar.json_schema(value, "grammar")
-    if not isinstance(value, str):
-        raise InvalidRequest(f"'grammar.value' must be text for type '{field.type}'.", "grammar.value")
-    make = {"regex": grammar.regex, "lark": grammar.lark, "llguidance": grammar.llguidance}[field.type]
-    return make(value, "grammar")

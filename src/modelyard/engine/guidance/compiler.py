@@ -9,7 +9,6 @@ from llguidance import LLMatcher, LLParserLimits
 
 from modelyard.engine.guidance.constraint import Constraint
 from modelyard.engine.guidance.vocabulary import Vocabulary
-from modelyard.engine.messages import Grammar
 from modelyard.errors import InvalidRequest
 
 # The engine's threads wait for masks: what would take longer than some milliseconds is refused.
@@ -38,14 +37,14 @@ class GrammarCompiler:
             self._masks = ThreadPoolExecutor(1, "masks")
         return self._masks
 
-    def compile(self, grammar: Grammar, on_done: Callable[[Future[Constraint]], None]) -> None:
-        """Make the constraint of ``grammar``; ``on_done`` is called with it on any thread.
+    def compile(self, make: Callable[[], str | None], on_done: Callable[[Future[Constraint | None]], None]) -> None:
+        """Make the constraint of the grammar that ``make`` gives; ``on_done`` is called with it on any thread.
 
-        It fails with InvalidRequest where the grammar is none, or too large.
+        It is None where the grammar is, and fails with InvalidRequest where that cannot be enforced.
         """
         if self._compiling is None:
             self._compiling = ThreadPoolExecutor(1, "grammars")
-        self._compiling.submit(self._compile, grammar).add_done_callback(on_done)
+        self._compiling.submit(self._compile, make).add_done_callback(on_done)
 
     def close(self) -> None:
         """End the threads, before the model is freed. Constraints stay usable."""
@@ -56,11 +55,13 @@ class GrammarCompiler:
         if self._vocabulary is not None:
             self._vocabulary.detach()
 
-    def _compile(self, grammar: Grammar) -> Constraint:
+    def _compile(self, make: Callable[[], str | None]) -> Constraint | None:
+        grammar = make()
+        if grammar is None:
+            return None
         if self._vocabulary is None:
             self._vocabulary = self._make_vocabulary()
-        matcher = LLMatcher(self._vocabulary.tokenizer, grammar.text, log_level=0, limits=_LIMITS)
+        matcher = LLMatcher(self._vocabulary.tokenizer, grammar, log_level=0, limits=_LIMITS)
         if matcher.is_error():
-            problem = matcher.get_error().strip()
-            raise InvalidRequest(f"'{grammar.param}' cannot be enforced: {problem}", grammar.param)
+            raise InvalidRequest(f"The grammar cannot be enforced with this model: {matcher.get_error().strip()}")
         return Constraint(self._vocabulary, matcher)

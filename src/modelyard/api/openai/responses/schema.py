@@ -23,7 +23,6 @@ from modelyard.api.openai.tools import (
     ResponseFormat,
     ToolDefinition,
     chosen_tools,
-    wanted_grammar,
 )
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import Temperature, TopP
@@ -170,7 +169,8 @@ class ResponsesRequest(_Part):
             sampling=Sampling(temperature=self.temperature, top_p=self.top_p),
             max_tokens=self.max_output_tokens,
         )
-        return replace(request, grammar=wanted_grammar(self._format(), None), logprobs=self.top_logprobs)
+        form = self._format()
+        return replace(request, response_format=None if form is None else form.demanded(), logprobs=self.top_logprobs)
 
     def _choice(self) -> Any:
         choice = self.tool_choice
