@@ -26,8 +26,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def columns(model: Path) -> Columns:
-    """The first half of each row matters, the second hardly."""
-    importance = np.where(np.arange(WIDTH) < WIDTH // 2, 100.0, 0.01).astype(np.float32)
+    """Of two columns one matters, the other hardly: in each block that shares a scale."""
+    importance = np.where(np.arange(WIDTH) % 2 == 0, 100.0, 0.01).astype(np.float32)
     return {t.name: importance for t in GGUFReader(model).tensors if t.name.startswith("blk") and len(t.shape) == 2}
 
 
@@ -42,14 +42,14 @@ def quantized(model: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 def errors(model: Path, made: Path) -> tuple[float, float]:
-    """Mean square error of the weights of a layer: of the half that matters, and of the other."""
+    """Mean square error of the weights of a layer: of the columns that matter, and of the others."""
     from gguf.quants import dequantize
 
     name = "blk.0.ffn_gate.weight"
     original = next(t.data for t in GGUFReader(model).tensors if t.name == name).astype(np.float32)
     tensor = next(t for t in GGUFReader(made).tensors if t.name == name)
     wrong = (dequantize(tensor.data, tensor.tensor_type).reshape(original.shape) - original) ** 2
-    return float(wrong[:, : WIDTH // 2].mean()), float(wrong[:, WIDTH // 2 :].mean())
+    return float(wrong[:, ::2].mean()), float(wrong[:, 1::2].mean())
 
 
 @pytest.mark.parametrize("write", [write_legacy, write_gguf])

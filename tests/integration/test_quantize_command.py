@@ -99,9 +99,9 @@ def test_it_shows_its_progress_and_writes_the_file(
 @pytest.mark.parametrize(
     ("number", "step", "status"),
     [
-        (signal.SIGINT, "Reading the checkpoint", 1),
+        (signal.SIGINT, "Reading the checkpoint", 128 + signal.SIGINT),
         (signal.SIGTERM, "Reading the checkpoint", 128 + signal.SIGTERM),
-        (signal.SIGINT, "Quantizing", 1),
+        (signal.SIGINT, "Quantizing", 128 + signal.SIGINT),
         (signal.SIGTERM, "Quantizing", 128 + signal.SIGTERM),
         (signal.SIGKILL, "Quantizing", -signal.SIGKILL),
     ],
