@@ -26,8 +26,8 @@ FULL_PRECISION: Final = ("BF16", "F16", "F32")
 # Source: src/llama-quant.cpp, tensor_requires_imatrix.
 NEEDS_IMATRIX: Final = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "Q2_K_S"})
 
-# What a bare number becomes on a CPU: of the types of so many bits the one with the smallest error, unless another is as
-# good and faster. Measured with AVX2, see docs/quantization.md; ARM has interleaved kernels for all of them but Q2_K, Q3_K.
+# What a bare number becomes on a CPU: of the types of so many bits the one with the smallest error, unless another is
+# as good and faster. Measured with AVX2, see docs/quantization.md; on ARM llama.cpp interleaves Q4_K to Q8_0 alike.
 _NUMBERS: Final[Mapping[str, str]] = {
     "2": "Q2_K",  # llama.cpp makes the others of 2 bits with an importance matrix alone
     "3": "Q3_K_M",  # error 15.6 %; IQ3_S 17.2 %
