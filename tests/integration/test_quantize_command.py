@@ -20,7 +20,7 @@ from modelyard.hub.gguf_header import read_header
 from support.converting import WAIT_S, Ending, children
 
 # A busy machine may take long over a conversion, which leaves the cores to others.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 COMMAND = [sys.executable, "-m", "modelyard", "quantize"]
 
