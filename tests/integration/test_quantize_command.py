@@ -149,6 +149,14 @@ def test_a_place_that_cannot_be_written_is_named(made: Callable[..., ModelFiles]
     assert "Choose another place with --out." in done.stderr
 
 
+def test_the_model_itself_is_not_overwritten(weights: dict[str, Path], tmp_path: Path):
+    model = tmp_path / "model.gguf"
+    model.symlink_to(weights["smollm2"])
+    done = quantize("-m", model, "--isq", "8", "-o", model, cache=tmp_path)
+    assert done.returncode == 1
+    assert f"{model} is the model itself, and would be lost." in done.stderr
+
+
 def test_a_full_disk_leaves_no_half_file(
     made: Callable[..., ModelFiles], cache: Path, checkpoint: Path, tmp_path: Path
 ):

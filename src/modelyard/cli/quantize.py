@@ -25,6 +25,9 @@ def quantize(
     token_source: TokenSourceOption = None,
 ) -> None:
     """Convert a model to GGUF, quantised or in full precision."""
+    original = Path(model).expanduser()
+    if out.is_file() and original.is_file() and out.samefile(original):
+        raise UnusableModel(f"{out} is the model itself, and would be lost. Choose another place with --out.")
     config = one_model(model, quant=None, isq=isq, imatrix=imatrix, dtype=dtype, kind=None, token_source=token_source)
     from rich.console import Console
 
