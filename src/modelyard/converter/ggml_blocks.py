@@ -1,0 +1,101 @@
+"""Rows of weights as GGML blocks: by llama.cpp's own quantiser, and in numpy for the types that it has none for.
+
+Source: ggml/include/ggml.h, ggml_quantize_chunk; ggml/src/ggml-common.h, block_q8_1 and block_q8_K.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Final
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.hub.gguf_format import TENSOR_TYPES
+
+NUMBERS: Final = {kind.name: number for number, kind in TENSOR_TYPES.items()}
+
+_FLOATS = ctypes.POINTER(ctypes.c_float)
+_Q8_1_BLOCK: Final = np.dtype([("d", "<f2"), ("s", "<f2"), ("q", "i1", 32)])
+_Q8_K_BLOCK: Final = np.dtype([("d", "<f4"), ("q", "i1", 256), ("sums", "<i2", 16)])
+
+
+def encode_rows(
+    rows: NDArray[np.float32], ggml_type: str, importance: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
+    """Rows as blocks of a GGML type.
+
+    Args:
+        rows: shape [rows, columns]; the columns are whole blocks.
+        ggml_type: its name, such as "Q4_K".
+        importance: of each column, which the k-quants heed; None where nobody has measured it.
+
+    Returns:
+        The bytes; shape [rows, bytes a row].
+    """
+    rows = np.ascontiguousarray(rows, np.float32)
+    if ggml_type == "Q8_1":
+        return _q8_1(rows)
+    if ggml_type == "Q8_K":
+        return _q8_k(rows)
+    kind = TENSOR_TYPES[NUMBERS[ggml_type]]
+    out = np.empty((len(rows), rows.shape[1] // kind.block_elements * kind.block_bytes), np.uint8)
+    written = _quantize_chunk(
+        NUMBERS[ggml_type],
+        rows.ctypes.data_as(_FLOATS),
+        out.ctypes.data_as(ctypes.c_void_p),
+        0,
+        len(rows),
+        rows.shape[1],
+        None if importance is None else np.ascontiguousarray(importance, np.float32).ctypes.data_as(_FLOATS),
+    )
+    assert written == out.nbytes
+    return out
+
+
+def _find_quantizer() -> ctypes._NamedFuncPointer:
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    path = next(
+        path for pattern in ("*ggml-base.so", "*ggml-base.dylib", "*ggml-base.dll") for path in folder.glob(pattern)
+    )
+    function = ctypes.CDLL(str(path)).ggml_quantize_chunk
+    function.restype = ctypes.c_size_t
+    function.argtypes = [ctypes.c_int, _FLOATS, ctypes.c_void_p, *[ctypes.c_int64] * 3, _FLOATS]
+    return function
+
+
+_quantize_chunk = _find_quantizer()
+
+
+def _q8_1(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A scale of half precision and what the block sums up to, then 32 numbers of 8 bits."""
+    blocks = rows.reshape(-1, 32)
+    scale = np.abs(blocks).max(1) / 127
+    out = np.zeros(len(blocks), _Q8_1_BLOCK)
+    out["q"] = np.rint(blocks * _inverse(scale)[:, None])
+    out["d"] = scale
+    out["s"] = scale * out["q"].sum(1, dtype=np.int32)
+    return out.view(np.uint8).reshape(len(rows), -1)
+
+
+def _q8_k(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A scale, 256 numbers of 8 bits, and the sums of each 16 of them.
+
+    The number that is farthest from zero becomes -127, as llama.cpp has it.
+    """
+    blocks = rows.reshape(-1, 256)
+    farthest = np.take_along_axis(blocks, np.abs(blocks).argmax(1)[:, None], 1)[:, 0]
+    scale = farthest / np.float32(-127)
+    out = np.zeros(len(blocks), _Q8_K_BLOCK)
+    out["q"] = np.minimum(np.rint(blocks * _inverse(scale)[:, None]), 127)
+    out["d"] = scale
+    out["sums"] = out["q"].reshape(-1, 16, 16).sum(2, dtype=np.int16)
+    return out.view(np.uint8).reshape(len(rows), -1)
+
+
+def _inverse(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1/scale; 0 for 0."""
+    inverse: NDArray[np.float32] = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+    return inverse
