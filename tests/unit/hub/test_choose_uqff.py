@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelyard.errors import UnusableModel
+from modelyard.hub.converted import ConvertedModels
 from modelyard.hub.decide import Decision, Probe, Wanted, decide
 from modelyard.hub.hub_id import HubId
+from modelyard.hub.isq import Target
 from modelyard.hub.listing import ListedFile, Listing
+from modelyard.hub.plan import Stores, plan_files
 from modelyard.hub.uqff_choose import choose_uqff
 
 WHOLE = ("config.json", "tokenizer.json", "residual.safetensors")
@@ -225,3 +229,22 @@ def test_a_sibling_that_does_not_fit_is_passed_over(sibling: Listing, why: str):
     decision = decided(wanted, here, sibling=sibling)
     assert decision.form == "safetensors"
     assert decision.reasons[0].startswith(why)
+
+
+def test_a_plan_knows_what_the_gguf_will_take(tmp_path: Path):
+    for name in (*WHOLE, "afq2-0.uqff", "afq2-1.uqff", "q4k-0.uqff"):
+        (tmp_path / name).write_bytes(bytes(1000))
+    stores = Stores(converted=ConvertedModels(tmp_path / "converted"))
+    of_two_bits = plan_files(Wanted(str(tmp_path), quant="afq2"), stores)
+    assert (of_two_bits.output_bytes, of_two_bits.decision.target) == (5000, Target("Q4_1"))
+    of_four_bits = plan_files(Wanted(str(tmp_path), from_uqff="4"), stores)
+    assert (of_four_bits.output_bytes, of_four_bits.decision.target) == (2000, Target("Q4_K_S"))
+    assert of_two_bits.key != of_four_bits.key
+
+
+def test_a_shard_that_is_named_itself_means_its_set(tmp_path: Path):
+    for name in (*WHOLE, "q4k-0.uqff", "q4k-1.uqff", "model-Q8_0.gguf"):
+        (tmp_path / name).touch()
+    plan = plan_files(Wanted(str(tmp_path / "q4k-1.uqff")), Stores(converted=ConvertedModels(tmp_path / "converted")))
+    assert plan.decision.form == "uqff"
+    assert plan.decision.names[:2] == ("q4k-0.uqff", "q4k-1.uqff")
