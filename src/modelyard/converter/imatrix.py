@@ -34,7 +34,7 @@ class Importance:
 
 
 def read_imatrix(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Importance:
-    """The importance matrix in a file, as llama.cpp's quantiser of whole files takes it, for tensors of those ``shapes``.
+    """The importance matrix in a file, as llama.cpp's quantiser takes it, for tensors of those ``shapes``.
 
     Raises:
         Refused: see read_importance; or it is of another model.
