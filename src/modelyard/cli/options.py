@@ -36,6 +36,10 @@ QuantOption = Annotated[
 IsqOption = Annotated[
     str | None, typer.Option(metavar="LEVEL", help="Quantise here, at load time: bits (2 to 8) or a type such as q4k.")
 ]
+FromUqffOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="UQFF weights of the folder or repository: a file, a type such as q4k, or bits."),
+]
 ImatrixOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Which weights matter most, for quantisation here.")
 ]
@@ -67,6 +71,7 @@ def one_model(
     ctx: int | None = None,
     quant: str | None,
     isq: str | None,
+    from_uqff: str | None = None,
     imatrix: Path | None,
     dtype: str | None,
     kind: str | None,
@@ -91,7 +96,9 @@ def one_model(
         dtype=dtype,
         chat_template=None if chat_template is None else str(chat_template),
         device=without_unset(cpu=cpu or None, max_seq_len=ctx),
-        quantization=without_unset(quant=quant, isq=isq, imatrix=None if imatrix is None else str(imatrix)),
+        quantization=without_unset(
+            quant=quant, isq=isq, from_uqff=from_uqff, imatrix=None if imatrix is None else str(imatrix)
+        ),
     )
     return validate_config(
         {

@@ -10,6 +10,7 @@ import typer
 from modelyard.cli.options import (
     CtxOption,
     DtypeOption,
+    FromUqffOption,
     ImatrixOption,
     IsqOption,
     KindOption,
@@ -23,6 +24,7 @@ def resolve(
     model: Annotated[str, typer.Argument(metavar="PATH|ID", help="GGUF file, model folder, or Hugging Face id.")],
     quant: QuantOption = None,
     isq: IsqOption = None,
+    from_uqff: FromUqffOption = None,
     imatrix: ImatrixOption = None,
     dtype: DtypeOption = None,
     kind: KindOption = None,
@@ -36,6 +38,7 @@ def resolve(
         ctx=ctx,
         quant=quant,
         isq=isq,
+        from_uqff=from_uqff,
         imatrix=imatrix,
         dtype=dtype,
         kind=kind,

@@ -101,7 +101,7 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
 
 def _convert(plan: FilePlan, folder: Path, out: Path, target: Target, on_progress: OnProgress) -> None:
     """A checkpoint to GGUF of full precision."""
-    with _staged(plan, folder) as staged:
+    with _staged(plan, folder, out.parent) as staged:
         precision = ["--type", target.label.lower()] if target.label and target.is_full_precision else []
         arguments = [str(staged), str(out), "--name", plan.name, *precision]
         run_converter("checkpoint", arguments, on_progress, _notice)
@@ -113,17 +113,18 @@ def _convert_uqff(plan: FilePlan, folder: Path, out: Path, on_progress: OnProgre
     read_uqff(folder / name for name in shards)
     if RESIDUAL in plan.decision.names:
         read_safetensors(folder / RESIDUAL)
-    with _staged(plan, folder) as staged:
+    with _staged(plan, folder, out.parent) as staged:
         run_converter("uqff", [str(staged), str(out), "--name", plan.name, *shards], on_progress, _notice)
 
 
 @contextmanager
-def _staged(plan: FilePlan, folder: Path) -> Iterator[Path]:
+def _staged(plan: FilePlan, folder: Path, beside: Path) -> Iterator[Path]:
     """A folder with links to the files of a plan, and to nothing else.
 
-    Only what is known to be data is there: a tokenizer that comes as a program would be run.
+    It is where the file is made: what a killed process leaves is thrown away with that.
     """
-    with tempfile.TemporaryDirectory(prefix="modelyard-") as staged:
+    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=beside) as staged:
+        # Only what is known to be data: a tokenizer that comes as a program would be run.
         for name in plan.decision.names:
             # Converters look for weights by that name.
             link = Path(staged) / ("model.safetensors" if name == RESIDUAL else name)
