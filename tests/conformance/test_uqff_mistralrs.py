@@ -15,10 +15,10 @@ import checkpoint as demo_checkpoint
 import pytest
 from bench.peers import environment
 from rich.console import Console
-from support.server import serving
 
 from modelyard.config import validate_config
 from modelyard.hub import ConvertedModels, Hub, Stores, UqffExport, Wanted, export_uqff, resolve
+from support.server import serving
 
 ROOT = Path(__file__).parent.parent.parent
 READER = ROOT / "tests" / "support" / "mistralrs_reader.py"
@@ -69,12 +69,8 @@ def ask_reference(python: Path, jobs: list[dict[str, Any]]) -> list[str]:
 def ask_us(sources: dict[str, Path], folder: Path) -> dict[str, str]:
     """What our engine says to PROMPT, by type, of each type in its folder."""
     stores = Stores(Hub(), ConvertedModels(folder))
-    files = {
-        type_: resolve(Wanted(str(source), from_uqff=type_), stores).paths[0] for type_, source in sources.items()
-    }
-    models = [
-        {"model_id": str(path), "alias": type_, "device": {"max_seq_len": 256}} for type_, path in files.items()
-    ]
+    files = {type_: resolve(Wanted(str(source), from_uqff=type_), stores).paths[0] for type_, source in sources.items()}
+    models = [{"model_id": str(path), "alias": type_, "device": {"max_seq_len": 256}} for type_, path in files.items()]
     said = {}
     with serving(validate_config({"models": models}, source="test", base=ROOT)) as server, server.client() as client:
         for type_ in files:

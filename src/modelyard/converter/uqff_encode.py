@@ -45,7 +45,8 @@ def to_e4m3(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     exponent = np.maximum(np.frexp(np.maximum(size, E4M3_VALUES[1]))[1] - 1, -6)
     steps = np.rint(np.ldexp(size, 3 - exponent)).astype(np.int32)
     code = (exponent + 6) * 8 + steps
-    return (code | np.where(np.signbit(values), 0x80, 0)).astype(np.uint8)
+    codes: NDArray[np.uint8] = (code | np.where(np.signbit(values), 0x80, 0)).astype(np.uint8)
+    return codes
 
 
 def from_e4m3(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
