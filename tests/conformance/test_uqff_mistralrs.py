@@ -22,9 +22,9 @@ from support.server import serving
 
 ROOT = Path(__file__).parent.parent.parent
 READER = ROOT / "tests" / "support" / "mistralrs_reader.py"
-PROMPT = "What is the capital of France?"
-ANSWER = "The capital of France is Paris"
-TOKENS = 6
+PROMPT = "Write one sentence about the sea."
+ANSWER = "The sea is a vast"
+TOKENS = 5
 WAIT_S = 400.0
 
 # The families that the reference computes on a processor. It reads q8_1 and q8k, and ends at their first product.

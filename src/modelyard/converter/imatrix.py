@@ -66,6 +66,13 @@ def read_importance(path: Path) -> dict[str, NDArray[np.float32]]:
         raise Refused(f"{path}: This is no importance matrix, or it is damaged: {error}.") from error
     if not weights:
         raise Refused(f"{path}: The importance matrix is empty. Make it anew with llama-imatrix.")
+    for name, values in weights.items():
+        # llama.cpp would divide by the sum of a block, and aborts where it finds no step for it.
+        if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
+            raise Refused(
+                f"{path}: The importance of {name} is not a number, negative, or nothing at all. Make the importance "
+                "matrix anew with llama-imatrix, on more text."
+            )
     return weights
 
 
