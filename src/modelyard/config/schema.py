@@ -154,7 +154,10 @@ class Device(Table):
         "unset everywhere, a GPU is used where there is one.",
     )
     max_seq_len: int | None = Field(
-        default=None, ge=1, le=_INT32_MAX, description="Context length in tokens. Unset: chosen by the engine."
+        default=None,
+        ge=1,
+        le=_INT32_MAX,
+        description="Context length in tokens; of an embedding model the longest input. Unset: chosen by the engine.",
     )
 
 
