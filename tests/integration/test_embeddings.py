@@ -29,6 +29,7 @@ from modelyard.engine.messages import (
     Failed,
     Loaded,
     Returned,
+    Sampling,
     SequenceId,
     Stop,
     Stopped,
@@ -268,6 +269,30 @@ async def test_parked_weights_wake_with_the_next_request(minilm: Path) -> None:
         await yard.unload("m", UnloadMode.PARK)
         assert yard.model("m").is_parked
         assert max(distances(await embed(yard, TEXTS), before)) < 1e-6
+
+
+async def test_it_takes_turns_with_a_model_that_generates_where_only_one_of_them_fits(
+    minilm: Path, weights: dict[str, Path]
+) -> None:
+    models = (
+        {"model_id": str(minilm), "alias": "m", "load": "on-demand"},
+        {"model_id": str(weights["smollm2"]), "alias": "smol", "load": "on-demand", "device": {"max_seq_len": 256}},
+    )
+    limits = {"memory": {"budget": "250MB"}, "runtime": {"max_seqs": 2, "prefix_cache_n": 0}}
+
+    async def tell(yard: Yard) -> str:
+        request = Request(Text("The sea is"), "smol", Sampling(temperature=0.0), max_tokens=8, ignore_eos=True)
+        async with yard.generate(request) as generation:
+            return await generation.text()
+
+    async with started(config(*models, **limits)) as yard:
+        told, vectors = await tell(yard), await embed(yard, TEXTS, "m")
+        asked = [tell(yard), embed(yard, TEXTS, "m"), tell(yard), embed(yard, TEXTS, "m")]
+        first, one, second, other = await asyncio.gather(*asked)
+        needed = [model.memory_bytes or 0 for model in yard.models()]
+    assert max(needed) < 250e6 < sum(needed)
+    assert first == second == told
+    assert max(distances(one, vectors) + distances(other, vectors)) < 1e-6
 
 
 # HTTP

@@ -61,7 +61,7 @@ async def test_what_a_model_does_is_found_out_without_loading_it(tmp_path: Path,
     assert {str(refused) for refused in refusals} == {
         "The model 'encoder' is an embedding model, served at /v1/embeddings: it generates no text. Models that do: a."
     }
-    with pytest.raises(UnsupportedOperation, match="'a' generates text and embeds none. Embedding models: encoder"):
+    with pytest.raises(UnsupportedOperation, match=r"'a' generates text and embeds none\. Embedding models: encoder"):
         await yard.embed(EmbeddingRequest((Text("Hi"),), "a"))
     assert [(model.kind, model.status) for model in yard.models()] == [("text", "unloaded"), ("embedding", "unloaded")]
     await yard.close()
