@@ -135,7 +135,7 @@ async def test_a_folder_of_a_checkpoint_is_known_for_what_it_is_before_it_is_con
 
 async def test_a_model_that_generates_may_embed_where_it_is_told_to(weights: dict[str, Path]) -> None:
     """It takes the last token of each text; long ones are computed in parts."""
-    texts = ["The sea is wide.", "The ocean is broad.", "def add(a, b): return a + b", "The sea is wide. " * 40]
+    texts = ["The sea is wide.", "The ocean is broad.", "def add(a, b): return a + b", "The sea is wide. " * 30]
     path, size = str(weights["smollm2"]), {"max_seq_len": 512}
     async with started(config({"model_id": path, "kind": "embedding", "device": size})) as yard:
         together = await embed(yard, texts)
@@ -234,7 +234,7 @@ def test_a_longer_context_does_not_let_an_input_past_the_positions_that_the_mode
 
 
 async def test_requests_wait_out_an_unload_and_are_computed_after_it(minilm: Path) -> None:
-    long, short = ["A long text about the sea. " * 15] * 60, TEXTS[:3]
+    long, short = ["A long text about the sea. " * 15] * 30, TEXTS[:3]
     async with started(config({"model_id": str(minilm), "alias": "m"})) as yard:
         undisturbed = await embed(yard, short)
         running = asyncio.create_task(embed(yard, long))
@@ -244,17 +244,17 @@ async def test_requests_wait_out_an_unload_and_are_computed_after_it(minilm: Pat
         await yard.unload("m", UnloadMode.SUSPEND)
         assert not running.done()
         await yard.reload("m")
-        assert (await running).shape == (60, 384)
+        assert (await running).shape == (30, 384)
         assert max(distances(await embed(yard, short), undisturbed)) < 1e-6
 
 
 async def test_an_unload_waits_for_requests_or_ends_them_by_force(minilm: Path) -> None:
-    long = ["A long text about the sea. " * 15] * 60
+    long = ["A long text about the sea. " * 15] * 30
     async with started(config({"model_id": str(minilm), "alias": "m"})) as yard:
         running = asyncio.create_task(embed(yard, long))
         await asyncio.sleep(0)
         await yard.unload("m", UnloadMode.DRAIN)
-        assert len(await running) == 60
+        assert len(await running) == 30
         await yard.reload("m")
         running = asyncio.create_task(embed(yard, long))
         await asyncio.sleep(0)
