@@ -150,12 +150,8 @@ class CallParser:
             self._after_call = True
             self._source.since_mark()
         except Malformed:
-            rest = self._source.since_mark()
-            if rest.strip():
-                self._calls.content(self._space_before_words())
-                self._calls.give_up(rest)
-            else:
-                self._after_call = True
+            self._calls.content(self._space_before_words())
+            self._calls.give_up(self._source.since_mark())
         else:
             return False
         self._reading = None

@@ -84,6 +84,8 @@ V31 = (
 GLM = "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n</tool_call>"
 GPT_OSS = '<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{"city": "Paris"}<|call|>'
 LISTED = '[{"name": "get_weather", "arguments": {"city": "Paris"}}, {"name": "now", "arguments": {}}]'
+LONG_NUMBER = '<tool_call>{"name": "now", "arguments": {"a": 1' + "0" * 1100 + "}}</tool_call>"
+LONG_HEADER = "<|channel|>" + "x" * 1100
 
 RECORDED = (
     # Hermes
@@ -197,6 +199,70 @@ RECORDED = (
         'So:\n<tool_call>{"name": "now", "arguments": {"a": 1,}}</tool_call>\n' + HERMES,
         (PARIS,),
         'So:\n<tool_call>{"name": "now", "arguments": {"a": 1,}}</tool_call>',
+    ),
+    Recorded(
+        "hermes",
+        "no name",
+        '<tool_call>{"name": "", "arguments": {"a": 1}}</tool_call>',
+        content='<tool_call>{"name": "", "arguments": {"a": 1}}</tool_call>',
+    ),
+    Recorded(
+        "hermes",
+        "arguments in a list",
+        '<tool_call>{"name": "now", "arguments": [1]}</tool_call>',
+        content='<tool_call>{"name": "now", "arguments": [1]}</tool_call>',
+    ),
+    Recorded(
+        "hermes",
+        "arguments that are a number within a string",
+        '<tool_call>{"name": "now", "arguments": "5"}</tool_call>',
+        content='<tool_call>{"name": "now", "arguments": "5"}</tool_call>',
+    ),
+    Recorded(
+        "hermes",
+        "arguments that are prose",
+        '<tool_call>{"name": "now", "arguments": "now!"}</tool_call>',
+        content='<tool_call>{"name": "now", "arguments": "now!"}</tool_call>',
+    ),
+    Recorded(
+        "hermes",
+        "a member without a value",
+        '<tool_call>{"name" "now"}</tool_call>',
+        content='<tool_call>{"name" "now"}</tool_call>',
+    ),
+    Recorded(
+        "hermes",
+        "an escape that JSON does not have",
+        '<tool_call>{"name": "now", "arguments": {"a": "\\x41"}}</tool_call>',
+        content='<tool_call>{"name": "now", "arguments": {"a": "\\x41"}}</tool_call>',
+    ),
+    Recorded(
+        "hermes",
+        "half a constant",
+        '<tool_call>{"name": "now", "arguments": {"a": tru}}</tool_call>',
+        content='<tool_call>{"name": "now", "arguments": {"a": tru}}</tool_call>',
+    ),
+    Recorded(
+        "hermes",
+        "a key without a value",
+        '<tool_call>{"name": "now", "arguments": {"a"}}</tool_call>',
+        content='<tool_call>{"name": "now", "arguments": {"a"}}</tool_call>',
+    ),
+    Recorded("hermes", "a number without end", LONG_NUMBER, content=LONG_NUMBER),
+    Recorded(
+        "hermes",
+        "a value cut off",
+        '<tool_call>{"name": "now", "arguments": {"a": "\\u00',
+        content='<tool_call>{"name": "now", "arguments": {"a": "\\u00',
+    ),
+    Recorded(
+        "hermes", "no text for arguments", '<tool_call>{"name": "now", "arguments": ""}</tool_call>', (("now", {}),)
+    ),
+    Recorded(
+        "hermes",
+        "more members",
+        '<tool_call>{"id": [1], "name": "now", "arguments": {}, "x": {"y": 1}}</tool_call>',
+        (("now", {}),),
     ),
     Recorded("hermes", "prose behind a marker", "Write <tool_call> to call.", content="Write <tool_call> to call."),
     Recorded(
@@ -388,6 +454,30 @@ RECORDED = (
         "<|tool_call>call:get_weather{city: New York, days: 07}<tool_call|>",
         (("get_weather", {"city": "New York", "days": "07"}),),
     ),
+    Recorded(
+        "gemma", "delimited keys", '<|tool_call>call:get_weather{<|"|>city<|"|>:<|"|>Paris<|"|>}<tool_call|>', (PARIS,)
+    ),
+    Recorded(
+        "gemma",
+        "empty values",
+        "<|tool_call>call:search{filters:{tags:[]}}<tool_call|>",
+        (("search", {"filters": {"tags": []}}),),
+    ),
+    Recorded(
+        "gemma",
+        "no colon",
+        '<|tool_call>call:now{<|"|>a<|"|>}<tool_call|>',
+        content='<|tool_call>call:now{<|"|>a<|"|>}<tool_call|>',
+    ),
+    Recorded(
+        "gemma", "no value", "<|tool_call>call:now{a: }<tool_call|>", content="<|tool_call>call:now{a: }<tool_call|>"
+    ),
+    Recorded(
+        "gemma",
+        "no comma",
+        "<|tool_call>call:now{a:[1 [2]]}<tool_call|>",
+        content="<|tool_call>call:now{a:[1 [2]]}<tool_call|>",
+    ),
     Recorded("gemma", "JSON", '<|tool_call>call:get_weather{"city": "Paris"}<tool_call|>', (PARIS,)),
     Recorded("gemma", "cut off behind the arguments", "<|tool_call>call:now{}", (("now", {}),)),
     Recorded(
@@ -527,6 +617,7 @@ RECORDED = (
         "<|channel|>commentary to=functions.now <|constrain|>json<|message|><|call|>",
         (("now", {}),),
     ),
+    Recorded("harmony", "a header without end", LONG_HEADER, content=LONG_HEADER),
     Recorded("harmony", "no header", "Sun.", content="Sun."),
     Recorded(
         "harmony",
