@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tiny_vision
 from demo_weights import prepare
 
 from modelyard.config import Config, validate_config
@@ -23,6 +24,15 @@ CONTEXT = 2048
 def weights() -> dict[str, Path]:
     """The demo weights: smollm2 (an instruct model, Llama) and gemma3 (a base model, Gemma)."""
     return prepare(ROOT / ".weights")
+
+
+@pytest.fixture(scope="session")
+def vision_models(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of tiny models that take images, with their projectors, by the kind of projector."""
+    folders = {kind: tmp_path_factory.mktemp(kind) for kind in tiny_vision.KINDS}
+    for kind, folder in folders.items():
+        tiny_vision.make(weights["smollm2"], folder, kind)
+    return folders
 
 
 def two_models(
