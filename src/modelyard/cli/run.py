@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,10 @@ def run(
     question: Annotated[
         str | None, typer.Option("--input", "-i", metavar="TEXT", help="Ask this, print the answer, and exit.")
     ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", metavar="FILE", help="Ask about this image too; may be given again. Needs -i."),
+    ] = None,
     cpu: CpuOption = False,
     ctx: CtxOption = None,
     quant: QuantOption = None,
@@ -37,6 +42,8 @@ def run(
     chat_template: TemplateOption = None,
 ) -> None:
     """Chat with a model in the terminal."""
+    if image and question is None:
+        raise typer.BadParameter("Images need a question: give it with -i.", param_hint="--image")
     config = one_model(
         model,
         cpu=cpu,
@@ -52,4 +59,4 @@ def run(
     )
     from modelyard.cli.chat import chat
 
-    chat(config, question)
+    chat(config, question, image or [])
