@@ -70,8 +70,13 @@ def test_every_key_reaches_the_configuration(write):
         write("""
             command = "run"
             default_model_id = "g"
-            server = { host = "::1", port = 0, api_keys = ["sk-1", "sk-2"] }
             memory = { budget = "16GiB", kv_keep = "disk", kv_keep_bytes = "2GB", kv_dir = "kept" }
+            [server]
+            host = "::1"
+            port = 0
+            api_keys = ["sk-1", "sk-2"]
+            image_folders = ["pictures"]
+            allow_private_image_urls = true
             [runtime]
             max_seqs = 8
             prefix_cache_n = 0
@@ -93,6 +98,7 @@ def test_every_key_reaches_the_configuration(write):
             dtype = "f16"
             quantization = { from_uqff = "q4k-0.uqff", imatrix = "smol.imatrix" }
             device = { cpu = true, max_seq_len = 4096 }
+            multimodal = { max_num_images = 2, max_edge = 1024, max_image_length = 512 }
             [models.sampling]
             temperature = 1
             top_k = 40

@@ -159,7 +159,11 @@ def test_a_long_value_is_shortened():
         ),
         ("device", "cpus", "[models.device] of model 1 ('smol'): unknown key 'cpus'. Did you mean 'cpu'?"),
         ("sampling", "topp", "[models.sampling] of model 1 ('smol'): unknown key 'topp'. Did you mean 'top_p'?"),
-        ("server", "no_ui", "[server]: unknown key 'no_ui'. Known here: host, port, api_keys."),
+        (
+            "server",
+            "no_ui",
+            "[server]: unknown key 'no_ui'. Known here: host, port, api_keys, image_folders, allow_private_image_urls.",
+        ),
     ],
 )
 def test_an_unknown_key_names_its_table_and_the_closest_key(table, key, message):
@@ -233,7 +237,7 @@ def test_a_table_of_the_wrong_shape_says_how_to_write_it(mapping, message):
 
 def test_a_key_that_is_no_text_is_unknown():
     assert problems({"models": [SMOL], "server": {1: 2}}) == [
-        "[server]: unknown key '1'. Known here: host, port, api_keys."
+        "[server]: unknown key '1'. Known here: host, port, api_keys, image_folders, allow_private_image_urls."
     ]
 
 
