@@ -184,6 +184,11 @@ class Multimodal(Table):
         default=None, ge=32, le=8192, description="The reference's other name for the same; the smaller one counts."
     )
 
+    @property
+    def longest_edge(self) -> int:
+        """Pixels of the longer side of an image, at most."""
+        return min(self.max_edge, self.max_image_length or self.max_edge)
+
 
 class Sampling(Table):
     """``[models.sampling]``: what holds for a request that does not say otherwise. Unset: the model's own default."""
