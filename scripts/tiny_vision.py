@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +71,14 @@ def _write_model(gguf: Any, weights: Path, path: Path, architecture: str) -> Non
     writer.add_rope_dimension_count(WIDTH // HEADS)
     if architecture == "qwen2vl":
         writer.add_rope_dimension_sections([2, 3, 3, 0])
-    reader = gguf.GGUFReader(weights)
     vocabulary = 0
-    for name, field in reader.fields.items():
-        if not name.startswith("tokenizer."):
-            continue
-        value = field.contents()
+    for name, value, types in _tokenizer(weights):
         if name == "tokenizer.ggml.tokens":
             vocabulary = len(value)
-            value = [RENAMED.get(token, token) for token in value]
-        if field.types[0] == gguf.GGUFValueType.ARRAY:
-            writer.add_key_value(name, value, gguf.GGUFValueType.ARRAY, field.types[-1])
+        if types[0] == gguf.GGUFValueType.ARRAY:
+            writer.add_key_value(name, value, types[0], types[-1])
         else:
-            writer.add_key_value(name, value, field.types[0])
+            writer.add_key_value(name, value, types[0])
     writer.add_vocab_size(vocabulary)
     put = _random_tensors(writer)
     put("token_embd.weight", vocabulary, WIDTH)
@@ -98,6 +94,17 @@ def _write_model(gguf: Any, weights: Path, path: Path, architecture: str) -> Non
         put(f"blk.{layer}.ffn_up.weight", FEED_FORWARD, WIDTH)
         put(f"blk.{layer}.ffn_down.weight", WIDTH, FEED_FORWARD)
     _finish(writer)
+
+
+@cache  # of 49,152 tokens, which take seconds to read
+def _tokenizer(weights: Path) -> list[tuple[str, Any, list[Any]]]:
+    """Names, values and types of the metadata that concern the tokenizer."""
+    import gguf
+
+    fields = [field for name, field in gguf.GGUFReader(weights).fields.items() if name.startswith("tokenizer.")]
+    values = {field.name: field.contents() for field in fields}
+    values["tokenizer.ggml.tokens"] = [RENAMED.get(token, token) for token in values["tokenizer.ggml.tokens"]]
+    return [(field.name, values[field.name], field.types) for field in fields]
 
 
 def _write_projector(gguf: Any, path: Path, kind: str) -> None:

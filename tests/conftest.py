@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tiny_vision
 from demo_weights import prepare
 
 from modelyard.config import Config, validate_config
@@ -31,6 +32,15 @@ def minilm() -> Path:
     from support.minilm import converted
 
     return converted(ROOT / ".weights" / "converted")
+
+
+@pytest.fixture(scope="session")
+def vision_models(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of tiny models that take images, with their projectors, by the kind of projector."""
+    folders = {kind: tmp_path_factory.mktemp(kind) for kind in tiny_vision.KINDS}
+    for kind, folder in folders.items():
+        tiny_vision.make(weights["smollm2"], folder, kind)
+    return folders
 
 
 def two_models(

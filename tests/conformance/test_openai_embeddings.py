@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from modelyard.config import validate_config
 from support.server import RunningServer, serving
 
+PAGE = Path(__file__).parent.parent.parent / "docs" / "embeddings.md"
 TEXTS = ["The sea is wide.", "A ship in a storm.", "How do I reset my password?"]
 # Of "sea" in MiniLM's vocabulary, between the tokens that begin and end a text.
 SEA = [101, 2712, 102]
@@ -84,3 +86,13 @@ async def test_fifty_requests_at_once_are_each_as_if_alone(server: RunningServer
     assert together[7].data[0].embedding == pytest.approx(alone.data[0].embedding, abs=ROUNDING)
     for answer, data in zip(together, listed.data, strict=True):
         assert answer.data[0].embedding == pytest.approx(data.embedding, abs=ROUNDING)
+
+
+def test_the_example_of_the_documents_works_as_pasted(
+    server: RunningServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(program.replace("http://localhost:1234", server.url), PAGE.name, "exec"), names)
+    names["client"].close()
+    assert capsys.readouterr().out == "2 vectors of 384\n"

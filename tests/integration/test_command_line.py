@@ -16,6 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.images import encoded, noise
+
 COMMAND = [sys.executable, "-m", "modelyard"]
 WAIT_S = 60.0
 # llama.cpp's abort and a segmentation fault end a process by signal.
@@ -207,6 +209,26 @@ def test_run_has_nothing_to_say_to_an_embedding_model(minilm: Path, question: tu
     assert done.returncode == 1
     assert "is an embedding model, served at /v1/embeddings: it generates no text" in " ".join(done.stderr.split())
     assert done.stdout == ""
+
+
+def test_run_answers_a_question_about_images(vision_models: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(encoded(noise(1)))
+    (tmp_path / "two.png").write_bytes(encoded(noise(2)))
+
+    def ask(*images: str) -> str:
+        options = [part for image in images for part in ("--image", str(tmp_path / image))]
+        asked = ("-m", str(vision_models["gemma3"]), "--ctx", "80", "-i", "What is it?", *options)
+        done = modelyard("run", *asked)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert len({ask("one.png"), ask("two.png")}) == 2
+    refused = modelyard("run", "-m", str(vision_models["gemma3"]), "-i", "What?", "--image", str(tmp_path / "no.png"))
+    assert refused.returncode != 0
+    assert "no.png: The image cannot be read: No such file or directory. Check its name." in refused.stderr
+    alone = modelyard("run", "-m", str(vision_models["gemma3"]), "--image", str(tmp_path / "one.png"))
+    assert alone.returncode == 2
+    assert "Images need a question: give it with -i." in alone.stderr
 
 
 def test_from_config_with_command_run_chats_with_the_first_model_where_none_is_the_default(

@@ -29,6 +29,7 @@ from modelyard.engine.messages import (
     Failed,
     Loaded,
     Returned,
+    Sampling,
     SequenceId,
     Stop,
     Stopped,
@@ -134,7 +135,7 @@ async def test_a_folder_of_a_checkpoint_is_known_for_what_it_is_before_it_is_con
 
 async def test_a_model_that_generates_may_embed_where_it_is_told_to(weights: dict[str, Path]) -> None:
     """It takes the last token of each text; long ones are computed in parts."""
-    texts = ["The sea is wide.", "The ocean is broad.", "def add(a, b): return a + b", "The sea is wide. " * 40]
+    texts = ["The sea is wide.", "The ocean is broad.", "def add(a, b): return a + b", "The sea is wide. " * 30]
     path, size = str(weights["smollm2"]), {"max_seq_len": 512}
     async with started(config({"model_id": path, "kind": "embedding", "device": size})) as yard:
         together = await embed(yard, texts)
@@ -233,7 +234,7 @@ def test_a_longer_context_does_not_let_an_input_past_the_positions_that_the_mode
 
 
 async def test_requests_wait_out_an_unload_and_are_computed_after_it(minilm: Path) -> None:
-    long, short = ["A long text about the sea. " * 15] * 60, TEXTS[:3]
+    long, short = ["A long text about the sea. " * 15] * 30, TEXTS[:3]
     async with started(config({"model_id": str(minilm), "alias": "m"})) as yard:
         undisturbed = await embed(yard, short)
         running = asyncio.create_task(embed(yard, long))
@@ -243,17 +244,17 @@ async def test_requests_wait_out_an_unload_and_are_computed_after_it(minilm: Pat
         await yard.unload("m", UnloadMode.SUSPEND)
         assert not running.done()
         await yard.reload("m")
-        assert (await running).shape == (60, 384)
+        assert (await running).shape == (30, 384)
         assert max(distances(await embed(yard, short), undisturbed)) < 1e-6
 
 
 async def test_an_unload_waits_for_requests_or_ends_them_by_force(minilm: Path) -> None:
-    long = ["A long text about the sea. " * 15] * 60
+    long = ["A long text about the sea. " * 15] * 30
     async with started(config({"model_id": str(minilm), "alias": "m"})) as yard:
         running = asyncio.create_task(embed(yard, long))
         await asyncio.sleep(0)
         await yard.unload("m", UnloadMode.DRAIN)
-        assert len(await running) == 60
+        assert len(await running) == 30
         await yard.reload("m")
         running = asyncio.create_task(embed(yard, long))
         await asyncio.sleep(0)
@@ -268,6 +269,30 @@ async def test_parked_weights_wake_with_the_next_request(minilm: Path) -> None:
         await yard.unload("m", UnloadMode.PARK)
         assert yard.model("m").is_parked
         assert max(distances(await embed(yard, TEXTS), before)) < 1e-6
+
+
+async def test_it_takes_turns_with_a_model_that_generates_where_only_one_of_them_fits(
+    minilm: Path, weights: dict[str, Path]
+) -> None:
+    models = (
+        {"model_id": str(minilm), "alias": "m", "load": "on-demand"},
+        {"model_id": str(weights["smollm2"]), "alias": "smol", "load": "on-demand", "device": {"max_seq_len": 256}},
+    )
+    limits = {"memory": {"budget": "250MB"}, "runtime": {"max_seqs": 2, "prefix_cache_n": 0}}
+
+    async def tell(yard: Yard) -> str:
+        request = Request(Text("The sea is"), "smol", Sampling(temperature=0.0), max_tokens=8, ignore_eos=True)
+        async with yard.generate(request) as generation:
+            return await generation.text()
+
+    async with started(config(*models, **limits)) as yard:
+        told, vectors = await tell(yard), await embed(yard, TEXTS, "m")
+        asked = [tell(yard), embed(yard, TEXTS, "m"), tell(yard), embed(yard, TEXTS, "m")]
+        first, one, second, other = await asyncio.gather(*asked)
+        needed = [model.memory_bytes or 0 for model in yard.models()]
+    assert max(needed) < 250e6 < sum(needed)
+    assert first == second == told
+    assert max(distances(one, vectors) + distances(other, vectors)) < 1e-6
 
 
 # HTTP

@@ -194,7 +194,8 @@ def test_what_is_said_fits_a_terminal(hub: LoopbackHub, shell: Shell):
     for args in (("resolve", "org/long-GGUF"), ("doctor",)):
         lines = shell.on_terminal(*args)
         assert len(lines) > 5
-        assert max(map(len, lines)) <= 80
+        # What is to be pasted is not wrapped.
+        assert max(len(line) for line in lines if not line.startswith("CMAKE_ARGS")) <= 80
 
 
 def test_a_download_is_shown_on_a_terminal_as_it_goes_on(hub: LoopbackHub, shell: Shell):

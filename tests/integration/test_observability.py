@@ -34,11 +34,11 @@ CHAT: dict[str, Any] = {"model": "smollm2", "messages": [{"role": "user", "conte
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def guarded(weights: dict[str, Path], **server: Any) -> Any:
+def guarded(weights: dict[str, Path], memory: dict[str, Any] | None = None, **server: Any) -> Any:
     settings = Server.model_validate(
         {"keys": [{"name": "alice", "key": SECRETS["key"], "scopes": ["inference", "read", "admin"]}], **server}
     )
-    return two_models(weights, max_seqs=4, prefix_cache_n=4).model_copy(update={"server": settings})
+    return two_models(weights, memory=memory, max_seqs=4, prefix_cache_n=4).model_copy(update={"server": settings})
 
 
 def post(server: RunningServer, path: str, body: Any, **headers: str) -> httpx.Response:
@@ -294,6 +294,23 @@ class TestScripted:
         line = next(line for line in lines_of(caplog) if "/v1/chat" in line)
         assert "POST /v1/chat/completions 200 model=smollm2" in line
         assert "finish=cancelled" in line
+
+
+def test_who_went_for_whom_is_counted(weights: dict[str, Path]) -> None:
+    engines = ScriptedEngines(answer=lambda submit: ["Hello"])
+    with serving(guarded(weights, memory={"budget": "480MB"}), engines.make_handle) as server:
+        for model in ("smollm2", "google/gemma3", "smollm2"):
+            assert post(server, "/v1/completions", {"prompt": "x", "model": model}).status_code == 200
+        samples = scrape(server)
+        unloads = {
+            model: value(samples, "modelyard_evictions_total", model=model, reason="room")
+            for model in ("smollm2", "google/gemma3")
+        }
+        assert all(unloads.values())
+        assert value(samples, "modelyard_loads_total", model="smollm2", result="ok") == 2
+        assert value(samples, "modelyard_memory_budget_bytes") == 480e6
+        assert 0 < value(samples, "modelyard_memory_used_bytes") <= 480e6
+    assert engines.end()
 
 
 def test_two_applications_in_one_process_count_for_themselves(weights: dict[str, Path]) -> None:

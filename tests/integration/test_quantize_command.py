@@ -20,7 +20,7 @@ from modelyard.hub.gguf_header import read_header
 from support.converting import WAIT_S, Ending, children
 
 # A busy machine may take long over a conversion, which leaves the cores to others.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 COMMAND = [sys.executable, "-m", "modelyard", "quantize"]
 
@@ -99,9 +99,9 @@ def test_it_shows_its_progress_and_writes_the_file(
 @pytest.mark.parametrize(
     ("number", "step", "status"),
     [
-        (signal.SIGINT, "Reading the checkpoint", 1),
+        (signal.SIGINT, "Reading the checkpoint", 128 + signal.SIGINT),
         (signal.SIGTERM, "Reading the checkpoint", 128 + signal.SIGTERM),
-        (signal.SIGINT, "Quantizing", 1),
+        (signal.SIGINT, "Quantizing", 128 + signal.SIGINT),
         (signal.SIGTERM, "Quantizing", 128 + signal.SIGTERM),
         (signal.SIGKILL, "Quantizing", -signal.SIGKILL),
     ],
@@ -147,6 +147,14 @@ def test_a_place_that_cannot_be_written_is_named(made: Callable[..., ModelFiles]
     assert done.returncode == 1
     assert "/proc/nowhere/x.gguf cannot be written: " in done.stderr
     assert "Choose another place with --out." in done.stderr
+
+
+def test_the_model_itself_is_not_overwritten(weights: dict[str, Path], tmp_path: Path):
+    model = tmp_path / "model.gguf"
+    model.symlink_to(weights["smollm2"])
+    done = quantize("-m", model, "--isq", "8", "-o", model, cache=tmp_path)
+    assert done.returncode == 1
+    assert f"{model} is the model itself, and would be lost." in done.stderr
 
 
 def test_a_full_disk_leaves_no_half_file(

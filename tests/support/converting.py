@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-WAIT_S = 200.0
+WAIT_S = 300.0
 
 
 def children(pid: int) -> list[int]:

@@ -14,20 +14,19 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFReader, get_tensor_name_map
-from gguf.quants import quantize
 
 Tensor: TypeAlias = tuple[str, tuple[int, ...], bytes]
 """Type, shape and contents, as safetensors has them."""
 Tensors: TypeAlias = dict[str, Tensor]
 
 _DTYPES = {"uint8": "U8", "uint32": "U32", "float16": "F16", "float32": "F32"}
-_E4M3 = [
-    (m * 2.0**-9 if e == 0 else (8 + m) * 2.0 ** (e - 10)) if (e, m) != (15, 7) else math.nan
-    for e in range(16)
-    for m in range(8)
+# What the bytes of E4M3 up to 0x7F stand for, and the nibbles of FP4 up to 7; the others are the same, negative.
+E4M3 = [
+    *(mantissa * 2.0**-9 for mantissa in range(8)),
+    *((8 + mantissa) * 2.0 ** (exponent - 10) for exponent in range(1, 16) for mantissa in range(8)),
 ]
-_FP4 = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
+E4M3[0x7F] = math.nan
+FP4 = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
 
 
 def safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -54,10 +53,6 @@ def u32(value: int) -> Tensor:
     return "U32", (), struct.pack("<I", value)
 
 
-def shape_of(values: np.ndarray) -> Tensor:
-    return "U32", (values.ndim,), struct.pack(f"<{values.ndim}I", *values.shape)
-
-
 def version(major: int = 1, minor: int = 2, patch: int = 0) -> Tensors:
     return {
         "uqff.version.major": u32(major),
@@ -66,16 +61,12 @@ def version(major: int = 1, minor: int = 2, patch: int = 0) -> Tensors:
     }
 
 
-def ggml(prefix: str, blocks: bytes, kind: GGMLQuantizationType, shape: tuple[int, ...]) -> Tensors:
-    """A layer of those blocks."""
+def ggml(prefix: str, blocks: bytes, kind: int, shape: tuple[int, ...]) -> Tensors:
+    """A layer of those blocks, of the GGML type of that number."""
     return _layer(prefix, 0, ("U8", (len(blocks),), blocks)) | {
-        f"{prefix}.weight.dtype": u32(int(kind)),
+        f"{prefix}.weight.dtype": u32(kind),
         f"{prefix}.weight.shape": ("U32", (len(shape),), struct.pack(f"<{len(shape)}I", *shape)),
     }
-
-
-def gguf_layer(prefix: str, values: np.ndarray, kind: GGMLQuantizationType) -> Tensors:
-    return ggml(prefix, quantize(values.astype(np.float32), kind).tobytes(), kind, values.shape)
 
 
 def unquant(prefix: str, values: np.ndarray) -> Tensors:
@@ -83,21 +74,37 @@ def unquant(prefix: str, values: np.ndarray) -> Tensors:
 
 
 def hqq(prefix: str, values: np.ndarray, bits: int = 4, group: int = 64) -> Tensors:
-    """Groups are the columns of the weights as ``group`` rows."""
     matrix = values.astype(np.float32).reshape(group, -1)
     top = 2**bits - 1
     low, high = matrix.min(axis=0), matrix.max(axis=0)
     scales = ((high - low) / top).astype(np.float16)
     zeros = (-low / scales.astype(np.float32)).astype(np.float16)
-    codes = np.clip(np.rint(matrix / scales.astype(np.float32) + zeros.astype(np.float32)), 0, top).astype(np.uint8)
-    packed = codes if bits == 8 else (codes[: group // 2] << 4) | codes[group // 2 :]
-    return _layer(prefix, 2, array(packed)) | {
-        f"{prefix}.weight.scales": array(scales.reshape(1, -1)),
-        f"{prefix}.weight.zeros": array(zeros.reshape(1, -1)),
-        f"{prefix}.weight.shape": shape_of(values),
+    codes = np.clip(np.rint(matrix / scales.astype(np.float32) + zeros.astype(np.float32)), 0, top)
+    return hqq_of(prefix, codes, scales, zeros, bits, values.shape)
+
+
+def hqq_of(
+    prefix: str,
+    codes: np.ndarray,
+    scales: np.ndarray,
+    zeros: np.ndarray,
+    bits: int,
+    shape: tuple[int, ...],
+    axis: int = 0,
+) -> Tensors:
+    """Codes as a matrix; the weights that share a scale are one of its columns, or with axis 1 one of its rows."""
+    rows = len(codes) * bits // 8
+    packed = np.zeros((rows, codes.shape[1]), int)
+    for part in range(8 // bits):
+        packed = packed << bits | codes[part * rows : (part + 1) * rows].astype(int)
+    sides = (1, -1) if axis == 0 else (-1, 1)
+    return _layer(prefix, 2, array(packed.astype(np.uint8))) | {
+        f"{prefix}.weight.scales": array(scales.reshape(sides)),
+        f"{prefix}.weight.zeros": array(zeros.reshape(sides)),
+        f"{prefix}.weight.shape": ("U32", (len(shape),), struct.pack(f"<{len(shape)}I", *shape)),
         f"{prefix}.weight.bits": u8(bits),
-        f"{prefix}.weight.group_size": u32(group),
-        f"{prefix}.weight.axis": u8(0),
+        f"{prefix}.weight.group_size": u32(codes.shape[axis]),
+        f"{prefix}.weight.axis": u8(axis),
         f"{prefix}.weight.optimization_steps": u32(0),
         f"{prefix}.weight.round_zeros": u8(0),
         f"{prefix}.weight.channel_wise": u8(1),
@@ -106,8 +113,11 @@ def hqq(prefix: str, values: np.ndarray, bits: int = 4, group: int = 64) -> Tens
 
 def fp8(prefix: str, values: np.ndarray) -> Tensors:
     scale = float(np.abs(values).max()) / 448
-    codes = np.array([_to_e4m3(value / scale) for value in values.ravel()], np.uint8)
-    return _layer(prefix, 3, ("F8_E4M3", values.shape, codes.tobytes())) | {
+    return fp8_of(prefix, to_e4m3(values / scale), scale)
+
+
+def fp8_of(prefix: str, codes: np.ndarray, scale: float) -> Tensors:
+    return _layer(prefix, 3, ("F8_E4M3", codes.shape, codes.tobytes())) | {
         f"{prefix}.weight.dequant_w_scale": ("F32", (), struct.pack("<f", scale)),
         f"{prefix}.weight.dequant_x_scale": ("F32", (), struct.pack("<f", 1.0)),
         f"{prefix}.weight.quant_scale": ("F32", (), struct.pack("<f", 1 / scale)),
@@ -120,29 +130,38 @@ def afq(prefix: str, values: np.ndarray, bits: int = 4, group: int = 64) -> Tens
     top = 2**bits - 1
     low = groups.min(axis=-1).astype(np.float16)
     scales = ((groups.max(axis=-1) - low) / top).astype(np.float16)
-    codes = np.clip(np.rint((groups - low[..., None]) / scales[..., None].astype(np.float32)), 0, top).astype(int)
-    rows = codes.reshape(-1, values.shape[-1])
-    words = [int("".join(f"{code:0{bits}b}" for code in row[::-1]), 2) for row in rows]
-    packed = b"".join(word.to_bytes(values.shape[-1] * bits // 8, "little") for word in words)
-    return _layer(prefix, 4, ("U32", (*values.shape[:-1], values.shape[-1] * bits // 32), packed)) | {
+    codes = np.clip(np.rint((groups - low[..., None]) / scales[..., None].astype(np.float32)), 0, top)
+    return afq_of(prefix, codes.reshape(values.shape).astype(int), scales, low, bits)
+
+
+def afq_of(prefix: str, codes: np.ndarray, scales: np.ndarray, biases: np.ndarray, bits: int) -> Tensors:
+    """One code a weight; scales and biases one a group."""
+    width = codes.shape[-1]
+    packed = b""
+    for row in codes.reshape(-1, width):
+        stream = int("".join(f"{code:0{bits}b}" for code in row[::-1]), 2)
+        packed += stream.to_bytes(width * bits // 8, "little")
+    return _layer(prefix, 4, ("U32", (*codes.shape[:-1], width * bits // 32), packed)) | {
         f"{prefix}.weight.scales": array(scales),
-        f"{prefix}.weight.biases": array(low),
+        f"{prefix}.weight.biases": array(biases),
         f"{prefix}.weight.bits": u8(bits),
-        f"{prefix}.weight.group_size": u8(group),
+        f"{prefix}.weight.group_size": u8(width // scales.shape[-1]),
     }
 
 
 def f8q8(prefix: str, values: np.ndarray) -> Tensors:
     flat = values.astype(np.float32).ravel()
     blocks = np.concatenate([flat, np.zeros(-len(flat) % 32, np.float32)]).reshape(-1, 32)
-    stored = b""
-    for block in blocks:
-        scale = float(np.abs(block).max()) / 127
-        codes = np.rint(block / scale if scale else block).astype(np.int8)
-        stored += bytes([_to_e4m3(scale * 448)]) + codes.tobytes()
+    scales = np.maximum(np.abs(blocks).max(axis=1) / 127, 1e-9)
+    return f8q8_of(prefix, np.rint(blocks / scales[:, None]), to_e4m3(scales * 448), values.shape)
+
+
+def f8q8_of(prefix: str, codes: np.ndarray, scales: np.ndarray, shape: tuple[int, ...]) -> Tensors:
+    """Codes from -127 to 127, 32 a row; the scale of each row as E4M3 of its 448-fold."""
+    stored = np.concatenate([scales[:, None], codes.astype(np.int8).view(np.uint8)], axis=1).tobytes()
     return _layer(prefix, 5, ("U8", (len(stored),), stored)) | {
-        f"{prefix}.weight.num_blocks": u32(len(blocks)),
-        f"{prefix}.weight.shape": shape_of(values),
+        f"{prefix}.weight.num_blocks": u32(len(codes)),
+        f"{prefix}.weight.shape": ("U32", (len(shape),), struct.pack(f"<{len(shape)}I", *shape)),
     }
 
 
@@ -151,19 +170,24 @@ def mxfp4(prefix: str, values: np.ndarray) -> Tensors:
     largest = np.maximum(np.abs(groups).max(axis=-1), 2.0**-100)
     exponents = np.floor(np.log2(largest)).astype(int) - 2
     scaled = groups / np.exp2(exponents)[..., None]
-    codes = np.abs(np.abs(scaled)[..., None] - np.array(_FP4)).argmin(axis=-1) | np.where(scaled < 0, 8, 0)
-    rows = codes.reshape(values.shape)
-    packed = (rows[..., 0::2] | rows[..., 1::2] << 4).astype(np.uint8)
-    return _layer(prefix, 6, array(packed)) | {f"{prefix}.weight.scales": array((exponents + 127).astype(np.uint8))}
+    codes = np.abs(np.abs(scaled)[..., None] - np.array(FP4)).argmin(axis=-1) | np.where(scaled < 0, 8, 0)
+    return mxfp4_of(prefix, codes.reshape(values.shape), exponents + 127)
+
+
+def mxfp4_of(prefix: str, codes: np.ndarray, exponents: np.ndarray) -> Tensors:
+    packed = (codes[..., 0::2] | codes[..., 1::2] << 4).astype(np.uint8)
+    return _layer(prefix, 6, array(packed)) | {f"{prefix}.weight.scales": array(exponents.astype(np.uint8))}
 
 
 def _layer(prefix: str, family: int, weight: Tensor) -> Tensors:
     return {f"{prefix}.weight.format": u8(family), f"{prefix}.weight": weight}
 
 
-def _to_e4m3(value: float) -> int:
-    nearest = min(range(127), key=lambda code: abs(_E4M3[code] - abs(value)))
-    return nearest | (0x80 if value < 0 else 0)
+def to_e4m3(values: np.ndarray) -> np.ndarray:
+    """The nearest numbers of E4M3."""
+    magnitudes = np.array(E4M3[:127])
+    nearest = np.abs(np.abs(values)[..., None] - magnitudes).argmin(axis=-1)
+    return (nearest | np.where(values < 0, 0x80, 0)).astype(np.uint8)
 
 
 Encode: TypeAlias = Callable[[str, np.ndarray], Tensors]
@@ -171,6 +195,8 @@ Encode: TypeAlias = Callable[[str, np.ndarray], Tensors]
 
 def blocks_of(path: Path) -> Encode:
     """Layers with the blocks of a GGUF of a Llama model, their rows in the order of transformers."""
+    from gguf import MODEL_ARCH, GGUFReader, get_tensor_name_map
+
     reader = GGUFReader(path)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     count = reader.fields["llama.block_count"].contents()
@@ -186,7 +212,7 @@ def blocks_of(path: Path) -> Encode:
         if (number := heads.get(prefix.rpartition(".")[2])) is not None:
             # GGUF rotates neighbours, transformers the two halves of a head.
             rows = rows.reshape(number, len(rows) // number // 2, 2, -1).swapaxes(1, 2).reshape(rows.shape)
-        return ggml(prefix, rows.tobytes(), tensor.tensor_type, values.shape)
+        return ggml(prefix, rows.tobytes(), int(tensor.tensor_type), values.shape)
 
     return encode
 

@@ -7,30 +7,35 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from modelyard.api.images.decode import decode
 from modelyard.cli.loading import start_visibly
 from modelyard.config import Config, default_model
-from modelyard.engine.messages import Chat
-from modelyard.errors import ModelyardError
+from modelyard.engine.messages import Chat, Content, Image
+from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.yard.yard import Request, Yard
 
 _HELP = "Ctrl-C stops an answer, Ctrl-D leaves."
 
 
-def chat(config: Config, question: str | None) -> None:
-    """Answer ``question``; with None, hold a conversation until the input ends.
+def chat(config: Config, question: str | None, images: Sequence[Path] = ()) -> None:
+    """Answer ``question`` about ``images``, if any; with None, hold a conversation until the input ends.
 
     Raises:
         ConfigError, ModelLoadFailed: as Yard.start.
         UnsupportedOperation: it is a model that does not converse.
+        InvalidRequest: an image cannot be read or decoded; nothing was loaded.
         ModelyardError: the one question could not be answered.
     """
     logging.basicConfig(level=logging.WARNING)
+    edge = config.models[0].multimodal.longest_edge
+    seen = [_image(path, edge) for path in images]
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with _event_loop() as loop:
         # The loop has a thread of its own, so that this one can wait for the keyboard and be interrupted.
@@ -40,7 +45,8 @@ def chat(config: Config, question: str | None) -> None:
             model = default_model(config) or config.models[0].id
             _result(asyncio.run_coroutine_threadsafe(yard.check(model, "text"), loop))
             if question is not None:
-                _result(asyncio.run_coroutine_threadsafe(_say(yard, model, [_turn("user", question)]), loop))
+                asked = _turn("user", (*seen, question) if seen else question)
+                _result(asyncio.run_coroutine_threadsafe(_say(yard, model, [asked]), loop))
             else:
                 _converse(yard, model, loop, console)
         except KeyboardInterrupt:
@@ -67,7 +73,7 @@ def _converse(yard: Yard, model: str, loop: asyncio.AbstractEventLoop, console: 
         # Gives input() line editing and a history.
         import readline  # noqa: F401
     console.print(f"[bold]{model}[/]  [dim]{_HELP}[/]")
-    messages: list[dict[str, str]] = []
+    messages: list[dict[str, Content]] = []
     while True:
         try:
             text = input("> " if sys.stdin.isatty() else "").strip()
@@ -91,7 +97,7 @@ def _converse(yard: Yard, model: str, loop: asyncio.AbstractEventLoop, console: 
             messages.pop()
 
 
-async def _say(yard: Yard, model: str, messages: list[dict[str, str]]) -> str:
+async def _say(yard: Yard, model: str, messages: list[dict[str, Content]]) -> str:
     pieces = []
     async with yard.generate(Request(Chat(tuple(messages)), model)) as generation:
         async for text in generation:
@@ -101,8 +107,17 @@ async def _say(yard: Yard, model: str, messages: list[dict[str, str]]) -> str:
     return "".join(pieces)
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
+def _turn(role: str, content: Content) -> dict[str, Content]:
     return {"role": role, "content": content}
+
+
+def _image(path: Path, longest_edge: int) -> Image:
+    try:
+        return decode(path.read_bytes(), str(path), longest_edge)
+    except OSError as failure:
+        raise InvalidRequest(f"{path}: The image cannot be read: {failure.strerror}. Check its name.") from failure
+    except InvalidRequest as refused:
+        raise InvalidRequest(f"{path}: {refused}") from refused
 
 
 def _result(future: Future[Any]) -> Any:

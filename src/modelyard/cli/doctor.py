@@ -38,10 +38,16 @@ def doctor(
     for finding in findings:
         said = Text(finding.value)
         if finding.advice:
-            said.append(f"\n{finding.advice}", style="dim")
+            below = " The command is below." if finding.command else ""
+            said.append(f"\n{finding.advice}{below}", style="dim")
         table.add_row(Text(finding.verdict, style=_STYLES[finding.verdict]), finding.label, said)
     console = table_console()
     console.print(table)
+    for finding in findings:
+        if finding.command:
+            # Not wrapped: it is to be pasted.
+            console.print(f"\n{finding.label}:")
+            console.print(Text(finding.command), soft_wrap=True)
     notes = sum(finding.verdict == "note" for finding in findings)
     console.print(f"\n{_conclusion(usable, notes)}")
     raise typer.Exit(0 if usable else 1)

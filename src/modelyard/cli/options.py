@@ -54,6 +54,10 @@ QuantizedFileOption = Annotated[
 MmprojOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="GGUF file with the projector, by which the model sees pictures.")
 ]
+FromUqffOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="UQFF weights of the folder or repository: a file, a type such as q4k, or bits."),
+]
 ImatrixOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Which weights matter most, for quantisation here.")
 ]
@@ -86,6 +90,7 @@ def one_model(
     ctx: int | None = None,
     quant: str | None,
     isq: str | None,
+    from_uqff: str | None = None,
     imatrix: Path | None,
     file_format: str | None = None,
     quantized_file: str | None = None,
@@ -114,7 +119,9 @@ def one_model(
         chat_template=None if chat_template is None else str(chat_template),
         format=without_unset(format=file_format, quantized_file=quantized_file, mmproj=mmproj),
         device=without_unset(cpu=cpu or None, device_layers=_layers(device_layers), max_seq_len=ctx),
-        quantization=without_unset(quant=quant, isq=isq, imatrix=None if imatrix is None else str(imatrix)),
+        quantization=without_unset(
+            quant=quant, isq=isq, from_uqff=from_uqff, imatrix=None if imatrix is None else str(imatrix)
+        ),
     )
     return validate_config(
         {

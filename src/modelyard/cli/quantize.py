@@ -81,6 +81,9 @@ def _kind_of(out: Path, format_: str | None) -> str:
 
 
 def _write_gguf(config: Config, model: str, out: Path) -> None:
+    original = Path(model).expanduser()
+    if out.is_file() and original.is_file() and out.samefile(original):
+        raise UnusableModel(f"{out} is the model itself, and would be lost. Choose another place with --out.")
     from rich.console import Console
 
     from modelyard.cli.preparing import prepare_visibly

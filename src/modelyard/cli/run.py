@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from modelyard.cli.options import (
     DeviceLayersOption,
     DtypeOption,
     FormatOption,
+    FromUqffOption,
     ImatrixOption,
     IsqOption,
     KindOption,
@@ -30,6 +32,10 @@ def run(
     question: Annotated[
         str | None, typer.Option("--input", "-i", metavar="TEXT", help="Ask this, print the answer, and exit.")
     ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", metavar="FILE", help="Ask about this image too; may be given again. Needs -i."),
+    ] = None,
     cpu: CpuOption = False,
     device_layers: DeviceLayersOption = None,
     ctx: CtxOption = None,
@@ -38,6 +44,7 @@ def run(
     file_format: FormatOption = None,
     quantized_file: QuantizedFileOption = None,
     mmproj: MmprojOption = None,
+    from_uqff: FromUqffOption = None,
     imatrix: ImatrixOption = None,
     dtype: DtypeOption = None,
     kind: KindOption = None,
@@ -45,6 +52,8 @@ def run(
     chat_template: TemplateOption = None,
 ) -> None:
     """Chat with a model in the terminal."""
+    if image and question is None:
+        raise typer.BadParameter("Images need a question: give it with -i.", param_hint="--image")
     config = one_model(
         model,
         cpu=cpu,
@@ -56,6 +65,7 @@ def run(
         file_format=file_format,
         quantized_file=quantized_file,
         mmproj=mmproj,
+        from_uqff=from_uqff,
         imatrix=imatrix,
         dtype=dtype,
         kind=kind,
@@ -64,4 +74,4 @@ def run(
     )
     from modelyard.cli.chat import chat
 
-    chat(config, question)
+    chat(config, question, image or [])

@@ -156,7 +156,10 @@ class Device(Table):
         "on device 1; the others are computed by the CPU. Unset: all, if llama.cpp was built for one. Untested.",
     )
     max_seq_len: int | None = Field(
-        default=None, ge=1, le=_INT32_MAX, description="Context length in tokens. Unset: chosen by the engine."
+        default=None,
+        ge=1,
+        le=_INT32_MAX,
+        description="Context length in tokens; of an embedding model the longest input. Unset: chosen by the engine.",
     )
     max_batch_size: int | None = Field(
         default=None,
@@ -180,6 +183,11 @@ class Multimodal(Table):
     max_image_length: int | None = Field(
         default=None, ge=32, le=8192, description="The reference's other name for the same; the smaller one counts."
     )
+
+    @property
+    def longest_edge(self) -> int:
+        """Pixels of the longer side of an image, at most."""
+        return min(self.max_edge, self.max_image_length or self.max_edge)
 
 
 class Sampling(Table):

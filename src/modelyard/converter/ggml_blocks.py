@@ -6,18 +6,27 @@ Source: ggml/include/ggml.h, ggml_quantize_chunk; ggml/src/ggml-common.h, block_
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 from typing import Final
 
-import llama_cpp
 import numpy as np
+from llama_cpp._ggml import libggml
 from numpy.typing import NDArray
 
 from modelyard.hub.gguf_format import TENSOR_TYPES
 
 NUMBERS: Final = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 
-_FLOATS = ctypes.POINTER(ctypes.c_float)
+# By index: each look-up makes a function of its own, whose types nobody else changes.
+_quantize_chunk: Final = libggml["ggml_quantize_chunk"]
+_quantize_chunk.restype = ctypes.c_size_t
+_quantize_chunk.argtypes = [
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    *[ctypes.c_int64] * 3,
+    ctypes.c_void_p,
+]
+
 _Q8_1_BLOCK: Final = np.dtype([("d", "<f2"), ("s", "<f2"), ("q", "i1", 32)])
 _Q8_K_BLOCK: Final = np.dtype([("d", "<f4"), ("q", "i1", 256), ("sums", "<i2", 16)])
 
@@ -42,31 +51,17 @@ def encode_rows(
         return _q8_k(rows)
     kind = TENSOR_TYPES[NUMBERS[ggml_type]]
     out = np.empty((len(rows), rows.shape[1] // kind.block_elements * kind.block_bytes), np.uint8)
+    weights = None if importance is None else np.ascontiguousarray(importance, np.float32)
     written = _quantize_chunk(
         NUMBERS[ggml_type],
-        rows.ctypes.data_as(_FLOATS),
-        out.ctypes.data_as(ctypes.c_void_p),
+        rows.ctypes.data,
+        out.ctypes.data,
         0,
-        len(rows),
-        rows.shape[1],
-        None if importance is None else np.ascontiguousarray(importance, np.float32).ctypes.data_as(_FLOATS),
+        *rows.shape,
+        None if weights is None else weights.ctypes.data,
     )
     assert written == out.nbytes
     return out
-
-
-def _find_quantizer() -> ctypes._NamedFuncPointer:
-    folder = Path(llama_cpp.__file__).parent / "lib"
-    path = next(
-        path for pattern in ("*ggml-base.so", "*ggml-base.dylib", "*ggml-base.dll") for path in folder.glob(pattern)
-    )
-    function = ctypes.CDLL(str(path)).ggml_quantize_chunk
-    function.restype = ctypes.c_size_t
-    function.argtypes = [ctypes.c_int, _FLOATS, ctypes.c_void_p, *[ctypes.c_int64] * 3, _FLOATS]
-    return function
-
-
-_quantize_chunk = _find_quantizer()
 
 
 def _q8_1(rows: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -7,7 +7,9 @@ llama_model_imatrix_data in include/llama.h.
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,13 +33,22 @@ class Importance:
     buffers: tuple[Any, ...]
 
 
-def read_imatrix(path: Path) -> Importance:
-    """The importance matrix in a file, as llama.cpp's quantiser of whole files takes it.
+def read_imatrix(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Importance:
+    """The importance matrix in a file, as llama.cpp's quantiser takes it, for tensors of those ``shapes``.
 
     Raises:
-        Refused: see read_importance.
+        Refused: see read_importance; or it is of another model.
     """
     weights = read_importance(path)
+    if not weights.keys() & shapes.keys():
+        raise Refused(f"{path}: This is the importance matrix of another model: it names none of these weights.")
+    for name in weights.keys() & shapes.keys():
+        columns, *more = shapes[name]
+        if weights[name].size != columns * math.prod(more[1:]):
+            raise Refused(
+                f"{path}: This is the importance matrix of another model: it has {weights[name].size} columns for "
+                f"{name}, which has {columns * math.prod(more[1:])}."
+            )
     entries = (lib.llama_model_imatrix_data * (len(weights) + 1))()
     buffers: list[Any] = []
     for entry, (name, values) in zip(entries, weights.items(), strict=False):
@@ -66,11 +77,24 @@ def read_importance(path: Path) -> dict[str, NDArray[np.float32]]:
         raise Refused(f"{path}: This is no importance matrix, or it is damaged: {error}.") from error
     if not weights:
         raise Refused(f"{path}: The importance matrix is empty. Make it anew with llama-imatrix.")
+    for name, values in weights.items():
+        # llama.cpp would divide by the sum of a block, and aborts where it finds no step for it.
+        if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
+            raise Refused(
+                f"{path}: The importance of {name} is not a number, negative, or nothing at all. Make the importance "
+                "matrix anew with llama-imatrix, on more text."
+            )
     return weights
 
 
 def _read_gguf(path: Path) -> dict[str, NDArray[np.float32]]:
-    from gguf import GGUFReader
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise Refused(
+            f"{path}: To read an importance matrix in GGUF, the converter has to be installed: make convert in a "
+            "checkout, else pip install 'modelyard[convert]'."
+        ) from error
 
     tensors = {tensor.name: tensor.data for tensor in GGUFReader(path).tensors}
     weights = {}

@@ -18,6 +18,7 @@ import llama_cpp.llama_cpp as lib
 
 from modelyard.converter.imatrix import read_imatrix
 from modelyard.converter.protocol import Refused, run, say
+from modelyard.hub.gguf_header import read_header
 
 _MOST_ROWS_BYTES: Final = 256 * 2**20
 _TENSOR: Final = re.compile(rb"\[ *(\d+)/ *(\d+)\]")
@@ -59,8 +60,10 @@ def main(arguments: list[str]) -> None:
     params.ftype = options.file_type
     params.allow_requantize = True
     params.max_buf_size = _MOST_ROWS_BYTES
-    importance = None if options.imatrix is None else read_imatrix(options.imatrix)
-    if importance is not None:
+    importance = None
+    if options.imatrix is not None:
+        shapes = {tensor.name: tensor.shape for tensor in read_header(options.source).tensors}
+        importance = read_imatrix(options.imatrix, shapes)
         params.imatrix = importance.entries
     status = lib.llama_model_quantize(bytes(options.source), bytes(options.out), ctypes.byref(params))
     if status != 0:

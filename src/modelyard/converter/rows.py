@@ -40,7 +40,20 @@ def row_sources(shape: tuple[int, ...], by_rows: Modify, by_columns: Modify) -> 
     columns = _modified(by_columns, torch.arange(1, width + 1, dtype=torch.float32).expand(shape))
     if rows is None or columns is None:
         return {}
-    return {name: _compare(rows[name], columns[name], count, width) for name in rows if name in columns}
+    return {
+        name: _all_rows(shape) if _is_same(rows[name], numbers) else _compare(rows[name], columns[name], count, width)
+        for name in rows
+        if name in columns
+    }
+
+
+def _all_rows(shape: tuple[int, ...]) -> Rows:
+    return np.arange(math.prod(shape[:-1])).reshape(shape[:-1])
+
+
+def _is_same(made: torch.Tensor, shown: torch.Tensor) -> bool:
+    """Whether a converter has left weights alone; the largest, which are embeddings, it mostly does."""
+    return (made.data_ptr(), made.shape, made.stride()) == (shown.data_ptr(), shown.shape, shown.stride())
 
 
 def _modified(modify: Modify, numbers: torch.Tensor) -> dict[str, torch.Tensor] | None:

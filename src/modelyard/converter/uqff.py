@@ -77,15 +77,20 @@ _FILE_TYPES = {
 }
 
 
+# What is mostly stored in more bits than the rest, and outweighs it in small models.
+_SENSITIVE = ("token_embd.weight", "output.weight")
+
+
 def _file_type(writer: Any) -> Any:
     """The GGUF type of a file in which most weights are of the type that most are of here."""
     import gguf
 
     weights: Counter[str] = Counter()
     for shard in writer.tensors:
-        for tensor in shard.values():
-            block, size = gguf.GGML_QUANT_SIZES[tensor.dtype]
-            weights[tensor.dtype.name] += tensor.nbytes // size * block
+        for name, tensor in shard.items():
+            if name not in _SENSITIVE:
+                block, size = gguf.GGML_QUANT_SIZES[tensor.dtype]
+                weights[tensor.dtype.name] += tensor.nbytes // size * block
     (commonest, _), *_ = weights.most_common(1)
     return gguf.LlamaFileType[_FILE_TYPES.get(commonest, f"MOSTLY_{commonest}")]
 

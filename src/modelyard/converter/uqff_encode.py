@@ -36,17 +36,17 @@ def _e4m3_values() -> NDArray[np.float32]:
 
 
 E4M3_VALUES: Final = _e4m3_values()
-_E4M3_BOUNDS: Final = (E4M3_VALUES[1:] + E4M3_VALUES[:-1]) / 2
 
 
 def to_e4m3(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The nearest numbers of 8 bits, the even code of two that are as near; what is too large becomes the largest."""
-    size = np.abs(values)
-    code = np.searchsorted(_E4M3_BOUNDS, size, side="left")
-    # At a bound, "left" rounds down: from an odd code it must go up.
-    is_tie = size == _E4M3_BOUNDS[np.minimum(code, len(_E4M3_BOUNDS) - 1)]
-    code += is_tie & (code % 2 == 1)
-    return (code | np.where(np.signbit(values), 0x80, 0)).astype(np.uint8)
+    size = np.minimum(np.abs(values), np.float32(F8_MAX))
+    # Below the smallest normal number the steps get no smaller.
+    exponent = np.maximum(np.frexp(np.maximum(size, E4M3_VALUES[1]))[1] - 1, -6)
+    steps = np.rint(np.ldexp(size, 3 - exponent)).astype(np.int32)
+    code = (exponent + 6) * 8 + steps
+    codes: NDArray[np.uint8] = (code | np.where(np.signbit(values), 0x80, 0)).astype(np.uint8)
+    return codes
 
 
 def from_e4m3(codes: NDArray[np.uint8]) -> NDArray[np.float32]:

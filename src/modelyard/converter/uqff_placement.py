@@ -10,7 +10,8 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, LazyNumpyTensor
 from gguf import GGMLQuantizationType as Type
 
-from modelyard.converter import ggml
+from modelyard.converter.ggml_blocks import encode_rows
+from modelyard.converter.protocol import Refused
 from modelyard.converter.rows import Rows
 from modelyard.converter.uqff_blocks import block_type, blocks
 from modelyard.hub.uqff import UqffLayer
@@ -21,6 +22,15 @@ _NEAREST: Final = {
     "afq2": Type.Q4_1, "afq3": Type.Q4_1, "afq4": Type.Q4_1, "afq6": Type.Q6_K, "afq8": Type.Q8_0,
     "mxfp4": Type.IQ4_NL, "Q8_1": Type.Q8_0, "Q8_K": Type.Q8_0,
 }  # fmt: skip
+
+# What llama.cpp takes for rows that are no whole blocks of a type. Source: src/llama-quant.cpp, tensor_type_fallback.
+_FALLBACKS: Final = {
+    Type.Q2_K: Type.IQ4_NL,
+    Type.Q3_K: Type.IQ4_NL,
+    Type.Q4_K: Type.Q5_0,
+    Type.Q5_K: Type.Q5_1,
+    Type.Q6_K: Type.Q8_0,
+}
 
 Add = Callable[[str, Any, Type], None]
 """Puts a tensor into the file: its name, its contents, its type."""
@@ -58,7 +68,7 @@ class Placement:
             add(name, _gathered(layer, kind, rows), kind)
             return
         wanted = _NEAREST.get(layer.stored) or Type[layer.stored]
-        kind = ggml.fitting(wanted, values.shape[-1])
+        kind = _fitting(wanted, values.shape[-1])
         self._again[layer.stored, kind.name].append(name)
         add(name, _quantised(values, kind), kind)
 
@@ -92,10 +102,23 @@ def _gathered(layer: UqffLayer, kind: Type, rows: Rows) -> Any:
     return _lazy((*rows.shape, row), rows, gather)
 
 
+def _fitting(kind: Type, row: int) -> Type:
+    """The type itself, or what llama.cpp takes instead for rows of ``row`` weights that are no whole blocks of it."""
+    while row % GGML_QUANT_SIZES[kind][0]:
+        kind = _FALLBACKS.get(kind, Type.F16)
+    return kind
+
+
 def _quantised(values: Any, kind: Type) -> Any:
     elements, size = GGML_QUANT_SIZES[kind]
     shape = (*values.shape[:-1], values.shape[-1] // elements * size)
-    return _lazy(shape, values, lambda values: ggml.quantize(np.asarray(values, np.float32), kind))
+
+    def quantise(values: Any) -> Any:
+        if not np.isfinite(values).all():
+            raise Refused("Some weights are no finite numbers: the UQFF is damaged. Download it again.")
+        return encode_rows(values.reshape(-1, values.shape[-1]), kind.name).reshape(shape)
+
+    return _lazy(shape, values, quantise)
 
 
 def _lazy(shape: tuple[int, ...], of: Any, compute: Callable[[Any], Any]) -> Any:

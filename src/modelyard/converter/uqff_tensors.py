@@ -55,14 +55,14 @@ def layer_tensors(
         Refused: some weights are not finite.
     """
     dtype = dtype or layer.parts[0].dtype
-    tensors = _Tensors(layer.prefix, dtype)
+    tensors = _Tensors(layer.prefix)
     label = ggml_type(stored)
     if label is not None:
         _ggml(tensors, layer, label, importance)
     elif stored == UNQUANTIZED:
         tensors.scalar(names.FORMAT, "U8", Family.UNQUANT)
         raw = [as_dtype(part, dtype) for part in layer.parts]
-        tensors.add("", dtype, layer.shape, np.concatenate(raw))
+        tensors.raw(names.WEIGHT, dtype, layer.shape, np.concatenate(raw))
     elif stored.startswith("afq"):
         bits = int(stored[3:])
         tensors.scalar(names.FORMAT, "U8", Family.AFQ)
@@ -89,7 +89,8 @@ def layer_tensors(
         tensors.add("", "U8", (*layer.shape[:-1], -1), made[""])
         tensors.add(names.SCALES, "U8", (*layer.shape[:-1], -1), made["scales"])
     if layer.bias is not None:
-        tensors.bias(layer.bias, dtype)
+        bias_dtype = dtype if layer.bias.dtype in FLOATS else layer.bias.dtype
+        tensors.raw(names.BIAS, bias_dtype, layer.bias.shape, as_dtype(layer.bias, dtype))
     return tensors.made
 
 
@@ -111,17 +112,19 @@ def as_dtype(tensor: StoredTensor, dtype: str | None) -> NDArray[np.uint8]:
 class _Tensors:
     """Collects the tensors of one layer."""
 
-    def __init__(self, prefix: str, dtype: str) -> None:
+    def __init__(self, prefix: str) -> None:
         self.made: list[UqffTensor] = []
         self._prefix = prefix
-        self._dtype = dtype
 
     def add(self, suffix: str, dtype: str, shape: tuple[int, ...], values: NDArray[np.generic]) -> None:
         """One after ".weight". A size of -1 is what the values make it; of FLOATS the values are rounded to dtype."""
         sized = values.reshape(shape).shape
         is_float = dtype in FLOATS and values.dtype == np.float32
         raw = to_bytes(values.astype(np.float32, copy=False), dtype) if is_float else _bytes_of(values)
-        self.made.append(UqffTensor(f"{self._prefix}{names.WEIGHT}{suffix}", dtype, sized, raw))
+        self.raw(names.WEIGHT + suffix, dtype, sized, raw)
+
+    def raw(self, suffix: str, dtype: str, shape: tuple[int, ...], data: NDArray[np.uint8]) -> None:
+        self.made.append(UqffTensor(self._prefix + suffix, dtype, shape, data))
 
     def scalar(self, suffix: str, dtype: str, value: float) -> None:
         kinds = {"U8": "u1", "U32": "<u4", "F32": "<f4"}
@@ -129,10 +132,6 @@ class _Tensors:
 
     def shape(self, shape: tuple[int, ...]) -> None:
         self.add(names.SHAPE, "U32", (len(shape),), np.array(shape, "<u4"))
-
-    def bias(self, bias: StoredTensor, dtype: str) -> None:
-        stored = dtype if bias.dtype in FLOATS else bias.dtype
-        self.made.append(UqffTensor(self._prefix + names.BIAS, stored, bias.shape, as_dtype(bias, dtype)))
 
 
 def _ggml(tensors: _Tensors, layer: Layer, label: str, importance: Sequence[NDArray[np.float32] | None]) -> None:

@@ -29,7 +29,7 @@ class InputReader:
 
         Raises:
             InputTooLong: one has more tokens than the model takes.
-            InvalidRequest: one is empty, or an id is outside the vocabulary.
+            InvalidRequest: one is empty, or has what is not in the vocabulary.
         """
         return [self._read(index, given, len(inputs)) for index, given in enumerate(inputs)]
 
@@ -38,6 +38,9 @@ class InputReader:
         match given:
             case Text(text):
                 tokens = self._tokens_of(text, param)
+                if min(tokens, default=0) < 0:
+                    # What tokenizers without a token for the unknown yield. llama.cpp computes nothing of such a batch.
+                    raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
             case Tokens(ids):
                 tokens = self._checked(ids, param)
         if not tokens:

@@ -116,9 +116,9 @@ class PromptReader:
             return f"<image {nonce} {len(images) - 1}>"
 
         spelt = [
-            message
-            if isinstance(message["content"], str)
-            else {**message, "content": "".join(map(text_of, message["content"]))}
+            {**message, "content": "".join(map(text_of, content))}
+            if isinstance(content := message.get("content"), tuple)
+            else message
             for message in chat.messages
         ]
         if images and self._vision is None:

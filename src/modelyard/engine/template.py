@@ -85,7 +85,8 @@ _PROBE: Mapping[str, str] = {"role": "user", "content": "lorem"}
 
 
 def _in_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+    text = message.get("content")
+    return {**message, "content": [{"type": "text", "text": text}]} if isinstance(text, str) else message
 
 
 class ChatTemplate:

@@ -22,7 +22,7 @@ from modelyard.hub.projector import KINDS_WITH_PROJECTOR, TriedProjectors, choos
 from modelyard.hub.repository import Hub
 from modelyard.hub.source import locate
 from modelyard.hub.uqff_choose import gguf_label
-from modelyard.hub.uqff_format import REPORT, SUFFIX
+from modelyard.hub.uqff_format import REPORT, SUFFIX, TYPES
 
 # Of our own part in a conversion: a change makes all models be converted anew.
 _RECIPE: Final = 1
@@ -89,7 +89,7 @@ def plan_files(wanted: Wanted, stores: Stores, fits: Callable[[FilePlan], bool] 
     """
     check_kind(wanted.kind)
     is_auto = wanted.quant == "auto"
-    if wanted.quant is not None and not is_auto:
+    if wanted.quant is not None and not is_auto and wanted.quant.strip().lower() not in TYPES:
         parse_quant(wanted.quant)
     here = _listing(wanted.source, stores.hub)
     seen: dict[str, Listing | RepositoryUnavailable] = {}

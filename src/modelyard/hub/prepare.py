@@ -137,12 +137,13 @@ def _convert_uqff(plan: FilePlan, folder: Path, out: Path, on_progress: OnProgre
 
 
 @contextmanager
-def _staged(plan: FilePlan, folder: Path, place: Path) -> Iterator[Path]:
-    """A folder in ``place``, where a killed process's is thrown away, with links to the files of a plan, and no more.
+def _staged(plan: FilePlan, folder: Path, beside: Path) -> Iterator[Path]:
+    """A folder with links to the files of a plan, and to nothing else.
 
-    Only what is known to be data is there: a tokenizer that comes as a program would be run.
+    It is where the file is made: what a killed process leaves is thrown away with that.
     """
-    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=place) as staged:
+    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=beside) as staged:
+        # Only what is known to be data: a tokenizer that comes as a program would be run.
         for name in plan.decision.names:
             # Converters look for weights by that name.
             link = Path(staged) / ("model.safetensors" if name == RESIDUAL else name)

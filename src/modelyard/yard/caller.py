@@ -23,18 +23,16 @@ class Caller:
         model: the id of the model that it last asked for; None: of none that there is.
         has_asked: whether it asked for a model at all.
         generations: what it had generated, or embedded.
-        tokens: that it used so far, of prompts and answers.
         on_paid: called with tokens that it used, as soon as that is known.
     """
 
-    __slots__ = ("generations", "has_asked", "model", "models", "on_paid", "tokens")
+    __slots__ = ("generations", "has_asked", "model", "models", "on_paid")
 
     def __init__(self) -> None:
         self.models: frozenset[str] | None = None
         self.model: str | None = None
         self.has_asked = False
         self.generations: list[Generation | Embedding] = []
-        self.tokens = 0
         self.on_paid: Callable[[int], None] | None = None
 
     def may_use(self, model: str) -> bool:
@@ -47,7 +45,6 @@ class Caller:
 
     def pay(self, tokens: int) -> None:
         """It has used so many tokens more. Also called when its answer is over: what it left was computed."""
-        self.tokens += tokens
         if self.on_paid is not None:
             self.on_paid(tokens)
 

@@ -95,6 +95,7 @@ class Finding:
         value: what was found, for people.
         verdict: a "problem" makes serving impossible, a "note" is worth a look.
         advice: what to do; "" for nothing.
+        command: to be pasted into a shell for that; "" for none.
         facts: the numbers behind it, for programs; sizes in bytes.
     """
 
@@ -104,6 +105,7 @@ class Finding:
     verdict: Verdict = "ok"
     advice: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -142,13 +144,13 @@ def _llama(facts: Facts) -> Finding:
     package = facts.packages.get("llama-cpp-python")
     known = {"llama_cpp_python": package, "version": facts.llama.version or None}
     if package is None:
-        advice = "Install it: pip install llama-cpp-python"
-        return Finding("llama_cpp", "llama.cpp", "llama-cpp-python is not installed", "problem", advice, known)
+        value, command = "llama-cpp-python is not installed", "pip install llama-cpp-python"
+        return Finding("llama_cpp", "llama.cpp", value, "problem", "Install it.", known, command)
     if facts.llama.problem:
         why = "It was built for another processor. " if "SIGILL" in facts.llama.problem else ""
         value = f"llama-cpp-python {package}: {facts.llama.problem}"
-        advice = f"{why}Build it on this machine: {_build('-DGGML_NATIVE=on')}"
-        return Finding("llama_cpp", "llama.cpp", value, "problem", advice, known)
+        advice = f"{why}Build it on this machine."
+        return Finding("llama_cpp", "llama.cpp", value, "problem", advice, known, _build("-DGGML_NATIVE=on"))
     value = f"{facts.llama.version}, llama-cpp-python {package}"
     return Finding("llama_cpp", "llama.cpp", value, facts=known)
 
@@ -168,8 +170,9 @@ def _processor(facts: Facts) -> Finding:
         "Processor",
         f"{name}; llama.cpp uses {used}, but not {', '.join(unused)}",
         "note",
-        f"Models answer faster with a llama.cpp that is built on this machine: {_build('-DGGML_NATIVE=on')}",
+        "Models answer faster with a llama.cpp that is built on this machine.",
         known,
+        _build("-DGGML_NATIVE=on"),
     )
 
 
@@ -188,14 +191,15 @@ def _devices(facts: Facts) -> Finding:
         )
         return Finding("devices", "Accelerators", value, facts=known)
     if facts.accelerators and not facts.llama.can_offload and not facts.llama.problem:
-        makers = ", ".join("one" if maker == "other" else f"{maker}'s" for maker in facts.accelerators)
+        there = " and ".join("a GPU" if maker == "other" else f"a GPU of {maker}" for maker in facts.accelerators)
         return Finding(
             "devices",
             "Accelerators",
-            f"{makers} is there, but llama.cpp was built for the CPU alone",
+            f"{there} is there, but llama.cpp was built for the CPU alone",
             "note",
-            f"Build llama.cpp for it: {_build(_BUILDS[facts.accelerators[0]])}",
+            "Build llama.cpp for it.",
             known,
+            _build(_BUILDS[facts.accelerators[0]]),
         )
     if facts.llama.can_offload:
         advice = "Check the accelerator's driver. Until then the CPU computes."
@@ -261,8 +265,8 @@ def _huge_pages(facts: Facts) -> Iterator[Finding]:
             value = "used" if facts.huge_pages == "always" else "used where Modelyard asks for them"
             yield Finding("huge_pages", "Huge pages", value, facts=known)
         case "never":
-            advice = "Loads take longer: echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"
-            yield Finding("huge_pages", "Huge pages", "switched off", "note", advice, known)
+            command = "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"
+            yield Finding("huge_pages", "Huge pages", "switched off", "note", "Loads take longer.", known, command)
 
 
 def _folder(folder: Folder) -> Finding:
@@ -312,8 +316,9 @@ def _conversion(facts: Facts) -> Finding:
     missing = [package for package in needed if package not in facts.packages]
     known = {"available": not missing, "missing": missing}
     if missing:
-        advice = "Only GGUF is served. For safetensors: pip install 'modelyard[convert]' (about 1 GB)."
-        return Finding("conversion", "Conversion", f"{', '.join(missing)} not installed", "note", advice, known)
+        advice = "Only GGUF is served. What safetensors are converted with takes about 1 GB, most of it torch."
+        value, command = f"{', '.join(missing)} not installed", "pip install 'modelyard[convert]'"
+        return Finding("conversion", "Conversion", value, "note", advice, known, command)
     value = f"of safetensors, with torch {facts.packages['torch']}"
     return Finding("conversion", "Conversion", value, facts=known)
 
@@ -322,8 +327,10 @@ def _open_files(facts: Facts) -> Finding:
     soft, hard = facts.open_files
     known = {"soft": soft, "hard": hard}
     if 0 <= soft < FEW_OPEN_FILES:
-        advice = f"Every connection takes one. Raise it: ulimit -n {hard if hard > 0 else 65536}"
-        return Finding("open_files", "Open files", f"at most {soft}", "note", advice, known)
+        command = f"ulimit -n {hard if hard > 0 else 65536}"
+        return Finding(
+            "open_files", "Open files", f"at most {soft}", "note", "Every connection takes one.", known, command
+        )
     return Finding("open_files", "Open files", f"at most {soft:,}" if soft >= 0 else "no limit", facts=known)
 
 

@@ -28,7 +28,7 @@ class Kinds:
 
     async def of(self, model: str) -> Kind | None:
         """Its kind; None where it is not found out soon."""
-        if self._workshop.kind(model) is None:
+        if model in self._workshop.specs and self._workshop.kind(model) is None:
             look = self._looks.get(model)
             if look is None:
                 look = self._looks[model] = asyncio.create_task(self._look(model), name=f"look at {model}")

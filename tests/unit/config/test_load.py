@@ -70,10 +70,13 @@ def test_every_key_reaches_the_configuration(write):
         write("""
             command = "run"
             default_model_id = "g"
+            memory = { budget = "16GiB", kv_keep = "disk", kv_keep_bytes = "2GB", kv_dir = "kept" }
             [server]
             host = "::1"
             port = 0
             api_keys = ["sk-1", "sk-2"]
+            image_folders = ["pictures"]
+            allow_private_image_urls = true
             allowed_hosts = ["models.lan"]
             cors_origins = ["https://chat.example"]
             disable_access_log = true
@@ -88,11 +91,6 @@ def test_every_key_reaches_the_configuration(write):
             scopes = ["read"]
             requests_per_minute = 60
             tokens_per_minute = 1000
-            [memory]
-            budget = "16GiB"
-            kv_keep = "disk"
-            kv_keep_bytes = "2GB"
-            kv_dir = "kept"
             [runtime]
             max_seqs = 8
             prefix_cache_n = 0
@@ -115,6 +113,7 @@ def test_every_key_reaches_the_configuration(write):
             quantization = { from_uqff = "q4k-0.uqff", imatrix = "smol.imatrix" }
             device = { cpu = true, max_seq_len = 4096, device_layers = 0, max_batch_size = 4 }
             format = { format = "gguf", mmproj = "mmproj.gguf" }
+            multimodal = { max_num_images = 2, max_edge = 1024, max_image_length = 512 }
             [models.sampling]
             temperature = 1
             top_k = 40

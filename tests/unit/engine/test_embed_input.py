@@ -52,6 +52,12 @@ def test_an_id_outside_the_vocabulary_is_refused(token: int) -> None:
         reader().read((Tokens((1, token)),))
 
 
+def test_a_text_that_the_vocabulary_cannot_write_is_refused() -> None:
+    without_unknown = InputReader(lambda _text, _special: [1, -1, 2], vocab_size=50, longest=10)
+    with pytest.raises(InvalidRequest, match="'input' has parts for which the model's vocabulary has no token"):
+        without_unknown.read((Text("?"),))
+
+
 def test_what_has_no_tokens_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="'input' is empty"):
         reader().read((Tokens(()),))

@@ -170,3 +170,17 @@ def test_a_template_that_is_no_jinja_cannot_be_used(source: str) -> None:
 def test_a_mistake_in_a_template_is_shown_with_its_line() -> None:
     with pytest.raises(UnsupportedOperation, match=r"unknown tag 'nonsense'.*line 2"):
         rendered("one\n{% nonsense %}")
+
+
+IN_PARTS = "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}"
+IN_PARTS += "{% endfor %};{% endfor %}"
+
+
+def test_a_template_that_reads_only_lists_of_parts_is_given_lists() -> None:
+    assert rendered(IN_PARTS) == "<b>Héllo</b>;"
+    assert rendered(IN_PARTS, [{"role": "user", "content": "a"}, {"role": "assistant"}, *HELLO]) == "a;;<b>Héllo</b>;"
+
+
+def test_a_template_that_reads_both_is_given_text() -> None:
+    both = "{{ messages[0].content is string }} {{ messages[0].content if messages[0].content is string else '' }}"
+    assert rendered(both) == "True <b>Héllo</b>"

@@ -147,3 +147,43 @@ def shards(folder: Path, stem: str = "tiny", count: int = 2) -> list[Path]:
         content = gguf(pairs, tensors[index * size : (index + 1) * size])
         paths.append(write(folder / f"{stem}-{index + 1:05d}-of-{count:05d}.gguf", content))
     return paths
+
+
+ENCODER_VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{number}" for number in range(28))]
+
+
+def tiny_encoder(changes: Mapping[str, tuple[int, Any] | None] | None = None) -> bytes:
+    """A whole BERT of one layer, for inputs of up to 32 tokens. Changes are as of ``tiny_model``."""
+    pairs: dict[str, tuple[int, Any] | None] = {
+        "general.architecture": (STR, "bert"),
+        "bert.block_count": (U32, 1),
+        "bert.context_length": (U32, 32),
+        "bert.embedding_length": (U32, 32),
+        "bert.feed_forward_length": (U32, 64),
+        "bert.attention.head_count": (U32, 4),
+        "bert.attention.layer_norm_epsilon": (F32, 1e-5),
+        "bert.attention.causal": (BOOL, False),
+        "bert.pooling_type": (U32, 1),
+        "tokenizer.ggml.model": (STR, "bert"),
+        "tokenizer.ggml.token_type_count": (U32, 2),
+        "tokenizer.ggml.tokens": array(STR, ENCODER_VOCABULARY),
+        "tokenizer.ggml.token_type": array(I32, [3] * 4 + [1] * 28),
+        "tokenizer.ggml.padding_token_id": (U32, 0),
+        "tokenizer.ggml.unknown_token_id": (U32, 1),
+        "tokenizer.ggml.bos_token_id": (U32, 2),
+        "tokenizer.ggml.seperator_token_id": (U32, 3),
+    }
+    layer = {"attn_q": 32, "attn_k": 32, "attn_v": 32, "attn_output": 32, "ffn_up": 64}
+    norms = ("token_embd_norm", "blk.0.attn_output_norm", "blk.0.layer_output_norm")
+    tensors = [
+        Tensor("position_embd.weight", (32, 32)),
+        Tensor("token_types.weight", (32, 2)),
+        Tensor("token_embd.weight", (32, len(ENCODER_VOCABULARY))),
+        *(Tensor(f"{name}.{part}", (32,)) for name in norms for part in ("weight", "bias")),
+        *(Tensor(f"blk.0.{name}.weight", (32, width)) for name, width in layer.items()),
+        *(Tensor(f"blk.0.{name}.bias", (width,)) for name, width in layer.items()),
+        Tensor("blk.0.ffn_down.weight", (64, 32)),
+        Tensor("blk.0.ffn_down.bias", (32,)),
+    ]
+    pairs |= changes or {}
+    return gguf({key: value for key, value in pairs.items() if value is not None}, tensors)

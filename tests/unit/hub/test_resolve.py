@@ -226,7 +226,7 @@ def test_a_folders_single_file_without_a_label_is_checked_by_its_header(tmp_path
         (["model.safetensors"], "has safetensors weights, but no config.json: it is no checkpoint"),
         (["a.safetensors"], "has safetensors files (a.safetensors), but no model*.safetensors at its top"),
         (["pytorch_model.bin"], "has only PyTorch weights (pytorch_model.bin)"),
-        (["q4k-0.uqff"], "has no model: no file there ends in .gguf"),
+        (["q4k-0.uqff"], "has only quantised weights in UQFF: choose some with quant or from_uqff"),
     ],
 )
 def test_a_folder_without_gguf_says_what_is_there(tmp_path: Path, names: list[str], message: str):
@@ -258,7 +258,6 @@ def test_a_folder_that_cannot_be_listed_says_so(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"from_uqff": "q4k"}, "from_uqff = 'q4k' is not available in this version: UQFF cannot be read. Use a GGUF"),
         ({"kind": "diffusion"}, "kind = 'diffusion' is not supported"),
         ({"kind": "speech"}, "kind = 'speech' is not supported"),
         ({"quant": "7"}, "quant = '7' is not a quantisation level"),

@@ -11,9 +11,16 @@ import pytest
 
 from modelyard.config import Config, validate_config
 from modelyard.engine.messages import Cancel, Text
-from modelyard.errors import ConfigError, ModelLoadFailed, ModelNotFound, ModelRequired, ModelyardError
-from modelyard.yard.yard import Request, Yard
-from unit.hub.gguf_writer import tiny_model, write
+from modelyard.errors import (
+    ConfigError,
+    ModelLoadFailed,
+    ModelNotFound,
+    ModelRequired,
+    ModelyardError,
+    UnsupportedOperation,
+)
+from modelyard.yard.yard import EmbeddingRequest, Request, Yard
+from unit.hub.gguf_writer import tiny_encoder, tiny_model, write
 from unit.yard.scripted import ScriptedEngines
 
 WAIT_S = 20.0
@@ -39,6 +46,51 @@ def tiny(alias: str, **more: Any) -> dict[str, Any]:
 async def text(yard: Yard, **fields: Any) -> str:
     async with asyncio.timeout(WAIT_S), yard.generate(Request(Text("Hi"), **fields)) as generation:
         return await generation.text()
+
+
+def encoder(folder: Path, **more: Any) -> dict[str, Any]:
+    return {"model_id": str(write(folder / "encoder.gguf", tiny_encoder())), "alias": "encoder", **more}
+
+
+async def test_what_a_model_does_is_found_out_without_loading_it(tmp_path: Path, engines: ScriptedEngines) -> None:
+    models = (tiny("a", load="on-demand"), encoder(tmp_path, load="on-demand"))
+    yard = Yard(config(tmp_path, *models), engines.make_handle)
+    await yard.start()
+    assert [model.kind for model in yard.models()] == [None, None]
+    refusals = await asyncio.gather(*(text(yard, model="encoder") for _ in range(5)), return_exceptions=True)
+    assert {str(refused) for refused in refusals} == {
+        "The model 'encoder' is an embedding model, served at /v1/embeddings: it generates no text. Models that do: a."
+    }
+    with pytest.raises(UnsupportedOperation, match=r"'a' generates text and embeds none\. Embedding models: encoder"):
+        await yard.embed(EmbeddingRequest((Text("Hi"),), "a"))
+    assert [(model.kind, model.status) for model in yard.models()] == [("text", "unloaded"), ("embedding", "unloaded")]
+    await yard.close()
+
+
+async def test_a_model_whose_files_are_gone_is_not_called_anything(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard = Yard(config(tmp_path, tiny("a", load="on-demand")), engines.make_handle)
+    await yard.start()
+    (tmp_path / "tiny.gguf").unlink()
+    with pytest.raises(ModelLoadFailed, match="does not exist"):
+        await text(yard)
+    assert yard.model("a").kind is None
+    await yard.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "draft", "reason"),
+    [
+        ("a", "encoder", "Its draft model 'encoder': It is an embedding model, which generates no text"),
+        ("encoder", "a", "It is an embedding model, for which nothing can be drafted. Remove draft = 'a'"),
+    ],
+)
+async def test_nothing_is_drafted_by_or_for_an_embedding_model(
+    tmp_path: Path, engines: ScriptedEngines, model: str, draft: str, reason: str
+) -> None:
+    models = {"a": tiny("a"), "encoder": encoder(tmp_path)}
+    models[model]["draft"] = draft
+    with pytest.raises(ConfigError, match=reason):
+        await Yard(config(tmp_path, *models.values()), engines.make_handle).start()
 
 
 async def test_startup_models_are_loaded_and_others_at_their_first_request(

@@ -7,6 +7,9 @@ from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+# Of special use, which older versions of the library take for public; Oracle's metadata is there. Source: RFC 6890.
+_SPECIAL: Final = ipaddress.IPv4Network("192.0.0.0/24")
+
 # IPv4 behind a translator. Source: RFC 6052, section 2.1.
 _TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -21,6 +24,8 @@ def is_public(address: Address) -> bool:
             return is_public(inner)
         if address.is_site_local:
             return False
+    elif address in _SPECIAL:
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 

@@ -88,7 +88,7 @@ class ImageLoader:
                 "[models.multimodal].",
                 references[limits.max_num_images].param,
             )
-        edge = min(filter(None, (limits.max_edge, limits.max_image_length)))
+        edge = limits.longest_edge
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {one: group.create_task(self._load(one, edge)) for one in references}
