@@ -123,7 +123,7 @@ def test_a_body_that_nests_too_deep(server: RunningServer) -> None:
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: RunningServer) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {2**40}\r\n\r\n"
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {2**40}\r\n\r\n"
         connection.sendall(head.encode())
         answer = connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 413 ")
