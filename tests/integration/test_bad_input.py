@@ -91,7 +91,8 @@ def test_a_message_at_fault_is_named_by_its_place(server: RunningServer) -> None
 def test_an_image_is_refused_as_unsupported(server: RunningServer) -> None:
     parts = [{"type": "image_url", "image_url": {"url": "data:,x"}}]
     body = chat(messages=[{"role": "user", "content": parts}])
-    assert "image_url" in refused(server.post(CHAT, body), 400, "unsupported_operation", "messages")
+    param = "messages[0].content[0].image_url"
+    assert "takes no images" in refused(server.post(CHAT, body), 400, "unsupported_operation", param)
 
 
 def test_a_body_that_is_not_json(server: RunningServer) -> None:
