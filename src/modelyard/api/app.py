@@ -13,6 +13,7 @@ from modelyard.api import errors
 from modelyard.api.admin import admin_routes
 from modelyard.api.anthropic.routes import message_routes
 from modelyard.api.guard import CheckHost, LimitBody, RequireKey
+from modelyard.api.head import AnswerHead
 from modelyard.api.health import health_routes
 from modelyard.api.http_tally import HttpTally
 from modelyard.api.images import ImageLoader
@@ -64,6 +65,7 @@ def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable
     errors.install(app)
     # What is added last is met first.
     app.add_middleware(LimitBody)
+    app.add_middleware(AnswerHead)
     if keys:
         app.add_middleware(RequireKey, keys=keys)
     if server.cors_origins:

@@ -91,6 +91,18 @@ class OutputConfig(_Part):
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
 
+class ContextEdit(_Part):
+    """What is to become of a part of the conversation before the model is shown it."""
+
+    type: str
+
+
+class ContextManagement(_Part):
+    """Anthropic's ``context_management``."""
+
+    edits: list[ContextEdit] = []
+
+
 class Prompted(_Part):
     """What the messages and the count of their tokens have in common."""
 
@@ -148,6 +160,7 @@ class MessagesRequest(Prompted):
     top_k: TopK | None = None
     keep_alive: KeepAlive | None = None
     metadata: dict[str, Any] | None = None
+    context_management: ContextManagement | None = None
 
     def checked(self) -> Request:
         """What the yard is asked.
@@ -155,9 +168,16 @@ class MessagesRequest(Prompted):
         Raises:
             InvalidRequest: a part asks for what is not supported.
         """
-        for name in ("mcp_servers", "container", "context_management"):
+        for name in ("mcp_servers", "container"):
             if (self.model_extra or {}).get(name):
                 raise InvalidRequest(f"'{name}' is not supported by this server. Leave it out.", name)
+        for edit in self.context_management.edits if self.context_management is not None else []:
+            # What earlier turns thought is left to the chat template, which has its own mind on it.
+            if not edit.type.startswith("clear_thinking"):
+                raise InvalidRequest(
+                    f"'context_management': Edits of type '{edit.type}' are not supported by this server. Leave it out.",
+                    "context_management",
+                )
         return Request(
             prompt=self.chat(),
             model=self.model,

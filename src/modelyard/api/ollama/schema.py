@@ -75,7 +75,7 @@ class Message(_Part):
     """One turn."""
 
     role: Literal["system", "user", "assistant", "tool"]
-    content: str = ""
+    content: str | None = None
     thinking: str | None = None
     images: list[str] | None = None
     tool_calls: list[MadeCall] | None = None
@@ -85,7 +85,7 @@ class Message(_Part):
         """The turn as chat templates read it."""
         if self.images:
             raise UnsupportedOperation("'images' are not supported here.", "messages")
-        turn: dict[str, Any] = {"role": self.role, "content": self.content}
+        turn: dict[str, Any] = {"role": self.role, "content": self.content or ""}
         if self.thinking:
             turn["reasoning_content"] = self.thinking
         if self.tool_name:

@@ -111,8 +111,6 @@ class GenerationFields(BaseModel):
         Raises:
             InvalidRequest: one of them asks for something.
         """
-        if self.stream_options is not None and not self.stream:
-            raise InvalidRequest("'stream_options' needs 'stream': true.", "stream_options")
         for name, values in harmless.items():
             value = (self.model_extra or {}).get(name)
             if value is not None and value not in values:
