@@ -156,7 +156,7 @@ def _success(route: APIRoute, said: Operation, references: Mapping[type, Schema]
     if said.answer is not None:
         content["application/json"] = {"schema": references[said.answer]}
     if said.stream is not None:
-        content[said.stream.media_type] = {"schema": {"type": "string"}, "example": said.stream.example}
+        content[said.stream.media_type] = {"example": said.stream.example}
     if said.text is not None:
         content[TEXT] = {"schema": {"type": "string"}, "example": said.text}
     headers = ["x-request-id"] + (["server-timing"] if isinstance(route, JsonRoute) else [])
