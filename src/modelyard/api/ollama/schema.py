@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.openai.schema import LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MOST_TOKENS, MOST_TOP_LOGPROBS
+from modelyard.api.openai.schema import LONGEST_NAME, MOST_TOKENS, MOST_TOP_LOGPROBS, Stop
 from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, schema_format
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import (
@@ -32,10 +32,6 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
 
 
-def _one_or_more(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 class Options(_Part):
     """Ollama's ``options``. Those that say how a model is loaded are the configuration's, and count for nothing."""
 
@@ -48,14 +44,7 @@ class Options(_Part):
     frequency_penalty: FrequencyPenalty | None = None
     seed: Seed | None = None
     num_predict: Annotated[int, Field(ge=-2, le=MOST_TOKENS)] | None = None
-    stop: (
-        Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
-            Field(max_length=MOST_STOPS),
-            BeforeValidator(_one_or_more),
-        ]
-        | None
-    ) = None
+    stop: Stop | None = None
 
 
 class Call(_Part):
