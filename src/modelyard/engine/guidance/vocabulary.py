@@ -15,7 +15,7 @@ class Vocabulary:
     Args:
         tokens: bytes of each token, in order of their ids; those of special tokens are their names.
         special: ids that stand for no text.
-        end_tokens: ids that end an answer.
+        end_tokens: ids that end an answer; where there are none, it ends where nothing else can follow.
         tokenize: text as UTF-8 -> ids, without special tokens.
     """
 
@@ -26,18 +26,19 @@ class Vocabulary:
         end_tokens: frozenset[int],
         tokenize: Callable[[bytes], list[int]],
     ) -> None:
+        self.size = len(tokens)
+        if not end_tokens:
+            # llguidance needs one: none of the model's.
+            tokens, special, end_tokens = [*tokens, b"<end>"], [*special, len(tokens)], frozenset((len(tokens),))
         # What llguidance's wrapper reads.
         self.tokens = tokens
         self.special_token_ids = special
-        self.eos_token_id = min(end_tokens, default=0)
+        self.eos_token_id = min(end_tokens)
         self.bos_token_id = None
         self._tokenize: Callable[[bytes], list[int]] | None = tokenize
         self._by_bytes: dict[bytes, int] | None = None
-        self.size = len(tokens)
-        # About 4 µs a token.
-        self.tokenizer = LLTokenizer(
-            TokenizerWrapper(self), n_vocab=len(tokens), eos_token=sorted(end_tokens) or self.eos_token_id
-        )
+        # About 4 µs a token of the processor's time, in which llguidance lets no other thread run Python.
+        self.tokenizer = LLTokenizer(TokenizerWrapper(self), n_vocab=len(tokens), eos_token=sorted(end_tokens))
 
     def __call__(self, text: bytes) -> list[int]:
         """Ids of ``text``: llguidance asks where a grammar leaves one text only."""
