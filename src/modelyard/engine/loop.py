@@ -254,6 +254,8 @@ class EngineLoop:
             self._moves.hold(state.kept, awaited_by=state.sequence)
         self._answers[state.sequence], self._samplers[state.sequence] = state.text, state.sampler
         self._note_constraint(state.sequence, state.sampler)
+        if (constraint := self._constraints.get(state.sequence)) is not None:
+            self._admission.grammars.adopt(constraint, self._model.tokenize_plain)
         if state.text.trail is not None:
             state.text.trail.piece = self._model.spelt_piece
         state.tokens.arrival = self._admission.next_arrival()

@@ -32,6 +32,7 @@ class GrammarCompiler:
     def __init__(self, make_vocabulary: Callable[[], Vocabulary]) -> None:
         self._make_vocabulary = make_vocabulary
         self._vocabulary: Vocabulary | None = None
+        self._adopted: list[Vocabulary] = []
         self._compiling: ThreadPoolExecutor | None = None
         self._masks: ThreadPoolExecutor | None = None
 
@@ -56,14 +57,21 @@ class GrammarCompiler:
         constraint.add_done_callback(on_done)
         return constraint
 
+    def adopt(self, constraint: Constraint, tokenize: Callable[[bytes], list[int]]) -> None:
+        """Go on with a constraint of another engine, whose model has the same tokens."""
+        constraint.vocabulary.attach(tokenize)
+        self._adopted.append(constraint.vocabulary)
+
     def close(self) -> None:
-        """End the threads, before the model is freed. Constraints stay usable."""
+        """End the threads, before the model is freed. Constraints may be adopted."""
         for executor in (self._compiling, self._masks):
             if executor is not None:
                 executor.shutdown(cancel_futures=executor is self._compiling)
         self._compiling = self._masks = None
-        if self._vocabulary is not None:
-            self._vocabulary.detach()
+        for vocabulary in (self._vocabulary, *self._adopted):
+            if vocabulary is not None:
+                vocabulary.detach()
+        self._adopted.clear()
 
     def _compile(self, make: Callable[[], str | None]) -> Constraint | None:
         grammar = make()

@@ -29,13 +29,14 @@ class ConstraintBroken(Exception):
 class Constraint:
     """Says which tokens may come next in one answer.
 
-    It holds nothing of the engine but the thread that computes its masks, and may leave with a suspended answer.
+    It may leave its engine with a suspended answer, for one that adopts it. One thread at a time uses it: between
+    ``prepare`` and ``apply`` that is the one of masks.
     """
 
-    __slots__ = ("_bias", "_matcher", "_vocabulary")
+    __slots__ = ("_bias", "_matcher", "vocabulary")
 
     def __init__(self, vocabulary: Vocabulary, matcher: LLMatcher) -> None:
-        self._vocabulary, self._matcher = vocabulary, matcher
+        self.vocabulary, self._matcher = vocabulary, matcher
         self._bias: Future[npt.NDArray[np.float32]] | None = None
 
     @property
@@ -84,7 +85,7 @@ class Constraint:
         if self._matcher.is_error():
             raise ConstraintBroken(self._matcher.get_error())
         # A tenth of the time of indexing.
-        bias = _BIASES.take(mask, axis=0).reshape(-1)[: self._vocabulary.size]
+        bias = _BIASES.take(mask, axis=0).reshape(-1)[: self.vocabulary.size]
         if not mask.any() or bias.max() < 0:
             raise ConstraintBroken("no token of the vocabulary can follow")
         return bias
