@@ -202,11 +202,10 @@ class Model:
         """All tokens, for grammars: 5 µs for each. May be called on any thread."""
         buffer = ctypes.create_string_buffer(512)
         tokens = [_read_piece(self._vocab, token, buffer, is_spelt=True) for token in range(self.vocab_size)]
-        special = [
-            token
-            for token in range(self.vocab_size)
-            if lib.llama_vocab_get_attr(self._vocab, token) & lib.LLAMA_TOKEN_ATTR_CONTROL
-        ]
+        # Exactly those whose ``piece`` is b"": what a grammar takes for text must be in the answer. Tokens that a
+        # vocabulary defines for its users, such as Qwen's <tool_call>, are text.
+        no_text = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        special = [token for token in range(self.vocab_size) if lib.llama_vocab_get_attr(self._vocab, token) & no_text]
         return Vocabulary(tokens, special, self.end_tokens, self.tokenize_plain)
 
 
