@@ -76,6 +76,11 @@ class Dialogue:
         # Control tokens that are to be seen in an answer that is read.
         self.spelt = frozenset(tokens.values())
 
+    @property
+    def can_reason(self) -> bool:
+        """Whether reasoning is told apart from its answers."""
+        return self._reasoning is not None or self._format.own_reasoning is not None
+
     def write(self, chat: Chat) -> Written:
         """The prompt of a conversation.
 

@@ -42,6 +42,7 @@ from modelyard.engine.messages import (
     Submit,
     Suspended,
     Token,
+    Tokenize,
 )
 from modelyard.engine.pictures import Picture, has_pictures
 from modelyard.engine.pulse import Pulse
@@ -50,6 +51,7 @@ from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
 from modelyard.engine.sharing import Device, Seat
+from modelyard.engine.speller import Speller
 from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
@@ -106,6 +108,7 @@ class EngineLoop:
             most_prefixes=settings.prefix_slots,
         )
         self._admission = Admission(resident, looks_up=settings.prompt_lookup, send=inbox.put)
+        self._speller = Speller(settings.name, resident.model, publish, resident.prompts, resident.long_prompts)
         self._constraints: dict[SequenceId, Constraint] = {}
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
@@ -122,11 +125,13 @@ class EngineLoop:
         """End all sequences with ``error``."""
         self._events.extend(Failed(sequence, error) for sequence in (*self._answers, *self._admission.unready))
         self._answers.clear()
+        self._speller.fail(error)
         self._flush()
 
     def free(self) -> None:
-        """Free the samplers, and end the threads of grammars."""
+        """Free the samplers, and end the threads of grammars and of texts."""
         self._admission.grammars.close()
+        self._speller.close()
         for sampler in self._samplers.values():
             sampler.free()
         self._samplers.clear()
@@ -149,6 +154,7 @@ class EngineLoop:
     def leave(self, stop: Stop) -> KeptPrefixes | None:
         """Part with all sequences; the prompts that are kept in memory, if any are."""
         self._settle_unready(stop)
+        self._speller.leave(stop)
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
         room = stop.keep_bytes
@@ -200,6 +206,8 @@ class EngineLoop:
                 case Embed(sequence):
                     refused = UnsupportedOperation(f"'{self._name}' generates text and embeds none.", "model")
                     self._events.append(Failed(sequence, refused))
+                case Tokenize():
+                    self._speller.take(message)
                 case Cancel(sequence):
                     self._cancel(sequence)
                 case Resume(state):
@@ -286,6 +294,8 @@ class EngineLoop:
             self._end(sequence, Cancelled(sequence, removed.usage if removed and has_begun else None))
         elif self._admission.forget(sequence):
             self._events.append(Cancelled(sequence))
+        else:
+            self._speller.cancel(sequence)
 
     def _end(self, sequence: SequenceId, last: Event) -> None:
         self._scheduler.remove(sequence)

@@ -34,6 +34,11 @@ DEFAULT_SAMPLING = Sampling(
     repetition_penalty=1.0,
     presence_penalty=0.0,
     frequency_penalty=0.0,
+    penalty_window=-1,
+    dry_multiplier=0.0,
+    dry_base=1.75,
+    dry_allowed_length=2,
+    dry_sequence_breakers=("\n", ":", '"', "*"),
 )
 
 

@@ -50,7 +50,7 @@ class ResponseFrames:
         self._chat, self._on_done = chat, on_done
         self._parser: OutputParser | None = None
         self._sequence = 0
-        self._reads_logprobs = body.top_logprobs is not None
+        self._reads_logprobs = body.logprobs is not None
         # The item that is open, and the last key of its content.
         self._item: Object | None = None
         self.response = _begun(body)
