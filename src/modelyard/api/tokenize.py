@@ -100,7 +100,7 @@ def tokenized_body(spelling: Spelling, context_length: int | None, body: Tokeniz
     """The answer of /tokenize: llama.cpp's ``tokens``, and vLLM's count, context length and ``token_strs``."""
     tokens: list[Any] = list(spelling.tokens)
     if body.with_pieces:
-        tokens = [{"id": id, "piece": _piece(piece)} for id, piece in zip(tokens, spelling.pieces, strict=True)]
+        tokens = [{"id": token, "piece": _piece(piece)} for token, piece in zip(tokens, spelling.pieces, strict=True)]
     answer = {"tokens": tokens, "count": len(tokens), "max_model_len": context_length, "model": spelling.model}
     if body.return_token_strs:
         answer["token_strs"] = [piece.decode("utf-8", "replace") for piece in spelling.pieces]

@@ -237,9 +237,11 @@ class Yard:
         await self.check(request.model, "embedding")
         model = self._router.route(request.model)
         priority = self._priority(model, request.urgency)
-        with self._asked(
-            model, lambda sequence: Embed(sequence, request.inputs, priority, request.truncates), request.urgency
-        ) as inquiry:
+
+        def ask(sequence: SequenceId) -> Embed:
+            return Embed(sequence, request.inputs, priority, request.truncates)
+
+        with self._asked(model, ask, request.urgency) as inquiry:
             return await inquiry.embedded()
 
     async def tokenize(self, request: TokenizeRequest) -> Spelling:

@@ -29,8 +29,8 @@ def is_greedy(sampling: Sampling) -> bool:
 class SamplerChain:
     """A sampler chain in C, with the state of one sequence: penalties count its tokens, the seed's draws go on.
 
-    Order: bias, penalties, DRY, then top-k, top-p, min-p, temperature and the draw, as llama.cpp orders them. Repetition and DRY
-    count the prompt and the answer, presence and frequency count the answer, as OpenAI defines them.
+    Order: bias, penalties, DRY, then top-k, top-p, min-p, temperature and the draw, as llama.cpp orders them.
+    Repetition and DRY count the prompt and the answer, presence and frequency count the answer, as OpenAI defines them.
 
     It holds nothing of weights or context: it may leave its engine with a suspended sequence, and is freed with its
     last reference.
