@@ -17,9 +17,7 @@ def test_a_count_is_what_the_answer_bills(client: anthropic.Anthropic) -> None:
     tool: anthropic.types.ToolParam = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
     turn: anthropic.types.MessageParam = {"role": "user", "content": [{"type": "text", "text": "Hello"}]}
     count = client.messages.count_tokens(model="smollm2", system="Be brief.", messages=[turn], tools=[tool])
-    message = client.messages.create(
-        model="smollm2", system="Be brief.", messages=[turn], tools=[tool], max_tokens=1
-    )
+    message = client.messages.create(model="smollm2", system="Be brief.", messages=[turn], tools=[tool], max_tokens=1)
     assert count.input_tokens == message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
 
 

@@ -61,15 +61,25 @@ class Dialogue:
         template: of the model.
         token_id: finds control tokens by their text. Asked here alone.
         tool_format: its name in the registry; None: told from the template.
+        reasoning_format: its name in ``REASONING``, "none" for none; None: told from the template.
     """
 
-    def __init__(self, template: ChatTemplate, token_id: TokenId, *, tool_format: str | None = None) -> None:
+    def __init__(
+        self,
+        template: ChatTemplate,
+        token_id: TokenId,
+        *,
+        tool_format: str | None = None,
+        reasoning_format: str | None = None,
+    ) -> None:
         self._template = template
         self._knows_tools = "tools" in template.variables
         self._format: ToolFormat = format_of(template.source) if tool_format is None else FORMATS[tool_format]
         if tool_format is None and not self._knows_tools and self._format.own_reasoning is None:
             self._format = GENERIC
-        self._reasoning: ReasoningFormat | None = reasoning_of(template.source)
+        self._reasoning: ReasoningFormat | None = (
+            reasoning_of(template.source) if reasoning_format is None else REASONING.get(reasoning_format)
+        )
         markers = control_tokens(self._format, self._reasoning)
         tokens = {marker: token for marker in markers if (token := token_id(marker)) is not None}
         self._token_id = tokens.get

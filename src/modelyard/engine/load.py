@@ -199,7 +199,16 @@ def _equip(
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
     template, why_no_chat = _template(settings, model)
-    dialogue = None if template is None else Dialogue(template, model.control_token)
+    dialogue = (
+        None
+        if template is None
+        else Dialogue(
+            template,
+            model.control_token,
+            tool_format=settings.tool_format,
+            reasoning_format=settings.reasoning_format,
+        )
+    )
     reader = partial(
         PromptReader,
         lambda text, add_special: model.tokenize(text, add_special=add_special),

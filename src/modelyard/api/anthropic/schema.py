@@ -75,8 +75,9 @@ class Choice(_Part):
 class Thinking(_Part):
     """Whether the model is to reason."""
 
-    type: Literal["enabled", "disabled", "adaptive"]
-    budget_tokens: int | None = None
+    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
+    budget_tokens: int | None = Field(default=None, description="Taken, and not enforced: models end by themselves.")
+    display: Literal["summarized"] | None = Field(default=None, description="The reasoning itself is told.")
 
 
 class Format(_Part):

@@ -57,7 +57,7 @@ Stop = Annotated[
 ]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 LogitBias = Annotated[dict[Annotated[int, Field(ge=0, strict=False)], Bias], Field(max_length=MOST_BIASES)]
-Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh"]
+Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh", "max"]
 MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
 

@@ -108,6 +108,11 @@ class Reasoning(_Part):
     summary: Literal["auto", "concise", "detailed"] | None = Field(
         default=None, description="The reasoning itself is told, and none is summarised."
     )
+    generate_summary: Literal["auto", "concise", "detailed"] | None = Field(
+        default=None, description="An older name of `summary`."
+    )
+    context: Literal["auto"] | None = None
+    mode: Literal["standard"] | None = None
 
 
 class StreamOptions(_Part):
