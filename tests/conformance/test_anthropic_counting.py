@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import anthropic
 import pytest
 
@@ -9,8 +11,9 @@ from support.server import WAIT_S, RunningServer
 
 
 @pytest.fixture
-def client(server: RunningServer) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=WAIT_S)
+def client(server: RunningServer) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=WAIT_S) as client:
+        yield client
 
 
 def test_a_count_is_what_the_answer_bills(client: anthropic.Anthropic) -> None:

@@ -260,7 +260,7 @@ class Model(Table):
     )
     reasoning_format: ReasoningFormat | None = Field(
         default=None,
-        description="How the model marks its reasoning; `none`: it does not reason. Unset: told from its chat template.",
+        description="How the model marks its reasoning; `none`: it does not reason. Unset: told from its template.",
     )
     load: Load = Field(
         default="startup", description="When to load: before the server listens, or with the first request."
