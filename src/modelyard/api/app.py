@@ -13,6 +13,7 @@ from modelyard.api import errors
 from modelyard.api.admin import admin_routes
 from modelyard.api.anthropic.routes import message_routes
 from modelyard.api.guard import CheckHost, LimitBody, RequireKey
+from modelyard.api.head import AnswerHead
 from modelyard.api.health import health_routes
 from modelyard.api.http_tally import HttpTally
 from modelyard.api.images import ImageLoader
@@ -24,6 +25,7 @@ from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.embeddings import embedding_routes
 from modelyard.api.openai.models import model_routes
 from modelyard.api.openai.responses.routes import response_routes
+from modelyard.api.router_models import router_routes
 from modelyard.api.scopes import guard_route
 from modelyard.api.tokenize import tokenize_routes
 from modelyard.config import AccessKey, Config, is_loopback
@@ -65,6 +67,7 @@ def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable
     errors.install(app)
     # What is added last is met first.
     app.add_middleware(LimitBody)
+    app.add_middleware(AnswerHead)
     if keys:
         app.add_middleware(RequireKey, keys=keys)
     if server.cors_origins:
@@ -88,6 +91,7 @@ def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable
         tokenize_routes(yard, images),
         ollama_routes(yard, images),
         model_routes(yard),
+        router_routes(yard),
         admin_routes(yard, read_config),
         health_routes(yard),
     ]

@@ -14,8 +14,7 @@ def health_routes(yard: Yard) -> APIRouter:
     """Health of the server on ``yard`` and of its models."""
     router = APIRouter()
 
-    # Ollama's clients look with HEAD whether a server is there.
-    @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    @router.get("/", include_in_schema=False)
     @router.get("/health")
     async def health(model: str | None = None) -> Response:
         """The process is alive; with ``model``, that model would begin a request at once: else 503, with the reason."""

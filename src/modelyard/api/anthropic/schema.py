@@ -99,7 +99,6 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     "billing_policy": (),
     "compaction": (),
     "container": (),
-    "context_management": ({}, {"edits": []}),
     "diagnostics": (),
     "fallback_credit_token": (),
     "fallbacks": ([],),
@@ -109,6 +108,18 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     "speed": ("standard",),
     "thread": (),
 }
+
+
+class ContextEdit(_Part):
+    """What is to become of a part of the conversation before the model is shown it."""
+
+    type: str
+
+
+class ContextManagement(_Part):
+    """Anthropic's ``context_management``."""
+
+    edits: list[ContextEdit] = []
 
 
 class Prompted(_Part):
@@ -122,6 +133,7 @@ class Prompted(_Part):
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     output_format: Format | None = None
+    context_management: ContextManagement | None = None
     keep_alive: KeepAlive | None = None
     betas: list[str] | None = LABEL
     cache_control: dict[str, Any] | None = LABEL
@@ -142,6 +154,21 @@ class Prompted(_Part):
         return Chat(
             tuple(messages), tuple(tools), _choice(choice, tools), not choice.disable_parallel_tool_use, self._options()
         )
+
+    def refuse_unsupported(self) -> None:
+        """Refuse what is not honoured, where it asks for something.
+
+        Raises:
+            InvalidRequest: it does.
+        """
+        refuse_unsupported(self, HARMLESS)
+        for edit in self.context_management.edits if self.context_management is not None else []:
+            # What earlier turns thought is left to the chat template, which has its own mind on it.
+            if not edit.type.startswith("clear_thinking"):
+                raise InvalidRequest(
+                    f"'context_management': Edits of type '{edit.type}' are not supported here. Leave it out.",
+                    "context_management",
+                )
 
     def response_format(self) -> dict[str, Any] | None:
         """What the answer must follow; None: nothing."""
@@ -179,7 +206,7 @@ class MessagesRequest(Prompted):
         Raises:
             InvalidRequest: a part asks for what is not supported.
         """
-        refuse_unsupported(self, HARMLESS)
+        self.refuse_unsupported()
         return Request(
             prompt=self.chat(),
             model=self.model,
@@ -199,7 +226,7 @@ class CountRequest(Prompted):
         Raises:
             InvalidRequest: a part asks for what is not supported.
         """
-        refuse_unsupported(self, HARMLESS)
+        self.refuse_unsupported()
         return TokenizeRequest(self.chat(), self.model)
 
 

@@ -110,7 +110,7 @@ class Message(_Part):
     """One turn."""
 
     role: Literal["system", "user", "assistant", "tool"]
-    content: str = ""
+    content: str | None = None
     thinking: str | None = None
     images: list[str] | None = None
     tool_calls: list[MadeCall] | None = None
@@ -122,7 +122,10 @@ class Message(_Part):
         Args:
             param: the field that the message is.
         """
-        turn: dict[str, Any] = {"role": self.role, "content": _shown(self.images, self.content, f"{param}.images")}
+        turn: dict[str, Any] = {
+            "role": self.role,
+            "content": _shown(self.images, self.content or "", f"{param}.images"),
+        }
         if self.thinking:
             turn["reasoning_content"] = self.thinking
         if self.tool_name:

@@ -135,19 +135,6 @@ class GenerationFields(BaseModel):
         """Whether a stream is to end with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def refuse_unsupported(self, harmless: dict[str, tuple[Any, ...]]) -> None:
-        """Refuse fields of OpenAI's that are not honoured, unless they ask for nothing.
-
-        Args:
-            harmless: such fields -> values that change no answer (beside null).
-
-        Raises:
-            InvalidRequest: one of them asks for something.
-        """
-        if self.stream_options is not None and not self.stream:
-            raise InvalidRequest("'stream_options' needs 'stream': true.", "stream_options")
-        refuse_unsupported(self, harmless)
-
     def to_request(self, prompt: Prompt, max_tokens: int | None) -> Request:
         """What the yard is asked."""
         return Request(
@@ -355,7 +342,7 @@ class ChatCompletionRequest(GenerationFields):
         Raises:
             InvalidRequest: a field asks for what is not supported.
         """
-        self.refuse_unsupported(CHAT_HARMLESS)
+        refuse_unsupported(self, CHAT_HARMLESS)
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", "top_logprobs")
         tools, choice = chosen_tools(self.tools or [], self.tool_choice)
@@ -405,7 +392,7 @@ class CompletionRequest(GenerationFields):
         Raises:
             InvalidRequest: a field asks for what is not supported.
         """
-        self.refuse_unsupported(COMPLETION_HARMLESS)
+        refuse_unsupported(self, COMPLETION_HARMLESS)
         if self.best_of not in (None, self.choices):
             raise InvalidRequest("'best_of' must be equal to 'n': no answers are thrown away.", "best_of")
         if self.echo and self.logprobs is not None:

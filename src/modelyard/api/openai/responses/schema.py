@@ -208,8 +208,6 @@ class ResponsesRequest(_Part):
             InvalidRequest: a field asks for what is not supported.
         """
         refuse_unsupported(self, RESPONSES_HARMLESS)
-        if self.stream_options is not None and not self.stream:
-            raise InvalidRequest("'stream_options' needs 'stream': true.", "stream_options")
         if self.background and not self.is_kept:
             raise InvalidRequest("'background' needs 'store': a response is fetched when it is done.", "background")
         defined = [_tool(tool, index) for index, tool in enumerate(self.tools or [])]
