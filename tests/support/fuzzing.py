@@ -35,7 +35,9 @@ class Fuzzed:
         return self.statuses.total()
 
 
-def narrowed(document: dict[str, Any], values: dict[str, dict[str, Any]], without: Iterable[str] = ()) -> dict[str, Any]:
+def narrowed(
+    document: dict[str, Any], values: dict[str, dict[str, Any]], without: Iterable[str] = ()
+) -> dict[str, Any]:
     """The description of a part: fields of requests by what ``values`` says of them, which must then be there.
 
     Args:
@@ -55,9 +57,7 @@ def narrowed(document: dict[str, Any], values: dict[str, dict[str, Any]], withou
     return part
 
 
-def fuzz(
-    server: RunningServer, document: dict[str, Any], *, examples: int, only_valid: bool = False
-) -> Fuzzed:
+def fuzz(server: RunningServer, document: dict[str, Any], *, examples: int, only_valid: bool = False) -> Fuzzed:
     """Ask ``server`` all that ``document`` allows, and much that it forbids.
 
     Args:
@@ -86,7 +86,9 @@ def fuzz(
     for event in from_schema(schema).execute():
         match event:
             case events.ScenarioFinished(recorder=recorder):
-                fuzzed.statuses.update(answer.response.status_code for answer in recorder.interactions.values() if answer.response)
+                fuzzed.statuses.update(
+                    answer.response.status_code for answer in recorder.interactions.values() if answer.response
+                )
                 for checks in recorder.checks.values():
                     fuzzed.failures += [
                         f"{check.name}: {check.failure_info.failure}\n{check.failure_info.code_sample}"
