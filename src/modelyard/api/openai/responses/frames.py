@@ -48,7 +48,7 @@ class ResponseFrames:
     def __init__(self, body: ResponsesRequest, chat: Chat, on_done: Callable[[Object], None]) -> None:
         self._chat, self._on_done = chat, on_done
         self._sequence = 0
-        self._reads_logprobs = body.top_logprobs is not None
+        self._reads_logprobs = body.logprobs is not None
         # The item that is open, and the last key of its content.
         self._item: Object | None = None
         self.response = _begun(body)
