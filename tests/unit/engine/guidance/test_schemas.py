@@ -18,7 +18,7 @@ from unit.engine.guidance.words import END, OTHER_END, TOKENS, babble, constrain
 WORDS = vocabulary()
 ENDS = frozenset((END, OTHER_END))
 KEYS = st.sampled_from(["a", "b", "name", "é", 'quo"te', "a b", ""])
-SCALARS = st.none() | st.booleans() | st.integers(-1000, 1000) | st.text("abé\"\\\n/日", max_size=4)
+SCALARS = st.none() | st.booleans() | st.integers(-1000, 1000) | st.text('abé"\\\n/日', max_size=4)
 BOUNDS = st.tuples(st.integers(-50, 50), st.integers(0, 60)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
 
@@ -61,7 +61,9 @@ def _arrays(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 LEAVES = (
-    st.sampled_from([{"type": "boolean"}, {"type": "null"}, {"type": ["string", "null"]}, {"type": ["integer", "array"]}])
+    st.sampled_from(
+        [{"type": "boolean"}, {"type": "null"}, {"type": ["string", "null"]}, {"type": ["integer", "array"]}]
+    )
     | _numbers("integer")
     | _numbers("number")
     | _strings()
@@ -79,7 +81,10 @@ TREE = {
     "$defs": {
         "node": {
             "type": "object",
-            "properties": {"value": {"type": "integer"}, "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
+            "properties": {
+                "value": {"type": "integer"},
+                "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]},
+            },
             "required": ["value", "next"],
             "additionalProperties": False,
         }

@@ -36,7 +36,13 @@ def test_text_may_be_any_token_that_the_engine_writes_as_text_and_no_other(tmp_p
     assert not {IDS["<unk>"], IDS["<s>"]} & free
     named = {word: model.control_token(word) for word in ("<tool_call>", "<|im_end|>", "<s>", "a", "nothing")}
     weights.free()
-    assert named == {"<tool_call>": None, "<|im_end|>": IDS["<|im_end|>"], "<s>": IDS["<s>"], "a": None, "nothing": None}
+    assert named == {
+        "<tool_call>": None,
+        "<|im_end|>": IDS["<|im_end|>"],
+        "<s>": IDS["<s>"],
+        "a": None,
+        "nothing": None,
+    }
 
 
 def test_bytes_that_are_no_character_are_no_text(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from modelyard.engine.guidance import Constraint, Vocabulary
 LONGER = [
     *(b'{"', b'":', b'": ', b'","', b'", "', b'"}', b'"]', b"}}", b"]]", b"},{", b"[]", b"{}", b'""', b"null", b"true"),
     *(b"false", b"10", b"123", b".5", b"e+", b"-1", b"\xf0\x9f", b"\x98\x80", "é".encode(), "日本".encode(), b"\\n"),
-    *(b"\\u00", b"ab", b"abc", b" ", b"  ", b"\n", b", ", b"[1", b"a\":", b'"a"', b'"b', b"<tool_call>"),
+    *(b"\\u00", b"ab", b"abc", b" ", b"  ", b"\n", b", ", b"[1", b'a":', b'"a"', b'"b', b"<tool_call>"),
 ]
 SIZE = 256 + len(LONGER) + 4
 END, OTHER_END, CONTROL, EMPTY = range(SIZE - 4, SIZE)
