@@ -43,6 +43,7 @@ from modelyard.engine.messages import (
     Submit,
     Suspended,
     Token,
+    Tokenize,
 )
 from modelyard.engine.pictures import Picture, has_pictures
 from modelyard.engine.pulse import Pulse
@@ -51,6 +52,7 @@ from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
 from modelyard.engine.sharing import Device, Seat
+from modelyard.engine.speller import Speller
 from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
@@ -104,6 +106,7 @@ class EngineLoop:
             most_prefixes=settings.prefix_slots,
         )
         self._admission = Admission(resident, looks_up=settings.prompt_lookup, send=inbox.put)
+        self._speller = Speller(settings.name, resident.model, publish, resident.prompts, resident.long_prompts)
         self._constraints: dict[SequenceId, Constraint] = {}
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
@@ -120,11 +123,13 @@ class EngineLoop:
         """End all sequences with ``error``."""
         self._events.extend(Failed(sequence, error) for sequence in (*self._answers, *self._admission.unready))
         self._answers.clear()
+        self._speller.fail(error)
         self._flush()
 
     def free(self) -> None:
-        """Free the samplers, and end the threads of grammars."""
+        """Free the samplers, and end the threads of grammars and of texts."""
         self._admission.grammars.close()
+        self._speller.close()
         for sampler in self._samplers.values():
             sampler.free()
         self._samplers.clear()
@@ -150,6 +155,7 @@ class EngineLoop:
             # To wait for their grammars would keep others from the memory.
             self._admission.forget(unready)
             self._events.append(Returned(unready) if stop.suspend else Cancelled(unready))
+        self._speller.leave(stop)
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
         room = stop.keep_bytes
@@ -201,6 +207,8 @@ class EngineLoop:
                 case Embed(sequence):
                     refused = UnsupportedOperation(f"'{self._name}' generates text and embeds none.", "model")
                     self._events.append(Failed(sequence, refused))
+                case Tokenize():
+                    self._speller.take(message)
                 case Cancel(sequence):
                     self._cancel(sequence)
                 case Resume(state):
@@ -276,6 +284,8 @@ class EngineLoop:
             self._end(sequence, Cancelled(sequence, removed.usage if removed and has_begun else None))
         elif self._admission.forget(sequence):
             self._events.append(Cancelled(sequence))
+        else:
+            self._speller.cancel(sequence)
 
     def _end(self, sequence: SequenceId, last: Event) -> None:
         self._scheduler.remove(sequence)
