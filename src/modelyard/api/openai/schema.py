@@ -391,6 +391,7 @@ class CompletionRequest(GenerationFields):
     echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
     best_of: int | None = None
+    response_format: ResponseFormat | None = None
     grammar: GrammarField | None = None
 
     def checked(self) -> list[Request]:
@@ -409,6 +410,7 @@ class CompletionRequest(GenerationFields):
         return [
             replace(
                 self.to_request(prompt, self.max_tokens),
+                response_format=None if self.response_format is None else self.response_format.demanded(),
                 grammar=None if self.grammar is None else self.grammar.demanded(),
                 logprobs=self.logprobs,
                 echoes=bool(self.echo),
