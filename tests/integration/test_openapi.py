@@ -44,7 +44,7 @@ def described(server: RunningServer) -> dict[str, Any]:
 
 @pytest.mark.timeout(600)
 def test_some_thousand_requests_are_answered_as_declared(scripted: RunningServer) -> None:
-    fuzzed = fuzz(scripted, narrowed(described(scripted), MODELS, without=[ENDLESS]), examples=5)
+    fuzzed = fuzz(scripted, narrowed(described(scripted), MODELS, without=[ENDLESS]), examples=3)
     assert not fuzzed.failures, "\n\n".join(fuzzed.failures)
     assert fuzzed.requests > 2000
     assert {200, 400, 404, 405} <= set(fuzzed.statuses)
@@ -56,8 +56,8 @@ def test_real_weights_answer_as_declared(server: RunningServer) -> None:
     document = described(server)
     generates = {path for path, each in document["paths"].items() if "507" in each.get("post", {}).get("responses", {})}
     others = {path for path in document["paths"] if path not in generates or "reload" in path}
-    fuzzed = fuzz(server, narrowed(document, SHORT, without=others), examples=40, only_valid=True)
+    fuzzed = fuzz(server, narrowed(document, SHORT, without=others), examples=25, only_valid=True)
     assert not fuzzed.failures, "\n\n".join(fuzzed.failures)
-    assert fuzzed.requests > 200
+    assert fuzzed.requests > 150
     assert fuzzed.statuses[200] > 50
     assert server.get("/health/ready").status_code == 200

@@ -1,4 +1,4 @@
-"""What fields mean, by name: the same in all dialects. What a field's own schema says goes first.
+"""What fields mean, by name: the same in all dialects. What a field's own declaration says goes first.
 
 ``Schema.field`` goes before ``field``, where a name means something of its own there.
 """
@@ -236,4 +236,9 @@ _MODELS: Final = {
     "failed": "Models that cannot serve -> why.",
 }
 
-MEANINGS: Final[Mapping[str, str]] = MappingProxyType(_ASKED | _SAMPLING | _TURNS | _ANSWERED | _MODELS)
+_ALL: Final = _ASKED | _SAMPLING | _TURNS | _ANSWERED | _MODELS
+
+ASKED: Final[Mapping[str, str]] = MappingProxyType(_ALL)
+ANSWERED: Final[Mapping[str, str]] = MappingProxyType(
+    _ALL | {"model": "Id of the model.", "model_id": "The model, as it was named.", "input": "What was asked."}
+)
