@@ -14,6 +14,7 @@ from modelyard.api import errors
 from modelyard.api.admin import admin_routes
 from modelyard.api.anthropic.routes import message_routes
 from modelyard.api.guard import CheckHost, LimitBody, RequireKey
+from modelyard.api.head import AnswerHead
 from modelyard.api.health import health_routes
 from modelyard.api.http_tally import HttpTally
 from modelyard.api.images import ImageLoader
@@ -27,7 +28,9 @@ from modelyard.api.openai.models import model_routes
 from modelyard.api.openai.responses.routes import response_routes
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
+from modelyard.api.router_models import router_routes
 from modelyard.api.scopes import guard_route
+from modelyard.api.tokenize import tokenize_routes
 from modelyard.config import AccessKey, Config, is_loopback
 from modelyard.yard.yard import Yard
 
@@ -72,6 +75,7 @@ def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable
     errors.install(app)
     # What is added last is met first.
     app.add_middleware(LimitBody)
+    app.add_middleware(AnswerHead)
     if keys:
         app.add_middleware(RequireKey, keys=keys)
     if server.cors_origins:
@@ -85,14 +89,17 @@ def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable
         )
     if server.allowed_hosts or is_loopback(server.host):
         app.add_middleware(CheckHost, allowed=(server.host, *server.allowed_hosts))
+    images = ImageLoader(yard)
     routers = [
-        chat_routes(yard, ImageLoader(yard)),
+        chat_routes(yard, images),
         completion_routes(yard),
         embedding_routes(yard),
-        response_routes(yard),
-        message_routes(yard),
-        ollama_routes(yard),
+        response_routes(yard, images),
+        message_routes(yard, images),
+        tokenize_routes(yard, images),
+        ollama_routes(yard, images),
         model_routes(yard),
+        router_routes(yard),
         admin_routes(yard, read_config),
         health_routes(yard),
         page_routes(),
