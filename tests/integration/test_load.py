@@ -21,7 +21,7 @@ STREAMS = 300
 ROUNDS = 2
 KEY = "the-key"
 ROUND_WAIT_S = 4 * WAIT_S
-CHAT = "/v1/chat/completions"
+STREAM, CHAT = "/v1/completions", "/v1/chat/completions"
 BROKEN = [
     b"",
     b"{",
@@ -52,25 +52,25 @@ def resident_bytes() -> int:
 
 async def one(client: httpx.AsyncClient, number: int, dice: random.Random) -> tuple[str, Any]:
     """One client's visit: how it behaved, and what became of it."""
-    body = {"model": "smollm2", "messages": f"{number}?", "max_tokens": 3, "stream": True, "ignore_eos": True}
+    body = {"model": "smollm2", "prompt": f"{number}?", "max_tokens": 3, "stream": True, "ignore_eos": True}
     match number % 6:
         case 0 | 1:
             return "cut", await cut(client, body | {"max_tokens": 50}, dice.randrange(4))
         case 2 if dice.random() < 0.5:
-            wrong = await client.post(CHAT, json=body, headers={"authorization": "Bearer wrong"})
+            wrong = await client.post(STREAM, json=body, headers={"authorization": "Bearer wrong"})
             return "wrong key", wrong.status_code
         case 2:
             headers = {"content-type": "application/json"}
             broken = await client.post(CHAT, content=dice.choice(BROKEN), headers=headers)
             return "broken body", broken.status_code
         case _:
-            answer = await client.post(CHAT, json=body)
+            answer = await client.post(STREAM, json=body)
             return "whole", (answer.status_code, answer.text.endswith("data: [DONE]\n\n"))
 
 
 async def cut(client: httpx.AsyncClient, body: dict[str, Any], patience: int) -> int:
     """Leave after so many pieces; at 0, as soon as the answer begins."""
-    async with client.stream("POST", CHAT, json=body) as answer:
+    async with client.stream("POST", STREAM, json=body) as answer:
         lines = answer.aiter_lines()
         for _ in range(patience):
             await anext(lines)

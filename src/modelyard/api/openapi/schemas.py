@@ -30,8 +30,9 @@ class _Readable(GenerateJsonSchema):
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         inner = self.generate_inner(schema["schema"])
         if isinstance(inner.get("type"), str):
-            known = [*inner["enum"], None] if "enum" in inner else None
-            return {**inner, "type": [inner["type"], "null"], **({} if known is None else {"enum": known})}
+            values = inner.get("enum") or [inner[key] for key in ("const",) if key in inner]
+            rest = {key: value for key, value in inner.items() if key != "const"}
+            return {**rest, "type": [inner["type"], "null"], **({"enum": [*values, None]} if values else {})}
         branches = next((inner[key] for key in ("anyOf", "oneOf") if key in inner), [inner])
         return {"anyOf": [*branches, {"type": "null"}]}
 
