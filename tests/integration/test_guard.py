@@ -153,8 +153,6 @@ NEEDED = {
     },
     "read": {
         ("GET", "/metrics"),
-        ("GET", "/openapi.json"),
-        ("HEAD", "/openapi.json"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/"),
         ("GET", "/v1/models/smollm2"),
