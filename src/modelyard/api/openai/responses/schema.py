@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/responses/create.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -189,6 +190,18 @@ class ResponsesRequest(_Part):
         if form.type == "json_schema":
             schema = JsonSchemaFormat(name=form.name, schema=form.schema_, strict=form.strict)
         return ResponseFormat(type=form.type, json_schema=schema)
+
+
+def listed_item(item: Item) -> dict[str, Any]:
+    """An item as it is listed later: with an id and a status, and its content as parts, however it came."""
+    known = item.model_dump(exclude_none=True)
+    prefix = {"message": "msg", "function_call": "fc", "reasoning": "rs"}.get(item.type, "item")
+    listed = {"id": f"{prefix}_{uuid.uuid4().hex}", "status": "completed", **known}
+    if isinstance(item.content, str):
+        is_answer = item.role == "assistant"
+        part = {"type": "output_text", "annotations": [], "logprobs": []} if is_answer else {"type": "input_text"}
+        listed["content"] = [{**part, "text": item.content}]
+    return listed
 
 
 def _tool(tool: Tool, index: int) -> ToolDefinition:
