@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from modelyard.api.anthropic.errors import ThreadsNotHeld
 from modelyard.api.openai.schema import LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MaxTokens
 from modelyard.api.openai.tools import MOST_TOOLS, schema_format
 from modelyard.api.urgency import KeepAlive
@@ -168,6 +169,8 @@ class MessagesRequest(Prompted):
         Raises:
             InvalidRequest: a part asks for what is not supported.
         """
+        if (self.model_extra or {}).get("thread") is not None:
+            raise ThreadsNotHeld
         for name in ("mcp_servers", "container"):
             if (self.model_extra or {}).get(name):
                 raise InvalidRequest(f"'{name}' is not supported by this server. Leave it out.", name)
