@@ -55,6 +55,7 @@ class Item(_Part):
     name: str | None = None
     arguments: str | None = None
     output: str | list[ContentPart] | None = None
+    status: str | None = None
 
 
 class Tool(_Part):
@@ -228,6 +229,9 @@ def _add(messages: Messages, item: Item, param: str) -> None:
                 messages[-1]["content"] = text
             else:
                 messages.append({"role": role, "content": text})
+        case "function_call" if item.status == "incomplete":
+            # A call that broke off, which is told as text, too: clients send back both.
+            pass
         case "function_call":
             if item.name is None or item.call_id is None:
                 raise InvalidRequest(f"'{param}': A function_call must have a call_id, a name and arguments.", param)
