@@ -212,10 +212,12 @@ def test_a_wrong_key_is_an_authentication_error(thinker: RunningServer) -> None:
 
 
 async def test_the_async_client_streams(server: RunningServer) -> None:
-    async with anthropic.AsyncAnthropic(base_url=server.url, api_key="unused", max_retries=0) as client:
-        async with client.messages.stream(model=MODEL, max_tokens=6, messages=ask("Hello!")) as stream:
-            pieces = [text async for text in stream.text_stream]
-            final = await stream.get_final_message()
+    async with (
+        anthropic.AsyncAnthropic(base_url=server.url, api_key="unused", max_retries=0) as client,
+        client.messages.stream(model=MODEL, max_tokens=6, messages=ask("Hello!")) as stream,
+    ):
+        pieces = [text async for text in stream.text_stream]
+        final = await stream.get_final_message()
     assert "".join(pieces) == final.content[0].text
 
 

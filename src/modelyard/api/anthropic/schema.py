@@ -178,7 +178,7 @@ class MessagesRequest(Prompted):
             # What earlier turns thought is left to the chat template, which has its own mind on it.
             if not edit.type.startswith("clear_thinking"):
                 raise InvalidRequest(
-                    f"'context_management': Edits of type '{edit.type}' are not supported by this server. Leave it out.",
+                    f"'context_management': Edits of type '{edit.type}' are not supported. Leave it out.",
                     "context_management",
                 )
         return Request(
