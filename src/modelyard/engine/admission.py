@@ -1,4 +1,7 @@
-"""From requests to sequences: prompts are read, and grammars compiled, before anything is computed."""
+"""From requests to sequences: prompts are read, and grammars compiled, before anything is computed.
+
+What takes long is made on the thread of grammars: a request whose sampler or grammar is not ready waits for it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from modelyard.engine.answer import Answer
 from modelyard.engine.dialogue import Dialogue, text_grammar
 from modelyard.engine.draft import DraftedGuesses
 from modelyard.engine.guidance import Constraint, GrammarCompiler
-from modelyard.engine.llama import Model
+from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.load import Resident
 from modelyard.engine.logprobs import LogprobTrail
 from modelyard.engine.lookup import Prediction, PromptLookup
@@ -38,6 +41,15 @@ class Admitted:
     echo: str
 
 
+@dataclass(slots=True)
+class _Unready:
+    """A request that is read, and what is made for it beside the engine's thread."""
+
+    request: Submit
+    prompt: ReadPrompt
+    dry: DrySampler | None = None
+
+
 class Admission:
     """Admits the requests of one engine. All methods run on the engine's thread.
 
@@ -56,12 +68,12 @@ class Admission:
         self._looks_up = looks_up
         self._send = send
         self._arrivals = 0
-        self._unready: dict[SequenceId, tuple[Submit, ReadPrompt]] = {}
+        self._unready: dict[SequenceId, _Unready] = {}
         self.grammars = GrammarCompiler(resident.model.vocabulary)
 
     @property
     def unready(self) -> Iterator[SequenceId]:
-        """Requests whose grammars are being compiled."""
+        """Requests whose grammars or samplers are being made."""
         return iter(tuple(self._unready))
 
     def submit(self, request: Submit) -> Admitted | None:
@@ -76,10 +88,17 @@ class Admission:
             grammar = self._dialogue.grammar(request, request.prompt, prompt.reading)
         else:
             grammar = text_grammar(request)
-        if grammar is None:
-            return self._admitted(request, prompt, None)
-        self._unready[request.sequence] = request, prompt
-        self.grammars.compile(grammar, lambda done: self._send(Compiled(request.sequence, done)))
+        sampling = request.sampling.over(self._defaults)
+        if grammar is None and not sampling.dry_multiplier:
+            return self._admitted(_Unready(request, prompt), None)
+        unready = self._unready[request.sequence] = _Unready(request, prompt)
+
+        def make() -> str | None:
+            if sampling.dry_multiplier:
+                unready.dry = DrySampler(sampling, self._model, self._length)
+            return None if grammar is None else grammar()
+
+        self.grammars.compile(make, lambda done: self._send(Compiled(request.sequence, done)))
         return None
 
     def compiled(self, message: Compiled) -> Admitted | None:
@@ -89,7 +108,7 @@ class Admission:
             InvalidRequest: its grammar cannot be enforced.
         """
         unready = self._unready.pop(message.sequence, None)
-        return None if unready is None else self._admitted(*unready, message.constraint.result())
+        return None if unready is None else self._admitted(unready, message.constraint.result())
 
     def forget(self, sequence: SequenceId) -> bool:
         """Give up a request whose grammar is not ready; whether there was one."""
@@ -100,7 +119,8 @@ class Admission:
         self._arrivals += 1
         return self._arrivals - 1
 
-    def _admitted(self, request: Submit, prompt: ReadPrompt, constraint: Constraint | None) -> Admitted:
+    def _admitted(self, unready: _Unready, constraint: Constraint | None) -> Admitted:
+        request, prompt = unready.request, unready.prompt
         room = self._length - len(prompt.tokens)
         is_read = prompt.reading is not None and self._dialogue is not None
         answer = Answer(
@@ -112,7 +132,12 @@ class Admission:
         )
         tokens = [token for token in prompt.tokens if token >= 0] if prompt.pictures else prompt.tokens
         sampler: Sampler = make_sampler(
-            request.sampling.over(self._defaults), self._model, self._length, tokens, ban_end=request.ignore_eos
+            request.sampling.over(self._defaults),
+            self._model,
+            self._length,
+            tokens,
+            ban_end=request.ignore_eos,
+            dry=unready.dry,
         )
         if constraint is not None:
             sampler = ConstrainedSampler(sampler, constraint)
