@@ -6,6 +6,7 @@ What takes long is made on the thread of grammars: a request whose sampler or gr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from modelyard.engine.answer import Answer
@@ -21,6 +22,9 @@ from modelyard.engine.prompt import ReadPrompt
 from modelyard.engine.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.sequence import Sequence
 from modelyard.errors import InvalidRequest
+
+# More than a token of text has.
+_TOKEN_CHARACTERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,14 @@ class Admitted:
     echo: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Unready:
-    """A request that is read, and what is made for it beside the engine's thread."""
+    """A request whose grammar is being compiled; ``dry`` has its sampler against repetitions, once that is made."""
 
     request: Submit
     prompt: ReadPrompt
-    dry: DrySampler | None = None
+    constraint: Future[Constraint | None]
+    dry: list[DrySampler]
 
 
 class Admission:
@@ -90,15 +95,16 @@ class Admission:
             grammar = text_grammar(request)
         sampling = request.sampling.over(self._defaults)
         if grammar is None and not sampling.dry_multiplier:
-            return self._admitted(_Unready(request, prompt), None)
-        unready = self._unready[request.sequence] = _Unready(request, prompt)
+            return self._admitted(request, prompt, None, [])
+        dry: list[DrySampler] = []
 
         def make() -> str | None:
             if sampling.dry_multiplier:
-                unready.dry = DrySampler(sampling, self._model, self._length)
+                dry.append(DrySampler(sampling, self._model, self._length))
             return None if grammar is None else grammar()
 
-        self.grammars.compile(make, lambda done: self._send(Compiled(request.sequence, done)))
+        constraint = self.grammars.compile(make, lambda done: self._send(Compiled(request.sequence, done)))
+        self._unready[request.sequence] = _Unready(request, prompt, constraint, dry)
         return None
 
     def compiled(self, message: Compiled) -> Admitted | None:
@@ -108,19 +114,29 @@ class Admission:
             InvalidRequest: its grammar cannot be enforced.
         """
         unready = self._unready.pop(message.sequence, None)
-        return None if unready is None else self._admitted(unready, message.constraint.result())
+        if unready is None:
+            return None
+        failure = message.constraint.exception()
+        if failure is not None and not isinstance(failure, InvalidRequest):
+            # Whatever goes wrong in a grammar is of this request alone: a schema nested too deep, a panic in Rust.
+            raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
+        return self._admitted(unready.request, unready.prompt, message.constraint.result(), unready.dry)
 
     def forget(self, sequence: SequenceId) -> bool:
         """Give up a request whose grammar is not ready; whether there was one."""
-        return self._unready.pop(sequence, None) is not None
+        unready = self._unready.pop(sequence, None)
+        if unready is not None:
+            unready.constraint.cancel()
+        return unready is not None
 
     def next_arrival(self) -> int:
         """The place of the next sequence in the order of arrival."""
         self._arrivals += 1
         return self._arrivals - 1
 
-    def _admitted(self, unready: _Unready, constraint: Constraint | None) -> Admitted:
-        request, prompt = unready.request, unready.prompt
+    def _admitted(
+        self, request: Submit, prompt: ReadPrompt, constraint: Constraint | None, dry: list[DrySampler]
+    ) -> Admitted:
         room = self._length - len(prompt.tokens)
         is_read = prompt.reading is not None and self._dialogue is not None
         answer = Answer(
@@ -137,7 +153,7 @@ class Admission:
             self._length,
             tokens,
             ban_end=request.ignore_eos,
-            dry=unready.dry,
+            dry=dry[0] if dry else None,
         )
         if constraint is not None:
             sampler = ConstrainedSampler(sampler, constraint)
@@ -147,7 +163,9 @@ class Admission:
             lookup = PromptLookup() if self._looks_up else None
             sequence.guesser = DraftedGuesses(lookup) if self._drafts else lookup
             if request.prediction:
-                predicted = self._model.tokenize_plain(request.prediction.encode())
+                # As much of it as the answer can hold: what is longer would only take time here.
+                text = request.prediction[: answer.most_tokens * _TOKEN_CHARACTERS]
+                predicted = self._model.tokenize_plain(text.encode("utf-8", "replace"))
                 sequence.guesser = Prediction(predicted, len(prompt.tokens), sequence.guesser or PromptLookup())
         echo = self._echo(request.prompt, tokens) if request.echoes else ""
         return Admitted(request, prompt, answer, sampler, sequence, echo)

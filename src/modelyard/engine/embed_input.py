@@ -42,7 +42,7 @@ class InputReader:
         match given:
             case Text(text):
                 tokens = self._beginning_of(text) if truncates else self._tokens_of(text, param)
-                if min(tokens, default=0) < 0:
+                if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocab_size:
                     # What tokenizers without a token for the unknown yield. llama.cpp computes nothing of such a batch.
                     raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
             case Tokens(ids):

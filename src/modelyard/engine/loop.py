@@ -37,6 +37,7 @@ from modelyard.engine.messages import (
     Reseat,
     Restore,
     Resume,
+    Returned,
     SequenceId,
     Stop,
     Submit,
@@ -59,9 +60,6 @@ from modelyard.errors import EngineError, InvalidRequest, ModelyardError, Unsupp
 logger = logging.getLogger(__name__)
 
 Publish = Callable[[Sequence[Event]], None]
-
-# Far beyond what a grammar may take.
-LONGEST_COMPILE_S = 60.0
 
 
 class EngineLoop:
@@ -153,7 +151,10 @@ class EngineLoop:
 
     def leave(self, stop: Stop) -> KeptPrefixes | None:
         """Part with all sequences; the prompts that are kept in memory, if any are."""
-        self._settle_unready(stop)
+        for unready in self._admission.unready:
+            # To wait for their grammars would keep others from the memory.
+            self._admission.forget(unready)
+            self._events.append(Returned(unready) if stop.suspend else Cancelled(unready))
         self._speller.leave(stop)
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
@@ -252,19 +253,6 @@ class EngineLoop:
         if isinstance(sampler, ConstrainedSampler):
             self._constraints[sequence] = sampler.constraint
 
-    def _settle_unready(self, stop: Stop) -> None:
-        """Before all leave: grammars that are not ready are waited for where their answers are to go on elsewhere."""
-        if not stop.suspend:
-            for sequence in self._admission.unready:
-                self._admission.forget(sequence)
-                self._events.append(Cancelled(sequence))
-        while any(self._admission.unready):
-            match self._inbox.get(timeout=LONGEST_COMPILE_S):
-                case Compiled() as compiled:
-                    self._compiled(compiled)
-                case Cancel(sequence):
-                    self._cancel(sequence)
-
     def _resume(self, state: SuspendedSequence) -> None:
         if state.identity != self._identity:
             reason = "its weights or settings changed while a request was suspended"
@@ -274,6 +262,8 @@ class EngineLoop:
             self._moves.hold(state.kept, awaited_by=state.sequence)
         self._answers[state.sequence], self._samplers[state.sequence] = state.text, state.sampler
         self._note_constraint(state.sequence, state.sampler)
+        if (constraint := self._constraints.get(state.sequence)) is not None:
+            self._admission.grammars.adopt(constraint, self._model.tokenize_plain)
         if state.text.trail is not None:
             state.text.trail.piece = self._model.spelt_piece
         state.tokens.arrival = self._admission.next_arrival()
@@ -329,6 +319,7 @@ class EngineLoop:
         """
         sequence, guesses = feed.sequence, feed.tokens[len(feed.tokens) - feed.outputs + 1 :]
         sampler, answer = self._samplers[sequence.id], self._answers[sequence.id]
+        constraint = self._constraints.get(sequence.id) if self._constraints else None
         text, right, trail = "", 0, answer.trail
         while True:
             scores = None if trail is None else log_softmax(logits[right])
@@ -343,9 +334,13 @@ class EngineLoop:
                 sequence.is_alone = True
                 break
             sequence.tokens.append(token)
-            text += answer.push(token, self._piece(token, answer))
+            piece = self._piece(token, answer)
+            text += answer.push(token, piece)
             if trail is not None and scores is not None and token not in self._model.end_tokens:
-                trail.add(token, scores)
+                trail.add(token, len(piece), scores)
+            if constraint is not None and constraint.is_complete and answer.stopped_by is None:
+                # Spares the step that would say so, and needs no token that does.
+                text += answer.complete()
             if answer.finish_reason or right == len(guesses) or token != guesses[right]:
                 break
             right += 1
@@ -354,7 +349,10 @@ class EngineLoop:
             sequence.guesser.learn(right if sequence.is_alone else len(guesses), right)
             self._scheduler.settle(feed, right if sequence.is_alone else right + 1)
         if trail is not None:
-            logprobs = trail.release(text, is_last=answer.finish_reason is not None)
+            if answer.finish_reason:
+                logprobs = trail.release_last(text, is_cut=answer.stopped_by is not None)
+            else:
+                logprobs = trail.release(text)
             if text or logprobs:
                 self._events.append(Token(sequence.id, text, logprobs))
         elif text:

@@ -86,7 +86,7 @@ class PromptReader:
         Raises:
             UnsupportedOperation: a chat, and the model has no usable chat template; an image, and it takes none.
             ContextLengthExceeded: it leaves no room for an answer.
-            InvalidRequest: the template refuses it, it is empty, or an id is outside the vocabulary.
+            InvalidRequest: the template refuses it, it is empty, or has what is not in the vocabulary.
         """
         match prompt:
             case Chat():
@@ -186,7 +186,10 @@ class PromptReader:
             if len(self._tokenize(text[:probe], add_begin)) > self._context_length:
                 raise ContextLengthExceeded(self._context_length, None, param)
             probe *= 4
-        return self._tokenize(text, add_begin)
+        tokens = self._tokenize(text, add_begin)
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocab_size:
+            raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
+        return tokens
 
     def _checked(self, ids: tuple[int, ...]) -> list[int]:
         for token in ids:

@@ -14,10 +14,10 @@ from modelyard.api.images import ImageReference
 from modelyard.api.openai.embeddings import MOST_INPUTS
 from modelyard.api.openai.schema import (
     LONGEST_NAME,
-    LONGEST_STOP,
-    MOST_STOPS,
     MOST_TOKENS,
     MOST_TOP_LOGPROBS,
+    Stop,
+    one_or_more,
     refuse_unsupported,
 )
 from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, schema_format
@@ -39,10 +39,6 @@ from modelyard.yard.yard import Request
 
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
-
-
-def _one_or_more(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 # How a model is loaded is the configuration's: options that say so are taken, as Ollama's clients send them with every
@@ -83,14 +79,7 @@ class Options(_Part):
     frequency_penalty: FrequencyPenalty | None = None
     seed: Seed | None = None
     num_predict: Annotated[int, Field(ge=-2, le=MOST_TOKENS)] | None = None
-    stop: (
-        Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
-            Field(max_length=MOST_STOPS),
-            BeforeValidator(_one_or_more),
-        ]
-        | None
-    ) = None
+    stop: Stop | None = None
 
 
 class Call(_Part):
@@ -254,7 +243,9 @@ class EmbedRequest(_Part):
     """The body of ``POST /api/embed``. Without an input it only loads the model, or unloads it."""
 
     model: str | None = Field(default=None, max_length=LONGEST_NAME)
-    input: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(default=[], max_length=MOST_INPUTS)
+    input: Annotated[list[str], BeforeValidator(one_or_more, json_schema_input_type=str | list[str])] = Field(
+        default=[], max_length=MOST_INPUTS
+    )
     truncate: bool | None = Field(default=None, description="False: what is too long is refused, and not cut.")
     dimensions: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Only what the model has anyway: its vectors are not cut."

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.json_route import JsonRoute
-from modelyard.api.openai.schema import LABEL, LONGEST_NAME
+from modelyard.api.openai.schema import LABEL, LONGEST_NAME, TextsOrIds
 from modelyard.api.told import Told
 from modelyard.api.urgency import KeepAlive, urgency
 from modelyard.engine.messages import Text, Tokens
@@ -31,7 +31,7 @@ class EmbeddingsBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
-    input: str | list[Any] = Field(description="A text, texts, token ids, or lists of token ids.")
+    input: TextsOrIds = Field(description="A text, texts, token ids, or lists of token ids.")
     model: str | None = Field(
         default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."
     )

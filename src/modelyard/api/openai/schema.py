@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from modelyard.api.images import ImageReference
 from modelyard.api.openai.tools import (
@@ -47,16 +47,19 @@ MOST_CHOICES = 64
 LONGEST_NAME = 512
 
 
-def _one_or_more(value: Any) -> Any:
+def one_or_more(value: Any) -> Any:
+    """A single text as a list of it; all else as it is."""
     return [value] if isinstance(value, str) else value
 
 
-Stop = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
-    Field(max_length=MOST_STOPS),
-    BeforeValidator(_one_or_more),
-]
+_OneStop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
+_Stops = Annotated[list[_OneStop], Field(max_length=MOST_STOPS)]
+Stop = Annotated[_Stops, BeforeValidator(one_or_more, json_schema_input_type=_OneStop | _Stops)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+# Checked item by item elsewhere, where the message names the item.
+TextsOrIds = Annotated[
+    str | list[Any], WithJsonSchema(TypeAdapter(str | list[str] | list[int] | list[list[int]]).json_schema())
+]
 LogitBias = Annotated[dict[Annotated[int, Field(ge=0, strict=False)], Bias], Field(max_length=MOST_BIASES)]
 Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh", "max"]
 MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
@@ -184,7 +187,9 @@ class ContentPart(BaseModel):
 
     type: str
     text: str | None = None
-    image_url: Annotated[ImageUrl | None, BeforeValidator(_url_alone)] = None
+    image_url: Annotated[ImageUrl | None, BeforeValidator(_url_alone, json_schema_input_type=str | ImageUrl | None)] = (
+        None
+    )
 
     def read(self, param: str) -> str | ImageReference:
         """The text, or which image.
@@ -313,7 +318,9 @@ class ChatCompletionRequest(GenerationFields):
     messages: Annotated[
         list[ChatMessage],
         Field(min_length=1, description="The conversation. A bare string counts as one user message."),
-        BeforeValidator(_one_user_message),
+        BeforeValidator(
+            _one_user_message, json_schema_input_type=str | Annotated[list[ChatMessage], Field(min_length=1)]
+        ),
     ]
     max_completion_tokens: MaxTokens | None = None
     tools: Annotated[list[ToolDefinition], Field(max_length=MOST_TOOLS)] | None = None
@@ -382,7 +389,7 @@ MOST_PROMPTS = 128
 class CompletionRequest(GenerationFields):
     """The body of ``POST /v1/completions``."""
 
-    prompt: str | list[Any] = Field(description="Text to continue, or token ids, or a list of either.")
+    prompt: TextsOrIds = Field(description="Text to continue, or token ids, or a list of either.")
     suffix: str | None = Field(default=None, description="Text behind what is to be filled in.")
     echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None

@@ -92,6 +92,10 @@ class Model:
         self.window = int(lib.llama_model_n_swa(self.pointer))
         # A recurrent state holds the whole past in one place: it cannot be cut back to an earlier token.
         self.can_trim = not (lib.llama_model_is_recurrent(self.pointer) or lib.llama_model_is_hybrid(self.pointer))
+        # Positions that a sequence may have, where they are learned (GPT-2): llama.cpp aborts beyond them. Without a
+        # rotation they are that, or ALiBi's, which is little use beyond its training either.
+        is_learned = int(lib.llama_model_rope_type(self.pointer)) == lib.LLAMA_ROPE_TYPE_NONE and self.can_trim
+        self.positions = self.trained_context if is_learned else None
         self.end_tokens = weights.end_tokens
         # Floats of a text's vector, and of a ranking's scores.
         self.dimensions = int(lib.llama_model_n_embd_out(self.pointer))
@@ -144,7 +148,9 @@ class Model:
     def control_token(self, text: str) -> int | None:
         """The control token with exactly this text; None where the vocabulary has none."""
         tokens = self.tokenize(text, add_special=False)
-        is_one = len(tokens) == 1 and lib.llama_vocab_get_attr(self._vocab, tokens[0]) & lib.LLAMA_TOKEN_ATTR_CONTROL
+        if len(tokens) != 1 or not 0 <= tokens[0] < self.vocab_size:
+            return None
+        is_one = lib.llama_vocab_get_attr(self._vocab, tokens[0]) & lib.LLAMA_TOKEN_ATTR_CONTROL
         return tokens[0] if is_one and self.spelt_piece(tokens[0]) == text.encode() else None
 
     def _special(self, token: int) -> str:
@@ -160,13 +166,15 @@ class Model:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids of ``text``, in which special tokens that are spelt out count as such. May be called on any thread.
 
-        add_special puts the begin token (and what else the model wants) around it.
+        add_special puts the begin token (and what else the model wants) around it. For parts that the vocabulary has no
+        token for, tokenizers without one for the unknown yield ids outside of it, with which nothing can be computed.
         """
         return self._tokenize(text.encode("utf-8", "replace"), add_special=add_special, parse_special=parse_special)
 
     def tokenize_plain(self, text: bytes) -> list[int]:
-        """Token ids of UTF-8, in which nothing is a special token. May be called on any thread."""
-        return self._tokenize(text, add_special=False, parse_special=False)
+        """Token ids of UTF-8, in which nothing is a special token, as far as it has tokens. Runs on any thread."""
+        tokens = self._tokenize(text, add_special=False, parse_special=False)
+        return [token for token in tokens if 0 <= token < self.vocab_size]
 
     def _tokenize(self, raw: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
         capacity = len(raw) + 8
@@ -213,11 +221,10 @@ class Model:
         """All tokens, for grammars: 5 µs for each. May be called on any thread."""
         buffer = ctypes.create_string_buffer(512)
         tokens = [_read_piece(self._vocab, token, buffer, is_spelt=True) for token in range(self.vocab_size)]
-        special = [
-            token
-            for token in range(self.vocab_size)
-            if lib.llama_vocab_get_attr(self._vocab, token) & lib.LLAMA_TOKEN_ATTR_CONTROL
-        ]
+        # Exactly those whose ``piece`` is b"": what a grammar takes for text must be in the answer. Tokens that a
+        # vocabulary defines for its users, such as Qwen's <tool_call>, are text.
+        no_text = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        special = [token for token in range(self.vocab_size) if lib.llama_vocab_get_attr(self._vocab, token) & no_text]
         return Vocabulary(tokens, special, self.end_tokens, self.tokenize_plain)
 
 

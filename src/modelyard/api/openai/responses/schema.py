@@ -145,7 +145,7 @@ class ResponsesRequest(_Part):
     """The body of ``POST /v1/responses``."""
 
     model: str | None = Field(default=None, max_length=LONGEST_NAME)
-    input: Annotated[list[Item], BeforeValidator(_one_message)] = Field(
+    input: Annotated[list[Item], BeforeValidator(_one_message, json_schema_input_type=str | list[Item])] = Field(
         default=[], description="A text, or a list of messages, calls and their results."
     )
     instructions: str | None = None
