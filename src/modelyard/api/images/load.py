@@ -69,7 +69,7 @@ class ImageLoader:
         if not images:
             raise InvalidRequest("The client left while its images were fetched.")
         messages = tuple(_with_images(message, images) for message in request.prompt.messages)
-        return replace(request, prompt=Chat(messages))
+        return replace(request, prompt=replace(request.prompt, messages=messages))
 
     async def images(self, references: list[ImageReference], model: str | None) -> dict[ImageReference, Image]:
         """The images that ``references`` name, for ``model``, by id or alias.
