@@ -41,7 +41,7 @@ class LoopThread(Generic[_Held]):
         # A daemon, as an interpreter waits for others before it tells anybody that it exits.
         self._thread = threading.Thread(target=self._run, args=(holding,), name=name, daemon=True)
         self._entered: Future[_Held] = Future()
-        self._closing = asyncio.Event()
+        self._closing, self._leaving = asyncio.Event(), asyncio.Event()
         self._works: set[asyncio.Task[Any]] = set()
         atexit.register(self._exit)
         self._thread.start()
@@ -145,6 +145,7 @@ class LoopThread(Generic[_Held]):
         await asyncio.sleep(0)
         for work in self._works:
             work.cancel()
+        self._leaving.set()
         if not self._entered.done():
             life.cancel()
         await asyncio.wait((life,))
@@ -162,4 +163,4 @@ class LoopThread(Generic[_Held]):
                 self._entered.set_exception(failure)
                 return
             self._entered.set_result(held)
-            await self._closing.wait()
+            await self._leaving.wait()

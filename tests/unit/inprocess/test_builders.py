@@ -13,8 +13,8 @@ from modelyard import (
     GgufModelBuilder,
     IsqType,
     ModelBuilder,
-    MultiModelBuilder,
     MultimodalModelBuilder,
+    MultiModelBuilder,
     TextModelBuilder,
     from_config,
 )
