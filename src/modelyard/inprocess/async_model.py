@@ -13,6 +13,7 @@ from modelyard.config import Config, default_model, revise
 from modelyard.config import Model as ModelTable
 from modelyard.engine.messages import Usage
 from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFailed
+from modelyard.hub import Progress
 from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk, CompletionUsage, EmbeddingResponse
 from modelyard.inprocess.builders import ModelBuilder, model_table
 from modelyard.inprocess.chat import Chats, requested
@@ -96,11 +97,18 @@ class AsyncModel:
             await self.aclose()
             raise
 
-    async def aclose(self) -> None:
-        """End what runs with an error that says so, and free every model. Idempotent."""
+    def load_progress(self) -> dict[str, Progress]:
+        """How far each model is whose files are prepared, or whose load was begun. Also while it starts."""
+        return self._yard.load_progress()
+
+    async def aclose(self, timeout_s: float = 30.0) -> None:
+        """End what runs with an error that says so, and free every model. Idempotent.
+
+        An engine that hangs for ``timeout_s`` is left to the end of the process.
+        """
         if not self._is_closed:
             self._is_closed = True
-            await self._yard.close()
+            await self._yard.close(timeout_s)
 
     async def __aenter__(self) -> Self:
         if self._loop is None:
