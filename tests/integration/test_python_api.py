@@ -132,6 +132,17 @@ def test_streams_that_are_left_leave_nothing_behind(model: Model) -> None:
     model.thread.call(all_ended)
 
 
+def test_texts_become_tokens_and_back(model: Model) -> None:
+    text = "Zürich is a city."
+    bare = model.tokenize_with_model(text, "gemma", add_special=False)
+    assert model.detokenize_with_model(bare, "gemma") == text
+    assert len(model.tokenize_with_model(text, "gemma")) == len(bare) + 1
+    asked = model.send_chat_request("Hi", max_tokens=1).usage.prompt_tokens
+    assert len(model.tokenize([{"role": "user", "content": "Hi"}])) == asked
+    with pytest.raises(InvalidRequest):
+        model.detokenize([10**9])
+
+
 class Animal(BaseModel):
     kind: Literal["cat", "dog"]
     legs: int = Field(ge=0, le=9)

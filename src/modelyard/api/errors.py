@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -111,6 +112,14 @@ def field_path(location: Sequence[int | str]) -> str:
 _BRANCHES = frozenset({"str", "int", "float", "bool", "list", "tuple", "dict", "word", "named", "allowed"})
 
 
+def meant_path(path: str, served: Collection[str]) -> str | None:
+    """Which of the ``served`` paths was meant where a base URL has "/v1" too often, or not at all; None: none."""
+    bare = re.sub("/+", "/", path)
+    while bare.startswith("/v1/"):
+        bare = bare.removeprefix("/v1")
+    return next((meant for meant in (f"/v1{bare}", bare) if meant != path and meant in served), None)
+
+
 def install(app: FastAPI) -> None:
     """Answer all exceptions of ``app`` in the shape of their path."""
 
@@ -128,6 +137,12 @@ def install(app: FastAPI) -> None:
             # FastAPI wraps whatever happens while it reads a body.
             return error_response(error.__cause__, request.url.path)
         message = f"{request.method} {request.url.path}: {error.detail}"
+        served = {route.path for route in request.app.routes}
+        if error.status_code == 404 and (meant := meant_path(request.url.path, served)):
+            message += (
+                f". Did you mean {meant}? The base URL ends in /v1 for OpenAI's clients, "
+                "and without it for Anthropic's and Ollama's."
+            )
         response = error_response(NotServed(message, error.status_code), request.url.path)
         response.headers.update(error.headers or {})
         return response

@@ -23,7 +23,11 @@ from modelyard.errors import HostNotAllowed, InvalidApiKey, RateLimited, Request
 # The reference's limit.
 BODY_LIMIT_BYTES = 50 * 2**20
 
-OPEN_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"})
+# Beside health, what is the same on every server and says nothing of this one: a browser shows no key for a page.
+OPEN_PATHS = frozenset(
+    {"/", "/health", "/health/live", "/health/ready"}
+    | {"/openapi.json", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon-32x32.png"}
+)
 
 
 class CheckHost:

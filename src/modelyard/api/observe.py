@@ -59,6 +59,8 @@ class Observe:
         added = list(visit.headers)
         if self._sends_id:
             added.append((b"x-request-id", visit.request_id.encode()))
+            if visit.is_anthropic:
+                added.append((b"request-id", visit.request_id.encode()))
         if visit.times is not None and (timing := server_timing(visit.times)):
             added.append((b"server-timing", timing.encode()))
         message["headers"] = [*message.get("headers", ()), *added]

@@ -112,8 +112,8 @@ async def whole_answer(yard: Yard, asks: Sequence[Ask]) -> tuple[Any, list[Finis
     await yard.check(asks[0].request.model, "text")
     with ExitStack() as asked:
         generations = [asked.enter_context(yard.submit(ask.request)) for ask in asks]
+        await _accepted(generations)
         for ask, generation in zip(asks, generations, strict=True):
-            await generation.accepted()
             ask.frames.open(generation)
             text = await generation.text()
             finished.append(generation.outcome())
@@ -140,21 +140,17 @@ class _StreamReply(_Reply):
 
             await first.until(has_news)
             if first.is_settled:
-                await self._accepted(generations)
+                await _accepted(generations)
             await send({"type": "http.response.start", "status": 200, "headers": self._frames.headers})
             try:
                 while not first.is_settled:
                     await comments.send(send)
                     await first.until(has_news)
-                await self._accepted(generations)
+                await _accepted(generations)
                 last = await self._write(generations, comments, send)
             except ModelyardError as error:
                 last = self._frames.error(error)
             await send({"type": "http.response.body", "body": last, "more_body": False})
-
-    async def _accepted(self, generations: Sequence[Generation]) -> None:
-        for generation in generations:
-            await generation.accepted()
 
     async def _write(self, generations: Sequence[Generation], comments: _Comments, send: Send) -> bytes:
         """Write all choices; what the stream ends with."""
@@ -177,6 +173,12 @@ class _StreamReply(_Reply):
     async def _write_choice(self, ask: Ask, generation: Generation, comments: _Comments | None, send: Send) -> None:
         await _Writing(generation, ask.frames, comments, send).done()
         await _send(send, ask.frames.close(generation.outcome()))
+
+
+async def _accepted(generations: Sequence[Generation]) -> None:
+    """Wait until all are accepted: where one is refused, nothing is generated for the others."""
+    for generation in generations:
+        await generation.accepted()
 
 
 def _first(failed: BaseExceptionGroup[ModelyardError]) -> ModelyardError:

@@ -81,6 +81,12 @@ class Visit:
         return path in ("/", "/metrics") or path.startswith("/health") or self.method == "OPTIONS"
 
     @property
+    def is_anthropic(self) -> bool:
+        """Whether Anthropic's dialect is spoken, whose clients look for the id under a name of their own."""
+        path: str = self._scope["path"]
+        return path.startswith("/v1/messages")
+
+    @property
     def times(self) -> Times | None:
         """Of its answer, the first where there are several; None: no model was asked."""
         return self.caller.generations[0].times if self.caller.generations else None

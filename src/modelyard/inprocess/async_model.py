@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, get_args
 
 from pydantic import BaseModel
 
+from modelyard.api.images import ImageLoader
 from modelyard.config import Config, default_model, revise
 from modelyard.config import Model as ModelTable
 from modelyard.engine.messages import Usage
@@ -17,7 +18,16 @@ from modelyard.hub import Progress
 from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk, CompletionUsage, EmbeddingResponse
 from modelyard.inprocess.builders import ModelBuilder, model_table
 from modelyard.inprocess.chat import Chats, requested
-from modelyard.inprocess.requests import ChatFields, ChatRequest, EmbeddingInput, chat_request, embedding_request
+from modelyard.inprocess.requests import (
+    ChatFields,
+    ChatRequest,
+    EmbeddingInput,
+    Message,
+    chat_request,
+    detokenize_request,
+    embedding_request,
+    tokenize_request,
+)
 from modelyard.yard.conductor import Urgency
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.status import Plan, Status
@@ -76,7 +86,8 @@ class AsyncModel:
 
     def __init__(self, config: Config, make_yard: Callable[[Config], Yard] = Yard) -> None:
         self._yard = make_yard(config)
-        self._chats = Chats(self._yard)
+        self._images = ImageLoader(self._yard)
+        self._chats = Chats(self._yard, self._images)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._is_closed = False
@@ -231,6 +242,41 @@ class AsyncModel:
         embeddings = await self.yard.embed(request)
         usage = Usage(embeddings.prompt_tokens, 0, 0)
         return EmbeddingResponse(embeddings.vectors, embeddings.model, CompletionUsage.of(usage))
+
+    async def tokenize(self, text: str | Sequence[Message], *, add_special: bool = True) -> list[int]:
+        """As ``tokenize_with_model``, by the default model."""
+        return await self.tokenize_with_model(text, add_special=add_special)
+
+    async def tokenize_with_model(
+        self, text: str | Sequence[Message], model: str | None = None, *, add_special: bool = True
+    ) -> list[int]:
+        """Token ids of a text, or of a conversation as the model's chat template writes it.
+
+        Args:
+            text: a text, which is taken as it is, or messages.
+            model: id or alias; None: the default.
+            add_special: whether a text has the tokens around it that the model wants there.
+
+        Raises:
+            InvalidRequest: a message is none, or the template refuses them.
+            ModelyardError: as ``send_chat_request_with_model``.
+        """
+        request = await self._images.seen(tokenize_request(text, model, add_special=add_special))
+        return list((await self.yard.tokenize(request)).tokens)
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """As ``detokenize_with_model``, by the default model."""
+        return await self.detokenize_with_model(tokens)
+
+    async def detokenize_with_model(self, tokens: Sequence[int], model: str | None = None) -> str:
+        """The text of token ids; special tokens are spelt out.
+
+        Raises:
+            InvalidRequest: an id is none of the model's tokens.
+            ModelyardError: as ``send_chat_request_with_model``.
+        """
+        spelling = await self.yard.tokenize(detokenize_request(tokens, model))
+        return b"".join(spelling.pieces).decode("utf-8", "replace")
 
     def max_sequence_length(self) -> int | None:
         """As ``max_sequence_length_with_model``, of the default model."""

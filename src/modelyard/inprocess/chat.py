@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 from modelyard.api.images import ImageLoader
 from modelyard.api.openai.chat import ChatFrames
@@ -17,9 +17,9 @@ from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage
+from modelyard.api.reading import AnswerReader
 from modelyard.api.reply import Ask, whole_answer
-from modelyard.engine.deltas import ContentDelta, Delta, ToolCallEnd
-from modelyard.engine.dialogue import parser_of
+from modelyard.engine.deltas import Delta, ToolCallEnd
 from modelyard.engine.messages import Chat, Finished, Usage
 from modelyard.inprocess.answers import (
     ChatCompletion,
@@ -36,10 +36,10 @@ from modelyard.yard.yard import Request, Yard
 
 
 class Chats:
-    """Answers chats of ``yard``."""
+    """Answers chats of ``yard``, with the images that ``images`` loads."""
 
-    def __init__(self, yard: Yard) -> None:
-        self._yard, self._images = yard, ImageLoader(yard)
+    def __init__(self, yard: Yard, images: ImageLoader) -> None:
+        self._yard, self._images = yard, images
 
     async def whole(self, body: ChatCompletionRequest) -> ChatCompletion:
         """The answer to ``body``, once it is there.
@@ -47,7 +47,7 @@ class Chats:
         Raises:
             ModelyardError: as ``Yard.generate``.
         """
-        request = await self._loaded(requested(body))
+        request = await self._images.seen(requested(body))
         assert isinstance(request.prompt, Chat)
         identity = Identity("chatcmpl")
         asks = [
@@ -70,7 +70,7 @@ class Chats:
         Raises:
             ModelyardError: as ``Yard.generate``, and where the answer breaks off.
         """
-        request = await self._loaded(request)
+        request = await self._images.seen(request)
         assert isinstance(request.prompt, Chat)
         await self._yard.check(request.model, "text")
         with ExitStack() as asked:
@@ -102,9 +102,6 @@ class Chats:
                         usage = CompletionUsage.of(_usage(finished))
                     yield ChatCompletionChunk(**identity, choices=(last,), usage=usage)
 
-    async def _loaded(self, request: Request) -> Request:
-        return await self._images.loaded(request, _stays)
-
 
 def requested(body: ChatCompletionRequest) -> Request:
     """What the yard is asked by ``body``.
@@ -113,12 +110,6 @@ def requested(body: ChatCompletionRequest) -> Request:
         InvalidRequest: a field asks for what is not supported.
     """
     return replace(body.checked(), urgency=Urgency(keep_alive_s=body.keep_alive))
-
-
-async def _stays() -> NoReturn:
-    """A client that does not leave: a caller in process cancels instead."""
-    await asyncio.get_running_loop().create_future()
-    raise AssertionError
 
 
 def _usage(finished: dict[int, Finished]) -> Usage:
@@ -158,7 +149,8 @@ class _ChunkWriter:
 
     def __init__(self, generation: Generation, chat: Chat, index: int, *, has_logprobs: bool) -> None:
         self._generation, self._index, self._has_logprobs = generation, index, has_logprobs
-        self._parser = None if generation.reading is None else parser_of(generation.reading, chat)
+        self._reader = AnswerReader(generation, chat)
+        self._is_bare = self._reader.is_plain and not has_logprobs
         self._has_called = False
 
     def opening(self) -> ChunkChoice:
@@ -167,15 +159,14 @@ class _ChunkWriter:
 
     def pieces(self, text: str) -> Iterator[ChunkChoice]:
         """What became certain with ``text``."""
-        if self._parser is None and not self._has_logprobs:
+        if self._is_bare:
             yield ChunkChoice(self._index, ChoiceDelta(text))
         else:
-            yield from self._written([ContentDelta(text)] if self._parser is None else self._parser.push(text))
+            yield from self._written(self._reader.push(text))
 
     def closing(self, finished: Finished) -> Iterator[ChunkChoice]:
         """What was held back, and the piece with the reason."""
-        if self._parser is not None:
-            yield from self._written(self._parser.finish())
+        yield from self._written(self._reader.finish())
         yield ChunkChoice(
             self._index, ChoiceDelta(), "tool_calls" if self._has_called else finished.reason, self._logprobs()
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -13,7 +13,7 @@ from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk, Emb
 from modelyard.inprocess.async_model import AsyncChatStream, AsyncModel, Mode, Structure
 from modelyard.inprocess.builders import ModelBuilder
 from modelyard.inprocess.loop_thread import LoopThread
-from modelyard.inprocess.requests import ChatFields, ChatRequest, EmbeddingInput
+from modelyard.inprocess.requests import ChatFields, ChatRequest, EmbeddingInput, Message
 from modelyard.yard.status import Plan, Status
 from modelyard.yard.yard import Yard
 
@@ -211,6 +211,39 @@ class Model:
             ModelyardError: as ``send_chat_request_with_model``.
         """
         return self.thread.call(lambda there: there.generate_embeddings_with_model(inputs, model))
+
+    def tokenize(self, text: str | Sequence[Message], *, add_special: bool = True) -> list[int]:
+        """As ``tokenize_with_model``, by the default model."""
+        return self.tokenize_with_model(text, add_special=add_special)
+
+    def tokenize_with_model(
+        self, text: str | Sequence[Message], model: str | None = None, *, add_special: bool = True
+    ) -> list[int]:
+        """Token ids of a text, or of a conversation as the model's chat template writes it.
+
+        Args:
+            text: a text, which is taken as it is, or messages.
+            model: id or alias; None: the default.
+            add_special: whether a text has the tokens around it that the model wants there.
+
+        Raises:
+            InvalidRequest: a message is none, or the template refuses them.
+            ModelyardError: as ``send_chat_request_with_model``.
+        """
+        return self.thread.call(lambda there: there.tokenize_with_model(text, model, add_special=add_special))
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """As ``detokenize_with_model``, by the default model."""
+        return self.detokenize_with_model(tokens)
+
+    def detokenize_with_model(self, tokens: Sequence[int], model: str | None = None) -> str:
+        """The text of token ids; special tokens are spelt out.
+
+        Raises:
+            InvalidRequest: an id is none of the model's tokens.
+            ModelyardError: as ``send_chat_request_with_model``.
+        """
+        return self.thread.call(lambda there: there.detokenize_with_model(tokens, model))
 
     def max_sequence_length(self) -> int | None:
         """As ``max_sequence_length_with_model``, of the default model."""

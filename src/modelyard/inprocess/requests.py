@@ -11,8 +11,11 @@ from pydantic import BaseModel, ValidationError
 from modelyard.api.errors import field_path
 from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.schema import ChatCompletionRequest
+from modelyard.api.tokenize import DetokenizeBody, TokenizeBody
+from modelyard.engine.messages import Tokens
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.answers import ChatCompletionMessage
+from modelyard.yard.yard import TokenizeRequest
 
 Message = Mapping[str, Any] | ChatCompletionMessage
 """OpenAI's message: ``{"role": "user", "content": "Hello!"}``; or one that a model answered."""
@@ -98,6 +101,27 @@ def embedding_request(inputs: EmbeddingInput, model: str | None) -> EmbeddingsBo
     """
     given = inputs if isinstance(inputs, str) else [one if isinstance(one, str | int) else list(one) for one in inputs]
     return _checked(EmbeddingsBody, {"input": given, "model": model})
+
+
+def tokenize_request(text: str | Sequence[Message], model: str | None, *, add_special: bool) -> TokenizeRequest:
+    """The tokens of ``text``, or of a conversation, as ``model`` has them.
+
+    Raises:
+        InvalidRequest: a message is none.
+    """
+    if isinstance(text, str):
+        return _checked(TokenizeBody, {"prompt": text, "model": model, "add_special": add_special}).checked()
+    return _checked(TokenizeBody, {"messages": [_plain(message) for message in text], "model": model}).checked()
+
+
+def detokenize_request(tokens: Sequence[int], model: str | None) -> TokenizeRequest:
+    """The text of ``tokens``.
+
+    Raises:
+        InvalidRequest: they are no token ids.
+    """
+    body = _checked(DetokenizeBody, {"tokens": list(tokens), "model": model})
+    return TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
 
 
 def _plain(message: Any) -> Any:

@@ -152,6 +152,8 @@ def model_routes(yard: Yard) -> APIRouter:
     """The model endpoints on ``yard``."""
     router = APIRouter()
 
+    # An id may be empty, too, as far as the route of one model is concerned.
+    @router.get("/v1/models/", include_in_schema=False)
     @router.get("/v1/models")
     async def list_models() -> Response:
         """All models, loaded or not, in the order of the configuration."""
