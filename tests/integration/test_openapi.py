@@ -17,6 +17,8 @@ from unit.yard.scripted import ScriptedEngines
 
 # It has no end.
 ENDLESS = "/v1/models/events"
+# What scripted engines do not answer: they have no vocabulary. Real weights are asked.
+OF_TOKENS = ("/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize", "/v1/messages/count_tokens")
 
 NAMES = {"enum": ["smollm2", "org/smol", "google/gemma3", "default", "nobody"]}
 MODELS = {"model": NAMES, "model_id": NAMES, "n": {"enum": [None, 1, 3]}}
@@ -53,7 +55,7 @@ def described(server: RunningServer) -> dict[str, Any]:
 
 @pytest.mark.timeout(600)
 def test_some_thousand_requests_are_answered_as_declared(scripted: RunningServer) -> None:
-    fuzzed = fuzz(scripted, narrowed(described(scripted), MODELS, without=[ENDLESS]), examples=3)
+    fuzzed = fuzz(scripted, narrowed(described(scripted), MODELS, without=[ENDLESS, *OF_TOKENS]), examples=3)
     assert not fuzzed.failures, "\n\n".join(fuzzed.failures)
     assert fuzzed.requests > 2000
     assert {200, 400, 404, 405} <= set(fuzzed.statuses)
