@@ -27,8 +27,9 @@ ANSWER = "The sea is a vast"
 TOKENS = 5
 WAIT_S = 400.0
 
-# The families that the reference computes on a processor. It reads q8_1 and q8k, and ends at their first product.
-TYPES = ("q4k", "q8_0", "afq4", "hqq4", "fp8", "f8q8", "mxfp4")
+# What the reference computes on a processor. It reads q8_1 and q8k, and ends at their first product; mxfp4, embeddings
+# included, leaves too little of so small a model.
+TYPES = ("q4k", "q8_0", "afq4", "hqq4", "fp8", "f8q8")
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -47,7 +47,7 @@ def test_what_is_accepted_never_ends_llama_cpp(tmp_path: Path):
         path = tmp_path / f"{seed}.gguf"
         path.write_bytes(damaged(seed))
         with suppress(UnusableModel):
-            read_files(tmp_path, Choice((path.name,), "", None), None)
+            read_files(tmp_path, Choice((path.name,), "", None), None, "auto")
             accepted.append(path)
         seed += 1
     program = ROOT / "tests" / "support" / "load_all.py"

@@ -77,8 +77,24 @@ def ask(server: RunningServer, method: str, path: str, key: str | None, body: An
         return answer
 
 
+# How the dialects of Anthropic and of Ollama tell what OpenAI's calls by a code.
+ANTHROPIC = {
+    "authentication_error": "invalid_api_key",
+    "permission_error": "permission_denied",
+    "rate_limit_error": "rate_limit_exceeded",
+}
+OLLAMA = {401: "invalid_api_key", 403: "permission_denied", 429: "rate_limit_exceeded"}
+
+
 def code(answer: httpx.Response) -> str:
     error = answer.json()["error"]
+    match answer.request.url.path.split("/")[1:3]:
+        case ["api", _]:
+            assert isinstance(error, str)
+            return OLLAMA[answer.status_code]
+        case ["v1", "messages"]:
+            assert set(error) == {"message", "type"}
+            return ANTHROPIC[error["type"]]
     assert set(error) == {"message", "type", "param", "code"}
     return str(error["code"])
 
@@ -115,20 +131,45 @@ def test_a_plain_key_may_use_every_route(server: RunningServer) -> None:
 
 # By what a key needs for them. A route that is not listed here is a new one: decide.
 NEEDED = {
-    "inference": {("POST", "/v1/chat/completions"), ("POST", "/v1/completions")},
+    "inference": {
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/completions"),
+        ("POST", "/v1/embeddings"),
+        ("POST", "/v1/responses"),
+        ("GET", "/v1/responses/{response_id}"),
+        ("DELETE", "/v1/responses/{response_id}"),
+        ("GET", "/v1/responses/{response_id}/input_items"),
+        ("POST", "/v1/responses/{response_id}/cancel"),
+        ("POST", "/v1/messages"),
+        ("POST", "/api/chat"),
+        ("POST", "/api/generate"),
+        ("POST", "/api/embed"),
+        ("POST", "/api/embeddings"),
+        ("POST", "/v1/messages/count_tokens"),
+        ("POST", "/tokenize"),
+        ("POST", "/detokenize"),
+        ("POST", "/v1/tokenize"),
+        ("POST", "/v1/detokenize"),
+    },
     "read": {
         ("GET", "/metrics"),
-        ("GET", "/openapi.json"),
-        ("HEAD", "/openapi.json"),
         ("GET", "/v1/models"),
+        ("GET", "/v1/models/"),
         ("GET", "/v1/models/smollm2"),
+        ("GET", "/models"),
         ("POST", "/v1/models/status"),
         ("POST", "/v1/models/plan"),
+        ("GET", "/api/version"),
+        ("GET", "/api/tags"),
+        ("GET", "/api/ps"),
+        ("POST", "/api/show"),
     },
     "admin": {
         ("GET", "/v1/models/events"),
         ("POST", "/v1/models/unload"),
         ("POST", "/v1/models/reload"),
+        ("POST", "/models/load"),
+        ("POST", "/models/unload"),
         ("POST", "/v1/config/reload"),
     },
 }
@@ -171,6 +212,8 @@ def test_a_key_sees_and_uses_its_models_alone(server: RunningServer) -> None:
     key = KEYS["small"]
     listed = ask(server, "GET", "/v1/models", key).json()["data"]
     assert [model["id"] for model in listed] == ["smollm2"]
+    for path in ("/api/tags", "/api/ps"):
+        assert [model["name"] for model in ask(server, "GET", path, key).json()["models"]] == ["smollm2"]
     for model in ("smollm2", "org/smol", "default", None):
         assert ask(server, "POST", "/v1/chat/completions", key, {**CHAT, "model": model}).status_code == 200
     refused = [
@@ -182,8 +225,14 @@ def test_a_key_sees_and_uses_its_models_alone(server: RunningServer) -> None:
             ask(server, "POST", f"/v1/models/{what}", key, {"model_id": "google/gemma3"})
             for what in ("unload", "reload", "status", "plan")
         ),
+        ask(server, "POST", "/v1/messages", key, {**CHAT, "model": "google/gemma3", "max_tokens": 5}),
+        ask(server, "POST", "/v1/responses", key, {"model": "google/gemma3", "input": "Hi"}),
+        *(
+            ask(server, "POST", f"/api/{what}", key, {"model": "google/gemma3", "prompt": "Hi", **CHAT})
+            for what in ("chat", "generate", "show")
+        ),
     ]
-    assert [(answer.status_code, code(answer)) for answer in refused] == [(403, "permission_denied")] * 8
+    assert [(answer.status_code, code(answer)) for answer in refused] == [(403, "permission_denied")] * len(refused)
     assert refused[0].json()["error"]["message"].endswith("It may use: smollm2.")
     unknown = ask(server, "GET", "/v1/models/no-such", key)
     assert unknown.status_code == 404

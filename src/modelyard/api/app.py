@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -25,7 +26,11 @@ from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.embeddings import embedding_routes
 from modelyard.api.openai.models import model_routes
 from modelyard.api.openai.responses.routes import response_routes
+from modelyard.api.openapi.document import openapi_document
+from modelyard.api.openapi.page import page_routes
+from modelyard.api.router_models import router_routes
 from modelyard.api.scopes import guard_route
+from modelyard.api.tokenize import tokenize_routes
 from modelyard.config import AccessKey, Config, is_loopback
 from modelyard.yard.yard import Yard
 
@@ -41,12 +46,17 @@ _READ = (
 
 
 class _Application(FastAPI):
-    """FastAPI, observed from outside: also what answers faults is inside."""
+    """FastAPI, observed from outside: also what answers faults is inside. It describes itself in our words."""
 
     observe: Callable[[ASGIApp], ASGIApp]
 
     def build_middleware_stack(self) -> ASGIApp:
         return self.observe(super().build_middleware_stack())
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi_document(self)
+        return self.openapi_schema
 
 
 def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable[[], Config] | None = None) -> FastAPI:
@@ -79,16 +89,20 @@ def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable
         )
     if server.allowed_hosts or is_loopback(server.host):
         app.add_middleware(CheckHost, allowed=(server.host, *server.allowed_hosts))
+    images = ImageLoader(yard)
     routers = [
-        chat_routes(yard, ImageLoader(yard)),
+        chat_routes(yard, images),
         completion_routes(yard),
         embedding_routes(yard),
-        response_routes(yard),
-        message_routes(yard),
-        ollama_routes(yard),
+        response_routes(yard, images),
+        message_routes(yard, images),
+        tokenize_routes(yard, images),
+        ollama_routes(yard, images),
         model_routes(yard),
+        router_routes(yard),
         admin_routes(yard, read_config),
         health_routes(yard),
+        page_routes(),
     ]
     if not server.disable_metrics:
         routers.append(metrics_routes(yard, tally))

@@ -102,8 +102,8 @@ class _WholeReply(_Reply):
         await self._yard.check(self._asks[0].request.model, "text")
         with ExitStack() as asked:
             generations = [asked.enter_context(self._yard.submit(ask.request)) for ask in self._asks]
+            await _accepted(generations)
             for ask, generation in zip(self._asks, generations, strict=True):
-                await generation.accepted()
                 ask.frames.open(generation)
                 text = await generation.text()
                 finished.append(generation.outcome())
@@ -131,21 +131,17 @@ class _StreamReply(_Reply):
 
             await first.until(has_news)
             if first.is_settled:
-                await self._accepted(generations)
+                await _accepted(generations)
             await send({"type": "http.response.start", "status": 200, "headers": self._frames.headers})
             try:
                 while not first.is_settled:
                     await comments.send(send)
                     await first.until(has_news)
-                await self._accepted(generations)
+                await _accepted(generations)
                 last = await self._write(generations, comments, send)
             except ModelyardError as error:
                 last = self._frames.error(error)
             await send({"type": "http.response.body", "body": last, "more_body": False})
-
-    async def _accepted(self, generations: Sequence[Generation]) -> None:
-        for generation in generations:
-            await generation.accepted()
 
     async def _write(self, generations: Sequence[Generation], comments: _Comments, send: Send) -> bytes:
         """Write all choices; what the stream ends with."""
@@ -168,6 +164,12 @@ class _StreamReply(_Reply):
     async def _write_choice(self, ask: Ask, generation: Generation, comments: _Comments | None, send: Send) -> None:
         await _Writing(generation, ask.frames, comments, send).done()
         await _send(send, ask.frames.close(generation.outcome()))
+
+
+async def _accepted(generations: Sequence[Generation]) -> None:
+    """Wait until all are accepted: where one is refused, nothing is generated for the others."""
+    for generation in generations:
+        await generation.accepted()
 
 
 def _first(failed: BaseExceptionGroup[ModelyardError]) -> ModelyardError:

@@ -52,7 +52,7 @@ def _signed_seconds(value: Any) -> float:
         return math.inf
 
 
-KeepAlive = Annotated[float, BeforeValidator(seconds)]
+KeepAlive = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
 
 
 def urgency(headers: Headers, keep_alive_s: float | None) -> Urgency:

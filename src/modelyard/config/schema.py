@@ -32,6 +32,27 @@ from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budge
 
 Command = Literal["serve", "run"]
 Kind = Literal["auto", "text", "embedding", "multimodal", "diffusion", "speech"]
+# Names in modelyard.engine.tools.registry and modelyard.engine.reasoning, which are above the configuration.
+ToolFormat = Literal[
+    "deepseek",
+    "deepseek-v3.1",
+    "function-gemma",
+    "gemma",
+    "generic",
+    "glm",
+    "granite",
+    "harmony",
+    "hermes",
+    "kimi-k2",
+    "llama3",
+    "mistral",
+    "mistral-args",
+    "mistral-call-id",
+    "phi",
+    "qwen3-coder",
+]
+ReasoningFormat = Literal["none", "think", "mistral", "seed", "gemma", "command"]
+
 Load = Literal["startup", "on-demand"]
 KvKeep = Literal["off", "memory", "disk"]
 KvType = Literal["f16", "q8_0"]
@@ -232,6 +253,14 @@ class Model(Table):
     chat_template: Annotated[Path, Strict(False)] | None = Field(
         default=None,
         description="Jinja file to use as chat template, relative to the TOML file. Unset: the model's own.",
+    )
+    tool_format: ToolFormat | None = Field(
+        default=None,
+        description="How the model writes tool calls. Unset: told from its chat template.",
+    )
+    reasoning_format: ReasoningFormat | None = Field(
+        default=None,
+        description="How the model marks its reasoning; `none`: it does not reason. Unset: told from its template.",
     )
     load: Load = Field(
         default="startup", description="When to load: before the server listens, or with the first request."

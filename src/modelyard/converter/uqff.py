@@ -9,6 +9,7 @@ leave out. Upstream's own converter says what each weight is called in GGUF, and
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> None:
         layers = read_uqff(options.folder / name for name in options.shards)
     except UnusableModel as unusable:
         raise Refused(str(unusable)) from unusable
+    _without_nulls(options.folder / "tokenizer_config.json")
     import torch
 
     # Only one tensor at a time is there: threads would wait for each other.
@@ -49,6 +51,14 @@ def main(arguments: list[str]) -> None:
         for notice in model.placement.notices():
             say(notice=notice)
         write(model.gguf_writer, options.out)
+
+
+def _without_nulls(settings: Path) -> None:
+    """Drop what mistral.rs writes as null and transformers takes for a table, in a link's place."""
+    if settings.is_symlink():
+        given = json.loads(settings.read_text("utf-8"))
+        settings.unlink()
+        settings.write_text(json.dumps({key: value for key, value in given.items() if value is not None}), "utf-8")
 
 
 def _model(folder: Path, out: Path, name: str, layers: list[UqffLayer]) -> Any:

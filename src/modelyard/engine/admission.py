@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from modelyard.engine.answer import Answer
@@ -18,6 +19,9 @@ from modelyard.engine.prompt import ReadPrompt
 from modelyard.engine.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.sequence import Sequence
 from modelyard.errors import InvalidRequest
+
+# More than a token of text has.
+_TOKEN_CHARACTERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,15 @@ class Admitted:
     echo: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Unready:
+    """A request whose grammar is being compiled."""
+
+    request: Submit
+    prompt: ReadPrompt
+    constraint: Future[Constraint | None]
+
+
 class Admission:
     """Admits the requests of one engine. All methods run on the engine's thread.
 
@@ -56,7 +69,7 @@ class Admission:
         self._looks_up = looks_up
         self._send = send
         self._arrivals = 0
-        self._unready: dict[SequenceId, tuple[Submit, ReadPrompt]] = {}
+        self._unready: dict[SequenceId, _Unready] = {}
         self.grammars = GrammarCompiler(resident.model.vocabulary)
 
     @property
@@ -78,8 +91,8 @@ class Admission:
             grammar = text_grammar(request)
         if grammar is None:
             return self._admitted(request, prompt, None)
-        self._unready[request.sequence] = request, prompt
-        self.grammars.compile(grammar, lambda done: self._send(Compiled(request.sequence, done)))
+        constraint = self.grammars.compile(grammar, lambda done: self._send(Compiled(request.sequence, done)))
+        self._unready[request.sequence] = _Unready(request, prompt, constraint)
         return None
 
     def compiled(self, message: Compiled) -> Admitted | None:
@@ -89,11 +102,20 @@ class Admission:
             InvalidRequest: its grammar cannot be enforced.
         """
         unready = self._unready.pop(message.sequence, None)
-        return None if unready is None else self._admitted(*unready, message.constraint.result())
+        if unready is None:
+            return None
+        failure = message.constraint.exception()
+        if failure is not None and not isinstance(failure, InvalidRequest):
+            # Whatever goes wrong in a grammar is of this request alone: a schema nested too deep, a panic in Rust.
+            raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
+        return self._admitted(unready.request, unready.prompt, message.constraint.result())
 
     def forget(self, sequence: SequenceId) -> bool:
         """Give up a request whose grammar is not ready; whether there was one."""
-        return self._unready.pop(sequence, None) is not None
+        unready = self._unready.pop(sequence, None)
+        if unready is not None:
+            unready.constraint.cancel()
+        return unready is not None
 
     def next_arrival(self) -> int:
         """The place of the next sequence in the order of arrival."""
@@ -122,7 +144,9 @@ class Admission:
             lookup = PromptLookup() if self._looks_up else None
             sequence.guesser = DraftedGuesses(lookup) if self._drafts else lookup
             if request.prediction:
-                predicted = self._model.tokenize_plain(request.prediction.encode())
+                # As much of it as the answer can hold: what is longer would only take time here.
+                text = request.prediction[: answer.most_tokens * _TOKEN_CHARACTERS]
+                predicted = self._model.tokenize_plain(text.encode("utf-8", "replace"))
                 sequence.guesser = Prediction(predicted, len(prompt.tokens), sequence.guesser or PromptLookup())
         echo = self._echo(request.prompt, tokens) if request.echoes else ""
         return Admitted(request, prompt, answer, sampler, sequence, echo)

@@ -21,7 +21,7 @@ class Answer:
         trail: log-probabilities of its tokens, where they are asked for.
     """
 
-    __slots__ = ("_end_tokens", "_most_tokens", "_stop", "_tokens", "_utf8", "finish_reason", "spelt", "trail")
+    __slots__ = ("_end_tokens", "_stop", "_tokens", "_utf8", "finish_reason", "most_tokens", "spelt", "trail")
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Answer:
     ) -> None:
         self.spelt = spelt
         self.trail = trail
-        self._most_tokens = most_tokens
+        self.most_tokens = most_tokens
         self._end_tokens = end_tokens
         self._tokens = 0
         self._utf8 = Utf8Stream()
@@ -46,6 +46,11 @@ class Answer:
         """The stop string that ended it, if one did."""
         return self._stop.stopped_by
 
+    def complete(self) -> str:
+        """Nothing can follow, reason "stop"; the text that was held back."""
+        self.finish_reason = "stop"
+        return self._stop.flush()
+
     def push(self, token: int, piece: bytes) -> str:
         """Add one token, of which ``piece`` are the bytes; the text that became certain, often ""."""
         self._tokens += 1
@@ -55,7 +60,7 @@ class Answer:
         text = self._stop.push(self._utf8.push(piece))
         if self._stop.stopped_by is not None:
             self.finish_reason = "stop"
-        elif self._tokens >= self._most_tokens:
+        elif self._tokens >= self.most_tokens:
             self.finish_reason = "length"
             text += self._stop.flush()
         return text

@@ -61,20 +61,35 @@ class Dialogue:
         template: of the model.
         token_id: finds control tokens by their text. Asked here alone.
         tool_format: its name in the registry; None: told from the template.
+        reasoning_format: its name in ``REASONING``, "none" for none; None: told from the template.
     """
 
-    def __init__(self, template: ChatTemplate, token_id: TokenId, *, tool_format: str | None = None) -> None:
+    def __init__(
+        self,
+        template: ChatTemplate,
+        token_id: TokenId,
+        *,
+        tool_format: str | None = None,
+        reasoning_format: str | None = None,
+    ) -> None:
         self._template = template
         self._knows_tools = "tools" in template.variables
         self._format: ToolFormat = format_of(template.source) if tool_format is None else FORMATS[tool_format]
         if tool_format is None and not self._knows_tools and self._format.own_reasoning is None:
             self._format = GENERIC
-        self._reasoning: ReasoningFormat | None = reasoning_of(template.source)
+        self._reasoning: ReasoningFormat | None = (
+            reasoning_of(template.source) if reasoning_format is None else REASONING.get(reasoning_format)
+        )
         markers = control_tokens(self._format, self._reasoning)
         tokens = {marker: token for marker in markers if (token := token_id(marker)) is not None}
         self._token_id = tokens.get
         # Control tokens that are to be seen in an answer that is read.
         self.spelt = frozenset(tokens.values())
+
+    @property
+    def can_reason(self) -> bool:
+        """Whether reasoning is told apart from its answers."""
+        return self._reasoning is not None or self._format.own_reasoning is not None
 
     def write(self, chat: Chat) -> Written:
         """The prompt of a conversation.

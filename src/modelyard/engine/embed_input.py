@@ -24,21 +24,25 @@ class InputReader:
         self._vocab_size = vocab_size
         self._longest = longest
 
-    def read(self, inputs: tuple[Text | Tokens, ...]) -> list[list[int]]:
+    def read(self, inputs: tuple[Text | Tokens, ...], *, truncates: bool = False) -> list[list[int]]:
         """Token ids of each; ids are taken as they are, without special tokens around them.
+
+        Args:
+            inputs: texts and ids.
+            truncates: whether a text that is too long is cut, and not refused.
 
         Raises:
             InputTooLong: one has more tokens than the model takes.
             InvalidRequest: one is empty, or has what is not in the vocabulary.
         """
-        return [self._read(index, given, len(inputs)) for index, given in enumerate(inputs)]
+        names = ["input"] if len(inputs) == 1 else [f"input[{index}]" for index in range(len(inputs))]
+        return [self._read(given, name, truncates=truncates) for given, name in zip(inputs, names, strict=True)]
 
-    def _read(self, index: int, given: Text | Tokens, count: int) -> list[int]:
-        param = "input" if count == 1 else f"input[{index}]"
+    def _read(self, given: Text | Tokens, param: str, *, truncates: bool) -> list[int]:
         match given:
             case Text(text):
-                tokens = self._tokens_of(text, param)
-                if min(tokens, default=0) < 0:
+                tokens = self._beginning_of(text) if truncates else self._tokens_of(text, param)
+                if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocab_size:
                     # What tokenizers without a token for the unknown yield. llama.cpp computes nothing of such a batch.
                     raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
             case Tokens(ids):
@@ -56,6 +60,19 @@ class InputReader:
                 raise InputTooLong(self._longest, None, param)
             probe *= 4
         return self._tokenize(text, True)
+
+    def _beginning_of(self, text: str) -> list[int]:
+        """As many tokens as the model takes, with the special ones that end a text behind them."""
+        part = text[: self._longest * _PROBE_BYTES_PER_TOKEN]
+        while len(tokens := self._tokenize(part, True)) <= self._longest and len(part) < len(text):
+            part = text[: len(part) * 4]
+        if len(tokens) <= self._longest:
+            return tokens
+        plain = self._tokenize(part, False)
+        around = len(tokens) - len(plain)
+        begins = next((at for at in range(around + 1) if tokens[at : at + len(plain)] == plain), around)
+        tail = tokens[begins + len(plain) :]
+        return tokens[: self._longest - len(tail)] + tail
 
     def _checked(self, ids: tuple[int, ...], param: str) -> list[int]:
         for token in ids:

@@ -27,9 +27,11 @@ from modelyard.engine.messages import (
     Returned,
     Stop,
     Submit,
+    Tokenize,
 )
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device, Seat
+from modelyard.engine.speller import Speller
 from modelyard.errors import EngineError, ModelyardError, UnsupportedOperation
 
 Publish = Callable[[Sequence[Event]], None]
@@ -58,6 +60,7 @@ class Embedder:
         self._publish = publish
         self._device, self._seat = device, Seat(settings.weight, settings.priority)
         self._queue = EmbedQueue(settings.batch_tokens, settings.max_seqs)
+        self._speller = Speller(settings.name, resident.model, publish)
 
     def serve(self) -> Stop:
         """Serve until told to stop."""
@@ -68,15 +71,18 @@ class Embedder:
 
     def leave(self, stop: Stop) -> None:
         """Part with all requests: where they are suspended, they leave as they came."""
+        self._speller.leave(stop)
         leaves = Returned if stop.suspend else Cancelled
         self._end_all([leaves(request) for request in self._queue.requests])
 
     def fail(self, error: ModelyardError) -> None:
         """End all requests with ``error``."""
+        self._speller.fail(error)
         self._end_all([Failed(request, error) for request in self._queue.requests])
 
     def free(self) -> None:
-        """It owns nothing that is not the resident's."""
+        """End the thread of texts: all else is the resident's."""
+        self._speller.close()
 
     def _end_all(self, events: Sequence[Event]) -> None:
         for request in self._queue.requests:
@@ -96,9 +102,13 @@ class Embedder:
             match message:
                 case Embed():
                     self._embed(message, events)
+                case Tokenize():
+                    self._speller.take(message)
                 case Cancel(request):
                     if self._queue.remove(request):
                         events.append(Cancelled(request))
+                    else:
+                        self._speller.cancel(request)
                 case Submit(sequence):
                     events.append(Failed(sequence, UnsupportedOperation(f"'{self._name}' generates no text.", "model")))
                 case Resume(state):
@@ -117,7 +127,7 @@ class Embedder:
 
     def _embed(self, request: Embed, events: list[Event]) -> None:
         try:
-            inputs = self._inputs.read(request.inputs)
+            inputs = self._inputs.read(request.inputs, truncates=request.truncates)
         except ModelyardError as refused:
             events.append(Failed(request.sequence, refused))
             return

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from modelyard.engine.cores import usable_cores
@@ -17,6 +18,7 @@ from modelyard.engine.llama import Context, Model, can_offload, check_devices, v
 from modelyard.engine.messages import ModelProfile, Sampling
 from modelyard.engine.prompt import PromptReader
 from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
+from modelyard.engine.speller import LONGEST_TEXT
 from modelyard.engine.template import ChatTemplate
 from modelyard.engine.vision import Vision
 from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool, contents_digest
@@ -44,6 +46,7 @@ class Resident:
     """A loaded model. It belongs to the thread that loaded it.
 
     Attributes:
+        prompts, long_prompts: read prompts for the model, and any for those who only ask for their tokens.
         dialogue: how it talks; None where it has no usable chat template.
         sampling: defaults for what a request leaves unsaid, each with a value.
         identity: names weights and settings: equal where one engine's KV states can be restored in the other.
@@ -54,6 +57,7 @@ class Resident:
     model: Model
     context: Context
     prompts: PromptReader
+    long_prompts: PromptReader
     dialogue: Dialogue | None
     sampling: Sampling
     profile: ModelProfile
@@ -195,8 +199,18 @@ def _equip(
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
     template, why_no_chat = _template(settings, model)
-    dialogue = None if template is None else Dialogue(template, model.control_token)
-    prompts = PromptReader(
+    dialogue = (
+        None
+        if template is None
+        else Dialogue(
+            template,
+            model.control_token,
+            tool_format=settings.tool_format,
+            reasoning_format=settings.reasoning_format,
+        )
+    )
+    reader = partial(
+        PromptReader,
         lambda text, add_special: model.tokenize(text, add_special=add_special),
         dialogue=dialogue,
         why_no_chat=why_no_chat,
@@ -220,13 +234,18 @@ def _equip(
         + (vision.size_bytes if vision else 0),
         weights_key=str(key),
         can_see=vision is not None,
+        can_reason=dialogue is not None and dialogue.can_reason,
+        can_fill=model.infill_tokens() is not None,
     )
     sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
     # Some models scale positions by the length of the context.
     identity = f"{key.contents} {version()} {context.length} {context.kv_format}"
     if settings.projector is not None:
         identity += f" {contents_digest([settings.projector])}"
-    return Resident(key, pool, model, context, prompts, dialogue, sampling, profile, identity, draft, vision)
+    prompts, long_prompts = reader(), reader(longest_text=LONGEST_TEXT)
+    return Resident(
+        key, pool, model, context, prompts, long_prompts, dialogue, sampling, profile, identity, draft, vision
+    )
 
 
 def _template(settings: EngineSettings, model: Model) -> tuple[ChatTemplate | None, str]:

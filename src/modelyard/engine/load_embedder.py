@@ -26,6 +26,7 @@ class ResidentEmbedder:
 
     key: WeightsKey
     pool: WeightsPool
+    model: Model
     context: PooledContext
     inputs: InputReader
     profile: ModelProfile
@@ -80,7 +81,7 @@ def load_embedder(
         dimensions=context.dimensions,
     )
     logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
-    return ResidentEmbedder(key, pool, context, inputs, profile)
+    return ResidentEmbedder(key, pool, model, context, inputs, profile)
 
 
 def _pooled(settings: EngineSettings, model: Model) -> tuple[PooledContext, int]:

@@ -35,15 +35,18 @@ class LogprobTrail:
     def __init__(self, most: int, piece: Callable[[int], bytes]) -> None:
         self.piece = piece
         self._most = most
-        # With the number of bytes of the answer up to the end of each token.
-        self._held: deque[tuple[int, TokenLogprob]] = deque()
+        # With the numbers of bytes of the answer up to the begin and up to the end of each token.
+        self._held: deque[tuple[int, int, TokenLogprob]] = deque()
         self._seen_bytes = self._out_bytes = 0
 
-    def add(self, token: int, scores: Scores) -> None:
-        """A token of the answer, and the scores that it was chosen by."""
-        bytes_ = self.piece(token)
-        self._seen_bytes += len(bytes_)
-        self._held.append((self._seen_bytes, self.entry(token, scores)))
+    def add(self, token: int, size: int, scores: Scores) -> None:
+        """A token of the answer, and the scores that it was chosen by.
+
+        Args:
+            size: bytes that the token adds to the answer; 0 where it is a special token that is no text.
+        """
+        self._held.append((self._seen_bytes, self._seen_bytes + size, self.entry(token, scores)))
+        self._seen_bytes += size
 
     def entry(self, token: int, scores: Scores) -> TokenLogprob:
         """A token with those that were likeliest in its place."""
@@ -53,10 +56,21 @@ class LogprobTrail:
         top = tuple((self.piece(int(index)), float(scores[index])) for index in ranked)
         return TokenLogprob(self.piece(token), float(scores[token]), top)
 
-    def release(self, text: str, *, is_last: bool) -> tuple[TokenLogprob, ...]:
-        """Those whose text has become certain with ``text``; all that are left, with the last of it."""
+    def release(self, text: str) -> tuple[TokenLogprob, ...]:
+        """Those whose text has become certain with ``text``."""
         self._out_bytes += len(text.encode())
         let_out = []
-        while self._held and (is_last or self._held[0][0] <= self._out_bytes):
-            let_out.append(self._held.popleft()[1])
+        while self._held and self._held[0][1] <= self._out_bytes:
+            let_out.append(self._held.popleft()[2])
         return tuple(let_out)
+
+    def release_last(self, text: str, *, is_cut: bool) -> tuple[TokenLogprob, ...]:
+        """All that are left, with the last of the text.
+
+        Args:
+            is_cut: the text ends before a stop string: tokens that are none of it are not let out.
+        """
+        self._out_bytes += len(text.encode())
+        let_out = tuple(each for begin, _, each in self._held if not is_cut or begin < self._out_bytes)
+        self._held.clear()
+        return let_out

@@ -37,11 +37,13 @@ from modelyard.engine.messages import (
     Reseat,
     Restore,
     Resume,
+    Returned,
     SequenceId,
     Stop,
     Submit,
     Suspended,
     Token,
+    Tokenize,
 )
 from modelyard.engine.pictures import Picture, has_pictures
 from modelyard.engine.pulse import Pulse
@@ -50,6 +52,7 @@ from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
 from modelyard.engine.sharing import Device, Seat
+from modelyard.engine.speller import Speller
 from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
@@ -57,9 +60,6 @@ from modelyard.errors import EngineError, InvalidRequest, ModelyardError, Unsupp
 logger = logging.getLogger(__name__)
 
 Publish = Callable[[Sequence[Event]], None]
-
-# Far beyond what a grammar may take.
-LONGEST_COMPILE_S = 60.0
 
 
 class EngineLoop:
@@ -106,6 +106,7 @@ class EngineLoop:
             most_prefixes=settings.prefix_slots,
         )
         self._admission = Admission(resident, looks_up=settings.prompt_lookup, send=inbox.put)
+        self._speller = Speller(settings.name, resident.model, publish, resident.prompts, resident.long_prompts)
         self._constraints: dict[SequenceId, Constraint] = {}
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
@@ -122,11 +123,13 @@ class EngineLoop:
         """End all sequences with ``error``."""
         self._events.extend(Failed(sequence, error) for sequence in (*self._answers, *self._admission.unready))
         self._answers.clear()
+        self._speller.fail(error)
         self._flush()
 
     def free(self) -> None:
-        """Free the samplers, and end the threads of grammars."""
+        """Free the samplers, and end the threads of grammars and of texts."""
         self._admission.grammars.close()
+        self._speller.close()
         for sampler in self._samplers.values():
             sampler.free()
         self._samplers.clear()
@@ -148,7 +151,11 @@ class EngineLoop:
 
     def leave(self, stop: Stop) -> KeptPrefixes | None:
         """Part with all sequences; the prompts that are kept in memory, if any are."""
-        self._settle_unready(stop)
+        for unready in self._admission.unready:
+            # To wait for their grammars would keep others from the memory.
+            self._admission.forget(unready)
+            self._events.append(Returned(unready) if stop.suspend else Cancelled(unready))
+        self._speller.leave(stop)
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
         room = stop.keep_bytes
@@ -200,6 +207,8 @@ class EngineLoop:
                 case Embed(sequence):
                     refused = UnsupportedOperation(f"'{self._name}' generates text and embeds none.", "model")
                     self._events.append(Failed(sequence, refused))
+                case Tokenize():
+                    self._speller.take(message)
                 case Cancel(sequence):
                     self._cancel(sequence)
                 case Resume(state):
@@ -244,19 +253,6 @@ class EngineLoop:
         if isinstance(sampler, ConstrainedSampler):
             self._constraints[sequence] = sampler.constraint
 
-    def _settle_unready(self, stop: Stop) -> None:
-        """Before all leave: grammars that are not ready are waited for where their answers are to go on elsewhere."""
-        if not stop.suspend:
-            for sequence in self._admission.unready:
-                self._admission.forget(sequence)
-                self._events.append(Cancelled(sequence))
-        while any(self._admission.unready):
-            match self._inbox.get(timeout=LONGEST_COMPILE_S):
-                case Compiled() as compiled:
-                    self._compiled(compiled)
-                case Cancel(sequence):
-                    self._cancel(sequence)
-
     def _resume(self, state: SuspendedSequence) -> None:
         if state.identity != self._identity:
             reason = "its weights or settings changed while a request was suspended"
@@ -266,6 +262,8 @@ class EngineLoop:
             self._moves.hold(state.kept, awaited_by=state.sequence)
         self._answers[state.sequence], self._samplers[state.sequence] = state.text, state.sampler
         self._note_constraint(state.sequence, state.sampler)
+        if (constraint := self._constraints.get(state.sequence)) is not None:
+            self._admission.grammars.adopt(constraint, self._model.tokenize_plain)
         if state.text.trail is not None:
             state.text.trail.piece = self._model.spelt_piece
         state.tokens.arrival = self._admission.next_arrival()
@@ -286,6 +284,8 @@ class EngineLoop:
             self._end(sequence, Cancelled(sequence, removed.usage if removed and has_begun else None))
         elif self._admission.forget(sequence):
             self._events.append(Cancelled(sequence))
+        else:
+            self._speller.cancel(sequence)
 
     def _end(self, sequence: SequenceId, last: Event) -> None:
         self._scheduler.remove(sequence)
@@ -319,6 +319,7 @@ class EngineLoop:
         """
         sequence, guesses = feed.sequence, feed.tokens[len(feed.tokens) - feed.outputs + 1 :]
         sampler, answer = self._samplers[sequence.id], self._answers[sequence.id]
+        constraint = self._constraints.get(sequence.id) if self._constraints else None
         text, right, trail = "", 0, answer.trail
         while True:
             scores = None if trail is None else log_softmax(logits[right])
@@ -333,9 +334,13 @@ class EngineLoop:
                 sequence.is_alone = True
                 break
             sequence.tokens.append(token)
-            text += answer.push(token, self._piece(token, answer))
+            piece = self._piece(token, answer)
+            text += answer.push(token, piece)
             if trail is not None and scores is not None and token not in self._model.end_tokens:
-                trail.add(token, scores)
+                trail.add(token, len(piece), scores)
+            if constraint is not None and constraint.is_complete and answer.stopped_by is None:
+                # Spares the step that would say so, and needs no token that does.
+                text += answer.complete()
             if answer.finish_reason or right == len(guesses) or token != guesses[right]:
                 break
             right += 1
@@ -344,7 +349,10 @@ class EngineLoop:
             sequence.guesser.learn(right if sequence.is_alone else len(guesses), right)
             self._scheduler.settle(feed, right if sequence.is_alone else right + 1)
         if trail is not None:
-            logprobs = trail.release(text, is_last=answer.finish_reason is not None)
+            if answer.finish_reason:
+                logprobs = trail.release_last(text, is_cut=answer.stopped_by is not None)
+            else:
+                logprobs = trail.release(text)
             if text or logprobs:
                 self._events.append(Token(sequence.id, text, logprobs))
         elif text:

@@ -110,7 +110,12 @@ Prompt = Chat | Text | Tokens | Infill
 class Sampling:
     """How the next token is drawn. None means: not said here, the next source of defaults decides.
 
-    temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off. logit_bias adds to the logit of a token id.
+    temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off. logit_bias adds to the logit of a token id. Penalties
+    look back over penalty_window tokens, over all where it is below 0.
+
+    A token that would go on with a repetition of n tokens loses dry_multiplier * dry_base ** (n - dry_allowed_length),
+    where n is at least the last of them; no repetition goes beyond one of the dry_sequence_breakers.
+    Source: https://github.com/oobabooga/text-generation-webui/pull/5677.
     """
 
     temperature: float | None = None
@@ -122,6 +127,11 @@ class Sampling:
     frequency_penalty: float | None = None
     seed: int | None = None
     logit_bias: Mapping[int, float] | None = None
+    penalty_window: int | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_sequence_breakers: tuple[str, ...] | None = None
 
     def over(self, defaults: Sampling) -> Sampling:
         """Fill what is unsaid here from ``defaults``."""
@@ -161,12 +171,29 @@ class Submit:
 class Embed:
     """Turn each of ``inputs`` into a vector; as a request it goes by a sequence's number.
 
-    priority is as in Submit.
+    priority is as in Submit. truncates: a text that is too long is cut, and not refused.
     """
 
     sequence: SequenceId
     inputs: tuple[Text | Tokens, ...]
     priority: int = 0
+    truncates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenize:
+    """Say which tokens ``prompt`` becomes, and compute nothing of it; as a request it goes by a sequence's number.
+
+    Attributes:
+        prompt: a chat is written out by its template; tokens are taken as they are.
+        add_special: whether a text has the tokens around it that the model wants there; chats have what is written.
+        parse_special: whether special tokens that are spelt out in a text count as such.
+    """
+
+    sequence: SequenceId
+    prompt: Chat | Text | Tokens
+    add_special: bool = True
+    parse_special: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +248,7 @@ class Compiled:
     constraint: Future[Constraint | None]
 
 
-Message = Submit | Embed | Cancel | Compiled | Resume | Restore | Reseat | Stop
+Message = Submit | Embed | Tokenize | Cancel | Compiled | Resume | Restore | Reseat | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +260,8 @@ class ModelProfile:
         context_length: tokens that one sequence may hold.
         size_bytes: of the weights, as the file has them.
         can_see: whether it takes images.
+        can_reason: whether its answers have reasoning before them that is told apart.
+        can_fill: whether it fills gaps in text.
         weights_key: equal for engines that share their weights.
         weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
             outputs of this engine.
@@ -250,6 +279,8 @@ class ModelProfile:
     weights_key: str = ""
     dimensions: int = 0
     can_see: bool = False
+    can_reason: bool = False
+    can_fill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +434,25 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokenized:
+    """What a Tokenize asked for.
+
+    Attributes:
+        tokens: ids; those of images are below 0.
+        pieces: the bytes that each stands for; special tokens are spelt out.
+    """
+
+    sequence: SequenceId
+    tokens: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+
+    @property
+    def usage(self) -> Usage:
+        """Nothing: the model computed nothing."""
+        return Usage(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Returned:
     """A request left the engine as it came, by a Stop that suspends: it is to be sent again."""
 
@@ -434,7 +484,8 @@ class Failed:
 
 
 # Every sequence that was submitted or resumed gets exactly one of Finished, Cancelled, Suspended, Failed, as its last
-# event on an engine; what was sent to be embedded gets one of Embedded, Cancelled, Returned, Failed.
-SequenceEvent = Accepted | Begun | Token | Finished | Embedded | Cancelled | Suspended | Returned | Failed
+# event on an engine; what was sent to be embedded or tokenised gets one of Embedded or Tokenized, Cancelled, Returned,
+# Failed.
+SequenceEvent = Accepted | Begun | Token | Finished | Embedded | Tokenized | Cancelled | Suspended | Returned | Failed
 EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | Died | Stopped
 Event = SequenceEvent | EngineEvent

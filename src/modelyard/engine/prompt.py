@@ -51,6 +51,8 @@ class PromptReader:
         vision: None where the model takes no images.
         name: of the model, for messages.
         infill: see ``Model.infill_tokens``.
+        longest_text: characters of a text that is only looked at, however many tokens it has; None: texts are read for
+            the model, and refused once they have more tokens than it holds.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class PromptReader:
         vision: Sees | None = None,
         name: str = "",
         infill: tuple[int, int, int] | None = None,
+        longest_text: int | None = None,
     ) -> None:
+        self._longest_text = longest_text
         self._infill = infill
         self._tokenize = tokenize
         self._dialogue = dialogue
@@ -82,7 +86,7 @@ class PromptReader:
         Raises:
             UnsupportedOperation: a chat, and the model has no usable chat template; an image, and it takes none.
             ContextLengthExceeded: it leaves no room for an answer.
-            InvalidRequest: the template refuses it, it is empty, or an id is outside the vocabulary.
+            InvalidRequest: the template refuses it, it is empty, or has what is not in the vocabulary.
         """
         match prompt:
             case Chat():
@@ -97,7 +101,7 @@ class PromptReader:
                 param, read = "prompt", ReadPrompt(self._checked(ids))
         if not read.tokens:
             raise InvalidRequest("The prompt is empty.", param)
-        if len(read.tokens) >= self._context_length:
+        if self._longest_text is None and len(read.tokens) >= self._context_length:
             raise ContextLengthExceeded(self._context_length, len(read.tokens), param)
         return read
 
@@ -174,12 +178,18 @@ class PromptReader:
     def _tokens_of(self, text: str, param: str, *, is_start: bool = True) -> list[int]:
         # Most templates write the begin token themselves; a second one would derail the model.
         add_begin = is_start and not (self._begin_token and text.startswith(self._begin_token))
+        if self._longest_text is not None:
+            check_length(text, self._longest_text, param)
+            return self._tokenize(text, add_begin)
         probe = self._context_length * _PROBE_BYTES_PER_TOKEN
         while len(text) > probe:
             if len(self._tokenize(text[:probe], add_begin)) > self._context_length:
                 raise ContextLengthExceeded(self._context_length, None, param)
             probe *= 4
-        return self._tokenize(text, add_begin)
+        tokens = self._tokenize(text, add_begin)
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocab_size:
+            raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
+        return tokens
 
     def _checked(self, ids: tuple[int, ...]) -> list[int]:
         for token in ids:
@@ -189,3 +199,17 @@ class PromptReader:
                     "prompt",
                 )
         return list(ids)
+
+
+def check_length(text: str, longest: int, param: str) -> None:
+    """Refuse a text that is not to be tokenised in one go.
+
+    Raises:
+        InvalidRequest: it has more than ``longest`` characters.
+    """
+    if len(text) > longest:
+        raise InvalidRequest(
+            f"'{param}' has {len(text)} characters, and {longest} are the most that are tokenised at once. "
+            "Send it in parts.",
+            param,
+        )

@@ -119,6 +119,6 @@ def make_sampler(sampling: Sampling, model: Model, context: int, prompt: Sequenc
     if ban_end:
         bias |= dict.fromkeys(model.end_tokens, _BAN)
     penalties = sampling.frequency_penalty, sampling.presence_penalty, (sampling.repetition_penalty or 1.0) - 1.0
-    if is_greedy(sampling) and not any(penalties):
+    if is_greedy(sampling) and not any(penalties) and not sampling.dry_multiplier:
         return GreedySampler(bias)
     return SamplerChain(sampling, bias, model, context, prompt)

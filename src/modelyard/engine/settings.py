@@ -34,6 +34,11 @@ DEFAULT_SAMPLING = Sampling(
     repetition_penalty=1.0,
     presence_penalty=0.0,
     frequency_penalty=0.0,
+    penalty_window=-1,
+    dry_multiplier=0.0,
+    dry_base=1.75,
+    dry_allowed_length=2,
+    dry_sequence_breakers=("\n", ":", '"', "*"),
 )
 
 
@@ -53,6 +58,8 @@ class EngineSettings:
         offload: whether to use an accelerator that the installed llama.cpp supports.
         device_layers: layers on each accelerator, by its number; None: all layers, as llama.cpp divides them.
         chat_template: Jinja source in place of the file's own.
+        tool_format, reasoning_format: how its answers are read, by names in the registries, "none" for no reasoning;
+            None: told from the template.
         sampling: defaults for what a request leaves unsaid.
         batch_tokens: most tokens in a step.
         kv_type: of the numbers in the KV cache.
@@ -80,6 +87,8 @@ class EngineSettings:
     offload: bool = True
     device_layers: tuple[int, ...] | None = None
     chat_template: str | None = None
+    tool_format: str | None = None
+    reasoning_format: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     batch_tokens: int = BATCH_TOKENS
     kv_type: Literal["f16", "q8_0"] = "f16"

@@ -1,6 +1,7 @@
 """The checks of a tokenizer: what llama.cpp would abort on when it loads it, or when it meets a text.
 
-Source: llama.cpp as of b11739, src/llama-vocab.cpp: impl::load, impl::tokenize, byte_to_token, token_to_byte.
+Source: llama.cpp as of b11739, src/llama-vocab.cpp: impl::load, impl::tokenize, byte_to_token, token_to_byte and
+llm_tokenizer_rwkv_session.
 """
 
 from __future__ import annotations
@@ -62,6 +63,13 @@ def _check_bytes(pairs: Pairs, model: str, fail: Fail) -> None:
         for byte in range(256):
             if b"<0x%02X>" % byte not in pairs.tokens and bytes([byte]) not in pairs.tokens:
                 fail(f"The vocabulary lacks the token <0x{byte:02X}>: the tokenizer would end the process without it")
+    if model == "rwkv":
+        # Where it finds the start of tokens and no whole one, the tokenizer begins at the start of the text again, for
+        # ever. Tokens are written as Python writes bytes.
+        for byte in range(256):
+            spellings = {bytes([byte]), rb"\x%02x" % byte, repr(bytes([byte]))[2:-1].encode()} - {b"\\"}
+            if spellings.isdisjoint(pairs.tokens):
+                fail(f"The vocabulary lacks the byte 0x{byte:02X}: the tokenizer might never end without it")
     if model == "bert" and pairs.has_byte_tokens:
         fail("'tokenizer.ggml.token_type' marks tokens as bytes, which a WordPiece vocabulary cannot have")
 

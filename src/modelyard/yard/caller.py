@@ -11,8 +11,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modelyard.yard.embedding import Embedding
     from modelyard.yard.generation import Generation
+    from modelyard.yard.inquiry import Inquiry
 
 
 class Caller:
@@ -22,7 +22,7 @@ class Caller:
         models: ids that it may use and know of; None: all.
         model: the id of the model that it last asked for; None: of none that there is.
         has_asked: whether it asked for a model at all.
-        generations: what it had generated, or embedded.
+        generations: what it had generated, embedded or tokenised.
         on_paid: called with tokens that it used, as soon as that is known.
     """
 
@@ -32,7 +32,7 @@ class Caller:
         self.models: frozenset[str] | None = None
         self.model: str | None = None
         self.has_asked = False
-        self.generations: list[Generation | Embedding] = []
+        self.generations: list[Generation | Inquiry] = []
         self.on_paid: Callable[[int], None] | None = None
 
     def may_use(self, model: str) -> bool:

@@ -39,14 +39,16 @@ from modelyard.engine.messages import (
     Submit,
     Suspended,
     Token,
+    Tokenize,
+    Tokenized,
     Vitals,
 )
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.hub.listing import Progress
 from modelyard.yard import residency
-from modelyard.yard.embedding import Embedding
 from modelyard.yard.engines import EngineHandle, Publish, Workshop
 from modelyard.yard.generation import Generation
+from modelyard.yard.inquiry import Inquiry
 from modelyard.yard.memory import Footprint
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import RequestId, Residency, UnloadMode
@@ -79,8 +81,8 @@ class _Stream:
     """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two."""
 
     model: str
-    submit: Submit | Embed
-    generation: Generation | Embedding
+    submit: Submit | Embed | Tokenize
+    generation: Generation | Inquiry
     engine: EngineHandle | None = None
     suspended: SuspendedSequence | None = None
     is_abandoned: bool = False
@@ -129,18 +131,18 @@ class Conductor:
         generation = Generation(self.state.models[model].traits.name)
         return self._put_in_line(model, submit, generation, urgency), generation
 
-    def embed(
-        self, model: str, embed: Callable[[SequenceId], Embed], urgency: Urgency | None = None
-    ) -> tuple[RequestId, Embedding]:
-        """As ``submit``, for texts that become vectors."""
-        embedding = Embedding(self.state.models[model].traits.name)
-        return self._put_in_line(model, embed, embedding, urgency), embedding
+    def ask(
+        self, model: str, ask: Callable[[SequenceId], Embed | Tokenize], urgency: Urgency | None = None
+    ) -> tuple[RequestId, Inquiry]:
+        """As ``submit``, for what is answered at once."""
+        inquiry = Inquiry(self.state.models[model].traits.name)
+        return self._put_in_line(model, ask, inquiry, urgency), inquiry
 
     def _put_in_line(
         self,
         model: str,
-        submit: Callable[[SequenceId], Submit | Embed],
-        generation: Generation | Embedding,
+        submit: Callable[[SequenceId], Submit | Embed | Tokenize],
+        generation: Generation | Inquiry,
         urgency: Urgency | None,
     ) -> RequestId:
         request = self._next_request()
@@ -422,7 +424,7 @@ class Conductor:
                         stream.generation.times.begun = now
                 case Vitals():
                     self.tally[self._known_as(model)].feels(event)
-                case Finished() | Embedded() | Failed() | Cancelled():
+                case Finished() | Embedded() | Tokenized() | Failed() | Cancelled():
                     self._end(event)
                 case Suspended(sequence, suspended):
                     self._suspend(RequestId(sequence), suspended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,11 +29,13 @@ class ModelStatus:
     """A model as a listing shows it.
 
     kind is None until its files were looked at. context_length (tokens), quantization, size_bytes (of the weights),
-    can_chat (it has a chat template), can_see (it takes images) and architecture are None until it was loaded once,
-    and so are dimensions (of an embedding), which other models do not have. memory_bytes is what it takes when it is
-    loaded, of which shared_bytes are those of weights that another loaded model uses too; None until its files were
-    looked at. The weights of an unloaded model that is_parked are in memory. reason is why its last load, or its
-    engine, failed. progress is how far its preparation or its load is; None while there is none.
+    can_chat (it has a chat template), can_see (it takes images), can_reason (it thinks before it answers), can_fill (it
+    fills gaps in text) and architecture are None until it was loaded once, and so are dimensions (of an embedding),
+    which other models do not have. memory_bytes is what it takes when it is loaded, of which shared_bytes are those of
+    weights that another loaded model uses too; None until its files were looked at. The weights of an unloaded model
+    that is_parked are in memory. reason is why its last load, or its engine, failed. progress is how far its
+    preparation or its load is; None while there is none. leaves_in_s is when it is unloaded if nothing more is asked of
+    it; None where only the need for room unloads it.
     """
 
     id: str
@@ -48,12 +51,15 @@ class ModelStatus:
     architecture: str | None
     dimensions: int | None
     can_see: bool | None
+    can_reason: bool | None
+    can_fill: bool | None
     reason: str | None
     memory_bytes: int | None
     shared_bytes: int
     is_pinned: bool
     is_parked: bool
     load_s: float | None
+    leaves_in_s: float | None = None
     progress: Progress | None = None
 
 
@@ -67,6 +73,13 @@ def memory_of(state: Residency, name: str) -> tuple[int | None, int]:
     others = (state.models[other].footprint or NO_FOOTPRINT for other in state.resident() if other != name)
     shared = {key for other in others for key in other.weights}
     return footprint.total_bytes, sum(size for key, size in footprint.weights.items() if key in shared)
+
+
+def leaves_in_s(model: ModelState, now: float) -> float | None:
+    """When a loaded model is unloaded if nothing more is asked of it; None: only the need for room unloads it."""
+    if model.traits.is_pinned or model.residence is not Residence.LOADED or model.idle_unload_s == math.inf:
+        return None
+    return max(0.0, model.last_used + model.idle_unload_s - now) if model.is_unused else model.idle_unload_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,6 +281,8 @@ def _settings(spec: Spec, files: _Files) -> EngineSettings:
         offload=not effective_cpu(config.models),
         device_layers=model.device.device_layers,
         chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
+        tool_format=model.tool_format,
+        reasoning_format=model.reasoning_format,
         sampling=Sampling(**model.sampling.model_dump()),
         batch_tokens=config.runtime.batch_tokens,
         kv_type=config.runtime.kv_type,

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
-from modelyard.engine.messages import Embed, Prompt, Sampling, SequenceId, Submit, Text, Tokens, Usage
+from modelyard.engine.messages import Chat, Embed, Prompt, Sampling, SequenceId, Submit, Text, Tokenize, Tokens, Usage
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
 from modelyard.hub import Kind, Progress, Stores
 from modelyard.yard.caller import CALLER, Caller
 from modelyard.yard.census import Census, census
 from modelyard.yard.conductor import Conductor, Urgency
 from modelyard.yard.configured import memory_budget, router, stores_of, traits
-from modelyard.yard.embedding import Embedding, Embeddings
 from modelyard.yard.generation import Generation
+from modelyard.yard.inquiry import Embeddings, Inquiry, Spelling
 from modelyard.yard.kinds import Kinds, refusal
 from modelyard.yard.machine import available_bytes
 from modelyard.yard.memory import Footprint
@@ -28,7 +28,7 @@ from modelyard.yard.reconfigure import Reconfiguration, reconfigure
 from modelyard.yard.residency.events import Sized
 from modelyard.yard.residency.room import Outcome, find_room
 from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadMode
-from modelyard.yard.status import STATUS, ModelStatus, Plan, memory_of, plan, stage
+from modelyard.yard.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
 from modelyard.yard.watch import Observer
 from modelyard.yard.workshop import MakeHandle, Spec, Workshop
 
@@ -68,10 +68,29 @@ class EmbeddingRequest:
         inputs: one vector is computed of each; token ids are taken as they are.
         model: id or alias; None means the default.
         urgency: how it waits for its model.
+        truncates: whether a text that is too long is cut, and not refused.
     """
 
     inputs: tuple[Text | Tokens, ...]
     model: str | None = None
+    urgency: Urgency = field(default_factory=Urgency)
+    truncates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    """A text, or a conversation, of which the tokens are asked.
+
+    Attributes:
+        prompt, add_special, parse_special: see ``engine.messages.Tokenize``.
+        model: id or alias; None means the default.
+        urgency: how it waits for its model.
+    """
+
+    prompt: Chat | Text | Tokens
+    model: str | None = None
+    add_special: bool = True
+    parse_special: bool = True
     urgency: Urgency = field(default_factory=Urgency)
 
 
@@ -218,16 +237,39 @@ class Yard:
         await self.check(request.model, "embedding")
         model = self._router.route(request.model)
         priority = self._priority(model, request.urgency)
+
+        def ask(sequence: SequenceId) -> Embed:
+            return Embed(sequence, request.inputs, priority, request.truncates)
+
+        with self._asked(model, ask, request.urgency) as inquiry:
+            return await inquiry.embedded()
+
+    async def tokenize(self, request: TokenizeRequest) -> Spelling:
+        """The tokens of a text or a conversation, of any model. Streams do not wait for it.
+
+        Raises:
+            ModelNotFound, ModelRequired, QueueFull, ModelLoading, InsufficientMemory, ModelLoadFailed: as ``generate``.
+            InvalidRequest: it is too long, or the model's template refuses it.
+            UnsupportedOperation: it is a chat, and the model has no template for one.
+        """
+        model = self._router.route(request.model)
+
+        def ask(sequence: SequenceId) -> Tokenize:
+            return Tokenize(sequence, request.prompt, request.add_special, request.parse_special)
+
+        with self._asked(model, ask, request.urgency) as inquiry:
+            return await inquiry.tokenized()
+
+    @contextmanager
+    def _asked(self, model: str, ask: Callable[[SequenceId], Embed | Tokenize], urgency: Urgency) -> Iterator[Inquiry]:
         conductor = self.conductor
-        number, embedding = conductor.embed(
-            self.names[model], lambda sequence: Embed(sequence, request.inputs, priority), request.urgency
-        )
+        number, inquiry = conductor.ask(self.names[model], ask, urgency)
         if (caller := CALLER.get()) is not None:
-            _charge(caller, embedding)
+            _charge(caller, inquiry)
         try:
-            return await embedding.done()
+            yield inquiry
         finally:
-            if not embedding.is_over:
+            if not inquiry.is_over:
                 conductor.abandon(number)
 
     async def check(self, name: str | None, wanted: Kind) -> None:
@@ -412,6 +454,9 @@ class Yard:
             architecture=profile.architecture if profile else None,
             dimensions=(profile.dimensions or None) if profile else None,
             can_see=profile.can_see if profile else None,
+            can_reason=profile.can_reason if profile else None,
+            can_fill=profile.can_fill if profile else None,
+            leaves_in_s=leaves_in_s(state, time.monotonic()),
             reason=state.reason if state.residence is Residence.FAILED else None,
             memory_bytes=memory_bytes,
             shared_bytes=shared_bytes,
@@ -427,7 +472,7 @@ class Yard:
         return self.workshop.stock.progress.get(name, loading)
 
 
-def _charge(caller: Caller, generation: Generation | Embedding) -> None:
+def _charge(caller: Caller, generation: Generation | Inquiry) -> None:
     """Let ``caller`` know of its generation, and of what that uses."""
 
     def pay(usage: Usage) -> None:

@@ -23,7 +23,7 @@ def filtered(pieces: list[str], stops: list[str]) -> tuple[str, bool]:
     said = ""
     for piece in pieces:
         said += stop.push(piece)
-        if stop.stopped:
+        if stop.stopped_by is not None:
             return said, True
     return said + stop.flush(), False
 
@@ -63,7 +63,7 @@ def test_only_what_could_begin_a_stop_string_is_held_back(text: str, stops: list
     stop, read, said = StopFilter(stops), "", ""
     for piece in pieces_of(text, cuts):
         read, said = read + piece, said + stop.push(piece)
-        if stop.stopped:
+        if stop.stopped_by is not None:
             assert stop.flush() == ""
             return
         held = read[len(said) :]

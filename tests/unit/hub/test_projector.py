@@ -122,7 +122,7 @@ def test_a_projector_that_does_not_fit_its_model_is_refused_and_ends_nothing_els
 
 
 def read_model(path: Path) -> ModelFiles:
-    return read_files(path.parent, Choice((path.name,), "", "F16"), None)
+    return read_files(path.parent, Choice((path.name,), "", "F16"), None, "auto")
 
 
 def test_a_model_is_no_projector(folder: Path) -> None:

@@ -153,8 +153,8 @@ async def test_a_reader_is_asked_on_the_spot_and_woken_when_it_says_yes():
     await asyncio.sleep(0)
     answer.put(Token(1, "one"))
     assert taken == ["", "one"]
-    answer.add(" two")
-    answer.add(" three")
+    answer.add(Token(1, " two"))
+    answer.add(Token(1, " three"))
     assert taken == ["", "one"]
     answer.wake()
     answer.wake()

@@ -10,20 +10,18 @@ from typing import Any, Final
 import orjson
 
 from modelyard.api.anthropic.errors import error_body, event
+from modelyard.api.reading import AnswerReader
 from modelyard.api.reply import EVENT_STREAM
 from modelyard.engine.deltas import (
     ContentDelta,
     Delta,
     Message,
-    OutputParser,
     ReasoningDelta,
     ToolCallArguments,
     ToolCallBegin,
     ToolCallBroken,
     ToolCallEnd,
-    fold,
 )
-from modelyard.engine.dialogue import parser_of
 from modelyard.engine.messages import Chat, Finished, Usage
 from modelyard.errors import ModelyardError
 from modelyard.yard.generation import Generation
@@ -40,7 +38,6 @@ class MessageFrames:
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
-        self._parser: OutputParser | None = None
         # The block that is open: its type, and how many came before it.
         self._block = ""
         self._index = -1
@@ -48,8 +45,7 @@ class MessageFrames:
 
     def open(self, generation: Generation) -> bytes:
         """The event that begins the message."""
-        if generation.reading is not None:
-            self._parser = parser_of(generation.reading, self._chat)
+        self._reader = AnswerReader(generation, self._chat)
         self._message = {
             "id": f"msg_{uuid.uuid4().hex}",
             "type": "message",
@@ -68,12 +64,11 @@ class MessageFrames:
 
     def text(self, text: str) -> bytes:
         """Events of what became certain with ``text``."""
-        deltas = [ContentDelta(text)] if self._parser is None else self._parser.push(text)
-        return b"".join(map(self._written, deltas))
+        return b"".join(map(self._written, self._reader.push(text)))
 
     def close(self, finished: Finished) -> bytes:
         """What was held back, and why the message ends."""
-        rest = b"".join(map(self._written, self._parser.finish() if self._parser is not None else []))
+        rest = b"".join(map(self._written, self._reader.finish()))
         if self._index < 0:
             rest += self._begin("text", _TEXT)
         reason = "tool_use" if self._has_called else _stop_reason(finished)
@@ -95,9 +90,7 @@ class MessageFrames:
 
     def choice(self, text: str, _finished: Finished) -> Message:
         """The message, understood."""
-        if self._parser is None:
-            return Message(text)
-        return fold([*self._parser.push(text), *self._parser.finish()])
+        return self._reader.whole(text)
 
     def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> dict[str, Any]:
         """The message as one object."""

@@ -1,23 +1,26 @@
-"""POST /v1/messages."""
+"""POST /v1/messages and /v1/messages/count_tokens."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.api.anthropic.frames import MessageFrames
-from modelyard.api.anthropic.schema import MessagesRequest
+from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
+from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.reply import Ask, reply
+from modelyard.api.told import Told
 from modelyard.api.urgency import urgency
 from modelyard.engine.messages import Chat
 from modelyard.yard.yard import Yard
 
 
-def message_routes(yard: Yard) -> APIRouter:
+def message_routes(yard: Yard, images: ImageLoader) -> APIRouter:
     """Anthropic's endpoints on ``yard``."""
     router = APIRouter(route_class=JsonRoute)
 
@@ -25,7 +28,19 @@ def message_routes(yard: Yard) -> APIRouter:
     async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream of named events."""
         request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
+        request = await images.loaded(request, http.receive)
         assert isinstance(request.prompt, Chat)
         return reply(yard, [Ask(request, MessageFrames(request.prompt))], stream=bool(body.stream))
+
+    @router.post("/v1/messages/count_tokens", response_model=None)
+    async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:
+        """The tokens that a conversation has, with its system prompt and its tools."""
+        request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
+
+        async def ask() -> bytes:
+            spelling = await yard.tokenize(await images.seen(request))
+            return orjson.dumps({"input_tokens": len(spelling.tokens)})
+
+        return Told(ask)
 
     return router

@@ -6,18 +6,20 @@ Source: https://docs.anthropic.com/en/api/messages.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.anthropic.errors import ThreadsNotHeld
-from modelyard.api.openai.schema import LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MaxTokens
+from modelyard.api.images import ImageReference
+from modelyard.api.openai.schema import LABEL, LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MaxTokens, refuse_unsupported
 from modelyard.api.openai.tools import MOST_TOOLS, schema_format
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import TopK, TopP
 from modelyard.engine.messages import Chat, NamedTool, Sampling, ToolChoice
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.yard.yard import Request
+from modelyard.yard.yard import Request, TokenizeRequest
 
 
 class _Part(BaseModel):
@@ -43,7 +45,7 @@ def _blocks(value: Any) -> Any:
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
-Blocks = Annotated[list[Block], BeforeValidator(_blocks)]
+Blocks = Annotated[list[Block], BeforeValidator(_blocks, json_schema_input_type=str | list[Block])]
 
 
 class Message(_Part):
@@ -74,8 +76,9 @@ class Choice(_Part):
 class Thinking(_Part):
     """Whether the model is to reason."""
 
-    type: Literal["enabled", "disabled", "adaptive"]
-    budget_tokens: int | None = None
+    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
+    budget_tokens: int | None = Field(default=None, description="Taken, and not enforced: models end by themselves.")
+    display: Literal["summarized"] | None = Field(default=None, description="The reasoning itself is told.")
 
 
 class Format(_Part):
@@ -90,6 +93,22 @@ class OutputConfig(_Part):
 
     format: Format | None = None
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+
+
+# Anthropic's that are not honoured here -> values that ask for nothing.
+HARMLESS: dict[str, tuple[Any, ...]] = {
+    "billing_policy": (),
+    "compaction": (),
+    "container": (),
+    "diagnostics": (),
+    "fallback_credit_token": (),
+    "fallbacks": ([],),
+    "inference_geo": ("global",),
+    "mcp_servers": ([],),
+    "service_tier": ("auto", "standard_only"),
+    "speed": ("standard",),
+    "thread": (),
+}
 
 
 class ContextEdit(_Part):
@@ -115,6 +134,12 @@ class Prompted(_Part):
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     output_format: Format | None = None
+    context_management: ContextManagement | None = None
+    keep_alive: KeepAlive | None = None
+    betas: list[str] | None = LABEL
+    cache_control: dict[str, Any] | None = LABEL
+    user_profile_id: str | None = LABEL
+    workspace_id: str | None = LABEL
 
     def chat(self) -> Chat:
         """The conversation, as chat templates read it.
@@ -130,6 +155,21 @@ class Prompted(_Part):
         return Chat(
             tuple(messages), tuple(tools), _choice(choice, tools), not choice.disable_parallel_tool_use, self._options()
         )
+
+    def refuse_unsupported(self) -> None:
+        """Refuse what is not honoured, where it asks for something.
+
+        Raises:
+            InvalidRequest: it does.
+        """
+        refuse_unsupported(self, HARMLESS)
+        for edit in self.context_management.edits if self.context_management is not None else []:
+            # What earlier turns thought is left to the chat template, which has its own mind on it.
+            if not edit.type.startswith("clear_thinking"):
+                raise InvalidRequest(
+                    f"'context_management': Edits of type '{edit.type}' are not supported here. Leave it out.",
+                    "context_management",
+                )
 
     def response_format(self) -> dict[str, Any] | None:
         """What the answer must follow; None: nothing."""
@@ -159,9 +199,7 @@ class MessagesRequest(Prompted):
     temperature: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     top_p: TopP | None = None
     top_k: TopK | None = None
-    keep_alive: KeepAlive | None = None
-    metadata: dict[str, Any] | None = None
-    context_management: ContextManagement | None = None
+    metadata: dict[str, Any] | None = LABEL
 
     def checked(self) -> Request:
         """What the yard is asked.
@@ -171,16 +209,7 @@ class MessagesRequest(Prompted):
         """
         if (self.model_extra or {}).get("thread") is not None:
             raise ThreadsNotHeld
-        for name in ("mcp_servers", "container"):
-            if (self.model_extra or {}).get(name):
-                raise InvalidRequest(f"'{name}' is not supported by this server. Leave it out.", name)
-        for edit in self.context_management.edits if self.context_management is not None else []:
-            # What earlier turns thought is left to the chat template, which has its own mind on it.
-            if not edit.type.startswith("clear_thinking"):
-                raise InvalidRequest(
-                    f"'context_management': Edits of type '{edit.type}' are not supported. Leave it out.",
-                    "context_management",
-                )
+        self.refuse_unsupported()
         return Request(
             prompt=self.chat(),
             model=self.model,
@@ -189,6 +218,19 @@ class MessagesRequest(Prompted):
             stop=tuple(self.stop_sequences or ()),
             response_format=self.response_format(),
         )
+
+
+class CountRequest(Prompted):
+    """The body of ``POST /v1/messages/count_tokens``. What only an answer needs is taken, and counts for nothing."""
+
+    def checked(self) -> TokenizeRequest:
+        """What the yard is asked.
+
+        Raises:
+            InvalidRequest: a part asks for what is not supported.
+        """
+        self.refuse_unsupported()
+        return TokenizeRequest(self.chat(), self.model)
 
 
 def _turns(message: Message, param: str) -> list[dict[str, Any]]:
@@ -229,12 +271,31 @@ def _call(block: Block, param: str) -> dict[str, Any]:
 def _result(block: Block, param: str) -> dict[str, Any]:
     if block.tool_use_id is None:
         raise InvalidRequest(f"'{param}': A tool_result block must have a tool_use_id.", param)
-    text = block.content if isinstance(block.content, str) else _text(block.content or [], param)
-    return {"role": "tool", "tool_call_id": block.tool_use_id, "content": f"Error: {text}" if block.is_error else text}
+    shown = block.content if isinstance(block.content, str) else _content(block.content or [], f"{param}.content")
+    if block.is_error:
+        shown = f"Error: {shown}" if isinstance(shown, str) else ("Error: ", *shown)
+    return {"role": "tool", "tool_call_id": block.tool_use_id, "content": shown}
 
 
-def _content(blocks: list[Block], param: str) -> str:
-    return _text(blocks, param)
+def _content(blocks: list[Block], param: str) -> str | tuple[str | ImageReference, ...]:
+    """Text; where there are images, it is text and references to them."""
+    if all(block.type != "image" for block in blocks):
+        return _text(blocks, param)
+    return tuple(
+        _image(block.source or {}, f"{param}[{index}].source") if block.type == "image" else _text([block], param)
+        for index, block in enumerate(blocks)
+    )
+
+
+def _image(source: Mapping[str, Any], param: str) -> ImageReference:
+    match source:
+        case {"type": "base64", "data": str(data)}:
+            return ImageReference(f"data:;base64,{data}", "auto", param)
+        case {"type": "url", "url": str(url)}:
+            return ImageReference(url, "auto", param)
+    raise UnsupportedOperation(
+        f"'{param}': An image must have a source of type 'base64', with 'data', or of type 'url', with 'url'.", param
+    )
 
 
 def _text(blocks: list[Block], param: str) -> str:

@@ -8,7 +8,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from starlette.types import Receive
 
@@ -18,7 +18,9 @@ from modelyard.api.images.local import is_local, read_local
 from modelyard.api.reply import while_connected
 from modelyard.engine.messages import Chat, Image
 from modelyard.errors import InvalidRequest, TakesNoImages
-from modelyard.yard.yard import Request, Yard
+from modelyard.yard.yard import Request, TokenizeRequest, Yard
+
+_Asked = TypeVar("_Asked", Request, TokenizeRequest)
 
 # Of all clients together, fetched or decoded at the same time.
 AT_ONCE: Final = 8
@@ -55,21 +57,26 @@ class ImageLoader:
             UnsupportedOperation: the model takes none.
             ModelNotFound, ModelRequired: there is no such model.
         """
-        if not isinstance(request.prompt, Chat):
+        if not _all_references(request):
             return request
-        references = [part for message in request.prompt.messages for part in _references(message)]
-        if not references:
-            return request
-        images: dict[ImageReference, Image] = {}
+        loaded: list[Request] = []
 
         async def load() -> None:
-            images.update(await self.images(references, request.model))
+            loaded.append(await self.seen(request))
 
         await while_connected(receive, load())
-        if not images:
+        if not loaded:
             raise InvalidRequest("The client left while its images were fetched.")
+        return loaded[0]
+
+    async def seen(self, request: _Asked) -> _Asked:
+        """As ``loaded``, for as long as it takes."""
+        references = _all_references(request)
+        if not references or not isinstance(request.prompt, Chat):
+            return request
+        images = await self.images(references, request.model)
         messages = tuple(_with_images(message, images) for message in request.prompt.messages)
-        return replace(request, prompt=Chat(messages))
+        return replace(request, prompt=replace(request.prompt, messages=messages))
 
     async def images(self, references: list[ImageReference], model: str | None) -> dict[ImageReference, Image]:
         """The images that ``references`` name, for ``model``, by id or alias.
@@ -117,6 +124,12 @@ class ImageLoader:
                     param,
                 )
             return await asyncio.to_thread(lambda: decode(read(), param, edge))
+
+
+def _all_references(request: Request | TokenizeRequest) -> list[ImageReference]:
+    if not isinstance(request.prompt, Chat):
+        return []
+    return [part for message in request.prompt.messages for part in _references(message)]
 
 
 def _references(message: Mapping[str, Any]) -> list[ImageReference]:

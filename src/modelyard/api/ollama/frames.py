@@ -11,20 +11,18 @@ from typing import Any
 import orjson
 
 from modelyard.api.ollama.errors import error_body
+from modelyard.api.reading import AnswerReader
 from modelyard.engine.deltas import (
     ContentDelta,
     Delta,
     Message,
-    OutputParser,
     ReasoningDelta,
     ToolCallArguments,
     ToolCallBegin,
     ToolCallBroken,
     ToolCallEnd,
-    fold,
 )
-from modelyard.engine.dialogue import parser_of
-from modelyard.engine.messages import Chat, Finished, Prompt, TokenLogprob
+from modelyard.engine.messages import Finished, Prompt, TokenLogprob
 from modelyard.errors import ModelyardError
 from modelyard.yard.generation import Generation
 
@@ -42,7 +40,6 @@ class OllamaFrames:
 
     def __init__(self, prompt: Prompt, name: str | None, *, is_chat: bool) -> None:
         self._prompt, self._name, self._is_chat = prompt, name, is_chat
-        self._parser: OutputParser | None = None
         self._calls: dict[int, tuple[str, list[str]]] = {}
         self._asked_ns = self._began_ns = self._spoke_ns = time.monotonic_ns()
 
@@ -51,20 +48,18 @@ class OllamaFrames:
         self._generation = generation
         self._model = self._name or generation.model
         self._began_ns = self._spoke_ns = time.monotonic_ns()
-        if generation.reading is not None and isinstance(self._prompt, Chat):
-            self._parser = parser_of(generation.reading, self._prompt)
+        self._reader = AnswerReader(generation, self._prompt)
         return b""
 
     def text(self, text: str) -> bytes:
         """Lines of what became certain with ``text``."""
         if self._spoke_ns == self._began_ns:
             self._spoke_ns = time.monotonic_ns()
-        deltas = [ContentDelta(text)] if self._parser is None else self._parser.push(text)
-        return b"".join(map(self._written, deltas))
+        return b"".join(map(self._written, self._reader.push(text)))
 
     def close(self, finished: Finished) -> bytes:
         """What was held back, and the last line, with counts and times."""
-        rest = b"".join(map(self._written, self._parser.finish() if self._parser is not None else []))
+        rest = b"".join(map(self._written, self._reader.finish()))
         return rest + self._line(self._said("", None, []), self._last(finished))
 
     def end(self, _finished: Sequence[Finished]) -> bytes:
@@ -81,9 +76,7 @@ class OllamaFrames:
 
     def choice(self, text: str, _finished: Finished) -> Message:
         """The answer, understood."""
-        if self._parser is None:
-            return Message(text)
-        return fold([*self._parser.push(text), *self._parser.finish()])
+        return self._reader.whole(text)
 
     def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> dict[str, Any]:
         """The answer as one object."""

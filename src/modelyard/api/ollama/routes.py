@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,24 +13,31 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
+from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.ollama.frames import OllamaFrames
-from modelyard.api.ollama.schema import ChatRequest, GenerateRequest, NamedModel
+from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest, NamedModel
+from modelyard.api.openai.embeddings import check_dimensions
 from modelyard.api.reply import Ask, reply
 from modelyard.api.scopes import needs
+from modelyard.api.told import Told
 from modelyard.api.urgency import urgency
 from modelyard.api.visit import Visit
+from modelyard.engine.messages import Text
 from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied
 from modelyard.yard.status import ModelStatus
-from modelyard.yard.yard import Request, Yard
+from modelyard.yard.yard import EmbeddingRequest, Request, Yard
 
 # The version of Ollama whose API this is: clients ask for a least one.
 API_VERSION: Final = "0.13.0"
 
+# The largest keep_alive that a datetime holds comes long after.
+FOR_EVER_S: Final = 365 * 86400.0
+
 _TAG: Final = ":latest"
 
 
-def ollama_routes(yard: Yard) -> APIRouter:
+def ollama_routes(yard: Yard, images: ImageLoader) -> APIRouter:
     """What Ollama's clients ask for, on ``yard``."""
     router = APIRouter(prefix="/api")
     asked = APIRouter(prefix="/api", route_class=JsonRoute)
@@ -61,7 +69,7 @@ def ollama_routes(yard: Yard) -> APIRouter:
         name = named(yard, body.model)
         if not body.messages:
             return await _settled(yard, name, body, http, {"message": {"role": "assistant", "content": ""}})
-        request = body.to_request(body.chat())
+        request = await images.loaded(replace(body.to_request(body.chat()), model=name), http.receive)
         return _reply(yard, request, name, body, http, is_chat=True)
 
     @asked.post("/generate", response_model=None)
@@ -71,7 +79,48 @@ def ollama_routes(yard: Yard) -> APIRouter:
         if not body.prompt:
             return await _settled(yard, name, body, http, {"response": ""})
         request = body.to_request(body.prompted(can_chat=yard.model(name).can_chat is not False))
+        request = await images.loaded(replace(request, model=name), http.receive)
         return _reply(yard, request, name, body, http, is_chat=False)
+
+    @asked.post("/embed", response_model=None)
+    async def embed(body: EmbedRequest, http: HttpRequest) -> Response:
+        """Turn texts into vectors; without one, load the model or unload it."""
+        began_ns = time.monotonic_ns()
+        name, texts = named(yard, body.model), body.texts()
+        if not texts:
+            return await _settled(yard, name, body, http, {"embeddings": []})
+        request = EmbeddingRequest(
+            texts, name, urgency(http.headers, body.keep_alive), truncates=body.truncate is not False
+        )
+
+        async def ask() -> bytes:
+            embeddings = await yard.embed(request)
+            check_dimensions(embeddings, body.dimensions or None)
+            answer = {
+                "model": body.model or name,
+                "embeddings": embeddings.vectors,
+                "total_duration": time.monotonic_ns() - began_ns,
+                "load_duration": 0,
+                "prompt_eval_count": embeddings.prompt_tokens,
+            }
+            return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+        return Told(ask)
+
+    @asked.post("/embeddings", response_model=None)
+    async def embed_one(body: EmbeddingsRequest, http: HttpRequest) -> Response:
+        """Turn a text into a vector; without one, load the model or unload it."""
+        name = named(yard, body.model)
+        if not body.prompt:
+            return await _settled(yard, name, body, http, {"embedding": []})
+        how = urgency(http.headers, body.keep_alive)
+        request = EmbeddingRequest((Text(body.prompt),), name, how, truncates=True)
+
+        async def ask() -> bytes:
+            vectors = (await yard.embed(request)).vectors
+            return orjson.dumps({"embedding": vectors[0]}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+        return Told(ask)
 
     router.routes.extend(asked.routes)
     return router
@@ -92,7 +141,11 @@ def _reply(
 
 
 async def _settled(
-    yard: Yard, name: str, body: ChatRequest | GenerateRequest, http: HttpRequest, said: dict[str, Any]
+    yard: Yard,
+    name: str,
+    body: ChatRequest | GenerateRequest | EmbedRequest | EmbeddingsRequest,
+    http: HttpRequest,
+    said: dict[str, Any],
 ) -> Response:
     """A request without a prompt: ``keep_alive`` 0 unloads the model, anything else loads it."""
     if body.keep_alive == 0:
@@ -105,8 +158,9 @@ async def _settled(
         await yard.reload(name)
         reason = "load"
     line = {"model": body.model or name, "created_at": _now(), **said, "done": True, "done_reason": reason}
-    kind = "application/x-ndjson" if body.streams else "application/json"
-    return Response(orjson.dumps(line) + (b"\n" if body.streams else b""), media_type=kind)
+    streams = isinstance(body, ChatRequest | GenerateRequest) and body.streams
+    kind = "application/x-ndjson" if streams else "application/json"
+    return Response(orjson.dumps(line) + (b"\n" if streams else b""), media_type=kind)
 
 
 def named(yard: Yard, name: str | None) -> str:
@@ -153,8 +207,8 @@ def _details(model: ModelStatus) -> dict[str, Any]:
 
 
 def _running(model: ModelStatus) -> dict[str, Any]:
-    # It stays until room is needed for another: clients want a time all the same.
-    expires = datetime.now(UTC) + timedelta(days=365)
+    # Else it stays until room is needed for another: clients want a time all the same.
+    expires = datetime.now(UTC) + timedelta(seconds=FOR_EVER_S if model.leaves_in_s is None else model.leaves_in_s)
     return {
         **_listed(model),
         "size": model.memory_bytes or model.size_bytes or 0,
@@ -165,7 +219,6 @@ def _running(model: ModelStatus) -> dict[str, Any]:
 
 
 def _shown(model: ModelStatus) -> dict[str, Any]:
-    capabilities = ["completion", "tools"] if model.can_chat is not False else ["completion"]
     facts: dict[str, Any] = {"general.architecture": model.architecture or ""}
     if model.context_length:
         facts[f"{model.architecture}.context_length"] = model.context_length
@@ -175,6 +228,21 @@ def _shown(model: ModelStatus) -> dict[str, Any]:
         "template": "",
         "details": _details(model),
         "model_info": facts,
-        "capabilities": capabilities,
+        "capabilities": capabilities(model),
         "modified_at": datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z"),
     }
+
+
+def capabilities(model: ModelStatus) -> list[str]:
+    """What a model can do, in Ollama's words. Source: Ollama, types/model/capability.go."""
+    if model.kind == "embedding":
+        return ["embedding"]
+    known = {
+        "completion": True,
+        # One whose template knows no tools is told of them in words.
+        "tools": model.can_chat is not False,
+        "vision": model.can_see,
+        "thinking": model.can_reason,
+        "insert": model.can_fill,
+    }
+    return [name for name, is_so in known.items() if is_so]

@@ -6,11 +6,20 @@ Source: https://github.com/ollama/ollama/blob/main/docs/api.md and api/types.go.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.openai.schema import LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MOST_TOKENS, MOST_TOP_LOGPROBS
+from modelyard.api.images import ImageReference
+from modelyard.api.openai.embeddings import MOST_INPUTS
+from modelyard.api.openai.schema import (
+    LONGEST_NAME,
+    MOST_TOKENS,
+    MOST_TOP_LOGPROBS,
+    Stop,
+    one_or_more,
+    refuse_unsupported,
+)
 from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, schema_format
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import (
@@ -32,30 +41,45 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
 
 
-def _one_or_more(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+# How a model is loaded is the configuration's: options that say so are taken, as Ollama's clients send them with every
+# request, and count for nothing. So do those that have no meaning without one that is refused, or in a context that
+# never shifts.
+LOADING_OPTIONS: Final = frozenset(
+    {
+        *("embedding_only", "f16_kv", "logits_all", "low_vram", "main_gpu", "num_batch", "num_ctx", "num_gpu"),
+        *("num_keep", "num_thread", "numa", "use_mlock", "use_mmap", "vocab_only"),
+        *("mirostat_eta", "mirostat_tau", "penalize_newline"),
+    }
+)
+
+OPTIONS_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {"mirostat": (0,), "tfs_z": (1, 0), "typical_p": (1, 0)}
+
+# Ollama's that are not honoured here -> values that ask for nothing.
+HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
+    "context": ([],),
+    "height": (0,),
+    "shift": (False,),
+    "steps": (0,),
+    "template": ("",),
+    "truncate": (False,),
+    "width": (0,),
+}
 
 
 class Options(_Part):
-    """Ollama's ``options``. Those that say how a model is loaded are the configuration's, and count for nothing."""
+    """Ollama's ``options``."""
 
     temperature: Temperature | None = None
     top_k: TopK | None = None
     top_p: TopP | None = None
     min_p: MinP | None = None
     repeat_penalty: RepetitionPenalty | None = None
+    repeat_last_n: Annotated[int, Field(ge=-1, le=MOST_TOKENS)] | None = None
     presence_penalty: PresencePenalty | None = None
     frequency_penalty: FrequencyPenalty | None = None
     seed: Seed | None = None
     num_predict: Annotated[int, Field(ge=-2, le=MOST_TOKENS)] | None = None
-    stop: (
-        Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
-            Field(max_length=MOST_STOPS),
-            BeforeValidator(_one_or_more),
-        ]
-        | None
-    ) = None
+    stop: Stop | None = None
 
 
 class Call(_Part):
@@ -81,11 +105,16 @@ class Message(_Part):
     tool_calls: list[MadeCall] | None = None
     tool_name: str | None = None
 
-    def for_template(self) -> dict[str, Any]:
-        """The turn as chat templates read it."""
-        if self.images:
-            raise UnsupportedOperation("'images' are not supported here.", "messages")
-        turn: dict[str, Any] = {"role": self.role, "content": self.content or ""}
+    def for_template(self, param: str) -> dict[str, Any]:
+        """The turn as chat templates read it, with references to its images.
+
+        Args:
+            param: the field that the message is.
+        """
+        turn: dict[str, Any] = {
+            "role": self.role,
+            "content": _shown(self.images, self.content or "", f"{param}.images"),
+        }
         if self.thinking:
             turn["reasoning_content"] = self.thinking
         if self.tool_name:
@@ -100,6 +129,14 @@ class Message(_Part):
                 for index, call in enumerate(self.tool_calls)
             ]
         return turn
+
+
+def _shown(images: list[str] | None, text: str, param: str) -> str | tuple[str | ImageReference, ...]:
+    """Text, behind the images that there are: files in base64."""
+    if not images:
+        return text
+    shown = (ImageReference(f"data:;base64,{data}", "auto", f"{param}[{at}]") for at, data in enumerate(images))
+    return (*shown, text)
 
 
 class _Generated(_Part):
@@ -127,8 +164,14 @@ class _Generated(_Part):
         return {"enable_thinking": bool(self.think), **effort}
 
     def to_request(self, prompt: Prompt) -> Request:
-        """What the yard is asked."""
+        """What the yard is asked.
+
+        Raises:
+            InvalidRequest: a field asks for what is not supported.
+        """
         options = self.options or Options()
+        refuse_unsupported(self, HARMLESS)
+        refuse_unsupported(options, OPTIONS_HARMLESS)
         most = options.num_predict
         return Request(
             prompt=prompt,
@@ -142,6 +185,7 @@ class _Generated(_Part):
                 presence_penalty=options.presence_penalty,
                 frequency_penalty=options.frequency_penalty,
                 seed=options.seed,
+                penalty_window=options.repeat_last_n,
             ),
             # -1 and -2: as many as the context holds.
             max_tokens=most if most is not None and most > 0 else None,
@@ -165,7 +209,7 @@ class ChatRequest(_Generated):
     def chat(self) -> Chat:
         """The conversation."""
         tools = tuple(tool.model_dump(exclude_none=True) for tool in self.tools or [])
-        messages = tuple(message.for_template() for message in self.messages or [])
+        messages = tuple(turn.for_template(f"messages[{at}]") for at, turn in enumerate(self.messages or []))
         return Chat(messages, tools, options=self.template_options())
 
 
@@ -175,7 +219,6 @@ class GenerateRequest(_Generated):
     prompt: str = ""
     suffix: str = ""
     system: str = ""
-    template: str = ""
     raw: bool = False
     images: list[str] | None = None
 
@@ -183,18 +226,54 @@ class GenerateRequest(_Generated):
         """The prompt: a single turn, or plain text where it is raw or the model does not chat.
 
         Raises:
-            InvalidRequest: a part of it is not supported.
+            UnsupportedOperation: there are images, and it is no turn.
         """
-        if self.template:
-            raise InvalidRequest("'template' is not supported: templates are configured.", "template")
-        if self.images:
-            raise UnsupportedOperation("'images' are supported at /v1/chat/completions.", "images")
+        if self.images and (self.suffix or self.raw or not can_chat):
+            raise UnsupportedOperation("'images' are only shown to models that chat, without 'raw'.", "images")
         if self.suffix:
             return Infill(self.prompt, self.suffix)
         if self.raw or not can_chat:
             return Text(self.prompt)
         system = ({"role": "system", "content": self.system},) if self.system else ()
-        return Chat((*system, {"role": "user", "content": self.prompt}), options=self.template_options())
+        turn = {"role": "user", "content": _shown(self.images, self.prompt, "images")}
+        return Chat((*system, turn), options=self.template_options())
+
+
+class EmbedRequest(_Part):
+    """The body of ``POST /api/embed``. Without an input it only loads the model, or unloads it."""
+
+    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    input: Annotated[list[str], BeforeValidator(one_or_more, json_schema_input_type=str | list[str])] = Field(
+        default=[], max_length=MOST_INPUTS
+    )
+    truncate: bool | None = Field(default=None, description="False: what is too long is refused, and not cut.")
+    dimensions: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Only what the model has anyway: its vectors are not cut."
+    )
+    options: Options | None = None
+    keep_alive: KeepAlive | None = None
+
+    def texts(self) -> tuple[Text, ...]:
+        """What is to be embedded; () where it is nothing.
+
+        Raises:
+            InvalidRequest: one text of several is empty.
+        """
+        if self.input == [""]:
+            return ()
+        for at, text in enumerate(self.input):
+            if not text:
+                raise InvalidRequest(f"'input[{at}]' is an empty text, which has no embedding. Leave it out.", "input")
+        return tuple(map(Text, self.input))
+
+
+class EmbeddingsRequest(_Part):
+    """The body of ``POST /api/embeddings``, which is older. Without a prompt it only loads the model, or unloads it."""
+
+    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    prompt: str = ""
+    options: Options | None = None
+    keep_alive: KeepAlive | None = None
 
 
 class NamedModel(_Part):

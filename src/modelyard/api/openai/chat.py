@@ -17,10 +17,10 @@ from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.message import delta_object, logprobs_object, message_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
+from modelyard.api.reading import AnswerReader
 from modelyard.api.reply import Ask, reply
 from modelyard.api.urgency import urgency
-from modelyard.engine.deltas import ContentDelta, Delta, Message, OutputParser, ToolCallEnd, fold
-from modelyard.engine.dialogue import parser_of
+from modelyard.engine.deltas import Delta, ToolCallEnd
 from modelyard.engine.messages import Chat, Finished
 from modelyard.yard.generation import Generation
 from modelyard.yard.yard import Yard
@@ -39,14 +39,13 @@ class ChatFrames(EventFrames):
     def __init__(self, body: ChatCompletionRequest, chat: Chat, identity: Identity, index: int = 0) -> None:
         self._body, self._chat, self._identity, self._index = body, chat, identity, index
         self._has_logprobs = bool(body.logprobs)
-        self._parser: OutputParser | None = None
         self._has_called = False
 
     def open(self, generation: Generation) -> bytes:
         """The chunk that names the role."""
         self._generation = generation
-        if generation.reading is not None:
-            self._parser = parser_of(generation.reading, self._chat)
+        self._reader = AnswerReader(generation, self._chat)
+        self._is_bare = self._reader.is_plain and not self._has_logprobs
         self._common = self._identity.of(generation)
         common = {"object": "chat.completion.chunk", **self._common}
         self._chunks = Chunks(common, include_usage=self._body.wants_usage, choices=self._body.choices)
@@ -56,13 +55,13 @@ class ChatFrames(EventFrames):
 
     def text(self, text: str) -> bytes:
         """Chunks of content, reasoning and calls."""
-        if self._parser is None and not self._has_logprobs:
+        if self._is_bare:
             return self._before_text + orjson.dumps(text) + self._after_text
-        return self._written([ContentDelta(text)] if self._parser is None else self._parser.push(text))
+        return self._written(self._reader.push(text))
 
     def close(self, finished: Finished) -> bytes:
         """What was held back, and the chunk with the reason."""
-        rest = self._written(self._parser.finish() if self._parser is not None else [])
+        rest = self._written(self._reader.finish())
         reason = "tool_calls" if self._has_called else finished.reason
         return rest + self._chunks.of(self._choice({}, finish_reason=reason))
 
@@ -72,9 +71,7 @@ class ChatFrames(EventFrames):
 
     def choice(self, text: str, finished: Finished) -> dict[str, Any]:
         """The choice in a whole completion."""
-        message = Message(text)
-        if self._parser is not None:
-            message = fold([*self._parser.push(text), *self._parser.finish()])
+        message = self._reader.whole(text)
         return {
             "index": self._index,
             "message": message_object(message),

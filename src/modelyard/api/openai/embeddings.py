@@ -12,15 +12,14 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.types import Receive, Scope, Send
 
 from modelyard.api.json_route import JsonRoute
-from modelyard.api.openai.schema import LONGEST_NAME
-from modelyard.api.reply import while_connected
+from modelyard.api.openai.schema import LABEL, LONGEST_NAME, TextsOrIds
+from modelyard.api.told import Told
 from modelyard.api.urgency import KeepAlive, urgency
 from modelyard.engine.messages import Text, Tokens
 from modelyard.errors import InvalidRequest
-from modelyard.yard.embedding import Embeddings
+from modelyard.yard.inquiry import Embeddings
 from modelyard.yard.yard import EmbeddingRequest, Yard
 
 # Source: OpenAI, API reference, embeddings: "the array must be 2048 dimensions or less".
@@ -32,7 +31,7 @@ class EmbeddingsBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
-    input: str | list[Any] = Field(description="A text, texts, token ids, or lists of token ids.")
+    input: TextsOrIds = Field(description="A text, texts, token ids, or lists of token ids.")
     model: str | None = Field(
         default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."
     )
@@ -42,7 +41,7 @@ class EmbeddingsBody(BaseModel):
     dimensions: int | None = Field(
         default=None, ge=1, description="Only what the model has anyway: its vectors are not cut."
     )
-    user: str | None = None
+    user: str | None = LABEL
     keep_alive: KeepAlive | None = None
 
     def inputs(self) -> tuple[Text | Tokens, ...]:
@@ -100,28 +99,19 @@ def _base64(vector: npt.NDArray[np.float32]) -> str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
 
 
-class _EmbeddingReply(Response):
-    """Computes and sends, unless the client leaves."""
+def check_dimensions(embeddings: Embeddings, wanted: int | None) -> None:
+    """Refuse vectors of another length than the client wants.
 
-    def __init__(self, yard: Yard, request: EmbeddingRequest, body: EmbeddingsBody) -> None:
-        super().__init__()
-        self._yard, self._request, self._body = yard, request, body
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Errors are raised before the status is sent."""
-        await while_connected(receive, self._answer(scope, receive, send))
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        embeddings = await self._yard.embed(self._request)
-        has = embeddings.vectors.shape[1]
-        if self._body.dimensions not in (None, has):
-            raise InvalidRequest(
-                f"'dimensions' is {self._body.dimensions}, but the embeddings of '{embeddings.model}' have {has} "
-                "dimensions and are not cut. Leave it out.",
-                "dimensions",
-            )
-        content = embeddings_body(embeddings, as_base64=self._body.encoding_format == "base64")
-        await Response(content, media_type="application/json")(scope, receive, send)
+    Raises:
+        InvalidRequest: they are.
+    """
+    has = embeddings.vectors.shape[1]
+    if wanted not in (None, has):
+        raise InvalidRequest(
+            f"'dimensions' is {wanted}, but the embeddings of '{embeddings.model}' have {has} dimensions and are not "
+            "cut. Leave it out.",
+            "dimensions",
+        )
 
 
 def embedding_routes(yard: Yard) -> APIRouter:
@@ -132,6 +122,12 @@ def embedding_routes(yard: Yard) -> APIRouter:
     async def create_embeddings(body: EmbeddingsBody, http: HttpRequest) -> Response:
         """Turn texts into vectors."""
         request = EmbeddingRequest(body.inputs(), body.model, urgency(http.headers, body.keep_alive))
-        return _EmbeddingReply(yard, request, body)
+
+        async def ask() -> bytes:
+            embeddings = await yard.embed(request)
+            check_dimensions(embeddings, body.dimensions)
+            return embeddings_body(embeddings, as_base64=body.encoding_format == "base64")
+
+        return Told(ask)
 
     return router

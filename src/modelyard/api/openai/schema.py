@@ -6,10 +6,11 @@ answer; fields that nobody defines are ignored, as clients of all kinds send som
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from modelyard.api.images import ImageReference
 from modelyard.api.openai.tools import (
@@ -37,6 +38,7 @@ from modelyard.yard.yard import Request
 
 MOST_STOPS = 64
 LONGEST_STOP = 1024
+LONGEST_BREAKER = 40
 MOST_TOKENS = 2**31 - 1
 MOST_BIASES = 4096
 MOST_CHOICES = 64
@@ -44,19 +46,42 @@ MOST_CHOICES = 64
 LONGEST_NAME = 512
 
 
-def _one_or_more(value: Any) -> Any:
+def one_or_more(value: Any) -> Any:
+    """A single text as a list of it; all else as it is."""
     return [value] if isinstance(value, str) else value
 
 
-Stop = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
-    Field(max_length=MOST_STOPS),
-    BeforeValidator(_one_or_more),
-]
+_OneStop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
+_Stops = Annotated[list[_OneStop], Field(max_length=MOST_STOPS)]
+Stop = Annotated[_Stops, BeforeValidator(one_or_more, json_schema_input_type=_OneStop | _Stops)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+# Checked item by item elsewhere, where the message names the item.
+TextsOrIds = Annotated[
+    str | list[Any], WithJsonSchema(TypeAdapter(str | list[str] | list[int] | list[list[int]]).json_schema())
+]
 LogitBias = Annotated[dict[Annotated[int, Field(ge=0, strict=False)], Bias], Field(max_length=MOST_BIASES)]
-Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh"]
+Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh", "max"]
 MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+
+
+# A field that says who asks, or what OpenAI is to keep: it changes no answer, and nothing is done with it.
+LABEL: Any = Field(default=None, description="Taken, and without effect on the answer.")
+
+
+def refuse_unsupported(body: BaseModel, harmless: Mapping[str, tuple[Any, ...]]) -> None:
+    """Refuse fields that are known and not honoured, unless they ask for nothing.
+
+    Args:
+        body: what a client sent.
+        harmless: such fields -> values that change no answer (beside null).
+
+    Raises:
+        InvalidRequest: one of them asks for something.
+    """
+    for name, values in harmless.items():
+        value = (body.model_extra or {}).get(name)
+        if value is not None and value not in values:
+            raise InvalidRequest(f"'{name}' is not supported by this version. Leave it out.", name)
 
 
 class StreamOptions(BaseModel):
@@ -65,6 +90,7 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(strict=True)
 
     include_usage: bool = False
+    include_obfuscation: Literal[False] = Field(default=False, description="Chunks are never padded.")
 
 
 class GenerationFields(BaseModel):
@@ -88,6 +114,16 @@ class GenerationFields(BaseModel):
     seed: Seed | None = None
     logit_bias: LogitBias | None = None
     stop: Stop | None = None
+    dry_multiplier: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = Field(
+        default=None, description="How much a token loses that would go on with a repetition; 0: nothing."
+    )
+    dry_base: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = None
+    dry_allowed_length: Annotated[int, Field(ge=0, le=LONGEST_STOP)] | None = None
+    dry_sequence_breakers: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=LONGEST_BREAKER)]], Field(max_length=MOST_STOPS)]
+        | None
+    ) = None
+    user: str | None = LABEL
     ignore_eos: bool | None = None
     keep_alive: KeepAlive | None = None
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = Field(default=None, description="Choices for each prompt.")
@@ -101,20 +137,6 @@ class GenerationFields(BaseModel):
     def wants_usage(self) -> bool:
         """Whether a stream is to end with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
-
-    def refuse_unsupported(self, harmless: dict[str, tuple[Any, ...]]) -> None:
-        """Refuse fields of OpenAI's that are not honoured, unless they ask for nothing.
-
-        Args:
-            harmless: such fields -> values that change no answer (beside null).
-
-        Raises:
-            InvalidRequest: one of them asks for something.
-        """
-        for name, values in harmless.items():
-            value = (self.model_extra or {}).get(name)
-            if value is not None and value not in values:
-                raise InvalidRequest(f"'{name}' is not supported by this version. Leave it out.", name)
 
     def to_request(self, prompt: Prompt, max_tokens: int | None) -> Request:
         """What the yard is asked."""
@@ -131,6 +153,10 @@ class GenerationFields(BaseModel):
                 frequency_penalty=self.frequency_penalty,
                 seed=self.seed,
                 logit_bias=self.logit_bias,
+                dry_multiplier=self.dry_multiplier,
+                dry_base=self.dry_base,
+                dry_allowed_length=self.dry_allowed_length,
+                dry_sequence_breakers=None if self.dry_sequence_breakers is None else tuple(self.dry_sequence_breakers),
             ),
             max_tokens=max_tokens,
             stop=tuple(self.stop or ()),
@@ -158,7 +184,9 @@ class ContentPart(BaseModel):
 
     type: str
     text: str | None = None
-    image_url: Annotated[ImageUrl | None, BeforeValidator(_url_alone)] = None
+    image_url: Annotated[ImageUrl | None, BeforeValidator(_url_alone, json_schema_input_type=str | ImageUrl | None)] = (
+        None
+    )
 
     def read(self, param: str) -> str | ImageReference:
         """The text, or which image.
@@ -256,12 +284,23 @@ def _one_user_message(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-_CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
+# The reference's that this version does not honour.
+COMPLETION_HARMLESS: dict[str, tuple[Any, ...]] = {"adapter": (), "truncate_sequence": (False,)}
+
+CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
+    **COMPLETION_HARMLESS,
+    "agent_permission": (),
     "audio": (),
+    "code_execution_permission": (),
+    "enable_shell": (False,),
+    "files": ([],),
     "function_call": ("none",),
     "functions": ([],),
+    "max_tool_rounds": (0,),
     "modalities": (["text"],),
+    "moderation": (),
     "service_tier": ("auto", "default"),
+    "session_id": (),
     "store": (False,),
     "verbosity": ("medium",),
     "web_search_options": (),
@@ -276,7 +315,9 @@ class ChatCompletionRequest(GenerationFields):
     messages: Annotated[
         list[ChatMessage],
         Field(min_length=1, description="The conversation. A bare string counts as one user message."),
-        BeforeValidator(_one_user_message),
+        BeforeValidator(
+            _one_user_message, json_schema_input_type=str | Annotated[list[ChatMessage], Field(min_length=1)]
+        ),
     ]
     max_completion_tokens: MaxTokens | None = None
     tools: Annotated[list[ToolDefinition], Field(max_length=MOST_TOOLS)] | None = None
@@ -296,6 +337,11 @@ class ChatCompletionRequest(GenerationFields):
     chat_template_kwargs: dict[str, Any] | None = Field(
         default=None, description="Names that the model's chat template may read."
     )
+    metadata: dict[str, Any] | None = LABEL
+    safety_identifier: str | None = LABEL
+    prompt_cache_key: str | None = LABEL
+    prompt_cache_retention: str | None = LABEL
+    prompt_cache_options: dict[str, Any] | None = LABEL
 
     def checked(self) -> Request:
         """What the yard is asked.
@@ -303,7 +349,7 @@ class ChatCompletionRequest(GenerationFields):
         Raises:
             InvalidRequest: a field asks for what is not supported.
         """
-        self.refuse_unsupported(_CHAT_HARMLESS)
+        refuse_unsupported(self, CHAT_HARMLESS)
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", "top_logprobs")
         tools, choice = chosen_tools(self.tools or [], self.tool_choice)
@@ -340,11 +386,12 @@ MOST_PROMPTS = 128
 class CompletionRequest(GenerationFields):
     """The body of ``POST /v1/completions``."""
 
-    prompt: str | list[Any] = Field(description="Text to continue, or token ids, or a list of either.")
+    prompt: TextsOrIds = Field(description="Text to continue, or token ids, or a list of either.")
     suffix: str | None = Field(default=None, description="Text behind what is to be filled in.")
     echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
     best_of: int | None = None
+    response_format: ResponseFormat | None = None
     grammar: GrammarField | None = None
 
     def checked(self) -> list[Request]:
@@ -353,7 +400,7 @@ class CompletionRequest(GenerationFields):
         Raises:
             InvalidRequest: a field asks for what is not supported.
         """
-        self.refuse_unsupported({})
+        refuse_unsupported(self, COMPLETION_HARMLESS)
         if self.best_of not in (None, self.choices):
             raise InvalidRequest("'best_of' must be equal to 'n': no answers are thrown away.", "best_of")
         if self.echo and self.logprobs is not None:
@@ -363,6 +410,7 @@ class CompletionRequest(GenerationFields):
         return [
             replace(
                 self.to_request(prompt, self.max_tokens),
+                response_format=None if self.response_format is None else self.response_format.demanded(),
                 grammar=None if self.grammar is None else self.grammar.demanded(),
                 logprobs=self.logprobs,
                 echoes=bool(self.echo),

@@ -11,9 +11,14 @@ from modelyard.engine.guidance.constraint import Constraint
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.errors import InvalidRequest
 
-# The engine's threads wait for masks: what would take longer than some milliseconds is refused.
+# A grammar of any request takes less than a second to compile, and 0.1 s a mask, of the processor's time: others wait
+# for both. Schemas of 1,000 properties and of 1,000 nested objects are within the bounds.
 _LIMITS = LLParserLimits(
-    initial_lexer_fuel=1_000_000, step_lexer_fuel=200_000, step_max_items=50_000, verbose_errors=False
+    initial_lexer_fuel=1_000_000,
+    step_lexer_fuel=200_000,
+    step_max_items=5_000,
+    max_grammar_size=20_000,
+    verbose_errors=False,
 )
 
 
@@ -27,6 +32,7 @@ class GrammarCompiler:
     def __init__(self, make_vocabulary: Callable[[], Vocabulary]) -> None:
         self._make_vocabulary = make_vocabulary
         self._vocabulary: Vocabulary | None = None
+        self._adopted: list[Vocabulary] = []
         self._compiling: ThreadPoolExecutor | None = None
         self._masks: ThreadPoolExecutor | None = None
 
@@ -37,23 +43,35 @@ class GrammarCompiler:
             self._masks = ThreadPoolExecutor(1, "masks")
         return self._masks
 
-    def compile(self, make: Callable[[], str | None], on_done: Callable[[Future[Constraint | None]], None]) -> None:
+    def compile(
+        self, make: Callable[[], str | None], on_done: Callable[[Future[Constraint | None]], None]
+    ) -> Future[Constraint | None]:
         """Make the constraint of the grammar that ``make`` gives; ``on_done`` is called with it on any thread.
 
-        It is None where the grammar is, and fails with InvalidRequest where that cannot be enforced.
+        It is None where the grammar is, and fails with InvalidRequest where that cannot be enforced. To cancel it
+        spares the work, if that has not begun.
         """
         if self._compiling is None:
             self._compiling = ThreadPoolExecutor(1, "grammars")
-        self._compiling.submit(self._compile, make).add_done_callback(on_done)
+        constraint = self._compiling.submit(self._compile, make)
+        constraint.add_done_callback(on_done)
+        return constraint
+
+    def adopt(self, constraint: Constraint, tokenize: Callable[[bytes], list[int]]) -> None:
+        """Go on with a constraint of another engine, whose model has the same tokens."""
+        constraint.vocabulary.attach(tokenize)
+        self._adopted.append(constraint.vocabulary)
 
     def close(self) -> None:
-        """End the threads, before the model is freed. Constraints stay usable."""
+        """End the threads, before the model is freed. Constraints may be adopted."""
         for executor in (self._compiling, self._masks):
             if executor is not None:
                 executor.shutdown(cancel_futures=executor is self._compiling)
         self._compiling = self._masks = None
-        if self._vocabulary is not None:
-            self._vocabulary.detach()
+        for vocabulary in (self._vocabulary, *self._adopted):
+            if vocabulary is not None:
+                vocabulary.detach()
+        self._adopted.clear()
 
     def _compile(self, make: Callable[[], str | None]) -> Constraint | None:
         grammar = make()
@@ -62,6 +80,8 @@ class GrammarCompiler:
         if self._vocabulary is None:
             self._vocabulary = self._make_vocabulary()
         matcher = LLMatcher(self._vocabulary.tokenizer, grammar, log_level=0, limits=_LIMITS)
+        # The first mask belongs to it: it may be the one that is too complex.
+        matcher.compute_bitmask()
         if matcher.is_error():
             raise InvalidRequest(f"The grammar cannot be enforced with this model: {matcher.get_error().strip()}")
         return Constraint(self._vocabulary, matcher)

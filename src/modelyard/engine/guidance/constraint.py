@@ -29,18 +29,19 @@ class ConstraintBroken(Exception):
 class Constraint:
     """Says which tokens may come next in one answer.
 
-    It holds nothing of the engine but the thread that computes its masks, and may leave with a suspended answer.
+    It may leave its engine with a suspended answer, for one that adopts it. One thread at a time uses it: between
+    ``prepare`` and ``apply`` that is the one of masks.
     """
 
-    __slots__ = ("_bias", "_matcher", "_vocabulary")
+    __slots__ = ("_bias", "_matcher", "vocabulary")
 
     def __init__(self, vocabulary: Vocabulary, matcher: LLMatcher) -> None:
-        self._vocabulary, self._matcher = vocabulary, matcher
+        self.vocabulary, self._matcher = vocabulary, matcher
         self._bias: Future[npt.NDArray[np.float32]] | None = None
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing can follow but the end."""
+        """Whether nothing can follow. No token is to be accepted then, not even one that ends the answer."""
         return self._matcher.is_stopped()
 
     def prepare(self, masks: Executor) -> None:
@@ -55,7 +56,10 @@ class Constraint:
             ConstraintBroken: nothing may come next.
         """
         pending, self._bias = self._bias, None
-        logits += self._compute() if pending is None else pending.result(_LONGEST_MASK_S)
+        try:
+            logits += self._compute() if pending is None else pending.result(_LONGEST_MASK_S)
+        except TimeoutError:
+            raise ConstraintBroken(f"what may come next took longer than {_LONGEST_MASK_S:.0f} s") from None
 
     def accept(self, token: int) -> None:
         """The answer goes on with ``token``.
@@ -64,24 +68,20 @@ class Constraint:
             ConstraintBroken: it may not.
         """
         self._bias = None
-        # A grammar that is complete takes an end token, and stays complete.
-        if not self._matcher.consume_token(token) and self._matcher.is_error():
-            raise ConstraintBroken(self._matcher.get_error())
+        if not self._matcher.consume_token(token):
+            raise ConstraintBroken(self._matcher.get_error() or f"token {token} may not follow")
 
     def take_back(self) -> None:
         """The last token that was accepted is none of the answer."""
         self._bias = None
         self._matcher.rollback(1)
 
-    def forced(self, most: int) -> list[int]:
-        """At most ``most`` tokens that come next whatever the model says, as far as is known."""
-        return list(self._matcher.compute_ff_tokens()[:most])
-
     def _compute(self) -> npt.NDArray[np.float32]:
         mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():
             raise ConstraintBroken(self._matcher.get_error())
-        bias = _BIASES[mask].reshape(-1)[: self._vocabulary.size]
-        if not mask.any():
+        # A tenth of the time of indexing.
+        bias = _BIASES.take(mask, axis=0).reshape(-1)[: self.vocabulary.size]
+        if not mask.any() or bias.max() < 0:
             raise ConstraintBroken("no token of the vocabulary can follow")
         return bias

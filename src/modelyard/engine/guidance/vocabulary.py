@@ -10,12 +10,13 @@ from llguidance import LLTokenizer, TokenizerWrapper
 class Vocabulary:
     """The tokens of one model, by the bytes that they stand for.
 
-    It may outlive its model, with the grammar of a suspended answer: ``detach`` it before the model is freed.
+    It may outlive its model, with the grammar of a suspended answer: ``detach`` it before the model is freed, and
+    ``attach`` it to the one where the answer goes on.
 
     Args:
         tokens: bytes of each token, in order of their ids; those of special tokens are their names.
         special: ids that stand for no text.
-        end_tokens: ids that end an answer.
+        end_tokens: ids that end an answer; where there are none, it ends where nothing else can follow.
         tokenize: text as UTF-8 -> ids, without special tokens.
     """
 
@@ -26,40 +27,28 @@ class Vocabulary:
         end_tokens: frozenset[int],
         tokenize: Callable[[bytes], list[int]],
     ) -> None:
+        self.size = len(tokens)
+        if not end_tokens:
+            # llguidance needs one: none of the model's.
+            tokens, special, end_tokens = [*tokens, b"<end>"], [*special, len(tokens)], frozenset((len(tokens),))
         # What llguidance's wrapper reads.
         self.tokens = tokens
         self.special_token_ids = special
-        self.eos_token_id = min(end_tokens, default=0)
+        self.eos_token_id = min(end_tokens)
         self.bos_token_id = None
         self._tokenize: Callable[[bytes], list[int]] | None = tokenize
-        self._by_bytes: dict[bytes, int] | None = None
-        self.size = len(tokens)
-        # About 4 µs a token.
-        self.tokenizer = LLTokenizer(
-            TokenizerWrapper(self), n_vocab=len(tokens), eos_token=sorted(end_tokens) or self.eos_token_id
-        )
+        # About 4 µs a token of the processor's time, in which llguidance lets no other thread run Python.
+        self.tokenizer = LLTokenizer(TokenizerWrapper(self), n_vocab=len(tokens), eos_token=sorted(end_tokens))
 
     def __call__(self, text: bytes) -> list[int]:
-        """Ids of ``text``: llguidance asks where a grammar leaves one text only."""
-        tokenize = self._tokenize
-        return self._longest_first(text) if tokenize is None else tokenize(text)
+        """Ids of ``text``: where a grammar leaves one text only, llguidance has the model's own tokens say it."""
+        assert self._tokenize is not None, "no mask is computed without a model"
+        return self._tokenize(text)
+
+    def attach(self, tokenize: Callable[[bytes], list[int]]) -> None:
+        """Serve a model of the same tokens."""
+        self._tokenize = tokenize
 
     def detach(self) -> None:
         """Have no use for the model any more."""
         self._tokenize = None
-
-    def _longest_first(self, text: bytes) -> list[int]:
-        """What a tokeniser says in most cases: the longest token that fits, again and again."""
-        if self._by_bytes is None:
-            special = set(self.special_token_ids)
-            self._by_bytes = {token: index for index, token in enumerate(self.tokens) if token and index not in special}
-            self._longest = max(map(len, self._by_bytes), default=0)
-        found, at = [], 0
-        while at < len(text):
-            ends = range(min(len(text), at + self._longest), at, -1)
-            end = next((end for end in ends if text[at:end] in self._by_bytes), None)
-            if end is None:
-                break
-            found.append(self._by_bytes[text[at:end]])
-            at = end
-        return found

@@ -30,7 +30,8 @@ class Context:
 
     Args:
         model: its weights.
-        length: KV cells, in tokens, shared by all sequences; rounded up as llama.cpp wants it.
+        length: KV cells, in tokens, shared by all sequences; rounded up as llama.cpp wants it, and at most as many as
+            the model has positions.
         slots: sequences that can be told apart in the cache.
         batch_tokens: most tokens in one step.
         threads: for decode and for prefill.
@@ -62,7 +63,7 @@ class Context:
         params = lib.llama_context_default_params()
         params.type_k = params.type_v = KV_TYPES[kv_type]
         params.flash_attn_type = FLASH_ATTENTION[flash_attn]
-        params.n_ctx = length
+        params.n_ctx = min(length, model.positions or length)
         params.n_batch = params.n_ubatch = batch_tokens
         params.n_seq_max = slots
         params.n_threads = params.n_threads_batch = threads
@@ -85,7 +86,8 @@ class Context:
         self._vocab_size = model.vocab_size
         self._logits: npt.NDArray[np.float32] = np.empty((0, self._vocab_size), np.float32)
         self._logits_address = 0
-        self.length = int(lib.llama_n_ctx(self.pointer))
+        n_ctx = int(lib.llama_n_ctx(self.pointer))
+        self.length = min(n_ctx, model.positions or n_ctx)
 
     @property
     def has_memory(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
+from modelyard.engine.messages import Sampling
 from modelyard.errors import UnusableModel
 
 
@@ -91,6 +92,10 @@ class Model:
         self.window = int(lib.llama_model_n_swa(self.pointer))
         # A recurrent state holds the whole past in one place: it cannot be cut back to an earlier token.
         self.can_trim = not (lib.llama_model_is_recurrent(self.pointer) or lib.llama_model_is_hybrid(self.pointer))
+        # Positions that a sequence may have, where they are learned (GPT-2): llama.cpp aborts beyond them. Without a
+        # rotation they are that, or ALiBi's, which is little use beyond its training either.
+        is_learned = int(lib.llama_model_rope_type(self.pointer)) == lib.LLAMA_ROPE_TYPE_NONE and self.can_trim
+        self.positions = self.trained_context if is_learned else None
         self.end_tokens = weights.end_tokens
         # Floats of a text's vector, and of a ranking's scores.
         self.dimensions = int(lib.llama_model_n_embd_out(self.pointer))
@@ -143,7 +148,9 @@ class Model:
     def control_token(self, text: str) -> int | None:
         """The control token with exactly this text; None where the vocabulary has none."""
         tokens = self.tokenize(text, add_special=False)
-        is_one = len(tokens) == 1 and lib.llama_vocab_get_attr(self._vocab, tokens[0]) & lib.LLAMA_TOKEN_ATTR_CONTROL
+        if len(tokens) != 1 or not 0 <= tokens[0] < self.vocab_size:
+            return None
+        is_one = lib.llama_vocab_get_attr(self._vocab, tokens[0]) & lib.LLAMA_TOKEN_ATTR_CONTROL
         return tokens[0] if is_one and self.spelt_piece(tokens[0]) == text.encode() else None
 
     def _special(self, token: int) -> str:
@@ -156,16 +163,18 @@ class Model:
             digest.update(lib.llama_vocab_get_text(self._vocab, token) + b"\0")
         return digest.hexdigest()
 
-    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
-        """Token ids of ``text``, in which the spelt-out special tokens count as such.
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        """Token ids of ``text``, in which special tokens that are spelt out count as such. May be called on any thread.
 
-        add_special puts the begin token (and what else the model wants) around it.
+        add_special puts the begin token (and what else the model wants) around it. For parts that the vocabulary has no
+        token for, tokenizers without one for the unknown yield ids outside of it, with which nothing can be computed.
         """
-        return self._tokenize(text.encode("utf-8", "replace"), add_special=add_special, parse_special=True)
+        return self._tokenize(text.encode("utf-8", "replace"), add_special=add_special, parse_special=parse_special)
 
     def tokenize_plain(self, text: bytes) -> list[int]:
-        """Token ids of UTF-8, in which nothing is a special token. May be called on any thread."""
-        return self._tokenize(text, add_special=False, parse_special=False)
+        """Token ids of UTF-8, in which nothing is a special token, as far as it has tokens. Runs on any thread."""
+        tokens = self._tokenize(text, add_special=False, parse_special=False)
+        return [token for token in tokens if 0 <= token < self.vocab_size]
 
     def _tokenize(self, raw: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
         capacity = len(raw) + 8
@@ -190,15 +199,32 @@ class Model:
             piece = self._spelt_pieces[token] = _read_piece(self._vocab, token, self._piece_buffer, is_spelt=True)
         return piece
 
+    def spell(self, tokens: Sequence[int]) -> list[bytes]:
+        """As ``spelt_piece``, of each; b"" for ids below 0. May be called on any thread."""
+        buffer = ctypes.create_string_buffer(512)
+        return [_read_piece(self._vocab, token, buffer, is_spelt=True) if token >= 0 else b"" for token in tokens]
+
+    def dry_sampler(self, sampling: Sampling, context: int) -> Any:
+        """A sampler that keeps answers from repeating what was said; whoever gets it frees it."""
+        breakers = [breaker.encode() for breaker in sampling.dry_sequence_breakers or ()]
+        return lib.llama_sampler_init_dry(
+            self._vocab,
+            sampling.dry_multiplier,
+            sampling.dry_base,
+            sampling.dry_allowed_length,
+            context,
+            (ctypes.c_char_p * len(breakers))(*breakers),
+            len(breakers),
+        )
+
     def vocabulary(self) -> Vocabulary:
         """All tokens, for grammars: 5 µs for each. May be called on any thread."""
         buffer = ctypes.create_string_buffer(512)
         tokens = [_read_piece(self._vocab, token, buffer, is_spelt=True) for token in range(self.vocab_size)]
-        special = [
-            token
-            for token in range(self.vocab_size)
-            if lib.llama_vocab_get_attr(self._vocab, token) & lib.LLAMA_TOKEN_ATTR_CONTROL
-        ]
+        # Exactly those whose ``piece`` is b"": what a grammar takes for text must be in the answer. Tokens that a
+        # vocabulary defines for its users, such as Qwen's <tool_call>, are text.
+        no_text = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        special = [token for token in range(self.vocab_size) if lib.llama_vocab_get_attr(self._vocab, token) & no_text]
         return Vocabulary(tokens, special, self.end_tokens, self.tokenize_plain)
 
 

@@ -29,8 +29,8 @@ def is_greedy(sampling: Sampling) -> bool:
 class SamplerChain:
     """A sampler chain in C, with the state of one sequence: penalties count its tokens, the seed's draws go on.
 
-    Order: bias, penalties, then top-k, top-p, min-p, temperature and the draw, as llama.cpp orders them. Repetition
-    counts the prompt and the answer, presence and frequency count the answer, as OpenAI defines them.
+    Order: bias, penalties, DRY, then top-k, top-p, min-p, temperature and the draw, as llama.cpp orders them.
+    Repetition and DRY count the prompt and the answer, presence and frequency count the answer, as OpenAI defines them.
 
     It holds nothing of weights or context: it may leave its engine with a suspended sequence, and is freed with its
     last reference.
@@ -50,14 +50,20 @@ class SamplerChain:
         if bias:
             entries = (lib.llama_logit_bias * len(bias))(*(lib.llama_logit_bias(t, b) for t, b in bias.items()))
             self._add(lib.llama_sampler_init_logit_bias(model.vocab_size, len(bias), entries))
+        window = context if sampling.penalty_window is None or sampling.penalty_window < 0 else sampling.penalty_window
         if sampling.repetition_penalty not in (None, 1.0):
-            penalty = lib.llama_sampler_init_penalties(model.vocab_size, context, sampling.repetition_penalty, 0.0, 0.0)
+            penalty = lib.llama_sampler_init_penalties(model.vocab_size, window, sampling.repetition_penalty, 0.0, 0.0)
             for token in prompt:
                 lib.llama_sampler_accept(penalty, token)
             self._add(penalty)
         if sampling.frequency_penalty or sampling.presence_penalty:
             frequency, presence = sampling.frequency_penalty or 0.0, sampling.presence_penalty or 0.0
-            self._add(lib.llama_sampler_init_penalties(model.vocab_size, context, 1.0, frequency, presence))
+            self._add(lib.llama_sampler_init_penalties(model.vocab_size, window, 1.0, frequency, presence))
+        if sampling.dry_multiplier:
+            dry = model.dry_sampler(sampling, context)
+            for token in prompt:
+                lib.llama_sampler_accept(dry, token)
+            self._add(dry)
         if is_greedy(sampling):
             self._add(lib.llama_sampler_init_greedy())
             return

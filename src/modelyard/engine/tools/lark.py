@@ -15,8 +15,8 @@ from typing import Any
 
 from modelyard.engine.tools.schema import Tool
 
-# The id of the token with exactly this text that llguidance takes for a special one, so that text never matches it:
-# control tokens, and tokens that a vocabulary defines for its users and that look like tags. None where there is none.
+# The id of the control token with exactly this text, which text never matches. None where there is none: tokens that a
+# vocabulary defines for its users, such as Qwen's <tool_call>, are text.
 TokenId = Callable[[str], int | None]
 
 # White space between the parts of JSON is free, but bounded: a small model would fill its answer with it.

@@ -13,18 +13,17 @@ from pydantic import BaseModel
 from modelyard.api.errors import error_object
 from modelyard.api.openai.message import logprobs_object
 from modelyard.api.openai.responses.schema import ResponsesRequest
+from modelyard.api.reading import AnswerReader
 from modelyard.api.reply import EVENT_STREAM
 from modelyard.engine.deltas import (
     ContentDelta,
     Delta,
-    OutputParser,
     ReasoningDelta,
     ToolCallArguments,
     ToolCallBegin,
     ToolCallBroken,
     ToolCallEnd,
 )
-from modelyard.engine.dialogue import parser_of
 from modelyard.engine.messages import Chat, Finished, Usage
 from modelyard.errors import ModelyardError
 from modelyard.yard.generation import Generation
@@ -48,9 +47,8 @@ class ResponseFrames:
 
     def __init__(self, body: ResponsesRequest, chat: Chat, on_done: Callable[[Object], None]) -> None:
         self._chat, self._on_done = chat, on_done
-        self._parser: OutputParser | None = None
         self._sequence = 0
-        self._reads_logprobs = body.top_logprobs is not None
+        self._reads_logprobs = body.logprobs is not None
         # The item that is open, and the last key of its content.
         self._item: Object | None = None
         self.response = _begun(body)
@@ -58,8 +56,7 @@ class ResponseFrames:
     def open(self, generation: Generation) -> bytes:
         """The events that begin a response."""
         self._generation = generation
-        if generation.reading is not None:
-            self._parser = parser_of(generation.reading, self._chat)
+        self._reader = AnswerReader(generation, self._chat)
         self.response |= {"model": generation.model, "status": "in_progress"}
         return self._event("response.created", response=self.response) + self._event(
             "response.in_progress", response=self.response
@@ -67,12 +64,11 @@ class ResponseFrames:
 
     def text(self, text: str) -> bytes:
         """Events of what became certain with ``text``."""
-        deltas = [ContentDelta(text)] if self._parser is None else self._parser.push(text)
-        return b"".join(map(self._written, deltas))
+        return b"".join(map(self._written, self._reader.push(text)))
 
     def close(self, finished: Finished) -> bytes:
         """What was held back, and the response as a whole."""
-        rest = b"".join(map(self._written, self._parser.finish() if self._parser is not None else []))
+        rest = b"".join(map(self._written, self._reader.finish()))
         if not self.response["output"]:
             rest += self._begin_message()
         rest += self._end_item()

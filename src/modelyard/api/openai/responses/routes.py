@@ -12,6 +12,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
+from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
@@ -62,7 +63,7 @@ class _Background:
             frames.fail(error)
 
 
-def response_routes(yard: Yard) -> APIRouter:
+def response_routes(yard: Yard, images: ImageLoader) -> APIRouter:
     """The endpoints of responses on ``yard``."""
     router = APIRouter()
     asked = APIRouter(route_class=JsonRoute)
@@ -77,6 +78,7 @@ def response_routes(yard: Yard) -> APIRouter:
             before = _found(store, body.previous_response_id, http).messages
         messages = body.messages(before)
         request = replace(body.checked(messages), urgency=urgency(http.headers, body.keep_alive))
+        request = await images.loaded(request, http.receive)
         given = [listed_item(item) for item in body.input]
         assert isinstance(request.prompt, Chat)
 

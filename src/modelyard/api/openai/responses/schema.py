@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.openai.schema import LONGEST_NAME, MOST_TOP_LOGPROBS, Effort, MaxTokens
+from modelyard.api.images import ImageReference
+from modelyard.api.openai.schema import (
+    LABEL,
+    LONGEST_NAME,
+    MOST_TOP_LOGPROBS,
+    Effort,
+    MaxTokens,
+    refuse_unsupported,
+)
 from modelyard.api.openai.tools import (
     MOST_TOOLS,
     AllowedTools,
@@ -43,6 +51,8 @@ class ContentPart(_Part):
 
     type: str
     text: str | None = None
+    image_url: str | None = None
+    detail: Literal["auto", "low", "high"] = "auto"
 
 
 class Item(_Part):
@@ -97,6 +107,36 @@ class Reasoning(_Part):
     """OpenAI's ``reasoning``."""
 
     effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = Field(
+        default=None, description="The reasoning itself is told, and none is summarised."
+    )
+    generate_summary: Literal["auto", "concise", "detailed"] | None = Field(
+        default=None, description="An older name of `summary`."
+    )
+    context: Literal["auto"] | None = None
+    mode: Literal["standard"] | None = None
+
+
+class StreamOptions(_Part):
+    """OpenAI's ``stream_options``."""
+
+    include_obfuscation: Literal[False] = Field(default=False, description="Events are never padded.")
+
+
+# What models here can have more of. The rest of OpenAI's is of tools that run on its servers, and none are here.
+Included = Literal["message.output_text.logprobs", "reasoning.encrypted_content", "message.input_image.image_url"]
+
+RESPONSES_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "access_programs": ([],),
+    "background_options": (),
+    "context_management": ([],),
+    "conversation": (),
+    "image": (),
+    "max_tool_calls": (),
+    "moderation": (),
+    "prompt": (),
+    "service_tier": ("auto", "default"),
+}
 
 
 def _one_message(value: Any) -> Any:
@@ -107,7 +147,7 @@ class ResponsesRequest(_Part):
     """The body of ``POST /v1/responses``."""
 
     model: str | None = Field(default=None, max_length=LONGEST_NAME)
-    input: Annotated[list[Item], BeforeValidator(_one_message)] = Field(
+    input: Annotated[list[Item], BeforeValidator(_one_message, json_schema_input_type=str | list[Item])] = Field(
         default=[], description="A text, or a list of messages, calls and their results."
     )
     instructions: str | None = None
@@ -124,6 +164,17 @@ class ResponsesRequest(_Part):
     stream: bool | None = None
     store: bool | None = None
     background: bool | None = None
+    include: list[Included] | None = Field(
+        default=None,
+        description="`message.output_text.logprobs`: how likely each token was. Reasoning is told in the clear, and "
+        "images are told as they came, with and without it.",
+    )
+    stream_options: StreamOptions | None = None
+    user: str | None = LABEL
+    safety_identifier: str | None = LABEL
+    prompt_cache_key: str | None = LABEL
+    prompt_cache_retention: str | None = LABEL
+    prompt_cache_options: dict[str, Any] | None = LABEL
     metadata: dict[str, str] | None = None
     truncation: Literal["disabled"] | None = None
     keep_alive: KeepAlive | None = None
@@ -132,6 +183,12 @@ class ResponsesRequest(_Part):
     def is_kept(self) -> bool:
         """Whether the response can be asked for later, and gone on from."""
         return self.store is not False
+
+    @property
+    def logprobs(self) -> int | None:
+        """How many of the likeliest tokens are told beside each token; None: nothing is told."""
+        is_included = "message.output_text.logprobs" in (self.include or ())
+        return 0 if self.top_logprobs is None and is_included else self.top_logprobs
 
     def messages(self, before: Sequence[Mapping[str, Any]]) -> Messages:
         """The conversation without its instructions, behind what came ``before``.
@@ -152,9 +209,7 @@ class ResponsesRequest(_Part):
         Raises:
             InvalidRequest: a field asks for what is not supported.
         """
-        for name in ("prompt", "conversation", "max_tool_calls"):
-            if (self.model_extra or {}).get(name) is not None:
-                raise InvalidRequest(f"'{name}' is not supported by this server. Leave it out.", name)
+        refuse_unsupported(self, RESPONSES_HARMLESS)
         if self.background and not self.is_kept:
             raise InvalidRequest("'background' needs 'store': a response is fetched when it is done.", "background")
         defined = [_tool(tool, index) for index, tool in enumerate(self.tools or [])]
@@ -172,7 +227,7 @@ class ResponsesRequest(_Part):
             max_tokens=self.max_output_tokens,
         )
         form = self._format()
-        return replace(request, response_format=None if form is None else form.demanded(), logprobs=self.top_logprobs)
+        return replace(request, response_format=None if form is None else form.demanded(), logprobs=self.logprobs)
 
     def _choice(self) -> Any:
         choice = self.tool_choice
@@ -224,7 +279,7 @@ def _add(messages: Messages, item: Item, param: str) -> None:
             if item.role is None:
                 raise InvalidRequest(f"'{param}': A message must have a role.", param)
             role = "system" if item.role == "developer" else item.role
-            text = _text(item.content, param)
+            text = _text(item.content, param) if role != "user" else _shown(item.content, param)
             if role == "assistant" and messages and _is_thought(messages[-1]):
                 messages[-1]["content"] = text
             else:
@@ -241,7 +296,7 @@ def _add(messages: Messages, item: Item, param: str) -> None:
         case "function_call_output":
             if item.call_id is None:
                 raise InvalidRequest(f"'{param}': A function_call_output must have a call_id.", param)
-            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output, param)})
+            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _shown(item.output, param)})
         case "reasoning":
             thought = item.content if isinstance(item.content, list) else []
             text = "".join(part.text or "" for part in thought)
@@ -261,6 +316,22 @@ def _assistant(messages: Messages) -> dict[str, Any]:
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": ""})
     return messages[-1]
+
+
+def _shown(content: str | list[ContentPart] | None, param: str) -> str | tuple[str | ImageReference, ...]:
+    """Text; where there are images, it is text and references to them."""
+    if not isinstance(content, list) or all(part.type != "input_image" for part in content):
+        return _text(content, param)
+    shown: list[str | ImageReference] = []
+    for index, part in enumerate(content):
+        where = f"{param}.content[{index}]"
+        if part.type != "input_image":
+            shown.append(_text([part], where))
+        elif part.image_url is None:
+            raise UnsupportedOperation(f"'{where}': An input_image must have an image_url: no files are kept.", where)
+        else:
+            shown.append(ImageReference(part.image_url, part.detail, f"{where}.image_url"))
+    return tuple(shown)
 
 
 def _text(content: str | list[ContentPart] | None, param: str) -> str:

@@ -1,4 +1,4 @@
-"""One request for embeddings: its outcome is put in on the event loop, its caller waits for it."""
+"""One request that is answered at once, with vectors or tokens: its end is put in, and its caller waits for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelyard.engine.messages import Cancelled, Embedded, Failed, Finished, SequenceEvent, Usage
+from modelyard.engine.messages import Cancelled, Embedded, Failed, Finished, SequenceEvent, Tokenized, Usage
 from modelyard.errors import ShuttingDown
 from modelyard.yard.times import Times
 
@@ -31,8 +31,23 @@ class Embeddings:
     prompt_tokens: int
 
 
-class Embedding:
-    """Vectors that are being computed by ``model``.
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A text as its tokens.
+
+    Attributes:
+        model: id of the model whose tokens they are.
+        tokens: ids; those of images are below 0.
+        pieces: the bytes that each stands for.
+    """
+
+    model: str
+    tokens: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+
+
+class Inquiry:
+    """What ``model`` is to answer.
 
     Attributes:
         times: when what happened to it.
@@ -45,11 +60,11 @@ class Embedding:
         self.times = Times()
         self.finished: Finished | None = None
         self.on_used: Callable[[Usage], None] | None = None
-        self._outcome: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
+        self._outcome: asyncio.Future[Embedded | Tokenized] = asyncio.get_running_loop().create_future()
 
     def put(self, event: SequenceEvent) -> None:
         """Take the next event. Only from the event loop's thread."""
-        if isinstance(event, Embedded):
+        if isinstance(event, Embedded | Tokenized):
             self.finished = Finished(event.sequence, "stop", event.usage)
             if self.on_used is not None:
                 self.on_used(event.usage)
@@ -57,7 +72,7 @@ class Embedding:
             # Its caller has left.
             return
         match event:
-            case Embedded():
+            case Embedded() | Tokenized():
                 self._outcome.set_result(event)
             case Failed(_, error):
                 self._outcome.set_exception(error)
@@ -69,11 +84,22 @@ class Embedding:
         """Whether its last event has arrived."""
         return self._outcome.done() and not self._outcome.cancelled()
 
-    async def done(self) -> Embeddings:
+    async def embedded(self) -> Embeddings:
         """Wait for the vectors.
 
         Raises:
             ModelyardError: the request was refused, or failed.
         """
         outcome = await self._outcome
+        assert isinstance(outcome, Embedded)
         return Embeddings(self.model, outcome.vectors, outcome.prompt_tokens)
+
+    async def tokenized(self) -> Spelling:
+        """Wait for the tokens.
+
+        Raises:
+            ModelyardError: as ``embedded``.
+        """
+        outcome = await self._outcome
+        assert isinstance(outcome, Tokenized)
+        return Spelling(self.model, outcome.tokens, outcome.pieces)

@@ -1,0 +1,299 @@
+"""What OpenAI's endpoints answer, for the documentation alone: nothing is checked against it while the server serves.
+
+A field that is ``NotRequired`` is left out where it says nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class PromptTokens(TypedDict):
+    """Of the prompt's tokens, which were special."""
+
+    cached_tokens: int
+
+
+class TokenUsage(TypedDict):
+    """Tokens of all choices; the prompt counts once."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokens
+
+
+class LikelyToken(TypedDict):
+    """A token and how likely it was."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChosenToken(LikelyToken):
+    """A token of the answer, and what could have been in its place."""
+
+    top_logprobs: list[LikelyToken]
+
+
+class Logprobs(TypedDict):
+    """How likely each token was."""
+
+    content: list[ChosenToken]
+    refusal: None
+
+
+class CalledFunction(TypedDict):
+    """A function and the JSON text of its arguments."""
+
+    name: str
+    arguments: str
+
+
+class FunctionCall(TypedDict):
+    """A call that the model asks for."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class AssistantMessage(TypedDict):
+    """What the model said."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[FunctionCall]]
+
+
+class ChatChoice(TypedDict):
+    """One answer."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: Logprobs | None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(TypedDict):
+    """A conversation's next turn."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChatChoice]
+    usage: TokenUsage
+
+
+class ListedLogprobs(TypedDict):
+    """How likely each token was, as lists side by side."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class TextChoice(TypedDict):
+    """One continuation."""
+
+    index: int
+    text: str
+    logprobs: ListedLogprobs | None
+    finish_reason: FinishReason
+
+
+class TextCompletion(TypedDict):
+    """Continued texts."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[TextChoice]
+    usage: TokenUsage
+
+
+class Embedding(TypedDict):
+    """The vector of one input: numbers, or their bytes in base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(TypedDict):
+    """Tokens of all inputs."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(TypedDict):
+    """Vectors, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+
+
+class CachedTokens(TypedDict):
+    """Of the input's tokens, which were special."""
+
+    cached_tokens: int
+
+
+class ReasoningTokens(TypedDict):
+    """Of the output's tokens, which were special."""
+
+    reasoning_tokens: int
+
+
+class ResponseUsage(TypedDict):
+    """Tokens of a response."""
+
+    input_tokens: int
+    input_tokens_details: CachedTokens
+    output_tokens: int
+    output_tokens_details: ReasoningTokens
+    total_tokens: int
+
+
+class OutputText(TypedDict):
+    """Text of a message."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any]
+    logprobs: list[ChosenToken]
+
+
+class ReasoningText(TypedDict):
+    """Text of a thought."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+
+
+class MessageItem(TypedDict):
+    """What the model said."""
+
+    type: Literal["message"]
+    id: str
+    role: Literal["assistant"]
+    status: ItemStatus
+    content: list[OutputText]
+
+
+class ReasoningItem(TypedDict):
+    """What the model thought."""
+
+    type: Literal["reasoning"]
+    id: str
+    status: ItemStatus
+    summary: list[Any]
+    content: list[ReasoningText]
+
+
+class FunctionCallItem(TypedDict):
+    """A call that the model asks for."""
+
+    type: Literal["function_call"]
+    id: str
+    status: ItemStatus
+    call_id: str
+    name: str
+    arguments: str
+
+
+class ResponseFailure(TypedDict):
+    """Why a response failed."""
+
+    code: str
+    message: str
+
+
+class IncompleteDetails(TypedDict):
+    """Why a response was cut off."""
+
+    reason: Literal["max_output_tokens"]
+
+
+class ReasoningConfig(TypedDict):
+    """How it was to reason."""
+
+    effort: str | None
+    summary: None
+
+
+class ResponseObject(TypedDict):
+    """A response, as it is by now."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    background: bool
+    error: ResponseFailure | None
+    incomplete_details: IncompleteDetails | None
+    instructions: str | None
+    max_output_tokens: int | None
+    metadata: dict[str, str]
+    model: str
+    output: list[MessageItem | ReasoningItem | FunctionCallItem]
+    parallel_tool_calls: bool
+    previous_response_id: str | None
+    reasoning: ReasoningConfig
+    store: bool
+    temperature: float | None
+    text: dict[str, Any]
+    tool_choice: str | dict[str, Any]
+    tools: list[dict[str, Any]]
+    top_p: float | None
+    truncation: Literal["disabled"]
+    usage: ResponseUsage | None
+
+
+class InputItems(TypedDict):
+    """What a response was made from."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    has_more: bool
+
+
+class DeletedResponse(TypedDict):
+    """A response that is not kept any more."""
+
+    id: str
+    object: Literal["response"]
+    deleted: bool
+
+
+class ErrorObject(TypedDict):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorAnswer(TypedDict):
+    """An error as OpenAI's clients read it."""
+
+    error: ErrorObject

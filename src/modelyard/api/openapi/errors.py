@@ -1,0 +1,133 @@
+"""All errors that a client can meet, by status, in the words of each dialect."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+import orjson
+
+from modelyard.api.errors import InternalError, NotServed, shape_of
+from modelyard.api.openapi.answers_anthropic import AnthropicErrorAnswer
+from modelyard.api.openapi.answers_ollama import OllamaErrorAnswer
+from modelyard.api.openapi.answers_openai import ErrorAnswer
+from modelyard.errors import (
+    ConfigError,
+    ContextLengthExceeded,
+    EngineError,
+    HostNotAllowed,
+    InsufficientMemory,
+    InvalidApiKey,
+    InvalidRequest,
+    ModelBusy,
+    ModelLoadFailed,
+    ModelLoading,
+    ModelNotFound,
+    ModelRequired,
+    ModelUnloaded,
+    ModelyardError,
+    PermissionDenied,
+    QueueFull,
+    RateLimited,
+    RequestTooLarge,
+    ResponseNotFound,
+    ShuttingDown,
+    UnsupportedOperation,
+)
+
+# One of each, as they are sent.
+EXAMPLES: tuple[ModelyardError, ...] = (
+    InvalidRequest("'max_tokens': Input should be greater than or equal to 1", "max_tokens"),
+    ContextLengthExceeded(2048, 2301),
+    UnsupportedOperation("'smollm2' is a text generation model: it makes no embeddings.", "model"),
+    ModelRequired(("smollm2", "gemma3")),
+    ConfigError("models.toml", ("models[0]: 'model_id' is missing.",)),
+    InvalidApiKey(),
+    PermissionDenied("This API key may not do that: it needs the scope 'admin', and has: inference, read."),
+    HostNotAllowed("example.com"),
+    ModelNotFound("smollm", ("smollm2", "gemma3")),
+    ResponseNotFound("resp_0"),
+    NotServed("GET /v1/nothing: Not Found", 404),
+    NotServed("GET /v1/messages: Method Not Allowed", 405),
+    RequestTooLarge(50 * 2**20),
+    QueueFull("smollm2", 256),
+    RateLimited("requests", 60, 12),
+    InternalError("4f1c"),
+    EngineError("smollm2", "llama_decode failed with -3"),
+    ModelLoading("smollm2", 3),
+    ModelBusy("smollm2", 30.0),
+    ModelUnloaded("smollm2"),
+    ModelLoadFailed("smollm2", "The file is damaged.", 5),
+    ShuttingDown(),
+    InsufficientMemory("smollm2", 900_000_000, 500_000_000),
+)
+
+REASONS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        400: "The request cannot be honoured as it is.",
+        401: "It carries no API key, or a wrong one.",
+        403: "Its API key, or the name that it addresses the server by, does not allow it.",
+        404: "What it names does not exist.",
+        413: "Its body is too large.",
+        429: "Too many requests, for the model or of the key.",
+        500: "The engine, or the server, failed.",
+        503: "The model cannot serve at the moment.",
+        507: "The model does not fit the memory budget.",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Whose words errors are in: its name, an address of it, and how its errors look."""
+
+    name: str
+    path: str
+    error: type
+
+
+OPENAI: Final = Dialect("OpenAI", "/v1/chat/completions", ErrorAnswer)
+ANTHROPIC: Final = Dialect("Anthropic", "/v1/messages", AnthropicErrorAnswer)
+OLLAMA: Final = Dialect("Ollama", "/api/chat", OllamaErrorAnswer)
+
+
+def dialect_of(path: str) -> Dialect:
+    """Whose words errors at ``path`` are in."""
+    shape = shape_of(path)
+    return next(dialect for dialect in (ANTHROPIC, OLLAMA, OPENAI) if shape_of(dialect.path) is shape)
+
+
+def error_responses(references: Mapping[type, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The answers to refer to, by name: one a dialect and status."""
+    by_status: defaultdict[int, list[ModelyardError]] = defaultdict(list)
+    for error in EXAMPLES:
+        by_status[error.status].append(error)
+    for dialect in (OPENAI, ANTHROPIC, OLLAMA):
+        for status, reason in REASONS.items():
+            examples = {
+                error.code: {"value": orjson.loads(shape_of(dialect.path)(error))} for error in by_status[status]
+            }
+            content = {"application/json": {"schema": references[dialect.error], "examples": examples}}
+            headers = {"x-request-id": {"$ref": "#/components/headers/x-request-id"}}
+            if status in (429, 503):
+                headers["retry-after"] = {"$ref": "#/components/headers/retry-after"}
+            yield (
+                response_name(dialect, status),
+                {"description": reason, "headers": headers, "content": content},
+            )
+
+
+def response_name(dialect: Dialect, status: int) -> str:
+    """The name of that answer."""
+    return f"{dialect.name}{status}"
+
+
+def codes() -> Iterator[tuple[int, str, str, str]]:
+    """Status, code, type and meaning of each error, by status."""
+    for error in sorted(EXAMPLES, key=lambda each: each.status):
+        meaning = inspect.cleandoc(type(error).__doc__ or "").partition("\n")[0]
+        yield error.status, error.code, error.type, meaning

@@ -1,0 +1,219 @@
+"""What is said of each endpoint beside what its code says: what it answers, by example, and what can go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from modelyard.api.openapi import answers_anthropic as anthropic
+from modelyard.api.openapi import answers_llama_cpp as llama_cpp
+from modelyard.api.openapi import answers_ollama as ollama
+from modelyard.api.openapi import answers_openai as openai
+from modelyard.api.openapi import answers_server as server
+
+EVENTS: Final = "text/event-stream"
+LINES: Final = "application/x-ndjson"
+TEXT: Final = "text/plain"
+
+GENERATES: Final = (404, 429, 500, 503, 507)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer in pieces: its media type, and some of them."""
+
+    media_type: str
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One endpoint.
+
+    Attributes:
+        tag: under which it is listed.
+        answer: schema of the whole answer; None: there is none, or it is text.
+        example: a body that the demo models answer.
+        stream: the answer in pieces, where it has that form.
+        text: an answer that is text.
+        fails: statuses it may have beside those that every endpoint may have.
+        unavailable: the schema of an answer 503 that is no error.
+    """
+
+    tag: str
+    answer: type | None = None
+    example: Mapping[str, Any] | None = None
+    stream: Stream | None = None
+    text: str | None = None
+    fails: tuple[int, ...] = ()
+    unavailable: type | None = None
+
+
+_HELLO: Final = [{"role": "user", "content": "Say hello."}]
+_MODEL: Final = {"model_id": "smollm2"}
+
+_CHAT_CHUNKS: Final = """\
+data: {"object":"chat.completion.chunk","id":"chatcmpl-1f","created":1764000000,"model":"smollm2",\
+"system_fingerprint":"fp_5c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,\
+"finish_reason":null}]}
+
+data: {"object":"chat.completion.chunk","id":"chatcmpl-1f","created":1764000000,"model":"smollm2",\
+"system_fingerprint":"fp_5c","choices":[{"index":0,"delta":{"content":"Hello"},"logprobs":null,\
+"finish_reason":null}]}
+
+data: {"object":"chat.completion.chunk","id":"chatcmpl-1f","created":1764000000,"model":"smollm2",\
+"system_fingerprint":"fp_5c","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}
+
+data: [DONE]
+
+"""
+_TEXT_CHUNKS: Final = """\
+data: {"object":"text_completion","id":"cmpl-1f","created":1764000000,"model":"smollm2",\
+"system_fingerprint":"fp_5c","choices":[{"index":0,"text":" blue","logprobs":null,"finish_reason":null}]}
+
+data: {"object":"text_completion","id":"cmpl-1f","created":1764000000,"model":"smollm2",\
+"system_fingerprint":"fp_5c","choices":[{"index":0,"text":"","logprobs":null,"finish_reason":"stop"}]}
+
+data: [DONE]
+
+"""
+_RESPONSE_EVENTS: Final = """\
+event: response.output_text.delta
+data: {"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_1f","output_index":0,\
+"content_index":0,"delta":"Hello","logprobs":[]}
+
+"""
+_MESSAGE_EVENTS: Final = """\
+event: content_block_delta
+data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello"}}
+
+event: message_stop
+data: {"type":"message_stop"}
+
+"""
+_CHAT_LINES: Final = """\
+{"model":"smollm2","created_at":"2026-11-25T12:00:00Z","message":{"role":"assistant","content":"Hello"},"done":false}
+{"model":"smollm2","created_at":"2026-11-25T12:00:01Z","message":{"role":"assistant","content":""},"done":true,\
+"done_reason":"stop","total_duration":81000000,"load_duration":1000000,"prompt_eval_count":31,\
+"prompt_eval_duration":60000000,"eval_count":2,"eval_duration":20000000}
+"""
+_GENERATE_LINES: Final = """\
+{"model":"smollm2","created_at":"2026-11-25T12:00:00Z","response":" blue","done":false}
+{"model":"smollm2","created_at":"2026-11-25T12:00:01Z","response":"","done":true,"done_reason":"stop",\
+"total_duration":81000000,"load_duration":1000000,"prompt_eval_count":5,"prompt_eval_duration":60000000,\
+"eval_count":2,"eval_duration":20000000}
+"""
+_MODEL_EVENTS: Final = """\
+event: progress
+data: {"model_id":"smollm2","status":"reloading","stage":"loading","progress":0.5}
+
+event: status
+data: {"model_id":"smollm2","status":"loaded","stage":"loaded"}
+
+"""
+_METRICS: Final = """\
+# HELP modelyard_requests_running Requests that the model's engine has.
+# TYPE modelyard_requests_running gauge
+modelyard_requests_running{model="smollm2"} 2.0
+"""
+
+_TOKENIZE: Final = Operation(
+    "llama.cpp", llama_cpp.TokenList, {"model": "smollm2", "content": "The sky is blue."}, fails=GENERATES
+)
+_DETOKENIZE: Final = Operation(
+    "llama.cpp", llama_cpp.TokenText, {"model": "smollm2", "tokens": [504, 6376, 314]}, fails=GENERATES
+)
+
+OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
+    {
+        ("post", "/v1/chat/completions"): Operation(
+            "OpenAI",
+            openai.ChatCompletion,
+            {"model": "smollm2", "messages": _HELLO, "max_tokens": 16},
+            Stream(EVENTS, _CHAT_CHUNKS),
+            fails=GENERATES,
+        ),
+        ("post", "/v1/completions"): Operation(
+            "OpenAI",
+            openai.TextCompletion,
+            {"model": "smollm2", "prompt": "The sky is", "max_tokens": 8},
+            Stream(EVENTS, _TEXT_CHUNKS),
+            fails=GENERATES,
+        ),
+        ("post", "/v1/embeddings"): Operation(
+            "OpenAI", openai.EmbeddingList, {"model": "minilm", "input": ["The sky is blue."]}, fails=GENERATES
+        ),
+        ("post", "/v1/responses"): Operation(
+            "OpenAI",
+            openai.ResponseObject,
+            {"model": "smollm2", "input": "Say hello.", "max_output_tokens": 16},
+            Stream(EVENTS, _RESPONSE_EVENTS),
+            fails=GENERATES,
+        ),
+        ("get", "/v1/responses/{response_id}"): Operation("OpenAI", openai.ResponseObject, fails=(404,)),
+        ("delete", "/v1/responses/{response_id}"): Operation("OpenAI", openai.DeletedResponse, fails=(404,)),
+        ("get", "/v1/responses/{response_id}/input_items"): Operation("OpenAI", openai.InputItems, fails=(404,)),
+        ("post", "/v1/responses/{response_id}/cancel"): Operation("OpenAI", openai.ResponseObject, fails=(400, 404)),
+        ("get", "/v1/models"): Operation("OpenAI", server.ModelList),
+        ("get", "/v1/models/{model_id}"): Operation("OpenAI", server.ModelObject, fails=(404,)),
+        ("post", "/v1/messages"): Operation(
+            "Anthropic",
+            anthropic.MessageObject,
+            {"model": "smollm2", "max_tokens": 16, "messages": _HELLO},
+            Stream(EVENTS, _MESSAGE_EVENTS),
+            fails=GENERATES,
+        ),
+        ("post", "/v1/messages/count_tokens"): Operation(
+            "Anthropic", anthropic.TokenCount, {"model": "smollm2", "messages": _HELLO}, fails=GENERATES
+        ),
+        ("get", "/api/version"): Operation("Ollama", ollama.OllamaVersion),
+        ("get", "/api/tags"): Operation("Ollama", ollama.ListedModels),
+        ("get", "/api/ps"): Operation("Ollama", ollama.LoadedModels),
+        ("post", "/api/show"): Operation("Ollama", ollama.ShownModel, {"model": "smollm2"}, fails=(404,)),
+        ("post", "/api/chat"): Operation(
+            "Ollama",
+            ollama.ChatAnswer,
+            {"model": "smollm2", "messages": _HELLO, "stream": False, "options": {"num_predict": 16}},
+            Stream(LINES, _CHAT_LINES),
+            fails=GENERATES,
+        ),
+        ("post", "/api/generate"): Operation(
+            "Ollama",
+            ollama.GenerateAnswer,
+            {"model": "smollm2", "prompt": "The sky is", "raw": True, "stream": False, "options": {"num_predict": 8}},
+            Stream(LINES, _GENERATE_LINES),
+            fails=GENERATES,
+        ),
+        ("post", "/api/embed"): Operation(
+            "Ollama", ollama.EmbedAnswer, {"model": "minilm", "input": ["The sky is blue."]}, fails=GENERATES
+        ),
+        ("post", "/api/embeddings"): Operation(
+            "Ollama", ollama.EmbeddingsAnswer, {"model": "minilm", "prompt": "The sky is blue."}, fails=GENERATES
+        ),
+        **{("post", path): _TOKENIZE for path in ("/tokenize", "/v1/tokenize")},
+        **{("post", path): _DETOKENIZE for path in ("/detokenize", "/v1/detokenize")},
+        ("get", "/models"): Operation("llama.cpp", llama_cpp.RouterModels),
+        ("post", "/models/load"): Operation(
+            "llama.cpp", llama_cpp.RouterDone, {"model": "smollm2"}, fails=(404, 503, 507)
+        ),
+        ("post", "/models/unload"): Operation(
+            "llama.cpp", llama_cpp.RouterDone, {"model": "smollm2"}, fails=(404, 503)
+        ),
+        ("get", "/v1/models/events"): Operation("Models", stream=Stream(EVENTS, _MODEL_EVENTS)),
+        ("post", "/v1/models/unload"): Operation(
+            "Models", server.ModelState, {**_MODEL, "mode": "suspend"}, fails=(404, 503)
+        ),
+        ("post", "/v1/models/reload"): Operation("Models", server.ModelState, _MODEL, fails=(404, 503, 507)),
+        ("post", "/v1/models/status"): Operation("Models", server.ModelState, _MODEL, fails=(404,)),
+        ("post", "/v1/models/plan"): Operation("Models", server.LoadPlan, _MODEL, fails=(404, 503)),
+        ("post", "/v1/config/reload"): Operation("Server", server.ReloadedConfig, fails=(400, 503)),
+        ("get", "/health"): Operation(
+            "Server", server.ModelHealth, text="OK", fails=(404,), unavailable=server.ModelHealth
+        ),
+        ("get", "/health/live"): Operation("Server", text="OK"),
+        ("get", "/health/ready"): Operation("Server", server.Readiness, unavailable=server.Readiness),
+        ("get", "/metrics"): Operation("Server", text=_METRICS),
+    }
+)

@@ -1,0 +1,50 @@
+"""GET /docs: the description as a page, with Swagger UI from a package: nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from importlib import resources
+from typing import Any, Final
+
+from fastapi import APIRouter
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
+
+_FILES: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+
+PAGE_PATHS: Final = frozenset({"/openapi.json", "/docs", *(f"/docs/{name}" for name in _FILES)})
+
+
+def page_routes() -> APIRouter:
+    """The page and what it loads. The same on every server, and about none: open without a key."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/docs")
+    async def page() -> HTMLResponse:
+        """The page. Its addresses are relative, so that it works behind a proxy that adds a prefix."""
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title="Modelyard",
+            swagger_js_url="docs/swagger-ui-bundle.js",
+            swagger_css_url="docs/swagger-ui.css",
+            swagger_favicon_url="docs/favicon-32x32.png",
+            swagger_ui_parameters={"persistAuthorization": True, "docExpansion": "list", "validatorUrl": None},
+        )
+
+    for name, media_type in _FILES.items():
+        router.add_api_route(f"/docs/{name}", _part(name, media_type))
+    return router
+
+
+def _part(name: str, media_type: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+    """The endpoint of a part of Swagger UI."""
+
+    async def part() -> Response:
+        content = (resources.files("fastapi_swagger") / "resources" / name).read_bytes()
+        return Response(content, media_type=media_type, headers={"cache-control": "public, max-age=86400"})
+
+    return part

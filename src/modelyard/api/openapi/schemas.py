@@ -1,0 +1,100 @@
+"""Bodies and answers as JSON schemas that a person can read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from modelyard.api.openapi.glossary import ANSWERED, ASKED
+
+Schema = dict[str, Any]
+
+REF = "#/components/schemas/"
+
+# Where two dialects use one name, pydantic puts the module before it: of which dialect that is.
+_QUALIFIED = re.compile(r"modelyard__api__(?:openai__)?(\w+?)__(?:\w+__)?(\w+)")
+_DIALECTS = {"schema": "Chat", "responses": "Responses", "anthropic": "Anthropic", "ollama": "Ollama"}
+
+
+class _Readable(GenerateJsonSchema):
+    """Without titles, which repeat the names, and with null as one more type."""
+
+    def field_title_should_be_set(self, _schema: Any) -> bool:
+        return False
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        inner = self.generate_inner(schema["schema"])
+        if isinstance(inner.get("type"), str):
+            values = inner.get("enum") or [inner[key] for key in ("const",) if key in inner]
+            rest = {key: value for key, value in inner.items() if key != "const"}
+            return {**rest, "type": [inner["type"], "null"], **({"enum": [*values, None]} if values else {})}
+        branches = next((inner[key] for key in ("anyOf", "oneOf") if key in inner), [inner])
+        return {"anyOf": [*branches, {"type": "null"}]}
+
+
+def schemas_of(bodies: Iterable[type], answers: Iterable[type]) -> tuple[dict[type, Schema], dict[str, Schema]]:
+    """A reference for each body and answer, and all that they refer to, by name.
+
+    Bodies may hold what they do not name, which is ignored or refused; answers hold what they name, and no more.
+    """
+    adapters: list[tuple[type, Literal["validation"], TypeAdapter[Any]]]
+    known: dict[str, Schema] = {}
+    references: dict[type, Schema] = {}
+    for types, are_answers in ((bodies, False), (answers, True)):
+        adapters = [(kind, "validation", TypeAdapter(kind)) for kind in types]
+        made, document = TypeAdapter.json_schemas(adapters, ref_template=REF + "{model}", schema_generator=_Readable)
+        named = _with_names(document.get("$defs", {}))
+        references |= {kind: _renamed(schema) for (kind, _), schema in made.items()}
+        for name, schema in named.items():
+            assert name not in known, f"two schemas are named {name}"
+            known[name] = _described(name, schema, is_answer=are_answers)
+    return references, known
+
+
+def _with_names(found: dict[str, Schema]) -> dict[str, Schema]:
+    return {_name(name): _renamed(schema) for name, schema in found.items()}
+
+
+def _name(name: str) -> str:
+    if (qualified := _QUALIFIED.fullmatch(name)) is None:
+        return name
+    return _DIALECTS[qualified[1]] + qualified[2]
+
+
+def _renamed(value: Any) -> Any:
+    """A schema, its references by our names."""
+    match value:
+        case {"$ref": str(target), **rest}:
+            return {"$ref": REF + _name(target.removeprefix(REF)), **rest}
+        case dict():
+            return {key: _renamed(each) for key, each in value.items()}
+        case list():
+            return [_renamed(each) for each in value]
+        case float() if value.is_integer():
+            return int(value)
+    return value
+
+
+def _described(name: str, schema: Schema, *, is_answer: bool) -> Schema:
+    meanings = ANSWERED if is_answer else ASKED
+    described = {key: value for key, value in schema.items() if key != "title"}
+    if "description" in described:
+        described["description"] = described["description"].replace("``", "`")
+    if "properties" in schema:
+        described["properties"] = {
+            field: {"description": meanings.get(f"{name}.{field}", meanings.get(field, "")), **_without_null(each)}
+            for field, each in schema["properties"].items()
+        }
+        if is_answer:
+            described["additionalProperties"] = False
+    return described
+
+
+def _without_null(field: Schema) -> Schema:
+    """Without the default that says no more than that the field may be left out."""
+    return {key: value for key, value in field.items() if key != "default" or value is not None}

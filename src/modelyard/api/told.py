@@ -1,0 +1,31 @@
+"""Answers that are one JSON body, and take as long as a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from modelyard.api.reply import while_connected
+
+
+class Told(Response):
+    """What a model is asked and answers at once: done and sent, unless the client leaves.
+
+    Args:
+        ask: gives the body of the answer. What it raises is raised before the status is sent.
+    """
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Do it."""
+
+        async def answer() -> None:
+            await Response(await self._ask(), media_type="application/json")(scope, receive, send)
+
+        await while_connected(receive, answer())

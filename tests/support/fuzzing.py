@@ -1,0 +1,100 @@
+"""Requests that schemathesis makes up from the server's own description, and what was wrong with the answers."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import schemathesis
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import events, from_schema
+
+from support.server import WAIT_S, RunningServer
+
+Document = dict[str, Any]
+
+# Not "not_a_server_error": a model that is being unloaded is a 503, which is declared.
+CHECKS = (
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "response_headers_conformance",
+)
+
+
+@dataclass
+class Fuzzed:
+    """What came of it: answers by status, and what was wrong, with the command that shows it."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def requests(self) -> int:
+        return self.statuses.total()
+
+
+def narrowed(document: Document, values: Mapping[str, Document], without: Iterable[str] = ()) -> Document:
+    """The description of a part: fields of requests by what ``values`` says of them, which must then be there.
+
+    Args:
+        document: of the server.
+        values: name of a field -> its schema.
+        without: paths that are left out.
+    """
+    part = copy.deepcopy(document)
+    part["paths"] = {path: each for path, each in part["paths"].items() if path not in without}
+    for operations in part["paths"].values():
+        for operation in operations.values():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                body = part["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+                known = {name: schema for name, schema in values.items() if name in body["properties"]}
+                body["properties"] |= known
+                body["required"] = sorted({*body.get("required", ()), *known})
+    return part
+
+
+def fuzz(server: RunningServer, document: Document, *, examples: int, only_valid: bool = False) -> Fuzzed:
+    """Ask ``server`` all that ``document`` allows, and much that it forbids.
+
+    Args:
+        server: to be asked.
+        document: its description, or a narrower one.
+        examples: made up for each operation, beside those for each field and its bounds.
+        only_valid: ask nothing that the document forbids, nor each field's bounds one by one.
+    """
+    config = SchemathesisConfig.from_dict(
+        {
+            # The same requests each time: what fails can be asked again.
+            "seed": 1,
+            "base-url": server.url,
+            "request-timeout": WAIT_S,
+            "generation": {
+                "max-examples": examples,
+                "database": "none",
+                **({"mode": "positive"} if only_valid else {}),
+            },
+            "phases": {"stateful": {"enabled": False}, "coverage": {"enabled": not only_valid}},
+            "checks": {"enabled": False, **{name: {"enabled": True} for name in CHECKS}},
+        }
+    )
+    schema = schemathesis.openapi.from_dict(document, config=config)
+    fuzzed = Fuzzed()
+    for event in from_schema(schema).execute():
+        match event:
+            case events.ScenarioFinished(recorder=recorder):
+                asked = [each for each in recorder.interactions.values() if each.response is not None]
+                fuzzed.statuses.update(each.response.status_code for each in asked)
+                fuzzed.failures += [f"500: {each.request}" for each in asked if each.response.status_code == 500]
+                for checks in recorder.checks.values():
+                    fuzzed.failures += [
+                        f"{check.name}: {check.failure_info.failure}\n{check.failure_info.code_sample}"
+                        for check in checks
+                        if check.failure_info is not None
+                    ]
+            case events.NonFatalError() | events.FatalError():
+                fuzzed.failures.append(str(event))
+    return fuzzed

@@ -1,0 +1,228 @@
+"""Every field that the official clients can send is decided: honoured, or refused by name where it asks for something.
+
+A field that a new version of a client adds fails here until it is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+import anthropic.types.beta.message_create_params
+import anthropic.types.message_count_tokens_params
+import anthropic.types.message_create_params
+import ollama
+import openai.types.chat.completion_create_params
+import openai.types.completion_create_params
+import openai.types.embedding_create_params
+import openai.types.responses.response_create_params
+import pytest
+from ollama import _types as ollama_types
+from openai.types.chat import ChatCompletionStreamOptionsParam
+from openai.types.responses import ResponseTextConfigParam
+from openai.types.shared_params import Reasoning
+from pydantic import BaseModel
+
+from modelyard.api.anthropic import schema as anthropic_schema
+from modelyard.api.ollama import schema as ollama_schema
+from modelyard.api.openai import schema as openai_schema
+from modelyard.api.openai.embeddings import EmbeddingsBody
+from modelyard.api.openai.responses import schema as responses_schema
+from modelyard.api.tokenize import TokenizeBody
+from modelyard.errors import InvalidRequest
+
+TURN = [{"role": "user", "content": "Hello"}]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One request: what clients know of it, and what is decided here.
+
+    ``refused`` has the fields that are not honoured, with the values that ask for nothing.
+    """
+
+    known: frozenset[str]
+    body: type[BaseModel]
+    refused: Mapping[str, tuple[Any, ...]]
+    smallest: Mapping[str, Any]
+    check: Callable[[Any], object]
+
+    @property
+    def decided(self) -> frozenset[str]:
+        return frozenset(self.body.model_fields) | frozenset(self.refused)
+
+
+def fields(*params: Any) -> frozenset[str]:
+    """Keys of TypedDicts, or of pydantic models."""
+    return frozenset(
+        name
+        for each in params
+        for name in (each.model_fields if hasattr(each, "model_fields") else get_type_hints(each))
+    )
+
+
+# What the reference adds to OpenAI's. Source: its behaviour, "ChatCompletionRequest fields".
+SAMPLING_OF_THE_REFERENCE = frozenset(
+    {
+        *("top_k", "min_p", "repetition_penalty", "ignore_eos", "grammar", "adapter", "truncate_sequence"),
+        *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_sequence_breakers"),
+    }
+)
+CHAT_OF_THE_REFERENCE = SAMPLING_OF_THE_REFERENCE | {
+    *("enable_thinking", "chat_template_kwargs", "web_search_options", "session_id", "files", "max_tool_rounds"),
+    *("agent_permission", "code_execution_permission", "enable_shell", "reasoning_effort"),
+}
+
+
+def responses(body: responses_schema.ResponsesRequest) -> object:
+    return body.checked(body.messages(()))
+
+
+def ollama_chat(body: ollama_schema.ChatRequest) -> object:
+    return body.to_request(body.chat())
+
+
+def ollama_generate(body: ollama_schema.GenerateRequest) -> object:
+    return body.to_request(body.prompted(can_chat=True))
+
+
+DIALECTS = {
+    "chat completions": Dialect(
+        fields(openai.types.chat.completion_create_params.CompletionCreateParamsStreaming) | CHAT_OF_THE_REFERENCE,
+        openai_schema.ChatCompletionRequest,
+        openai_schema.CHAT_HARMLESS,
+        {"messages": TURN},
+        openai_schema.ChatCompletionRequest.checked,
+    ),
+    "completions": Dialect(
+        fields(openai.types.completion_create_params.CompletionCreateParamsStreaming) | SAMPLING_OF_THE_REFERENCE,
+        openai_schema.CompletionRequest,
+        openai_schema.COMPLETION_HARMLESS,
+        {"prompt": "Hello"},
+        openai_schema.CompletionRequest.checked,
+    ),
+    "embeddings": Dialect(
+        fields(openai.types.embedding_create_params.EmbeddingCreateParams),
+        EmbeddingsBody,
+        {},
+        {"input": "Hello"},
+        EmbeddingsBody.inputs,
+    ),
+    "responses": Dialect(
+        fields(openai.types.responses.response_create_params.ResponseCreateParamsStreaming),
+        responses_schema.ResponsesRequest,
+        responses_schema.RESPONSES_HARMLESS,
+        {"input": "Hello"},
+        responses,
+    ),
+    "messages": Dialect(
+        fields(
+            anthropic.types.message_create_params.MessageCreateParamsStreaming,
+            anthropic.types.beta.message_create_params.MessageCreateParamsStreaming,
+        ),
+        anthropic_schema.MessagesRequest,
+        anthropic_schema.HARMLESS,
+        {"messages": TURN, "max_tokens": 1},
+        anthropic_schema.MessagesRequest.checked,
+    ),
+    "count_tokens": Dialect(
+        fields(anthropic.types.message_count_tokens_params.MessageCountTokensParams),
+        anthropic_schema.CountRequest,
+        anthropic_schema.HARMLESS,
+        {"messages": TURN},
+        anthropic_schema.CountRequest.checked,
+    ),
+    "Ollama's chat": Dialect(
+        fields(ollama_types.ChatRequest),
+        ollama_schema.ChatRequest,
+        ollama_schema.HARMLESS,
+        {"messages": TURN},
+        ollama_chat,
+    ),
+    "Ollama's generate": Dialect(
+        fields(ollama_types.GenerateRequest),
+        ollama_schema.GenerateRequest,
+        ollama_schema.HARMLESS,
+        {"prompt": "Hello"},
+        ollama_generate,
+    ),
+    "Ollama's embed": Dialect(
+        fields(ollama_types.EmbedRequest), ollama_schema.EmbedRequest, {}, {"input": "Hello"}, lambda _: None
+    ),
+    "Ollama's embeddings": Dialect(
+        fields(ollama_types.EmbeddingsRequest), ollama_schema.EmbeddingsRequest, {}, {}, lambda _: None
+    ),
+}
+
+ENTRIES = [(name, field) for name, dialect in DIALECTS.items() for field in sorted(dialect.refused)]
+
+
+@pytest.mark.parametrize("name", list(DIALECTS))
+def test_every_field_that_clients_know_is_decided(name: str) -> None:
+    dialect = DIALECTS[name]
+    assert dialect.known - dialect.decided == frozenset(), "decide them: honour them, or refuse them by name"
+
+
+@pytest.mark.parametrize(("name", "field"), ENTRIES)
+def test_a_field_that_is_not_honoured_is_refused_by_name_unless_it_asks_for_nothing(name: str, field: str) -> None:
+    dialect = DIALECTS[name]
+    with pytest.raises(InvalidRequest, match=f"'{field}' is not supported") as refused:
+        dialect.check(dialect.body.model_validate({**dialect.smallest, field: "something"}))
+    assert (refused.value.param, refused.value.status) == (field, 400)
+    for harmless in (None, *dialect.refused[field]):
+        dialect.check(dialect.body.model_validate({**dialect.smallest, field: harmless}))
+
+
+@pytest.mark.parametrize("name", list(DIALECTS))
+def test_no_field_is_both_honoured_and_refused(name: str) -> None:
+    dialect = DIALECTS[name]
+    assert not frozenset(dialect.body.model_fields) & frozenset(dialect.refused)
+
+
+@pytest.mark.parametrize(
+    ("params", "part"),
+    [
+        (ChatCompletionStreamOptionsParam, openai_schema.StreamOptions),
+        (Reasoning, responses_schema.Reasoning),
+        (ResponseTextConfigParam, responses_schema.TextConfig),
+        (anthropic.types.OutputConfigParam, anthropic_schema.OutputConfig),
+        (anthropic.types.ThinkingConfigEnabledParam, anthropic_schema.Thinking),
+    ],
+)
+def test_parts_of_fields_are_decided_too(params: Any, part: type[BaseModel]) -> None:
+    assert fields(params) - frozenset(part.model_fields) == frozenset()
+
+
+def test_ollamas_options_are_decided_too() -> None:
+    decided = (
+        frozenset(ollama_schema.Options.model_fields)
+        | ollama_schema.LOADING_OPTIONS
+        | frozenset(ollama_schema.OPTIONS_HARMLESS)
+    )
+    assert fields(ollama.Options) - decided == frozenset()
+
+
+@pytest.mark.parametrize("option", sorted(ollama_schema.OPTIONS_HARMLESS))
+def test_an_option_of_sampling_that_is_not_honoured_is_refused(option: str) -> None:
+    body = {"messages": TURN, "options": {option: 0.5}}
+    with pytest.raises(InvalidRequest, match=f"'{option}' is not supported"):
+        ollama_chat(ollama_schema.ChatRequest.model_validate(body))
+
+
+def test_what_forms_the_prompt_of_tokens_is_decided_too() -> None:
+    """vLLM's and llama.cpp's fields of /tokenize."""
+    llama_cpp = {"content", "add_special", "parse_special", "with_pieces"}
+    vllm = {"model", "prompt", "messages", "tools", "add_special_tokens", "return_token_strs", "chat_template_kwargs"}
+    assert llama_cpp | vllm <= set(TokenizeBody.model_fields)
+
+
+def test_sampling_reaches_the_model_as_it_was_asked_for() -> None:
+    asked = {"dry_multiplier": 0.8, "dry_base": 2.0, "dry_allowed_length": 3, "dry_sequence_breakers": ["\n"]}
+    body = openai_schema.ChatCompletionRequest.model_validate({"messages": TURN, **asked})
+    sampling = body.checked().sampling
+    assert (sampling.dry_multiplier, sampling.dry_base, sampling.dry_allowed_length) == (0.8, 2.0, 3)
+    assert sampling.dry_sequence_breakers == ("\n",)
+    options = {"repeat_last_n": 64, "repeat_penalty": 1.1}
+    request = ollama_schema.ChatRequest.model_validate({"messages": TURN, "options": options})
+    assert request.to_request(request.chat()).sampling.penalty_window == 64
