@@ -253,13 +253,6 @@ def test_reasoning_can_be_switched_off(reasoner: openai.OpenAI) -> None:
     assert not hasattr(message, "reasoning_content")
 
 
-def test_a_reasoning_model_answers_in_a_format(reasoner: openai.OpenAI) -> None:
-    answer = reasoner.chat.completions.parse(
-        model="thinker", messages=ask(), response_format=Weather, reasoning_effort="none", max_tokens=60, temperature=0
-    )
-    assert answer.choices[0].message.parsed.city in ("Oslo", "Rome")
-
-
 @pytest.mark.parametrize(
     ("fields", "error", "code", "param"),
     [
