@@ -37,7 +37,7 @@ TABLES = [
     {"name": "rules", "key": KEYS["rules"], "scopes": ["admin"]},
     {"name": "small", "key": KEYS["small"], "scopes": ["inference", "read", "admin"], "models": ["org/smol"]},
     {"name": "thrifty", "key": f"sha256:{digest_of(KEYS['thrifty']).hex()}", "tokens_per_minute": PROMPT_TOKENS},
-    *({"name": f"slow-{n}", "key": f"slow-{n}", "scopes": [], "requests_per_minute": 1} for n in range(40)),
+    *({"name": f"slow-{n}", "key": f"slow-{n}", "scopes": [], "requests_per_minute": 1} for n in range(60)),
 ]
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 
@@ -141,14 +141,22 @@ NEEDED = {
         ("GET", "/v1/responses/{response_id}/input_items"),
         ("POST", "/v1/responses/{response_id}/cancel"),
         ("POST", "/v1/messages"),
+        ("POST", "/v1/messages/count_tokens"),
+        ("POST", "/v1/tokenize"),
+        ("POST", "/tokenize"),
+        ("POST", "/v1/detokenize"),
+        ("POST", "/detokenize"),
         ("POST", "/api/chat"),
         ("POST", "/api/generate"),
+        ("POST", "/api/embed"),
+        ("POST", "/api/embeddings"),
     },
     "read": {
         ("GET", "/metrics"),
-        ("GET", "/openapi.json"),
-        ("HEAD", "/openapi.json"),
+        ("GET", "/docs/{name}"),
+        ("GET", "/models"),
         ("GET", "/v1/models"),
+        ("GET", "/v1/models/"),
         ("GET", "/v1/models/smollm2"),
         ("POST", "/v1/models/status"),
         ("POST", "/v1/models/plan"),
@@ -161,6 +169,8 @@ NEEDED = {
         ("GET", "/v1/models/events"),
         ("POST", "/v1/models/unload"),
         ("POST", "/v1/models/reload"),
+        ("POST", "/models/load"),
+        ("POST", "/models/unload"),
         ("POST", "/v1/config/reload"),
     },
 }
