@@ -1,7 +1,98 @@
-"""Modelyard: many language models in one process, behind one OpenAI-compatible address."""
+"""Modelyard: many language models in one process, behind one OpenAI-compatible address, or in a program of yours.
+
+In a program, builders say which models, and ``build()`` loads them:
+
+    from modelyard import IsqType, MultiModelBuilder, MultimodalModelBuilder, TextModelBuilder
+
+    model = (
+        MultiModelBuilder()
+        .add_model(TextModelBuilder("Qwen/Qwen3-4B").with_isq(IsqType.Q4K))
+        .add_model_with_alias("gemma-vision", MultimodalModelBuilder("google/gemma-4-E4B-it").with_isq(IsqType.Q4K))
+        .with_default_model("Qwen/Qwen3-4B")
+        .build()
+    )
+    response = model.send_chat_request_with_model("Hello!", "gemma-vision")
+    print(response.choices[0].message.content)
+
+``Model`` is for any number of threads, ``AsyncModel`` (``await … .build_async()``) for an event loop; their methods
+have the same names, and each that asks a model has a twin with ``_with_model``, where None means the default. Both are
+contexts that free everything when they are left. ``model.openai_client()`` is OpenAI's own client, without a socket;
+``serve`` puts an HTTP server on a model, ``create_app`` gives it as an ASGI application. Every error is a
+``ModelyardError`` (``modelyard.errors`` draws the tree), with a ``code`` and a text that says what to do.
+
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from modelyard.errors import ModelyardError
 
-__all__ = ["ModelyardError", "__version__"]
+if TYPE_CHECKING:
+    from modelyard.api.openai.schema import ChatCompletionRequest
+    from modelyard.inprocess.answers import (
+        ChatCompletion,
+        ChatCompletionChunk,
+        ChatCompletionMessage,
+        EmbeddingResponse,
+    )
+    from modelyard.inprocess.application import create_app
+    from modelyard.inprocess.async_model import AsyncChatStream, AsyncModel
+    from modelyard.inprocess.builders import (
+        ConfigFile,
+        EmbeddingModelBuilder,
+        GgufModelBuilder,
+        IsqType,
+        ModelBuilder,
+        MultimodalModelBuilder,
+        MultiModelBuilder,
+        TextModelBuilder,
+        from_config,
+    )
+    from modelyard.inprocess.model import ChatStream, Model
+    from modelyard.inprocess.serve import serve, serve_async
+    from modelyard.yard.status import Plan
+
+__all__ = [
+    "AsyncChatStream",
+    "AsyncModel",
+    "ChatCompletion",
+    "ChatCompletionChunk",
+    "ChatCompletionMessage",
+    "ChatCompletionRequest",
+    "ChatStream",
+    "ConfigFile",
+    "EmbeddingModelBuilder",
+    "EmbeddingResponse",
+    "GgufModelBuilder",
+    "IsqType",
+    "Model",
+    "ModelBuilder",
+    "ModelyardError",
+    "MultiModelBuilder",
+    "MultimodalModelBuilder",
+    "Plan",
+    "TextModelBuilder",
+    "__version__",
+    "create_app",
+    "from_config",
+    "serve",
+    "serve_async",
+]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """What is public is imported when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module 'modelyard' has no attribute '{name}'")
+    from modelyard.inprocess.public import HOMES
+
+    return getattr(import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

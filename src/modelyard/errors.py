@@ -26,6 +26,8 @@
     ├── ModelLoadFailed             503 model_load_failed
     ├── ShuttingDown                503 shutting_down
     ├── InsufficientMemory          507 insufficient_memory
+    ├── Closed                      503 closed: a model of the Python API after its close
+    ├── ForkedProcess               500 forked_process: a model of the Python API in a child by fork
     └── EngineError                 500 engine_error
 
 Wire facts (code, status) live on the class, values on the instance, the text in ``__str__``; so an error pickles.
@@ -417,6 +419,32 @@ class ShuttingDown(ModelyardError):
 
     def __str__(self) -> str:
         return "The server is shutting down."
+
+
+class Closed(ModelyardError):
+    """What was called was closed before, and its models are freed."""
+
+    code = "closed"
+    status = 503
+
+    def __str__(self) -> str:
+        return "The model was closed, and all that it held is free. Build it again."
+
+
+class ForkedProcess(ModelyardError):
+    """A model is used in a child that was forked: its engines, which are threads, did not come along."""
+
+    code = "forked_process"
+
+    def __init__(self, parent: int) -> None:
+        super().__init__(parent)
+        self.parent = parent
+
+    def __str__(self) -> str:
+        return (
+            f"The model was built in process {self.parent}, and a fork copies no threads: nothing would answer here. "
+            "Build it in this process, start processes with the method 'spawn', or serve it over HTTP."
+        )
 
 
 class EngineError(ModelyardError):

@@ -13,7 +13,8 @@ README = Path(__file__).parent.parent.parent / "README.md"
 
 
 def test_the_python_example_prints_an_answer(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    programs = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    (program,) = (program for program in programs if "base_url" in program)
     program = program.replace("http://localhost:1234", server.url).replace('"gemma3"', '"smollm2"')
     names: dict[str, object] = {}
     exec(compile(program, "README.md", "exec"), names)

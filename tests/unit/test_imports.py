@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pydoc
 import subprocess
 import sys
 
 import pytest
 
-HEAVY = ("fastapi", "huggingface_hub", "llama_cpp", "mcp", "numpy", "ray", "torch", "uvicorn")
+import modelyard
+from modelyard.inprocess.public import HOMES
+
+HEAVY = ("fastapi", "huggingface_hub", "llama_cpp", "mcp", "numpy", "openai", "ray", "torch", "uvicorn")
 
 
 @pytest.mark.parametrize("module", ["modelyard", "modelyard.cli", "modelyard.config", "modelyard.hub"])
@@ -15,3 +19,38 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     program = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == []
+
+
+def test_builders_load_nothing_heavy() -> None:
+    program = (
+        "import sys, modelyard\n"
+        "modelyard.MultiModelBuilder().add_model(modelyard.TextModelBuilder('org/model')).config()\n"
+        f"print(*(name for name in {HEAVY} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == []
+
+
+def test_every_public_name_is_there_and_says_what_it_is() -> None:
+    assert {*HOMES, "ModelyardError", "__version__"} == set(modelyard.__all__)
+    for name in HOMES:
+        assert getattr(modelyard, name).__doc__, name
+    assert set(modelyard.__all__) <= set(dir(modelyard))
+
+
+def test_what_is_not_public_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'modelyard' has no attribute 'Yard'"):
+        _ = modelyard.Yard  # type: ignore[attr-defined]
+
+
+def test_the_help_reads_as_a_manual() -> None:
+    page = pydoc.plain(pydoc.render_doc(modelyard))
+    for said in (
+        "MultiModelBuilder()",
+        "class AsyncModel(",
+        "send_chat_request_with_model(self, request",
+        "with_isq(self, isq",
+        "serve(model",
+        "Raises:",
+    ):
+        assert said in page, said

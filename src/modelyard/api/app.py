@@ -59,7 +59,14 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable[[], Config] | None = None) -> FastAPI:
+def create_app(
+    yard: Yard,
+    keys: Sequence[AccessKey] = (),
+    read_config: Callable[[], Config] | None = None,
+    *,
+    host: str | None = None,
+    is_mounted: bool = False,
+) -> FastAPI:
     """The ASGI application that serves ``yard``, as its configuration's ``[server]`` says.
 
     The caller starts the yard before, and closes it after.
@@ -68,6 +75,8 @@ def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable
         yard: the models.
         keys: of which a request must carry one, except for health; () lets everybody in.
         read_config: reads the configuration file again; None where there is none.
+        host: where it listens; None: as configured.
+        is_mounted: it does not listen, another server does, under names that it alone knows.
     """
     server, tally = yard.config.server, HttpTally()
     app = _Application(title="Modelyard", version=modelyard.__version__, docs_url=None, redoc_url=None)
@@ -87,8 +96,9 @@ def create_app(yard: Yard, keys: Sequence[AccessKey] = (), read_config: Callable
             allow_headers=_SENT,
             expose_headers=_READ,
         )
-    if server.allowed_hosts or is_loopback(server.host):
-        app.add_middleware(CheckHost, allowed=(server.host, *server.allowed_hosts))
+    host = host or server.host
+    if server.allowed_hosts or (is_loopback(host) and not is_mounted):
+        app.add_middleware(CheckHost, allowed=(host, *server.allowed_hosts))
     images = ImageLoader(yard)
     routers = [
         chat_routes(yard, images),

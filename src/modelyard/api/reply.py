@@ -98,18 +98,27 @@ class _WholeReply(_Reply):
     """The answer as one JSON body."""
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        choices, finished = [], []
-        await self._yard.check(self._asks[0].request.model, "text")
-        with ExitStack() as asked:
-            generations = [asked.enter_context(self._yard.submit(ask.request)) for ask in self._asks]
-            await _accepted(generations)
-            for ask, generation in zip(self._asks, generations, strict=True):
-                ask.frames.open(generation)
-                text = await generation.text()
-                finished.append(generation.outcome())
-                choices.append(ask.frames.choice(text, finished[-1]))
-        body = orjson.dumps(self._frames.whole(choices, finished))
-        await Response(body, media_type="application/json")(scope, receive, send)
+        body, _ = await whole_answer(self._yard, self._asks)
+        await Response(orjson.dumps(body), media_type="application/json")(scope, receive, send)
+
+
+async def whole_answer(yard: Yard, asks: Sequence[Ask]) -> tuple[Any, list[Finished]]:
+    """The body of a whole answer with the choices that are asked for, and how each of them ended.
+
+    Raises:
+        ModelyardError: as ``Yard.generate``.
+    """
+    choices, finished = [], []
+    await yard.check(asks[0].request.model, "text")
+    with ExitStack() as asked:
+        generations = [asked.enter_context(yard.submit(ask.request)) for ask in asks]
+        await _accepted(generations)
+        for ask, generation in zip(asks, generations, strict=True):
+            ask.frames.open(generation)
+            text = await generation.text()
+            finished.append(generation.outcome())
+            choices.append(ask.frames.choice(text, finished[-1]))
+    return asks[0].frames.whole(choices, finished), finished
 
 
 class _StreamReply(_Reply):

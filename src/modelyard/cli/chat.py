@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -19,6 +15,8 @@ from modelyard.cli.loading import start_visibly
 from modelyard.config import Config, default_model
 from modelyard.engine.messages import Chat, Content, Image
 from modelyard.errors import InvalidRequest, ModelyardError
+from modelyard.inprocess.async_model import AsyncModel
+from modelyard.inprocess.loop_thread import LoopThread
 from modelyard.yard.yard import Request, Yard
 
 _HELP = "Ctrl-C stops an answer, Ctrl-D leaves."
@@ -37,38 +35,28 @@ def chat(config: Config, question: str | None, images: Sequence[Path] = ()) -> N
     edge = config.models[0].multimodal.longest_edge
     seen = [_image(path, edge) for path in images]
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    with _event_loop() as loop:
-        # The loop has a thread of its own, so that this one can wait for the keyboard and be interrupted.
-        yard = Yard(config)
-        try:
-            _result(asyncio.run_coroutine_threadsafe(start_visibly(yard, console), loop))
+    try:
+        # The models have a thread of their own, so that this one can wait for the keyboard and be interrupted.
+        with contextlib.closing(LoopThread(lambda: _started(config, console), "modelyard")) as models:
             model = default_model(config) or config.models[0].id
-            _result(asyncio.run_coroutine_threadsafe(yard.check(model, "text"), loop))
+            models.call(lambda there: there.yard.check(model, "text"))
             if question is not None:
                 asked = _turn("user", (*seen, question) if seen else question)
-                _result(asyncio.run_coroutine_threadsafe(_say(yard, model, [asked]), loop))
+                models.call(lambda there: _say(there.yard, model, [asked]))
             else:
-                _converse(yard, model, loop, console)
-        except KeyboardInterrupt:
-            sys.exit(130)
-        finally:
-            asyncio.run_coroutine_threadsafe(yard.close(), loop).result()
+                _converse(models, model, console)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
-@contextlib.contextmanager
-def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="event loop", daemon=True)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+@contextlib.asynccontextmanager
+async def _started(config: Config, console: Console) -> AsyncIterator[AsyncModel]:
+    async with contextlib.aclosing(AsyncModel(config)) as model:
+        await start_visibly(model, console)
+        yield model
 
 
-def _converse(yard: Yard, model: str, loop: asyncio.AbstractEventLoop, console: Console) -> None:
+def _converse(models: LoopThread[AsyncModel], model: str, console: Console) -> None:
     with contextlib.suppress(ImportError):
         # Gives input() line editing and a history.
         import readline  # noqa: F401
@@ -85,9 +73,8 @@ def _converse(yard: Yard, model: str, loop: asyncio.AbstractEventLoop, console: 
         if not text:
             continue
         messages.append(_turn("user", text))
-        saying = asyncio.run_coroutine_threadsafe(_say(yard, model, messages), loop)
         try:
-            messages.append(_turn("assistant", _result(saying)))
+            messages.append(_turn("assistant", models.call(lambda there: _say(there.yard, model, messages))))
         except KeyboardInterrupt:
             console.print("\n[dim](stopped)[/]")
             messages.pop()
@@ -118,12 +105,3 @@ def _image(path: Path, longest_edge: int) -> Image:
         raise InvalidRequest(f"{path}: The image cannot be read: {failure.strerror}. Check its name.") from failure
     except InvalidRequest as refused:
         raise InvalidRequest(f"{path}: {refused}") from refused
-
-
-def _result(future: Future[Any]) -> Any:
-    """The future's result; what it does is cancelled when the user interrupts."""
-    try:
-        return future.result()
-    except KeyboardInterrupt:
-        future.cancel()
-        raise

@@ -9,26 +9,25 @@ import logging
 import shlex
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import uvicorn
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
 import modelyard
 from modelyard.api.access_log import LOGGER as ACCESS_LOGGER
-from modelyard.api.app import create_app
 from modelyard.cli.loading import start_visibly
 from modelyard.config import AccessKey, Config, is_loopback, read_keys
-from modelyard.errors import ModelyardError, PortUnavailable
+from modelyard.errors import ModelyardError
+from modelyard.inprocess.application import application
+from modelyard.inprocess.async_model import AsyncModel
+from modelyard.inprocess.serve import DRAIN_S, HttpServer, finishes_before, listen
 from modelyard.yard.status import ModelStatus
 from modelyard.yard.yard import Yard
 
 logger = logging.getLogger(__name__)
 
-# How long running answers may go on after the first signal; a second one ends them at once.
-DRAIN_S = 30.0
 # How long engines may take to free their models after that.
 CLOSE_S = 10.0
 # Models that the greeting lists; GET /v1/models lists all.
@@ -52,7 +51,7 @@ def run_server(config: Config, read_config: Callable[[], Config] | None = None) 
     if config.server.access_log_format == "json":
         _log_as_it_is(ACCESS_LOGGER)
     keys = read_keys(config)
-    listener = _listen(config.server.host, config.server.port)
+    listener = listen(config.server.host, config.server.port)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, keys, listener, read_config))
 
@@ -66,78 +65,37 @@ def _log_as_it_is(name: str) -> None:
     lines.propagate = False
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the address before anything is loaded; connections are accepted when the models are there."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise PortUnavailable(host, port, (error.strerror or str(error)).lower()) from error
-    return listener
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, but signals are ours (they drain the yard, and the exit code is 0), and it says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def _serve(
     config: Config, keys: Sequence[AccessKey], listener: socket.socket, read_config: Callable[[], Config] | None
 ) -> None:
     stop = _Stop()
     console = Console(soft_wrap=True, highlight=False)
-    yard = Yard(config)
+    model = AsyncModel(config)
     try:
-        loading = asyncio.create_task(start_visibly(yard, console))
-        if not await _finishes_before(stop.asked, loading):
+        loading = asyncio.create_task(start_visibly(model, console))
+        if not await finishes_before(stop.asked, loading):
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
             return
         await loading
-        server = _Server(
-            uvicorn.Config(
-                create_app(yard, keys, read_config),
-                lifespan="off",
-                log_config=None,
-                # We have our own, which says more, and shows no query.
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=int(DRAIN_S + CLOSE_S),
-            )
-        )
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        if not await _finishes_before(server.listens, serving):
-            _greet(console, config, yard.models(), listener.getsockname()[1], needs_key=bool(keys))
+        app = application(model, keys, read_config, host=config.server.host)
+        server = HttpServer(app, listener, DRAIN_S + CLOSE_S)
+        await server.start()
+        if not server.serving.done():
+            _greet(console, config, model.yard.models(), listener.getsockname()[1], needs_key=bool(keys))
         if read_config is not None:
-            _reload_on_hangup(yard, read_config)
-        await _finishes_before(stop.asked, serving)
-        server.should_exit = True
-        yard.dismiss_observers()
+            _reload_on_hangup(model.yard, read_config)
+        await finishes_before(stop.asked, server.serving)
+        server.ask_to_stop()
+        model.yard.dismiss_observers()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                await _finishes_before(stop.insisted, serving)
+                await finishes_before(stop.insisted, server.serving)
         # What still runs ends with an error that says so, and its connections close.
-        await yard.close(CLOSE_S)
-        await serving
+        await model.aclose(CLOSE_S)
+        await server.serving
     finally:
-        await yard.close(CLOSE_S)
+        await model.aclose(CLOSE_S)
 
 
 def _reload_on_hangup(yard: Yard, read_config: Callable[[], Config]) -> None:
@@ -171,16 +129,6 @@ class _Stop:
 
     def _hear(self) -> None:
         (self.insisted if self.asked.is_set() else self.asked).set()
-
-
-async def _finishes_before(event: asyncio.Event, work: asyncio.Task[None]) -> bool:
-    """Wait until ``work`` is done or ``event`` is set, whichever is first; whether the work is done."""
-    waiting = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-    return work.done()
 
 
 def _greet(console: Console, config: Config, models: list[ModelStatus], port: int, *, needs_key: bool) -> None:

@@ -3,7 +3,7 @@
 from modelyard.config.hosts import is_loopback
 from modelyard.config.hub import read_token
 from modelyard.config.keys import AccessKey, read_keys
-from modelyard.config.load import load_config, validate_config
+from modelyard.config.load import load_config, revise, validate_config
 from modelyard.config.rules import ISQ_NAMES, QUANT_NAMES, default_model, effective_cpu, running_at_once
 from modelyard.config.schema import (
     Command,
@@ -56,6 +56,7 @@ __all__ = [
     "load_config",
     "read_keys",
     "read_token",
+    "revise",
     "running_at_once",
     "validate_config",
 ]

@@ -65,6 +65,18 @@ def validate_config(mapping: Mapping[str, object], source: str = "command line",
     return config
 
 
+def revise(config: Config, models: Sequence[Model], default_model_id: str | None, source: str) -> Config:
+    """``config`` with other models and another default.
+
+    Raises:
+        ConfigError: together they break a rule.
+    """
+    revised = config.model_copy(update={"models": tuple(models), "default_model_id": default_model_id})
+    if problems := _rule_problems(revised, dict(enumerate(revised.models, 1)), (), {}):
+        raise ConfigError(source, problems)
+    return revised
+
+
 def _parse(path: Path) -> dict[str, Any] | str:
     """The content of the file, or the problem that it has."""
     if path.suffix.lower() != ".toml":

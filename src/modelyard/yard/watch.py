@@ -130,8 +130,12 @@ class Watch:
         self._tell(Change(model, Residence.SIZING, progress=progress.fraction, step=progress.step))
 
     def close(self) -> None:
-        """Send all observers home."""
+        """Send all observers home, and those that come later."""
         self._is_closed = True
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """Send all observers home that there are."""
         for observer in self._observers:
             observer.end()
 

@@ -419,9 +419,12 @@ class Yard:
         """Somebody who hears of all changes of residence and of load progress."""
         return self.conductor.watch.observer()
 
-    def dismiss_observers(self) -> None:
-        """End all observers: they would read for ever, and a server that stops waits for its readers."""
-        self.conductor.watch.close()
+    def dismiss_observers(self, *, for_good: bool = True) -> None:
+        """End all observers: they would read for ever, and a server that stops waits for its readers.
+
+        for_good: those that come later, too, as nothing more happens.
+        """
+        self.conductor.watch.close() if for_good else self.conductor.watch.dismiss()
 
     def load_progress(self) -> dict[str, Progress]:
         """How far every model is whose files are prepared, or whose load was begun."""

@@ -1,0 +1,136 @@
+"""The reference of the Python API, written by its own signatures and docstrings."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import modelyard
+
+# The order in which a reader meets them; what is not named here has no page of its own.
+_CLASSES = (
+    "ModelBuilder",
+    "TextModelBuilder",
+    "MultimodalModelBuilder",
+    "EmbeddingModelBuilder",
+    "GgufModelBuilder",
+    "MultiModelBuilder",
+    "ConfigFile",
+    "IsqType",
+    "Model",
+    "ChatStream",
+    "AsyncModel",
+    "AsyncChatStream",
+    "ChatCompletion",
+    "ChatCompletionMessage",
+    "ChatCompletionChunk",
+    "EmbeddingResponse",
+    "Plan",
+)
+_FUNCTIONS = ("from_config", "serve", "serve_async", "create_app")
+# Whose methods differ from those of another in that they are awaited.
+_TWINS = {"AsyncModel": "Model"}
+
+
+def render_python_reference() -> str:
+    """Markdown: each class with its methods, then each function."""
+    parts = [part for name in _CLASSES for part in _class(name)]
+    parts += [part for name in _FUNCTIONS for part in _callable(name, getattr(modelyard, name), "###")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _class(name: str) -> Iterator[str]:
+    kind = getattr(modelyard, name)
+    yield f"### {name}"
+    bases = [base.__name__ for base in kind.__mro__[1:] if base.__name__ in modelyard.__all__]
+    if bases:
+        yield f"Has all that {bases[0]} has."
+    yield _markdown(inspect.getdoc(kind) or "")
+    if name == "IsqType":
+        yield ", ".join(f"`{each.name}`" for each in kind) + "."
+    twin = vars(getattr(modelyard, _TWINS[name])) if name in _TWINS else {}
+    for method, function in _methods(kind):
+        if method not in twin or inspect.getdoc(function) != inspect.getdoc(twin[method]):
+            yield from _callable(f"{name}.{method}", function, "####")
+
+
+def _methods(kind: type) -> Iterator[tuple[str, Any]]:
+    inherited = {} if any(base.__name__ in modelyard.__all__ for base in kind.__mro__[1:]) else _common(kind)
+    for name, member in {**vars(kind), **inherited}.items():
+        if not name.startswith("_") and inspect.isfunction(member):
+            yield name, member
+
+
+def _common(kind: type) -> dict[str, Any]:
+    """What a class has of bases that are not public."""
+    ours = [base for base in kind.__mro__[1:] if base.__module__.startswith("modelyard.")]
+    return {
+        name: member
+        for base in ours
+        for name, member in vars(base).items()
+        if name not in vars(kind) and inspect.isfunction(member)
+    }
+
+
+def _callable(name: str, function: Any, level: str) -> Iterator[str]:
+    awaited = "await " if inspect.iscoroutinefunction(function) else ""
+    yield f"{level} `{awaited}{name}{_signature(function)}`"
+    yield _markdown(inspect.getdoc(function) or "")
+
+
+class _Written(str):
+    """A type as it was written: a signature shows it without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _signature(function: Any) -> str:
+    signature = inspect.signature(function)
+    parameters = [
+        each.replace(annotation=_Written(each.annotation)) if isinstance(each.annotation, str) else each
+        for each in signature.parameters.values()
+        if each.name != "self"
+    ]
+    returned = signature.return_annotation
+    written = signature.replace(
+        parameters=parameters, return_annotation=_Written(returned) if isinstance(returned, str) else returned
+    )
+    return str(written).replace("**fields: Unpack[ChatFields]", "**fields")
+
+
+def _markdown(docstring: str) -> str:
+    """A docstring as Markdown: its sections become lists, its examples blocks that no test runs."""
+    lines: list[str] = []
+    is_section = is_example = False
+    for line in docstring.split("\n"):
+        indented = line.startswith("    ")
+        if is_example and line and not indented:
+            lines += ["```", ""]
+            is_example = False
+        if re.fullmatch(r"(Args|Raises|Attributes):", line):
+            lines += [f"*{line}*", ""]
+            is_section = True
+        elif is_section and re.match(r"    \S", line):
+            lines.append(f"- {_code(line.strip())}")
+        elif is_section and indented:
+            lines[-1] += f" {_code(line.strip())}"
+        elif indented and not is_example:
+            lines += ["```text", line.removeprefix("    ")]
+            is_example = True
+        elif is_example:
+            lines.append(line.removeprefix("    "))
+        else:
+            is_section = is_section and not line
+            lines.append(_code(line))
+    if is_example:
+        lines.append("```")
+    return re.sub(r"\n+(```\n|```$)", r"\n\1", "\n".join(lines)).strip()
+
+
+def _code(text: str) -> str:
+    return text.replace("``", "`")

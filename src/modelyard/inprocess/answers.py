@@ -1,0 +1,281 @@
+"""Answers with OpenAI's names and shapes, as attributes. All of them are immutable.
+
+Hot path: a streamed piece is a chunk, a choice and a delta.
+
+Source: OpenAI, API reference, "The chat completion object", "The chat completion chunk object".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from modelyard.engine.messages import Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """A function by its name, and the text of a JSON object with its arguments."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model wants made."""
+
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletionMessage:
+    """What the model said. It can be put among the messages of the next request as it is.
+
+    Attributes:
+        content: the text; None where there are calls alone.
+        reasoning_content: what a reasoning model said to itself.
+        tool_calls: empty where there are none.
+    """
+
+    content: str | None
+    reasoning_content: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    role: Literal["assistant"] = "assistant"
+
+    @classmethod
+    def of(cls, message: Mapping[str, Any]) -> ChatCompletionMessage:
+        """Of OpenAI's JSON."""
+        calls = tuple(
+            ToolCall(call["id"], FunctionCall(call["function"]["name"], call["function"]["arguments"]))
+            for call in message.get("tool_calls", ())
+        )
+        return cls(message["content"], message.get("reasoning_content"), calls)
+
+    def as_request(self) -> dict[str, Any]:
+        """As a message of a request: without what is not there."""
+        message: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.reasoning_content is not None:
+            message["reasoning_content"] = self.reasoning_content
+        if self.tool_calls:
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": call.type,
+                    "function": {"name": call.function.name, "arguments": call.function.arguments},
+                }
+                for call in self.tool_calls
+            ]
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprob:
+    """A token that might have come; logprob is the natural logarithm of its probability."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of the answer, and the likeliest in its place."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top_logprobs: tuple[TopLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceLogprobs:
+    """The tokens of a choice, or of a piece of it."""
+
+    content: tuple[TokenLogprob, ...]
+
+    @classmethod
+    def of(cls, logprobs: Mapping[str, Any] | None) -> ChoiceLogprobs | None:
+        """Of OpenAI's JSON."""
+        if logprobs is None:
+            return None
+        return cls(
+            tuple(
+                TokenLogprob(
+                    each["token"],
+                    each["logprob"],
+                    tuple(each["bytes"]),
+                    tuple(
+                        TopLogprob(top["token"], top["logprob"], tuple(top["bytes"])) for top in each["top_logprobs"]
+                    ),
+                )
+                for each in logprobs["content"]
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTokensDetails:
+    """cached_tokens are those of the prompt that cost no computation."""
+
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionUsage:
+    """Counts of tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+    @classmethod
+    def of(cls, usage: Usage) -> CompletionUsage:
+        """Of the yard's."""
+        total = usage.prompt_tokens + usage.completion_tokens
+        return cls(usage.prompt_tokens, usage.completion_tokens, total, PromptTokensDetails(usage.cached_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer of those that were asked for."""
+
+    index: int
+    message: ChatCompletionMessage
+    finish_reason: FinishReason
+    logprobs: ChoiceLogprobs | None = None
+
+    @classmethod
+    def of(cls, choice: Mapping[str, Any]) -> Choice:
+        """Of OpenAI's JSON."""
+        message = ChatCompletionMessage.of(choice["message"])
+        return cls(choice["index"], message, choice["finish_reason"], ChoiceLogprobs.of(choice["logprobs"]))
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletion:
+    """A whole answer: ``completion.choices[0].message.content`` is its text.
+
+    Attributes:
+        created: seconds since 1970.
+        model: id of the model that answered.
+        system_fingerprint: of the model and what computes it.
+    """
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: tuple[Choice, ...]
+    usage: CompletionUsage
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCallDelta:
+    """More of a function: its name comes whole, its arguments in pieces that add up to JSON."""
+
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of a call; index counts the calls of an answer from 0. id and type come with the first piece."""
+
+    index: int
+    function: FunctionCallDelta
+    id: str | None = None
+    type: Literal["function"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceDelta:
+    """More of a choice: what is not None is to be added to what came before."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    role: Literal["assistant"] | None = None
+
+    @classmethod
+    def of(cls, delta: Mapping[str, Any]) -> ChoiceDelta:
+        """Of OpenAI's JSON."""
+        calls = tuple(
+            ToolCallDelta(
+                call["index"],
+                FunctionCallDelta(call["function"].get("name"), call["function"]["arguments"]),
+                call.get("id"),
+                call.get("type"),
+            )
+            for call in delta.get("tool_calls", ())
+        )
+        return cls(delta.get("content"), delta.get("reasoning_content"), calls)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkChoice:
+    """A piece of one choice. finish_reason is there in its last one."""
+
+    index: int
+    delta: ChoiceDelta
+    finish_reason: FinishReason | None = None
+    logprobs: ChoiceLogprobs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletionChunk:
+    """A piece of an answer: ``chunk.choices[0].delta.content`` is its text, or None.
+
+    Attributes:
+        choices: always one.
+        usage: of all choices, in the last chunk.
+    """
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: tuple[ChunkChoice, ...]
+    usage: CompletionUsage | None = None
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """One text as a vector of length 1."""
+
+    index: int
+    embedding: list[float]
+    object: Literal["embedding"] = "embedding"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingResponse:
+    """Texts as vectors.
+
+    Attributes:
+        vectors: [inputs, dimensions], 32-bit floats, each row of length 1.
+        model: id of the model that computed them.
+        usage: tokens of all inputs.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    model: str
+    usage: CompletionUsage
+    object: Literal["list"] = "list"
+
+    @property
+    def data(self) -> Sequence[Embedding]:
+        """The same in OpenAI's shape."""
+        return [Embedding(index, vector) for index, vector in enumerate(self.vectors.tolist())]

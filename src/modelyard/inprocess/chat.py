@@ -1,0 +1,185 @@
+"""Chats in process, whole and as streams of typed chunks, on the one way that generations go.
+
+Hot path: ``_ChunkWriter.pieces`` runs once a piece of a stream, which is all text since the last look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import replace
+from typing import Any
+
+from modelyard.api.images import ImageLoader
+from modelyard.api.openai.chat import ChatFrames
+from modelyard.api.openai.chunks import Identity
+from modelyard.api.openai.message import delta_object, logprobs_object
+from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
+from modelyard.api.openai.usage import total_usage
+from modelyard.api.reading import AnswerReader
+from modelyard.api.reply import Ask, whole_answer
+from modelyard.engine.deltas import Delta, ToolCallEnd
+from modelyard.engine.messages import Chat, Finished, Usage
+from modelyard.inprocess.answers import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Choice,
+    ChoiceDelta,
+    ChoiceLogprobs,
+    ChunkChoice,
+    CompletionUsage,
+)
+from modelyard.yard.conductor import Urgency
+from modelyard.yard.generation import Generation
+from modelyard.yard.yard import Request, Yard
+
+
+class Chats:
+    """Answers chats of ``yard``, with the images that ``images`` loads."""
+
+    def __init__(self, yard: Yard, images: ImageLoader) -> None:
+        self._yard, self._images = yard, images
+
+    async def whole(self, body: ChatCompletionRequest) -> ChatCompletion:
+        """The answer to ``body``, once it is there.
+
+        Raises:
+            ModelyardError: as ``Yard.generate``.
+        """
+        request = await self._images.seen(requested(body))
+        assert isinstance(request.prompt, Chat)
+        identity = Identity("chatcmpl")
+        asks = [
+            Ask(choice, ChatFrames(body, request.prompt, identity, index))
+            for index, choice in enumerate(choices_of(request, body.choices))
+        ]
+        answer, finished = await whole_answer(self._yard, asks)
+        return ChatCompletion(
+            id=answer["id"],
+            created=answer["created"],
+            model=answer["model"],
+            system_fingerprint=answer["system_fingerprint"],
+            choices=tuple(map(Choice.of, answer["choices"])),
+            usage=CompletionUsage.of(total_usage(finished, body.choices)),
+        )
+
+    async def chunks(self, body: ChatCompletionRequest, request: Request) -> AsyncGenerator[ChatCompletionChunk]:
+        """The answer to ``body``, which asks for ``request``, piece by piece; closing it ends the generations.
+
+        Raises:
+            ModelyardError: as ``Yard.generate``, and where the answer breaks off.
+        """
+        request = await self._images.seen(request)
+        assert isinstance(request.prompt, Chat)
+        await self._yard.check(request.model, "text")
+        with ExitStack() as asked:
+            generations = [
+                asked.enter_context(self._yard.submit(choice)) for choice in choices_of(request, body.choices)
+            ]
+            for generation in generations:
+                await generation.accepted()
+            identity = Identity("chatcmpl").of(generations[0])
+            writers = [
+                _ChunkWriter(generation, request.prompt, index, has_logprobs=bool(body.logprobs))
+                for index, generation in enumerate(generations)
+            ]
+            for writer in writers:
+                yield ChatCompletionChunk(**identity, choices=(writer.opening(),))
+            finished: dict[int, Finished] = {}
+            async with aclosing(_texts(generations)) as texts:
+                async for index, text in texts:
+                    if text is not None:
+                        for choice in writers[index].pieces(text):
+                            yield ChatCompletionChunk(**identity, choices=(choice,))
+                        continue
+                    finished[index] = generations[index].outcome()
+                    *rest, last = writers[index].closing(finished[index])
+                    for choice in rest:
+                        yield ChatCompletionChunk(**identity, choices=(choice,))
+                    usage = None
+                    if len(finished) == len(generations):
+                        usage = CompletionUsage.of(_usage(finished))
+                    yield ChatCompletionChunk(**identity, choices=(last,), usage=usage)
+
+
+def requested(body: ChatCompletionRequest) -> Request:
+    """What the yard is asked by ``body``.
+
+    Raises:
+        InvalidRequest: a field asks for what is not supported.
+    """
+    return replace(body.checked(), urgency=Urgency(keep_alive_s=body.keep_alive))
+
+
+def _usage(finished: dict[int, Finished]) -> Usage:
+    return total_usage([finished[index] for index in sorted(finished)], len(finished))
+
+
+async def _texts(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, str | None]]:
+    """Texts of all as they arrive, each with the number of its generation; None for its end."""
+    if len(generations) == 1:
+        async for text in generations[0]:
+            yield 0, text
+        yield 0, None
+        return
+    reading = {index: asyncio.create_task(_next(generation)) for index, generation in enumerate(generations)}
+    try:
+        while reading:
+            await asyncio.wait(reading.values(), return_when=asyncio.FIRST_COMPLETED)
+            for index, task in [(index, task) for index, task in reading.items() if task.done()]:
+                arrived = task.result()
+                if arrived is None:
+                    del reading[index]
+                else:
+                    reading[index] = asyncio.create_task(_next(generations[index]))
+                yield index, arrived
+    finally:
+        for task in reading.values():
+            task.cancel()
+        await asyncio.gather(*reading.values(), return_exceptions=True)
+
+
+async def _next(generation: AsyncIterator[str]) -> str | None:
+    return await anext(generation, None)
+
+
+class _ChunkWriter:
+    """Turns the text of one generation into pieces of its choice."""
+
+    def __init__(self, generation: Generation, chat: Chat, index: int, *, has_logprobs: bool) -> None:
+        self._generation, self._index, self._has_logprobs = generation, index, has_logprobs
+        self._reader = AnswerReader(generation, chat)
+        self._is_bare = self._reader.is_plain and not has_logprobs
+        self._has_called = False
+
+    def opening(self) -> ChunkChoice:
+        """The piece that names the role."""
+        return ChunkChoice(self._index, ChoiceDelta(content="", role="assistant"))
+
+    def pieces(self, text: str) -> Iterator[ChunkChoice]:
+        """What became certain with ``text``."""
+        if self._is_bare:
+            yield ChunkChoice(self._index, ChoiceDelta(text))
+        else:
+            yield from self._written(self._reader.push(text))
+
+    def closing(self, finished: Finished) -> Iterator[ChunkChoice]:
+        """What was held back, and the piece with the reason."""
+        yield from self._written(self._reader.finish())
+        yield ChunkChoice(
+            self._index, ChoiceDelta(), "tool_calls" if self._has_called else finished.reason, self._logprobs()
+        )
+
+    def _written(self, deltas: Sequence[Delta]) -> Iterator[ChunkChoice]:
+        self._has_called = self._has_called or any(isinstance(delta, ToolCallEnd) for delta in deltas)
+        written: list[dict[str, Any]] = [told for delta in deltas if (told := delta_object(delta)) is not None]
+        for told in written:
+            yield ChunkChoice(self._index, ChoiceDelta.of(told), logprobs=self._logprobs())
+
+    def _logprobs(self) -> ChoiceLogprobs | None:
+        """Of the tokens since the last piece that told any."""
+        if not self._has_logprobs or not self._generation.logprobs:
+            return None
+        taken, self._generation.logprobs = self._generation.logprobs, []
+        return ChoiceLogprobs.of(logprobs_object(taken))

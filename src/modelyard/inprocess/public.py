@@ -1,0 +1,34 @@
+"""Where each public name lives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+_NAMES = {
+    "modelyard.api.openai.schema": ("ChatCompletionRequest",),
+    "modelyard.inprocess.answers": (
+        "ChatCompletion",
+        "ChatCompletionChunk",
+        "ChatCompletionMessage",
+        "EmbeddingResponse",
+    ),
+    "modelyard.inprocess.application": ("create_app",),
+    "modelyard.inprocess.async_model": ("AsyncChatStream", "AsyncModel"),
+    "modelyard.inprocess.builders": (
+        "ConfigFile",
+        "EmbeddingModelBuilder",
+        "GgufModelBuilder",
+        "IsqType",
+        "ModelBuilder",
+        "MultiModelBuilder",
+        "MultimodalModelBuilder",
+        "TextModelBuilder",
+        "from_config",
+    ),
+    "modelyard.inprocess.model": ("ChatStream", "Model"),
+    "modelyard.inprocess.serve": ("serve", "serve_async"),
+    "modelyard.yard.status": ("Plan",),
+}
+
+HOMES: Mapping[str, str] = MappingProxyType({name: module for module, names in _NAMES.items() for name in names})

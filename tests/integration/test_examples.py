@@ -1,0 +1,91 @@
+"""The examples, and the Python in the documents, run as they are; only models of the hub become those of the tests."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+WAIT_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELYARD_MAX_TOKENS", "4")
+
+
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("two_models.py", r"smollm2: .+\ngemma3: .*\nstreamed: .+"),
+        (
+            "routing.py",
+            r"2 \+ 2\? \((easy|hard), so \w+\): [\s\S]*primes\. \((easy|hard), so \w+\): ",
+        ),
+        ("draft_review.py", r"a haiku about rain: [\s\S]*a slogan for a bakery: "),
+    ],
+)
+def test_an_example_runs(script: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+    assert re.search(says, capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("weights")
+def test_the_retrieval_finds_the_passage(
+    minilm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["retrieval.py", str(minilm)])
+    runpy.run_path(str(EXAMPLES / "retrieval.py"), run_name="__main__")
+    found, answer = capsys.readouterr().out.split("answer: ", 1)
+    assert "library lends books" in found
+    assert answer.strip()
+
+
+@pytest.mark.usefixtures("weights")
+async def test_the_mounted_yard_answers_beside_the_applications_own_routes() -> None:
+    app = runpy.run_path(str(EXAMPLES / "mounted.py"))["app"]
+    transport = httpx2.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://shop.example", timeout=WAIT_S) as client,
+    ):
+        assert (await client.get("/llm/v1/models")).json()["data"][0]["status"] == "loaded"
+        assert (await client.get("/title", params={"text": "Rain fell all night."})).json()
+
+
+def programs(page: str) -> list[str]:
+    """The blocks of Python in a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+
+
+def on_local_models(program: str, weights: dict[str, Path]) -> str:
+    """``program`` with small files in the place of models that it would download and quantise."""
+    for hub, local in (("Qwen/Qwen3-4B", "smollm2"), ("google/gemma-4-E4B-it", "gemma3")):
+        built = rf'\w+Builder\("{hub}"\)\.with_isq\(IsqType\.Q4K\)'
+        small = f'TextModelBuilder("{weights[local]}").with_max_seq_len(512)'
+        if local == "gemma3":
+            small += f'.with_chat_template("{EXAMPLES / "gemma.jinja"}")'
+        program = re.sub(built, small, program).replace(f'"{hub}"', f'"{weights[local]}"')
+    return program.replace("MultimodalModelBuilder, ", "")
+
+
+def test_the_python_of_the_documents_runs(
+    weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blocks of a page build on each other; those that need a server are tested against one elsewhere."""
+    (tmp_path / "models.toml").write_text((EXAMPLES / "demo.toml").read_text("utf-8").replace('"../', f'"{ROOT}/'))
+    (tmp_path / "gemma.jinja").write_bytes((EXAMPLES / "gemma.jinja").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for page in ("README.md", "docs/python-api.md"):
+        names: dict[str, object] = {"__name__": page}
+        for program in programs(page):
+            if "base_url" not in program:
+                exec(compile(on_local_models(program, weights), page, "exec"), names)
+    assert capsys.readouterr().out.strip()

@@ -1,0 +1,133 @@
+"""Builders say what a configuration file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from modelyard import (
+    ConfigFile,
+    EmbeddingModelBuilder,
+    GgufModelBuilder,
+    IsqType,
+    ModelBuilder,
+    MultimodalModelBuilder,
+    MultiModelBuilder,
+    TextModelBuilder,
+    from_config,
+)
+from modelyard.config import ISQ_NAMES, default_model, validate_config
+from modelyard.config.schema import Kind
+from modelyard.errors import ConfigError
+
+GUIDE = {
+    "default_model_id": "Qwen/Qwen3-4B",
+    "models": [
+        {"model_id": "Qwen/Qwen3-4B", "kind": "text", "quantization": {"isq": "q4k"}},
+        {
+            "model_id": "google/gemma-4-E4B-it",
+            "alias": "gemma-vision",
+            "kind": "multimodal",
+            "quantization": {"isq": "q4k"},
+        },
+    ],
+}
+
+
+def test_the_guides_example_is_what_its_configuration_file_is() -> None:
+    builder = (
+        MultiModelBuilder()
+        .add_model(TextModelBuilder("Qwen/Qwen3-4B").with_isq(IsqType.Q4K))
+        .add_model_with_alias("gemma-vision", MultimodalModelBuilder("google/gemma-4-E4B-it").with_isq(IsqType.Q4K))
+        .with_default_model("Qwen/Qwen3-4B")
+    )
+    assert builder.config() == validate_config(GUIDE)
+
+
+def test_the_first_model_is_the_default_unless_another_is_named() -> None:
+    builder = MultiModelBuilder().add_model_with_alias("a", ModelBuilder("org/a")).add_model(ModelBuilder("org/b"))
+    assert default_model(builder.config()) == "a"
+    assert default_model(builder.with_default_model("org/b").config()) == "org/b"
+
+
+def test_every_isq_type_of_the_reference_is_a_level_that_the_configuration_knows() -> None:
+    assert {str(isq) for isq in IsqType} <= set(ISQ_NAMES)
+    assert {name for name in ISQ_NAMES if not name.isdecimal()} == {str(isq) for isq in IsqType}
+
+
+@pytest.mark.parametrize("make", [TextModelBuilder, MultimodalModelBuilder, EmbeddingModelBuilder, ModelBuilder])
+def test_each_kind_has_its_builder(make: type[ModelBuilder]) -> None:
+    (model,) = make("org/model").config().models
+    assert model.kind in get_args(Kind)
+    assert (model.kind == "auto") == (make is ModelBuilder)
+
+
+def test_what_is_said_of_a_model_arrives(tmp_path: Path) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text("")
+    builder = (
+        MultimodalModelBuilder("org/model")
+        .with_quant(4)
+        .with_dtype("f16")
+        .with_chat_template(template)
+        .with_force_cpu()
+        .with_max_seq_len(512)
+        .with_max_num_seqs(2)
+        .with_sampling(temperature=0.5, top_p=0.9)
+        .with_aliases("one", "two")
+        .with_load("on-demand")
+        .with_pinned()
+        .with_priority(3)
+        .with_mmproj("mmproj.gguf")
+        .with_max_edge(512)
+    )
+    (model,) = builder.config().models
+    assert (model.quantization.quant, model.dtype, model.chat_template) == ("4", "f16", template)
+    assert (model.device.cpu, model.device.max_seq_len, model.device.max_batch_size) == (True, 512, 2)
+    assert (model.sampling.temperature, model.sampling.top_p) == (0.5, 0.9)
+    assert (model.names, model.load, model.pinned, model.priority) == (
+        ("org/model", "one", "two"),
+        "on-demand",
+        True,
+        3,
+    )
+    assert (model.format.mmproj, model.multimodal.longest_edge) == ("mmproj.gguf", 512)
+
+
+def test_files_are_named_one_by_one() -> None:
+    (model,) = GgufModelBuilder("org/model", ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]).config().models
+    assert model.format.quantized_files == ("m-00001-of-00002.gguf", "m-00002-of-00002.gguf")
+    (model,) = GgufModelBuilder("org/model", "m.gguf").config().models
+    assert model.format.quantized_files == ("m.gguf",)
+
+
+def test_all_that_cannot_be_is_said_at_once() -> None:
+    wrong = (
+        MultiModelBuilder()
+        .add_model(TextModelBuilder("org/a").with_isq("q99"))
+        .add_model(TextModelBuilder("org/a"))
+        .with_default_model("b")
+    )
+    with pytest.raises(ConfigError) as refused:
+        wrong.config()
+    said = str(refused.value)
+    assert "'q99' is not a known quantisation" in said
+    assert "'org/a' belongs to more than one model" in said
+    assert "default_model_id 'b'" in said
+
+
+def test_nothing_is_no_yard() -> None:
+    with pytest.raises(ConfigError, match="add at least one with add_model"):
+        MultiModelBuilder().build()
+
+
+def test_a_configuration_file_is_built_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text('[[models]]\nmodel_id = "./small.gguf"\nalias = "small"\n')
+    builder = from_config(file)
+    assert isinstance(builder, ConfigFile)
+    assert builder.config().models[0].source == str(tmp_path / "small.gguf")
+    with pytest.raises(ConfigError, match="There is no such file"):
+        from_config(tmp_path / "other.toml").build()
