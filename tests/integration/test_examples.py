@@ -87,5 +87,5 @@ def test_the_python_of_the_documents_runs(
         names: dict[str, object] = {"__name__": page}
         for program in programs(page):
             if "base_url" not in program:
-                exec(compile(on_local_models(program, weights), page, "exec"), names)
+                exec(compile(on_local_models(program, weights), page, "exec", dont_inherit=True), names)
     assert capsys.readouterr().out.strip()

@@ -26,6 +26,7 @@ from modelyard.inprocess.requests import (
     chat_request,
     detokenize_request,
     embedding_request,
+    structure_format,
     tokenize_request,
 )
 from modelyard.yard.conductor import Urgency
@@ -207,8 +208,7 @@ class AsyncModel:
             pydantic.ValidationError: the answer breaks a rule that is in no schema, such as a validator's.
             ModelyardError: as ``send_chat_request_with_model``.
         """
-        schema = {"name": structure.__name__, "schema": structure.model_json_schema(), "strict": True}
-        fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+        fields["response_format"] = structure_format(structure)
         completion = await self.send_chat_request_with_model(request, model, **fields)
         choice = completion.choices[0]
         if choice.finish_reason == "length":

@@ -124,6 +124,26 @@ def detokenize_request(tokens: Sequence[int], model: str | None) -> TokenizeRequ
     return TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
 
 
+def structure_format(structure: type[BaseModel]) -> dict[str, Any]:
+    """The ``response_format`` whose answers are instances of ``structure``.
+
+    Its objects have no other properties than it names, unless it says so: a model that may go on, does.
+    """
+    schema = _closed(structure.model_json_schema())
+    return {"type": "json_schema", "json_schema": {"name": structure.__name__, "schema": schema, "strict": True}}
+
+
+def _closed(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if schema.get("type") == "object" and "properties" in schema:
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
 def _plain(message: Any) -> Any:
     if isinstance(message, ChatCompletionMessage):
         return message.as_request()

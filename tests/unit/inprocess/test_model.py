@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
-from modelyard import AsyncModel, ChatCompletionMessage, ChatStream, Model, ModelBuilder, MultiModelBuilder
+from modelyard import (
+    AsyncModel,
+    ChatCompletionMessage,
+    ChatStream,
+    Model,
+    ModelBuilder,
+    MultiModelBuilder,
+    serve,
+    serve_async,
+)
 from modelyard.engine.messages import Cancel, Chat, Submit
 from modelyard.errors import (
     Closed,
@@ -25,6 +38,7 @@ from modelyard.errors import (
     ModelLoadFailed,
     ModelNotFound,
     ModelRequired,
+    PortUnavailable,
 )
 from modelyard.yard.yard import Yard
 from unit.hub.gguf_writer import tiny_model, write
@@ -159,20 +173,93 @@ def test_choices_arrive_side_by_side(tiny: Callable[[], ModelBuilder], engines: 
             next(stream)
 
 
+def interrupt_main() -> None:
+    """As Ctrl-C does."""
+    ident = threading.main_thread().ident
+    assert ident is not None
+    signal.pthread_kill(ident, signal.SIGINT)
+
+
 def test_an_interrupt_ends_what_it_interrupts(tiny: Callable[[], ModelBuilder], engines: ScriptedEngines) -> None:
-    with model_of(two(tiny), engines) as model:
+    def interrupt() -> None:
+        engines.started("a").heard(Submit)
+        interrupt_main()
 
-        def interrupted(*_: Any) -> Any:
-            engines.started("a").heard(Submit)
-            raise KeyboardInterrupt
-
-        future = model.thread.submit(lambda there: there.send_chat_request("Hi"))
-        future.result = interrupted  # type: ignore[method-assign]
-        submit, model.thread.submit = model.thread.submit, lambda _: future  # type: ignore[method-assign]
+    with model_of(two(tiny), engines) as model, ThreadPoolExecutor() as pool:
+        interrupting = pool.submit(interrupt)
         with pytest.raises(KeyboardInterrupt):
             model.send_chat_request("Hi")
-        model.thread.submit = submit  # type: ignore[method-assign]
+        interrupting.result(WAIT_S)
         engines.started("a").heard(Cancel)
+        assert model.list_models() == ["a", "b"]
+
+
+def test_an_interrupted_build_frees_everything(tiny: Callable[[], ModelBuilder]) -> None:
+    engines = ScriptedEngines(loads=False)
+
+    def interrupt() -> None:
+        engines.started("a").load()
+        engines.started("b")
+        interrupt_main()
+
+    with ThreadPoolExecutor() as pool:
+        interrupting = pool.submit(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            model_of(two(tiny), engines)
+        interrupting.result(WAIT_S)
+    assert all(engine.join(WAIT_S) for name in ("a", "b") for engine in engines.of(name))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def answered(port: int) -> list[str]:
+    """Models that a server lists, as soon as it listens."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return [model["id"] for model in httpx.get(f"http://127.0.0.1:{port}/v1/models").json()["data"]]
+        except httpx.ConnectError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_server_is_put_on_a_model_that_outlives_it(
+    tiny: Callable[[], ModelBuilder], engines: ScriptedEngines
+) -> None:
+    engines.answer = lambda _: ["Hello"]
+    port = free_port()
+
+    def visit() -> list[str]:
+        try:
+            return answered(port)
+        finally:
+            interrupt_main()
+
+    with model_of(two(tiny), engines) as model, ThreadPoolExecutor() as pool:
+        visiting = pool.submit(visit)
+        serve(model, port=port)
+        assert visiting.result(WAIT_S) == ["a", "b"]
+        assert model.send_chat_request("Hi").choices[0].message.content == "Hello"
+        with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortUnavailable):
+            serve(model, port=taken.getsockname()[1])
+
+
+async def test_a_server_on_an_async_model_ends_with_its_task(
+    tiny: Callable[[], ModelBuilder], engines: ScriptedEngines
+) -> None:
+    port = free_port()
+    async with asyncio.timeout(WAIT_S), await async_model_of(two(tiny), engines) as model:
+        serving = asyncio.create_task(serve_async(model, port=port))
+        assert await asyncio.to_thread(answered, port) == ["a", "b"]
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        with pytest.raises(httpx.ConnectError):
+            await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{port}/v1/models")
 
 
 def test_a_build_that_fails_half_way_frees_everything(tiny: Callable[[], ModelBuilder]) -> None:
