@@ -20,11 +20,11 @@ from modelyard.api.openapi.markdown import render_http_api
 from modelyard.api.openapi.operations import OPERATIONS
 from modelyard.config import AccessKey, validate_config
 from modelyard.config.keys import digest_of
-from modelyard.errors import ModelyardError, PortUnavailable, UnusableModel
+from modelyard.errors import Closed, ForkedProcess, ModelyardError, PortUnavailable, UnusableModel
 from modelyard.yard.yard import Yard
 
 # They end a start or a command, and are never an answer: a load that fails is one of its own.
-NEVER_SENT = (UnusableModel, PortUnavailable)
+NEVER_SENT = (UnusableModel, PortUnavailable, Closed, ForkedProcess)
 
 
 def an_app(keys: tuple[AccessKey, ...] = ()) -> FastAPI:
