@@ -134,7 +134,7 @@ def test_a_long_text_is_given_up_with_its_model(yard: RunningServer) -> None:
     import concurrent.futures
 
     with concurrent.futures.ThreadPoolExecutor() as clients:
-        asked = [clients.submit(tokens_status, yard, "a " * 100_000) for _ in range(4)]
+        asked = [clients.submit(tokens_status, yard, "a " * 30_000) for _ in range(3)]
         yard.call(yard.yard.unload("smol", UnloadMode.FORCE))
         outcomes = {future.result(60) for future in asked}
     assert outcomes <= {200, 503}
@@ -143,3 +143,24 @@ def test_a_long_text_is_given_up_with_its_model(yard: RunningServer) -> None:
 
 def tokens_status(yard: RunningServer, text: str) -> int:
     return yard.post("/tokenize", {"model": "smol", "content": text}).status_code
+
+
+def test_an_answer_can_be_kept_from_repeating_itself(yard: RunningServer) -> None:
+    def said(**more: Any) -> str:
+        body = {"model": "smol", "prompt": "a b c d e f g. " * 6, "max_tokens": 12, "temperature": 0, **more}
+        return str(answer(yard.post("/v1/completions", body))["choices"][0]["text"])
+
+    plain = said()
+    assert "a b c d e f g." in plain
+    assert "a b c d e f g." not in said(dry_multiplier=5, dry_base=2)
+    # What breaks a sequence may come again and again.
+    assert "a b c d e f g." in said(dry_multiplier=5, dry_base=2, dry_sequence_breakers=[" ", "."])
+
+
+def test_penalties_look_back_as_far_as_they_are_told(yard: RunningServer) -> None:
+    def said(**options: Any) -> str:
+        options = {"num_predict": 6, "temperature": 0, "repeat_penalty": 1.9, **options}
+        body = {"model": "smol", "prompt": "one two three four " * 6, "raw": True, "stream": False, "options": options}
+        return str(answer(yard.post("/api/generate", body))["response"])
+
+    assert said(repeat_last_n=0) == said(repeat_penalty=1.0) != said(repeat_last_n=-1)

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketClose
 
 from modelyard.api.errors import error_response
 from modelyard.api.limits import KeyLimits
+from modelyard.api.openapi.page import PAGE_PATHS
 from modelyard.api.visit import Visit
 from modelyard.config import AccessKey, is_loopback
 from modelyard.config.keys import digest_of
@@ -24,10 +25,7 @@ from modelyard.errors import HostNotAllowed, InvalidApiKey, RateLimited, Request
 BODY_LIMIT_BYTES = 50 * 2**20
 
 # Beside health, what is the same on every server and says nothing of this one: a browser shows no key for a page.
-OPEN_PATHS = frozenset(
-    {"/", "/health", "/health/live", "/health/ready"}
-    | {"/openapi.json", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon-32x32.png"}
-)
+OPEN_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"}) | PAGE_PATHS
 
 
 class CheckHost:

@@ -32,7 +32,7 @@ def router_object(model: ModelStatus) -> dict[str, Any]:
     """A model as llama.cpp's router lists it. Where its files are is told to nobody."""
     # One whose weights wait in memory is what llama.cpp has put to sleep.
     value = "sleeping" if model.is_parked else _VALUES[model.status]
-    if model.progress is not None and model.progress.step != "loading":
+    if model.progress is not None and model.progress.step == "downloading":
         value = "downloading"
     status: dict[str, Any] = {"value": value}
     if model.reason is not None:

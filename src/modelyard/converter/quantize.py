@@ -23,7 +23,6 @@ from modelyard.hub.gguf_header import read_header
 _MOST_ROWS_BYTES: Final = 256 * 2**20
 _TENSOR: Final = re.compile(rb"\[ *(\d+)/ *(\d+)\]")
 _FELL_BACK: Final = re.compile(rb"(\d+) of (\d+) tensor\(s\) required fallback")
-_LOG_WARN: Final = 3
 _LOG_ERROR: Final = 4
 
 

@@ -49,13 +49,6 @@ def to_e4m3(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return codes
 
 
-def from_e4m3(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The numbers that codes of 8 bits stand for."""
-    signs = np.where(codes & 0x80, np.float32(-1), np.float32(1))
-    values: NDArray[np.float32] = signs * E4M3_VALUES[codes & 0x7F]
-    return values
-
-
 def fp8(rows: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
     """Rows, divided by ``scale``, in numbers of 8 bits. Shape as that of ``rows``."""
     return to_e4m3(rows / np.float32(scale))

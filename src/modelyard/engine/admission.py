@@ -1,4 +1,7 @@
-"""From requests to sequences: prompts are read, and grammars compiled, before anything is computed."""
+"""From requests to sequences: prompts are read, and grammars compiled, before anything is computed.
+
+What takes long is made on the thread of grammars: a request whose sampler or grammar is not ready waits for it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from modelyard.engine.answer import Answer
 from modelyard.engine.dialogue import Dialogue, text_grammar
 from modelyard.engine.draft import DraftedGuesses
 from modelyard.engine.guidance import Constraint, GrammarCompiler
-from modelyard.engine.llama import Model
+from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.load import Resident
 from modelyard.engine.logprobs import LogprobTrail
 from modelyard.engine.lookup import Prediction, PromptLookup
@@ -44,11 +47,12 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class _Unready:
-    """A request whose grammar is being compiled."""
+    """A request whose grammar is being compiled; ``dry`` has its sampler against repetitions, once that is made."""
 
     request: Submit
     prompt: ReadPrompt
     constraint: Future[Constraint | None]
+    dry: list[DrySampler]
 
 
 class Admission:
@@ -74,7 +78,7 @@ class Admission:
 
     @property
     def unready(self) -> Iterator[SequenceId]:
-        """Requests whose grammars are being compiled."""
+        """Requests whose grammars or samplers are being made."""
         return iter(tuple(self._unready))
 
     def submit(self, request: Submit) -> Admitted | None:
@@ -89,10 +93,18 @@ class Admission:
             grammar = self._dialogue.grammar(request, request.prompt, prompt.reading)
         else:
             grammar = text_grammar(request)
-        if grammar is None:
-            return self._admitted(request, prompt, None)
-        constraint = self.grammars.compile(grammar, lambda done: self._send(Compiled(request.sequence, done)))
-        self._unready[request.sequence] = _Unready(request, prompt, constraint)
+        sampling = request.sampling.over(self._defaults)
+        if grammar is None and not sampling.dry_multiplier:
+            return self._admitted(request, prompt, None, [])
+        dry: list[DrySampler] = []
+
+        def make() -> str | None:
+            if sampling.dry_multiplier:
+                dry.append(DrySampler(sampling, self._model, self._length))
+            return None if grammar is None else grammar()
+
+        constraint = self.grammars.compile(make, lambda done: self._send(Compiled(request.sequence, done)))
+        self._unready[request.sequence] = _Unready(request, prompt, constraint, dry)
         return None
 
     def compiled(self, message: Compiled) -> Admitted | None:
@@ -108,7 +120,7 @@ class Admission:
         if failure is not None and not isinstance(failure, InvalidRequest):
             # Whatever goes wrong in a grammar is of this request alone: a schema nested too deep, a panic in Rust.
             raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
-        return self._admitted(unready.request, unready.prompt, message.constraint.result())
+        return self._admitted(unready.request, unready.prompt, message.constraint.result(), unready.dry)
 
     def forget(self, sequence: SequenceId) -> bool:
         """Give up a request whose grammar is not ready; whether there was one."""
@@ -122,7 +134,9 @@ class Admission:
         self._arrivals += 1
         return self._arrivals - 1
 
-    def _admitted(self, request: Submit, prompt: ReadPrompt, constraint: Constraint | None) -> Admitted:
+    def _admitted(
+        self, request: Submit, prompt: ReadPrompt, constraint: Constraint | None, dry: list[DrySampler]
+    ) -> Admitted:
         room = self._length - len(prompt.tokens)
         is_read = prompt.reading is not None and self._dialogue is not None
         answer = Answer(
@@ -134,7 +148,12 @@ class Admission:
         )
         tokens = [token for token in prompt.tokens if token >= 0] if prompt.pictures else prompt.tokens
         sampler: Sampler = make_sampler(
-            request.sampling.over(self._defaults), self._model, self._length, tokens, ban_end=request.ignore_eos
+            request.sampling.over(self._defaults),
+            self._model,
+            self._length,
+            tokens,
+            ban_end=request.ignore_eos,
+            dry=dry[0] if dry else None,
         )
         if constraint is not None:
             sampler = ConstrainedSampler(sampler, constraint)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.guidance import Constraint
-from modelyard.engine.llama import Context, Model, SamplerChain, is_greedy
+from modelyard.engine.llama import Context, DrySampler, Model, SamplerChain, is_greedy
 from modelyard.engine.messages import Sampling
 
 # The lead of one token over another differs by so much, at the most, when it is computed together with other tokens
@@ -105,7 +105,15 @@ class ConstrainedSampler:
         self._chooser.free()
 
 
-def make_sampler(sampling: Sampling, model: Model, context: int, prompt: Sequence[int], *, ban_end: bool) -> Sampler:
+def make_sampler(
+    sampling: Sampling,
+    model: Model,
+    context: int,
+    prompt: Sequence[int],
+    *,
+    ban_end: bool,
+    dry: DrySampler | None = None,
+) -> Sampler:
     """The sampler of one sequence.
 
     Args:
@@ -114,11 +122,12 @@ def make_sampler(sampling: Sampling, model: Model, context: int, prompt: Sequenc
         context: length of the context: as far as penalties look back.
         prompt: which the repetition penalty counts.
         ban_end: never choose a token that ends the answer.
+        dry: what keeps the answer from repetitions, where it is asked for.
     """
     bias = dict(sampling.logit_bias or {})
     if ban_end:
         bias |= dict.fromkeys(model.end_tokens, _BAN)
     penalties = sampling.frequency_penalty, sampling.presence_penalty, (sampling.repetition_penalty or 1.0) - 1.0
-    if is_greedy(sampling) and not any(penalties) and not sampling.dry_multiplier:
+    if is_greedy(sampling) and not any(penalties) and dry is None:
         return GreedySampler(bias)
-    return SamplerChain(sampling, bias, model, context, prompt)
+    return SamplerChain(sampling, bias, model, context, prompt, dry)

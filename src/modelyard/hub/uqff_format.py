@@ -96,7 +96,6 @@ SHORTHANDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 AFQ_BITS: Final = (2, 3, 4, 6, 8)
 AFQ_GROUP_SIZES: Final = (32, 64, 128)
-HQQ_BITS: Final = (8, 4, 3, 2, 1)
 
 # Weights that share a scale.
 F8Q8_BLOCK: Final = 32

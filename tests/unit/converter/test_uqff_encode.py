@@ -10,7 +10,7 @@ import pytest
 from modelyard.converter.protocol import Refused
 from modelyard.converter.safetensors_file import SafetensorsWriter, StoredTensor, as_float32, read_tensors, to_bytes
 from modelyard.converter.uqff_blocks import dequantize
-from modelyard.converter.uqff_encode import E4M3_VALUES, from_e4m3, to_e4m3
+from modelyard.converter.uqff_encode import E4M3_VALUES, to_e4m3
 from modelyard.converter.uqff_layers import Layer
 from modelyard.converter.uqff_tensors import layer_tensors, version_tensors
 from modelyard.hub.uqff import read_uqff
@@ -119,7 +119,7 @@ def test_weights_that_are_no_numbers_are_refused_and_not_handed_to_llama_cpp():
 
 
 def test_numbers_of_eight_bits_round_to_the_nearest_and_ties_to_even():
-    assert np.array_equal(from_e4m3(to_e4m3(E4M3_VALUES)), E4M3_VALUES)
+    assert np.array_equal(E4M3_VALUES[to_e4m3(E4M3_VALUES)], E4M3_VALUES)
     middle = (E4M3_VALUES[1:] + E4M3_VALUES[:-1]) / 2
     assert not (to_e4m3(middle) & 1).any()
     assert np.array_equal(to_e4m3(np.array([1e9, -1e9, -0.0], np.float32)), [126, 254, 128])

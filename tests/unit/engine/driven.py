@@ -25,6 +25,7 @@ from modelyard.engine.messages import (
     Message,
     ModelProfile,
     Prompt,
+    Returned,
     Sampling,
     SequenceId,
     Stop,
@@ -106,7 +107,7 @@ class Driven:
                 self.texts[sequence] = self.texts.get(sequence, "") + text
             case Accepted(sequence):
                 self.accepted[sequence] = self.accepted.get(sequence, 0) + 1
-            case Finished() | Failed() | Cancelled() | Suspended():
+            case Finished() | Failed() | Cancelled() | Suspended() | Returned():
                 assert event.sequence not in self.ended, "a sequence ended twice"
                 self.ended[event.sequence] = event
             case Stopped() | Died():

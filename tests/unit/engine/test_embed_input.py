@@ -79,3 +79,14 @@ def test_what_must_be_computed_whole_makes_steps_as_long_as_the_longest_input(
     trained: int, configured: int | None, is_whole: bool, shape: EmbeddingShape
 ) -> None:
     assert embedding_shape(trained, configured, 512, is_whole=is_whole) == shape
+
+
+@pytest.mark.parametrize("words", [9, 100_000])
+def test_a_text_that_is_too_long_is_cut_before_its_last_special_token_where_that_is_wanted(words: int) -> None:
+    letters = InputReader(
+        lambda text, add_special: [1, *[3] * len(text.split()), 2] if add_special else [3] * len(text.split()),
+        vocab_size=50,
+        longest=10,
+    )
+    assert letters.read((Text("w " * words),), truncates=True) == [[1, *[3] * 8, 2]]
+    assert letters.read((Text("w w"),), truncates=True) == [[1, 3, 3, 2]]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
 from modelyard.engine import lookup as lookup_module
-from modelyard.engine.lookup import LONGEST_MATCH, SHORTEST_MATCH, PromptLookup
+from modelyard.engine.lookup import LONGEST_MATCH, SHORTEST_MATCH, Prediction, PromptLookup
+from modelyard.engine.speculation import worthwhile
 
 
 def test_what_followed_the_last_tokens_before_is_guessed() -> None:
@@ -82,3 +84,57 @@ def test_a_long_prompt_is_looked_through_in_parts_and_not_beyond_a_bound(
     far = PromptLookup()
     tokens = [*range(100), 5, 6, 7]
     assert [far.guess(tokens, 2) for _ in range(5)] == [[]] * 5
+
+
+PREDICTED = [1, 2, 3, 4, 5, 6, 7]
+
+
+class Nothing:
+    """Guesses the same wrong token, and notes what it is told of it."""
+
+    share = 0.25
+
+    def __init__(self) -> None:
+        self.learnt: list[tuple[int, int]] = []
+
+    def guess(self, tokens: Sequence[int], most: int) -> list[int]:
+        return [99][:most]
+
+    def learn(self, guessed: int, held: int) -> None:
+        self.learnt.append((guessed, held))
+
+
+def predicted(otherwise: Nothing | None = None) -> Prediction:
+    return Prediction(PREDICTED, 2, otherwise or Nothing())
+
+
+@pytest.mark.parametrize(("said", "goes_on"), [([], [1, 2, 3]), ([1, 2], [3, 4, 5]), ([9, 3, 4, 5], [6, 7])])
+def test_a_prediction_goes_on_where_the_answer_is_in_it(said: list[int], goes_on: list[int]) -> None:
+    assert predicted().guess([50, 51, *said], 3) == goes_on
+
+
+@pytest.mark.parametrize("said", [[2], [1, 3], [9, 9, 9], PREDICTED])
+def test_where_it_does_not_another_guesses(said: list[int]) -> None:
+    otherwise = Nothing()
+    guesser = predicted(otherwise)
+    assert guesser.guess([50, 51, *said], 3) == [99]
+    assert guesser.share == otherwise.share
+    guesser.learn(1, 0)
+    assert otherwise.learnt == [(1, 0)]
+
+
+def test_a_prediction_that_fails_is_trusted_less_until_it_costs_nothing() -> None:
+    guesser = predicted()
+    shares = []
+    for _ in range(30):
+        guesser.guess([50, 51], 4)
+        shares.append(guesser.share)
+        guesser.learn(4, 0)
+    assert shares == sorted(shares, reverse=True)
+    assert worthwhile(guesser.share, 1, 1.0, 4) == (0, 1.0)
+    guesser.learn(4, 4)
+    assert guesser.share > shares[-1]
+
+
+def test_a_prediction_of_nothing_predicts_nothing() -> None:
+    assert Prediction([], 1, Nothing()).guess([5, 6, 7, 8], 3) == [99]

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from modelyard.errors import UnusableModel
 from modelyard.hub.gguf_bytes import BoundedReader
 from modelyard.hub.gguf_header import parse_header
-from unit.hub.gguf_writer import tiny_model
+from unit.hub.gguf_writer import VOCABULARY, gguf, model_pairs, model_tensors, tiny_model
 
 WHOLE: Final = tiny_model()
 HEADER_BYTES: Final = WHOLE.index(b"blk.0.ffn_down.weight") + 80
 EVIL: Final = [0, 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1]
 
-relaxed = settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 places = st.integers(0, HEADER_BYTES)
 
 
@@ -66,12 +66,14 @@ def test_anything_after_the_magic(rest: bytes):
 
 def test_no_length_is_trusted_with_memory():
     """Every length of the header in turn becomes an enormous one; the peak stays that of a few copies of the file."""
+    # With few tokens it has the same lengths, and is read in a moment.
+    small = gguf(model_pairs(vocabulary=VOCABULARY[:9]), model_tensors(9))
     tracemalloc.start()
     try:
-        for place in range(8, HEADER_BYTES, 5):
+        for place in range(8, small.index(b"blk.0.ffn_down.weight") + 80, 5):
             for number in (2**28, 2**62):
                 tracemalloc.reset_peak()
-                read(WHOLE[:place] + struct.pack("<Q", number) + WHOLE[place + 8 :])
+                read(small[:place] + struct.pack("<Q", number) + small[place + 8 :])
                 _, peak = tracemalloc.get_traced_memory()
                 assert peak < 1_000_000
     finally:

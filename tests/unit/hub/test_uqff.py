@@ -258,14 +258,14 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "q-0.uqff"
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(header=st.dictionaries(names, described | odd, max_size=8), data=st.binary(max_size=64))
 def test_any_header_is_read_or_refused(scratch: Path, header: dict[str, Any], data: bytes):
     text = json.dumps(header).encode()
     read(scratch, struct.pack("<Q", len(text)) + text + data)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(changes=st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=6))
 def test_a_file_with_changed_bytes_is_read_or_refused(scratch: Path, changes: list[tuple[int, int]]):
     content = bytearray(WHOLE)
@@ -275,7 +275,7 @@ def test_a_file_with_changed_bytes_is_read_or_refused(scratch: Path, changes: li
         assert all(part.offset + part.size_bytes <= len(content) for part in layer.parts.values())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     family=st.sampled_from(sorted(LAYERS)),
     changed=st.dictionaries(

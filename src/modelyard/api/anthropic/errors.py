@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from modelyard.errors import ModelyardError
+from modelyard.errors import ModelyardError, UnsupportedOperation
 
 # Source: https://docs.anthropic.com/en/api/errors.
 _TYPES: Final = {
@@ -18,6 +18,19 @@ _TYPES: Final = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+
+
+class ThreadsNotHeld(UnsupportedOperation):
+    """The client would have the conversation held here, and send only what is new.
+
+    Its details are what Anthropic's client looks for: it then sends the whole conversation each time.
+    """
+
+    details: Final = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+    def __init__(self) -> None:
+        super().__init__("'thread' is not supported: send all messages, and leave it out.", "thread")
+        self.args = ()
 
 
 def error_object(status: int, message: str) -> dict[str, Any]:
@@ -32,4 +45,7 @@ def event(name: str, data: bytes) -> bytes:
 
 def error_body(error: ModelyardError) -> bytes:
     """The same for an error of ours, as JSON."""
-    return orjson.dumps(error_object(error.status, str(error)))
+    body = error_object(error.status, str(error))
+    if isinstance(error, ThreadsNotHeld):
+        body["error"]["details"] = error.details
+    return orjson.dumps(body)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from modelyard.api.anthropic.errors import ThreadsNotHeld
 from modelyard.api.images import ImageReference
 from modelyard.api.openai.schema import LABEL, LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MaxTokens, refuse_unsupported
 from modelyard.api.openai.tools import MOST_TOOLS, schema_format
@@ -206,6 +207,8 @@ class MessagesRequest(Prompted):
         Raises:
             InvalidRequest: a part asks for what is not supported.
         """
+        if (self.model_extra or {}).get("thread") is not None:
+            raise ThreadsNotHeld
         self.refuse_unsupported()
         return Request(
             prompt=self.chat(),

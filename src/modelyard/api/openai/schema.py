@@ -39,6 +39,7 @@ from modelyard.yard.yard import Request
 MOST_STOPS = 64
 LONGEST_STOP = 1024
 LONGEST_BREAKER = 40
+MOST_BREAKERS = 8
 MOST_TOKENS = 2**31 - 1
 MOST_BIASES = 4096
 MOST_CHOICES = 64
@@ -120,7 +121,9 @@ class GenerationFields(BaseModel):
     dry_base: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = None
     dry_allowed_length: Annotated[int, Field(ge=0, le=LONGEST_STOP)] | None = None
     dry_sequence_breakers: (
-        Annotated[list[Annotated[str, Field(min_length=1, max_length=LONGEST_BREAKER)]], Field(max_length=MOST_STOPS)]
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=LONGEST_BREAKER)]], Field(max_length=MOST_BREAKERS)
+        ]
         | None
     ) = None
     user: str | None = LABEL
@@ -391,6 +394,7 @@ class CompletionRequest(GenerationFields):
     echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
     best_of: int | None = None
+    response_format: ResponseFormat | None = None
     grammar: GrammarField | None = None
 
     def checked(self) -> list[Request]:
@@ -409,6 +413,7 @@ class CompletionRequest(GenerationFields):
         return [
             replace(
                 self.to_request(prompt, self.max_tokens),
+                response_format=None if self.response_format is None else self.response_format.demanded(),
                 grammar=None if self.grammar is None else self.grammar.demanded(),
                 logprobs=self.logprobs,
                 echoes=bool(self.echo),

@@ -53,6 +53,12 @@ class MessageObject(TypedDict):
     usage: MessageUsage
 
 
+class TokenCount(TypedDict):
+    """How long a conversation is."""
+
+    input_tokens: int
+
+
 class AnthropicErrorObject(TypedDict):
     """What went wrong."""
 

@@ -118,6 +118,29 @@ class GenerateAnswer(_Measured):
     thinking: NotRequired[str]
 
 
+class _Settled(TypedDict):
+    created_at: NotRequired[str]
+    done: NotRequired[bool]
+    done_reason: NotRequired[str]
+
+
+class EmbedAnswer(_Settled):
+    """Vectors, in the order of the inputs; none, where the model was only loaded or unloaded."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: NotRequired[int]
+    load_duration: NotRequired[int]
+    prompt_eval_count: NotRequired[int]
+
+
+class EmbeddingsAnswer(_Settled):
+    """A vector; an empty one, where the model was only loaded or unloaded."""
+
+    model: NotRequired[str]
+    embedding: list[float]
+
+
 class OllamaErrorAnswer(TypedDict):
     """An error as Ollama's clients read it."""
 

@@ -20,6 +20,7 @@ TAGS: Final = {
     "OpenAI": "OpenAI's dialect, with the fields of mistral.rs.",
     "Anthropic": "Anthropic's dialect.",
     "Ollama": "Ollama's dialect.",
+    "llama.cpp": "Endpoints of llama.cpp's server, two of them also under /v1, and with the fields of vLLM.",
     "Models": "Load and unload models, and watch that.",
     "Server": "Configuration, health and metrics.",
 }
@@ -68,6 +69,9 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     for route, method in routes:
         described = document["paths"][route.path_format][method]
         _complete(described, route, method, references)
+        if route.path.removeprefix("/v1") in set(document["paths"]) - {route.path}:
+            # It has its name without /v1.
+            described["operationId"] += "_v1"
     document["security"] = [{}, {"bearer": []}, {"x-api-key": []}]
     document["components"] = {
         "schemas": dict(sorted(schemas.items())),

@@ -1,4 +1,4 @@
-"""What fields mean, by name: the same in all dialects. What a field's own schema says goes first.
+"""What fields mean, by name: the same in all dialects. What a field's own declaration says goes first.
 
 ``Schema.field`` goes before ``field``, where a name means something of its own there.
 """
@@ -18,6 +18,10 @@ _SAMPLING: Final = {
     "repeat_penalty": "Above 1, what was said is less likely to be said again.",
     "presence_penalty": "Subtracted from the logit of every token that was said.",
     "frequency_penalty": "The same, times how often it was said.",
+    "repeat_last_n": "Of how many of the last tokens it counts what was said; -1: all.",
+    "dry_base": "DRY: by what power the penalty grows with each token that a repetition is longer.",
+    "dry_allowed_length": "DRY: repetitions of so many tokens are not penalised.",
+    "dry_sequence_breakers": "DRY: texts over which a repetition is not looked for.",
     "seed": "The same seed and request give the same answer.",
     "logit_bias": "Token id -> what is added to its logit.",
     "max_tokens": "At most so many tokens of answer; omitted: as many as the context holds.",
@@ -70,17 +74,24 @@ _ASKED: Final = {
     "thinking": "Whether a model that reasons does.",
     "budget_tokens": "Not used: how long a local model reasons is its own matter.",
     "reasoning": "How a model that reasons does so.",
+    "context": "Only `auto`.",
+    "Reasoning.mode": "Only `standard`.",
     "effort": "How much it reasons, for templates that ask.",
     "user": "Not used.",
     "metadata": "Kept with the answer, where the answer is kept; else not used.",
     "options": "How tokens are sampled.",
     "raw": "Whether the prompt goes to the model as it is, without its template.",
     "template": "Must be empty: templates are configured.",
-    "images": "Images, in base64. Not supported here; they are at /v1/chat/completions.",
+    "images": "Images, in base64.",
     "image_url": "An image: its address, or a data URL.",
     "url": "http(s) address, data URL, or the path of a file in a folder that is allowed.",
     "detail": "Honoured as `auto`.",
-    "source": "Where an image is. Not supported here.",
+    "source": "An image: in base64, or its address.",
+    "edits": "Only those that clear thoughts, which is left to the chat template.",
+    "context_management": "What is to become of parts of the conversation.",
+    "chat_template_kwargs": "Names that the model's chat template may read.",
+    "add_special": "Whether the tokens that begin a text, and end it, are added.",
+    "parse_special": "Whether special tokens that are spelt out in it are read as such; yes, unless it is false.",
     "previous_response_id": "A kept response that this one goes on from.",
     "store": "Whether the response is kept, to be asked for and gone on from; yes, unless it is false.",
     "background": "Whether it is made while nobody waits: it is asked for later.",
@@ -89,7 +100,7 @@ _ASKED: Final = {
     "text": "The text.",
     "ResponsesRequest.text": "What the text is to follow.",
     "ResponseObject.text": "What the text was to follow.",
-    "value": "The expression, schema or grammar.",
+    "GrammarField.value": "The expression, schema or grammar.",
 }
 
 _TURNS: Final = {
@@ -152,7 +163,6 @@ _ANSWERED: Final = {
     "bytes": "The token's bytes.",
     "Logprobs.content": "One entry a token.",
     "ChosenToken.top_logprobs": "The likeliest at its place.",
-    "tokens": "Texts of the tokens.",
     "token_logprobs": "Natural logarithms of their probabilities.",
     "ListedLogprobs.top_logprobs": "The likeliest at each place.",
     "text_offset": "Where each begins in the text.",
@@ -170,6 +180,21 @@ _ANSWERED: Final = {
     "signature": "Always empty.",
     "status": "Where it is.",
     "version": "The version.",
+    "tokens": "The tokens: ids, or where `with_pieces` was asked for ids with texts.",
+    "ListedLogprobs.tokens": "Texts of the tokens.",
+    "count": "How many.",
+    "max_model_len": "Tokens that a prompt and its answer have together; null while the model was never loaded.",
+    "token_strs": "Texts of the tokens.",
+    "piece": "The text, or its bytes.",
+    "embeddings": "The vectors.",
+    "TokenText.content": "The text.",
+    "TokenText.prompt": "The text.",
+    "value": "Where it is.",
+    "failed": "Whether its last load failed.",
+    "Readiness.failed": "Models that cannot serve -> why.",
+    "architecture": "What it takes and gives.",
+    "output_modalities": "What it gives.",
+    "success": "Always true.",
     "response": "The text.",
     "done": "Whether this is the last line.",
     "done_reason": "Why the answer ended: `stop`, `length`, `load`, `unload`.",
@@ -233,7 +258,11 @@ _MODELS: Final = {
     "retuned": "Models of which only the lifecycle changed, which is effective at once.",
     "memory": "Keys of `[memory]` that changed.",
     "needs_restart": "Keys that take effect when the server is started again.",
-    "failed": "Models that cannot serve -> why.",
 }
 
-MEANINGS: Final[Mapping[str, str]] = MappingProxyType(_ASKED | _SAMPLING | _TURNS | _ANSWERED | _MODELS)
+_ALL: Final = _ASKED | _SAMPLING | _TURNS | _ANSWERED | _MODELS
+
+ASKED: Final[Mapping[str, str]] = MappingProxyType(_ALL)
+ANSWERED: Final[Mapping[str, str]] = MappingProxyType(
+    _ALL | {"model": "Id of the model.", "model_id": "The model, as it was named.", "input": "What was asked."}
+)

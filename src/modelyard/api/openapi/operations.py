@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from modelyard.api.openapi import answers_anthropic as anthropic
+from modelyard.api.openapi import answers_llama_cpp as llama_cpp
 from modelyard.api.openapi import answers_ollama as ollama
 from modelyard.api.openapi import answers_openai as openai
 from modelyard.api.openapi import answers_server as server
@@ -118,6 +119,13 @@ _METRICS: Final = """\
 modelyard_requests_running{model="smollm2"} 2.0
 """
 
+_TOKENIZE: Final = Operation(
+    "llama.cpp", llama_cpp.TokenList, {"model": "smollm2", "content": "The sky is blue."}, fails=GENERATES
+)
+_DETOKENIZE: Final = Operation(
+    "llama.cpp", llama_cpp.TokenText, {"model": "smollm2", "tokens": [504, 6376, 314]}, fails=GENERATES
+)
+
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
     {
         ("post", "/v1/chat/completions"): Operation(
@@ -157,6 +165,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
             Stream(EVENTS, _MESSAGE_EVENTS),
             fails=GENERATES,
         ),
+        ("post", "/v1/messages/count_tokens"): Operation(
+            "Anthropic", anthropic.TokenCount, {"model": "smollm2", "messages": _HELLO}, fails=GENERATES
+        ),
         ("get", "/api/version"): Operation("Ollama", ollama.OllamaVersion),
         ("get", "/api/tags"): Operation("Ollama", ollama.ListedModels),
         ("get", "/api/ps"): Operation("Ollama", ollama.LoadedModels),
@@ -174,6 +185,21 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
             {"model": "smollm2", "prompt": "The sky is", "raw": True, "stream": False, "options": {"num_predict": 8}},
             Stream(LINES, _GENERATE_LINES),
             fails=GENERATES,
+        ),
+        ("post", "/api/embed"): Operation(
+            "Ollama", ollama.EmbedAnswer, {"model": "minilm", "input": ["The sky is blue."]}, fails=GENERATES
+        ),
+        ("post", "/api/embeddings"): Operation(
+            "Ollama", ollama.EmbeddingsAnswer, {"model": "minilm", "prompt": "The sky is blue."}, fails=GENERATES
+        ),
+        **{("post", path): _TOKENIZE for path in ("/tokenize", "/v1/tokenize")},
+        **{("post", path): _DETOKENIZE for path in ("/detokenize", "/v1/detokenize")},
+        ("get", "/models"): Operation("llama.cpp", llama_cpp.RouterModels),
+        ("post", "/models/load"): Operation(
+            "llama.cpp", llama_cpp.RouterDone, {"model": "smollm2"}, fails=(404, 503, 507)
+        ),
+        ("post", "/models/unload"): Operation(
+            "llama.cpp", llama_cpp.RouterDone, {"model": "smollm2"}, fails=(404, 503)
         ),
         ("get", "/v1/models/events"): Operation("Models", stream=Stream(EVENTS, _MODEL_EVENTS)),
         ("post", "/v1/models/unload"): Operation(

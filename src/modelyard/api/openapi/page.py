@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
-from starlette.exceptions import HTTPException
 
 _FILES: Final = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
     "favicon-32x32.png": "image/png",
 }
+
+PAGE_PATHS: Final = frozenset({"/openapi.json", "/docs", *(f"/docs/{name}" for name in _FILES)})
 
 
 def page_routes() -> APIRouter:
@@ -33,12 +35,16 @@ def page_routes() -> APIRouter:
             swagger_ui_parameters={"persistAuthorization": True, "docExpansion": "list", "validatorUrl": None},
         )
 
-    @router.get("/docs/{name}")
-    async def part(name: str) -> Response:
-        """A part of Swagger UI."""
-        if name not in _FILES:
-            raise HTTPException(404, "Not Found")
-        content = (resources.files("fastapi_swagger") / "resources" / name).read_bytes()
-        return Response(content, media_type=_FILES[name], headers={"cache-control": "public, max-age=86400"})
-
+    for name, media_type in _FILES.items():
+        router.add_api_route(f"/docs/{name}", _part(name, media_type))
     return router
+
+
+def _part(name: str, media_type: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+    """The endpoint of a part of Swagger UI."""
+
+    async def part() -> Response:
+        content = (resources.files("fastapi_swagger") / "resources" / name).read_bytes()
+        return Response(content, media_type=media_type, headers={"cache-control": "public, max-age=86400"})
+
+    return part

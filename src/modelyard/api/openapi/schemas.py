@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from modelyard.api.openapi.glossary import MEANINGS
+from modelyard.api.openapi.glossary import ANSWERED, ASKED
 
 Schema = dict[str, Any]
 
@@ -30,8 +30,9 @@ class _Readable(GenerateJsonSchema):
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         inner = self.generate_inner(schema["schema"])
         if isinstance(inner.get("type"), str):
-            known = [*inner["enum"], None] if "enum" in inner else None
-            return {**inner, "type": [inner["type"], "null"], **({} if known is None else {"enum": known})}
+            values = inner.get("enum") or [inner[key] for key in ("const",) if key in inner]
+            rest = {key: value for key, value in inner.items() if key != "const"}
+            return {**rest, "type": [inner["type"], "null"], **({"enum": [*values, None]} if values else {})}
         branches = next((inner[key] for key in ("anyOf", "oneOf") if key in inner), [inner])
         return {"anyOf": [*branches, {"type": "null"}]}
 
@@ -80,12 +81,13 @@ def _renamed(value: Any) -> Any:
 
 
 def _described(name: str, schema: Schema, *, is_answer: bool) -> Schema:
+    meanings = ANSWERED if is_answer else ASKED
     described = {key: value for key, value in schema.items() if key != "title"}
     if "description" in described:
         described["description"] = described["description"].replace("``", "`")
     if "properties" in schema:
         described["properties"] = {
-            field: {"description": _meaning(name, field), **_without_null(each)}
+            field: {"description": meanings.get(f"{name}.{field}", meanings.get(field, "")), **_without_null(each)}
             for field, each in schema["properties"].items()
         }
         if is_answer:
@@ -96,14 +98,3 @@ def _described(name: str, schema: Schema, *, is_answer: bool) -> Schema:
 def _without_null(field: Schema) -> Schema:
     """Without the default that says no more than that the field may be left out."""
     return {key: value for key, value in field.items() if key != "default" or value is not None}
-
-
-def _meaning(name: str, field: str) -> str:
-    return MEANINGS.get(f"{name}.{field}") or MEANINGS.get(field, "")
-
-
-def fields(schemas: dict[str, Schema]) -> Iterator[tuple[str, str, Schema]]:
-    """Every field of every schema: the schema's name, its own, and what is said of it."""
-    for name, schema in schemas.items():
-        for field, said in schema.get("properties", {}).items():
-            yield name, field, said

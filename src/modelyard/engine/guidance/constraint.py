@@ -76,10 +76,6 @@ class Constraint:
         self._bias = None
         self._matcher.rollback(1)
 
-    def forced(self, most: int) -> list[int]:
-        """At most ``most`` tokens that come next whatever the model says, as far as is known."""
-        return list(self._matcher.compute_ff_tokens()[:most])
-
     def _compute(self) -> npt.NDArray[np.float32]:
         mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():

@@ -11,12 +11,13 @@ from modelyard.engine.llama.library import buffer_bytes, can_offload, version
 from modelyard.engine.llama.model import Model, Weights
 from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
 from modelyard.engine.llama.projector import Embeddings, PreparedImage, Projector, Size
-from modelyard.engine.llama.sampler_chain import SamplerChain, is_greedy
+from modelyard.engine.llama.sampler_chain import DrySampler, SamplerChain, is_greedy
 
 __all__ = [
     "POOLINGS",
     "Batch",
     "Context",
+    "DrySampler",
     "Embeddings",
     "Model",
     "PooledContext",

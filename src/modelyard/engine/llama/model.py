@@ -205,7 +205,7 @@ class Model:
         return [_read_piece(self._vocab, token, buffer, is_spelt=True) if token >= 0 else b"" for token in tokens]
 
     def dry_sampler(self, sampling: Sampling, context: int) -> Any:
-        """A sampler that keeps answers from repeating what was said; whoever gets it frees it."""
+        """A sampler that keeps answers from repeating what was said; whoever gets it frees it. On any thread."""
         breakers = [breaker.encode() for breaker in sampling.dry_sequence_breakers or ()]
         return lib.llama_sampler_init_dry(
             self._vocab,

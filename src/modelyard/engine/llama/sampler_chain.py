@@ -26,6 +26,25 @@ def is_greedy(sampling: Sampling) -> bool:
     return (sampling.temperature or 0.0) < _GREEDY_BELOW
 
 
+class DrySampler:
+    """What keeps one answer from repeating what was said, as a part of a chain that is to be made.
+
+    To make it takes 10 ms to some seconds, by the vocabulary and the breakers: it may be made on any thread.
+    """
+
+    __slots__ = ("__weakref__", "_free", "_pointer")
+
+    def __init__(self, sampling: Sampling, model: Model, context: int) -> None:
+        self._pointer = model.dry_sampler(sampling, context)
+        self._free = weakref.finalize(self, lib.llama_sampler_free, self._pointer)
+        self._free.atexit = False
+
+    def hand_over(self) -> Any:
+        """The sampler in C, for a chain that frees it."""
+        self._free.detach()
+        return self._pointer
+
+
 class SamplerChain:
     """A sampler chain in C, with the state of one sequence: penalties count its tokens, the seed's draws go on.
 
@@ -39,7 +58,13 @@ class SamplerChain:
     __slots__ = ("__weakref__", "_chain", "_free", "can_verify")
 
     def __init__(
-        self, sampling: Sampling, bias: Mapping[int, float], model: Model, context: int, prompt: Iterable[int]
+        self,
+        sampling: Sampling,
+        bias: Mapping[int, float],
+        model: Model,
+        context: int,
+        prompt: Iterable[int],
+        dry: DrySampler | None = None,
     ) -> None:
         self.can_verify = sampling.seed is None and not is_greedy(sampling)
         params = lib.llama_sampler_chain_default_params()
@@ -59,11 +84,11 @@ class SamplerChain:
         if sampling.frequency_penalty or sampling.presence_penalty:
             frequency, presence = sampling.frequency_penalty or 0.0, sampling.presence_penalty or 0.0
             self._add(lib.llama_sampler_init_penalties(model.vocab_size, window, 1.0, frequency, presence))
-        if sampling.dry_multiplier:
-            dry = model.dry_sampler(sampling, context)
+        if dry is not None:
+            repetition = dry.hand_over()
             for token in prompt:
-                lib.llama_sampler_accept(dry, token)
-            self._add(dry)
+                lib.llama_sampler_accept(repetition, token)
+            self._add(repetition)
         if is_greedy(sampling):
             self._add(lib.llama_sampler_init_greedy())
             return

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.responses.frames import ResponseFrames
-from modelyard.api.openai.responses.schema import ResponsesRequest
+from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
 from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
 from modelyard.api.reply import Ask, reply
 from modelyard.api.scopes import needs
@@ -79,7 +79,7 @@ def response_routes(yard: Yard, images: ImageLoader) -> APIRouter:
         messages = body.messages(before)
         request = replace(body.checked(messages), urgency=urgency(http.headers, body.keep_alive))
         request = await images.loaded(request, http.receive)
-        given = [item.model_dump(exclude_none=True) for item in body.input]
+        given = [listed_item(item) for item in body.input]
         assert isinstance(request.prompt, Chat)
 
         def keep(response: dict[str, Any]) -> None:
@@ -107,7 +107,8 @@ def response_routes(yard: Yard, images: ImageLoader) -> APIRouter:
     async def list_input_items(response_id: str, http: HttpRequest) -> Response:
         """What a response was made from."""
         items = list(_found(store, response_id, http).input)
-        return _json({"object": "list", "data": items, "has_more": False})
+        first, last = (items[0]["id"], items[-1]["id"]) if items else (None, None)
+        return _json({"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": False})
 
     @router.delete("/v1/responses/{response_id}")
     @needs("inference")

@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/responses/create.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -64,6 +65,7 @@ class Item(_Part):
     name: str | None = None
     arguments: str | None = None
     output: str | list[ContentPart] | None = None
+    status: str | None = None
 
 
 class Tool(_Part):
@@ -246,6 +248,18 @@ class ResponsesRequest(_Part):
         return ResponseFormat(type=form.type, json_schema=schema)
 
 
+def listed_item(item: Item) -> dict[str, Any]:
+    """An item as it is listed later: with an id and a status, and its content as parts, however it came."""
+    known = item.model_dump(exclude_none=True)
+    prefix = {"message": "msg", "function_call": "fc", "reasoning": "rs"}.get(item.type, "item")
+    listed = {"id": f"{prefix}_{uuid.uuid4().hex}", "status": "completed", **known}
+    if isinstance(item.content, str):
+        is_answer = item.role == "assistant"
+        part = {"type": "output_text", "annotations": [], "logprobs": []} if is_answer else {"type": "input_text"}
+        listed["content"] = [{**part, "text": item.content}]
+    return listed
+
+
 def _tool(tool: Tool, index: int) -> ToolDefinition:
     if tool.type != "function" or not tool.name:
         raise InvalidRequest(
@@ -270,6 +284,9 @@ def _add(messages: Messages, item: Item, param: str) -> None:
                 messages[-1]["content"] = text
             else:
                 messages.append({"role": role, "content": text})
+        case "function_call" if item.status == "incomplete":
+            # A call that broke off, which is told as text, too: clients send back both.
+            pass
         case "function_call":
             if item.name is None or item.call_id is None:
                 raise InvalidRequest(f"'{param}': A function_call must have a call_id, a name and arguments.", param)
