@@ -109,6 +109,8 @@ def test_every_key_reaches_the_configuration(write):
             priority = 5
             weight = 2.5
             draft = "smol"
+            tool_format = "hermes"
+            reasoning_format = "think"
             dtype = "f16"
             quantization = { from_uqff = "q4k-0.uqff", imatrix = "smol.imatrix" }
             device = { cpu = true, max_seq_len = 4096, device_layers = 0, max_batch_size = 4 }

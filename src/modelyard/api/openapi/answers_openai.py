@@ -152,6 +152,7 @@ class CachedTokens(TypedDict):
     """Of the input's tokens, which were special."""
 
     cached_tokens: int
+    cache_write_tokens: int
 
 
 class ReasoningTokens(TypedDict):

@@ -154,6 +154,7 @@ _ANSWERED: Final = {
     "input_tokens_details": "Which of them were special.",
     "output_tokens": "Tokens of the answer.",
     "output_tokens_details": "Which of them were special.",
+    "cache_write_tokens": "Always 0: that the prompt is kept for the next request costs nothing.",
     "cached_tokens": "Tokens of the prompt that were computed for an earlier request.",
     "cache_read_input_tokens": "Tokens of the prompt that were computed for an earlier request.",
     "cache_creation_input_tokens": "Always 0.",

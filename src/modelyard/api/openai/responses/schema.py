@@ -250,7 +250,7 @@ class ResponsesRequest(_Part):
 
 def listed_item(item: Item) -> dict[str, Any]:
     """An item as it is listed later: with an id and a status, and its content as parts, however it came."""
-    known = item.model_dump(exclude_none=True)
+    known = {"type": item.type, **item.model_dump(exclude_none=True, exclude_unset=True)}
     prefix = {"message": "msg", "function_call": "fc", "reasoning": "rs"}.get(item.type, "item")
     listed = {"id": f"{prefix}_{uuid.uuid4().hex}", "status": "completed", **known}
     if isinstance(item.content, str):
