@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from modelyard import EmbeddingModelBuilder, MultiModelBuilder, TextModelBuilder
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 WAIT_S = 60.0
@@ -89,3 +91,21 @@ def test_the_python_of_the_documents_runs(
             if "base_url" not in program:
                 exec(compile(on_local_models(program, weights), page, "exec", dont_inherit=True), names)
     assert capsys.readouterr().out.strip()
+
+
+def test_the_programs_of_clients_run(
+    weights: dict[str, Path], minilm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They name a server, in whose place is a client in process."""
+    builder = (
+        MultiModelBuilder()
+        .add_model_with_alias("smollm2", TextModelBuilder(weights["smollm2"]).with_sampling(temperature=0))
+        .add_model_with_alias("minilm", EmbeddingModelBuilder(minilm))
+    )
+    with builder.build() as model:
+        for page in sorted((ROOT / "docs").glob("*.md")):
+            for program in programs(f"docs/{page.name}"):
+                if "base_url" in program:
+                    in_process = re.sub(r"OpenAI\(.*\)", "model.openai_client()", program)
+                    exec(compile(in_process, page.name, "exec", dont_inherit=True), {"model": model})
+                    assert capsys.readouterr().out.strip(), page.name

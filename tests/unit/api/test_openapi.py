@@ -23,8 +23,9 @@ from modelyard.config.keys import digest_of
 from modelyard.errors import Closed, ForkedProcess, ModelyardError, PortUnavailable, UnusableModel
 from modelyard.yard.yard import Yard
 
-# They end a start or a command, and are never an answer: a load that fails is one of its own.
-NEVER_SENT = (UnusableModel, PortUnavailable, Closed, ForkedProcess)
+# They end a start or a command, or what a program does in its own process, and are no answer of a server: a load that
+# fails is one of its own.
+NEVER_SENT = (Closed, ForkedProcess, PortUnavailable, UnusableModel)
 
 
 def an_app(keys: tuple[AccessKey, ...] = ()) -> FastAPI:
