@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -60,6 +62,23 @@ async def test_the_mounted_yard_answers_beside_the_applications_own_routes() -> 
     ):
         assert (await client.get("/llm/v1/models")).json()["data"][0]["status"] == "loaded"
         assert (await client.get("/title", params={"text": "Rain fell all night."})).json()
+
+
+@pytest.mark.usefixtures("weights")
+@pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive:UserWarning")
+def test_the_notebook_draws_the_speeds_of_both_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(EXAMPLES)
+    notebook = json.loads((EXAMPLES / "tokens_per_second.ipynb").read_text("utf-8"))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), "tokens_per_second.ipynb", "exec", dont_inherit=True), names)
+    assert re.search(r"smollm2: \d+ tokens.*\ngemma3: \d+ tokens", capsys.readouterr().out)
+    assert [len(bars) for bars in names["axes"].containers] == [2, 2]
+    names["plt"].close("all")
 
 
 def programs(page: str) -> list[str]:
