@@ -179,7 +179,10 @@ def test_thinking_is_apart_from_the_answer(thinker: RunningServer) -> None:
 async def test_the_async_client_streams(server: RunningServer) -> None:
     async with ollama.AsyncClient(server.url) as client:
         parts = [
-            part async for part in await client.chat(MODEL, messages=ask(), options={"num_predict": 4}, stream=True)
+            part
+            async for part in await client.chat(
+                MODEL, messages=ask(), options={"num_predict": 4, "temperature": 0}, stream=True
+            )
         ]
     assert parts[-1].eval_count == 4
 
