@@ -44,7 +44,9 @@ def client(server: RunningServer) -> Iterator[openai.OpenAI]:
 
 
 def test_a_response_is_made(client: openai.OpenAI) -> None:
-    response = client.responses.create(model=MODEL, input="Hello!", instructions="Be brief.", max_output_tokens=6)
+    response = client.responses.create(
+        model=MODEL, input="Hello!", instructions="Be brief.", max_output_tokens=6, temperature=0
+    )
     assert response.id.startswith("resp_")
     assert response.output_text
     assert (response.status, response.incomplete_details.reason) == ("incomplete", "max_output_tokens")

@@ -36,7 +36,9 @@ BUSY = textwrap.dedent("""
     how = {"running": running, "sequences": running + kept, "batch_tokens": BATCH_TOKENS}
     predicted = predict(files, context_length=context, kv_type=kv_type, **how)
     before = resident()
-    settings = EngineSettings("m", files.paths, "", context, max_seqs=running, prefix_slots=kept, kv_type=kv_type)
+    settings = EngineSettings(
+        "m", files.paths, "", context_length=context, max_seqs=running, prefix_slots=kept, kv_type=kv_type
+    )
     engine = load(settings, WeightsPool(), lambda _: True)
     batch, step = Batch(BATCH_TOKENS), min(BATCH_TOKENS, engine.context.length // 4)
     def prefill(slot):
