@@ -23,7 +23,7 @@ serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1
 	@$(BIN)/python scripts/foreground.py $(BIN)/modelyard from-config -f examples/demo.toml
 
 test: .venv/installed-dev ## run all tests, two files at a time; ARGS="-k name" passes options to pytest
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/installed-dev ## lint, formatting, types, layers: what CI checks
 	$(BIN)/ruff check

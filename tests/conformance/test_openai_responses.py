@@ -45,7 +45,11 @@ def client(server: RunningServer) -> Iterator[openai.OpenAI]:
 
 def test_a_response_is_made(client: openai.OpenAI) -> None:
     response = client.responses.create(
-        model=MODEL, input="Hello!", instructions="Be brief.", max_output_tokens=6, temperature=0
+        model=MODEL,
+        input="Tell me about the sea.",
+        instructions="Tell a long story.",
+        max_output_tokens=6,
+        temperature=0,
     )
     assert response.id.startswith("resp_")
     assert response.output_text
