@@ -341,7 +341,8 @@ def test_a_resumed_sequence_can_be_cancelled(smollm2: Path, steps: Steps) -> Non
     driven = engine(smollm2, max_seqs=1)
     driven.send(*map(Resume, states), Cancel(SequenceId(1)), Cancel(FIRST))
     driven.until(lambda: len(driven.ended) == 2)
-    assert {number: type(end) for number, end in driven.ended.items()} == {0: Cancelled, 1: Cancelled}
+    usages = {number: Usage(prompt, 4, 0) for number, prompt in enumerate((5, 11))}
+    assert driven.ended == {number: Cancelled(SequenceId(number), usage) for number, usage in usages.items()}
     assert driven.answer(PROMPTS[2], number=5)
     driven.stopped(Stop())
 
