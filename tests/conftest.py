@@ -46,7 +46,8 @@ def vision_models(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFac
 def two_models(
     weights: dict[str, Path], context: int = CONTEXT, memory: dict[str, Any] | None = None, **runtime: Any
 ) -> Config:
-    """Both test models, as a configuration file would name them."""
+    """Both test models, as a configuration file would name them; greedy, so that a test sees the same answer again."""
+    greedy = {"temperature": 0}
     return validate_config(
         {
             "default_model_id": "smollm2",
@@ -57,12 +58,14 @@ def two_models(
                     "model_id": str(weights["smollm2"]),
                     "alias": "smollm2",
                     "aliases": ["org/smol"],
+                    "sampling": greedy,
                     "device": {"max_seq_len": context},
                 },
                 {
                     "model_id": str(weights["gemma3"]),
                     "alias": "google/gemma3",
                     "chat_template": str(ROOT / "examples" / "gemma.jinja"),
+                    "sampling": greedy,
                     "device": {"max_seq_len": context},
                 },
             ],
