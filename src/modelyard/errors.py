@@ -7,7 +7,7 @@
     ├── PortUnavailable             the address cannot be listened on
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
-    │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded
+    │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded or ranked
     │   └── UnsupportedOperation    400 unsupported_operation
     │       └── TakesNoImages       an image for a model that reads text alone
     ├── ModelRequired               400 model_required
@@ -172,21 +172,22 @@ class ContextLengthExceeded(InvalidRequest):
 
 
 class InputTooLong(InvalidRequest):
-    """A text to be embedded has more tokens than the model takes.
+    """A text to be embedded or ranked has more tokens than the model takes.
 
-    tokens is None where the text is so long that it was refused before it was tokenised.
+    tokens is None where the text is so long that it was refused before it was tokenised; remedy is what else can be
+    done.
     """
 
     code = "context_length_exceeded"
 
-    def __init__(self, longest: int, tokens: int | None, param: str) -> None:
+    def __init__(
+        self, longest: int, tokens: int | None, param: str, remedy: str = "split it into several inputs"
+    ) -> None:
         length = f"{tokens} tokens" if tokens is not None else "far too much text"
         super().__init__(
-            f"'{param}' has {length}, but the model takes {longest} tokens at most. Shorten it, or split it into "
-            "several inputs.",
-            param,
+            f"'{param}' has {length}, but the model takes {longest} tokens at most. Shorten it, or {remedy}.", param
         )
-        self.args = (longest, tokens, param)
+        self.args = (longest, tokens, param, remedy)
 
 
 class ModelRequired(ModelyardError):

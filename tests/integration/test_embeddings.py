@@ -122,7 +122,7 @@ async def test_a_folder_of_a_checkpoint_is_known_for_what_it_is_before_it_is_con
         {"model_id": str(weights["smollm2"]), "alias": "smol", "load": "on-demand"},
     )
     async with started(config(*models)) as yard:
-        with pytest.raises(UnsupportedOperation, match="Embedding models: minilm"):
+        with pytest.raises(UnsupportedOperation, match="Models that do: minilm"):
             await embed(yard, ["x"], "smol")
         with pytest.raises(UnsupportedOperation, match="Models that do: smol"):
             async with yard.generate(Request(Text("x"), "minilm")):
@@ -354,7 +354,7 @@ def test_other_fields_are_refused_by_name(server: RunningServer) -> None:
 def test_a_model_is_not_asked_for_what_it_cannot_do(server: RunningServer) -> None:
     status, code, param, message = refusal(server, input="a", model="smol")
     assert (status, code, param) == (400, "unsupported_operation", "model")
-    assert "Embedding models: minilm." in message
+    assert "Models that do: minilm." in message
     for stream in (False, True):
         chat = {"model": "minilm", "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
         answer = server.post("/v1/chat/completions", chat)

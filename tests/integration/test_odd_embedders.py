@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from support.server import WAIT_S
-from unit.hub.gguf_writer import BOOL, STR, U32, tiny_encoder, tiny_model, write
+from unit.hub.gguf_writer import BOOL, STR, U32, tiny_encoder, tiny_model, tiny_ranker, tiny_yes_no_ranker, write
 
 # An abort of llama.cpp ends a process, which is not to be the one of the tests. It loads every file as an engine does,
 # and embeds the longest input, several at once, and a text.
@@ -24,11 +24,12 @@ EMBEDS = textwrap.dedent("""
     from modelyard.hub import Wanted, resolve
     from modelyard.yard.embedder_memory import predict_embedder
 
-    for path in sys.argv[1:]:
+    kind, *paths = sys.argv[1:]
+    for path in paths:
         try:
-            files = resolve(Wanted(path, kind="embedding"))
+            files = resolve(Wanted(path, kind=kind))
             predict_embedder(files, context_length=None, sequences=4, batch_tokens=64)
-            settings = EngineSettings("m", files.paths, "", "embedding", max_seqs=4, batch_tokens=64)
+            settings = EngineSettings("m", files.paths, "", files.kind, max_seqs=4, batch_tokens=64)
             engine = load_embedder(settings, WeightsPool(), lambda _: True)
         except UnusableModel as refused:
             print("refused:", str(refused).replace("\\n", " "), flush=True)
@@ -37,20 +38,24 @@ EMBEDS = textwrap.dedent("""
         if longest <= 8192:
             engine.context.embed([[5] * longest])
         try:
-            texts = engine.inputs.read((Text("w5 w6 and more"),))
+            if files.kind == "rerank":
+                texts = engine.inputs.read("w5", ["w6 and more", ""])
+            else:
+                texts = engine.inputs.read((Text("w5 w6 and more"),))
         except InvalidRequest:
             texts = []
-        engine.context.embed([*texts, [5, 6], [5]])
-        print("embedded:", longest, engine.context.pooling, flush=True)
+        vectors = engine.context.embed([*texts, [5, 6], [5]])
+        scores = vectors[0].tolist() if files.kind == "rerank" else ""
+        print("embedded:", longest, engine.context.pooling, scores, flush=True)
         engine.free()
 """)
 
 
-def outcomes(folder: Path, contents: list[bytes]) -> list[str]:
+def outcomes(folder: Path, contents: list[bytes], kind: str = "embedding") -> list[str]:
     paths = [str(write(folder / f"{number}.gguf", content)) for number, content in enumerate(contents)]
-    done = subprocess.run([sys.executable, "-c", EMBEDS, *paths], capture_output=True, text=True, timeout=WAIT_S)
+    done = subprocess.run([sys.executable, "-c", EMBEDS, kind, *paths], capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return [line.strip() for line in done.stdout.splitlines()]
 
 
 def test_pooling_and_attention_of_any_kind_are_run(tmp_path: Path) -> None:
@@ -67,7 +72,18 @@ def test_pooling_and_attention_of_any_kind_are_run(tmp_path: Path) -> None:
 
 def test_what_ranks_yields_no_embeddings(tmp_path: Path) -> None:
     said = outcomes(tmp_path, [tiny_encoder({"bert.pooling_type": (U32, 4)})])
-    assert said[0].startswith("refused: It ranks documents and yields no embeddings.")
+    assert "kind = 'embedding', but this model ranks documents and yields no embeddings." in said[0]
+
+
+def test_rankers_of_both_kinds_score_pairs(tmp_path: Path) -> None:
+    said = outcomes(tmp_path, [tiny_ranker(), tiny_yes_no_ranker()], "auto")
+    # A logit of one score; of "yes" and "no", llama.cpp makes probabilities.
+    assert said == ["embedded: 32 rank [0.0]", "embedded: 128 rank [0.5, 0.5]"]
+
+
+def test_what_tells_classes_apart_is_no_ranker(tmp_path: Path) -> None:
+    (said,) = outcomes(tmp_path, [tiny_ranker(labels=3)], "auto")
+    assert "Its head tells 3 classes apart and ranks no documents." in said
 
 
 def test_numbers_that_do_not_fit_are_refused_or_harmless(tmp_path: Path) -> None:

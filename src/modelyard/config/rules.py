@@ -171,8 +171,8 @@ def _format_problems(model: Model) -> list[str]:
         for key in ("quant", "isq", "from_uqff")
         if names and getattr(model.quantization, key) is not None
     ]
-    if said.mmproj is not None and model.kind == "embedding":
-        problems.append("mmproj is for models that see pictures, not for kind = 'embedding'. Keep one of them.")
+    if said.mmproj is not None and model.kind in ("embedding", "rerank"):
+        problems.append(f"mmproj is for models that see pictures, not for kind = '{model.kind}'. Keep one of them.")
     return problems
 
 

@@ -31,7 +31,7 @@ from modelyard.config.server import Server
 from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budget, read_size
 
 Command = Literal["serve", "run"]
-Kind = Literal["auto", "text", "embedding", "multimodal", "diffusion", "speech"]
+Kind = Literal["auto", "text", "embedding", "rerank", "multimodal", "diffusion", "speech"]
 # Names in modelyard.engine.tools.registry and modelyard.engine.reasoning, which are above the configuration.
 ToolFormat = Literal[
     "deepseek",
@@ -180,7 +180,8 @@ class Device(Table):
         default=None,
         ge=1,
         le=_INT32_MAX,
-        description="Context length in tokens; of an embedding model the longest input. Unset: chosen by the engine.",
+        description="Context length in tokens; of embedding models and rerankers the longest input. Unset: chosen by "
+        "the engine.",
     )
     max_batch_size: int | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""The work of the thread of an engine that embeds: take messages, pack inputs, compute, publish.
+"""The work of the thread of an engine that embeds or ranks: take messages, pack inputs, compute, publish.
 
 Hot path: ``_step`` runs once for every batch. Inputs of all requests that wait share batches.
 """
@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.engine.embed_input import InputReader
 from modelyard.engine.embed_queue import EmbedQueue, Job
 from modelyard.engine.load_embedder import ResidentEmbedder
 from modelyard.engine.messages import (
@@ -21,6 +22,8 @@ from modelyard.engine.messages import (
     Event,
     Failed,
     Message,
+    Rank,
+    Ranked,
     Reseat,
     Restore,
     Resume,
@@ -29,6 +32,7 @@ from modelyard.engine.messages import (
     Submit,
     Tokenize,
 )
+from modelyard.engine.rank_input import PairReader
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device, Seat
 from modelyard.engine.speller import Speller
@@ -43,8 +47,21 @@ def normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
+def probabilities(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """How well each document answers, [n], of ``scores``, [n, scores] as llama.cpp gives them.
+
+    A single score is a logit, as sentence-transformers' cross-encoders take it; of several llama.cpp has made
+    probabilities, and the first is that of "yes".
+    """
+    if scores.shape[1] > 1:
+        return scores[:, 0].copy()
+    # Of half the argument: exp overflows nowhere.
+    logits = scores[:, 0].astype(np.float64)
+    return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+
+
 class Embedder:
-    """Serves one loaded model that embeds. All methods run on the thread that owns its engine."""
+    """Serves one loaded model that embeds or ranks. All methods run on the thread that owns its engine."""
 
     def __init__(
         self,
@@ -100,8 +117,8 @@ class Embedder:
             except Empty:
                 break
             match message:
-                case Embed():
-                    self._embed(message, events)
+                case Embed() | Rank():
+                    self._take(message, events)
                 case Tokenize():
                     self._speller.take(message)
                 case Cancel(request):
@@ -112,7 +129,7 @@ class Embedder:
                 case Submit(sequence):
                     events.append(Failed(sequence, UnsupportedOperation(f"'{self._name}' generates no text.", "model")))
                 case Resume(state):
-                    reason = "it embeds since it was loaded again"
+                    reason = "it generates no text since it was loaded again"
                     events.append(Failed(state.sequence, EngineError(self._name, reason)))
                 case Restore():
                     # Of no use to it: it keeps no prompts.
@@ -125,14 +142,25 @@ class Embedder:
             self._publish(events)
         return stop
 
-    def _embed(self, request: Embed, events: list[Event]) -> None:
+    def _take(self, request: Embed | Rank, events: list[Event]) -> None:
         try:
-            inputs = self._inputs.read(request.inputs, truncates=request.truncates)
+            inputs = self._read(request)
         except ModelyardError as refused:
             events.append(Failed(request.sequence, refused))
             return
         vectors = np.empty((len(inputs), self._context.dimensions), np.float32)
         self._queue.add(Job(request.sequence, inputs, request.priority, vectors))
+
+    def _read(self, request: Embed | Rank) -> list[list[int]]:
+        match request, self._inputs:
+            case Embed(), InputReader() as reader:
+                return reader.read(request.inputs, truncates=request.truncates)
+            case Rank(), PairReader() as reader:
+                return reader.read(request.query, request.documents, request.most_tokens)
+            case Embed(), _:
+                raise UnsupportedOperation(f"'{self._name}' ranks documents and makes no embeddings.", "model")
+            case _:
+                raise UnsupportedOperation(f"'{self._name}' makes embeddings and ranks no documents.", "model")
 
     def _step(self) -> None:
         batch = self._queue.pack()
@@ -147,5 +175,7 @@ class Embedder:
     def _answer(self, job: Job) -> Event:
         if not np.isfinite(job.vectors).all():
             # As with 16-bit weights that overflow.
-            return Failed(job.request, EngineError(self._name, "a vector that it computed is not finite"))
+            return Failed(job.request, EngineError(self._name, "a number that it computed is not finite"))
+        if isinstance(self._inputs, PairReader):
+            return Ranked(job.request, probabilities(job.vectors), job.tokens)
         return Embedded(job.request, normalised(job.vectors), job.tokens)

@@ -120,7 +120,7 @@ def _load_beside_others(
 ) -> Resident | ResidentEmbedder:
     """Load on a thread that leaves the cores to those that compute; its engine's thread takes over what it made."""
     loaded: Future[Resident | ResidentEmbedder] = Future()
-    load_kind = load_embedder if settings.kind == "embedding" else load
+    load_kind = load if settings.kind == "text" else load_embedder
 
     def run() -> None:
         if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""From settings to a model that is ready to embed."""
+"""From settings to a model that is ready to embed, or to rank."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from modelyard.engine.embedding_shape import embedding_shape
 from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, can_offload
 from modelyard.engine.load import fingerprint
 from modelyard.engine.messages import ModelProfile
+from modelyard.engine.rank_input import PairReader
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool
-from modelyard.errors import UnusableModel
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ResidentEmbedder:
-    """A loaded model that embeds. It belongs to the thread that loaded it."""
+    """A loaded model that embeds or ranks. It belongs to the thread that loaded it."""
 
     key: WeightsKey
     pool: WeightsPool
     model: Model
     context: PooledContext
-    inputs: InputReader
+    inputs: InputReader | PairReader
     profile: ModelProfile
 
     def park(self) -> ParkedWeights:
@@ -52,7 +52,7 @@ def load_embedder(
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
 
     Raises:
-        UnusableModel: llama.cpp cannot load it, it does not embed, or the load was given up. Nothing that was allocated
+        UnusableModel: llama.cpp cannot load it, it does neither, or the load was given up. Nothing that was allocated
             is left.
     """
     started = time.perf_counter()
@@ -61,14 +61,14 @@ def load_embedder(
     try:
         model = Model(weights)
         context, longest = _pooled(settings, model)
+        try:
+            inputs = _reader(settings, model, longest)
+        except BaseException:
+            context.free()
+            raise
     except BaseException:
         pool.release(key)
         raise
-    inputs = InputReader(
-        lambda text, add_special: model.tokenize(text, add_special=add_special),
-        vocab_size=model.vocab_size,
-        longest=longest,
-    )
     profile = ModelProfile(
         context_length=longest,
         quantization=settings.quantization,
@@ -78,21 +78,31 @@ def load_embedder(
         weights_bytes=model.allocated_bytes,
         context_bytes=context.allocated_bytes,
         weights_key=str(key),
-        dimensions=context.dimensions,
+        dimensions=0 if settings.kind == "rerank" else context.dimensions,
     )
     logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
     return ResidentEmbedder(key, pool, model, context, inputs, profile)
 
 
+def _reader(settings: EngineSettings, model: Model, longest: int) -> InputReader | PairReader:
+    if settings.kind == "rerank":
+        return PairReader(model, vocab_size=model.vocab_size, longest=longest)
+    return InputReader(
+        lambda text, add_special: model.tokenize(text, add_special=add_special),
+        vocab_size=model.vocab_size,
+        longest=longest,
+    )
+
+
 def _pooled(settings: EngineSettings, model: Model) -> tuple[PooledContext, int]:
-    """A context that pools as the file says, and the tokens that one input may have.
+    """A context that pools as the file says, and the tokens that one input may have. Files of rerankers rarely say.
 
     Where the file does not say, causal decoders take their last token, which alone has seen all others; the rest take
     the mean.
     """
+    if settings.kind == "rerank":
+        return _context(settings, model, "rank", is_whole=True)
     declared = POOLINGS.get(model.pooling)
-    if declared == "rank":
-        raise UnusableModel("It ranks documents and yields no embeddings. Rankings are not available in this version.")
     if declared in (None, "last") and model.is_causal and not model.is_encoder_with_memory:
         context, longest = _context(settings, model, "last", is_whole=False)
         if context.has_memory:

@@ -34,6 +34,7 @@ from modelyard.engine.messages import (
     Failed,
     Finished,
     Message,
+    Rank,
     Reseat,
     Restore,
     Resume,
@@ -205,7 +206,10 @@ class EngineLoop:
                 case Submit():
                     self._submit(message)
                 case Embed(sequence):
-                    refused = UnsupportedOperation(f"'{self._name}' generates text and embeds none.", "model")
+                    refused = UnsupportedOperation(f"'{self._name}' generates text and makes no embeddings.", "model")
+                    self._events.append(Failed(sequence, refused))
+                case Rank(sequence):
+                    refused = UnsupportedOperation(f"'{self._name}' generates text and ranks no documents.", "model")
                     self._events.append(Failed(sequence, refused))
                 case Tokenize():
                     self._speller.take(message)

@@ -181,6 +181,22 @@ class Embed:
 
 
 @dataclass(frozen=True, slots=True)
+class Rank:
+    """Score how well each of ``documents`` answers ``query``; as a request it goes by a sequence's number.
+
+    Attributes:
+        most_tokens: of a document; a longer one is cut. None: one that does not fit is refused.
+        priority: as in Submit.
+    """
+
+    sequence: SequenceId
+    query: str
+    documents: tuple[str, ...]
+    most_tokens: int | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Tokenize:
     """Say which tokens ``prompt`` becomes, and compute nothing of it; as a request it goes by a sequence's number.
 
@@ -248,7 +264,7 @@ class Compiled:
     constraint: Future[Constraint | None]
 
 
-Message = Submit | Embed | Tokenize | Cancel | Compiled | Resume | Restore | Reseat | Stop
+Message = Submit | Embed | Rank | Tokenize | Cancel | Compiled | Resume | Restore | Reseat | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +281,7 @@ class ModelProfile:
         weights_key: equal for engines that share their weights.
         weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
             outputs of this engine.
-        dimensions: floats of a vector that it embeds a text in; 0 where it generates text.
+        dimensions: floats of a vector that it embeds a text in; 0 where it does something else.
     """
 
     context_length: int
@@ -433,6 +449,25 @@ class Embedded:
         return Usage(self.prompt_tokens, 0, 0)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """All documents of a Rank are scored.
+
+    Attributes:
+        scores: [documents], each from 0 to 1.
+        prompt_tokens: of all documents, each with the query.
+    """
+
+    sequence: SequenceId
+    scores: npt.NDArray[np.float32]
+    prompt_tokens: int
+
+    @property
+    def usage(self) -> Usage:
+        """Nothing but the prompts."""
+        return Usage(self.prompt_tokens, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Tokenized:
     """What a Tokenize asked for.
@@ -484,8 +519,9 @@ class Failed:
 
 
 # Every sequence that was submitted or resumed gets exactly one of Finished, Cancelled, Suspended, Failed, as its last
-# event on an engine; what was sent to be embedded or tokenised gets one of Embedded or Tokenized, Cancelled, Returned,
-# Failed.
-SequenceEvent = Accepted | Begun | Token | Finished | Embedded | Tokenized | Cancelled | Suspended | Returned | Failed
+# event on an engine; what was sent to be embedded, ranked or tokenised gets one of Embedded, Ranked or Tokenized,
+# Cancelled, Returned, Failed.
+Answered = Embedded | Ranked | Tokenized
+SequenceEvent = Accepted | Begun | Token | Finished | Answered | Cancelled | Suspended | Returned | Failed
 EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | Died | Stopped
 Event = SequenceEvent | EngineEvent

@@ -80,7 +80,7 @@ class EngineSettings:
     name: str
     paths: tuple[Path, ...]
     quantization: str
-    kind: Literal["text", "embedding"] = "text"
+    kind: Literal["text", "embedding", "rerank"] = "text"
     context_length: int | None = None
     max_seqs: int = 32
     prefix_slots: int = 16

@@ -6,7 +6,7 @@ from modelyard.hub.decide import Wanted
 from modelyard.hub.downloaded import Download, Downloads
 from modelyard.hub.gguf_header import GgufHeader, read_header
 from modelyard.hub.gguf_values import GgufArray, GgufTensor
-from modelyard.hub.kind import Kind
+from modelyard.hub.kind import POOLED_KINDS, Kind
 from modelyard.hub.listing import OnProgress, Progress
 from modelyard.hub.model_files import ModelFiles
 from modelyard.hub.plan import FilePlan, Stores, plan_files
@@ -16,6 +16,7 @@ from modelyard.hub.sketch import sketch_files
 from modelyard.hub.uqff_export import UqffExport, export_uqff, parse_types
 
 __all__ = [
+    "POOLED_KINDS",
     "Choice",
     "ConvertedModels",
     "Download",

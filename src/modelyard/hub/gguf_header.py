@@ -27,6 +27,12 @@ ENCODER_ARCHITECTURES: Final = frozenset({
     "t5encoder", "gemma-embedding", "llama-embed",
 })  # fmt: skip
 
+# The tensor that turns a vector into scores, in every architecture. Source: llama.cpp, src/llama-arch.cpp.
+RANKING_HEAD: Final = "cls.output.weight"
+
+# Source: llama.cpp, include/llama.h, enum llama_pooling_type.
+_POOLING_RANK: Final = 4
+
 Metadata: TypeAlias = Mapping[str, Value]
 
 # Headers of files that are as they were, by path and what the file system says of the file: models come back.
@@ -122,9 +128,20 @@ class GgufHeader:
         return self._count("pooling_type")
 
     @property
+    def is_ranker(self) -> bool:
+        """Whether it says how well a document answers a query. Most such files have the head for it and no pooling."""
+        return self.pooling == _POOLING_RANK or self.scores > 0
+
+    @property
+    def scores(self) -> int:
+        """How many numbers its ranking head yields; 0 where it has none."""
+        head = next((tensor for tensor in self.tensors if tensor.name == RANKING_HEAD), None)
+        return 0 if head is None else head.shape[1] if len(head.shape) > 1 else 1
+
+    @property
     def is_embedding_model(self) -> bool:
         """Whether it yields one vector a text instead of more text: an encoder, or a decoder with a pooling."""
-        return self.is_encoder or self.pooling > 0
+        return (self.is_encoder or self.pooling > 0) and not self.is_ranker
 
     @property
     def split(self) -> tuple[int, int]:

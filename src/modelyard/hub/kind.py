@@ -6,14 +6,20 @@ from pathlib import Path
 from typing import Final, Literal
 
 from modelyard.errors import UnusableModel
-from modelyard.hub.gguf_header import GgufHeader
+from modelyard.hub.gguf_header import RANKING_HEAD, GgufHeader
 
-Kind = Literal["text", "embedding", "multimodal"]
+Kind = Literal["text", "embedding", "rerank", "multimodal"]
 
-_SERVED: Final = ("auto", "text", "embedding", "multimodal")
+# What computes one thing of a whole text, and generates none.
+POOLED_KINDS: Final[frozenset[Kind]] = frozenset({"embedding", "rerank"})
+
+_SERVED: Final = ("auto", "text", "embedding", "rerank", "multimodal")
 
 # Decoders that are fed by an encoder, or that yield sound: a vector cannot be had of them.
 _WITHOUT_VECTORS: Final = frozenset({"t5", "wavtokenizer-dec"})
+
+# Rankers with two scores, of which the first is what counts.
+_YES_OR_NO: Final = frozenset({("qwen3", 2), ("qwen3vl", 2)})
 
 
 def check_kind(wanted: str) -> None:
@@ -24,8 +30,8 @@ def check_kind(wanted: str) -> None:
     """
     if wanted not in _SERVED:
         raise UnusableModel(
-            f"kind = '{wanted}' is not supported. Write 'text', 'embedding' or 'multimodal', or 'auto' to tell it from "
-            "the files."
+            f"kind = '{wanted}' is not supported. Write 'text', 'embedding', 'rerank' or 'multimodal', or 'auto' to "
+            "tell it from the files."
         )
 
 
@@ -45,8 +51,24 @@ def kind_of(path: Path, header: GgufHeader, wanted: str, *, has_projector: bool 
     if wanted == "auto":
         if has_projector:
             return "multimodal"
+        if header.is_ranker:
+            _check_ranks(path, header)
+            return "rerank"
         return "embedding" if header.is_embedding_model else "text"
+    if wanted == "rerank":
+        if not header.is_ranker:
+            raise UnusableModel(
+                f"{path}: kind = 'rerank', but this model ({architecture}) has no head that scores documents. Name a "
+                "reranker, or remove kind."
+            )
+        _check_ranks(path, header)
+        return "rerank"
     if wanted == "embedding":
+        if header.is_ranker:
+            raise UnusableModel(
+                f"{path}: kind = 'embedding', but this model ranks documents and yields no embeddings. Write kind = "
+                "'rerank', or remove it."
+            )
         if has_projector:
             raise UnusableModel(
                 f"{path}: kind = 'embedding', but a projector comes with this model, which is for conversations with "
@@ -61,7 +83,7 @@ def kind_of(path: Path, header: GgufHeader, wanted: str, *, has_projector: bool 
     if header.is_encoder:
         raise UnusableModel(
             f"{path}: kind = '{wanted}', but this is an encoder ({architecture}), which generates no text. "
-            "Write kind = 'embedding', or remove it."
+            f"Write kind = '{'rerank' if header.is_ranker else 'embedding'}', or remove it."
         )
     if wanted == "multimodal":
         if not has_projector:
@@ -71,3 +93,21 @@ def kind_of(path: Path, header: GgufHeader, wanted: str, *, has_projector: bool 
             )
         return "multimodal"
     return "text"
+
+
+def _check_ranks(path: Path, header: GgufHeader) -> None:
+    """Refuse what declares that it ranks, and does not.
+
+    Source: llama.cpp, src/llama-graph.cpp, build_pooling: without a head it yields a part of a vector. Of Qwen3, whose
+    two scores are "yes" and "no", it makes probabilities.
+    """
+    if header.scores == 0:
+        raise UnusableModel(
+            f"{path}: It declares that it ranks documents, but the head that scores them ('{RANKING_HEAD}') is not in "
+            "it. Get a file that was converted as a reranker."
+        )
+    if header.scores > 1 and (header.architecture, header.scores) not in _YES_OR_NO:
+        raise UnusableModel(
+            f"{path}: Its head tells {header.scores} classes apart and ranks no documents. Classifiers are not "
+            "supported. Name a reranker, whose head has one score."
+        )

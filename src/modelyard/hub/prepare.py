@@ -140,16 +140,18 @@ def _convert_uqff(plan: FilePlan, folder: Path, out: Path, on_progress: OnProgre
 def _staged(plan: FilePlan, folder: Path, beside: Path) -> Iterator[Path]:
     """A folder with links to the files of a plan, and to nothing else.
 
-    It is where the file is made: what a killed process leaves is thrown away with that.
+    It is where the file is made: what a killed process leaves is thrown away with that. It has the model's name, by
+    which the converter knows rerankers of Qwen3.
     """
-    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=beside) as staged:
+    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=beside) as staging:
+        staged = Path(staging) / plan.name
         # Only what is known to be data: a tokenizer that comes as a program would be run.
         for name in plan.decision.names:
             # Converters look for weights by that name.
-            link = Path(staged) / ("model.safetensors" if name == RESIDUAL else name)
+            link = staged / ("model.safetensors" if name == RESIDUAL else name)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((folder / name).absolute())
-        yield Path(staged)
+        yield staged
 
 
 def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_progress: OnProgress) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from modelyard.errors import UnusableModel
 from modelyard.hub.gguf_bytes import BoundedReader
 from modelyard.hub.gguf_format import TENSOR_TYPES
-from modelyard.hub.gguf_header import GgufHeader, parse_header, read_header
+from modelyard.hub.gguf_header import RANKING_HEAD, GgufHeader, parse_header, read_header
 from modelyard.hub.gguf_values import GgufArray, GgufTensor, Value
 from modelyard.hub.kind import kind_of
 from modelyard.hub.model_files import ModelFiles
@@ -24,6 +24,10 @@ _ARCHITECTURE: Final = "sketched"
 # What a sentence transformer is made of: a transformer and a pooling. Source: sentence-transformers, modules.json.
 _MODULES: Final = "modules.json"
 _MEAN: Final = 1
+
+# How a checkpoint shows that it ranks, or tells classes apart; rerankers of Qwen3 are generators, known by their names.
+_CLASSIFIER: Final = "ForSequenceClassification"
+_QWEN3_RERANKERS: Final = ("qwen3-reranker", "qwen3-vl-reranker")
 
 # Keys of a transformers configuration, and what GGUF calls them. Of several the first that is there counts.
 _NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -75,42 +79,62 @@ def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
             size = listing.size_of(decision.names) or header.file_size
             kind = kind_of(Path(first), header, plan.wanted.kind, has_projector=bool(plan.projector))
             return ModelFiles((Path(first),), header, size, reason, decision.label or header.quantization, kind)
-        return _scaled(plan, dict(header.metadata), header.architecture)
-    text = stores.hub.read(listing, _CONFIG, _LONGEST_CONFIG)
-    metadata = _metadata(text, listing.source)
+        return _scaled(plan, dict(header.metadata), header.architecture, header.scores)
+    config = _config(stores.hub.read(listing, _CONFIG, _LONGEST_CONFIG), listing.source)
+    metadata = _metadata(config)
     if _MODULES in listing.names:
         # Which pooling makes no difference to what is told from it.
         metadata[f"{_ARCHITECTURE}.pooling_type"] = _MEAN
-    return _scaled(plan, metadata, _ARCHITECTURE)
+    return _scaled(plan, metadata, _ARCHITECTURE, _scores(config, plan.name))
 
 
-def _scaled(plan: FilePlan, metadata: dict[str, Value], architecture: str) -> ModelFiles:
-    """A model of those facts whose weights take what the conversion will write."""
+def _scaled(plan: FilePlan, metadata: dict[str, Value], architecture: str, scores: int) -> ModelFiles:
+    """A model of those facts, with a head of so many scores, whose weights take what the conversion will write."""
     target = plan.decision.target
     assert target is not None
     label = target.label or "BF16"
     tensor_type = max(
         (kind.name for kind in TENSOR_TYPES.values() if label.startswith(kind.name)), key=len, default="F16"
     )
-    width = metadata.get(f"{architecture}.embedding_length")
-    rows = 8 * 1024
-    tensor = GgufTensor(
-        "weights", (width if isinstance(width, int) else 1, rows), tensor_type, offset=0, size_bytes=plan.output_bytes
-    )
-    header = GgufHeader(3, {"general.architecture": architecture, **metadata}, (tensor,), plan.output_bytes)
+    known = metadata.get(f"{architecture}.embedding_length")
+    width, rows = known if isinstance(known, int) else 1, 8 * 1024
+    tensors = [GgufTensor("weights", (width, rows), tensor_type, offset=0, size_bytes=plan.output_bytes)]
+    if scores:
+        tensors.append(GgufTensor(RANKING_HEAD, (width, scores), "F32", offset=0, size_bytes=0))
+    header = GgufHeader(3, {"general.architecture": architecture, **metadata}, tuple(tensors), plan.output_bytes)
     path = Path(plan.name)
     kind = kind_of(path, header, plan.wanted.kind, has_projector=bool(plan.projector))
     return ModelFiles((path,), header, plan.output_bytes, plan.decision.reasons[-1], label, kind)
 
 
-def _metadata(text: bytes, source: str) -> dict[str, Value]:
-    """The facts of a transformers configuration, as GGUF has them."""
+def _config(text: bytes, source: str) -> dict[str, Any]:
+    """A transformers configuration."""
     try:
         config = json.loads(text)
         if not isinstance(config, dict):
             raise ValueError("it is no object")  # noqa: TRY004 (refused as any other fault of it)
     except ValueError as error:
         raise UnusableModel(f"'{source}': Its {_CONFIG} is not JSON: {error}. Download it again.") from error
+    return config
+
+
+def _scores(config: Mapping[str, Any], name: str) -> int:
+    """How many scores its ranking head will have; 0 where it will have none. Source: convert_hf_to_gguf.
+
+    One of Qwen3 becomes a head with the score of "yes" alone, as far as is told from it.
+    """
+    if any(reranker in name.lower() for reranker in _QWEN3_RERANKERS):
+        return 1
+    architectures = config.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else ""
+    if not str(architecture).endswith(_CLASSIFIER):
+        return 0
+    labels = config.get("id2label")
+    return len(labels) if isinstance(labels, dict) and labels else 1
+
+
+def _metadata(config: dict[str, Any]) -> dict[str, Value]:
+    """The facts of a transformers configuration, as GGUF has them."""
     inner = next((config[key] for key in ("text_config", "llm_config", "language_config") if key in config), config)
     facts: dict[str, Any] = {**config, **inner} if isinstance(inner, dict) else config
     metadata: dict[str, Value] = {}

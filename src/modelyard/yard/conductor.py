@@ -29,6 +29,8 @@ from modelyard.engine.messages import (
     LoadFailed,
     LoadProgress,
     ModelProfile,
+    Rank,
+    Ranked,
     Reseat,
     Restore,
     Resume,
@@ -81,7 +83,7 @@ class _Stream:
     """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two."""
 
     model: str
-    submit: Submit | Embed | Tokenize
+    submit: Submit | Embed | Rank | Tokenize
     generation: Generation | Inquiry
     engine: EngineHandle | None = None
     suspended: SuspendedSequence | None = None
@@ -132,7 +134,7 @@ class Conductor:
         return self._put_in_line(model, submit, generation, urgency), generation
 
     def ask(
-        self, model: str, ask: Callable[[SequenceId], Embed | Tokenize], urgency: Urgency | None = None
+        self, model: str, ask: Callable[[SequenceId], Embed | Rank | Tokenize], urgency: Urgency | None = None
     ) -> tuple[RequestId, Inquiry]:
         """As ``submit``, for what is answered at once."""
         inquiry = Inquiry(self.state.models[model].traits.name)
@@ -141,7 +143,7 @@ class Conductor:
     def _put_in_line(
         self,
         model: str,
-        submit: Callable[[SequenceId], Submit | Embed | Tokenize],
+        submit: Callable[[SequenceId], Submit | Embed | Rank | Tokenize],
         generation: Generation | Inquiry,
         urgency: Urgency | None,
     ) -> RequestId:
@@ -424,7 +426,7 @@ class Conductor:
                         stream.generation.times.begun = now
                 case Vitals():
                     self.tally[self._known_as(model)].feels(event)
-                case Finished() | Embedded() | Tokenized() | Failed() | Cancelled():
+                case Finished() | Embedded() | Ranked() | Tokenized() | Failed() | Cancelled():
                     self._end(event)
                 case Suspended(sequence, suspended):
                     self._suspend(RequestId(sequence), suspended)

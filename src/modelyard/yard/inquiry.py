@@ -1,4 +1,4 @@
-"""One request that is answered at once, with vectors or tokens: its end is put in, and its caller waits for it."""
+"""One request that is answered at once, with vectors, scores or tokens: its caller waits for the end to be put in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelyard.engine.messages import Cancelled, Embedded, Failed, Finished, SequenceEvent, Tokenized, Usage
+from modelyard.engine.messages import (
+    Answered,
+    Cancelled,
+    Embedded,
+    Failed,
+    Finished,
+    Ranked,
+    SequenceEvent,
+    Tokenized,
+    Usage,
+)
 from modelyard.errors import ShuttingDown
 from modelyard.yard.times import Times
 
@@ -29,6 +39,26 @@ class Embeddings:
     model: str
     vectors: npt.NDArray[np.float32]
     prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """How well documents answer a query.
+
+    Attributes:
+        model: id of the model that read them.
+        scores: [documents], each from 0 to 1, in the order of the documents.
+        prompt_tokens: of all documents, each with the query.
+    """
+
+    model: str
+    scores: npt.NDArray[np.float32]
+    prompt_tokens: int
+
+    def best(self, most: int | None) -> list[int]:
+        """Places of the documents, the best first and of equals the earlier; at most so many."""
+        order = sorted(range(len(self.scores)), key=lambda index: -self.scores[index])
+        return order[:most]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +90,11 @@ class Inquiry:
         self.times = Times()
         self.finished: Finished | None = None
         self.on_used: Callable[[Usage], None] | None = None
-        self._outcome: asyncio.Future[Embedded | Tokenized] = asyncio.get_running_loop().create_future()
+        self._outcome: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
 
     def put(self, event: SequenceEvent) -> None:
         """Take the next event. Only from the event loop's thread."""
-        if isinstance(event, Embedded | Tokenized):
+        if isinstance(event, Answered):
             self.finished = Finished(event.sequence, "stop", event.usage)
             if self.on_used is not None:
                 self.on_used(event.usage)
@@ -72,7 +102,7 @@ class Inquiry:
             # Its caller has left.
             return
         match event:
-            case Embedded() | Tokenized():
+            case Embedded() | Ranked() | Tokenized():
                 self._outcome.set_result(event)
             case Failed(_, error):
                 self._outcome.set_exception(error)
@@ -93,6 +123,16 @@ class Inquiry:
         outcome = await self._outcome
         assert isinstance(outcome, Embedded)
         return Embeddings(self.model, outcome.vectors, outcome.prompt_tokens)
+
+    async def ranked(self) -> Ranking:
+        """Wait for the scores.
+
+        Raises:
+            ModelyardError: as ``embedded``.
+        """
+        outcome = await self._outcome
+        assert isinstance(outcome, Ranked)
+        return Ranking(self.model, outcome.scores, outcome.prompt_tokens)
 
     async def tokenized(self) -> Spelling:
         """Wait for the tokens.

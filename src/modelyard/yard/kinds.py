@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
+from types import MappingProxyType
+from typing import Final, Literal
 
 from modelyard.errors import ModelyardError, UnsupportedOperation
 from modelyard.hub import Kind
@@ -13,6 +14,22 @@ from modelyard.yard.workshop import Workshop
 # How long a request waits to hear what its model does, where nobody has looked at the files yet. It goes on without:
 # the engine refuses what it cannot do.
 LOOK_S: Final = 1.0
+
+Task = Literal["text", "embedding", "rerank"]
+
+_TASKS: Final[Mapping[Kind, Task]] = MappingProxyType(
+    {"text": "text", "multimodal": "text", "embedding": "embedding", "rerank": "rerank"}
+)
+_DOES: Final[Mapping[Task, str]] = MappingProxyType(
+    {
+        "text": "generates text",
+        "embedding": "is an embedding model, served at /v1/embeddings",
+        "rerank": "is a reranker, served at /v1/rerank",
+    }
+)
+_DOES_NOT: Final[Mapping[Task, str]] = MappingProxyType(
+    {"text": "generates no text", "embedding": "makes no embeddings", "rerank": "ranks no documents"}
+)
 
 
 class Kinds:
@@ -45,24 +62,18 @@ class Kinds:
             del self._looks[model]
 
 
-def refusal(model: str, kind: Kind, wanted: Kind, others: Mapping[str, Kind | None]) -> UnsupportedOperation | None:
+def refusal(model: str, kind: Kind, wanted: Task, others: Mapping[str, Kind | None]) -> UnsupportedOperation | None:
     """What is answered where ``model`` cannot do what is wanted of it; None where it can.
 
     Args:
         model: its id.
         kind: what it does.
-        wanted: "text" or "embedding".
+        wanted: of it.
         others: kinds of all models by id, as far as they are known.
     """
-    if (kind == "embedding") == (wanted == "embedding"):
+    task = _TASKS[kind]
+    if task == wanted:
         return None
-    able = [
-        name for name, does in others.items() if does is not None and (does == "embedding") == (wanted == "embedding")
-    ]
-    if wanted == "embedding":
-        what = f"The model '{model}' generates text and embeds none."
-        instead = f"Embedding models: {', '.join(able)}." if able else "None of the models here is an embedding model."
-    else:
-        what = f"The model '{model}' is an embedding model, served at /v1/embeddings: it generates no text."
-        instead = f"Models that do: {', '.join(able)}." if able else "None of the models here does."
-    return UnsupportedOperation(f"{what} {instead}", "model")
+    able = [name for name, does in others.items() if does is not None and _TASKS[does] == wanted]
+    instead = f"Models that do: {', '.join(able)}." if able else "None of the models here does."
+    return UnsupportedOperation(f"The model '{model}' {_DOES[task]}: it {_DOES_NOT[wanted]}. {instead}", "model")

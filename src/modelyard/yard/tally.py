@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from modelyard.engine.messages import Cancelled, Embedded, Failed, Finished, Tokenized, Vitals
+from modelyard.engine.messages import Answered, Cancelled, Embedded, Failed, Finished, Ranked, Tokenized, Vitals
 from modelyard.yard.residency.events import FreeReason
 from modelyard.yard.times import Times
 
@@ -20,7 +20,7 @@ WAIT_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.
 
 Outcome = Literal["stop", "length", "cancelled", "failed"]
 UnloadReason = FreeReason | Literal["died"]
-Ending = Finished | Embedded | Tokenized | Cancelled | Failed
+Ending = Finished | Answered | Cancelled | Failed
 
 
 class Histogram:
@@ -84,7 +84,7 @@ class ModelTally:
         match event:
             case Finished(_, reason):
                 self.requests[reason] += 1
-            case Embedded() | Tokenized():
+            case Embedded() | Ranked() | Tokenized():
                 self.requests["stop"] += 1
             case Cancelled():
                 self.requests["cancelled"] += 1

@@ -14,7 +14,7 @@ from modelyard.config import Config, Model, effective_cpu, running_at_once
 from modelyard.engine.messages import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
-from modelyard.hub import FilePlan, Kind, ModelFiles, Stores, Wanted, plan_files
+from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Stores, Wanted, plan_files
 from modelyard.yard.embedder_memory import predict_embedder
 from modelyard.yard.engines import EngineHandle, Publish
 from modelyard.yard.file_stock import FileStock
@@ -84,7 +84,7 @@ class Workshop:
         """What the model does; None until its files were looked at, unless the configuration says."""
         spec = self.specs.get(model)
         match None if spec is None else spec.model.kind:
-            case "text" | "embedding" | "multimodal" as configured:
+            case "text" | "embedding" | "rerank" | "multimodal" as configured:
                 return configured
         return self._kinds.get(model)
 
@@ -167,14 +167,14 @@ class Workshop:
         draft = _draft_of(spec)
         if draft is None:
             return _Files(files, None)
-        if files.kind == "embedding":
+        if files.kind in POOLED_KINDS:
             raise UnusableModel(
-                f"It is an embedding model, for which nothing can be drafted. Remove draft = '{draft.id}'."
+                f"It generates no text, so that nothing can be drafted for it. Remove draft = '{draft.id}'."
             )
         try:
             drafting = await find(_wanted(spec.config, draft), fits)
-            if drafting.kind == "embedding":
-                raise UnusableModel("It is an embedding model, which generates no text.")
+            if drafting.kind in POOLED_KINDS:
+                raise UnusableModel("It generates no text.")
             return _Files(files, drafting)
         except UnusableModel as unusable:
             shown = str(unusable).replace(draft.source, Path(draft.source).name)
@@ -217,7 +217,7 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
     """What a model on ``files`` takes as it is configured, with the files of the one that drafts for it, if any."""
     runtime = config.runtime
     running = running_at_once(config, model)
-    if files.kind == "embedding":
+    if files.kind in POOLED_KINDS:
         return predict_embedder(
             files,
             context_length=model.device.max_seq_len,
@@ -274,7 +274,7 @@ def _settings(spec: Spec, files: _Files) -> EngineSettings:
         name=model.id,
         paths=files.model.paths,
         quantization=files.model.quantization,
-        kind="embedding" if files.model.kind == "embedding" else "text",
+        kind="text" if files.model.kind == "multimodal" else files.model.kind,
         context_length=model.device.max_seq_len,
         max_seqs=running_at_once(config, model),
         prefix_slots=config.runtime.prefix_cache_n,

@@ -12,16 +12,28 @@ from typing import Any
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
-from modelyard.engine.messages import Chat, Embed, Prompt, Sampling, SequenceId, Submit, Text, Tokenize, Tokens, Usage
+from modelyard.engine.messages import (
+    Chat,
+    Embed,
+    Prompt,
+    Rank,
+    Sampling,
+    SequenceId,
+    Submit,
+    Text,
+    Tokenize,
+    Tokens,
+    Usage,
+)
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
-from modelyard.hub import Kind, Progress, Stores
+from modelyard.hub import Progress, Stores
 from modelyard.yard.caller import CALLER, Caller
 from modelyard.yard.census import Census, census
 from modelyard.yard.conductor import Conductor, Urgency
 from modelyard.yard.configured import memory_budget, router, stores_of, traits
 from modelyard.yard.generation import Generation
-from modelyard.yard.inquiry import Embeddings, Inquiry, Spelling
-from modelyard.yard.kinds import Kinds, refusal
+from modelyard.yard.inquiry import Embeddings, Inquiry, Ranking, Spelling
+from modelyard.yard.kinds import Kinds, Task, refusal
 from modelyard.yard.machine import available_bytes
 from modelyard.yard.memory import Footprint
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
@@ -75,6 +87,23 @@ class EmbeddingRequest:
     model: str | None = None
     urgency: Urgency = field(default_factory=Urgency)
     truncates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RankRequest:
+    """Documents that are to be scored by how well they answer a query.
+
+    Attributes:
+        query, documents, most_tokens: see ``engine.messages.Rank``.
+        model: id or alias; None means the default.
+        urgency: how it waits for its model.
+    """
+
+    query: str
+    documents: tuple[str, ...]
+    model: str | None = None
+    most_tokens: int | None = None
+    urgency: Urgency = field(default_factory=Urgency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +273,24 @@ class Yard:
         with self._asked(model, ask, request.urgency) as inquiry:
             return await inquiry.embedded()
 
+    async def rank(self, request: RankRequest) -> Ranking:
+        """How well documents answer a query. Shares batches as ``embed`` does; a cancelled request leaves at once.
+
+        Raises:
+            ModelNotFound, ModelRequired, QueueFull, ModelLoading, InsufficientMemory, ModelLoadFailed: as ``generate``.
+            InvalidRequest: a document, with the query, is too long.
+            UnsupportedOperation: it is no reranker.
+        """
+        await self.check(request.model, "rerank")
+        model = self._router.route(request.model)
+        priority = self._priority(model, request.urgency)
+
+        def ask(sequence: SequenceId) -> Rank:
+            return Rank(sequence, request.query, request.documents, request.most_tokens, priority)
+
+        with self._asked(model, ask, request.urgency) as inquiry:
+            return await inquiry.ranked()
+
     async def tokenize(self, request: TokenizeRequest) -> Spelling:
         """The tokens of a text or a conversation, of any model. Streams do not wait for it.
 
@@ -261,7 +308,9 @@ class Yard:
             return await inquiry.tokenized()
 
     @contextmanager
-    def _asked(self, model: str, ask: Callable[[SequenceId], Embed | Tokenize], urgency: Urgency) -> Iterator[Inquiry]:
+    def _asked(
+        self, model: str, ask: Callable[[SequenceId], Embed | Rank | Tokenize], urgency: Urgency
+    ) -> Iterator[Inquiry]:
         conductor = self.conductor
         number, inquiry = conductor.ask(self.names[model], ask, urgency)
         if (caller := CALLER.get()) is not None:
@@ -272,12 +321,12 @@ class Yard:
             if not inquiry.is_over:
                 conductor.abandon(number)
 
-    async def check(self, name: str | None, wanted: Kind) -> None:
+    async def check(self, name: str | None, wanted: Task) -> None:
         """Refuse what a model cannot do before anything is done for it.
 
         Args:
             name: id or alias of the model; None means the default.
-            wanted: "text" or "embedding".
+            wanted: of it.
 
         Raises:
             ModelNotFound, ModelRequired: there is no such model.

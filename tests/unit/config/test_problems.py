@@ -51,7 +51,7 @@ def problem_of(key, value, table=None):
             "models",
             "kind",
             "txt",
-            """[[models]] 1 ('smol'): kind must be one of "auto", "text", "embedding", "multimodal", "diffusion", """
+            """[[models]] 1 ('smol'): kind must be one of "auto", "text", "embedding", "rerank", "multimodal", "diffusion", """
             """"speech", not 'txt'. Did you mean 'text'?""",
         ),
         (

@@ -154,7 +154,14 @@ ENCODER_VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{number}" for num
 
 def tiny_encoder(changes: Mapping[str, tuple[int, Any] | None] | None = None) -> bytes:
     """A whole BERT of one layer, for inputs of up to 32 tokens. Changes are as of ``tiny_model``."""
-    pairs: dict[str, tuple[int, Any] | None] = {
+    pairs, tensors = tiny_encoder_parts()
+    changed = {**pairs, **(changes or {})}
+    return gguf({key: value for key, value in changed.items() if value is not None}, tensors)
+
+
+def tiny_encoder_parts() -> tuple[dict[str, tuple[int, Any]], list[Tensor]]:
+    """What ``tiny_encoder`` is made of."""
+    pairs: dict[str, tuple[int, Any]] = {
         "general.architecture": (STR, "bert"),
         "bert.block_count": (U32, 1),
         "bert.context_length": (U32, 32),
@@ -185,5 +192,23 @@ def tiny_encoder(changes: Mapping[str, tuple[int, Any] | None] | None = None) ->
         Tensor("blk.0.ffn_down.weight", (64, 32)),
         Tensor("blk.0.ffn_down.bias", (32,)),
     ]
-    pairs |= changes or {}
-    return gguf({key: value for key, value in pairs.items() if value is not None}, tensors)
+    return pairs, tensors
+
+
+def tiny_ranker(labels: int = 1) -> bytes:
+    """A whole BERT of one layer with a ranking head, for inputs of up to 32 tokens. All its scores are 0."""
+    return _with_head(tiny_encoder_parts(), "bert", labels)
+
+
+def tiny_yes_no_ranker() -> bytes:
+    """A whole Qwen3 of one layer that scores "yes" and "no", for inputs of up to 128 tokens. Both are 0."""
+    pairs = model_pairs("qwen3") | {"qwen3.pooling_type": (U32, 4)}
+    norms = [Tensor(f"blk.0.attn_{name}_norm.weight", (16,)) for name in "qk"]
+    return _with_head((pairs, [*model_tensors(), *norms]), "qwen3", 2)
+
+
+def _with_head(parts: tuple[Mapping[str, tuple[int, Any]], Sequence[Tensor]], architecture: str, labels: int) -> bytes:
+    pairs, tensors = parts
+    names = [f"label {number}" for number in range(labels)]
+    head = [Tensor("cls.output.weight", (32, labels))]
+    return gguf({**pairs, f"{architecture}.classifier.output_labels": array(STR, names)}, [*tensors, *head])

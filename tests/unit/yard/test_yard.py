@@ -61,7 +61,7 @@ async def test_what_a_model_does_is_found_out_without_loading_it(tmp_path: Path,
     assert {str(refused) for refused in refusals} == {
         "The model 'encoder' is an embedding model, served at /v1/embeddings: it generates no text. Models that do: a."
     }
-    with pytest.raises(UnsupportedOperation, match=r"'a' generates text and embeds none\. Embedding models: encoder"):
+    with pytest.raises(UnsupportedOperation, match=r"it makes no embeddings\. Models that do: encoder"):
         await yard.embed(EmbeddingRequest((Text("Hi"),), "a"))
     assert [(model.kind, model.status) for model in yard.models()] == [("text", "unloaded"), ("embedding", "unloaded")]
     await yard.close()
@@ -80,8 +80,8 @@ async def test_a_model_whose_files_are_gone_is_not_called_anything(tmp_path: Pat
 @pytest.mark.parametrize(
     ("model", "draft", "reason"),
     [
-        ("a", "encoder", "Its draft model 'encoder': It is an embedding model, which generates no text"),
-        ("encoder", "a", "It is an embedding model, for which nothing can be drafted. Remove draft = 'a'"),
+        ("a", "encoder", "Its draft model 'encoder': It generates no text"),
+        ("encoder", "a", "It generates no text, so that nothing can be drafted for it. Remove draft = 'a'"),
     ],
 )
 async def test_nothing_is_drafted_by_or_for_an_embedding_model(

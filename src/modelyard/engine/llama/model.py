@@ -150,8 +150,35 @@ class Model:
         tokens = self.tokenize(text, add_special=False)
         if len(tokens) != 1 or not 0 <= tokens[0] < self.vocab_size:
             return None
-        is_one = lib.llama_vocab_get_attr(self._vocab, tokens[0]) & lib.LLAMA_TOKEN_ATTR_CONTROL
-        return tokens[0] if is_one and self.spelt_piece(tokens[0]) == text.encode() else None
+        return tokens[0] if self.is_control(tokens[0]) and self.spelt_piece(tokens[0]) == text.encode() else None
+
+    def is_control(self, token: int) -> bool:
+        """Whether a token steers the model and is no text."""
+        return bool(lib.llama_vocab_get_attr(self._vocab, token) & lib.LLAMA_TOKEN_ATTR_CONTROL)
+
+    def pair_tokens(self) -> tuple[list[int], list[int], list[int]]:
+        """What the model wants before the first of two texts that it compares, between them, and behind the second.
+
+        Where nothing ends a text, the token that separates them ends the second, too, as BERT has it.
+        """
+        begin, end, separator = map(
+            int,
+            (
+                lib.llama_vocab_bos(self._vocab) if lib.llama_vocab_get_add_bos(self._vocab) else -1,
+                lib.llama_vocab_eos(self._vocab) if lib.llama_vocab_get_add_eos(self._vocab) else -1,
+                lib.llama_vocab_sep(self._vocab) if lib.llama_vocab_get_add_sep(self._vocab) else -1,
+            ),
+        )
+        return (
+            [begin] if begin >= 0 else [],
+            [token for token in (end, separator) if token >= 0],
+            [end] if end >= 0 else [separator] if separator >= 0 else [],
+        )
+
+    def ranking_template(self) -> str | None:
+        """How a reranker wants a query and a document written; None: the file does not say."""
+        source = lib.llama_model_chat_template(self.pointer, b"rerank")
+        return source.decode("utf-8", "replace") if source else None
 
     def _special(self, token: int) -> str:
         return lib.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""
