@@ -73,7 +73,7 @@ def test_nothing_to_embed_loads_the_model_or_unloads_it(yard: RunningServer, cli
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"model": "smol", "input": "sea"}, "'smol' generates text and embeds none. Embedding models: minilm."),
+        ({"model": "smol", "input": "sea"}, "'smol' generates text: it makes no embeddings. Models that do: minilm."),
         ({"model": "minilm", "input": ["sea", ""]}, "'input[1]' is an empty text"),
         ({"model": "minilm", "input": "sea", "dimensions": 5}, "are not cut. Leave it out."),
         ({"input": "sea"}, "'model' is missing"),

@@ -28,6 +28,7 @@ from modelyard.api.openai.models import model_routes
 from modelyard.api.openai.responses.routes import response_routes
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
+from modelyard.api.rerank import rerank_routes
 from modelyard.api.router_models import router_routes
 from modelyard.api.scopes import guard_route
 from modelyard.api.tokenize import tokenize_routes
@@ -104,6 +105,7 @@ def create_app(
         chat_routes(yard, images),
         completion_routes(yard),
         embedding_routes(yard),
+        rerank_routes(yard),
         response_routes(yard, images),
         message_routes(yard, images),
         tokenize_routes(yard, images),

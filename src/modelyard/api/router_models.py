@@ -5,6 +5,7 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import orjson
@@ -18,6 +19,9 @@ from modelyard.yard.status import ModelStatus, Status
 from modelyard.yard.yard import Yard
 
 _VALUES: Final[dict[Status, str]] = {"loaded": "loaded", "reloading": "loading", "unloaded": "unloaded"}
+
+# What a model yields, by its kind, where that is not text.
+_YIELDS: Final[Mapping[str, str]] = {"embedding": "embeddings", "rerank": "scores"}
 
 
 class LoadBody(BaseModel):
@@ -46,7 +50,7 @@ def router_object(model: ModelStatus) -> dict[str, Any]:
         "status": status,
         "architecture": {
             "input_modalities": ["text", "image"] if model.can_see else ["text"],
-            "output_modalities": ["embeddings"] if model.kind == "embedding" else ["text"],
+            "output_modalities": [_YIELDS.get(model.kind or "text", "text")],
         },
     }
 

@@ -5,6 +5,7 @@ A field that a new version of a client adds fails here until it is decided.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -12,6 +13,7 @@ from typing import Any, get_type_hints
 import anthropic.types.beta.message_create_params
 import anthropic.types.message_count_tokens_params
 import anthropic.types.message_create_params
+import cohere
 import ollama
 import openai.types.chat.completion_create_params
 import openai.types.completion_create_params
@@ -29,6 +31,7 @@ from modelyard.api.ollama import schema as ollama_schema
 from modelyard.api.openai import schema as openai_schema
 from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.responses import schema as responses_schema
+from modelyard.api.rerank import RERANK_HARMLESS, RerankBody
 from modelyard.api.tokenize import TokenizeBody
 from modelyard.errors import InvalidRequest
 
@@ -60,6 +63,13 @@ def fields(*params: Any) -> frozenset[str]:
         for each in params
         for name in (each.model_fields if hasattr(each, "model_fields") else get_type_hints(each))
     )
+
+
+def arguments(*methods: Callable[..., Any]) -> frozenset[str]:
+    """What a client's methods take, but for how a request is made."""
+    return frozenset().union(*(inspect.signature(method).parameters for method in methods)) - {
+        *("self", "request_options")
+    }
 
 
 # What the reference adds to OpenAI's. Source: its behaviour, "ChatCompletionRequest fields".
@@ -108,6 +118,13 @@ DIALECTS = {
         {},
         {"input": "Hello"},
         EmbeddingsBody.inputs,
+    ),
+    "rerank": Dialect(
+        arguments(cohere.ClientV2.rerank, cohere.Client.rerank),
+        RerankBody,
+        RERANK_HARMLESS,
+        {"query": "Hello?", "documents": ["Hello."]},
+        RerankBody.checked,
     ),
     "responses": Dialect(
         fields(openai.types.responses.response_create_params.ResponseCreateParamsStreaming),

@@ -237,6 +237,9 @@ def capabilities(model: ModelStatus) -> list[str]:
     """What a model can do, in Ollama's words. Source: Ollama, types/model/capability.go."""
     if model.kind == "embedding":
         return ["embedding"]
+    if model.kind == "rerank":
+        # Ollama has no word for it.
+        return []
     known = {
         "completion": True,
         # One whose template knows no tools is told of them in words.

@@ -70,11 +70,13 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
 
 
 def capabilities(model: ModelStatus) -> list[str] | None:
-    """What can be asked of a model, as far as it is known: "embeddings", "completion", "chat"."""
+    """What can be asked of a model, as far as it is known: "embeddings", "rerank", "completion", "chat"."""
     if model.kind is None:
         return None
     if model.kind == "embedding":
         return ["embeddings"]
+    if model.kind == "rerank":
+        return ["rerank"]
     return ["completion"] if model.can_chat is False else ["completion", "chat"]
 
 

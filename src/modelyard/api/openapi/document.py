@@ -21,6 +21,7 @@ TAGS: Final = {
     "Anthropic": "Anthropic's dialect.",
     "Ollama": "Ollama's dialect.",
     "llama.cpp": "Endpoints of llama.cpp's server, two of them also under /v1, and with the fields of vLLM.",
+    "Rerank": "Documents by how well they answer a query, in the shape of Jina, Cohere and llama.cpp.",
     "Models": "Load and unload models, and watch that.",
     "Server": "Configuration, health and metrics.",
 }
@@ -69,9 +70,10 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     for route, method in routes:
         described = document["paths"][route.path_format][method]
         _complete(described, route, method, references)
-        if route.path.removeprefix("/v1") in set(document["paths"]) - {route.path}:
-            # It has its name without /v1.
-            described["operationId"] += "_v1"
+        version, _, path = route.path[1:].partition("/")
+        if version in ("v1", "v2") and f"/{path}" in document["paths"]:
+            # It has its name without the version.
+            described["operationId"] += f"_{version}"
     document["security"] = [{}, {"bearer": []}, {"x-api-key": []}]
     document["components"] = {
         "schemas": dict(sorted(schemas.items())),

@@ -43,7 +43,7 @@ from modelyard.errors import (
 EXAMPLES: tuple[ModelyardError, ...] = (
     InvalidRequest("'max_tokens': Input should be greater than or equal to 1", "max_tokens"),
     ContextLengthExceeded(2048, 2301),
-    UnsupportedOperation("'smollm2' is a text generation model: it makes no embeddings.", "model"),
+    UnsupportedOperation("The model 'smollm2' generates text: it makes no embeddings.", "model"),
     ModelRequired(("smollm2", "gemma3")),
     ConfigError("models.toml", ("models[0]: 'model_id' is missing.",)),
     InvalidApiKey(),

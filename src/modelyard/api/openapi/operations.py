@@ -11,6 +11,7 @@ from modelyard.api.openapi import answers_anthropic as anthropic
 from modelyard.api.openapi import answers_llama_cpp as llama_cpp
 from modelyard.api.openapi import answers_ollama as ollama
 from modelyard.api.openapi import answers_openai as openai
+from modelyard.api.openapi import answers_rerank as rerank
 from modelyard.api.openapi import answers_server as server
 
 EVENTS: Final = "text/event-stream"
@@ -126,6 +127,13 @@ _DETOKENIZE: Final = Operation(
     "llama.cpp", llama_cpp.TokenText, {"model": "smollm2", "tokens": [504, 6376, 314]}, fails=GENERATES
 )
 
+_RERANK: Final = Operation(
+    "Rerank",
+    rerank.RankedDocuments,
+    {"model": "reranker", "query": "Why is the sky blue?", "documents": ["Air scatters blue light.", "Cats sleep."]},
+    fails=GENERATES,
+)
+
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
     {
         ("post", "/v1/chat/completions"): Operation(
@@ -145,6 +153,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("post", "/v1/embeddings"): Operation(
             "OpenAI", openai.EmbeddingList, {"model": "minilm", "input": ["The sky is blue."]}, fails=GENERATES
         ),
+        **{("post", path): _RERANK for path in ("/v1/rerank", "/v2/rerank", "/rerank")},
         ("post", "/v1/responses"): Operation(
             "OpenAI",
             openai.ResponseObject,
