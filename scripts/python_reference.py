@@ -27,6 +27,7 @@ _CLASSES = (
     "ChatCompletionMessage",
     "ChatCompletionChunk",
     "EmbeddingResponse",
+    "RerankResponse",
     "Plan",
 )
 _FUNCTIONS = ("from_config", "serve", "serve_async", "create_app")

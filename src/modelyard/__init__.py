@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         ChatCompletionChunk,
         ChatCompletionMessage,
         EmbeddingResponse,
+        RerankResponse,
     )
     from modelyard.inprocess.application import create_app
     from modelyard.inprocess.async_model import AsyncChatStream, AsyncModel
@@ -74,6 +75,7 @@ __all__ = [
     "MultiModelBuilder",
     "MultimodalModelBuilder",
     "Plan",
+    "RerankResponse",
     "TextModelBuilder",
     "__version__",
     "create_app",

@@ -252,6 +252,34 @@ class ChatCompletionChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class RankedDocument:
+    """How well one document answers a query.
+
+    Attributes:
+        index: its place among the documents that were given.
+        relevance_score: from 0 to 1.
+    """
+
+    index: int
+    relevance_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResponse:
+    """Documents by how well they answer a query.
+
+    Attributes:
+        results: the best first.
+        model: id of the model that read them.
+        usage: tokens of all documents, each with the query.
+    """
+
+    results: tuple[RankedDocument, ...]
+    model: str
+    usage: CompletionUsage
+
+
+@dataclass(frozen=True, slots=True)
 class Embedding:
     """One text as a vector of length 1."""
 

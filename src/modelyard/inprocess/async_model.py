@@ -15,7 +15,14 @@ from modelyard.config import Model as ModelTable
 from modelyard.engine.messages import Usage
 from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFailed
 from modelyard.hub import Progress
-from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk, CompletionUsage, EmbeddingResponse
+from modelyard.inprocess.answers import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    CompletionUsage,
+    EmbeddingResponse,
+    RankedDocument,
+    RerankResponse,
+)
 from modelyard.inprocess.builders import ModelBuilder, model_table
 from modelyard.inprocess.chat import Chats, requested
 from modelyard.inprocess.requests import (
@@ -26,6 +33,7 @@ from modelyard.inprocess.requests import (
     chat_request,
     detokenize_request,
     embedding_request,
+    rerank_request,
     structure_format,
     tokenize_request,
 )
@@ -242,6 +250,40 @@ class AsyncModel:
         embeddings = await self.yard.embed(request)
         usage = Usage(embeddings.prompt_tokens, 0, 0)
         return EmbeddingResponse(embeddings.vectors, embeddings.model, CompletionUsage.of(usage))
+
+    async def rerank(
+        self, query: str, documents: Sequence[str], *, top_n: int | None = None, max_tokens_per_doc: int | None = None
+    ) -> RerankResponse:
+        """As ``rerank_with_model``, by the default model."""
+        return await self.rerank_with_model(query, documents, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc)
+
+    async def rerank_with_model(
+        self,
+        query: str,
+        documents: Sequence[str],
+        model: str | None = None,
+        *,
+        top_n: int | None = None,
+        max_tokens_per_doc: int | None = None,
+    ) -> RerankResponse:
+        """Documents by how well they answer a query, the best first.
+
+        Args:
+            query: what is asked.
+            documents: texts that may answer it.
+            model: id or alias of a reranker; None: the default.
+            top_n: how many of the best are wanted; None: all.
+            max_tokens_per_doc: a longer document is cut, and so is one that does not fit; None: that is refused.
+
+        Raises:
+            InvalidRequest: a text is empty or too long.
+            UnsupportedOperation: it is no reranker; it names those that are.
+            ModelyardError: as ``send_chat_request_with_model``.
+        """
+        body = rerank_request(query, documents, model, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc)
+        ranking = await self.yard.rank(body.request(Urgency()))
+        results = tuple(RankedDocument(index, float(ranking.scores[index])) for index in ranking.best(top_n))
+        return RerankResponse(results, ranking.model, CompletionUsage.of(Usage(ranking.prompt_tokens, 0, 0)))
 
     async def tokenize(self, text: str | Sequence[Message], *, add_special: bool = True) -> list[int]:
         """As ``tokenize_with_model``, by the default model."""

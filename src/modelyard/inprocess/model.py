@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from modelyard.config import Config
 from modelyard.errors import Closed, ModelyardError
-from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk, EmbeddingResponse
+from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk, EmbeddingResponse, RerankResponse
 from modelyard.inprocess.async_model import AsyncChatStream, AsyncModel, Mode, Structure
 from modelyard.inprocess.builders import ModelBuilder
 from modelyard.inprocess.loop_thread import LoopThread
@@ -211,6 +211,41 @@ class Model:
             ModelyardError: as ``send_chat_request_with_model``.
         """
         return self.thread.call(lambda there: there.generate_embeddings_with_model(inputs, model))
+
+    def rerank(
+        self, query: str, documents: Sequence[str], *, top_n: int | None = None, max_tokens_per_doc: int | None = None
+    ) -> RerankResponse:
+        """As ``rerank_with_model``, by the default model."""
+        return self.rerank_with_model(query, documents, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc)
+
+    def rerank_with_model(
+        self,
+        query: str,
+        documents: Sequence[str],
+        model: str | None = None,
+        *,
+        top_n: int | None = None,
+        max_tokens_per_doc: int | None = None,
+    ) -> RerankResponse:
+        """Documents by how well they answer a query, the best first.
+
+        Args:
+            query: what is asked.
+            documents: texts that may answer it.
+            model: id or alias of a reranker; None: the default.
+            top_n: how many of the best are wanted; None: all.
+            max_tokens_per_doc: a longer document is cut, and so is one that does not fit; None: that is refused.
+
+        Raises:
+            InvalidRequest: a text is empty or too long.
+            UnsupportedOperation: it is no reranker; it names those that are.
+            ModelyardError: as ``send_chat_request_with_model``.
+        """
+        return self.thread.call(
+            lambda there: there.rerank_with_model(
+                query, documents, model, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc
+            )
+        )
 
     def tokenize(self, text: str | Sequence[Message], *, add_special: bool = True) -> list[int]:
         """As ``tokenize_with_model``, by the default model."""

@@ -12,6 +12,7 @@ _NAMES = {
         "ChatCompletionChunk",
         "ChatCompletionMessage",
         "EmbeddingResponse",
+        "RerankResponse",
     ),
     "modelyard.inprocess.application": ("create_app",),
     "modelyard.inprocess.async_model": ("AsyncChatStream", "AsyncModel"),

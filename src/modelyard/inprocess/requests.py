@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from modelyard.api.errors import field_path
 from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.schema import ChatCompletionRequest
+from modelyard.api.rerank import RerankBody
 from modelyard.api.tokenize import DetokenizeBody, TokenizeBody
 from modelyard.engine.messages import Tokens
 from modelyard.errors import InvalidRequest
@@ -101,6 +102,18 @@ def embedding_request(inputs: EmbeddingInput, model: str | None) -> EmbeddingsBo
     """
     given = inputs if isinstance(inputs, str) else [one if isinstance(one, str | int) else list(one) for one in inputs]
     return _checked(EmbeddingsBody, {"input": given, "model": model})
+
+
+def rerank_request(
+    query: str, documents: Sequence[str], model: str | None, *, top_n: int | None, max_tokens_per_doc: int | None
+) -> RerankBody:
+    """``documents``, to be ranked by ``model``.
+
+    Raises:
+        InvalidRequest: there are none, or too many, or one is no text.
+    """
+    given = {"query": query, "documents": list(documents), "model": model}
+    return _checked(RerankBody, {**given, "top_n": top_n, "max_tokens_per_doc": max_tokens_per_doc})
 
 
 def tokenize_request(text: str | Sequence[Message], model: str | None, *, add_special: bool) -> TokenizeRequest:
