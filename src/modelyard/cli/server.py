@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import shlex
 import signal
 import socket
 from collections.abc import Callable, Sequence
 
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
-import modelyard
 from modelyard.api.access_log import LOGGER as ACCESS_LOGGER
+from modelyard.cli.greeting import greet
 from modelyard.cli.loading import start_visibly
-from modelyard.config import AccessKey, Config, is_loopback, read_keys
+from modelyard.config import AccessKey, Config, read_keys
 from modelyard.errors import ModelyardError
 from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.serve import DRAIN_S, HttpServer, finishes_before, listen
-from modelyard.yard.status import ModelStatus
 from modelyard.yard.yard import Yard
 
 logger = logging.getLogger(__name__)
 
 # How long engines may take to free their models after that.
 CLOSE_S = 10.0
-# Models that the greeting lists; GET /v1/models lists all.
-MOST_SHOWN = 30
-_ALL_HOSTS = frozenset({"0.0.0.0", "::"})
 
 
 def run_server(config: Config, read_config: Callable[[], Config] | None = None) -> None:
@@ -82,7 +75,7 @@ async def _serve(
         server = HttpServer(app, listener, DRAIN_S + CLOSE_S)
         await server.start()
         if not server.serving.done():
-            _greet(console, config, model.yard.models(), listener.getsockname()[1], needs_key=bool(keys))
+            greet(console, config, model.yard.models(), listener.getsockname()[1], needs_key=bool(keys))
         if read_config is not None:
             _reload_on_hangup(model.yard, read_config)
         await finishes_before(stop.asked, server.serving)
@@ -129,55 +122,3 @@ class _Stop:
 
     def _hear(self) -> None:
         (self.insisted if self.asked.is_set() else self.asked).set()
-
-
-def _greet(console: Console, config: Config, models: list[ModelStatus], port: int, *, needs_key: bool) -> None:
-    """Say what is served, and how to try it: a line that works as pasted."""
-    host = config.server.host
-    reachable = "localhost" if host in _ALL_HOSTS else f"[{host}]" if ":" in host else host
-    url = f"http://{reachable}:{port}/v1"
-    console.print(f"[bold]Modelyard {modelyard.__version__}[/] serves {_count(models)} at [bold]{url}[/]\n")
-    console.print(_table(models))
-    shown = next((model for model in models if model.is_default), models[0])
-    console.print("\n[bold]Try it:[/]")
-    # Printed as it is: wrapped or marked up, it would not work as pasted.
-    print(_curl(url, shown, needs_key=needs_key), flush=True)  # noqa: T201
-    if not needs_key and not is_loopback(host):
-        logger.warning(
-            "Whoever reaches this machine may use the models: it listens on %s, and there are no API keys. Set "
-            "api_keys under [server].",
-            host,
-        )
-    console.print("\nCtrl-C stops it.")
-
-
-def _count(models: list[ModelStatus]) -> str:
-    return "1 model" if len(models) == 1 else f"{len(models)} models"
-
-
-def _table(models: list[ModelStatus]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("Model", "Status", "Quantisation", "Context", "Weights", ""):
-        table.add_column(heading, justify="right" if heading in ("Context", "Weights") else "left", no_wrap=True)
-    for model in models[:MOST_SHOWN]:
-        table.add_row(
-            model.id,
-            model.status,
-            model.quantization or "",
-            str(model.context_length or ""),
-            "" if model.size_bytes is None else f"{model.size_bytes / 1e6:,.0f} MB",
-            "default" if model.is_default else "",
-        )
-    if len(models) > MOST_SHOWN:
-        table.add_row(f"and {len(models) - MOST_SHOWN} more")
-    return table
-
-
-def _curl(url: str, model: ModelStatus, *, needs_key: bool) -> str:
-    if model.can_chat is False:
-        path, question = "/completions", {"prompt": "Once upon a time", "max_tokens": 64}
-    else:
-        path, question = "/chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}
-    body = json.dumps({"model": model.id, **question})
-    key = " -H 'Authorization: Bearer <one of the API keys>'" if needs_key else ""
-    return f"curl {url}{path} -H 'Content-Type: application/json'{key} -d {shlex.quote(body)}"

@@ -51,8 +51,8 @@ def problem_of(key, value, table=None):
             "models",
             "kind",
             "txt",
-            """[[models]] 1 ('smol'): kind must be one of "auto", "text", "embedding", "rerank", "multimodal", "diffusion", """
-            """"speech", not 'txt'. Did you mean 'text'?""",
+            """[[models]] 1 ('smol'): kind must be one of "auto", "text", "embedding", "rerank", "multimodal", """
+            """"diffusion", "speech", not 'txt'. Did you mean 'text'?""",
         ),
         (
             "models",
