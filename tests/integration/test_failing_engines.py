@@ -55,6 +55,31 @@ def test_an_engine_that_dies_ends_its_streams_with_an_error_frame_and_is_restart
     assert len(engines.of("smollm2")) == 2
 
 
+def test_who_was_told_of_a_death_finds_the_model_failed_at_once_and_the_next_request_waits_for_its_memory(
+    server: RunningServer, engines: ScriptedEngines
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        answer = pool.submit(server.post, "/v1/chat/completions", CHAT)
+        engine = engines.started("smollm2")
+        engine.heard(Submit)
+        used_bytes = server.read(lambda: server.yard.conductor.state.used_bytes)
+        engine.die("a fault in the test", frees=False)
+        assert answer.result(WAIT_S).status_code == 500
+        assert server.get("/health/ready").json() == {"status": "failed", "failed": {"smollm2": "a fault in the test"}}
+        assert httpx.get(f"{server.url}/health", params={"model": "smollm2"}).json()["reason"] == "a fault in the test"
+        shown = server.get("/v1/models/smollm2").json()
+        assert (shown["status"], shown["error"]) == ("unloaded", "a fault in the test")
+        assert server.read(lambda: server.yard.conductor.state.used_bytes) == used_bytes
+        late = pool.submit(server.post, "/v1/chat/completions", CHAT)
+        wait_for_line(server, "smollm2", 1)
+        assert len(engines.of("smollm2")) == 1
+        engine.wake()
+        second = engines.started("smollm2", 2)
+        second.heard(Submit)
+        second.finish()
+        assert late.result(WAIT_S).status_code == 200
+
+
 def test_the_official_client_raises_the_error_of_a_broken_stream(
     server: RunningServer, engines: ScriptedEngines
 ) -> None:

@@ -356,6 +356,7 @@ def test_an_engine_that_dies_fails_resumed_sequences(
     driven.send(*map(Resume, states))
     driven.until(lambda: driven.over is not None)
     assert isinstance(driven.over, Died)
+    assert driven.dying == frozenset(), "its sequences heard of it before"
     assert {sequence: type(event) for sequence, event in driven.ended.items()} == {0: Failed, 1: Failed}
 
 

@@ -17,7 +17,8 @@ class Engine:
     """A thread that loads one model and serves it until it is stopped.
 
     Events arrive through ``publish``, on the engine's thread: LoadProgress, then Loaded or LoadFailed, then those of
-    the sequences, and Stopped or Died as the last. LoadFailed, Stopped and Died mean that all memory is free again.
+    the sequences, and Stopped or Died as the last. LoadFailed, Stopped and Died mean that all memory is free again;
+    Dying comes before Died, and before the sequences hear of it.
     Engines that share a ``pool`` share the weights of files that they have in common; those that share a
     ``device`` compute by their weights and priorities.
     """

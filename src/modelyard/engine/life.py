@@ -20,6 +20,7 @@ from modelyard.engine.loop import EngineLoop, Publish
 from modelyard.engine.messages import (
     Cancelled,
     Died,
+    Dying,
     Event,
     Loaded,
     LoadFailed,
@@ -100,10 +101,12 @@ def run_engine(
         logger.exception("The engine of %s failed", settings.name)
         reason = f"{type(failure).__name__}: {failure}"
         last = LoadFailed(reason) if loop is None else Died(reason)
-        if loop is not None:
-            loop.fail(EngineError(settings.name, reason))
     try:
         if loop is not None:
+            if isinstance(last, Died):
+                # First of all: who is told of the failure, and looks, is not to find a model that serves.
+                publish([Dying(last.reason)])
+                loop.fail(EngineError(settings.name, last.reason))
             loop.free()
         if resident is not None:
             resident.free()

@@ -321,8 +321,15 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Dying:
+    """The engine failed while serving: it hears nothing any more, its sequences fail next, and last it says Died."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Died:
-    """The engine failed while serving; its sequences have been failed, it has freed what it had, its thread ends."""
+    """An engine that was Dying: its sequences have been failed, it has freed what it had, its thread ends."""
 
     reason: str
 
@@ -523,5 +530,5 @@ class Failed:
 # Cancelled, Returned, Failed.
 Answered = Embedded | Ranked | Tokenized
 SequenceEvent = Accepted | Begun | Token | Finished | Answered | Cancelled | Suspended | Returned | Failed
-EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | Died | Stopped
+EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | Dying | Died | Stopped
 Event = SequenceEvent | EngineEvent

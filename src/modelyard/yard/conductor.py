@@ -20,6 +20,7 @@ from modelyard.engine.messages import (
     Cancel,
     Cancelled,
     Died,
+    Dying,
     Embed,
     Embedded,
     Event,
@@ -445,6 +446,8 @@ class Conductor:
                 case LoadFailed(reason):
                     self._forget_engine(model)
                     self._conclude(events.LoadFailed(model, reason))
+                case Dying(reason):
+                    self.feed(events.EngineDying(model, reason))
                 case Died(reason):
                     self._forget_engine(model, reason)
                     self._conclude(events.EngineDied(model, reason))

@@ -118,8 +118,7 @@ class Watch:
                 assert old is not None
                 self._tell(Change(old.traits.name, None))
             elif old is None or old.residence is not new.residence:
-                reason = new.reason if new.residence is Residence.FAILED else None
-                self._tell(Change(new.traits.name, new.residence, reason=reason))
+                self._tell(Change(new.traits.name, new.residence, reason=new.failure))
 
     def progress(self, model: str, fraction: float) -> None:
         """Tell how the load of ``model`` gets on."""

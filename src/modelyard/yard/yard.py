@@ -384,7 +384,7 @@ class Yard:
         """Models whose engine or load failed and that were not loaded since, with the reason."""
         state = self.conductor.state
         names = {model.id: state.models[self.names[model.id]] for model in self.config.models}
-        return {name: model.reason for name, model in names.items() if model.residence is Residence.FAILED}
+        return {name: failure for name, model in names.items() if (failure := model.failure) is not None}
 
     def unready(self, name: str) -> str:
         """Why a model, by id or alias, would not begin a request at once; "" where it would. Changes nothing.
@@ -394,8 +394,8 @@ class Yard:
         """
         model = self._router.route(name)
         state = self.conductor.state.models[self.names[model]]
-        if state.residence is Residence.FAILED:
-            return state.reason
+        if state.failure is not None:
+            return state.failure
         if state.residence in (Residence.UNLOADED, Residence.PARKED) and state.first is None:
             return "not loaded"
         return "unloading" if state.is_draining else self.stage(model)
@@ -509,7 +509,7 @@ class Yard:
             can_reason=profile.can_reason if profile else None,
             can_fill=profile.can_fill if profile else None,
             leaves_in_s=leaves_in_s(state, time.monotonic()),
-            reason=state.reason if state.residence is Residence.FAILED else None,
+            reason=state.failure,
             memory_bytes=memory_bytes,
             shared_bytes=shared_bytes,
             is_pinned=state.traits.is_pinned,

@@ -20,6 +20,7 @@ class Engine:
         loaded_at: None while it loads.
         keep_left: of the host memory that its Free allows, what is not used by suspended requests yet.
         keeps_weights: its Free leaves them.
+        is_dying: it has failed, and has not freed its memory yet.
     """
 
     footprint: Footprint
@@ -28,6 +29,7 @@ class Engine:
     is_freeing: bool = False
     keep_left: int = 0
     keeps_weights: bool = False
+    is_dying: bool = False
 
     @property
     def is_serving(self) -> bool:

@@ -22,6 +22,7 @@ from modelyard.yard.residency.events import (
     Complete,
     Effect,
     EngineDied,
+    EngineDying,
     Event,
     Free,
     Grant,
@@ -269,6 +270,15 @@ def the_machine_knows_what_is_resident(books: Books, moment: Moment) -> str | No
     return None
 
 
+def the_machine_tells_of_engines_that_die(books: Books, moment: Moment) -> str | None:
+    """From the first moment, and of no other that is being freed."""
+    for name, engine in books.engines.items():
+        failure = moment.after.models[name].failure
+        if engine.is_dying != (failure is not None):
+            return f"{name} is told to have failed with {failure}, and is {engine}"
+    return None
+
+
 def the_machine_knows_who_waits(books: Books, moment: Moment) -> str | None:
     waiting, leased = {}, {}
     for name in moment.after.active:
@@ -351,7 +361,7 @@ def idle_models_go(books: Books, moment: Moment) -> str | None:
 
 
 def failures_disturb_nobody_else(books: Books, moment: Moment) -> str | None:
-    if not isinstance(moment.event, LoadFailed | EngineDied):
+    if not isinstance(moment.event, LoadFailed | EngineDying | EngineDied):
         return None
     for name, before in moment.before.models.items():
         if name == moment.event.model or before.residence is not Residence.LOADED or name not in moment.after.models:
@@ -399,6 +409,7 @@ OF_STEPS: tuple[Callable[[Books, Moment], str | None], ...] = (
     memory_is_within_the_budget,
     the_machine_counts_what_is_used,
     the_machine_knows_what_is_resident,
+    the_machine_tells_of_engines_that_die,
     the_machine_knows_who_waits,
     nobody_waits_too_long,
     nobody_waits_for_what_is_there,

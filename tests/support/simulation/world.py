@@ -15,6 +15,7 @@ from modelyard.yard.residency import step as real_step
 from modelyard.yard.residency.events import (
     Effect,
     EngineDied,
+    EngineDying,
     Event,
     Free,
     Freed,
@@ -281,6 +282,8 @@ class World:
         self.feed(RequestSuspended(lease.model, request, kept))
 
     def _freed(self, model: str, engine: Engine, leased: list[RequestId], *, dies: bool) -> None:
+        if dies and not engine.is_dying:
+            self._begin_to_die(model, engine)
         for request in leased:
             self._stop_lease(request, engine, suspends=False)
         if dies:
@@ -302,13 +305,15 @@ class World:
         engine = self.books.engines.get(model)
         if engine is None or not engine.is_serving:
             return
-        for request in self.books.of(model, Phase.LEASED):
-            self.end_lease(request)
-        # An unload that waited for the last lease may have begun.
-        if self.books.engines.get(model) is engine and not engine.is_freeing:
-            self.books.gone(model)
-            self.books.failed.add(model)
-            self.feed(EngineDied(model, "crash"))
+        leased, lasts_s = self.books.of(model, Phase.LEASED), LONGEST_FREE_S * self.dice.random()
+        self._begin_to_die(model, engine)
+        for request in leased:
+            self.later(lasts_s, lambda request=request: self._stop_lease(request, engine, suspends=False))
+        self.later(lasts_s, lambda: self._freed(model, engine, leased, dies=True), least_s=lasts_s)
+
+    def _begin_to_die(self, model: str, engine: Engine) -> None:
+        engine.is_freeing = engine.is_dying = True
+        self.feed(EngineDying(model, "crash"))
 
     def end_lease(self, request: RequestId) -> None:
         """An engine has finished a request, or was told that its client has left."""

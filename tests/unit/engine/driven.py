@@ -17,6 +17,7 @@ from modelyard.engine.messages import (
     Accepted,
     Cancelled,
     Died,
+    Dying,
     Event,
     Failed,
     Finished,
@@ -53,6 +54,7 @@ class Driven:
         texts: what each sequence has said here so far.
         accepted: of each sequence, how often.
         ended: the last event of each sequence that ended here.
+        dying: the sequences that had ended when the engine said that it is dying; None before it did.
         over: the engine's last event.
     """
 
@@ -71,6 +73,7 @@ class Driven:
         self.accepted: dict[SequenceId, int] = {}
         self.ended: dict[SequenceId, Event] = {}
         self.profile: ModelProfile | None = None
+        self.dying: frozenset[SequenceId] | None = None
         self.over: Event | None = None
         chosen = {"context_length": 2048, "max_seqs": 4, "prefix_slots": 4, "prompt_lookup": False} | settings
         self.engine = Engine(EngineSettings(name, (path,), "", **chosen), self._publish, pool, device)
@@ -110,6 +113,8 @@ class Driven:
             case Finished() | Failed() | Cancelled() | Suspended() | Returned():
                 assert event.sequence not in self.ended, "a sequence ended twice"
                 self.ended[event.sequence] = event
+            case Dying():
+                self.dying = frozenset(self.ended)
             case Stopped() | Died():
                 self.over = event
 

@@ -32,6 +32,7 @@ from modelyard.engine.messages import (
     Cancel,
     Cancelled,
     Died,
+    Dying,
     Event,
     Failed,
     Finished,
@@ -173,10 +174,23 @@ class ScriptedEngine:
         """One sequence, or all that run, cannot go on."""
         self._inbox.put(lambda: [Failed(self._remove(sequence), error) for sequence in self._chosen(to)])
 
-    def die(self, reason: str) -> None:
-        """It fails with all that run, and its thread ends. What is sent after this is never heard."""
-        error = EngineError(self.name, reason)
-        self._inbox.put(lambda: self._end([*(Failed(sequence, error) for sequence in self._texts), Died(reason)]))
+    def die(self, reason: str, *, frees: bool = True) -> None:
+        """It fails with all that run, frees its memory, and its thread ends. What is sent after this is never heard.
+
+        Where not ``frees``, it holds its memory until ``wake``.
+        """
+
+        def die() -> list[Event]:
+            error = EngineError(self.name, reason)
+            # As the real one: not in one batch, so that others can look in between.
+            self._publish([Dying(reason)])
+            self._publish([Failed(sequence, error) for sequence in self._texts])
+            self._awake.wait(LONGEST_HANG_S)
+            return self._end([Died(reason)])
+
+        if not frees:
+            self._awake.clear()
+        self._inbox.put(die)
 
     def hang(self) -> None:
         """It does nothing, also not what it is told, until ``wake``."""
@@ -189,7 +203,7 @@ class ScriptedEngine:
         self._inbox.put(sleep)
 
     def wake(self) -> None:
-        """End a ``hang``."""
+        """End a ``hang``, or a death that does not free."""
         self._awake.set()
 
     # What the test learns from it

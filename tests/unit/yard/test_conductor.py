@@ -569,6 +569,44 @@ async def test_a_drain_whose_last_request_was_never_heard_of_ends_and_loads_once
     assert len(stage.engines.of("a")) == 2
 
 
+async def test_who_hears_of_a_death_finds_no_model_that_serves_and_who_comes_then_is_served_by_the_next_engine(
+    stage_of, clock
+):
+    stage = stage_of()
+    _, doomed = await stage.running()
+    engine = await stage.engine()
+    used_bytes = stage.conductor.state.used_bytes
+    engine.die("segfault", frees=False)
+    with pytest.raises(EngineError, match="segfault"):
+        await soon(anext(doomed))
+    assert (stage.model().residence, stage.model().failure) == (Residence.FREEING, "segfault")
+    assert stage.conductor.state.used_bytes == used_bytes
+
+    request, late = stage.submit()
+    leaver, _ = stage.submit()
+    stage.conductor.abandon(leaver)
+    await turn()
+    assert [wish.request for wish in stage.model().line] == [request]
+    assert len(stage.engines.of("a")) == 1
+    engine.wake()
+    await soon(late.accepted())
+    assert [type(message) for message in engine._heard] == [Submit]
+    assert len(stage.engines.of("a")) == 2
+    assert stage.conductor.state.used_bytes == used_bytes
+
+
+async def test_a_close_waits_until_a_dying_engine_is_dead(stage_of):
+    stage = stage_of()
+    _, doomed = await stage.running()
+    engine = await stage.engine()
+    engine.die("segfault", frees=False)
+    with pytest.raises(EngineError):
+        await soon(anext(doomed))
+    assert not await soon(stage.conductor.close(SHORT_S))
+    engine.wake()
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+
+
 async def test_an_engine_that_dies_while_it_loads_fails_a_reload_instead_of_being_loaded_for_ever(stage_of):
     stage = stage_of(loads=False)
     reload = stage.conductor.reload("a")
@@ -821,6 +859,10 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
                 engines[-1].finish()
             case "die" if engines:
                 engines[-1].die("segfault")
+            case "die slowly" if engines:
+                engines[-1].die("segfault", frees=False)
+            case "wake" if engines:
+                engines[-1].wake()
 
     deeds = {
         "submit": 40,
@@ -831,7 +873,9 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
         "reload": 5,
         "say": 20,
         "finish": 10,
-        "die": 4,
+        "die": 2,
+        "die slowly": 2,
+        "wake": 6,
         "tick": 6,
     }
     for deed in dice.choices(list(deeds), list(deeds.values()), k=400):
@@ -844,6 +888,7 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
         everything = asyncio.gather(*reading, *asking, return_exceptions=True)
         while not everything.done():
             for engine in stage.conductor._engines.values():
+                engine.wake()
                 engine.finish()
             # Who makes room for another has had a second, so that it gets somewhere.
             clock.now += 0.05

@@ -11,6 +11,7 @@ from modelyard.yard.residency.events import (
     CloseAsked,
     Complete,
     EngineDied,
+    EngineDying,
     Forget,
     Freed,
     Grant,
@@ -76,6 +77,85 @@ def test_an_engine_that_dies_with_an_unload_waiting_has_done_what_it_wanted():
     script(RequestArrived("a", 3))
     script(RequestEnded("a", 1))
     assert script(EngineDied("a", "segfault")) == [Complete("a", 2), StartLoad("a")]
+
+
+def test_a_dying_engine_serves_nobody_from_its_first_failure_and_holds_its_memory_until_it_is_dead():
+    script = Script("a", "b")
+    script.load("a", 1)
+    assert script(EngineDying("a", "segfault")) == []
+    assert (script.residence("a"), script.model("a").failure) == (Residence.FREEING, "segfault")
+    assert script(RequestEnded("a", 1)) == []
+    assert script(RequestArrived("a", 2)) == []
+    assert script(RequestArrived("b", 3)) == []
+    assert script.state.used_bytes == 100
+    # It waits for the next load, as everybody who came after the failure.
+    assert script(EngineDied("a", "segfault")) == [StartLoad("a")]
+    assert script.model("a").failure is None
+
+
+def test_the_memory_of_a_dying_engine_is_waited_for_and_no_idle_model_goes_in_its_place():
+    script = Script("a", "b", "c", fit=2)
+    script.idle("b")
+    script.load("a", 1)
+    script(EngineDying("a", "segfault"))
+    assert script(RequestArrived("c", 2)) == []
+    script(RequestEnded("a", 1))
+    assert script(EngineDied("a", "segfault")) == [StartLoad("c")]
+    assert script.residence("b") is Residence.LOADED
+
+
+def test_a_drain_of_a_dying_engine_is_done_when_it_is_dead_and_nothing_is_freed_twice():
+    script = Script("a")
+    script.load("a", 1)
+    script(UnloadAsked("a", 2))
+    script(EngineDying("a", "segfault"))
+    assert script(RequestEnded("a", 1)) == []
+    script(UnloadAsked("a", 3, FORCE))
+    assert script(EngineDied("a", "segfault")) == [Complete("a", 3), Complete("a", 2)]
+    assert script.residence("a") is Residence.UNLOADED
+
+
+def test_an_engine_that_dies_while_it_is_stopped_says_so_at_once():
+    script = Script("a")
+    script.load("a", 1)
+    assert frees(script(UnloadAsked("a", 2, FORCE))) == [("a", False)]
+    assert script.model("a").failure is None
+    script(EngineDying("a", "segfault"))
+    assert script.model("a").failure == "segfault"
+    script(RequestEnded("a", 1))
+    assert script(EngineDied("a", "segfault")) == [Complete("a", 2)]
+
+
+def test_a_failure_of_an_earlier_load_is_not_that_of_a_model_that_is_freed():
+    script = Script("a")
+    script(RequestArrived("a", 1))
+    script(LoadFailed("a", "bad magic"))
+    script.wait(FIRST_BACKOFF_S)
+    script(RequestArrived("a", 2))
+    script(Sized("a", script.footprints["a"]))
+    assert script.residence("a") is Residence.LOADING
+    script(CloseAsked())
+    assert (script.residence("a"), script.model("a").failure) == (Residence.FREEING, None)
+
+
+def test_an_engine_that_is_dying_before_it_served_has_failed_when_it_is_dead():
+    script = Script("a")
+    script(RequestArrived("a", 1))
+    assert script(EngineDying("a", "segfault")) == []
+    assert script.residence("a") is Residence.LOADING
+    assert refusals(script(EngineDied("a", "segfault"))) == [(1, ModelLoadFailed)]
+
+
+def test_closing_waits_for_a_dying_engine_and_does_not_free_it_again():
+    script = Script("a")
+    script.load("a", 1)
+    script(EngineDying("a", "segfault"))
+    script(RequestArrived("a", 2))
+    effects = script(CloseAsked())
+    assert (refusals(effects), frees(effects)) == ([(2, ShuttingDown)], [])
+    script(RequestEnded("a", 1))
+    assert script(EngineDied("a", "segfault")) == []
+    assert script.state.used_bytes == 0
 
 
 def test_a_load_that_hangs_keeps_nobody_for_longer_than_the_longest_wait():

@@ -20,6 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from modelyard.yard.residency import claim, room, step
 from modelyard.yard.residency.events import (
     Complete,
+    EngineDied,
+    EngineDying,
     Forget,
     Free,
     Grant,
@@ -308,6 +310,18 @@ def takes_failures_out_on_others(state, event):
     return after, effects
 
 
+def goes_on_with_an_engine_that_dies(state, event):
+    return (state, []) if isinstance(event, EngineDying) else step(state, event)
+
+
+def keeps_quiet_about_an_engine_that_dies(state, event):
+    return step(state, replace(event, reason="") if isinstance(event, EngineDying) else event)
+
+
+def takes_a_dying_engine_for_a_dead_one(state, event):
+    return step(state, EngineDied(event.model, event.reason) if isinstance(event, EngineDying) else event)
+
+
 def grants_after_the_end(state, event):
     after, effects = step(state, event)
     if isinstance(event, RequestEnded):
@@ -364,6 +378,15 @@ BROKEN = {
     "kills instead of suspending": (kills_instead_of_suspending, {"leases_are_suspended_or_ended_on_purpose"}),
     "keeps more than there is room for": (keeps_more_than_there_is_room_for, {"what_is_kept_fits"}),
     "takes failures out on others": (takes_failures_out_on_others, {"failures_disturb_nobody_else"}),
+    "goes on with an engine that dies": (goes_on_with_an_engine_that_dies, {"the_machine_knows_what_is_resident"}),
+    "keeps quiet about an engine that dies": (
+        keeps_quiet_about_an_engine_that_dies,
+        {"the_machine_tells_of_engines_that_die"},
+    ),
+    "takes a dying engine for a dead one": (
+        takes_a_dying_engine_for_a_dead_one,
+        {"the_machine_counts_what_is_used", "the_machine_knows_what_is_resident", "load_fits"},
+    ),
     "grants after the end": (grants_after_the_end, {"grants_are_to_those_who_wait"}),
     "loses what is suspended": (loses_what_is_suspended, {"the_machine_knows_who_waits"}),
     "changes what it is given": (changes_what_it_is_given, {"steps_are_pure"}),

@@ -6,6 +6,7 @@ from modelyard.yard import watch as watch_module
 from modelyard.yard.memory import Footprint
 from modelyard.yard.residency import step
 from modelyard.yard.residency.events import (
+    EngineDying,
     Freed,
     LoadFailed,
     LoadFinished,
@@ -14,6 +15,7 @@ from modelyard.yard.residency.events import (
     RequestArrived,
     RequestEnded,
     Sized,
+    UnloadAsked,
 )
 from modelyard.yard.residency.state import Residence, Residency, Traits
 from modelyard.yard.watch import Change, Watch
@@ -58,6 +60,14 @@ def test_what_goes_is_told_before_what_comes_in_its_place():
 def test_added_and_removed_models_are_told():
     heard = changes([ModelAdded("c", Traits("c", 8)), ModelRetired("a")], "a", "b")
     assert heard == [Change("c", Residence.UNLOADED), Change("a", None)]
+
+
+def test_a_dying_engine_is_told_with_its_reason_and_one_that_is_freed_has_none():
+    sized = [Sized(name, Footprint(name, 30, 10)) for name in "ab"]
+    there = [event for name in "ab" for event in (RequestArrived(name, name), LoadFinished(name))]
+    ends = [EngineDying("a", "segfault"), RequestEnded("b", "b"), UnloadAsked("b", 3)]
+    heard = changes([*sized, *there, *ends], "a", "b")
+    assert heard[-2:] == [Change("a", Residence.FREEING, reason="segfault"), Change("b", Residence.FREEING)]
 
 
 def test_progress_that_was_not_read_is_replaced_by_newer():

@@ -110,7 +110,11 @@ class Draft:
         self.put(
             name,
             self.models[name]._replace(
-                residence=Residence.FREEING, promised_bytes=keep_bytes, yields_since=None, was_parked=was_parked
+                residence=Residence.FREEING,
+                reason="",
+                promised_bytes=keep_bytes,
+                yields_since=None,
+                was_parked=was_parked,
             ),
         )
         self.effects.append(Free(name, suspends, keep_bytes, why, keeps_weights, reason))

@@ -105,8 +105,16 @@ class Freed:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineDying:
+    """A model's engine failed while it served: its leases end by RequestEnded, its memory is free with EngineDied."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineDied:
-    """A model's engine failed, while it served or loaded. It holds no memory; its leases end by RequestEnded."""
+    """A model's engine failed, while it served or loaded, and holds no memory."""
 
     model: str
     reason: str
@@ -157,6 +165,7 @@ ModelEvent = (
     | LoadFinished
     | LoadFailed
     | Freed
+    | EngineDying
     | EngineDied
     | ModelRetuned
     | ModelRetired

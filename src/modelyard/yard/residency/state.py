@@ -146,7 +146,7 @@ class ModelState(NamedTuple):
         leases: requests that the model is serving, with their priorities.
         prefix_bytes: of host memory, for prompts that outlived its last unload.
         promised_bytes: of host memory that may yet be kept, while it is being freed.
-        reason: why the last load or the engine failed, while FAILED.
+        reason: why the last load or the engine failed, while FAILED, or while FREEING what a dying engine took.
         failures: in a row.
         retry_at: on the clock of Tick; before that a request does not start another load.
         load_began, loaded_at, last_used: on the clock of Tick; of the last load, and the last end of a request.
@@ -182,6 +182,12 @@ class ModelState(NamedTuple):
     def is_draining(self) -> bool:
         """Whether it is loaded, but is to go as soon as its leases end."""
         return self.residence is Residence.LOADED and bool(self.line) and self.line[0].want is Want.UNLOAD
+
+    @property
+    def failure(self) -> str | None:
+        """Why its last load or its engine failed, until it is tried again; None of a model that did not fail."""
+        has_failed = self.residence is Residence.FAILED or (self.residence is Residence.FREEING and self.reason)
+        return self.reason if has_failed else None
 
     @property
     def is_idle(self) -> bool:

@@ -14,6 +14,7 @@ from modelyard.yard.residency.events import (
     BudgetChanged,
     CloseAsked,
     EngineDied,
+    EngineDying,
     Event,
     Freed,
     LoadFailed,
@@ -90,6 +91,10 @@ def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
             draft.put(name, model if model.is_resident else model._replace(footprint=footprint))
         case LoadFinished(_, measured):
             _loaded(draft, name, model, measured)
+        case EngineDying(_, reason):
+            # Of one that did not serve yet, its death is soon enough: nobody took it for one that does.
+            if model.residence in (Residence.LOADED, Residence.FREEING):
+                draft.put(name, model._replace(residence=Residence.FREEING, reason=reason, yields_since=None))
         case LoadFailed(_, reason) | EngineDied(_, reason):
             _fail(draft, name, model, reason)
         case Freed():
