@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from modelyard.api.closed_schema import closed
 from modelyard.api.errors import field_path
 from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.schema import ChatCompletionRequest
@@ -142,19 +143,8 @@ def structure_format(structure: type[BaseModel]) -> dict[str, Any]:
 
     Its objects have no other properties than it names, unless it says so: a model that may go on, does.
     """
-    schema = _closed(structure.model_json_schema())
+    schema = closed(structure.model_json_schema(), "response_format")
     return {"type": "json_schema", "json_schema": {"name": structure.__name__, "schema": schema, "strict": True}}
-
-
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {key: _closed(value) for key, value in schema.items()}
-    if schema.get("type") == "object" and "properties" in schema:
-        closed.setdefault("additionalProperties", False)
-    return closed
 
 
 def _plain(message: Any) -> Any:
