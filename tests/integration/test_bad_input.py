@@ -121,6 +121,31 @@ def test_a_body_that_nests_too_deep(server: RunningServer) -> None:
     assert answer.status_code == 400
 
 
+@pytest.mark.parametrize("depth", [200, 900, 975, 1000, 5000])
+@pytest.mark.parametrize(
+    ("path", "demand"),
+    [
+        (CHAT, '"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": %s}}'),
+        (CHAT, '"grammar": {"type": "json_schema", "value": %s}'),
+        ("/api/chat", '"format": %s'),
+        ("/api/generate", '"prompt": "Hi", "format": %s'),
+    ],
+)
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [('{"type": "object", "properties": {"a": ', "}}"), ('{"type": "array", "items": ', "}"), ('{"allOf": [', "]}")],
+    ids=["objects", "arrays", "allOf"],
+)
+def test_a_schema_that_nests_too_deep(
+    server: RunningServer, path: str, demand: str, depth: int, opening: str, closing: str
+) -> None:
+    levels = depth // len(closing)
+    schema = opening * levels + "{}" + closing * levels
+    body = '{"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}], ' + demand % schema + "}"
+    answer = httpx.post(server.url + path, content=body, headers={"content-type": "application/json"}, timeout=30)
+    assert answer.status_code == 400, answer.text
+
+
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: RunningServer) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api import closed_schema
 from modelyard.api.closed_schema import MOST_SCHEMAS, closed
+from modelyard.api.ollama.schema import ChatRequest
+from modelyard.engine.messages import Text
 from modelyard.errors import InvalidRequest
 
 NUMBER = {"type": "integer"}
@@ -192,6 +194,12 @@ def test_a_schema_of_too_many_parts_is_refused_by_the_name_of_its_field(monkeypa
     with pytest.raises(InvalidRequest, match=r"format has more than 10 schemas") as refused:
         closed({"properties": dict.fromkeys("abcdefghij", NUMBER)}, "format")
     assert refused.value.param == "format"
+
+
+def test_ollamas_format_is_closed_and_to_be_followed_in_all() -> None:
+    body = ChatRequest.model_validate({"messages": [], "format": A})
+    wanted = {"type": "json_schema", "json_schema": {"schema": {**A, **SHUT}, "strict": True}}
+    assert body.to_request(Text("")).response_format == wanted
 
 
 # Whatever can be said under a schema: a closed one leaves something to say where there was something.

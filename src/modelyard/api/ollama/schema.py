@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from modelyard.api.closed_schema import closed
 from modelyard.api.images import ImageReference
 from modelyard.api.openai.embeddings import MOST_INPUTS
 from modelyard.api.openai.schema import (
@@ -197,7 +198,10 @@ class _Generated(_Part):
     def _format(self) -> dict[str, Any] | None:
         if not self.format:
             return None
-        return {"type": "json_object"} if self.format == "json" else schema_format(dict(self.format))
+        if self.format == "json":
+            return {"type": "json_object"}
+        # As Ollama enforces it: its clients send the schemas of classes, which say nothing of other properties.
+        return schema_format(closed(self.format, "format"))
 
 
 class ChatRequest(_Generated):
