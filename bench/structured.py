@@ -16,7 +16,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from modelyard.engine.engine import Engine
-from modelyard.engine.messages import Event, Failed, Finished, Loaded, Sampling, SequenceId, Stop, Stopped, Submit, Text
+from modelyard.engine.messages import Event, Failed, Finished, Loaded, SequenceId, Stop, Stopped, Submit
+from modelyard.engine.question import Sampling, Text
 from modelyard.engine.settings import EngineSettings
 
 TOKENS, ROUNDS = 32, 9

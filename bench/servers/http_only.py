@@ -29,7 +29,6 @@ from modelyard.engine.messages import (
     Finished,
     Loaded,
     Message,
-    ModelProfile,
     SequenceId,
     Stop,
     Stopped,
@@ -37,6 +36,7 @@ from modelyard.engine.messages import (
     Token,
     Usage,
 )
+from modelyard.engine.profile import ModelProfile
 from modelyard.engine.settings import EngineSettings
 from modelyard.yard.yard import Yard
 

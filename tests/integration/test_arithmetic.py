@@ -24,13 +24,12 @@ from modelyard.engine.messages import (
     Finished,
     Loaded,
     LoadFailed,
-    Sampling,
     SequenceId,
     Stop,
     Submit,
-    Text,
     Token,
 )
+from modelyard.engine.question import Sampling, Text
 from modelyard.engine.schedule import Scheduler
 from modelyard.engine.settings import EngineSettings
 

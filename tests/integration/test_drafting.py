@@ -13,7 +13,8 @@ import pytest
 from modelyard.config import validate_config
 from modelyard.engine.draft import Drafter
 from modelyard.engine.llama import Batch, Context
-from modelyard.engine.messages import LoadFailed, Resume, Sampling, SequenceId, Stop
+from modelyard.engine.messages import LoadFailed, Resume, SequenceId, Stop
+from modelyard.engine.question import Sampling
 from modelyard.engine.weights import WeightsKey, WeightsPool
 from support.server import serving
 from unit.engine.driven import Driven, Steps, engine

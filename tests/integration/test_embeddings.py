@@ -29,14 +29,12 @@ from modelyard.engine.messages import (
     Failed,
     Loaded,
     Returned,
-    Sampling,
     SequenceId,
     Stop,
     Stopped,
     Submit,
-    Text,
-    Tokens,
 )
+from modelyard.engine.question import Sampling, Text, Tokens
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, ModelUnloaded, UnsupportedOperation
 from modelyard.hub import read_header

@@ -41,7 +41,7 @@ def test_a_hundred_loads_and_unloads_a_tenth_of_them_failing_leave_no_memory_beh
         from modelyard.config import validate_config
         from modelyard.errors import ModelLoadFailed
         from modelyard.yard.yard import Request, Yard
-        from modelyard.engine.messages import Text
+        from modelyard.engine.question import Text
 
         def resident():
             status = Path("/proc/self/status").read_text()

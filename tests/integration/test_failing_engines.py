@@ -14,7 +14,8 @@ import pytest
 
 from conftest import two_models
 from modelyard.api import reply
-from modelyard.engine.messages import Resume, Submit, Text
+from modelyard.engine.messages import Resume, Submit
+from modelyard.engine.question import Text
 from support.server import WAIT_S, RunningServer, serving
 from unit.yard.scripted import ScriptedEngines
 

@@ -20,7 +20,7 @@ BUSY = textwrap.dedent("""
     from pathlib import Path
     from modelyard.engine.llama import Batch
     from modelyard.engine.load import load
-    from modelyard.engine.messages import Sampling
+    from modelyard.engine.question import Sampling
     from modelyard.engine.sampler import make_sampler
     from modelyard.engine.settings import BATCH_TOKENS, PARKED_PART, EngineSettings
     from modelyard.engine.weights import WeightsPool

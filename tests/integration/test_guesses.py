@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from modelyard.engine.llama import Batch, Context
-from modelyard.engine.messages import Finished, Resume, Sampling, SequenceId, Stop, Text, Tokens
+from modelyard.engine.messages import Finished, Resume, SequenceId, Stop
+from modelyard.engine.question import Sampling, Text, Tokens
 from unit.engine.driven import GREEDY, WORDS, Driven, Steps, engine, long_prompt
 
 # A list that goes round: what follows was said before, and is so certain that it does not depend on which kernels the

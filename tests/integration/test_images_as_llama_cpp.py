@@ -12,7 +12,8 @@ import pytest
 
 from modelyard.engine.llama import Context, Model, Weights
 from modelyard.engine.llama.library import lib, mtmd
-from modelyard.engine.messages import Image, Resume, SequenceId, Stop
+from modelyard.engine.messages import Resume, SequenceId, Stop
+from modelyard.engine.question import Image
 from modelyard.engine.suspend import SuspendedSequence
 from support.images import noise, question
 from unit.engine.driven import Driven, Steps

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from modelyard.engine.messages import Cancelled, Finished, Restore, SequenceId, Stop, Stopped, Tokens
+from modelyard.engine.messages import Cancelled, Finished, Restore, SequenceId, Stop, Stopped
+from modelyard.engine.question import Tokens
 from modelyard.engine.suspend import KeptPrefixes
 from unit.engine.driven import Driven, Steps, engine, long_prompt
 

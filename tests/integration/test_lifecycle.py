@@ -210,7 +210,7 @@ def test_an_unload_gives_back_what_its_load_took(weights: dict[str, Path], model
         import asyncio, gc, sys
         from pathlib import Path
         from modelyard.config import validate_config
-        from modelyard.engine.messages import Text
+        from modelyard.engine.question import Text
         from modelyard.yard.yard import Request, Yard
 
         def resident():

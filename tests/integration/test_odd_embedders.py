@@ -17,7 +17,7 @@ EMBEDS = textwrap.dedent("""
     import sys
     from pathlib import Path
     from modelyard.engine.load_embedder import load_embedder
-    from modelyard.engine.messages import Text
+    from modelyard.engine.question import Text
     from modelyard.engine.settings import EngineSettings
     from modelyard.engine.weights import WeightsPool
     from modelyard.errors import InvalidRequest, UnusableModel

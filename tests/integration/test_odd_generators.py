@@ -17,7 +17,7 @@ GENERATES = textwrap.dedent("""
     import sys
     from modelyard.engine.llama import Batch
     from modelyard.engine.load import load
-    from modelyard.engine.messages import Text
+    from modelyard.engine.question import Text
     from modelyard.engine.settings import EngineSettings
     from modelyard.engine.weights import WeightsPool
     from modelyard.errors import InvalidRequest, UnusableModel

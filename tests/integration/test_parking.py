@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from modelyard.engine.kv_moves import KvMoves
-from modelyard.engine.messages import SequenceId, Stop, Tokens
+from modelyard.engine.messages import SequenceId, Stop
+from modelyard.engine.question import Tokens
 from modelyard.engine.sequence import Sequence
 from unit.engine.driven import Driven, engine, long_prompt
 

@@ -18,18 +18,8 @@ from modelyard.config import validate_config
 from modelyard.engine import dialogue
 from modelyard.engine.guidance import Constraint, ConstraintBroken, GrammarCompiler
 from modelyard.engine.llama import Model, Weights
-from modelyard.engine.messages import (
-    Cancel,
-    Cancelled,
-    Failed,
-    Resume,
-    Returned,
-    Sampling,
-    SequenceId,
-    Stop,
-    Submit,
-    Text,
-)
+from modelyard.engine.messages import Cancel, Cancelled, Failed, Resume, Returned, SequenceId, Stop, Submit
+from modelyard.engine.question import Sampling, Text
 from support.server import WAIT_S, RunningServer, serving
 from unit.engine.driven import GREEDY, Driven, Steps, engine
 from unit.engine.guidance.words import babble

@@ -20,13 +20,12 @@ from modelyard.engine.messages import (
     Failed,
     Finished,
     Resume,
-    Sampling,
     SequenceId,
     Stop,
     Suspended,
-    Tokens,
     Usage,
 )
+from modelyard.engine.question import Sampling, Tokens
 from modelyard.engine.schedule import Scheduler
 from modelyard.engine.suspend import SuspendedSequence
 from unit.engine.driven import GREEDY, Driven, Steps, engine, long_prompt

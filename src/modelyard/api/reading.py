@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelyard.engine.deltas import ContentDelta, Delta, Message, fold
 from modelyard.engine.dialogue import parser_of
-from modelyard.engine.messages import Chat, Prompt
+from modelyard.engine.question import Chat, Prompt
 from modelyard.yard.generation import Generation
 
 

@@ -21,7 +21,7 @@ from modelyard.api.openai.schema import LONGEST_NAME, ChatMessage, refuse_unsupp
 from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, chosen_tools
 from modelyard.api.told import Told
 from modelyard.api.urgency import KeepAlive, urgency
-from modelyard.engine.messages import Chat, Text, Tokens
+from modelyard.engine.question import Chat, Text, Tokens
 from modelyard.errors import InvalidRequest
 from modelyard.yard.inquiry import Spelling
 from modelyard.yard.yard import TokenizeRequest, Yard

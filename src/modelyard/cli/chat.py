@@ -13,7 +13,7 @@ from rich.console import Console
 from modelyard.api.images.decode import decode
 from modelyard.cli.loading import start_visibly
 from modelyard.config import Config, default_model
-from modelyard.engine.messages import Chat, Content, Image
+from modelyard.engine.question import Chat, Content, Image
 from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.loop_thread import LoopThread

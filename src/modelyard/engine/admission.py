@@ -17,8 +17,9 @@ from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.load import Resident
 from modelyard.engine.logprobs import LogprobTrail
 from modelyard.engine.lookup import Prediction, PromptLookup
-from modelyard.engine.messages import Chat, Compiled, Prompt, Sampling, SequenceId, Submit, Text
+from modelyard.engine.messages import Compiled, SequenceId, Submit
 from modelyard.engine.prompt import ReadPrompt
+from modelyard.engine.question import Chat, Prompt, Sampling, Text
 from modelyard.engine.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.sequence import Sequence
 from modelyard.errors import InvalidRequest

@@ -9,7 +9,8 @@ from typing import Any
 
 from modelyard.engine.deltas import OutputParser
 from modelyard.engine.grammar import grammar_of
-from modelyard.engine.messages import Chat, NamedTool, Reading, Submit
+from modelyard.engine.messages import Reading, Submit
+from modelyard.engine.question import Chat, NamedTool
 from modelyard.engine.reasoning import REASONING, ReasoningFormat, reasoning_of
 from modelyard.engine.template import ChatTemplate
 from modelyard.engine.tools.format import Named, ToolFormat

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelyard.engine.messages import Text, Tokens
 from modelyard.engine.prompt import Tokenize
+from modelyard.engine.question import Text, Tokens
 from modelyard.errors import InputTooLong, InvalidRequest
 
 # A text is tokenised in growing parts, so that one of 50 MB is refused after a part as large as the context.

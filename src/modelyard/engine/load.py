@@ -15,8 +15,9 @@ from modelyard.engine.cores import usable_cores
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.draft import Drafter
 from modelyard.engine.llama import Context, Model, can_offload, check_devices, version
-from modelyard.engine.messages import ModelProfile, Sampling
+from modelyard.engine.profile import ModelProfile
 from modelyard.engine.prompt import PromptReader
+from modelyard.engine.question import Sampling
 from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.engine.speller import LONGEST_TEXT
 from modelyard.engine.template import ChatTemplate

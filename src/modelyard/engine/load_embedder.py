@@ -12,7 +12,7 @@ from modelyard.engine.embed_input import InputReader
 from modelyard.engine.embedding_shape import embedding_shape
 from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, can_offload
 from modelyard.engine.load import fingerprint
-from modelyard.engine.messages import ModelProfile
+from modelyard.engine.profile import ModelProfile
 from modelyard.engine.rank_input import PairReader
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool

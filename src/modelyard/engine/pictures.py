@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from modelyard.engine.messages import Image
+from modelyard.engine.question import Image
 
 # A placeholder is ``-1 - (content, positions, index)``, where the last two have so many bits. The content has as many
 # as it takes for nobody to find an image that passes for another one.

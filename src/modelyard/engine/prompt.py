@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from modelyard.engine.dialogue import Dialogue
-from modelyard.engine.messages import Chat, Image, Infill, Prompt, Reading, Text, Tokens
+from modelyard.engine.messages import Reading
 from modelyard.engine.pictures import Picture
+from modelyard.engine.question import Chat, Image, Infill, Prompt, Text, Tokens
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, UnsupportedOperation
 
 # A text is tokenised in growing parts, so that one of 50 MB is refused after a part as large as the context.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from modelyard.engine.guidance import Constraint
 from modelyard.engine.llama import Context, DrySampler, Model, SamplerChain, is_greedy
-from modelyard.engine.messages import Sampling
+from modelyard.engine.question import Sampling
 
 # The lead of one token over another differs by so much, at the most, when it is computed together with other tokens
 # (docs/performance.md).

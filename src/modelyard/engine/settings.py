@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from modelyard.engine.messages import Sampling
+from modelyard.engine.question import Sampling
 
 # Tokens of context where nothing is configured: long contexts cost memory that small machines lack, and a model
 # trained for more says so in its file, not what the user has room for.

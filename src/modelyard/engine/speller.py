@@ -11,21 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Protocol
 
-from modelyard.engine.messages import (
-    Cancelled,
-    Chat,
-    Event,
-    Failed,
-    Image,
-    Returned,
-    SequenceId,
-    Stop,
-    Text,
-    Tokenize,
-    Tokenized,
-    Tokens,
-)
+from modelyard.engine.messages import Cancelled, Event, Failed, Returned, SequenceId, Stop, Tokenize, Tokenized
 from modelyard.engine.prompt import PromptReader, check_length
+from modelyard.engine.question import Chat, Image, Text, Tokens
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
 
 logger = logging.getLogger(__name__)

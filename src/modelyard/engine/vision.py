@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector, Size
-from modelyard.engine.messages import Image
 from modelyard.engine.pictures import Picture
+from modelyard.engine.question import Image
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.errors import InvalidRequest, UnusableModel
 

@@ -20,7 +20,8 @@ from modelyard.api.openai.usage import total_usage
 from modelyard.api.reading import AnswerReader
 from modelyard.api.reply import Ask, whole_answer
 from modelyard.engine.deltas import Delta, ToolCallEnd
-from modelyard.engine.messages import Chat, Finished, Usage
+from modelyard.engine.messages import Finished, Usage
+from modelyard.engine.question import Chat
 from modelyard.inprocess.answers import (
     ChatCompletion,
     ChatCompletionChunk,

@@ -14,7 +14,7 @@ from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.rerank import RerankBody
 from modelyard.api.tokenize import DetokenizeBody, TokenizeBody
-from modelyard.engine.messages import Tokens
+from modelyard.engine.question import Tokens
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.answers import ChatCompletionMessage
 from modelyard.yard.yard import TokenizeRequest

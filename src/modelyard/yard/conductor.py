@@ -29,7 +29,6 @@ from modelyard.engine.messages import (
     Loaded,
     LoadFailed,
     LoadProgress,
-    ModelProfile,
     Rank,
     Ranked,
     Reseat,
@@ -46,6 +45,7 @@ from modelyard.engine.messages import (
     Tokenized,
     Vitals,
 )
+from modelyard.engine.profile import ModelProfile
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.hub.listing import Progress
 from modelyard.yard import residency

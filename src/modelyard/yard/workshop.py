@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelyard.config import Config, Model, effective_cpu, running_at_once
-from modelyard.engine.messages import Sampling
+from modelyard.engine.question import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
 from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Stores, Wanted, plan_files

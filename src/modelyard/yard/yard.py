@@ -12,19 +12,8 @@ from typing import Any
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
-from modelyard.engine.messages import (
-    Chat,
-    Embed,
-    Prompt,
-    Rank,
-    Sampling,
-    SequenceId,
-    Submit,
-    Text,
-    Tokenize,
-    Tokens,
-    Usage,
-)
+from modelyard.engine.messages import Embed, Rank, SequenceId, Submit, Tokenize, Usage
+from modelyard.engine.question import Chat, Prompt, Sampling, Text, Tokens
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
 from modelyard.hub import Progress, Stores
 from modelyard.yard.caller import CALLER, Caller

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelyard.api import closed_schema
 from modelyard.api.closed_schema import MOST_SCHEMAS, closed
 from modelyard.api.ollama.schema import ChatRequest
-from modelyard.engine.messages import Text
+from modelyard.engine.question import Text
 from modelyard.errors import InvalidRequest
 
 NUMBER = {"type": "integer"}

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 
 from modelyard.api.images import addresses, decode, fetch, local
-from modelyard.engine.messages import Image
+from modelyard.engine.question import Image
 from modelyard.errors import InvalidRequest
 from support.images import encoded, noise
 

@@ -24,19 +24,16 @@ from modelyard.engine.messages import (
     Loaded,
     LoadFailed,
     Message,
-    ModelProfile,
-    Prompt,
     Returned,
-    Sampling,
     SequenceId,
     Stop,
     Stopped,
     Submit,
     Suspended,
-    Text,
     Token,
-    Tokens,
 )
+from modelyard.engine.profile import ModelProfile
+from modelyard.engine.question import Prompt, Sampling, Text, Tokens
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device
 from modelyard.engine.suspend import SuspendedSequence

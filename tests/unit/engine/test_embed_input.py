@@ -6,7 +6,7 @@ import pytest
 
 from modelyard.engine.embed_input import InputReader
 from modelyard.engine.embedding_shape import DEFAULT_WHOLE_INPUT, PART_TOKENS, EmbeddingShape, embedding_shape
-from modelyard.engine.messages import Text, Tokens
+from modelyard.engine.question import Text, Tokens
 from modelyard.engine.settings import DEFAULT_CONTEXT
 from modelyard.errors import InputTooLong, InvalidRequest
 

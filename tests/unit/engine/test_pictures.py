@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.engine.messages import Image
 from modelyard.engine.pictures import Picture, has_pictures, outside, positions, text_run
+from modelyard.engine.question import Image
 
 RED = Image(1, 1, b"\xff\0\0")
 BLUE = Image(1, 1, b"\0\0\xff")

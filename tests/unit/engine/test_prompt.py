@@ -7,9 +7,9 @@ import pickle
 import pytest
 
 from modelyard.engine.dialogue import Dialogue
-from modelyard.engine.messages import Chat, Content, Image, Text, Tokens
 from modelyard.engine.pictures import Picture
 from modelyard.engine.prompt import PromptReader
+from modelyard.engine.question import Chat, Content, Image, Text, Tokens
 from modelyard.engine.template import ChatTemplate
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, UnsupportedOperation
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from modelyard.engine.kv_cache import KvCache, Share, Trim
-from modelyard.engine.messages import Image, SequenceId
+from modelyard.engine.messages import SequenceId
 from modelyard.engine.pictures import Picture
 from modelyard.engine.prefix import place
+from modelyard.engine.question import Image
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence
 from modelyard.engine.step_cost import StepCost

@@ -29,7 +29,8 @@ from modelyard import (
     serve,
     serve_async,
 )
-from modelyard.engine.messages import Cancel, Chat, Submit
+from modelyard.engine.messages import Cancel, Submit
+from modelyard.engine.question import Chat
 from modelyard.errors import (
     Closed,
     ConfigError,

@@ -41,7 +41,6 @@ from modelyard.engine.messages import (
     LoadFailed,
     LoadProgress,
     Message,
-    ModelProfile,
     Restore,
     Resume,
     SequenceId,
@@ -52,6 +51,7 @@ from modelyard.engine.messages import (
     Token,
     Usage,
 )
+from modelyard.engine.profile import ModelProfile
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import EngineError, ModelyardError
 from modelyard.yard.memory import Footprint

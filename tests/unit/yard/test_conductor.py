@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelyard.engine.messages import Cancel, Stop, Submit, Text
+from modelyard.engine.messages import Cancel, Stop, Submit
+from modelyard.engine.question import Text
 from modelyard.errors import (
     EngineError,
     InvalidRequest,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from modelyard.config import Config, validate_config
-from modelyard.engine.messages import Cancel, Text
+from modelyard.engine.messages import Cancel
+from modelyard.engine.question import Text
 from modelyard.errors import (
     ConfigError,
     ModelLoadFailed,

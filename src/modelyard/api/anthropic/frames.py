@@ -22,7 +22,8 @@ from modelyard.engine.deltas import (
     ToolCallBroken,
     ToolCallEnd,
 )
-from modelyard.engine.messages import Chat, Finished, Usage
+from modelyard.engine.messages import Finished, Usage
+from modelyard.engine.question import Chat
 from modelyard.errors import ModelyardError
 from modelyard.yard.generation import Generation
 

@@ -16,7 +16,7 @@ from modelyard.api.json_route import JsonRoute
 from modelyard.api.reply import Ask, reply
 from modelyard.api.told import Told
 from modelyard.api.urgency import urgency
-from modelyard.engine.messages import Chat
+from modelyard.engine.question import Chat
 from modelyard.yard.yard import Yard
 
 

@@ -17,7 +17,7 @@ from modelyard.api.openai.schema import LABEL, LONGEST_NAME, LONGEST_STOP, MOST_
 from modelyard.api.openai.tools import MOST_TOOLS, schema_format
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import TopK, TopP
-from modelyard.engine.messages import Chat, NamedTool, Sampling, ToolChoice
+from modelyard.engine.question import Chat, NamedTool, Sampling, ToolChoice
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.yard.yard import Request, TokenizeRequest
 

@@ -9,7 +9,7 @@ from typing import Final
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from modelyard.engine.messages import Image
+from modelyard.engine.question import Image
 from modelyard.errors import InvalidRequest
 
 FORMATS: Final = ("PNG", "JPEG", "GIF", "BMP", "WEBP")

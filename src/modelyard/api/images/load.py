@@ -16,7 +16,7 @@ from modelyard.api.images.decode import decode
 from modelyard.api.images.fetch import Fetcher
 from modelyard.api.images.local import is_local, read_local
 from modelyard.api.reply import while_connected
-from modelyard.engine.messages import Chat, Image
+from modelyard.engine.question import Chat, Image
 from modelyard.errors import InvalidRequest, TakesNoImages
 from modelyard.yard.yard import Request, TokenizeRequest, Yard
 

@@ -22,7 +22,8 @@ from modelyard.engine.deltas import (
     ToolCallBroken,
     ToolCallEnd,
 )
-from modelyard.engine.messages import Finished, Prompt, TokenLogprob
+from modelyard.engine.messages import Finished, TokenLogprob
+from modelyard.engine.question import Prompt
 from modelyard.errors import ModelyardError
 from modelyard.yard.generation import Generation
 

@@ -23,7 +23,7 @@ from modelyard.api.scopes import needs
 from modelyard.api.told import Told
 from modelyard.api.urgency import urgency
 from modelyard.api.visit import Visit
-from modelyard.engine.messages import Text
+from modelyard.engine.question import Text
 from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied
 from modelyard.yard.status import ModelStatus
 from modelyard.yard.yard import EmbeddingRequest, Request, Yard

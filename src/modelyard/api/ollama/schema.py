@@ -33,7 +33,7 @@ from modelyard.config.schema import (
     TopK,
     TopP,
 )
-from modelyard.engine.messages import Chat, Infill, Prompt, Sampling, Text
+from modelyard.engine.question import Chat, Infill, Prompt, Sampling, Text
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.yard.yard import Request
 

@@ -21,7 +21,8 @@ from modelyard.api.reading import AnswerReader
 from modelyard.api.reply import Ask, reply
 from modelyard.api.urgency import urgency
 from modelyard.engine.deltas import Delta, ToolCallEnd
-from modelyard.engine.messages import Chat, Finished
+from modelyard.engine.messages import Finished
+from modelyard.engine.question import Chat
 from modelyard.yard.generation import Generation
 from modelyard.yard.yard import Yard
 

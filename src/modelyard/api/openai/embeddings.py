@@ -17,7 +17,7 @@ from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.schema import LABEL, LONGEST_NAME, TextsOrIds
 from modelyard.api.told import Told
 from modelyard.api.urgency import KeepAlive, urgency
-from modelyard.engine.messages import Text, Tokens
+from modelyard.engine.question import Text, Tokens
 from modelyard.errors import InvalidRequest
 from modelyard.yard.inquiry import Embeddings
 from modelyard.yard.yard import EmbeddingRequest, Yard

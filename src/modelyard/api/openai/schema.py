@@ -32,7 +32,7 @@ from modelyard.config.schema import (
     TopK,
     TopP,
 )
-from modelyard.engine.messages import Chat, Infill, Prompt, Sampling, Text, Tokens
+from modelyard.engine.question import Chat, Infill, Prompt, Sampling, Text, Tokens
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.yard.yard import Request
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from modelyard.engine.messages import NamedTool, ToolChoice
+from modelyard.engine.question import NamedTool, ToolChoice
 from modelyard.errors import InvalidRequest
 
 MOST_TOOLS = 512

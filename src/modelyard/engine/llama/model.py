@@ -13,7 +13,7 @@ from typing import Any
 
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
-from modelyard.engine.messages import Sampling
+from modelyard.engine.question import Sampling
 from modelyard.errors import UnusableModel
 
 

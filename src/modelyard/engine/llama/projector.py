@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from modelyard.engine.llama.library import buffer_bytes, lib, log, mtmd, reason
 from modelyard.engine.llama.model import Model
-from modelyard.engine.messages import Image
+from modelyard.engine.question import Image
 from modelyard.errors import InvalidRequest, UnusableModel
 
 _FLASH_ATTENTION = {

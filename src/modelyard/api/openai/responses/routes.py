@@ -21,7 +21,7 @@ from modelyard.api.reply import Ask, reply
 from modelyard.api.scopes import needs
 from modelyard.api.urgency import urgency
 from modelyard.api.visit import Visit
-from modelyard.engine.messages import Chat
+from modelyard.engine.question import Chat
 from modelyard.errors import InvalidRequest, ModelyardError, QueueFull, ResponseNotFound
 from modelyard.yard.yard import Request, Yard
 

@@ -35,7 +35,7 @@ from modelyard.api.openai.tools import (
 )
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import Temperature, TopP
-from modelyard.engine.messages import Chat, Sampling
+from modelyard.engine.question import Chat, Sampling
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.yard.yard import Request
 

@@ -1,0 +1,123 @@
+"""What is asked of a model: what its answer goes on from, and how the next token is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A decoded image.
+
+    Attributes:
+        width, height: in pixels.
+        pixels: [height, width, 3] as bytes: red, green, blue.
+        param: the field of the request that it came in.
+        digest: equal for equal pixels.
+    """
+
+    width: int
+    height: int
+    pixels: bytes = field(repr=False)
+    param: str = "messages"
+    digest: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != 3 * self.width * self.height:
+            raise ValueError(f"{len(self.pixels)} bytes are not {self.width} x {self.height} pixels")
+        digest = hashlib.blake2b(self.pixels, digest_size=16, salt=self.width.to_bytes(8))
+        object.__setattr__(self, "digest", digest.digest())
+
+
+Content = str | tuple[str | Image, ...]
+"""Of a message: text, or text and images in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation, to be written out by the model's chat template.
+
+    Attributes:
+        messages: role/content mappings, as templates read them.
+        tools: functions that the model may call, in OpenAI's shape.
+        tool_choice: "auto", "none", "required", or a named function.
+        parallel_tool_calls: whether an answer may call more than one.
+        options: what else the template is given, such as enable_thinking.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text to continue."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token ids to continue."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """The function that must be called."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
+
+
+@dataclass(frozen=True, slots=True)
+class Infill:
+    """Text with a gap, to be filled."""
+
+    before: str
+    behind: str
+
+
+Prompt = Chat | Text | Tokens | Infill
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn. None means: not said here, the next source of defaults decides.
+
+    temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off. logit_bias adds to the logit of a token id. Penalties
+    look back over penalty_window tokens, over all where it is below 0.
+
+    A token that would go on with a repetition of n tokens loses dry_multiplier * dry_base ** (n - dry_allowed_length),
+    where n is at least the last of them; no repetition goes beyond one of the dry_sequence_breakers.
+    Source: https://github.com/oobabooga/text-generation-webui/pull/5677.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: Mapping[int, float] | None = None
+    penalty_window: int | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_sequence_breakers: tuple[str, ...] | None = None
+
+    def over(self, defaults: Sampling) -> Sampling:
+        """Fill what is unsaid here from ``defaults``."""
+        unsaid = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **unsaid)
