@@ -38,8 +38,9 @@ from modelyard.engine.question import Sampling, Text, Tokens
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, ModelUnloaded, UnsupportedOperation
 from modelyard.hub import read_header
+from modelyard.yard.requests import EmbeddingRequest, Request
 from modelyard.yard.residency.state import Residence, UnloadMode
-from modelyard.yard.yard import EmbeddingRequest, Request, Yard
+from modelyard.yard.yard import Yard
 from support.minilm import converted, folder, vectors_of_its_package
 from support.server import WAIT_S, RunningServer, serving
 

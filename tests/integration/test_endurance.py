@@ -40,7 +40,8 @@ def test_a_hundred_loads_and_unloads_a_tenth_of_them_failing_leave_no_memory_beh
         from pathlib import Path
         from modelyard.config import validate_config
         from modelyard.errors import ModelLoadFailed
-        from modelyard.yard.yard import Request, Yard
+        from modelyard.yard.requests import Request
+        from modelyard.yard.yard import Yard
         from modelyard.engine.question import Text
 
         def resident():

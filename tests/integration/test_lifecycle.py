@@ -211,7 +211,8 @@ def test_an_unload_gives_back_what_its_load_took(weights: dict[str, Path], model
         from pathlib import Path
         from modelyard.config import validate_config
         from modelyard.engine.question import Text
-        from modelyard.yard.yard import Request, Yard
+        from modelyard.yard.requests import Request
+        from modelyard.yard.yard import Yard
 
         def resident():
             return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -21,7 +21,8 @@ from modelyard.api.begin import begin
 from modelyard.engine.messages import Finished
 from modelyard.errors import ModelyardError
 from modelyard.yard.generation import Generation
-from modelyard.yard.yard import Request, Yard
+from modelyard.yard.requests import Request
+from modelyard.yard.yard import Yard
 
 # A silent stream (a long prefill) is closed by proxies and some clients; the reference comments at the same interval.
 KEEP_ALIVE_S = 10.0

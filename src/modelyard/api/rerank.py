@@ -17,9 +17,9 @@ from modelyard.api.openai.embeddings import MOST_INPUTS
 from modelyard.api.openai.schema import LABEL, LONGEST_NAME, refuse_unsupported
 from modelyard.api.told import Told
 from modelyard.api.urgency import KeepAlive, urgency
-from modelyard.yard.conductor import Urgency
 from modelyard.yard.inquiry import Ranking
-from modelyard.yard.yard import RankRequest, Yard
+from modelyard.yard.requests import RankRequest, Urgency
+from modelyard.yard.yard import Yard
 
 PATHS: Final = ("/v1/rerank", "/v2/rerank", "/rerank")
 

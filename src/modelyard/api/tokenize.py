@@ -24,7 +24,8 @@ from modelyard.api.urgency import KeepAlive, urgency
 from modelyard.engine.question import Chat, Text, Tokens
 from modelyard.errors import InvalidRequest
 from modelyard.yard.inquiry import Spelling
-from modelyard.yard.yard import TokenizeRequest, Yard
+from modelyard.yard.requests import TokenizeRequest
+from modelyard.yard.yard import Yard
 
 # As many as a text of the longest can have.
 MOST_IDS: Final = 1 << 20

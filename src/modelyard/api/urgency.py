@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 from starlette.datastructures import Headers
 
 from modelyard.errors import InvalidRequest
-from modelyard.yard.conductor import Urgency
+from modelyard.yard.requests import Urgency
 
 MOST_URGENT = 100
 

@@ -17,7 +17,8 @@ from modelyard.engine.question import Chat, Content, Image
 from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.loop_thread import LoopThread
-from modelyard.yard.yard import Request, Yard
+from modelyard.yard.requests import Request
+from modelyard.yard.yard import Yard
 
 _HELP = "Ctrl-C stops an answer, Ctrl-D leaves."
 

@@ -37,10 +37,10 @@ from modelyard.inprocess.requests import (
     structure_format,
     tokenize_request,
 )
-from modelyard.yard.conductor import Urgency
+from modelyard.yard.requests import EmbeddingRequest, Urgency
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.status import Plan, Status
-from modelyard.yard.yard import EmbeddingRequest, Yard
+from modelyard.yard.yard import Yard
 
 if TYPE_CHECKING:
     import openai

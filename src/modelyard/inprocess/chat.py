@@ -31,9 +31,9 @@ from modelyard.inprocess.answers import (
     ChunkChoice,
     CompletionUsage,
 )
-from modelyard.yard.conductor import Urgency
 from modelyard.yard.generation import Generation
-from modelyard.yard.yard import Request, Yard
+from modelyard.yard.requests import Request, Urgency
+from modelyard.yard.yard import Yard
 
 
 class Chats:

@@ -17,7 +17,7 @@ from modelyard.api.tokenize import DetokenizeBody, TokenizeBody
 from modelyard.engine.question import Tokens
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.answers import ChatCompletionMessage
-from modelyard.yard.yard import TokenizeRequest
+from modelyard.yard.requests import TokenizeRequest
 
 Message = Mapping[str, Any] | ChatCompletionMessage
 """OpenAI's message: ``{"role": "user", "content": "Hello!"}``; or one that a model answered."""

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from modelyard.engine.messages import Usage
     from modelyard.yard.generation import Generation
     from modelyard.yard.inquiry import Inquiry
 
@@ -42,6 +43,15 @@ class Caller:
     def of(self, models: Iterable[str]) -> tuple[str, ...]:
         """Those of ``models`` that it may know of."""
         return tuple(filter(self.may_use, models))
+
+    def charge(self, generation: Generation | Inquiry) -> None:
+        """Let it know of its generation, and of what that uses."""
+
+        def pay(usage: Usage) -> None:
+            self.pay(usage.prompt_tokens + usage.completion_tokens)
+
+        self.generations.append(generation)
+        generation.on_used = pay
 
     def pay(self, tokens: int) -> None:
         """It has used so many tokens more. Also called when its answer is over: what it left was computed."""

@@ -53,6 +53,7 @@ from modelyard.yard.engines import EngineHandle, Publish, Workshop
 from modelyard.yard.generation import Generation
 from modelyard.yard.inquiry import Inquiry
 from modelyard.yard.memory import Footprint
+from modelyard.yard.requests import Urgency
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import RequestId, Residency, UnloadMode
 from modelyard.yard.tally import Ending, Tally
@@ -68,15 +69,6 @@ _T = TypeVar("_T")
 
 # A thread's last event is its last act; only its exit is waited for.
 LAST_MOMENT_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Urgency:
-    """How a request waits for its model; see ``events.RequestArrived``."""
-
-    priority: int | None = None
-    wait_s: float | None = None
-    keep_alive_s: float | None = None
 
 
 @dataclass(slots=True)

@@ -3,113 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
-from modelyard.engine.messages import Embed, Rank, SequenceId, Submit, Tokenize, Usage
-from modelyard.engine.question import Chat, Prompt, Sampling, Text, Tokens
+from modelyard.engine.messages import Embed, Rank, SequenceId, Submit, Tokenize
 from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
 from modelyard.hub import Progress, Stores
 from modelyard.yard.caller import CALLER, Caller
 from modelyard.yard.census import Census, census
-from modelyard.yard.conductor import Conductor, Urgency
+from modelyard.yard.conductor import Conductor
 from modelyard.yard.configured import memory_budget, router, stores_of, traits
 from modelyard.yard.generation import Generation
 from modelyard.yard.inquiry import Embeddings, Inquiry, Ranking, Spelling
 from modelyard.yard.kinds import Kinds, Task, refusal
 from modelyard.yard.machine import available_bytes
-from modelyard.yard.memory import Footprint
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
-from modelyard.yard.residency.events import Sized
-from modelyard.yard.residency.room import Outcome, find_room
+from modelyard.yard.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest, Urgency
 from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadMode
+from modelyard.yard.startup import load_what_fits
 from modelyard.yard.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
 from modelyard.yard.watch import Observer
 from modelyard.yard.workshop import MakeHandle, Spec, Workshop
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a model.
-
-    Attributes:
-        model: id or alias; None means the default.
-        max_tokens: None: as many as the context holds.
-        response_format, grammar, logprobs, echoes, prediction: see ``engine.messages.Submit``.
-        urgency: how it waits for its model.
-    """
-
-    prompt: Prompt
-    model: str | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-    response_format: Mapping[str, Any] | None = None
-    grammar: Mapping[str, Any] | None = None
-    logprobs: int | None = None
-    echoes: bool = False
-    prediction: str = ""
-    urgency: Urgency = field(default_factory=Urgency)
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingRequest:
-    """Texts that are to become vectors.
-
-    Attributes:
-        inputs: one vector is computed of each; token ids are taken as they are.
-        model: id or alias; None means the default.
-        urgency: how it waits for its model.
-        truncates: whether a text that is too long is cut, and not refused.
-    """
-
-    inputs: tuple[Text | Tokens, ...]
-    model: str | None = None
-    urgency: Urgency = field(default_factory=Urgency)
-    truncates: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RankRequest:
-    """Documents that are to be scored by how well they answer a query.
-
-    Attributes:
-        query, documents, most_tokens: see ``engine.messages.Rank``.
-        model: id or alias; None means the default.
-        urgency: how it waits for its model.
-    """
-
-    query: str
-    documents: tuple[str, ...]
-    model: str | None = None
-    most_tokens: int | None = None
-    urgency: Urgency = field(default_factory=Urgency)
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizeRequest:
-    """A text, or a conversation, of which the tokens are asked.
-
-    Attributes:
-        prompt, add_special, parse_special: see ``engine.messages.Tokenize``.
-        model: id or alias; None means the default.
-        urgency: how it waits for its model.
-    """
-
-    prompt: Chat | Text | Tokens
-    model: str | None = None
-    add_special: bool = True
-    parse_special: bool = True
-    urgency: Urgency = field(default_factory=Urgency)
 
 
 class Yard:
@@ -162,26 +80,11 @@ class Yard:
         models = {model.id: traits(self.config, model) for model in self.config.models}
         self._conductor = Conductor(Residency.of(models, budget, self._policy), self.workshop, self.workshop.forget)
         self.workshop.stock.on_progress = self._conductor.preparing
-        outcomes = await asyncio.gather(*self._load_what_fits(footprints), return_exceptions=True)
+        outcomes = await asyncio.gather(*load_what_fits(self._conductor, footprints), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 await self.close()
                 raise outcome
-
-    def _load_what_fits(self, footprints: dict[str, Footprint]) -> list[asyncio.Future[None]]:
-        loads = []
-        for name, footprint in footprints.items():
-            self.conductor.feed(Sized(name, footprint))
-            if find_room(self.conductor.state, name).outcome is Outcome.FITS:
-                loads.append(self.conductor.reload(name))
-            else:
-                logger.warning(
-                    "%s needs %.0f MB, which the memory budget does not have beside the models before it: "
-                    "it is loaded when it is first asked for",
-                    name,
-                    footprint.total_bytes / 1e6,
-                )
-        return loads
 
     async def close(self, timeout_s: float = 30.0) -> None:
         """End what runs, free every model, refuse what comes. What is not free in time is left to the process's end."""
@@ -219,25 +122,12 @@ class Yard:
         priority = self._priority(model, request.urgency)
 
         def submit(sequence: SequenceId) -> Submit:
-            return Submit(
-                sequence,
-                request.prompt,
-                request.sampling,
-                request.max_tokens,
-                request.stop,
-                request.ignore_eos,
-                priority,
-                request.response_format,
-                request.grammar,
-                request.logprobs,
-                request.echoes,
-                request.prediction,
-            )
+            return request.message(sequence, priority)
 
         conductor = self.conductor
         number, generation = conductor.submit(self.names[model], submit, request.urgency)
         if (caller := CALLER.get()) is not None:
-            _charge(caller, generation)
+            caller.charge(generation)
         try:
             yield generation
         finally:
@@ -254,11 +144,7 @@ class Yard:
         """
         await self.check(request.model, "embedding")
         model = self._router.route(request.model)
-        priority = self._priority(model, request.urgency)
-
-        def ask(sequence: SequenceId) -> Embed:
-            return Embed(sequence, request.inputs, priority, request.truncates)
-
+        ask = partial(request.message, priority=self._priority(model, request.urgency))
         with self._asked(model, ask, request.urgency) as inquiry:
             return await inquiry.embedded()
 
@@ -272,11 +158,7 @@ class Yard:
         """
         await self.check(request.model, "rerank")
         model = self._router.route(request.model)
-        priority = self._priority(model, request.urgency)
-
-        def ask(sequence: SequenceId) -> Rank:
-            return Rank(sequence, request.query, request.documents, request.most_tokens, priority)
-
+        ask = partial(request.message, priority=self._priority(model, request.urgency))
         with self._asked(model, ask, request.urgency) as inquiry:
             return await inquiry.ranked()
 
@@ -289,11 +171,7 @@ class Yard:
             UnsupportedOperation: it is a chat, and the model has no template for one.
         """
         model = self._router.route(request.model)
-
-        def ask(sequence: SequenceId) -> Tokenize:
-            return Tokenize(sequence, request.prompt, request.add_special, request.parse_special)
-
-        with self._asked(model, ask, request.urgency) as inquiry:
+        with self._asked(model, request.message, request.urgency) as inquiry:
             return await inquiry.tokenized()
 
     @contextmanager
@@ -303,7 +181,7 @@ class Yard:
         conductor = self.conductor
         number, inquiry = conductor.ask(self.names[model], ask, urgency)
         if (caller := CALLER.get()) is not None:
-            _charge(caller, inquiry)
+            caller.charge(inquiry)
         try:
             yield inquiry
         finally:
@@ -511,13 +389,3 @@ class Yard:
         fraction = self.conductor.load_progress.get(name)
         loading = None if fraction is None else Progress("loading", fraction)
         return self.workshop.stock.progress.get(name, loading)
-
-
-def _charge(caller: Caller, generation: Generation | Inquiry) -> None:
-    """Let ``caller`` know of its generation, and of what that uses."""
-
-    def pay(usage: Usage) -> None:
-        caller.pay(usage.prompt_tokens + usage.completion_tokens)
-
-    caller.generations.append(generation)
-    generation.on_used = pay

@@ -20,7 +20,8 @@ from modelyard.errors import (
     ModelyardError,
     UnsupportedOperation,
 )
-from modelyard.yard.yard import EmbeddingRequest, Request, Yard
+from modelyard.yard.requests import EmbeddingRequest, Request
+from modelyard.yard.yard import Yard
 from unit.hub.gguf_writer import tiny_encoder, tiny_model, write
 from unit.yard.scripted import ScriptedEngines
 

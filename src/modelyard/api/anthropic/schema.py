@@ -19,7 +19,7 @@ from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import TopK, TopP
 from modelyard.engine.question import Chat, NamedTool, Sampling, ToolChoice
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.yard.yard import Request, TokenizeRequest
+from modelyard.yard.requests import Request, TokenizeRequest
 
 
 class _Part(BaseModel):

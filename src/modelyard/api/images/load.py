@@ -18,7 +18,8 @@ from modelyard.api.images.local import is_local, read_local
 from modelyard.api.reply import while_connected
 from modelyard.engine.question import Chat, Image
 from modelyard.errors import InvalidRequest, TakesNoImages
-from modelyard.yard.yard import Request, TokenizeRequest, Yard
+from modelyard.yard.requests import Request, TokenizeRequest
+from modelyard.yard.yard import Yard
 
 _Asked = TypeVar("_Asked", Request, TokenizeRequest)
 

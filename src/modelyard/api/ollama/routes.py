@@ -25,8 +25,9 @@ from modelyard.api.urgency import urgency
 from modelyard.api.visit import Visit
 from modelyard.engine.question import Text
 from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied
+from modelyard.yard.requests import EmbeddingRequest, Request
 from modelyard.yard.status import ModelStatus
-from modelyard.yard.yard import EmbeddingRequest, Request, Yard
+from modelyard.yard.yard import Yard
 
 # The version of Ollama whose API this is: clients ask for a least one.
 API_VERSION: Final = "0.13.0"

@@ -35,7 +35,7 @@ from modelyard.config.schema import (
 )
 from modelyard.engine.question import Chat, Infill, Prompt, Sampling, Text
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.yard.yard import Request
+from modelyard.yard.requests import Request
 
 
 class _Part(BaseModel):

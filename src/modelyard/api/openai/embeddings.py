@@ -20,7 +20,8 @@ from modelyard.api.urgency import KeepAlive, urgency
 from modelyard.engine.question import Text, Tokens
 from modelyard.errors import InvalidRequest
 from modelyard.yard.inquiry import Embeddings
-from modelyard.yard.yard import EmbeddingRequest, Yard
+from modelyard.yard.requests import EmbeddingRequest
+from modelyard.yard.yard import Yard
 
 # Source: OpenAI, API reference, embeddings: "the array must be 2048 dimensions or less".
 MOST_INPUTS = 2048

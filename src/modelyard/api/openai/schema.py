@@ -34,7 +34,7 @@ from modelyard.config.schema import (
 )
 from modelyard.engine.question import Chat, Infill, Prompt, Sampling, Text, Tokens
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.yard.yard import Request
+from modelyard.yard.requests import Request
 
 MOST_STOPS = 64
 LONGEST_STOP = 1024

@@ -23,7 +23,8 @@ from modelyard.api.urgency import urgency
 from modelyard.api.visit import Visit
 from modelyard.engine.question import Chat
 from modelyard.errors import InvalidRequest, ModelyardError, QueueFull, ResponseNotFound
-from modelyard.yard.yard import Request, Yard
+from modelyard.yard.requests import Request
+from modelyard.yard.yard import Yard
 
 MOST_IN_BACKGROUND: Final = 64
 

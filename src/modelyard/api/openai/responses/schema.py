@@ -37,7 +37,7 @@ from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import Temperature, TopP
 from modelyard.engine.question import Chat, Sampling
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.yard.yard import Request
+from modelyard.yard.requests import Request
 
 Messages = list[dict[str, Any]]
 
