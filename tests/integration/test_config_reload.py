@@ -63,10 +63,10 @@ def text_of(server: RunningServer, model: str | None = None, tokens: int = 3, **
 
 
 def test_a_file_that_did_not_change_changes_nothing(server: RunningServer) -> None:
-    engines = server.read(lambda: dict(server.yard.conductor._engines))
+    engines = server.read(lambda: dict(server.yard.conductor._depot.engines))
     done = reload(server)
     assert (done["added"], done["removed"], done["changed"], done["retuned"]) == ([], [], {}, [])
-    assert server.read(lambda: dict(server.yard.conductor._engines)) == engines
+    assert server.read(lambda: dict(server.yard.conductor._depot.engines)) == engines
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(server: RunningServer, file: File) -> None:
@@ -83,7 +83,7 @@ def test_a_model_whose_settings_changed_is_replaced_without_an_error_to_anyone(
     server: RunningServer, file: File
 ) -> None:
     file.write(file.smol(device="device.max_seq_len = 512\n"), file.gemma())
-    engine = server.read(lambda: server.yard.conductor._engines["gemma"])
+    engine = server.read(lambda: server.yard.conductor._depot.engines["gemma"])
     with ThreadPoolExecutor(5) as pool:
         running = [pool.submit(text_of, server, "smol", 100) for _ in range(4)]
         done = reload(server)
@@ -93,7 +93,7 @@ def test_a_model_whose_settings_changed_is_replaced_without_an_error_to_anyone(
     assert [answer.json()["usage"]["completion_tokens"] for answer in answers] == [100] * 4 + [10] * 4
     assert done["changed"]["smol"]["keys"] == ["device"]
     assert server.get("/v1/models/smol").json()["context_length"] == 512
-    assert server.read(lambda: server.yard.conductor._engines["gemma"]) is engine
+    assert server.read(lambda: server.yard.conductor._depot.engines["gemma"]) is engine
     # The old engine is gone when its last answer is.
     names = server.read(lambda: list(server.yard.conductor.state.models))
     assert sorted(names) == ["gemma", "smol #2"]
@@ -127,10 +127,10 @@ def test_added_models_serve_and_removed_ones_are_unknown(server: RunningServer, 
 
 def test_what_only_concerns_the_treatment_of_a_model_restarts_nothing(server: RunningServer, file: File) -> None:
     file.write(file.smol("pinned = true", 'aliases = ["tiny"]'), file.gemma("idle_unload_seconds = 0"))
-    engine = server.read(lambda: server.yard.conductor._engines["smol"])
+    engine = server.read(lambda: server.yard.conductor._depot.engines["smol"])
     done = reload(server)
     assert (done["changed"], done["retuned"]) == ({}, ["smol", "gemma"])
-    assert server.read(lambda: server.yard.conductor._engines["smol"]) is engine
+    assert server.read(lambda: server.yard.conductor._depot.engines["smol"]) is engine
     assert text_of(server, "tiny").json()["model"] == "smol"
     assert server.get("/v1/models/smol").json()["pinned"] is True
     assert server.get("/v1/models/gemma").json()["status"] == "unloaded"

@@ -88,14 +88,14 @@ def test_many_requests_for_an_unloaded_model_cause_one_load(server: RunningServe
     loads = []
 
     def count() -> None:
-        conductor = server.yard.conductor
-        make = conductor._workshop.make
+        workshop = server.yard.workshop
+        make = workshop.make
 
         async def counting(model: str, publish: object) -> object:
             loads.append(model)
             return await make(model, publish)
 
-        conductor._workshop.make = counting
+        workshop.make = counting
 
     server.read(count)
     with ThreadPoolExecutor(12) as pool:

@@ -159,4 +159,4 @@ def test_a_parked_model_whose_file_is_gone_fails_with_a_reason_and_holds_nothing
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_load_failed")
         assert "copy.gguf" in answer.json()["error"]["message"]
         assert not server.read(lambda: server.yard.conductor.state.models[SMOL].is_resident)
-        assert not server.read(lambda: server.yard.conductor._parked)
+        assert not server.read(lambda: server.yard.conductor._depot._parked)

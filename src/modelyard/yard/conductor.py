@@ -1,7 +1,4 @@
-"""Runs what the residency decides: threads, loads, timers, and the events that come back from engines.
-
-Everything here happens on one event loop. Engines are threads; their events arrive in batches, one a step.
-"""
+"""Runs what the residency decides, and tells it what comes of that. Everything here happens on one event loop."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from modelyard.engine.messages import (
     Accepted,
@@ -32,7 +29,6 @@ from modelyard.engine.messages import (
     Rank,
     Ranked,
     Reseat,
-    Restore,
     Resume,
     Returned,
     SequenceId,
@@ -49,7 +45,8 @@ from modelyard.engine.profile import ModelProfile
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.hub.listing import Progress
 from modelyard.yard import residency
-from modelyard.yard.engines import EngineHandle, Publish, Workshop
+from modelyard.yard.depot import Depot
+from modelyard.yard.engines import EngineHandle, Workshop
 from modelyard.yard.generation import Generation
 from modelyard.yard.inquiry import Inquiry
 from modelyard.yard.memory import Footprint
@@ -60,15 +57,9 @@ from modelyard.yard.tally import Ending, Tally
 from modelyard.yard.watch import Watch
 
 if TYPE_CHECKING:
-    from modelyard.engine.suspend import KeptPrefixes, SuspendedSequence
-    from modelyard.engine.weights import ParkedWeights
+    from modelyard.engine.suspend import SuspendedSequence
 
 logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-# A thread's last event is its last act; only its exit is waited for.
-LAST_MOMENT_S = 1.0
 
 
 @dataclass(slots=True)
@@ -98,16 +89,11 @@ class Conductor:
         self.load_progress: dict[str, float] = {}
         self.watch = Watch()
         self.tally = Tally()
-        self._workshop = workshop
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
-        self._engines: dict[str, EngineHandle] = {}
+        self._depot = Depot(workshop, self._receive, self._learn)
         self._streams: dict[RequestId, _Stream] = {}
         self._callers: dict[RequestId, asyncio.Future[None]] = {}
-        # Sizing and loading, by model: never both at once.
-        self._works: dict[str, asyncio.Task[None]] = {}
-        self._kept: dict[str, KeptPrefixes] = {}
-        self._parked: dict[str, ParkedWeights] = {}
         # Generations with new text that their readers were not told of, as an ordered set.
         self._told: dict[Generation, None] = {}
         self._is_telling = False
@@ -162,7 +148,7 @@ class Conductor:
 
     def reseat(self, model: str, weight: float, priority: int) -> None:
         """Give the engine of ``model``, if it has one, another place among those of the device."""
-        engine = self._engines.get(model)
+        engine = self._depot.engines.get(model)
         if engine is not None:
             engine.send(Reseat(weight, priority))
 
@@ -253,17 +239,18 @@ class Conductor:
                 if caller is not None and not caller.done():
                     caller.set_result(None)
             case events.Size(model):
-                self._works[model] = self._loop.create_task(self._size(model), name=f"size {model}")
+                self._depot.size(model)
             case events.StartLoad(model):
                 self.load_progress[model] = 0.0
                 self.tally[self._known_as(model)].predicted_bytes = self._predicted_bytes(model)
-                self._works[model] = self._loop.create_task(self._load(model), name=f"load {model}")
+                self._depot.load(model)
             case events.Free(model, suspends, keep_bytes, why, keeps_weights, reason):
                 done = "Parking" if keeps_weights else "Unloading"
                 logger.info("%s %s: %s", done, self._known_as(model), why)
                 self.tally[self._known_as(model)].unloads[reason] += 1
-                self._free(model, Stop(suspends, keep_bytes, keeps_weights))
+                self._depot.free(model, Stop(suspends, keep_bytes, keeps_weights))
             case events.Forget(model):
+                self._depot.forget(model)
                 self._forget(model)
             case events.Remove(model):
                 self.profiles.pop(model, None)
@@ -272,7 +259,7 @@ class Conductor:
                     self._on_removed(model)
 
     def _grant(self, model: str, stream: _Stream) -> None:
-        engine = stream.engine = self._engines[model]
+        engine = stream.engine = self._depot.engines[model]
         state = self.state.models[model]
         stream.generation.times.grant(time.monotonic(), state.load_began, state.loaded_at)
         if stream.suspended is None:
@@ -291,83 +278,19 @@ class Conductor:
         if caller is not None and not caller.done():
             caller.set_exception(error)
 
-    async def _size(self, model: str) -> None:
-        footprint = await self._attempt(model, self._workshop.size(model))
-        if footprint is not None:
-            self.feed(events.Sized(model, footprint))
-
-    async def _load(self, model: str) -> None:
-        engine = await self._attempt(model, self._start(model))
-        if engine is not None:
-            # Not too late for its first events: they come through the event loop.
-            self._engines[model] = engine
-
-    async def _start(self, model: str) -> EngineHandle:
-        engine = await self._workshop.make(model, self._publisher(model))
-        kept = self._kept.pop(model, None)
-        if kept is not None:
-            engine.send(Restore(kept))
-        engine.start()
-        return engine
-
-    async def _attempt(self, model: str, work: Awaitable[_T]) -> _T | None:
-        """What ``work`` gives; None where it fails, which fails the load."""
-        try:
-            return await work
-        except ModelyardError as error:
-            reason = str(error)
-        except Exception as failure:
-            # A load that ends without an outcome would leave its callers waiting for ever.
-            logger.exception("The load of %s failed", model)
-            reason = f"an internal error ({type(failure).__name__}); the server's log has the details"
-        finally:
-            self._leave_work()
-        self._conclude(events.LoadFailed(model, reason))
-        return None
-
-    def _free(self, model: str, stop: Stop) -> None:
-        engine = self._engines.get(model)
-        if engine is not None:
-            engine.send(stop)
-            return
-        work = self._works.pop(model, None)
-        if work is not None:
-            work.cancel()
-        kept = self._kept.get(model)
-        self._conclude(events.Freed(model, 0 if kept is None else kept.size_bytes))
-        self._note_freed()
-
-    def _conclude(self, event: events.Freed | events.LoadFailed | events.EngineDied) -> None:
-        """Feed the end of a model, as soon as weights that were parked for it are free too."""
-        tally = self.tally[self._known_as(event.model)]
-        if isinstance(event, events.LoadFailed):
-            tally.loads["failed"] += 1
-        elif isinstance(event, events.EngineDied):
-            tally.unloads["died"] += 1
-        parked = self._parked.pop(event.model, None)
-        if parked is None:
-            self.feed(event)
-        else:
-            dropping = self._drop(event, parked)
-            self._works[event.model] = self._loop.create_task(dropping, name=f"drop {event.model}")
-
-    async def _drop(self, event: events.Event, parked: ParkedWeights) -> None:
-        # Not on this thread: to unmap many gigabytes takes long enough for a stream to notice.
-        await asyncio.to_thread(parked.release)
-        self._leave_work()
-        self.feed(event)
-        self._note_freed()
-
-    def _leave_work(self) -> None:
-        """The task that runs is done with its model; of one that was given up, another may have taken the place."""
-        mine = asyncio.current_task()
-        self._works = {model: work for model, work in self._works.items() if work is not mine}
-
     def _forget(self, model: str) -> None:
-        self._kept.pop(model, None)
         for stream in self._streams.values():
             if stream.model == model and stream.suspended is not None:
                 stream.suspended = stream.suspended.without_kv()
+
+    def _learn(self, event: events.Event) -> None:
+        """Take what became of a model."""
+        if isinstance(event, events.LoadFailed):
+            self.tally[self._known_as(event.model)].loads["failed"] += 1
+        elif isinstance(event, events.EngineDied):
+            self.tally[self._known_as(event.model)].unloads["died"] += 1
+        self.feed(event)
+        self._note_freed()
 
     def preparing(self, model: str, progress: Progress) -> None:
         """How far the files of ``model`` are. May be called on any thread."""
@@ -378,17 +301,6 @@ class Conductor:
             self.watch.preparing(self.state.models[model].traits.name, progress)
 
     # Events from engines
-
-    def _publisher(self, model: str) -> Publish:
-        def publish(batch: Sequence[Event]) -> None:
-            """Called on an engine's thread: one hop to the event loop for all events of a step."""
-            try:
-                self._loop.call_soon_threadsafe(self._receive, model, batch)
-            except RuntimeError:
-                # The event loop is closed: nobody is left to hear of it.
-                logger.debug("Events of %s came after the end", model)
-
-        return publish
 
     def _receive(self, model: str, batch: Sequence[Event]) -> None:
         # Hot path: nearly all events are tokens.
@@ -429,30 +341,21 @@ class Conductor:
                     self.load_progress[model] = fraction
                     self.watch.progress(self._known_as(model), fraction)
                 case Loaded(profile):
-                    if (parked := self._parked.pop(model, None)) is not None:
-                        # The engine has found them: they are not freed with this.
-                        parked.release()
+                    self._depot.loaded(model)
                     self.profiles[model] = profile
                     self.tally[self._known_as(model)].loaded(now - self.state.models[model].load_began)
                     self.feed(events.LoadFinished(model, self._measured(model, profile)))
                 case LoadFailed(reason):
                     self._forget_engine(model)
-                    self._conclude(events.LoadFailed(model, reason))
+                    self._depot.conclude(events.LoadFailed(model, reason))
                 case Dying(reason):
                     self.feed(events.EngineDying(model, reason))
                 case Died(reason):
                     self._forget_engine(model, reason)
-                    self._conclude(events.EngineDied(model, reason))
+                    self._depot.conclude(events.EngineDied(model, reason))
                 case Stopped(kept, parked):
                     self._forget_engine(model)
-                    if kept is not None:
-                        self._kept[model] = kept
-                    freed = events.Freed(model, 0 if kept is None else kept.size_bytes, parked is not None)
-                    if parked is None:
-                        self._conclude(freed)
-                    else:
-                        self._parked[model] = parked
-                        self.feed(freed)
+                    self._depot.hold(model, kept, parked)
         if last_times:
             self.tally[self._known_as(model)].said(last_times, now)
         if self._told and not self._is_telling:
@@ -510,17 +413,16 @@ class Conductor:
 
     def _forget_engine(self, model: str, reason: str = "it was stopped") -> None:
         """The engine is gone. Requests that were handed to it too late to be heard of end here."""
-        engine = self._engines[model]
+        engine = self._depot.engines[model]
         unheard = [stream for stream in self._streams.values() if stream.engine is engine]
         for stream in unheard:
             self._end(Failed(stream.submit.sequence, EngineError(stream.generation.model, reason)))
         self.tally[self._known_as(model)].vitals = None
         # Not before: the last end of a drain frees the model, which without an engine would be done at once, and the
         # next load begun before the residency has heard how this engine ended.
-        del self._engines[model]
-        if not engine.join(LAST_MOMENT_S):
+        if not self._depot.part(model):
             logger.warning("The thread of %s's engine goes on after its last event", model)
 
     def _note_freed(self) -> None:
-        if self.state.is_closing and not self._engines and not self._works:
+        if self.state.is_closing and self._depot.is_empty:
             self._all_freed.set()

@@ -58,8 +58,8 @@ class Stage:
     ):
         self.engines = engines
         state = Residency.of({model: Traits(model, most_requests) for model in models}, budget, policy)
-        workshop = SimpleNamespace(size=size or engines.size, make=make or engines.make)
-        self.conductor = Conductor(state, workshop)
+        self.workshop = SimpleNamespace(size=size or engines.size, make=make or engines.make)
+        self.conductor = Conductor(state, self.workshop)
 
     def submit(self, model="a"):
         return self.conductor.submit(model, lambda sequence: Submit(sequence, Text("Once")))
@@ -83,8 +83,7 @@ class Stage:
         conductor = self.conductor
         assert conductor._streams == {}
         assert conductor._callers == {}
-        assert conductor._works == {}
-        assert conductor._engines == {}
+        assert conductor._depot.is_empty
         assert not conductor._events
         for model in conductor.state.models.values():
             assert model.line == ()
@@ -236,7 +235,7 @@ async def test_whatever_keeps_an_engine_from_being_made_fails_the_load_for_all_w
         assert failed.value.reason == reason
     with pytest.raises(ModelLoadFailed):
         await soon(reload)
-    assert stage.conductor._engines == {}
+    assert stage.conductor._depot.engines == {}
 
     await soon(stage.conductor.reload("a"))
     assert attempts == ["a", "a"]
@@ -289,11 +288,11 @@ async def test_parked_weights_are_given_up_when_the_next_load_fails(stage_of):
     async def fail(model, publish):
         raise UnusableModel("gone")
 
-    stage.conductor._workshop.make = fail
+    stage.workshop.make = fail
     with pytest.raises(ModelLoadFailed):
         await soon(stage.conductor.reload("a"))
     assert weights.releases == 1
-    stage.conductor._workshop.make = make
+    stage.workshop.make = make
     await soon(stage.conductor.reload("a"))
     assert weights.releases == 1
 
@@ -330,7 +329,7 @@ async def test_a_close_gives_weights_up_whose_model_was_about_to_wake(stage_of):
     async def never(model, publish):
         await asyncio.Event().wait()
 
-    stage.conductor._workshop.make = never
+    stage.workshop.make = never
     stage.submit()
     await turn()
     assert await soon(stage.conductor.close(LONGEST_WAIT_S))
@@ -435,7 +434,7 @@ async def test_an_unload_returns_only_when_the_engine_has_freed_its_memory(stage
     engine.wake()
     await soon(unload)
     assert stage.model().residence is Residence.UNLOADED
-    assert stage.conductor._engines == {}
+    assert stage.conductor._depot.engines == {}
 
 
 async def test_an_unload_during_a_load_serves_those_before_it_and_then_frees(stage_of):
@@ -888,7 +887,7 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
     async def wind_down():
         everything = asyncio.gather(*reading, *asking, return_exceptions=True)
         while not everything.done():
-            for engine in stage.conductor._engines.values():
+            for engine in stage.conductor._depot.engines.values():
                 engine.wake()
                 engine.finish()
             # Who makes room for another has had a second, so that it gets somewhere.
