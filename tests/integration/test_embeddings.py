@@ -377,7 +377,7 @@ def test_a_client_that_leaves_leaves_nothing(server: RunningServer) -> None:
     # An unload returns when the last lease has ended: long before that many texts could be computed.
     assert server.post("/v1/models/unload", {"model_id": "minilm"}).status_code == 200
     assert server.read(lambda: server.yard.conductor.state.models["minilm"].residence) is Residence.UNLOADED
-    assert server.read(lambda: dict(server.yard.conductor._streams)) == {}
+    assert server.read(lambda: dict(server.yard.conductor._streams.open)) == {}
     assert server.post("/v1/models/reload", {"model_id": "minilm"}).status_code == 200
 
 

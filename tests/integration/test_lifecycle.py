@@ -35,18 +35,18 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
 @contextlib.contextmanager
 def endings(server: RunningServer) -> Iterator[list[str]]:
     """How the sequences ended that were in an engine, once the context is left: all of them have by then."""
-    conductor = server.read(lambda: server.yard.conductor)
-    end, seen = conductor._end, []
+    streams = server.read(lambda: server.yard.conductor._streams)
+    end, seen = streams._end, []
 
     def recording(event: SequenceEvent) -> None:
         seen.append(type(event).__name__)
         end(event)
 
-    conductor._end = recording
+    streams._end = recording
     yield seen
     # An unload returns when the last lease has ended.
     assert server.post("/v1/models/unload", {"model_id": "smollm2"}).status_code == 200
-    conductor._end = end
+    streams._end = end
 
 
 def test_unload_status_reload_answer_with_the_references_bodies(server: RunningServer) -> None:

@@ -97,7 +97,7 @@ def what_is_left(server: RunningServer) -> dict[str, Any]:
         census = server.yard.census()
         vitals = [model.tally.vitals for model in census.models if model.tally.vitals is not None]
         left = {
-            "streams": len(conductor._streams),
+            "streams": len(conductor._streams.open),
             "leases": sum(len(state.leases) for state in states),
             "in line": sum(len(state.line) for state in states),
             "in engines": sum(model.running + model.waiting for model in census.models),

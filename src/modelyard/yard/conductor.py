@@ -8,74 +8,45 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from modelyard.engine.messages import (
-    Accepted,
-    Begun,
-    Cancel,
-    Cancelled,
     Died,
     Dying,
     Embed,
-    Embedded,
     Event,
-    Failed,
-    Finished,
     Loaded,
     LoadFailed,
     LoadProgress,
     Rank,
-    Ranked,
     Reseat,
-    Resume,
-    Returned,
     SequenceId,
     Stop,
     Stopped,
     Submit,
-    Suspended,
-    Token,
     Tokenize,
-    Tokenized,
     Vitals,
 )
 from modelyard.engine.profile import ModelProfile
-from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
+from modelyard.errors import ModelyardError
 from modelyard.hub.listing import Progress
 from modelyard.yard import residency
 from modelyard.yard.depot import Depot
-from modelyard.yard.engines import EngineHandle, Workshop
+from modelyard.yard.engines import Workshop
 from modelyard.yard.generation import Generation
 from modelyard.yard.inquiry import Inquiry
 from modelyard.yard.memory import Footprint
 from modelyard.yard.requests import Urgency
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import RequestId, Residency, UnloadMode
-from modelyard.yard.tally import Ending, Tally
+from modelyard.yard.streams import Streams
+from modelyard.yard.tally import Tally
 from modelyard.yard.watch import Watch
-
-if TYPE_CHECKING:
-    from modelyard.engine.suspend import SuspendedSequence
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Stream:
-    """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two."""
-
-    model: str
-    submit: Submit | Embed | Rank | Tokenize
-    generation: Generation | Inquiry
-    engine: EngineHandle | None = None
-    suspended: SuspendedSequence | None = None
-    is_abandoned: bool = False
-
-
 class Conductor:
-    """Owns the engines and the requests in them.
+    """Stands between callers, the residency, and the models' engines: what one does, it has the others know.
 
     Args:
         state: all models, unloaded.
@@ -92,11 +63,8 @@ class Conductor:
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
         self._depot = Depot(workshop, self._receive, self._learn)
-        self._streams: dict[RequestId, _Stream] = {}
+        self._streams = Streams(self.tally, self.feed, lambda: self.state.is_closing)
         self._callers: dict[RequestId, asyncio.Future[None]] = {}
-        # Generations with new text that their readers were not told of, as an ordered set.
-        self._told: dict[Generation, None] = {}
-        self._is_telling = False
         self._events: deque[events.Event] = deque()
         self._is_running_effects = False
         self._timer: asyncio.TimerHandle | None = None
@@ -128,23 +96,13 @@ class Conductor:
     ) -> RequestId:
         request = self._next_request()
         how = urgency or Urgency()
-        generation.times.arrived = time.monotonic()
-        self._streams[request] = _Stream(model, submit(SequenceId(request)), generation)
+        self._streams.add(request, model, submit(SequenceId(request)), generation)
         self.feed(events.RequestArrived(model, request, how.priority, how.wait_s, how.keep_alive_s))
         return request
 
     def abandon(self, request: RequestId) -> None:
         """Nobody wants the answer any more: leave the line, or end the sequence before its engine's next step."""
-        stream = self._streams.get(request)
-        if stream is None:
-            return
-        if stream.engine is None:
-            del self._streams[request]
-            self._finish(stream, Cancelled(stream.submit.sequence))
-            self.feed(events.RequestEnded(stream.model, request))
-        else:
-            stream.is_abandoned = True
-            stream.engine.send(Cancel(stream.submit.sequence))
+        self._streams.abandon(request)
 
     def reseat(self, model: str, weight: float, priority: int) -> None:
         """Give the engine of ``model``, if it has one, another place among those of the device."""
@@ -172,8 +130,7 @@ class Conductor:
                 await self._all_freed.wait()
         except TimeoutError:
             # An engine hangs. Nobody is left waiting for it.
-            for stream in list(self._streams.values()):
-                self._end(Cancelled(stream.submit.sequence))
+            self._streams.cancel_all()
             return False
         finally:
             self._set_timer(math.inf)
@@ -231,7 +188,8 @@ class Conductor:
     def _run(self, effect: events.Effect) -> None:
         match effect:
             case events.Grant(model, request):
-                self._grant(model, self._streams[request])
+                engine, fingerprint = self._depot.engines[model], self.profiles[model].fingerprint
+                self._streams.grant(request, engine, self.state.models[model], fingerprint)
             case events.Reject(_, request, error):
                 self._reject(request, error)
             case events.Complete(_, request):
@@ -251,37 +209,18 @@ class Conductor:
                 self._depot.free(model, Stop(suspends, keep_bytes, keeps_weights))
             case events.Forget(model):
                 self._depot.forget(model)
-                self._forget(model)
+                self._streams.forget(model)
             case events.Remove(model):
                 self.profiles.pop(model, None)
                 self.load_progress.pop(model, None)
                 if self._on_removed is not None:
                     self._on_removed(model)
 
-    def _grant(self, model: str, stream: _Stream) -> None:
-        engine = stream.engine = self._depot.engines[model]
-        state = self.state.models[model]
-        stream.generation.times.grant(time.monotonic(), state.load_began, state.loaded_at)
-        if stream.suspended is None:
-            if isinstance(stream.generation, Generation):
-                stream.generation.fingerprint = self.profiles[model].fingerprint
-            engine.send(stream.submit)
-        else:
-            engine.send(Resume(stream.suspended))
-            stream.suspended = None
-
     def _reject(self, request: RequestId, error: ModelyardError) -> None:
-        stream = self._streams.pop(request, None)
-        if stream is not None:
-            self._finish(stream, Failed(stream.submit.sequence, error))
+        self._streams.reject(request, error)
         caller = self._callers.get(request)
         if caller is not None and not caller.done():
             caller.set_exception(error)
-
-    def _forget(self, model: str) -> None:
-        for stream in self._streams.values():
-            if stream.model == model and stream.suspended is not None:
-                stream.suspended = stream.suspended.without_kv()
 
     def _learn(self, event: events.Event) -> None:
         """Take what became of a model."""
@@ -303,40 +242,11 @@ class Conductor:
     # Events from engines
 
     def _receive(self, model: str, batch: Sequence[Event]) -> None:
-        # Hot path: nearly all events are tokens.
         now = time.monotonic()
-        last_times: list[float] = []
-        for event in batch:
-            if isinstance(event, Token):
-                stream = self._streams.get(RequestId(event.sequence))
-                if stream is not None:
-                    generation = stream.generation
-                    assert isinstance(generation, Generation)
-                    generation.add(event)
-                    self._told[generation] = None
-                    times = generation.times
-                    if not times.last:
-                        times.first = now
-                    last_times.append(times.last)
-                    times.last = now
-                continue
+        for event in self._streams.receive(self._known_as(model), batch, now):
             match event:
-                case Accepted(sequence):
-                    stream = self._streams.get(RequestId(sequence))
-                    if stream is not None:
-                        stream.generation.put(event)
-                case Begun(sequence):
-                    stream = self._streams.get(RequestId(sequence))
-                    if stream is not None:
-                        stream.generation.times.begun = now
                 case Vitals():
                     self.tally[self._known_as(model)].feels(event)
-                case Finished() | Embedded() | Ranked() | Tokenized() | Failed() | Cancelled():
-                    self._end(event)
-                case Suspended(sequence, suspended):
-                    self._suspend(RequestId(sequence), suspended)
-                case Returned(sequence):
-                    self._suspend(RequestId(sequence), None)
                 case LoadProgress(fraction):
                     self.load_progress[model] = fraction
                     self.watch.progress(self._known_as(model), fraction)
@@ -356,40 +266,11 @@ class Conductor:
                 case Stopped(kept, parked):
                     self._forget_engine(model)
                     self._depot.hold(model, kept, parked)
-        if last_times:
-            self.tally[self._known_as(model)].said(last_times, now)
-        if self._told and not self._is_telling:
-            self._is_telling = True
-            self._loop.call_soon(self._tell)
         self._note_freed()
-
-    def _tell(self) -> None:
-        """Let the readers look, once for all steps that have arrived: engines may outrun the event loop."""
-        told, self._told, self._is_telling = self._told, {}, False
-        for generation in told:
-            generation.wake()
 
     def _measured(self, model: str, profile: ModelProfile) -> Footprint | None:
         predicted = self.state.models[model].footprint
         return None if predicted is None else predicted.corrected(profile.weights_bytes, profile.context_bytes)
-
-    def _suspend(self, request: RequestId, suspended: SuspendedSequence | None) -> None:
-        """The request waits for its model again: with what was done for it, or from its beginning."""
-        stream = self._streams.get(request)
-        if stream is None:
-            return
-        if stream.is_abandoned:
-            self._end(Cancelled(stream.submit.sequence))
-            return
-        stream.engine, stream.suspended = None, suspended
-        self.feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
-
-    def _finish(self, stream: _Stream, event: Ending) -> None:
-        """Let the reader of ``stream`` know its last event, and count it."""
-        generation = stream.generation
-        generation.times.ended = time.monotonic()
-        self.tally[generation.model].ended(event, generation.times)
-        generation.put(event)
 
     def _known_as(self, model: str) -> str:
         """How people know ``model``; it may have been removed with its last event."""
@@ -400,23 +281,8 @@ class Conductor:
         footprint = self.state.models[model].footprint
         return None if footprint is None else footprint.total_bytes
 
-    def _end(self, event: Ending) -> None:
-        stream = self._streams.pop(RequestId(event.sequence), None)
-        if stream is None:
-            # A close that gave up on the engine has ended it already.
-            return
-        if isinstance(event, Cancelled) and not stream.is_abandoned and not self.state.is_closing:
-            # It ended by force.
-            event = Failed(event.sequence, ModelUnloaded(stream.generation.model))
-        self._finish(stream, event)
-        self.feed(events.RequestEnded(stream.model, RequestId(event.sequence)))
-
     def _forget_engine(self, model: str, reason: str = "it was stopped") -> None:
-        """The engine is gone. Requests that were handed to it too late to be heard of end here."""
-        engine = self._depot.engines[model]
-        unheard = [stream for stream in self._streams.values() if stream.engine is engine]
-        for stream in unheard:
-            self._end(Failed(stream.submit.sequence, EngineError(stream.generation.model, reason)))
+        self._streams.lose(self._depot.engines[model], reason)
         self.tally[self._known_as(model)].vitals = None
         # Not before: the last end of a drain frees the model, which without an engine would be done at once, and the
         # next load begun before the residency has heard how this engine ended.

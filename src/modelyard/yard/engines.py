@@ -1,4 +1,4 @@
-"""What the conductor needs of engines, and of the workshop that they come from."""
+"""What the yard needs of engines, and of the workshop that they come from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modelyard.yard.memory import Footprint
 
 
 class EngineHandle(Protocol):
-    """What the conductor needs of an engine; see ``modelyard.engine.engine.Engine``."""
+    """What the yard needs of an engine; see ``modelyard.engine.engine.Engine``."""
 
     def start(self) -> None:
         """Begin to load."""

@@ -1,6 +1,6 @@
 """What all models have done since the start, counted where it happens.
 
-Hot path: ``ModelTally.said`` runs once a step. With the times that the conductor keeps for it, it takes 0.2 µs a text.
+Hot path: ``ModelTally.said`` runs once a step. With the times that are kept for it, it takes 0.2 µs a text.
 """
 
 from __future__ import annotations

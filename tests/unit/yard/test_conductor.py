@@ -20,6 +20,7 @@ from modelyard.errors import (
     UnusableModel,
 )
 from modelyard.yard import conductor as conductor_module
+from modelyard.yard import streams as streams_module
 from modelyard.yard.conductor import Conductor
 from modelyard.yard.residency.events import Tick
 from modelyard.yard.residency.state import Policy, Residence, Residency, Traits, UnloadMode
@@ -81,7 +82,7 @@ class Stage:
 
     def assert_nothing_is_left(self):
         conductor = self.conductor
-        assert conductor._streams == {}
+        assert conductor._streams.open == {}
         assert conductor._callers == {}
         assert conductor._depot.is_empty
         assert not conductor._events
@@ -117,7 +118,8 @@ async def stage_of():
 def clock(monkeypatch):
     """The conductor's clock: it stands still until the test moves it."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(conductor_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for module in (conductor_module, streams_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -148,7 +150,7 @@ async def test_an_answer_arrives_with_its_models_fingerprint_and_ends_its_lease(
     assert generation.fingerprint == "fp_a"
     assert generation.finished.usage.completion_tokens == 2
     assert not stage.model().leases
-    assert stage.conductor._streams == {}
+    assert stage.conductor._streams.open == {}
 
 
 async def test_load_progress_is_told(stage_of):
@@ -907,5 +909,5 @@ def assert_sound(stage):
     """A model has one engine at most; a lease is a stream in an engine, and the other way round."""
     for name, model in stage.conductor.state.models.items():
         assert sum(not engine._is_over for engine in stage.engines.of(name)) <= 1
-        streams = stage.conductor._streams.items()
+        streams = stage.conductor._streams.open.items()
         assert {r for r, stream in streams if stream.model == name and stream.engine is not None} == model.leases.keys()

@@ -1,0 +1,221 @@
+"""The requests that are not over: their way through engines, and what these say on its way to the readers.
+
+Hot path: ``receive`` runs once a step, and its loop once a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelyard.engine.messages import (
+    Accepted,
+    Begun,
+    Cancel,
+    Cancelled,
+    Embed,
+    Embedded,
+    EngineEvent,
+    Event,
+    Failed,
+    Finished,
+    Rank,
+    Ranked,
+    Resume,
+    Returned,
+    Submit,
+    Suspended,
+    Token,
+    Tokenize,
+    Tokenized,
+)
+from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
+from modelyard.yard.engines import EngineHandle
+from modelyard.yard.generation import Generation
+from modelyard.yard.inquiry import Inquiry
+from modelyard.yard.residency import events
+from modelyard.yard.residency.state import ModelState, RequestId
+from modelyard.yard.tally import Ending, Tally
+
+if TYPE_CHECKING:
+    from modelyard.engine.suspend import SuspendedSequence
+
+
+@dataclass(slots=True)
+class Stream:
+    """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two."""
+
+    model: str
+    submit: Submit | Embed | Rank | Tokenize
+    generation: Generation | Inquiry
+    engine: EngineHandle | None = None
+    suspended: SuspendedSequence | None = None
+    is_abandoned: bool = False
+
+
+class Streams:
+    """All requests that are not over.
+
+    Args:
+        tally: counts how they end.
+        feed: takes what the residency is to know of them: RequestEnded and RequestSuspended.
+        is_closing: whether the yard ends what is cancelled; else its model is unloaded by force.
+
+    Attributes:
+        open: by number.
+    """
+
+    def __init__(self, tally: Tally, feed: Callable[[events.Event], None], is_closing: Callable[[], bool]) -> None:
+        self.open: dict[RequestId, Stream] = {}
+        self._tally = tally
+        self._feed = feed
+        self._is_closing = is_closing
+        self._loop = asyncio.get_running_loop()
+        # Generations with new text that their readers were not told of, as an ordered set.
+        self._told: dict[Generation, None] = {}
+        self._is_telling = False
+
+    def add(
+        self, request: RequestId, model: str, submit: Submit | Embed | Rank | Tokenize, generation: Generation | Inquiry
+    ) -> None:
+        """A request arrives, and waits for a lease."""
+        generation.times.arrived = time.monotonic()
+        self.open[request] = Stream(model, submit, generation)
+
+    def abandon(self, request: RequestId) -> None:
+        """Nobody wants the answer any more: leave the line, or end the sequence before its engine's next step."""
+        stream = self.open.get(request)
+        if stream is None:
+            return
+        if stream.engine is None:
+            del self.open[request]
+            self._finish(stream, Cancelled(stream.submit.sequence))
+            self._feed(events.RequestEnded(stream.model, request))
+        else:
+            stream.is_abandoned = True
+            stream.engine.send(Cancel(stream.submit.sequence))
+
+    def grant(self, request: RequestId, engine: EngineHandle, state: ModelState, fingerprint: str) -> None:
+        """Send a request to the engine of its model, from its beginning or from where it was suspended."""
+        stream = self.open[request]
+        stream.engine = engine
+        stream.generation.times.grant(time.monotonic(), state.load_began, state.loaded_at)
+        if stream.suspended is None:
+            if isinstance(stream.generation, Generation):
+                stream.generation.fingerprint = fingerprint
+            engine.send(stream.submit)
+        else:
+            engine.send(Resume(stream.suspended))
+            stream.suspended = None
+
+    def reject(self, request: RequestId, error: ModelyardError) -> None:
+        """End a request that waits, where it is one."""
+        stream = self.open.pop(request, None)
+        if stream is not None:
+            self._finish(stream, Failed(stream.submit.sequence, error))
+
+    def forget(self, model: str) -> None:
+        """Drop what was kept of suspended requests for ``model``: it is computed again."""
+        for stream in self.open.values():
+            if stream.model == model and stream.suspended is not None:
+                stream.suspended = stream.suspended.without_kv()
+
+    def lose(self, engine: EngineHandle, reason: str) -> None:
+        """The engine is gone. Requests that were handed to it too late to be heard of end here."""
+        unheard = [stream for stream in self.open.values() if stream.engine is engine]
+        for stream in unheard:
+            self._end(Failed(stream.submit.sequence, EngineError(stream.generation.model, reason)))
+
+    def cancel_all(self) -> None:
+        """End them all, whatever their engines do."""
+        for stream in list(self.open.values()):
+            self._end(Cancelled(stream.submit.sequence))
+
+    def receive(self, name: str, batch: Sequence[Event], now: float) -> list[EngineEvent]:
+        """Pass what an engine has said of requests on to their readers.
+
+        Args:
+            name: of its model, as people know it.
+            now: when it has arrived.
+
+        Returns:
+            What it has said of itself.
+        """
+        last_times: list[float] = []
+        others: list[EngineEvent] = []
+        # Nearly all events are tokens.
+        for event in batch:
+            if isinstance(event, Token):
+                stream = self.open.get(RequestId(event.sequence))
+                if stream is not None:
+                    generation = stream.generation
+                    assert isinstance(generation, Generation)
+                    generation.add(event)
+                    self._told[generation] = None
+                    times = generation.times
+                    if not times.last:
+                        times.first = now
+                    last_times.append(times.last)
+                    times.last = now
+                continue
+            match event:
+                case Accepted(sequence):
+                    stream = self.open.get(RequestId(sequence))
+                    if stream is not None:
+                        stream.generation.put(event)
+                case Begun(sequence):
+                    stream = self.open.get(RequestId(sequence))
+                    if stream is not None:
+                        stream.generation.times.begun = now
+                case Finished() | Embedded() | Ranked() | Tokenized() | Failed() | Cancelled():
+                    self._end(event)
+                case Suspended(sequence, suspended):
+                    self._suspend(RequestId(sequence), suspended)
+                case Returned(sequence):
+                    self._suspend(RequestId(sequence), None)
+                case _:
+                    others.append(event)
+        if last_times:
+            self._tally[name].said(last_times, now)
+        if self._told and not self._is_telling:
+            self._is_telling = True
+            self._loop.call_soon(self._tell)
+        return others
+
+    def _tell(self) -> None:
+        """Let the readers look, once for all steps that have arrived: engines may outrun the event loop."""
+        told, self._told, self._is_telling = self._told, {}, False
+        for generation in told:
+            generation.wake()
+
+    def _suspend(self, request: RequestId, suspended: SuspendedSequence | None) -> None:
+        """The request waits for its model again: with what was done for it, or from its beginning."""
+        stream = self.open.get(request)
+        if stream is None:
+            return
+        if stream.is_abandoned:
+            self._end(Cancelled(stream.submit.sequence))
+            return
+        stream.engine, stream.suspended = None, suspended
+        self._feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
+
+    def _finish(self, stream: Stream, event: Ending) -> None:
+        """Let the reader of ``stream`` know its last event, and count it."""
+        generation = stream.generation
+        generation.times.ended = time.monotonic()
+        self._tally[generation.model].ended(event, generation.times)
+        generation.put(event)
+
+    def _end(self, event: Ending) -> None:
+        stream = self.open.pop(RequestId(event.sequence), None)
+        if stream is None:
+            # A close that gave up on the engine has ended it already.
+            return
+        if isinstance(event, Cancelled) and not stream.is_abandoned and not self._is_closing():
+            # It ended by force.
+            event = Failed(event.sequence, ModelUnloaded(stream.generation.model))
+        self._finish(stream, event)
+        self._feed(events.RequestEnded(stream.model, RequestId(event.sequence)))
