@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
-from modelyard.api.openai.schema import LONGEST_NAME, ChatMessage, refuse_unsupported
+from modelyard.api.openai.conversation import ChatMessage
+from modelyard.api.openai.schema import LONGEST_NAME, refuse_unsupported
 from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, chosen_tools
 from modelyard.api.told import Told
 from modelyard.api.urgency import KeepAlive, urgency

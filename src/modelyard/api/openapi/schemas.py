@@ -18,7 +18,13 @@ REF = "#/components/schemas/"
 
 # Where two dialects use one name, pydantic puts the module before it: of which dialect that is.
 _QUALIFIED = re.compile(r"modelyard__api__(?:openai__)?(\w+?)__(?:\w+__)?(\w+)")
-_DIALECTS = {"schema": "Chat", "responses": "Responses", "anthropic": "Anthropic", "ollama": "Ollama"}
+_DIALECTS = {
+    "schema": "Chat",
+    "conversation": "Chat",
+    "responses": "Responses",
+    "anthropic": "Anthropic",
+    "ollama": "Ollama",
+}
 
 
 class _Readable(GenerateJsonSchema):

@@ -1,0 +1,112 @@
+"""A conversation, turn by turn, as OpenAI's clients send it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from modelyard.api.images import ImageReference
+from modelyard.errors import InvalidRequest, UnsupportedOperation
+
+
+class ImageUrl(BaseModel):
+    """OpenAI's ``image_url``."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+    url: Annotated[str, Field(min_length=1)]
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+def _url_alone(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+class ContentPart(BaseModel):
+    """One part of a message's content."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+    type: str
+    text: str | None = None
+    image_url: Annotated[ImageUrl | None, BeforeValidator(_url_alone, json_schema_input_type=str | ImageUrl | None)] = (
+        None
+    )
+
+    def read(self, param: str) -> str | ImageReference:
+        """The text, or which image.
+
+        Args:
+            param: the field that the part is.
+
+        Raises:
+            InvalidRequest: it lacks what its type says.
+            UnsupportedOperation: models are shown nothing of that type.
+        """
+        match self.type:
+            case "text":
+                if self.text is None:
+                    raise InvalidRequest("A part of type 'text' must have 'text'.", f"{param}.text")
+                return self.text
+            case "image_url":
+                if self.image_url is None:
+                    raise InvalidRequest("A part of type 'image_url' must have 'image_url'.", f"{param}.image_url")
+                return ImageReference(self.image_url.url, self.image_url.detail, f"{param}.image_url")
+        raise UnsupportedOperation(
+            f"Content of type '{self.type}' is not supported by this version, only 'text' and 'image_url' are.", param
+        )
+
+
+class MadeFunctionCall(BaseModel):
+    """The function that was called; arguments is the text of a JSON object."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    name: str
+    arguments: str = "{}"
+
+
+class MadeCall(BaseModel):
+    """A call that the model made in an earlier turn."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: MadeFunctionCall
+
+
+class ChatMessage(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[ContentPart] | None = None
+    tool_calls: list[MadeCall] | None = None
+
+    def for_template(self, param: str) -> dict[str, Any]:
+        """What chat templates read: developer as system, the other fields as they came.
+
+        Content is text; where there are images, it is text and references to them.
+
+        Args:
+            param: the field that the message is.
+        """
+        calls = None if self.tool_calls is None else [call.model_dump(exclude_none=True) for call in self.tool_calls]
+        return {
+            **(self.model_extra or {}),
+            **({} if calls is None else {"tool_calls": calls}),
+            "role": "system" if self.role == "developer" else self.role,
+            "content": self._content(param),
+        }
+
+    def _content(self, param: str) -> str | tuple[str | ImageReference, ...]:
+        if self.content is None:
+            return ""
+        if isinstance(self.content, str):
+            return self.content
+        parts = tuple(part.read(f"{param}.content[{number}]") for number, part in enumerate(self.content))
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(parts) else parts
