@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         RerankResponse,
     )
     from modelyard.inprocess.application import create_app
-    from modelyard.inprocess.async_model import AsyncChatStream, AsyncModel
+    from modelyard.inprocess.async_model import AsyncModel
     from modelyard.inprocess.builders import (
         ConfigFile,
         EmbeddingModelBuilder,
@@ -52,8 +52,9 @@ if TYPE_CHECKING:
         TextModelBuilder,
         from_config,
     )
-    from modelyard.inprocess.model import ChatStream, Model
+    from modelyard.inprocess.model import Model
     from modelyard.inprocess.serve import serve, serve_async
+    from modelyard.inprocess.streams import AsyncChatStream, ChatStream
     from modelyard.yard.status import Plan
 
 __all__ = [

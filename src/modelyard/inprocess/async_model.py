@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, get_args
 
 from pydantic import BaseModel
@@ -17,7 +17,6 @@ from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFai
 from modelyard.hub import Progress
 from modelyard.inprocess.answers import (
     ChatCompletion,
-    ChatCompletionChunk,
     CompletionUsage,
     EmbeddingResponse,
     RankedDocument,
@@ -37,6 +36,7 @@ from modelyard.inprocess.requests import (
     structure_format,
     tokenize_request,
 )
+from modelyard.inprocess.streams import AsyncChatStream
 from modelyard.yard.requests import EmbeddingRequest, Urgency
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.status import Plan, Status
@@ -47,36 +47,6 @@ if TYPE_CHECKING:
 
 Structure = TypeVar("Structure", bound=BaseModel)
 Mode = Literal["drain", "suspend", "force", "park"]
-
-
-class AsyncChatStream:
-    """An answer as it arrives. Iterate it, once; leaving it, or ``aclose``, ends the generation within a step.
-
-    Nothing is asked before the first chunk is. Use it as a context, where it may not be read to its end:
-
-        async with model.stream_chat_request("Tell me a story.") as stream:
-            async for chunk in stream:
-                print(chunk.choices[0].delta.content or "", end="")
-    """
-
-    def __init__(self, chunks: AsyncGenerator[ChatCompletionChunk]) -> None:
-        self._chunks = chunks
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ChatCompletionChunk:
-        return await anext(self._chunks)
-
-    async def aclose(self) -> None:
-        """End the generation. Idempotent."""
-        await self._chunks.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
 
 class AsyncModel:

@@ -2,102 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from modelyard.config import Config
-from modelyard.errors import Closed, ModelyardError
-from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk, EmbeddingResponse, RerankResponse
-from modelyard.inprocess.async_model import AsyncChatStream, AsyncModel, Mode, Structure
+from modelyard.inprocess.answers import ChatCompletion, EmbeddingResponse, RerankResponse
+from modelyard.inprocess.async_model import AsyncModel, Mode, Structure
 from modelyard.inprocess.builders import ModelBuilder
 from modelyard.inprocess.loop_thread import LoopThread
 from modelyard.inprocess.requests import ChatFields, ChatRequest, EmbeddingInput, Message
+from modelyard.inprocess.streams import ChatStream
 from modelyard.yard.status import Plan, Status
 from modelyard.yard.yard import Yard
 
 if TYPE_CHECKING:
     import openai
-
-
-class ChatStream:
-    """An answer as it arrives. Iterate it, once; ``close``, from any thread, ends the generation within a step.
-
-    Nothing is asked before the first chunk is. Use it as a context, where it may not be read to its end:
-
-        with model.stream_chat_request("Tell me a story.") as stream:
-            for chunk in stream:
-                print(chunk.choices[0].delta.content or "", end="")
-    """
-
-    def __init__(self, model: Model, chunks: Callable[[AsyncModel], AsyncChatStream]) -> None:
-        # The model stays while it is read.
-        self._model = model
-        self._reader = model.thread.look(lambda there: _Reader(chunks(there)))
-        self._is_over = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> ChatCompletionChunk:
-        if self._is_over:
-            raise StopIteration
-        try:
-            chunk = self._model.thread.call(lambda _: self._reader.next())
-        except BaseException:
-            self._is_over = True
-            raise
-        if chunk is None:
-            self._is_over = True
-            raise StopIteration
-        return chunk
-
-    def close(self) -> None:
-        """End the generation. Idempotent; a thread that reads comes to the end of the stream."""
-        self._is_over = True
-        with suppress(Closed):
-            # The model took its streams with it.
-            self._model.thread.call(lambda _: self._reader.close())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_is_over") and not self._is_over:
-            with suppress(ModelyardError, RuntimeError):
-                # Not waited for: it is collected wherever it happens.
-                self._model.thread.submit(lambda _: self._reader.close())
-
-
-class _Reader:
-    """A stream on its event loop, whose reading can be ended from there."""
-
-    def __init__(self, stream: AsyncChatStream) -> None:
-        self._stream = stream
-        self._reading: asyncio.Future[ChatCompletionChunk | None] | None = None
-
-    async def next(self) -> ChatCompletionChunk | None:
-        """The next chunk; None at the end, and once it was closed."""
-        self._reading = asyncio.ensure_future(self._read())
-        try:
-            await asyncio.wait((self._reading,))
-        finally:
-            self._reading.cancel()
-        return None if self._reading.cancelled() else self._reading.result()
-
-    async def close(self) -> None:
-        """End it, and what reads it."""
-        if self._reading is not None and not self._reading.done():
-            self._reading.cancel()
-            await asyncio.wait((self._reading,))
-        await self._stream.aclose()
-
-    async def _read(self) -> ChatCompletionChunk | None:
-        return await anext(self._stream, None)
 
 
 class Model:

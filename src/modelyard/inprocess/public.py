@@ -15,7 +15,7 @@ _NAMES = {
         "RerankResponse",
     ),
     "modelyard.inprocess.application": ("create_app",),
-    "modelyard.inprocess.async_model": ("AsyncChatStream", "AsyncModel"),
+    "modelyard.inprocess.async_model": ("AsyncModel",),
     "modelyard.inprocess.builders": (
         "ConfigFile",
         "EmbeddingModelBuilder",
@@ -27,8 +27,9 @@ _NAMES = {
         "TextModelBuilder",
         "from_config",
     ),
-    "modelyard.inprocess.model": ("ChatStream", "Model"),
+    "modelyard.inprocess.model": ("Model",),
     "modelyard.inprocess.serve": ("serve", "serve_async"),
+    "modelyard.inprocess.streams": ("AsyncChatStream", "ChatStream"),
     "modelyard.yard.status": ("Plan",),
 }
 

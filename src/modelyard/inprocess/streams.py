@@ -1,0 +1,124 @@
+"""Answers as they arrive, as programs read them: on an event loop, and on any thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from modelyard.errors import Closed, ModelyardError
+from modelyard.inprocess.answers import ChatCompletionChunk
+
+if TYPE_CHECKING:
+    from modelyard.inprocess.async_model import AsyncModel
+    from modelyard.inprocess.model import Model
+
+
+class AsyncChatStream:
+    """An answer as it arrives. Iterate it, once; leaving it, or ``aclose``, ends the generation within a step.
+
+    Nothing is asked before the first chunk is. Use it as a context, where it may not be read to its end:
+
+        async with model.stream_chat_request("Tell me a story.") as stream:
+            async for chunk in stream:
+                print(chunk.choices[0].delta.content or "", end="")
+    """
+
+    def __init__(self, chunks: AsyncGenerator[ChatCompletionChunk]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChatCompletionChunk:
+        return await anext(self._chunks)
+
+    async def aclose(self) -> None:
+        """End the generation. Idempotent."""
+        await self._chunks.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class ChatStream:
+    """An answer as it arrives. Iterate it, once; ``close``, from any thread, ends the generation within a step.
+
+    Nothing is asked before the first chunk is. Use it as a context, where it may not be read to its end:
+
+        with model.stream_chat_request("Tell me a story.") as stream:
+            for chunk in stream:
+                print(chunk.choices[0].delta.content or "", end="")
+    """
+
+    def __init__(self, model: Model, chunks: Callable[[AsyncModel], AsyncChatStream]) -> None:
+        # The model stays while it is read.
+        self._model = model
+        self._reader = model.thread.look(lambda there: _Reader(chunks(there)))
+        self._is_over = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ChatCompletionChunk:
+        if self._is_over:
+            raise StopIteration
+        try:
+            chunk = self._model.thread.call(lambda _: self._reader.next())
+        except BaseException:
+            self._is_over = True
+            raise
+        if chunk is None:
+            self._is_over = True
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        """End the generation. Idempotent; a thread that reads comes to the end of the stream."""
+        self._is_over = True
+        with suppress(Closed):
+            # The model took its streams with it.
+            self._model.thread.call(lambda _: self._reader.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_is_over") and not self._is_over:
+            with suppress(ModelyardError, RuntimeError):
+                # Not waited for: it is collected wherever it happens.
+                self._model.thread.submit(lambda _: self._reader.close())
+
+
+class _Reader:
+    """A stream on its event loop, whose reading can be ended from there."""
+
+    def __init__(self, stream: AsyncChatStream) -> None:
+        self._stream = stream
+        self._reading: asyncio.Future[ChatCompletionChunk | None] | None = None
+
+    async def next(self) -> ChatCompletionChunk | None:
+        """The next chunk; None at the end, and once it was closed."""
+        self._reading = asyncio.ensure_future(self._read())
+        try:
+            await asyncio.wait((self._reading,))
+        finally:
+            self._reading.cancel()
+        return None if self._reading.cancelled() else self._reading.result()
+
+    async def close(self) -> None:
+        """End it, and what reads it."""
+        if self._reading is not None and not self._reading.done():
+            self._reading.cancel()
+            await asyncio.wait((self._reading,))
+        await self._stream.aclose()
+
+    async def _read(self) -> ChatCompletionChunk | None:
+        return await anext(self._stream, None)
