@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from llguidance import LLMatcher, LLParserLimits
-
 from modelyard.engine.guidance.constraint import Constraint
+from modelyard.engine.guidance.matcher import Limits, Matcher
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.errors import InvalidRequest
 
 # A grammar of any request takes less than a second to compile, and 0.1 s a mask, of the processor's time: others wait
 # for both. Schemas of 1,000 properties and of 1,000 nested objects are within the bounds.
-_LIMITS = LLParserLimits(
+_LIMITS = Limits(
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=200_000,
     step_max_items=5_000,
     max_grammar_size=20_000,
-    verbose_errors=False,
 )
 
 
@@ -79,9 +77,8 @@ class GrammarCompiler:
             return None
         if self._vocabulary is None:
             self._vocabulary = self._make_vocabulary()
-        matcher = LLMatcher(self._vocabulary.tokenizer, grammar, log_level=0, limits=_LIMITS)
+        matcher = Matcher(self._vocabulary, grammar, _LIMITS)
         # The first mask belongs to it: it may be the one that is too complex.
-        matcher.compute_bitmask()
-        if matcher.is_error():
-            raise InvalidRequest(f"The grammar cannot be enforced with this model: {matcher.get_error().strip()}")
+        if matcher.compute_mask() is None:
+            raise InvalidRequest(f"The grammar cannot be enforced with this model: {(matcher.error or '').strip()}")
         return Constraint(self._vocabulary, matcher)

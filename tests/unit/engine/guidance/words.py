@@ -5,9 +5,9 @@ from __future__ import annotations
 from concurrent.futures import Executor
 
 import numpy as np
-from llguidance import LLMatcher
 
 from modelyard.engine.guidance import Constraint, Vocabulary
+from modelyard.engine.guidance.matcher import Matcher
 
 # Tokens as models have them: several characters, parts of characters, and words across the parts of JSON.
 LONGER = [
@@ -31,8 +31,8 @@ def vocabulary(end_tokens: frozenset[int] = frozenset((END, OTHER_END))) -> Voca
 
 
 def constraint(grammar: str, words: Vocabulary) -> Constraint:
-    matcher = LLMatcher(words.tokenizer, grammar, log_level=0)
-    assert not matcher.is_error(), f"{matcher.get_error()}\n{grammar}"
+    matcher = Matcher(words, grammar)
+    assert matcher.error is None, f"{matcher.error}\n{grammar}"
     return Constraint(words, matcher)
 
 
