@@ -66,11 +66,15 @@ BUSY = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("model", ["smollm2", "gemma3"])
 @pytest.mark.parametrize(
-    ("context", "running", "kept", "kv_type"),
-    [(0, 32, 16, "f16"), (2048, 8, 8, "f16"), (0, 8, 8, "q8_0")],
-    ids=["defaults", "small", "eight bits"],
+    ("model", "context", "running", "kept", "kv_type"),
+    [
+        ("smollm2", 0, 32, 16, "f16"),
+        ("smollm2", 2048, 8, 8, "f16"),
+        ("gemma3", 0, 32, 16, "f16"),
+        ("gemma3", 0, 8, 8, "q8_0"),
+    ],
+    ids=["defaults", "small", "a window", "a window, eight bits"],
 )
 def test_the_prediction_is_within_a_tenth_of_what_a_busy_model_takes(
     weights: dict[str, Path], model: str, context: int, running: int, kept: int, kv_type: str

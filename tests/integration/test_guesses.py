@@ -78,7 +78,7 @@ def test_an_answer_that_is_guessed_repeats(guessing: Driven) -> None:
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize("length", [1, 2, 17, 18, 19])
+@pytest.mark.parametrize("length", [1, 17, 18])
 def test_an_answer_ends_where_it_is_to_end_also_within_a_guess(smollm2: Path, guessing: Driven, length: int) -> None:
     expected, ended = plain(smollm2, ROUND, max_tokens=length)
     assert guessing.answer(ROUND, max_tokens=length) == expected
@@ -106,7 +106,7 @@ def test_a_seeded_draw_is_not_guessed_at_and_another_may_be(guessing: Driven, wo
 def test_an_answer_that_is_suspended_between_guesses_goes_on(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, _ = plain(smollm2, ROUND, max_tokens=LENGTH)
     steps = Steps(monkeypatch)
-    for after in (3, 6, 9):
+    for after in (3, 8):
         first, second = engine(smollm2, prompt_lookup=True), engine(smollm2, prompt_lookup=True)
         steps.after(after, partial(first.send, Stop(suspend=True, keep_bytes=2**30)))
         first.submit(0, ROUND, max_tokens=LENGTH)
@@ -118,12 +118,12 @@ def test_an_answer_that_is_suspended_between_guesses_goes_on(smollm2: Path, monk
 
 
 def test_a_long_prompt_that_comes_again_costs_one_token(smollm2: Path, work: Work) -> None:
-    driven, prompt = engine(smollm2), long_prompt(smollm2, 1500)
+    driven, prompt = engine(smollm2), long_prompt(smollm2, 600)
     driven.answer(prompt, max_tokens=1)
-    assert work.tokens == 1500
+    assert work.tokens == 600
     work.tokens = 0
     driven.answer(prompt, number=1, max_tokens=1)
-    assert (work.tokens, driven.finished(1).usage.cached_tokens) == (1, 1499)
+    assert (work.tokens, driven.finished(1).usage.cached_tokens) == (1, 599)
     driven.stopped(Stop())
 
 

@@ -37,7 +37,8 @@ GENERATES = textwrap.dedent("""
                 said.append(str(engine.prompts.read(Text(text)).tokens))
             except InvalidRequest as refused:
                 said.append(refused.args[0])
-        engine.model.vocabulary()(b"abz")
+        engine.model.vocabulary()
+        engine.model.tokenize_plain(b"abz")
         batch = Batch(64)
         for position in range(engine.context.length):
             batch.fill(0, [4], position, 0, outputs=1)

@@ -13,6 +13,7 @@ from modelyard.api.openapi.operations import OPERATIONS
 from modelyard.config import validate_config
 from support.fuzzing import fuzz, narrowed
 from support.server import RunningServer, serving
+from unit.hub.gguf_writer import tiny_ranker, write
 from unit.yard.scripted import ScriptedEngines
 
 # It has no end.
@@ -42,9 +43,11 @@ def scripted(weights: dict[str, Path]) -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def embedder(minilm: Path) -> Iterator[RunningServer]:
-    config = validate_config({"models": [{"model_id": str(minilm), "alias": "minilm"}]}, source="test")
-    with serving(config) as running:
+def encoders(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """What embeds, and what ranks: of random weights, since it is asked for no more than an answer."""
+    ranker = write(tmp_path_factory.mktemp("ranker") / "ranker.gguf", tiny_ranker())
+    models = [{"model_id": str(minilm), "alias": "minilm"}, {"model_id": str(ranker), "alias": "reranker"}]
+    with serving(validate_config({"models": models}, source="test")) as running:
         yield running
 
 
@@ -74,12 +77,12 @@ def test_real_weights_answer_as_declared(server: RunningServer) -> None:
     assert server.get("/health/ready").status_code == 200
 
 
-def test_the_examples_work_on_the_models_that_they_name(server: RunningServer, embedder: RunningServer) -> None:
+def test_the_examples_work_on_the_models_that_they_name(server: RunningServer, encoders: RunningServer) -> None:
     answers = {}
     for (method, path), said in OPERATIONS.items():
         if said.example is not None:
             assert method == "post"
-            asked = embedder if said.example.get("model") == "minilm" else server
+            asked = encoders if said.example.get("model") in ("minilm", "reranker") else server
             answers[path] = asked.post(path, said.example)
     assert server.post("/v1/models/reload", {"model_id": "smollm2"}).status_code == 200
     assert {path: answer.text for path, answer in answers.items() if answer.status_code != 200} == {}

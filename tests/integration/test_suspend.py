@@ -112,10 +112,15 @@ def undisturbed(path: Path, prompt: str | Tokens, sampling: Sampling, **request:
     return text, driven.finished()
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, SEEDED, PENALIZED], ids=["greedy", "seeded", "penalized"])
+@pytest.mark.parametrize(
+    ("model", "sampling"),
+    [("smollm2", GREEDY), ("smollm2", SEEDED), ("gemma3", PENALIZED)],
+    ids=["greedy", "seeded", "penalized"],
+)
 def test_an_answer_suspended_again_and_again_is_the_undisturbed_one(
-    path: Path, steps: Steps, sampling: Sampling
+    weights: dict[str, Path], steps: Steps, model: str, sampling: Sampling
 ) -> None:
+    path = weights[model]
     expected = undisturbed(path, PROMPT, sampling)
     answer = disturbed(path, steps, (9, 13, 1, 6), PROMPT, sampling)
     assert (answer.text, answer.finished) == expected
@@ -123,20 +128,20 @@ def test_an_answer_suspended_again_and_again_is_the_undisturbed_one(
     assert answer.finished.usage.completion_tokens == 48
 
 
-def test_text_that_a_stop_string_may_still_claim_is_neither_lost_nor_said_twice(path: Path, steps: Steps) -> None:
-    expected = undisturbed(path, PROMPT, PENALIZED, stop=NEAR_STOPS)
-    answer = disturbed(path, steps, range(3, 9), PROMPT, PENALIZED, stop=NEAR_STOPS)
+def test_text_that_a_stop_string_may_still_claim_is_neither_lost_nor_said_twice(smollm2: Path, steps: Steps) -> None:
+    expected = undisturbed(smollm2, PROMPT, PENALIZED, stop=NEAR_STOPS)
+    answer = disturbed(smollm2, steps, range(3, 9), PROMPT, PENALIZED, stop=NEAR_STOPS)
     assert (answer.text, answer.finished) == expected
     assert any(answer.held)
 
 
-def test_a_stop_string_is_found_across_suspensions(path: Path, steps: Steps) -> None:
-    said, _ = undisturbed(path, PROMPT, GREEDY)
+def test_a_stop_string_is_found_across_suspensions(smollm2: Path, steps: Steps) -> None:
+    said, _ = undisturbed(smollm2, PROMPT, GREEDY)
     stop = said[40:60]
-    expected, finished = undisturbed(path, PROMPT, GREEDY, stop=(stop,))
+    expected, finished = undisturbed(smollm2, PROMPT, GREEDY, stop=(stop,))
     assert finished.reason == "stop"
     assert expected == said[: said.index(stop)]
-    answer = disturbed(path, steps, [9, 1, 1, 1], PROMPT, GREEDY, stop=(stop,))
+    answer = disturbed(smollm2, steps, [9, 1, 1, 1], PROMPT, GREEDY, stop=(stop,))
     assert (answer.text, answer.finished.reason) == (expected, "stop")
     assert any(answer.held)
 
