@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -360,5 +361,7 @@ def test_layers_on_the_command_line_are_those_of_the_configuration(shell: Shell)
         refused = shell.run("serve", "-m", "org/tiny", "--port", "0", "-n", written)
         assert refused.returncode == 2
         assert problem in refused.stderr
+    # A server that has ended, in this process, has left Ctrl-C to others.
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     both = shell.run("run", "-m", "org/tiny", "--cpu", "-n", "4")
     assert "cpu = true" in both.stderr

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import uvloop
 from rich.console import Console
@@ -62,6 +62,17 @@ async def _serve(
     config: Config, keys: Sequence[AccessKey], listener: socket.socket, read_config: Callable[[], Config] | None
 ) -> None:
     stop = _Stop()
+    with _heard({signal.SIGINT: stop.hear, signal.SIGTERM: stop.hear}):
+        await _serve_until(stop, config, keys, listener, read_config)
+
+
+async def _serve_until(
+    stop: _Stop,
+    config: Config,
+    keys: Sequence[AccessKey],
+    listener: socket.socket,
+    read_config: Callable[[], Config] | None,
+) -> None:
     console = Console(soft_wrap=True, highlight=False)
     model = AsyncModel(config)
     try:
@@ -76,22 +87,35 @@ async def _serve(
         await server.start()
         if not server.serving.done():
             greet(console, config, model.yard.models(), listener.getsockname()[1], needs_key=bool(keys))
-        if read_config is not None:
-            _reload_on_hangup(model.yard, read_config)
-        await finishes_before(stop.asked, server.serving)
-        server.ask_to_stop()
-        model.yard.dismiss_observers()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                await finishes_before(stop.insisted, server.serving)
-        # What still runs ends with an error that says so, and its connections close.
-        await model.aclose(CLOSE_S)
-        await server.serving
+        with _heard({} if read_config is None else {signal.SIGHUP: _reloading(model.yard, read_config)}):
+            await finishes_before(stop.asked, server.serving)
+            server.ask_to_stop()
+            model.yard.dismiss_observers()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    await finishes_before(stop.insisted, server.serving)
+            # What still runs ends with an error that says so, and its connections close.
+            await model.aclose(CLOSE_S)
+            await server.serving
     finally:
         await model.aclose(CLOSE_S)
 
 
-def _reload_on_hangup(yard: Yard, read_config: Callable[[], Config]) -> None:
+@contextlib.contextmanager
+def _heard(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+    """Have signals heard on the event loop, for so long: uvloop itself leaves handlers behind, which hear nothing."""
+    loop = asyncio.get_running_loop()
+    for number, hear in handlers.items():
+        loop.add_signal_handler(number, hear)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+def _reloading(yard: Yard, read_config: Callable[[], Config]) -> Callable[[], None]:
+    """What reloads the configuration when it is called, and does not wait for it."""
     running: set[asyncio.Task[None]] = set()
 
     async def reload() -> None:
@@ -107,18 +131,16 @@ def _reload_on_hangup(yard: Yard, read_config: Callable[[], Config]) -> None:
         running.add(task)
         task.add_done_callback(running.discard)
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
+    return hear
 
 
 class _Stop:
-    """SIGINT and SIGTERM: the first asks to stop, the second insists."""
+    """What the first SIGINT or SIGTERM asks for, and the second insists on."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.insisted = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._hear)
 
-    def _hear(self) -> None:
+    def hear(self) -> None:
+        """Take a signal."""
         (self.insisted if self.asked.is_set() else self.asked).set()
