@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,12 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
 
     with serving(two_models(weights, max_seqs=8, prefix_cache_n=8)) as running:
         yield running
+
+
+def pytest_configure() -> None:
+    # A shell has SIGINT ignored in what it runs in the background, and so would the programs that the tests interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:
