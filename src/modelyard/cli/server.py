@@ -20,7 +20,6 @@ from modelyard.errors import ModelyardError
 from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.serve import DRAIN_S, HttpServer, finishes_before, listen
-from modelyard.yard.yard import Yard
 
 logger = logging.getLogger(__name__)
 
@@ -61,33 +60,23 @@ def _log_as_it_is(name: str) -> None:
 async def _serve(
     config: Config, keys: Sequence[AccessKey], listener: socket.socket, read_config: Callable[[], Config] | None
 ) -> None:
-    stop = _Stop()
-    with _heard({signal.SIGINT: stop.hear, signal.SIGTERM: stop.hear}):
-        await _serve_until(stop, config, keys, listener, read_config)
-
-
-async def _serve_until(
-    stop: _Stop,
-    config: Config,
-    keys: Sequence[AccessKey],
-    listener: socket.socket,
-    read_config: Callable[[], Config] | None,
-) -> None:
-    console = Console(soft_wrap=True, highlight=False)
-    model = AsyncModel(config)
-    try:
-        loading = asyncio.create_task(start_visibly(model, console))
-        if not await finishes_before(stop.asked, loading):
-            loading.cancel()
-            await asyncio.gather(loading, return_exceptions=True)
-            return
-        await loading
-        app = application(model, keys, read_config, host=config.server.host)
-        server = HttpServer(app, listener, DRAIN_S + CLOSE_S)
-        await server.start()
-        if not server.serving.done():
-            greet(console, config, model.yard.models(), listener.getsockname()[1], needs_key=bool(keys))
-        with _heard({} if read_config is None else {signal.SIGHUP: _reloading(model.yard, read_config)}):
+    stop, console, model = _Stop(), Console(soft_wrap=True, highlight=False), AsyncModel(config)
+    loading = asyncio.create_task(start_visibly(model, console))
+    handlers = {signal.SIGINT: stop.hear, signal.SIGTERM: stop.hear}
+    if read_config is not None:
+        handlers[signal.SIGHUP] = _reloading(model, loading, read_config)
+    with _heard(handlers):
+        try:
+            if not await finishes_before(stop.asked, loading):
+                loading.cancel()
+                await asyncio.gather(loading, return_exceptions=True)
+                return
+            await loading
+            app = application(model, keys, read_config, host=config.server.host)
+            server = HttpServer(app, listener, DRAIN_S + CLOSE_S)
+            await server.start()
+            if not server.serving.done():
+                greet(console, config, model.yard.models(), listener.getsockname()[1], needs_key=bool(keys))
             await finishes_before(stop.asked, server.serving)
             server.ask_to_stop()
             model.yard.dismiss_observers()
@@ -97,8 +86,8 @@ async def _serve_until(
             # What still runs ends with an error that says so, and its connections close.
             await model.aclose(CLOSE_S)
             await server.serving
-    finally:
-        await model.aclose(CLOSE_S)
+        finally:
+            await model.aclose(CLOSE_S)
 
 
 @contextlib.contextmanager
@@ -114,13 +103,16 @@ def _heard(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[No
             loop.remove_signal_handler(number)
 
 
-def _reloading(yard: Yard, read_config: Callable[[], Config]) -> Callable[[], None]:
-    """What reloads the configuration when it is called, and does not wait for it."""
+def _reloading(model: AsyncModel, loading: asyncio.Task[None], read_config: Callable[[], Config]) -> Callable[[], None]:
+    """What reloads the configuration when it is called, as soon as the models are loaded, and does not wait for it."""
     running: set[asyncio.Task[None]] = set()
 
     async def reload() -> None:
+        await asyncio.wait((loading,))
+        if loading.cancelled() or loading.exception() is not None:
+            return
         try:
-            await yard.reconfigure(read_config())
+            await model.yard.reconfigure(read_config())
         except ModelyardError as error:
             logger.error("The configuration was not reloaded, nothing has changed. %s", error)
         else:
