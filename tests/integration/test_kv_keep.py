@@ -19,11 +19,6 @@ KEEP = Stop(keep_bytes=PLENTY)
 CONTEXT = 1024
 
 
-@pytest.fixture(params=["smollm2", "gemma3"])
-def path(request: pytest.FixtureRequest, weights: dict[str, Path]) -> Path:
-    return weights[request.param]
-
-
 @pytest.fixture
 def smollm2(weights: dict[str, Path]) -> Path:
     return weights["smollm2"]
@@ -69,9 +64,10 @@ def unloaded_and_loaded(driven: Driven, path: Path, how: dict[str, Any], stop: S
 
 
 @pytest.mark.parametrize(
-    ("model", "length"),
-    [("smollm2", 100), ("gemma3", 640)],
-    ids=["smollm2", "gemma3 beyond its window"],
+    ("model", "length", "how"),
+    [("smollm2", 100, "memory"), ("smollm2", 100, "disk"), ("gemma3", 640, "memory")],
+    indirect=["how"],
+    ids=["in memory", "on disk", "beyond a window"],
 )
 def test_a_conversation_goes_on_after_an_unload_as_if_there_had_been_none(
     weights: dict[str, Path], how: dict[str, Any], model: str, length: int
@@ -91,7 +87,11 @@ def test_a_conversation_goes_on_after_an_unload_as_if_there_had_been_none(
     again.stopped(Stop())
 
 
-def test_a_prompt_asked_again_is_found_and_one_token_of_it_computed(path: Path, how: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("model", "how"), [("smollm2", "memory"), ("gemma3", "disk")], indirect=["how"])
+def test_a_prompt_asked_again_is_found_and_one_token_of_it_computed(
+    weights: dict[str, Path], how: dict[str, Any], model: str
+) -> None:
+    path = weights[model]
     prompt, _ = prompts(path)
     driven = keeping(path, **how)
     expected = driven.answer(prompt)
@@ -101,6 +101,7 @@ def test_a_prompt_asked_again_is_found_and_one_token_of_it_computed(path: Path, 
     again.stopped(Stop())
 
 
+@pytest.mark.parametrize("how", ["disk"], indirect=True)
 def test_behind_a_window_a_prompt_is_only_reused_to_its_end(weights: dict[str, Path], how: dict[str, Any]) -> None:
     """llama.cpp saves what its last token looks at: a prompt that parts from it earlier is computed."""
     turns = long_prompt(weights["gemma3"], 580)

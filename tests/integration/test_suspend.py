@@ -146,19 +146,19 @@ def test_a_stop_string_is_found_across_suspensions(smollm2: Path, steps: Steps) 
     assert any(answer.held)
 
 
-def test_a_prompt_that_is_suspended_half_way_is_not_computed_twice(path: Path, steps: Steps) -> None:
-    prompt = long_prompt(path, 600)
-    expected = undisturbed(path, prompt, GREEDY)
-    answer = disturbed(path, steps, [1], prompt, GREEDY)
+def test_a_prompt_that_is_suspended_half_way_is_not_computed_twice(smollm2: Path, steps: Steps) -> None:
+    prompt = long_prompt(smollm2, 600)
+    expected = undisturbed(smollm2, prompt, GREEDY)
+    answer = disturbed(smollm2, steps, [1], prompt, GREEDY)
     assert answer.lengths == [512]
     assert (answer.text, answer.finished) == expected
 
 
 def test_an_answer_to_a_prompt_longer_than_the_window_goes_on(weights: dict[str, Path], steps: Steps) -> None:
-    prompt = long_prompt(weights["gemma3"], 800)
+    prompt = long_prompt(weights["gemma3"], 600)
     expected = undisturbed(weights["gemma3"], prompt, GREEDY)
     answer = disturbed(weights["gemma3"], steps, [7, 9], prompt, GREEDY)
-    assert answer.lengths == [804, 813]
+    assert answer.lengths == [604, 613]
     assert (answer.text, answer.finished) == expected
 
 
