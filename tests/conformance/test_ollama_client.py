@@ -193,3 +193,17 @@ def test_each_line_of_a_stream_is_an_object_and_nulls_are_nothing(server: Runnin
     assert answer.headers["content-type"] == "application/x-ndjson"
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
+
+
+def test_what_ollamas_documents_paste_into_a_shell_is_answered(server: RunningServer) -> None:
+    """``curl -d`` sends what is JSON as a form. A page of another site may do so too, and is refused."""
+    body = {"model": "smollm2", "prompt": "Hi", "stream": False, "options": {"num_predict": 2}}
+    as_form = {"content-type": "application/x-www-form-urlencoded"}
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        for path in ("/api/generate", "/api/show"):
+            assert http.post(path, content=json.dumps(body), headers=as_form).status_code == 200
+            for browser in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
+                refused = http.post(path, content=json.dumps(body), headers=as_form | browser)
+                assert refused.status_code == 400
+                assert "Content-Type: application/json" in refused.json()["error"]
+        assert http.post("/api/generate", content="model=smollm2", headers=as_form).status_code == 400

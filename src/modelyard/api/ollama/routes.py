@@ -12,9 +12,11 @@ import orjson
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 
 from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
+from modelyard.api.ollama.any_type import TakeAnyType
 from modelyard.api.ollama.frames import OllamaFrames
 from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest, NamedModel
 from modelyard.api.openai.embeddings import check_dimensions
@@ -124,6 +126,9 @@ def ollama_routes(yard: Yard, images: ImageLoader) -> APIRouter:
         return Told(ask)
 
     router.routes.extend(asked.routes)
+    for route in router.routes:
+        assert isinstance(route, APIRoute)
+        route.app = TakeAnyType(route.app)
     return router
 
 
