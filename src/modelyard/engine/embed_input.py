@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from modelyard.engine.beginning import tokens_of_beginning
 from modelyard.engine.prompt import Tokenize
 from modelyard.engine.question import Text, Tokens
 from modelyard.errors import InputTooLong, InvalidRequest
-
-# A text is tokenised in growing parts, so that one of 50 MB is refused after a part as large as the context.
-_PROBE_BYTES_PER_TOKEN = 8
 
 
 class InputReader:
@@ -54,18 +52,17 @@ class InputReader:
         return tokens
 
     def _tokens_of(self, text: str, param: str) -> list[int]:
-        probe = self._longest * _PROBE_BYTES_PER_TOKEN
-        while len(text) > probe:
-            if len(self._tokenize(text[:probe], True)) > self._longest:
-                raise InputTooLong(self._longest, None, param)
-            probe *= 4
+        tokens, part = tokens_of_beginning(self._around, text, self._longest)
+        if len(part) < len(text):
+            raise InputTooLong(self._longest, None, param)
+        return tokens
+
+    def _around(self, text: str) -> list[int]:
         return self._tokenize(text, True)
 
     def _beginning_of(self, text: str) -> list[int]:
         """As many tokens as the model takes, with the special ones that end a text behind them."""
-        part = text[: self._longest * _PROBE_BYTES_PER_TOKEN]
-        while len(tokens := self._tokenize(part, True)) <= self._longest and len(part) < len(text):
-            part = text[: len(part) * 4]
+        tokens, part = tokens_of_beginning(self._around, text, self._longest)
         if len(tokens) <= self._longest:
             return tokens
         plain = self._tokenize(part, False)

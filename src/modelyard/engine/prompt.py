@@ -8,14 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from modelyard.engine.beginning import tokens_of_beginning
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.messages import Reading
 from modelyard.engine.pictures import Picture
 from modelyard.engine.question import Chat, Image, Infill, Prompt, Text, Tokens
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, UnsupportedOperation
-
-# A text is tokenised in growing parts, so that one of 50 MB is refused after a part as large as the context.
-_PROBE_BYTES_PER_TOKEN = 8
 
 Tokenize = Callable[[str, bool], list[int]]
 
@@ -182,12 +180,11 @@ class PromptReader:
         if self._longest_text is not None:
             check_length(text, self._longest_text, param)
             return self._tokenize(text, add_begin)
-        probe = self._context_length * _PROBE_BYTES_PER_TOKEN
-        while len(text) > probe:
-            if len(self._tokenize(text[:probe], add_begin)) > self._context_length:
-                raise ContextLengthExceeded(self._context_length, None, param)
-            probe *= 4
-        tokens = self._tokenize(text, add_begin)
+        tokens, part = tokens_of_beginning(
+            lambda beginning: self._tokenize(beginning, add_begin), text, self._context_length
+        )
+        if len(part) < len(text):
+            raise ContextLengthExceeded(self._context_length, None, param)
         if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocab_size:
             raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
         return tokens

@@ -6,10 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from modelyard.engine.beginning import tokens_of_beginning
 from modelyard.errors import InputTooLong, InvalidRequest, UnusableModel
-
-# A text is tokenised in growing parts, so that one of 50 MB is refused after a part as large as the context.
-_PROBE_BYTES_PER_TOKEN: Final = 8
 
 _QUERY, _DOCUMENT = "{query}", "{document}"
 _PLACEHOLDER: Final = re.compile(r"\{(query|document)\}")
@@ -106,9 +104,9 @@ class PairReader:
             InputTooLong: a document, with the query, has more tokens than the model takes.
             InvalidRequest: one has what is not in the vocabulary.
         """
-        beginning, is_whole = self._beginning(query, self._longest)
+        beginning, part = tokens_of_beginning(self._tokenize, query, self._longest)
         if len(beginning) > self._longest:
-            raise InputTooLong(self._longest, len(beginning) if is_whole else None, "query")
+            raise InputTooLong(self._longest, len(beginning) if part == query else None, "query")
         # What holds no document is the same in all of them.
         around = [piece if _DOCUMENT in piece else self._ids(piece, query, "") for piece in self._frame]
         room = self._longest - len(self._pair(around, query, "", ()))
@@ -118,11 +116,11 @@ class PairReader:
         inputs: list[list[int]] = []
         for index, document in enumerate(documents):
             param = f"documents[{index}]"
-            ids, is_whole = self._beginning(document, most)
+            ids, part = tokens_of_beginning(self._tokenize, document, most)
             tokens = [] if len(ids) > most else self._pair(around, query, document, ids)
             while len(ids) > most or len(tokens) > self._longest:
                 if most_tokens is None:
-                    raise InputTooLong(most, len(ids) if is_whole else None, param, _CUT)
+                    raise InputTooLong(most, len(ids) if part == document else None, param, _CUT)
                 # In a template, the tokens at both ends of a document may be others than where it stands alone.
                 ids = ids[: min(most, len(ids) - 1)]
                 text = b"".join(self._spell(ids)).decode("utf-8", "ignore")
@@ -152,10 +150,3 @@ class PairReader:
             return piece
         texts = {_QUERY: query, _DOCUMENT: document}
         return self._tokenize(_PLACEHOLDER.sub(lambda placeholder: texts[placeholder[0]], piece))
-
-    def _beginning(self, text: str, tokens: int) -> tuple[list[int], bool]:
-        """The ids of ``text``, or of a part of it that has more than so many tokens; whether they are of all of it."""
-        probe = max(tokens, 1) * _PROBE_BYTES_PER_TOKEN
-        while len(ids := self._tokenize(text[:probe])) <= tokens and probe < len(text):
-            probe *= 4
-        return ids, probe >= len(text)

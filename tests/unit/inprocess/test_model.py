@@ -174,14 +174,6 @@ def test_choices_arrive_side_by_side(tiny: Callable[[], ModelBuilder], engines: 
             next(stream)
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C interrupts, also where the tests run in the background of a shell, which has SIGINT ignored there."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def interrupt_main() -> None:
     """As Ctrl-C does."""
     ident = threading.main_thread().ident
@@ -189,7 +181,6 @@ def interrupt_main() -> None:
     signal.pthread_kill(ident, signal.SIGINT)
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupt_ends_what_it_interrupts(tiny: Callable[[], ModelBuilder], engines: ScriptedEngines) -> None:
     def interrupt() -> None:
         engines.started("a").heard(Submit)
@@ -204,7 +195,6 @@ def test_an_interrupt_ends_what_it_interrupts(tiny: Callable[[], ModelBuilder], 
         assert model.list_models() == ["a", "b"]
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_build_frees_everything(tiny: Callable[[], ModelBuilder]) -> None:
     engines = ScriptedEngines(loads=False)
 
@@ -238,7 +228,6 @@ def answered(port: int) -> list[str]:
             time.sleep(0.01)
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_a_server_is_put_on_a_model_that_outlives_it(
     tiny: Callable[[], ModelBuilder], engines: ScriptedEngines
 ) -> None:
