@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import llama_gguf
 import numpy as np
 from demo_weights import WeightsUnavailable, prepare
 
@@ -42,6 +43,7 @@ def make(weights: Path, folder: Path) -> Path:
     checkpoint = folder / NAME
     if (checkpoint / "config.json").is_file():
         return checkpoint
+    llama_gguf.add_to_path()
     try:
         from gguf import GGUFReader
     except ImportError as error:

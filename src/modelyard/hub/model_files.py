@@ -33,6 +33,7 @@ class ModelFiles:
         kind: what it is served as.
         projector: what turns images into embeddings for it, if anything does.
         projector_bytes: size of that file.
+        warnings: what the model cannot do here although its makers promise it, in sentences.
     """
 
     paths: tuple[Path, ...]
@@ -43,6 +44,7 @@ class ModelFiles:
     kind: Kind = "text"
     projector: Path | None = None
     projector_bytes: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> ModelFiles:

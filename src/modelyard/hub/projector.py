@@ -76,10 +76,19 @@ def _rank(name: str) -> int:
 
 
 class TriedProjectors:
-    """Projectors that llama.cpp survived beside their models. Every method may be called on any thread."""
+    """Projectors that llama.cpp survived beside their models, and those that cannot be made. Thread-safe."""
 
     def __init__(self) -> None:
         self._survived: set[tuple[object, ...]] = set()
+        self._failures: dict[str, str] = {}
+
+    def failure(self, key: str) -> str | None:
+        """Why the conversion of that key failed in this process; None where it did not."""
+        return self._failures.get(key)
+
+    def note_failure(self, key: str, reason: str) -> None:
+        """Remember that a conversion fails: each load of a model would try it again, which takes seconds."""
+        self._failures[key] = reason
 
     def check(self, files: ModelFiles, on_progress: OnProgress) -> None:
         """Try the projector of ``files`` in a process of its own, unless these very files were tried before.

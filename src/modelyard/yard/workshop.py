@@ -55,6 +55,7 @@ class Workshop:
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
         self._kinds: dict[str, Kind] = {}
+        self._warnings: dict[str, tuple[str, ...]] = {}
 
     async def check(self, names: list[str]) -> dict[str, Footprint]:
         """Footprints of all ``names``.
@@ -88,6 +89,10 @@ class Workshop:
                 return configured
         return self._kinds.get(model)
 
+    def warnings(self, model: str) -> tuple[str, ...]:
+        """What the model cannot do here although its makers promise it; () until its files were looked at."""
+        return self._warnings.get(model, ())
+
     async def size(self, model: str) -> Footprint:
         """What the model will take.
 
@@ -110,7 +115,7 @@ class Workshop:
             files = await self._files(spec, self.stock.foresee)
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
-        self._kinds[model] = files.model.kind
+        self._note(model, files)
         return self._footprint(spec, files)
 
     async def make(self, model: str, publish: Publish) -> EngineHandle:
@@ -126,7 +131,7 @@ class Workshop:
                 files = await self._files(spec, partial(self.stock.get, model))
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
-        self._kinds[model] = files.model.kind
+        self._note(model, files)
         return self._make_handle(await asyncio.to_thread(_settings, spec, files), publish)
 
     def _misplaced(self) -> list[str]:
@@ -150,11 +155,16 @@ class Workshop:
         self.specs.pop(model, None)
         self._checked.pop(model, None)
         self._kinds.pop(model, None)
+        self._warnings.pop(model, None)
+
+    def _note(self, model: str, files: _Files) -> None:
+        self._kinds[model] = files.model.kind
+        self._warnings[model] = files.model.warnings
 
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]
         files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
-        self._kinds[name] = files.model.kind
+        self._note(name, files)
         return self._footprint(spec, files)
 
     async def _files(

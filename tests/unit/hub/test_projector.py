@@ -73,7 +73,7 @@ def test_other_files_are_no_projectors() -> None:
 
 
 def planned(source: Path, **wanted: Any) -> str:
-    return plan_files(Wanted(str(source), **wanted), Stores()).projector
+    return plan_files(Wanted(str(source), **wanted), Stores()).projector.name
 
 
 @pytest.fixture
