@@ -37,8 +37,8 @@ class ProjectorChoice:
 def choose_projector(names: Sequence[str], model: str, mmproj: str | None = None) -> ProjectorChoice:
     """The projector among ``names`` for the file ``model`` among them. Pure.
 
-    Of those in the model's own folder, else of all: BF16 before F16 before F32 before other types. Where several are
-    equally good, none is taken.
+    Of those in the model's own folder, else of all: those that are named after the model, else all; of these BF16
+    before F16 before F32 before other types. Where several are equally good, none is taken.
 
     Args:
         names: files of one folder or repository, relative, with "/".
@@ -55,6 +55,7 @@ def choose_projector(names: Sequence[str], model: str, mmproj: str | None = None
         raise UnusableModel(f"There is no projector '{mmproj}'. There are: {', '.join(found) or 'none'}.")
     beside = [name for name in found if PurePosixPath(name).parent == PurePosixPath(model).parent]
     candidates = beside or found
+    candidates = [name for name in candidates if is_named_after(name, model)] or candidates
     if not candidates:
         return ProjectorChoice("", "There is no projector.")
     best = min(map(_rank, candidates))
@@ -64,6 +65,20 @@ def choose_projector(names: Sequence[str], model: str, mmproj: str | None = None
             "", f"{len(matches)} projectors match equally well: {', '.join(matches)}. Name one of them in mmproj."
         )
     return ProjectorChoice(matches[0], f"{matches[0]}: it is the projector of the preferred type there.")
+
+
+def is_named_after(projector: str, model: str) -> bool:
+    """Whether two names differ in "mmproj" and types of weights alone: mmproj-tiny-F16.gguf and tiny-Q4_K_M.gguf."""
+    return _base(projector) == _base(model) != ""
+
+
+def _base(name: str) -> str:
+    """Letters and digits of a file's name, without "mmproj", the type of its weights and the ending."""
+    stem = PurePosixPath(name).stem
+    label = label_in(PurePosixPath(name).name)
+    if label is not None:
+        stem = re.sub(re.escape(label), "", stem, flags=re.IGNORECASE)
+    return "".join(filter(str.isalnum, stem.lower().replace("mmproj", "")))
 
 
 def _is_named_projector(name: str) -> bool:

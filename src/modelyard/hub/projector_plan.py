@@ -14,7 +14,7 @@ from modelyard.hub.converted import ConvertedModels, Entry
 from modelyard.hub.decide import Decision, Wanted
 from modelyard.hub.listing import Listing
 from modelyard.hub.llama_converter import known_architectures
-from modelyard.hub.projector import KINDS_WITH_PROJECTOR, choose_projector
+from modelyard.hub.projector import KINDS_WITH_PROJECTOR, choose_projector, is_named_after
 from modelyard.hub.repository import Hub
 
 # Precision of a projector where no dtype is asked for: its weights are a small part of a model's, so that smaller ones
@@ -114,10 +114,15 @@ def _of_checkpoint(wanted: Wanted, decision: Decision, hub: Hub, converted: Conv
 
 
 def _neighbours(listing: Listing) -> tuple[str, ...]:
-    """The files of the listing, with those beside a file that was named directly, if it is the only model there."""
+    """The files of the listing, with those beside a file that was named directly.
+
+    Where other models lie there too, only projectors that are named after it are its own.
+    """
     assert listing.folder is not None
     if Path(listing.source).expanduser().is_dir():
         return listing.names
     beside = sorted(path.name for path in listing.folder.glob("*.[gG][gG][uU][fF]"))
-    others = [name for name in beside if name not in listing.names and not is_auxiliary(name)]
-    return listing.names if others else (*listing.names, *(name for name in beside if name not in listing.names))
+    more = [name for name in beside if name not in listing.names]
+    if not all(map(is_auxiliary, more)):
+        more = [name for name in more if is_auxiliary(name) and is_named_after(name, listing.names[0])]
+    return (*listing.names, *more)
