@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from modelyard.converter.activation import with_activation
 from modelyard.converter.explain import refusal
 from modelyard.converter.pooler import with_pooler
 from modelyard.converter.protocol import Refused, run, say
@@ -100,6 +101,8 @@ def model_class_of(folder: Path, *, is_projector: bool = False) -> tuple[str, An
             f"llama.cpp's converter does not know the {part} of this model ({named}). "
             "Look for a GGUF file that somebody has made of it, or for a newer version of Modelyard."
         ) from unknown
+    if is_projector:
+        model_class = with_activation(model_class)
     if architecture == "BertForSequenceClassification":
         model_class = with_pooler(model_class)
     return architecture, model_class
