@@ -51,7 +51,7 @@ def make(weights: Path, folder: Path) -> Path:
     checkpoint.mkdir(parents=True, exist_ok=True)
     reader = GGUFReader(weights)
     _write_weights(reader, checkpoint)
-    write_tokenizer(reader, checkpoint)
+    _write_tokenizer(reader, checkpoint)
     # Last: what has it is complete.
     partial = checkpoint / ".config.json.partial"
     partial.write_text(json.dumps(_config(reader), indent=2), "utf-8")
@@ -115,14 +115,14 @@ def _write_weights(reader: Any, checkpoint: Path) -> None:
 def _in_order_of_transformers(values: np.ndarray, heads: int) -> np.ndarray:
     """Undo what the converter does to the rows of queries and keys.
 
-    Source: llama.cpp, conversion/llama.py, LlamaModel.permute: GGUF rotates neighbours, transformers the two halves of a head.
+    Source: llama.cpp, LlamaModel.permute in conversion/llama.py: GGUF rotates neighbours, transformers the two halves
+    of a head.
     """
     rows, width = values.shape
     return values.reshape(heads, rows // heads // 2, 2, width).swapaxes(1, 2).reshape(rows, width)
 
 
-def write_tokenizer(reader: Any, checkpoint: Path) -> None:
-    """The tokenizer and chat template of a GGUF file, as transformers reads them."""
+def _write_tokenizer(reader: Any, checkpoint: Path) -> None:
     tokens: list[str] = _field(reader, "tokenizer.ggml.tokens")
     types: list[int] = _field(reader, "tokenizer.ggml.token_type")
     special = [index for index, kind in enumerate(types) if kind == 3]

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import llama_cpp.llama_cpp as lib
+
 SPECIAL: Final = (
     *("<|turn>", "<turn|>", "<|image>", "<image|>", "<|image|>", "<|audio>", "<audio|>", "<|audio|>"),
     *("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'),
 )
 """Control tokens of Gemma 4, behind the ordinary ones."""
 
-_COUNT: Final = 6000
 _SPACE: Final = "▁"
 
 # Of the file's tokens, those whose first letters nothing else begins with: pad, eos, bos, unk, mask.
@@ -26,19 +27,36 @@ _LEADING: Final = 5
 TEMPLATE: Final = (
     "{{ bos_token }}{% for message in messages %}<|turn>{{ message['role'] + '\n' }}"
     "{% if message['content'] is string %}{{ message['content'] }}"
-    "{% else %}{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endif %}{{ '<turn|>\n' }}{% endfor %}"
+    "{% else %}{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endif %}"
+    "{{ '<turn|>\n' }}{% endfor %}"
     "{{ '<|turn>model\n' }}"
 )
+
+
+def first_tokens(path: Path, count: int = 6000) -> list[str]:
+    """The first tokens of the vocabulary in a GGUF file.
+
+    llama.cpp reads them in a fraction of the time that Python takes for the whole file.
+    """
+    params = lib.llama_model_default_params()
+    params.vocab_only = True
+    model = lib.llama_model_load_from_file(bytes(path), params)
+    assert model, path
+    vocabulary = lib.llama_model_get_vocab(model)
+    tokens = [lib.llama_vocab_get_text(vocabulary, index).decode() for index in range(count)]
+    lib.llama_model_free(model)
+    return tokens
 
 
 def write_gemma_tokenizer(tokens: Sequence[str], folder: Path) -> int:
     """Write ``tokenizer.json`` and ``tokenizer_config.json``; the number of tokens.
 
     Args:
-        tokens: of Gemma's vocabulary, in order; longer tokens are merges of earlier ones, in the order of their ids.
+        tokens: first ones of Gemma's vocabulary, in order; longer tokens are merges of earlier ones, in the order of
+            their ids.
         folder: of the checkpoint.
     """
-    vocab = {token: index for index, token in enumerate(tokens[:_COUNT])}
+    vocab = {token: index for index, token in enumerate(tokens)}
     # Single characters stand at the vocabulary's end.
     for character in (*string.printable.strip(), _SPACE, "\n", *SPECIAL):
         vocab.setdefault(character, len(vocab))

@@ -1,6 +1,6 @@
 """The two models of the guide, in the small: Qwen/Qwen3-4B and google/gemma-4-E4B-it, with random weights.
 
-    python tests/support/guide_models.py OUT SMOLLM2.gguf GEMMA3.gguf
+    python tests/support/guide_models.py OUT SMOLLM2_CHECKPOINT GEMMA3.gguf
 
 Writes safetensors checkpoints as they are published, with the layer kinds of the real ones (sliding and full attention,
 shared KV layers, per-layer embeddings, vision and audio towers), real tokenizers, and into ``reference.json`` what
@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Final
 
-import checkpoint as smollm2_checkpoint
-import llama_gguf
 import numpy as np
-from support.gemma_tokenizer import write_gemma_tokenizer
+
+from support.gemma_tokenizer import first_tokens, write_gemma_tokenizer
 
 QWEN: Final = "Qwen/Qwen3-4B"
 GEMMA: Final = "google/gemma-4-E4B-it"
@@ -50,15 +50,15 @@ def main(out: Path, smollm2: Path, gemma3: Path) -> None:
 
 
 def _qwen(folder: Path, smollm2: Path) -> dict[str, Any]:
-    import gguf
     import torch
     import transformers
 
     folder.mkdir(parents=True)
-    reader = gguf.GGUFReader(smollm2)
-    smollm2_checkpoint.write_tokenizer(reader, folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(smollm2 / name, folder / name)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     config = transformers.Qwen3Config(
-        vocab_size=len(reader.fields["tokenizer.ggml.tokens"].data),
+        vocab_size=len(tokenizer),
         hidden_size=256,
         intermediate_size=512,
         num_hidden_layers=3,
@@ -74,19 +74,16 @@ def _qwen(folder: Path, smollm2: Path) -> dict[str, Any]:
     torch.manual_seed(1)
     model = _randomised(transformers.Qwen3ForCausalLM(config))
     model.save_pretrained(folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
     return {"text": _likeliest(model, tokenizer, input_ids=torch.tensor([ids]))}
 
 
 def _gemma(folder: Path, gemma3: Path) -> dict[str, Any]:
-    import gguf
     import torch
     import transformers
 
     folder.mkdir(parents=True)
-    field = gguf.GGUFReader(gemma3).fields["tokenizer.ggml.tokens"]
-    vocabulary = write_gemma_tokenizer(field.contents(), folder)
+    vocabulary = write_gemma_tokenizer(first_tokens(gemma3), folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ids_of = tokenizer.convert_tokens_to_ids
     layers = ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"] * 2
@@ -108,8 +105,12 @@ def _gemma(folder: Path, gemma3: Path) -> dict[str, Any]:
         final_logit_softcapping=30.0,
     )
     vision = {
-        **{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
-        **{"num_key_value_heads": 4, "head_dim": 16},
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 16,
     }
     audio = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "output_proj_dims": 64}
     config = transformers.Gemma4Config(
@@ -129,9 +130,16 @@ def _gemma(folder: Path, gemma3: Path) -> dict[str, Any]:
     model.save_pretrained(folder)
     _as_published(folder / "config.json")
     processing = {
-        **{"image_processor_type": "Gemma4ImageProcessor", "do_resize": True, "do_rescale": True, "patch_size": 16},
-        **{"rescale_factor": 1 / 255, "max_soft_tokens": PICTURE_TOKENS, "pooling_kernel_size": 3},
-        **{"image_mean": [0.0] * 3, "image_std": [1.0] * 3, "do_normalize": False},
+        "image_processor_type": "Gemma4ImageProcessor",
+        "do_resize": True,
+        "do_rescale": True,
+        "patch_size": 16,
+        "rescale_factor": 1 / 255,
+        "max_soft_tokens": PICTURE_TOKENS,
+        "pooling_kernel_size": 3,
+        "image_mean": [0.0] * 3,
+        "image_std": [1.0] * 3,
+        "do_normalize": False,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(processing))
     pictures = {str(seed): _seen(model, tokenizer, picture(seed), processing) for seed in (1, 2)}
@@ -154,8 +162,11 @@ def _seen(model: Any, tokenizer: Any, pixels: np.ndarray, processing: dict[str, 
     assert int(seen["num_soft_tokens_per_image"][0]) == PICTURE_TOKENS
     image = model.config.image_token_id
     ids = [
-        *([tokenizer.bos_token_id] + ids_of(f"<|turn>user\n{BEFORE}")),
-        *([model.config.boi_token_id] + [image] * PICTURE_TOKENS + [model.config.eoi_token_id]),
+        tokenizer.bos_token_id,
+        *ids_of(f"<|turn>user\n{BEFORE}"),
+        model.config.boi_token_id,
+        *([image] * PICTURE_TOKENS),
+        model.config.eoi_token_id,
         *ids_of(f"{BEHIND}<turn|>\n<|turn>model\n"),
     ]
     kinds = torch.tensor([[int(one == image) for one in ids]])
@@ -207,5 +218,4 @@ def _as_published(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    llama_gguf.add_to_path()
     main(*map(Path, sys.argv[1:]))
