@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-
 Detail = Literal["auto", "low", "high"]
 """How closely a model looks at an image: "low" means at one overview of it, the others at all that it has."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import tracemalloc
 import zlib
 from typing import Any
 
@@ -165,9 +164,7 @@ def test_a_profile_of_screens_changes_no_pixel() -> None:
     ("orientation", "left", "right"),
     [(1, RED, BLUE), (2, BLUE, RED), (3, BLUE, RED), (4, RED, BLUE), (6, RED, RED), (8, BLUE, BLUE)],
 )
-def test_an_image_is_turned_upright(
-    kind: str, orientation: int, left: tuple[int, ...], right: tuple[int, ...]
-) -> None:
+def test_an_image_is_turned_upright(kind: str, orientation: int, left: tuple[int, ...], right: tuple[int, ...]) -> None:
     exif = Pillow.Exif()
     exif[ORIENTATION] = orientation
     found = decoded(saved(halves(RED, BLUE), kind, exif=exif))
@@ -201,9 +198,9 @@ def test_the_smallest_images_are_images(kind: str, size: tuple[int, int]) -> Non
     assert is_close(colour(found, 0, 0), RED, 24)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_panorama_is_scaled_down(kind: str) -> None:
-    found = decoded(saved(halves(RED, BLUE, size=(20_000, 1_000)), kind))
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {"compress_level": 1}), ("JPEG", {})])
+def test_a_panorama_is_scaled_down(kind: str, options: dict[str, Any]) -> None:
+    found = decoded(saved(halves(RED, BLUE, size=(20_000, 1_000)), kind, **options))
     assert (found.width, found.height) == (2048, 102)
     assert is_close(colour(found, 4, 4), RED)
     assert is_close(colour(found, 2040, 90), BLUE)
@@ -243,18 +240,18 @@ def claimed(kind: str) -> bytes:
             at = data.index(b"\x9d\x01\x2a")
             data[at + 3 : at + 7] = struct.pack("<HH", side, side)
             return bytes(data)
-    return saved(Pillow.new("RGB", (16_000, 4_000)), "AVIF", quality=1, speed=10)
+    data = bytearray(saved(Pillow.new("RGB", (8, 8)), "AVIF"))
+    at = data.index(b"ispe")
+    data[at + 8 : at + 16] = struct.pack(">II", side, side)
+    return bytes(data)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "JPEG", "WEBP", "AVIF"])
-def test_a_bomb_is_refused_by_its_header(kind: str) -> None:
-    data = claimed(kind)
-    tracemalloc.start()
-    message = refused(data)
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert "pixels" in message or "damaged or cut off" in message
-    assert most < 20 * 2**20
+def test_a_bomb_is_refused_by_its_header(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Pillow.Image] = []
+    monkeypatch.setattr(decode, "seen", lambda image, _: begun.append(image))
+    assert "50,000,000 that are taken" in refused(claimed(kind)).replace("50,000,000 pixels", "50,000,000")
+    assert not begun
 
 
 def test_pictures_behind_the_first_are_not_looked_at() -> None:
@@ -269,7 +266,7 @@ def test_pictures_behind_the_first_are_not_looked_at() -> None:
 @pytest.mark.parametrize("place", ["before", "behind"])
 def test_packed_texts_and_profiles_are_not_unpacked_without_end(place: str) -> None:
     pixels = (b"IDAT", zlib.compress(b"\0" + bytes((*RED, *BLUE))))
-    bomb = zlib.compress(bytes(200 * 2**20), 9)
+    bomb = zlib.compress(bytes(60 * 2**20), 9)
     for name, content in ((b"zTXt", b"Comment\0\0" + bomb), (b"iTXt", b"Comment\0\1\0\0\0" + bomb)):
         chunks = [(name, content), pixels] if place == "before" else [pixels, (name, content)]
         assert refused(png(*chunks)) == (

@@ -45,7 +45,7 @@ _IMAGES: Final = frozenset({b"mif1", b"mif2", b"msf1", b"miaf"})
 
 
 def foreign_name(data: bytes) -> str | None:
-    """What a file is that is no image of the formats that are taken, such as "a TIFF image"; None where it may be one."""
+    """What a file is, such as "a TIFF image", where it is of no format that is taken; None where it may be of one."""
     for at, beginning, name in _BEGINNINGS:
         if data[at : at + len(beginning)] == beginning:
             return name

@@ -102,11 +102,14 @@ def _in_srgb(image: Pillow.Image, profile: bytes) -> Pillow.Image:
         if "srgb" in (own.profile.profile_description or "").lower():
             # To compute it would move colours by their rounding.
             return image
-        return ImageCms.profileToProfile(
-            image if image.mode == mode else image.convert(mode),
-            own,
-            ImageCms.createProfile("sRGB"),
-            outputMode="RGB",
-        ) or image
+        return (
+            ImageCms.profileToProfile(
+                image if image.mode == mode else image.convert(mode),
+                own,
+                ImageCms.createProfile("sRGB"),
+                outputMode="RGB",
+            )
+            or image
+        )
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return image
