@@ -9,7 +9,7 @@ from typing import Final
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError, features
 
-from modelyard.api.images.foreign import foreign_name, is_avif
+from modelyard.api.images.foreign import foreign_name, is_avif, is_taken
 from modelyard.api.images.pixels import seen
 from modelyard.engine.question import Detail, Image
 from modelyard.errors import InvalidRequest
@@ -54,6 +54,8 @@ def decode(data: bytes, param: str, longest_edge: int, detail: Detail = "auto") 
             f"The image has more than the {MOST_PIXELS:,} pixels that are taken. Scale it down.", param
         ) from None
     except UnidentifiedImageError:
+        if is_taken(data):
+            raise InvalidRequest("The image is damaged or cut off in its header. Send the whole file.", param) from None
         raise InvalidRequest(f"This is no image that is known here. Send {_SPELT}.", param) from None
     except Exception as failure:
         if str(failure).startswith(_PACKED_BOMBS):

@@ -1,4 +1,4 @@
-"""Names of what people send in the place of an image that is taken, told from how a file begins. Pure."""
+"""What a file is, told from how it begins: an image of a format that is taken, or what people send instead. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _BEGINNINGS: Final = (
     (8, b"AVI LIST", "a video"),
 )
 
-# The same in text, where white space and a byte order mark may stand before it.
+# How images of the formats that are taken begin, but AVIF.
+_TAKEN: Final = ((0, b"\x89PNG"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (0, b"BM"), (8, b"WEBP"))
+
+# Beginnings of text, where white space and a byte order mark may stand before it.
 _MARKUP: Final = (
     (b"<svg", "an SVG drawing"),
     (b"<?xml", "an XML document, such as an SVG drawing"),
@@ -59,6 +62,11 @@ def foreign_name(data: bytes) -> str | None:
             return "a HEIC image"
         return "a HEIF image" if major in _IMAGES else "a video"
     return None
+
+
+def is_taken(data: bytes) -> bool:
+    """Whether a file begins as an image of one of the formats that are taken."""
+    return is_avif(data) or any(data[at : at + len(beginning)] == beginning for at, beginning in _TAKEN)
 
 
 def is_avif(data: bytes) -> bool:

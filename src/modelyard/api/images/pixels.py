@@ -68,11 +68,9 @@ def _plain(image: Pillow.Image) -> Pillow.Image:
         # Of a file with 16 bits a channel, of which Pillow keeps the upper 8 in the pixels alone.
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     if image.has_transparency_data:
-        return image.convert("RGBA")
-    if image.mode in ("L", "RGB", "CMYK"):
-        # A copy, which may be scaled without the file.
-        return image.copy()
-    return image.convert("L" if image.mode == "1" else "RGB")
+        return image if image.mode == "RGBA" else image.convert("RGBA")
+    # As it is where that will do: a copy takes as much memory again.
+    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _of_sixteen_bits(image: Pillow.Image) -> Pillow.Image:
