@@ -86,10 +86,10 @@ def values(metrics: str, name: str) -> dict[str, int]:
 
 def test_little_detail_is_one_overview_where_the_projector_has_tiles(server: RunningServer, model: str) -> None:
     picture = encoded(noise(1))
-    answers = {detail: look(server, model, picture, detail=detail) for detail in ("auto", "low", "high", "auto")}
+    answers = {detail: look(server, model, picture, detail=detail) for detail in ("auto", "low", "high", "original")}
     tokens = {detail: usage["prompt_tokens"] for detail, (_, usage) in answers.items()}
     assert answers["auto"][0] == answers["high"][0] == look(server, model, picture)[0]
-    assert tokens["auto"] == tokens["high"]
+    assert tokens["auto"] == tokens["high"] == tokens["original"]
     if model in TILED:
         # Four tiles of 16 tokens less, and what stands between them.
         assert tokens["low"] <= tokens["high"] - 64
@@ -107,7 +107,7 @@ def test_little_detail_is_fewer_pixels_where_their_number_is_free(server: Runnin
 
 
 def test_the_responses_api_passes_the_detail_on(server: RunningServer) -> None:
-    def tokens(detail: str) -> int:
+    def tokens(detail: str | None) -> int:
         image = {"type": "input_image", "image_url": data_url(encoded(noise(1))), "detail": detail}
         body = {"model": "idefics3", "input": [{"role": "user", "content": [image]}], "max_output_tokens": 1}
         answer = server.post("/v1/responses", body)
@@ -115,7 +115,7 @@ def test_the_responses_api_passes_the_detail_on(server: RunningServer) -> None:
         return int(answer.json()["usage"]["input_tokens"])
 
     assert tokens("low") <= tokens("high") - 64
-    assert tokens("auto") == tokens("high")
+    assert tokens("auto") == tokens("high") == tokens("original") == tokens(None)
 
 
 # Each picture once

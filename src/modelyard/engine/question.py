@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-Detail = Literal["auto", "low", "high"]
-"""How closely a model looks at an image: "low" means at one overview of it, the others at all that it has."""
+Detail = Literal["auto", "low", "high", "original"]
+"""How closely a model looks at an image, in OpenAI's words: "low" is one overview of it, the others all that it has."""
 
 
 @dataclass(frozen=True, slots=True)
