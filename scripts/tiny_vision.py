@@ -1,11 +1,12 @@
 """Make a tiny model that takes images, with random weights: a language model and its projector, both GGUF.
 
-    python scripts/tiny_vision.py DIRECTORY [--projector gemma3|idefics3|qwen2vl]
+    python scripts/tiny_vision.py DIRECTORY [--projector gemma3|idefics3|qwen2vl|internvl]
 
 No package carries real weights of such a model. The language model has SmolLM2's tokenizer and chat template, so that
-text works; what it says means nothing, but depends on every token and every pixel. The projector is one of three kinds:
-gemma3 shows an image as one piece, whose tokens see each other; idefics3 shows it as several, each in causal order;
-qwen2vl shows it in its own proportions, with positions in two dimensions, to a model that has these.
+text works; what it says means nothing, but depends on every token and every pixel. The projector is one of four kinds:
+gemma3 shows an image as one piece, whose tokens see each other; idefics3 shows it as several, each in causal order, and
+internvl only where it is larger than a piece; qwen2vl shows it in its own proportions, with positions in two
+dimensions, to a model that has these.
 Needs the extras ``demo`` and ``convert``. The same seed gives the same files.
 """
 
@@ -24,7 +25,7 @@ from demo_weights import WeightsUnavailable, prepare
 
 NAME = "tiny-vision"
 SEED = 7
-KINDS = ("gemma3", "idefics3", "qwen2vl")
+KINDS = ("gemma3", "idefics3", "qwen2vl", "internvl")
 
 # Of the language model.
 WIDTH, LAYERS, HEADS, FEED_FORWARD, CONTEXT = 64, 2, 4, 128, 2048
@@ -136,7 +137,9 @@ def _write_projector(gguf: Any, path: Path, kind: str) -> None:
         put("v.patch_embd.weight.1", SEEN_WIDTH, 3, PATCH, PATCH)
     else:
         put("v.patch_embd.bias", SEEN_WIDTH)
-        put("v.position_embd.weight", (IMAGE // PATCH) ** 2, SEEN_WIDTH)
+        if kind == "internvl":
+            put("v.class_embd", SEEN_WIDTH)
+        put("v.position_embd.weight", (IMAGE // PATCH) ** 2 + (kind == "internvl"), SEEN_WIDTH)
     for part in ("v.post_ln", *(f"v.blk.{layer}.{norm}" for layer in range(SEEN_LAYERS) for norm in ("ln1", "ln2"))):
         put(f"{part}.weight", SEEN_WIDTH)
         put(f"{part}.bias", SEEN_WIDTH)
@@ -156,6 +159,11 @@ def _write_projector(gguf: Any, path: Path, kind: str) -> None:
         put("mm.input_projection.weight", SEEN_WIDTH, WIDTH)
     elif kind == "idefics3":
         put("mm.model.fc.weight", WIDTH, SEEN_WIDTH * MERGED**2)
+    elif kind == "internvl":
+        for part, shape in (("0", ()), ("1", (WIDTH,)), ("3", (WIDTH,))):
+            width = WIDTH if part == "3" else SEEN_WIDTH * MERGED**2
+            put(f"mm.model.mlp.{part}.weight", *shape, width)
+            put(f"mm.model.mlp.{part}.bias", *(shape or (width,)))
     else:
         for part, rows in (("mm.0", SEEN_WIDTH * MERGED**2), ("mm.2", WIDTH)):
             put(f"{part}.weight", rows, SEEN_WIDTH * MERGED**2)

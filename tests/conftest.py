@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -42,8 +43,13 @@ def minilm() -> Path:
 def vision_models(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of tiny models that take images, with their projectors, by the kind of projector."""
     folders = {kind: tmp_path_factory.mktemp(kind) for kind in tiny_vision.KINDS}
+    language_models: dict[bool, Path] = {}
     for kind, folder in folders.items():
-        tiny_vision.make(weights["smollm2"], folder, kind)
+        has_places = kind == "qwen2vl"
+        if has_places in language_models:
+            # It is the same again, and takes seconds to write.
+            shutil.copy(language_models[has_places], folder)
+        language_models[has_places], _ = tiny_vision.make(weights["smollm2"], folder, kind)
     return folders
 
 

@@ -84,7 +84,7 @@ def refusal(server: RunningServer, *urls: str, model: str = "gemma3", status: in
     return dict(body)
 
 
-@pytest.fixture(params=["gemma3", "idefics3", "qwen2vl"])
+@pytest.fixture(params=["gemma3", "idefics3", "qwen2vl", "internvl"])
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -23,7 +23,7 @@ CONTEXT = 1024
 TOLERANCE = 0.02
 
 
-@pytest.fixture(params=["gemma3", "idefics3", "qwen2vl"])
+@pytest.fixture(params=["gemma3", "idefics3", "qwen2vl", "internvl"])
 def folder(request: pytest.FixtureRequest, vision_models: dict[str, Path]) -> Path:
     return vision_models[request.param]
 

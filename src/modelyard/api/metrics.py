@@ -193,6 +193,20 @@ METRICS: tuple[Described, ...] = (
         _of_models(lambda m: m.tally.preemptions),
     ),
     Described(
+        "modelyard_pictures_encoded_total",
+        "counter",
+        _MODEL,
+        "Images, or tiles of them, that the model's projector encoded.",
+        _of_models(lambda m: m.tally.pictures_encoded),
+    ),
+    Described(
+        "modelyard_pictures_reused_total",
+        "counter",
+        _MODEL,
+        "Images, or tiles of them, that the model was shown again from what its projector had encoded before.",
+        _of_models(lambda m: m.tally.pictures_reused),
+    ),
+    Described(
         "modelyard_model_loaded", "gauge", _MODEL, "1 while the model serves.", _of_models(lambda m: m.is_loaded)
     ),
     Described(

@@ -112,7 +112,7 @@ class EngineLoop:
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
         self._events: list[Event] = []
-        self._pulse = Pulse(self._scheduler)
+        self._pulse = Pulse(self._scheduler, resident.vision)
         self._store: KvStore | None = None
         if settings.kv_keep == "disk" and settings.kv_dir is not None:
             self._store = KvStore(settings.kv_dir, resident.identity, settings.kv_keep_bytes)

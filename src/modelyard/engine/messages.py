@@ -219,6 +219,8 @@ class Vitals:
         running, waiting: sequences in the batch, and in line for it.
         kv_cells, used_cells: of the KV cache; a cell holds one token, kept prompts take theirs.
         preemptions: sequences that gave way because the cache was full, since the last Vitals.
+        pictures_encoded, pictures_reused: images, or tiles of them, that the projector encoded since then, and that
+            were shown again from what it had encoded before.
     """
 
     running: int
@@ -226,6 +228,8 @@ class Vitals:
     kv_cells: int
     used_cells: int
     preemptions: int
+    pictures_encoded: int = 0
+    pictures_reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

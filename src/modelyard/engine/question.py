@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+Detail = Literal["auto", "low", "high", "original"]
+"""How closely a model looks at an image, in OpenAI's words: "low" is one overview of it, the others all that it has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -16,13 +19,15 @@ class Image:
         width, height: in pixels.
         pixels: [height, width, 3] as bytes: red, green, blue.
         param: the field of the request that it came in.
-        digest: equal for equal pixels.
+        detail: how closely the model is to look.
+        digest: equal for equal pixels, whatever the detail: that decides which pictures are made of them.
     """
 
     width: int
     height: int
     pixels: bytes = field(repr=False)
     param: str = "messages"
+    detail: Detail = "auto"
     digest: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -22,8 +22,9 @@ DRAFT_BATCH_TOKENS = 128
 # Idle prefixes may take one such part of what the KV cache takes, in host memory.
 PARKED_PART = 4
 
-# Embeddings of images that an engine keeps for sequences that have to give way and come again.
-KEPT_EMBEDDINGS_BYTES = 32 << 20
+# Embeddings of images that an engine keeps, for the same images in later turns and in other requests: as much as the
+# largest picture takes, of 4,096 tokens (Qwen2-VL) for a model that is 4,096 wide.
+KEPT_EMBEDDINGS_BYTES = 64 << 20
 
 # What llama.cpp's own tools use where neither the request, nor the configuration, nor the file says anything.
 DEFAULT_SAMPLING = Sampling(

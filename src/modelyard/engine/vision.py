@@ -1,17 +1,19 @@
 """Images for one engine: what they become among its tokens, and the embeddings that they are fed as.
 
-An image is prepared twice, when its request comes and when its turn comes, unless these follow one another: what is
-prepared is many times as large as the image, and requests wait in line by the hundred.
+A new image is prepared twice, when its request comes and when its turn comes, unless these follow one another: what is
+prepared is many times as large as the image, and requests wait in line by the hundred. An image that came before, in
+whichever request, is neither prepared nor encoded again as long as its layout and its embeddings are kept.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector, Size
+from modelyard.engine.image_layout import OVERVIEW_OPENINGS, Layouts
+from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector
 from modelyard.engine.pictures import Picture
 from modelyard.engine.question import Image
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
@@ -27,15 +29,23 @@ class Vision:
         projector: freed with this object.
         file_bytes: size of its file.
         batch_tokens: most tokens in a step.
+        openings: see ``Layouts``.
 
     Attributes:
         size_bytes: memory that it takes, about.
+        encoded: pictures that were encoded so far.
+        reused: pictures that were shown again without that.
     """
 
-    def __init__(self, projector: Projector, file_bytes: int, batch_tokens: int) -> None:
+    def __init__(
+        self, projector: Projector, file_bytes: int, batch_tokens: int, openings: Sequence[list[int]] = ()
+    ) -> None:
         self.size_bytes = file_bytes + projector.compute_bytes
+        self.encoded = 0
+        self.reused = 0
         self._projector = projector
         self._batch_tokens = batch_tokens
+        self._layouts = Layouts(lambda image: self._prepare(image).parts, openings)
         self._prepared: tuple[bytes, PreparedImage] | None = None
         self._embeddings: OrderedDict[int, Embeddings] = OrderedDict()
 
@@ -59,7 +69,8 @@ class Vision:
         projector = Projector(
             path, model, offload=offload, threads=threads, flash_attn=flash_attn, on_progress=on_progress
         )
-        vision = cls(projector, path.stat().st_size, batch_tokens)
+        openings = [model.tokenize(opening, add_special=False) for opening in OVERVIEW_OPENINGS]
+        vision = cls(projector, path.stat().st_size, batch_tokens, openings)
         try:
             vision.parts(_PROBE)
         except InvalidRequest as unfit:
@@ -76,18 +87,15 @@ class Vision:
         Raises:
             InvalidRequest: the model cannot take it.
         """
-        parts = self._prepare(image).parts
-        longest = max((part.length for part in parts if isinstance(part, Size)), default=0)
+        parts = self._layouts.of(image).of(image)
+        longest = max((part.length for part in parts if isinstance(part, Picture)), default=0)
         if longest > self._batch_tokens and not self._projector.is_causal:
             raise InvalidRequest(
                 f"An image of this size becomes {longest} tokens, which the model must be shown in one step, but "
                 f"a step has at most {self._batch_tokens}. Send a smaller one, or set batch_tokens in [runtime].",
                 image.param,
             )
-        return [
-            Picture(image, index, part.length, part.positions) if isinstance(part, Size) else part
-            for index, part in enumerate(parts)
-        ]
+        return parts
 
     def embeddings(self, picture: Picture) -> Embeddings:
         """What the model is shown of ``picture``.
@@ -98,11 +106,14 @@ class Vision:
         """
         name = picture.placeholders[0]
         found = self._embeddings.get(name)
-        if found is None:
-            found = self._projector.encode(self._prepare(picture.image), picture.index)
-            self._embeddings[name] = found
-            while sum(kept.values.nbytes for kept in self._embeddings.values()) > KEPT_EMBEDDINGS_BYTES:
-                self._embeddings.popitem(last=False)
+        if found is not None:
+            self.reused += 1
+            self._embeddings.move_to_end(name)
+            return found
+        found = self._embeddings[name] = self._projector.encode(self._prepare(picture.image), picture.index)
+        self.encoded += 1
+        while sum(kept.values.nbytes for kept in self._embeddings.values()) > KEPT_EMBEDDINGS_BYTES:
+            self._embeddings.popitem(last=False)
         return found
 
     def free(self) -> None:

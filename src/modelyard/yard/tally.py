@@ -52,6 +52,8 @@ class ModelTally:
         loads: by whether they succeeded; load_s is what those took that did.
         unloads: by reason.
         preemptions: sequences that gave way because the KV cache was full.
+        pictures_encoded, pictures_reused: images, or tiles of them, that its projector encoded, and that were shown
+            again without that.
         predicted_bytes: that its load was expected to take.
         vitals: how its engine was last; None: it has none.
     """
@@ -68,6 +70,8 @@ class ModelTally:
     load_s: Histogram = field(default_factory=lambda: Histogram(WAIT_BOUNDS))
     unloads: Counter[UnloadReason] = field(default_factory=Counter)
     preemptions: int = 0
+    pictures_encoded: int = 0
+    pictures_reused: int = 0
     predicted_bytes: int | None = None
     vitals: Vitals | None = None
 
@@ -109,6 +113,8 @@ class ModelTally:
         """Its engine says how it is."""
         self.vitals = vitals
         self.preemptions += vitals.preemptions
+        self.pictures_encoded += vitals.pictures_encoded
+        self.pictures_reused += vitals.pictures_reused
 
 
 class Tally(dict[str, ModelTally]):

@@ -209,6 +209,16 @@ class Yard:
         assert refused is not None
         raise refused
 
+    async def may_see(self, model: str) -> bool:
+        """Whether ``model``, by id, takes images, as far as its files or its engine tell; loads nothing.
+
+        True where nobody has looked at the files yet, or where it is no model that generates text, which is refused
+        for that.
+        """
+        if (can_see := self.model(model).can_see) is not None:
+            return can_see
+        return await self._kinds.of(self.names[model]) != "text"
+
     def _priority(self, model: str, urgency: Urgency) -> int:
         """That of the request, else that of its model."""
         if urgency.priority is not None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.messages import SequenceId, Vitals
 from modelyard.engine.pulse import PULSE_S, Pulse
 from modelyard.engine.schedule import Scheduler
 from modelyard.engine.sequence import Sequence
 from modelyard.engine.step_cost import StepCost
+from modelyard.engine.vision import Vision
 
 
 def scheduler() -> Scheduler:
@@ -40,6 +43,26 @@ def test_a_busy_one_speaks_when_it_begins_then_once_a_second_and_when_it_is_done
     idle = pulse.beat(5.0 + PULSE_S)
     assert idle == Vitals(0, 0, 100, idle.used_cells, preemptions=0)
     assert idle.used_cells, "what was computed is kept for reuse"
+
+
+class Eyes:
+    encoded = 0
+    reused = 0
+
+
+def test_pictures_are_told_once() -> None:
+    work, eyes = scheduler(), Eyes()
+    pulse = Pulse(work, cast("Vision", eyes))
+    pulse.beat(0.0)
+    work.add(Sequence(SequenceId(0), 0, [1, 2, 3]))
+    eyes.encoded, eyes.reused = 3, 1
+    first = pulse.beat(1.0)
+    assert first is not None
+    assert (first.pictures_encoded, first.pictures_reused) == (3, 1)
+    eyes.reused = 5
+    second = pulse.beat(1.0 + PULSE_S)
+    assert second is not None
+    assert (second.pictures_encoded, second.pictures_reused) == (0, 4)
 
 
 def test_a_sequence_leaves_the_line_for_the_first_time_once() -> None:

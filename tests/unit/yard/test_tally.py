@@ -47,12 +47,15 @@ def test_the_ends_of_requests_are_counted_with_what_they_used() -> None:
     assert (sum(tally.queue_s.counts), sum(tally.first_token_s.counts)) == (2, 2)
 
 
-def test_preemptions_add_up_over_engines() -> None:
+def test_preemptions_and_pictures_add_up_over_engines() -> None:
     tally = Tally()
     tally["a"].feels(Vitals(1, 0, 100, 10, preemptions=2))
     tally["a"].vitals = None
     tally["a"].feels(Vitals(1, 0, 100, 10, preemptions=1))
     assert tally["a"].preemptions == 3
+    for _ in range(2):
+        tally["a"].feels(Vitals(1, 0, 100, 10, 0, pictures_encoded=2, pictures_reused=5))
+    assert (tally["a"].pictures_encoded, tally["a"].pictures_reused) == (4, 10)
     assert set(tally) == {"a"}
 
 

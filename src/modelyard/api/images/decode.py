@@ -7,13 +7,17 @@ import warnings
 from typing import Final
 
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError, features
 
-from modelyard.engine.question import Image
+from modelyard.api.images.foreign import foreign_name, is_avif, is_taken
+from modelyard.api.images.pixels import seen
+from modelyard.engine.question import Detail, Image
 from modelyard.errors import InvalidRequest
 
-FORMATS: Final = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
-_SPELT: Final = "PNG, JPEG, GIF, BMP or WebP"
+# Builds of Pillow from its source may lack the decoder of AVIF.
+DECODES_AVIF: Final = features.check("avif") is True
+FORMATS: Final = ("PNG", "JPEG", "GIF", "BMP", "WEBP", *(("AVIF",) if DECODES_AVIF else ()))
+_SPELT: Final = "PNG, JPEG, GIF, BMP, WebP or AVIF" if DECODES_AVIF else "PNG, JPEG, GIF, BMP or WebP"
 
 MOST_BYTES: Final = 20 * 2**20
 MOST_PIXELS: Final = 50_000_000
@@ -21,25 +25,11 @@ MOST_PIXELS: Final = 50_000_000
 # How many times as long as wide: projectors scale an image to fixed sizes, in which a thinner one has no height.
 MOST_ASPECT: Final = 50
 
-# What else people send, by what it begins with, from that byte on.
-_OTHERS: Final = (
-    (0, b"%PDF", "PDF document"),
-    (0, b"<svg", "SVG drawing"),
-    (0, b"<?xml", "XML document"),
-    (0, b"<!DOCTYPE", "web page"),
-    (0, b"<html", "web page"),
-    (0, b"II*\0", "TIFF image"),
-    (0, b"MM\0*", "TIFF image"),
-    (0, b"\0\0\1\0", "Windows icon"),
-    (0, b"\xff\x0a", "JPEG XL image"),
-    (4, b"ftypavif", "AVIF image"),
-    (4, b"ftyphei", "HEIC image"),
-    (4, b"ftypmif1", "HEIC image"),
-    (4, b"ftyp", "video"),
-)
+# Begins what Pillow says of texts and profiles in a PNG that unpack to more than it takes. Source: PIL.PngImagePlugin.
+_PACKED_BOMBS: Final = ("Decompressed data too large", "Too much memory used in text chunks")
 
 
-def decode(data: bytes, param: str, longest_edge: int) -> Image:
+def decode(data: bytes, param: str, longest_edge: int, detail: Detail = "auto") -> Image:
     """The image in ``data``, upright, on white, with no side longer than ``longest_edge``; of an animation the first.
 
     Raises:
@@ -47,6 +37,7 @@ def decode(data: bytes, param: str, longest_edge: int) -> Image:
     """
     if len(data) > MOST_BYTES:
         raise InvalidRequest(f"The image has more than the {MOST_BYTES // 2**20} MiB that are taken.", param)
+    _check_format(data, param)
     try:
         with warnings.catch_warnings():
             # Pillow warns of sizes that are refused here.
@@ -55,16 +46,42 @@ def decode(data: bytes, param: str, longest_edge: int) -> Image:
                 _check_size(*image.size, param)
                 # A JPEG is not decoded larger than it is needed.
                 image.draft("RGB", (longest_edge, longest_edge))
-                return _pixels(image, param, longest_edge)
+                shown = seen(image, longest_edge)
     except InvalidRequest:
         raise
+    except Pillow.DecompressionBombError:
+        raise InvalidRequest(
+            f"The image has more than the {MOST_PIXELS:,} pixels that are taken. Scale it down.", param
+        ) from None
     except UnidentifiedImageError:
-        raise InvalidRequest(f"{_what(data)} Send {_SPELT}.", param) from None
+        if is_taken(data):
+            raise InvalidRequest("The image is damaged or cut off in its header. Send the whole file.", param) from None
+        raise InvalidRequest(f"This is no image that is known here. Send {_SPELT}.", param) from None
     except Exception as failure:
+        if str(failure).startswith(_PACKED_BOMBS):
+            raise InvalidRequest(
+                "The image carries texts or a colour profile that unpack to more than 1 MiB. Save it without them.",
+                param,
+            ) from None
         # Decoders fail on foreign bytes in every way that there is.
         raise InvalidRequest(
             f"The image is damaged or cut off ({type(failure).__name__}). Send the whole file.", param
         ) from failure
+    return Image(shown.width, shown.height, shown.tobytes(), param, detail)
+
+
+def _check_format(data: bytes, param: str) -> None:
+    """Refuse what names itself as something else, before any decoder looks at it."""
+    if not data:
+        raise InvalidRequest(f"The image is empty. Send {_SPELT}.", param)
+    if (name := foreign_name(data)) is not None:
+        raise InvalidRequest(f"This is {name}, which is not taken. Send {_SPELT}.", param)
+    if is_avif(data) and not DECODES_AVIF:
+        raise InvalidRequest(
+            "This is an AVIF image, which this server's build of Pillow does not decode. "
+            f"Send {_SPELT}; whoever runs the server can install Pillow from its wheel.",
+            param,
+        )
 
 
 def _check_size(width: int, height: int, param: str) -> None:
@@ -79,26 +96,3 @@ def _check_size(width: int, height: int, param: str) -> None:
             "Cut it into parts.",
             param,
         )
-
-
-def _pixels(image: Pillow.Image, param: str, longest_edge: int) -> Image:
-    image.load()
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):
-        # 16 bits a pixel, which convert would cut off at 255.
-        upright = upright.convert("I").point(lambda value: value / 256).convert("L")
-    if upright.has_transparency_data:
-        seen = upright.convert("RGBA")
-        upright = Pillow.alpha_composite(Pillow.new("RGBA", seen.size, "white"), seen)
-    upright = upright.convert("RGB")
-    upright.thumbnail((longest_edge, longest_edge))
-    return Image(upright.width, upright.height, upright.tobytes(), param)
-
-
-def _what(data: bytes) -> str:
-    if not data:
-        return "The image is empty."
-    for at, beginning, name in _OTHERS:
-        if data[at : at + len(beginning)] == beginning:
-            return f"This is a {name}, which is not taken."
-    return "This is no image that is known here."

@@ -8,7 +8,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 from starlette.types import Receive
 
@@ -16,15 +16,18 @@ from modelyard.api.images.decode import decode
 from modelyard.api.images.fetch import Fetcher
 from modelyard.api.images.local import is_local, read_local
 from modelyard.api.reply import while_connected
-from modelyard.engine.question import Chat, Image
+from modelyard.engine.question import Chat, Detail, Image
 from modelyard.errors import InvalidRequest, TakesNoImages
 from modelyard.yard.requests import Request, TokenizeRequest
 from modelyard.yard.yard import Yard
 
 _Asked = TypeVar("_Asked", Request, TokenizeRequest)
 
-# Of all clients together, fetched or decoded at the same time.
+# Of all clients together, fetched at the same time.
 AT_ONCE: Final = 8
+
+# And decoded at the same time: a small file may unpack to hundreds of MiB.
+DECODED_AT_ONCE: Final = 2
 
 # OpenAI scales an image of low detail to so many pixels a side.
 LOW_DETAIL_EDGE: Final = 512
@@ -34,11 +37,11 @@ LOW_DETAIL_EDGE: Final = 512
 class ImageReference:
     """An image as a request names it: a data URL, an http(s) URL, a file URL or an absolute path.
 
-    detail "low" scales it down further; param is the field that it stands in.
+    detail says how closely the model is to look; param is the field that it stands in.
     """
 
     url: str
-    detail: Literal["auto", "low", "high"]
+    detail: Detail
     param: str
 
 
@@ -49,6 +52,7 @@ class ImageLoader:
         self._yard = yard
         self._fetcher = Fetcher()
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._decoders = asyncio.Semaphore(DECODED_AT_ONCE)
 
     async def loaded(self, request: Request, receive: Receive) -> Request:
         """``request`` with its images in the place of references; given up when the client leaves.
@@ -86,7 +90,7 @@ class ImageLoader:
             as ``loaded``.
         """
         configured = self._yard.configured(model)
-        if self._yard.model(configured.id).can_see is False:
+        if not await self._yard.may_see(configured.id):
             raise TakesNoImages(configured.id, references[0].param)
         limits = configured.multimodal
         if len(references) > limits.max_num_images:
@@ -124,7 +128,8 @@ class ImageLoader:
                     "data:image/png;base64, and the file in base64.",
                     param,
                 )
-            return await asyncio.to_thread(lambda: decode(read(), param, edge))
+            async with self._decoders:
+                return await asyncio.to_thread(lambda: decode(read(), param, edge, reference.detail))
 
 
 def _all_references(request: Request | TokenizeRequest) -> list[ImageReference]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.images import ImageReference
+from modelyard.engine.question import Detail
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 
 
@@ -16,7 +17,7 @@ class ImageUrl(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
     url: Annotated[str, Field(min_length=1)]
-    detail: Literal["auto", "low", "high"] = "auto"
+    detail: Detail | None = None
 
 
 def _url_alone(value: Any) -> Any:
@@ -52,7 +53,7 @@ class ContentPart(BaseModel):
             case "image_url":
                 if self.image_url is None:
                     raise InvalidRequest("A part of type 'image_url' must have 'image_url'.", f"{param}.image_url")
-                return ImageReference(self.image_url.url, self.image_url.detail, f"{param}.image_url")
+                return ImageReference(self.image_url.url, self.image_url.detail or "auto", f"{param}.image_url")
         raise UnsupportedOperation(
             f"Content of type '{self.type}' is not supported by this version, only 'text' and 'image_url' are.", param
         )

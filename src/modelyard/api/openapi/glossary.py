@@ -85,7 +85,7 @@ _ASKED: Final = {
     "images": "Images, in base64.",
     "image_url": "An image: its address, or a data URL.",
     "url": "http(s) address, data URL, or the path of a file in a folder that is allowed.",
-    "detail": "Honoured as `auto`.",
+    "detail": "`low` shows the model one overview of the image, the others all of it that `max_edge` leaves.",
     "source": "An image: in base64, or its address.",
     "edits": "Only those that clear thoughts, which is left to the chat template.",
     "context_management": "What is to become of parts of the conversation.",

@@ -35,7 +35,7 @@ from modelyard.api.openai.tools import (
 )
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import Temperature, TopP
-from modelyard.engine.question import Chat, Sampling
+from modelyard.engine.question import Chat, Detail, Sampling
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.yard.requests import Request
 
@@ -52,7 +52,7 @@ class ContentPart(_Part):
     type: str
     text: str | None = None
     image_url: str | None = None
-    detail: Literal["auto", "low", "high"] = "auto"
+    detail: Detail | None = None
 
 
 class Item(_Part):
@@ -330,7 +330,7 @@ def _shown(content: str | list[ContentPart] | None, param: str) -> str | tuple[s
         elif part.image_url is None:
             raise UnsupportedOperation(f"'{where}': An input_image must have an image_url: no files are kept.", where)
         else:
-            shown.append(ImageReference(part.image_url, part.detail, f"{where}.image_url"))
+            shown.append(ImageReference(part.image_url, part.detail or "auto", f"{where}.image_url"))
     return tuple(shown)
 
 
