@@ -20,6 +20,7 @@ from gguf import GGUFReader
 
 from modelyard.config import Config, validate_config
 from modelyard.hub import ConvertedModels, ModelFiles, Stores, Wanted, plan_files
+from modelyard.hub.llama_converter import child_environment
 from support.checkpoints import random_checkpoint
 from support.converting import WAIT_S, Ending, children, peak_bytes
 from support.hub import serving_hub
@@ -141,7 +142,13 @@ checkpoint.main([folder, theirs, "--name", "x"])
 def test_weights_that_are_written_by_parts_are_those_of_upstreams_converter(checkpoint: Path, tmp_path: Path):
     folder = random_checkpoint(tmp_path / "experts", checkpoint, vocabulary=49152, width=128, layers=2, experts=3)
     files = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
-    subprocess.run([sys.executable, "-c", TWICE, folder, *files], check=True, capture_output=True, timeout=WAIT_S)
+    subprocess.run(
+        [sys.executable, "-c", TWICE, folder, *files],
+        env=child_environment(),
+        check=True,
+        capture_output=True,
+        timeout=WAIT_S,
+    )
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
