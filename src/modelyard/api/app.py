@@ -17,7 +17,7 @@ from modelyard.api.guard import CheckHost, LimitBody, RequireKey
 from modelyard.api.head import AnswerHead
 from modelyard.api.health import health_routes
 from modelyard.api.http_tally import HttpTally
-from modelyard.api.images import ImageLoader
+from modelyard.api.media import ImageLoader
 from modelyard.api.metrics import metrics_routes
 from modelyard.api.observe import Observe
 from modelyard.api.ollama.routes import ollama_routes

@@ -15,7 +15,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.images import ImageLoader
+from modelyard.api.media import ImageLoader
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.conversation import ChatMessage
 from modelyard.api.openai.schema import LONGEST_NAME, refuse_unsupported

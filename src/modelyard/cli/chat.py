@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from modelyard.api.images.decode import decode
+from modelyard.api.media.images import decode
 from modelyard.cli.loading import start_visibly
 from modelyard.config import Config, default_model
 from modelyard.engine.question import Chat, Content, Image

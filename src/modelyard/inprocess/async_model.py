@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, get_args
 
 from pydantic import BaseModel
 
-from modelyard.api.images import ImageLoader
+from modelyard.api.media import ImageLoader
 from modelyard.config import Config, default_model, revise
 from modelyard.config import Model as ModelTable
 from modelyard.engine.messages import Usage

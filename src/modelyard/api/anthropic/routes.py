@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from modelyard.api.anthropic.frames import MessageFrames
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
-from modelyard.api.images import ImageLoader
+from modelyard.api.media import ImageLoader
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.reply import Ask, reply
 from modelyard.api.told import Told

@@ -14,7 +14,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from modelyard.api.images import ImageLoader
+from modelyard.api.media import ImageLoader
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.ollama.any_type import TakeAnyType
 from modelyard.api.ollama.frames import OllamaFrames

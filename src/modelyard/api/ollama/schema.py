@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.closed_schema import closed
-from modelyard.api.images import ImageReference
+from modelyard.api.media import ImageReference
 from modelyard.api.openai.embeddings import MOST_INPUTS
 from modelyard.api.openai.schema import (
     LONGEST_NAME,

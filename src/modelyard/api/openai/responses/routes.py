@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.images import ImageLoader
+from modelyard.api.media import ImageLoader
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.images import ImageReference
+from modelyard.api.media import ImageReference
 from modelyard.api.openai.schema import (
     LABEL,
     LONGEST_NAME,

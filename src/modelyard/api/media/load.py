@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, TypeVar
 
 from starlette.types import Receive
 
-from modelyard.api.images.decode import decode
-from modelyard.api.images.fetch import Fetcher
-from modelyard.api.images.local import is_local, read_local
+from modelyard.api.media.images import decode
+from modelyard.api.media.fetch import Fetcher
+from modelyard.api.media.local import is_local, read_local
 from modelyard.api.reply import while_connected
 from modelyard.engine.question import Chat, Image
 from modelyard.errors import InvalidRequest, TakesNoImages

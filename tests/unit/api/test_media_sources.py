@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from modelyard.api.images import addresses, decode, fetch, local
+from modelyard.api.media import addresses, fetch, images, local
 from modelyard.engine.question import Image
 from modelyard.errors import InvalidRequest
 from support.images import encoded, noise
@@ -26,7 +26,7 @@ PICTURE = noise(1)
 
 def refused(data: bytes, edge: int = 2048) -> str:
     with pytest.raises(InvalidRequest) as refusal:
-        decode.decode(data, PARAM, edge)
+        images.decode(data, PARAM, edge)
     assert refusal.value.param == PARAM
     assert refusal.value.code == "invalid_request"
     return str(refusal.value)
@@ -135,34 +135,34 @@ def test_a_pipe_or_a_folder_is_no_image_and_is_not_waited_for(tmp_path: Path) ->
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "JPEG", "WEBP"])
 def test_the_usual_formats_are_decoded(kind: str) -> None:
-    found = decode.decode(encoded(PICTURE, kind), PARAM, 2048)
+    found = images.decode(encoded(PICTURE, kind), PARAM, 2048)
     assert (found.width, found.height, found.param) == (PICTURE.width, PICTURE.height, PARAM)
     if kind in ("PNG", "BMP"):
         assert found.pixels == PICTURE.pixels
 
 
 def test_a_large_image_is_scaled_down_in_its_proportions() -> None:
-    found = decode.decode(encoded(noise(1, 300, 200)), PARAM, 100)
+    found = images.decode(encoded(noise(1, 300, 200)), PARAM, 100)
     assert (found.width, found.height) == (100, 67)
 
 
 def test_a_photograph_is_turned_upright() -> None:
     exif = Pillow.Exif()
     exif[0x0112] = 6
-    found = decode.decode(encoded(PICTURE, "JPEG", exif=exif), PARAM, 2048)
+    found = images.decode(encoded(PICTURE, "JPEG", exif=exif), PARAM, 2048)
     assert (found.width, found.height) == (PICTURE.height, PICTURE.width)
 
 
 def test_what_is_transparent_is_white() -> None:
     buffer = io.BytesIO()
     Pillow.new("RGBA", (2, 1), (255, 0, 0, 0)).save(buffer, "PNG")
-    assert decode.decode(buffer.getvalue(), PARAM, 64).pixels == b"\xff" * 6
+    assert images.decode(buffer.getvalue(), PARAM, 64).pixels == b"\xff" * 6
 
 
 def test_sixteen_bits_a_pixel_are_made_eight() -> None:
     buffer = io.BytesIO()
     Pillow.fromarray(np.array([[0, 0x8000, 0xFFFF]], np.uint16)).save(buffer, "PNG")
-    assert decode.decode(buffer.getvalue(), PARAM, 64).pixels == bytes([0] * 3 + [128] * 3 + [255] * 3)
+    assert images.decode(buffer.getvalue(), PARAM, 64).pixels == bytes([0] * 3 + [128] * 3 + [255] * 3)
 
 
 def claimed_png(width: int, height: int) -> bytes:
@@ -185,7 +185,7 @@ def test_a_strip_is_refused() -> None:
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_opened() -> None:
-    assert refused(bytes(decode.MOST_BYTES + 1)) == "The image has more than the 20 MiB that are taken."
+    assert refused(bytes(images.MOST_BYTES + 1)) == "The image has more than the 20 MiB that are taken."
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "JPEG", "WEBP"])
@@ -222,7 +222,7 @@ def test_damaged_bytes_are_refused_and_nothing_else_happens() -> None:
             for at in random.integers(0, len(data), 8):
                 data[at] = random.integers(0, 256)
             try:
-                found = decode.decode(bytes(data), PARAM, 64)
+                found = images.decode(bytes(data), PARAM, 64)
             except InvalidRequest:
                 continue
             assert isinstance(found, Image)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from modelyard.api.images.decode import MOST_BYTES
+from modelyard.api.media.images import MOST_BYTES
 from modelyard.errors import InvalidRequest
 
 

@@ -15,8 +15,8 @@ from typing import Final
 
 import httpx2
 
-from modelyard.api.images.addresses import Address, is_public
-from modelyard.api.images.decode import MOST_BYTES
+from modelyard.api.media.addresses import Address, is_public
+from modelyard.api.media.images import MOST_BYTES
 from modelyard.errors import InvalidRequest
 
 TIMEOUT_S: Final = 20.0
