@@ -17,7 +17,7 @@ from modelyard.api.guard import CheckHost, LimitBody, RequireKey
 from modelyard.api.head import AnswerHead
 from modelyard.api.health import health_routes
 from modelyard.api.http_tally import HttpTally
-from modelyard.api.media import ImageLoader
+from modelyard.api.media import MediaLoader
 from modelyard.api.metrics import metrics_routes
 from modelyard.api.observe import Observe
 from modelyard.api.ollama.routes import ollama_routes
@@ -100,16 +100,16 @@ def create_app(
     host = host or server.host
     if server.allowed_hosts or (is_loopback(host) and not is_mounted):
         app.add_middleware(CheckHost, allowed=(host, *server.allowed_hosts))
-    images = ImageLoader(yard)
+    media = MediaLoader(yard)
     routers = [
-        chat_routes(yard, images),
+        chat_routes(yard, media),
         completion_routes(yard),
         embedding_routes(yard),
         rerank_routes(yard),
-        response_routes(yard, images),
-        message_routes(yard, images),
-        tokenize_routes(yard, images),
-        ollama_routes(yard, images),
+        response_routes(yard, media),
+        message_routes(yard, media),
+        tokenize_routes(yard, media),
+        ollama_routes(yard, media),
         model_routes(yard),
         router_routes(yard),
         admin_routes(yard, read_config),

@@ -15,8 +15,8 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.media import ImageLoader
 from modelyard.api.json_route import JsonRoute
+from modelyard.api.media import MediaLoader
 from modelyard.api.openai.conversation import ChatMessage
 from modelyard.api.openai.schema import LONGEST_NAME, refuse_unsupported
 from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, chosen_tools
@@ -117,7 +117,7 @@ def _piece(piece: bytes) -> str | list[int]:
         return list(piece)
 
 
-def tokenize_routes(yard: Yard, images: ImageLoader) -> APIRouter:
+def tokenize_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     """The endpoints of tokens on ``yard``."""
     router = APIRouter(route_class=JsonRoute)
 
@@ -128,7 +128,7 @@ def tokenize_routes(yard: Yard, images: ImageLoader) -> APIRouter:
         request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
 
         async def ask() -> bytes:
-            spelling = await yard.tokenize(await images.seen(request))
+            spelling = await yard.tokenize(await media.resolved(request))
             return tokenized_body(spelling, yard.model(spelling.model).context_length, body)
 
         return Told(ask)

@@ -16,6 +16,7 @@ from modelyard.hub.gguf_values import GgufArray, GgufTensor, Value
 from modelyard.hub.kind import kind_of
 from modelyard.hub.model_files import ModelFiles
 from modelyard.hub.plan import FilePlan, Stores
+from modelyard.hub.senses import senses_of
 
 _CONFIG: Final = "config.json"
 _LONGEST_CONFIG: Final = 2**22
@@ -56,7 +57,16 @@ def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
     files = _without_projector(plan, stores)
     if not plan.projector:
         return files
-    return replace(files, projector_bytes=plan.decision.listing.size_of((plan.projector,)))
+    listing = plan.decision.listing
+    path = None if listing.folder is None else listing.folder / plan.projector
+    # One beside a file that was named directly is in no listing.
+    if path is not None and path.is_file():
+        header = read_header(path)
+        return replace(files, projector_bytes=header.file_size, senses=senses_of(header))
+    size = listing.size_of((plan.projector,))
+    with stores.hub.open(listing, plan.projector) as file:
+        senses = senses_of(parse_header(BoundedReader(file, Path(plan.projector), size)))
+    return replace(files, projector_bytes=size, senses=senses)
 
 
 def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:

@@ -14,7 +14,7 @@ from modelyard.config import Config, Model, effective_cpu, running_at_once
 from modelyard.engine.question import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
-from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Stores, Wanted, plan_files
+from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Senses, Stores, Wanted, plan_files
 from modelyard.yard.embedder_memory import predict_embedder
 from modelyard.yard.engines import EngineHandle, Publish
 from modelyard.yard.file_stock import FileStock
@@ -55,6 +55,7 @@ class Workshop:
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
         self._kinds: dict[str, Kind] = {}
+        self._senses: dict[str, Senses] = {}
 
     async def check(self, names: list[str]) -> dict[str, Footprint]:
         """Footprints of all ``names``.
@@ -88,6 +89,13 @@ class Workshop:
                 return configured
         return self._kinds.get(model)
 
+    def senses(self, model: str) -> Senses | None:
+        """What the model takes beside text; None until its files were looked at, unless the configuration says."""
+        spec = self.specs.get(model)
+        if spec is not None and spec.model.kind in ("text", "embedding", "rerank"):
+            return Senses()
+        return self._senses.get(model)
+
     async def size(self, model: str) -> Footprint:
         """What the model will take.
 
@@ -110,7 +118,7 @@ class Workshop:
             files = await self._files(spec, self.stock.foresee)
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
-        self._kinds[model] = files.model.kind
+        self._note(model, files.model)
         return self._footprint(spec, files)
 
     async def make(self, model: str, publish: Publish) -> EngineHandle:
@@ -126,7 +134,7 @@ class Workshop:
                 files = await self._files(spec, partial(self.stock.get, model))
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
-        self._kinds[model] = files.model.kind
+        self._note(model, files.model)
         return self._make_handle(await asyncio.to_thread(_settings, spec, files), publish)
 
     def _misplaced(self) -> list[str]:
@@ -150,11 +158,15 @@ class Workshop:
         self.specs.pop(model, None)
         self._checked.pop(model, None)
         self._kinds.pop(model, None)
+        self._senses.pop(model, None)
+
+    def _note(self, model: str, files: ModelFiles) -> None:
+        self._kinds[model], self._senses[model] = files.kind, files.senses
 
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]
         files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
-        self._kinds[name] = files.model.kind
+        self._note(name, files.model)
         return self._footprint(spec, files)
 
     async def _files(
@@ -297,4 +309,5 @@ def _settings(spec: Spec, files: _Files) -> EngineSettings:
         kv_keep_bytes=config.memory.kv_keep_bytes,
         kv_dir=config.memory.kv_folder,
         projector=files.model.projector,
+        audio_encoder=files.model.senses.audio_encoder,
     )

@@ -11,8 +11,8 @@ from functools import partial
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
 from modelyard.engine.messages import Embed, Rank, SequenceId, Submit, Tokenize
-from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
-from modelyard.hub import Progress, Stores
+from modelyard.errors import InsufficientMemory, ModelLoadFailed, TakesNoImages, TakesNoSound, UnusableModel
+from modelyard.hub import Progress, Senses, Stores
 from modelyard.yard.caller import CALLER, Caller
 from modelyard.yard.census import Census, census
 from modelyard.yard.conductor import Conductor
@@ -209,6 +209,31 @@ class Yard:
         assert refused is not None
         raise refused
 
+    async def check_senses(self, name: str | None, *, image: str | None, sound: str | None) -> Senses | None:
+        """Refuse images and sound that a model does not take, before anything is done for it.
+
+        Args:
+            name: id or alias of the model; None means the default.
+            image, sound: the request's field with the first image, and with the first clip of sound; None: there is
+                none.
+
+        Returns:
+            What the model takes; None where nobody has looked at its files, and that takes long. Its engine refuses
+            what it does not take.
+
+        Raises:
+            ModelNotFound, ModelRequired: there is no such model.
+            TakesNoImages, TakesNoSound: it does not take what there is.
+        """
+        model = self._router.route(name)
+        senses = await self._kinds.senses(self.names[model])
+        status = self.model(model)
+        if image is not None and status.can_see is False:
+            raise TakesNoImages(model, image, [other.id for other in self.models() if other.can_see])
+        if sound is not None and status.can_hear is False:
+            raise TakesNoSound(model, sound, [other.id for other in self.models() if other.can_hear])
+        return senses
+
     def _priority(self, model: str, urgency: Urgency) -> int:
         """That of the request, else that of its model."""
         if urgency.priority is not None:
@@ -358,6 +383,7 @@ class Yard:
     def _status(self, model: Model) -> ModelStatus:
         name, conductor = self.names[model.id], self.conductor
         state, profile = conductor.state.models[name], conductor.profiles.get(name)
+        senses = self.workshop.senses(name)
         memory_bytes, shared_bytes = memory_of(conductor.state, name)
         return ModelStatus(
             id=model.id,
@@ -372,7 +398,8 @@ class Yard:
             can_chat=profile.can_chat if profile else None,
             architecture=profile.architecture if profile else None,
             dimensions=(profile.dimensions or None) if profile else None,
-            can_see=profile.can_see if profile else None,
+            can_see=profile.can_see if profile else None if senses is None else senses.sees,
+            can_hear=profile.can_hear if profile else None if senses is None else senses.hears,
             can_reason=profile.can_reason if profile else None,
             can_fill=profile.can_fill if profile else None,
             leaves_in_s=leaves_in_s(state, time.monotonic()),

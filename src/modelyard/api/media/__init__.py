@@ -1,5 +1,5 @@
-"""Images that requests bring, or name: fetched within limits, decoded, and scaled to what models look at."""
+"""Images and sound that requests bring, or name: fetched within limits, decoded, and brought to what models take."""
 
-from modelyard.api.media.load import ImageLoader, ImageReference
+from modelyard.api.media.load import AudioFile, AudioReference, ImageReference, MediaLoader, Reference
 
-__all__ = ["ImageLoader", "ImageReference"]
+__all__ = ["AudioFile", "AudioReference", "ImageReference", "MediaLoader", "Reference"]

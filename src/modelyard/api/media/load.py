@@ -1,23 +1,27 @@
-"""From what a request says of its images to their pixels."""
+"""From what a request says of its images and its sound to pixels and samples."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 from starlette.types import Receive
 
-from modelyard.api.media.images import decode
+from modelyard.api.media.audio import decode as decode_audio
 from modelyard.api.media.fetch import Fetcher
+from modelyard.api.media.images import decode as decode_image
+from modelyard.api.media.kinds import AUDIO, IMAGE, MediaKind
 from modelyard.api.media.local import is_local, read_local
 from modelyard.api.reply import while_connected
-from modelyard.engine.question import Chat, Image
-from modelyard.errors import InvalidRequest, TakesNoImages
+from modelyard.config.schema import Multimodal
+from modelyard.engine.question import Chat, Media, Written
+from modelyard.errors import InvalidRequest
+from modelyard.hub import Senses
 from modelyard.yard.requests import Request, TokenizeRequest
 from modelyard.yard.yard import Yard
 
@@ -42,8 +46,30 @@ class ImageReference:
     param: str
 
 
-class ImageLoader:
-    """Loads the images of requests to ``yard``."""
+@dataclass(frozen=True, slots=True)
+class AudioReference:
+    """A clip of sound as a request names it: by a URL or a path as an image.
+
+    param is the field that it stands in.
+    """
+
+    url: str
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFile:
+    """A clip of sound that came with its request, as a file."""
+
+    data: bytes
+    param: str
+
+
+Reference = ImageReference | AudioReference | AudioFile
+
+
+class MediaLoader:
+    """Loads the images and the sound of requests to ``yard``."""
 
     def __init__(self, yard: Yard) -> None:
         self._yard = yard
@@ -51,104 +77,133 @@ class ImageLoader:
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def loaded(self, request: Request, receive: Receive) -> Request:
-        """``request`` with its images in the place of references; given up when the client leaves.
+        """``request`` with images and sound in the place of references; given up when the client leaves.
 
         Raises:
-            InvalidRequest: an image cannot be had or decoded, or there are too many.
+            InvalidRequest: one of them cannot be had or decoded, or there are too many.
             UnsupportedOperation: the model takes none.
             ModelNotFound, ModelRequired: there is no such model.
         """
-        if not _all_references(request):
+        if not _references(request):
             return request
         loaded: list[Request] = []
 
         async def load() -> None:
-            loaded.append(await self.seen(request))
+            loaded.append(await self.resolved(request))
 
         await while_connected(receive, load())
         if not loaded:
-            raise InvalidRequest("The client left while its images were fetched.")
+            raise InvalidRequest("The client left while its images or its sound were fetched.")
         return loaded[0]
 
-    async def seen(self, request: _Asked) -> _Asked:
+    async def resolved(self, request: _Asked) -> _Asked:
         """As ``loaded``, for as long as it takes."""
-        references = _all_references(request)
-        if not references or not isinstance(request.prompt, Chat):
+        references = _references(request)
+        if not references:
             return request
-        images = await self.images(references, request.model)
-        messages = tuple(_with_images(message, images) for message in request.prompt.messages)
-        return replace(request, prompt=replace(request.prompt, messages=messages))
+        media = await self._media(references, request.model)
+        match request.prompt:
+            case Chat() as chat:
+                messages = tuple(_with_media(message, media) for message in chat.messages)
+                return replace(request, prompt=replace(chat, messages=messages))
+            case Written(parts):
+                return replace(request, prompt=Written(_replaced(parts, media)))
+        return request
 
-    async def images(self, references: list[ImageReference], model: str | None) -> dict[ImageReference, Image]:
-        """The images that ``references`` name, for ``model``, by id or alias.
+    async def _media(self, references: Sequence[Reference], model: str | None) -> dict[Reference, Media]:
+        """What ``references`` name, for ``model``, by id or alias.
 
         Raises:
             as ``loaded``.
         """
         configured = self._yard.configured(model)
-        if self._yard.model(configured.id).can_see is False:
-            raise TakesNoImages(configured.id, references[0].param)
+        images = [reference for reference in references if isinstance(reference, ImageReference)]
+        clips = [reference for reference in references if not isinstance(reference, ImageReference)]
+        senses = await self._yard.check_senses(
+            configured.id, image=images[0].param if images else None, sound=clips[0].param if clips else None
+        )
         limits = configured.multimodal
-        if len(references) > limits.max_num_images:
-            raise InvalidRequest(
-                f"The request has {len(references)} images, more than the {limits.max_num_images} that this model "
-                "takes at once. Leave some out; whoever runs the server can set max_num_images in "
-                "[models.multimodal].",
-                references[limits.max_num_images].param,
-            )
-        edge = limits.longest_edge
+        _check_number(images, limits.max_num_images, "images", "max_num_images")
+        _check_number(clips, limits.max_num_audios, "clips of sound", "max_num_audios")
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {one: group.create_task(self._load(one, edge)) for one in references}
+                tasks = {one: group.create_task(self._load(one, limits, senses or Senses())) for one in references}
         except BaseExceptionGroup as failed:
             # The first says what to do.
             raise failed.exceptions[0] from None
         return {one: task.result() for one, task in tasks.items()}
 
-    async def _load(self, reference: ImageReference, edge: int) -> Image:
-        url, param = reference.url, reference.param
+    async def _load(self, reference: Reference, limits: Multimodal, senses: Senses) -> Media:
+        async with self._places:
+            read = await self._file(reference)
+            return await asyncio.to_thread(_decoded, reference, read, limits, senses)
+
+    async def _file(self, reference: Reference) -> Callable[[], bytes]:
+        """What gives the file, on a thread; from the web it is fetched before."""
+        if isinstance(reference, AudioFile):
+            return partial(bytes, reference.data)
+        url, param, server = reference.url, reference.param, self._yard.config.server
+        if isinstance(reference, ImageReference):
+            kind, folders, may_be_private = IMAGE, server.image_folders, server.allow_private_image_urls
+        else:
+            kind, folders, may_be_private = AUDIO, server.audio_folders, server.allow_private_audio_urls
+        if url[:5].lower() == "data:":
+            return partial(_of_data_url, url, param, kind)
+        if url[:7].lower() == "http://" or url[:8].lower() == "https://":
+            data = await self._fetcher.fetch(url, param, kind, may_be_private=may_be_private)
+            return partial(bytes, data)
+        if is_local(url):
+            return partial(read_local, url, param, kind, folders)
+        raise InvalidRequest(
+            "The URL must begin with data:, http://, https:// or file://. A data URL is "
+            f"{kind.data_url} and the file in base64.",
+            param,
+        )
+
+
+def _decoded(reference: Reference, read: Callable[[], bytes], limits: Multimodal, senses: Senses) -> Media:
+    if isinstance(reference, ImageReference):
+        edge = limits.longest_edge
         if reference.detail == "low":
             edge = min(edge, LOW_DETAIL_EDGE)
-        server = self._yard.config.server
-        async with self._places:
-            if url[:5].lower() == "data:":
-                read = partial(_of_data_url, url, param)
-            elif url[:7].lower() == "http://" or url[:8].lower() == "https://":
-                data = await self._fetcher.fetch(url, param, may_be_private=server.allow_private_image_urls)
-                read = partial(bytes, data)
-            elif is_local(url):
-                read = partial(read_local, url, param, server.image_folders)
-            else:
-                raise InvalidRequest(
-                    "The URL must begin with data:, http://, https:// or file://. A data URL is "
-                    "data:image/png;base64, and the file in base64.",
-                    param,
-                )
-            return await asyncio.to_thread(lambda: decode(read(), param, edge))
+        return decode_image(read(), reference.param, edge)
+    return decode_audio(read(), reference.param, senses.sample_rate, limits.max_audio_seconds)
 
 
-def _all_references(request: Request | TokenizeRequest) -> list[ImageReference]:
-    if not isinstance(request.prompt, Chat):
-        return []
-    return [part for message in request.prompt.messages for part in _references(message)]
+def _check_number(references: Sequence[Reference], most: int, what: str, key: str) -> None:
+    if len(references) > most:
+        raise InvalidRequest(
+            f"The request has {len(references)} {what}, more than the {most} that this model takes at once. Leave some "
+            f"out; whoever runs the server can set {key} in [models.multimodal].",
+            references[most].param,
+        )
 
 
-def _references(message: Mapping[str, Any]) -> list[ImageReference]:
+def _references(request: Request | TokenizeRequest) -> list[Reference]:
+    match request.prompt:
+        case Chat(messages):
+            contents: list[Any] = [message["content"] for message in messages]
+        case Written(parts):
+            contents = [parts]
+        case _:
+            contents = []
+    found = (part for content in contents if isinstance(content, tuple) for part in content)
+    return [part for part in found if isinstance(part, Reference)]
+
+
+def _with_media(message: Mapping[str, Any], media: Mapping[Reference, Media]) -> Mapping[str, Any]:
     content = message["content"]
-    return [] if isinstance(content, str) else [part for part in content if isinstance(part, ImageReference)]
+    return message if isinstance(content, str) else {**message, "content": _replaced(content, media)}
 
 
-def _with_images(message: Mapping[str, Any], images: Mapping[ImageReference, Image]) -> Mapping[str, Any]:
-    content = message["content"]
-    if isinstance(content, str):
-        return message
-    return {**message, "content": tuple(part if isinstance(part, str) else images[part] for part in content)}
+def _replaced(parts: Sequence[Any], media: Mapping[Reference, Media]) -> tuple[str | Media, ...]:
+    return tuple(media[part] if isinstance(part, Reference) else part for part in parts)
 
 
-def _of_data_url(url: str, param: str) -> bytes:
+def _of_data_url(url: str, param: str, kind: MediaKind) -> bytes:
     head, comma, encoded = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
-        raise InvalidRequest("The data URL must have the form data:image/png;base64, and the file in base64.", param)
+        raise InvalidRequest(f"The data URL must have the form {kind.data_url} and the file in base64.", param)
     try:
         # Line breaks, which some tools put in, are all that may be there beside the digits.
         return base64.b64decode("".join(encoded.split()), validate=True)
