@@ -20,7 +20,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-RATE: Final = 16_000
+from support.sounds import RATE, Samples
+
 WINDOW: Final = 30 * RATE
 
 # Behind the tokens of text.
@@ -53,18 +54,6 @@ TEXT: Final = {
 }
 # The converter finds the second convolution where there are three layers or more.
 ENCODER: Final = {"d_model": 64, "encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 256}
-
-Samples = npt.NDArray[np.float32]
-
-
-def chirp(seconds: float, seed: int = 0, rate: int = RATE) -> Samples:
-    """A tone that rises and falls, with some noise: another one for every seed."""
-    random = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
-    start, end, wobble = random.uniform((150, 800, 1), (600, 2500, 6))
-    phase = 2 * np.pi * (start * time + (end - start) * time**2 / (2 * max(seconds, 1e-9)))
-    tone = np.sin(phase + np.sin(2 * np.pi * wobble * time)) * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * time))
-    return (0.5 * tone + 0.02 * random.standard_normal(len(time))).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -236,7 +225,7 @@ FAMILIES: Final[dict[str, Callable[[Path, Path], Hearing]]] = {
 
 
 def convert(checkpoint: Path, folder: Path, name: str, text: Path | None = None) -> Path:
-    """Both files of ``checkpoint`` in F32, in ``folder``; ``text`` is the language model where that is published apart."""
+    """Both files of ``checkpoint`` in F32, in ``folder``; ``text`` is its language model, if apart."""
     folder.mkdir(parents=True, exist_ok=True)
     _run_converter(text or checkpoint, folder / f"{name}-F32.gguf")
     _run_converter(checkpoint, folder / f"mmproj-{name}-F32.gguf", "--mmproj")

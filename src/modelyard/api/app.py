@@ -21,6 +21,7 @@ from modelyard.api.media import MediaLoader
 from modelyard.api.metrics import metrics_routes
 from modelyard.api.observe import Observe
 from modelyard.api.ollama.routes import ollama_routes
+from modelyard.api.openai.audio.routes import audio_routes
 from modelyard.api.openai.chat import chat_routes
 from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.embeddings import embedding_routes
@@ -105,6 +106,7 @@ def create_app(
         chat_routes(yard, media),
         completion_routes(yard),
         embedding_routes(yard),
+        audio_routes(yard, media),
         rerank_routes(yard),
         response_routes(yard, media),
         message_routes(yard, media),

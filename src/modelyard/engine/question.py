@@ -105,10 +105,11 @@ class Text:
 class Written:
     """A prompt that was written out already, special tokens included, with images and clips of sound in their order.
 
-    For tasks whose form no chat template has, such as transcription by some models.
+    For tasks whose form no chat template has, such as transcription by some models. As in the messages of a chat, what
+    names an image or a clip may stand in its place until it is loaded.
     """
 
-    parts: tuple[str | Media, ...]
+    parts: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,11 @@ from modelyard.engine.question import SAMPLE_BYTES, Audio
 # What llama.cpp cuts at itself, in seconds.
 WINDOW_S: Final = 30
 
-# Encoders that see windows of that length, each by itself, by the names that projectors have for them. All but the last
-# fill the last window with silence; where a clip fills its window to the last hundredth of a second, llama.cpp adds one
-# of silence alone.
-WINDOWED: Final = frozenset(
-    {"ultravox", "qwen2a", "qwen2.5o", "voxtral", "meralion", "musicflamingo", "glma", "gemma4a"}
-)
+# Encoders that see windows of that length, each by itself, by the names that projectors have for them. Those of
+# Whisper's kind fill the last window with silence, and where a clip fills its window to the last hundredth of a second,
+# llama.cpp adds one of silence alone.
+FILLED: Final = frozenset({"ultravox", "qwen2a", "qwen2.5o", "voxtral", "meralion", "musicflamingo", "glma"})
+WINDOWED: Final = FILLED | {"gemma4a"}
 
 # Some encoders end the process on clips of a few frames; shorter ones, and shorter ends of clips, get silence behind.
 SHORTEST_S: Final = 0.1

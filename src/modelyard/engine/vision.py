@@ -73,8 +73,7 @@ class Vision:
             if projector.can_see:
                 vision.parts(_PROBE)
             if projector.can_hear:
-                silence = bytes(round(SHORTEST_S * projector.sample_rate) * SAMPLE_BYTES)
-                vision.parts(Audio(silence, projector.sample_rate))
+                vision.parts(vision.silence)
         except InvalidRequest as unfit:
             vision.free()
             raise UnusableModel(f"The projector {path.name} cannot be used: {unfit}") from unfit
@@ -82,6 +81,25 @@ class Vision:
             vision.free()
             raise
         return vision
+
+    @property
+    def silence(self) -> Audio:
+        """The shortest clip that it takes."""
+        rate = self._projector.sample_rate
+        return Audio(bytes(round(SHORTEST_S * rate) * SAMPLE_BYTES), rate)
+
+    def hear_silence(self) -> None:
+        """Encode the shortest clip, for those who want to know whether llama.cpp survives it.
+
+        Raises:
+            UnusableModel: it cannot be computed.
+        """
+        try:
+            for part in self.parts(self.silence):
+                if isinstance(part, Picture):
+                    self.embeddings(part)
+        except (InvalidRequest, RuntimeError) as failure:
+            raise UnusableModel(str(failure)) from failure
 
     @property
     def can_see(self) -> bool:

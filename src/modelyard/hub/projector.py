@@ -95,7 +95,8 @@ class TriedProjectors:
         if key in self._survived:
             return
         try:
-            run_converter("try_projector", [str(path) for path in paths], on_progress, logger.warning)
+            options = ["--audio-encoder", files.senses.audio_encoder] if files.senses.hears else []
+            run_converter("try_projector", [*map(str, paths), *options], on_progress, logger.warning)
         except UnusableModel as problem:
             raise UnusableModel(
                 f"The projector {files.projector.name} does not work with {files.paths[0].name}. {problem} Download it "

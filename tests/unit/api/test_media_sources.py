@@ -16,6 +16,7 @@ import pytest
 from PIL import Image as Pillow
 
 from modelyard.api.media import addresses, fetch, images, local
+from modelyard.api.media.kinds import AUDIO, IMAGE
 from modelyard.engine.question import Image
 from modelyard.errors import InvalidRequest
 from support.images import encoded, noise
@@ -61,7 +62,7 @@ async def test_a_name_is_refused_if_any_of_its_addresses_is_private(monkeypatch:
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     with pytest.raises(InvalidRequest, match="leads to a private address") as refusal:
-        await fetch.Fetcher().fetch("http://example.com/x.png", PARAM, may_be_private=False)
+        await fetch.Fetcher().fetch("http://example.com/x.png", PARAM, IMAGE, may_be_private=False)
     assert "10.0.0.1" not in str(refusal.value)
 
 
@@ -81,7 +82,7 @@ async def test_the_connection_is_made_to_the_address_that_was_checked(monkeypatc
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     monkeypatch.setattr(httpx2.AsyncClient, "send", send)
     url = "https://images.example.com/a.png?b=c"
-    assert await fetch.Fetcher().fetch(url, PARAM, may_be_private=False) == b"image"
+    assert await fetch.Fetcher().fetch(url, PARAM, IMAGE, may_be_private=False) == b"image"
     assert asked == ["images.example.com"]
     assert str(sent[0].url) == "https://1.1.1.1/a.png?b=c"
     assert sent[0].headers["host"] == "images.example.com"
@@ -96,7 +97,7 @@ def test_a_file_inside_of_an_allowed_folder_is_read(tmp_path: Path) -> None:
     file.write_bytes(b"x")
     for url in (str(file), f"file://{tmp_path}/a%20b.png", f"file://localhost{tmp_path}/a%20b.png"):
         assert local.is_local(url)
-        assert local.read_local(url, PARAM, [tmp_path]) == b"x"
+        assert local.read_local(url, PARAM, IMAGE, [tmp_path]) == b"x"
 
 
 @pytest.mark.parametrize(
@@ -114,20 +115,27 @@ def test_what_is_outside_is_refused_whether_it_is_there_or_not(tmp_path: Path, u
     (allowed / "link.png").symlink_to(tmp_path / "outside.png")
     (allowed / "loop.png").symlink_to(allowed / "loop.png")
     with pytest.raises(InvalidRequest) as refusal:
-        local.read_local(url.format(allowed), PARAM, [allowed])
+        local.read_local(url.format(allowed), PARAM, IMAGE, [allowed])
     assert str(refusal.value) == "The file is not inside of a folder that this server reads images from."
 
 
 def test_without_folders_no_file_is_read() -> None:
     with pytest.raises(InvalidRequest, match="This server reads no local files"):
-        local.read_local("/etc/passwd", PARAM, [])
+        local.read_local("/etc/passwd", PARAM, IMAGE, [])
+
+
+def test_sound_has_folders_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="can set audio_folders in"):
+        local.read_local("/etc/passwd", PARAM, AUDIO, [])
+    with pytest.raises(InvalidRequest, match="that this server reads audio from"):
+        local.read_local("/etc/passwd", PARAM, AUDIO, [tmp_path])
 
 
 def test_a_pipe_or_a_folder_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, message in (("pipe", "not that of a file"), ("", "Is a directory")):
         with pytest.raises(InvalidRequest, match=message):
-            local.read_local(f"{tmp_path}/{name}", PARAM, [tmp_path])
+            local.read_local(f"{tmp_path}/{name}", PARAM, IMAGE, [tmp_path])
 
 
 # Decoding
