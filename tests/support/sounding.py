@@ -61,32 +61,36 @@ class Hearing:
     """A family in miniature, as transformers has it.
 
     Attributes:
-        model: of transformers, in float32.
-        encode: text as token ids, nothing added.
+        encode: text as token ids, nothing added but what begins every text.
         before, behind: special tokens that stand around sound.
-        embed: samples -> [tokens, width], what the language model is fed in the place of sound.
-        logits: embeddings of a whole prompt -> [tokens, vocabulary].
+        logits: (ids before the sound, samples, ids behind it) -> [vocabulary], of the token that comes next.
+        differs: why llama.cpp computes something else; "" where it should not.
     """
 
-    model: Any
     encode: Callable[[str], list[int]]
-    before: tuple[str, ...]
-    behind: tuple[str, ...]
-    embed: Callable[[Samples], Any]
-    logits: Callable[[Any], Any]
+    before: str
+    behind: str
+    logits: Callable[[list[int], Samples, list[int]], Any]
+    differs: str = ""
 
     def log_probabilities(self, before: str, samples: Samples, behind: str) -> npt.NDArray[np.float64]:
         """Of the token behind a prompt: text, sound, text."""
         import torch
 
-        def of(text: str) -> Any:
-            ids = torch.tensor([self.encode(text)], dtype=torch.long)
-            return self.model.get_input_embeddings()(ids)[0]
-
         with torch.no_grad():
-            parts = [of(before + "".join(self.before)), self.embed(samples), of("".join(self.behind) + behind)]
-            logits = self.logits(torch.cat(parts)[None])[0, -1]
+            logits = self.logits(self.encode(before + self.before), samples, self.encode(self.behind + behind))
             return np.asarray(torch.log_softmax(logits.double(), -1))
+
+
+def spliced(model: Any, embed: Callable[[Samples], Any]) -> Callable[[list[int], Samples, list[int]], Any]:
+    """Logits of a language model that is fed what ``embed`` makes of sound, [tokens, width], between two texts."""
+    import torch
+
+    def logits(before: list[int], samples: Samples, behind: list[int]) -> Any:
+        texts = [model.get_input_embeddings()(torch.tensor([ids], dtype=torch.long))[0] for ids in (before, behind)]
+        return model(inputs_embeds=torch.cat([texts[0], embed(samples), texts[1]])[None]).logits[0, -1]
+
+    return logits
 
 
 def tokenizer(folder: Path, like: Path) -> tuple[Callable[[str], list[int]], int]:
@@ -115,7 +119,12 @@ def randomise(model: Any, seed: int = 1) -> None:
             elif "embed" in name:
                 weight.copy_(0.3 * noise)
             else:
-                weight.copy_(noise / weight[0].numel() ** 0.5)
+                # Queries and keys larger, so that attention picks some tokens and is no mean over hundreds.
+                gain = 2.5 if re.search(r"[qk]_proj|lm_head", name) else 1.0
+                weight.copy_(gain * noise / weight[0].numel() ** 0.5)
+            if "conv" in name and name.endswith("weight"):
+                # The converter keeps them in half precision, whatever it is asked for.
+                weight.copy_(weight.half().float())
 
 
 def whisper_features(samples: Samples, bins: int) -> Any:
@@ -129,8 +138,24 @@ def whisper_features(samples: Samples, bins: int) -> Any:
     return torch.as_tensor(features)
 
 
-def _from_embeddings(model: Any) -> Callable[[Any], Any]:
-    return lambda embeddings: model(inputs_embeds=embeddings).logits
+def _save_as_published(model: Any, folder: Path, *renamed: tuple[str, str]) -> None:
+    """Write a checkpoint as Qwen publishes it, under a thinker: the names of transformers do not convert."""
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name, value in model.state_dict().items():
+        for pattern, new in renamed:
+            name, count = re.subn(pattern, new, name)
+            if count:
+                break
+        tensors[name] = value.contiguous().clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = model.config.to_dict()
+    kept = {
+        "architectures": config.pop("architectures", None) or [type(model).__name__],
+        "model_type": config["model_type"],
+    }
+    (folder / "config.json").write_text(json.dumps({**kept, "thinker_config": config}))
 
 
 def _qwen2_audio(folder: Path, like: Path) -> Hearing:
@@ -151,7 +176,7 @@ def _qwen2_audio(folder: Path, like: Path) -> Hearing:
         hidden = model.model.audio_tower(whisper_features(samples, 128)).last_hidden_state
         return model.model.multi_modal_projector(hidden).flatten(0, 1)
 
-    return Hearing(model, encode, ("<|audio_bos|>",), ("<|audio_eos|>",), embed, _from_embeddings(model))
+    return Hearing(encode, "<|audio_bos|>", "<|audio_eos|>", spliced(model, embed))
 
 
 def _voxtral(folder: Path, like: Path) -> Hearing:
@@ -171,7 +196,7 @@ def _voxtral(folder: Path, like: Path) -> Hearing:
     def embed(samples: Samples) -> Any:
         return model.get_audio_features(whisper_features(samples, 128)).pooler_output
 
-    return Hearing(model, encode, ("[BEGIN_AUDIO]",), (), embed, _from_embeddings(model))
+    return Hearing(encode, "[BEGIN_AUDIO]", "", spliced(model, embed))
 
 
 def _ultravox(folder: Path, like: Path) -> Hearing:
@@ -214,13 +239,203 @@ def _ultravox(folder: Path, like: Path) -> Hearing:
         mixed = projector["ln_mid"](torch.nn.functional.silu(gate) * value)
         return projector["linear_2"](mixed).flatten(0, 1)
 
-    return Hearing(model, encode, (), (), embed, _from_embeddings(model))
+    return Hearing(encode, "", "", spliced(model, embed))
+
+
+def _audio_flamingo(folder: Path, like: Path) -> Hearing:
+    import torch
+    from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration
+
+    encode, size = tokenizer(folder, like)
+    audio = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config = AudioFlamingo3Config(
+        audio_config={"num_mel_bins": 128, "max_source_positions": 1500, **audio},
+        text_config={"model_type": "qwen2", "vocab_size": size, **TEXT},
+        audio_token_id=size - 1,
+    )
+    model = AudioFlamingo3ForConditionalGeneration(config).float().eval()
+    randomise(model)
+    model.save_pretrained(folder)
+
+    def embed(samples: Samples) -> Any:
+        features = whisper_features(samples, 128)
+        mask = torch.ones(len(features), features.shape[-1], dtype=torch.long)
+        return model.get_audio_features(features, mask).pooler_output
+
+    return Hearing(encode, "<sound>", "", spliced(model, embed))
+
+
+def _qwen3_asr(folder: Path, like: Path) -> Hearing:
+    import torch
+    from transformers import Qwen3ASRConfig, Qwen3ASRForConditionalGeneration, WhisperFeatureExtractor
+
+    encode, size = tokenizer(folder, like)
+    config = Qwen3ASRConfig(
+        audio_config={"num_mel_bins": 128, "output_dim": WIDTH, "downsample_hidden_size": 16, **ENCODER},
+        text_config={"model_type": "qwen3", "vocab_size": size, **TEXT, "head_dim": 16},
+        audio_token_id=size - 1,
+    )
+    model = Qwen3ASRForConditionalGeneration(config).float().eval()
+    randomise(model)
+    _save_as_published(
+        model,
+        folder,
+        (r"^model\.multi_modal_projector\.linear_(\d)", r"thinker.audio_tower.proj\1"),
+        (r"^model\.audio_tower", "thinker.audio_tower"),
+        (r"^model\.language_model", "thinker.model"),
+        (r"^lm_head", "thinker.lm_head"),
+    )
+    extract = WhisperFeatureExtractor(feature_size=128)
+
+    def embed(samples: Samples) -> Any:
+        features = extract(
+            samples,
+            sampling_rate=RATE,
+            return_tensors="pt",
+            padding=False,
+            truncation=False,
+            return_attention_mask=True,
+        )
+        mask = torch.as_tensor(features["attention_mask"])
+        return model.get_audio_features(torch.as_tensor(features["input_features"]), mask).pooler_output
+
+    return Hearing(encode, "<|audio_start|>", "<|audio_end|>", spliced(model, embed))
+
+
+def _qwen25_omni(folder: Path, like: Path) -> Hearing:
+    import torch
+    from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
+
+    encode, size = tokenizer(folder, like)
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    vision = {"depth": 1, "hidden_size": 64, "intermediate_size": 128, "num_heads": 4, "out_hidden_size": WIDTH}
+    config = Qwen2_5OmniThinkerConfig(
+        audio_config={"num_mel_bins": 128, "output_dim": WIDTH, "max_source_positions": 1500, **ENCODER},
+        vision_config={**vision, "fullatt_block_indexes": [0]},
+        text_config={"vocab_size": size, **TEXT, "rope_parameters": rope},
+        audio_token_id=size - 1,
+    )
+    model = Qwen2_5OmniThinkerForConditionalGeneration(config).float().eval()
+    randomise(model)
+    _save_as_published(
+        model,
+        folder,
+        (r"^model\.(audio_tower|visual)", r"thinker.\1"),
+        (r"^model\.language_model", "thinker.model"),
+        (r"^(model|lm_head|audio_tower|visual)", r"thinker.\1"),
+    )
+    described = json.loads((folder / "config.json").read_text())
+    described |= {"architectures": ["Qwen2_5OmniModel"], "model_type": "qwen2_5_omni"}
+    (folder / "config.json").write_text(json.dumps(described))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "min_pixels": 3136, "max_pixels": 12845056})
+    )
+
+    def embed(samples: Samples) -> Any:
+        # Of every window all of its frames, as llama.cpp has it; transformers drops those of silence at its end.
+        windows = whisper_features(samples, 128)
+        heard = [
+            model.get_audio_features(window[None], torch.ones(1, window.shape[-1], dtype=torch.long)).last_hidden_state
+            for window in windows
+        ]
+        return torch.cat(heard)
+
+    return Hearing(
+        encode,
+        "<|audio_bos|>",
+        "<|audio_eos|>",
+        spliced(model, embed),
+        "llama.cpp lets all frames of a window of 30 s attend to each other, transformers those of two seconds",
+    )
+
+
+def _gemma4(folder: Path, like: Path) -> Hearing:
+    import torch
+    from transformers import Gemma4AudioFeatureExtractor, Gemma4Config, Gemma4ForConditionalGeneration
+
+    encode, size, audio_id = gemma_tokenizer(folder)
+    layers = ["sliding_attention", "full_attention"] * 3
+    text = {
+        **TEXT,
+        "vocab_size": size,
+        "vocab_size_per_layer_input": size,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "num_hidden_layers": 6,
+        "head_dim": 16,
+        "global_head_dim": 32,
+        "num_kv_shared_layers": 2,
+        "hidden_size_per_layer_input": 16,
+        "sliding_window": 512,
+        "layer_types": layers,
+        "tie_word_embeddings": True,
+    }
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"num_key_value_heads": 2, "head_dim": 16}
+    ears = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "output_proj_dims": 48}
+    config = Gemma4Config(text_config=text, vision_config=vision, audio_config=ears, audio_token_id=audio_id)
+    model = Gemma4ForConditionalGeneration(config).float().eval()
+    randomise(model)
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "Gemma4ImageProcessor", "image_mean": [0.5] * 3, "image_std": [0.5] * 3})
+    )
+    extract = Gemma4AudioFeatureExtractor()
+
+    def logits(before: list[int], samples: Samples, behind: list[int]) -> Any:
+        features = extract([samples], sampling_rate=RATE, return_tensors="pt")
+        values = torch.as_tensor(features["input_features"]).float()
+        mask = torch.as_tensor(features["input_features_mask"])
+        heard = model.model.get_audio_features(values, mask)
+        length = int(heard.attention_mask.sum()) if heard.attention_mask is not None else heard.pooler_output.shape[1]
+        ids = torch.tensor([[*before, *[audio_id] * length, *behind]])
+        kinds = (ids == audio_id).long() * 3
+        out = model(input_ids=ids, input_features=values, input_features_mask=mask, mm_token_type_ids=kinds)
+        return out.logits[0, -1]
+
+    def encode_text(text: str) -> list[int]:
+        return encode(text)
+
+    return Hearing(encode_text, "<|audio>", "<audio|>", logits)
+
+
+def gemma_tokenizer(folder: Path) -> tuple[Callable[[str], list[int]], int, int]:
+    """A tokenizer of Gemma's kind, of a few hundred tokens: how it encodes, its size, and the token for sound."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<|audio>", "<audio|>", AUDIO_TOKEN]
+    made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    made.normalizer = normalizers.Replace(" ", "▁")
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    words = "the quick brown fox jumps over a lazy dog and listens to the rain that falls on the old red roof"
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=[*special, *bytes_], show_progress=False)
+    made.train_from_iterator([words, words.title(), "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ"], trainer)
+    # Bytes are tokens of the vocabulary, and no special ones.
+    described = json.loads(made.to_str())
+    described["added_tokens"] = [each for each in described["added_tokens"] if each["content"] in special]
+    read = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(described)),
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+    )
+    read.chat_template = TEMPLATE
+    read.save_pretrained(folder)
+    return (lambda text: list(read.encode(text, add_special_tokens=False))), len(read), special.index(AUDIO_TOKEN)
 
 
 FAMILIES: Final[dict[str, Callable[[Path, Path], Hearing]]] = {
     "qwen2-audio": _qwen2_audio,
-    "voxtral": _voxtral,
+    "qwen3-asr": _qwen3_asr,
+    "gemma4": _gemma4,
+    "audio-flamingo3": _audio_flamingo,
+    "qwen2.5-omni": _qwen25_omni,
     "ultravox": _ultravox,
+    "voxtral": _voxtral,
 }
 
 

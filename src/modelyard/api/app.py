@@ -27,6 +27,7 @@ from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.embeddings import embedding_routes
 from modelyard.api.openai.models import model_routes
 from modelyard.api.openai.responses.routes import response_routes
+from modelyard.api.openai.unserved import unserved_routes
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
 from modelyard.api.rerank import rerank_routes
@@ -116,6 +117,7 @@ def create_app(
         router_routes(yard),
         admin_routes(yard, read_config),
         health_routes(yard),
+        unserved_routes(),
         page_routes(),
     ]
     if not server.disable_metrics:
