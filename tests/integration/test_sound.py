@@ -37,8 +37,13 @@ def hearing(folders: dict[str, Path], eyes: Path, weights: dict[str, Path], loca
             "runtime": {"max_seqs": 4, "prefix_cache_n": 4},
             "models": [
                 {**ears, "alias": "ears"},
-                {"model_id": str(folders["both"]), "alias": "both", **device},
-                {**ears, "alias": "few", "multimodal": {"max_num_audios": 1, "max_audio_seconds": 2}},
+                {"model_id": str(folders["both"]), "alias": "both", "load": "on-demand", **device},
+                {
+                    **ears,
+                    "alias": "few",
+                    "load": "on-demand",
+                    "multimodal": {"max_num_audios": 1, "max_audio_seconds": 2},
+                },
                 {"model_id": str(eyes), "alias": "eyes", "load": "on-demand", **device},
                 {**ears, "alias": "later", "load": "on-demand"},
                 {"model_id": str(weights["smollm2"]), "alias": "text", "load": "on-demand"},
@@ -215,6 +220,8 @@ def test_a_part_without_its_sound_is_refused(server: RunningServer, part: dict[s
 
 
 def test_listings_tell_what_models_take_before_they_are_loaded(server: RunningServer) -> None:
+    # Whose files nobody has looked at yet is looked at where it would be named.
+    assert refusal(server, "text", input_audio(ONE))["code"] == "unsupported_operation"
     listed = {model["id"]: model.get("input_modalities") for model in server.get("/v1/models").json()["data"]}
     assert listed["ears"] == listed["later"] == ["text", "audio"]
     assert listed["both"] == ["text", "image", "audio"]

@@ -271,7 +271,14 @@ def _qwen3_asr(folder: Path, like: Path) -> Hearing:
 
     encode, size = tokenizer(folder, like)
     config = Qwen3ASRConfig(
-        audio_config={"num_mel_bins": 128, "output_dim": WIDTH, "downsample_hidden_size": 16, **ENCODER},
+        # The converter finds the third convolution where there are four layers or more.
+        audio_config={
+            **ENCODER,
+            "encoder_layers": 4,
+            "num_mel_bins": 128,
+            "output_dim": 64,
+            "downsample_hidden_size": 16,
+        },
         text_config={"model_type": "qwen3", "vocab_size": size, **TEXT, "head_dim": 16},
         audio_token_id=size - 1,
     )
@@ -331,6 +338,9 @@ def _qwen25_omni(folder: Path, like: Path) -> Hearing:
         json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "min_pixels": 3136, "max_pixels": 12845056})
     )
 
+    # As llama.cpp has it: all frames of a window of 30 s attend to each other, and not those of two seconds.
+    model.model.audio_tower.n_window = 1500
+
     def embed(samples: Samples) -> Any:
         # Of every window all of its frames, as llama.cpp has it; transformers drops those of silence at its end.
         windows = whisper_features(samples, 128)
@@ -345,7 +355,7 @@ def _qwen25_omni(folder: Path, like: Path) -> Hearing:
         "<|audio_bos|>",
         "<|audio_eos|>",
         spliced(model, embed),
-        "llama.cpp lets all frames of a window of 30 s attend to each other, transformers those of two seconds",
+        "frames of 30 s attend to each other, in transformers those of two seconds; compared as llama.cpp has it",
     )
 
 
@@ -388,15 +398,12 @@ def _gemma4(folder: Path, like: Path) -> Hearing:
         mask = torch.as_tensor(features["input_features_mask"])
         heard = model.model.get_audio_features(values, mask)
         length = int(heard.attention_mask.sum()) if heard.attention_mask is not None else heard.pooler_output.shape[1]
-        ids = torch.tensor([[*before, *[audio_id] * length, *behind]])
+        ids = torch.tensor([[2, *before, *[audio_id] * length, *behind]])
         kinds = (ids == audio_id).long() * 3
         out = model(input_ids=ids, input_features=values, input_features_mask=mask, mm_token_type_ids=kinds)
         return out.logits[0, -1]
 
-    def encode_text(text: str) -> list[int]:
-        return encode(text)
-
-    return Hearing(encode_text, "<|audio>", "<audio|>", logits)
+    return Hearing(encode, "<|audio>", "<audio|>", logits)
 
 
 def gemma_tokenizer(folder: Path) -> tuple[Callable[[str], list[int]], int, int]:
@@ -422,6 +429,7 @@ def gemma_tokenizer(folder: Path) -> tuple[Callable[[str], list[int]], int, int]
         eos_token="<eos>",
         pad_token="<pad>",
         unk_token="<unk>",
+        additional_special_tokens=special[4:],
     )
     read.chat_template = TEMPLATE
     read.save_pretrained(folder)

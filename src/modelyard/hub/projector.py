@@ -127,4 +127,6 @@ def with_projector(files: ModelFiles, path: Path, *, is_required: bool) -> Model
                 "in mmproj, or set kind = 'text'."
             )
         return files
+    if senses.caveat:
+        logger.warning("%s: %s.", path.name, senses.caveat)
     return replace(files, projector=path, projector_bytes=header.file_size, kind="multimodal", senses=senses)

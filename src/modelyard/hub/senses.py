@@ -14,6 +14,12 @@ _DEAF_BESIDE: Final = frozenset({"gemma3nv"})
 # Encoders that turn the voice to be imitated, and not speech to be understood, into embeddings.
 _OF_VOICES: Final = frozenset({"qwen3tts_spkenc", "pockettts_spkenc"})
 
+# Source: llama.cpp, clip_graph_whisper_enc in tools/mtmd/models/whisper-enc.cpp; transformers, Qwen2_5OmniAudioEncoder.
+_CAVEATS: Final = {
+    "qwen2.5o": "llama.cpp encodes sound of Qwen2.5-Omni in windows of 30 s, and the model was trained on windows of "
+    "two seconds: what it hears differs from what it hears in transformers",
+}
+
 # Every other encoder takes 16,000 samples a second. Source: llama.cpp, load_hparams in tools/mtmd/clip.cpp.
 _SAMPLE_RATES: Final = {"mimo_audio": 24_000}
 _SAMPLE_RATE: Final = 16_000
@@ -31,6 +37,11 @@ class Senses:
     sees: bool = False
     hears: bool = False
     audio_encoder: str = ""
+
+    @property
+    def caveat(self) -> str:
+        """In what llama.cpp hears something else than the model was trained on; "" where nothing is known."""
+        return _CAVEATS.get(self.audio_encoder, "")
 
     @property
     def sample_rate(self) -> int:

@@ -229,10 +229,15 @@ class Yard:
         senses = await self._kinds.senses(self.names[model])
         status = self.model(model)
         if image is not None and status.can_see is False:
-            raise TakesNoImages(model, image, [other.id for other in self.models() if other.can_see])
+            raise TakesNoImages(model, image, [other.id for other in await self._looked_at() if other.can_see])
         if sound is not None and status.can_hear is False:
-            raise TakesNoSound(model, sound, [other.id for other in self.models() if other.can_hear])
+            raise TakesNoSound(model, sound, [other.id for other in await self._looked_at() if other.can_hear])
         return senses
+
+    async def _looked_at(self) -> list[ModelStatus]:
+        """All models that the caller may use, once their files were looked at, as far as that does not take long."""
+        await asyncio.gather(*(self._kinds.senses(self.names[model.id]) for model in self.models()))
+        return self.models()
 
     def _priority(self, model: str, urgency: Urgency) -> int:
         """That of the request, else that of its model."""
