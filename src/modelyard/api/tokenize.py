@@ -100,7 +100,8 @@ class DetokenizeBody(_Body):
 
 def tokenized_body(spelling: Spelling, context_length: int | None, body: TokenizeBody) -> bytes:
     """The answer of /tokenize: llama.cpp's ``tokens``, and vLLM's count, context length and ``token_strs``."""
-    tokens: list[Any] = list(spelling.tokens)
+    # What stands for an image or for sound has no id; llama.cpp calls it -1, too (LLAMA_TOKEN_NULL).
+    tokens: list[Any] = [max(token, -1) for token in spelling.tokens]
     if body.with_pieces:
         tokens = [{"id": token, "piece": _piece(piece)} for token, piece in zip(tokens, spelling.pieces, strict=True)]
     answer = {"tokens": tokens, "count": len(tokens), "max_model_len": context_length, "model": spelling.model}
