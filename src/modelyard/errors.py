@@ -97,6 +97,12 @@ class UnusableModel(_Message):
     code = "unusable_model"
 
 
+class ConversionFailed(UnusableModel):
+    """llama.cpp's converter or quantiser cannot convert a model's files; the machine is not at fault."""
+
+    code = "conversion_failed"
+
+
 class RepositoryUnavailable(UnusableModel):
     """A repository of the hub cannot be had."""
 

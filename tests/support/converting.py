@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelyard.hub.llama_converter import child_environment
+
 WAIT_S = 300.0
 
 
@@ -47,7 +49,7 @@ def peak_bytes(program: str, *arguments: str | Path) -> int:
     """Run a program of ``modelyard.converter`` to its end: the most memory that it held, mapped files included."""
     command = [sys.executable, "-c", MEASURED, sys.executable, "-m", f"modelyard.converter.{program}"]
     command += map(str, arguments)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment()) as child:
         assert child.stdout is not None
         killer = threading.Timer(WAIT_S, child.kill)
         killer.start()

@@ -12,6 +12,7 @@ import modelyard
 from modelyard.cli.cache import cache
 from modelyard.cli.doctor import doctor
 from modelyard.cli.from_config import from_config
+from modelyard.cli.install_converter import install_converter
 from modelyard.cli.quantize import quantize
 from modelyard.cli.resolve import resolve
 from modelyard.cli.run import run
@@ -31,6 +32,7 @@ app.command("from-config")(from_config)
 app.command()(run)
 app.command()(resolve)
 app.command()(quantize)
+app.command("install-converter")(install_converter)
 app.command()(doctor)
 app.add_typer(cache, name="cache")
 

@@ -51,7 +51,7 @@ def quantize(
     ] = None,
     token_source: TokenSourceOption = None,
 ) -> None:
-    """Quantise a model into a UQFF folder, or into a GGUF file."""
+    """Quantise a model into a UQFF folder, or into a GGUF file with its projector, if it has one, beside it."""
     kind = _kind_of(out, format_)
     levels = [word.strip() for level in isq or [] for word in level.split(",")]
     if kind == _GGUF and len(levels) > 1:
@@ -95,6 +95,23 @@ def _write_gguf(config: Config, model: str, out: Path) -> None:
         )
     (source,) = files.paths
     target = out / source.name if out.is_dir() or not out.suffix else out
+    _copy(source, target)
+    typer.echo(f"{target}: {files.quantization}, {target.stat().st_size / 1e6:,.0f} MB")
+    if files.projector is not None:
+        # Named after the model, which is how the two are found to belong together.
+        projector = target.with_name(f"mmproj-{target.stem}-{_precision(files.projector)}.gguf")
+        _copy(files.projector, projector)
+        typer.echo(f"{projector}: its projector, {projector.stat().st_size / 1e6:,.0f} MB")
+
+
+def _precision(projector: Path) -> str:
+    from modelyard.hub import read_header
+
+    return read_header(projector).quantization
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file to ``target``, which appears whole or not at all."""
     partial = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +124,6 @@ def _write_gguf(config: Config, model: str, out: Path) -> None:
         raise UnusableModel(
             f"{target} cannot be written: {error.strerror}. Choose another place with --out."
         ) from error
-    typer.echo(f"{target}: {files.quantization}, {target.stat().st_size / 1e6:,.0f} MB")
 
 
 def _write_uqff(

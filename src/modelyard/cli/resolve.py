@@ -53,6 +53,8 @@ def resolve(
         kind=kind,
         token_source=token_source,
     )
+    from rich.markup import escape
+
     from modelyard.yard.forecast import foresee
 
     forecast = foresee(config)
@@ -76,6 +78,7 @@ def resolve(
         ("Weights", forecast.quantization),
         ("Download", size(forecast.download_bytes) if forecast.download_bytes else "nothing"),
         ("Conversion", forecast.conversion or "none"),
+        *([("Projector", forecast.projector)] if forecast.projector else []),
         (
             "Memory",
             f"{size(memory)} (weights {size(forecast.weights_bytes)}, context and buffers "
@@ -86,3 +89,5 @@ def resolve(
     for table in (files, summary):
         console.print()
         console.print(table, markup=False)
+    for warning in forecast.warnings:
+        console.print(f"\n[yellow]warning:[/] {escape(warning)}")

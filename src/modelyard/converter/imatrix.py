@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.converter.protocol import Refused
+from modelyard.hub.llama_converter import INSTALL
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _MOST_ENTRIES: Final = 100_000
@@ -92,8 +93,7 @@ def _read_gguf(path: Path) -> dict[str, NDArray[np.float32]]:
         from gguf import GGUFReader
     except ImportError as error:
         raise Refused(
-            f"{path}: To read an importance matrix in GGUF, the converter has to be installed: make convert in a "
-            "checkout, else pip install 'modelyard[convert]'."
+            f"{path}: To read an importance matrix in GGUF, the converter has to be installed: {INSTALL}."
         ) from error
 
     tensors = {tensor.name: tensor.data for tensor in GGUFReader(path).tensors}

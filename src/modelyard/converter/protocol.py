@@ -17,7 +17,10 @@ class Refused(Exception):
 
 
 def say(**facts: Any) -> None:
-    """Tell the parent something: step (in the present participle) and fraction, a notice, or an error."""
+    """Tell the parent something: step (in the present participle) and fraction, a notice, or an error.
+
+    An error that is_of_model would be the same on every machine.
+    """
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 
@@ -32,13 +35,16 @@ def run(main: Callable[[list[str]], None]) -> int:
     try:
         main(sys.argv[1:])
     except Refused as refused:
-        say(error=str(refused))
+        say(error=str(refused), is_of_model=True)
         return 1
     except MemoryError:
         say(error="Memory ran out while the model was converted. Close other programs, or unload models.")
         return 1
+    except OSError as failure:
+        say(error=f"The conversion failed: {failure}. Check the disk and the permissions.")
+        return 1
     except Exception as failure:
-        say(error=f"The conversion failed: {type(failure).__name__}: {failure}")
+        say(error=f"The conversion failed: {type(failure).__name__}: {failure}", is_of_model=True)
         raise
     return 0
 

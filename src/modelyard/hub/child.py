@@ -18,8 +18,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import IO, Any, Final
 
-from modelyard.errors import UnusableModel
+from modelyard.errors import ConversionFailed, UnusableModel
 from modelyard.hub.listing import OnProgress, Progress
+from modelyard.hub.llama_converter import child_environment
 
 _LOOK_S: Final = 0.2
 _END_S: Final = 10.0
@@ -38,16 +39,23 @@ def run_converter(
         on_notice: takes what people should know of the result.
 
     Raises:
-        UnusableModel: it failed, with its own words, or it was given up.
+        ConversionFailed: the program refused or failed on its input; the message is its own.
+        UnusableModel: it was given up, or the machine ran out of memory or disk.
     """
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", f"modelyard.converter.{program}", *arguments],
+            # -P: a folder "gguf" in the working directory is not the library of that name.
+            [sys.executable, "-P", "-m", f"modelyard.converter.{program}", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             # What llama.cpp says of its own failures is enough: a debugger's trace would bury it.
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "GGML_NO_BACKTRACE": "1"},
+            env={
+                **child_environment(),
+                "HF_HUB_OFFLINE": "1",
+                "PYTHONUNBUFFERED": "1",
+                "GGML_NO_BACKTRACE": "1",
+            },
             # Ctrl-C at the terminal is ours to handle.
             process_group=0,
         )
@@ -67,9 +75,10 @@ def run_converter(
             reader.join(_END_S)
             child.stdout.close()
         if error is not None:
-            raise UnusableModel(error)
+            raise error
         if status != 0:
-            raise UnusableModel(_describe_crash(program, status, log))
+            description = _describe_crash(program, status, log)
+            raise UnusableModel(description) if status == -signal.SIGKILL else ConversionFailed(description)
 
 
 def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
@@ -80,10 +89,10 @@ def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> No
 
 def _follow(
     lines: queue.SimpleQueue[bytes | None], on_progress: OnProgress, on_notice: Callable[[str], None]
-) -> str | None:
+) -> UnusableModel | None:
     """Hand on what the child says until it says no more; the error that it ended with."""
     progress = Progress("starting the converter", 0.0)
-    error: str | None = None
+    error: UnusableModel | None = None
     while True:
         try:
             line = lines.get(timeout=_LOOK_S)
@@ -97,7 +106,7 @@ def _follow(
         if "notice" in said:
             on_notice(str(said["notice"]))
         if "error" in said:
-            error = str(said["error"])
+            error = (ConversionFailed if said.get("is_of_model") else UnusableModel)(str(said["error"]))
         if not on_progress(progress):
             raise UnusableModel("The conversion was given up.")
 

@@ -49,12 +49,12 @@ def kind_of(path: Path, header: GgufHeader, wanted: str, *, has_projector: bool 
     """
     architecture = header.architecture
     if wanted == "auto":
-        if has_projector:
-            return "multimodal"
         if header.is_ranker:
             _check_ranks(path, header)
             return "rerank"
-        return "embedding" if header.is_embedding_model else "text"
+        if header.is_embedding_model:
+            return "embedding"
+        return "multimodal" if has_projector else "text"
     if wanted == "rerank":
         if not header.is_ranker:
             raise UnusableModel(

@@ -73,7 +73,7 @@ class Listing:
     def safetensors(self) -> tuple[str, ...]:
         """The weights of a full-precision checkpoint, as its converter finds them.
 
-        Source: convert_hf_to_gguf, ModelBase.index_tensors in conversion/base.py: ``model*.safetensors`` at the top.
+        Source: llama.cpp, ModelBase.index_tensors in conversion/base.py: ``model*.safetensors`` at the top.
         """
         top = (name for name in self.names if "/" not in name and name.endswith(".safetensors"))
         return tuple(name for name in top if name.startswith("model"))

@@ -35,6 +35,7 @@ class ModelFiles:
         projector: what turns images and sound into embeddings for it, if anything does.
         projector_bytes: size of that file.
         senses: what it takes beside text.
+        warnings: what the model cannot do here although its makers promise it, in sentences.
     """
 
     paths: tuple[Path, ...]
@@ -46,6 +47,7 @@ class ModelFiles:
     projector: Path | None = None
     projector_bytes: int = 0
     senses: Senses = NO_SENSES
+    warnings: tuple[str, ...] = ()
 
 
 def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> ModelFiles:

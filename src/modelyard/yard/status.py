@@ -33,9 +33,10 @@ class ModelStatus:
     and architecture are None until it was loaded once, and so are dimensions (of an embedding), which other models
     do not have. can_see (it takes images) and can_hear (it takes sound) are None until its files were looked at,
     and so is memory_bytes, what it takes when it is loaded, of which shared_bytes are those of weights that another
-    loaded model uses too. The weights of an unloaded model that is_parked are in memory. reason is why its last
-    load, or its engine, failed. progress is how far its preparation or its load is; None while there is none.
-    leaves_in_s is when it is unloaded if nothing more is asked of it; None where only the need for room unloads it.
+    loaded model uses too. The weights of an unloaded model that is_parked are in memory. warnings say what it
+    cannot do here although its makers promise it. reason is why its last load, or its engine, failed. progress is
+    how far its preparation or its load is; None while there is none. leaves_in_s is when it is unloaded if nothing
+    more is asked of it; None where only the need for room unloads it.
     """
 
     id: str
@@ -60,6 +61,7 @@ class ModelStatus:
     is_pinned: bool
     is_parked: bool
     load_s: float | None
+    warnings: tuple[str, ...] = ()
     leaves_in_s: float | None = None
     progress: Progress | None = None
 

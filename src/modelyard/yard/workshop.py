@@ -56,6 +56,7 @@ class Workshop:
         self._checked: dict[str, _Files] = {}
         self._kinds: dict[str, Kind] = {}
         self._senses: dict[str, Senses] = {}
+        self._warnings: dict[str, tuple[str, ...]] = {}
 
     async def check(self, names: list[str]) -> dict[str, Footprint]:
         """Footprints of all ``names``.
@@ -96,6 +97,10 @@ class Workshop:
             return Senses()
         return self._senses.get(model)
 
+    def warnings(self, model: str) -> tuple[str, ...]:
+        """What the model cannot do here although its makers promise it; () until its files were looked at."""
+        return self._warnings.get(model, ())
+
     async def size(self, model: str) -> Footprint:
         """What the model will take.
 
@@ -118,7 +123,7 @@ class Workshop:
             files = await self._files(spec, self.stock.foresee)
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
-        self._note(model, files.model)
+        self._note(model, files)
         return self._footprint(spec, files)
 
     async def make(self, model: str, publish: Publish) -> EngineHandle:
@@ -134,7 +139,7 @@ class Workshop:
                 files = await self._files(spec, partial(self.stock.get, model))
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
-        self._note(model, files.model)
+        self._note(model, files)
         return self._make_handle(await asyncio.to_thread(_settings, spec, files), publish)
 
     def _misplaced(self) -> list[str]:
@@ -159,14 +164,16 @@ class Workshop:
         self._checked.pop(model, None)
         self._kinds.pop(model, None)
         self._senses.pop(model, None)
+        self._warnings.pop(model, None)
 
-    def _note(self, model: str, files: ModelFiles) -> None:
-        self._kinds[model], self._senses[model] = files.kind, files.senses
+    def _note(self, model: str, files: _Files) -> None:
+        self._kinds[model], self._senses[model] = files.model.kind, files.model.senses
+        self._warnings[model] = files.model.warnings
 
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]
         files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
-        self._note(name, files.model)
+        self._note(name, files)
         return self._footprint(spec, files)
 
     async def _files(

@@ -409,6 +409,7 @@ class Yard:
             can_fill=profile.can_fill if profile else None,
             leaves_in_s=leaves_in_s(state, time.monotonic()),
             reason=state.failure,
+            warnings=self.workshop.warnings(name),
             memory_bytes=memory_bytes,
             shared_bytes=shared_bytes,
             is_pinned=state.traits.is_pinned,

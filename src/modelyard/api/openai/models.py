@@ -64,6 +64,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "pinned": model.is_pinned or None,
         "parked": model.is_parked or None,
         "default": model.is_default or None,
+        "warnings": list(model.warnings) or None,
         "error": model.reason,
     }
     return {key: value for key, value in known.items() if value is not None}

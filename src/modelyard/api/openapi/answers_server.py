@@ -30,6 +30,7 @@ class ModelObject(TypedDict):
     load_seconds: NotRequired[float]
     pinned: NotRequired[bool]
     parked: NotRequired[bool]
+    warnings: NotRequired[list[str]]
     default: NotRequired[bool]
     error: NotRequired[str]
 

@@ -257,6 +257,7 @@ _MODELS: Final = {
     "load_seconds": "How long its load takes, as measured last, else guessed.",
     "pinned": "Never unloaded for others.",
     "parked": "Unloaded, its weights still in memory.",
+    "warnings": "What the model cannot do here although its makers promise it, in sentences.",
     "default": "Answers where no model is named.",
     "ModelObject.error": "Why it cannot be used.",
     "ModelState.error": "Why it cannot be used.",
