@@ -336,6 +336,8 @@ def _gemma4(folder: Path, like: Path) -> Hearing:
         "sliding_window": 512,
         "layer_types": layers,
         "tie_word_embeddings": True,
+        # llama.cpp takes it for granted: every published model has it.
+        "final_logit_softcapping": 30.0,
     }
     vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision |= {"num_key_value_heads": 2, "head_dim": 16}
