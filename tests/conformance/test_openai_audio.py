@@ -101,7 +101,7 @@ async def test_the_async_client_transcribes_too(server: RunningServer, speech: P
     assert last.text == answer.text
 
 
-# What the client warns of is a type in a model of its own.
+# The client calls this endpoint deprecated.
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 def test_speech_is_translated(server: RunningServer, speech: Path) -> None:
     with server.client() as client:
