@@ -107,10 +107,11 @@ def _answer(model: Any, clip: npt.NDArray[np.float32]) -> _Answer:
 
 
 def _difference(answer: _Answer, expected: npt.NDArray[np.float64], ids: Mapping[str, Sequence[int]]) -> float:
-    """The largest of the tokens that are told; those are left out whose text is no token by itself."""
-    told = {found[0]: value for token, value in answer.likely.items() if len(found := ids[token]) == 1}
+    """The largest of the tokens that are told; those are left out whose text is no token by itself, such as bytes."""
+    words = {token: value for token, value in answer.likely.items() if token.isascii() and token.strip().isalpha()}
+    told = {found[0]: value for token, value in words.items() if len(found := ids[token]) == 1}
     likeliest = set(np.argsort(expected)[-2 * _COMPARED :])
-    if len(told) < _COMPARED // 2 or not likeliest.issuperset(told):
+    if len(told) < _COMPARED // 4 or not likeliest.issuperset(told):
         return math.inf
     return max(abs(value - expected[token]) for token, value in told.items())
 
