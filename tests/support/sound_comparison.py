@@ -33,6 +33,7 @@ TOLERANCE: Final = 0.1
 
 # How many of the likeliest tokens are compared: as many as a request may ask for.
 _COMPARED: Final = 20
+_FEWEST: Final = 3
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _difference(answer: _Answer, expected: npt.NDArray[np.float64], ids: Mapping
     words = {token: value for token, value in answer.likely.items() if token.isascii() and token.strip().isalpha()}
     told = {found[0]: value for token, value in words.items() if len(found := ids[token]) == 1}
     likeliest = set(np.argsort(expected)[-2 * _COMPARED :])
-    if len(told) < _COMPARED // 4 or not likeliest.issuperset(told):
+    if len(told) < _FEWEST or not likeliest.issuperset(told):
         return math.inf
     return max(abs(value - expected[token]) for token, value in told.items())
 
