@@ -53,6 +53,17 @@ def vision_models(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFac
     return folders
 
 
+@pytest.fixture(scope="session")
+def hearing_models(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of tiny models that hear: ``ears`` does that alone, ``both`` sees, too."""
+    from support import tiny_hearing
+
+    return {
+        name: tiny_hearing.make(weights["smollm2"], tmp_path_factory.mktemp(name), sees=name == "both")
+        for name in ("ears", "both")
+    }
+
+
 def two_models(
     weights: dict[str, Path], context: int = CONTEXT, memory: dict[str, Any] | None = None, **runtime: Any
 ) -> Config:

@@ -9,7 +9,8 @@
     │   ├── ContextLengthExceeded   400 context_length_exceeded
     │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded or ranked
     │   └── UnsupportedOperation    400 unsupported_operation
-    │       └── TakesNoImages       an image for a model that reads text alone
+    │       ├── TakesNoImages       an image for a model that does not see
+    │       └── TakesNoSound        a clip of sound for a model that does not hear
     ├── ModelRequired               400 model_required
     ├── InvalidApiKey               401 invalid_api_key
     ├── PermissionDenied            403 permission_denied
@@ -148,15 +149,32 @@ class UnsupportedOperation(InvalidRequest):
 
 
 class TakesNoImages(UnsupportedOperation):
-    """An image was sent to a model that reads text alone."""
+    """An image was sent to a model that does not see.
 
-    def __init__(self, model: str, param: str) -> None:
-        super().__init__(
-            f"The model '{model}' takes no images: it is served without a projector (mmproj). Send text alone, or name "
-            "a model that takes images.",
-            param,
-        )
-        self.args = (model, param)
+    able are models that do, by id, as far as they are known.
+    """
+
+    def __init__(self, model: str, param: str, able: Sequence[str] = ()) -> None:
+        super().__init__(_takes_none(model, "images", able), param)
+        self.args = (model, param, able)
+
+
+class TakesNoSound(UnsupportedOperation):
+    """A clip of sound was sent to a model that does not hear.
+
+    able are models that do, by id, as far as they are known.
+    """
+
+    def __init__(self, model: str, param: str, able: Sequence[str] = ()) -> None:
+        super().__init__(_takes_none(model, "sound", able), param)
+        self.args = (model, param, able)
+
+
+def _takes_none(model: str, what: str, able: Sequence[str]) -> str:
+    instead = (
+        f"Models that take {what}: {', '.join(able)}" if able else f"Send text alone, or name one that takes {what}"
+    )
+    return f"The model '{model}' takes no {what}: it is served without a projector (mmproj) that does. {instead}."
 
 
 class ContextLengthExceeded(InvalidRequest):

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from support.images import encoded, noise
+from support.sounds import audio_file, chirp
 
 COMMAND = [sys.executable, "-m", "modelyard"]
 WAIT_S = 60.0
@@ -230,6 +231,26 @@ def test_run_answers_a_question_about_images(vision_models: dict[str, Path], tmp
     alone = modelyard("run", "-m", str(vision_models["gemma3"]), "--image", str(tmp_path / "one.png"))
     assert alone.returncode == 2
     assert "Images need a question: give it with -i." in alone.stderr
+
+
+def test_run_answers_a_question_about_sound(hearing_models: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "one.wav").write_bytes(audio_file(chirp(1, 1)))
+    (tmp_path / "two.flac").write_bytes(audio_file(chirp(1, 2, 44_100), 44_100, "FLAC"))
+    ears = ("run", "-m", str(hearing_models["ears"]), "--ctx", "1024")
+
+    def ask(sound: str) -> str:
+        done = modelyard(*ears, "-i", "What?", "--audio", str(tmp_path / sound))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert ask("one.wav")
+    assert ask("two.flac")
+    refused = modelyard(*ears, "-i", "What?", "--audio", str(tmp_path / "no.wav"))
+    assert refused.returncode == 1
+    assert "no.wav: The audio cannot be read: No such file or directory. Check its name." in refused.stderr
+    alone = modelyard(*ears, "--audio", str(tmp_path / "one.wav"))
+    assert alone.returncode == 2
+    assert "Sound needs a question" in alone.stderr
 
 
 def test_from_config_with_command_run_chats_with_the_first_model_where_none_is_the_default(

@@ -80,7 +80,8 @@ def test_real_weights_answer_as_declared(server: RunningServer) -> None:
 def test_the_examples_work_on_the_models_that_they_name(server: RunningServer, encoders: RunningServer) -> None:
     answers = {}
     for (method, path), said in OPERATIONS.items():
-        if said.example is not None:
+        # What is a form has a file in it, and needs a model that hears.
+        if said.example is not None and "file" not in said.example:
             assert method == "post"
             asked = encoders if said.example.get("model") in ("minilm", "reranker") else server
             answers[path] = asked.post(path, said.example)

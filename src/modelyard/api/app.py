@@ -17,15 +17,17 @@ from modelyard.api.guard import CheckHost, LimitBody, RequireKey
 from modelyard.api.head import AnswerHead
 from modelyard.api.health import health_routes
 from modelyard.api.http_tally import HttpTally
-from modelyard.api.images import ImageLoader
+from modelyard.api.media import MediaLoader
 from modelyard.api.metrics import metrics_routes
 from modelyard.api.observe import Observe
 from modelyard.api.ollama.routes import ollama_routes
+from modelyard.api.openai.audio.routes import audio_routes
 from modelyard.api.openai.chat import chat_routes
 from modelyard.api.openai.completions import completion_routes
 from modelyard.api.openai.embeddings import embedding_routes
 from modelyard.api.openai.models import model_routes
 from modelyard.api.openai.responses.routes import response_routes
+from modelyard.api.openai.unserved import unserved_routes
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
 from modelyard.api.rerank import rerank_routes
@@ -100,20 +102,22 @@ def create_app(
     host = host or server.host
     if server.allowed_hosts or (is_loopback(host) and not is_mounted):
         app.add_middleware(CheckHost, allowed=(host, *server.allowed_hosts))
-    images = ImageLoader(yard)
+    media = MediaLoader(yard)
     routers = [
-        chat_routes(yard, images),
+        chat_routes(yard, media),
         completion_routes(yard),
         embedding_routes(yard),
+        audio_routes(yard, media),
         rerank_routes(yard),
-        response_routes(yard, images),
-        message_routes(yard, images),
-        tokenize_routes(yard, images),
-        ollama_routes(yard, images),
+        response_routes(yard, media),
+        message_routes(yard, media),
+        tokenize_routes(yard, media),
+        ollama_routes(yard, media),
         model_routes(yard),
         router_routes(yard),
         admin_routes(yard, read_config),
         health_routes(yard),
+        unserved_routes(),
         page_routes(),
     ]
     if not server.disable_metrics:

@@ -17,7 +17,12 @@ class JsonRoute(APIRoute):
     """Calls its endpoint with the body, checked, and the request; it has no other parameters.
 
     It is described and refuses as FastAPI's own, whose search for dependencies that are not there takes 0.07 ms.
+
+    Attributes:
+        media_type: of the body, for the description.
     """
+
+    media_type = "application/json"
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """What reads a request and answers it."""
@@ -25,13 +30,17 @@ class JsonRoute(APIRoute):
         assert field is not None
 
         async def handle(request: Request) -> Response:
-            body, errors = field.validate(await _json_of(request), {}, loc=("body",))
+            body, errors = field.validate(await self.read(request), {}, loc=("body",))
             if errors:
                 raise RequestValidationError(errors)
             response: Response = await endpoint(body, request)
             return response
 
         return handle
+
+    async def read(self, request: Request) -> Any:
+        """What is in the body, to be checked."""
+        return await _json_of(request)
 
 
 async def _json_of(request: Request) -> Any:

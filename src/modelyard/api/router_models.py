@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelyard.api.openai.models import input_modalities
 from modelyard.api.openai.schema import LONGEST_NAME
 from modelyard.api.scopes import needs
 from modelyard.yard.status import ModelStatus, Status
@@ -49,7 +50,7 @@ def router_object(model: ModelStatus) -> dict[str, Any]:
         "aliases": list(model.aliases),
         "status": status,
         "architecture": {
-            "input_modalities": ["text", "image"] if model.can_see else ["text"],
+            "input_modalities": input_modalities(model),
             "output_modalities": [_YIELDS.get(model.kind or "text", "text")],
         },
     }

@@ -15,8 +15,8 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
+from modelyard.api.media import MediaLoader
 from modelyard.api.openai.conversation import ChatMessage
 from modelyard.api.openai.schema import LONGEST_NAME, refuse_unsupported
 from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, chosen_tools
@@ -100,7 +100,8 @@ class DetokenizeBody(_Body):
 
 def tokenized_body(spelling: Spelling, context_length: int | None, body: TokenizeBody) -> bytes:
     """The answer of /tokenize: llama.cpp's ``tokens``, and vLLM's count, context length and ``token_strs``."""
-    tokens: list[Any] = list(spelling.tokens)
+    # What stands for an image or for sound has no id; llama.cpp calls it -1, too (LLAMA_TOKEN_NULL).
+    tokens: list[Any] = [max(token, -1) for token in spelling.tokens]
     if body.with_pieces:
         tokens = [{"id": token, "piece": _piece(piece)} for token, piece in zip(tokens, spelling.pieces, strict=True)]
     answer = {"tokens": tokens, "count": len(tokens), "max_model_len": context_length, "model": spelling.model}
@@ -117,7 +118,7 @@ def _piece(piece: bytes) -> str | list[int]:
         return list(piece)
 
 
-def tokenize_routes(yard: Yard, images: ImageLoader) -> APIRouter:
+def tokenize_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     """The endpoints of tokens on ``yard``."""
     router = APIRouter(route_class=JsonRoute)
 
@@ -128,7 +129,7 @@ def tokenize_routes(yard: Yard, images: ImageLoader) -> APIRouter:
         request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
 
         async def ask() -> bytes:
-            spelling = await yard.tokenize(await images.seen(request))
+            spelling = await yard.tokenize(await media.resolved(request))
             return tokenized_body(spelling, yard.model(spelling.model).context_length, body)
 
         return Told(ask)

@@ -5,36 +5,45 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
-from modelyard.api.images.decode import decode
+from modelyard.api.media.audio import decode as decode_audio
+from modelyard.api.media.images import decode as decode_image
 from modelyard.cli.loading import start_visibly
 from modelyard.config import Config, default_model
-from modelyard.engine.question import Chat, Content, Image
+from modelyard.config.schema import Multimodal
+from modelyard.engine.question import Audio, Chat, Content, Image, Media
 from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.loop_thread import LoopThread
 from modelyard.yard.requests import Request
 from modelyard.yard.yard import Yard
 
+_Decoded = TypeVar("_Decoded", Image, Audio)
+
+# Samples in a second: more than the encoders of nearly all models take.
+_RATE = 24_000
+
 _HELP = "Ctrl-C stops an answer, Ctrl-D leaves."
 
 
-def chat(config: Config, question: str | None, images: Sequence[Path] = ()) -> None:
-    """Answer ``question`` about ``images``, if any; with None, hold a conversation until the input ends.
+def chat(config: Config, question: str | None, images: Sequence[Path] = (), clips: Sequence[Path] = ()) -> None:
+    """Answer ``question`` about ``images`` and ``clips`` of sound, if any; with None, hold a conversation.
 
     Raises:
         ConfigError, ModelLoadFailed: as Yard.start.
         UnsupportedOperation: it is a model that does not converse.
-        InvalidRequest: an image cannot be read or decoded; nothing was loaded.
+        InvalidRequest: an image or a clip cannot be read or decoded; nothing was loaded.
         ModelyardError: the one question could not be answered.
     """
     logging.basicConfig(level=logging.WARNING)
-    edge = config.models[0].multimodal.longest_edge
-    seen = [_image(path, edge) for path in images]
+    limits = config.models[0].multimodal
+    given: list[Media] = [_image(path, limits) for path in images]
+    given += [_audio(path, limits) for path in clips]
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         # The models have a thread of their own, so that this one can wait for the keyboard and be interrupted.
@@ -42,7 +51,7 @@ def chat(config: Config, question: str | None, images: Sequence[Path] = ()) -> N
             model = default_model(config) or config.models[0].id
             models.call(lambda there: there.yard.check(model, "text"))
             if question is not None:
-                asked = _turn("user", (*seen, question) if seen else question)
+                asked = _turn("user", (*given, question) if given else question)
                 models.call(lambda there: _say(there.yard, model, [asked]))
             else:
                 _converse(models, model, console)
@@ -99,10 +108,19 @@ def _turn(role: str, content: Content) -> dict[str, Content]:
     return {"role": role, "content": content}
 
 
-def _image(path: Path, longest_edge: int) -> Image:
+def _image(path: Path, limits: Multimodal) -> Image:
+    return _decoded(path, "image", lambda data: decode_image(data, str(path), limits.longest_edge))
+
+
+def _audio(path: Path, limits: Multimodal) -> Audio:
+    # Which rate the model takes is known once it is loaded; its engine resamples.
+    return _decoded(path, "audio", lambda data: decode_audio(data, str(path), _RATE, limits.max_audio_seconds))
+
+
+def _decoded(path: Path, what: str, decode: Callable[[bytes], _Decoded]) -> _Decoded:
     try:
-        return decode(path.read_bytes(), str(path), longest_edge)
+        return decode(path.read_bytes())
     except OSError as failure:
-        raise InvalidRequest(f"{path}: The image cannot be read: {failure.strerror}. Check its name.") from failure
+        raise InvalidRequest(f"{path}: The {what} cannot be read: {failure.strerror}. Check its name.") from failure
     except InvalidRequest as refused:
         raise InvalidRequest(f"{path}: {refused}") from refused

@@ -52,7 +52,7 @@ QuantizedFileOption = Annotated[
     ),
 ]
 MmprojOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="GGUF file with the projector, by which the model sees pictures.")
+    str | None, typer.Option(metavar="NAME", help="GGUF file with the projector, by which the model sees or hears.")
 ]
 FromUqffOption = Annotated[
     str | None,

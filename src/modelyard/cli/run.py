@@ -36,6 +36,10 @@ def run(
         list[Path] | None,
         typer.Option("--image", metavar="FILE", help="Ask about this image too; may be given again. Needs -i."),
     ] = None,
+    audio: Annotated[
+        list[Path] | None,
+        typer.Option("--audio", metavar="FILE", help="Ask about this sound too; may be given again. Needs -i."),
+    ] = None,
     cpu: CpuOption = False,
     device_layers: DeviceLayersOption = None,
     ctx: CtxOption = None,
@@ -54,6 +58,8 @@ def run(
     """Chat with a model in the terminal."""
     if image and question is None:
         raise typer.BadParameter("Images need a question: give it with -i.", param_hint="--image")
+    if audio and question is None:
+        raise typer.BadParameter("Sound needs a question: give it with -i.", param_hint="--audio")
     config = one_model(
         model,
         cpu=cpu,
@@ -74,4 +80,4 @@ def run(
     )
     from modelyard.cli.chat import chat
 
-    chat(config, question, image or [])
+    chat(config, question, image or [], audio or [])

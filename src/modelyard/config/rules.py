@@ -172,7 +172,7 @@ def _format_problems(model: Model) -> list[str]:
         if names and getattr(model.quantization, key) is not None
     ]
     if said.mmproj is not None and model.kind in ("embedding", "rerank"):
-        problems.append(f"mmproj is for models that see pictures, not for kind = '{model.kind}'. Keep one of them.")
+        problems.append(f"mmproj is for models that see or hear, not for kind = '{model.kind}'. Keep one of them.")
     return problems
 
 

@@ -152,7 +152,7 @@ class Format(Table):
     )
     mmproj: _Text | None = Field(
         default=None,
-        description="Name of the GGUF file with the projector, by which the model sees pictures. Unset: found beside "
+        description="Name of the GGUF file with the projector, by which the model sees or hears. Unset: found beside "
         "the model.",
     )
 
@@ -192,9 +192,18 @@ class Device(Table):
 
 
 class Multimodal(Table):
-    """``[models.multimodal]``: what a model is shown of the images that requests bring."""
+    """``[models.multimodal]``: what a model is given of the images and the sound that requests bring."""
 
     max_num_images: int = Field(default=16, ge=1, le=256, description="Most images in a request, in all its messages.")
+    max_num_audios: int = Field(
+        default=8, ge=1, le=256, description="Most clips of sound in a request, in all its messages."
+    )
+    max_audio_seconds: float = Field(
+        default=600,
+        ge=1,
+        le=14_400,
+        description="Longest clip of sound in seconds. What it becomes must also fit the model's context.",
+    )
     max_edge: int = Field(
         default=2048,
         ge=32,
@@ -294,7 +303,7 @@ class Model(Table):
     quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
     format: Format = Field(default=Format(), description="Which files of the folder or repository.")
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
-    multimodal: Multimodal = Field(default=Multimodal(), description="What the model is shown of images.")
+    multimodal: Multimodal = Field(default=Multimodal(), description="What the model is given of images and sound.")
     sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")
 
     _source: str = PrivateAttr(default="")

@@ -98,7 +98,14 @@ class Server(Table):
         "the open internet are fetched from.",
     )
 
-    @field_validator("image_folders")
+    audio_folders: Items[Annotated[Path, Strict(False)]] = Field(
+        default=(), description="The same as `image_folders`, for sound."
+    )
+    allow_private_audio_urls: bool = Field(
+        default=False, description="The same as `allow_private_image_urls`, for sound."
+    )
+
+    @field_validator("image_folders", "audio_folders")
     @classmethod
     def _make_absolute(cls, paths: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
         return tuple(absolute(path, base_of(info.context)) for path in paths)

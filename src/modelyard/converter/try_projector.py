@@ -1,9 +1,9 @@
 """Load a projector beside its model, and plan how an image is computed, to see whether llama.cpp survives it.
 
-    python -m modelyard.converter.try_projector PROJECTOR.gguf MODEL.gguf [MORE SHARDS]
+    python -m modelyard.converter.try_projector PROJECTOR.gguf MODEL.gguf [MORE SHARDS] [--audio-encoder NAME]
 
-In a process of its own, because mtmd ends the process on tensors that do not fit one another. Nothing is computed: the
-weights of the model are mapped, not read.
+In a process of its own, because mtmd ends the process on tensors that do not fit one another. Nothing is computed but a
+tenth of a second of silence, by encoders of sound that take so little: the weights of the model are mapped, not read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modelyard.converter.protocol import Refused, run, say
 from modelyard.engine.llama import Model, Weights
+from modelyard.engine.sound import FILLED
 from modelyard.engine.vision import Vision
 from modelyard.errors import UnusableModel
 
@@ -29,6 +30,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("projector", type=Path)
     parser.add_argument("model", type=Path, nargs="+")
+    parser.add_argument("--audio-encoder", default="")
     options = parser.parse_args(arguments)
     say(step="trying the projector", fraction=0.0)
     try:
@@ -43,7 +45,10 @@ def main(arguments: list[str]) -> None:
             threads=1,
             flash_attn=None,
             on_progress=lambda _: True,
+            audio_encoder=options.audio_encoder,
         )
+        if options.audio_encoder and options.audio_encoder not in FILLED:
+            vision.hear_silence()
     except UnusableModel as unusable:
         raise Refused(str(unusable)) from unusable
     vision.free()

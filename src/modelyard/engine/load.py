@@ -185,6 +185,8 @@ def _vision(
         threads=usable_cores(),
         flash_attn=settings.flash_attn,
         on_progress=lambda _: on_progress(1.0),
+        name=settings.name,
+        audio_encoder=settings.audio_encoder,
     )
 
 
@@ -234,7 +236,8 @@ def _equip(
         + (draft.drafter.context.allocated_bytes if draft else 0)
         + (vision.size_bytes if vision else 0),
         weights_key=str(key),
-        can_see=vision is not None,
+        can_see=vision is not None and vision.can_see,
+        can_hear=vision is not None and vision.can_hear,
         can_reason=dialogue is not None and dialogue.can_reason,
         can_fill=model.infill_tokens() is not None,
     )

@@ -1,9 +1,9 @@
-"""Images among token ids: placeholders that stand for what an image becomes. Pure.
+"""Images and sound among token ids: placeholders that stand for what they become. Pure.
 
-A picture is what a projector makes of an image, or of one part of it: a run of embeddings that takes as many cells of
-the KV cache as it has tokens. In the tokens of a sequence it is a run of negative numbers, which name its content and
-count up from its beginning: equal images have equal placeholders, so that a prefix with images is reused like any
-other, and different ones never do. A prefix may end before a picture or behind it, never inside.
+A picture is what a projector makes of an image or a clip of sound, or of one part of it: a run of embeddings that takes
+as many cells of the KV cache as it has tokens. In the tokens of a sequence it is a run of negative numbers, which name
+its content and count up from its beginning: equal images have equal placeholders, so that a prefix with images is
+reused like any other, and different ones never do. A prefix may end before a picture or behind it, never inside.
 
 As in llama.cpp's server (``server_tokens`` in tools/server/server-common.cpp), where the placeholders are all alike and
 what they stand for is looked up beside them.
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from modelyard.engine.question import Image
+from modelyard.engine.question import Media
 
 # A placeholder is ``-1 - (content, positions, index)``, where the last two have so many bits. The content has as many
 # as it takes for nobody to find an image that passes for another one.
@@ -27,17 +27,17 @@ _CONTENT_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A part of an image that is shown to the model at once.
+    """A part of an image, or of a clip of sound, that is shown to the model at once.
 
     Attributes:
-        image: that it is of.
-        index: among the parts of the image that its projector makes of it, text between them included.
+        source: the image or the clip.
+        index: among the parts that the projector makes of its source, text between them included.
         length: tokens, which are as many cells.
         positions: by which the sequence is longer behind it: as many as tokens, or fewer where a model has positions
             in two dimensions (M-RoPE).
     """
 
-    image: Image
+    source: Media
     index: int
     length: int
     positions: int
@@ -45,7 +45,7 @@ class Picture:
     @property
     def placeholders(self) -> list[int]:
         """Its ids in the tokens of a sequence."""
-        facts = self.image.digest + self.index.to_bytes(4) + self.length.to_bytes(4)
+        facts = self.source.digest + self.index.to_bytes(4) + self.length.to_bytes(4)
         content = int.from_bytes(hashlib.blake2b(facts, digest_size=_CONTENT_BYTES).digest())
         first = (content << _COUNT_BITS | self.positions) << _COUNT_BITS
         return [-1 - (first | index) for index in range(self.length)]

@@ -13,7 +13,7 @@ class ModelProfile:
         architecture: as its file says, such as "llama".
         context_length: tokens that one sequence may hold.
         size_bytes: of the weights, as the file has them.
-        can_see: whether it takes images.
+        can_see, can_hear: whether it takes images, and sound.
         can_reason: whether its answers have reasoning before them that is told apart.
         can_fill: whether it fills gaps in text.
         weights_key: equal for engines that share their weights.
@@ -33,5 +33,6 @@ class ModelProfile:
     weights_key: str = ""
     dimensions: int = 0
     can_see: bool = False
+    can_hear: bool = False
     can_reason: bool = False
     can_fill: bool = False

@@ -12,16 +12,22 @@ from modelyard.engine.beginning import tokens_of_beginning
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.messages import Reading
 from modelyard.engine.pictures import Picture
-from modelyard.engine.question import Chat, Image, Infill, Prompt, Text, Tokens
-from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, UnsupportedOperation
+from modelyard.engine.question import Audio, Chat, Infill, Media, Prompt, Text, Tokens, Written
+from modelyard.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    TakesNoImages,
+    TakesNoSound,
+    UnsupportedOperation,
+)
 
 Tokenize = Callable[[str, bool], list[int]]
 
 
 class Sees(Protocol):
-    """What knows what images become among tokens; see ``vision.Vision``."""
+    """What knows what images and sound become among tokens; see ``vision.Vision``."""
 
-    def parts(self, image: Image) -> Sequence[list[int] | Picture]:
+    def parts(self, source: Media) -> Sequence[list[int] | Picture]:
         """Pictures, and text that the model wants around them."""
 
 
@@ -47,7 +53,7 @@ class PromptReader:
         begin_token: text of the token that begins a sequence.
         vocab_size: ids are below it.
         context_length: tokens that one sequence may hold.
-        vision: None where the model takes no images.
+        vision: None where the model takes neither images nor sound.
         name: of the model, for messages.
         infill: see ``Model.infill_tokens``.
         longest_text: characters of a text that is only looked at, however many tokens it has; None: texts are read for
@@ -98,6 +104,8 @@ class PromptReader:
                 param, read = "suffix", ReadPrompt(self._with_gap(before, behind))
             case Tokens(ids):
                 param, read = "prompt", ReadPrompt(self._checked(ids))
+            case Written(parts):
+                param, read = "prompt", self._read_written(parts)
         if not read.tokens:
             raise InvalidRequest("The prompt is empty.", param)
         if self._longest_text is None and len(read.tokens) >= self._context_length:
@@ -105,18 +113,18 @@ class PromptReader:
         return read
 
     def _read_chat(self, dialogue: Dialogue, chat: Chat) -> ReadPrompt:
-        """What the template writes, with each image where it wrote the mark that stands for it.
+        """What the template writes, with each image or clip where it wrote the mark that stands for it.
 
         The marks cannot be guessed, so no text of a message passes for one.
         """
-        images: list[Image] = []
+        sources: list[Media] = []
         nonce = secrets.token_hex(8)
 
-        def text_of(part: str | Image) -> str:
+        def text_of(part: str | Media) -> str:
             if isinstance(part, str):
                 return part
-            images.append(part)
-            return f"<image {nonce} {len(images) - 1}>"
+            sources.append(part)
+            return f"<media {nonce} {len(sources) - 1}>"
 
         spelt = [
             {**message, "content": "".join(map(text_of, content))}
@@ -124,31 +132,50 @@ class PromptReader:
             else message
             for message in chat.messages
         ]
-        if images and self._vision is None:
-            raise TakesNoImages(self._name, images[0].param)
+        if sources and self._vision is None:
+            raise self._takes_none(sources[0])
         written = dialogue.write(replace(chat, messages=tuple(spelt)))
-        if self._vision is None or not images:
+        if self._vision is None or not sources:
             return ReadPrompt(self._tokens_of(written.text, "messages"), reading=written.reading)
-        texts_and_numbers = re.split(rf"<image {nonce} (\d+)>", written.text)
-        if lost := set(range(len(images))) - set(map(int, texts_and_numbers[1::2])):
+        texts_and_numbers = re.split(rf"<media {nonce} (\d+)>", written.text)
+        if lost := set(range(len(sources))) - set(map(int, texts_and_numbers[1::2])):
+            source = sources[min(lost)]
             raise InvalidRequest(
-                "The model's chat template leaves this image out. Put it into another message, such as the last one "
-                "of the user.",
-                images[min(lost)].param,
+                f"The model's chat template leaves this {_called(source)} out. Put it into another message, such as "
+                "the last one of the user.",
+                source.param,
             )
-        shown = [images[int(number)] for number in texts_and_numbers[1::2]]
+        shown = [sources[int(number)] for number in texts_and_numbers[1::2]]
         return replace(self._joined(self._vision, texts_and_numbers[::2], shown), reading=written.reading)
 
-    def _joined(self, vision: Sees, texts: Sequence[str], images: Sequence[Image]) -> ReadPrompt:
-        """The tokens of each text, with an image behind each but the last."""
+    def _read_written(self, parts: tuple[str | Media, ...]) -> ReadPrompt:
+        texts, sources = [""], []
+        for part in parts:
+            if isinstance(part, str):
+                texts[-1] += part
+            else:
+                sources.append(part)
+                texts.append("")
+        if not sources:
+            return ReadPrompt(self._tokens_of(texts[0], "prompt"))
+        if self._vision is None:
+            raise self._takes_none(sources[0])
+        return self._joined(self._vision, texts, sources)
+
+    def _takes_none(self, source: Media) -> UnsupportedOperation:
+        return (TakesNoSound if isinstance(source, Audio) else TakesNoImages)(self._name, source.param)
+
+    def _joined(self, vision: Sees, texts: Sequence[str], sources: Sequence[Media]) -> ReadPrompt:
+        """The tokens of each text, with an image or a clip behind each but the last."""
         if not texts[-1]:
             raise InvalidRequest(
-                "The model's chat template writes nothing behind the last image, so there is nothing to answer.",
-                images[-1].param,
+                f"The model's chat template writes nothing behind the last {_called(sources[-1])}, so there is nothing "
+                "to answer.",
+                sources[-1].param,
             )
         read = ReadPrompt(self._tokens_of(texts[0], "messages"))
-        for image, text in zip(images, texts[1:], strict=True):
-            for part in vision.parts(image):
+        for source, text in zip(sources, texts[1:], strict=True):
+            for part in vision.parts(source):
                 if isinstance(part, Picture):
                     placeholders = part.placeholders
                     read.pictures[placeholders[0]] = part
@@ -197,6 +224,10 @@ class PromptReader:
                     "prompt",
                 )
         return list(ids)
+
+
+def _called(source: Media) -> str:
+    return "sound" if isinstance(source, Audio) else "image"
 
 
 def check_length(text: str, longest: int, param: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+SAMPLE_BYTES: Final = 4
 
 Detail = Literal["auto", "low", "high", "original"]
 """How closely a model looks at an image, in OpenAI's words: "low" is one overview of it, the others all that it has."""
@@ -37,8 +39,45 @@ class Image:
         object.__setattr__(self, "digest", digest.digest())
 
 
-Content = str | tuple[str | Image, ...]
-"""Of a message: text, or text and images in their order."""
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """A decoded clip of sound, of one channel.
+
+    Attributes:
+        samples: 32-bit floats from -1 to 1, as bytes in the machine's order.
+        rate: samples in a second.
+        param: the field of the request that it came in.
+        digest: equal for equal samples at the same rate.
+    """
+
+    samples: bytes = field(repr=False)
+    rate: int
+    param: str = "messages"
+    digest: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.samples) % SAMPLE_BYTES:
+            raise ValueError(f"{len(self.samples)} bytes are not samples of {SAMPLE_BYTES} bytes")
+        # The salt also keeps a clip apart from an image of the same bytes.
+        digest = hashlib.blake2b(self.samples, digest_size=16, salt=b"audio" + self.rate.to_bytes(8))
+        object.__setattr__(self, "digest", digest.digest())
+
+    @property
+    def length(self) -> int:
+        """How many samples it has."""
+        return len(self.samples) // SAMPLE_BYTES
+
+    @property
+    def duration_s(self) -> float:
+        """How long it lasts."""
+        return self.length / self.rate
+
+
+Media = Image | Audio
+"""What a prompt may hold beside text."""
+
+Content = str | tuple[str | Media, ...]
+"""The content of a message: text, or text with images and clips of sound in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +107,17 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """A prompt that was written out already, special tokens included, with images and clips of sound in their order.
+
+    For tasks whose form no chat template has, such as transcription by some models. As in the messages of a chat, what
+    names an image or a clip may stand in its place until it is loaded.
+    """
+
+    parts: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """Token ids to continue."""
 
@@ -92,7 +142,19 @@ class Infill:
     behind: str
 
 
-Prompt = Chat | Text | Tokens | Infill
+Prompt = Chat | Text | Tokens | Infill | Written
+
+
+def media_of(prompt: Prompt) -> list[Media]:
+    """The images and clips of sound in ``prompt``, in their order."""
+    match prompt:
+        case Written(parts):
+            contents: list[Any] = [parts]
+        case Chat(messages):
+            contents = [message.get("content") for message in messages]
+        case _:
+            contents = []
+    return [part for content in contents if isinstance(content, tuple) for part in content if isinstance(part, Media)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ DRAFT_BATCH_TOKENS = 128
 # Idle prefixes may take one such part of what the KV cache takes, in host memory.
 PARKED_PART = 4
 
-# Embeddings of images that an engine keeps, for the same images in later turns and in other requests: as much as the
+# Embeddings of images and sound that an engine keeps, for the same in later turns and in other requests: as much as the
 # largest picture takes, of 4,096 tokens (Qwen2-VL) for a model that is 4,096 wide.
 KEPT_EMBEDDINGS_BYTES = 64 << 20
 
@@ -75,7 +75,8 @@ class EngineSettings:
         kv_keep: where prompts outlive the engine.
         kv_keep_bytes: most that they take: of this engine in memory, of all engines together in ``kv_dir``.
         kv_dir: folder of prompts kept on disk.
-        projector: the GGUF file that turns images into embeddings for the model; None: it takes none.
+        projector: the GGUF file that turns images or sound into embeddings for the model; None: it takes neither.
+        audio_encoder: what that file calls its encoder of sound; "" where it has none.
     """
 
     name: str
@@ -104,3 +105,4 @@ class EngineSettings:
     kv_keep_bytes: int = 0
     kv_dir: Path | None = None
     projector: Path | None = None
+    audio_encoder: str = ""

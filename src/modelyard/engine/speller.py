@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from modelyard.engine.messages import Cancelled, Event, Failed, Returned, SequenceId, Stop, Tokenize, Tokenized
 from modelyard.engine.prompt import PromptReader, check_length
-from modelyard.engine.question import Chat, Image, Text, Tokens
+from modelyard.engine.question import Chat, Text, Tokens, media_of
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
 
 logger = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class Speller:
 
     def take(self, request: Tokenize) -> None:
         """Begin to answer a request."""
-        if self._prompts is not None and _has_images(request):
-            # What looks at images belongs to the engine's thread, and takes what a prompt takes.
+        if self._prompts is not None and media_of(request.prompt):
+            # What looks at images and listens to sound belongs to the engine's thread, and takes what a prompt takes.
             self._answer(request, self._prompts)
             return
         if self._thread is None:
@@ -134,12 +134,3 @@ class Speller:
                             "tokens",
                         )
                 return ids
-
-
-def _has_images(request: Tokenize) -> bool:
-    return isinstance(request.prompt, Chat) and any(
-        isinstance(part, Image)
-        for message in request.prompt.messages
-        if isinstance(content := message.get("content"), tuple)
-        for part in content
-    )

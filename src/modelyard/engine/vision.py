@@ -1,4 +1,4 @@
-"""Images for one engine: what they become among its tokens, and the embeddings that they are fed as.
+"""Images and sound for one engine: what they become among its tokens, and the embeddings that they are fed as.
 
 A new image is prepared twice, when its request comes and when its turn comes, unless these follow one another: what is
 prepared is many times as large as the image, and requests wait in line by the hundred. An image that came before, in
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.engine.image_layout import OVERVIEW_OPENINGS, Layouts
-from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector
+from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector, Size
 from modelyard.engine.pictures import Picture
-from modelyard.engine.question import Image
+from modelyard.engine.question import SAMPLE_BYTES, Audio, Image, Media
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
-from modelyard.errors import InvalidRequest, UnusableModel
+from modelyard.engine.sound import SHORTEST_S, WINDOWED, at_rate, shown_of_window, windows
+from modelyard.errors import InvalidRequest, TakesNoImages, TakesNoSound, UnusableModel
 
 _PROBE: Final = Image(64, 64, bytes(64 * 64 * 3))
 
@@ -30,6 +31,8 @@ class Vision:
         file_bytes: size of its file.
         batch_tokens: most tokens in a step.
         openings: see ``Layouts``.
+        name: of the model, for messages.
+        audio_encoder: what the projector's file calls its encoder of sound; "" where it has none.
 
     Attributes:
         size_bytes: memory that it takes, about.
@@ -38,7 +41,13 @@ class Vision:
     """
 
     def __init__(
-        self, projector: Projector, file_bytes: int, batch_tokens: int, openings: Sequence[list[int]] = ()
+        self,
+        projector: Projector,
+        file_bytes: int,
+        batch_tokens: int,
+        openings: Sequence[list[int]] = (),
+        name: str = "",
+        audio_encoder: str = "",
     ) -> None:
         self.size_bytes = file_bytes + projector.compute_bytes
         self.encoded = 0
@@ -46,6 +55,8 @@ class Vision:
         self._projector = projector
         self._batch_tokens = batch_tokens
         self._layouts = Layouts(lambda image: self._prepare(image).parts, openings)
+        self._name = name
+        self._is_windowed = audio_encoder in WINDOWED
         self._prepared: tuple[bytes, PreparedImage] | None = None
         self._embeddings: OrderedDict[int, Embeddings] = OrderedDict()
 
@@ -60,8 +71,10 @@ class Vision:
         threads: int,
         flash_attn: bool | None,
         on_progress: Callable[[float], bool],
+        name: str = "",
+        audio_encoder: str = "",
     ) -> Vision:
-        """Load the projector in ``path`` and try it.
+        """Load the projector in ``path`` and try it. Arguments are as those of the class, and of Projector.
 
         Raises:
             UnusableModel: it cannot be used with the model, or with steps of ``batch_tokens``.
@@ -70,9 +83,12 @@ class Vision:
             path, model, offload=offload, threads=threads, flash_attn=flash_attn, on_progress=on_progress
         )
         openings = [model.tokenize(opening, add_special=False) for opening in OVERVIEW_OPENINGS]
-        vision = cls(projector, path.stat().st_size, batch_tokens, openings)
+        vision = cls(projector, path.stat().st_size, batch_tokens, openings, name, audio_encoder)
         try:
-            vision.parts(_PROBE)
+            if projector.can_see:
+                vision.parts(_PROBE)
+            if projector.can_hear:
+                vision.parts(vision.silence)
         except InvalidRequest as unfit:
             vision.free()
             raise UnusableModel(f"The projector {path.name} cannot be used: {unfit}") from unfit
@@ -81,12 +97,71 @@ class Vision:
             raise
         return vision
 
-    def parts(self, image: Image) -> list[list[int] | Picture]:
-        """What the image becomes among the tokens of a prompt: pictures, and text that the model wants around them.
+    @property
+    def silence(self) -> Audio:
+        """The shortest clip that it takes."""
+        rate = self._projector.sample_rate
+        return Audio(bytes(round(SHORTEST_S * rate) * SAMPLE_BYTES), rate)
+
+    def hear_silence(self) -> None:
+        """Encode the shortest clip, for those who want to know whether llama.cpp survives it.
+
+        Raises:
+            UnusableModel: it cannot be computed.
+        """
+        try:
+            for part in self.parts(self.silence):
+                if isinstance(part, Picture):
+                    self.embeddings(part)
+        except (InvalidRequest, RuntimeError) as failure:
+            raise UnusableModel(str(failure)) from failure
+
+    @property
+    def can_see(self) -> bool:
+        """Whether it takes images."""
+        return self._projector.can_see
+
+    @property
+    def can_hear(self) -> bool:
+        """Whether it takes sound."""
+        return self._projector.can_hear
+
+    def parts(self, source: Media) -> list[list[int] | Picture]:
+        """What the image or the clip becomes among the tokens of a prompt: pictures, and text around them.
 
         Raises:
             InvalidRequest: the model cannot take it.
+            UnsupportedOperation: the model takes no images, or no sound.
         """
+        if isinstance(source, Audio):
+            return self._parts_of_sound(source)
+        return self._parts_of_image(source)
+
+    def _parts_of_sound(self, audio: Audio) -> list[list[int] | Picture]:
+        if not self.can_hear:
+            raise TakesNoSound(self._name, audio.param)
+        shown: list[list[int] | Picture] = []
+        # How many tokens a window becomes follows from its length alone: of equal ones only the first is prepared now.
+        parts_of: dict[int, list[list[int] | Size]] = {}
+        clips = windows(at_rate(audio, self._projector.sample_rate), is_windowed=self._is_windowed)
+        for number, clip in enumerate(clips):
+            if clip.length not in parts_of:
+                parts_of[clip.length] = self._prepare(clip).parts
+            parts = shown_of_window(
+                parts_of[clip.length],
+                is_windowed=self._is_windowed,
+                is_first=number == 0,
+                is_last=number == len(clips) - 1,
+            )
+            shown += [
+                Picture(clip, index, part.length, part.positions) if isinstance(part, Size) else part
+                for index, part in parts
+            ]
+        return shown
+
+    def _parts_of_image(self, image: Image) -> list[list[int] | Picture]:
+        if not self.can_see:
+            raise TakesNoImages(self._name, image.param)
         parts = self._layouts.of(image).of(image)
         longest = max((part.length for part in parts if isinstance(part, Picture)), default=0)
         if longest > self._batch_tokens and not self._projector.is_causal:
@@ -110,7 +185,7 @@ class Vision:
             self.reused += 1
             self._embeddings.move_to_end(name)
             return found
-        found = self._embeddings[name] = self._projector.encode(self._prepare(picture.image), picture.index)
+        found = self._embeddings[name] = self._projector.encode(self._prepare(picture.source), picture.index)
         self.encoded += 1
         while sum(kept.values.nbytes for kept in self._embeddings.values()) > KEPT_EMBEDDINGS_BYTES:
             self._embeddings.popitem(last=False)
@@ -121,12 +196,12 @@ class Vision:
         self._forget()
         self._projector.free()
 
-    def _prepare(self, image: Image) -> PreparedImage:
-        if self._prepared is not None and self._prepared[0] == image.digest:
+    def _prepare(self, source: Media) -> PreparedImage:
+        if self._prepared is not None and self._prepared[0] == source.digest:
             return self._prepared[1]
         self._forget()
-        prepared = self._projector.prepare(image)
-        self._prepared = image.digest, prepared
+        prepared = self._projector.prepare(source)
+        self._prepared = source.digest, prepared
         return prepared
 
     def _forget(self) -> None:

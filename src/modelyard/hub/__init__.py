@@ -12,6 +12,7 @@ from modelyard.hub.model_files import ModelFiles
 from modelyard.hub.plan import FilePlan, Stores, plan_files
 from modelyard.hub.prepare import prepare, resolve
 from modelyard.hub.repository import Hub
+from modelyard.hub.senses import Senses
 from modelyard.hub.sketch import sketch_files
 from modelyard.hub.uqff_export import UqffExport, export_uqff, parse_types
 
@@ -30,6 +31,7 @@ __all__ = [
     "ModelFiles",
     "OnProgress",
     "Progress",
+    "Senses",
     "Stores",
     "UqffExport",
     "Wanted",

@@ -12,6 +12,7 @@ from modelyard.hub.choose import PREFERENCES, Choice, parse_quant
 from modelyard.hub.gguf_header import GgufHeader, read_header
 from modelyard.hub.kind import Kind, kind_of
 from modelyard.hub.labels import bits, label_in, normalise
+from modelyard.hub.senses import NO_SENSES, Senses
 
 _ROLES: Final = {
     "mmproj": "a projector (it turns pictures or sound into embeddings)",
@@ -31,8 +32,9 @@ class ModelFiles:
         reason: which file, and why, in one sentence.
         quantization: the type of the weights, such as "Q4_K_M".
         kind: what it is served as.
-        projector: what turns images into embeddings for it, if anything does.
+        projector: what turns images and sound into embeddings for it, if anything does.
         projector_bytes: size of that file.
+        senses: what it takes beside text.
         warnings: what the model cannot do here although its makers promise it, in sentences.
     """
 
@@ -44,6 +46,7 @@ class ModelFiles:
     kind: Kind = "text"
     projector: Path | None = None
     projector_bytes: int = 0
+    senses: Senses = NO_SENSES
     warnings: tuple[str, ...] = ()
 
 

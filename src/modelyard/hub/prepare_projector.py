@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from modelyard.errors import ConversionFailed
+from modelyard.errors import ConversionFailed, UnusableModel
 from modelyard.hub.convert_checkpoint import convert_checkpoint
 from modelyard.hub.converted import Entry
 from modelyard.hub.disk import check_room
@@ -46,7 +46,13 @@ def attach_projector(plan: FilePlan, files: ModelFiles, stores: Stores, on_progr
         path = entry.path
     else:
         return files
-    files = with_projector(files, path, is_required=is_required)
+    try:
+        files = with_projector(files, path, is_required=is_required)
+    except UnusableModel as unusable:
+        if is_required or plan.projector.name:
+            raise
+        # Nobody asked for it: it was made of the checkpoint, and llama.cpp cannot be given it.
+        return _without(files, f"The model is served as text: {unusable}")
     stores.projectors.check(files, on_progress)
     return files
 

@@ -15,6 +15,7 @@ from modelyard.hub.gguf_header import read_header
 from modelyard.hub.labels import label_in, normalise
 from modelyard.hub.listing import OnProgress
 from modelyard.hub.model_files import ModelFiles
+from modelyard.hub.senses import senses_of
 
 logger = logging.getLogger(__name__)
 
@@ -118,11 +119,12 @@ class TriedProjectors:
         if key in self._survived:
             return
         try:
-            run_converter("try_projector", [str(path) for path in paths], on_progress, logger.warning)
+            options = ["--audio-encoder", files.senses.audio_encoder] if files.senses.hears else []
+            run_converter("try_projector", [*map(str, paths), *options], on_progress, logger.warning)
         except UnusableModel as problem:
             raise UnusableModel(
                 f"The projector {files.projector.name} does not work with {files.paths[0].name}. {problem} Download it "
-                "again, use the model's own, or set kind = 'text' to serve the model without images."
+                "again, use the model's own, or set kind = 'text' to serve the model without images and sound."
             ) from problem
         self._survived.add(key)
 
@@ -133,16 +135,31 @@ def with_projector(files: ModelFiles, path: Path, *, is_required: bool) -> Model
     Args:
         files: of the model.
         path: of the projector.
-        is_required: whether it was asked for; else one that takes no images is left aside.
+        is_required: whether it was asked for; else one that takes neither images nor sound is left aside.
 
     Raises:
-        UnusableModel: it is none, is damaged, or takes no images though it is required.
+        UnusableModel: it is none, is damaged, or takes neither images nor sound though it is required.
     """
     header = read_header(path)
     if not header.is_projector:
         raise UnusableModel(f"{path}: This file is no projector (its role is '{header.role}'). Name another in mmproj.")
-    if not header.metadata.get("clip.has_vision_encoder", False):
+    senses = senses_of(header)
+    if not (senses.sees or senses.hears):
         if is_required:
-            raise UnusableModel(f"{path}: This projector takes no images, only sound, which is not available here.")
+            raise UnusableModel(
+                f"{path}: This projector takes neither images nor sound that the model could answer to. Name another "
+                "in mmproj, or set kind = 'text'."
+            )
         return files
-    return replace(files, projector=path, projector_bytes=header.file_size, kind="multimodal")
+    warnings = files.warnings
+    if senses.caveat:
+        logger.warning("%s: %s", path.name, senses.caveat)
+        warnings = (*warnings, senses.caveat)
+    return replace(
+        files,
+        projector=path,
+        projector_bytes=header.file_size,
+        kind="multimodal",
+        senses=senses,
+        warnings=warnings,
+    )

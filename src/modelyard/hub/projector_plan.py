@@ -16,6 +16,7 @@ from modelyard.hub.listing import Listing
 from modelyard.hub.llama_converter import known_architectures
 from modelyard.hub.projector import KINDS_WITH_PROJECTOR, choose_projector, is_named_after
 from modelyard.hub.repository import Hub
+from modelyard.hub.senses import Senses, senses_of_checkpoint
 
 # Precision of a projector where no dtype is asked for: its weights are a small part of a model's, so that smaller ones
 # would gain little memory.
@@ -32,12 +33,14 @@ class ProjectorConversion:
         label: its precision, such as "F16".
         made: the converted file, where an earlier conversion has made it.
         output_bytes: that the conversion writes, about.
+        senses: what the model will take beside text.
     """
 
     key: str
     label: str
     made: Entry | None
     output_bytes: int
+    senses: Senses
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,8 @@ def _of_checkpoint(wanted: Wanted, decision: Decision, hub: Hub, converted: Conv
     label = _DEFAULT_LABEL if wanted.dtype == "auto" else wanted.dtype.upper()
     key = conversion_key(decision, f"mmproj-{label}")
     size = towers.size_bytes * _BITS[label] // _BITS[_DEFAULT_LABEL]
-    return ProjectorPlan(conversion=ProjectorConversion(key, label, converted.find(key), size))
+    senses = senses_of_checkpoint(towers.architectures, has_vision=towers.has_vision, has_audio=towers.has_audio)
+    return ProjectorPlan(conversion=ProjectorConversion(key, label, converted.find(key), size, senses))
 
 
 def _neighbours(listing: Listing) -> tuple[str, ...]:

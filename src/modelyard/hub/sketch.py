@@ -15,6 +15,7 @@ from modelyard.hub.gguf_values import GgufArray, GgufTensor, Value
 from modelyard.hub.kind import POOLED_KINDS, kind_of
 from modelyard.hub.model_files import ModelFiles
 from modelyard.hub.plan import FilePlan, Stores
+from modelyard.hub.senses import senses_of
 
 _ARCHITECTURE: Final = "sketched"
 
@@ -55,12 +56,20 @@ def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
         files = replace(files, warnings=(*files.warnings, plan.projector.warning))
     if not plan.projector or files.kind in POOLED_KINDS:
         return files
-    conversion = plan.projector.conversion
-    if conversion is None:
-        size = plan.decision.listing.size_of((plan.projector.name,))
-    else:
-        size = conversion.output_bytes if conversion.made is None else conversion.made.size_bytes
-    return replace(files, projector_bytes=size)
+    listing, conversion = plan.decision.listing, plan.projector.conversion
+    if conversion is not None and conversion.made is None:
+        return replace(files, projector_bytes=conversion.output_bytes, senses=conversion.senses)
+    path = None if listing.folder is None else listing.folder / plan.projector.name
+    if conversion is not None and conversion.made is not None:
+        path = conversion.made.path
+    # One beside a file that was named directly is in no listing.
+    if path is not None and path.is_file():
+        header = read_header(path)
+        return replace(files, projector_bytes=header.file_size, senses=senses_of(header))
+    size = listing.size_of((plan.projector.name,))
+    with stores.hub.open(listing, plan.projector.name) as file:
+        senses = senses_of(parse_header(BoundedReader(file, Path(plan.projector.name), size)))
+    return replace(files, projector_bytes=size, senses=senses)
 
 
 def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:

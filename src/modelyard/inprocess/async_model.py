@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, get_args
 
 from pydantic import BaseModel
 
-from modelyard.api.images import ImageLoader
+from modelyard.api.media import MediaLoader
 from modelyard.config import Config, default_model, revise
 from modelyard.config import Model as ModelTable
 from modelyard.engine.messages import Usage
@@ -65,8 +65,8 @@ class AsyncModel:
 
     def __init__(self, config: Config, make_yard: Callable[[Config], Yard] = Yard) -> None:
         self._yard = make_yard(config)
-        self._images = ImageLoader(self._yard)
-        self._chats = Chats(self._yard, self._images)
+        self._media = MediaLoader(self._yard)
+        self._chats = Chats(self._yard, self._media)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._is_closed = False
@@ -273,7 +273,7 @@ class AsyncModel:
             InvalidRequest: a message is none, or the template refuses them.
             ModelyardError: as ``send_chat_request_with_model``.
         """
-        request = await self._images.seen(tokenize_request(text, model, add_special=add_special))
+        request = await self._media.resolved(tokenize_request(text, model, add_special=add_special))
         return list((await self.yard.tokenize(request)).tokens)
 
     async def detokenize(self, tokens: Sequence[int]) -> str:

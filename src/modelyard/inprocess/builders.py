@@ -194,13 +194,13 @@ class ModelBuilder(Buildable):
 
 
 class TextModelBuilder(ModelBuilder):
-    """One model that generates text. Of one that takes images, the projector is left out."""
+    """One model that generates text. Of one that takes images or sound, the projector is left out."""
 
     _kind = "text"
 
 
 class MultimodalModelBuilder(ModelBuilder):
-    """One model that takes images beside text."""
+    """One model that takes images or sound beside text."""
 
     _kind = "multimodal"
 
@@ -211,6 +211,10 @@ class MultimodalModelBuilder(ModelBuilder):
     def with_max_edge(self, pixels: int) -> Self:
         """Scale images down to so many pixels of their longer side."""
         return self._with("multimodal", max_edge=pixels)
+
+    def with_max_audio_seconds(self, seconds: float) -> Self:
+        """Take clips of sound of at most that length."""
+        return self._with("multimodal", max_audio_seconds=seconds)
 
 
 class EmbeddingModelBuilder(ModelBuilder):

@@ -11,7 +11,7 @@ from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from typing import Any
 
-from modelyard.api.images import ImageLoader
+from modelyard.api.media import MediaLoader
 from modelyard.api.openai.chat import ChatFrames
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
@@ -37,10 +37,10 @@ from modelyard.yard.yard import Yard
 
 
 class Chats:
-    """Answers chats of ``yard``, with the images that ``images`` loads."""
+    """Answers chats of ``yard``, with the images and the sound that ``media`` loads."""
 
-    def __init__(self, yard: Yard, images: ImageLoader) -> None:
-        self._yard, self._images = yard, images
+    def __init__(self, yard: Yard, media: MediaLoader) -> None:
+        self._yard, self._media = yard, media
 
     async def whole(self, body: ChatCompletionRequest) -> ChatCompletion:
         """The answer to ``body``, once it is there.
@@ -48,7 +48,7 @@ class Chats:
         Raises:
             ModelyardError: as ``Yard.generate``.
         """
-        request = await self._images.seen(requested(body))
+        request = await self._media.resolved(requested(body))
         assert isinstance(request.prompt, Chat)
         identity = Identity("chatcmpl")
         asks = [
@@ -71,7 +71,7 @@ class Chats:
         Raises:
             ModelyardError: as ``Yard.generate``, and where the answer breaks off.
         """
-        request = await self._images.seen(request)
+        request = await self._media.resolved(request)
         assert isinstance(request.prompt, Chat)
         await self._yard.check(request.model, "text")
         with ExitStack() as asked:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from modelyard.errors import ModelyardError, UnsupportedOperation
-from modelyard.hub import Kind
+from modelyard.hub import Kind, Senses
 from modelyard.yard.workshop import Workshop
 
 # How long a request waits to hear what its model does, where nobody has looked at the files yet. It goes on without:
@@ -45,12 +45,24 @@ class Kinds:
 
     async def of(self, model: str) -> Kind | None:
         """Its kind; None where it is not found out soon."""
-        if model in self._workshop.specs and self._workshop.kind(model) is None:
-            look = self._looks.get(model)
-            if look is None:
-                look = self._looks[model] = asyncio.create_task(self._look(model), name=f"look at {model}")
-            await asyncio.wait((look,), timeout=LOOK_S)
+        if self._workshop.kind(model) is None:
+            await self._looked(model)
         return self._workshop.kind(model)
+
+    async def senses(self, model: str) -> Senses | None:
+        """What it takes beside text; None where that is not found out soon."""
+        if self._workshop.senses(model) is None:
+            await self._looked(model)
+        return self._workshop.senses(model)
+
+    async def _looked(self, model: str) -> None:
+        """Look at its files, and wait for that as long as a request does."""
+        if model not in self._workshop.specs:
+            return
+        look = self._looks.get(model)
+        if look is None:
+            look = self._looks[model] = asyncio.create_task(self._look(model), name=f"look at {model}")
+        await asyncio.wait((look,), timeout=LOOK_S)
 
     async def _look(self, model: str) -> None:
         try:

@@ -29,14 +29,14 @@ class ModelStatus:
     """A model as a listing shows it.
 
     kind is None until its files were looked at. context_length (tokens), quantization, size_bytes (of the weights),
-    can_chat (it has a chat template), can_see (it takes images), can_reason (it thinks before it answers), can_fill
-    (it fills gaps in text) and architecture are None until it was loaded once, and so are dimensions (of an
-    embedding), which other models do not have. memory_bytes is what it takes when it is loaded, of which
-    shared_bytes are those of weights that another loaded model uses too; None until its files were looked at. The
-    weights of an unloaded model that is_parked are in memory. warnings say what it cannot do here although its
-    makers promise it. reason is why its last load, or its engine, failed. progress is how far its preparation or
-    its load is; None while there is none. leaves_in_s is when it is unloaded if nothing more is asked of it; None
-    where only the need for room unloads it.
+    can_chat (it has a chat template), can_reason (it thinks before it answers), can_fill (it fills gaps in text)
+    and architecture are None until it was loaded once, and so are dimensions (of an embedding), which other models
+    do not have. can_see (it takes images) and can_hear (it takes sound) are None until its files were looked at,
+    and so is memory_bytes, what it takes when it is loaded, of which shared_bytes are those of weights that another
+    loaded model uses too. The weights of an unloaded model that is_parked are in memory. warnings say what it
+    cannot do here although its makers promise it. reason is why its last load, or its engine, failed. progress is
+    how far its preparation or its load is; None while there is none. leaves_in_s is when it is unloaded if nothing
+    more is asked of it; None where only the need for room unloads it.
     """
 
     id: str
@@ -52,6 +52,7 @@ class ModelStatus:
     architecture: str | None
     dimensions: int | None
     can_see: bool | None
+    can_hear: bool | None
     can_reason: bool | None
     can_fill: bool | None
     reason: str | None

@@ -14,7 +14,7 @@ from modelyard.config import Config, Model, effective_cpu, running_at_once
 from modelyard.engine.question import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
-from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Stores, Wanted, plan_files
+from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Senses, Stores, Wanted, plan_files
 from modelyard.yard.embedder_memory import predict_embedder
 from modelyard.yard.engines import EngineHandle, Publish
 from modelyard.yard.file_stock import FileStock
@@ -55,6 +55,7 @@ class Workshop:
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
         self._kinds: dict[str, Kind] = {}
+        self._senses: dict[str, Senses] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
 
     async def check(self, names: list[str]) -> dict[str, Footprint]:
@@ -88,6 +89,13 @@ class Workshop:
             case "text" | "embedding" | "rerank" | "multimodal" as configured:
                 return configured
         return self._kinds.get(model)
+
+    def senses(self, model: str) -> Senses | None:
+        """What the model takes beside text; None until its files were looked at, unless the configuration says."""
+        spec = self.specs.get(model)
+        if spec is not None and spec.model.kind in ("text", "embedding", "rerank"):
+            return Senses()
+        return self._senses.get(model)
 
     def warnings(self, model: str) -> tuple[str, ...]:
         """What the model cannot do here although its makers promise it; () until its files were looked at."""
@@ -155,10 +163,11 @@ class Workshop:
         self.specs.pop(model, None)
         self._checked.pop(model, None)
         self._kinds.pop(model, None)
+        self._senses.pop(model, None)
         self._warnings.pop(model, None)
 
     def _note(self, model: str, files: _Files) -> None:
-        self._kinds[model] = files.model.kind
+        self._kinds[model], self._senses[model] = files.model.kind, files.model.senses
         self._warnings[model] = files.model.warnings
 
     async def _size(self, name: str) -> Footprint:
@@ -307,4 +316,5 @@ def _settings(spec: Spec, files: _Files) -> EngineSettings:
         kv_keep_bytes=config.memory.kv_keep_bytes,
         kv_dir=config.memory.kv_folder,
         projector=files.model.projector,
+        audio_encoder=files.model.senses.audio_encoder,
     )

@@ -11,8 +11,8 @@ from functools import partial
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
 from modelyard.engine.messages import Embed, Rank, SequenceId, Submit, Tokenize
-from modelyard.errors import InsufficientMemory, ModelLoadFailed, UnusableModel
-from modelyard.hub import Progress, Stores
+from modelyard.errors import InsufficientMemory, ModelLoadFailed, TakesNoImages, TakesNoSound, UnusableModel
+from modelyard.hub import Progress, Senses, Stores
 from modelyard.yard.caller import CALLER, Caller
 from modelyard.yard.census import Census, census
 from modelyard.yard.conductor import Conductor
@@ -209,15 +209,35 @@ class Yard:
         assert refused is not None
         raise refused
 
-    async def may_see(self, model: str) -> bool:
-        """Whether ``model``, by id, takes images, as far as its files or its engine tell; loads nothing.
+    async def check_senses(self, name: str | None, *, image: str | None, sound: str | None) -> Senses | None:
+        """Refuse images and sound that a model does not take, before anything is done for it.
 
-        True where nobody has looked at the files yet, or where it is no model that generates text, which is refused
-        for that.
+        Args:
+            name: id or alias of the model; None means the default.
+            image, sound: the request's field with the first image, and with the first clip of sound; None: there is
+                none.
+
+        Returns:
+            What the model takes; None where nobody has looked at its files, and that takes long. Its engine refuses
+            what it does not take.
+
+        Raises:
+            ModelNotFound, ModelRequired: there is no such model.
+            TakesNoImages, TakesNoSound: it does not take what there is.
         """
-        if (can_see := self.model(model).can_see) is not None:
-            return can_see
-        return await self._kinds.of(self.names[model]) != "text"
+        model = self._router.route(name)
+        senses = await self._kinds.senses(self.names[model])
+        status = self.model(model)
+        if image is not None and status.can_see is False:
+            raise TakesNoImages(model, image, [other.id for other in await self._looked_at() if other.can_see])
+        if sound is not None and status.can_hear is False:
+            raise TakesNoSound(model, sound, [other.id for other in await self._looked_at() if other.can_hear])
+        return senses
+
+    async def _looked_at(self) -> list[ModelStatus]:
+        """All models that the caller may use, once their files were looked at, as far as that does not take long."""
+        await asyncio.gather(*(self._kinds.senses(self.names[model.id]) for model in self.models()))
+        return self.models()
 
     def _priority(self, model: str, urgency: Urgency) -> int:
         """That of the request, else that of its model."""
@@ -368,6 +388,7 @@ class Yard:
     def _status(self, model: Model) -> ModelStatus:
         name, conductor = self.names[model.id], self.conductor
         state, profile = conductor.state.models[name], conductor.profiles.get(name)
+        senses = self.workshop.senses(name)
         memory_bytes, shared_bytes = memory_of(conductor.state, name)
         return ModelStatus(
             id=model.id,
@@ -382,7 +403,8 @@ class Yard:
             can_chat=profile.can_chat if profile else None,
             architecture=profile.architecture if profile else None,
             dimensions=(profile.dimensions or None) if profile else None,
-            can_see=profile.can_see if profile else None,
+            can_see=profile.can_see if profile else None if senses is None else senses.sees,
+            can_hear=profile.can_hear if profile else None if senses is None else senses.hears,
             can_reason=profile.can_reason if profile else None,
             can_fill=profile.can_fill if profile else None,
             leaves_in_s=leaves_in_s(state, time.monotonic()),

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageCms
 
-from modelyard.api.images import decode, foreign
+from modelyard.api.media import foreign
+from modelyard.api.media import images as decode
 from modelyard.engine.question import Image
 from modelyard.errors import InvalidRequest
 from support.images import encoded, noise

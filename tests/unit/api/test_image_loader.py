@@ -9,22 +9,34 @@ from typing import cast
 
 import pytest
 
-from modelyard.api.images import ImageLoader, ImageReference, load
-from modelyard.engine.question import Detail, Image
+from modelyard.api.media import ImageReference, MediaLoader, load
+from modelyard.engine.question import Chat, Detail, Image
 from modelyard.errors import TakesNoImages
+from modelyard.hub import Senses
+from modelyard.yard.requests import TokenizeRequest
 from modelyard.yard.yard import Yard
 from support.images import data_url, encoded, noise
 
 
-def loader(*, sees: bool = True) -> ImageLoader:
-    async def may_see(model: str) -> bool:
-        return sees
+def loader(*, sees: bool = True) -> MediaLoader:
+    async def check_senses(name: str, *, image: str, sound: None) -> Senses:
+        if not sees:
+            raise TakesNoImages(name, image)
+        return Senses(sees=True)
 
-    multimodal = SimpleNamespace(max_num_images=100, longest_edge=700)
+    multimodal = SimpleNamespace(max_num_images=100, max_num_audios=1, longest_edge=700)
     configured = SimpleNamespace(id="eyes", multimodal=multimodal)
     server = SimpleNamespace(allow_private_image_urls=False, image_folders=[])
-    yard = SimpleNamespace(configured=lambda _: configured, may_see=may_see, config=SimpleNamespace(server=server))
-    return ImageLoader(cast("Yard", yard))
+    config = SimpleNamespace(server=server)
+    yard = SimpleNamespace(configured=lambda _: configured, check_senses=check_senses, config=config)
+    return MediaLoader(cast("Yard", yard))
+
+
+async def loaded(loader: MediaLoader, references: list[ImageReference]) -> list[Image]:
+    chat = Chat(({"role": "user", "content": tuple(references)},))
+    resolved = await loader.resolved(TokenizeRequest(chat))
+    assert isinstance(resolved.prompt, Chat)
+    return list(resolved.prompt.messages[0]["content"])
 
 
 def reference(number: int, detail: Detail = "auto", width: int = 800) -> ImageReference:
@@ -34,13 +46,13 @@ def reference(number: int, detail: Detail = "auto", width: int = 800) -> ImageRe
 @pytest.mark.parametrize(("detail", "edge"), [("auto", 700), ("high", 700), ("original", 700), ("low", 512)])
 async def test_an_image_has_its_detail_and_as_many_pixels_as_that_leaves(detail: Detail, edge: int) -> None:
     asked = reference(1, detail)
-    (image,) = (await loader().images([asked], None)).values()
+    (image,) = await loaded(loader(), [asked])
     assert (image.width, image.detail, image.param) == (edge, detail, "messages[1]")
 
 
 async def test_few_images_are_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     running, most, lock = 0, 0, threading.Lock()
-    decode = load.decode
+    decode = load.decode_image
 
     def slow(data: bytes, param: str, longest_edge: int, detail: Detail) -> Image:
         nonlocal running, most
@@ -53,16 +65,16 @@ async def test_few_images_are_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch)
             running -= 1
         return image
 
-    monkeypatch.setattr(load, "decode", slow)
+    monkeypatch.setattr(load, "decode_image", slow)
     asked = [reference(number, width=50) for number in range(8)]
-    found = await loader().images(asked, None)
-    assert [found[one].param for one in asked] == [one.param for one in asked]
+    found = await loaded(loader(), asked)
+    assert [one.param for one in found] == [one.param for one in asked]
     assert most == load.DECODED_AT_ONCE
 
 
 async def test_nothing_is_decoded_for_a_model_that_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[bytes] = []
-    monkeypatch.setattr(load, "decode", lambda data, *_: begun.append(data))
+    monkeypatch.setattr(load, "decode_image", lambda data, *_: begun.append(data))
     with pytest.raises(TakesNoImages, match="The model 'eyes' takes no images"):
-        await loader(sees=False).images([reference(1)], None)
+        await loaded(loader(sees=False), [reference(1)])
     assert begun == []

@@ -18,7 +18,7 @@ def a_model(kind: Kind | None, *, can_chat: bool | None) -> ModelStatus:
     unknown = dict.fromkeys(
         (
             *("context_length", "quantization", "size_bytes", "architecture", "dimensions", "memory_bytes"),
-            *("can_see", "can_reason", "can_fill", "reason", "load_s"),
+            *("can_see", "can_hear", "can_reason", "can_fill", "reason", "load_s"),
         )
     )
     return ModelStatus(

@@ -77,6 +77,8 @@ def test_every_key_reaches_the_configuration(write):
             api_keys = ["sk-1", "sk-2"]
             image_folders = ["pictures"]
             allow_private_image_urls = true
+            audio_folders = ["sounds"]
+            allow_private_audio_urls = true
             allowed_hosts = ["models.lan"]
             cors_origins = ["https://chat.example"]
             disable_access_log = true
@@ -115,7 +117,12 @@ def test_every_key_reaches_the_configuration(write):
             quantization = { from_uqff = "q4k-0.uqff", imatrix = "smol.imatrix" }
             device = { cpu = true, max_seq_len = 4096, device_layers = 0, max_batch_size = 4 }
             format = { format = "gguf", mmproj = "mmproj.gguf" }
-            multimodal = { max_num_images = 2, max_edge = 1024, max_image_length = 512 }
+            [models.multimodal]
+            max_num_images = 2
+            max_edge = 1024
+            max_image_length = 512
+            max_num_audios = 1
+            max_audio_seconds = 60
             [models.sampling]
             temperature = 1
             top_k = 40

@@ -84,10 +84,10 @@ def test_an_overview_is_as_large_as_it_may_be_without_being_cut(
 ) -> None:
     shown = image("low", *size)
     (overview,) = pictures(Layouts(Projector(cut), [OPENING]), shown)
-    assert least <= overview.image.width < size[0]
-    assert overview.image.height == pytest.approx(overview.image.width * size[1] / size[0], abs=1)
-    assert overview.image.digest != shown.digest
-    assert overview.image.param == shown.param
+    assert least <= overview.source.width < size[0]
+    assert overview.source.height == pytest.approx(overview.source.width * size[1] / size[0], abs=1)
+    assert overview.source.digest != shown.digest
+    assert overview.source.param == shown.param
 
 
 @pytest.mark.parametrize("cut", [cut_above_a_tile, cut_by_area, cut_never])
@@ -95,7 +95,7 @@ def test_what_is_not_cut_is_an_overview_already(cut: Callable[[int, int], list[P
     projector = Projector(cut)
     shown = image("low", 300, 200)
     (overview,) = pictures(Layouts(projector, [OPENING]), shown)
-    assert overview.image == shown
+    assert overview.source == shown
     assert projector.prepared == [(300, 200)]
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.pictures import Picture
 from modelyard.engine.prompt import PromptReader
-from modelyard.engine.question import Chat, Content, Image, Text, Tokens
+from modelyard.engine.question import Audio, Chat, Content, Image, Media, Text, Tokens, Written
 from modelyard.engine.template import ChatTemplate
-from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, UnsupportedOperation
+from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, TakesNoSound, UnsupportedOperation
 
 CONTEXT = 50
 
@@ -32,10 +33,10 @@ def no_token(_text: str) -> int | None:
 
 
 class Eyes:
-    """Sees three tokens in any image, with one of text on either side."""
+    """Sees or hears three tokens in any image or clip, with one of text on either side."""
 
-    def parts(self, image: Image) -> list[list[int] | Picture]:
-        return [[50], Picture(image, 1, 3, 3), [51]]
+    def parts(self, source: Media) -> list[list[int] | Picture]:
+        return [[50], Picture(source, 1, 3, 3), [51]]
 
 
 def reader(
@@ -160,14 +161,14 @@ def conversation(*contents: Content) -> Chat:
     return Chat(tuple({"role": "user", "content": content} for content in contents))
 
 
-def shown(image: Image) -> list[int]:
-    return [50, *Picture(image, 1, 3, 3).placeholders, 51]
+def shown(source: Media) -> list[int]:
+    return [50, *Picture(source, 1, 3, 3).placeholders, 51]
 
 
 def test_images_stand_where_they_were_put() -> None:
     read = reader(ALL, vision=Eyes()).read(conversation(("a b ", RED, " c"), "d", (BLUE,)))
     assert read.tokens == [1, 7, 7, *shown(RED), 7, 7, *shown(BLUE), 7]
-    assert [picture.image for picture in read.pictures.values()] == [RED, BLUE]
+    assert [picture.source for picture in read.pictures.values()] == [RED, BLUE]
     assert all(read.tokens[read.tokens.index(first)] == first for first in read.pictures)
 
 
@@ -204,6 +205,35 @@ def test_a_prompt_must_go_on_behind_an_image() -> None:
 def test_images_must_leave_room_for_an_answer() -> None:
     with pytest.raises(ContextLengthExceeded):
         reader(ALL, vision=Eyes()).read(conversation((RED,) * 10))
+
+
+BEEP = Audio(np.linspace(-1, 1, 1600, dtype=np.float32).tobytes(), 16_000, "beep")
+
+
+def test_sound_stands_beside_images_where_it_was_put() -> None:
+    read = reader(ALL, vision=Eyes()).read(conversation(("a", BEEP, RED, "b")))
+    assert read.tokens == [1, 7, *shown(BEEP), *shown(RED), 7, 7]
+    assert [picture.source for picture in read.pictures.values()] == [BEEP, RED]
+
+
+def test_the_same_samples_at_another_rate_are_another_clip() -> None:
+    slower = Audio(BEEP.samples, 8_000)
+    assert (slower.duration_s, BEEP.duration_s) == (0.2, 0.1)
+    assert len({BEEP.digest, slower.digest, Audio(BEEP.samples, 16_000, "elsewhere").digest}) == 2
+
+
+def test_a_written_prompt_is_not_given_to_the_template() -> None:
+    read = reader(None, vision=Eyes()).read(Written(("<s> a", BEEP, "b c")))
+    assert read.tokens == [7, 7, *shown(BEEP), 7, 7]
+    with pytest.raises(InvalidRequest, match="nothing behind the last sound"):
+        reader(None, vision=Eyes()).read(Written(("a", BEEP)))
+
+
+def test_a_model_without_a_projector_takes_no_sound() -> None:
+    for prompt in (conversation((BEEP,)), Written(("a", BEEP, "b"))):
+        with pytest.raises(TakesNoSound, match="The model 'blind' takes no sound") as refused:
+            reader(ALL).read(prompt)
+        assert refused.value.param == "beep"
 
 
 def test_who_takes_no_images_can_be_told_across_processes() -> None:

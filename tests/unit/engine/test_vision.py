@@ -38,6 +38,7 @@ class Encoder:
 
     compute_bytes = 0
     is_causal = True
+    can_see, can_hear = True, False
 
     def __init__(self) -> None:
         self.prepared = 0

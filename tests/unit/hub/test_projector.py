@@ -11,6 +11,7 @@ from modelyard.hub import ModelFiles, Progress, Stores, Wanted, plan_files, read
 from modelyard.hub.choose import Choice
 from modelyard.hub.model_files import read_files
 from modelyard.hub.projector import TriedProjectors, choose_projector, with_projector
+from modelyard.hub.senses import Senses
 from unit.hub.gguf_writer import BOOL, F32, STR, U32, Tensor, array, gguf, tiny_model, write
 
 MMPROJ = "mmproj-tiny-vision-F16.gguf"
@@ -137,12 +138,93 @@ def test_a_model_is_no_projector(folder: Path) -> None:
         with_projector(files, folder / "tiny-F16.gguf", is_required=False)
 
 
-def test_a_projector_of_sound_is_left_aside_unless_it_was_asked_for(folder: Path) -> None:
+# An encoder of sound in the place of that of images.
+HEARS: dict[str, tuple[int, Any] | None] = {
+    "clip.has_vision_encoder": None,
+    "clip.has_audio_encoder": (BOOL, True),
+    "clip.projector_type": (STR, "qwen2a"),
+    "clip.audio.embedding_length": (U32, 32),
+    "clip.audio.attention.head_count": (U32, 2),
+    "clip.audio.block_count": (U32, 1),
+    "clip.audio.num_mel_bins": (U32, 128),
+}
+
+
+def test_a_projector_of_nothing_is_left_aside_unless_it_was_asked_for(folder: Path) -> None:
     files = read_model(folder / "tiny-F16.gguf")
-    sound = write(folder / "mmproj-a.gguf", projector({"clip.has_vision_encoder": None}))
-    assert with_projector(files, sound, is_required=False).projector is None
-    with pytest.raises(UnusableModel, match="takes no images, only sound"):
-        with_projector(files, sound, is_required=True)
+    for changes in ({"clip.has_vision_encoder": None}, HEARS | {"clip.projector_type": (STR, "pockettts_spkenc")}):
+        nothing = write(folder / "mmproj-a.gguf", projector(changes))
+        assert with_projector(files, nothing, is_required=False).projector is None
+        with pytest.raises(UnusableModel, match="takes neither images nor sound"):
+            with_projector(files, nothing, is_required=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "senses"),
+    [
+        ({}, Senses(sees=True)),
+        (HEARS, Senses(hears=True, audio_encoder="qwen2a")),
+        (HEARS | {"clip.has_vision_encoder": (BOOL, True)}, Senses(sees=True, hears=True, audio_encoder="qwen2a")),
+        (
+            HEARS
+            | {"clip.has_vision_encoder": (BOOL, True), "clip.projector_type": None}
+            | {"clip.vision.projector_type": (STR, "gemma4v"), "clip.audio.projector_type": (STR, "gemma4a")},
+            Senses(sees=True, hears=True, audio_encoder="gemma4a"),
+        ),
+        # llama.cpp leaves the ears of Gemma 3n aside.
+        (
+            HEARS
+            | {"clip.has_vision_encoder": (BOOL, True), "clip.projector_type": None}
+            | {"clip.vision.projector_type": (STR, "gemma3nv"), "clip.audio.projector_type": (STR, "gemma3na")},
+            Senses(sees=True),
+        ),
+    ],
+)
+def test_what_a_model_takes_is_told_from_its_projector(
+    folder: Path, changes: dict[str, tuple[int, Any] | None], senses: Senses
+) -> None:
+    path = write(folder / "mmproj-a.gguf", projector(changes))
+    files = with_projector(read_model(folder / "tiny-F16.gguf"), path, is_required=True)
+    assert (files.kind, files.senses) == ("multimodal", senses)
+
+
+def test_most_encoders_take_16_khz() -> None:
+    assert [Senses(audio_encoder=name).sample_rate for name in ("voxtral", "mimo_audio")] == [16_000, 24_000]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clip.audio.attention.head_count": (U32, 5)}, "which does not divide among 5 attention heads"),
+        ({"clip.audio.attention.head_count": (U32, 0)}, "which does not divide among 0 attention heads"),
+        ({"clip.audio.block_count": (U32, 10**6)}, "'clip.audio.block_count' is 1000000"),
+        ({"clip.audio.num_mel_bins": (U32, 0)}, "'clip.audio.num_mel_bins' is 0"),
+        ({"clip.audio.num_mel_bins": (F32, 1.0)}, "'clip.audio.num_mel_bins' has the type f32, but must be u32"),
+        (
+            {"clip.projector_type": (STR, "ultravox"), "clip.audio.projector.stack_factor": (U32, 8)},
+            r"ends the process on sound of this projector \('ultravox'\): it counts on 187 tokens .* and computes 188",
+        ),
+        (
+            {"clip.projector_type": (STR, "voxtral"), "clip.audio.projector.stack_factor": (U32, 4)},
+            r"\('voxtral'\): it counts on 187 tokens for a window of 30 s, and computes 188",
+        ),
+        (
+            {"clip.projector_type": (STR, "meralion"), "clip.audio.projector.stack_factor": (U32, 0)},
+            "'clip.audio.projector.stack_factor' is 0",
+        ),
+    ],
+)
+def test_ears_that_mtmd_would_end_the_process_on_are_refused(
+    tmp_path: Path, changes: dict[str, tuple[int, Any] | None], message: str
+) -> None:
+    with pytest.raises(UnusableModel, match=message):
+        read_header(write(tmp_path / "p.gguf", projector(HEARS | changes)))
+
+
+def test_ears_whose_tokens_come_out_even_are_taken(tmp_path: Path) -> None:
+    for kind, stack in (("meralion", 15), ("ultravox", 6), ("glma", 4), ("musicflamingo", 1)):
+        changes = {"clip.projector_type": (STR, kind), "clip.audio.projector.stack_factor": (U32, stack)}
+        assert read_header(write(tmp_path / "p.gguf", projector(HEARS | changes))).is_projector
 
 
 def test_a_usable_header_is_taken(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from fastapi.responses import Response
 
 from modelyard.api.anthropic.frames import MessageFrames
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
-from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
+from modelyard.api.media import MediaLoader
 from modelyard.api.reply import Ask, reply
 from modelyard.api.told import Told
 from modelyard.api.urgency import urgency
@@ -20,7 +20,7 @@ from modelyard.engine.question import Chat
 from modelyard.yard.yard import Yard
 
 
-def message_routes(yard: Yard, images: ImageLoader) -> APIRouter:
+def message_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     """Anthropic's endpoints on ``yard``."""
     router = APIRouter(route_class=JsonRoute)
 
@@ -28,7 +28,7 @@ def message_routes(yard: Yard, images: ImageLoader) -> APIRouter:
     async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream of named events."""
         request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
-        request = await images.loaded(request, http.receive)
+        request = await media.loaded(request, http.receive)
         assert isinstance(request.prompt, Chat)
         return reply(yard, [Ask(request, MessageFrames(request.prompt))], stream=bool(body.stream))
 
@@ -38,7 +38,7 @@ def message_routes(yard: Yard, images: ImageLoader) -> APIRouter:
         request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
 
         async def ask() -> bytes:
-            spelling = await yard.tokenize(await images.seen(request))
+            spelling = await yard.tokenize(await media.resolved(request))
             return orjson.dumps({"input_tokens": len(spelling.tokens)})
 
         return Told(ask)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.anthropic.errors import ThreadsNotHeld
-from modelyard.api.images import ImageReference
+from modelyard.api.media import ImageReference
 from modelyard.api.openai.schema import LABEL, LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MaxTokens, refuse_unsupported
 from modelyard.api.openai.tools import MOST_TOOLS, schema_format
 from modelyard.api.urgency import KeepAlive

@@ -14,8 +14,8 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
+from modelyard.api.media import MediaLoader
 from modelyard.api.ollama.any_type import TakeAnyType
 from modelyard.api.ollama.frames import OllamaFrames
 from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest, NamedModel
@@ -40,7 +40,7 @@ FOR_EVER_S: Final = 365 * 86400.0
 _TAG: Final = ":latest"
 
 
-def ollama_routes(yard: Yard, images: ImageLoader) -> APIRouter:
+def ollama_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     """What Ollama's clients ask for, on ``yard``."""
     router = APIRouter(prefix="/api")
     asked = APIRouter(prefix="/api", route_class=JsonRoute)
@@ -72,7 +72,7 @@ def ollama_routes(yard: Yard, images: ImageLoader) -> APIRouter:
         name = named(yard, body.model)
         if not body.messages:
             return await _settled(yard, name, body, http, {"message": {"role": "assistant", "content": ""}})
-        request = await images.loaded(replace(body.to_request(body.chat()), model=name), http.receive)
+        request = await media.loaded(replace(body.to_request(body.chat()), model=name), http.receive)
         return _reply(yard, request, name, body, http, is_chat=True)
 
     @asked.post("/generate", response_model=None)
@@ -82,7 +82,7 @@ def ollama_routes(yard: Yard, images: ImageLoader) -> APIRouter:
         if not body.prompt:
             return await _settled(yard, name, body, http, {"response": ""})
         request = body.to_request(body.prompted(can_chat=yard.model(name).can_chat is not False))
-        request = await images.loaded(replace(request, model=name), http.receive)
+        request = await media.loaded(replace(request, model=name), http.receive)
         return _reply(yard, request, name, body, http, is_chat=False)
 
     @asked.post("/embed", response_model=None)
@@ -251,6 +251,7 @@ def capabilities(model: ModelStatus) -> list[str]:
         # One whose template knows no tools is told of them in words.
         "tools": model.can_chat is not False,
         "vision": model.can_see,
+        "audio": model.can_hear,
         "thinking": model.can_reason,
         "insert": model.can_fill,
     }

@@ -5,13 +5,15 @@ Source: https://github.com/ollama/ollama/blob/main/docs/api.md and api/types.go.
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.closed_schema import closed
-from modelyard.api.images import ImageReference
+from modelyard.api.media import AudioReference, ImageReference, Reference
+from modelyard.api.media.audio import is_audio
 from modelyard.api.openai.embeddings import MOST_INPUTS
 from modelyard.api.openai.schema import (
     LONGEST_NAME,
@@ -36,6 +38,9 @@ from modelyard.config.schema import (
 from modelyard.engine.question import Chat, Infill, Prompt, Sampling, Text
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.yard.requests import Request
+
+# Digits of base64 that tell what a file is: twelve bytes, as many as any beginning that is looked for.
+_BEGINNING: Final = 16
 
 
 class _Part(BaseModel):
@@ -107,7 +112,7 @@ class Message(_Part):
     tool_name: str | None = None
 
     def for_template(self, param: str) -> dict[str, Any]:
-        """The turn as chat templates read it, with references to its images.
+        """The turn as chat templates read it, with references to its images and its sound.
 
         Args:
             param: the field that the message is.
@@ -132,12 +137,25 @@ class Message(_Part):
         return turn
 
 
-def _shown(images: list[str] | None, text: str, param: str) -> str | tuple[str | ImageReference, ...]:
-    """Text, behind the images that there are: files in base64."""
+def _shown(images: list[str] | None, text: str, param: str) -> str | tuple[str | Reference, ...]:
+    """Text, behind the images and clips of sound that there are: files in base64.
+
+    Ollama takes sound in the same list, and tells it by how its file begins.
+    Source: https://github.com/ollama/ollama/blob/main/llm/media.go.
+    """
     if not images:
         return text
-    shown = (ImageReference(f"data:;base64,{data}", "auto", f"{param}[{at}]") for at, data in enumerate(images))
-    return (*shown, text)
+    return (*(_reference(data, f"{param}[{at}]") for at, data in enumerate(images)), text)
+
+
+def _reference(encoded: str, param: str) -> Reference:
+    url = f"data:;base64,{encoded}"
+    try:
+        is_sound = is_audio(base64.b64decode(encoded.lstrip()[:_BEGINNING]))
+    except ValueError:
+        # It is refused where it is decoded, as an image.
+        is_sound = False
+    return AudioReference(url, param) if is_sound else ImageReference(url, "auto", param)
 
 
 class _Generated(_Part):

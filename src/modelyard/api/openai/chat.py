@@ -11,8 +11,8 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
+from modelyard.api.media import MediaLoader
 from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.message import delta_object, logprobs_object, message_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
@@ -98,7 +98,7 @@ class ChatFrames(EventFrames):
         return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
-def chat_routes(yard: Yard, images: ImageLoader) -> APIRouter:
+def chat_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     """The chat endpoint on ``yard``."""
     router = APIRouter(route_class=JsonRoute)
 
@@ -106,7 +106,7 @@ def chat_routes(yard: Yard, images: ImageLoader) -> APIRouter:
     async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream."""
         request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
-        request = await images.loaded(request, http.receive)
+        request = await media.loaded(request, http.receive)
         assert isinstance(request.prompt, Chat)
         identity = Identity("chatcmpl")
         asks = [

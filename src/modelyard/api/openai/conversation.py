@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.images import ImageReference
+from modelyard.api.media import AudioReference, ImageReference, Reference
 from modelyard.engine.question import Detail
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 
@@ -18,6 +18,28 @@ class ImageUrl(BaseModel):
 
     url: Annotated[str, Field(min_length=1)]
     detail: Detail | None = None
+
+
+class AudioUrl(BaseModel):
+    """vLLM's ``audio_url``."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+    url: Annotated[str, Field(min_length=1)]
+
+
+class InputAudio(BaseModel):
+    """OpenAI's ``input_audio``: a file in base64."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+    data: Annotated[str, Field(min_length=1)]
+    format: Literal["wav", "mp3", "flac", "ogg"] | None = None
+
+    def reference(self, param: str) -> AudioReference:
+        """The clip. A data URL is taken, too: some clients send one."""
+        is_url = self.data[:5].lower() == "data:"
+        return AudioReference(self.data if is_url else f"data:;base64,{self.data}", f"{param}.data")
 
 
 def _url_alone(value: Any) -> Any:
@@ -35,8 +57,13 @@ class ContentPart(BaseModel):
         None
     )
 
-    def read(self, param: str) -> str | ImageReference:
-        """The text, or which image.
+    input_audio: InputAudio | None = None
+    audio_url: Annotated[AudioUrl | None, BeforeValidator(_url_alone, json_schema_input_type=str | AudioUrl | None)] = (
+        None
+    )
+
+    def read(self, param: str) -> str | Reference:
+        """The text, or which image or clip of sound.
 
         Args:
             param: the field that the part is.
@@ -54,8 +81,20 @@ class ContentPart(BaseModel):
                 if self.image_url is None:
                     raise InvalidRequest("A part of type 'image_url' must have 'image_url'.", f"{param}.image_url")
                 return ImageReference(self.image_url.url, self.image_url.detail or "auto", f"{param}.image_url")
+            case "input_audio":
+                if self.input_audio is None:
+                    raise InvalidRequest(
+                        "A part of type 'input_audio' must have 'input_audio'.", f"{param}.input_audio"
+                    )
+                return self.input_audio.reference(f"{param}.input_audio")
+            case "audio_url":
+                if self.audio_url is None:
+                    raise InvalidRequest("A part of type 'audio_url' must have 'audio_url'.", f"{param}.audio_url")
+                return AudioReference(self.audio_url.url, f"{param}.audio_url")
         raise UnsupportedOperation(
-            f"Content of type '{self.type}' is not supported by this version, only 'text' and 'image_url' are.", param
+            f"Content of type '{self.type}' is not supported by this version, only 'text', 'image_url', 'input_audio' "
+            "and 'audio_url' are.",
+            param,
         )
 
 
@@ -90,7 +129,7 @@ class ChatMessage(BaseModel):
     def for_template(self, param: str) -> dict[str, Any]:
         """What chat templates read: developer as system, the other fields as they came.
 
-        Content is text; where there are images, it is text and references to them.
+        Content is text; where there are images or sound, it is text and references to them.
 
         Args:
             param: the field that the message is.
@@ -103,7 +142,7 @@ class ChatMessage(BaseModel):
             "content": self._content(param),
         }
 
-    def _content(self, param: str) -> str | tuple[str | ImageReference, ...]:
+    def _content(self, param: str) -> str | tuple[str | Reference, ...]:
         if self.content is None:
             return ""
         if isinstance(self.content, str):

@@ -53,7 +53,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "aliases": list(model.aliases),
         "context_length": model.context_length,
         "dimensions": model.dimensions,
-        "input_modalities": ["text", "image"] if model.can_see else None,
+        "input_modalities": input_modalities(model) if model.can_see or model.can_hear else None,
         "quantization": model.quantization,
         "size_bytes": model.size_bytes,
         "memory_bytes": model.memory_bytes,
@@ -68,6 +68,11 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "error": model.reason,
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def input_modalities(model: ModelStatus) -> list[str]:
+    """What a model takes, as far as it is known, in the words of OpenAI and OpenRouter."""
+    return ["text", *(["image"] if model.can_see else []), *(["audio"] if model.can_hear else [])]
 
 
 def capabilities(model: ModelStatus) -> list[str] | None:

@@ -277,6 +277,26 @@ class InputItems(TypedDict):
     has_more: bool
 
 
+class SpeechUsage(TypedDict):
+    """Tokens, or with `verbose_json` the seconds of sound."""
+
+    type: Literal["tokens", "duration"]
+    input_tokens: NotRequired[int]
+    output_tokens: NotRequired[int]
+    total_tokens: NotRequired[int]
+    seconds: NotRequired[int]
+
+
+class SpeechText(TypedDict):
+    """What was spoken. With the format `text` the answer is that text alone, as text/plain."""
+
+    text: str
+    usage: SpeechUsage
+    task: NotRequired[Literal["transcribe", "translate"]]
+    language: NotRequired[str]
+    duration: NotRequired[float]
+
+
 class DeletedResponse(TypedDict):
     """A response that is not kept any more."""
 

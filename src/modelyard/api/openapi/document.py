@@ -137,7 +137,8 @@ def _complete(described: dict[str, Any], route: APIRoute, method: str, reference
         content: dict[str, Any] = {"schema": references[body]}
         if said.example is not None:
             content["example"] = said.example
-        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+        media_type = route.media_type if isinstance(route, JsonRoute) else "application/json"
+        described["requestBody"] = {"required": True, "content": {media_type: content}}
     described["responses"] = _responses(route, said, references)
     if route.path in OPEN_PATHS:
         described["security"] = []

@@ -127,6 +127,16 @@ _DETOKENIZE: Final = Operation(
     "llama.cpp", llama_cpp.TokenText, {"model": "smollm2", "tokens": [504, 6376, 314]}, fails=GENERATES
 )
 
+_TRANSCRIPT_EVENTS: Final = """\
+data: {"type":"transcript.text.delta","delta":"Hello"}
+
+data: {"type":"transcript.text.done","text":"Hello","usage":{"type":"tokens","input_tokens":771,"output_tokens":2,\
+"total_tokens":773}}
+
+"""
+# A field with a file stands for its contents.
+_SPEECH: Final = {"file": "@speech.wav", "model": "qwen2-audio"}
+
 _RERANK: Final = Operation(
     "Rerank",
     rerank.RankedDocuments,
@@ -153,6 +163,14 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("post", "/v1/embeddings"): Operation(
             "OpenAI", openai.EmbeddingList, {"model": "minilm", "input": ["The sky is blue."]}, fails=GENERATES
         ),
+        ("post", "/v1/audio/transcriptions"): Operation(
+            "OpenAI",
+            openai.SpeechText,
+            {**_SPEECH, "language": "en"},
+            Stream(EVENTS, _TRANSCRIPT_EVENTS),
+            fails=GENERATES,
+        ),
+        ("post", "/v1/audio/translations"): Operation("OpenAI", openai.SpeechText, _SPEECH, fails=GENERATES),
         **{("post", path): _RERANK for path in ("/v1/rerank", "/v2/rerank", "/rerank")},
         ("post", "/v1/responses"): Operation(
             "OpenAI",

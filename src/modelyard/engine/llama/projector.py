@@ -1,4 +1,4 @@
-"""What turns images into embeddings for a model: its projector, through llama.cpp's mtmd.
+"""What turns images and sound into embeddings for a model: its projector, through llama.cpp's mtmd.
 
 Source: tools/mtmd/mtmd.h and mtmd-helper.cpp of llama.cpp.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from modelyard.engine.llama.library import buffer_bytes, lib, log, mtmd, reason
 from modelyard.engine.llama.model import Model
-from modelyard.engine.question import Image
+from modelyard.engine.question import Audio, Media
 from modelyard.errors import InvalidRequest, UnusableModel
 
 _FLASH_ATTENTION = {
@@ -58,7 +58,7 @@ class Size(NamedTuple):
 
 
 class PreparedImage:
-    """An image as its projector takes it: scaled, and cut into parts where the projector wants that.
+    """An image, or a clip of sound, as its projector takes it: scaled or as a spectrum, in as many parts as it wants.
 
     Attributes:
         parts: in their order: the ids of text that the model wants around pictures, or the size of a picture.
@@ -99,9 +99,11 @@ class Projector:
 
     Attributes:
         compute_bytes: of memory that it works in.
+        can_see, can_hear: whether it takes images, and sound.
+        sample_rate: samples of sound in a second that it takes; 0 where it takes none.
 
     Raises:
-        UnusableModel: mtmd cannot load it, it does not fit the model, or it takes no images.
+        UnusableModel: mtmd cannot load it, it does not fit the model, or it takes neither images nor sound.
     """
 
     def __init__(
@@ -130,20 +132,27 @@ class Projector:
         self.compute_bytes = buffer_bytes(log.buffers, "compute")
         self._width = int(lib.llama_model_n_embd_inp(model.pointer))
         self._vocab_size = model.vocab_size
-        if not mtmd.mtmd_support_vision(self._pointer):
+        self.can_see = bool(mtmd.mtmd_support_vision(self._pointer))
+        self.can_hear = bool(mtmd.mtmd_support_audio(self._pointer))
+        self.sample_rate = max(0, int(mtmd.mtmd_get_audio_sample_rate(self._pointer)))
+        if not (self.can_see or self.can_hear):
             self.free()
-            raise UnusableModel(f"The projector {path.name} takes sound, not images. Remove it, or set kind = 'text'.")
+            raise UnusableModel(
+                f"The projector {path.name} takes neither images nor sound. Remove it, or set kind = 'text'."
+            )
         self._has_places = bool(mtmd.mtmd_decode_use_mrope(self._pointer))
 
-    def prepare(self, image: Image) -> PreparedImage:
-        """Scale the image, and cut it where that is wanted. Takes time in proportion to its pixels.
+    def prepare(self, source: Media) -> PreparedImage:
+        """Scale an image, or compute the spectrum of a clip, and cut it where the projector wants that.
+
+        Takes time in proportion to its pixels or samples. The projector must take what ``source`` is, and a clip must
+        have its sample rate.
 
         Raises:
             InvalidRequest: the projector cannot take it.
         """
-        pixels = np.frombuffer(image.pixels, np.uint8).ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         part = mtmd.mtmd_input_part()
-        part.bitmap = mtmd.mtmd_bitmap_init(image.width, image.height, pixels)
+        part.bitmap = _bitmap(source)
         parts = (ctypes.POINTER(mtmd.mtmd_input_part) * 1)(ctypes.pointer(part))
         chunks = mtmd.mtmd_input_chunks_init()
         log.clear()
@@ -154,7 +163,11 @@ class Projector:
         prepared = PreparedImage(chunks)
         problem = ""
         if outcome:
-            problem = f"in this size ({image.width} x {image.height} pixels). Send it in another one"
+            problem = (
+                f"of this length ({source.duration_s:.2f} s). Send a longer one"
+                if isinstance(source, Audio)
+                else f"in this size ({source.width} x {source.height} pixels). Send it in another one"
+            )
         elif not all(
             0 <= token < self._vocab_size for part in prepared.parts if isinstance(part, list) for token in part
         ):
@@ -163,7 +176,8 @@ class Projector:
             )
         if problem:
             prepared.free()
-            raise InvalidRequest(f"The model cannot take this image {problem}.", image.param)
+            what = "sound" if isinstance(source, Audio) else "image"
+            raise InvalidRequest(f"The model cannot take this {what} {problem}.", source.param)
         return prepared
 
     def encode(self, prepared: PreparedImage, index: int) -> Embeddings:
@@ -175,7 +189,7 @@ class Projector:
         chunk = prepared.chunk(index)
         log.clear()
         if mtmd.mtmd_encode_chunk(self._pointer, chunk):
-            raise RuntimeError(f"an image cannot be encoded: {reason()}")
+            raise RuntimeError(f"an image or a clip of sound cannot be encoded: {reason()}")
         size = prepared.parts[index]
         assert isinstance(size, Size)
         length = size.length
@@ -197,8 +211,21 @@ class Projector:
         mtmd.mtmd_free(self._pointer)
 
 
+def _bitmap(source: Media) -> Any:
+    """What mtmd calls a bitmap: a copy of the pixels or samples, which the caller frees."""
+    if isinstance(source, Audio):
+        samples = np.frombuffer(source.samples, np.float32).ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        return mtmd.mtmd_bitmap_init_from_audio(source.length, samples)
+    pixels = np.frombuffer(source.pixels, np.uint8).ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+    return mtmd.mtmd_bitmap_init(source.width, source.height, pixels)
+
+
 def _places(chunk: Any, length: int, position: int) -> npt.NDArray[np.int32]:
     """[4, length]: where the tokens of a picture are that begins at ``position``."""
+    if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_AUDIO:
+        # Sound has a place in time alone, as text has: the same number in every dimension.
+        # Source: mtmd_helper_embd_batch, set_position_mrope_1d.
+        return np.tile(np.arange(position, position + length, dtype=np.int32), (4, 1))
     found = (mtmd.mtmd_decoder_pos * length)()
     mtmd.mtmd_helper_image_get_decoder_pos(mtmd.mtmd_input_chunk_get_tokens_image(chunk), position, found)
     numbers = np.frombuffer(found, np.uint32).reshape(length, 4).astype(np.int32)

@@ -12,8 +12,8 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.images import ImageLoader
 from modelyard.api.json_route import JsonRoute
+from modelyard.api.media import MediaLoader
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
 from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
@@ -64,7 +64,7 @@ class _Background:
             frames.fail(error)
 
 
-def response_routes(yard: Yard, images: ImageLoader) -> APIRouter:
+def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     """The endpoints of responses on ``yard``."""
     router = APIRouter()
     asked = APIRouter(route_class=JsonRoute)
@@ -79,7 +79,7 @@ def response_routes(yard: Yard, images: ImageLoader) -> APIRouter:
             before = _found(store, body.previous_response_id, http).messages
         messages = body.messages(before)
         request = replace(body.checked(messages), urgency=urgency(http.headers, body.keep_alive))
-        request = await images.loaded(request, http.receive)
+        request = await media.loaded(request, http.receive)
         given = [listed_item(item) for item in body.input]
         assert isinstance(request.prompt, Chat)
 

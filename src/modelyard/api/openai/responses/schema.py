@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.images import ImageReference
+from modelyard.api.media import ImageReference, Reference
+from modelyard.api.openai.conversation import InputAudio
 from modelyard.api.openai.schema import (
     LABEL,
     LONGEST_NAME,
@@ -52,6 +53,7 @@ class ContentPart(_Part):
     type: str
     text: str | None = None
     image_url: str | None = None
+    input_audio: InputAudio | None = None
     detail: Detail | None = None
 
 
@@ -318,14 +320,18 @@ def _assistant(messages: Messages) -> dict[str, Any]:
     return messages[-1]
 
 
-def _shown(content: str | list[ContentPart] | None, param: str) -> str | tuple[str | ImageReference, ...]:
-    """Text; where there are images, it is text and references to them."""
-    if not isinstance(content, list) or all(part.type != "input_image" for part in content):
+def _shown(content: str | list[ContentPart] | None, param: str) -> str | tuple[str | Reference, ...]:
+    """Text; where there are images or sound, it is text and references to them."""
+    if not isinstance(content, list) or all(part.type not in ("input_image", "input_audio") for part in content):
         return _text(content, param)
-    shown: list[str | ImageReference] = []
+    shown: list[str | Reference] = []
     for index, part in enumerate(content):
         where = f"{param}.content[{index}]"
-        if part.type != "input_image":
+        if part.type == "input_audio":
+            if part.input_audio is None:
+                raise InvalidRequest(f"'{where}': An input_audio must have input_audio.", f"{where}.input_audio")
+            shown.append(part.input_audio.reference(f"{where}.input_audio"))
+        elif part.type != "input_image":
             shown.append(_text([part], where))
         elif part.image_url is None:
             raise UnsupportedOperation(f"'{where}': An input_image must have an image_url: no files are kept.", where)

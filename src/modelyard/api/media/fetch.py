@@ -1,4 +1,4 @@
-"""Images from the web: within limits of time and size, and never from where a stranger must not look.
+"""Images and sound from the web: within limits of time and size, and never from where a stranger must not look.
 
 The name in a URL is resolved first, and the connection is made to the very address that was checked: a name that means
 another host a moment later (DNS rebinding) gains nothing. Each redirect is checked in the same way. Proxies of the
@@ -15,8 +15,8 @@ from typing import Final
 
 import httpx2
 
-from modelyard.api.images.addresses import Address, is_public
-from modelyard.api.images.decode import MOST_BYTES
+from modelyard.api.media.addresses import Address, is_public
+from modelyard.api.media.kinds import MediaKind
 from modelyard.errors import InvalidRequest
 
 TIMEOUT_S: Final = 20.0
@@ -30,12 +30,13 @@ class Fetcher:
     def __init__(self) -> None:
         self._tls: ssl.SSLContext | None = None
 
-    async def fetch(self, url: str, param: str, *, may_be_private: bool) -> bytes:
+    async def fetch(self, url: str, param: str, kind: MediaKind, *, may_be_private: bool) -> bytes:
         """The file at ``url``.
 
         Args:
             url: with http or https.
             param: the field of the request that it stands in, for errors.
+            kind: what it is to be.
             may_be_private: whether addresses of this machine and of its network are allowed.
 
         Raises:
@@ -50,34 +51,43 @@ class Fetcher:
                 httpx2.AsyncClient(verify=self._tls, trust_env=False, timeout=TIMEOUT_S) as client,
             ):
                 for _ in range(MOST_REDIRECTS + 1):
-                    found = await _get(client, url, param, may_be_private=may_be_private)
+                    found = await _get(client, url, param, kind, may_be_private=may_be_private)
                     if isinstance(found, bytes):
                         return found
                     url = found
         except TimeoutError:
             raise InvalidRequest(
-                f"The image did not come within {TIMEOUT_S:.0f} s. Send it as a data URL.", param
+                f"The {kind.name} did not come within {TIMEOUT_S:.0f} s. Send it as a data URL.", param
             ) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ValueError) as failure:
             raise InvalidRequest(
-                f"The image cannot be fetched ({type(failure).__name__}). Check the URL, or send it as a data URL.",
+                f"The {kind.name} cannot be fetched ({type(failure).__name__}). Check the URL, or send it as a data "
+                "URL.",
                 param,
             ) from failure
-        raise InvalidRequest(f"The URL leads on more than {MOST_REDIRECTS} times. Name the image's own URL.", param)
+        raise InvalidRequest(
+            f"The URL leads on more than {MOST_REDIRECTS} times. Name the {kind.name}'s own URL.", param
+        )
 
 
-async def _get(client: httpx2.AsyncClient, url: str, param: str, *, may_be_private: bool) -> bytes | str:
+async def _get(
+    client: httpx2.AsyncClient, url: str, param: str, kind: MediaKind, *, may_be_private: bool
+) -> bytes | str:
     """The file, or the URL that it leads on to."""
     named = httpx2.URL(url)
     if named.scheme not in ("http", "https") or not named.host:
-        raise InvalidRequest("The URL leads to something else than http or https. Name the image's own URL.", param)
+        raise InvalidRequest(
+            f"The URL leads to something else than http or https. Name the {kind.name}'s own URL.", param
+        )
     if named.userinfo:
-        raise InvalidRequest("A URL with a user name or password is not fetched. Send the image as a data URL.", param)
-    address = await _address(named, param, may_be_private=may_be_private)
+        raise InvalidRequest(
+            f"A URL with a user name or password is not fetched. Send the {kind.name} as a data URL.", param
+        )
+    address = await _address(named, param, kind, may_be_private=may_be_private)
     request = client.build_request(
         "GET",
         named.copy_with(host=str(address)),
-        headers={"host": named.netloc.decode("ascii"), "accept": "image/*", "accept-encoding": "identity"},
+        headers={"host": named.netloc.decode("ascii"), "accept": kind.accept, "accept-encoding": "identity"},
         extensions={"sni_hostname": named.raw_host.decode("ascii")},
     )
     response = await client.send(request, stream=True)
@@ -86,21 +96,21 @@ async def _get(client: httpx2.AsyncClient, url: str, param: str, *, may_be_priva
             return str(named.join(response.headers["location"]))
         if response.status_code != 200:
             raise InvalidRequest(f"The URL answered {response.status_code}. Check it.", param)
-        return await _body(response, param)
+        return await _body(response, param, kind)
     finally:
         await response.aclose()
 
 
-async def _body(response: httpx2.Response, param: str) -> bytes:
+async def _body(response: httpx2.Response, param: str, kind: MediaKind) -> bytes:
     body = bytearray()
     async for part in response.aiter_raw():
         body += part
-        if len(body) > MOST_BYTES:
-            raise InvalidRequest(f"The image has more than the {MOST_BYTES // 2**20} MiB that are taken.", param)
+        if len(body) > kind.most_bytes:
+            raise InvalidRequest(kind.too_large, param)
     return bytes(body)
 
 
-async def _address(url: httpx2.URL, param: str, *, may_be_private: bool) -> Address:
+async def _address(url: httpx2.URL, param: str, kind: MediaKind, *, may_be_private: bool) -> Address:
     """The address of the host, where it may be looked at: of several all must be allowed."""
     loop = asyncio.get_running_loop()
     try:
@@ -112,8 +122,8 @@ async def _address(url: httpx2.URL, param: str, *, may_be_private: bool) -> Addr
         raise InvalidRequest("The host of the URL has no address. Check its name.", param)
     if not may_be_private and not all(map(is_public, addresses)):
         raise InvalidRequest(
-            "The URL leads to a private address, from which this server fetches nothing. Send the image as a data URL; "
-            "whoever runs the server can set allow_private_image_urls in [server].",
+            "The URL leads to a private address, from which this server fetches nothing. Send the "
+            f"{kind.name} as a data URL; whoever runs the server can set {kind.private_key} in [server].",
             param,
         )
     return addresses[0]

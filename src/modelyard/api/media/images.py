@@ -9,8 +9,8 @@ from typing import Final
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError, features
 
-from modelyard.api.images.foreign import foreign_name, is_avif, is_taken
-from modelyard.api.images.pixels import seen
+from modelyard.api.media.foreign import foreign_name, is_avif, is_taken
+from modelyard.api.media.pixels import seen
 from modelyard.engine.question import Detail, Image
 from modelyard.errors import InvalidRequest
 

@@ -1,4 +1,4 @@
-"""Images that lie on the server: only inside of folders that were opened for it."""
+"""Images and sound that lie on the server: only inside of folders that were opened for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from modelyard.api.images.decode import MOST_BYTES
+from modelyard.api.media.kinds import MediaKind
 from modelyard.errors import InvalidRequest
 
 
@@ -17,7 +17,7 @@ def is_local(url: str) -> bool:
     return url.startswith("/") or url[:5].lower() == "file:"
 
 
-def read_local(url: str, param: str, folders: Sequence[Path]) -> bytes:
+def read_local(url: str, param: str, kind: MediaKind, folders: Sequence[Path]) -> bytes:
     """The file that ``url`` names.
 
     Links are followed first, and where they lead must be inside of one of ``folders``. What is outside is answered
@@ -28,8 +28,8 @@ def read_local(url: str, param: str, folders: Sequence[Path]) -> bytes:
     """
     if not folders:
         raise InvalidRequest(
-            "This server reads no local files. Send the image as a data URL; whoever runs the server can set "
-            "image_folders in [server].",
+            f"This server reads no local files. Send the {kind.name} as a data URL; whoever runs the server can set "
+            f"{kind.folders_key} in [server].",
             param,
         )
     try:
@@ -39,15 +39,15 @@ def read_local(url: str, param: str, folders: Sequence[Path]) -> bytes:
         # A loop of links, a zero byte, a name that is too long.
         is_inside = False
     if not is_inside:
-        raise InvalidRequest("The file is not inside of a folder that this server reads images from.", param)
+        raise InvalidRequest(f"The file is not inside of a folder that this server reads {kind.plural} from.", param)
     try:
         # Not following what became a link since, nor waiting for the writer of a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 (of a descriptor)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise InvalidRequest("The name is not that of a file. Name an image file.", param)
+                raise InvalidRequest(f"The name is not that of a file. Name an {kind.name} file.", param)
             data = bytearray()
-            while len(data) <= MOST_BYTES and (part := file.read(MOST_BYTES + 1 - len(data))):
+            while len(data) <= kind.most_bytes and (part := file.read(kind.most_bytes + 1 - len(data))):
                 data += part
     except OSError as failure:
         raise InvalidRequest(f"The file cannot be read: {failure.strerror}. Check its name.", param) from None

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from modelyard.api.images import addresses, decode, fetch, local
+from modelyard.api.media import addresses, fetch, images, local
+from modelyard.api.media.kinds import AUDIO, IMAGE
 from modelyard.engine.question import Image
 from modelyard.errors import InvalidRequest
 from support.images import encoded, noise
@@ -26,7 +27,7 @@ PICTURE = noise(1)
 
 def refused(data: bytes, edge: int = 2048) -> str:
     with pytest.raises(InvalidRequest) as refusal:
-        decode.decode(data, PARAM, edge)
+        images.decode(data, PARAM, edge)
     assert refusal.value.param == PARAM
     assert refusal.value.code == "invalid_request"
     return str(refusal.value)
@@ -61,7 +62,7 @@ async def test_a_name_is_refused_if_any_of_its_addresses_is_private(monkeypatch:
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     with pytest.raises(InvalidRequest, match="leads to a private address") as refusal:
-        await fetch.Fetcher().fetch("http://example.com/x.png", PARAM, may_be_private=False)
+        await fetch.Fetcher().fetch("http://example.com/x.png", PARAM, IMAGE, may_be_private=False)
     assert "10.0.0.1" not in str(refusal.value)
 
 
@@ -81,7 +82,7 @@ async def test_the_connection_is_made_to_the_address_that_was_checked(monkeypatc
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     monkeypatch.setattr(httpx2.AsyncClient, "send", send)
     url = "https://images.example.com/a.png?b=c"
-    assert await fetch.Fetcher().fetch(url, PARAM, may_be_private=False) == b"image"
+    assert await fetch.Fetcher().fetch(url, PARAM, IMAGE, may_be_private=False) == b"image"
     assert asked == ["images.example.com"]
     assert str(sent[0].url) == "https://1.1.1.1/a.png?b=c"
     assert sent[0].headers["host"] == "images.example.com"
@@ -96,7 +97,7 @@ def test_a_file_inside_of_an_allowed_folder_is_read(tmp_path: Path) -> None:
     file.write_bytes(b"x")
     for url in (str(file), f"file://{tmp_path}/a%20b.png", f"file://localhost{tmp_path}/a%20b.png"):
         assert local.is_local(url)
-        assert local.read_local(url, PARAM, [tmp_path]) == b"x"
+        assert local.read_local(url, PARAM, IMAGE, [tmp_path]) == b"x"
 
 
 @pytest.mark.parametrize(
@@ -114,20 +115,27 @@ def test_what_is_outside_is_refused_whether_it_is_there_or_not(tmp_path: Path, u
     (allowed / "link.png").symlink_to(tmp_path / "outside.png")
     (allowed / "loop.png").symlink_to(allowed / "loop.png")
     with pytest.raises(InvalidRequest) as refusal:
-        local.read_local(url.format(allowed), PARAM, [allowed])
+        local.read_local(url.format(allowed), PARAM, IMAGE, [allowed])
     assert str(refusal.value) == "The file is not inside of a folder that this server reads images from."
 
 
 def test_without_folders_no_file_is_read() -> None:
     with pytest.raises(InvalidRequest, match="This server reads no local files"):
-        local.read_local("/etc/passwd", PARAM, [])
+        local.read_local("/etc/passwd", PARAM, IMAGE, [])
+
+
+def test_sound_has_folders_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="can set audio_folders in"):
+        local.read_local("/etc/passwd", PARAM, AUDIO, [])
+    with pytest.raises(InvalidRequest, match="that this server reads audio from"):
+        local.read_local("/etc/passwd", PARAM, AUDIO, [tmp_path])
 
 
 def test_a_pipe_or_a_folder_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, message in (("pipe", "not that of a file"), ("", "Is a directory")):
         with pytest.raises(InvalidRequest, match=message):
-            local.read_local(f"{tmp_path}/{name}", PARAM, [tmp_path])
+            local.read_local(f"{tmp_path}/{name}", PARAM, IMAGE, [tmp_path])
 
 
 # Decoding
@@ -135,34 +143,34 @@ def test_a_pipe_or_a_folder_is_no_image_and_is_not_waited_for(tmp_path: Path) ->
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "JPEG", "WEBP", "AVIF"])
 def test_the_usual_formats_are_decoded(kind: str) -> None:
-    found = decode.decode(encoded(PICTURE, kind), PARAM, 2048)
+    found = images.decode(encoded(PICTURE, kind), PARAM, 2048)
     assert (found.width, found.height, found.param) == (PICTURE.width, PICTURE.height, PARAM)
     if kind in ("PNG", "BMP"):
         assert found.pixels == PICTURE.pixels
 
 
 def test_a_large_image_is_scaled_down_in_its_proportions() -> None:
-    found = decode.decode(encoded(noise(1, 300, 200)), PARAM, 100)
+    found = images.decode(encoded(noise(1, 300, 200)), PARAM, 100)
     assert (found.width, found.height) == (100, 67)
 
 
 def test_a_photograph_is_turned_upright() -> None:
     exif = Pillow.Exif()
     exif[0x0112] = 6
-    found = decode.decode(encoded(PICTURE, "JPEG", exif=exif), PARAM, 2048)
+    found = images.decode(encoded(PICTURE, "JPEG", exif=exif), PARAM, 2048)
     assert (found.width, found.height) == (PICTURE.height, PICTURE.width)
 
 
 def test_what_is_transparent_is_white() -> None:
     buffer = io.BytesIO()
     Pillow.new("RGBA", (2, 1), (255, 0, 0, 0)).save(buffer, "PNG")
-    assert decode.decode(buffer.getvalue(), PARAM, 64).pixels == b"\xff" * 6
+    assert images.decode(buffer.getvalue(), PARAM, 64).pixels == b"\xff" * 6
 
 
 def test_sixteen_bits_a_pixel_are_made_eight() -> None:
     buffer = io.BytesIO()
     Pillow.fromarray(np.array([[0, 0x8000, 0xFFFF]], np.uint16)).save(buffer, "PNG")
-    assert decode.decode(buffer.getvalue(), PARAM, 64).pixels == bytes([0] * 3 + [128] * 3 + [255] * 3)
+    assert images.decode(buffer.getvalue(), PARAM, 64).pixels == bytes([0] * 3 + [128] * 3 + [255] * 3)
 
 
 def claimed_png(width: int, height: int) -> bytes:
@@ -185,7 +193,7 @@ def test_a_strip_is_refused() -> None:
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_opened() -> None:
-    assert refused(bytes(decode.MOST_BYTES + 1)) == "The image has more than the 20 MiB that are taken."
+    assert refused(bytes(images.MOST_BYTES + 1)) == "The image has more than the 20 MiB that are taken."
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "JPEG", "WEBP", "AVIF"])
@@ -222,7 +230,7 @@ def test_damaged_bytes_are_refused_and_nothing_else_happens() -> None:
             for at in random.integers(0, len(data), 8):
                 data[at] = random.integers(0, 256)
             try:
-                found = decode.decode(bytes(data), PARAM, 64)
+                found = images.decode(bytes(data), PARAM, 64)
             except InvalidRequest:
                 continue
             assert isinstance(found, Image)

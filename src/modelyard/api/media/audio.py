@@ -1,0 +1,150 @@
+"""The bytes of an audio file become samples, or are refused before they take memory. Runs on a thread of its own."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.engine.question import Audio
+from modelyard.engine.sound import SHORTEST_S
+from modelyard.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import soundfile
+
+_SPELT: Final = "WAV, MP3, FLAC or Ogg"
+
+# OpenAI's limit for a file to be transcribed.
+MOST_BYTES: Final = 25 * 2**20
+MOST_CHANNELS: Final = 16
+SLOWEST_RATE, FASTEST_RATE = 4_000, 384_000
+
+# Samples that are decoded at a time, of all channels together.
+_BLOCK: Final = 2**18
+
+# What libsndfile is given: by what it begins with, from that byte on. Its other formats are old, and little tested.
+_TAKEN: Final = (
+    (8, b"WAVE"),
+    (0, b"fLaC"),
+    (0, b"OggS"),
+    (0, b"ID3"),
+)
+
+# What else people send.
+_OTHERS: Final = (
+    (4, b"ftypM4A", "an M4A file"),
+    (4, b"ftyp", "a video, or an M4A file"),
+    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
+    (0, b"\xff\xf1", "an AAC file"),
+    (0, b"\xff\xf9", "an AAC file"),
+    (0, b"#!AMR", "an AMR file"),
+    (0, b"MThd", "a MIDI file"),
+    (0, b"FORM", "an AIFF file"),
+    (0, b".snd", "an AU file"),
+    (0, b"\x89PNG", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"GIF8", "a GIF image"),
+    (8, b"WEBP", "a WebP image"),
+    (8, b"AVI ", "a video"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"<!DOCTYPE", "a web page"),
+    (0, b"<html", "a web page"),
+    (0, b"<?xml", "an XML document"),
+)
+
+Samples = npt.NDArray[np.float32]
+
+
+def decode(data: bytes, param: str, rate: int, longest_s: float) -> Audio:
+    """The sound in ``data``: its channels as one, at ``rate`` samples a second.
+
+    What the file says of its own length is not relied on: it is decoded in blocks, up to ``longest_s`` seconds.
+
+    Raises:
+        InvalidRequest: it is no sound, of another format, damaged, too large, too long or too short.
+    """
+    if len(data) > MOST_BYTES:
+        raise InvalidRequest(f"The audio has more than the {MOST_BYTES // 2**20} MiB that are taken.", param)
+    if not is_audio(data):
+        raise InvalidRequest(f"{_what(data)} Send {_SPELT}.", param)
+    # Imported here: it loads libsndfile, which most servers never need.
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            _check_shape(file.channels, file.samplerate, param)
+            samples = _resampled(_blocks(file, param, longest_s), file.samplerate, rate)
+    except InvalidRequest:
+        raise
+    except Exception as failure:
+        # Decoders fail on foreign bytes in every way that there is.
+        raise InvalidRequest(
+            f"The audio is damaged or cut off ({type(failure).__name__}). Send the whole file.", param
+        ) from failure
+    if len(samples) < SHORTEST_S * rate:
+        raise InvalidRequest(
+            f"The audio lasts {len(samples) / rate:.3f} s; {SHORTEST_S} s are the least that is taken.", param
+        )
+    return Audio(samples.tobytes(), rate, param)
+
+
+def is_audio(data: bytes) -> bool:
+    """Whether a file begins as one of the formats that are taken."""
+    if any(data[at : at + len(beginning)] == beginning for at, beginning in _TAKEN):
+        return True
+    # A frame of MPEG: eleven bits of ones, then a version and a layer that exist (AAC has the layer 0).
+    return len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] & 0x18 != 0x08 and data[1] & 6 != 0
+
+
+def _check_shape(channels: int, rate: int, param: str) -> None:
+    if channels > MOST_CHANNELS:
+        raise InvalidRequest(
+            f"The audio has {channels} channels, more than the {MOST_CHANNELS} that are taken. Mix it down.", param
+        )
+    if not SLOWEST_RATE <= rate <= FASTEST_RATE:
+        raise InvalidRequest(
+            f"The audio has {rate} samples a second, but {SLOWEST_RATE} to {FASTEST_RATE} are taken. Resample it.",
+            param,
+        )
+
+
+def _blocks(file: soundfile.SoundFile, param: str, longest_s: float) -> Iterator[Samples]:
+    """The mean of all channels, block by block."""
+    frames, most = 0, longest_s * file.samplerate
+    while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
+        frames += len(block)
+        if frames > most:
+            raise InvalidRequest(
+                f"The audio is longer than the {longest_s:g} s that this model takes. Cut it into parts; whoever runs "
+                "the server can set max_audio_seconds in [models.multimodal].",
+                param,
+            )
+        if not np.isfinite(block).all():
+            raise InvalidRequest("The audio has samples that are no numbers. Export it again.", param)
+        yield block.mean(axis=1, dtype=np.float32)
+
+
+def _resampled(blocks: Iterator[Samples], source: int, target: int) -> Samples:
+    if source == target:
+        parts = list(blocks)
+    else:
+        import soxr
+
+        # As a stream: the file may have ten times as many samples as the model is given.
+        stream = soxr.ResampleStream(source, target, 1, dtype="float32")
+        parts = [stream.resample_chunk(block) for block in blocks]
+        parts.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
+    return np.clip(np.concatenate(parts), -1.0, 1.0) if parts else np.empty(0, np.float32)
+
+
+def _what(data: bytes) -> str:
+    if not data:
+        return "The audio is empty."
+    for at, beginning, name in _OTHERS:
+        if data[at : at + len(beginning)] == beginning:
+            return f"This is {name}, which is not taken."
+    return "This is no audio that is known here."

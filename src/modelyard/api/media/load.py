@@ -1,0 +1,216 @@
+"""From what a request says of its images and its sound to pixels and samples."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from starlette.types import Receive
+
+from modelyard.api.media.audio import decode as decode_audio
+from modelyard.api.media.fetch import Fetcher
+from modelyard.api.media.images import decode as decode_image
+from modelyard.api.media.kinds import AUDIO, IMAGE, MediaKind
+from modelyard.api.media.local import is_local, read_local
+from modelyard.api.reply import while_connected
+from modelyard.config.schema import Multimodal
+from modelyard.engine.question import Chat, Detail, Media, Written
+from modelyard.errors import InvalidRequest
+from modelyard.hub import Senses
+from modelyard.yard.requests import Request, TokenizeRequest
+from modelyard.yard.yard import Yard
+
+_Asked = TypeVar("_Asked", Request, TokenizeRequest)
+
+# Of all clients together, fetched at the same time.
+AT_ONCE: Final = 8
+
+# And decoded at the same time: a small file may unpack to hundreds of MiB.
+DECODED_AT_ONCE: Final = 2
+
+# OpenAI scales an image of low detail to so many pixels a side.
+LOW_DETAIL_EDGE: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """An image as a request names it: a data URL, an http(s) URL, a file URL or an absolute path.
+
+    detail says how closely the model is to look; param is the field that it stands in.
+    """
+
+    url: str
+    detail: Detail
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioReference:
+    """A clip of sound as a request names it: by a URL or a path as an image.
+
+    param is the field that it stands in.
+    """
+
+    url: str
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFile:
+    """A clip of sound that came with its request, as a file."""
+
+    data: bytes
+    param: str
+
+
+Reference = ImageReference | AudioReference | AudioFile
+
+
+class MediaLoader:
+    """Loads the images and the sound of requests to ``yard``."""
+
+    def __init__(self, yard: Yard) -> None:
+        self._yard = yard
+        self._fetcher = Fetcher()
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._decoders = asyncio.Semaphore(DECODED_AT_ONCE)
+
+    async def loaded(self, request: Request, receive: Receive) -> Request:
+        """``request`` with images and sound in the place of references; given up when the client leaves.
+
+        Raises:
+            InvalidRequest: one of them cannot be had or decoded, or there are too many.
+            UnsupportedOperation: the model takes none.
+            ModelNotFound, ModelRequired: there is no such model.
+        """
+        if not _references(request):
+            return request
+        loaded: list[Request] = []
+
+        async def load() -> None:
+            loaded.append(await self.resolved(request))
+
+        await while_connected(receive, load())
+        if not loaded:
+            raise InvalidRequest("The client left while its images or its sound were fetched.")
+        return loaded[0]
+
+    async def resolved(self, request: _Asked) -> _Asked:
+        """As ``loaded``, for as long as it takes."""
+        references = _references(request)
+        if not references:
+            return request
+        media = await self._media(references, request.model)
+        match request.prompt:
+            case Chat() as chat:
+                messages = tuple(_with_media(message, media) for message in chat.messages)
+                return replace(request, prompt=replace(chat, messages=messages))
+            case Written(parts):
+                return replace(request, prompt=Written(_replaced(parts, media)))
+        return request
+
+    async def _media(self, references: Sequence[Reference], model: str | None) -> dict[Reference, Media]:
+        """What ``references`` name, for ``model``, by id or alias.
+
+        Raises:
+            as ``loaded``.
+        """
+        configured = self._yard.configured(model)
+        images = [reference for reference in references if isinstance(reference, ImageReference)]
+        clips = [reference for reference in references if not isinstance(reference, ImageReference)]
+        senses = await self._yard.check_senses(
+            configured.id, image=images[0].param if images else None, sound=clips[0].param if clips else None
+        )
+        limits = configured.multimodal
+        _check_number(images, limits.max_num_images, "images", "max_num_images")
+        _check_number(clips, limits.max_num_audios, "clips of sound", "max_num_audios")
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {one: group.create_task(self._load(one, limits, senses or Senses())) for one in references}
+        except BaseExceptionGroup as failed:
+            # The first says what to do.
+            raise failed.exceptions[0] from None
+        return {one: task.result() for one, task in tasks.items()}
+
+    async def _load(self, reference: Reference, limits: Multimodal, senses: Senses) -> Media:
+        async with self._places:
+            read = await self._file(reference)
+            async with self._decoders:
+                return await asyncio.to_thread(_decoded, reference, read, limits, senses)
+
+    async def _file(self, reference: Reference) -> Callable[[], bytes]:
+        """What gives the file, on a thread; from the web it is fetched before."""
+        if isinstance(reference, AudioFile):
+            return partial(bytes, reference.data)
+        url, param, server = reference.url, reference.param, self._yard.config.server
+        if isinstance(reference, ImageReference):
+            kind, folders, may_be_private = IMAGE, server.image_folders, server.allow_private_image_urls
+        else:
+            kind, folders, may_be_private = AUDIO, server.audio_folders, server.allow_private_audio_urls
+        if url[:5].lower() == "data:":
+            return partial(_of_data_url, url, param, kind)
+        if url[:7].lower() == "http://" or url[:8].lower() == "https://":
+            data = await self._fetcher.fetch(url, param, kind, may_be_private=may_be_private)
+            return partial(bytes, data)
+        if is_local(url):
+            return partial(read_local, url, param, kind, folders)
+        raise InvalidRequest(
+            "The URL must begin with data:, http://, https:// or file://. A data URL is "
+            f"{kind.data_url} and the file in base64.",
+            param,
+        )
+
+
+def _decoded(reference: Reference, read: Callable[[], bytes], limits: Multimodal, senses: Senses) -> Media:
+    if isinstance(reference, ImageReference):
+        edge = limits.longest_edge
+        if reference.detail == "low":
+            edge = min(edge, LOW_DETAIL_EDGE)
+        return decode_image(read(), reference.param, edge, reference.detail)
+    return decode_audio(read(), reference.param, senses.sample_rate, limits.max_audio_seconds)
+
+
+def _check_number(references: Sequence[Reference], most: int, what: str, key: str) -> None:
+    if len(references) > most:
+        raise InvalidRequest(
+            f"The request has {len(references)} {what}, more than the {most} that this model takes at once. Leave some "
+            f"out; whoever runs the server can set {key} in [models.multimodal].",
+            references[most].param,
+        )
+
+
+def _references(request: Request | TokenizeRequest) -> list[Reference]:
+    match request.prompt:
+        case Chat(messages):
+            contents: list[Any] = [message["content"] for message in messages]
+        case Written(parts):
+            contents = [parts]
+        case _:
+            contents = []
+    found = (part for content in contents if isinstance(content, tuple) for part in content)
+    return [part for part in found if isinstance(part, Reference)]
+
+
+def _with_media(message: Mapping[str, Any], media: Mapping[Reference, Media]) -> Mapping[str, Any]:
+    content = message["content"]
+    return message if isinstance(content, str) else {**message, "content": _replaced(content, media)}
+
+
+def _replaced(parts: Sequence[Any], media: Mapping[Reference, Media]) -> tuple[str | Media, ...]:
+    return tuple(media[part] if isinstance(part, Reference) else part for part in parts)
+
+
+def _of_data_url(url: str, param: str, kind: MediaKind) -> bytes:
+    head, comma, encoded = url.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise InvalidRequest(f"The data URL must have the form {kind.data_url} and the file in base64.", param)
+    try:
+        # Line breaks, which some tools put in, are all that may be there beside the digits.
+        return base64.b64decode("".join(encoded.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("What follows the comma of the data URL is not base64.", param) from None

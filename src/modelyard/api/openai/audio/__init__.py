@@ -1,0 +1,1 @@
+"""OpenAI's endpoints for sound: transcriptions and translations, by models that hear."""

@@ -1,0 +1,121 @@
+"""What clients of /v1/audio/transcriptions and /v1/audio/translations send.
+
+Source: https://platform.openai.com/docs/api-reference/audio.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from modelyard.api.media import AudioFile
+from modelyard.api.openai.audio.languages import language_code
+from modelyard.api.openai.audio.prompts import Task
+from modelyard.api.openai.schema import LONGEST_NAME, MaxTokens, refuse_unsupported
+from modelyard.api.urgency import KeepAlive
+from modelyard.config.schema import Seed, Temperature
+from modelyard.engine.question import Sampling
+from modelyard.errors import InvalidRequest, UnsupportedOperation
+
+# Formats with times, which models that answer in words do not tell.
+_WITH_TIMES: Final = ("srt", "vtt", "diarized_json")
+
+# Known to OpenAI's API, and not honoured, unless they say one of these.
+_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
+    "chunking_strategy": ("auto",),
+    "known_speaker_names": ([],),
+    "known_speaker_references": ([],),
+}
+
+_BINARY: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
+_LANGUAGE: Final = "Code of the language that is spoken, such as `en`; left out: the model finds it out."
+
+
+def _file(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError("must be a file: a part of the form with a filename")  # noqa: TRY004 (pydantic wants it so)
+    return value
+
+
+def _format(value: Any) -> Any:
+    if value in _WITH_TIMES:
+        raise UnsupportedOperation(
+            f"'response_format': '{value}' tells times, which this model does not. Ask for json, text or verbose_json.",
+            "response_format",
+        )
+    return value
+
+
+class SpeechBody(BaseModel):
+    """A form with speech in it."""
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True, protected_namespaces=())
+
+    file: Annotated[bytes, BeforeValidator(_file), WithJsonSchema(_BINARY)] = Field(
+        description="The speech, as a file: WAV, MP3, FLAC or Ogg, of at most 25 MiB."
+    )
+    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    prompt: str | None = Field(
+        default=None, description="Words that may occur, or the text before: given to the model as context."
+    )
+    response_format: Annotated[Literal["json", "text", "verbose_json"], BeforeValidator(_format)] = Field(
+        default="json", description="`verbose_json` has the length of the clip, too. None has times of words."
+    )
+    temperature: Temperature = Field(default=0, description="How much chance decides.")
+    max_completion_tokens: MaxTokens | None = None
+    seed: Seed | None = None
+    keep_alive: KeepAlive | None = None
+
+    def task(self) -> Task:
+        """What is to be done.
+
+        Raises:
+            InvalidRequest: a field asks for what is not supported.
+        """
+        refuse_unsupported(self, _HARMLESS)
+        return Task(AudioFile(self.file, "file"), hint=self.prompt or "")
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are drawn. The likeliest is best where a text is to be found and not made up."""
+        return Sampling(temperature=self.temperature, seed=self.seed)
+
+
+class TranscriptionBody(SpeechBody):
+    """The form of ``POST /v1/audio/transcriptions``."""
+
+    language: str | None = Field(default=None, description=_LANGUAGE)
+    stream: bool | None = None
+    timestamp_granularities: list[str] | None = Field(default=None, description="Only none: models here tell no times.")
+    include: list[str] | None = Field(default=None, description="Only none.")
+
+    def task(self) -> Task:
+        """What is to be done.
+
+        Raises:
+            InvalidRequest: a field asks for what is not supported.
+        """
+        if self.timestamp_granularities:
+            raise UnsupportedOperation(
+                "'timestamp_granularities': models here tell no times of words or segments. Leave it out.",
+                "timestamp_granularities",
+            )
+        if self.include:
+            raise InvalidRequest(f"'include': '{self.include[0][:40]}' is not supported. Leave it out.", "include")
+        task = super().task()
+        code = language_code(self.language) if self.language else None
+        return Task(task.clip, code, task.hint)
+
+
+class TranslationBody(SpeechBody):
+    """The form of ``POST /v1/audio/translations``."""
+
+    def task(self) -> Task:
+        """What is to be done.
+
+        Raises:
+            InvalidRequest: a field asks for what is not supported.
+        """
+        task = super().task()
+        return Task(task.clip, None, task.hint, translates=True)
