@@ -1,0 +1,190 @@
+"""Text: token ids, log-probabilities, prefix reuse and suspension, compared with what transformers computes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from architectures.making import STEPS, Answer, Made
+from architectures.server import Refusal, Served, serving
+
+# Greedy choices between tokens that are so near each other in log-probability are no difference.
+NEAR: Final = 0.03
+# How far log-probabilities may be from those of full precision: of random weights, whose answers are far flatter than
+# trained ones, and whose rounding errors are as large as the signal at four bits.
+MOST: Final[Mapping[str, float]] = {"F32": 0.1, "Q8_0": 0.5, "Q4_K_M": 4.0}
+
+_SUSPENDED_TOKENS: Final = 160
+
+
+@dataclass(slots=True)
+class Compared:
+    """How an answer compares.
+
+    Attributes:
+        equal: leading tokens that are those of transformers, of ``STEPS``.
+        lead: by how much transformers prefers its token where they part; None where they do not.
+        off: the largest difference of log-probabilities up to there.
+        cached: tokens of the prompt that were not computed again.
+        same_prompt: whether the prompt has the same token ids.
+    """
+
+    equal: int
+    lead: float | None
+    off: float
+    cached: int
+    same_prompt: bool
+
+    def is_right(self, level: str) -> bool:
+        """Whether it is the answer of transformers, as far as a level of quantisation can have it."""
+        if not self.same_prompt or self.off > MOST[level]:
+            return False
+        if level != "F32":
+            return True
+        return self.equal == STEPS or (self.lead is not None and self.lead < NEAR)
+
+
+@dataclass(slots=True)
+class TextResult:
+    """What came of serving one architecture.
+
+    Attributes:
+        levels: by label, then by prompt.
+        failures: by label, the error that it was refused with.
+        again: the long prompt once more, which the engine has.
+        suspended: characters of an answer that were the same after a suspension in its midst, and all of them.
+        warnings: that /v1/models shows.
+        ended: how the process ended, where it did.
+    """
+
+    levels: dict[str, dict[str, Compared]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    again: Compared | None = None
+    suspended: tuple[int, int] | None = None
+    warnings: list[str] = field(default_factory=list)
+    ended: str = ""
+
+
+def compare_text(name: str, made: Made) -> TextResult:
+    """Serve a checkpoint and compare.
+
+    Raises:
+        Ended: the server did not start, or its process ended.
+    """
+    result = TextResult()
+    with serving(name, made.folder) as served:
+        try:
+            served.post("/v1/completions", {"model": "F32", "prompt": "the", "max_tokens": 1})
+        except Refusal as refusal:
+            result.failures["F32"] = str(refusal)
+            return result
+        result.warnings = _warnings(served)
+        if not made.answers:
+            return result
+        result.levels["F32"] = {prompt: compare(served, "F32", answer, text) for prompt, text, answer in _asked(made)}
+        text, answer = _long(made)
+        result.again = compare(served, "F32", answer, text)
+        result.suspended = _suspend(served, text)
+        for level in ("Q8_0", "Q4_K_M"):
+            try:
+                result.levels[level] = {"long": compare(served, level, answer, text)}
+            except Refusal as refusal:
+                result.failures[level] = str(refusal)
+    return result
+
+
+def _asked(made: Made) -> list[tuple[str, str, Answer]]:
+    from architectures.words import PROMPTS
+
+    return [(prompt, text, made.answers[prompt]) for prompt, text in PROMPTS.items()]
+
+
+def _long(made: Made) -> tuple[str, Answer]:
+    from architectures.words import LONG
+
+    return LONG, made.answers["long"]
+
+
+def _warnings(served: Served) -> list[str]:
+    models = served.get("/v1/models")["data"]
+    return next((list(model.get("warnings", ())) for model in models if model["id"] == "F32"), [])
+
+
+def compare(served: Served, level: str, wanted: Answer, text: str) -> Compared:
+    """Ask a model at a level to continue ``text``.
+
+    Raises:
+        Refusal, Ended: it does not.
+    """
+    said = served.post(
+        "/v1/completions",
+        {"model": level, "prompt": text, "max_tokens": STEPS, "temperature": 0, "logprobs": 12, "ignore_eos": True},
+    )
+    ids = served.post("/tokenize", {"model": level, "prompt": text})["tokens"]
+    logprobs = said["choices"][0]["logprobs"]
+    pieces = [_plain(piece) for piece in wanted.pieces]
+    equal = _common(list(map(str.strip, logprobs["tokens"])), pieces)
+    off = 0.0
+    for step, theirs in enumerate(wanted.likeliest[: equal + 1]):
+        ours = {token.strip(): value for token, value in (logprobs["top_logprobs"][step] or {}).items()}
+        known = {_plain(piece): value for piece, value in theirs.items()}
+        both = ours.keys() & known.keys()
+        off = max([off, *(abs(ours[token] - known[token]) for token in both)])
+        if len(both) < 3:
+            off = float("inf")
+    usage = said["usage"]
+    return Compared(
+        equal,
+        None if equal == STEPS else wanted.leads[equal],
+        off,
+        (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+        ids == wanted.prompt_ids,
+    )
+
+
+def _plain(piece: str) -> str:
+    return piece.replace("Ġ", " ").replace("▁", " ").strip()
+
+
+def _common(one: Any, other: Any) -> int:
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _suspend(served: Served, text: str) -> tuple[int, int]:
+    """An answer without a pause against one with a suspension after its first token: common characters, and all."""
+    ask = {
+        "model": "F32",
+        "prompt": text,
+        "max_tokens": _SUSPENDED_TOKENS,
+        "temperature": 0,
+        "ignore_eos": True,
+    }
+
+    def change(to: str, **more: str) -> None:
+        served.post(f"/v1/models/{to}", {"model_id": "F32", **more})
+
+    failures: list[Exception] = []
+
+    def swap() -> None:
+        try:
+            change("unload", mode="suspend")
+            change("reload")
+        except Exception as failure:
+            failures.append(failure)
+
+    answers = []
+    for pausing in (False, True):
+        # Both begin with an engine that has nothing of the prompt.
+        change("unload", mode="drain")
+        change("reload")
+        swapping = threading.Thread(target=swap)
+        answers.append(served.stream(ask, swapping.start if pausing else lambda: None))
+        if pausing:
+            swapping.join()
+    if failures:
+        raise failures[0]
+    whole, paused = answers
+    same = _common(whole, paused)
+    return (same if whole != paused else len(whole)), len(whole)
