@@ -146,36 +146,50 @@ DENSE: Final = (
         {**GEMMA4_PUBLISHED, "num_global_key_value_heads": 1},
     ),
     Architecture("phi2", "PhiForCausalLM", base(num_key_value_heads=4, partial_rotary_factor=0.5)),
-    Architecture("phi3", "Phi3ForCausalLM", base(sliding_window=None, original_max_position_embeddings=2048)),
+    Architecture(
+        "phi3",
+        "Phi3ForCausalLM",
+        base(sliding_window=None, original_max_position_embeddings=2048),
+        "sentencepiece",
+    ),
+    Architecture(
+        "phi3-window",
+        "Phi3ForCausalLM",
+        base(sliding_window=64, original_max_position_embeddings=2048),
+        "sentencepiece",
+    ),
     Architecture(
         "phi3-longrope",
         "Phi3ForCausalLM",
         base(
             sliding_window=None,
-            original_max_position_embeddings=512,
+            max_position_embeddings=131072,
+            original_max_position_embeddings=4096,
             rope_parameters={
                 "rope_type": "longrope",
                 "rope_theta": 10000.0,
-                "factor": 4.0,
-                "original_max_position_embeddings": 512,
+                "factor": 32.0,
+                "original_max_position_embeddings": 4096,
                 "short_factor": [1.0 + 0.05 * i for i in range(16)],
                 "long_factor": [1.0 + 0.5 * i for i in range(16)],
             },
         ),
+        "sentencepiece",
     ),
     Architecture(
         "phi4-mini",
         "Phi3ForCausalLM",
         base(
             sliding_window=None,
-            original_max_position_embeddings=512,
+            max_position_embeddings=131072,
+            original_max_position_embeddings=4096,
             tie_word_embeddings=True,
             rope_parameters={
                 "rope_type": "longrope",
                 "rope_theta": 10000.0,
-                "factor": 4.0,
+                "factor": 32.0,
                 "partial_rotary_factor": 0.75,
-                "original_max_position_embeddings": 512,
+                "original_max_position_embeddings": 4096,
                 "short_factor": [1.0] * 12,
                 "long_factor": [1.0 + 0.5 * i for i in range(12)],
             },
@@ -203,7 +217,15 @@ DENSE: Final = (
     Architecture(
         "exaone4-window",
         "Exaone4ForCausalLM",
-        base(sliding_window=64, sliding_window_pattern=4, layer_types=layer_types(4, 4)),
+        # llama.cpp knows the model with windows, of 32 billion weights, by its 64 layers.
+        base(
+            num_hidden_layers=64,
+            hidden_size=64,
+            intermediate_size=64,
+            sliding_window=64,
+            sliding_window_pattern=4,
+            layer_types=layer_types(64, 4),
+        ),
     ),
     Architecture(
         "exaone4",
@@ -233,6 +255,7 @@ DENSE: Final = (
             qk_rope_head_dim=16,
             v_head_dim=32,
         ),
+        "sentencepiece",
     ),
     Architecture(
         "gpt2",

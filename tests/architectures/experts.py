@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from architectures.dense import GEMMA4, GEMMA4_PUBLISHED
+from architectures.heads import APPENDED
 from architectures.shapes import EXPERTS, LATENT, ROUTED, Architecture, base, layer_types, rope
 
 _SIGMOID: Final = {"scoring_func": "sigmoid", "topk_method": "noaux_tc"}
@@ -32,6 +33,16 @@ _DEEPSEEK3: Final = {
     "norm_topk_prob": True,
 }
 _GROUPLESS: Final = {"n_group": 1, "topk_group": 1}
+_GLM4: Final = {
+    **ROUTED,
+    **_GROUPLESS,
+    "partial_rotary_factor": 0.5,
+    "attention_bias": True,
+    "use_qk_norm": True,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.5,
+    "norm_topk_prob": True,
+}
 _GPT_OSS: Final = {
     "head_dim": 32,
     "num_local_experts": 4,
@@ -118,7 +129,11 @@ WITH_EXPERTS: Final = (
         ),
     ),
     Architecture("deepseek-v3", "DeepseekV3ForCausalLM", base(_DEEPSEEK3, _DEEPSEEK_YARN), published=_SIGMOID),
-    Architecture("deepseek-v3-plain", "DeepseekV3ForCausalLM", base(_DEEPSEEK3, _GROUPLESS), published=_SIGMOID),
+    # As transformers saves it: without what its class has no setting for.
+    Architecture("deepseek-v3-saved", "DeepseekV3ForCausalLM", base(_DEEPSEEK3, _DEEPSEEK_YARN)),
+    Architecture(
+        "deepseek-v3-plain", "DeepseekV3ForCausalLM", base(_DEEPSEEK3, _GROUPLESS), published=_SIGMOID, heads=APPENDED
+    ),
     Architecture(
         "deepseek-v3-tokenizer", "DeepseekV3ForCausalLM", base(_DEEPSEEK3, _DEEPSEEK_YARN), "deepseek_v3", _SIGMOID
     ),
@@ -131,25 +146,24 @@ WITH_EXPERTS: Final = (
     Architecture(
         "deepseek-v3.2",
         "DeepseekV32ForCausalLM",
-        base(_DEEPSEEK3, index_n_heads=4, index_head_dim=32, index_topk=64),
+        base(_DEEPSEEK3, index_n_heads=4, index_head_dim=128, index_topk=64),
+        "deepseek_v3",
     ),
     Architecture("deepseek-v4", "DeepseekV4ForCausalLM", base()),
     Architecture(
         "glm4-moe",
         "Glm4MoeForCausalLM",
-        base(
-            ROUTED,
-            _GROUPLESS,
-            head_dim=32,
-            partial_rotary_factor=0.5,
-            attention_bias=True,
-            use_qk_norm=True,
-            first_k_dense_replace=1,
-            routed_scaling_factor=1.5,
-            norm_topk_prob=True,
-        ),
+        base(_GLM4, head_dim=32),
         "glm",
-        heads="glm4-moe",
+        heads=APPENDED,
+    ),
+    # Quantised again or tuned further, many a checkpoint has lost the head that its configuration declares.
+    Architecture(
+        "glm4-moe-headless",
+        "Glm4MoeForCausalLM",
+        base(_GLM4, head_dim=32),
+        "glm",
+        {"num_nextn_predict_layers": 1},
     ),
     Architecture(
         "glm4-moe-lite",
@@ -164,6 +178,7 @@ WITH_EXPERTS: Final = (
         ),
         "glm",
         {"first_k_dense_replace": 1, **_SIGMOID},
+        APPENDED,
     ),
     Architecture(
         "glm5",
@@ -175,7 +190,7 @@ WITH_EXPERTS: Final = (
             routed_scaling_factor=2.5,
             norm_topk_prob=True,
             index_n_heads=4,
-            index_head_dim=32,
+            index_head_dim=128,
             index_topk=64,
         ),
         "glm",
@@ -198,6 +213,7 @@ WITH_EXPERTS: Final = (
             layer_types=layer_types(4, 4),
             mlp_layer_types=["dense", "sparse", "sparse", "sparse"],
         ),
+        published={"scoring_func": "sigmoid", "first_k_dense_replace": 1},
     ),
     Architecture(
         "ernie4.5-moe",
@@ -206,7 +222,8 @@ WITH_EXPERTS: Final = (
             moe_num_experts=8,
             moe_k=2,
             moe_intermediate_size=64,
-            moe_num_shared_experts=1,
+            # The converter takes the width of shared experts for intermediate_size / num_key_value_heads.
+            moe_num_shared_experts=2,
             moe_layer_start_index=1,
             moe_layer_interval=1,
             mlp_layer_types=["dense", "sparse", "sparse", "sparse"],
@@ -217,6 +234,7 @@ WITH_EXPERTS: Final = (
         "hunyuan-moe",
         "HunYuanMoEV1ForCausalLM",
         base(
+            hidden_size=512,
             head_dim=128,
             max_position_embeddings=262144,
             num_experts=4,
@@ -237,7 +255,7 @@ WITH_EXPERTS: Final = (
             num_experts_per_tok=2,
             intermediate_size=64,
         ),
-        published={"rotary_dim": 16},
+        published={"rotary_dim": 16, "scoring_func": "sigmoid"},
     ),
     Architecture(
         "dots1",
@@ -245,14 +263,15 @@ WITH_EXPERTS: Final = (
         base(
             ROUTED,
             _GROUPLESS,
-            num_key_value_heads=2,
+            num_key_value_heads=4,
             first_k_dense_replace=1,
             routed_scaling_factor=1.5,
             norm_topk_prob=True,
             sliding_window=None,
         ),
+        published=_SIGMOID,
     ),
-    Architecture("solar-open", "SolarOpenForCausalLM", base(ROUTED, _GROUPLESS, head_dim=32), "glm"),
+    Architecture("solar-open", "SolarOpenForCausalLM", base(ROUTED, _GROUPLESS, head_dim=32), "solar"),
     Architecture(
         "afmoe",
         "AfmoeForCausalLM",
@@ -264,7 +283,10 @@ WITH_EXPERTS: Final = (
             sliding_window=64,
             global_attn_every_n_layers=4,
             layer_types=layer_types(4, 4),
+            mup_enabled=True,
+            route_scale=2.826,
         ),
+        published={"route_norm": True},
     ),
     Architecture("mimo-v2", "MimoV2FlashForCausalLM", base()),
     Architecture("step3.5", "Step3p5ForCausalLM", base()),

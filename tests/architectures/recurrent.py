@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from architectures.heads import APART, APART_AND_COUNTED
 from architectures.shapes import EXPERTS, Architecture, base, layer_types
 
 _LINEAR: Final = {
@@ -57,14 +58,15 @@ RECURRENT: Final = (
             decoder_sparse_step=1,
             mlp_only_layers=[],
         ),
-        heads="qwen3-next",
+        heads=APART,
     ),
-    Architecture("qwen3.5", "Qwen3_5ForCausalLM", base(_LINEAR, _SECTIONED, head_dim=64), heads="qwen3.5"),
+    Architecture("qwen3.5-headless", "Qwen3_5ForCausalLM", base(_LINEAR, _SECTIONED, head_dim=64)),
+    Architecture("qwen3.5", "Qwen3_5ForCausalLM", base(_LINEAR, _SECTIONED, head_dim=64), heads=APART_AND_COUNTED),
     Architecture(
         "qwen3.5-moe",
         "Qwen3_5MoeForCausalLM",
         base(EXPERTS, _LINEAR, _SECTIONED, head_dim=64, shared_expert_intermediate_size=64),
-        heads="qwen3.5-moe",
+        heads=APART_AND_COUNTED,
     ),
     Architecture(
         "granite-hybrid",

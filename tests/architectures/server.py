@@ -125,7 +125,13 @@ def _message(answer: httpx.Response) -> str:
 def environment() -> dict[str, str]:
     """Of processes of Modelyard: they keep conversions apart from the user's own."""
     path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH", ""))))
-    return {**os.environ, "XDG_CACHE_HOME": str(cache() / "served"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+    return {
+        **os.environ,
+        "XDG_CACHE_HOME": str(cache() / "served"),
+        "HF_HUB_OFFLINE": "1",
+        "GGML_NO_BACKTRACE": "1",
+        "PYTHONPATH": path,
+    }
 
 
 @contextlib.contextmanager

@@ -21,8 +21,8 @@ class Architecture:
         tokenizer: a name of ``tokenizers.MAKERS``.
         published: keys of config.json as the published checkpoints have them, where transformers writes others; None
             removes a key.
-        heads: prediction heads (MTP) of published checkpoints, which transformers does not write: a name of
-            ``heads.MAKERS``.
+        heads: prediction heads (MTP) of published checkpoints, which transformers does not write: a kind of
+            ``heads.py``.
     """
 
     name: str

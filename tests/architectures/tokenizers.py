@@ -228,6 +228,7 @@ _GLM_TOKENS: Final = ("[gMASK]", "<sop>", "<|user|>", "<|observation|>", "<|syst
 MAKERS: Final[dict[str, Callable[[Path], Tokenizer]]] = {
     "smollm2": _smollm2,
     "glm": partial(_smollm2, more=_GLM_TOKENS),
+    "solar": partial(_smollm2, more=("<unk>", "<|startoftext|>")),
     "sentencepiece": partial(_sentencepiece, prefix=True),
     "sentencepiece-plain": partial(_sentencepiece, prefix=False),
     "gemma3-cut": _gemma3_cut,

@@ -1,4 +1,4 @@
-"""Random weights with which a small model answers as distinctly as a trained one: in words, one of them likelier."""
+"""Random weights with which a small model answers as distinctly as a trained one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,14 @@ def _fill(name: str, weight: torch.Tensor, hidden: int, random: Any) -> None:
     elif "embed" in name:
         weight.copy_(random(weight) * 0.3)
     else:
-        weight.copy_((2.0 if _ROUTER.search(name) else 1.0) * random(weight) / math.sqrt(weight.shape[-1]))
+        weight.copy_(_gain(name, hidden) * random(weight) / math.sqrt(weight.shape[-1]))
+
+
+def _gain(name: str, hidden: int) -> float:
+    """How far apart the outputs of a matrix are. Experts must be chosen clearly, or rounding errors choose others."""
+    if name.endswith("router.proj.weight"):  # Gemma 4 divides what it routes by
+        return 4.0 * math.sqrt(hidden)
+    return 4.0 if _ROUTER.search(name) else 1.0
 
 
 def _scale_last_norm(model: Any, gain: float, random: Any) -> None:
