@@ -34,8 +34,8 @@ _HUNYUAN_ROPE: Final = {"rope_type": "dynamic", "alpha": 1000.0, "factor": 1.0, 
 DENSE: Final = (
     Architecture("qwen3", "Qwen3ForCausalLM", base(rope(1e6), head_dim=64), "qwen3"),
     Architecture("qwen3-tied", "Qwen3ForCausalLM", base(rope(1e6), head_dim=64, tie_word_embeddings=True)),
-    Architecture("qwen2", "Qwen2ForCausalLM", base(rope(1e6))),
-    Architecture("qwen2-yarn", "Qwen2ForCausalLM", base(rope_parameters=_YARN)),
+    Architecture("qwen2", "Qwen2ForCausalLM", base(rope(1e6)), "qwen3"),
+    Architecture("qwen2-yarn", "Qwen2ForCausalLM", base(rope_parameters=_YARN), "qwen3"),
     Architecture("llama2", "LlamaForCausalLM", base(), "sentencepiece"),
     Architecture(
         "llama3",
@@ -146,20 +146,21 @@ DENSE: Final = (
         {**GEMMA4_PUBLISHED, "num_global_key_value_heads": 1},
     ),
     Architecture("phi2", "PhiForCausalLM", base(num_key_value_heads=4, partial_rotary_factor=0.5)),
+    # Not "phi3": llama.cpp expects certain tokens of a vocabulary whose model has that in its name.
     Architecture(
-        "phi3",
+        "phi-mini",
         "Phi3ForCausalLM",
         base(sliding_window=None, original_max_position_embeddings=2048),
         "sentencepiece",
     ),
     Architecture(
-        "phi3-window",
+        "phi-mini-window",
         "Phi3ForCausalLM",
         base(sliding_window=64, original_max_position_embeddings=2048),
         "sentencepiece",
     ),
     Architecture(
-        "phi3-longrope",
+        "phi-mini-longrope",
         "Phi3ForCausalLM",
         base(
             sliding_window=None,

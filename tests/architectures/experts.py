@@ -63,6 +63,7 @@ WITH_EXPERTS: Final = (
         "qwen2-moe",
         "Qwen2MoeForCausalLM",
         base(EXPERTS, shared_expert_intermediate_size=128, decoder_sparse_step=1),
+        "qwen3",
     ),
     Architecture(
         "qwen3-moe",
@@ -288,7 +289,5 @@ WITH_EXPERTS: Final = (
         ),
         published={"route_norm": True},
     ),
-    Architecture("mimo-v2", "MimoV2FlashForCausalLM", base()),
-    Architecture("step3.5", "Step3p5ForCausalLM", base()),
     Architecture("hy-v3", "HYV3ForCausalLM", base(EXPERTS, head_dim=32)),
 )

@@ -18,6 +18,9 @@ from architectures.tokenizers import Tokenizer, make_tokenizer
 from architectures.words import PROMPTS
 
 STEPS: Final = 20
+
+# Changes with how checkpoints are made: they are then made anew.
+_GENERATION: Final = 2
 # Steps of which the log-probabilities of the likeliest tokens are kept, and how many tokens.
 _KEPT_STEPS: Final = 6
 _KEPT_TOKENS: Final = 12
@@ -60,7 +63,7 @@ def made(architecture: Architecture, home: Path | None = None) -> Made:
     """
     folder = (home or cache() / "checkpoints") / architecture.name
     answers_path = folder.with_name(f"{architecture.name}.answers.json")
-    described = json.dumps(asdict(architecture), sort_keys=True, default=str)
+    described = describe(architecture)
     if answers_path.is_file():
         kept = json.loads(answers_path.read_text("utf-8"))
         if kept["described"] == described:
@@ -78,6 +81,11 @@ def made(architecture: Architecture, home: Path | None = None) -> Made:
     partial.write_text(json.dumps(facts), "utf-8")
     partial.replace(answers_path)
     return Made(folder, answers, vocabulary)
+
+
+def describe(architecture: Any) -> str:
+    """All that the checkpoint of an architecture is made of, as text."""
+    return json.dumps({"generation": _GENERATION, **asdict(architecture)}, sort_keys=True, default=str)
 
 
 def filled(settings: Any, rows: int) -> Any:

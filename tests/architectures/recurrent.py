@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from architectures.heads import APART, APART_AND_COUNTED
-from architectures.shapes import EXPERTS, Architecture, base, layer_types
+from architectures.shapes import EXPERTS, LATENT, Architecture, base, layer_types
 
 _LINEAR: Final = {
     "linear_num_key_heads": 2,
@@ -153,11 +153,6 @@ RECURRENT: Final = (
         published={"num_hidden_layers": 4, "hybrid_override_pattern": "ME*E"},
     ),
     Architecture(
-        "kimi-linear",
-        "KimiLinearForCausalLM",
-        base(num_experts=8, moe_intermediate_size=64, num_experts_per_token=2),
-    ),
-    Architecture(
         "lfm2",
         "Lfm2ForCausalLM",
         base(
@@ -179,6 +174,19 @@ RECURRENT: Final = (
             conv_L_cache=3,
             num_dense_layers=1,
             use_expert_bias=True,
+        ),
+    ),
+    Architecture(
+        "kimi-linear",
+        "KimiLinearForCausalLM",
+        base(
+            LATENT,
+            q_lora_rank=None,
+            linear_num_heads=4,
+            linear_head_dim=32,
+            num_experts=8,
+            num_experts_per_token=2,
+            moe_intermediate_size=64,
         ),
     ),
 )

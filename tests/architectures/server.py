@@ -34,6 +34,10 @@ class Ended(Exception):
     """The server's process is no more; the message is how it ended, and its last words."""
 
 
+class Stopped(Ended):
+    """It was ended in order, by somebody else."""
+
+
 class Served:
     """A running server, which has a model at several levels of quantisation, loaded when they are asked for."""
 
@@ -110,6 +114,8 @@ class Served:
             self._process.wait(2.0)
         if (status := self._process.poll()) is None:
             return Ended(f"The server does not answer: {error}")
+        if status == 0:
+            return Stopped("Somebody has ended the server.")
         last = " ".join(self.log()[-1500:].split())
         return Ended(f"The process ended with status {status}: {last[-700:]}")
 
@@ -122,31 +128,39 @@ def _message(answer: httpx.Response) -> str:
         return answer.text
 
 
-def environment() -> dict[str, str]:
-    """Of processes of Modelyard: they keep conversions apart from the user's own."""
+def environment(name: str) -> dict[str, str]:
+    """Of processes of Modelyard: they keep conversions apart from the user's own, by what is served."""
     path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH", ""))))
     return {
         **os.environ,
-        "XDG_CACHE_HOME": str(cache() / "served"),
+        "XDG_CACHE_HOME": str(_home(name)),
         "HF_HUB_OFFLINE": "1",
         "GGML_NO_BACKTRACE": "1",
         "PYTHONPATH": path,
     }
 
 
+def _home(name: str) -> Path:
+    return cache() / "served" / name
+
+
 @contextlib.contextmanager
-def serving(name: str, model: Path, levels: Sequence[str] = tuple(LEVELS), **keys: str) -> Iterator[Served]:
+def serving(
+    name: str, model: Path, levels: Sequence[str] = tuple(LEVELS), context: int | None = CONTEXT, **keys: str
+) -> Iterator[Served]:
     """Serve ``model`` at ``levels``, by whose labels it is asked for; ``keys`` are further ones of its tables.
+
+    ``context`` is the length of its context; None leaves it to the engine.
 
     Raises:
         Ended: the server did not start.
     """
-    home = cache() / "served"
+    home = _home(name)
     home.mkdir(parents=True, exist_ok=True)
-    config, log = home / f"{name}.toml", home / f"{name}.log"
-    config.write_text(_toml(model, levels, keys), "utf-8")
+    config, log = home / "models.toml", home / "server.log"
+    config.write_text(_toml(model, levels, context, keys), "utf-8")
     with log.open("wb") as output:
-        process = _start(config, output)
+        process = _start(name, config, output)
     served: Served | None = None
     try:
         served = Served(process, f"http://127.0.0.1:{_port(process, log)}", log)
@@ -159,20 +173,21 @@ def serving(name: str, model: Path, levels: Sequence[str] = tuple(LEVELS), **key
             served.stop()
 
 
-def _toml(model: Path, levels: Sequence[str], keys: Mapping[str, str]) -> str:
+def _toml(model: Path, levels: Sequence[str], context: int | None, keys: Mapping[str, str]) -> str:
     lines = ["[server]", "port = 0", "[runtime]", "max_seqs = 8", "prefix_cache_n = 8"]
     for label in levels:
         lines += ["[[models]]", f"model_id = {json.dumps(str(model))}", f'alias = "{label}"', 'load = "on-demand"']
         lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-        lines += ["[models.device]", f"max_seq_len = {CONTEXT}"]
+        if context is not None:
+            lines += ["[models.device]", f"max_seq_len = {context}"]
         if (level := LEVELS[label]) is not None:
             lines += ["[models.quantization]", f'isq = "{level}"']
     return "\n".join(lines) + "\n"
 
 
-def _start(config: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(name: str, config: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "modelyard", "from-config", "-f", str(config)]
-    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment())
+    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment(name))
 
 
 def _port(process: subprocess.Popen[bytes], log: Path) -> int:

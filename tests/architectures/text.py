@@ -14,7 +14,7 @@ from architectures.server import Refusal, Served, serving
 NEAR: Final = 0.03
 # How far log-probabilities may be from those of full precision: of random weights, whose answers are far flatter than
 # trained ones, and whose rounding errors are as large as the signal at four bits.
-MOST: Final[Mapping[str, float]] = {"F32": 0.1, "Q8_0": 0.5, "Q4_K_M": 4.0}
+MOST: Final[Mapping[str, float]] = {"F32": 0.1, "Q8_0": 1.5, "Q4_K_M": 5.0}
 
 _SUSPENDED_TOKENS: Final = 160
 

@@ -25,6 +25,8 @@ _WINDOW_ON_DEMAND: Final = frozenset({
     "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SmolLM3ForCausalLM",
 })  # fmt: skip
 
+_SPARSE_MIXERS: Final = frozenset({"PhimoeForCausalLM", "PhiMoEForCausalLM"})
+
 # The one EXAONE 4 whose windows llama.cpp uses has so many layers.
 _EXAONE4_LAYERS: Final = 64
 
@@ -47,8 +49,8 @@ def check_checkpoint(config: Mapping[str, Any]) -> None:
     """
     if _architecture(config) == "AfmoeForCausalLM" and not config.get("mup_enabled"):
         raise UnusableModel(
-            "llama.cpp scales the embeddings of every AfmoeForCausalLM, as 'mup_enabled' in its config.json asks for. This "
-            "model does not set it: its answers would be wrong, and it cannot be served."
+            "llama.cpp scales the embeddings of every AfmoeForCausalLM, as 'mup_enabled' in its config.json asks for. "
+            "This model does not set it: its answers would be wrong, and it cannot be served."
         )
 
 
@@ -61,6 +63,8 @@ def _of_header(header: GgufHeader) -> Iterator[str]:
     original = _number(header, "rope.scaling.original_context_length")
     if 0 < original < context and any(tensor.name.startswith("rope_factors_long") for tensor in header.tensors):
         yield factors_by_context(original)
+    if architecture == "phimoe":
+        yield SPARSE_MIXING
     if architecture == "gpt-oss" and header.metadata.get("gpt-oss.rope.scaling.type") == "yarn":
         yield RANGE_ROUNDED
 
@@ -77,6 +81,8 @@ def _of_config(config: Mapping[str, Any], architecture: str) -> Iterator[str]:
         is_used = is_used and "sliding_attention" in types
     if is_ignored and is_used and 0 < window < context:
         yield window_ignored(window)
+    if architecture in _SPARSE_MIXERS:
+        yield SPARSE_MIXING
     rope = config.get("rope_parameters") or config.get("rope_scaling")
     if not isinstance(rope, dict):
         return
@@ -104,6 +110,11 @@ def factors_by_context(original: int) -> str:
         f"above {original}, answers to prompts of up to {original} tokens differ a little from those of the original."
     )
 
+
+SPARSE_MIXING: Final = (
+    "llama.cpp weighs this model's experts by a softmax, and not by the sparse mixing that it was trained with: answers "
+    "differ from those of the original."
+)
 
 RANGE_ROUNDED: Final = (
     "llama.cpp rounds the range in which this model's rotary frequencies are scaled (YaRN with 'truncate': false): "
