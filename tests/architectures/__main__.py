@@ -161,6 +161,9 @@ def _with_progress(task: Task, chosen: Sequence[Task]) -> Result | None:
     except Unavailable as unavailable:
         print(f"{place}: not compared. {unavailable}", flush=True)
         return None
+    except Exception as failure:
+        print(f"{place}: the comparison failed. {type(failure).__name__}: {failure}", flush=True)
+        return None
     row = task.row(result.facts)
     said = next((cell for cell in (row.text, row.pictures, row.sound, row.embeddings) if cell), "?")
     print(f"{place}: {said} ({time.monotonic() - started:.0f} s)", flush=True)

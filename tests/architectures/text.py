@@ -16,6 +16,9 @@ NEAR: Final = 0.03
 # trained ones, and whose rounding errors are as large as the signal at four bits.
 MOST: Final[Mapping[str, float]] = {"F32": 0.1, "Q8_0": 1.5, "Q4_K_M": 5.0}
 
+# The same, as multiples of what rounding alone does.
+_SWAYS: Final[Mapping[str, float]] = {"F32": 3.0, "Q8_0": 30.0, "Q4_K_M": 100.0}
+
 _SUSPENDED_TOKENS: Final = 160
 
 
@@ -29,6 +32,7 @@ class Compared:
         off: the largest difference of log-probabilities up to there.
         cached: tokens of the prompt that were not computed again.
         same_prompt: whether the prompt has the same token ids.
+        sway: how far the answer's own log-probabilities move by rounding alone; see ``making.Answer``.
     """
 
     equal: int
@@ -36,14 +40,15 @@ class Compared:
     off: float
     cached: int
     same_prompt: bool
+    sway: float
 
     def is_right(self, level: str) -> bool:
         """Whether it is the answer of transformers, as far as a level of quantisation can have it."""
-        if not self.same_prompt or self.off > MOST[level]:
+        if not self.same_prompt or self.off > max(MOST[level], _SWAYS[level] * self.sway):
             return False
         if level != "F32":
             return True
-        return self.equal == STEPS or (self.lead is not None and self.lead < NEAR)
+        return self.equal == STEPS or (self.lead is not None and self.lead < max(NEAR, self.sway))
 
 
 @dataclass(slots=True)
@@ -141,6 +146,7 @@ def compare(served: Served, level: str, wanted: Answer, text: str) -> Compared:
         off,
         (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
         ids == wanted.prompt_ids,
+        wanted.sway,
     )
 
 

@@ -32,6 +32,9 @@ def randomise(model: Any, words: Sequence[int]) -> None:
         for name, weight in model.named_parameters():
             if weight is not inputs and weight is not out:
                 _fill(name, weight, hidden, random)
+                if model.config.model_type.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
+                    # Its attention is not scaled by the size of a head; published models have small norms instead.
+                    weight.mul_(weight.shape[0] ** -0.25)
         for name, buffer in model.named_buffers():
             if _CORRECTION.search(name):
                 buffer.copy_(0.05 * random(buffer))
