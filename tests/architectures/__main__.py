@@ -1,6 +1,6 @@
 """Compare architectures with transformers, and write docs/models.md.
 
-    python -m architectures [NAME …] [--again]
+    python -m architectures [NAME …] [--again] [--page] [--out FILE]
 
 Without names: all, but those whose result is known for the installed versions. With names: those, in any case.
 """
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from architectures.making import describe, made
@@ -131,6 +132,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", help="Architectures; all without.")
     parser.add_argument("--again", action="store_true", help="Compare also what was compared before.")
     parser.add_argument("--page", action="store_true", help="Write the page of what is known, and compare nothing.")
+    parser.add_argument("--out", type=Path, default=PAGE, help="The page; docs/models.md without.")
     options = parser.parse_args(arguments)
     every = tasks()
     if unknown := set(options.names) - {task.name for task in every}:
@@ -148,8 +150,8 @@ def main(arguments: Sequence[str]) -> int:
             missing += result is None
         if result is not None:
             rows.append(task.row(result.facts))
-    PAGE.write_text(write_page(rows, versions()), "utf-8")
-    print(f"{PAGE.relative_to(ROOT)}: {len(rows)} of {len(every)} architectures.")
+    options.out.write_text(write_page(rows, versions()), "utf-8")
+    print(f"{options.out.name}: {len(rows)} of {len(every)} architectures.")
     return 1 if missing else 0
 
 

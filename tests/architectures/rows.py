@@ -34,7 +34,7 @@ def text_row(architecture: Architecture, facts: Mapping[str, Any]) -> Row:
         for level, prompts in facts["levels"].items()
     }
     wrong = [level for level, prompts in levels.items() if not all(one.is_right(level) for one in prompts.values())]
-    row.text = RIGHT if not wrong and len(levels) > 1 else f"differs ({', '.join(wrong)})"
+    row.text = f"differs ({', '.join(wrong)})" if wrong else RIGHT
     if "F32" in wrong:
         row.limits.append(_difference(levels["F32"]))
     row.limits += [f"{level} is refused: {why}" for level, why in facts["failures"].items()]

@@ -57,6 +57,7 @@ def kind_of(path: Path, header: GgufHeader, wanted: str, *, has_projector: bool 
             return "rerank"
         if header.is_embedding_model:
             return "embedding"
+        _check_generates_alone(path, header)
         return "multimodal" if has_projector else "text"
     if wanted == "rerank":
         if not header.is_ranker:

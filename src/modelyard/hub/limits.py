@@ -112,8 +112,8 @@ def factors_by_context(original: int) -> str:
 
 
 SPARSE_MIXING: Final = (
-    "llama.cpp weighs this model's experts by a softmax, and not by the sparse mixing that it was trained with: answers "
-    "differ from those of the original."
+    "llama.cpp weighs this model's experts by a softmax, and not by the sparse mixing that it was trained with: "
+    "answers differ from those of the original."
 )
 
 RANGE_ROUNDED: Final = (
