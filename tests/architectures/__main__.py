@@ -22,7 +22,7 @@ from architectures.places import ROOT, Unavailable, cache
 from architectures.pooled import POOLED
 from architectures.results import Result, Results, discard_conversions, versions
 from architectures.rows import pooled_row, text_row
-from architectures.server import Ended, Stopped
+from architectures.server import LEVELS, Ended, Stopped
 from architectures.sound import SOUND
 from architectures.table import ARCHITECTURES
 from architectures.text import TextResult, compare_text
@@ -47,14 +47,14 @@ class Task:
     row: Callable[[Mapping[str, Any]], Row]
 
 
-def tasks() -> list[Task]:
-    """All comparisons, in the order of the page."""
+def tasks(*, is_quick: bool) -> list[Task]:
+    """All comparisons, in the order of the page; quick ones are of full precision alone, and measure no memory."""
     texts = [
         Task(
-            "text",
+            "quick" if is_quick else "text",
             one.name,
             describe(one),
-            lambda name=name: _text(name),
+            lambda name=name: _text(name, is_quick=is_quick),
             lambda facts, one=one: text_row(one, facts),
         )
         for name, one in ARCHITECTURES.items()
@@ -82,7 +82,7 @@ def tasks() -> list[Task]:
     return [*texts, *vectors, *sounds]
 
 
-def _text(name: str) -> Facts:
+def _text(name: str, *, is_quick: bool) -> Facts:
     """Compare a text architecture, and measure its memory.
 
     Raises:
@@ -90,9 +90,9 @@ def _text(name: str) -> Facts:
         Unavailable: the tokenizer cannot be had.
     """
     checkpoint = made(ARCHITECTURES[name])
-    result: TextResult = compare_text(name, checkpoint)
+    result: TextResult = compare_text(name, checkpoint, tuple(LEVELS)[: 1 if is_quick else None])
     facts = asdict(result)
-    if result.levels:
+    if result.levels and not is_quick:
         try:
             memory = measure(name, checkpoint.folder, checkpoint.vocabulary)
             facts["memory"] = asdict(memory)
@@ -133,8 +133,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--again", action="store_true", help="Compare also what was compared before.")
     parser.add_argument("--page", action="store_true", help="Write the page of what is known, and compare nothing.")
     parser.add_argument("--out", type=Path, default=PAGE, help="The page; docs/models.md without.")
+    parser.add_argument("--quick", action="store_true", help="In full precision alone, and without memory.")
     options = parser.parse_args(arguments)
-    every = tasks()
+    every = tasks(is_quick=options.quick)
     if unknown := set(options.names) - {task.name for task in every}:
         print(
             f"Unknown: {', '.join(sorted(unknown))}. Known: {', '.join(task.name for task in every)}", file=sys.stderr

@@ -145,7 +145,9 @@ DENSE: Final = (
         "gemma3-cut",
         {**GEMMA4_PUBLISHED, "num_global_key_value_heads": 1},
     ),
-    Architecture("phi2", "PhiForCausalLM", base(num_key_value_heads=4, partial_rotary_factor=0.5)),
+    Architecture(
+        "phi2", "PhiForCausalLM", base(num_key_value_heads=4, intermediate_size=512, partial_rotary_factor=0.5)
+    ),
     # Not "phi3": llama.cpp expects certain tokens of a vocabulary whose model has that in its name.
     Architecture(
         "phi-mini",
