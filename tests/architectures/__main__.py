@@ -18,10 +18,12 @@ from typing import Any, Final
 from architectures.making import describe, made
 from architectures.memory import NotMeasured, measure
 from architectures.page import Row, write_page
+from architectures.pictures import compare_pictures
 from architectures.places import ROOT, Unavailable, cache
 from architectures.pooled import POOLED
 from architectures.results import Result, Results, discard_conversions, versions
-from architectures.rows import pooled_row, text_row
+from architectures.rows import picture_row, pooled_row, text_row
+from architectures.seeing import SEEING
 from architectures.server import LEVELS, Ended, Stopped
 from architectures.sound import SOUND
 from architectures.table import ARCHITECTURES
@@ -69,6 +71,16 @@ def tasks(*, is_quick: bool) -> list[Task]:
         )
         for one in POOLED.values()
     ]
+    pictures = [
+        Task(
+            "pictures",
+            one.name,
+            describe(one),
+            lambda one=one: asdict(compare_pictures(one)),
+            lambda facts, one=one: picture_row(one, facts),
+        )
+        for one in SEEING.values()
+    ]
     sounds = [
         Task(
             "sound",
@@ -79,7 +91,7 @@ def tasks(*, is_quick: bool) -> list[Task]:
         )
         for name, compare in SOUND.items()
     ]
-    return [*texts, *vectors, *sounds]
+    return [*texts, *pictures, *sounds, *vectors]
 
 
 def _text(name: str, *, is_quick: bool) -> Facts:

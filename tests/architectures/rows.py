@@ -8,7 +8,9 @@ from typing import Any, Final
 from architectures.making import STEPS
 from architectures.memory import Memory
 from architectures.page import RIGHT, Row
+from architectures.pictures import PictureResult
 from architectures.pooled import Pooled
+from architectures.seeing import Seeing
 from architectures.shapes import Architecture
 from architectures.text import Compared
 from architectures.vectors import PooledResult
@@ -65,6 +67,27 @@ def _difference(prompts: Mapping[str, Compared]) -> str:
                 f"'{prompt}' is the same for {one.equal} of {STEPS} tokens, log-probabilities differ by {one.off:.2f}"
             )
     return f"In full precision {'; '.join(parts)}."
+
+
+def picture_row(architecture: Seeing, facts: Mapping[str, Any]) -> Row:
+    """The row of a model that sees."""
+    row = Row(architecture.name, architecture.model)
+    if facts.get("ended"):
+        row.pictures = ENDED
+        row.limits.append(facts["ended"])
+        return row
+    result = PictureResult(**facts)
+    if result.failure:
+        row.pictures = REFUSED
+        row.limits.append(result.failure.split(" could not be loaded: ")[-1])
+        return row
+    row.pictures = RIGHT if result.is_right else "differs"
+    if not result.is_right:
+        row.limits.append(
+            f"After a picture log-probabilities are off by {result.off:.2f}, where another picture changes them by "
+            f"{result.changes:.2f}."
+        )
+    return row
 
 
 def pooled_row(architecture: Pooled, facts: Mapping[str, Any]) -> Row:
