@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,11 +33,13 @@ class PictureResult:
     Attributes:
         off: the largest difference of log-probabilities of the next token.
         changes: by how much the picture changes them in transformers: a difference must be far below.
+        tokens: of the prompt, here and in transformers.
         failure: the error that it was refused with.
     """
 
     off: float = float("inf")
     changes: float = 0.0
+    tokens: tuple[int, int] = (0, 0)
     failure: str = ""
 
     @property
@@ -55,8 +57,9 @@ def compare_pictures(architecture: Seeing) -> PictureResult:
     folder = cache() / "checkpoints" / architecture.name
     model, tokenizer, picture_id = _make(architecture, folder)
     image = _image(0)
-    wanted = _logprobs(architecture, model, tokenizer, picture_id, image)
-    other = _logprobs(architecture, model, tokenizer, picture_id, _image(1))
+    ids = _prompt(architecture, tokenizer, picture_id)
+    wanted = _logprobs(architecture, model, tokenizer, ids, image)
+    other = _logprobs(architecture, model, tokenizer, ids, _image(1))
     result = PictureResult(changes=max(abs(wanted[piece] - other.get(piece, wanted[piece])) for piece in wanted))
     with serving(architecture.name, folder, ("F32",), kind="multimodal", dtype="f32") as served:
         try:
@@ -64,6 +67,7 @@ def compare_pictures(architecture: Seeing) -> PictureResult:
         except Refusal as refusal:
             result.failure = str(refusal)
             return result
+    result.tokens = said["usage"]["prompt_tokens"], len(ids)
     likeliest = said["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
     ours = {token["token"].strip(): token["logprob"] for token in likeliest}
     both = ours.keys() & wanted.keys()
@@ -166,10 +170,8 @@ def _request(image: Any) -> dict[str, Any]:
     }
 
 
-def _logprobs(architecture: Seeing, model: Any, tokenizer: Tokenizer, picture_id: int, image: Any) -> dict[str, float]:
-    """The likeliest next tokens by their text, as transformers computes them."""
-    import torch
-
+def _prompt(architecture: Seeing, tokenizer: Tokenizer, picture_id: int) -> list[int]:
+    """The ids of the prompt, with the picture's in it."""
     first = tokenizer.encode("")
 
     def inner(text: str) -> list[int]:
@@ -178,11 +180,19 @@ def _logprobs(architecture: Seeing, model: Any, tokenizer: Tokenizer, picture_id
     before, behind = architecture.around
     picture = [picture_id] * architecture.tokens
     # The template of the checkpoint puts a space behind a message.
-    ids = [*tokenizer.encode(_BEFORE), *inner(before), *picture, *inner(behind), *inner(f"{_BEHIND} ")]
-    kinds = torch.tensor([[int(token == picture_id) for token in ids]])
+    return [*tokenizer.encode(_BEFORE), *inner(before), *picture, *inner(behind), *inner(f"{_BEHIND} ")]
+
+
+def _logprobs(
+    architecture: Seeing, model: Any, tokenizer: Tokenizer, ids: Sequence[int], image: Any
+) -> dict[str, float]:
+    """The likeliest next tokens by their text, as transformers computes them."""
+    import torch
+
+    kinds = torch.tensor([[int(token >= tokenizer.size) for token in ids]])
     given = _given(architecture, image, kinds)
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([ids]), **given).logits[0, -1].double()
+        logits = model(input_ids=torch.tensor([list(ids)]), **given).logits[0, -1].double()
     top = torch.topk(torch.log_softmax(logits, -1), _LIKELIEST + 2)
     return {
         tokenizer.pieces[int(token)].replace("Ġ", " ").replace("▁", " ").strip(): float(value)

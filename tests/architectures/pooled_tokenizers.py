@@ -42,10 +42,12 @@ def _minilm(folder: Path) -> PairTokenizer:
     return _read(folder)
 
 
-def _read(folder: Path) -> PairTokenizer:
+def _read(folder: Path, framing: Any = None) -> PairTokenizer:
     from tokenizers import Tokenizer
 
     fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if framing is not None:
+        fast.post_processor = framing
     fast.no_truncation()
     fast.no_padding()
     return PairTokenizer(
@@ -56,19 +58,17 @@ def _read(folder: Path) -> PairTokenizer:
 
 
 def _framed(folder: Path, single: str, pair: str, tokens: Sequence[tuple[str, int]], settings: Any) -> PairTokenizer:
-    """SmolLM2's byte-level BPE, with something around what it reads."""
-    from tokenizers import Tokenizer, processors
+    """SmolLM2's byte-level BPE, with something around what it reads: the converter knows it without."""
+    from tokenizers import processors
 
     make_tokenizer("smollm2", folder)
-    path = folder / "tokenizer.json"
-    fast = Tokenizer.from_file(str(path))
-    fast.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=list(tokens))
-    fast.save(str(path))
+    framing = processors.TemplateProcessing(single=single, pair=pair, special_tokens=list(tokens))
     settings_path = folder / "tokenizer_config.json"
     known = json.loads(settings_path.read_text("utf-8")) | settings
     known.pop("chat_template")
+    known["tokenizer_class"] = "PreTrainedTokenizerFast"
     settings_path.write_text(json.dumps(known), "utf-8")
-    return _read(folder)
+    return _read(folder, framing)
 
 
 def _sentencepiece_ended(folder: Path) -> PairTokenizer:

@@ -76,7 +76,7 @@ def picture_row(architecture: Seeing, facts: Mapping[str, Any]) -> Row:
         row.pictures = ENDED
         row.limits.append(facts["ended"])
         return row
-    result = PictureResult(**facts)
+    result = PictureResult(**{**facts, "tokens": tuple(facts["tokens"])})
     if result.failure:
         row.pictures = REFUSED
         row.limits.append(result.failure.split(" could not be loaded: ")[-1])
@@ -85,7 +85,7 @@ def picture_row(architecture: Seeing, facts: Mapping[str, Any]) -> Row:
     if not result.is_right:
         row.limits.append(
             f"After a picture log-probabilities are off by {result.off:.2f}, where another picture changes them by "
-            f"{result.changes:.2f}."
+            f"{result.changes:.2f}; the prompt has {result.tokens[0]} tokens, and {result.tokens[1]} in transformers."
         )
     return row
 

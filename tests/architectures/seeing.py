@@ -68,7 +68,7 @@ class Seeing:
     settings: Mapping[str, Any]
     tokens: int
     around: tuple[str, str] = ("", "")
-    tokenizer: str = "smollm2"
+    tokenizer: str = "pictured"
     processor: Mapping[str, Any] = field(default_factory=dict)
     tower: tuple[str, str] | None = None
 

@@ -12,14 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 540
 
-# Windows and two kinds of rotary positions; a class that hands on to another one, with YaRN and scaled attention; a
-# recurrent hybrid with a prediction head; and latent attention with experts, whose configuration lacks what
-# transformers has fixed.
+# Windows and two kinds of rotary positions; a converter's class that hands on to another one, with scaled attention; a
+# recurrent hybrid that has lost its prediction head; and latent attention with experts, in a YaRN whose range llama.cpp
+# does not read.
 SAMPLE = {
     "gemma3": "Gemma3ForCausalLM",
     "ministral3": "Ministral3ForCausalLM",
-    "qwen3.5": "Qwen3_5ForCausalLM",
-    "deepseek-v3-saved": "DeepseekV3ForCausalLM",
+    "qwen3.5-headless": "Qwen3_5ForCausalLM",
+    "kimi-k2": "DeepseekV3ForCausalLM",
 }
 
 

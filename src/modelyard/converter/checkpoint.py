@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelyard.converter.activation import with_activation
+from modelyard.converter.begin_token import with_declared_begin_token
 from modelyard.converter.explain import refusal
 from modelyard.converter.heads import declares_head, has_head, headless, without_declared_head
 from modelyard.converter.pooler import with_pooler
@@ -30,6 +31,7 @@ _LOOK_S: Final = 0.2
 _ADAPTED: Final = {
     "BambaForCausalLM": with_partial_rotation,
     "BertForSequenceClassification": with_pooler,
+    "DeepseekV32ForCausalLM": with_declared_begin_token,
 }
 
 
