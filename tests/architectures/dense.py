@@ -246,7 +246,7 @@ DENSE: Final = (
     Architecture("arcee", "ArceeForCausalLM", base(head_dim=32)),
     Architecture("stablelm", "StableLmForCausalLM", base(partial_rotary_factor=0.25, use_qkv_bias=True)),
     Architecture("nemotron", "NemotronForCausalLM", base(head_dim=32, partial_rotary_factor=0.5)),
-    Architecture("bitnet", "BitNetForCausalLM", base()),
+    Architecture("bitnet", "BitNetForCausalLM", base(tie_word_embeddings=True)),
     Architecture(
         "minicpm3",
         "MiniCPM3ForCausalLM",

@@ -147,10 +147,9 @@ WITH_EXPERTS: Final = (
     Architecture(
         "deepseek-v3.2",
         "DeepseekV32ForCausalLM",
-        base(_DEEPSEEK3, index_n_heads=4, index_head_dim=128, index_topk=64),
+        base(_DEEPSEEK3, index_n_heads=4, index_head_dim=128, index_topk=256),
         "deepseek_v3",
     ),
-    Architecture("deepseek-v4", "DeepseekV4ForCausalLM", base()),
     Architecture(
         "glm4-moe",
         "Glm4MoeForCausalLM",
@@ -192,7 +191,7 @@ WITH_EXPERTS: Final = (
             norm_topk_prob=True,
             index_n_heads=4,
             index_head_dim=128,
-            index_topk=64,
+            index_topk=256,
         ),
         "glm",
     ),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from architectures.heads import add_heads
 from architectures.places import cache
-from architectures.shapes import VOCABULARY, Architecture
+from architectures.shapes import NULL, VOCABULARY, Architecture
 from architectures.tokenizers import Tokenizer, make_tokenizer
 from architectures.words import PROMPTS
 
@@ -143,7 +143,7 @@ def publish(folder: Path, published: Mapping[str, Any]) -> None:
         if value is None:
             config.pop(key, None)
         else:
-            config[key] = value
+            config[key] = None if value == NULL else value
     path.write_text(json.dumps(config, indent=1), "utf-8")
 
 
@@ -199,6 +199,8 @@ def _sway(model: Any, ids: list[int]) -> float:
     generator = torch.Generator().manual_seed(3)
 
     def rounded(_module: Any, _inputs: Any, output: Any) -> Any:
+        if not torch.is_tensor(output):
+            return output
         noise = torch.randn(output.shape, generator=generator)
         return output * (1 + _ROUNDING * noise)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from architectures.shapes import base, layer_types
+from architectures.shapes import NULL, base, layer_types
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ _NOMIC_PUBLISHED: Final = {
     "causal": False,
     "use_rms_norm": False,
     "rotary_emb_interleaved": False,
+    "rotary_emb_scale_base": NULL,
     "prenorm": False,
 }
 _ONE_SCORE: Final = {"num_labels": 1}

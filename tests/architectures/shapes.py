@@ -9,6 +9,9 @@ from typing import Any, Final
 # Stands for the size of the tokenizer's vocabulary in settings.
 VOCABULARY: Final = "VOCABULARY"
 
+# Stands for null in what published configurations have.
+NULL: Final = "NULL"
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
