@@ -175,6 +175,8 @@ def serving(
 
 def _toml(model: Path, levels: Sequence[str], context: int | None, keys: Mapping[str, str]) -> str:
     lines = ["[server]", "port = 0", "[runtime]", "max_seqs = 8", "prefix_cache_n = 8"]
+    # What is computed together is rounded otherwise, and a random model is often undecided between two tokens.
+    lines.append("prompt_lookup = false")
     for label in levels:
         lines += ["[[models]]", f"model_id = {json.dumps(str(model))}", f'alias = "{label}"', 'load = "on-demand"']
         lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
