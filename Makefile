@@ -10,7 +10,7 @@ N ?= 10000
 .PHONY: help install convert serve test check fix docs simulate bench architectures
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: .venv/installed ## make .venv, with the command modelyard and the demo weights in it
 	@echo "Installed: $(BIN)/modelyard"
