@@ -94,7 +94,8 @@ SEEING: Final[dict[str, Seeing]] = {
                     sliding_window=64,
                     query_pre_attn_scalar=32,
                     tie_word_embeddings=True,
-                    layer_types=layer_types(4, 4),
+                    num_hidden_layers=7,
+                    layer_types=layer_types(7, 6),
                     rope_parameters={
                         "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
                         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},

@@ -22,6 +22,8 @@ _FIXED: Final[Mapping[str, Mapping[str, Any]]] = {
     "Glm4MoeLiteForCausalLM": _SIGMOID,
     "GlmMoeDsaForCausalLM": _SIGMOID,
     "MiniMaxM2ForCausalLM": _SIGMOID,
+    # The converter takes it for a GLM 4.5, which rotates a half of each head.
+    "SolarOpenForCausalLM": {"partial_rotary_factor": 1.0},
 }
 
 
