@@ -16,4 +16,6 @@ REASONS: Final[Mapping[str, str]] = {
     "hunyuan-moe": "The published checkpoint has its tokenizer as a program, which is not run.",
     "llava": "llama.cpp's converter makes projectors of LLaVA's class with Pixtral's tower alone. Such a model is "
     "served as text unless kind is 'multimodal'.",
+    "smolvlm": "libmtmd cuts the picture into tiles beside the whole, as the published checkpoints want it; "
+    "transformers was shown the whole alone.",
 }
