@@ -21,7 +21,8 @@ this page; `make architectures ARGS="qwen3 gemma3"` does it for some. A random m
 nothing about how well a published one answers.
 
 - **Text**: answers in full precision, in Q8_0 and in Q4_K_M. "yes" is: the same token ids, and in full precision the
-  same answers and log-probabilities, but where two tokens are nearly equally likely; with quantised weights
+  same answers and log-probabilities, but where two tokens are nearly equally likely (and of four prompts at most one
+  that parts, since rounding chooses between experts that are nearly equally good); with quantised weights
   log-probabilities near those of full precision.
 - **Pictures**, **Sound**, **Embeddings**: the same with a picture or a sound in the prompt, or for vectors and scores.
 - **Suspend**: an answer that pauses while its model is unloaded goes on with the same characters.

@@ -12,7 +12,7 @@ from architectures.pictures import PictureResult
 from architectures.pooled import Pooled
 from architectures.seeing import Seeing
 from architectures.shapes import Architecture
-from architectures.text import Compared
+from architectures.text import NEAR, Compared, is_right
 from architectures.vectors import PooledResult
 
 REFUSED: Final = "refused"
@@ -35,19 +35,19 @@ def text_row(architecture: Architecture, facts: Mapping[str, Any]) -> Row:
         level: {prompt: Compared(**one) for prompt, one in prompts.items()}
         for level, prompts in facts["levels"].items()
     }
-    wrong = [level for level, prompts in levels.items() if not all(one.is_right(level) for one in prompts.values())]
+    wrong = [level for level, prompts in levels.items() if not is_right(level, prompts)]
     row.text = f"differs ({', '.join(wrong)})" if wrong else RIGHT
     if "F32" in wrong:
         row.limits.append(_difference(levels["F32"]))
     row.limits += [f"{level} is refused: {why}" for level, why in facts["failures"].items()]
     if facts["suspended"]:
-        same, of = facts["suspended"]
-        row.suspend = RIGHT if same == of else f"differs after {same} of {of} characters"
+        same, of, lead = facts["suspended"]
+        row.suspend = RIGHT if same == of or lead < NEAR else f"differs after {same} of {of} characters"
     again = Compared(**facts["again"])
     full = levels["F32"]
     reused = (again.cached, full["branch"].cached, full["extend"].cached)
-    is_right = again.is_right("F32") and full["branch"].is_right("F32") and full["extend"].is_right("F32")
-    row.reuse = (RIGHT if is_right else "differs") + f" ({', '.join(map(str, reused))})"
+    is_near = again.is_near("F32") and full["branch"].is_near("F32") and full["extend"].is_near("F32")
+    row.reuse = (RIGHT if is_near else "differs") + f" ({', '.join(map(str, reused))})"
     memory = facts.get("memory") or {}
     if "failure" in memory:
         row.memory = "not measured"
@@ -62,7 +62,7 @@ def _difference(prompts: Mapping[str, Compared]) -> str:
     for prompt, one in prompts.items():
         if not one.same_prompt:
             parts.append(f"the prompt '{prompt}' has other token ids")
-        elif not one.is_right("F32"):
+        elif not one.is_exact:
             parts.append(
                 f"'{prompt}' is the same for {one.equal} of {STEPS} tokens, log-probabilities differ by {one.off:.2f}"
             )

@@ -18,7 +18,7 @@ MOST: Final = 0.1
 _SWAYS: Final = 3.0
 # How far they may typically be off with quantised weights. Rounded routers of small random models choose other experts:
 # this tells that a model is served and near, while full precision tells that it is right.
-MOST_TYPICAL: Final[Mapping[str, float]] = {"Q8_0": 2.0, "Q4_K_M": 3.0}
+MOST_TYPICAL: Final[Mapping[str, float]] = {"F32": 0.05, "Q8_0": 3.0, "Q4_K_M": 3.0}
 
 _SUSPENDED_TOKENS: Final = 160
 # Of the likeliest tokens, so many must be those of transformers.
@@ -47,10 +47,13 @@ class Compared:
     same_prompt: bool
     sway: float
 
-    def is_right(self, level: str) -> bool:
-        """Whether it is the answer of transformers, as far as a level of quantisation can have it."""
-        if level != "F32":
-            return self.same_prompt and self.typical <= MOST_TYPICAL[level]
+    def is_near(self, level: str) -> bool:
+        """Whether it is typically the answer of transformers, as far as a level of quantisation can have it."""
+        return self.same_prompt and self.typical <= max(MOST_TYPICAL[level], self.sway if level == "F32" else 0.0)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is the answer of transformers, but for what rounding does."""
         if not self.same_prompt or self.off > max(MOST, _SWAYS * self.sway):
             return False
         return self.equal == STEPS or (self.lead is not None and self.lead < max(NEAR, self.sway))
@@ -64,7 +67,8 @@ class TextResult:
         levels: by label, then by prompt.
         failures: by label, the error that it was refused with.
         again: the long prompt once more, which the engine has.
-        suspended: characters of an answer that were the same after a suspension in its midst, and all of them.
+        suspended: characters of an answer that were the same after a suspension in its midst, and all of them; and how
+            clear the choice was at which they part.
         warnings: that /v1/models shows.
         ended: how the process ended, where it did.
     """
@@ -72,9 +76,19 @@ class TextResult:
     levels: dict[str, dict[str, Compared]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     again: Compared | None = None
-    suspended: tuple[int, int] | None = None
+    suspended: tuple[int, int, float] | None = None
     warnings: list[str] = field(default_factory=list)
     ended: str = ""
+
+
+def is_right(level: str, prompts: Mapping[str, Compared]) -> bool:
+    """Whether a model at a level answers as transformers does.
+
+    Of several prompts one may part from it: where two experts are nearly equally good, rounding chooses.
+    """
+    if not all(one.is_near(level) for one in prompts.values()):
+        return False
+    return level != "F32" or sum(not one.is_exact for one in prompts.values()) <= (1 if len(prompts) > 1 else 0)
 
 
 def compare_text(name: str, made: Made, levels: Sequence[str] = tuple(LEVELS)) -> TextResult:
@@ -164,8 +178,11 @@ def _common(one: Any, other: Any) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _suspend(served: Served, text: str) -> tuple[int, int]:
-    """An answer without a pause against one with a suspension after its first token: common characters, and all."""
+def _suspend(served: Served, text: str) -> tuple[int, int, float]:
+    """An answer without a pause against one with a suspension after its first token.
+
+    Common characters, and all; and by how much the token at which they part was likelier than the next.
+    """
     ask = {
         "model": "F32",
         "prompt": text,
@@ -198,5 +215,17 @@ def _suspend(served: Served, text: str) -> tuple[int, int]:
     if failures:
         raise failures[0]
     whole, paused = answers
-    same = _common(whole, paused)
-    return (same if whole != paused else len(whole)), len(whole)
+    same = _common(whole, paused) if whole != paused else len(whole)
+    return same, len(whole), 0.0 if same == len(whole) else _lead_at(served, ask, same)
+
+
+def _lead_at(served: Served, ask: Mapping[str, Any], offset: int) -> float:
+    """By how much the token that holds the character at ``offset`` of an answer is likelier than the next."""
+    logprobs = served.post("/v1/completions", {**ask, "logprobs": 2})["choices"][0]["logprobs"]
+    at = 0
+    for token, likeliest in zip(logprobs["tokens"], logprobs["top_logprobs"], strict=True):
+        at += len(token)
+        if at > offset:
+            values = sorted(likeliest.values(), reverse=True)
+            return float(values[0] - values[1]) if len(values) > 1 else float("inf")
+    return float("inf")
