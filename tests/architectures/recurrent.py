@@ -66,6 +66,7 @@ RECURRENT: Final = (
         "qwen3.5-moe",
         "Qwen3_5MoeForCausalLM",
         base(EXPERTS, _LINEAR, _SECTIONED, head_dim=64, shared_expert_intermediate_size=64),
+        "qwen3",
         heads=APART_AND_COUNTED,
     ),
     Architecture(

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from architectures.places import cache
 
+# Changes with the form of what is kept.
+_FORMAT: Final = 2
 _PACKAGES: Final = ("llama-cpp-python", "transformers", "torch", "tokenizers")
 
 
@@ -48,7 +50,7 @@ class Results:
         if not path.is_file():
             return None
         kept = json.loads(path.read_text("utf-8"))
-        if kept["described"] != described or kept["versions"] != versions():
+        if (kept.get("format"), kept["described"], kept["versions"]) != (_FORMAT, described, versions()):
             return None
         return Result(name, described, kept["facts"])
 
@@ -57,7 +59,7 @@ class Results:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{name}.json"
         partial = path.with_suffix(".partial")
-        kept = {"described": described, "versions": versions(), "facts": dict(facts)}
+        kept = {"format": _FORMAT, "described": described, "versions": versions(), "facts": dict(facts)}
         partial.write_text(json.dumps(kept, indent=1), "utf-8")
         partial.replace(path)
         return Result(name, described, facts)
