@@ -58,7 +58,8 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     architecture, model_class = model_class_of(options.folder, is_projector=options.projector)
     with torch.inference_mode(), explained(architecture):
-        hparams = with_fixed_settings(ModelBase.load_hparams(options.folder, False), architecture)
+        known = ModelBase.load_hparams(options.folder, False)
+        hparams = with_fixed_settings(known, architecture)
         if not options.projector and _lacks_declared_head(hparams, model_class, options.folder):
             say(notice="The checkpoint lacks the weights of its prediction head (MTP). The head is left out.")
             model_class, hparams = headless(model_class), without_declared_head(hparams)
@@ -66,7 +67,8 @@ def main(arguments: list[str]) -> None:
             options.folder,
             _file_type(options.type, options.folder),
             options.out,
-            hparams=hparams,
+            # Some classes read config.json by themselves, and otherwise than ModelBase, unless they are given another.
+            hparams=None if hparams == known else hparams,
             model_name=options.name,
             # Modules that follow the pooling of a sentence transformer are part of the model.
             sentence_transformers_dense_modules=True,
