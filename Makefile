@@ -7,10 +7,10 @@ SETUP := pyproject.toml requirements.lock scripts/setup_venv.py
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve test check fix docs simulate bench
+.PHONY: help install convert serve test check fix docs simulate bench architectures
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: .venv/installed ## make .venv, with the command modelyard and the demo weights in it
 	@echo "Installed: $(BIN)/modelyard"
@@ -40,6 +40,9 @@ simulate: .venv/installed-dev ## play N interleavings of loads, unloads and requ
 
 bench: .venv/installed-dev ## measure Modelyard beside its peers, into bench/results/; ARGS="--only swap" passes options
 	@$(BIN)/python -m bench $(ARGS)
+
+architectures: .venv/installed-dev ## compare tiny models of all architectures with transformers, into docs/models.md; ARGS="qwen3" some
+	@PYTHONPATH=tests:scripts $(BIN)/python -m architectures $(ARGS)
 
 docs: .venv/installed-dev ## write the generated parts of docs/ again
 	@$(BIN)/python scripts/write_docs.py

@@ -11,17 +11,28 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from modelyard.converter.activation import with_activation
+from modelyard.converter.begin_token import with_declared_begin_token
 from modelyard.converter.explain import refusal
+from modelyard.converter.heads import declares_head, has_head, headless, without_declared_head
 from modelyard.converter.pooler import with_pooler
 from modelyard.converter.protocol import Refused, run, say
+from modelyard.converter.rotary import with_partial_rotation
+from modelyard.converter.settings import with_fixed_settings
 
 _LOOK_S: Final = 0.2
+
+# What the converter's classes for some architectures lack.
+_ADAPTED: Final = {
+    "BambaForCausalLM": with_partial_rotation,
+    "BertForSequenceClassification": with_pooler,
+    "DeepseekV32ForCausalLM": with_declared_begin_token,
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -39,6 +50,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     say(step="reading the checkpoint", fraction=0.0)
     import torch
+    from conversion import ModelBase
 
     from modelyard.converter.slices import widen_while_reading, write_by_parts
 
@@ -46,14 +58,23 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     architecture, model_class = model_class_of(options.folder, is_projector=options.projector)
     with torch.inference_mode(), explained(architecture):
+        known = ModelBase.load_hparams(options.folder, False)
+        hparams = with_fixed_settings(known, architecture)
+        if not options.projector and _lacks_declared_head(hparams, model_class, options.folder):
+            say(notice="The checkpoint lacks the weights of its prediction head (MTP). The head is left out.")
+            model_class, hparams = headless(model_class), without_declared_head(hparams)
         model = model_class(
             options.folder,
             _file_type(options.type, options.folder),
             options.out,
+            # Some classes read config.json by themselves, and otherwise than ModelBase, unless they are given another.
+            hparams=None if hparams == known else hparams,
             model_name=options.name,
             # Modules that follow the pooling of a sentence transformer are part of the model.
             sentence_transformers_dense_modules=True,
         )
+        # The class for several kinds of Mistral hands everything on to the one of the checkpoint's kind.
+        model = getattr(model, "impl", model)
         widen_while_reading(model)
         model.prepare_tensors()
         if options.projector and not any(model.gguf_writer.tensors):
@@ -102,10 +123,20 @@ def model_class_of(folder: Path, *, is_projector: bool = False) -> tuple[str, An
             "Look for a GGUF file that somebody has made of it, or for a newer version of Modelyard."
         ) from unknown
     if is_projector:
-        model_class = with_activation(model_class)
-    if architecture == "BertForSequenceClassification":
-        model_class = with_pooler(model_class)
-    return architecture, model_class
+        return architecture, with_activation(model_class)
+    adapt = _ADAPTED.get(architecture)
+    return architecture, model_class if adapt is None else adapt(model_class)
+
+
+def _lacks_declared_head(hparams: Mapping[str, Any], model_class: Any, folder: Path) -> bool:
+    """Whether the converter will look for a prediction head (MTP) that the weights do not have."""
+    from gguf.utility import SafetensorsLocal
+
+    if not declares_head(hparams, model_class):
+        return False
+    facts = {**hparams, **(hparams.get("text_config") or {})}
+    names = [name for path in sorted(folder.glob("model*.safetensors")) for name in SafetensorsLocal(path).tensors]
+    return not has_head(names, int(facts.get("num_hidden_layers") or 0))
 
 
 def _file_type(name: str | None, folder: Path) -> Any:

@@ -46,6 +46,11 @@ _POSITIVE: Final = (
 _ALWAYS_EXPERTS: Final = frozenset({"bailingmoe2", "glm4moe", "grovemoe", "llada-moe", "smallthinker"})
 _TWICE_AS_WIDE_INSIDE: Final = frozenset({"jamba", "granitehybrid"})
 _LATENT_ATTENTION: Final = frozenset({"deepseek2", "deepseek2-ocr", "mistral4", "hy_v4"})
+# Of other architectures, llama.cpp assumes how their experts are chosen where the file does not say it.
+_NO_DEFAULT_GATING: Final = frozenset({"dots1", "hy_v4", "minimax-m2", "smallthinker"})
+_GATING_FUNCTIONS: Final = range(1, 5)  # enum llama_expert_gating_func_type, without "none"
+_LIGHTNING_INDEXERS: Final = frozenset({"deepseek32", "deepseek4", "glm-dsa", "dots3note"})
+_INDEXER_STEP: Final = 64  # the smallest matrix that llama.cpp turns keys of indexers with
 _SECTIONED_ROPE: Final = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "paddleocr"})
 
 
@@ -190,6 +195,15 @@ def _check_architecture(numbers: _Numbers, fail: Fail) -> None:
     architecture = numbers.architecture
     if architecture in _ALWAYS_EXPERTS and numbers.integer("expert_count", 0) == 0:
         fail(f"'{numbers.key('expert_count')}' is missing or 0, but {architecture} has experts")
+    gating = numbers.integer("expert_gating_func", 0 if architecture in _NO_DEFAULT_GATING else _GATING_FUNCTIONS[0])
+    if numbers.integer("expert_count", 0) and gating not in _GATING_FUNCTIONS:
+        fail(
+            f"'{numbers.key('expert_gating_func')}' is {gating or 'missing or 0'}, but must be 1 to "
+            f"{_GATING_FUNCTIONS[-1]}: it says how experts are chosen"
+        )
+    indexed = numbers.integer("attention.indexer.key_length", 0)
+    if architecture in _LIGHTNING_INDEXERS and indexed % _INDEXER_STEP:
+        fail(f"'{numbers.key('attention.indexer.key_length')}' is {indexed}, but must be a multiple of {_INDEXER_STEP}")
     width = numbers.integer("embedding_length")
     if architecture in _TWICE_AS_WIDE_INSIDE and numbers.integer("ssm.inner_size", 0) != 2 * width:
         fail(f"'{numbers.key('ssm.inner_size')}' must be twice 'embedding_length' ({width})")

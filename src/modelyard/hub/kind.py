@@ -18,6 +18,9 @@ _SERVED: Final = ("auto", "text", "embedding", "rerank", "multimodal")
 # Decoders that are fed by an encoder, or that yield sound: a vector cannot be had of them.
 _WITHOUT_VECTORS: Final = frozenset({"t5", "wavtokenizer-dec"})
 
+# Decoders that read what an encoder has made of the prompt.
+_WITH_ENCODER: Final = frozenset({"t5"})
+
 # Rankers with two scores, of which the first is what counts.
 _YES_OR_NO: Final = frozenset({("qwen3", 2), ("qwen3vl", 2)})
 
@@ -54,6 +57,7 @@ def kind_of(path: Path, header: GgufHeader, wanted: str, *, has_projector: bool 
             return "rerank"
         if header.is_embedding_model:
             return "embedding"
+        _check_generates_alone(path, header)
         return "multimodal" if has_projector else "text"
     if wanted == "rerank":
         if not header.is_ranker:
@@ -85,6 +89,7 @@ def kind_of(path: Path, header: GgufHeader, wanted: str, *, has_projector: bool 
             f"{path}: kind = '{wanted}', but this is an encoder ({architecture}), which generates no text. "
             f"Write kind = '{'rerank' if header.is_ranker else 'embedding'}', or remove it."
         )
+    _check_generates_alone(path, header)
     if wanted == "multimodal":
         if not has_projector:
             raise UnusableModel(
@@ -93,6 +98,15 @@ def kind_of(path: Path, header: GgufHeader, wanted: str, *, has_projector: bool 
             )
         return "multimodal"
     return "text"
+
+
+def _check_generates_alone(path: Path, header: GgufHeader) -> None:
+    """Refuse decoders that go on from what an encoder has read, which llama.cpp aborts on without one."""
+    if header.architecture in _WITH_ENCODER:
+        raise UnusableModel(
+            f"{path}: This model ({header.architecture}) translates what an encoder has read, and does not continue a "
+            "text. Models of an encoder and a decoder are not supported. Name one that only decodes."
+        )
 
 
 def _check_ranks(path: Path, header: GgufHeader) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from modelyard.hub.listing import OnProgress, Progress
 from modelyard.hub.llama_converter import check_converter
 from modelyard.hub.model_files import ModelFiles, read_files
 from modelyard.hub.plan import FilePlan, Stores, plan_files
+from modelyard.hub.plan_limits import limits_of
 from modelyard.hub.prepare_projector import attach_projector
 from modelyard.hub.safetensors_header import read_safetensors
 from modelyard.hub.uqff import read_uqff
@@ -64,6 +66,9 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
         stores.converted.use(entry)
         choice = Choice((entry.path.name,), decision.reasons[-1], entry.label)
         files = read_files(entry.path.parent, choice, None, plan.wanted.kind)
+    files = replace(files, warnings=limits_of(plan, files.header, stores.hub))
+    for warning in files.warnings:
+        logger.warning("%s: %s", files.paths[0].name, warning)
     if files.kind in POOLED_KINDS:
         return files
     return attach_projector(plan, files, stores, on_progress)

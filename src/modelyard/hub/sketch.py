@@ -15,6 +15,7 @@ from modelyard.hub.gguf_values import GgufArray, GgufTensor, Value
 from modelyard.hub.kind import POOLED_KINDS, kind_of
 from modelyard.hub.model_files import ModelFiles
 from modelyard.hub.plan import FilePlan, Stores
+from modelyard.hub.plan_limits import limits_of
 from modelyard.hub.senses import senses_of
 
 _ARCHITECTURE: Final = "sketched"
@@ -52,6 +53,7 @@ def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
         UnusableModel: what is known says already that it cannot be served.
     """
     files = _without_projector(plan, stores)
+    files = replace(files, warnings=limits_of(plan, files.header, stores.hub))
     if plan.projector.warning:
         files = replace(files, warnings=(*files.warnings, plan.projector.warning))
     if not plan.projector or files.kind in POOLED_KINDS:

@@ -217,7 +217,9 @@ def _kv_width(header: GgufHeader, shapes: Shapes) -> int:
         return max(fused - query, 0)
     if latent := _dimension(shapes, "attn_kv_a_mqa.weight", 1):
         # Older files of latent attention are run with all heads spelt out.
-        return latent if _number(header, "attention.key_length_mla") else _declared_kv_width(header)
+        # An indexer, which chooses what is attended to, keeps a key of its own.
+        indexed = _number(header, "attention.indexer.key_length")
+        return latent + indexed if _number(header, "attention.key_length_mla") else _declared_kv_width(header)
     return 0
 
 
@@ -289,6 +291,8 @@ def compute_bytes(
         values = masks * _F16
         if header.architecture in WITHOUT_FLASH_ATTENTION or not has_flash_attention:
             values = (masks + _number(header, "attention.head_count")) * _F32
+        # An indexer scores each cell for each token of a step, with each of its heads.
+        values += _number(header, "attention.indexer.head_count") * _F32
         attention = values * cells * batch_tokens
     # States are gathered for a step, and written back after it.
     states = 2 * running * max(_state_rows(header), default=0)

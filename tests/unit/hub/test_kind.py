@@ -92,3 +92,9 @@ def test_these_kinds_are_not(kind: str) -> None:
     message = f"kind = '{kind}' is not supported. Write 'text', 'embedding', 'rerank' or 'multimodal', or 'auto'"
     with pytest.raises(UnusableModel, match=message):
         check_kind(kind)
+
+
+@pytest.mark.parametrize("wanted", ["auto", "text"])
+def test_a_decoder_that_needs_an_encoder_is_refused(wanted: str) -> None:
+    with pytest.raises(UnusableModel, match=r"encoder and a decoder are not supported"):
+        kind_of(PATH, header("t5"), wanted)

@@ -96,6 +96,11 @@ def other(architecture: str, changes: Pairs) -> bytes:
     return gguf(model_pairs(architecture) | changes, model_tensors())
 
 
+def experts(architecture: str, gating: int | None = None) -> Pairs:
+    pairs: Pairs = {f"{architecture}.expert_count": (U32, 4), f"{architecture}.expert_used_count": (U32, 2)}
+    return pairs | ({} if gating is None else {f"{architecture}.expert_gating_func": (U32, gating)})
+
+
 @pytest.mark.parametrize(
     ("architecture", "changes", "message"),
     [
@@ -104,6 +109,9 @@ def other(architecture: str, changes: Pairs) -> bytes:
         ("deepseek2", {"deepseek2.attention.key_length_mla": (U32, 16)}, "is 16, not more than the 16 rotated"),
         ("qwen2vl", {"qwen2vl.rope.dimension_sections": array(I32, [0, 0, 0, 1])}, "sections' is missing or 0"),
         ("qwen2vl", {"qwen2vl.rope.dimension_sections": array(I32, [1])}, "must have 4 of u32"),
+        ("minimax-m2", experts("minimax-m2"), "'minimax-m2.expert_gating_func' is missing or 0, but must be 1 to 4"),
+        ("llama", experts("llama", gating=9), "'llama.expert_gating_func' is 9, but must be 1 to 4"),
+        ("glm-dsa", {"glm-dsa.attention.indexer.key_length": (U32, 32)}, "is 32, but must be a multiple of 64"),
     ],
 )
 def test_single_architectures_have_rules_of_their_own(tmp_path: Path, architecture: str, changes: Pairs, message: str):
@@ -117,6 +125,9 @@ def test_single_architectures_have_rules_of_their_own(tmp_path: Path, architectu
         ("mamba", {"mamba.attention.head_count": (U32, 0), "mamba.attention.head_count_kv": (U32, 0)}),
         ("hunyuan-dense", {"hunyuan-dense.expert_count": (U32, 1), "hunyuan-dense.expert_used_count": (U32, 0)}),
         ("deepseek2", {"deepseek2.attention.key_length_mla": (U32, 32)}),
+        ("minimax-m2", experts("minimax-m2", gating=2)),
+        ("mixtral", experts("mixtral")),
+        ("glm-dsa", {"glm-dsa.attention.indexer.key_length": (U32, 128)}),
     ],
 )
 def test_what_is_particular_to_an_architecture_is_accepted(tmp_path: Path, architecture: str, changes: Pairs):

@@ -117,6 +117,15 @@ def test_latent_attention_keeps_its_latent_once():
     assert kv_bytes(header(tensor("blk.0.attn_kv_a_mqa.weight", WIDTH, 40), **numbers), CELLS) == CELLS * 40 * F16
 
 
+def test_an_indexer_keeps_a_key_and_scores_every_cell():
+    latent = {"attention__key_length_mla": 96, "attention__head_count": 4}
+    indexer = {"attention__indexer__key_length": 128, "attention__indexer__head_count": 8}
+    plain = header(tensor("blk.0.attn_kv_a_mqa.weight", WIDTH, 80), **latent)
+    indexed = header(tensor("blk.0.attn_kv_a_mqa.weight", WIDTH, 80), **latent, **indexer)
+    assert kv_bytes(indexed, 256) - kv_bytes(plain, 256) == 256 * 128 * 2
+    assert compute_bytes(indexed, 256, 1, 32) - compute_bytes(plain, 256, 1, 32) == 256 * 32 * 8 * 4
+
+
 def test_older_files_of_latent_attention_keep_all_heads_spelt_out():
     numbers = {"attention__head_count": 4, "attention__head_count_kv": 4}
     numbers |= {"attention__key_length": 96, "attention__value_length": 64}

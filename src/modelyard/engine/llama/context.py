@@ -71,6 +71,10 @@ class Context:
         # A full-size cache for sliding-window layers costs memory, and lets a prefix be cut at any token.
         params.swa_full = True
         params.no_perf = True
+        # llama.cpp reads them for two architectures alone, and takes 32 and 1 for all others: wrong for Kimi K2.
+        for name in ("yarn_beta_fast", "yarn_beta_slow"):
+            if (value := model.architecture_number(f"rope.scaling.{name}")) is not None:
+                setattr(params, name, value)
         log.clear()
         self.pointer = lib.llama_init_from_model(model.pointer, params)
         if not self.pointer:

@@ -108,13 +108,17 @@ class Model:
     @property
     def pooling(self) -> int:
         """How the file wants the vectors of tokens to become one: enum llama_pooling_type of llama.h; 0 for none."""
-        value = self.metadata(f"{self.metadata('general.architecture')}.pooling_type")
-        return 0 if value is None else int(value)
+        return int(self.architecture_number("pooling_type") or 0)
 
     @property
     def is_causal(self) -> bool:
         """Whether no token sees those behind it; as far as the file says, which for most encoders is enough."""
         return self.metadata(f"{self.metadata('general.architecture')}.attention.causal") != "false"
+
+    def architecture_number(self, suffix: str) -> float | None:
+        """A number of the GGUF header, by the part of its key behind the architecture; None where it is not there."""
+        value = self.metadata(f"{self.metadata('general.architecture')}.{suffix}")
+        return None if value is None else float(value)
 
     def metadata(self, key: str) -> str | None:
         """A scalar of the GGUF header, as llama.cpp prints it; None where it is not there."""

@@ -1,0 +1,21 @@
+"""Why an architecture differs or is not served, in words: what the comparison cannot tell by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_SELECTS_ALL: Final = (
+    "Its sparse attention selected all tokens of these prompts: the selection itself was not compared."
+)
+
+REASONS: Final[Mapping[str, str]] = {
+    "bitnet": "llama.cpp's converter looks for a SentencePiece tokenizer, which the published checkpoint has not.",
+    "deepseek-v3.2": _SELECTS_ALL,
+    "glm5": _SELECTS_ALL,
+    "hunyuan-moe": "The published checkpoint has its tokenizer as a program, which is not run.",
+    "llava": "llama.cpp's converter makes projectors of LLaVA's class with Pixtral's tower alone. Such a model is "
+    "served as text unless kind is 'multimodal'.",
+    "smolvlm": "libmtmd cuts the picture into tiles beside the whole, as the published checkpoints want it; "
+    "transformers was shown the whole alone.",
+}

@@ -1,0 +1,233 @@
+"""Pictures: the next token after a prompt with a picture in it, compared with what transformers computes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from architectures.making import filled, publish
+from architectures.places import cache
+from architectures.seeing import BEGIN, EDGE, END, PICTURE, VIDEO, Seeing
+from architectures.server import Refusal, serving
+from architectures.tokenizers import Tokenizer, make_tokenizer
+
+# How far log-probabilities may be off: llama.cpp computes towers in 16 bits in places.
+MOST: Final = 0.3
+_LEAST_COMMON: Final = 3
+_LIKELIEST: Final = 10
+_BEFORE: Final = "the quick"
+_BEHIND: Final = "brown fox"
+
+
+@dataclass(slots=True)
+class PictureResult:
+    """What came of showing one model a picture.
+
+    Attributes:
+        off: the largest difference of log-probabilities of the next token.
+        changes: by how much the picture changes them in transformers: a difference must be far below.
+        tokens: of the prompt, here and in transformers.
+        failure: the error that it was refused with.
+    """
+
+    off: float = float("inf")
+    changes: float = 0.0
+    tokens: tuple[int, int] = (0, 0)
+    failure: str = ""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the picture does what it does in transformers."""
+        return self.off <= MOST and self.off < self.changes / 3
+
+
+def compare_pictures(architecture: Seeing) -> PictureResult:
+    """Make a checkpoint, serve it and compare.
+
+    Raises:
+        Ended: the server's process ended.
+    """
+    folder = cache() / "checkpoints" / architecture.name
+    model, tokenizer, picture_id = _make(architecture, folder)
+    image = _image(0)
+    ids = _prompt(architecture, tokenizer, picture_id)
+    wanted = _logprobs(architecture, model, tokenizer, ids, image)
+    other = _logprobs(architecture, model, tokenizer, ids, _image(1))
+    result = PictureResult(changes=max(abs(wanted[piece] - other.get(piece, wanted[piece])) for piece in wanted))
+    with serving(architecture.name, folder, ("F32",), kind="multimodal", dtype="f32") as served:
+        try:
+            said = served.post("/v1/chat/completions", _request(image))
+        except Refusal as refusal:
+            result.failure = str(refusal)
+            return result
+    result.tokens = said["usage"]["prompt_tokens"], len(ids)
+    likeliest = said["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+    ours = {token["token"].strip(): token["logprob"] for token in likeliest}
+    both = ours.keys() & wanted.keys()
+    if len(both) >= _LEAST_COMMON:
+        result.off = max(abs(ours[piece] - wanted[piece]) for piece in both)
+    return result
+
+
+def _make(architecture: Seeing, folder: Path) -> tuple[Any, Tokenizer, int]:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import torch
+    import transformers
+
+    from architectures.weights import randomise
+
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tokenizer = make_tokenizer(architecture.tokenizer, folder)
+    ids = {name: tokenizer.size + at for at, name in enumerate((PICTURE, VIDEO, BEGIN, END))}
+    settings = _with_ids(filled(architecture.settings, tokenizer.size + 8), ids)
+    settings["text_config"]["vocab_size"] = tokenizer.size + 8
+    model_class = getattr(transformers, architecture.model)
+    torch.manual_seed(0)
+    config = model_class.config_class(**settings)
+    model = model_class._from_config(config, attn_implementation="eager").float().eval()
+    randomise(model, tokenizer.words)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "patch_embed" in name and weight.dim() > 2:
+                weight.copy_(torch.randn(weight.shape) / weight[0].numel() ** 0.5)
+            if "mm_input_projection" in name:
+                weight.copy_(torch.randn(weight.shape) * 0.05)
+    model.save_pretrained(folder)
+    publish(folder, {})
+    if architecture.tower:
+        _rename_tower(folder, *architecture.tower)
+    (folder / "preprocessor_config.json").write_text(json.dumps(_processor(architecture)), "utf-8")
+    return model, tokenizer, ids[PICTURE]
+
+
+def _with_ids(settings: Any, ids: Mapping[str, int]) -> Any:
+    if isinstance(settings, dict):
+        return {key: _with_ids(value, ids) for key, value in settings.items()}
+    return ids.get(settings, settings) if isinstance(settings, str) else settings
+
+
+def _rename_tower(folder: Path, written: str, published: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    renamed = {
+        name if published in name else name.replace(written, published, 1): weight for name, weight in weights.items()
+    }
+    save_file(renamed, path, metadata={"format": "pt"})
+
+
+def _processor(architecture: Seeing) -> dict[str, Any]:
+    return {
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "rescale_factor": 1 / 255,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "size": {"height": EDGE, "width": EDGE},
+        **architecture.processor,
+    }
+
+
+def _image(seed: int) -> Any:
+    """A picture of large squares, of the size that towers take: nothing is scaled on the way."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(3 + seed)
+    squares = random.integers(0, 255, (4, 4, 3))
+    return Image.fromarray(np.kron(squares, np.ones((EDGE // 4, EDGE // 4, 1))).astype(np.uint8))
+
+
+def _request(image: Any) -> dict[str, Any]:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    content = [
+        {"type": "text", "text": _BEFORE},
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "text", "text": _BEHIND},
+    ]
+    return {
+        "model": "F32",
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": 2,
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": _LIKELIEST,
+        "ignore_eos": True,
+    }
+
+
+def _prompt(architecture: Seeing, tokenizer: Tokenizer, picture_id: int) -> list[int]:
+    """The ids of the prompt, with the picture's in it."""
+    first = tokenizer.encode("")
+
+    def inner(text: str) -> list[int]:
+        return tokenizer.encode(text)[len(first) :] if text else []
+
+    before, behind = architecture.around
+    picture = [picture_id] * architecture.tokens
+    # The template of the checkpoint puts a space behind a message.
+    return [*tokenizer.encode(_BEFORE), *inner(before), *picture, *inner(behind), *inner(f"{_BEHIND} ")]
+
+
+def _logprobs(
+    architecture: Seeing, model: Any, tokenizer: Tokenizer, ids: Sequence[int], image: Any
+) -> dict[str, float]:
+    """The likeliest next tokens by their text, as transformers computes them."""
+    import torch
+
+    kinds = torch.tensor([[int(token >= tokenizer.size) for token in ids]])
+    given = _given(architecture, image, kinds)
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([list(ids)]), **given).logits[0, -1].double()
+    top = torch.topk(torch.log_softmax(logits, -1), _LIKELIEST + 2)
+    return {
+        tokenizer.pieces[int(token)].replace("Ġ", " ").replace("▁", " ").strip(): float(value)
+        for token, value in zip(top.indices, top.values, strict=True)
+        if int(token) < tokenizer.size
+    }
+
+
+def _given(architecture: Seeing, image: Any, kinds: Any) -> dict[str, Any]:
+    """The picture as the class wants it, and which tokens it is."""
+    import numpy as np
+    import torch
+
+    processor = _processor(architecture)
+    if architecture.has_sections:
+        from transformers import Qwen2VLImageProcessor
+
+        cutting = Qwen2VLImageProcessor(
+            do_resize=False,
+            image_mean=processor["image_mean"],
+            image_std=processor["image_std"],
+            patch_size=14,
+            temporal_patch_size=2,
+            merge_size=2,
+        )
+        cut = cutting(images=[image], return_tensors="pt")
+        return {
+            "pixel_values": cut["pixel_values"].float(),
+            "image_grid_thw": cut["image_grid_thw"],
+            "mm_token_type_ids": kinds,
+        }
+    values = np.asarray(image).astype(np.float32) / 255
+    normal = (values - np.array(processor["image_mean"], np.float32)) / np.array(processor["image_std"], np.float32)
+    pixels = torch.tensor(normal).permute(2, 0, 1)[None].float()
+    if architecture.name.startswith("smolvlm"):
+        return {"pixel_values": pixels[:, None]}
+    more = {"token_type_ids": kinds} if architecture.name.startswith("gemma3") else {}
+    return {"pixel_values": pixels, **more}
