@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from architectures.known import REASONS
+from architectures.places import cache
 
 RIGHT: Final = "yes"
 
@@ -71,4 +73,6 @@ def _limits(row: Row) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    """One line, without the folders of this machine, which stand in messages about files."""
+    shown = re.sub(rf"{re.escape(str(cache()))}\S*/", "", text)
+    return " ".join(shown.replace("|", "\\|").split())

@@ -9,6 +9,9 @@ from modelyard.converter.protocol import Refused
 
 _UNMAPPED: Final = re.compile(r"Can not map tensor '([^']*)'|Unprocessed (?:experts|tensors?)[^:]*: (.*)", re.DOTALL)
 _DUPLICATE: Final = re.compile(r"Duplicated tensor name '([^']*)'")
+# What the converter asks of tokenizers of the kind of tiktoken, which come as a program with their checkpoints.
+_PROGRAM: Final = "mergeable_ranks"
+_TOWER: Final = re.compile(r"Unsupported model type: (\w+)")
 _PRE_TOKENIZER: Final = "BPE pre-tokenizer was not recognized"
 _LONGEST: Final = 400
 
@@ -41,6 +44,12 @@ def refusal(error: Exception, architecture: str) -> Refused:
         )
     if (found := _DUPLICATE.search(str(error))) is not None:
         return Refused(f"{about}: two of its tensors become one, '{found[1]}'. {_OTHERWISE}")
+    if isinstance(error, AttributeError) and _PROGRAM in str(error):
+        return Refused(
+            f"{about}: its tokenizer is a program that comes with the checkpoint, which is not run. {_OTHERWISE}"
+        )
+    if (found := _TOWER.search(str(error))) is not None:
+        return Refused(f"{about}: it does not know a tower of the type '{found[1]}'. {_OTHERWISE}")
     if _PRE_TOKENIZER in str(error):
         return Refused(
             f"{about}: llama.cpp does not know how its tokenizer splits text (an unknown BPE pre-tokenizer), so that "

@@ -16,6 +16,8 @@ from modelyard.converter.explain import refusal
         (ValueError("Unprocessed experts: ['a.1', 'a.2']"), "the tensor '['a.1', 'a.2']'"),
         (ValueError("Duplicated tensor name 'cls.weight'"), "two of its tensors become one, 'cls.weight'"),
         (NotImplementedError("BPE pre-tokenizer was not recognized - update"), "an unknown BPE pre-tokenizer"),
+        (AttributeError("GPT2Tokenizer has no attribute mergeable_ranks"), "its tokenizer is a program"),
+        (ValueError("Unsupported model type: clip_vision_model"), "a tower of the type 'clip_vision_model'"),
         (FileNotFoundError(2, "No such file", "/x/tokenizer.model"), "the file /x/tokenizer.model is missing"),
         (ModuleNotFoundError("No module named 'tiktoken'", name="tiktoken"), "the Python package 'tiktoken'"),
         (AssertionError(), "AssertionError: no reason is given"),
