@@ -11,6 +11,7 @@ from pathlib import Path
 from modelyard.hub.child import run_converter
 from modelyard.hub.listing import OnProgress
 from modelyard.hub.plan import FilePlan
+from modelyard.hub.safetensors_header import read_safetensors
 from modelyard.hub.uqff_format import RESIDUAL
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,12 @@ def convert_checkpoint(
 
     Raises:
         ConversionFailed: llama.cpp's converter cannot convert it.
-        UnusableModel: it was given up, or the machine's memory ran out.
+        UnusableModel: a file is damaged, it was given up, or the machine's memory ran out.
     """
+    for name in plan.decision.names:
+        if name.endswith(".safetensors"):
+            # What was cut off is told by name here; the converter meets it gigabytes later.
+            read_safetensors(folder / name)
     with staged(plan, folder, out.parent) as place:
         arguments = [str(place), str(out), "--name", plan.name]
         arguments += ["--type", precision] if precision else []
