@@ -345,6 +345,12 @@ def _gemma4(folder: Path, like: Path) -> Hearing:
     config = Gemma4Config(text_config=text, vision_config=vision, audio_config=ears, audio_token_id=audio_id)
     model = Gemma4ForConditionalGeneration(config).float().eval()
     randomise(model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if re.search(r"[qk]_norm", name):
+                # This family does not divide by the width of a head: attention would choose one token, and rounding
+                # choose another.
+                weight.mul_(0.6)
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(
         json.dumps({"image_processor_type": "Gemma4ImageProcessor", "image_mean": [0.5] * 3, "image_std": [0.5] * 3})
@@ -352,7 +358,9 @@ def _gemma4(folder: Path, like: Path) -> Hearing:
     extract = Gemma4AudioFeatureExtractor()
 
     def logits(before: list[int], samples: Samples, behind: list[int]) -> Any:
-        features = extract([samples], sampling_rate=RATE, return_tensors="pt")
+        # transformers hears the first window alone; llama.cpp hears one behind another.
+        windows = [samples[start : start + WINDOW] for start in range(0, len(samples), WINDOW)]
+        features = extract(windows, sampling_rate=RATE, return_tensors="pt")
         values = torch.as_tensor(features["input_features"]).float()
         mask = torch.as_tensor(features["input_features_mask"])
         heard = model.model.get_audio_features(values, mask)
