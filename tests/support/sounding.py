@@ -224,6 +224,8 @@ def _qwen3_asr(folder: Path, like: Path) -> Hearing:
     from transformers import Qwen3ASRConfig, Qwen3ASRForConditionalGeneration, WhisperFeatureExtractor
 
     encode, size = tokenizer(folder, like)
+    # Published ones have the sections of models that see; of sound all of them have one position.
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 2, 2]}
     config = Qwen3ASRConfig(
         # The converter finds the third convolution where there are four layers or more.
         audio_config={
@@ -233,7 +235,7 @@ def _qwen3_asr(folder: Path, like: Path) -> Hearing:
             "output_dim": 64,
             "downsample_hidden_size": 16,
         },
-        text_config={"model_type": "qwen3", "vocab_size": size, **TEXT, "head_dim": 16},
+        text_config={"model_type": "qwen3", "vocab_size": size, **TEXT, "head_dim": 16, "rope_parameters": rope},
         audio_token_id=size - 1,
     )
     model = Qwen3ASRForConditionalGeneration(config).float().eval()
