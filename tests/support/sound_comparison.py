@@ -60,7 +60,7 @@ class SoundResult:
         return self.difference < TOLERANCE < self.between_clips and self.is_repeated
 
 
-def compare_sound(name: str, folder: Path, like: Path, lengths_s: tuple[float, ...] = (2.0, 29.9, 35.0)) -> SoundResult:
+def compare_sound(name: str, folder: Path, like: Path, lengths_s: tuple[float, ...] = (1.9, 29.9, 35.4)) -> SoundResult:
     """Make the family ``name`` in ``folder``, convert and serve it, and compare what follows prompts with clips.
 
     Args:

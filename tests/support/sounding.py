@@ -60,6 +60,7 @@ class Hearing:
     Attributes:
         encode: text as token ids, nothing added but what begins every text.
         before, behind: special tokens that stand around sound.
+        turn: what the template puts before and behind the content of a message.
         logits: (ids before the sound, samples, ids behind it) -> [vocabulary], of the token that comes next.
         differs: why llama.cpp computes something else; "" where it should not.
     """
@@ -69,13 +70,16 @@ class Hearing:
     behind: str
     logits: Callable[[list[int], Samples, list[int]], Any]
     differs: str = ""
+    turn: tuple[str, str] = ("", "")
 
     def log_probabilities(self, before: str, samples: Samples, behind: str) -> npt.NDArray[np.float64]:
         """Of the token behind a prompt: text, sound, text."""
         import torch
 
         with torch.no_grad():
-            logits = self.logits(self.encode(before + self.before), samples, self.encode(self.behind + behind))
+            opened, closed = self.turn
+            ids = self.encode(opened + before + self.before), self.encode(self.behind + behind + closed)
+            logits = self.logits(ids[0], samples, ids[1])
             return np.asarray(torch.log_softmax(logits.double(), -1))
 
 
@@ -251,21 +255,16 @@ def _qwen3_asr(folder: Path, like: Path) -> Hearing:
     extract = WhisperFeatureExtractor(feature_size=128)
 
     def embed(samples: Samples) -> Any:
-        features = extract(
-            samples,
-            sampling_rate=RATE,
-            return_tensors="pt",
-            padding=False,
-            truncation=False,
-            return_attention_mask=True,
-        )
-        spectrum, mask = torch.as_tensor(features["input_features"]), torch.as_tensor(features["attention_mask"])
-        # The processor of this model pads to whole seconds.
-        missing = -spectrum.shape[-1] % 100
-        spectrum, mask = torch.nn.functional.pad(spectrum, (0, missing)), torch.nn.functional.pad(mask, (0, missing))
-        return model.get_audio_features(spectrum, mask).pooler_output
+        heard = extract(samples, sampling_rate=RATE, return_tensors="pt", padding=False, truncation=False)
+        spectrum = torch.as_tensor(heard["input_features"])
+        # Whole seconds, as the processor of this model has them, and of silence too all tokens, as llama.cpp has it.
+        spectrum = torch.nn.functional.pad(spectrum, (0, -spectrum.shape[-1] % 100))
+        return model.get_audio_features(spectrum, torch.ones(spectrum[:, 0].shape, dtype=torch.long)).pooler_output
 
-    return Hearing(encode, "<|audio_start|>", "<|audio_end|>", spliced(model, embed))
+    # The converter knows one template for this family, whatever the checkpoint has.
+    turn = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
+    differs = "the last second is filled up with silence that is heard; compared as llama.cpp has it"
+    return Hearing(encode, "<|audio_start|>", "<|audio_end|>", spliced(model, embed), differs, turn)
 
 
 def _qwen25_omni(folder: Path, like: Path) -> Hearing:
