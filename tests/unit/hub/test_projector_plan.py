@@ -10,10 +10,15 @@ import pytest
 
 from modelyard.errors import UnusableModel
 from modelyard.hub import ConvertedModels, FilePlan, Stores, Wanted, plan_files, sketch_files
+from modelyard.hub.choose import Choice
 from modelyard.hub.llama_converter import KnownArchitectures
+from modelyard.hub.model_files import read_files
+from modelyard.hub.prepare_projector import attach_projector
+from unit.hub.gguf_writer import BOOL, STR, U32, Tensor, gguf, tiny_model, write
 
 KNOWN = KnownArchitectures(frozenset({"SeeingForCausalLM"}), frozenset({"SeeingForCausalLM"}))
 VISION = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128}
+HEARING = {"architectures": ["SeeingForCausalLM"], "hidden_size": 64, "audio_config": VISION}
 SEEING = {"architectures": ["SeeingForCausalLM"], "hidden_size": 64, "vision_config": VISION}
 
 
@@ -88,3 +93,39 @@ def test_a_model_of_text_alone_cannot_be_multimodal(tmp_path: Path) -> None:
     assert planned(tmp_path, config).projector.warning == ""
     with pytest.raises(UnusableModel, match=r"describes no vision or audio tower. Set kind = 'text'"):
         planned(tmp_path, config, kind="multimodal")
+
+
+# What llama.cpp ends the process on: see test_projector.
+VOXTRAL = {
+    "general.architecture": (STR, "clip"),
+    "general.type": (STR, "mmproj"),
+    "clip.has_audio_encoder": (BOOL, True),
+    "clip.projector_type": (STR, "voxtral"),
+    "clip.audio.embedding_length": (U32, 32),
+    "clip.audio.attention.head_count": (U32, 2),
+    "clip.audio.block_count": (U32, 1),
+    "clip.audio.num_mel_bins": (U32, 128),
+    "clip.audio.projector.stack_factor": (U32, 4),
+}
+
+
+def test_a_tower_that_converts_and_cannot_run_is_left_out_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(_plan: FilePlan, _folder: Path, out: Path, *_: object, is_projector: bool) -> None:
+        assert is_projector
+        write(out, gguf(VOXTRAL, [Tensor("a.blk.0.attn_q.weight", (32, 32))]))
+
+    monkeypatch.setattr("modelyard.hub.prepare_projector.check_converter", lambda: None)
+    monkeypatch.setattr("modelyard.hub.prepare_projector.convert_checkpoint", convert)
+    text = write(tmp_path / "text" / "voxtral-F16.gguf", tiny_model())
+    files = read_files(text.parent, Choice((text.name,), "", "F16"), None, "auto")
+    folder, stores = tmp_path / "checkpoint", Stores(converted=ConvertedModels(tmp_path / "checkpoint" / "converted"))
+    plan = planned(folder, HEARING)
+    served = attach_projector(plan, files, stores, lambda _: True)
+    assert (served.kind, served.projector) == ("text", None)
+    (warning,) = served.warnings
+    assert warning.startswith("The model is served as text: ")
+    assert "counts on 187 tokens for a window of 30 s, and computes 188" in warning
+    with pytest.raises(UnusableModel, match="counts on 187 tokens"):
+        attach_projector(planned(folder, HEARING, kind="multimodal"), files, stores, lambda _: True)
