@@ -1,9 +1,10 @@
-"""How each family of models is asked to transcribe or to translate speech: in the words it was trained or shown with.
+"""How each family of models is asked to transcribe or to translate speech: in words that are meant to be its own.
 
 Which family it is, the projector's file says. Pure.
 
-Sources: the model cards and evaluation scripts of Qwen2-Audio, Qwen2.5-Omni, Qwen3-ASR, Gemma 4, GLM-ASR, Granite
-Speech, LFM2-Audio, MERaLiON, Audio Flamingo 3 and Ultravox; for Voxtral, mistral-common, ``encode_transcription``.
+Sources: transformers, ``processing_qwen3_asr.py``, ``processing_audioflamingo3.py`` and ``processing_glmasr.py``, for
+what these three are asked to transcribe. The words of the other families, and all for translations, were compared with
+no source, and none of them was tried on published weights.
 """
 
 from __future__ import annotations
