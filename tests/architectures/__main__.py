@@ -25,7 +25,7 @@ from architectures.results import Result, Results, discard_conversions, versions
 from architectures.rows import picture_row, pooled_row, text_row
 from architectures.seeing import SEEING
 from architectures.server import LEVELS, Ended, Stopped
-from architectures.sound import SOUND
+from architectures.sound import CLASSES, SOUND
 from architectures.table import ARCHITECTURES
 from architectures.text import TextResult, compare_text
 from architectures.vectors import compare_vectors
@@ -87,7 +87,7 @@ def tasks(*, is_quick: bool) -> list[Task]:
             name,
             name,
             lambda name=name, compare=compare: {"said": compare(name, cache() / "checkpoints")},
-            lambda facts, name=name: Row(name, "", sound=str(facts.get("said", facts.get("ended", "")))),
+            lambda facts, name=name: Row(name, CLASSES[name], sound=str(facts.get("said", facts.get("ended", "")))),
         )
         for name, compare in SOUND.items()
     ]

@@ -8,11 +8,17 @@ from typing import Final
 _SELECTS_ALL: Final = (
     "Its sparse attention selected all tokens of these prompts: the selection itself was not compared."
 )
+_SILENCE: Final = "Compared with the silence that fills the window, which transformers drops."
 
 REASONS: Final[Mapping[str, str]] = {
     "bitnet": "llama.cpp's converter looks for a SentencePiece tokenizer, which the published checkpoint has not.",
     "deepseek-v3.2": _SELECTS_ALL,
     "glm5": _SELECTS_ALL,
+    "audio-flamingo3": _SILENCE,
+    "gemma4": "transformers hears 30 s of a clip; longer ones were compared window by window.",
+    "qwen2-audio": _SILENCE,
+    "qwen2.5-omni": "Compared with attention over 30 s, as llama.cpp has it; the model was trained on two seconds.",
+    "qwen3-asr": "Compared with the silence that fills its last second, as llama.cpp shows it.",
     "hunyuan-moe": "The published checkpoint has its tokenizer as a program, which is not run.",
     "llava": "llama.cpp's converter makes projectors of LLaVA's class with Pixtral's tower alone. Such a model is "
     "served as text unless kind is 'multimodal'.",

@@ -29,8 +29,8 @@ def refusal(error: Exception, architecture: str) -> Refused:
         case KeyError():
             key = error.args[0] if error.args else "?"
             return Refused(
-                f"{about}: it needs {_keys(key)}, which the model's configuration (config.json, the files of its tokenizer, "
-                f"preprocessor_config.json) does not have. Download what is missing. {_OTHERWISE}"
+                f"{about}: it needs {_keys(key)}, which the model's configuration (config.json, the files of its "
+                f"tokenizer, preprocessor_config.json) does not have. Download what is missing. {_OTHERWISE}"
             )
         case FileNotFoundError():
             name = error.filename or said
