@@ -3,6 +3,7 @@ anything: what is proven is the shape of every answer."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from modelyard.config import validate_config
 from support.server import RunningServer, serving
 from support.sounds import audio_file, chirp, input_audio
 
+ROOT = Path(__file__).resolve().parents[2]
 SHORT: dict[str, Any] = {"max_completion_tokens": 12}
 
 
@@ -57,6 +59,19 @@ def test_a_file_is_transcribed(server: RunningServer, speech: Path) -> None:
     assert answer.usage is not None
     assert answer.usage.type == "tokens"
     assert answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens > 750
+
+
+def test_the_program_of_the_page_on_sound_runs(
+    server: RunningServer, speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "audio.md").read_text("utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    program = program.replace("http://localhost:1234", server.url).replace("not-used", "unused")
+    names: dict[str, Any] = {}
+    monkeypatch.chdir(speech.parent)
+    exec(compile(program.replace("qwen2-audio", "ears"), "audio.md", "exec"), names)
+    names["client"].close()
+    assert capsys.readouterr().out.strip()
 
 
 def test_the_formats_have_the_same_text(server: RunningServer, speech: Path) -> None:

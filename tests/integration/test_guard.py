@@ -37,7 +37,7 @@ TABLES = [
     {"name": "rules", "key": KEYS["rules"], "scopes": ["admin"]},
     {"name": "small", "key": KEYS["small"], "scopes": ["inference", "read", "admin"], "models": ["org/smol"]},
     {"name": "thrifty", "key": f"sha256:{digest_of(KEYS['thrifty']).hex()}", "tokens_per_minute": PROMPT_TOKENS},
-    *({"name": f"slow-{n}", "key": f"slow-{n}", "scopes": [], "requests_per_minute": 1} for n in range(40)),
+    *({"name": f"slow-{n}", "key": f"slow-{n}", "scopes": [], "requests_per_minute": 1} for n in range(60)),
 ]
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 
@@ -153,6 +153,12 @@ NEEDED = {
         ("POST", "/detokenize"),
         ("POST", "/v1/tokenize"),
         ("POST", "/v1/detokenize"),
+        ("POST", "/v1/audio/transcriptions"),
+        ("POST", "/v1/audio/translations"),
+        ("POST", "/v1/audio/speech"),
+        ("POST", "/v1/images/generations"),
+        ("POST", "/v1/images/edits"),
+        ("POST", "/v1/images/variations"),
     },
     "read": {
         ("GET", "/metrics"),
@@ -250,7 +256,7 @@ def test_the_official_client_tells_the_refusals_apart(server: RunningServer) -> 
         with pytest.raises(openai.PermissionDeniedError):
             client.chat.completions.create(model="google/gemma3", **CHAT)
         assert client.chat.completions.create(model="smollm2", **CHAT).choices[0].message.content == "Hello"
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="slow-39", max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="slow-59", max_retries=0) as client:
         with pytest.raises(openai.PermissionDeniedError):
             client.models.list()
         with pytest.raises(openai.RateLimitError):
