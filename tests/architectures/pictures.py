@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -179,6 +180,9 @@ def _prompt(architecture: Seeing, tokenizer: Tokenizer, picture_id: int) -> list
 
     before, behind = architecture.around
     picture = [picture_id] * architecture.tokens
+    if architecture.row_break:
+        row = [picture_id] * math.isqrt(architecture.tokens)
+        picture = [*([*row, *inner(architecture.row_break)] * (len(row) - 1)), *row]
     # The template of the checkpoint puts a space behind a message.
     return [*tokenizer.encode(_BEFORE), *inner(before), *picture, *inner(behind), *inner(f"{_BEHIND} ")]
 
@@ -229,5 +233,7 @@ def _given(architecture: Seeing, image: Any, kinds: Any) -> dict[str, Any]:
     pixels = torch.tensor(normal).permute(2, 0, 1)[None].float()
     if architecture.name.startswith("smolvlm"):
         return {"pixel_values": pixels[:, None]}
-    more = {"token_type_ids": kinds} if architecture.name.startswith("gemma3") else {}
+    more: dict[str, Any] = {"token_type_ids": kinds} if architecture.name.startswith("gemma3") else {}
+    if architecture.row_break:
+        more["image_sizes"] = torch.tensor([[EDGE, EDGE]])
     return {"pixel_values": pixels, **more}

@@ -26,6 +26,25 @@ _TOWER: Final = {
 }
 _CLIP_MEAN: Final = [0.48145466, 0.4578275, 0.40821073]
 _CLIP_STD: Final = [0.26862954, 0.26130258, 0.27577711]
+_PIXTRAL_TOWER: Final = {
+    "model_type": "pixtral",
+    "hidden_size": 64,
+    "head_dim": 16,
+    "intermediate_size": 128,
+    # The converter knows as many projector matrices as the tower has layers, counted from 0: the second is number 2.
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": EDGE * 2,
+    "patch_size": 14,
+    "hidden_act": "silu",
+    "rope_theta": 10000.0,
+}
+_PIXTRAL_PROCESSOR: Final = {
+    "image_processor_type": "PixtralImageProcessor",
+    "image_mean": _CLIP_MEAN,
+    "image_std": _CLIP_STD,
+    "size": {"longest_edge": EDGE * 2},
+}
 _QWEN_PROCESSOR: Final = {
     "image_processor_type": "Qwen2VLImageProcessor",
     "min_pixels": 3136,
@@ -61,6 +80,7 @@ class Seeing:
         tokenizer: a name of ``tokenizers.MAKERS``.
         processor: keys of preprocessor_config.json.
         tower: prefix of the tower's tensors as published, where transformers writes another: (written, published).
+        row_break: a token between the rows of the picture's embeddings, which are as many as its columns.
     """
 
     name: str
@@ -71,6 +91,7 @@ class Seeing:
     tokenizer: str = "pictured"
     processor: Mapping[str, Any] = field(default_factory=dict)
     tower: tuple[str, str] | None = None
+    row_break: str = ""
 
     @property
     def has_sections(self) -> bool:
@@ -192,6 +213,40 @@ SEEING: Final[dict[str, Seeing]] = {
                 "image_std": _CLIP_STD,
             },
             tower=("vision_tower.", "vision_tower.vision_model."),
+        ),
+        Seeing(
+            "pixtral",
+            "LlavaForConditionalGeneration",
+            {
+                "text_config": {"model_type": "mistral", **_text(head_dim=32, sliding_window=None, **rope(1e6))},
+                "vision_config": _PIXTRAL_TOWER,
+                "image_token_id": PICTURE,
+                "image_token_index": PICTURE,
+                "vision_feature_layer": -1,
+                "vision_feature_select_strategy": "full",
+                "tie_word_embeddings": False,
+            },
+            64,
+            ("", "[IMG_END]"),
+            processor={**_PIXTRAL_PROCESSOR, "patch_size": {"height": 14, "width": 14}},
+            row_break="[IMG_BREAK]",
+        ),
+        Seeing(
+            "mistral-small-3",
+            "Mistral3ForConditionalGeneration",
+            {
+                "text_config": {"model_type": "mistral", **_text(head_dim=32, sliding_window=None, **rope(1e6))},
+                "vision_config": _PIXTRAL_TOWER,
+                "image_token_id": PICTURE,
+                "image_token_index": PICTURE,
+                "vision_feature_layer": -1,
+                "spatial_merge_size": 2,
+                "tie_word_embeddings": False,
+            },
+            16,
+            ("", "[IMG_END]"),
+            processor={**_PIXTRAL_PROCESSOR, "patch_size": 14},
+            row_break="[IMG_BREAK]",
         ),
         Seeing(
             "smolvlm",

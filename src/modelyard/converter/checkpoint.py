@@ -23,6 +23,7 @@ from modelyard.converter.heads import declares_head, has_head, headless, without
 from modelyard.converter.pooler import with_pooler
 from modelyard.converter.protocol import Refused, run, say
 from modelyard.converter.rotary import with_partial_rotation
+from modelyard.converter.row_break import with_row_break
 from modelyard.converter.settings import with_fixed_settings
 
 _LOOK_S: Final = 0.2
@@ -123,7 +124,7 @@ def model_class_of(folder: Path, *, is_projector: bool = False) -> tuple[str, An
             "Look for a GGUF file that somebody has made of it, or for a newer version of Modelyard."
         ) from unknown
     if is_projector:
-        return architecture, with_activation(model_class)
+        return architecture, with_activation(with_row_break(model_class))
     adapt = _ADAPTED.get(architecture)
     return architecture, model_class if adapt is None else adapt(model_class)
 
