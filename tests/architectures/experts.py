@@ -33,6 +33,7 @@ _DEEPSEEK3: Final = {
     "norm_topk_prob": True,
 }
 _GROUPLESS: Final = {"n_group": 1, "topk_group": 1}
+KIMI: Final = {**_DEEPSEEK3, **_GROUPLESS, **_KIMI_YARN, "routed_scaling_factor": 2.827}
 _GLM4: Final = {
     **ROUTED,
     **_GROUPLESS,
@@ -141,7 +142,7 @@ WITH_EXPERTS: Final = (
     Architecture(
         "kimi-k2",
         "DeepseekV3ForCausalLM",
-        base(_DEEPSEEK3, _GROUPLESS, _KIMI_YARN, routed_scaling_factor=2.827),
+        base(KIMI),
         published=_SIGMOID,
     ),
     Architecture(

@@ -236,6 +236,7 @@ MAKERS: Final[dict[str, Callable[[Path], Tokenizer]]] = {
     "smollm2": _smollm2,
     "glm": partial(_smollm2, more=_GLM_TOKENS),
     "pictured": partial(_smollm2, more=_PICTURE_TOKENS),
+    "glm-pictured": partial(_smollm2, more=(*_GLM_TOKENS, *_PICTURE_TOKENS)),
     "solar": partial(_smollm2, more=("<unk>", "<|startoftext|>")),
     "sentencepiece": partial(_sentencepiece, prefix=True),
     "sentencepiece-plain": partial(_sentencepiece, prefix=False),
