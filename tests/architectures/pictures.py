@@ -199,13 +199,32 @@ def _logprobs(
     kinds = torch.tensor([[int(token >= tokenizer.size) for token in ids]])
     given = _given(architecture, image, kinds)
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([list(ids)]), **given).logits[0, -1].double()
+        read = _read_merged if architecture.given == "merged" else _read
+        logits = read(model, ids, given)[0, -1].double()
     top = torch.topk(torch.log_softmax(logits, -1), _LIKELIEST + 2)
     return {
         tokenizer.pieces[int(token)].replace("Ġ", " ").replace("▁", " ").strip(): float(value)
         for token, value in zip(top.indices, top.values, strict=True)
         if int(token) < tokenizer.size
     }
+
+
+def _read(model: Any, ids: Sequence[int], given: Mapping[str, Any]) -> Any:
+    import torch
+
+    return model(input_ids=torch.tensor([list(ids)]), **given).logits
+
+
+def _read_merged(model: Any, ids: Sequence[int], given: Mapping[str, Any]) -> Any:
+    """What a Llama 4 answers; its class fails when it has read, for want of something that it returns besides."""
+    import torch
+
+    tokens = torch.tensor([list(ids)])
+    features = model.get_image_features(**given).last_hidden_state
+    picture = model.multi_modal_projector(features.flatten(0, 1))
+    embeddings = model.get_input_embeddings()(tokens)
+    is_picture = (tokens == model.config.image_token_index)[..., None].expand_as(embeddings)
+    return model.language_model(inputs_embeds=embeddings.masked_scatter(is_picture, picture)).logits
 
 
 def _given(architecture: Seeing, image: Any, kinds: Any) -> dict[str, Any]:
@@ -273,6 +292,7 @@ def _sized(processor: Mapping[str, Any], image: Any, _kinds: Any) -> dict[str, A
 
 GIVEN: Final[Mapping[str, Callable[[Mapping[str, Any], Any, Any], dict[str, Any]]]] = {
     "pixels": lambda processor, image, _kinds: {"pixel_values": _pixels(processor, image)},
+    "merged": lambda processor, image, _kinds: {"pixel_values": _pixels(processor, image)},
     "typed": lambda processor, image, kinds: {"pixel_values": _pixels(processor, image), "token_type_ids": kinds},
     "tiles": lambda processor, image, _kinds: {"pixel_values": _pixels(processor, image)[:, None]},
     "sized": _sized,

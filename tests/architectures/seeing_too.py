@@ -25,7 +25,8 @@ from architectures.sight import (
 _SMALL: Final = {
     "hidden_size": 64,
     "intermediate_size": 128,
-    "num_hidden_layers": 3,
+    # The converter knows as many projector matrices as the tower has layers, counted from 0: InternVL has a number 3.
+    "num_hidden_layers": 4,
     "num_attention_heads": 4,
 }
 _INTERNVL: Final = {
@@ -117,6 +118,7 @@ SEEING_TOO: Final = (
         16,
         ("<|image_start|>", "<|image_end|>"),
         processor={"image_processor_type": "Llama4ImageProcessorFast", "max_patches": 16},
+        given="merged",
     ),
     Seeing(
         "kimi-k2.5",
@@ -141,7 +143,7 @@ SEEING_TOO: Final = (
                 "init_pos_emb_time": 4,
                 "pos_emb_type": "divided_fixed",
                 "vt_num_attention_heads": 4,
-                "vt_num_hidden_layers": 3,
+                "vt_num_hidden_layers": 4,
                 "vt_hidden_size": 64,
                 "vt_intermediate_size": 128,
                 "merge_kernel_size": [2, 2],
@@ -195,6 +197,7 @@ SEEING_TOO: Final = (
         {
             "text_config": {
                 "model_type": "lfm2",
+                "architectures": ["Lfm2ForCausalLM"],
                 **text(
                     tie_word_embeddings=True,
                     layer_types=["conv", "conv", "full_attention", "conv"],
