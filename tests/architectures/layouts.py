@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,11 +30,7 @@ def _internvl_chat(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     path = folder / "model.safetensors"
-    renamed = {}
-    for name, weight in load_file(path).items():
-        for pattern, published in _INTERNVL_NAMES:
-            name = re.sub(pattern, published, name)
-        renamed[name] = weight
+    renamed = {_renamed(name, _INTERNVL_NAMES): weight for name, weight in load_file(path).items()}
     for query in [name for name in renamed if ".attention.q_proj." in name]:
         parts = [renamed.pop(query.replace("q_proj", part)) for part in ("q_proj", "k_proj", "v_proj")]
         renamed[query.replace("attention.q_proj", "attn.qkv")] = torch.cat(parts)
@@ -67,4 +63,25 @@ def _internvl_chat(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(published_config, indent=1), "utf-8")
 
 
-LAYOUTS: Final[Mapping[str, Callable[[Path], Any]]] = {"internvl-chat": _internvl_chat}
+_KIMI_NAMES: Final = (
+    (r"^language_model\.model\.blocks\.", "language_model.model.layers."),
+    (r"^model\.mm_projector\.", "mm_projector."),
+    (r"^vision_tower\.encoder\.patch_embed\.", "vision_tower.patch_embed."),
+)
+
+
+def _kimi(folder: Path) -> None:
+    """Names of tensors that transformers does not turn back into those that it reads."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    save_file({_renamed(name, _KIMI_NAMES): weight for name, weight in load_file(path).items()}, path, {"format": "pt"})
+
+
+def _renamed(name: str, names: Iterable[tuple[str, str]]) -> str:
+    for pattern, published in names:
+        name = re.sub(pattern, published, name)
+    return name
+
+
+LAYOUTS: Final[Mapping[str, Callable[[Path], Any]]] = {"internvl-chat": _internvl_chat, "kimi": _kimi}

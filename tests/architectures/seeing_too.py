@@ -64,6 +64,8 @@ SEEING_TOO: Final = (
         ("<|vision_start|>", "<|vision_end|>"),
         processor={**QWEN_PROCESSOR, "size": {"shortest_edge": 3136, "longest_edge": 12845056}},
         given="sections",
+        # transformers gives a model_type that it knows the makers' own tokenizer, which this small one is not.
+        published={"model_type": "qwen3_5_small"},
     ),
     Seeing(
         "internvl",
@@ -134,9 +136,14 @@ SEEING_TOO: Final = (
         ("<|media_begin|>", "<|media_end|>"),
         processor={"patch_size": 14, "merge_kernel_size": 2, "in_patch_limit": 16384},
         given="patches",
+        layout="kimi",
         published={
             "architectures": ["KimiK25ForConditionalGeneration"],
             "vision_config": {
+                # transformers reads these, of which the published checkpoints have its defaults.
+                **_SMALL,
+                "pos_emb_height": 8,
+                "pos_emb_width": 8,
                 "patch_size": 14,
                 "init_pos_emb_height": 8,
                 "init_pos_emb_width": 8,
@@ -200,14 +207,20 @@ SEEING_TOO: Final = (
                 "architectures": ["Lfm2ForCausalLM"],
                 **text(
                     tie_word_embeddings=True,
-                    layer_types=["conv", "conv", "full_attention", "conv"],
+                    layer_types=["conv", "full_attention", "full_attention", "full_attention"],
                     conv_L_cache=3,
                     block_auto_adjust_ff_dim=False,
                     block_multiple_of=64,
                     block_ff_dim=256,
                 ),
             },
-            "vision_config": {"model_type": "siglip2_vision_model", **_SMALL, "num_patches": 256, "patch_size": 16},
+            "vision_config": {
+                "model_type": "siglip2_vision_model",
+                **_SMALL,
+                "num_patches": 256,
+                "patch_size": 16,
+                "vision_use_head": False,
+            },
             "image_token_id": PICTURE,
             "projector_hidden_size": 128,
             "downsample_factor": 2,
@@ -217,6 +230,7 @@ SEEING_TOO: Final = (
         ("<|image_start|>", "<|image_end|>"),
         processor={"image_processor_type": "Lfm2VlImageProcessorFast", "downsample_factor": 2, "tile_size": 512},
         given="shaped",
+        tower=("vision_tower.", "vision_tower.vision_model."),
         edge=256,
     ),
 )
