@@ -33,7 +33,6 @@ _DEEPSEEK3: Final = {
     "norm_topk_prob": True,
 }
 _GROUPLESS: Final = {"n_group": 1, "topk_group": 1}
-KIMI: Final = {**_DEEPSEEK3, **_GROUPLESS, **_KIMI_YARN, "routed_scaling_factor": 2.827}
 _GLM4: Final = {
     **ROUTED,
     **_GROUPLESS,
@@ -142,7 +141,7 @@ WITH_EXPERTS: Final = (
     Architecture(
         "kimi-k2",
         "DeepseekV3ForCausalLM",
-        base(KIMI),
+        base(_DEEPSEEK3, _GROUPLESS, _KIMI_YARN, routed_scaling_factor=2.827),
         published=_SIGMOID,
     ),
     Architecture(

@@ -14,6 +14,11 @@ REASONS: Final[Mapping[str, str]] = {
     "deepseek-v3.2": _SELECTS_ALL,
     "glm5": _SELECTS_ALL,
     "hunyuan-moe": "The published checkpoint has its tokenizer as a program, which is not run.",
+    "internvl-hf": "llama.cpp's converter knows the tower in OpenGVLab's own layout alone. Such a model is served as "
+    "text unless kind is 'multimodal'.",
+    "llama4-vision": "libmtmd leaves out the last step of Llama 4's pixel shuffle, which puts the embeddings of a "
+    "picture in rows, and says itself that its pictures are of degraded quality. That step alone does not make the two "
+    "the same.",
     "llava": "llama.cpp's converter makes projectors of LLaVA's class with Pixtral's tower alone. Such a model is "
     "served as text unless kind is 'multimodal'.",
     "smolvlm": "libmtmd cuts the picture into tiles beside the whole, as the published checkpoints want it; "

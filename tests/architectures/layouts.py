@@ -63,25 +63,10 @@ def _internvl_chat(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(published_config, indent=1), "utf-8")
 
 
-_KIMI_NAMES: Final = (
-    (r"^language_model\.model\.blocks\.", "language_model.model.layers."),
-    (r"^model\.mm_projector\.", "mm_projector."),
-    (r"^vision_tower\.encoder\.patch_embed\.", "vision_tower.patch_embed."),
-)
-
-
-def _kimi(folder: Path) -> None:
-    """Names of tensors that transformers does not turn back into those that it reads."""
-    from safetensors.torch import load_file, save_file
-
-    path = folder / "model.safetensors"
-    save_file({_renamed(name, _KIMI_NAMES): weight for name, weight in load_file(path).items()}, path, {"format": "pt"})
-
-
 def _renamed(name: str, names: Iterable[tuple[str, str]]) -> str:
     for pattern, published in names:
         name = re.sub(pattern, published, name)
     return name
 
 
-LAYOUTS: Final[Mapping[str, Callable[[Path], Any]]] = {"internvl-chat": _internvl_chat, "kimi": _kimi}
+LAYOUTS: Final[Mapping[str, Callable[[Path], Any]]] = {"internvl-chat": _internvl_chat}

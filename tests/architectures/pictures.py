@@ -261,16 +261,6 @@ def _sections(processor: Mapping[str, Any], image: Any, kinds: Any) -> dict[str,
     }
 
 
-def _patches(processor: Mapping[str, Any], image: Any, _kinds: Any) -> dict[str, Any]:
-    """Square patches, row by row."""
-    import torch
-
-    size = int(processor["patch_size"])
-    pixels = _pixels(processor, image)[0]
-    cut = pixels.unfold(1, size, size).unfold(2, size, size).permute(1, 2, 0, 3, 4)
-    return {"pixel_values": cut.flatten(0, 1), "image_grid_thw": torch.tensor([[1, *cut.shape[:2]]])}
-
-
 def _shaped(processor: Mapping[str, Any], image: Any, _kinds: Any) -> dict[str, Any]:
     """Flat patches of 16 pixels a side with their colours last, and how many rows and columns there are."""
     import torch
@@ -297,6 +287,5 @@ GIVEN: Final[Mapping[str, Callable[[Mapping[str, Any], Any, Any], dict[str, Any]
     "tiles": lambda processor, image, _kinds: {"pixel_values": _pixels(processor, image)[:, None]},
     "sized": _sized,
     "sections": _sections,
-    "patches": _patches,
     "shaped": _shaped,
 }

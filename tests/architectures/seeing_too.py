@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from architectures.experts import KIMI
 from architectures.recurrent import LINEAR, SECTIONED
 from architectures.shapes import rope
 from architectures.sight import (
@@ -121,47 +120,6 @@ SEEING_TOO: Final = (
         ("<|image_start|>", "<|image_end|>"),
         processor={"image_processor_type": "Llama4ImageProcessorFast", "max_patches": 16},
         given="merged",
-    ),
-    Seeing(
-        "kimi-k2.5",
-        "Kimi_K25ForConditionalGeneration",
-        {
-            "text_config": {"model_type": "deepseek_v3", **text(KIMI)},
-            "vision_config": {**_SMALL, "pos_emb_height": 8, "pos_emb_width": 8},
-            "projection_hidden_size": 64,
-            **QWEN_TOKENS,
-            "tie_word_embeddings": False,
-        },
-        16,
-        ("<|media_begin|>", "<|media_end|>"),
-        processor={"patch_size": 14, "merge_kernel_size": 2, "in_patch_limit": 16384},
-        given="patches",
-        layout="kimi",
-        published={
-            "architectures": ["KimiK25ForConditionalGeneration"],
-            "vision_config": {
-                # transformers reads these, of which the published checkpoints have its defaults.
-                **_SMALL,
-                "pos_emb_height": 8,
-                "pos_emb_width": 8,
-                "patch_size": 14,
-                "init_pos_emb_height": 8,
-                "init_pos_emb_width": 8,
-                "init_pos_emb_time": 4,
-                "pos_emb_type": "divided_fixed",
-                "vt_num_attention_heads": 4,
-                "vt_num_hidden_layers": 4,
-                "vt_hidden_size": 64,
-                "vt_intermediate_size": 128,
-                "merge_kernel_size": [2, 2],
-                "merge_type": "sd2_tpool",
-                "mm_projector_type": "patchmerger",
-                "mm_hidden_size": 64,
-                "projector_hidden_act": "gelu",
-                "projector_ln_eps": 1e-5,
-                "text_hidden_size": 128,
-            },
-        },
     ),
     Seeing(
         "glm4v",
