@@ -126,8 +126,8 @@ def model_class_of(folder: Path, *, is_projector: bool = False) -> tuple[str, An
             "Look for a GGUF file that somebody has made of it, or for a newer version of Modelyard."
         ) from unknown
     if is_projector:
-        adapt = _ADAPTED_TOWERS.get(architecture, with_row_break)
-        return architecture, with_activation(adapt(model_class))
+        adapt_tower = _ADAPTED_TOWERS.get(architecture, with_row_break)
+        return architecture, with_activation(adapt_tower(model_class))
     adapt = _ADAPTED.get(architecture)
     return architecture, model_class if adapt is None else adapt(model_class)
 
