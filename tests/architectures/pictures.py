@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from architectures.layouts import LAYOUTS
 from architectures.making import filled, publish
 from architectures.places import cache
-from architectures.seeing import BEGIN, EDGE, END, PICTURE, VIDEO, Seeing
 from architectures.server import Refusal, serving
+from architectures.sight import BEGIN, END, PICTURE, VIDEO, Seeing
 from architectures.tokenizers import Tokenizer, make_tokenizer
 
 # How far log-probabilities may be off: llama.cpp computes towers in 16 bits in places.
@@ -56,10 +58,10 @@ def compare_pictures(architecture: Seeing) -> PictureResult:
     """
     folder = cache() / "checkpoints" / architecture.name
     model, tokenizer, picture_id = _make(architecture, folder)
-    image = _image(0)
+    image = _image(architecture.edge, 0)
     ids = _prompt(architecture, tokenizer, picture_id)
     wanted = _logprobs(architecture, model, tokenizer, ids, image)
-    other = _logprobs(architecture, model, tokenizer, ids, _image(1))
+    other = _logprobs(architecture, model, tokenizer, ids, _image(architecture.edge, 1))
     result = PictureResult(changes=max(abs(wanted[piece] - other.get(piece, wanted[piece])) for piece in wanted))
     with serving(architecture.name, folder, ("F32",), kind="multimodal", dtype="f32") as served:
         try:
@@ -103,9 +105,11 @@ def _make(architecture: Seeing, folder: Path) -> tuple[Any, Tokenizer, int]:
             if "mm_input_projection" in name:
                 weight.copy_(torch.randn(weight.shape) * 0.05)
     model.save_pretrained(folder)
-    publish(folder, {})
+    publish(folder, architecture.published)
     if architecture.tower:
         _rename_tower(folder, *architecture.tower)
+    if architecture.layout:
+        LAYOUTS[architecture.layout](folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(_processor(architecture)), "utf-8")
     return model, tokenizer, ids[PICTURE]
 
@@ -135,19 +139,19 @@ def _processor(architecture: Seeing) -> dict[str, Any]:
         "rescale_factor": 1 / 255,
         "image_mean": [0.5] * 3,
         "image_std": [0.5] * 3,
-        "size": {"height": EDGE, "width": EDGE},
+        "size": {"height": architecture.edge, "width": architecture.edge},
         **architecture.processor,
     }
 
 
-def _image(seed: int) -> Any:
+def _image(edge: int, seed: int) -> Any:
     """A picture of large squares, of the size that towers take: nothing is scaled on the way."""
     import numpy as np
     from PIL import Image
 
     random = np.random.default_rng(3 + seed)
     squares = random.integers(0, 255, (4, 4, 3))
-    return Image.fromarray(np.kron(squares, np.ones((EDGE // 4, EDGE // 4, 1))).astype(np.uint8))
+    return Image.fromarray(np.kron(squares, np.ones((edge // 4, edge // 4, 1))).astype(np.uint8))
 
 
 def _request(image: Any) -> dict[str, Any]:
@@ -179,6 +183,9 @@ def _prompt(architecture: Seeing, tokenizer: Tokenizer, picture_id: int) -> list
 
     before, behind = architecture.around
     picture = [picture_id] * architecture.tokens
+    if architecture.row_break:
+        row = [picture_id] * math.isqrt(architecture.tokens)
+        picture = [*([*row, *inner(architecture.row_break)] * (len(row) - 1)), *row]
     # The template of the checkpoint puts a space behind a message.
     return [*tokenizer.encode(_BEFORE), *inner(before), *picture, *inner(behind), *inner(f"{_BEHIND} ")]
 
@@ -192,7 +199,8 @@ def _logprobs(
     kinds = torch.tensor([[int(token >= tokenizer.size) for token in ids]])
     given = _given(architecture, image, kinds)
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([list(ids)]), **given).logits[0, -1].double()
+        read = _read_merged if architecture.given == "merged" else _read
+        logits = read(model, ids, given)[0, -1].double()
     top = torch.topk(torch.log_softmax(logits, -1), _LIKELIEST + 2)
     return {
         tokenizer.pieces[int(token)].replace("Ġ", " ").replace("▁", " ").strip(): float(value)
@@ -201,33 +209,83 @@ def _logprobs(
     }
 
 
+def _read(model: Any, ids: Sequence[int], given: Mapping[str, Any]) -> Any:
+    import torch
+
+    return model(input_ids=torch.tensor([list(ids)]), **given).logits
+
+
+def _read_merged(model: Any, ids: Sequence[int], given: Mapping[str, Any]) -> Any:
+    """What a Llama 4 answers; its class fails when it has read, for want of something that it returns besides."""
+    import torch
+
+    tokens = torch.tensor([list(ids)])
+    features = model.get_image_features(**given).last_hidden_state
+    picture = model.multi_modal_projector(features.flatten(0, 1))
+    embeddings = model.get_input_embeddings()(tokens)
+    is_picture = (tokens == model.config.image_token_index)[..., None].expand_as(embeddings)
+    return model.language_model(inputs_embeds=embeddings.masked_scatter(is_picture, picture)).logits
+
+
 def _given(architecture: Seeing, image: Any, kinds: Any) -> dict[str, Any]:
     """The picture as the class wants it, and which tokens it is."""
+    return GIVEN[architecture.given](_processor(architecture), image, kinds)
+
+
+def _pixels(processor: Mapping[str, Any], image: Any) -> Any:
     import numpy as np
     import torch
 
-    processor = _processor(architecture)
-    if architecture.has_sections:
-        from transformers import Qwen2VLImageProcessor
-
-        cutting = Qwen2VLImageProcessor(
-            do_resize=False,
-            image_mean=processor["image_mean"],
-            image_std=processor["image_std"],
-            patch_size=14,
-            temporal_patch_size=2,
-            merge_size=2,
-        )
-        cut = cutting(images=[image], return_tensors="pt")
-        return {
-            "pixel_values": cut["pixel_values"].float(),
-            "image_grid_thw": cut["image_grid_thw"],
-            "mm_token_type_ids": kinds,
-        }
     values = np.asarray(image).astype(np.float32) / 255
     normal = (values - np.array(processor["image_mean"], np.float32)) / np.array(processor["image_std"], np.float32)
-    pixels = torch.tensor(normal).permute(2, 0, 1)[None].float()
-    if architecture.name.startswith("smolvlm"):
-        return {"pixel_values": pixels[:, None]}
-    more = {"token_type_ids": kinds} if architecture.name.startswith("gemma3") else {}
-    return {"pixel_values": pixels, **more}
+    return torch.tensor(normal).permute(2, 0, 1)[None].float()
+
+
+def _sections(processor: Mapping[str, Any], image: Any, kinds: Any) -> dict[str, Any]:
+    """Patches in the order in which they are merged, twice, as if they were of a film; and the kinds of tokens."""
+    from transformers import Qwen2VLImageProcessor
+
+    cutting = Qwen2VLImageProcessor(
+        do_resize=False,
+        image_mean=processor["image_mean"],
+        image_std=processor["image_std"],
+        patch_size=14,
+        temporal_patch_size=2,
+        merge_size=2,
+    )
+    cut = cutting(images=[image], return_tensors="pt")
+    return {
+        "pixel_values": cut["pixel_values"].float(),
+        "image_grid_thw": cut["image_grid_thw"],
+        "mm_token_type_ids": kinds,
+    }
+
+
+def _shaped(processor: Mapping[str, Any], image: Any, _kinds: Any) -> dict[str, Any]:
+    """Flat patches of 16 pixels a side with their colours last, and how many rows and columns there are."""
+    import torch
+
+    cut = _pixels(processor, image)[0].unfold(1, 16, 16).unfold(2, 16, 16).permute(1, 2, 3, 4, 0)
+    rows, columns = cut.shape[:2]
+    return {
+        "pixel_values": cut.reshape(1, rows * columns, -1),
+        "spatial_shapes": torch.tensor([[rows, columns]]),
+        "pixel_attention_mask": torch.ones(1, rows * columns, dtype=torch.long),
+    }
+
+
+def _sized(processor: Mapping[str, Any], image: Any, _kinds: Any) -> dict[str, Any]:
+    import torch
+
+    return {"pixel_values": _pixels(processor, image), "image_sizes": torch.tensor([[image.height, image.width]])}
+
+
+GIVEN: Final[Mapping[str, Callable[[Mapping[str, Any], Any, Any], dict[str, Any]]]] = {
+    "pixels": lambda processor, image, _kinds: {"pixel_values": _pixels(processor, image)},
+    "merged": lambda processor, image, _kinds: {"pixel_values": _pixels(processor, image)},
+    "typed": lambda processor, image, kinds: {"pixel_values": _pixels(processor, image), "token_type_ids": kinds},
+    "tiles": lambda processor, image, _kinds: {"pixel_values": _pixels(processor, image)[:, None]},
+    "sized": _sized,
+    "sections": _sections,
+    "shaped": _shaped,
+}

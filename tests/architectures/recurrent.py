@@ -7,14 +7,14 @@ from typing import Final
 from architectures.heads import APART, APART_AND_COUNTED
 from architectures.shapes import EXPERTS, LATENT, Architecture, base, layer_types
 
-_LINEAR: Final = {
+LINEAR: Final = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
     "linear_key_head_dim": 32,
     "linear_value_head_dim": 32,
     "layer_types": layer_types(4, 4, "linear_attention"),
 }
-_SECTIONED: Final = {
+SECTIONED: Final = {
     "rope_parameters": {
         "rope_type": "default",
         "rope_theta": 1e6,
@@ -50,7 +50,7 @@ RECURRENT: Final = (
         "Qwen3NextForCausalLM",
         base(
             EXPERTS,
-            _LINEAR,
+            LINEAR,
             head_dim=64,
             shared_expert_intermediate_size=64,
             partial_rotary_factor=0.25,
@@ -60,12 +60,12 @@ RECURRENT: Final = (
         ),
         heads=APART,
     ),
-    Architecture("qwen3.5-headless", "Qwen3_5ForCausalLM", base(_LINEAR, _SECTIONED, head_dim=64)),
-    Architecture("qwen3.5", "Qwen3_5ForCausalLM", base(_LINEAR, _SECTIONED, head_dim=64), heads=APART_AND_COUNTED),
+    Architecture("qwen3.5-headless", "Qwen3_5ForCausalLM", base(LINEAR, SECTIONED, head_dim=64)),
+    Architecture("qwen3.5", "Qwen3_5ForCausalLM", base(LINEAR, SECTIONED, head_dim=64), heads=APART_AND_COUNTED),
     Architecture(
         "qwen3.5-moe",
         "Qwen3_5MoeForCausalLM",
-        base(EXPERTS, _LINEAR, _SECTIONED, head_dim=64, shared_expert_intermediate_size=64),
+        base(EXPERTS, LINEAR, SECTIONED, head_dim=64, shared_expert_intermediate_size=64),
         "qwen3",
         heads=APART_AND_COUNTED,
     ),

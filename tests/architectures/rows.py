@@ -10,8 +10,8 @@ from architectures.memory import Memory
 from architectures.page import RIGHT, Row
 from architectures.pictures import PictureResult
 from architectures.pooled import Pooled
-from architectures.seeing import Seeing
 from architectures.shapes import Architecture
+from architectures.sight import Seeing
 from architectures.text import NEAR, Compared, is_right
 from architectures.vectors import PooledResult
 

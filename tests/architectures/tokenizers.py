@@ -226,11 +226,17 @@ def _sentencepiece(folder: Path, *, prefix: bool) -> Tokenizer:
 _GLM_TOKENS: Final = ("[gMASK]", "<sop>", "<|user|>", "<|observation|>", "<|system|>", "<|assistant|>")
 
 _SMOLVLM_TOKENS: Final = ("<fake_token_around_image>", "<global-img>", "<image>", "<end_of_utterance>")
+_PICTURE_TOKENS: Final = (
+    *("<|vision_start|>", "<|vision_end|>", *_SMOLVLM_TOKENS, "[IMG_BREAK]", "[IMG_END]", "<img>", "</img>"),
+    *("<|image_start|>", "<|image_end|>", "<|begin_of_image|>", "<|end_of_image|>", "<|img_thumbnail|>"),
+    *("<|media_begin|>", "<|media_end|>", "</image>", "<slice>", "</slice>"),
+)
 
 MAKERS: Final[dict[str, Callable[[Path], Tokenizer]]] = {
     "smollm2": _smollm2,
     "glm": partial(_smollm2, more=_GLM_TOKENS),
-    "pictured": partial(_smollm2, more=("<|vision_start|>", "<|vision_end|>", *_SMOLVLM_TOKENS)),
+    "pictured": partial(_smollm2, more=_PICTURE_TOKENS),
+    "glm-pictured": partial(_smollm2, more=(*_GLM_TOKENS, *_PICTURE_TOKENS)),
     "solar": partial(_smollm2, more=("<unk>", "<|startoftext|>")),
     "sentencepiece": partial(_sentencepiece, prefix=True),
     "sentencepiece-plain": partial(_sentencepiece, prefix=False),

@@ -18,11 +18,13 @@ from typing import Any, Final
 
 from modelyard.converter.activation import with_activation
 from modelyard.converter.begin_token import with_declared_begin_token
+from modelyard.converter.class_position import with_class_position_last
 from modelyard.converter.explain import refusal
 from modelyard.converter.heads import declares_head, has_head, headless, without_declared_head
 from modelyard.converter.pooler import with_pooler
 from modelyard.converter.protocol import Refused, run, say
 from modelyard.converter.rotary import with_partial_rotation
+from modelyard.converter.row_break import with_row_break
 from modelyard.converter.settings import with_fixed_settings
 
 _LOOK_S: Final = 0.2
@@ -33,6 +35,7 @@ _ADAPTED: Final = {
     "BertForSequenceClassification": with_pooler,
     "DeepseekV32ForCausalLM": with_declared_begin_token,
 }
+_ADAPTED_TOWERS: Final = {"InternVisionModel": with_class_position_last}
 
 
 def main(arguments: list[str]) -> None:
@@ -123,7 +126,8 @@ def model_class_of(folder: Path, *, is_projector: bool = False) -> tuple[str, An
             "Look for a GGUF file that somebody has made of it, or for a newer version of Modelyard."
         ) from unknown
     if is_projector:
-        return architecture, with_activation(model_class)
+        adapt_tower = _ADAPTED_TOWERS.get(architecture, with_row_break)
+        return architecture, with_activation(adapt_tower(model_class))
     adapt = _ADAPTED.get(architecture)
     return architecture, model_class if adapt is None else adapt(model_class)
 

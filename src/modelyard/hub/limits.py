@@ -70,6 +70,8 @@ def _of_header(header: GgufHeader) -> Iterator[str]:
 
 
 def _of_config(config: Mapping[str, Any], architecture: str) -> Iterator[str]:
+    if architecture == "Llama4ForConditionalGeneration" and config.get("vision_config"):
+        yield PICTURES_DISORDERED
     context = _integer(config, "max_position_embeddings")
     window = _integer(config, "sliding_window")
     is_ignored = architecture in _WINDOWLESS or (
@@ -114,6 +116,11 @@ def factors_by_context(original: int) -> str:
 SPARSE_MIXING: Final = (
     "llama.cpp weighs this model's experts by a softmax, and not by the sparse mixing that it was trained with: "
     "answers differ from those of the original."
+)
+
+PICTURES_DISORDERED: Final = (
+    "llama.cpp gives this model the parts of a picture in another order than it was trained with: answers about "
+    "pictures are poor. Answers to text are not affected."
 )
 
 RANGE_ROUNDED: Final = (

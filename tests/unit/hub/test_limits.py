@@ -9,6 +9,7 @@ import pytest
 from modelyard.errors import UnusableModel
 from modelyard.hub import GgufHeader, GgufTensor
 from modelyard.hub.limits import (
+    PICTURES_DISORDERED,
     RANGE_ROUNDED,
     SPARSE_MIXING,
     check_checkpoint,
@@ -83,6 +84,8 @@ LONG = {"rope_type": "longrope", "long_factor": [1.0, 2.0], "original_max_positi
         (config("GptOssForCausalLM", rope_scaling={"type": "yarn", "truncate": False}), [RANGE_ROUNDED]),
         (config("Qwen2ForCausalLM", rope_scaling={"type": "yarn"}), []),
         (config("PhiMoEForCausalLM"), [SPARSE_MIXING]),
+        (config("Llama4ForConditionalGeneration", vision_config={"image_size": 336}), [PICTURES_DISORDERED]),
+        (config("Llama4ForConditionalGeneration"), []),
         ({"architectures": ["LlavaForConditionalGeneration"], "text_config": {"sliding_window": 64}}, []),
         ({}, []),
     ],
