@@ -125,7 +125,7 @@ PICTURES_DISORDERED: Final = (
 
 RANGE_ROUNDED: Final = (
     "llama.cpp rounds the range in which this model's rotary frequencies are scaled (YaRN with 'truncate': false): "
-    "answers differ a little from those of the original."
+    "answers differ from those of the original."
 )
 
 
