@@ -104,6 +104,11 @@ class Runtime(Table):
         le=8192,
         description="Most tokens in a step: how much of a prompt is computed at once, and how much memory that takes.",
     )
+    trial: bool = Field(
+        default=True,
+        description="Serve each model once in a process of its own before it is served for the first time: llama.cpp "
+        "ends its process on some files, and with it all models. The outcome is kept for the next start.",
+    )
 
 
 class Quantization(Table):

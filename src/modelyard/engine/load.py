@@ -22,7 +22,8 @@ from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_B
 from modelyard.engine.speller import LONGEST_TEXT
 from modelyard.engine.template import ChatTemplate
 from modelyard.engine.vision import Vision
-from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool, contents_digest
+from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool
+from modelyard.engine.weights_digest import contents_digest
 from modelyard.errors import UnsupportedOperation, UnusableModel
 
 logger = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from modelyard.engine.admission import Admission, Admitted
 from modelyard.engine.answer import Answer
+from modelyard.engine.finite import NOT_FINITE, is_usable
 from modelyard.engine.guidance import Constraint, ConstraintBroken
 from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.kv_moves import KvMoves
@@ -325,6 +326,9 @@ class EngineLoop:
         sampler, answer = self._samplers[sequence.id], self._answers[sequence.id]
         constraint = self._constraints.get(sequence.id) if self._constraints else None
         text, right, trail = "", 0, answer.trail
+        if not all(map(is_usable, logits)):
+            self._end(sequence.id, Failed(sequence.id, EngineError(self._name, NOT_FINITE)))
+            return
         while True:
             scores = None if trail is None else log_softmax(logits[right])
             try:

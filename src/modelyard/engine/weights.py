@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ from pathlib import Path
 
 from modelyard.engine.heap import trim_heap
 from modelyard.engine.llama import Weights
+from modelyard.engine.weights_digest import contents_digest
 from modelyard.errors import UnusableModel
 
 # How often an engine that waits for another's load looks whether it is to stop.
 _LOOK_S = 0.1
-
-_LOOKED_AT_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +50,6 @@ class WeightsKey:
         return hashlib.blake2b(facts.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
-def contents_digest(paths: Sequence[Path]) -> str:
-    """Of the number and sizes of the files, and of the first and last MiB of each.
-
-    The first holds names, shapes and settings, the last the end of the weights: all of a file of many gigabytes would
-    take longer to read than to load.
-    """
-    digest = hashlib.blake2b(struct.pack("<Q", len(paths)), digest_size=16)
-    for path in paths:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            digest.update(struct.pack("<Q", size) + file.read(_LOOKED_AT_BYTES))
-            file.seek(max(0, size - _LOOKED_AT_BYTES))
-            digest.update(file.read(_LOOKED_AT_BYTES))
-    return digest.hexdigest()
-
-
 @dataclass(slots=True)
 class _Shared:
     """Weights and how many use them; None while the first of them loads."""
@@ -92,9 +73,14 @@ class ParkedWeights:
 
 
 class WeightsPool:
-    """The weights that the engines of one owner hold. Every method may be called on any thread."""
+    """The weights that the engines of one owner hold. Every method may be called on any thread.
 
-    def __init__(self) -> None:
+    Args:
+        are_repacked, are_checked: see ``Weights``.
+    """
+
+    def __init__(self, *, are_repacked: bool = True, are_checked: bool = False) -> None:
+        self._are_repacked, self._are_checked = are_repacked, are_checked
         self._shared: dict[WeightsKey, _Shared] = {}
         # By contents: models come back.
         self._end_tokens: dict[str, frozenset[int]] = {}
@@ -124,6 +110,8 @@ class WeightsPool:
                 split=key.split,
                 on_progress=report,
                 end_tokens=self._end_tokens.get(key.contents),
+                are_repacked=self._are_repacked,
+                are_checked=self._are_checked,
             )
         except BaseException:
             with self._change:

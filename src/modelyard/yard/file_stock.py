@@ -48,8 +48,7 @@ class FileStock:
             is_given_up = threading.Event()
 
             def report(progress: Progress) -> bool:
-                self.progress[name] = progress
-                self.on_progress(name, progress)
+                self.tell(name, progress)
                 return not is_given_up.is_set()
 
             try:
@@ -62,6 +61,11 @@ class FileStock:
         if is_of_hub:
             self._known[wanted] = files
         return files
+
+    def tell(self, name: str, progress: Progress) -> None:
+        """Note how far the files of a model are. May be called on any thread."""
+        self.progress[name] = progress
+        self.on_progress(name, progress)
 
     async def foresee(self, wanted: Wanted, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
         """The files as they will be, without preparing them.

@@ -99,6 +99,10 @@ class Footprint:
             draft_bytes=draft.weights_bytes,
         )
 
+    def with_context(self, bytes_: int) -> Footprint:
+        """The same with at least so much beside the weights."""
+        return replace(self, context_bytes=max(self.context_bytes, bytes_))
+
     def corrected(self, weights_bytes: int, context_bytes: int) -> Footprint:
         """The prediction, raised to what was allocated for the weights, and for KV cells and outputs."""
         return replace(

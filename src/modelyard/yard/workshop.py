@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelyard.config import Config, Model, effective_cpu, running_at_once
+from modelyard.engine.cores import usable_cores
+from modelyard.engine.hosts.trial_task import CELLS, PROCESS_BYTES, STEP_TOKENS, TRIAL_SEQS, TrialTask, trial_of
 from modelyard.engine.question import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
-from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Senses, Stores, Wanted, plan_files
+from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Progress, Senses, Stores, Wanted, plan_files
 from modelyard.yard.embedder_memory import predict_embedder
 from modelyard.yard.engines import EngineHandle, Publish
 from modelyard.yard.file_stock import FileStock
-from modelyard.yard.memory import Footprint, context_cells, predict
+from modelyard.yard.memory import Footprint, context_cells, predict, vocabulary_size
+from modelyard.yard.runtime.trials import Trials
 
 if TYPE_CHECKING:
     from modelyard.engine.sharing import Device
@@ -51,6 +54,8 @@ class Workshop:
         self.stock = FileStock(stores or Stores())
         self.budget_bytes = 0
         self._make_handle = make_engine or self._real_engine
+        # Scripted engines have no files that could be tried.
+        self._trials = Trials() if make_engine is None else None
         self._shared: tuple[WeightsPool, Device] | None = None
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
@@ -140,7 +145,37 @@ class Workshop:
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         self._note(model, files)
-        return self._make_handle(await asyncio.to_thread(_settings, spec, files), publish)
+        settings = await asyncio.to_thread(_settings, spec, files)
+        if self._trials is not None and spec.config.runtime.trial:
+            for task in self._trial_tasks(spec, files, settings):
+                await self._try(model, self._trials, task)
+        return self._make_handle(settings, publish)
+
+    async def _try(self, model: str, trials: Trials, task: TrialTask) -> None:
+        try:
+            await trials.check(task, lambda step: self.stock.tell(model, Progress(f"trying the file: {step}", 0.0)))
+        except UnusableModel as unusable:
+            raise self._without_path(model, unusable) from unusable
+        finally:
+            self.stock.progress.pop(model, None)
+
+    def _trial_tasks(self, spec: Spec, files: _Files, settings: EngineSettings) -> list[TrialTask]:
+        """The trials that come before an engine of ``settings``: of the model, and of the one that drafts for it."""
+        footprint = self._footprint(spec, files)
+        tried = [(files.model, settings)]
+        if files.draft is not None:
+            tried.append((files.draft, replace(settings, paths=files.draft.paths, name=settings.draft_name)))
+        return [
+            trial_of(
+                each,
+                file_bytes=model.size_bytes,
+                trained_context=model.header.context_length,
+                vocabulary_size=vocabulary_size(model.header),
+                memory_bytes=footprint.total_bytes,
+                cores=usable_cores(),
+            )
+            for model, each in tried
+        ]
 
     def _misplaced(self) -> list[str]:
         """Of all models that are known, also those that load later: what is wrong with their devices."""
@@ -174,7 +209,20 @@ class Workshop:
         spec = self.specs[name]
         files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
         self._note(name, files)
-        return self._footprint(spec, files)
+        footprint = self._footprint(spec, files)
+        if await self._is_tried(spec, files):
+            return footprint
+        # A model that has just enough memory is tried all the same: then nothing else is loaded.
+        room = self.budget_bytes - (footprint.total_bytes - footprint.context_bytes)
+        return footprint.with_context(min(_trial_bytes(spec, files), room))
+
+    async def _is_tried(self, spec: Spec, files: _Files) -> bool:
+        """Whether an engine on ``files`` needs no trial, which takes memory before the engine does."""
+        if self._trials is None or not spec.config.runtime.trial:
+            return True
+        settings = await asyncio.to_thread(_settings, spec, files)
+        tasks = self._trial_tasks(spec, files, settings)
+        return all(await asyncio.gather(*(asyncio.to_thread(self._trials.is_known, task) for task in tasks)))
 
     async def _files(
         self, spec: Spec, find: Callable[[Wanted, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
@@ -259,6 +307,22 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
     return footprint.drafted_by(
         how(draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
     )
+
+
+def _trial_bytes(spec: Spec, files: _Files) -> int:
+    """Memory that the trial of a model takes beside its weights, which the engine has not loaded by then."""
+    if files.model.kind in POOLED_KINDS:
+        return PROCESS_BYTES
+    context = predict(
+        files.model,
+        context_length=CELLS,
+        running=TRIAL_SEQS,
+        sequences=TRIAL_SEQS + 1,
+        batch_tokens=STEP_TOKENS,
+        kv_type=spec.config.runtime.kv_type,
+        flash_attn=spec.config.runtime.flash_attn,
+    )
+    return PROCESS_BYTES + context.context_bytes
 
 
 def plan_of(config: Config, model: Model, stores: Stores, fits: Callable[[FilePlan], bool]) -> FilePlan:

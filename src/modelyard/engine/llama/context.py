@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.llama.batch import Batch, EmbeddingBatch
+from modelyard.engine.llama.context_limits import context_limits
 from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
 from modelyard.engine.llama.model import Model
 from modelyard.engine.llama.projector import Embeddings
@@ -63,8 +64,8 @@ class Context:
         params = lib.llama_context_default_params()
         params.type_k = params.type_v = KV_TYPES[kv_type]
         params.flash_attn_type = FLASH_ATTENTION[flash_attn]
-        params.n_ctx = min(length, model.positions or length)
-        params.n_batch = params.n_ubatch = batch_tokens
+        limits = context_limits(min(length, model.positions or length), slots, batch_tokens)
+        params.n_ctx, params.n_batch, params.n_ubatch = limits.cells, limits.batch, limits.step
         params.n_seq_max = slots
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = True

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import FLASH_ATTENTION, KV_TYPES
+from modelyard.engine.llama.context_limits import context_limits
 from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
 from modelyard.engine.llama.model import Model
 from modelyard.errors import UnusableModel
@@ -63,8 +64,8 @@ class PooledContext:
         params.pooling_type = _NUMBERS[pooling]
         params.type_k = params.type_v = KV_TYPES[kv_type]
         params.flash_attn_type = FLASH_ATTENTION[flash_attn]
-        params.n_ctx = length
-        params.n_batch = params.n_ubatch = step_tokens
+        limits = context_limits(length, slots, step_tokens)
+        params.n_ctx, params.n_batch, params.n_ubatch = limits.cells, limits.batch, limits.step
         params.n_seq_max = slots
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = True

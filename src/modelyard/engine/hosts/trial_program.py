@@ -1,0 +1,248 @@
+"""Serves a model in a process of its own, as a server would, to see whether llama.cpp and its weights survive it.
+
+    python -m modelyard.engine.hosts.trial_program < SETTINGS
+
+Standard input holds a pickled ``TrialTask``, and stays open for as long as somebody waits for the outcome. Standard
+output has a JSON object a line: ``{"step": ...}`` before each step, then ``{"failure": ...}`` or ``{"passed": true}``.
+A process that ends without one of the last two died of the step that it named last.
+
+The engine is the one that serves: what it is asked covers each way in which llama.cpp computes for it, which is a
+prompt of one token, of several, and of more than a step; several sequences that decode together; and a sequence that
+leaves with its state and goes on in another context. An embedding or ranking model is given inputs of such lengths.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Final
+
+from modelyard.engine.engine import Engine
+from modelyard.engine.hosts.trial_task import TrialTask
+from modelyard.engine.messages import (
+    Died,
+    Embed,
+    Embedded,
+    Event,
+    Failed,
+    Finished,
+    Loaded,
+    LoadFailed,
+    Message,
+    Rank,
+    Ranked,
+    Resume,
+    SequenceId,
+    Stop,
+    Stopped,
+    Submit,
+    Suspended,
+    Token,
+)
+from modelyard.engine.profile import ModelProfile
+from modelyard.engine.question import Chat, Sampling, Text, Tokens
+from modelyard.engine.weights import ParkedWeights, WeightsPool
+from modelyard.errors import EngineError
+
+# Ordinary text in several scripts, with digits and marks: what any vocabulary is made for.
+SAMPLE: Final = "The 3 quick foxes, 12 of them, jump!\n\tВсё течёт. 日本語 αβγ 👋"
+ANSWER_TOKENS: Final = 3
+# Enough for a Stop to meet it in the middle.
+LONG_ANSWER_TOKENS: Final = 12
+STREAMS: Final = 3
+
+_GREEDY: Final = Sampling(temperature=0.0)
+
+
+class Failure(Exception):
+    """The model cannot be served; the message says why."""
+
+
+class Trial:
+    """One engine after the other on the same weights, each asked a few things."""
+
+    def __init__(self, task: TrialTask) -> None:
+        self._settings = task.settings
+        self._vocabulary_size = task.vocabulary_size
+        self._pool = WeightsPool(are_repacked=task.repacks, are_checked=True)
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._engine: Engine | None = None
+        self._numbers = 0
+
+    def run(self) -> None:
+        """Try everything.
+
+        Raises:
+            Failure: something did not work.
+        """
+        profile = self._start("loading")
+        if self._settings.kind == "text":
+            self._generate(profile)
+        else:
+            self._pool_inputs()
+        say(step="unloading")
+        self._stop(Stop())
+
+    def _generate(self, profile: ModelProfile) -> None:
+        self._answer("a prompt of one token", [self._submit(self._tokens(1))])
+        self._answer("a text", [self._submit(Text(SAMPLE))], may_be_refused=True)
+        if profile.can_chat:
+            chat = Chat(({"role": "user", "content": SAMPLE},))
+            self._answer("a chat", [self._submit(chat)], may_be_refused=True)
+        self._answer("several sequences at once", [self._submit(self._tokens(2 + number)) for number in range(STREAMS)])
+        self._answer("a prompt of more than a step", [self._submit(self._tokens(self._long))])
+        self._suspend_and_resume()
+
+    def _pool_inputs(self) -> None:
+        say(step="inputs of one token, of several, and as many as fit a step")
+        number = self._next()
+        if self._settings.kind == "rerank":
+            self._send(Rank(number, SAMPLE[:8], ("a", SAMPLE), most_tokens=self._long))
+        else:
+            inputs = (self._tokens(1), self._tokens(5), self._tokens(self._settings.batch_tokens - 2))
+            self._send(Embed(number, (*inputs, Text(SAMPLE)), truncates=True))
+        self._ends([number], may_be_refused=False)
+
+    def _suspend_and_resume(self) -> None:
+        say(step="a state that is saved and restored")
+        prompt = self._submit(self._tokens(STREAMS), max_tokens=LONG_ANSWER_TOKENS)
+        self._send(prompt)
+        self._wait(lambda event: isinstance(event, Token | Finished | Failed))
+        state, parked = None, None
+        self._send(Stop(suspend=True, keep_bytes=sys.maxsize, park=True))
+        while not isinstance(event := self._next_event(), Stopped):
+            if isinstance(event, Suspended):
+                state = event.state
+            elif isinstance(event, Failed):
+                raise Failure(_reason(event))
+        self._join()
+        parked = event.parked
+        self._start("a second context")
+        _release(parked)
+        if state is not None:
+            self._send(Resume(state))
+            self._ends([state.sequence], may_be_refused=False)
+
+    def _answer(self, step: str, requests: Sequence[Submit], *, may_be_refused: bool = False) -> None:
+        say(step=step)
+        for request in requests:
+            self._send(request)
+        self._ends([request.sequence for request in requests], may_be_refused=may_be_refused)
+
+    def _ends(self, sequences: Iterable[SequenceId], *, may_be_refused: bool) -> None:
+        """Wait for the ends of ``sequences``. A vocabulary or template that refuses a text is not a broken model."""
+        waiting = set(sequences)
+        while waiting:
+            event = self._next_event()
+            if isinstance(event, Failed):
+                if isinstance(event.error, EngineError) or not may_be_refused:
+                    raise Failure(_reason(event))
+                waiting.discard(event.sequence)
+            elif isinstance(event, Finished | Embedded | Ranked):
+                waiting.discard(event.sequence)
+
+    def _start(self, step: str) -> ModelProfile:
+        say(step=step)
+        self._engine = Engine(self._settings, self._publish, self._pool)
+        self._engine.start()
+        loaded = self._wait(lambda event: isinstance(event, Loaded))
+        assert isinstance(loaded, Loaded)
+        return loaded.profile
+
+    def _stop(self, stop: Stop) -> None:
+        self._send(stop)
+        self._wait(lambda event: isinstance(event, Stopped))
+        self._join()
+
+    def _wait(self, is_it: Callable[[Event], bool]) -> Event:
+        while not is_it(event := self._next_event()):
+            pass
+        return event
+
+    def _next_event(self) -> Event:
+        event = self._events.get()
+        match event:
+            case LoadFailed(reason):
+                raise Failure(reason)
+            case Died(reason):
+                raise Failure(reason)
+        return event
+
+    def _join(self) -> None:
+        assert self._engine is not None
+        self._engine.join(10.0)
+
+    def _send(self, message: Message) -> None:
+        assert self._engine is not None
+        self._engine.send(message)
+
+    def _publish(self, batch: Sequence[Event]) -> None:
+        for event in batch:
+            self._events.put(event)
+
+    def _submit(self, prompt: Tokens | Text | Chat, max_tokens: int = ANSWER_TOKENS) -> Submit:
+        # Logprobs make the engine look at all logits.
+        return Submit(self._next(), prompt, _GREEDY, max_tokens, ignore_eos=True, logprobs=1)
+
+    def _next(self) -> SequenceId:
+        self._numbers += 1
+        return SequenceId(self._numbers)
+
+    @property
+    def _long(self) -> int:
+        """Tokens of a prompt that takes two steps."""
+        return self._settings.batch_tokens + self._settings.batch_tokens // 4
+
+    def _tokens(self, length: int) -> Tokens:
+        """A prompt of that many tokens, from all over the vocabulary."""
+        stride = max(1, self._vocabulary_size // (length + 1))
+        return Tokens(tuple(stride * (number + 1) % max(1, self._vocabulary_size) for number in range(length)))
+
+
+def _reason(failed: Failed) -> str:
+    return failed.error.reason if isinstance(failed.error, EngineError) else str(failed.error)
+
+
+def _release(parked: ParkedWeights | None) -> None:
+    if parked is not None:
+        parked.release()
+
+
+def say(**facts: object) -> None:
+    """Tell whoever waits."""
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run the trial that standard input describes; the exit status."""
+    task: TrialTask = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    task.limits.apply()
+    try:
+        Trial(task).run()
+    except Failure as failure:
+        say(failure=str(failure))
+    else:
+        say(passed=True)
+    return 0
+
+
+def _end_with_parent() -> None:
+    with suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    # Threads of llama.cpp, and whatever a broken file did to its memory, are not to be taken apart.
+    os._exit(status)

@@ -1,0 +1,115 @@
+"""What a trial is told: which engine to run, and what its process may take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+from modelyard.engine.settings import EngineSettings
+
+GIB: Final = 1 << 30
+
+# Up to this size a trial computes with the same copies of the weights as the engine will, and with longer steps. The
+# copies of larger ones take as long to make as the load itself: they are tried on the weights as the file has them.
+EXACT_BYTES: Final = 2 * GIB
+STEP_TOKENS: Final = 64
+STEP_TOKENS_OF_LARGE: Final = 16
+CELLS: Final = 512
+TRIAL_SEQS: Final = 4
+
+# Processor time of a trial that does not hang: start, vocabulary and template, and then for the weights, which are
+# read once and computed on some eight times. Measured in docs/performance.md: 1.5 s and up to 12 s a GiB.
+CPU_S: Final = 20.0
+CPU_S_OF_GIB: Final = 120.0
+# A machine may be busy, or its disk slow: that is waited for, four times as long.
+PATIENCE: Final = 4.0
+
+# Memory beside what the engine itself takes: the interpreter, llama.cpp's library.
+PROCESS_BYTES: Final = 96 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TrialLimits:
+    """What the process of a trial may take before it is ended.
+
+    Attributes:
+        cpu_s: seconds of all its threads together.
+        wall_s: seconds by the clock.
+        data_bytes: of memory that it allocates; mapped files are not counted.
+    """
+
+    cpu_s: float
+    wall_s: float
+    data_bytes: int
+
+    def apply(self) -> None:
+        """Hold this process to the time of processors and the memory, where the system can (POSIX)."""
+        try:
+            import resource
+        except ImportError:
+            # The parent's clock is what remains.
+            return
+        seconds = math.ceil(self.cpu_s)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard == resource.RLIM_INFINITY or hard > self.data_bytes:
+            resource.setrlimit(resource.RLIMIT_DATA, (self.data_bytes, hard))
+
+
+@dataclass(frozen=True, slots=True)
+class TrialTask:
+    """One trial.
+
+    Attributes:
+        settings: of the engine that is tried.
+        vocabulary_size: its tokens have ids below it.
+        repacks: whether llama.cpp makes the copies of the weights that its kernels like better.
+        limits: of the process.
+    """
+
+    settings: EngineSettings
+    vocabulary_size: int
+    repacks: bool
+    limits: TrialLimits
+
+
+def trial_of(
+    settings: EngineSettings,
+    *,
+    file_bytes: int,
+    trained_context: int | None,
+    vocabulary_size: int,
+    memory_bytes: int,
+    cores: int,
+) -> TrialTask:
+    """The trial of a model that will be served with ``settings``: the same engine, with less of everything.
+
+    Args:
+        settings: as the model is to be served.
+        file_bytes: of all its files.
+        trained_context: tokens that the model was trained for, as far as its header says.
+        vocabulary_size: how many tokens it knows.
+        memory_bytes: what the engine is predicted to take.
+        cores: that the trial computes on.
+    """
+    is_small = file_bytes <= EXACT_BYTES
+    step = STEP_TOKENS if is_small else STEP_TOKENS_OF_LARGE
+    seconds = CPU_S + CPU_S_OF_GIB * file_bytes / GIB
+    return TrialTask(
+        replace(
+            settings,
+            context_length=min(settings.context_length or trained_context or CELLS, CELLS),
+            max_seqs=min(settings.max_seqs, TRIAL_SEQS),
+            prefix_slots=min(settings.prefix_slots, 1),
+            batch_tokens=min(settings.batch_tokens, step),
+            kv_keep="off",
+            kv_dir=None,
+            draft=(),
+            projector=None,
+        ),
+        vocabulary_size=vocabulary_size,
+        repacks=is_small,
+        limits=TrialLimits(seconds, PATIENCE * max(seconds / max(1, cores), CPU_S), 2 * memory_bytes + 2 * GIB),
+    )

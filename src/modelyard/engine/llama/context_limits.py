@@ -1,0 +1,49 @@
+"""The limits of a context that llama.cpp asserts on, kept by construction: whatever is configured, none is broken.
+
+An assertion that fails ends the process, and with it every model. What a configuration must fulfil beside these, and
+what it is answered where it does not, is in ``config.rules``.
+
+Source: llama.cpp, src/llama-context.cpp: the constructor, output_reserve, encode and decode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# Source: GGML_PAD(cparams.n_ctx, 256).
+CELLS_STEP: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ContextLimits:
+    """Sizes that fit one another.
+
+    Attributes:
+        cells: n_ctx, KV cells in tokens.
+        batch: n_batch, most tokens in one call. llama.cpp also takes it for the most rows of logits.
+        step: n_ubatch, most tokens that are computed at once.
+    """
+
+    cells: int
+    batch: int
+    step: int
+
+
+def context_limits(length: int, slots: int, step_tokens: int) -> ContextLimits:
+    """The sizes to ask llama.cpp for.
+
+    - ``n_outputs_max <= cparams.n_outputs_max`` (output_reserve): the context makes room for one row of logits for each
+      slot, and allows as many rows as ``n_batch``, which it first cuts to the ``n_ctx`` that was asked for, before it
+      rounds that up. So neither may be below the number of slots.
+    - ``n_tokens_all <= cparams.n_batch`` (decode), ``cparams.n_ubatch >= n_tokens`` (encode, and decode without causal
+      attention): a step of ``step_tokens`` fits. With causal attention both are cut to ``n_ctx``, beyond which a step
+      would find no free cells.
+
+    Args:
+        length: KV cells that are wanted, in tokens.
+        slots: sequences that the context can tell apart.
+        step_tokens: most tokens in one step.
+    """
+    cells = -(-max(length, slots) // CELLS_STEP) * CELLS_STEP
+    return ContextLimits(cells, max(step_tokens, slots), step_tokens)

@@ -1,0 +1,1 @@
+"""What brings engines to life and keeps them there."""

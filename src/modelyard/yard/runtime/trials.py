@@ -1,0 +1,170 @@
+"""Has each file tried once before it is served, and remembers how that went.
+
+What a trial shows depends on the files, on llama.cpp, and on the settings that choose how it computes. Outcomes are
+kept on disk, so that a model is tried once and not at every start of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Final
+
+from modelyard.config.paths import user_cache
+from modelyard.engine.hosts.trial import TrialFailed, run_trial
+from modelyard.engine.hosts.trial_task import TrialTask
+from modelyard.engine.weights_digest import contents_digest
+from modelyard.errors import UnusableModel
+from modelyard.hub.llama_converter import engine_version
+
+logger = logging.getLogger(__name__)
+
+# Version of what a trial asks of a model: a change has all models tried anew.
+_RECIPE: Final = 1
+# Each takes the cores and the disk for a while.
+TRIED_AT_ONCE: Final = 2
+
+RunTrial = Callable[[TrialTask, Callable[[str], bool]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial went: failure is why the model cannot be served, None where it can."""
+
+    failure: str | None
+
+
+class TrialRecords:
+    """Outcomes of trials, in memory and as one small file each in ``folder``. Thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, Outcome] = {}
+
+    def find(self, key: str) -> Outcome | None:
+        """The outcome that was noted under ``key``; None where there is none that can be read."""
+        if (known := self._known.get(key)) is not None:
+            return known
+        try:
+            facts = json.loads((self._folder / f"{key}.json").read_text("utf-8"))
+            failure = facts["failure"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if failure is not None and not isinstance(failure, str):
+            return None
+        outcome = self._known[key] = Outcome(failure)
+        return outcome
+
+    def note(self, key: str, outcome: Outcome, name: str) -> None:
+        """Remember an outcome; ``name`` tells people which model it is of. A disk that is full costs a trial."""
+        self._known[key] = outcome
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile("w", dir=self._folder, suffix=".partial", delete=False, encoding="utf-8") as file:
+                json.dump({"model": name, "failure": outcome.failure}, file)
+            Path(file.name).replace(self._folder / f"{key}.json")
+        except OSError as error:
+            logger.warning("The trial of %s cannot be remembered: %s", name, error)
+            with suppress(OSError, UnboundLocalError):
+                Path(file.name).unlink(missing_ok=True)
+
+
+class Trials:
+    """Tries models for one yard. Use it on one event loop.
+
+    Args:
+        folder: where outcomes are kept; None: the user's cache.
+        run: runs a trial.
+    """
+
+    def __init__(self, folder: Path | None = None, run: RunTrial = run_trial) -> None:
+        self._records = TrialRecords(folder or user_cache() / "modelyard" / "trials")
+        self._run = run
+        self._places = asyncio.Semaphore(TRIED_AT_ONCE)
+        self._running: dict[str, asyncio.Lock] = {}
+
+    def is_known(self, task: TrialTask) -> bool:
+        """Whether the model was tried before. Reads a part of its files.
+
+        Raises:
+            UnusableModel: they cannot be read.
+        """
+        return self._records.find(trial_key(task)) is not None
+
+    async def check(self, task: TrialTask, report: Callable[[str], None]) -> None:
+        """Try a model, unless that was done before. Cancelling it ends the trial.
+
+        Args:
+            task: what is tried.
+            report: called on any thread with what the trial is at.
+
+        Raises:
+            UnusableModel: it cannot be served.
+        """
+        key = await asyncio.to_thread(trial_key, task)
+        # Models on the same file wait for one trial.
+        async with self._running.setdefault(key, asyncio.Lock()):
+            outcome = await asyncio.to_thread(self._records.find, key)
+            if outcome is None:
+                async with self._places:
+                    outcome = await self._try(key, task, report)
+        if outcome.failure is not None:
+            raise UnusableModel(outcome.failure)
+
+    async def _try(self, key: str, task: TrialTask, report: Callable[[str], None]) -> Outcome:
+        is_given_up = threading.Event()
+
+        def go_on(step: str) -> bool:
+            report(step)
+            return not is_given_up.is_set()
+
+        try:
+            await asyncio.to_thread(self._run, task, go_on)
+            outcome = Outcome(None)
+        except TrialFailed as failed:
+            outcome = Outcome(str(failed))
+        except asyncio.CancelledError:
+            is_given_up.set()
+            raise
+        await asyncio.to_thread(self._records.note, key, outcome, task.settings.name)
+        return outcome
+
+
+def trial_key(task: TrialTask) -> str:
+    """Names all that the outcome of a trial depends on.
+
+    Raises:
+        UnusableModel: a file cannot be read.
+    """
+    settings = task.settings
+    try:
+        facts = {
+            "recipe": _RECIPE,
+            "engine": engine_version(),
+            "files": [contents_digest(settings.paths), *_times(settings.paths)],
+            "kind": settings.kind,
+            "kv_type": settings.kv_type,
+            "flash_attn": settings.flash_attn,
+            "offload": settings.offload,
+            "device_layers": settings.device_layers,
+            "context_length": settings.context_length,
+            "batch_tokens": settings.batch_tokens,
+            "max_seqs": settings.max_seqs,
+            "repacks": task.repacks,
+        }
+    except OSError as error:
+        raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+
+
+def _times(paths: Sequence[Path]) -> list[int]:
+    """When each file was changed last: its middle is not in the digest."""
+    return [path.stat().st_mtime_ns for path in paths]
