@@ -1,6 +1,7 @@
 """From requests to sequences: prompts are read, and grammars compiled, before anything is computed.
 
-What takes long is made on the thread of grammars: a request whose sampler or grammar is not ready waits for it.
+What may take long is done on other threads: a request whose prompt, sampler or grammar is not ready waits for it, and
+the engine computes for others meanwhile.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from modelyard.engine.answer import Answer
 from modelyard.engine.dialogue import Dialogue, text_grammar
 from modelyard.engine.draft import DraftedGuesses
 from modelyard.engine.guidance import Constraint, GrammarCompiler
+from modelyard.engine.input.reading_pool import ReadingPool, is_quick, outcome_of
 from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.load import Resident
 from modelyard.engine.logprobs import LogprobTrail
 from modelyard.engine.lookup import Prediction, PromptLookup
-from modelyard.engine.messages import Compiled, SequenceId, Submit
-from modelyard.engine.prompt import ReadPrompt
+from modelyard.engine.messages import Compiled, PromptRead, SequenceId, Submit
+from modelyard.engine.prompt import PreparedPrompt, ReadPrompt
 from modelyard.engine.question import Chat, Prompt, Sampling, Text
 from modelyard.engine.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.sequence import Sequence
@@ -47,12 +49,29 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True)
+class _Reading:
+    """A request whose prompt is being read."""
+
+    request: Submit
+    outcome: Future[_Prepared]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A prompt that is read but for its pictures, and the tokens of what the answer may well be."""
+
+    prompt: PreparedPrompt
+    prediction: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class _Unready:
     """A request whose grammar is being compiled; ``dry`` has its sampler against repetitions, once that is made."""
 
     request: Submit
     prompt: ReadPrompt
-    constraint: Future[Constraint | None]
+    prediction: list[int]
+    outcome: Future[Constraint | None]
     dry: list[DrySampler]
 
 
@@ -60,12 +79,17 @@ class Admission:
     """Admits the requests of one engine. All methods run on the engine's thread.
 
     Args:
+        name: of the model, for messages.
         resident: the model.
         looks_up: whether answers are guessed from what was said before.
         send: hands a message to the engine; called on any thread.
     """
 
-    def __init__(self, resident: Resident, *, looks_up: bool, send: Callable[[Compiled], None]) -> None:
+    def __init__(
+        self, name: str, resident: Resident, *, looks_up: bool, send: Callable[[Compiled | PromptRead], None]
+    ) -> None:
+        self._name = name
+        self._pool = ReadingPool(name)
         self._model: Model = resident.model
         self._length = resident.context.length
         self._prompts, self._defaults = resident.prompts, resident.sampling
@@ -74,29 +98,59 @@ class Admission:
         self._looks_up = looks_up
         self._send = send
         self._arrivals = 0
-        self._unready: dict[SequenceId, _Unready] = {}
+        self._unready: dict[SequenceId, _Reading | _Unready] = {}
         self.grammars = GrammarCompiler(resident.model.vocabulary)
 
     @property
     def unready(self) -> Iterator[SequenceId]:
-        """Requests whose grammars or samplers are being made."""
+        """Requests whose prompts are being read, or whose grammars or samplers are being made."""
         return iter(tuple(self._unready))
 
     def submit(self, request: Submit) -> Admitted | None:
-        """Admit a request; None where its grammar is to be compiled before, of which ``compiled`` hears.
+        """Admit a request; None where its prompt is to be read before, or its grammar to be compiled, of which ``read``
+        and ``compiled`` hear.
 
         Raises:
             ModelyardError: it is refused.
         """
-        prompt = self._prompts.read(request.prompt)
         self._check_bias(request.sampling)
+        if is_quick(request.prompt) and not request.prediction:
+            return self._begin(request, _Prepared(self._prompts.prepare(request.prompt), []))
+        outcome = self._pool.submit(
+            lambda: self._prepare(request), lambda done: self._send(PromptRead(request.sequence, done))
+        )
+        self._unready[request.sequence] = _Reading(request, outcome)
+        return None
+
+    def read(self, message: PromptRead) -> Admitted | None:
+        """Go on with a request whose prompt is read; None as in ``submit``, or where nobody wants it any more.
+
+        Raises:
+            ModelyardError: it is refused.
+        """
+        reading = self._unready.get(message.sequence)
+        if not isinstance(reading, _Reading) or reading.outcome is not message.outcome:
+            return None
+        del self._unready[message.sequence]
+        return self._begin(reading.request, outcome_of(message.outcome, self._name))
+
+    def _prepare(self, request: Submit) -> _Prepared:
+        """Runs on a thread that reads."""
+        prepared = self._prompts.prepare(request.prompt)
+        # As much of the prediction as an answer can hold: what is longer would only take time.
+        most = self._length if request.max_tokens is None else min(request.max_tokens, self._length)
+        text = request.prediction[: most * _TOKEN_CHARACTERS]
+        return _Prepared(prepared, self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else [])
+
+    def _begin(self, request: Submit, prepared: _Prepared) -> Admitted | None:
+        prompt = self._prompts.finish(prepared.prompt)
         if isinstance(request.prompt, Chat) and self._dialogue is not None:
             grammar = self._dialogue.grammar(request, request.prompt, prompt.reading)
         else:
             grammar = text_grammar(request)
         sampling = request.sampling.over(self._defaults)
         if grammar is None and not sampling.dry_multiplier:
-            return self._admitted(request, prompt, None, [])
+            return self._admitted(request, prompt, prepared.prediction, None, [])
         dry: list[DrySampler] = []
 
         def make() -> str | None:
@@ -105,7 +159,7 @@ class Admission:
             return None if grammar is None else grammar()
 
         constraint = self.grammars.compile(make, lambda done: self._send(Compiled(request.sequence, done)))
-        self._unready[request.sequence] = _Unready(request, prompt, constraint, dry)
+        self._unready[request.sequence] = _Unready(request, prompt, prepared.prediction, constraint, dry)
         return None
 
     def compiled(self, message: Compiled) -> Admitted | None:
@@ -114,21 +168,29 @@ class Admission:
         Raises:
             InvalidRequest: its grammar cannot be enforced.
         """
-        unready = self._unready.pop(message.sequence, None)
-        if unready is None:
+        unready = self._unready.get(message.sequence)
+        if not isinstance(unready, _Unready) or unready.outcome is not message.constraint:
             return None
+        del self._unready[message.sequence]
         failure = message.constraint.exception()
         if failure is not None and not isinstance(failure, InvalidRequest):
             # Whatever goes wrong in a grammar is of this request alone: a schema nested too deep, a panic in Rust.
             raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
-        return self._admitted(unready.request, unready.prompt, message.constraint.result(), unready.dry)
+        return self._admitted(
+            unready.request, unready.prompt, unready.prediction, message.constraint.result(), unready.dry
+        )
 
     def forget(self, sequence: SequenceId) -> bool:
-        """Give up a request whose grammar is not ready; whether there was one."""
+        """Give up a request that is not ready; whether there was one."""
         unready = self._unready.pop(sequence, None)
         if unready is not None:
-            unready.constraint.cancel()
+            unready.outcome.cancel()
         return unready is not None
+
+    def close(self) -> None:
+        """End all threads, before the model is freed."""
+        self._pool.close()
+        self.grammars.close()
 
     def next_arrival(self) -> int:
         """The place of the next sequence in the order of arrival."""
@@ -136,7 +198,12 @@ class Admission:
         return self._arrivals - 1
 
     def _admitted(
-        self, request: Submit, prompt: ReadPrompt, constraint: Constraint | None, dry: list[DrySampler]
+        self,
+        request: Submit,
+        prompt: ReadPrompt,
+        prediction: list[int],
+        constraint: Constraint | None,
+        dry: list[DrySampler],
     ) -> Admitted:
         room = self._length - len(prompt.tokens)
         is_read = prompt.reading is not None and self._dialogue is not None
@@ -163,10 +230,8 @@ class Admission:
         if not prompt.pictures and self._model.can_trim and sampler.can_verify:
             lookup = PromptLookup() if self._looks_up else None
             sequence.guesser = DraftedGuesses(lookup) if self._drafts else lookup
-            if request.prediction:
-                # As much of it as the answer can hold: what is longer would only take time here.
-                text = request.prediction[: answer.most_tokens * _TOKEN_CHARACTERS]
-                predicted = self._model.tokenize_plain(text.encode("utf-8", "replace"))
+            if prediction:
+                predicted = prediction[: answer.most_tokens]
                 sequence.guesser = Prediction(predicted, len(prompt.tokens), sequence.guesser or PromptLookup())
         echo = self._echo(request.prompt, tokens) if request.echoes else ""
         return Admitted(request, prompt, answer, sampler, sequence, echo)

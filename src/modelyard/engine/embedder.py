@@ -6,6 +6,9 @@ Hot path: ``_step`` runs once for every batch. Inputs of all requests that wait 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -13,6 +16,7 @@ import numpy.typing as npt
 
 from modelyard.engine.embed_input import InputReader
 from modelyard.engine.embed_queue import EmbedQueue, Job
+from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
 from modelyard.engine.load_embedder import ResidentEmbedder
 from modelyard.engine.messages import (
     Cancel,
@@ -22,12 +26,14 @@ from modelyard.engine.messages import (
     Event,
     Failed,
     Message,
+    PromptRead,
     Rank,
     Ranked,
     Reseat,
     Restore,
     Resume,
     Returned,
+    SequenceId,
     Stop,
     Submit,
     Tokenize,
@@ -60,6 +66,14 @@ def probabilities(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A request whose inputs are being read."""
+
+    priority: int
+    outcome: Future[list[list[int]]]
+
+
 class Embedder:
     """Serves one loaded model that embeds or ranks. All methods run on the thread that owns its engine."""
 
@@ -78,6 +92,9 @@ class Embedder:
         self._device, self._seat = device, Seat(settings.weight, settings.priority)
         self._queue = EmbedQueue(settings.batch_tokens, settings.max_seqs)
         self._speller = Speller(settings.name, resident.model, publish)
+        self._pool = ReadingPool(settings.name)
+        self._tokenizers = resident.tokenizers
+        self._reading: dict[SequenceId, _Reading] = {}
 
     def serve(self) -> Stop:
         """Serve until told to stop."""
@@ -90,18 +107,24 @@ class Embedder:
         """Part with all requests: where they are suspended, they leave as they came."""
         self._speller.leave(stop)
         leaves = Returned if stop.suspend else Cancelled
-        self._end_all([leaves(request) for request in self._queue.requests])
+        self._end_all([leaves(request) for request in (*self._reading, *self._queue.requests)])
 
     def fail(self, error: ModelyardError) -> None:
         """End all requests with ``error``."""
         self._speller.fail(error)
-        self._end_all([Failed(request, error) for request in self._queue.requests])
+        self._end_all([Failed(request, error) for request in (*self._reading, *self._queue.requests)])
 
     def free(self) -> None:
-        """End the thread of texts: all else is the resident's."""
+        """End the threads of texts: all else is the resident's."""
+        # First: the threads wait for its processes.
+        self._tokenizers.close()
+        self._pool.close()
         self._speller.close()
 
     def _end_all(self, events: Sequence[Event]) -> None:
+        for reading in self._reading.values():
+            reading.outcome.cancel()
+        self._reading.clear()
         for request in self._queue.requests:
             self._queue.remove(request)
         if events:
@@ -119,10 +142,15 @@ class Embedder:
             match message:
                 case Embed() | Rank():
                     self._take(message, events)
+                case PromptRead():
+                    self._read(message, events)
                 case Tokenize():
                     self._speller.take(message)
                 case Cancel(request):
-                    if self._queue.remove(request):
+                    if (reading := self._reading.pop(request, None)) is not None:
+                        reading.outcome.cancel()
+                        events.append(Cancelled(request))
+                    elif self._queue.remove(request):
                         events.append(Cancelled(request))
                     else:
                         self._speller.cancel(request)
@@ -144,19 +172,34 @@ class Embedder:
 
     def _take(self, request: Embed | Rank, events: list[Event]) -> None:
         try:
-            inputs = self._read(request)
-        except ModelyardError as refused:
+            read = self._reader_of(request)
+        except UnsupportedOperation as refused:
             events.append(Failed(request.sequence, refused))
             return
-        vectors = np.empty((len(inputs), self._context.dimensions), np.float32)
-        self._queue.add(Job(request.sequence, inputs, request.priority, vectors))
+        outcome = self._pool.submit(read, lambda done: self._inbox.put(PromptRead(request.sequence, done)))
+        self._reading[request.sequence] = _Reading(request.priority, outcome)
 
-    def _read(self, request: Embed | Rank) -> list[list[int]]:
+    def _read(self, message: PromptRead, events: list[Event]) -> None:
+        """Put the inputs of a request in the line, unless nobody wants it any more."""
+        reading = self._reading.get(message.sequence)
+        if reading is None or reading.outcome is not message.outcome:
+            return
+        del self._reading[message.sequence]
+        try:
+            inputs = outcome_of(message.outcome, self._name)
+        except ModelyardError as refused:
+            events.append(Failed(message.sequence, refused))
+            return
+        vectors = np.empty((len(inputs), self._context.dimensions), np.float32)
+        self._queue.add(Job(message.sequence, inputs, reading.priority, vectors))
+
+    def _reader_of(self, request: Embed | Rank) -> Callable[[], list[list[int]]]:
+        """What reads its inputs, on any thread."""
         match request, self._inputs:
-            case Embed(), InputReader() as reader:
-                return reader.read(request.inputs, truncates=request.truncates)
-            case Rank(), PairReader() as reader:
-                return reader.read(request.query, request.documents, request.most_tokens)
+            case Embed(), InputReader() as inputs:
+                return partial(inputs.read, request.inputs, truncates=request.truncates)
+            case Rank(), PairReader() as pairs:
+                return partial(pairs.read, request.query, request.documents, request.most_tokens)
             case Embed(), _:
                 raise UnsupportedOperation(f"'{self._name}' ranks documents and makes no embeddings.", "model")
             case _:

@@ -14,6 +14,7 @@ from pathlib import Path
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.draft import Drafter
+from modelyard.engine.input.tokenizer_process import TokenizerProcesses
 from modelyard.engine.llama import Context, Model, can_offload, check_devices, version
 from modelyard.engine.profile import ModelProfile
 from modelyard.engine.prompt import PromptReader
@@ -66,6 +67,7 @@ class Resident:
     identity: str
     draft: Draft | None
     vision: Vision | None
+    tokenizers: TokenizerProcesses
 
     @property
     def drafter(self) -> Drafter | None:
@@ -78,6 +80,7 @@ class Resident:
 
     def free(self) -> None:
         """Free the contexts and the projector, and the weights where no other engine uses them."""
+        self.tokenizers.close()
         if self.vision is not None:
             self.vision.free()
         if self.draft is not None:
@@ -102,7 +105,8 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
     key = WeightsKey.of(settings.paths, *_placement(settings.offload, settings.device_layers))
     weights = pool.acquire(key, on_progress)
     try:
-        model = Model(weights)
+        tokenizers = TokenizerProcesses(settings.name, key.paths)
+        model = Model(weights, tokenizers.tokenize)
         context = Context(
             model,
             length=settings.context_length or min(model.trained_context, DEFAULT_CONTEXT),
@@ -121,7 +125,7 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
             if settings.projector is not None:
                 vision = _vision(settings, settings.projector, key.gpu_layers, model, on_progress)
                 undo.callback(vision.free)
-            resident = _equip(settings, pool, key, model, context, draft, vision)
+            resident = _equip(settings, pool, key, model, context, draft, vision, tokenizers)
             undo.pop_all()
     except BaseException:
         pool.release(key)
@@ -199,6 +203,7 @@ def _equip(
     context: Context,
     draft: Draft | None,
     vision: Vision | None,
+    tokenizers: TokenizerProcesses,
 ) -> Resident:
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
@@ -249,7 +254,19 @@ def _equip(
         identity += f" {contents_digest([settings.projector])}"
     prompts, long_prompts = reader(), reader(longest_text=LONGEST_TEXT)
     return Resident(
-        key, pool, model, context, prompts, long_prompts, dialogue, sampling, profile, identity, draft, vision
+        key,
+        pool,
+        model,
+        context,
+        prompts,
+        long_prompts,
+        dialogue,
+        sampling,
+        profile,
+        identity,
+        draft,
+        vision,
+        tokenizers,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.embed_input import InputReader
 from modelyard.engine.embedding_shape import embedding_shape
+from modelyard.engine.input.tokenizer_process import TokenizerProcesses
 from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, can_offload
 from modelyard.engine.load import fingerprint
 from modelyard.engine.profile import ModelProfile
@@ -30,6 +31,7 @@ class ResidentEmbedder:
     context: PooledContext
     inputs: InputReader | PairReader
     profile: ModelProfile
+    tokenizers: TokenizerProcesses
 
     def park(self) -> ParkedWeights:
         """Hold its weights beyond its end."""
@@ -37,6 +39,7 @@ class ResidentEmbedder:
 
     def free(self) -> None:
         """Free the context, and the weights where no other engine uses them."""
+        self.tokenizers.close()
         self.context.free()
         self.pool.release(self.key)
 
@@ -59,7 +62,8 @@ def load_embedder(
     key = WeightsKey.of(settings.paths, -1 if settings.offload and can_offload() else 0)
     weights = pool.acquire(key, on_progress)
     try:
-        model = Model(weights)
+        tokenizers = TokenizerProcesses(settings.name, key.paths)
+        model = Model(weights, tokenizers.tokenize)
         context, longest = _pooled(settings, model)
         try:
             inputs = _reader(settings, model, longest)
@@ -81,7 +85,7 @@ def load_embedder(
         dimensions=0 if settings.kind == "rerank" else context.dimensions,
     )
     logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
-    return ResidentEmbedder(key, pool, model, context, inputs, profile)
+    return ResidentEmbedder(key, pool, model, context, inputs, profile, tokenizers)
 
 
 def _reader(settings: EngineSettings, model: Model, longest: int) -> InputReader | PairReader:

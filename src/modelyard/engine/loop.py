@@ -35,6 +35,7 @@ from modelyard.engine.messages import (
     Failed,
     Finished,
     Message,
+    PromptRead,
     Rank,
     Reseat,
     Restore,
@@ -79,6 +80,7 @@ class EngineLoop:
         self._model, self._context = resident.model, resident.context
         self._keep, self._keep_bytes = settings.kv_keep, settings.kv_keep_bytes
         self._vision = resident.vision
+        self._tokenizers = resident.tokenizers
         self._identity = resident.identity
         self._inbox = inbox
         self._publish = publish
@@ -107,7 +109,7 @@ class EngineLoop:
             parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
             most_prefixes=settings.prefix_slots,
         )
-        self._admission = Admission(resident, looks_up=settings.prompt_lookup, send=inbox.put)
+        self._admission = Admission(settings.name, resident, looks_up=settings.prompt_lookup, send=inbox.put)
         self._speller = Speller(settings.name, resident.model, publish, resident.prompts, resident.long_prompts)
         self._constraints: dict[SequenceId, Constraint] = {}
         self._answers: dict[SequenceId, Answer] = {}
@@ -129,8 +131,10 @@ class EngineLoop:
         self._flush()
 
     def free(self) -> None:
-        """Free the samplers, and end the threads of grammars and of texts."""
-        self._admission.grammars.close()
+        """Free the samplers, and end the threads of prompts, grammars and texts."""
+        # First: the threads wait for its processes.
+        self._tokenizers.close()
+        self._admission.close()
         self._speller.close()
         for sampler in self._samplers.values():
             sampler.free()
@@ -154,7 +158,7 @@ class EngineLoop:
     def leave(self, stop: Stop) -> KeptPrefixes | None:
         """Part with all sequences; the prompts that are kept in memory, if any are."""
         for unready in self._admission.unready:
-            # To wait for their grammars would keep others from the memory.
+            # To wait for their prompts or grammars would keep others from the memory.
             self._admission.forget(unready)
             self._events.append(Returned(unready) if stop.suspend else Cancelled(unready))
         self._speller.leave(stop)
@@ -222,6 +226,8 @@ class EngineLoop:
                     self._restore(kept)
                 case Reseat(weight, priority):
                     self._seat.weight, self._seat.priority = weight, priority
+                case PromptRead():
+                    self._read(message)
                 case Compiled():
                     self._compiled(message)
                 case Stop():
@@ -232,6 +238,14 @@ class EngineLoop:
             admitted = self._admission.submit(request)
         except ModelyardError as refused:
             self._events.append(Failed(request.sequence, refused))
+        else:
+            self._admit(admitted)
+
+    def _read(self, message: PromptRead) -> None:
+        try:
+            admitted = self._admission.read(message)
+        except ModelyardError as refused:
+            self._events.append(Failed(message.sequence, refused))
         else:
             self._admit(admitted)
 

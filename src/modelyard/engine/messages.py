@@ -150,7 +150,15 @@ class Compiled:
     constraint: Future[Constraint | None]
 
 
-Message = Submit | Embed | Rank | Tokenize | Cancel | Compiled | Resume | Restore | Reseat | Stop
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """What a sequence brought is tokens now, or is refused. Sent by the engine's own threads that read."""
+
+    sequence: SequenceId
+    outcome: Future[Any]
+
+
+Message = Submit | Embed | Rank | Tokenize | Cancel | PromptRead | Compiled | Resume | Restore | Reseat | Stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,21 @@ class ReadPrompt:
     reading: Reading | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedPrompt:
+    """A prompt whose texts are tokens, and whose images and clips are yet to be looked at.
+
+    Attributes:
+        param: the field of the request that it came in.
+        parts: token ids, and what is shown between them.
+        reading: as in ``ReadPrompt``.
+    """
+
+    param: str
+    parts: tuple[list[int] | Media, ...]
+    reading: Reading | None = None
+
+
 class PromptReader:
     """Reads prompts for one model.
 
@@ -86,33 +101,60 @@ class PromptReader:
         self._name = name
 
     def read(self, prompt: Prompt) -> ReadPrompt:
-        """Token ids of ``prompt``: at least one, and fewer than the context holds.
+        """Token ids of ``prompt``: ``prepare`` and ``finish`` in one."""
+        return self.finish(self.prepare(prompt))
+
+    def prepare(self, prompt: Prompt) -> PreparedPrompt:
+        """Write a chat out, and tokenise all texts. May be called on any thread, and may take seconds.
 
         Raises:
             UnsupportedOperation: a chat, and the model has no usable chat template; an image, and it takes none.
-            ContextLengthExceeded: it leaves no room for an answer.
-            InvalidRequest: the template refuses it, it is empty, or has what is not in the vocabulary.
+            ContextLengthExceeded: a text leaves no room for an answer.
+            InvalidRequest: the template refuses it, or it has what is not in the vocabulary.
         """
         match prompt:
             case Chat():
                 if self._dialogue is None:
                     raise UnsupportedOperation(self._why_no_chat, "model")
-                param, read = "messages", self._read_chat(self._dialogue, prompt)
+                return self._prepare_chat(self._dialogue, prompt)
             case Text(text):
-                param, read = "prompt", ReadPrompt(self._tokens_of(text, "prompt"))
+                return PreparedPrompt("prompt", (self._tokens_of(text, "prompt"),))
             case Infill(before, behind):
-                param, read = "suffix", ReadPrompt(self._with_gap(before, behind))
+                return PreparedPrompt("suffix", (self._with_gap(before, behind),))
             case Tokens(ids):
-                param, read = "prompt", ReadPrompt(self._checked(ids))
+                return PreparedPrompt("prompt", (self._checked(ids),))
             case Written(parts):
-                param, read = "prompt", self._read_written(parts)
+                return self._prepare_written(parts)
+
+    def finish(self, prepared: PreparedPrompt) -> ReadPrompt:
+        """Token ids of a prompt: at least one, and fewer than the context holds. Runs on the engine's thread.
+
+        Raises:
+            ContextLengthExceeded: it leaves no room for an answer.
+            InvalidRequest: it is empty, or an image or a clip cannot be shown.
+        """
+        read = ReadPrompt([], reading=prepared.reading)
+        for part in prepared.parts:
+            if isinstance(part, list):
+                read.tokens.extend(part)
+                continue
+            assert self._vision is not None
+            for shown in self._vision.parts(part):
+                if isinstance(shown, Picture):
+                    placeholders = shown.placeholders
+                    read.pictures[placeholders[0]] = shown
+                    read.tokens.extend(placeholders)
+                else:
+                    read.tokens.extend(shown)
+            if len(read.tokens) >= self._context_length:
+                raise ContextLengthExceeded(self._context_length, None, "messages")
         if not read.tokens:
-            raise InvalidRequest("The prompt is empty.", param)
+            raise InvalidRequest("The prompt is empty.", prepared.param)
         if self._longest_text is None and len(read.tokens) >= self._context_length:
-            raise ContextLengthExceeded(self._context_length, len(read.tokens), param)
+            raise ContextLengthExceeded(self._context_length, len(read.tokens), prepared.param)
         return read
 
-    def _read_chat(self, dialogue: Dialogue, chat: Chat) -> ReadPrompt:
+    def _prepare_chat(self, dialogue: Dialogue, chat: Chat) -> PreparedPrompt:
         """What the template writes, with each image or clip where it wrote the mark that stands for it.
 
         The marks cannot be guessed, so no text of a message passes for one.
@@ -135,8 +177,8 @@ class PromptReader:
         if sources and self._vision is None:
             raise self._takes_none(sources[0])
         written = dialogue.write(replace(chat, messages=tuple(spelt)))
-        if self._vision is None or not sources:
-            return ReadPrompt(self._tokens_of(written.text, "messages"), reading=written.reading)
+        if not sources:
+            return PreparedPrompt("messages", (self._tokens_of(written.text, "messages"),), written.reading)
         texts_and_numbers = re.split(rf"<media {nonce} (\d+)>", written.text)
         if lost := set(range(len(sources))) - set(map(int, texts_and_numbers[1::2])):
             source = sources[min(lost)]
@@ -146,9 +188,9 @@ class PromptReader:
                 source.param,
             )
         shown = [sources[int(number)] for number in texts_and_numbers[1::2]]
-        return replace(self._joined(self._vision, texts_and_numbers[::2], shown), reading=written.reading)
+        return PreparedPrompt("messages", self._between(texts_and_numbers[::2], shown), written.reading)
 
-    def _read_written(self, parts: tuple[str | Media, ...]) -> ReadPrompt:
+    def _prepare_written(self, parts: tuple[str | Media, ...]) -> PreparedPrompt:
         texts, sources = [""], []
         for part in parts:
             if isinstance(part, str):
@@ -157,15 +199,15 @@ class PromptReader:
                 sources.append(part)
                 texts.append("")
         if not sources:
-            return ReadPrompt(self._tokens_of(texts[0], "prompt"))
+            return PreparedPrompt("prompt", (self._tokens_of(texts[0], "prompt"),))
         if self._vision is None:
             raise self._takes_none(sources[0])
-        return self._joined(self._vision, texts, sources)
+        return PreparedPrompt("prompt", self._between(texts, sources))
 
     def _takes_none(self, source: Media) -> UnsupportedOperation:
         return (TakesNoSound if isinstance(source, Audio) else TakesNoImages)(self._name, source.param)
 
-    def _joined(self, vision: Sees, texts: Sequence[str], sources: Sequence[Media]) -> ReadPrompt:
+    def _between(self, texts: Sequence[str], sources: Sequence[Media]) -> tuple[list[int] | Media, ...]:
         """The tokens of each text, with an image or a clip behind each but the last."""
         if not texts[-1]:
             raise InvalidRequest(
@@ -173,19 +215,10 @@ class PromptReader:
                 "to answer.",
                 sources[-1].param,
             )
-        read = ReadPrompt(self._tokens_of(texts[0], "messages"))
+        parts: list[list[int] | Media] = [self._tokens_of(texts[0], "messages")]
         for source, text in zip(sources, texts[1:], strict=True):
-            for part in vision.parts(source):
-                if isinstance(part, Picture):
-                    placeholders = part.placeholders
-                    read.pictures[placeholders[0]] = part
-                    read.tokens.extend(placeholders)
-                else:
-                    read.tokens.extend(part)
-            if len(read.tokens) >= self._context_length:
-                raise ContextLengthExceeded(self._context_length, None, "messages")
-            read.tokens.extend(self._tokens_of(text, "messages", is_start=False))
-        return read
+            parts += (source, self._tokens_of(text, "messages", is_start=False))
+        return tuple(parts)
 
     def _with_gap(self, before: str, behind: str) -> list[int]:
         """Prefix, suffix, middle: the order that models for code are trained on.

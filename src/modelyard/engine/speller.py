@@ -1,6 +1,6 @@
 """Texts as their tokens, for those who ask for no more.
 
-On a thread beside the engine's: a megabyte of text takes seconds, which no stream is to wait for. llama.cpp only reads
+On threads beside the engine's: a megabyte of text takes seconds, which no stream is to wait for. llama.cpp only reads
 the vocabulary there.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Final, Protocol
 
+from modelyard.engine.input.reading_pool import ReadingPool
 from modelyard.engine.messages import Cancelled, Event, Failed, Returned, SequenceId, Stop, Tokenize, Tokenized
 from modelyard.engine.prompt import PromptReader, check_length
 from modelyard.engine.question import Chat, Text, Tokens, media_of
@@ -55,7 +56,7 @@ class Speller:
     ) -> None:
         self._name, self._model, self._publish = name, model, publish
         self._prompts, self._long_prompts = prompts, long_prompts
-        self._thread: ThreadPoolExecutor | None = None
+        self._pool = ReadingPool(name)
         self._pending: dict[SequenceId, Future[None]] = {}
 
     def take(self, request: Tokenize) -> None:
@@ -64,10 +65,8 @@ class Speller:
             # What looks at images and listens to sound belongs to the engine's thread, and takes what a prompt takes.
             self._answer(request, self._prompts)
             return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "speller")
         self._pending = {sequence: future for sequence, future in self._pending.items() if not future.done()}
-        self._pending[request.sequence] = self._thread.submit(self._answer, request, self._long_prompts)
+        self._pending[request.sequence] = self._pool.submit(lambda: self._answer(request, self._long_prompts))
 
     def cancel(self, sequence: SequenceId) -> None:
         """Forget a request that was not begun; one that was ends by itself."""
@@ -84,10 +83,8 @@ class Speller:
         self._end_all(lambda sequence: Failed(sequence, error))
 
     def close(self) -> None:
-        """End the thread, before the model is freed."""
-        if self._thread is not None:
-            self._thread.shutdown()
-            self._thread = None
+        """End the threads, before the model is freed."""
+        self._pool.close()
 
     def _end_all(self, end: Callable[[SequenceId], Event]) -> None:
         ended = [end(sequence) for sequence, future in self._pending.items() if future.cancel()]

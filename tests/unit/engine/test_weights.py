@@ -36,6 +36,8 @@ class Loads:
         on_progress: Callable[[float], bool],
         end_tokens: frozenset[int] | None,
         split: Sequence[int],
+        are_repacked: bool,
+        are_checked: bool,
     ) -> Loads.Weights:
         self.count += 1
         self.known.append(end_tokens)

@@ -9,12 +9,29 @@ import ctypes
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 from modelyard.engine.guidance.vocabulary import Vocabulary
+from modelyard.engine.input.long_runs import has_long_run
+from modelyard.engine.llama.deep_stack import call_on_deep_stack
 from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
 from modelyard.engine.question import Sampling
 from modelyard.errors import UnusableModel
+
+# Texts up to so many bytes are tokenised on the stack of the thread that asks, which has 512 KB at the least. Of a
+# match, pre-tokenizers take 330 to 400 bytes of stack a character.
+SHALLOW_BYTES: Final = 1024
+STACK_BYTES: Final = 1 << 20
+STACK_BYTES_OF_BYTE: Final = 512
+# Beyond it the stack alone may take half a gigabyte.
+MOST_BYTES_HERE: Final = 1 << 20
+
+
+class TokenizeElsewhere(Protocol):
+    """See ``modelyard.engine.input.tokenizer_process.TokenizerProcesses``."""
+
+    def __call__(self, text: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of UTF-8."""
 
 
 class Weights:
@@ -27,6 +44,7 @@ class Weights:
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
         are_repacked: whether copies are made that kernels like better, which takes as long as reading everything.
         are_checked: whether weights that are not finite fail the load; everything is read for it, too.
+        is_vocabulary_only: whether the weights themselves stay on disk: texts can be tokenised, and nothing computed.
         end_tokens: those of its tokens that end an answer, where they are known: to ask for each takes 0.5 us.
 
     Attributes:
@@ -46,8 +64,10 @@ class Weights:
         split: Sequence[int] = (),
         are_repacked: bool = True,
         are_checked: bool = False,
+        is_vocabulary_only: bool = False,
     ) -> None:
         params = lib.llama_model_default_params()
+        params.vocab_only = is_vocabulary_only
         params.check_tensors = are_checked
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = are_repacked
@@ -79,10 +99,16 @@ class Weights:
 
 
 class Model:
-    """One engine's view of its weights and their vocabulary."""
+    """One engine's view of its weights and their vocabulary.
 
-    def __init__(self, weights: Weights) -> None:
+    Args:
+        weights: loaded.
+        tokenize_elsewhere: tokenises texts that may take long; None: they are tokenised here.
+    """
+
+    def __init__(self, weights: Weights, tokenize_elsewhere: TokenizeElsewhere | None = None) -> None:
         self.pointer = weights.pointer
+        self._tokenize_elsewhere = tokenize_elsewhere
         self._vocab = lib.llama_model_get_vocab(self.pointer)
         self._pieces: dict[int, bytes] = {}
         self._spelt_pieces: dict[int, bytes] = {}
@@ -203,14 +229,37 @@ class Model:
         add_special puts the begin token (and what else the model wants) around it. For parts that the vocabulary has no
         token for, tokenizers without one for the unknown yield ids outside of it, with which nothing can be computed.
         """
-        return self._tokenize(text.encode("utf-8", "replace"), add_special=add_special, parse_special=parse_special)
+        raw = text.encode("utf-8", "replace")
+        return self._tokenize(text, raw, add_special=add_special, parse_special=parse_special)
 
     def tokenize_plain(self, text: bytes) -> list[int]:
         """Token ids of UTF-8, in which nothing is a special token, as far as it has tokens. Runs on any thread."""
-        tokens = self._tokenize(text, add_special=False, parse_special=False)
+        tokens = self._tokenize(text.decode("utf-8", "replace"), text, add_special=False, parse_special=False)
         return [token for token in tokens if 0 <= token < self.vocab_size]
 
-    def _tokenize(self, raw: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
+    def _tokenize(self, text: str, raw: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
+        if (
+            self._tokenize_elsewhere is not None
+            and len(raw) > SHALLOW_BYTES
+            and (len(raw) > MOST_BYTES_HERE or has_long_run(text))
+        ):
+            return self._tokenize_elsewhere(raw, add_special=add_special, parse_special=parse_special)
+        return self.tokenize_here(raw, add_special=add_special, parse_special=parse_special)
+
+    def tokenize_here(self, raw: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of UTF-8, whatever time it takes. Runs on any thread.
+
+        Raises:
+            MemoryError: there is no room for the stack that the text may need.
+        """
+        if len(raw) <= SHALLOW_BYTES:
+            return self._tokens(raw, add_special=add_special, parse_special=parse_special)
+        return call_on_deep_stack(
+            lambda: self._tokens(raw, add_special=add_special, parse_special=parse_special),
+            STACK_BYTES + STACK_BYTES_OF_BYTE * len(raw),
+        )
+
+    def _tokens(self, raw: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
         capacity = len(raw) + 8
         tokens = (lib.llama_token * capacity)()
         count = lib.llama_tokenize(self._vocab, raw, len(raw), tokens, capacity, add_special, parse_special)

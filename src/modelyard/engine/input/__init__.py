@@ -1,0 +1,1 @@
+"""From what a request brings to token ids."""
