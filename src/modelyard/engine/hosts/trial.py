@@ -35,6 +35,8 @@ _ADVICE: Final = "The file is damaged, or of a kind that llama.cpp does not comp
 _LAST_WORDS: Final = re.compile(r"\.(?:c|cc|cpp|cu|h|m|metal):\d+: |what\(\):")
 # What may go well on another day. Source: "unable to allocate", "failed to allocate" in llama.cpp's messages.
 _OF_MEMORY: Final = re.compile(r"alloc|memory", re.IGNORECASE)
+# Source: llama.cpp, src/llama-model-loader.cpp, load_all_data, where tensors are checked.
+_NOT_FINITE: Final = re.compile(r"tensor '([^']+)' has invalid data")
 _SOURCE_FOLDER: Final = re.compile(r"\S*/(?=[^/\s]+\.(?:c|cc|cpp|cu|h|m):\d+)")
 
 
@@ -118,6 +120,11 @@ def _judge(step: str, outcome: Mapping[str, Any], status: int, *, is_late: bool,
         return
     if "failure" in outcome:
         failure = str(outcome["failure"])
+        if tensor := _NOT_FINITE.search(failure):
+            raise TrialFailed(
+                f"Its tensor '{tensor[1]}' holds numbers that are not finite (NaN or infinite): the file is damaged. "
+                "Download it again, or use another one."
+            )
         if _OF_MEMORY.search(failure):
             raise UnusableModel(failure)
         raise TrialFailed(failure if step == "loading" else f"In its trial, with {step}, {failure}.")

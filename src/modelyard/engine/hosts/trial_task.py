@@ -51,7 +51,8 @@ class TrialLimits:
             # The parent's clock is what remains.
             return
         seconds = math.ceil(self.cpu_s)
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        # At the hard limit comes SIGKILL, which says nothing of the reason.
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         if hard == resource.RLIM_INFINITY or hard > self.data_bytes:

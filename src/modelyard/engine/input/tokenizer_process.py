@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
-from modelyard.engine.input.tokenizer_program import ANSWER, REQUEST, cpu_seconds
+from modelyard.engine.input.tokenizer_framing import ANSWER, REQUEST, cpu_seconds
 from modelyard.errors import EngineError, InvalidRequest
 
 PROGRAM: Final = ("-m", "modelyard.engine.input.tokenizer_program")
@@ -77,6 +77,11 @@ class TokenizerProcesses:
             return tokens
         finally:
             self._places.release()
+
+    @property
+    def busy(self) -> int:
+        """How many are at work."""
+        return len(self._busy)
 
     def close(self) -> None:
         """End the processes, those that are at work, too: who waits for them is told that they ended."""

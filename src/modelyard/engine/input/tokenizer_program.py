@@ -8,22 +8,13 @@ Reads requests from standard input until that ends: ``REQUEST`` and the text. An
 
 from __future__ import annotations
 
-import math
-import struct
 import sys
-import time
 from array import array
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
+from modelyard.engine.input.tokenizer_framing import ANSWER, REQUEST, cpu_seconds, limit_time
 from modelyard.engine.llama import Model, Weights
-
-# Bytes of UTF-8 that follow; whether special tokens are added; whether those that are spelt out count as such.
-REQUEST: Final = struct.Struct("<Q??")
-ANSWER: Final = struct.Struct("<Q")
-
-CPU_S: Final = 5.0
-CPU_S_OF_BYTE: Final = 5e-6
 
 
 def main(paths: list[str], requests: BinaryIO, answers: BinaryIO) -> None:
@@ -38,26 +29,10 @@ def main(paths: list[str], requests: BinaryIO, answers: BinaryIO) -> None:
     model = Model(weights)
     while head := requests.read(REQUEST.size):
         length, add_special, parse_special = REQUEST.unpack(head)
-        _limit_time(cpu_seconds(length))
+        limit_time(cpu_seconds(length))
         tokens = model.tokenize_here(requests.read(length), add_special=add_special, parse_special=parse_special)
         answers.write(ANSWER.pack(len(tokens)) + array("i", tokens).tobytes())
         answers.flush()
-
-
-def cpu_seconds(length: int) -> float:
-    """Processor time that a text of so many bytes may take: a million characters take 1 to 2.3 s."""
-    return CPU_S + CPU_S_OF_BYTE * length
-
-
-def _limit_time(seconds: float) -> None:
-    """Have the system end this process after so much more processor time, where it can (POSIX)."""
-    try:
-        import resource
-    except ImportError:
-        # The parent's clock is what remains.
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), hard))
 
 
 if __name__ == "__main__":

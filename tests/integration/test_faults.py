@@ -1,0 +1,33 @@
+"""A sample of `make faults`: inputs that end llama.cpp, on a server that has other models to serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from faults.files import SAMPLE
+from faults.trying import Outcome, try_files, try_schemas, try_texts
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def right(outcomes: list[Outcome]) -> bool:
+    """Whether nothing is wrong; else the assertion shows what."""
+    wrong = [f"{outcome.name}: {outcome.status} {outcome.said[:300]} {outcome.problems}" for outcome in outcomes]
+    assert not any(outcome.problems for outcome in outcomes), "\n".join(wrong)
+    return bool(outcomes)
+
+
+def test_files_that_end_llama_cpp_are_refused_and_no_other_model_notices(
+    weights: dict[str, Path], tmp_path: Path
+) -> None:
+    assert right(list(try_files(tmp_path, weights, SAMPLE)))
+
+
+def test_texts_that_overflow_a_stack_are_read_or_refused(weights: dict[str, Path], tmp_path: Path) -> None:
+    assert right(list(try_texts(tmp_path, weights, ["gpt-4o"], ["30,000 letters", "200,000 accents"])))
+
+
+def test_schemas_without_end_are_refused(weights: dict[str, Path], tmp_path: Path) -> None:
+    assert right(list(try_schemas(tmp_path, weights, ["a billion items", "itself"])))

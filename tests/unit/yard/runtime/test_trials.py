@@ -1,0 +1,142 @@
+"""A model is tried once, and what came of it is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from modelyard.engine.hosts.trial import TrialFailed
+from modelyard.engine.hosts.trial_task import TrialLimits, TrialTask
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import UnusableModel
+from modelyard.yard.runtime.trials import Outcome, TrialRecords, Trials, trial_key
+
+
+class Runs:
+    """Runs trials as it is told, and counts them."""
+
+    def __init__(self, *outcomes: Exception | None) -> None:
+        self.outcomes = list(outcomes)
+        self.count = 0
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.begun = threading.Event()
+        self.was_given_up = threading.Event()
+
+    def __call__(self, _task: TrialTask, report: Callable[[str], bool]) -> None:
+        self.count += 1
+        self.begun.set()
+        while not self.go_on.wait(0.01):
+            if not report("loading"):
+                self.was_given_up.set()
+                raise UnusableModel("The load was given up.")
+        if self.outcomes and (outcome := self.outcomes.pop(0)) is not None:
+            raise outcome
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> TrialTask:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"weights")
+    settings = EngineSettings("small", (path,), "Q4_0", context_length=512)
+    return TrialTask(settings, 100, repacks=True, limits=TrialLimits(1.0, 1.0, 1 << 30))
+
+
+def check(trials: Trials, task: TrialTask) -> None:
+    asyncio.run(trials.check(task, lambda _: None))
+
+
+def test_a_model_that_passed_is_not_tried_again(tmp_path: Path, task: TrialTask) -> None:
+    runs = Runs()
+    check(Trials(tmp_path / "trials", runs), task)
+    again = Trials(tmp_path / "trials", runs)
+    assert again.is_known(task)
+    check(again, task)
+    assert runs.count == 1
+
+
+def test_a_model_that_failed_is_refused_with_the_same_words(tmp_path: Path, task: TrialTask) -> None:
+    runs = Runs(TrialFailed("llama.cpp ends its process"))
+    for _ in range(2):
+        with pytest.raises(UnusableModel, match="ends its process"):
+            check(Trials(tmp_path / "trials", runs), task)
+    assert runs.count == 1
+
+
+def test_what_may_go_well_another_time_is_tried_again(tmp_path: Path, task: TrialTask) -> None:
+    runs = Runs(UnusableModel("memory ran out"))
+    with pytest.raises(UnusableModel, match="ran out"):
+        check(Trials(tmp_path / "trials", runs), task)
+    check(Trials(tmp_path / "trials", runs), task)
+    assert runs.count == 2
+
+
+def test_another_file_other_settings_or_a_changed_file_are_other_trials(task: TrialTask) -> None:
+    path = task.settings.paths[0]
+    key = trial_key(task)
+    assert trial_key(replace(task, settings=replace(task.settings, kv_type="q8_0"))) != key
+    assert trial_key(replace(task, settings=replace(task.settings, chat_template="x", name="other"))) == key
+    os.utime(path, ns=(1, 1))
+    assert trial_key(task) != key
+    key = trial_key(task)
+    path.write_bytes(b"Weights")
+    os.utime(path, ns=(1, 1))
+    assert trial_key(task) != key
+
+
+def test_models_on_the_same_file_wait_for_one_trial(tmp_path: Path, task: TrialTask) -> None:
+    runs = Runs()
+
+    async def both() -> None:
+        trials = Trials(tmp_path / "trials", runs)
+        await asyncio.gather(*(trials.check(task, lambda _: None) for _ in range(3)))
+
+    asyncio.run(both())
+    assert runs.count == 1
+
+
+def test_a_load_that_is_given_up_ends_its_trial_and_leaves_nothing_behind(tmp_path: Path, task: TrialTask) -> None:
+    runs = Runs()
+    runs.go_on.clear()
+
+    async def give_up() -> None:
+        trials = Trials(tmp_path / "trials", runs)
+        checking = asyncio.create_task(trials.check(task, lambda _: None))
+        await asyncio.to_thread(runs.begun.wait, 30)
+        checking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await checking
+        assert await asyncio.to_thread(runs.was_given_up.wait, 30)
+        assert not trials.is_known(task)
+        runs.go_on.set()
+        await trials.check(task, lambda _: None)
+        assert trials.is_known(task)
+
+    asyncio.run(give_up())
+    assert runs.count == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"failure": 7}', '{"model": "small"}'])
+def test_a_record_that_cannot_be_read_is_no_record(tmp_path: Path, content: str) -> None:
+    (tmp_path / "key.json").write_text(content)
+    assert TrialRecords(tmp_path).find("key") is None
+
+
+def test_a_folder_that_cannot_be_written_costs_the_memory_of_it_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    records = TrialRecords(tmp_path / "file" / "trials")
+    records.note("key", Outcome(None), "small")
+    assert records.find("key") == Outcome(None)
+    assert TrialRecords(tmp_path / "file" / "trials").find("key") is None
+
+
+def test_a_file_that_is_gone_is_named(task: TrialTask) -> None:
+    task.settings.paths[0].unlink()
+    with pytest.raises(UnusableModel, match=r"model\.gguf cannot be read"):
+        trial_key(task)
