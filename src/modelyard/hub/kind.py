@@ -18,8 +18,28 @@ _SERVED: Final = ("auto", "text", "embedding", "rerank", "multimodal")
 # Decoders that are fed by an encoder, or that yield sound: a vector cannot be had of them.
 _WITHOUT_VECTORS: Final = frozenset({"t5", "wavtokenizer-dec"})
 
-# Decoders that read what an encoder has made of the prompt.
-_WITH_ENCODER: Final = frozenset({"t5"})
+_TRANSLATES: Final = (
+    "translates what an encoder has read, and does not continue a text. Models of an encoder and a decoder are not "
+    "supported. Name one that only decodes."
+)
+_DENOISES: Final = (
+    "fills in a text by diffusion, and does not continue one token by token. Such models are not supported. Name one "
+    "that does."
+)
+_SPEAKS: Final = "yields sound, and no text. Models that speak are not supported. Name one that writes."
+_DRAFTS: Final = (
+    "guesses for another model, from what that has computed, and answers nothing by itself. Name the model that it "
+    "belongs to."
+)
+# What llama.cpp loads, and what computes no text that is worth reading, or ends the process.
+# Source: llama.cpp, src/llama-arch.cpp, llm_arch_is_diffusion; src/llama-model.cpp, llama_model_has_encoder;
+# src/models/qwen3tts.cpp, pockettts.cpp, wavtokenizer-dec.cpp, gemma4-assistant.cpp, eagle3.cpp, dflash.cpp.
+_NO_GENERATORS: Final = {
+    "t5": _TRANSLATES,
+    **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), _DENOISES),
+    **dict.fromkeys(("qwen3tts", "pockettts", "wavtokenizer-dec"), _SPEAKS),
+    **dict.fromkeys(("gemma4-assistant", "eagle3", "dflash"), _DRAFTS),
+}
 
 # Rankers with two scores, of which the first is what counts.
 _YES_OR_NO: Final = frozenset({("qwen3", 2), ("qwen3vl", 2)})
@@ -101,12 +121,9 @@ def kind_of(path: Path, header: GgufHeader, wanted: str, *, has_projector: bool 
 
 
 def _check_generates_alone(path: Path, header: GgufHeader) -> None:
-    """Refuse decoders that go on from what an encoder has read, which llama.cpp aborts on without one."""
-    if header.architecture in _WITH_ENCODER:
-        raise UnusableModel(
-            f"{path}: This model ({header.architecture}) translates what an encoder has read, and does not continue a "
-            "text. Models of an encoder and a decoder are not supported. Name one that only decodes."
-        )
+    """Refuse models that do not continue a text by themselves."""
+    if (reason := _NO_GENERATORS.get(header.architecture)) is not None:
+        raise UnusableModel(f"{path}: This model ({header.architecture}) {reason}")
 
 
 def _check_ranks(path: Path, header: GgufHeader) -> None:

@@ -76,7 +76,7 @@ def test_nonsense_is_told_with_the_step_that_gave_it() -> None:
 
 
 def test_weights_that_are_no_numbers_are_told_by_the_name_of_their_tensor() -> None:
-    with pytest.raises(TrialFailed, match="Its tensor 'output_norm.weight' holds numbers that are not finite"):
+    with pytest.raises(TrialFailed, match=r"Its tensor 'output_norm\.weight' holds numbers that are not finite"):
         run("""say(step='loading'); say(failure="load_all_data: tensor 'output_norm.weight' has invalid data")""")
 
 
