@@ -98,3 +98,18 @@ def test_these_kinds_are_not(kind: str) -> None:
 def test_a_decoder_that_needs_an_encoder_is_refused(wanted: str) -> None:
     with pytest.raises(UnusableModel, match=r"encoder and a decoder are not supported"):
         kind_of(PATH, header("t5"), wanted)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        ("llada", "fills in a text by diffusion"),
+        ("dream", "fills in a text by diffusion"),
+        ("qwen3tts", "yields sound, and no text"),
+        ("wavtokenizer-dec", "yields sound, and no text"),
+        ("eagle3", "guesses for another model"),
+    ],
+)
+def test_a_model_that_continues_no_text_is_refused_by_its_kind(architecture: str, reason: str) -> None:
+    with pytest.raises(UnusableModel, match=reason):
+        kind_of(PATH, header(architecture), "auto")
