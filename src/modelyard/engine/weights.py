@@ -76,11 +76,11 @@ class WeightsPool:
     """The weights that the engines of one owner hold. Every method may be called on any thread.
 
     Args:
-        are_repacked, are_checked: see ``Weights``.
+        are_repacked: whether llama.cpp makes copies of them that its kernels like better.
     """
 
-    def __init__(self, *, are_repacked: bool = True, are_checked: bool = False) -> None:
-        self._are_repacked, self._are_checked = are_repacked, are_checked
+    def __init__(self, *, are_repacked: bool = True) -> None:
+        self._are_repacked = are_repacked
         self._shared: dict[WeightsKey, _Shared] = {}
         # By contents: models come back.
         self._end_tokens: dict[str, frozenset[int]] = {}
@@ -111,7 +111,6 @@ class WeightsPool:
                 on_progress=report,
                 end_tokens=self._end_tokens.get(key.contents),
                 are_repacked=self._are_repacked,
-                are_checked=self._are_checked,
             )
         except BaseException:
             with self._change:

@@ -37,7 +37,6 @@ class Loads:
         end_tokens: frozenset[int] | None,
         split: Sequence[int],
         are_repacked: bool,
-        are_checked: bool,
     ) -> Loads.Weights:
         self.count += 1
         self.known.append(end_tokens)

@@ -25,6 +25,9 @@ from modelyard.errors import UnusableModel
 
 PROGRAM: Final = ("-m", "modelyard.engine.hosts.trial_program")
 
+# Steps whose failures say all there is to say.
+_BEFORE_ITS_WORK: Final = ("reading the weights", "loading")
+
 _LOOK_S: Final = 0.1
 _END_S: Final = 10.0
 _READ_OF_LOG: Final = 4000
@@ -35,8 +38,6 @@ _ADVICE: Final = "The file is damaged, or of a kind that llama.cpp does not comp
 _LAST_WORDS: Final = re.compile(r"\.(?:c|cc|cpp|cu|h|m|metal):\d+: |what\(\):")
 # What may go well on another day. Source: "unable to allocate", "failed to allocate" in llama.cpp's messages.
 _OF_MEMORY: Final = re.compile(r"alloc|memory", re.IGNORECASE)
-# Source: llama.cpp, src/llama-model-loader.cpp, load_all_data, where tensors are checked.
-_NOT_FINITE: Final = re.compile(r"tensor '([^']+)' has invalid data")
 _SOURCE_FOLDER: Final = re.compile(r"\S*/(?=[^/\s]+\.(?:c|cc|cpp|cu|h|m):\d+)")
 
 
@@ -120,14 +121,9 @@ def _judge(step: str, outcome: Mapping[str, Any], status: int, *, is_late: bool,
         return
     if "failure" in outcome:
         failure = str(outcome["failure"])
-        if tensor := _NOT_FINITE.search(failure):
-            raise TrialFailed(
-                f"Its tensor '{tensor[1]}' holds numbers that are not finite (NaN or infinite): the file is damaged. "
-                "Download it again, or use another one."
-            )
         if _OF_MEMORY.search(failure):
             raise UnusableModel(failure)
-        raise TrialFailed(failure if step == "loading" else f"In its trial, with {step}, {failure}.")
+        raise TrialFailed(failure if step in _BEFORE_ITS_WORK else f"In its trial, with {step}, {failure}.")
     if is_late or status == -signal.SIGXCPU:
         raise TrialFailed(f"llama.cpp does not come to an end with {step}. {_ADVICE}")
     if status == -signal.SIGKILL:

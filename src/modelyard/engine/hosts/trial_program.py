@@ -23,8 +23,10 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Final
 
+from modelyard.engine.cores import usable_cores
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.trial_task import TrialTask
+from modelyard.engine.llama.weight_check import find_broken_tensor
 from modelyard.engine.messages import (
     Died,
     Embed,
@@ -48,7 +50,7 @@ from modelyard.engine.messages import (
 from modelyard.engine.profile import ModelProfile
 from modelyard.engine.question import Chat, Sampling, Text, Tokens
 from modelyard.engine.weights import ParkedWeights, WeightsPool
-from modelyard.errors import EngineError
+from modelyard.errors import EngineError, UnusableModel
 
 # Ordinary text in several scripts, with digits and marks: what any vocabulary is made for.
 SAMPLE: Final = "The 3 quick foxes, 12 of them, jump!\n\tВсё течёт. 日本語 αβγ 👋"
@@ -70,10 +72,11 @@ class Trial:
     def __init__(self, task: TrialTask) -> None:
         self._settings = task.settings
         self._vocabulary_size = task.vocabulary_size
-        self._pool = WeightsPool(are_repacked=task.repacks, are_checked=True)
+        self._pool = WeightsPool(are_repacked=task.repacks)
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._engine: Engine | None = None
         self._numbers = 0
+        self._context_length = 0
 
     def run(self) -> None:
         """Try everything.
@@ -81,6 +84,7 @@ class Trial:
         Raises:
             Failure: something did not work.
         """
+        self._check_weights()
         profile = self._start("loading")
         if self._settings.kind == "text":
             self._generate(profile)
@@ -89,37 +93,56 @@ class Trial:
         say(step="unloading")
         self._stop(Stop())
 
+    def _check_weights(self) -> None:
+        """This reads the files from their beginning to their end, which is the fastest way to have them in memory."""
+        say(step="reading the weights")
+        for path in self._settings.paths:
+            try:
+                broken = find_broken_tensor(path, usable_cores())
+            except UnusableModel as unreadable:
+                raise Failure(str(unreadable)) from unreadable
+            if broken is not None:
+                raise Failure(
+                    f"Its tensor '{broken}' holds numbers that are not finite (NaN or infinite): the file is damaged. "
+                    "Download it again, or use another one."
+                )
+
     def _generate(self, profile: ModelProfile) -> None:
         self._answer("a prompt of one token", [self._submit(self._tokens(1))])
-        self._answer("a text", [self._submit(Text(SAMPLE))], may_be_refused=True)
+        self._answer("a text", [self._submit(Text(SAMPLE))])
         if profile.can_chat:
             chat = Chat(({"role": "user", "content": SAMPLE},))
-            self._answer("a chat", [self._submit(chat)], may_be_refused=True)
+            self._answer("a chat", [self._submit(chat)])
         self._answer("several sequences at once", [self._submit(self._tokens(2 + number)) for number in range(STREAMS)])
         self._answer("a prompt of more than a step", [self._submit(self._tokens(self._long))])
         self._suspend_and_resume()
 
     def _pool_inputs(self) -> None:
+        fits = max(1, min(self._settings.batch_tokens, self._context_length) - 2)
         say(step="inputs of one token, of several, and as many as fit a step")
-        number = self._next()
+        requests: list[Embed | Rank]
         if self._settings.kind == "rerank":
-            self._send(Rank(number, SAMPLE[:8], ("a", SAMPLE), most_tokens=self._long))
+            requests = [Rank(self._next(), SAMPLE[:8], ("a", SAMPLE), most_tokens=fits)]
         else:
-            inputs = (self._tokens(1), self._tokens(5), self._tokens(self._settings.batch_tokens - 2))
-            self._send(Embed(number, (*inputs, Text(SAMPLE)), truncates=True))
-        self._ends([number], may_be_refused=False)
+            tokens = (self._tokens(1), self._tokens(min(5, fits)), self._tokens(fits))
+            requests = [Embed(self._next(), tokens), Embed(self._next(), (Text(SAMPLE),), truncates=True)]
+        for request in requests:
+            self._send(request)
+        self._ends([request.sequence for request in requests])
 
     def _suspend_and_resume(self) -> None:
         say(step="a state that is saved and restored")
         prompt = self._submit(self._tokens(STREAMS), max_tokens=LONG_ANSWER_TOKENS)
         self._send(prompt)
-        self._wait(lambda event: isinstance(event, Token | Finished | Failed))
-        state, parked = None, None
+        first = self._wait(lambda event: isinstance(event, Token | Finished | Failed))
+        if isinstance(first, Failed) and isinstance(first.error, EngineError):
+            raise Failure(_reason(first))
+        state = None
         self._send(Stop(suspend=True, keep_bytes=sys.maxsize, park=True))
         while not isinstance(event := self._next_event(), Stopped):
             if isinstance(event, Suspended):
                 state = event.state
-            elif isinstance(event, Failed):
+            elif isinstance(event, Failed) and isinstance(event.error, EngineError):
                 raise Failure(_reason(event))
         self._join()
         parked = event.parked
@@ -127,21 +150,21 @@ class Trial:
         _release(parked)
         if state is not None:
             self._send(Resume(state))
-            self._ends([state.sequence], may_be_refused=False)
+            self._ends([state.sequence])
 
-    def _answer(self, step: str, requests: Sequence[Submit], *, may_be_refused: bool = False) -> None:
+    def _answer(self, step: str, requests: Sequence[Submit]) -> None:
         say(step=step)
         for request in requests:
             self._send(request)
-        self._ends([request.sequence for request in requests], may_be_refused=may_be_refused)
+        self._ends([request.sequence for request in requests])
 
-    def _ends(self, sequences: Iterable[SequenceId], *, may_be_refused: bool) -> None:
-        """Wait for the ends of ``sequences``. A vocabulary or template that refuses a text is not a broken model."""
+    def _ends(self, sequences: Iterable[SequenceId]) -> None:
+        """Wait for the ends of ``sequences``. A model that refuses a request is not a broken one."""
         waiting = set(sequences)
         while waiting:
             event = self._next_event()
             if isinstance(event, Failed):
-                if isinstance(event.error, EngineError) or not may_be_refused:
+                if isinstance(event.error, EngineError):
                     raise Failure(_reason(event))
                 waiting.discard(event.sequence)
             elif isinstance(event, Finished | Embedded | Ranked):
@@ -153,6 +176,7 @@ class Trial:
         self._engine.start()
         loaded = self._wait(lambda event: isinstance(event, Loaded))
         assert isinstance(loaded, Loaded)
+        self._context_length = loaded.profile.context_length
         return loaded.profile
 
     def _stop(self, stop: Stop) -> None:
@@ -196,8 +220,9 @@ class Trial:
 
     @property
     def _long(self) -> int:
-        """Tokens of a prompt that takes two steps."""
-        return self._settings.batch_tokens + self._settings.batch_tokens // 4
+        """Tokens of a prompt that takes two steps, as far as the context holds them."""
+        wanted = self._settings.batch_tokens + self._settings.batch_tokens // 4
+        return max(1, min(wanted, self._context_length - ANSWER_TOKENS - 1))
 
     def _tokens(self, length: int) -> Tokens:
         """A prompt of that many tokens, from all over the vocabulary."""

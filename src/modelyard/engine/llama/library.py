@@ -16,8 +16,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import llama_cpp.llama_cpp as lib
 import llama_cpp.mtmd_cpp as mtmd
+from llama_cpp._ggml import libggml as ggml
 
-__all__ = ["buffer_bytes", "can_offload", "lib", "log", "mtmd", "reason", "version"]
+__all__ = ["buffer_bytes", "can_offload", "ggml", "lib", "log", "mtmd", "reason", "version"]
 
 # Source: ggml.h, enum ggml_log_level.
 _LOG_ERROR = 4

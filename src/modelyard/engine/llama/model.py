@@ -43,7 +43,6 @@ class Weights:
         split: how many of them each accelerator has; () as llama.cpp divides them.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
         are_repacked: whether copies are made that kernels like better, which takes as long as reading everything.
-        are_checked: whether weights that are not finite fail the load; everything is read for it, too.
         is_vocabulary_only: whether the weights themselves stay on disk: texts can be tokenised, and nothing computed.
         end_tokens: those of its tokens that end an answer, where they are known: to ask for each takes 0.5 us.
 
@@ -63,12 +62,10 @@ class Weights:
         end_tokens: frozenset[int] | None = None,
         split: Sequence[int] = (),
         are_repacked: bool = True,
-        are_checked: bool = False,
         is_vocabulary_only: bool = False,
     ) -> None:
         params = lib.llama_model_default_params()
         params.vocab_only = is_vocabulary_only
-        params.check_tensors = are_checked
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = are_repacked
         if split:
