@@ -7,6 +7,7 @@
     ├── PortUnavailable             the address cannot be listened on
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
+    │   │   └── ConversationTooLong a conversation of many megabytes
     │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded or ranked
     │   └── UnsupportedOperation    400 unsupported_operation
     │       ├── TakesNoImages       an image for a model that does not see
@@ -193,6 +194,19 @@ class ContextLengthExceeded(InvalidRequest):
             param,
         )
         self.args = (context_length, prompt_tokens, param)
+
+
+class ConversationTooLong(ContextLengthExceeded):
+    """A conversation has more bytes than any chat template is given: more than fits the context of any model."""
+
+    def __init__(self, size: int, longest: int, param: str = "messages") -> None:
+        InvalidRequest.__init__(
+            self,
+            f"The conversation has {size:,} bytes, and {longest:,} are the most that a chat template is given. "
+            "Shorten it.",
+            param,
+        )
+        self.args = (size, longest, param)
 
 
 class InputTooLong(InvalidRequest):

@@ -21,6 +21,7 @@ from modelyard.yard.file_stock import FileStock
 from modelyard.yard.memory import Footprint, context_cells, predict
 
 if TYPE_CHECKING:
+    from modelyard.engine.chat.template_processes import TemplateProcesses
     from modelyard.engine.sharing import Device
     from modelyard.engine.weights import WeightsPool
 
@@ -51,7 +52,7 @@ class Workshop:
         self.stock = FileStock(stores or Stores())
         self.budget_bytes = 0
         self._make_handle = make_engine or self._real_engine
-        self._shared: tuple[WeightsPool, Device] | None = None
+        self._shared: tuple[WeightsPool, Device, TemplateProcesses] | None = None
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
         self._kinds: dict[str, Kind] = {}
@@ -211,12 +212,13 @@ class Workshop:
 
     def _real_engine(self, settings: EngineSettings, publish: Publish) -> EngineHandle:
         # Imported here: they load llama.cpp, which a scripted yard and the command line's --help do without.
+        from modelyard.engine.chat.template_processes import TemplateProcesses
         from modelyard.engine.engine import Engine
         from modelyard.engine.sharing import Device
         from modelyard.engine.weights import WeightsPool
 
         if self._shared is None:
-            self._shared = WeightsPool(), Device()
+            self._shared = WeightsPool(), Device(), TemplateProcesses()
         return Engine(settings, publish, *self._shared)
 
 
