@@ -167,6 +167,12 @@ class Workshop:
         self._senses.pop(model, None)
         self._warnings.pop(model, None)
 
+    def close(self) -> None:
+        """End the processes of its engines, which are all gone."""
+        if self._shared is not None:
+            *_, templates = self._shared
+            templates.close()
+
     def _note(self, model: str, files: _Files) -> None:
         self._kinds[model], self._senses[model] = files.model.kind, files.model.senses
         self._warnings[model] = files.model.warnings
