@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from modelyard.engine.chat.template_processes import TemplateProcesses, TemplatesUnavailable
+from modelyard.engine.bounded.pool import ProcessUnavailable
+from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.errors import ConversationTooLong, EngineError, InvalidRequest, UnsupportedOperation
 
 # Twice the context of any model that llama.cpp reads, in English. A render has 64 MB to work in.
@@ -128,7 +129,7 @@ class ChatTemplate:
     def _ask(self, names: bytes | None) -> dict[str, Any]:
         try:
             return self._processes.ask(self._digest, self.source, names)
-        except TemplatesUnavailable as failure:
+        except ProcessUnavailable as failure:
             raise EngineError(self._name, f"its chat template could not be run: {failure}") from failure
 
     def _stopped(self, answer: Mapping[str, Any]) -> str:

@@ -4,9 +4,7 @@ A template is foreign code that comes with a model's weights. In Jinja's sandbox
 but it may loop without end, or build a text that takes all memory. Here either ends one render, or at worst this
 process.
 
-Its parent (``template_processes``) sends requests through the socket that is its standard input, and reads the answers
-from there: JSON behind its length as 8 bytes, the highest first. The process ends when the socket closes. It holds
-itself to its limits:
+The process holds itself to its limits:
 
 - time: a signal raises an exception in the render. Code in C that does not return is not interrupted; the parent ends
   the process a little later, and where there is no parent any more the limit of processor time does.
@@ -19,19 +17,12 @@ Imports as little as possible: it is started where somebody waits for a render.
 
 from __future__ import annotations
 
-import faulthandler
-import gc
 import json
-import os
-import resource
 import signal
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
-from math import ceil
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -44,14 +35,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-HEADER_BYTES: Final = 8
-"""Bytes of the length before each message."""
-
-ENCODING: Final = ("utf-8", "surrogatepass")
-"""Of JSON on the socket: lone surrogates, which JSON can spell, arrive as they are."""
-
-_SOCKET: Final = 0
-_READ_BYTES: Final = 1 << 20
+from modelyard.engine.bounded.inside import address_space, lift_limits, limit, serve
 
 # Compiled templates that are kept. More models are seldom served in turns.
 _KEPT_TEMPLATES: Final = 16
@@ -62,12 +46,6 @@ _LARGEST_PRODUCT: Final = 1_000_000
 # A conversation is given so many times the bytes that it has as JSON, where that is more than the limit: its texts take
 # up to four bytes a character, and a render copies them.
 _MEMORY_OF_INPUT: Final = 8
-
-# A process that keeps more than this of what a render took ends, for another to begin with little.
-_KEPT_BYTES: Final = 32 << 20
-
-# Beyond the limit of time, where nobody ends the process.
-_PROCESSOR_TIME_S: Final = 3.0
 
 # What Jinja calls a template without a file, also in the traces of ``faulthandler``.
 _FILE_NAME: Final = "<template>"
@@ -201,13 +179,8 @@ class Program:
 
     def __init__(self, limit_s: float, limit_bytes: int, longest_text: int) -> None:
         self._limit_s, self._limit_bytes, self._longest_text = limit_s, limit_bytes, longest_text
-        self._idle_bytes = _address_space()
+        self._idle_bytes = address_space()
         self._templates: OrderedDict[str, Template] = OrderedDict()
-
-    @property
-    def is_bloated(self) -> bool:
-        """Whether much of what renders took was not given back."""
-        return _address_space() > self._idle_bytes + _KEPT_BYTES
 
     def answer(self, request: dict[str, Any], input_bytes: int) -> dict[str, Any]:
         """The answer to a request of so many bytes."""
@@ -238,9 +211,7 @@ class Program:
             return {"fault": "unusable", "why": _reason(failure), "line": line}
 
     def _begin(self, memory_bytes: int) -> None:
-        if self._idle_bytes:
-            _limit(resource.RLIMIT_AS, self._idle_bytes + memory_bytes)
-        _limit(resource.RLIMIT_CPU, ceil(time.process_time() + self._limit_s + _PROCESSOR_TIME_S))
+        limit(self._idle_bytes and self._idle_bytes + memory_bytes, self._limit_s)
         # More than once: an exception in a finalizer is not passed on.
         signal.setitimer(signal.ITIMER_REAL, self._limit_s, 0.05)
 
@@ -282,17 +253,9 @@ def _reason(error: Exception) -> str:
     return (error.message if isinstance(error, TemplateSyntaxError) else str(error)) or type(error).__name__
 
 
-def _limit(kind: int, soft: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
-
-
 def _end() -> None:
-    """Take the limits of a render away."""
     signal.setitimer(signal.ITIMER_REAL, 0)
-    for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
-        _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (hard, hard))
+    lift_limits()
 
 
 def _on_alarm(_signal: int, frame: FrameType | None) -> None:
@@ -303,67 +266,8 @@ def _on_alarm(_signal: int, frame: FrameType | None) -> None:
         frame = frame.f_back
 
 
-def _address_space() -> int:
-    """Bytes of the address space of this process; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 (pathlib takes 5 ms to import)
-            return int(file.read().split()[0]) * resource.getpagesize()
-    except OSError:
-        return 0
-
-
-def _receive(size: int) -> bytes | None:
-    """So many bytes of the socket; None where it was closed."""
-    pieces = []
-    while size:
-        piece = os.read(_SOCKET, min(size, _READ_BYTES))
-        if not piece:
-            return None
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
-
-
-def _send(answer: dict[str, Any]) -> None:
-    body = json.dumps(answer, ensure_ascii=False).encode(*ENCODING)
-    message = memoryview(len(body).to_bytes(HEADER_BYTES) + body)
-    while message:
-        message = message[os.write(_SOCKET, message) :]
-
-
-def _serve(program: Program) -> None:
-    _send({})
-    while (header := _receive(HEADER_BYTES)) is not None and (body := _receive(int.from_bytes(header))) is not None:
-        size = len(body)
-        try:
-            request = json.loads(body.decode(*ENCODING))
-        except (ValueError, RecursionError) as error:
-            _send({"fault": "failed", "why": _reason(error)})
-            continue
-        del body
-        answer = program.answer(request, size)
-        del request
-        # What was stopped may have left something half done.
-        ends = answer.get("fault") == "stopped" or program.is_bloated
-        _send({**answer, "ends": True} if ends else answer)
-        if ends:
-            return
-
-
 def main() -> None:
     """Serve until the socket closes. Arguments: those of ``Program``."""
-    # Ctrl-C at the terminal is the parent's to handle.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _on_alarm)
-    _limit(resource.RLIMIT_CORE, 0)
-    # What stops a whole service stops its server, whose requests may still need this process.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Says the line where the process is when it crashes, or when the parent ends it with SIGUSR1.
-    faulthandler.enable(all_threads=False)
-    faulthandler.register(signal.SIGUSR1, all_threads=False, chain=True)
-    gc.freeze()
     limit_s, limit_bytes, longest_text = sys.argv[1:]
-    # An OSError: the parent is gone.
-    with suppress(OSError):
-        _serve(Program(float(limit_s), int(limit_bytes), int(longest_text)))
-    os._exit(0)
+    serve(Program(float(limit_s), int(limit_bytes), int(longest_text)).answer)

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from modelyard.engine.chat import template_processes
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.template import LONGEST_CONVERSATION, LONGEST_TEMPLATE, ChatTemplate
 from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, UnsupportedOperation
@@ -224,9 +223,8 @@ def test_a_template_that_does_not_end_holds_up_no_other() -> None:
     assert len(failures) == 2
 
 
-def test_templates_that_were_stopped_leave_processes_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_processes, "_WAIT_S", 0.0)
-    processes = TemplateProcesses(limit_s=0.5)
+def test_templates_that_were_stopped_leave_processes_to_others() -> None:
+    processes = TemplateProcesses(limit_s=0.5, wait_s=0.0)
     other, endless = template("{{ messages[0].content }}", processes), template(only_for_now(ENDLESS), processes)
     with pytest.raises(InvalidRequest, match="did not end"):
         endless.render(NOW)
