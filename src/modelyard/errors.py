@@ -30,6 +30,7 @@
     ├── InsufficientMemory          507 insufficient_memory
     ├── Closed                      503 closed: a model of the Python API after its close
     ├── ForkedProcess               500 forked_process: a model of the Python API in a child by fork
+    ├── GrammarUntried              503 grammar_untried: no process could try whether a grammar can be enforced
     └── EngineError                 500 engine_error
 
 Wire facts (code, status) live on the class, values on the instance, the text in ``__str__``; so an error pickles.
@@ -484,6 +485,21 @@ class ForkedProcess(ModelyardError):
             f"The model was built in process {self.parent}, and a fork copies no threads: nothing would answer here. "
             "Build it in this process, start processes with the method 'spawn', or serve it over HTTP."
         )
+
+
+class GrammarUntried(ModelyardError):
+    """A grammar is tried in a process of its own before it is used, and none could be had."""
+
+    code = "grammar_untried"
+    status = 503
+    retry_after_s = 10
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"The grammar could not be tried: {self.reason}. Try again."
 
 
 class EngineError(ModelyardError):

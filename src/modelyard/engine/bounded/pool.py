@@ -92,8 +92,8 @@ class ProcessPool:
     def ask(self, *requests: bytes) -> dict[str, Any]:
         """The answer to the first of ``requests``, objects as JSON, that is not ``unknown`` to a process.
 
-        Where its process had to be stopped, or died, there is a ``fault`` that is ``stopped``, with ``why``, and in
-        ``log`` what the process wrote to its standard error.
+        Where its process had to be stopped, or died, there is a ``fault`` that is ``stopped``, with ``why``, the
+        exit ``status``, below 0 for a signal, and in ``log`` what the process wrote to its standard error.
 
         Raises:
             ProcessUnavailable: no process can be started, or none became free.
@@ -264,19 +264,19 @@ class _Process:
             try:
                 self._receive(_START_S)
             except OSError:
-                how, log = self._stop(signal.SIGKILL)
-                raise ProcessUnavailable(f"its process did not start: {how}: {log}") from None
+                status, log = self._stop(signal.SIGKILL)
+                raise ProcessUnavailable(f"its process did not start: {_ended(status)}: {log}") from None
             self._has_started = True
         try:
             self._socket.settimeout(limit_s + _GRACE_S)
             self._socket.sendall(len(request).to_bytes(_HEADER_BYTES) + request)
             return self._receive(limit_s + _GRACE_S)
         except TimeoutError:
-            _, log = self._stop(signal.SIGUSR1)
-            return _fault(f"did not end within {limit_s:g} s", log)
+            status, log = self._stop(signal.SIGUSR1)
+            return _fault(f"did not end within {limit_s:g} s", status, log)
         except OSError:
-            how, log = self._stop(None)
-            return _fault(f"ended its process ({how})", log)
+            status, log = self._stop(None)
+            return _fault(f"ended its process ({_ended(status)})", status, log)
 
     def end(self) -> None:
         """End it, whatever it does."""
@@ -300,8 +300,8 @@ class _Process:
         answer: dict[str, Any] = json.loads(message[_HEADER_BYTES:].decode(*_ENCODING))
         return answer
 
-    def _stop(self, first: signal.Signals | None) -> tuple[str, str]:
-        """End it: how it ended, and what it wrote to its standard error.
+    def _stop(self, first: signal.Signals | None) -> tuple[int, str]:
+        """End it: its exit status, below 0 for a signal, and what it wrote to its standard error.
 
         Args:
             first: the signal that is to end it; None: it ends by itself.
@@ -319,8 +319,12 @@ class _Process:
         if not self._process.stderr.closed:
             with self._process.stderr as stderr, suppress(OSError):
                 log = stderr.read().decode("utf-8", "replace")
-        return (f"signal {-status}" if status < 0 else f"exit status {status}"), log
+        return status, log
 
 
-def _fault(why: str, log: str) -> dict[str, Any]:
-    return {"fault": "stopped", "why": why, "log": log, "ends": True}
+def _ended(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _fault(why: str, status: int, log: str) -> dict[str, Any]:
+    return {"fault": "stopped", "why": why, "status": status, "log": log, "ends": True}

@@ -17,7 +17,7 @@ import pytest
 
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.template import LONGEST_CONVERSATION, LONGEST_TEMPLATE, ChatTemplate
-from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, UnsupportedOperation
+from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
 
 WAIT_S = 60.0
 HELLO = [{"role": "user", "content": "hello"}]
@@ -207,7 +207,7 @@ def test_a_template_that_does_not_end_holds_up_no_other() -> None:
     def render() -> None:
         try:
             endless.render(NOW)
-        except InvalidRequest as stopped:
+        except ModelyardError as stopped:
             failures.append(stopped)
 
     threads = [threading.Thread(target=render) for _ in range(2)]
