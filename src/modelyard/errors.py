@@ -7,6 +7,7 @@
     ├── PortUnavailable             the address cannot be listened on
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
+    │   │   └── ConversationTooLong a conversation of many megabytes
     │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded or ranked
     │   └── UnsupportedOperation    400 unsupported_operation
     │       ├── TakesNoImages       an image for a model that does not see
@@ -29,6 +30,7 @@
     ├── InsufficientMemory          507 insufficient_memory
     ├── Closed                      503 closed: a model of the Python API after its close
     ├── ForkedProcess               500 forked_process: a model of the Python API in a child by fork
+    ├── GrammarUntried              503 grammar_untried: no process could try whether a grammar can be enforced
     └── EngineError                 500 engine_error
 
 Wire facts (code, status) live on the class, values on the instance, the text in ``__str__``; so an error pickles.
@@ -193,6 +195,19 @@ class ContextLengthExceeded(InvalidRequest):
             param,
         )
         self.args = (context_length, prompt_tokens, param)
+
+
+class ConversationTooLong(ContextLengthExceeded):
+    """A conversation has more bytes than any chat template is given: more than fits the context of any model."""
+
+    def __init__(self, size: int, longest: int, param: str = "messages") -> None:
+        InvalidRequest.__init__(
+            self,
+            f"The conversation has {size:,} bytes, and {longest:,} are the most that a chat template is given. "
+            "Shorten it.",
+            param,
+        )
+        self.args = (size, longest, param)
 
 
 class InputTooLong(InvalidRequest):
@@ -470,6 +485,21 @@ class ForkedProcess(ModelyardError):
             f"The model was built in process {self.parent}, and a fork copies no threads: nothing would answer here. "
             "Build it in this process, start processes with the method 'spawn', or serve it over HTTP."
         )
+
+
+class GrammarUntried(ModelyardError):
+    """A grammar is tried in a process of its own before it is used, and none could be had."""
+
+    code = "grammar_untried"
+    status = 503
+    retry_after_s = 10
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"The grammar could not be tried: {self.reason}. Try again."
 
 
 class EngineError(ModelyardError):

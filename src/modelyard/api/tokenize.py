@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.media import MediaLoader
 from modelyard.api.openai.conversation import ChatMessage
-from modelyard.api.openai.schema import LONGEST_NAME, refuse_unsupported
+from modelyard.api.openai.schema import LONGEST_NAME, MOST_MESSAGES, refuse_unsupported
 from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, chosen_tools
 from modelyard.api.told import Told
 from modelyard.api.urgency import KeepAlive, urgency
@@ -54,7 +54,7 @@ class TokenizeBody(_Body):
 
     content: str | None = Field(default=None, description="A text: without special tokens, unless `add_special`.")
     prompt: str | None = Field(default=None, description="A text: with special tokens, unless `add_special` is false.")
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = Field(
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)] | None = Field(
         default=None, description="A conversation, written out by the model's chat template."
     )
     tools: Annotated[list[ToolDefinition], Field(max_length=MOST_TOOLS)] | None = None

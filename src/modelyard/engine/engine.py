@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from queue import SimpleQueue
 
+from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.life import run_engine
 from modelyard.engine.loop import Publish
 from modelyard.engine.messages import Message, Stop
@@ -20,7 +21,7 @@ class Engine:
     the sequences, and Stopped or Died as the last. LoadFailed, Stopped and Died mean that all memory is free again;
     Dying comes before Died, and before the sequences hear of it.
     Engines that share a ``pool`` share the weights of files that they have in common; those that share a
-    ``device`` compute by their weights and priorities.
+    ``device`` compute by their weights and priorities. Those that share ``templates`` render in the same processes.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Engine:
         publish: Publish,
         pool: WeightsPool | None = None,
         device: Device | None = None,
+        templates: TemplateProcesses | None = None,
     ) -> None:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._stopping = threading.Event()
@@ -39,6 +41,7 @@ class Engine:
                 settings,
                 pool or WeightsPool(),
                 device or Device(),
+                templates or TemplateProcesses(),
                 self._inbox,
                 publish,
                 self._stopping.is_set,

@@ -9,8 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 
+from modelyard.engine.guidance.grammar_text import Grammar
 from modelyard.engine.reasoning import ReasoningFormat
 from modelyard.engine.tools.format import Named, ToolChoice, ToolFormat
 from modelyard.engine.tools.lark import Lark, TokenId
@@ -34,7 +35,7 @@ def grammar_of(
     grammar: Mapping[str, Any] | None = None,
     reasoning: ReasoningFormat | None = None,
     prompt_ends_in_reasoning: bool = False,
-) -> str | None:
+) -> Grammar | None:
     """The grammar that a request's answer must follow; None where it is free.
 
     Calls are enforced where they are required, or where one of the tools is strict; then those that the model chooses
@@ -53,7 +54,8 @@ def grammar_of(
         prompt_ends_in_reasoning: its reasoning was opened by the prompt.
 
     Raises:
-        InvalidRequest: the parts exclude each other, or llguidance cannot enforce one of them; the message names why.
+        InvalidRequest: the parts exclude each other, or it is too long. Whether llguidance can enforce it is found out
+            by ``guidance.trial``.
     """
     schema, strict = _answer_schema(response_format)
     if isinstance(choice, Named) and choice.name not in {tool.name for tool in tools}:
@@ -68,7 +70,7 @@ def grammar_of(
         if calls:
             raise InvalidRequest("grammar excludes a tool_choice that requires a call. Send one of them.", "grammar")
         lead = tool_format, token_id, reasoning, prompt_ends_in_reasoning
-        return checked(_own(grammar, *lead), "grammar")
+        return _grammar(_own(grammar, *lead), "grammar")
     may_call = choice == "auto" and bool(tools)
     if calls or (may_call and (schema is not None or any(tool.strict for tool in tools))):
         assert choice != "none"
@@ -82,35 +84,20 @@ def grammar_of(
             content=schema,
             strict_content=strict,
         )
-        return checked(text, "tools")
+        return _grammar(text, "tools")
     if schema is None:
         return None
     lark = _lark(tool_format, token_id, reasoning)
     answer = lark.json(schema, strict=strict)
-    return checked(_behind(lark, answer, tool_format, reasoning, prompt_ends_in_reasoning), "response_format")
+    return _grammar(_behind(lark, answer, tool_format, reasoning, prompt_ends_in_reasoning), "response_format")
 
 
-def checked(grammar: str, param: str, tokenizer: LLTokenizer | None = None) -> str:
-    """The same grammar, known to compile.
-
-    Args:
-        grammar: for llguidance.
-        param: the field of the request that it comes from.
-        tokenizer: with it, tokens that the grammar names are looked up, too.
-
-    Raises:
-        InvalidRequest: it is too long, or llguidance refuses it; the message holds llguidance's reason.
-    """
-    if len(grammar) > LONGEST_GRAMMAR:
+def _grammar(text: str, param: str) -> Grammar:
+    if len(text) > LONGEST_GRAMMAR:
         raise InvalidRequest(
-            f"{param} makes a grammar of {len(grammar):,} characters; {LONGEST_GRAMMAR:,} are the most. Shorten it.",
-            param,
+            f"{param} makes a grammar of {len(text):,} characters; {LONGEST_GRAMMAR:,} are the most. Shorten it.", param
         )
-    is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar, tokenizer)
-    if is_error:
-        reason = messages[0].splitlines()[0].partition("): ")
-        raise InvalidRequest(f"{param} cannot be enforced: {reason[2] or reason[0]}", param)
-    return grammar
+    return Grammar(text, param)
 
 
 def _answer_schema(response_format: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, bool]:

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
+from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.embedder import Embedder
 from modelyard.engine.heap import trim_heap
 from modelyard.engine.load import Resident, load
@@ -54,6 +55,7 @@ def run_engine(
     settings: EngineSettings,
     pool: WeightsPool,
     device: Device,
+    templates: TemplateProcesses,
     inbox: SimpleQueue[Message],
     publish: Publish,
     is_stopping: Callable[[], bool],
@@ -64,6 +66,7 @@ def run_engine(
         settings: what to load and how to serve it.
         pool: where engines on the same files meet.
         device: where it computes, with others.
+        templates: where its chat template is rendered.
         inbox: messages from the rest of the process.
         publish: takes the events of a step; called on this thread.
         is_stopping: whether a Stop is on its way; asked while loading, when the inbox is not read.
@@ -86,7 +89,7 @@ def run_engine(
     resident: Resident | ResidentEmbedder | None = None
     loop: EngineLoop | Embedder | None = None
     try:
-        resident = _load_beside_others(settings, pool, report)
+        resident = _load_beside_others(settings, pool, templates, report)
         if isinstance(resident, ResidentEmbedder):
             loop = Embedder(settings, resident, device, inbox, publish)
         else:
@@ -119,11 +122,15 @@ def run_engine(
 
 
 def _load_beside_others(
-    settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[float], bool]
+    settings: EngineSettings, pool: WeightsPool, templates: TemplateProcesses, on_progress: Callable[[float], bool]
 ) -> Resident | ResidentEmbedder:
     """Load on a thread that leaves the cores to those that compute; its engine's thread takes over what it made."""
     loaded: Future[Resident | ResidentEmbedder] = Future()
-    load_kind = load if settings.kind == "text" else load_embedder
+
+    def load_kind() -> Resident | ResidentEmbedder:
+        if settings.kind == "text":
+            return load(settings, pool, on_progress, templates)
+        return load_embedder(settings, pool, on_progress)
 
     def run() -> None:
         if sys.platform == "linux":
@@ -131,7 +138,7 @@ def _load_beside_others(
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
-            loaded.set_result(load_kind(settings, pool, on_progress))
+            loaded.set_result(load_kind())
         except Exception as failure:  # noqa: BLE001 (raised where it is waited for)
             loaded.set_exception(failure)
 

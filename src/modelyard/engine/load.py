@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.draft import Drafter
@@ -89,13 +90,19 @@ class Resident:
         self.pool.release(self.key)
 
 
-def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[float], bool]) -> Resident:
+def load(
+    settings: EngineSettings,
+    pool: WeightsPool,
+    on_progress: Callable[[float], bool],
+    templates: TemplateProcesses | None = None,
+) -> Resident:
     """Load the weights and make a context on them.
 
     Args:
         settings: which weights, and how large the context is.
         pool: where engines on the same files meet.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
+        templates: where its chat template is rendered; None: in processes of its own.
 
     Raises:
         UnusableModel: llama.cpp cannot load it, it does not generate text, or the load was given up. Nothing that was
@@ -125,7 +132,9 @@ def load(settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[flo
             if settings.projector is not None:
                 vision = _vision(settings, settings.projector, key.gpu_layers, model, on_progress)
                 undo.callback(vision.free)
-            resident = _equip(settings, pool, key, model, context, draft, vision, tokenizers)
+            resident = _equip(
+                settings, pool, templates or TemplateProcesses(), key, model, context, draft, vision, tokenizers
+            )
             undo.pop_all()
     except BaseException:
         pool.release(key)
@@ -198,6 +207,7 @@ def _vision(
 def _equip(
     settings: EngineSettings,
     pool: WeightsPool,
+    templates: TemplateProcesses,
     key: WeightsKey,
     model: Model,
     context: Context,
@@ -207,7 +217,7 @@ def _equip(
 ) -> Resident:
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
-    template, why_no_chat = _template(settings, model)
+    template, why_no_chat = _template(settings, model, templates)
     dialogue = (
         None
         if template is None
@@ -270,7 +280,7 @@ def _equip(
     )
 
 
-def _template(settings: EngineSettings, model: Model) -> tuple[ChatTemplate | None, str]:
+def _template(settings: EngineSettings, model: Model, templates: TemplateProcesses) -> tuple[ChatTemplate | None, str]:
     """The chat template, or None and why there is none: the model can still continue text."""
     source = settings.chat_template or model.chat_template()
     if source is None:
@@ -279,7 +289,14 @@ def _template(settings: EngineSettings, model: Model) -> tuple[ChatTemplate | No
             "To chat with it, set chat_template in its configuration."
         )
     try:
-        return ChatTemplate(source, bos_token=model.begin_token(), eos_token=model.end_token()), ""
+        template = ChatTemplate(
+            source,
+            bos_token=model.begin_token(),
+            eos_token=model.end_token(),
+            processes=templates,
+            name=settings.name,
+        )
+        return template, ""
     except UnsupportedOperation as unusable:
         logger.warning("%s: %s", settings.name, unusable)
         return None, str(unusable)

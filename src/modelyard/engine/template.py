@@ -2,83 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, Final
 
-from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from modelyard.engine.bounded.pool import ProcessUnavailable
+from modelyard.engine.chat.template_processes import TemplateProcesses
+from modelyard.errors import ConversationTooLong, EngineError, InvalidRequest, UnsupportedOperation
 
-from modelyard.errors import InvalidRequest, UnsupportedOperation
+# Twice the context of any model that llama.cpp reads, in English. A render has 64 MB to work in.
+LONGEST_CONVERSATION: Final = 16 << 20
+"""Bytes, as JSON, of what a template may be given."""
 
-# Largest product in a template, in items of a sequence or bits of a number.
-_LARGEST_PRODUCT = 1_000_000
+LONGEST_TEMPLATE: Final = 1_000_000
+"""Characters. The longest that are published have 30,000."""
 
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Refuses products so large that one alone takes all memory, or stops every engine of the process for minutes.
-
-    Jinja computes constants when it compiles: without this, ``{{ 9 ** (9 ** 9) }}`` would hang while the model loads.
-    """
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        match operator, left, right:
-            case "**", int(), int():
-                size = left.bit_length() * right
-            case "*", int(), int():
-                size = left.bit_length() + right.bit_length()
-            case (_, int() as times, Sequence() as items) | (_, Sequence() as items, int() as times):
-                size = times * len(items)
-            case _:
-                size = 0
-        if size > _LARGEST_PRODUCT:
-            raise SecurityError(f"a product with '{operator}' is too large")
-        return super().call_binop(context, operator, left, right)
-
-
-class _Generation(Extension):
-    """``{% generation %}`` marks what a model is trained on; its content is written out as it is."""
-
-    tags = {"generation"}  # noqa: RUF012 (as the base declares it)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Refused(TemplateError):
-    """The template itself refused the conversation, through raise_exception."""
-
-
-def _refuse(message: str) -> NoReturn:
-    raise _Refused(message)
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Jinja's own tojson escapes HTML, which no model was trained on. The parameters are Hugging Face's, in its order.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _reason(error: Exception) -> str:
-    return (error.message if isinstance(error, TemplateSyntaxError) else str(error)) or type(error).__name__
-
-
-def _now(pattern: str) -> str:
-    return datetime.now().astimezone().strftime(pattern)
-
+_SHOWN_OF_A_LINE: Final = 80
 
 # What a template is given to find out what it reads.
 _PROBE: Mapping[str, str] = {"role": "user", "content": "lorem"}
@@ -89,6 +29,13 @@ def _in_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**message, "content": [{"type": "text", "text": text}]} if isinstance(text, str) else message
 
 
+def _plain(value: Any) -> Any:
+    """A value that JSON has no form for, as one that it has."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a value of type {type(value).__name__} is no JSON")
+
+
 class ChatTemplate:
     """A Jinja chat template, run in a sandbox that can neither change its input nor reach Python.
 
@@ -96,43 +43,51 @@ class ChatTemplate:
 
     Offers what Hugging Face's ``apply_chat_template`` offers to templates: ``raise_exception``, ``strftime_now``,
     ``tojson``, loop controls, ``generation`` blocks, trimmed blocks, ``bos_token``, ``eos_token`` and ``tools``;
-    ``documents`` are none. Single products are bounded; time and memory as a whole are not: a template is trusted as
-    far as the weights that it comes with.
+    ``documents`` are none. It is run in a process of its own, which bounds its time and memory: see
+    ``chat.template_program``. Every method may be called on any thread, and blocks while the template is run.
 
     Source: https://huggingface.co/docs/transformers/chat_templating_writing
 
+    Args:
+        source: the template.
+        bos_token, eos_token: texts of the tokens that begin and end a sequence.
+        processes: where it is run.
+        name: of the model, for messages.
+
     Raises:
-        UnsupportedOperation: ``source`` is not valid Jinja.
+        UnsupportedOperation: ``source`` is not valid Jinja, or does not end within the limits for any conversation.
+        EngineError: there is no process to run it in.
     """
 
-    def __init__(self, source: str, *, bos_token: str, eos_token: str) -> None:
-        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
-        environment.filters["tojson"] = _to_json
-        environment.globals.update(raise_exception=_refuse, strftime_now=_now)
+    def __init__(
+        self, source: str, *, bos_token: str, eos_token: str, processes: TemplateProcesses, name: str = ""
+    ) -> None:
         self.source = source
-        self.variables: frozenset[str] = frozenset()
+        self._processes, self._name = processes, name
+        self._digest = hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         self._names = {"bos_token": bos_token, "eos_token": eos_token, "documents": None}
-        self._wants_parts = False
-        try:
-            self._template = environment.from_string(source)
-            self.variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
-        except Exception as error:
-            # What nests too deeply fails in Jinja's compiler or in Python's, each in its own way.
-            line = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""
-            raise UnsupportedOperation(
-                f"The model's chat template cannot be used: {_reason(error)}{line}. "
-                "Set chat_template in its configuration to one that works."
-            ) from error
+        if len(source) > LONGEST_TEMPLATE:
+            raise _unusable(f"it has {len(source):,} characters, and {LONGEST_TEMPLATE:,} are the most")
+        # Lines of the template and of the code that Jinja makes of it, both rising.
+        self._lines: Sequence[tuple[int, int]] = ()
+        answer = self._ask(None)
+        if "fault" in answer:
+            line = answer.get("line")
+            raise _unusable(f"{answer['why']}{'' if line is None else f' (line {line})'}")
+        self.variables: frozenset[str] = frozenset(answer["variables"])
+        self._lines = answer["lines"]
         self._wants_parts = not self._shows(_PROBE) and self._shows(_in_parts(_PROBE))
 
     def _shows(self, message: Mapping[str, Any]) -> bool:
-        """Whether the content of a message is in what it writes."""
-        try:
-            return _PROBE["content"] in self._template.render(
-                messages=[message], add_generation_prompt=True, **self._names
-            )
-        except Exception:  # noqa: BLE001 (a template is foreign code: render says what is wrong with it)
-            return False
+        """Whether the content of a message is in what it writes.
+
+        Raises:
+            UnsupportedOperation: a limit stopped it.
+        """
+        answer = self._ask(_as_json({"messages": [message], "add_generation_prompt": True, **self._names}))
+        if answer.get("fault") == "stopped":
+            raise _unusable(self._stopped(answer))
+        return _PROBE["content"] in answer.get("text", "")
 
     def render(
         self,
@@ -151,18 +106,63 @@ class ChatTemplate:
             options: other names that the template may read, such as enable_thinking. They replace none of ours.
 
         Raises:
-            InvalidRequest: the template refuses the conversation (for example: roles that do not alternate), or
-                needs something that the messages lack.
+            InvalidRequest: the template refuses the conversation (for example: roles that do not alternate), needs
+                something that the messages lack, or was stopped by a limit; or the conversation is no JSON.
+            EngineError: there is no process to run it in.
         """
         if self._wants_parts:
             messages = [_in_parts(message) for message in messages]
+        names = {"add_generation_prompt": True, **self._names, "messages": messages, "tools": list(tools) or None}
+        answer = self._ask(_as_json({**(options or {}), **names}))
+        match answer.get("fault"):
+            case None:
+                text: str = answer["text"]
+                return text
+            case "refused":
+                why = f"refuses the conversation: {answer['why']}"
+            case "stopped":
+                why = f"{self._stopped(answer)}. Send another conversation, or have another chat_template configured."
+            case _:
+                why = f"cannot write these messages out: {answer['why']}"
+        raise InvalidRequest(f"The model's chat template {why}", "messages")
+
+    def _ask(self, names: bytes | None) -> dict[str, Any]:
         try:
-            names = {"add_generation_prompt": True, **self._names, "messages": messages, "tools": list(tools) or None}
-            return self._template.render({**(options or {}), **names})
-        except _Refused as error:
-            raise InvalidRequest(f"The model's chat template refuses the conversation: {error}", "messages") from error
-        except Exception as error:
-            # A template is foreign code: whatever it raises, recursion without end too, concerns this request alone.
-            raise InvalidRequest(
-                f"The model's chat template cannot write these messages out: {_reason(error)}", "messages"
-            ) from error
+            return self._processes.ask(self._digest, self.source, names)
+        except ProcessUnavailable as failure:
+            raise EngineError(self._name, f"its chat template could not be run: {failure}") from failure
+
+    def _stopped(self, answer: Mapping[str, Any]) -> str:
+        """How a limit stopped it, and at which line."""
+        line, code_line = answer.get("line"), answer.get("code_line")
+        if line is None and code_line is not None:
+            line = max((ours for ours, code in self._lines if code <= code_line), default=1)
+        if line is None:
+            return str(answer["why"])
+        lines = self.source.split("\n")
+        text = lines[line - 1].strip() if line <= len(lines) else ""
+        shown = text if len(text) <= _SHOWN_OF_A_LINE else f"{text[:_SHOWN_OF_A_LINE]}…"
+        return f"{answer['why']} (line {line}: {shown})"
+
+
+def _unusable(reason: str) -> UnsupportedOperation:
+    return UnsupportedOperation(
+        f"The model's chat template cannot be used: {reason}. Set chat_template in its configuration to one that works."
+    )
+
+
+def _as_json(names: Mapping[str, Any]) -> bytes:
+    """What a template is given, as JSON, in which lone surrogates and NaN stay what they are.
+
+    Raises:
+        InvalidRequest: it is no JSON, nests too deeply, or is too long.
+    """
+    try:
+        written = json.dumps(names, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
+    except (RecursionError, TypeError, ValueError) as error:
+        raise InvalidRequest(
+            f"The conversation cannot be given to the model's chat template: {error}", "messages"
+        ) from error
+    if len(written) > LONGEST_CONVERSATION:
+        raise ConversationTooLong(len(written), LONGEST_CONVERSATION)
+    return written

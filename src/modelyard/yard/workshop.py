@@ -24,6 +24,7 @@ from modelyard.yard.memory import Footprint, context_cells, predict, vocabulary_
 from modelyard.yard.runtime.trials import Trials
 
 if TYPE_CHECKING:
+    from modelyard.engine.chat.template_processes import TemplateProcesses
     from modelyard.engine.sharing import Device
     from modelyard.engine.weights import WeightsPool
 
@@ -56,7 +57,7 @@ class Workshop:
         self._make_handle = make_engine or self._real_engine
         # Scripted engines have no files that could be tried.
         self._trials = Trials() if make_engine is None else None
-        self._shared: tuple[WeightsPool, Device] | None = None
+        self._shared: tuple[WeightsPool, Device, TemplateProcesses] | None = None
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
         self._kinds: dict[str, Kind] = {}
@@ -201,6 +202,12 @@ class Workshop:
         self._senses.pop(model, None)
         self._warnings.pop(model, None)
 
+    def close(self) -> None:
+        """End the processes of its engines, which are all gone."""
+        if self._shared is not None:
+            *_, templates = self._shared
+            templates.close()
+
     def _note(self, model: str, files: _Files) -> None:
         self._kinds[model], self._senses[model] = files.model.kind, files.model.senses
         self._warnings[model] = files.model.warnings
@@ -259,12 +266,13 @@ class Workshop:
 
     def _real_engine(self, settings: EngineSettings, publish: Publish) -> EngineHandle:
         # Imported here: they load llama.cpp, which a scripted yard and the command line's --help do without.
+        from modelyard.engine.chat.template_processes import TemplateProcesses
         from modelyard.engine.engine import Engine
         from modelyard.engine.sharing import Device
         from modelyard.engine.weights import WeightsPool
 
         if self._shared is None:
-            self._shared = WeightsPool(), Device()
+            self._shared = WeightsPool(), Device(), TemplateProcesses()
         return Engine(settings, publish, *self._shared)
 
 

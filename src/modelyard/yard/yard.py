@@ -90,6 +90,7 @@ class Yard:
         """End what runs, free every model, refuse what comes. What is not free in time is left to the process's end."""
         if self._conductor is not None:
             await self._conductor.close(timeout_s)
+        self.workshop.close()
 
     @asynccontextmanager
     async def generate(self, request: Request) -> AsyncIterator[Generation]:

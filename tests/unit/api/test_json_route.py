@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
@@ -9,7 +11,7 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel
 
 from modelyard.api import errors
-from modelyard.api.json_route import JsonRoute
+from modelyard.api.json_route import MOST_VALUES, JsonRoute
 
 
 class Body(BaseModel):
@@ -78,3 +80,15 @@ async def test_every_body_is_answered_as_by_fastapis_own_route(content: bytes, c
 
 def test_the_endpoint_is_described_as_fastapis_own_route_is() -> None:
     assert app(JsonRoute).openapi() == app(object).openapi()
+
+
+@pytest.mark.parametrize("value", [b"{}", b"[1]", b'"a"', b'{"a": "b"}'])
+async def test_a_body_of_very_many_values_is_refused_before_it_is_read(value: bytes) -> None:
+    body = b'{"number": 7, "more": [' + b",".join([value] * MOST_VALUES) + b"]}"
+    status, text = await answer(app(JsonRoute), body, JSON)
+    assert (status, "more than 1,000,000 values" in text) == (400, True)
+
+
+async def test_commas_and_brackets_of_texts_are_no_values() -> None:
+    text = json.dumps(', [{ "\\' * MOST_VALUES).encode()
+    assert await answer(app(JsonRoute), b'{"number": 7, "more": ' + text + b"}", JSON) == (200, "7 more")

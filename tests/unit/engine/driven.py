@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from modelyard.engine import schedule
+from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
 from modelyard.engine.llama import Batch, Context, Model, Weights
 from modelyard.engine.messages import (
@@ -41,6 +42,10 @@ from modelyard.engine.weights import WeightsPool
 
 WAIT_S = 60.0
 GREEDY = Sampling(temperature=0.0)
+
+# Shared by all engines of a test run: to start a process takes as long as to load a small model.
+TEMPLATES = TemplateProcesses()
+
 WORDS = ["sea", "wind", "rope", "sail", "whale", "storm", "island", "harbour", "map", "star", "moon", "anchor", "ship"]
 
 
@@ -73,7 +78,7 @@ class Driven:
         self.dying: frozenset[SequenceId] | None = None
         self.over: Event | None = None
         chosen = {"context_length": 2048, "max_seqs": 4, "prefix_slots": 4, "prompt_lookup": False} | settings
-        self.engine = Engine(EngineSettings(name, (path,), "", **chosen), self._publish, pool, device)
+        self.engine = Engine(EngineSettings(name, (path,), "", **chosen), self._publish, pool, device, TEMPLATES)
         if starts:
             self.engine.start()
 

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 
-from modelyard.engine.grammar import LONGEST_GRAMMAR, checked, grammar_of
+from modelyard.engine.grammar import LONGEST_GRAMMAR, grammar_of
+from modelyard.engine.guidance.compiler import LIMITS
+from modelyard.engine.guidance.grammar_text import Grammar
+from modelyard.engine.guidance.trial import GrammarTrials
 from modelyard.engine.reasoning import REASONING
 from modelyard.engine.tools.format import Named
 from modelyard.engine.tools.registry import FORMATS, control_tokens
@@ -39,9 +42,17 @@ def lets_pass(text: str, *, of: str = "hermes", control: bool = False, **demands
     return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
 
+TRIALS = GrammarTrials(LIMITS)
+
+
+def tried(grammar: Grammar | None) -> None:
+    assert grammar is not None
+    TRIALS.check(grammar, grammar.param)
+
+
 def refusal(**demands: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as refused:
-        grammar_of(tool_format=HERMES, token_id=lambda _: None, **demands)
+        tried(grammar_of(tool_format=HERMES, token_id=lambda _: None, **demands))
     return refused.value
 
 
@@ -170,13 +181,6 @@ def test_schemas_may_refer_to_their_own_parts() -> None:
     for of in ("hermes", "qwen3-coder", "gemma"):
         grammar = grammar_of(tool_format=FORMATS[of], token_id=lambda _: None, tools=(tool,), choice="required")
         assert grammar
-
-
-def test_tokens_are_looked_up_where_the_vocabulary_is_known() -> None:
-    words = BytesVocabulary(())
-    assert checked("start: <[9999]>", "grammar")
-    with pytest.raises(InvalidRequest, match="9999"):
-        checked("start: <[9999]>", "grammar", words.llguidance)
 
 
 def test_a_grammar_is_text_that_llguidance_reads() -> None:

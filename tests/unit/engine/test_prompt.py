@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.pictures import Picture
 from modelyard.engine.prompt import PromptReader
@@ -15,6 +16,7 @@ from modelyard.engine.template import ChatTemplate
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, TakesNoSound, UnsupportedOperation
 
 CONTEXT = 50
+TEMPLATES = TemplateProcesses()
 
 
 class Words:
@@ -46,7 +48,7 @@ def reader(
         words or Words(),
         dialogue=None
         if template is None
-        else Dialogue(ChatTemplate(template, bos_token="<s>", eos_token=""), no_token),
+        else Dialogue(ChatTemplate(template, bos_token="<s>", eos_token="", processes=TEMPLATES), no_token),
         why_no_chat="no template here",
         begin_token="<s>",
         vocab_size=100,

@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
+from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.template import ChatTemplate
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 
 HELLO = [{"role": "user", "content": "<b>Héllo</b>"}]
 
 
+TEMPLATES = TemplateProcesses()
+
+
 def rendered(source: str, messages: Sequence[Mapping[str, Any]] = HELLO) -> str:
-    return ChatTemplate(source, bos_token="<s>", eos_token="</s>").render(messages)
+    return ChatTemplate(source, bos_token="<s>", eos_token="</s>", processes=TEMPLATES).render(messages)
 
 
 def test_a_template_sees_the_messages_and_the_special_tokens() -> None:
@@ -62,7 +66,9 @@ def test_what_a_template_marks_for_training_is_written_out() -> None:
 
 
 def test_one_rendering_leaves_nothing_to_the_next() -> None:
-    template = ChatTemplate("{% set n = (n or 0) + 1 %}{{ n }}{{ messages | length }}", bos_token="", eos_token="")
+    template = ChatTemplate(
+        "{% set n = (n or 0) + 1 %}{{ n }}{{ messages | length }}", bos_token="", eos_token="", processes=TEMPLATES
+    )
     assert [template.render(HELLO), template.render(HELLO * 2)] == ["11", "12"]
 
 

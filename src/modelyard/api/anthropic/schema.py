@@ -13,7 +13,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.anthropic.errors import ThreadsNotHeld
 from modelyard.api.media import ImageReference
-from modelyard.api.openai.schema import LABEL, LONGEST_NAME, LONGEST_STOP, MOST_STOPS, MaxTokens, refuse_unsupported
+from modelyard.api.openai.schema import (
+    LABEL,
+    LONGEST_NAME,
+    LONGEST_STOP,
+    MOST_MESSAGES,
+    MOST_STOPS,
+    MaxTokens,
+    refuse_unsupported,
+)
 from modelyard.api.openai.tools import MOST_TOOLS, schema_format
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import TopK, TopP
@@ -127,7 +135,7 @@ class Prompted(_Part):
     """What the messages and the count of their tokens have in common."""
 
     model: str | None = Field(default=None, max_length=LONGEST_NAME)
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
     system: Blocks | None = None
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: Choice | None = None

@@ -17,6 +17,7 @@ from modelyard.api.media.audio import is_audio
 from modelyard.api.openai.embeddings import MOST_INPUTS
 from modelyard.api.openai.schema import (
     LONGEST_NAME,
+    MOST_MESSAGES,
     MOST_TOKENS,
     MOST_TOP_LOGPROBS,
     Stop,
@@ -225,7 +226,7 @@ class _Generated(_Part):
 class ChatRequest(_Generated):
     """The body of ``POST /api/chat``. Without messages it only loads the model, or unloads it."""
 
-    messages: list[Message] | None = None
+    messages: Annotated[list[Message], Field(max_length=MOST_MESSAGES)] | None = None
     tools: Annotated[list[ToolDefinition], Field(max_length=MOST_TOOLS)] | None = None
 
     def chat(self) -> Chat:

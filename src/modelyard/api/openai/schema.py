@@ -43,6 +43,8 @@ MOST_BREAKERS = 8
 MOST_TOKENS = 2**31 - 1
 MOST_BIASES = 4096
 MOST_CHOICES = 64
+# To look at so many takes a tenth of a second, in which nobody else is heard.
+MOST_MESSAGES = 10_000
 # An error repeats the name, so it must not be a megabyte.
 LONGEST_NAME = 512
 
@@ -215,9 +217,14 @@ class ChatCompletionRequest(GenerationFields):
 
     messages: Annotated[
         list[ChatMessage],
-        Field(min_length=1, description="The conversation. A bare string counts as one user message."),
+        Field(
+            min_length=1,
+            max_length=MOST_MESSAGES,
+            description="The conversation. A bare string counts as one user message.",
+        ),
         BeforeValidator(
-            _one_user_message, json_schema_input_type=str | Annotated[list[ChatMessage], Field(min_length=1)]
+            _one_user_message,
+            json_schema_input_type=str | Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)],
         ),
     ]
     max_completion_tokens: MaxTokens | None = None

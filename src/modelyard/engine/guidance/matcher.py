@@ -28,12 +28,14 @@ class Limits:
         step_lexer_fuel: of the lexer's, in one mask.
         step_max_items: of the parser's, in one mask.
         max_grammar_size: symbols.
+        max_lexer_states: of which each takes 1 to 2 kB, for as long as the answer goes on.
     """
 
     initial_lexer_fuel: int
     step_lexer_fuel: int
     step_max_items: int
     max_grammar_size: int
+    max_lexer_states: int
 
 
 class Matcher:

@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Future
 import pytest
 from llguidance import LLMatcher
 
+from modelyard.engine.bounded.pool import MOST_PROCESSES
 from modelyard.engine.guidance import Constraint, GrammarCompiler
 from modelyard.errors import InvalidRequest
 from unit.engine.guidance.words import allowed, tokenize, vocabulary
@@ -88,7 +89,7 @@ def test_what_is_given_up_before_it_began_is_not_made(compiler: GrammarCompiler)
     def slow() -> None:
         assert goes_on.wait(WAIT_S)
 
-    first = compiler.compile(slow, lambda _: None)
+    first, *_ = [compiler.compile(slow, lambda _: None) for _ in range(MOST_PROCESSES)]
     second = compiler.compile(lambda: made.append(1), lambda _: None)  # type: ignore[func-returns-value]
     assert second.cancel()
     goes_on.set()

@@ -19,7 +19,13 @@ from unit.engine.guidance.words import CONTROL, END, OTHER_END, TOKENS, tokenize
 
 WAIT_S = 30.0
 ENDS = (END, OTHER_END)
-LIMITS = {"initial_lexer_fuel": 100_000, "step_lexer_fuel": 20_000, "step_max_items": 500, "max_grammar_size": 2_000}
+LIMITS = {
+    "initial_lexer_fuel": 100_000,
+    "step_lexer_fuel": 20_000,
+    "step_max_items": 500,
+    "max_grammar_size": 2_000,
+    "max_lexer_states": 40_000,
+}
 WORDS = vocabulary()
 PERSON = {
     "type": "object",

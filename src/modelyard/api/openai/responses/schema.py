@@ -17,6 +17,7 @@ from modelyard.api.openai.conversation import InputAudio
 from modelyard.api.openai.schema import (
     LABEL,
     LONGEST_NAME,
+    MOST_MESSAGES,
     MOST_TOP_LOGPROBS,
     Effort,
     MaxTokens,
@@ -150,7 +151,9 @@ class ResponsesRequest(_Part):
 
     model: str | None = Field(default=None, max_length=LONGEST_NAME)
     input: Annotated[list[Item], BeforeValidator(_one_message, json_schema_input_type=str | list[Item])] = Field(
-        default=[], description="A text, or a list of messages, calls and their results."
+        default=[],
+        max_length=MOST_MESSAGES,
+        description="A text, or a list of messages, calls and their results.",
     )
     instructions: str | None = None
     previous_response_id: str | None = Field(default=None, max_length=LONGEST_NAME)

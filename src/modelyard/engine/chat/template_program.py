@@ -1,0 +1,273 @@
+"""Compiles and renders chat templates, in a process of its own.
+
+A template is foreign code that comes with a model's weights. In Jinja's sandbox it reaches neither files nor Python,
+but it may loop without end, or build a text that takes all memory. Here either ends one render, or at worst this
+process.
+
+The process holds itself to its limits:
+
+- time: a signal raises an exception in the render. Code in C that does not return is not interrupted; the parent ends
+  the process a little later, and where there is no parent any more the limit of processor time does.
+- memory: RLIMIT_AS, as far above that of the idle process as one render may take. Where there is no ``/proc`` (macOS)
+  nothing bounds memory but the time and the length of the text.
+- the length of the text.
+
+Imports as little as possible: it is started where somebody waits for a render.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.meta import TrackingCodeGenerator
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from modelyard.engine.bounded.inside import address_space, lift_limits, limit, serve
+
+# Compiled templates that are kept. More models are seldom served in turns.
+_KEPT_TEMPLATES: Final = 16
+
+# Largest product in a template, in items of a sequence or bits of a number: a larger one takes seconds in C.
+_LARGEST_PRODUCT: Final = 1_000_000
+
+# A conversation is given so many times the bytes that it has as JSON, where that is more than the limit: its texts take
+# up to four bytes a character, and a render copies them.
+_MEMORY_OF_INPUT: Final = 8
+
+# What Jinja calls a template without a file, also in the traces of ``faulthandler``.
+_FILE_NAME: Final = "<template>"
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Refuses products that would take long in C, where no signal is seen."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        match operator, left, right:
+            case "**", int(), int():
+                size = left.bit_length() * right
+            case "*", int(), int():
+                size = left.bit_length() + right.bit_length()
+            case (_, int() as times, Sequence() as items) | (_, Sequence() as items, int() as times):
+                size = times * len(items)
+            case _:
+                size = 0
+        if size > _LARGEST_PRODUCT:
+            raise SecurityError(f"a product with '{operator}' is too large")
+        return super().call_binop(context, operator, left, right)
+
+
+# Jinja computes constants while it compiles. Left to the render, all that takes long has a line.
+class _Generator(CodeGenerator):
+    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
+        if isinstance(node, nodes.TemplateData):
+            return super()._output_child_to_const(node, frame, finalize)
+        raise nodes.Impossible
+
+
+class _Names(TrackingCodeGenerator):
+    def _output_child_to_const(self, *_: Any, **__: Any) -> NoReturn:
+        raise nodes.Impossible
+
+
+class _Generation(Extension):
+    """``{% generation %}`` marks what a model is trained on; its content is written out as it is."""
+
+    tags = {"generation"}  # noqa: RUF012 (as the base declares it)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Refused(TemplateError):
+    """The template itself refused the conversation, through raise_exception."""
+
+
+class _TimeUp(BaseException):
+    """The time of a render is over. Nothing in Jinja catches it."""
+
+
+class _TooLong(Exception):
+    """The text of a render is longer than it may be. lineno: the line of the template's code that it had come to."""
+
+    def __init__(self, lineno: int) -> None:
+        super().__init__(lineno)
+        self.lineno = lineno
+
+
+def _refuse(message: str) -> NoReturn:
+    raise _Refused(message)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own tojson escapes HTML, which no model was trained on. The parameters are Hugging Face's, in its order.
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _now(pattern: str) -> str:
+    return datetime.now().astimezone().strftime(pattern)
+
+
+def _environment() -> _Sandbox:
+    """One for each template, so that none can leave anything to another."""
+    environment = _Sandbox(
+        trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=[loopcontrols, _Generation]
+    )
+    environment.code_generator_class = _Generator
+    environment.filters["tojson"] = _to_json
+    environment.globals.update(raise_exception=_refuse, strftime_now=_now)
+    return environment
+
+
+def _variables(template: Template, source: str) -> list[str]:
+    """The names that a template reads.
+
+    Source: jinja2.meta.find_undeclared_variables, which would compute constants.
+    """
+    names = _Names(template.environment)
+    names.visit(template.environment.parse(source))
+    return sorted(names.undeclared_identifiers)
+
+
+def _written(template: Template, names: dict[str, Any], longest: int) -> str:
+    pieces: list[str] = []
+    size = 0
+    rendering: Any = template.root_render_func(template.new_context(names))
+    for piece in rendering:
+        size += len(piece)
+        if size > longest:
+            raise _TooLong(rendering.gi_frame.f_lineno)
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+class Program:
+    """Answers requests, each within the limits.
+
+    A request has the ``digest`` of a template, its ``source`` where this process may not have it, and ``names`` to
+    render it with. The answer has ``text``; without names ``variables`` that the template reads, and ``lines``, pairs
+    of a line of the template and one of the code that Jinja made of it; ``unknown`` where the source is needed; or a
+    ``fault`` with the reason in ``why`` and the ``line``, if it is known: ``unusable`` (no valid template),
+    ``refused`` (by raise_exception), ``failed`` or ``stopped`` (by a limit).
+
+    Args:
+        limit_s: time of a render, compilation included.
+        limit_bytes: memory that it may take.
+        longest_text: characters that it may write.
+    """
+
+    def __init__(self, limit_s: float, limit_bytes: int, longest_text: int) -> None:
+        self._limit_s, self._limit_bytes, self._longest_text = limit_s, limit_bytes, longest_text
+        self._idle_bytes = address_space()
+        self._templates: OrderedDict[str, Template] = OrderedDict()
+
+    def answer(self, request: dict[str, Any], input_bytes: int) -> dict[str, Any]:
+        """The answer to a request of so many bytes."""
+        digest = request["digest"]
+        if digest not in self._templates and "source" not in request:
+            return {"unknown": True}
+        limit_bytes = max(self._limit_bytes, _MEMORY_OF_INPUT * input_bytes)
+        try:
+            self._begin(limit_bytes)
+            try:
+                return self._work(request)
+            finally:
+                _end()
+        except _TimeUp as stopped:
+            return _stopped(f"did not end within {self._limit_s:g} s", self._line(digest, stopped))
+        except MemoryError as stopped:
+            return _stopped(f"took more than {limit_bytes >> 20} MB of memory", self._line(digest, stopped))
+        except _TooLong as stopped:
+            why = f"wrote more than {self._longest_text:,} characters"
+            return _stopped(why, self._templates[digest].get_corresponding_lineno(stopped.lineno))
+        except _Refused as refused:
+            return {"fault": "refused", "why": str(refused)}
+        except Exception as failure:  # noqa: BLE001 (a template is foreign code: it may raise anything)
+            if digest in self._templates:
+                return {"fault": "failed", "why": _reason(failure)}
+            # What nests too deeply fails in Jinja's compiler or in Python's, each in its own way.
+            line = failure.lineno if isinstance(failure, TemplateSyntaxError) else None
+            return {"fault": "unusable", "why": _reason(failure), "line": line}
+
+    def _begin(self, memory_bytes: int) -> None:
+        limit(self._idle_bytes and self._idle_bytes + memory_bytes, self._limit_s)
+        # More than once: an exception in a finalizer is not passed on.
+        signal.setitimer(signal.ITIMER_REAL, self._limit_s, 0.05)
+
+    def _work(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What a signal may interrupt: see ``_on_alarm``."""
+        template = self._templates.get(request["digest"]) or self._compile(request["digest"], request["source"])
+        self._templates.move_to_end(request["digest"])
+        if "names" in request:
+            return {"text": _written(template, request["names"], self._longest_text)}
+        return {"variables": _variables(template, request["source"]), "lines": template.debug_info}
+
+    def _compile(self, digest: str, source: str) -> Template:
+        template = self._templates[digest] = _environment().from_string(source)
+        if len(self._templates) > _KEPT_TEMPLATES:
+            self._templates.popitem(last=False)
+        return template
+
+    def _line(self, digest: str, error: BaseException) -> int | None:
+        """The line of the template where ``error`` was raised, in its render or while it was compiled."""
+        line = None
+        trace = error.__traceback__
+        while trace is not None:
+            frame = trace.tb_frame
+            if frame.f_code.co_filename == _FILE_NAME and digest in self._templates:
+                line = self._templates[digest].get_corresponding_lineno(trace.tb_lineno)
+            elif isinstance(node := frame.f_locals.get("node"), nodes.Node):
+                line = node.lineno
+            elif isinstance(parser := frame.f_locals.get("self"), Parser):
+                line = parser.stream.current.lineno
+            trace = trace.tb_next
+        return line
+
+
+def _stopped(why: str, line: int | None) -> dict[str, Any]:
+    return {"fault": "stopped", "why": why, "line": line}
+
+
+def _reason(error: Exception) -> str:
+    return (error.message if isinstance(error, TemplateSyntaxError) else str(error)) or type(error).__name__
+
+
+def _end() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    lift_limits()
+
+
+def _on_alarm(_signal: int, frame: FrameType | None) -> None:
+    """Raise in a render. Elsewhere the signal came too late, and no exception is expected."""
+    while frame is not None:
+        if frame.f_code is Program._work.__code__:
+            raise _TimeUp
+        frame = frame.f_back
+
+
+def main() -> None:
+    """Serve until the socket closes. Arguments: those of ``Program``."""
+    signal.signal(signal.SIGALRM, _on_alarm)
+    limit_s, limit_bytes, longest_text = sys.argv[1:]
+    serve(Program(float(limit_s), int(limit_bytes), int(longest_text)).answer)
