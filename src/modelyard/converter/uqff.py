@@ -15,10 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from modelyard.converter.checkpoint import explained, model_class_of, published_precision, write
+from modelyard.converter.gguf_write import write
 from modelyard.converter.protocol import Refused, run, say
+from modelyard.converter.upstream import converting
 from modelyard.errors import UnusableModel
-from modelyard.hub.uqff import UqffLayer, read_uqff
+from modelyard.hub.uqff import read_uqff
 
 
 def main(arguments: list[str]) -> None:
@@ -39,13 +40,15 @@ def main(arguments: list[str]) -> None:
     except UnusableModel as unusable:
         raise Refused(str(unusable)) from unusable
     _without_nulls(options.folder / "tokenizer_config.json")
-    import torch
+    from modelyard.converter.uqff_model import with_layers
 
-    # Only one tensor at a time is there: threads would wait for each other.
-    torch.set_num_threads(1)
-    architecture, model_class = model_class_of(options.folder)
-    with torch.inference_mode(), explained(architecture):
-        model = _model(model_class, options.folder, options.out, options.name, layers)
+    with converting(
+        options.folder,
+        options.out,
+        options.name,
+        more_tensors=[f"{layer.prefix}.weight" for layer in layers],
+        wrap=lambda model_class: with_layers(model_class, layers),
+    ) as model:
         model.prepare_tensors()
         model.ftype = _file_type(model.gguf_writer)
         model.prepare_metadata(vocab_only=False)
@@ -60,20 +63,6 @@ def _without_nulls(settings: Path) -> None:
         given = json.loads(settings.read_text("utf-8"))
         settings.unlink()
         settings.write_text(json.dumps({key: value for key, value in given.items() if value is not None}), "utf-8")
-
-
-def _model(model_class: Any, folder: Path, out: Path, name: str, layers: list[UqffLayer]) -> Any:
-    import gguf
-
-    from modelyard.converter.uqff_model import with_layers
-
-    precision = gguf.LlamaFileType[
-        {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"}[published_precision(folder)]
-    ]
-
-    return with_layers(model_class, layers)(
-        folder, precision, out, model_name=name, sentence_transformers_dense_modules=True
-    )
 
 
 # A file is called after the type that most of its weights have; of K-quants, those of one type alone are "small".
