@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import pytest
 from gguf import GGUFReader
 
 from modelyard.config import Config, validate_config
-from modelyard.hub import ConvertedModels, ModelFiles, Stores, Wanted, plan_files
+from modelyard.hub import ConvertedModels, ModelFiles, Stores, Wanted, plan_files, resolve
 from modelyard.hub.llama_converter import child_environment
 from support.checkpoints import random_checkpoint
 from support.converting import WAIT_S, Ending, children, peak_bytes
@@ -110,11 +111,30 @@ def test_the_server_answers_from_the_checkpoint_as_from_the_gguf(
     assert [listed[name]["quantization"] for name in ("full", "eight", "four")] == ["F16", "Q8_0", "Q4_K_M"]
 
 
-def test_dtype_is_the_precision_of_the_weights(tiny_checkpoint: Path, tmp_path: Path):
-    out = tmp_path / "out.gguf"
-    peak_bytes("checkpoint", tiny_checkpoint, out, "--name", "Tiny", "--type", "bf16")
-    kinds = {tensor.tensor_type.name for tensor in GGUFReader(out).tensors if len(tensor.shape) > 1}
-    assert kinds == {"BF16"}
+def test_dtype_is_the_precision_of_the_weights_and_is_quantised_without_another_conversion(
+    weights: dict[str, Path], tiny_checkpoint: Path, tmp_path: Path
+):
+    converted = ConvertedModels(tmp_path / "converted")
+    stores = Stores(converted=converted)
+    steps: list[str] = []
+
+    def types_of(**keys: Any) -> set[str]:
+        steps.clear()
+        (path,) = resolve(
+            Wanted(str(tiny_checkpoint), **keys), stores, lambda now: steps.append(now.step) or True
+        ).paths
+        return {tensor.tensor_type.name for tensor in GGUFReader(path).tensors if len(tensor.shape) > 1}
+
+    # What is there in the precision that was published is not what is asked for.
+    with converted.making(plan_files(Wanted(str(tiny_checkpoint)), stores).key, lambda _: True) as place:
+        made = shutil.copyfile(weights["smollm2"], place / "made")
+        published = converted.finish(place, made, name="published.gguf", source="Tiny", label="BF16")
+    assert types_of(dtype="f32") == {"F32"}
+    assert "reading the checkpoint" in steps
+    converted.delete(published)
+    assert "Q8_0" in types_of(isq="8")
+    assert "quantizing" in steps
+    assert "reading the checkpoint" not in steps
 
 
 # Memory

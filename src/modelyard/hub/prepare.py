@@ -96,7 +96,7 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
             _check_precision(folder / decision.names[0])
             source: Path | None = folder / decision.names[0]
         else:
-            source = _full_precision(plan, stores)
+            source = None if target.is_full_precision else _full_precision(plan, stores)
         full = place / "full.partial"
         if source is None:
             precision = target.label.lower() if target.label and target.is_full_precision else None
@@ -131,10 +131,12 @@ def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_
 
 
 def _full_precision(plan: FilePlan, stores: Stores) -> Path | None:
-    """The same checkpoint in full precision, where that was made before."""
-    key = conversion_key(plan.decision, "")
-    entry = None if key == plan.key else stores.converted.find(key)
-    return None if entry is None else entry.path
+    """The same checkpoint in full precision, where that was made before: as it is published, or in single precision.
+
+    Single precision has the numbers of every type that checkpoints are published in.
+    """
+    made = (stores.converted.find(conversion_key(plan.decision, label)) for label in ("", "F32"))
+    return next((entry.path for entry in made if entry is not None), None)
 
 
 def _needed_bytes(plan: FilePlan, target: Target) -> int:
