@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from gguf import GGUFReader
+from gguf_file import GgufFile
 
 from modelyard.config import Config, validate_config
 from modelyard.hub import ConvertedModels, ModelFiles, Stores, Wanted, plan_files, resolve
@@ -79,8 +79,8 @@ def test_full_precision_has_the_weights_that_llama_cpp_reads_from_the_gguf(
     weights: dict[str, Path], made: Callable[..., ModelFiles], tmp_path: Path
 ):
     peak_bytes("quantize", weights["smollm2"], tmp_path / "expanded.gguf", str(F16))
-    expected = {tensor.name: tensor.data for tensor in GGUFReader(tmp_path / "expanded.gguf").tensors}
-    found = {tensor.name: tensor.data for tensor in GGUFReader(made().paths[0]).tensors}
+    expected = {tensor.name: tensor.data for tensor in GgufFile(tmp_path / "expanded.gguf").tensors}
+    found = {tensor.name: tensor.data for tensor in GgufFile(made().paths[0]).tensors}
     assert found.keys() == expected.keys()
     # Norms become floats of 32 bits by way of 16.
     assert all(np.allclose(found[name], expected[name], rtol=2**-10, atol=0) for name in found)
@@ -123,7 +123,7 @@ def test_dtype_is_the_precision_of_the_weights_and_is_quantised_without_another_
         (path,) = resolve(
             Wanted(str(tiny_checkpoint), **keys), stores, lambda now: steps.append(now.step) or True
         ).paths
-        return {tensor.tensor_type.name for tensor in GGUFReader(path).tensors if len(tensor.shape) > 1}
+        return {tensor.tensor_type.name for tensor in GgufFile(path).tensors if len(tensor.shape) > 1}
 
     # What is there in the precision that was published is not what is asked for.
     with converted.making(plan_files(Wanted(str(tiny_checkpoint)), stores).key, lambda _: True) as place:
@@ -186,8 +186,8 @@ print(resolve(Wanted(model, isq="8"), Stores(converted=ConvertedModels(Path(fold
 """
 
 
-def test_two_processes_that_want_the_same_convert_it_once(tiny_checkpoint: Path, tmp_path: Path):
-    command = [sys.executable, "-c", RESOLVE, tiny_checkpoint, tmp_path / "converted"]
+def test_two_processes_that_want_the_same_make_it_once(made: Callable[..., ModelFiles], tmp_path: Path):
+    command = [sys.executable, "-c", RESOLVE, made().paths[0], tmp_path / "converted"]
 
     def run(_: int) -> list[str]:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=WAIT_S, check=True)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gguf_file import GgufFile
 from safetensors.numpy import save_file
 
 from architectures.making import filled
 from architectures.table import ARCHITECTURES
-from modelyard.hub.gguf_header import GgufHeader, read_header
 from modelyard.hub.llama_converter import child_environment
 from support.converting import WAIT_S
 from support.uqff import make_uqff, unquant
@@ -250,31 +249,18 @@ def converted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Map
     return {name: Converted(folder, said[name].partition(f"{home}")[0]) for name, folder in folders.items()}
 
 
-def tables(path: Path, header: GgufHeader) -> bytes:
-    """Everything before the table of tensors: the metadata, the vocabulary included."""
-    raw = path.read_bytes()
-    name = header.tensors[0].name.encode()
-    return raw[24 : raw.index(struct.pack("<Q", len(name)) + name)]
-
-
-def contents(path: Path, header: GgufHeader) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    raw = np.memmap(path, np.uint8, "r")
-    begin = len(raw) - max(tensor.offset + -(-tensor.size_bytes // 32) * 32 for tensor in header.tensors)
-    for tensor in header.tensors:
-        at = begin + tensor.offset
-        yield tensor.name, (tensor.type, tensor.shape, raw[at : at + tensor.size_bytes].tobytes())
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_a_uqff_becomes_the_file_that_its_checkpoint_becomes(converted: Mapping[str, Converted], name: str) -> None:
     case = CASES[name]
     paths = converted[case.like or name].folder / "plain.gguf", converted[name].folder / "uqff.gguf"
-    plain, uqff = map(read_header, paths)
-    assert plain.metadata == uqff.metadata
-    assert tables(paths[0], plain) == tables(paths[1], uqff)
-    expected, tensors = dict(contents(paths[0], plain)), dict(contents(paths[1], uqff))
+    plain, uqff = map(GgufFile, paths)
+    said = {key: field.value for key, field in uqff.fields.items()}
+    assert said == {key: field.value for key, field in plain.fields.items()}
+    expected, tensors = ({tensor.name: tensor for tensor in file.tensors} for file in (plain, uqff))
     assert tensors.keys() == expected.keys()
-    assert [key for key in tensors if tensors[key] != expected[key]] == []
-    assert {key: uqff.metadata.get(key) for key in case.keys} == pytest.approx(dict(case.keys))
+    for key, tensor in tensors.items():
+        assert tensor.tensor_type == expected[key].tensor_type, key
+        assert np.array_equal(tensor.data, expected[key].data), key
+    assert {key: said.get(key) for key in case.keys} == pytest.approx(dict(case.keys))
     assert set(case.tensors) <= tensors.keys()
     assert (NOTICE in converted[name].said) is case.lacks_head

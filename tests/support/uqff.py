@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from gguf_file import GgufFile
 
 Tensor: TypeAlias = tuple[str, tuple[int, ...], bytes]
 """Type, shape and contents, as safetensors has them."""
@@ -198,9 +199,9 @@ Encode: TypeAlias = Callable[[str, np.ndarray], Tensors]
 
 def blocks_of(path: Path) -> Encode:
     """Layers with the blocks of a GGUF of a Llama model, their rows in the order of transformers."""
-    from gguf import MODEL_ARCH, GGUFReader, get_tensor_name_map
+    from gguf import MODEL_ARCH, get_tensor_name_map
 
-    reader = GGUFReader(path)
+    reader = GgufFile(path)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     count = reader.fields["llama.block_count"].contents()
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, count)
