@@ -24,6 +24,8 @@ from modelyard.converter.rotary import with_partial_rotation
 from modelyard.converter.row_break import with_row_break
 from modelyard.converter.settings import text_settings, with_fixed_settings
 
+PRECISIONS: Final = ("f32", "f16", "bf16")
+
 # What the converter's classes for some architectures lack.
 _ADAPTED: Final = {
     "BambaForCausalLM": with_partial_rotation,

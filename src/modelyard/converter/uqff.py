@@ -1,6 +1,7 @@
 """A UQFF model in, a GGUF file out whose quantised weights are those of the UQFF.
 
     python -m modelyard.converter.uqff FOLDER OUT.gguf --name NAME SHARD.uqff...
+        [--projector PROJECTOR.gguf --projector-type f32|f16|bf16]
 
 The folder holds the shards, the configuration, the tokenizer, and as ``model*.safetensors`` the weights that the shards
 leave out. Upstream's own converter says what each weight is called in GGUF, and which of its rows goes where.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.converter.gguf_write import write
+from modelyard.converter.projector import add_projector, write_projector
 from modelyard.converter.protocol import Refused, run, say
 from modelyard.converter.upstream import converting
 from modelyard.errors import UnusableModel
@@ -33,6 +35,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("shards", nargs="+")
+    add_projector(parser)
     options = parser.parse_args(arguments)
     say(step="reading the UQFF", fraction=0.0)
     try:
@@ -55,6 +58,7 @@ def main(arguments: list[str]) -> None:
         for notice in model.placement.notices():
             say(notice=notice)
         write(model.gguf_writer, options.out)
+    write_projector(options, is_required=False)
 
 
 def _without_nulls(settings: Path) -> None:
