@@ -45,11 +45,12 @@ def make(weights: Path, folder: Path) -> Path:
         return checkpoint
     llama_gguf.add_to_path()
     try:
-        from gguf import GGUFReader
+        from gguf_file import GgufFile
+
+        reader = GgufFile(weights)
     except ImportError as error:
         raise WeightsUnavailable(f"{error.name} is not installed. Run: make convert") from error
     checkpoint.mkdir(parents=True, exist_ok=True)
-    reader = GGUFReader(weights)
     _write_weights(reader, checkpoint)
     _write_tokenizer(reader, checkpoint)
     # Last: what has it is complete.

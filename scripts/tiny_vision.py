@@ -22,6 +22,7 @@ from typing import Any
 import llama_gguf
 import numpy as np
 from demo_weights import WeightsUnavailable, prepare
+from gguf_file import GgufFile
 
 NAME = "tiny-vision"
 SEED = 7
@@ -99,12 +100,10 @@ def _write_model(gguf: Any, weights: Path, path: Path, architecture: str) -> Non
     _finish(writer)
 
 
-@cache  # of 49,152 tokens, which take seconds to read
+@cache
 def _tokenizer(weights: Path) -> list[tuple[str, Any, list[Any]]]:
     """Names, values and types of the metadata that concern the tokenizer."""
-    import gguf
-
-    fields = [field for name, field in gguf.GGUFReader(weights).fields.items() if name.startswith("tokenizer.")]
+    fields = [field for name, field in GgufFile(weights).fields.items() if name.startswith("tokenizer.")]
     values = {field.name: field.contents() for field in fields}
     values["tokenizer.ggml.tokens"] = [RENAMED.get(token, token) for token in values["tokenizer.ggml.tokens"]]
     return [(field.name, values[field.name], field.types) for field in fields]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,11 +43,19 @@ def user_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(checkpoint: Path, cache: Path) -> Callable[..., ModelFiles]:
-    """The files of SmolLM2 for other keys of ``Wanted``."""
-    stores = Stores(converted=ConvertedModels(cache / "modelyard" / "converted"))
+def made(checkpoint: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelFiles]:
+    """The files of SmolLM2 for other keys of ``Wanted``: made once for all processes that test at the same time."""
+    base = tmp_path_factory.getbasetemp()
+    common = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
+    stores = Stores(converted=ConvertedModels(common))
+    own = ConvertedModels(cache / "modelyard" / "converted")
 
     def make_once(**keys: Any) -> ModelFiles:
-        return resolve(Wanted(str(checkpoint), **keys), stores)
+        files = resolve(Wanted(str(checkpoint), **keys), stores)
+        folder = files.paths[0].parent
+        with own.making(folder.name, lambda _: True) as place:
+            if own.find(folder.name) is None:
+                shutil.copytree(folder, place, copy_function=os.link, dirs_exist_ok=True)
+        return files
 
     return make_once

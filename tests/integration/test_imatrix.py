@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFReader
+from gguf_file import GgufFile
 from numpy.typing import NDArray
 
 from modelyard.errors import UnusableModel
@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def columns(model: Path) -> Columns:
     """Of two columns one matters, the other hardly: in each block that shares a scale."""
     importance = np.where(np.arange(WIDTH) % 2 == 0, 100.0, 0.01).astype(np.float32)
-    return {t.name: importance for t in GGUFReader(model).tensors if t.name.startswith("blk") and len(t.shape) == 2}
+    return {t.name: importance for t in GgufFile(model).tensors if t.name.startswith("blk") and len(t.shape) == 2}
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def errors(model: Path, made: Path) -> tuple[float, float]:
     from gguf.quants import dequantize
 
     name = "blk.0.ffn_gate.weight"
-    original = next(t.data for t in GGUFReader(model).tensors if t.name == name).astype(np.float32)
-    tensor = next(t for t in GGUFReader(made).tensors if t.name == name)
+    original = next(t.data for t in GgufFile(model).tensors if t.name == name).astype(np.float32)
+    tensor = next(t for t in GgufFile(made).tensors if t.name == name)
     wrong = (dequantize(tensor.data, tensor.tensor_type).reshape(original.shape) - original) ** 2
     return float(wrong[:, ::2].mean()), float(wrong[:, 1::2].mean())
 
@@ -68,7 +68,7 @@ def test_types_that_need_one_work_with_it_and_are_refused_without(
     with pytest.raises(UnusableModel, match=r"llama.cpp makes IQ2_XXS only with an importance matrix. Set imatrix"):
         quantized("iq2_xxs")
     made = quantized("iq2_xxs", write_legacy(tmp_path / "imatrix", columns))
-    kinds = {t.name: t.tensor_type.name for t in GGUFReader(made).tensors}
+    kinds = {t.name: t.tensor_type.name for t in GgufFile(made).tensors}
     assert kinds["blk.0.ffn_gate.weight"] == "IQ2_XXS"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,10 +17,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from gguf import GGUFReader
+from gguf_file import GgufFile
 
 from modelyard.config import Config, validate_config
-from modelyard.hub import ConvertedModels, ModelFiles, Stores, Wanted, plan_files
+from modelyard.hub import ConvertedModels, ModelFiles, Stores, Wanted, plan_files, resolve
 from modelyard.hub.llama_converter import child_environment
 from support.checkpoints import random_checkpoint
 from support.converting import WAIT_S, Ending, children, peak_bytes
@@ -78,8 +79,8 @@ def test_full_precision_has_the_weights_that_llama_cpp_reads_from_the_gguf(
     weights: dict[str, Path], made: Callable[..., ModelFiles], tmp_path: Path
 ):
     peak_bytes("quantize", weights["smollm2"], tmp_path / "expanded.gguf", str(F16))
-    expected = {tensor.name: tensor.data for tensor in GGUFReader(tmp_path / "expanded.gguf").tensors}
-    found = {tensor.name: tensor.data for tensor in GGUFReader(made().paths[0]).tensors}
+    expected = {tensor.name: tensor.data for tensor in GgufFile(tmp_path / "expanded.gguf").tensors}
+    found = {tensor.name: tensor.data for tensor in GgufFile(made().paths[0]).tensors}
     assert found.keys() == expected.keys()
     # Norms become floats of 32 bits by way of 16.
     assert all(np.allclose(found[name], expected[name], rtol=2**-10, atol=0) for name in found)
@@ -110,11 +111,30 @@ def test_the_server_answers_from_the_checkpoint_as_from_the_gguf(
     assert [listed[name]["quantization"] for name in ("full", "eight", "four")] == ["F16", "Q8_0", "Q4_K_M"]
 
 
-def test_dtype_is_the_precision_of_the_weights(tiny_checkpoint: Path, tmp_path: Path):
-    out = tmp_path / "out.gguf"
-    peak_bytes("checkpoint", tiny_checkpoint, out, "--name", "Tiny", "--type", "bf16")
-    kinds = {tensor.tensor_type.name for tensor in GGUFReader(out).tensors if len(tensor.shape) > 1}
-    assert kinds == {"BF16"}
+def test_dtype_is_the_precision_of_the_weights_and_is_quantised_without_another_conversion(
+    weights: dict[str, Path], tiny_checkpoint: Path, tmp_path: Path
+):
+    converted = ConvertedModels(tmp_path / "converted")
+    stores = Stores(converted=converted)
+    steps: list[str] = []
+
+    def types_of(**keys: Any) -> set[str]:
+        steps.clear()
+        (path,) = resolve(
+            Wanted(str(tiny_checkpoint), **keys), stores, lambda now: steps.append(now.step) or True
+        ).paths
+        return {tensor.tensor_type.name for tensor in GgufFile(path).tensors if len(tensor.shape) > 1}
+
+    # What is there in the precision that was published is not what is asked for.
+    with converted.making(plan_files(Wanted(str(tiny_checkpoint)), stores).key, lambda _: True) as place:
+        made = shutil.copyfile(weights["smollm2"], place / "made")
+        published = converted.finish(place, made, name="published.gguf", source="Tiny", label="BF16")
+    assert types_of(dtype="f32") == {"F32"}
+    assert "reading the checkpoint" in steps
+    converted.delete(published)
+    assert "Q8_0" in types_of(isq="8")
+    assert "quantizing" in steps
+    assert "reading the checkpoint" not in steps
 
 
 # Memory
@@ -166,8 +186,8 @@ print(resolve(Wanted(model, isq="8"), Stores(converted=ConvertedModels(Path(fold
 """
 
 
-def test_two_processes_that_want_the_same_convert_it_once(tiny_checkpoint: Path, tmp_path: Path):
-    command = [sys.executable, "-c", RESOLVE, tiny_checkpoint, tmp_path / "converted"]
+def test_two_processes_that_want_the_same_make_it_once(made: Callable[..., ModelFiles], tmp_path: Path):
+    command = [sys.executable, "-c", RESOLVE, made().paths[0], tmp_path / "converted"]
 
     def run(_: int) -> list[str]:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=WAIT_S, check=True)

@@ -52,6 +52,13 @@ def get(server: RunningServer, path: str, **headers: str) -> httpx.Response:
 
 
 def scrape(server: RunningServer) -> Samples:
+    """What is counted once all requests are done."""
+    server.settle()
+    return counted(server)
+
+
+def counted(server: RunningServer) -> Samples:
+    """What is counted now."""
     families = text_string_to_metric_families(get(server, "/metrics").text)
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 
@@ -60,7 +67,9 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[name, frozenset(labels.items())]
 
 
-def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+def lines_of(caplog: pytest.LogCaptureFixture, server: RunningServer) -> list[str]:
+    """The access log once all requests are done."""
+    server.settle()
     return [record.getMessage() for record in caplog.records if record.name == "modelyard.access"]
 
 
@@ -123,7 +132,7 @@ def test_a_busy_run_is_counted_and_logged_and_its_secrets_are_not(
     assert ("modelyard_kv_cells", frozenset({("model", "google/gemma3")})) not in samples
     assert value(samples, "process_resident_memory_bytes") > 0
 
-    lines = lines_of(caplog)
+    lines = lines_of(caplog, server)
     assert len(lines) == 8, "one for each request, and none for the scrape"
     line = r"POST /v1/chat/completions 200 model=smollm2 key=alice ms=[\d.]+ ttft_ms=[\d.]+ "
     line += rf"prompt_tokens={usage['prompt_tokens']} completion_tokens=8 finish=length request_id="
@@ -202,7 +211,7 @@ class TestScripted:
             asked = pool.submit(post, server, "/v1/chat/completions", CHAT)
             engine = engines.started("smollm2")
             engine.heard(Submit)
-            samples = scrape(server)
+            samples = counted(server)
             labels = {"method": "POST", "path": "/v1/chat/completions", "model": "smollm2"}
             assert value(samples, "http_requests_in_flight", **labels) == 1
             assert value(samples, "modelyard_requests_running", model="smollm2") == 1
@@ -258,13 +267,14 @@ class TestScripted:
         assert (error["code"], error["type"]) == ("internal_error", "server_error")
         assert "find-me" in error["message"]
         assert "a fault in the test" not in answer.text
+        server.settle()
         assert [record for record in caplog.records if "find-me" in record.getMessage() and record.exc_info]
 
     @pytest.mark.parametrize("settings", [{"access_log_format": "json", "access_log_health": True}])
     def test_a_log_as_json_with_health(self, server: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
         get(server, "/health", **{"x-request-id": "1"})
-        (line,) = lines_of(caplog)
+        (line,) = lines_of(caplog, server)
         facts = json.loads(line)
         assert facts.pop("time").endswith("+00:00")
         assert facts.pop("ms") > 0
@@ -278,7 +288,7 @@ class TestScripted:
         answer = get(server, "/v1/models", **{"x-request-id": "1"})
         assert "x-request-id" not in answer.headers
         assert get(server, "/metrics").status_code == 404
-        assert lines_of(caplog) == []
+        assert lines_of(caplog, server) == []
 
     def test_a_client_that_leaves_is_logged(
         self, server: RunningServer, engines: ScriptedEngines, caplog: pytest.LogCaptureFixture
@@ -290,8 +300,7 @@ class TestScripted:
                 engines.started("smollm2").heard(Submit)
                 engines.started("smollm2").say("Hello")
                 next(line for line in answer.iter_lines() if "Hello" in line)
-        assert get(server, "/v1/models").status_code == 200
-        line = next(line for line in lines_of(caplog) if "/v1/chat" in line)
+        line = next(line for line in lines_of(caplog, server) if "/v1/chat" in line)
         assert "POST /v1/chat/completions 200 model=smollm2" in line
         assert "finish=cancelled" in line
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cohere
 import httpx
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from modelyard import ModelBuilder
@@ -19,7 +21,7 @@ from modelyard.engine.llama import Model, Weights
 from modelyard.engine.rank_input import PairReader
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.hub import ConvertedModels, Stores, Wanted, resolve
-from support.reranker import checkpoint, logits_of_transformers
+from support.reranker import make_reranker
 from support.server import RunningServer, serving
 
 PAGE = Path(__file__).parents[2] / "docs" / "rerank.md"
@@ -39,22 +41,26 @@ QWEN_TEMPLATE = (
 )
 
 
-@pytest.fixture(scope="module")
-def ranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with the reranker in it."""
-    return checkpoint(tmp_path_factory.mktemp("ranker") / "tiny-reranker")
+@dataclass(frozen=True)
+class Ranker:
+    """A reranker: what its checkpoint was converted to, and its logits of DOCUMENTS in transformers."""
+
+    file: Path
+    logits: npt.NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
-def ranker_file(ranker: Path) -> Path:
-    """What it was converted to."""
-    return resolve(Wanted(str(ranker)), Stores(converted=ConvertedModels(ranker.parent / "converted"))).paths[0]
+def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
+    folder = tmp_path_factory.mktemp("ranker")
+    logits = make_reranker(folder / "tiny-reranker", QUERY, DOCUMENTS)
+    stores = Stores(converted=ConvertedModels(folder / "converted"))
+    return Ranker(resolve(Wanted(str(folder / "tiny-reranker")), stores).paths[0], logits)
 
 
 @pytest.fixture(scope="module")
-def server(ranker_file: Path, weights: dict[str, Path], minilm: Path) -> Iterator[RunningServer]:
+def server(ranker: Ranker, weights: dict[str, Path], minilm: Path) -> Iterator[RunningServer]:
     models = [
-        {"model_id": str(ranker_file), "alias": "ranker"},
+        {"model_id": str(ranker.file), "alias": "ranker"},
         {"model_id": str(minilm), "alias": "minilm", "load": "on-demand"},
         {"model_id": str(weights["smollm2"]), "alias": "smol", "load": "on-demand", "device": {"max_seq_len": 512}},
     ]
@@ -73,11 +79,10 @@ def scores_of(answer: Any) -> list[float]:
     return [result["relevance_score"] for result in sorted(answer["results"], key=lambda result: result["index"])]
 
 
-def test_scores_are_those_of_transformers(server: RunningServer, ranker: Path) -> None:
-    logits = logits_of_transformers(ranker, QUERY, DOCUMENTS)
+def test_scores_are_those_of_transformers(server: RunningServer, ranker: Ranker) -> None:
     answer = rerank(server, DOCUMENTS)
-    assert scores_of(answer) == pytest.approx((1 / (1 + np.exp(-logits))).tolist(), abs=1e-3)
-    assert [result["index"] for result in answer["results"]] == np.argsort(-logits).tolist()
+    assert scores_of(answer) == pytest.approx((1 / (1 + np.exp(-ranker.logits))).tolist(), abs=1e-3)
+    assert [result["index"] for result in answer["results"]] == np.argsort(-ranker.logits).tolist()
 
 
 def test_the_answer_is_that_of_jina(server: RunningServer) -> None:
@@ -115,8 +120,8 @@ def test_the_program_of_the_page_runs(server: RunningServer, capsys: pytest.Capt
     assert re.fullmatch(r"(0\.\d{3} document [01]\n){2}", capsys.readouterr().out)
 
 
-def test_a_python_program_ranks(ranker_file: Path) -> None:
-    with ModelBuilder(ranker_file).build() as model:
+def test_a_python_program_ranks(ranker: Ranker) -> None:
+    with ModelBuilder(ranker.file).build() as model:
         answer = model.rerank(QUERY, DOCUMENTS, top_n=2)
         (best,) = model.rerank(QUERY, [LONG], max_tokens_per_doc=8).results
         with pytest.raises(InvalidRequest, match="documents"):

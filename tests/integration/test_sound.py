@@ -333,6 +333,7 @@ def test_headers_and_keep_alive_count_as_elsewhere(server: RunningServer) -> Non
     answer = transcribe(server, keep_alive="10m")
     assert answer.status_code == 200
     assert "decode;dur=" in answer.headers["server-timing"]
+    server.settle()
     metrics = server.get("/metrics").text
     assert 'path="/v1/audio/transcriptions"' in metrics
 

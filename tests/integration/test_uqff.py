@@ -14,9 +14,9 @@ import checkpoint as demo_checkpoint
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
-from gguf import GGUFReader
 from gguf.quants import dequantize as dequantize_ggml
 from gguf.quants import quantize
+from gguf_file import GgufFile
 
 from modelyard.config import validate_config
 from modelyard.converter.uqff_blocks import dequantize
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def tensors_of(files: ModelFiles) -> dict[str, Any]:
     (path,) = files.paths
-    return {tensor.name: tensor for tensor in GGUFReader(path).tensors}
+    return {tensor.name: tensor for tensor in GgufFile(path).tensors}
 
 
 # A whole model
@@ -73,7 +73,7 @@ def test_the_blocks_of_the_gguf_are_those_of_the_uqff(converted: ModelFiles, wei
     assert converted.quantization == "Q4_1"
     assert converted.reason == "q4_1-0.uqff and 2 more shards: UQFF of the type q4_1."
     made = tensors_of(converted)
-    original = {tensor.name: tensor for tensor in GGUFReader(weights["smollm2"]).tensors}
+    original = {tensor.name: tensor for tensor in GgufFile(weights["smollm2"]).tensors}
     assert made.keys() == original.keys()
     for name, tensor in original.items():
         assert made[name].tensor_type == tensor.tensor_type, name

@@ -1,7 +1,6 @@
 """A reranker: the BERT of all-MiniLM-L6-v2, which comes as a package, with a ranking head of random weights.
 
-    python tests/support/reranker.py make FOLDER
-    python tests/support/reranker.py score FOLDER < PAIRS.json
+    python tests/support/reranker.py FOLDER < PAIRS.json
 
 A program of its own, since torch is not to be in the process of the tests. It writes the checkpoint, and prints the
 logits of a list of (query, document), as transformers computes them. The segments of both texts are those of the first:
@@ -26,23 +25,19 @@ from support.minilm import WAIT_S, folder
 _SPREAD = 40.0
 
 
-def checkpoint(place: Path) -> Path:
-    """Write the checkpoint into ``place``."""
-    _run("make", place)
-    return place
-
-
-def logits_of_transformers(place: Path, query: str, documents: Sequence[str]) -> npt.NDArray[np.float64]:
-    """[documents], computed by a child process."""
-    return np.array(json.loads(_run("score", place, json.dumps([(query, document) for document in documents]))))
-
-
-def _run(what: str, place: Path, given: str | None = None) -> str:
-    command = [sys.executable, "-m", "support.reranker", what, str(place)]
-    root = Path(__file__).parents[1]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=WAIT_S, cwd=root, check=False)
+def make_reranker(place: Path, query: str, documents: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Write the checkpoint into ``place``; its logits of [documents], both by a child process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "support.reranker", str(place)],
+        input=json.dumps([(query, document) for document in documents]),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return np.array(json.loads(done.stdout))
 
 
 def main() -> None:
@@ -50,21 +45,18 @@ def main() -> None:
     from transformers import AutoTokenizer, BertForSequenceClassification
 
     torch.set_num_threads(1)
-    what, place = sys.argv[1], Path(sys.argv[2])
-    if what == "make":
-        torch.manual_seed(0)
-        model = BertForSequenceClassification.from_pretrained(folder(), num_labels=1)
-        with torch.no_grad():
-            model.classifier.weight *= _SPREAD
-        model.save_pretrained(place)
-        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-            shutil.copyfile(folder() / name, place / name)
-        return
-    model, tokenizer = BertForSequenceClassification.from_pretrained(place), AutoTokenizer.from_pretrained(place)
-    pairs = json.load(sys.stdin)
+    torch.manual_seed(0)
+    place = Path(sys.argv[1])
+    model = BertForSequenceClassification.from_pretrained(folder(), num_labels=1)
+    with torch.no_grad():
+        model.classifier.weight *= _SPREAD
+    model.save_pretrained(place)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copyfile(folder() / name, place / name)
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    logits = []
     with torch.inference_mode():
-        logits = []
-        for query, document in pairs:
+        for query, document in json.load(sys.stdin):
             given = tokenizer(query, document, return_tensors="pt")
             given["token_type_ids"] = torch.zeros_like(given["input_ids"])
             logits.append(model(**given).logits.item())

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import httpx
 import openai
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.api.app import create_app
 from modelyard.config import Config, read_keys
@@ -24,6 +25,30 @@ WAIT_S = 60.0
 T = TypeVar("T")
 
 
+class Underway:
+    """Around an application: how many of its requests are not done yet."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._count = 0
+        self._changed = threading.Condition()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._changed:
+            self._count += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def ends(self) -> bool:
+        """Whether all requests are done in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._count == 0, WAIT_S)
+
+
 @dataclass
 class RunningServer:
     """A yard behind HTTP on loopback, on an event loop of its own."""
@@ -31,6 +56,11 @@ class RunningServer:
     url: str
     yard: Yard
     loop: asyncio.AbstractEventLoop
+    underway: Underway
+
+    def settle(self) -> None:
+        """Wait until all requests are done: a client has its answer before that is logged and counted."""
+        assert self.underway.ends(), "a request is still underway"
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` on the server's event loop."""
@@ -98,9 +128,10 @@ def serving(
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
         yard = Yard(config, make_engine, policy, stores)
         await yard.start()
+        underway = Underway(create_app(yard, read_keys(config), read_config))
         server = _Server(
             uvicorn.Config(
-                create_app(yard, read_keys(config), read_config),
+                underway,
                 port=0,
                 lifespan="off",
                 log_config=None,
@@ -112,7 +143,7 @@ def serving(
         async with asyncio.timeout(WAIT_S):
             await server.listens.wait()
         port = server.servers[0].sockets[0].getsockname()[1]
-        ready.append(RunningServer(f"http://127.0.0.1:{port}", yard, loop))
+        ready.append(RunningServer(f"http://127.0.0.1:{port}", yard, loop, underway))
         started.set()
         await stopping.wait()
         server.should_exit = True

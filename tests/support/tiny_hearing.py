@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import tiny_vision
+from gguf_file import GgufFile
 
 BANDS: Final = 16
 EAR_WIDTH, EAR_LAYERS, EAR_HEADS, EAR_FEED_FORWARD = 32, 2, 2, 64
@@ -23,7 +24,7 @@ def make(weights: Path, folder: Path, *, sees: bool = False) -> Path:
     import gguf
 
     (mmproj,) = folder.glob("mmproj-*.gguf")
-    eyes = gguf.GGUFReader(mmproj) if sees else None
+    eyes = GgufFile(mmproj) if sees else None
     made = folder / "made.partial"
     writer = gguf.GGUFWriter(made, "clip")
     writer.add_type("mmproj")

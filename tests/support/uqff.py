@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from gguf_file import GgufFile
 
 Tensor: TypeAlias = tuple[str, tuple[int, ...], bytes]
 """Type, shape and contents, as safetensors has them."""
@@ -26,6 +29,7 @@ E4M3 = [
     *((8 + mantissa) * 2.0 ** (exponent - 10) for exponent in range(1, 16) for mantissa in range(8)),
 ]
 E4M3[0x7F] = math.nan
+_EXPERT = re.compile(r"(.+\.experts)\.\d+\.(\w+)\.weight")
 FP4 = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
 
 
@@ -195,9 +199,9 @@ Encode: TypeAlias = Callable[[str, np.ndarray], Tensors]
 
 def blocks_of(path: Path) -> Encode:
     """Layers with the blocks of a GGUF of a Llama model, their rows in the order of transformers."""
-    from gguf import MODEL_ARCH, GGUFReader, get_tensor_name_map
+    from gguf import MODEL_ARCH, get_tensor_name_map
 
-    reader = GGUFReader(path)
+    reader = GgufFile(path)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     count = reader.fields["llama.block_count"].contents()
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, count)
@@ -218,18 +222,26 @@ def blocks_of(path: Path) -> Encode:
 
 
 def make_uqff(checkpoint: Path, folder: Path, encode: Encode, *, stem: str = "q4_1", shards: int = 2) -> Path:
-    """A folder as ``mistralrs quantize`` writes it, of a checkpoint: all matrices are layers, the rest is residual."""
+    """A folder as ``mistralrs quantize`` writes it, of a checkpoint: all matrices are layers, the rest is residual.
+
+    The experts of a block are one layer together.
+    """
     from safetensors.numpy import load_file
 
     folder.mkdir(parents=True)
     layers: list[Tensors] = []
     residual: Tensors = {}
+    experts: defaultdict[str, list[np.ndarray]] = defaultdict(list)
     for path in sorted(checkpoint.glob("model*.safetensors")):
-        for name, values in load_file(path).items():
-            if values.ndim == 2:
+        weights = load_file(path)
+        for name, values in sorted(weights.items(), key=lambda one: _numbered(one[0])):
+            if (expert := _EXPERT.fullmatch(name)) is not None:
+                experts[f"{expert[1]}.{expert[2]}"].append(values)
+            elif values.ndim == 2:
                 layers.append(encode(name.removesuffix(".weight"), values))
             else:
                 residual[name] = array(values)
+    layers += [encode(prefix, np.stack(parts)) for prefix, parts in experts.items()]
     for number, part in enumerate(_parts(layers, shards)):
         tensors = (version() if number == 0 else {}) | part
         (folder / f"{stem}-{number}.uqff").write_bytes(safetensors(tensors, {"uqff.producer": "test"}))
@@ -237,6 +249,11 @@ def make_uqff(checkpoint: Path, folder: Path, encode: Encode, *, stem: str = "q4
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(checkpoint / name, folder / name)
     return folder
+
+
+def _numbered(name: str) -> list[tuple[int, str]]:
+    """By what names are sorted so that 10 comes after 9."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
 
 
 def _parts(layers: list[Tensors], count: int) -> Iterable[Tensors]:

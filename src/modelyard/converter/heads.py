@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from modelyard.converter.settings import text_settings
+
 _DECLARATIONS: Final = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
 _APART: Final = re.compile(r"(?:^|\.)mtp(?:\.|_)")
 # Towers count their layers by themselves.
@@ -41,5 +43,5 @@ def headless(model_class: Any) -> Any:
 
 def declares_head(hparams: Mapping[str, Any], model_class: Any) -> bool:
     """Whether the converter looks for a prediction head. Qwen3-Next has one that its configuration does not name."""
-    facts = {**hparams, **(hparams.get("text_config") or {})}
+    facts = text_settings(hparams)
     return any(facts.get(key) for key in _DECLARATIONS) or hasattr(model_class, "opt_num_mtp_layers")

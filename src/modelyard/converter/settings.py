@@ -30,3 +30,11 @@ _FIXED: Final[Mapping[str, Mapping[str, Any]]] = {
 def with_fixed_settings(hparams: Mapping[str, Any], architecture: str) -> dict[str, Any]:
     """The configuration of a checkpoint, with what its class has fixed where it says nothing of it."""
     return {**_FIXED.get(architecture, {}), **hparams}
+
+
+def text_settings(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a checkpoint's language model, which those with towers have in a table of its own.
+
+    Source: llama.cpp, conversion/base.py, TextModel.__init__.
+    """
+    return {**hparams, **(hparams.get("text_config") or {})}

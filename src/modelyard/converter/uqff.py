@@ -1,6 +1,7 @@
 """A UQFF model in, a GGUF file out whose quantised weights are those of the UQFF.
 
     python -m modelyard.converter.uqff FOLDER OUT.gguf --name NAME SHARD.uqff...
+        [--projector PROJECTOR.gguf --projector-type f32|f16|bf16]
 
 The folder holds the shards, the configuration, the tokenizer, and as ``model*.safetensors`` the weights that the shards
 leave out. Upstream's own converter says what each weight is called in GGUF, and which of its rows goes where.
@@ -15,10 +16,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from modelyard.converter.checkpoint import explained, model_class_of, published_precision, write
+from modelyard.converter.gguf_write import write
+from modelyard.converter.projector import add_projector, write_projector
 from modelyard.converter.protocol import Refused, run, say
+from modelyard.converter.upstream import converting
 from modelyard.errors import UnusableModel
-from modelyard.hub.uqff import UqffLayer, read_uqff
+from modelyard.hub.uqff import read_uqff
 
 
 def main(arguments: list[str]) -> None:
@@ -32,6 +35,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("shards", nargs="+")
+    add_projector(parser)
     options = parser.parse_args(arguments)
     say(step="reading the UQFF", fraction=0.0)
     try:
@@ -39,19 +43,22 @@ def main(arguments: list[str]) -> None:
     except UnusableModel as unusable:
         raise Refused(str(unusable)) from unusable
     _without_nulls(options.folder / "tokenizer_config.json")
-    import torch
+    from modelyard.converter.uqff_model import with_layers
 
-    # Only one tensor at a time is there: threads would wait for each other.
-    torch.set_num_threads(1)
-    architecture, model_class = model_class_of(options.folder)
-    with torch.inference_mode(), explained(architecture):
-        model = _model(model_class, options.folder, options.out, options.name, layers)
+    with converting(
+        options.folder,
+        options.out,
+        options.name,
+        more_tensors=[f"{layer.prefix}.weight" for layer in layers],
+        wrap=lambda model_class: with_layers(model_class, layers),
+    ) as model:
         model.prepare_tensors()
         model.ftype = _file_type(model.gguf_writer)
         model.prepare_metadata(vocab_only=False)
         for notice in model.placement.notices():
             say(notice=notice)
         write(model.gguf_writer, options.out)
+    write_projector(options, is_required=False)
 
 
 def _without_nulls(settings: Path) -> None:
@@ -60,20 +67,6 @@ def _without_nulls(settings: Path) -> None:
         given = json.loads(settings.read_text("utf-8"))
         settings.unlink()
         settings.write_text(json.dumps({key: value for key, value in given.items() if value is not None}), "utf-8")
-
-
-def _model(model_class: Any, folder: Path, out: Path, name: str, layers: list[UqffLayer]) -> Any:
-    import gguf
-
-    from modelyard.converter.uqff_model import with_layers
-
-    precision = gguf.LlamaFileType[
-        {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"}[published_precision(folder)]
-    ]
-
-    return with_layers(model_class, layers)(
-        folder, precision, out, model_name=name, sentence_transformers_dense_modules=True
-    )
 
 
 # A file is called after the type that most of its weights have; of K-quants, those of one type alone are "small".

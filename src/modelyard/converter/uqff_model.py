@@ -5,6 +5,7 @@ Source: llama.cpp, ModelBase in conversion/base.py: index_tensors, modify_tensor
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -16,6 +17,7 @@ from conversion.base import LazyTorchTensor
 
 from modelyard.converter.protocol import Refused
 from modelyard.converter.rows import row_sources
+from modelyard.converter.settings import text_settings
 from modelyard.converter.uqff_blocks import dequantize, floats
 from modelyard.converter.uqff_placement import Placement
 from modelyard.hub.safetensors_header import StoredTensor
@@ -38,11 +40,11 @@ def with_layers(model_class: Any, layers: Sequence[UqffLayer]) -> Any:
         def __init__(self, *arguments: Any, **options: Any) -> None:
             self._layers: dict[str, UqffLayer] = {}
             self._experts_layers: list[UqffLayer] = []
-            super().__init__(*arguments, **options)
+            super().__init__(*arguments, **copy.deepcopy(options))
             self.placement = Placement()
             self._precision: Any = self.ftype
             # Two of the same that are only shown numbers: a converter may keep what it was shown.
-            self._by_rows, self._by_columns = model_class(*arguments, **options), model_class(*arguments, **options)
+            self._by_rows, self._by_columns = (model_class(*arguments, **copy.deepcopy(options)) for _ in range(2))
             self._add = self.gguf_writer.add_tensor
             self.gguf_writer.add_tensor = self._add_tensor
 
@@ -55,7 +57,7 @@ def with_layers(model_class: Any, layers: Sequence[UqffLayer]) -> Any:
                 name, load = kept
                 prefix = name.removesuffix("weight")
                 experts = _experts_of(layer) is not None
-                replaced = prefix[: prefix.rindex(".experts.") + len(".experts.")] if experts else prefix
+                replaced = prefix[: prefix.rindex(".experts.") + len(".experts.")] if experts else name
                 for other in [other for other in tensors if other.startswith(replaced)]:
                     if other != f"{prefix}bias":
                         del tensors[other]
@@ -98,6 +100,9 @@ def with_layers(model_class: Any, layers: Sequence[UqffLayer]) -> Any:
 
         def _add_experts(self, layer: UqffLayer) -> None:
             block = next((int(part) for part in layer.prefix.split(".") if part.isdecimal()), None)
+            if block is not None and block >= self.block_count:
+                # A prediction head that the converter leaves out.
+                return
             try:
                 name = self.format_tensor_name(_experts_of(layer), block, suffix="")
             except (ValueError, AssertionError) as unknown:
@@ -120,8 +125,7 @@ def _experts_of(layer: UqffLayer) -> Any:
 
 def _is_tied_head(layer: UqffLayer, layers: Sequence[UqffLayer], hparams: Any) -> bool:
     """Whether it is the output layer, stored a second time though it is the embedding: llama.cpp wants it once."""
-    facts = {**hparams, **(hparams.get("text_config") or {})}
-    if not layer.prefix.endswith("lm_head") or not facts.get("tie_word_embeddings"):
+    if not layer.prefix.endswith("lm_head") or not text_settings(hparams).get("tie_word_embeddings"):
         return False
     embedding = next((other for other in layers if other.prefix.endswith("embed_tokens")), None)
     if embedding is None or (embedding.stored, embedding.shape) != (layer.stored, layer.shape):

@@ -12,7 +12,7 @@ from modelyard.hub.decide import Decision
 from modelyard.hub.llama_converter import ENGINE, engine_version
 
 # Version of this project's own part in a conversion: a change makes all models be converted anew.
-_RECIPE: Final = 3
+_RECIPE: Final = 4
 _LOOKED_AT_BYTES: Final = 2**20
 
 

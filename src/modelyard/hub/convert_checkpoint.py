@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.hub.child import run_converter
@@ -17,25 +18,31 @@ from modelyard.hub.uqff_format import RESIDUAL
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A GGUF file that a conversion writes.
+
+    Attributes:
+        path: of the file.
+        precision: "f32", "f16" or "bf16"; None: that of most weights.
+    """
+
+    path: Path
+    precision: str | None = None
+
+
 def convert_checkpoint(
-    plan: FilePlan,
-    folder: Path,
-    out: Path,
-    precision: str | None,
-    on_progress: OnProgress,
-    *,
-    is_projector: bool = False,
+    plan: FilePlan, folder: Path, model: Output | None, projector: Output | None, on_progress: OnProgress
 ) -> None:
-    """Convert the checkpoint of ``plan`` to one GGUF file.
+    """Convert the checkpoint of ``plan`` to GGUF files.
 
     Args:
         plan: whose files are converted.
         folder: that holds them.
-        out: the file to write.
-        precision: "f32", "f16" or "bf16"; None: that of most weights.
+        model: the language model; None where it is not wanted.
+        projector: made of the vision and audio towers; None where it is not wanted. Beside a model it is left out where
+            it cannot be made.
         on_progress: returning False gives it up.
-        is_projector: whether the file is the projector, made of the vision and audio towers; else it is the language
-            model.
 
     Raises:
         ConversionFailed: llama.cpp's converter cannot convert it.
@@ -45,11 +52,22 @@ def convert_checkpoint(
         if name.endswith(".safetensors"):
             # What was cut off is told by name here; the converter meets it gigabytes later.
             read_safetensors(folder / name)
-    with staged(plan, folder, out.parent) as place:
-        arguments = [str(place), str(out), "--name", plan.name]
-        arguments += ["--type", precision] if precision else []
-        arguments += ["--projector"] if is_projector else []
-        run_converter("checkpoint", arguments, on_progress, log_notice)
+    beside = model or projector
+    assert beside is not None
+    arguments = ["--name", plan.name, *projector_arguments(projector)]
+    if model is not None:
+        precision = ["--type", model.precision] if model.precision else []
+        arguments = [str(model.path), *arguments, *precision]
+    with staged(plan, folder, beside.path.parent) as place:
+        run_converter("checkpoint", [str(place), *arguments], on_progress, log_notice)
+
+
+def projector_arguments(projector: Output | None) -> list[str]:
+    """What has a converter write a projector, on its command line."""
+    if projector is None:
+        return []
+    precision = ["--projector-type", projector.precision] if projector.precision else []
+    return ["--projector", str(projector.path), *precision]
 
 
 @contextmanager

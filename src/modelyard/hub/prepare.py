@@ -11,7 +11,7 @@ from modelyard.errors import UnusableModel
 from modelyard.hub.child import run_converter
 from modelyard.hub.choose import Choice
 from modelyard.hub.conversion_key import conversion_key
-from modelyard.hub.convert_checkpoint import convert_checkpoint, log_notice, staged
+from modelyard.hub.convert_checkpoint import Output, convert_checkpoint, log_notice, projector_arguments, staged
 from modelyard.hub.converted import Entry
 from modelyard.hub.decide import Wanted
 from modelyard.hub.disk import check_room
@@ -24,7 +24,7 @@ from modelyard.hub.llama_converter import check_converter
 from modelyard.hub.model_files import ModelFiles, read_files
 from modelyard.hub.plan import FilePlan, Stores, plan_files
 from modelyard.hub.plan_limits import limits_of
-from modelyard.hub.prepare_projector import attach_projector
+from modelyard.hub.prepare_projector import attach_projector, making_beside
 from modelyard.hub.safetensors_header import read_safetensors
 from modelyard.hub.uqff import read_uqff
 from modelyard.hub.uqff_format import RESIDUAL, SUFFIX
@@ -88,7 +88,8 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
             logger.info("%s", reason)
         if decision.form == "uqff":
             partial = place / "uqff.partial"
-            _convert_uqff(plan, folder, partial, on_progress)
+            with making_beside(plan, stores, on_progress) as projector:
+                _convert_uqff(plan, folder, partial, projector, on_progress)
             label = read_header(partial).quantization
             name = f"{plan.name}-{label}.gguf"
             return stores.converted.finish(place, partial, name=name, source=plan.wanted.source, label=label)
@@ -96,11 +97,12 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
             _check_precision(folder / decision.names[0])
             source: Path | None = folder / decision.names[0]
         else:
-            source = _full_precision(plan, stores)
+            source = None if target.is_full_precision else _full_precision(plan, stores)
         full = place / "full.partial"
         if source is None:
             precision = target.label.lower() if target.label and target.is_full_precision else None
-            convert_checkpoint(plan, folder, full, precision, on_progress)
+            with making_beside(plan, stores, on_progress) as projector:
+                convert_checkpoint(plan, folder, Output(full, precision), projector, on_progress)
             source = full
         partial = full
         if not target.is_full_precision or decision.form == "gguf":
@@ -112,14 +114,15 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
         return stores.converted.finish(place, partial, name=name, source=plan.wanted.source, label=label)
 
 
-def _convert_uqff(plan: FilePlan, folder: Path, out: Path, on_progress: OnProgress) -> None:
+def _convert_uqff(plan: FilePlan, folder: Path, out: Path, projector: Output | None, on_progress: OnProgress) -> None:
     """UQFF to GGUF, with the weights as they are."""
     shards = [name for name in plan.decision.names if name.endswith(SUFFIX)]
     read_uqff(folder / name for name in shards)
     if RESIDUAL in plan.decision.names:
         read_safetensors(folder / RESIDUAL)
     with staged(plan, folder, out.parent) as place:
-        run_converter("uqff", [str(place), str(out), "--name", plan.name, *shards], on_progress, log_notice)
+        arguments = [str(place), str(out), "--name", plan.name, *projector_arguments(projector)]
+        run_converter("uqff", [*arguments, *shards], on_progress, log_notice)
 
 
 def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_progress: OnProgress) -> None:
@@ -131,10 +134,12 @@ def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_
 
 
 def _full_precision(plan: FilePlan, stores: Stores) -> Path | None:
-    """The same checkpoint in full precision, where that was made before."""
-    key = conversion_key(plan.decision, "")
-    entry = None if key == plan.key else stores.converted.find(key)
-    return None if entry is None else entry.path
+    """The same checkpoint in full precision, where that was made before: as it is published, or in single precision.
+
+    Single precision has the numbers of every type that checkpoints are published in.
+    """
+    made = (stores.converted.find(conversion_key(plan.decision, label)) for label in ("", "F32"))
+    return next((entry.path for entry in made if entry is not None), None)
 
 
 def _needed_bytes(plan: FilePlan, target: Target) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from modelyard.errors import ConversionFailed, UnusableModel
-from modelyard.hub.convert_checkpoint import convert_checkpoint
+from modelyard.hub.convert_checkpoint import Output, convert_checkpoint
 from modelyard.hub.converted import Entry
 from modelyard.hub.disk import check_room
 from modelyard.hub.listing import OnProgress
@@ -62,21 +65,54 @@ def _without(files: ModelFiles, warning: str) -> ModelFiles:
     return replace(files, warnings=(*files.warnings, warning))
 
 
+@contextmanager
+def making_beside(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> Iterator[Output | None]:
+    """The projector that the conversion of a language model is to write, too: what it shares takes longest.
+
+    It is kept if it is there in the end; None where there is nothing to write.
+
+    Raises:
+        UnusableModel: it was given up, or there is no room for it.
+    """
+    conversion = plan.projector.conversion
+    if conversion is None or conversion.made is not None or stores.projectors.failure(conversion.key) is not None:
+        yield None
+        return
+    with stores.converted.making(conversion.key, on_progress) as place:
+        if stores.converted.find(conversion.key) is not None:
+            yield None
+            return
+        output = _output(plan, conversion, place)
+        yield output
+        if output.path.exists():
+            _keep(plan, conversion, stores, place, output)
+
+
 def _make(plan: FilePlan, conversion: ProjectorConversion, stores: Stores, on_progress: OnProgress) -> Entry:
     if (reason := stores.projectors.failure(conversion.key)) is not None:
         raise ConversionFailed(reason)
+    if (made := stores.converted.find(conversion.key)) is not None:
+        return made
     check_converter()
     folder = stores.hub.fetch(plan.decision.listing, plan.decision.names, on_progress)
     with stores.converted.making(conversion.key, on_progress) as place:
         made = stores.converted.find(conversion.key)
         if made is not None:
             return made
-        check_room(place, conversion.output_bytes, f"The projector of '{plan.wanted.source}' cannot be converted")
-        partial = place / "projector.partial"
+        output = _output(plan, conversion, place)
         try:
-            convert_checkpoint(plan, folder, partial, conversion.label.lower(), on_progress, is_projector=True)
+            convert_checkpoint(plan, folder, None, output, on_progress)
         except ConversionFailed as failed:
             stores.projectors.note_failure(conversion.key, str(failed))
             raise
-        name = f"mmproj-{plan.name}-{conversion.label}.gguf"
-        return stores.converted.finish(place, partial, name=name, source=plan.wanted.source, label=conversion.label)
+        return _keep(plan, conversion, stores, place, output)
+
+
+def _output(plan: FilePlan, conversion: ProjectorConversion, place: Path) -> Output:
+    check_room(place, conversion.output_bytes, f"The projector of '{plan.wanted.source}' cannot be converted")
+    return Output(place / "projector.partial", conversion.label.lower())
+
+
+def _keep(plan: FilePlan, conversion: ProjectorConversion, stores: Stores, place: Path, output: Output) -> Entry:
+    name = f"mmproj-{plan.name}-{conversion.label}.gguf"
+    return stores.converted.finish(place, output.path, name=name, source=plan.wanted.source, label=conversion.label)

@@ -11,9 +11,10 @@ import pytest
 from modelyard.errors import UnusableModel
 from modelyard.hub import ConvertedModels, FilePlan, Stores, Wanted, plan_files, sketch_files
 from modelyard.hub.choose import Choice
+from modelyard.hub.convert_checkpoint import Output
 from modelyard.hub.llama_converter import KnownArchitectures
 from modelyard.hub.model_files import read_files
-from modelyard.hub.prepare_projector import attach_projector
+from modelyard.hub.prepare_projector import attach_projector, making_beside
 from unit.hub.gguf_writer import BOOL, STR, U32, Tensor, gguf, tiny_model, write
 
 KNOWN = KnownArchitectures(frozenset({"SeeingForCausalLM"}), frozenset({"SeeingForCausalLM"}))
@@ -112,9 +113,10 @@ VOXTRAL = {
 def test_a_tower_that_converts_and_cannot_run_is_left_out_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def convert(_plan: FilePlan, _folder: Path, out: Path, *_: object, is_projector: bool) -> None:
-        assert is_projector
-        write(out, gguf(VOXTRAL, [Tensor("a.blk.0.attn_q.weight", (32, 32))]))
+    def convert(_plan: FilePlan, _folder: Path, model: Output | None, projector: Output | None, _: object) -> None:
+        assert model is None
+        assert projector is not None
+        write(projector.path, gguf(VOXTRAL, [Tensor("a.blk.0.attn_q.weight", (32, 32))]))
 
     monkeypatch.setattr("modelyard.hub.prepare_projector.check_converter", lambda: None)
     monkeypatch.setattr("modelyard.hub.prepare_projector.convert_checkpoint", convert)
@@ -129,3 +131,27 @@ def test_a_tower_that_converts_and_cannot_run_is_left_out_and_that_is_said(
     assert "counts on 187 tokens for a window of 30 s, and computes 188" in warning
     with pytest.raises(UnusableModel, match="counts on 187 tokens"):
         attach_projector(planned(folder, HEARING, kind="multimodal"), files, stores, lambda _: True)
+
+
+def test_a_projector_that_is_written_beside_its_model_is_kept_and_one_that_is_not_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    stores = Stores(converted=ConvertedModels(tmp_path / "converted"))
+    plan = planned(tmp_path / "checkpoint", SEEING)
+    conversion = plan.projector.conversion
+    assert conversion is not None
+    with making_beside(plan, stores, lambda _: True) as output:
+        assert output is not None
+        assert output.precision == "f16"
+    assert stores.converted.list() == []
+    with making_beside(plan, stores, lambda _: True) as output:
+        assert output is not None
+        write(output.path, tiny_model())
+    (made,) = stores.converted.list()
+    assert (made.key, made.path.name) == (conversion.key, "mmproj-checkpoint-F16.gguf")
+    with making_beside(plan, stores, lambda _: True) as output:
+        assert output is None, "it is there already"
+    stores.converted.delete(made)
+    stores.projectors.note_failure(conversion.key, "it has no weights")
+    with making_beside(plan, stores, lambda _: True) as output:
+        assert output is None, "it would fail again"

@@ -1,0 +1,33 @@
+"""Writes a GGUF file, and reports how far it is."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from modelyard.converter.protocol import say
+
+_LOOK_S: Final = 0.2
+
+
+def write(writer: Any, out: Path) -> None:
+    """Write the file, saying how much of it is there."""
+    total = sum(tensor.nbytes for shard in writer.tensors for tensor in shard.values())
+    is_written = threading.Event()
+
+    def report() -> None:
+        while not is_written.wait(_LOOK_S):
+            if out.exists():
+                say(step="converting", fraction=min(1.0, out.stat().st_size / max(1, total)))
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    try:
+        writer.write_header_to_file(path=out)
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    finally:
+        is_written.set()
+        reporter.join()
