@@ -54,7 +54,7 @@ def predict_embedder(
     has_flash_attention = flash_attn is not False
     if header.is_encoder:
         computing = compute_bytes(
-            header, step, tokens=step, sequences=1, outputs=0, has_flash_attention=has_flash_attention
+            header, step, tokens=step, running=1, sequences=1, outputs=0, has_flash_attention=has_flash_attention
         )
         return footprint(files, outputs + computing + _describing(header, step), processor)
     cells = -(-max(shape.longest, batch_tokens) // CONTEXT_STEP) * CONTEXT_STEP
@@ -67,6 +67,7 @@ def predict_embedder(
             header,
             cells,
             tokens=step,
+            running=sequences,
             sequences=sequences,
             outputs=step,
             has_flash_attention=has_flash_attention,

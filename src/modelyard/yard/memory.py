@@ -21,7 +21,8 @@ from modelyard.engine.settings import DEFAULT_CONTEXT, KEPT_EMBEDDINGS_BYTES, PA
 from modelyard.hub import ModelFiles
 from modelyard.hub.gguf_header import GgufArray, GgufHeader, GgufTensor
 from modelyard.yard.layer_shapes import Shapes, dimension, is_computed, is_recurrent, layers_of, number_of
-from modelyard.yard.step_graph import Step, step_bytes
+from modelyard.yard.step_buffer import touched_bytes
+from modelyard.yard.step_graph import Step, step_graph
 
 # llama.cpp rounds a context up to it. Source: src/llama-context.cpp, GGML_PAD(n_ctx, 256).
 CONTEXT_STEP: Final = 256
@@ -66,6 +67,9 @@ NODES: Final[Mapping[str, tuple[int, int]]] = {
     ),
 }
 FEWEST_NODES: Final = 1024
+
+# Architectures for which a step of one sequence is reserved. Source: llama.cpp, src/llama-context.cpp, sched_reserve.
+ONE_RESERVED: Final = frozenset({"kimi-linear", "minimax-01"})
 NODES_OF_OTHERS: Final = (0, 8)
 
 # Of a cell: position, two offsets, a bit for each of 256 sequences, and two nodes of trees.
@@ -189,10 +193,12 @@ def predict(
             header,
             cells,
             tokens=batch_tokens,
-            sequences=running,
+            running=running,
+            sequences=sequences,
             # Where answers are guessed from what was said, as many are verified as the context has sequences.
             outputs=running if any(_state_rows(header)) else sequences,
             has_flash_attention=flash_attn is not False,
+            has_embeddings=bool(files.projector_bytes),
         )
         + graph_bytes(header, batch_tokens)
         + work_bytes(header, batch_tokens, threads)
@@ -349,20 +355,44 @@ def sampler_bytes(header: GgufHeader, running: int) -> int:
 
 
 def compute_bytes(
-    header: GgufHeader, cells: int, *, tokens: int, sequences: int, outputs: int, has_flash_attention: bool = True
+    header: GgufHeader,
+    cells: int,
+    *,
+    tokens: int,
+    running: int,
+    sequences: int,
+    outputs: int,
+    has_flash_attention: bool = True,
+    has_embeddings: bool = False,
 ) -> int:
-    """Bytes of the buffer that steps work in, of which ``outputs`` logits come out at most.
+    """Bytes that steps touch of the buffer that they work in.
 
-    A step of one prompt works on the longest convolutions, and one in which all sequences have a part on the most
-    states. llama.cpp reserves much more address space, for logits of every token of a step, which is never touched.
+    llama.cpp reserves it for a step of all sequences that the context can tell apart, with logits for every token. What
+    is touched are steps of one prompt, which have the longest convolutions, and steps in which all that run have a
+    part, which have the most states; at the places that the reserved step has.
 
-    Source: see ``step_graph`` and ``step_buffer``.
+    Args:
+        header: of the model.
+        cells: of the KV cache.
+        tokens: most in a step.
+        running: sequences in one step.
+        sequences: that the context can tell apart.
+        outputs: most logits of a step.
+        has_flash_attention: see ``Step``.
+        has_embeddings: see ``Step``.
+
+    Source: llama.cpp, src/llama-context.cpp, sched_reserve, graph_reserve; see also ``step_graph``.
     """
     tokens = min(tokens, cells) if cells else tokens
     vocabulary = vocabulary_size(header)
-    return max(
-        step_bytes(header, Step(cells, tokens, count, outputs, has_flash_attention), vocabulary)
-        for count in {1, max(1, min(sequences, tokens))}
+    told_apart = 1 if header.architecture in ONE_RESERVED else max(1, sequences)
+    reserved = Step(cells, -(-tokens // told_apart) * told_apart, told_apart, tokens, has_flash_attention)
+    steps = [
+        Step(cells, tokens, count, min(outputs, tokens), has_flash_attention, has_embeddings)
+        for count in sorted({1, max(1, min(running, tokens))})
+    ]
+    return touched_bytes(
+        step_graph(header, reserved, vocabulary), [step_graph(header, step, vocabulary) for step in steps]
     )
 
 

@@ -9,7 +9,7 @@ Source: llama.cpp, ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl and ggml
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,27 +68,59 @@ class StepGraph:
 
     def buffer_bytes(self) -> int:
         """Bytes of the buffer that all of them find a place in."""
+        return max((place + one.size_bytes for place, one in zip(self.places(), self._tensors, strict=True)), default=0)
+
+    def places(self) -> list[int]:
+        """The offset of each tensor in the buffer."""
         last_reader = {tensor: reader for reader, one in enumerate(self._tensors) for tensor in one.inputs}
-        places: dict[int, int] = {}
+        places: list[int] = []
+        held: set[int] = set()
         space = _Space()
         for number, tensor in enumerate(self._tensors):
-            reused = next((one for one in tensor.reusable if self._may_reuse(number, one, last_reader, places)), None)
+            reused = next((one for one in tensor.reusable if self._may_reuse(number, one, last_reader, held)), None)
             if reused is None:
-                places[number] = space.take(tensor.size_bytes)
+                places.append(space.take(tensor.size_bytes))
             else:
-                places[number] = places.pop(reused)
+                places.append(places[reused])
+                held.remove(reused)
+            held.add(number)
             for one in dict.fromkeys(tensor.inputs):
-                if last_reader[one] == number and one in places and one not in self._kept:
-                    space.free(places.pop(one), self._tensors[one].size_bytes)
-        return space.size_bytes
+                if last_reader[one] == number and one in held and one not in self._kept:
+                    held.remove(one)
+                    space.free(places[one], self._tensors[one].size_bytes)
+        return places
 
-    def _may_reuse(self, reader: int, tensor: int, last_reader: dict[int, int], places: dict[int, int]) -> bool:
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of each tensor."""
+        return [tensor.size_bytes for tensor in self._tensors]
+
+    def _may_reuse(self, reader: int, tensor: int, last_reader: dict[int, int], held: set[int]) -> bool:
         return (
             last_reader[tensor] == reader
-            and tensor in places
+            and tensor in held
             and tensor not in self._kept
             and self._tensors[tensor].size_bytes == self._tensors[reader].size_bytes
         )
+
+
+def touched_bytes(reserved: StepGraph, steps: Iterable[StepGraph]) -> int:
+    """Bytes of the buffer that ``steps`` write to, one after the other.
+
+    Their tensors are the ones of ``reserved``, the largest step, at the places that they have there: where they are
+    smaller, what is behind them is never touched, and takes no memory.
+
+    Source: ggml_gallocr_alloc_graph, which keeps the places of a graph with as many operations, none of them larger.
+    """
+    places = reserved.places()
+    spans = sorted(
+        (place, place + size) for step in steps for place, size in zip(places, step.sizes, strict=True) if size
+    )
+    touched = end = 0
+    for first, last in spans:
+        touched += max(0, last - max(first, end))
+        end = max(end, last)
+    return touched
 
 
 class _Space:

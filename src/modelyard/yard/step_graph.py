@@ -50,6 +50,7 @@ class Step:
         sequences: as many as the tokens belong to.
         outputs: tokens of which logits are wanted.
         has_flash_attention: otherwise every head's scores are written down.
+        has_embeddings: whether embeddings may come in the place of tokens, as of an image.
     """
 
     cells: int
@@ -57,11 +58,12 @@ class Step:
     sequences: int
     outputs: int
     has_flash_attention: bool = True
+    has_embeddings: bool = True
 
 
-def step_bytes(header: GgufHeader, step: Step, vocabulary: int) -> int:
-    """Bytes of the buffer that a step works in."""
-    return _Sketch(header, step).whole(vocabulary).buffer_bytes()
+def step_graph(header: GgufHeader, step: Step, vocabulary: int) -> StepGraph:
+    """The operations of a step; as many for every step of a model."""
+    return _Sketch(header, step).whole(vocabulary)
 
 
 class _Sketch:
@@ -97,7 +99,7 @@ class _Sketch:
         return graph
 
     def _layers(self) -> Iterator[Shapes]:
-        known = [shapes for shapes in layers_of(self._header) if shapes]
+        known = [shapes for shapes in layers_of(self._header) if shapes] or [self._usual_layer()]
         seen: set[tuple[tuple[str, tuple[int, ...]], ...]] = set()
         for at, shapes in enumerate(known):
             kind = tuple(sorted(shapes.items()))
@@ -105,12 +107,21 @@ class _Sketch:
                 yield shapes
             seen.add(kind)
 
+    def _usual_layer(self) -> Shapes:
+        """What a layer is taken for where none is known, as of a file whose first shard has no tensors."""
+        width, inner = self._width, self._number("feed_forward_length") or 4 * self._width
+        return {
+            **{f"attn_{part}.weight": (width, width) for part in ("q", "k", "v", "output")},
+            "ffn_gate.weight": (width, inner),
+            "ffn_up.weight": (width, inner),
+            "ffn_down.weight": (inner, width),
+        }
+
     def _inputs(self, layers: Sequence[Shapes]) -> None:
         graph, step = self._graph, self._step
         self._tokens = graph.input(step.tokens * _F32)
-        # In the place of tokens a step may get embeddings, as of an image. Nothing reads them in a graph of tokens, so
-        # their place is never given back.
-        graph.input(step.tokens * self._width * _F32)
+        # Nothing reads embeddings in a graph of tokens, so their place is never given back.
+        graph.input(step.tokens * self._width * _F32 * step.has_embeddings)
         self._positions = graph.input(step.tokens * _F32)
         self._out = graph.input(step.outputs * _F32)
         if any(is_recurrent(shapes) for shapes in layers):
