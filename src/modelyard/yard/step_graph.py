@@ -122,7 +122,7 @@ class _Sketch:
         self._tokens = graph.input(step.tokens * _F32)
         # Nothing reads embeddings in a graph of tokens, so their place is never given back.
         graph.input(step.tokens * self._width * _F32 * step.has_embeddings)
-        self._positions = graph.input(step.tokens * _F32)
+        graph.input(step.tokens * _F32)
         self._out = graph.input(step.outputs * _F32)
         if any(is_recurrent(shapes) for shapes in layers):
             self._copied = graph.input(step.sequences * _F32)
@@ -331,6 +331,7 @@ class _Sketch:
             whole = dimension(shapes, "attn_q_b.weight", 1)
             query = self._op(whole, low)
         else:
+            low = normed
             whole = dimension(shapes, "attn_q.weight", 1)
             query = self._op(whole, normed)
         if "attn_k_b.weight" in shapes:
@@ -347,8 +348,8 @@ class _Sketch:
             rotated = self._op(heads * position, query)
             compressed = self._op(with_position, normed)
             rotated_key = self._op(position, compressed)
-            low = self._op(latent, compressed)
-            both = self._op(dimension(shapes, "attn_kv_b.weight", 1), low)
+            narrow = self._op(latent, compressed)
+            both = self._op(dimension(shapes, "attn_kv_b.weight", 1), narrow)
             values = self._op(value, both)
             joined = self._op(whole, query, rotated)
             keys = self._op(whole, both, rotated_key)
