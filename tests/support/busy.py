@@ -2,10 +2,10 @@
 
     python -m support.busy MODEL CONTEXT RUNNING KEPT BATCH_TOKENS KV_TYPE
 
-loads it as an engine does, fills its context, and touches what a busy server touches: a step of one prompt with its
-logits and one without, steps in which all sequences have a part, answers that are guessed, parked prefixes, and
-samplers of all sequences. It prints the bytes predicted for weights and for the context, and those that the process
-grew by, as JSON. It is a process of its own, so that nothing else is counted.
+loads it as an engine does, fills its context, and touches what a busy server touches: steps of one prompt with logits
+and without, guessed answers or, where states cannot be cut back, a step in which all sequences have a part, parked
+prefixes, and samplers of all sequences. It prints the bytes predicted for weights and for the context, and those that
+the process grew by, as JSON. It is a process of its own, so that nothing else is counted.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from support.server import WAIT_S
+# A busy machine takes minutes.
+_WAIT_S: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def measure_busy(
     numbers = (context or 0, running, kept, batch_tokens)
     command = [sys.executable, "-m", "support.busy", str(model), *map(str, numbers), kv_type]
     tests = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, cwd=tests, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_WAIT_S, cwd=tests, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return Busy(*json.loads(done.stdout.splitlines()[-1]))
 
@@ -112,14 +114,13 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
     can_trim = engine.model.can_trim
     parked = [state.copy() for _ in range(inside.allocated_bytes // PARKED_PART // state.nbytes if can_trim else 0)]
     del state
-    for outputs in (0, 1):
-        clear(0)
-        step([(0, min(batch_tokens, inside.length // 2))], outputs)
     clear(0)
-    step([(slot, max(1, batch_tokens // running)) for slot in range(running)])
+    step([(0, min(batch_tokens, inside.length // 2))])
+    clear(0)
     if can_trim:
-        clear(0)
         step([(0, min(sequences, batch_tokens))], outputs=sequences)
+    else:
+        step([(slot, max(1, batch_tokens // running)) for slot in range(running)])
     step([(slot, 1) for slot in range(running)])
     drawn = Sampling(temperature=0.8)
     samplers = [make_sampler(drawn, engine.model, 64, [], ban_end=False) for _ in range(running)]
