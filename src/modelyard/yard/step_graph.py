@@ -33,8 +33,9 @@ _UNROTATED: Final = frozenset(
     {"jamba", "nemotron_h", "nemotron_h_moe", "granitehybrid", "gpt2", "bloom", "mpt", "kimi-linear"}
 )
 
-# Architectures that add what a layer yields to what it got, and not the other way round. Source: src/models/lfm2.cpp.
-_STREAM_FIRST: Final = frozenset({"lfm2", "lfm2moe"})
+# Architectures that add what a layer yields to what it got, and not the other way round. Source: src/models/jamba.cpp,
+# lfm2.cpp.
+_STREAM_FIRST: Final = frozenset({"jamba", "lfm2", "lfm2moe"})
 
 # Streams that a token of Gemma 3n goes through at a time. Source: src/models/gemma3n.cpp, n_altup.
 _STREAMS: Final = 4
@@ -86,13 +87,18 @@ class _Sketch:
         self._next = layers[0] if layers else {}
         self._gather_ahead()
         extra = self._before_layers(stream)
+        embedded: list[int] = []
         if "altup_router.weight" in self._next:
+            # The first layer ends with what is projected from it.
+            embedded = [stream]
             others = self._op((_STREAMS - 1) * self._width, stream)
             others = self._op((_STREAMS - 1) * self._width, others)
             stream = self._op(_STREAMS * self._width, stream, others)
         for shapes, following in zip(layers, [*layers[1:], {}], strict=True):
             self._next = following
             stream = self._layer(shapes, stream, extra)
+            if embedded:
+                graph.use(embedded.pop())
         normed = graph.in_place(self._floats(self._width), graph.operation(self._floats(self._width), stream))
         chosen = graph.keep(graph.operation(step.outputs * self._width * _F32, normed, self._out))
         graph.keep(graph.operation(step.outputs * vocabulary * _F32, chosen))
