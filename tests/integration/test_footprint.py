@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 
 from modelyard.config import validate_config
+from modelyard.engine.llama import Weights
+from modelyard.engine.llama.library import buffer_bytes, lib, log
+from modelyard.hub import Wanted, resolve
+from modelyard.yard.memory import vocabulary_size
+from modelyard.yard.step_graph import Step, step_graph
 from support.busy import Busy, measure_busy
 from support.hybrid import write_hybrid
 
@@ -53,3 +58,21 @@ def test_the_prediction_for_a_hybrid_is_what_a_busy_model_takes(hybrid: Path, ru
 def test_what_the_server_assumes_by_default_is_what_is_measured_here() -> None:
     runtime = validate_config({"models": [{"model_id": "smol"}]}).runtime
     assert (runtime.max_seqs, runtime.prefix_cache_n) == (32, 16)
+
+
+@pytest.mark.parametrize("model", ["hybrid", "smollm2", "gemma3"])
+def test_the_buffer_of_a_step_is_as_large_as_llama_cpp_says(hybrid: Path, weights: dict[str, Path], model: str) -> None:
+    path = {**weights, "hybrid": hybrid}[model]
+    loaded = Weights([path], gpu_layers=0, on_progress=lambda _: True)
+    params = lib.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch = 4096, 1024, 1024
+    params.n_seq_max = params.n_outputs_max = 4
+    params.kv_unified = params.swa_full = True
+    log.clear()
+    context = lib.llama_init_from_model(loaded.pointer, params)
+    logged = buffer_bytes(log.buffers, "compute")
+    lib.llama_free(context)
+    loaded.free()
+    header = resolve(Wanted(str(path))).header
+    told = step_graph(header, Step(4096, 1024, 4, 4), vocabulary_size(header)).buffer_bytes()
+    assert told == pytest.approx(logged, rel=0.01)
