@@ -32,7 +32,7 @@ TOKEN_BYTES: Final = 165
 MERGE_BYTES: Final = 175
 
 # What an engine takes beside its tensors and buffers: structures of graphs, its thread, Python's objects.
-ENGINE_BYTES: Final = 4_000_000
+ENGINE_BYTES: Final = 8_000_000
 
 # Each sequence that samples keeps all tokens with their logits and probabilities. Source: llama.cpp, include/llama.h,
 # llama_token_data; src/llama-sampler.cpp, llama_sampler_chain.
@@ -424,7 +424,8 @@ def work_bytes(header: GgufHeader, tokens: int, threads: int) -> int:
         width = tensor.shape[0]
         if tensor.name.endswith(("attn_k_b.weight", "attn_v_b.weight")):
             width *= heads
-        elif "_exps." in tensor.name:
+        elif "_down_exps." in tensor.name:
+            # What goes in is the same for all experts, what comes out of them is not.
             width *= used
         converted.append(width * (_F16 if tensor.type in ("F16", "BF16") else _QUANTISED_VALUE))
     key = number_of(header, "attention.key_length") or (number_of(header, "embedding_length") // heads if heads else 0)
