@@ -72,6 +72,9 @@ FEWEST_NODES: Final = 1024
 ONE_RESERVED: Final = frozenset({"kimi-linear", "minimax-01"})
 NODES_OF_OTHERS: Final = (0, 8)
 
+# Layers of Gemma 3n that keep cells.
+GEMMA_3N_LAYERS: Final = 20
+
 # Of a cell: position, two offsets, a bit for each of 256 sequences, and two nodes of trees.
 CELL_BYTES: Final = 144
 
@@ -278,6 +281,9 @@ def _kv_widths(header: GgufHeader) -> Sequence[int]:
         widths = [None] * len(layers)
     unseen = max([_declared_kv_width(header), *known])
     with_cells = max(0, len(layers) - number_of(header, "attention.shared_kv_layers"))
+    if header.architecture == "gemma3n":
+        # Whatever the header says. Source: llama.cpp, src/models/gemma3n.cpp, n_layer_kv_from_start.
+        with_cells = GEMMA_3N_LAYERS
     return [unseen if width is None else width for width in widths[:with_cells]]
 
 

@@ -162,6 +162,12 @@ def test_layers_at_the_end_that_share_the_cells_of_earlier_ones_keep_nothing():
     assert kv_bytes(model, CELLS) == CELLS * (32 + 16) * F16
 
 
+def test_the_first_twenty_layers_of_gemma_3n_have_cells_whatever_its_header_says():
+    layers = [part for layer in range(30) for part in attention(layer, 32, 16)]
+    model = renamed(header(*layers, layers=30, attention__shared_kv_layers=15), "gemma3n")
+    assert kv_bytes(model, CELLS) == 20 * CELLS * (32 + 16) * F16
+
+
 def test_a_layer_may_have_attention_beside_its_recurrence():
     output = tensor("blk.0.attn_output.weight", 128, WIDTH)
     model = header(*attention(), output, tensor("blk.0.ssm_in.weight", WIDTH, 99))
