@@ -106,7 +106,7 @@ def _text(name: str, *, is_quick: bool) -> Facts:
     facts = asdict(result)
     if result.levels and not is_quick:
         try:
-            memory = measure(name, checkpoint.folder, checkpoint.vocabulary)
+            memory = measure(name, checkpoint.folder)
             facts["memory"] = asdict(memory)
         except NotMeasured as failure:
             facts["memory"] = {"failure": str(failure)}

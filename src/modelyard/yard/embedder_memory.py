@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 
+from modelyard.engine.cores import usable_cores
 from modelyard.engine.embedding_shape import embedding_shape
 from modelyard.engine.settings import DEFAULT_CONTEXT
 from modelyard.hub import GgufHeader, ModelFiles
@@ -11,11 +12,14 @@ from modelyard.yard.memory import (
     CONTEXT_STEP,
     Footprint,
     KvType,
+    cell_bytes,
     compute_bytes,
     footprint,
+    graph_bytes,
     kv_bytes,
     state_bytes,
     vocabulary_size,
+    work_bytes,
 )
 
 _F32 = 4
@@ -49,17 +53,33 @@ def predict_embedder(
     outputs = step * (vocabulary_size(header) + (width if isinstance(width, int) else 0)) * _F32
     has_flash_attention = flash_attn is not False
     if header.is_encoder:
-        computing = compute_bytes(header, step, 0, step, has_flash_attention=has_flash_attention)
-        return footprint(files, outputs + computing, processor)
+        computing = compute_bytes(
+            header, step, tokens=step, running=1, sequences=1, outputs=0, has_flash_attention=has_flash_attention
+        )
+        return footprint(files, outputs + computing + _describing(header, step), processor)
     cells = -(-max(shape.longest, batch_tokens) // CONTEXT_STEP) * CONTEXT_STEP
     return footprint(
         files,
         kv_bytes(header, cells, kv_type)
         + state_bytes(header, sequences)
         + outputs
-        + compute_bytes(header, cells, step, step, has_flash_attention=has_flash_attention),
+        + compute_bytes(
+            header,
+            cells,
+            tokens=step,
+            running=sequences,
+            sequences=sequences,
+            outputs=step,
+            has_flash_attention=has_flash_attention,
+        )
+        + _describing(header, step)
+        + cell_bytes(header, cells),
         processor,
     )
+
+
+def _describing(header: GgufHeader, step: int) -> int:
+    return graph_bytes(header, step) + work_bytes(header, step, usable_cores())
 
 
 def _is_whole(header: GgufHeader) -> bool:

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import math
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
+from modelyard.engine.cores import usable_cores
 from modelyard.engine.settings import DEFAULT_CONTEXT, KEPT_EMBEDDINGS_BYTES, PARKED_PART
 from modelyard.hub import ModelFiles
 from modelyard.hub.gguf_header import GgufArray, GgufHeader, GgufTensor
+from modelyard.yard.layer_shapes import Shapes, dimension, is_computed, is_recurrent, layers_of, number_of
+from modelyard.yard.step_buffer import touched_bytes
+from modelyard.yard.step_graph import Step, step_graph
 
 # llama.cpp rounds a context up to it. Source: src/llama-context.cpp, GGML_PAD(n_ctx, 256).
 CONTEXT_STEP: Final = 256
@@ -29,19 +32,69 @@ TOKEN_BYTES: Final = 165
 MERGE_BYTES: Final = 175
 
 # What an engine takes beside its tensors and buffers: structures of graphs, its thread, Python's objects.
-ENGINE_BYTES: Final = 4_000_000
+ENGINE_BYTES: Final = 8_000_000
 
-# Compute buffers, as so many floats for each token of a step: of the width of the model, of its feed-forward layers.
-WIDTHS: Final = 6
-FEED_FORWARDS: Final = 3
+# Each sequence that samples keeps all tokens with their logits and probabilities. Source: llama.cpp, include/llama.h,
+# llama_token_data; src/llama-sampler.cpp, llama_sampler_chain.
+CANDIDATE_BYTES: Final = 12
+
+# Tensors and graphs of a step are described in memory that is written over when it is allocated: for tokens that are
+# computed, tokens that are not yet answered, and to reserve room. Source: llama.cpp, src/llama-context.h, gf_res_prev,
+# gf_res_reserve; src/llama-graph.cpp, llm_graph_result::reset.
+GRAPHS: Final = 3
+
+# Architectures with room for so many tensors of a graph for each token of a step, and for each tensor of the model; and
+# what all others have. Source: llama.cpp, src/llama-context.cpp, graph_max_nodes.
+NODES: Final[Mapping[str, tuple[int, int]]] = {
+    "kimi-k3": (160, 64),
+    "glm5-next": (160, 64),
+    "hrm_text": (80, 64),
+    **dict.fromkeys(
+        (
+            "bailingmoe3",
+            "deepseek4",
+            "hy_v4",
+            "kimi-linear",
+            "minimax-01",
+            "minimax-m3",
+            "nanbeige",
+            "qwen35",
+            "qwen35moe",
+            "qwen3next",
+            "qwen4exp",
+        ),
+        (40, 32),
+    ),
+}
+FEWEST_NODES: Final = 1024
+
+# Architectures for which a step of one sequence is reserved. Source: llama.cpp, src/llama-context.cpp, sched_reserve.
+ONE_RESERVED: Final = frozenset({"kimi-linear", "minimax-01"})
+NODES_OF_OTHERS: Final = (0, 8)
+
+# Layers of Gemma 3n that keep cells.
+GEMMA_3N_LAYERS: Final = 20
+
+# Of a cell: position, two offsets, a bit for each of 256 sequences, and two nodes of trees.
+CELL_BYTES: Final = 144
+
+# Rows and columns of a tile of attention, and what a thread has for one of a product. Source: llama.cpp,
+# ggml/src/ggml-cpu/common.h, GGML_FA_TILE_Q; ggml/src/ggml-cpu/tiled/tiled.cpp, TILED_WS_SLOT.
+_TILE: Final = 64
+_MATRIX_TILES: Final = 512 << 10
+
+# Most bytes of a value in the types that operands are converted to for quantised weights: 292 for 256. Source:
+# ggml/src/ggml-common.h, block_q8_K.
+_QUANTISED_VALUE: Final = 292 / 256
+
+# Source: llama.cpp, ggml/include/ggml.h, GGML_TENSOR_SIZE and GGML_OBJECT_SIZE; ggml/src/ggml.c, ggml_graph_nbytes.
+TENSOR_OVERHEAD: Final = 368
+_POINTER: Final = 8
 
 # Types that llama.cpp keeps a second, interleaved copy of, where the rows are a multiple of 8: on x86-64 with AVX2, and
 # on ARM (untested). Source: ggml/src/ggml-cpu/repack.cpp, ggml_repack_get_optimal_repack_type.
 REPACKED: Final = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 REPACKED_ON_ARM: Final = REPACKED | {"Q5_K", "Q6_K", "Q8_0"}
-
-# Source: llama.cpp, src/llama-context.cpp, llama_init_from_model: "flash_attn is not compatible with Grok".
-WITHOUT_FLASH_ATTENTION: Final = frozenset({"grok"})
 
 # A projector with its buffers, in sizes of its file.
 PROJECTOR_PARTS: Final = 2
@@ -52,12 +105,6 @@ KvType: TypeAlias = Literal["f16", "q8_0"]
 
 # q8_0 keeps 32 values in 34 bytes. Source: ggml/src/ggml-common.h, block_q8_0.
 _VALUE_BYTES: Final[Mapping[KvType, float]] = {"f16": _F16, "q8_0": 34 / 32}
-
-_LAYER_TENSOR: Final = re.compile(r"blk\.(\d+)\.(.+)")
-_RECURRENT: Final = ("ssm_", "time_mix_", "shortconv.")
-
-Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
-"""Of the tensors of one layer, by the part of their names that follows "blk.N."."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +170,7 @@ def predict(
     flash_attn: bool | None = None,
     parks: bool = True,
     processor: str = platform.machine(),
+    threads: int | None = None,
 ) -> Footprint:
     """What the model in ``files`` will take.
 
@@ -136,16 +184,32 @@ def predict(
         flash_attn: False: every head's scores are written down.
         parks: whether idle prefixes are held beside the KV cache.
         processor: as ``platform.machine`` calls it.
+        threads: that compute; None for as many as engines have.
     """
     header = files.header
+    threads = usable_cores() if threads is None else threads
     cells = context_cells(header, context_length)
     return footprint(
         files,
         kv_bytes(header, cells, kv_type)
         + state_bytes(header, sequences)
-        + (parked_bytes(header, cells, kv_type) if parks else 0)
+        + (parked_bytes(header, cells, sequences, kv_type) if parks else 0)
         + output_bytes(header, sequences)
-        + compute_bytes(header, cells, running, batch_tokens, has_flash_attention=flash_attn is not False)
+        + sampler_bytes(header, running)
+        + compute_bytes(
+            header,
+            cells,
+            tokens=batch_tokens,
+            running=running,
+            sequences=sequences,
+            # Where answers are guessed from what was said, as many are verified as the context has sequences.
+            outputs=running if any(_state_rows(header)) else sequences,
+            has_flash_attention=flash_attn is not False,
+            has_embeddings=bool(files.projector_bytes),
+        )
+        + graph_bytes(header, batch_tokens)
+        + work_bytes(header, batch_tokens, threads)
+        + cell_bytes(header, cells)
         + vision_bytes(files),
         processor,
     )
@@ -154,13 +218,26 @@ def predict(
 def footprint(files: ModelFiles, context_bytes: int, processor: str = platform.machine()) -> Footprint:
     """That of the model in ``files`` with a context of ``context_bytes``."""
     header = files.header
-    # The part of the file before the tensors is unmapped after the load.
-    tensors = max(0, files.size_bytes - (header.file_size - header.size_bytes))
+    tensors = tensor_bytes(files)
     return Footprint(
         weights_key="\n".join(str(path.resolve()) for path in files.paths),
         weights_bytes=tensors + repacked_bytes(header, tensors, processor) + vocabulary_bytes(header),
         context_bytes=context_bytes + ENGINE_BYTES,
     )
+
+
+def tensor_bytes(files: ModelFiles) -> int:
+    """Bytes of the part of the files that stays mapped: from the first to the last tensor that is loaded.
+
+    Source: llama.cpp, src/llama-model-loader.cpp, get_mapping_range, and load_all_data, which unmaps the rest.
+    """
+    header = files.header
+    whole = max(0, files.size_bytes - (header.file_size - header.size_bytes))
+    loaded = [tensor for tensor in header.tensors if is_computed(header, tensor.name)]
+    if header.split[1] > 1 or len(loaded) == len(header.tensors):
+        return whole
+    first = min((tensor.offset for tensor in loaded), default=0)
+    return min(whole, max((tensor.offset + tensor.size_bytes for tensor in loaded), default=0) - first)
 
 
 def vision_bytes(files: ModelFiles) -> int:
@@ -191,50 +268,56 @@ def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType = "f16") -> int:
     return int(cells * sum(_kv_widths(header)) * _VALUE_BYTES[kv_type])
 
 
-def parked_bytes(header: GgufHeader, cells: int, kv_type: KvType = "f16") -> int:
-    """Bytes of idle prefixes that an engine may hold beside its KV cache; with a recurrent state it holds none."""
-    return 0 if any(_state_rows(header)) else kv_bytes(header, cells, kv_type) // PARKED_PART
+def parked_bytes(header: GgufHeader, cells: int, sequences: int, kv_type: KvType = "f16") -> int:
+    """Bytes of idle prefixes that an engine may hold beside its context: a part of what that has for cells and outputs.
+    With a recurrent state it holds none."""
+    if any(_state_rows(header)):
+        return 0
+    return (kv_bytes(header, cells, kv_type) + output_bytes(header, sequences)) // PARKED_PART
 
 
 def _kv_widths(header: GgufHeader) -> Sequence[int]:
     """Values that each layer keeps for a token."""
-    layers = _layers(header)
+    layers = layers_of(header)
     widths = [None if shapes is None else _kv_width(header, shapes) for shapes in layers]
     known = [width for width in widths if width is not None]
-    if not any(known) and not any(shapes and _is_recurrent(shapes) for shapes in layers):
+    if not any(known) and not any(shapes and is_recurrent(shapes) for shapes in layers):
         widths = [None] * len(layers)
     unseen = max([_declared_kv_width(header), *known])
-    with_cells = max(0, len(layers) - _number(header, "attention.shared_kv_layers"))
+    with_cells = max(0, len(layers) - number_of(header, "attention.shared_kv_layers"))
+    if header.architecture == "gemma3n":
+        # Whatever the header says. Source: llama.cpp, src/models/gemma3n.cpp, n_layer_kv_from_start.
+        with_cells = GEMMA_3N_LAYERS
     return [unseen if width is None else width for width in widths[:with_cells]]
 
 
 def _kv_width(header: GgufHeader, shapes: Shapes) -> int:
     # Beside a recurrence most models have no attention. Falcon-H1 does, with an output of its own; the layers of Kimi
     # have that output, but their projections feed the recurrence.
-    if _is_recurrent(shapes) and ("attn_output.weight" not in shapes or "ssm_conv1d_q.weight" in shapes):
+    if is_recurrent(shapes) and ("attn_output.weight" not in shapes or "ssm_conv1d_q.weight" in shapes):
         return 0
-    if key := _dimension(shapes, "attn_k.weight", 1):
+    if key := dimension(shapes, "attn_k.weight", 1):
         # Where V has no projection of its own it is K's.
-        return key + (_dimension(shapes, "attn_v.weight", 1) or key)
-    if fused := _dimension(shapes, "attn_qkv.weight", 1):
-        query = _dimension(shapes, "attn_output.weight", 0) or _number(header, "embedding_length")
+        return key + (dimension(shapes, "attn_v.weight", 1) or key)
+    if fused := dimension(shapes, "attn_qkv.weight", 1):
+        query = dimension(shapes, "attn_output.weight", 0) or number_of(header, "embedding_length")
         return max(fused - query, 0)
-    if latent := _dimension(shapes, "attn_kv_a_mqa.weight", 1):
+    if latent := dimension(shapes, "attn_kv_a_mqa.weight", 1):
         # Older files of latent attention are run with all heads spelt out.
         # An indexer, which chooses what is attended to, keeps a key of its own.
-        indexed = _number(header, "attention.indexer.key_length")
-        return latent + indexed if _number(header, "attention.key_length_mla") else _declared_kv_width(header)
+        indexed = number_of(header, "attention.indexer.key_length")
+        return latent + indexed if number_of(header, "attention.key_length_mla") else _declared_kv_width(header)
     return 0
 
 
 def _declared_kv_width(header: GgufHeader) -> int:
     """Width by the header's numbers of heads; where it has none, twice the model's, as without shared heads."""
-    heads, width = _number(header, "attention.head_count"), _number(header, "embedding_length")
+    heads, width = number_of(header, "attention.head_count"), number_of(header, "embedding_length")
     head = width // heads if heads else 0
-    key = _number(header, "attention.key_length") or head
+    key = number_of(header, "attention.key_length") or head
     # With latent attention V is a part of K.
-    value = 0 if _number(header, "attention.key_length_mla") else _number(header, "attention.value_length") or head
-    return (_number(header, "attention.head_count_kv") or heads) * (key + value) or 2 * width
+    value = 0 if number_of(header, "attention.key_length_mla") else number_of(header, "attention.value_length") or head
+    return (number_of(header, "attention.head_count_kv") or heads) * (key + value) or 2 * width
 
 
 def state_bytes(header: GgufHeader, sequences: int) -> int:
@@ -247,25 +330,25 @@ def state_bytes(header: GgufHeader, sequences: int) -> int:
 
 def _state_rows(header: GgufHeader) -> Sequence[int]:
     """Values that each recurrent layer keeps for a sequence."""
-    layers = _layers(header)
-    rows = [_state_row(header, shapes) for shapes in layers if shapes and _is_recurrent(shapes)]
+    layers = layers_of(header)
+    rows = [_state_row(header, shapes) for shapes in layers if shapes and is_recurrent(shapes)]
     unseen = max([_state_row(header, {}), *rows])
     return [*rows, *[unseen] * layers.count(None)]
 
 
 def _state_row(header: GgufHeader, shapes: Shapes) -> int:
     """Source: llama.cpp, src/llama-hparams.cpp, n_embd_r and n_embd_s."""
-    width, kernel = _number(header, "embedding_length"), _number(header, "ssm.conv_kernel")
-    if head := _number(header, "wkv.head_size"):
-        return ((_number(header, "token_shift_count") or 2) + head) * width
-    if cached := _number(header, "shortconv.l_cache"):
+    width, kernel = number_of(header, "embedding_length"), number_of(header, "ssm.conv_kernel")
+    if head := number_of(header, "wkv.head_size"):
+        return ((number_of(header, "token_shift_count") or 2) + head) * width
+    if cached := number_of(header, "shortconv.l_cache"):
         return (cached - 1) * width
-    if head := _number(header, "kda.head_dim"):
+    if head := number_of(header, "kda.head_dim"):
         filters = shapes.get("ssm_conv1d_q.weight", ())
-        inner = math.prod(filters[1:]) if filters else head * _number(header, "attention.head_count")
+        inner = math.prod(filters[1:]) if filters else head * number_of(header, "attention.head_count")
         return (3 * (kernel - 1 if kernel else 3) + head) * inner
-    inner, state = _number(header, "ssm.inner_size"), _number(header, "ssm.state_size")
-    return max(kernel - 1, 0) * (inner + 2 * _number(header, "ssm.group_count") * state) + inner * state
+    inner, state = number_of(header, "ssm.inner_size"), number_of(header, "ssm.state_size")
+    return max(kernel - 1, 0) * (inner + 2 * number_of(header, "ssm.group_count") * state) + inner * state
 
 
 def output_bytes(header: GgufHeader, sequences: int) -> int:
@@ -276,49 +359,99 @@ def output_bytes(header: GgufHeader, sequences: int) -> int:
     return sequences * vocabulary_size(header) * _F32
 
 
+def sampler_bytes(header: GgufHeader, running: int) -> int:
+    """Bytes in which the sequences that sample keep their candidates."""
+    return running * vocabulary_size(header) * CANDIDATE_BYTES
+
+
 def compute_bytes(
-    header: GgufHeader, cells: int, running: int, batch_tokens: int, *, has_flash_attention: bool = True
+    header: GgufHeader,
+    cells: int,
+    *,
+    tokens: int,
+    running: int,
+    sequences: int,
+    outputs: int,
+    has_flash_attention: bool = True,
+    has_embeddings: bool = False,
 ) -> int:
-    """Bytes of the buffer that steps work in.
+    """Bytes that steps touch of the buffer that they work in.
 
-    The mask of the attention has a value for each cell and token of a step, and a second time where some layers have a
-    sliding window; it lives as long as the layers, which are computed one after the other. The logits of the sequences
-    that sample come when both are gone, in their place. llama.cpp reserves much more address space, for logits of every
-    token of a step, which is never touched.
+    llama.cpp reserves it for a step of all sequences that the context can tell apart, with logits for every token. What
+    is touched are steps of one prompt, which have the longest convolutions, and steps in which all that run have a
+    part, which have the most states; at the places that the reserved step has.
 
-    Source: llama.cpp, src/llama-graph.cpp, build_attn_inp_kq_mask, build_attn_mha, build_moe_ffn;
-    ggml/src/ggml-alloc.c.
+    Args:
+        header: of the model.
+        cells: of the KV cache.
+        tokens: most in a step.
+        running: sequences in one step.
+        sequences: that the context can tell apart.
+        outputs: most logits of a step.
+        has_flash_attention: see ``Step``.
+        has_embeddings: see ``Step``.
+
+    Source: llama.cpp, src/llama-context.cpp, sched_reserve, graph_reserve; see also ``step_graph``.
     """
-    attention = 0
-    if any(_kv_widths(header)):
-        masks = 2 if _number(header, "attention.sliding_window") else 1
-        values = masks * _F16
-        if header.architecture in WITHOUT_FLASH_ATTENTION or not has_flash_attention:
-            values = (masks + _number(header, "attention.head_count")) * _F32
-        # An indexer scores each cell for each token of a step, with each of its heads.
-        values += _number(header, "attention.indexer.head_count") * _F32
-        attention = values * cells * batch_tokens
-    # States are gathered for a step, and written back after it.
-    states = 2 * running * max(_state_rows(header), default=0)
-    layer = batch_tokens * (WIDTHS * _number(header, "embedding_length") + _feed_forward(header)) + states
-    return max(attention + layer * _F32, running * vocabulary_size(header) * _F32)
+    tokens = min(tokens, cells) if cells else tokens
+    vocabulary = vocabulary_size(header)
+    told_apart = 1 if header.architecture in ONE_RESERVED else max(1, sequences)
+    reserved = Step(cells, -(-tokens // told_apart) * told_apart, told_apart, tokens, has_flash_attention)
+    steps = [
+        Step(cells, tokens, count, min(outputs, tokens), has_flash_attention, has_embeddings)
+        for count in sorted({1, max(1, min(running, tokens))})
+    ]
+    return touched_bytes(
+        step_graph(header, reserved, vocabulary), [step_graph(header, step, vocabulary) for step in steps]
+    )
 
 
-def _feed_forward(header: GgufHeader) -> int:
-    """Floats for each token in the widest feed-forward layer.
+def graph_bytes(header: GgufHeader, tokens: int) -> int:
+    """Bytes in which llama.cpp describes the operations of a step of ``tokens``."""
+    for_token, for_tensor = NODES.get(header.architecture, NODES_OF_OTHERS)
+    tensors = sum(is_computed(header, tensor.name) for tensor in header.tensors) * max(1, header.split[1])
+    nodes = max(FEWEST_NODES, for_token * tokens, for_tensor * tensors)
+    graph = nodes * (TENSOR_OVERHEAD + 2 * _POINTER) + _hash_size(2 * nodes) * (_POINTER + _F32 + 1 / 8)
+    # The scheduler notes for each what it is computed on, and its copies.
+    return int(GRAPHS * graph + _hash_size(nodes) * (_POINTER + _F32))
 
-    The widths are those of its tensors, since the header may have a list, one for each layer. A token goes through
-    several experts at once, of which each yields the width of the model.
+
+def _hash_size(least: int) -> int:
+    """About the next power of two. Source: llama.cpp, ggml/src/ggml.c, ggml_hash_size."""
+    return 1 << max(0, least - 1).bit_length()
+
+
+def work_bytes(header: GgufHeader, tokens: int, threads: int) -> int:
+    """Bytes in which the operands of products are converted to the type of the weights, and attention is tiled.
+
+    Source: llama.cpp, ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_plan.
     """
-    dense = [_number(header, "feed_forward_length"), *_widths(header, ".ffn_up.weight")]
-    experts = max([0, *_widths(header, ".ffn_up_exps.weight"), *_widths(header, ".ffn_gate_up_exps.weight")])
-    used = max(1, _number(header, "expert_used_count")) if experts else 0
-    routed = used * (FEED_FORWARDS * experts + _number(header, "embedding_length"))
-    return max(FEED_FORWARDS * max(dense), routed)
+    heads, used = number_of(header, "attention.head_count"), max(1, number_of(header, "expert_used_count"))
+    converted = [0.0]
+    for tensor in header.tensors:
+        if len(tensor.shape) < 2 or tensor.type == "F32" or tensor.name.startswith("token_embd"):
+            continue
+        width = tensor.shape[0]
+        if tensor.name.endswith(("attn_k_b.weight", "attn_v_b.weight")):
+            width *= heads
+        elif "_down_exps." in tensor.name:
+            # What goes in is the same for all experts, what comes out of them is not.
+            width *= used
+        converted.append(width * (_F16 if tensor.type in ("F16", "BF16") else _QUANTISED_VALUE))
+    key = number_of(header, "attention.key_length") or (number_of(header, "embedding_length") // heads if heads else 0)
+    value = number_of(header, "attention.value_length") or key
+    tiled = 2 * _TILE * (key + value + _TILE) * _F32
+    return int(tokens * max(converted)) + threads * (tiled + _MATRIX_TILES)
 
 
-def _widths(header: GgufHeader, suffix: str) -> Sequence[int]:
-    return [tensor.shape[1] for tensor in header.tensors if tensor.name.endswith(suffix) and len(tensor.shape) > 1]
+def cell_bytes(header: GgufHeader, cells: int) -> int:
+    """Bytes of the books of the KV cache: which cell holds which position of which sequences.
+
+    Source: llama.cpp, src/llama-kv-cells.h: four vectors, and two trees that have a node for each cell in use.
+    """
+    return (
+        cells * CELL_BYTES * (1 + bool(number_of(header, "attention.sliding_window"))) if any(_kv_widths(header)) else 0
+    )
 
 
 def repacked_bytes(header: GgufHeader, tensors_bytes: int, processor: str) -> int:
@@ -336,7 +469,11 @@ def repacked_bytes(header: GgufHeader, tensors_bytes: int, processor: str) -> in
         return tensors_bytes if header.quantization.startswith(tuple(types)) else 0
     names = {tensor.name for tensor in header.tensors}
     is_tied = header.split[1] == 1 and "output.weight" not in names
-    repacked = sum(tensor.size_bytes for tensor in header.tensors if _is_repacked(tensor, types, is_tied=is_tied))
+    repacked = sum(
+        tensor.size_bytes
+        for tensor in header.tensors
+        if is_computed(header, tensor.name) and _is_repacked(tensor, types, is_tied=is_tied)
+    )
     return repacked if header.split[1] == 1 else repacked * tensors_bytes // header.size_bytes
 
 
@@ -349,40 +486,12 @@ def _is_repacked(tensor: GgufTensor, types: frozenset[str], *, is_tied: bool) ->
 
 def vocabulary_size(header: GgufHeader) -> int:
     """Tokens that the model knows."""
-    return _length(header, "tokenizer.ggml.tokens") or _number(header, "vocab_size")
+    return _length(header, "tokenizer.ggml.tokens") or number_of(header, "vocab_size")
 
 
 def vocabulary_bytes(header: GgufHeader) -> int:
     """Heap for the vocabulary."""
     return vocabulary_size(header) * TOKEN_BYTES + _length(header, "tokenizer.ggml.merges") * MERGE_BYTES
-
-
-def _layers(header: GgufHeader) -> Sequence[Shapes | None]:
-    """The tensors of each layer; None for a layer that is in another shard, or may be in part."""
-    layers: dict[int, dict[str, tuple[int, ...]]] = {}
-    for tensor in header.tensors:
-        if match := _LAYER_TENSOR.fullmatch(tensor.name):
-            layers.setdefault(int(match[1]), {})[match[2]] = tensor.shape
-    if header.split[1] == 1:
-        return [layers.get(number, {}) for number in range(header.block_count)]
-    layers.pop(max(layers, default=0), None)
-    return [layers.get(number) for number in range(header.block_count)]
-
-
-def _is_recurrent(shapes: Shapes) -> bool:
-    return any(name.startswith(_RECURRENT) for name in shapes)
-
-
-def _dimension(shapes: Shapes, name: str, axis: int) -> int:
-    """0 where there is no such tensor, or it has no such axis."""
-    shape = shapes.get(name, ())
-    return shape[axis] if len(shape) > axis else 0
-
-
-def _number(header: GgufHeader, key: str) -> int:
-    """0 where the header does not say, or has a list."""
-    value = header.metadata.get(f"{header.architecture}.{key}")
-    return max(0, value) if isinstance(value, int) else 0
 
 
 def _length(header: GgufHeader, key: str) -> int:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelyard.engine.cores import usable_cores
 from modelyard.hub import ModelFiles
 from modelyard.hub.gguf_header import GgufHeader
 from modelyard.yard.embedder_memory import predict_embedder
-from modelyard.yard.memory import ENGINE_BYTES, compute_bytes, kv_bytes
+from modelyard.yard.memory import ENGINE_BYTES, cell_bytes, compute_bytes, graph_bytes, kv_bytes, work_bytes
 from unit.yard.test_memory import WIDTH, attention, header
 
 TOKENS = 1000
+
+
+def computing(model: GgufHeader, cells: int, step: int, outputs: int) -> int:
+    """Of sequences that the tests have four of."""
+    count = 4 if outputs else 1
+    buffer = compute_bytes(model, cells, tokens=step, running=count, sequences=count, outputs=outputs)
+    return buffer + graph_bytes(model, step) + work_bytes(model, step, usable_cores())
 
 
 def of(model: GgufHeader, path: Any, **how: Any) -> int:
@@ -28,7 +36,7 @@ def encoder(**numbers: Any) -> GgufHeader:
 def test_an_encoder_has_no_cache_and_outputs_for_every_token(tmp_path) -> None:
     model = encoder(**{"bert.context_length": 512})
     outputs = 512 * (TOKENS + WIDTH) * 4
-    assert of(model, tmp_path / "m") == outputs + compute_bytes(model, 512, 0, 512) + ENGINE_BYTES
+    assert of(model, tmp_path / "m") == outputs + computing(model, 512, 512, 0) + ENGINE_BYTES
 
 
 def test_longer_inputs_take_more_up_to_what_the_model_was_trained_for(tmp_path) -> None:
@@ -40,7 +48,7 @@ def test_longer_inputs_take_more_up_to_what_the_model_was_trained_for(tmp_path) 
 def test_a_decoder_has_a_cache_and_computes_in_parts(tmp_path) -> None:
     model = header(*attention(), tokens=TOKENS, context_length=4096)
     outputs = 128 * (TOKENS + WIDTH) * 4
-    parts = kv_bytes(model, 4096) + outputs + compute_bytes(model, 4096, 128, 128)
+    parts = kv_bytes(model, 4096) + cell_bytes(model, 4096) + outputs + computing(model, 4096, 128, 128)
     assert of(model, tmp_path / "m") == parts + ENGINE_BYTES
 
 

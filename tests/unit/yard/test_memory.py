@@ -6,21 +6,30 @@ from modelyard.engine.settings import DEFAULT_CONTEXT
 from modelyard.hub.gguf_header import GgufArray, GgufHeader, GgufTensor
 from modelyard.hub.model_files import ModelFiles
 from modelyard.yard.memory import (
+    CANDIDATE_BYTES,
+    CELL_BYTES,
     CONTEXT_STEP,
     ENGINE_BYTES,
-    FEED_FORWARDS,
+    FEWEST_NODES,
+    GRAPHS,
     MERGE_BYTES,
+    TENSOR_OVERHEAD,
     TOKEN_BYTES,
-    WIDTHS,
     Footprint,
+    cell_bytes,
     compute_bytes,
     context_cells,
+    graph_bytes,
     kv_bytes,
     output_bytes,
+    parked_bytes,
     predict,
     repacked_bytes,
+    sampler_bytes,
     state_bytes,
+    tensor_bytes,
     vocabulary_bytes,
+    work_bytes,
 )
 
 WIDTH = 64
@@ -51,9 +60,15 @@ def shard(first, count):
     return GgufHeader(3, {**first.metadata, "split.no": 0, "split.count": count}, first.tensors, first.file_size)
 
 
-def without_mask(model, running, batch_tokens):
-    """What a step of a model takes that has no cells, and so no mask."""
-    return compute_bytes(model, 0, running, batch_tokens)
+def computing(model, cells=CELLS, tokens=32, running=1, **how):
+    """What the steps of a model take that has no sequences beside those that run."""
+    return compute_bytes(model, cells, tokens=tokens, running=running, sequences=running, outputs=running, **how)
+
+
+def renamed(model, architecture):
+    """The same with another architecture."""
+    metadata = {key.replace("llama.", f"{architecture}."): value for key, value in model.metadata.items()}
+    return GgufHeader(3, {**metadata, "general.architecture": architecture}, model.tensors, model.file_size)
 
 
 def attention(layer=0, key=32, value=16):
@@ -120,10 +135,18 @@ def test_latent_attention_keeps_its_latent_once():
 def test_an_indexer_keeps_a_key_and_scores_every_cell():
     latent = {"attention__key_length_mla": 96, "attention__head_count": 4}
     indexer = {"attention__indexer__key_length": 128, "attention__indexer__head_count": 8}
-    plain = header(tensor("blk.0.attn_kv_a_mqa.weight", WIDTH, 80), **latent)
-    indexed = header(tensor("blk.0.attn_kv_a_mqa.weight", WIDTH, 80), **latent, **indexer)
+    tensors = [
+        tensor(f"blk.0.attn_{name}.weight", *shape)
+        for name, *shape in (("kv_a_mqa", WIDTH, 80), ("kv_a_norm", 64), ("k_b", 32, 64, 4), ("q", WIDTH, 384))
+    ]
+    plain, indexed = header(*tensors, **latent), header(*tensors, **latent, **indexer)
     assert kv_bytes(indexed, 256) - kv_bytes(plain, 256) == 256 * 128 * 2
-    assert compute_bytes(indexed, 256, 1, 32) - compute_bytes(plain, 256, 1, 32) == 256 * 32 * 8 * 4
+
+    def for_each_cell(model):
+        return (computing(model, cells=8192) - computing(model, cells=4096)) / 4096
+
+    # A mask of its own, and scores.
+    assert for_each_cell(indexed) - for_each_cell(plain) >= 32 * (F16 + F32)
 
 
 def test_older_files_of_latent_attention_keep_all_heads_spelt_out():
@@ -137,6 +160,12 @@ def test_layers_at_the_end_that_share_the_cells_of_earlier_ones_keep_nothing():
     layers = [part for layer in range(4) for part in attention(layer, 32, 16)]
     model = header(*layers, layers=4, attention__shared_kv_layers=3)
     assert kv_bytes(model, CELLS) == CELLS * (32 + 16) * F16
+
+
+def test_the_first_twenty_layers_of_gemma_3n_have_cells_whatever_its_header_says():
+    layers = [part for layer in range(30) for part in attention(layer, 32, 16)]
+    model = renamed(header(*layers, layers=30, attention__shared_kv_layers=15), "gemma3n")
+    assert kv_bytes(model, CELLS) == 20 * CELLS * (32 + 16) * F16
 
 
 def test_a_layer_may_have_attention_beside_its_recurrence():
@@ -231,54 +260,173 @@ def test_outputs_have_a_row_for_each_sequence():
     assert output_bytes(header(tokens=1000), 12) == 12 * 1000 * F32
 
 
-def test_a_step_works_on_its_mask_and_on_the_widest_of_its_layers():
-    model = header(*attention(), feed_forward_length=200)
-    mask, layer = CELLS * 32 * F16, 32 * (WIDTHS * WIDTH + FEED_FORWARDS * 200) * F32
-    assert compute_bytes(model, CELLS, 1, 32) == mask + layer
+def dense(layer=0, wide=200):
+    return (
+        *attention(layer),
+        tensor(f"blk.{layer}.attn_q.weight", WIDTH, WIDTH),
+        tensor(f"blk.{layer}.attn_output.weight", WIDTH, WIDTH),
+        tensor(f"blk.{layer}.ffn_gate.weight", WIDTH, wide),
+        tensor(f"blk.{layer}.ffn_up.weight", WIDTH, wide),
+        tensor(f"blk.{layer}.ffn_down.weight", wide, WIDTH),
+    )
+
+
+def test_a_step_works_on_its_mask_and_on_the_tensors_of_a_layer():
+    model, tokens = header(*dense()), 32
+    # The stream, what is normed of it, and both halves of the feed-forward layer; gaps beside them.
+    layer = tokens * (2 * WIDTH + 2 * 200) * F32
+    assert layer < computing(model, tokens=tokens) - CELLS * tokens * F16 < 2 * layer
+
+
+def test_a_longer_context_has_a_larger_mask():
+    model = header(*dense())
+    assert computing(model, cells=4096) - computing(model, cells=2048) == 2048 * 32 * F16
 
 
 def test_logits_take_the_place_of_the_layers_where_they_are_larger():
-    few, many = header(*attention(), tokens=10), header(*attention(), tokens=1_000_000)
-    assert compute_bytes(few, CELLS, 2, 32) == CELLS * 32 * F16 + 32 * WIDTHS * WIDTH * F32
-    assert compute_bytes(many, CELLS, 2, 32) == 2 * 1_000_000 * F32
+    few, many = header(*dense(), tokens=10), header(*dense(), tokens=1_000_000)
+    assert computing(many) > 1_000_000 * F32
+    assert computing(many) < 1_000_000 * F32 + computing(few)
+
+
+def test_what_is_reserved_and_never_touched_is_not_counted():
+    """llama.cpp reserves logits for each token of a step."""
+    model = header(*dense(), tokens=100_000)
+    assert computing(model, tokens=256) < 256 * 100_000 * F32 / 10
 
 
 def test_a_model_without_attention_has_no_mask():
-    model = header(tensor("blk.0.ssm_in.weight", WIDTH, 99))
-    assert compute_bytes(model, CELLS, 1, 32) == without_mask(model, 1, 32)
+    model = header(tensor("blk.0.time_mix_key.weight", WIDTH, 99), wkv__head_size=8)
+    assert computing(model, cells=256) == computing(model, cells=4096)
 
 
-def test_a_sliding_window_has_a_mask_of_its_own():
-    with_window = compute_bytes(header(*attention(), attention__sliding_window=64), CELLS, 1, 32)
-    assert with_window - compute_bytes(header(*attention()), CELLS, 1, 32) == CELLS * 32 * F16
+@pytest.mark.parametrize(
+    ("architecture", "window", "masks"),
+    [("llama", 64, 1), ("gemma3", 64, 2), ("gemma3", 0, 1), ("phi3", 64, 1), ("llama4", None, 2), ("llama4", 0, 1)],
+)
+def test_a_sliding_window_that_llama_cpp_heeds_has_a_mask_of_its_own(architecture, window, masks):
+    numbers = {} if window is None else {"attention__sliding_window": window}
+    model = renamed(header(*dense(), **numbers), architecture)
+    assert computing(model, cells=4096) - computing(model, cells=2048) == masks * 2048 * 32 * F16
 
 
 def test_attention_without_flash_has_scores_of_every_head_beside_a_mask_of_twice_the_width():
-    grok = header(*attention())
-    grok = GgufHeader(3, {key.replace("llama", "grok"): value for key, value in grok.metadata.items()}, grok.tensors, 0)
-    grok.metadata.update({"general.architecture": "grok", "grok.attention.head_count": 8})
-    assert compute_bytes(grok, CELLS, 1, 32) == CELLS * 32 * (1 + 8) * F32 + without_mask(grok, 1, 32)
-    other = header(*attention(), attention__head_count=8)
-    assert compute_bytes(other, CELLS, 1, 32, has_flash_attention=False) == compute_bytes(grok, CELLS, 1, 32)
+    model = header(*dense(), attention__head_count=8)
+    grok = renamed(model, "grok")
+    grown = computing(grok, cells=8192) - computing(grok, cells=4096)
+    assert grown == 4096 * 32 * (1 + 8) * F32
+    assert computing(model, has_flash_attention=False) == computing(grok)
 
 
-def test_feed_forward_layers_of_several_widths_count_as_the_widest():
-    tensors = [tensor(f"blk.{layer}.ffn_up.weight", WIDTH, wide) for layer, wide in enumerate((100, 300, 200))]
-    model = header(*tensors, layers=3, feed_forward_length=GgufArray("i32", 3))
-    assert without_mask(model, 1, 32) == 32 * (WIDTHS * WIDTH + FEED_FORWARDS * 300) * F32
+def test_the_widest_of_the_feed_forward_layers_counts():
+    narrow, wide_end, wide_start = (
+        computing(header(*dense(0, first), *dense(1, last), layers=2))
+        for first, last in ((100, 100), (100, 300), (300, 100))
+    )
+    assert min(wide_end, wide_start) >= narrow + 2 * 32 * 200 * F32
 
 
-@pytest.mark.parametrize("name", ["ffn_up_exps", "ffn_gate_up_exps"])
-def test_every_expert_that_a_token_goes_through_counts(name):
-    model = header(tensor(f"blk.0.{name}.weight", WIDTH, 100, 16), expert_used_count=4)
-    assert without_mask(model, 1, 32) == 32 * (WIDTHS * WIDTH + 4 * (FEED_FORWARDS * 100 + WIDTH)) * F32
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_every_expert_that_a_token_goes_through_counts(is_fused):
+    names = ("ffn_gate_up_exps",) if is_fused else ("ffn_gate_exps", "ffn_up_exps")
+    experts = [tensor(f"blk.0.{name}.weight", WIDTH, 100 * (1 + is_fused), 16) for name in names]
+    routed = (*attention(), tensor("blk.0.ffn_gate_inp.weight", WIDTH, 16), *experts)
+    few, many = (computing(header(*routed, expert_used_count=used)) for used in (2, 8))
+    assert many - few >= 6 * 32 * (2 * 100 + WIDTH) * F32
 
 
-def test_a_step_gathers_the_states_of_those_that_run():
-    numbers = {"ssm__inner_size": 100, "ssm__state_size": 16, "ssm__conv_kernel": 4}
-    layers = [tensor("blk.0.ssm_in.weight", 1, 1)]
-    states = 2 * 5 * (3 * 100 + 100 * 16) * F32
-    assert without_mask(header(*layers, **numbers), 5, 32) == without_mask(header(*layers), 5, 32) + states
+def mamba(layer=0, inner=100, state=16, groups=2):
+    channels = 2 * inner + 2 * groups * state
+    names = ("ssm_in", WIDTH, channels), ("ssm_conv1d", 4, channels), ("ssm_out", inner, WIDTH)
+    return [tensor(f"blk.{layer}.{name}.weight", *shape) for name, *shape in names]
+
+
+MAMBA = {"ssm__inner_size": 100, "ssm__state_size": 16, "ssm__group_count": 2, "ssm__conv_kernel": 4}
+
+
+def test_a_step_works_on_the_states_of_those_that_run():
+    model = header(*mamba(state=256), **MAMBA | {"ssm__state_size": 256})
+    states = 7 * 100 * 256 * F32
+    assert states <= computing(model, running=8) - computing(model, running=1) < 2 * states
+
+
+def test_sequences_that_do_not_run_have_no_states_in_a_step():
+    model = header(*mamba(), **MAMBA)
+    one, kept = (compute_bytes(model, CELLS, tokens=32, running=2, sequences=count, outputs=2) for count in (2, 64))
+    assert kept < 2 * one
+
+
+def test_embeddings_in_the_place_of_tokens_are_touched_where_there_are_images():
+    model = header(*dense())
+    assert computing(model, has_embeddings=True) - computing(model) == 32 * WIDTH * F32
+
+
+def test_a_file_whose_layers_are_not_known_is_taken_for_a_usual_model():
+    assert computing(header(feed_forward_length=200)) >= 32 * (2 * WIDTH + 2 * 200) * F32
+
+
+def test_graphs_are_described_three_times():
+    small = graph_bytes(header(*dense()), 512)
+    assert small >= GRAPHS * FEWEST_NODES * TENSOR_OVERHEAD
+    assert small == graph_bytes(header(*dense()), 2048)
+
+
+def test_graphs_of_some_architectures_have_room_for_each_token():
+    model = renamed(header(*dense()), "qwen35")
+    assert graph_bytes(model, 2048) >= GRAPHS * 40 * 2048 * TENSOR_OVERHEAD
+    assert graph_bytes(model, 2048) > 3 * graph_bytes(model, 512)
+
+
+def test_operands_are_converted_to_the_type_of_the_weights():
+    def working(kind):
+        return work_bytes(header(tensor("blk.0.ffn_down.weight", 300, WIDTH, kind=kind)), 512, 1)
+
+    nothing = working("F32")
+    assert working("F16") - nothing == 512 * 300 * F16
+    assert 512 * 300 < working("Q4_K") - nothing < 512 * 300 * F16
+
+
+def test_operands_of_experts_are_there_once_for_each_that_is_used():
+    experts = tensor("blk.0.ffn_down_exps.weight", 300, WIDTH, 8, kind="F16")
+    one, four = (work_bytes(header(experts, expert_used_count=used), 512, 1) for used in (1, 4))
+    assert four - one == 3 * 512 * 300 * F16
+
+
+def test_every_thread_has_a_workspace():
+    model = header(*dense())
+    assert work_bytes(model, 512, 9) - work_bytes(model, 512, 8) == work_bytes(model, 512, 1) - work_bytes(
+        model, 512, 0
+    )
+    assert work_bytes(model, 512, 1) > work_bytes(model, 512, 0)
+
+
+def test_the_books_of_the_cells_are_there_once_for_each_cache():
+    assert cell_bytes(header(*attention()), CELLS) == CELLS * CELL_BYTES
+    assert cell_bytes(header(*attention(), attention__sliding_window=64), CELLS) == 2 * CELLS * CELL_BYTES
+    assert cell_bytes(header(*mamba(), **MAMBA), CELLS) == 0
+
+
+def test_every_sequence_that_samples_keeps_its_candidates():
+    assert sampler_bytes(header(tokens=1000), 3) == 3 * 1000 * CANDIDATE_BYTES
+
+
+# Prediction heads
+
+
+def test_prediction_heads_have_no_cells_and_are_not_loaded(tmp_path):
+    layers = [tensor(f"blk.{layer}.attn_k.weight", WIDTH, 32, size_bytes=100) for layer in range(3)]
+    layers = [GgufTensor(one.name, one.shape, one.type, 100 * at, 100) for at, one in enumerate(layers)]
+    with_head = header(*layers, layers=3, nextn_predict_layers=1, file_size=300)
+    assert kv_bytes(with_head, CELLS) == CELLS * 2 * (32 + 32) * F16
+    assert tensor_bytes(files(tmp_path / "m", with_head, 300)) == 200
+    assert tensor_bytes(files(tmp_path / "m", header(*layers, layers=3, file_size=300), 300)) == 300
+
+
+def test_a_head_between_other_tensors_stays_mapped(tmp_path):
+    names = ("blk.0.attn_k.weight", "blk.1.attn_k.weight", "output.weight")
+    tensors = [GgufTensor(name, (WIDTH, 32), "F16", 100 * at, 100) for at, name in enumerate(names)]
+    model = header(*tensors, layers=2, nextn_predict_layers=1, file_size=300)
+    assert tensor_bytes(files(tmp_path / "m", model, 300)) == 300
 
 
 # Weights
@@ -355,12 +503,27 @@ def test_a_prediction_is_the_sum_of_its_parts(tmp_path):
     recurrent = tensor("blk.1.time_mix_key.weight", WIDTH, WIDTH, size_bytes=300)
     model = header(*attention(), big, recurrent, layers=2, tokens=20_000, merges=10, wkv__head_size=8, file_size=1400)
     predicted = predict(
-        files(tmp_path / "m", model, 1400), context_length=300, running=2, sequences=5, batch_tokens=32, processor=X86
+        files(tmp_path / "m", model, 1400),
+        context_length=300,
+        running=2,
+        sequences=5,
+        batch_tokens=32,
+        processor=X86,
+        threads=2,
     )
     # What precedes the tensors does not stay.
     assert predicted.weights_bytes == (700 + 300) + 700 + vocabulary_bytes(model)
     # With a recurrent state nothing is parked.
-    parts = (kv_bytes(model, 512), state_bytes(model, 5), output_bytes(model, 5), compute_bytes(model, 512, 2, 32))
+    parts = (
+        kv_bytes(model, 512),
+        state_bytes(model, 5),
+        output_bytes(model, 5),
+        sampler_bytes(model, 2),
+        compute_bytes(model, 512, tokens=32, running=2, sequences=5, outputs=2),
+        graph_bytes(model, 32),
+        work_bytes(model, 32, 2),
+        cell_bytes(model, 512),
+    )
     assert all(parts)
     assert predicted.context_bytes == sum(parts) + ENGINE_BYTES
     assert predicted.total_bytes == predicted.weights_bytes + predicted.context_bytes
@@ -397,7 +560,7 @@ def test_idle_prefixes_may_take_a_quarter_of_the_cache_beside_it(tmp_path):
         ).context_bytes
         for parks in (True, False)
     )
-    assert with_them - without == kv_bytes(model, 512) // 4 > 0
+    assert with_them - without == parked_bytes(model, 512, 1) == (kv_bytes(model, 512) + output_bytes(model, 1)) // 4
 
 
 def test_a_draft_model_adds_its_context_and_weights_that_may_be_shared():

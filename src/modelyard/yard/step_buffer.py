@@ -1,0 +1,164 @@
+"""Where ggml puts the tensors of a graph, and how large the buffer for them is. Pure.
+
+A tensor lives until the last operation that reads it, and the next ones are put into the gaps that are left. How much a
+step works in therefore depends on the order of its operations and not on the sum of its tensors alone: the gaps are a
+third of the buffer or more.
+
+Source: llama.cpp, ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl and ggml_dyn_tallocr_alloc, as of b11739.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+# Source: ggml/src/ggml-impl.h, TENSOR_ALIGNMENT.
+_ALIGNMENT: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """Attributes:
+    size_bytes: of its data.
+    inputs: tensors that its operation reads.
+    reusable: those of them whose place it may take, where it is the last to read them.
+    """
+
+    size_bytes: int
+    inputs: Sequence[int]
+    reusable: Sequence[int]
+
+
+class StepGraph:
+    """The operations of one step, in their order. Tensors are told apart by their numbers."""
+
+    def __init__(self) -> None:
+        self._tensors: list[_Tensor] = []
+        self._kept: set[int] = set()
+        self._inputs = 0
+
+    def input(self, size_bytes: int) -> int:
+        """What is filled in before the step; all inputs come before the first operation."""
+        self._inputs += 1
+        return self._add(size_bytes, (), ())
+
+    def operation(self, size_bytes: int, *inputs: int) -> int:
+        """The result of an operation that needs a place of its own."""
+        return self._add(size_bytes, inputs, ())
+
+    def in_place(self, size_bytes: int, *inputs: int, views: Sequence[int] = ()) -> int:
+        """The result of an operation that may take the place of one of ``inputs``, but of none of ``views``: those are
+        read with another shape."""
+        return self._add(size_bytes, (*inputs, *views), inputs)
+
+    def use(self, *inputs: int) -> None:
+        """An operation that writes elsewhere, as into the KV cache."""
+        self._add(0, inputs, ())
+
+    def keep(self, tensor: int) -> int:
+        """Have a result outlive the step."""
+        self._kept.add(tensor)
+        return tensor
+
+    def _add(self, size_bytes: int, inputs: Sequence[int], reusable: Sequence[int]) -> int:
+        size = -(-size_bytes // _ALIGNMENT) * _ALIGNMENT
+        self._tensors.append(_Tensor(size, inputs, reusable))
+        return len(self._tensors) - 1
+
+    def buffer_bytes(self) -> int:
+        """Bytes of the buffer that all of them find a place in."""
+        return max((place + one.size_bytes for place, one in zip(self.places(), self._tensors, strict=True)), default=0)
+
+    def places(self) -> list[int]:
+        """The offset of each tensor in the buffer."""
+        last_reader = {tensor: reader for reader, one in enumerate(self._tensors) for tensor in one.inputs}
+        places: list[int] = []
+        held: set[int] = set()
+        space = _Space()
+        for number, tensor in enumerate(self._tensors):
+            reused = next((one for one in tensor.reusable if self._may_reuse(number, one, last_reader, held)), None)
+            if reused is None:
+                places.append(space.take(tensor.size_bytes))
+            else:
+                places.append(places[reused])
+                held.remove(reused)
+            held.add(number)
+            for one in dict.fromkeys(tensor.inputs):
+                if last_reader[one] == number and one in held and one not in self._kept:
+                    held.remove(one)
+                    space.free(places[one], self._tensors[one].size_bytes)
+        return places
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Bytes of each tensor."""
+        return [tensor.size_bytes for tensor in self._tensors]
+
+    def _may_reuse(self, reader: int, tensor: int, last_reader: dict[int, int], held: set[int]) -> bool:
+        return (
+            last_reader[tensor] == reader
+            and tensor in held
+            and tensor not in self._kept
+            and self._tensors[tensor].size_bytes == self._tensors[reader].size_bytes
+        )
+
+
+def touched_bytes(reserved: StepGraph, steps: Iterable[StepGraph]) -> int:
+    """Bytes of the buffer that ``steps`` write to, one after the other.
+
+    Their tensors are the ones of ``reserved``, the largest step, at the places that they have there: where they are
+    smaller, what is behind them is never touched, and takes no memory.
+
+    Source: ggml_gallocr_alloc_graph, which keeps the places of a graph with as many operations, none of them larger.
+    """
+    places = reserved.places()
+    spans = sorted(
+        (place, place + size) for step in steps for place, size in zip(places, step.sizes, strict=True) if size
+    )
+    touched = end = 0
+    for first, last in spans:
+        touched += max(0, last - max(first, end))
+        end = max(end, last)
+    return touched
+
+
+class _Space:
+    """Gaps by their offsets, and the free space behind them, which has no end."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self._gaps: dict[int, int] = {}
+        self._end = 0
+
+    def take(self, size: int) -> int:
+        """The offset of a place: in the smallest gap that is large enough, of equal ones the last."""
+        if not size:
+            return 0
+        best = min(
+            (gap for gap in self._gaps.items() if gap[1] >= size), key=lambda gap: (gap[1], -gap[0]), default=None
+        )
+        if best is None:
+            offset, self._end = self._end, self._end + size
+            self.size_bytes = max(self.size_bytes, self._end)
+            return offset
+        offset, gap = best
+        del self._gaps[offset]
+        if gap > size:
+            self._gaps[offset + size] = gap - size
+        return offset
+
+    def free(self, offset: int, size: int) -> None:
+        """Give a place back, together with the gaps at its sides."""
+        if not size:
+            return
+        if (behind := self._gaps.pop(offset + size, None)) is not None:
+            size += behind
+        before = next((gap for gap in self._gaps.items() if gap[0] + gap[1] == offset), None)
+        if before is not None:
+            del self._gaps[before[0]]
+            offset, size = before[0], before[1] + size
+        if offset + size == self._end:
+            self._end = offset
+        else:
+            self._gaps[offset] = size
