@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-_FIRST_PART_CHARACTERS: Final = 8  # for each token that there may be
+# More than most tokens stand for.
+COMMON_TOKEN_CHARACTERS: Final = 8
 _GROWTH: Final = 4
 
 
@@ -15,7 +16,7 @@ def tokens_of_beginning(tokenize: Callable[[str], list[int]], text: str, most: i
     Returns:
         Their ids, and what they are of.
     """
-    length = max(most, 1) * _FIRST_PART_CHARACTERS
+    length = max(most, 1) * COMMON_TOKEN_CHARACTERS
     while len(ids := tokenize(text[:length])) <= most and length < len(text):
         length *= _GROWTH
     return ids, text[:length]

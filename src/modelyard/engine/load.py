@@ -239,6 +239,7 @@ def _equip(
         infill=model.infill_tokens(),
         vision=vision,
         name=settings.name,
+        longest_token=lambda: model.longest_token,
     )
     profile = ModelProfile(
         context_length=context.length,

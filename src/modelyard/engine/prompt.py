@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from modelyard.engine.beginning import tokens_of_beginning
+from modelyard.engine.beginning import COMMON_TOKEN_CHARACTERS, tokens_of_beginning
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.messages import Reading
 from modelyard.engine.pictures import Picture
@@ -71,6 +71,7 @@ class PromptReader:
         vision: None where the model takes neither images nor sound.
         name: of the model, for messages.
         infill: see ``Model.infill_tokens``.
+        longest_token: bytes that one token can stand for, at the most, or None; asked where a text is long.
         longest_text: characters of a text that is only looked at, however many tokens it has; None: texts are read for
             the model, and refused once they have more tokens than it holds.
     """
@@ -87,8 +88,10 @@ class PromptReader:
         vision: Sees | None = None,
         name: str = "",
         infill: tuple[int, int, int] | None = None,
+        longest_token: Callable[[], int | None] = lambda: None,
         longest_text: int | None = None,
     ) -> None:
+        self._longest_token = longest_token
         self._longest_text = longest_text
         self._infill = infill
         self._tokenize = tokenize
@@ -240,6 +243,8 @@ class PromptReader:
         if self._longest_text is not None:
             check_length(text, self._longest_text, param)
             return self._tokenize(text, add_begin)
+        if self._is_plainly_too_long(text):
+            raise ContextLengthExceeded(self._context_length, None, param)
         tokens, part = tokens_of_beginning(
             lambda beginning: self._tokenize(beginning, add_begin), text, self._context_length
         )
@@ -248,6 +253,13 @@ class PromptReader:
         if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocab_size:
             raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
         return tokens
+
+    def _is_plainly_too_long(self, text: str) -> bool:
+        """Whether a text does not fit, however it is tokenised."""
+        if len(text) <= self._context_length * COMMON_TOKEN_CHARACTERS:
+            return False
+        longest = self._longest_token()
+        return longest is not None and len(text.encode("utf-8", "replace")) >= self._context_length * longest
 
     def _checked(self, ids: tuple[int, ...]) -> list[int]:
         for token in ids:

@@ -42,7 +42,10 @@ class Eyes:
 
 
 def reader(
-    template: str | None = "{{ messages[0].content }}", words: Words | None = None, vision: Eyes | None = None
+    template: str | None = "{{ messages[0].content }}",
+    words: Words | None = None,
+    vision: Eyes | None = None,
+    longest_token: int | None = None,
 ) -> PromptReader:
     return PromptReader(
         words or Words(),
@@ -55,11 +58,24 @@ def reader(
         context_length=CONTEXT,
         vision=vision,
         name="blind",
+        longest_token=lambda: longest_token,
     )
 
 
 def chat(text: str) -> Chat:
     return Chat(({"role": "user", "content": text},))
+
+
+def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised() -> None:
+    words = Words()
+    with pytest.raises(ContextLengthExceeded):
+        reader(words=words, longest_token=10).read(Text("x" * 10 * CONTEXT))
+    assert words.characters == 0
+
+
+def test_a_long_text_that_may_fit_is_tokenised() -> None:
+    assert reader(longest_token=10).read(Text("x" * (10 * CONTEXT - 1))).tokens
+    assert reader(longest_token=None).read(Text("x" * 100 * CONTEXT)).tokens
 
 
 def test_a_text_begins_with_the_begin_token_once() -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
+from modelyard.engine.question import Sampling
 from modelyard.engine.settings import EngineSettings
 
 GIB: Final = 1 << 30
@@ -105,6 +106,8 @@ def trial_of(
             max_seqs=min(settings.max_seqs, TRIAL_SEQS),
             prefix_slots=min(settings.prefix_slots, 1),
             batch_tokens=min(settings.batch_tokens, step),
+            # Of no matter to what llama.cpp computes.
+            sampling=Sampling(),
             kv_keep="off",
             kv_dir=None,
             draft=(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -233,6 +234,18 @@ class Model:
         """Token ids of UTF-8, in which nothing is a special token, as far as it has tokens. Runs on any thread."""
         tokens = self._tokenize(text.decode("utf-8", "replace"), text, add_special=False, parse_special=False)
         return [token for token in tokens if 0 <= token < self.vocab_size]
+
+    @cached_property
+    def longest_token(self) -> int | None:
+        """Bytes of UTF-8 that one token can stand for, at the most; None where that has no bound. Takes 0.4 us a token.
+
+        Tokenizers of words and of unigrams have a token for whatever they do not know, however long it is.
+        """
+        if int(lib.llama_vocab_type(self._vocab)) not in (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE):
+            return None
+        return max(
+            (len(lib.llama_vocab_get_text(self._vocab, token)) for token in range(self.vocab_size)), default=None
+        )
 
     def _tokenize(self, text: str, raw: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
         if (

@@ -11,9 +11,9 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Final
@@ -90,6 +90,8 @@ class Trials:
         self._run = run
         self._places = asyncio.Semaphore(TRIED_AT_ONCE)
         self._running: dict[str, asyncio.Lock] = {}
+        # Models that passed, as they lie on disk: to look into their files takes longer than to wake one of them.
+        self._passed: set[_Seen] = set()
 
     def is_known(self, task: TrialTask) -> bool:
         """Whether the model was tried before. Reads a part of its files.
@@ -97,7 +99,7 @@ class Trials:
         Raises:
             UnusableModel: they cannot be read.
         """
-        return self._records.find(trial_key(task)) is not None
+        return _seen(task) in self._passed or self._records.find(trial_key(task)) is not None
 
     async def check(self, task: TrialTask, report: Callable[[str], None]) -> None:
         """Try a model, unless that was done before. Cancelling it ends the trial.
@@ -109,6 +111,9 @@ class Trials:
         Raises:
             UnusableModel: it cannot be served.
         """
+        seen = _seen(task)
+        if seen in self._passed:
+            return
         key = await asyncio.to_thread(trial_key, task)
         # Models on the same file wait for one trial.
         async with self._running.setdefault(key, asyncio.Lock()):
@@ -118,6 +123,7 @@ class Trials:
                     outcome = await self._try(key, task, report)
         if outcome.failure is not None:
             raise UnusableModel(outcome.failure)
+        self._passed.add(seen)
 
     async def _try(self, key: str, task: TrialTask, report: Callable[[str], None]) -> Outcome:
         is_given_up = threading.Event()
@@ -138,6 +144,30 @@ class Trials:
         return outcome
 
 
+_Seen = tuple[TrialTask, tuple[tuple[int, int, int], ...]]
+
+
+def _seen(task: TrialTask) -> _Seen:
+    """A trial, and which files it is of, as far as the system tells without a look into them.
+
+    Raises:
+        UnusableModel: one of them is not there.
+    """
+    with _readable():
+        stats = [path.stat() for path in task.settings.paths]
+    # The same weights under another name, or with another template, are the same to llama.cpp.
+    settings = replace(task.settings, name="", chat_template=None)
+    return replace(task, settings=settings), tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
+
+
 def trial_key(task: TrialTask) -> str:
     """Names all that the outcome of a trial depends on.
 
@@ -145,26 +175,21 @@ def trial_key(task: TrialTask) -> str:
         UnusableModel: a file cannot be read.
     """
     settings = task.settings
-    try:
-        facts = {
-            "recipe": _RECIPE,
-            "engine": engine_version(),
-            "files": [contents_digest(settings.paths), *_times(settings.paths)],
-            "kind": settings.kind,
-            "kv_type": settings.kv_type,
-            "flash_attn": settings.flash_attn,
-            "offload": settings.offload,
-            "device_layers": settings.device_layers,
-            "context_length": settings.context_length,
-            "batch_tokens": settings.batch_tokens,
-            "max_seqs": settings.max_seqs,
-            "repacks": task.repacks,
-        }
-    except OSError as error:
-        raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
+    with _readable():
+        files = [contents_digest(settings.paths), *(path.stat().st_mtime_ns for path in settings.paths)]
+    facts = {
+        "recipe": _RECIPE,
+        "engine": engine_version(),
+        # When each was changed last stands for its middle, which is not in the digest.
+        "files": files,
+        "kind": settings.kind,
+        "kv_type": settings.kv_type,
+        "flash_attn": settings.flash_attn,
+        "offload": settings.offload,
+        "device_layers": settings.device_layers,
+        "context_length": settings.context_length,
+        "batch_tokens": settings.batch_tokens,
+        "max_seqs": settings.max_seqs,
+        "repacks": task.repacks,
+    }
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
-
-
-def _times(paths: Sequence[Path]) -> list[int]:
-    """When each file was changed last: its middle is not in the digest."""
-    return [path.stat().st_mtime_ns for path in paths]
