@@ -1,6 +1,6 @@
 """Try every input of this package on a server.
 
-    python -m faults [files|texts|schemas …]
+    python -m faults [files|texts|schemas|architectures …]
 
 Prints a line for each, and ends with 1 where one did what it should not.
 """
@@ -19,10 +19,10 @@ from demo_weights import prepare
 
 from faults.files import DAMAGES
 from faults.texts import SCHEMAS, TEXTS
-from faults.trying import Outcome, try_files, try_schemas, try_texts
+from faults.trying import Outcome, try_architectures, try_files, try_schemas, try_texts
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-KINDS: Final = ("files", "texts", "schemas")
+KINDS: Final = ("files", "texts", "schemas", "architectures")
 PRE_TOKENIZERS: Final = [name.partition(": ")[2] for name in DAMAGES if name.startswith("pre-tokenizer: ")]
 
 
@@ -34,14 +34,18 @@ def outcomes(kind: str, folder: Path) -> Iterator[Outcome]:
             return try_files(folder, weights, DAMAGES)
         case "texts":
             return try_texts(folder, weights, PRE_TOKENIZERS, TEXTS)
-        case _:
+        case "schemas":
             return try_schemas(folder, weights, SCHEMAS)
+        case _:
+            return try_architectures(folder, weights)
 
 
 def main() -> int:
     """Try them, and print what came of each; how many were wrong."""
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help="files, texts or schemas; all where none is named")
+    parser.add_argument(
+        "kinds", nargs="*", metavar="KIND", help="files, texts, schemas or architectures; all where none is named"
+    )
     kinds = parser.parse_args().kinds or KINDS
     if unknown := sorted(set(kinds) - set(KINDS)):
         parser.error(f"There is no kind {', '.join(unknown)}. There are: {', '.join(KINDS)}.")

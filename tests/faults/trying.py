@@ -159,3 +159,16 @@ def try_schemas(folder: Path, weights: Mapping[str, Path], names: Iterable[str])
                 "response_format": schema,
             }
             yield running.try_request(name, "/v1/chat/completions", body, clear)
+
+
+def try_architectures(folder: Path, weights: Mapping[str, Path]) -> Iterator[Outcome]:
+    """Tiny checkpoints of all architectures, converted here: a completion of each."""
+    # Imported here: it makes checkpoints with transformers, which takes seconds to import.
+    from architectures.making import made
+    from architectures.table import ARCHITECTURES
+
+    checkpoints = {name: made(architecture).folder for name, architecture in ARCHITECTURES.items()}
+    with yard(folder, weights, checkpoints) as running:
+        for name in checkpoints:
+            body = {"model": name, "prompt": "Once upon a time", "max_tokens": 8}
+            yield running.try_request(name, "/v1/completions", body, clear)
