@@ -50,7 +50,11 @@ class TrialLimits:
         except ImportError:
             # The parent's clock is what remains.
             return
+        # A limit that the server itself was started under cannot be raised.
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
         seconds = math.ceil(self.cpu_s)
+        if hard != resource.RLIM_INFINITY:
+            seconds = min(seconds, hard)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)

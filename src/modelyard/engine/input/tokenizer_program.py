@@ -57,7 +57,9 @@ def _limit_time(seconds: float) -> None:
         # The parent's clock is what remains.
         return
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), hard))
+    end_s = math.ceil(time.process_time() + seconds)
+    # A limit that the server itself was started under cannot be raised.
+    resource.setrlimit(resource.RLIMIT_CPU, (end_s if hard == resource.RLIM_INFINITY else min(end_s, hard), hard))
 
 
 if __name__ == "__main__":
