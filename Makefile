@@ -7,7 +7,7 @@ SETUP := pyproject.toml requirements.lock scripts/setup_venv.py
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve test check fix docs simulate bench architectures faults
+.PHONY: help install convert serve test check fix docs simulate bench architectures faults fuzz
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,10 @@ architectures: .venv/installed-dev ## compare tiny models of all architectures w
 
 faults: .venv/installed-dev ## try inputs that end llama.cpp on a server that streams; ARGS="files" some
 	@PYTHONPATH=tests:scripts $(BIN)/python -m faults $(ARGS)
+
+fuzz: .venv/installed-dev ## play random models, settings, texts and requests for SECONDS; KIND=… SEED=… plays one again
+	@PYTHONPATH=tests:scripts:src $(BIN)/python -m fuzz $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(KIND),--kind $(KIND)) $(if $(SEED),--seed $(SEED))
 
 docs: .venv/installed-dev ## write the generated parts of docs/ again
 	@$(BIN)/python scripts/write_docs.py

@@ -1,7 +1,7 @@
 """The checks of a tokenizer: what llama.cpp would abort on when it loads it, or when it meets a text.
 
-Source: llama.cpp as of b11739, src/llama-vocab.cpp: impl::load, impl::tokenize, byte_to_token, token_to_byte and
-llm_tokenizer_rwkv_session.
+Source: llama.cpp as of b11739, src/llama-vocab.cpp: impl::load, impl::tokenize, byte_to_token, token_to_byte,
+find_bpe_rank and llm_tokenizer_rwkv_session.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _BOS_PRE_TOKENIZERS: Final = frozenset({
     "chameleon",
 })  # fmt: skip
 _FORCED_BOS_PRE_TOKENIZERS: Final = ("gemma4", "granite-embed-multi-311m")
+# With these models, the pre-tokenizer "whitespace" leaves blanks in a text, and asserts that there are none.
+# The model "whitespace" drops them before.
+_MODELS_THAT_KEEP_BLANKS: Final = ("gpt2", "hybriddna")
 _NO_TOKENIZER: Final = ("no_vocab", "none")
 
 
@@ -53,6 +56,8 @@ def check_vocabulary(pairs: Pairs, fail: Fail) -> None:
         # A longer array is harmless: llama.cpp reads as many entries as there are tokens.
         if array.length < tokens.length:
             fail(f"'{key}' has {array.length} entries for {tokens.length} tokens")
+    if model in _MODELS_THAT_KEEP_BLANKS and values.get("tokenizer.ggml.pre") == "whitespace":
+        fail(f"The pre-tokenizer 'whitespace' with the tokenizer '{model}' ends llama.cpp's process on two blanks")
     _check_bytes(pairs, model, fail)
     _check_special_tokens(values, model, tokens.length, fail)
 

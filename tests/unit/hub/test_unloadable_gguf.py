@@ -200,6 +200,14 @@ def test_a_wordpiece_vocabulary_has_no_bytes(tmp_path: Path):
     assert read(tmp_path, vocabulary(words, model=(STR, "bert"))).architecture == "llama"
 
 
+@pytest.mark.parametrize("model", ["gpt2", "hybriddna"])
+def test_a_tokenizer_that_ends_the_process_on_two_blanks_is_refused(tmp_path: Path, model: str):
+    parted = {"tokenizer.ggml.model": (STR, model), "tokenizer.ggml.pre": (STR, "whitespace")}
+    refuse(tmp_path, tiny_model(parted), "ends llama.cpp's process on two blanks")
+    dropped = {**parted, "tokenizer.ggml.model": (STR, "whitespace")}
+    assert read(tmp_path, tiny_model(dropped)).architecture == "llama"
+
+
 SMALL = ["a", "b", "c"]
 TRUE = (7, True)
 

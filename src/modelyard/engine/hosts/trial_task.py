@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Final
 
+from modelyard.engine.bounded.processor_time import limit_processor_time
 from modelyard.engine.question import Sampling
 from modelyard.engine.settings import EngineSettings
 
@@ -46,14 +46,11 @@ class TrialLimits:
 
     def apply(self) -> None:
         """Hold this process to the time of processors and the memory, where the system can (POSIX)."""
+        limit_processor_time(self.cpu_s)
         try:
             import resource
         except ImportError:
-            # The parent's clock is what remains.
             return
-        seconds = math.ceil(self.cpu_s)
-        # At the hard limit comes SIGKILL, which says nothing of the reason.
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         if hard == resource.RLIM_INFINITY or hard > self.data_bytes:

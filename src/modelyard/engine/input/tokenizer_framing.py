@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import struct
-import time
 from typing import Final
 
 # Bytes of UTF-8 that follow; whether special tokens are added; whether those that are spelt out count as such.
@@ -19,14 +17,3 @@ CPU_S_OF_BYTE: Final = 5e-6
 def cpu_seconds(length: int) -> float:
     """Processor time that a text of so many bytes may take: a million characters take 1 to 2.3 s."""
     return CPU_S + CPU_S_OF_BYTE * length
-
-
-def limit_time(seconds: float) -> None:
-    """Have the system end this process after so much more processor time, where it can (POSIX)."""
-    try:
-        import resource
-    except ImportError:
-        # The parent's clock is what remains.
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), hard))

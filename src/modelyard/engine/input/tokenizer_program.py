@@ -13,7 +13,8 @@ from array import array
 from pathlib import Path
 from typing import BinaryIO
 
-from modelyard.engine.input.tokenizer_framing import ANSWER, REQUEST, cpu_seconds, limit_time
+from modelyard.engine.bounded.processor_time import limit_processor_time
+from modelyard.engine.input.tokenizer_framing import ANSWER, REQUEST, cpu_seconds
 from modelyard.engine.llama import Model, Weights
 
 
@@ -29,7 +30,7 @@ def main(paths: list[str], requests: BinaryIO, answers: BinaryIO) -> None:
     model = Model(weights)
     while head := requests.read(REQUEST.size):
         length, add_special, parse_special = REQUEST.unpack(head)
-        limit_time(cpu_seconds(length))
+        limit_processor_time(cpu_seconds(length))
         tokens = model.tokenize_here(requests.read(length), add_special=add_special, parse_special=parse_special)
         answers.write(ANSWER.pack(len(tokens)) + array("i", tokens).tobytes())
         answers.flush()

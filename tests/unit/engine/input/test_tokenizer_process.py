@@ -17,7 +17,8 @@ from modelyard.errors import EngineError, InvalidRequest
 PROGRAM = """
 import os, sys, time
 from array import array
-from modelyard.engine.input.tokenizer_framing import ANSWER, REQUEST, limit_time
+from modelyard.engine.bounded.processor_time import limit_processor_time
+from modelyard.engine.input.tokenizer_framing import ANSWER, REQUEST
 print("ready", file=sys.stderr)
 while head := sys.stdin.buffer.read(REQUEST.size):
     length, add_special, parse_special = REQUEST.unpack(head)
@@ -27,7 +28,7 @@ while head := sys.stdin.buffer.read(REQUEST.size):
     if text == b"die":
         os.abort()
     if text == b"spin":
-        limit_time(0.1)
+        limit_processor_time(0.1)
         while True: pass
     tokens = array("i", [length, add_special, parse_special, os.getpid()])
     sys.stdout.buffer.write(ANSWER.pack(len(tokens)) + tokens.tobytes())

@@ -1,0 +1,166 @@
+"""A server in a process of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from fuzz.case import Fault
+
+START_S: Final = 300.0
+# Processor time that a request may take, and how long one may wait for a server that does nothing.
+HANG_CPU_S: Final = 30.0
+HANG_S: Final = 300.0
+_LOOK_S: Final = 0.5
+_MOST_READ: Final = 1 << 24
+_SHOWN_OF_LOG: Final = 600
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent: a method, a path and a body as it is."""
+
+    path: str
+    body: bytes
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back; status 0: the server closed the connection without an answer."""
+
+    status: int
+    body: bytes
+
+
+@dataclass
+class ServerProcess:
+    """A server of one model, started again after each death.
+
+    Attributes:
+        folder: its own.
+        weights: the file of the model.
+    """
+
+    folder: Path
+    weights: Path
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _port: int = field(default=0, init=False)
+
+    def send(self, requests: list[Request]) -> list[Reply]:
+        """Send requests at the same time, and read their answers.
+
+        Raises:
+            Fault: the server ends, or does not answer.
+        """
+        process = self._running()
+        replies: SimpleQueue[tuple[int, Reply]] = SimpleQueue()
+        for number, request in enumerate(requests):
+            threading.Thread(target=self._exchange, args=(number, request, replies), daemon=True).start()
+        found: dict[int, Reply] = {}
+        begun, used = time.monotonic(), cpu_of_tree(process.pid)
+        while len(found) < len(requests):
+            try:
+                number, reply = replies.get(timeout=_LOOK_S)
+                found[number] = reply
+            except Empty:
+                pass
+            if process.poll() is not None:
+                break
+            spent, waited = cpu_of_tree(process.pid) - used, time.monotonic() - begun
+            if spent > HANG_CPU_S * len(requests) or waited > HANG_S:
+                self.close()
+                raise Fault(f"no answer after {spent:.0f} s of processor time and {waited:.0f} s")
+        if process.poll() is not None:
+            raise Fault(f"the server ends with {process.returncode}: {self.last_words()}")
+        return [found[number] for number in range(len(requests))]
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        with suppress(OSError):
+            return (self.folder / "server.log").read_text("utf-8", "replace")[-_SHOWN_OF_LOG:].replace("\n", " | ")
+        return ""
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        settings = self.folder / "server.toml"
+        settings.write_text(
+            f"[server]\nport = {self._port}\ndisable_access_log = true\n[runtime]\nmax_seqs = 4\nprefix_cache_n = 4\n"
+            f'[[models]]\nmodel_id = {json.dumps(str(self.weights))}\nalias = "smollm2"\n'
+            "[models.device]\nmax_seq_len = 2048\n",
+            "utf-8",
+        )
+        with (self.folder / "server.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "modelyard", "from-config", "-f", str(settings)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache"), "GGML_NO_BACKTRACE": "1"},
+            )
+        deadline = time.monotonic() + START_S
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError, http.client.HTTPException):
+                if _exchange(self._port, Request("/health", b"", "GET")).status == 200:
+                    return self._process
+            time.sleep(_LOOK_S)
+        raise RuntimeError(f"The server does not start: {self.last_words()}")
+
+    def _exchange(self, number: int, request: Request, replies: SimpleQueue[tuple[int, Reply]]) -> None:
+        try:
+            replies.put((number, _exchange(self._port, request)))
+        except (OSError, http.client.HTTPException) as failure:
+            replies.put((number, Reply(0, repr(failure).encode())))
+
+
+def cpu_of_tree(pid: int) -> float:
+    """Processor time of a process and of those that it started, in seconds. Linux alone has /proc."""
+    parents: dict[int, list[int]] = {}
+    ticks: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError, IndexError, ValueError):
+            # The name of the program, in brackets, may hold blanks.
+            facts = (entry / "stat").read_text().rpartition(")")[2].split()
+            parents.setdefault(int(facts[1]), []).append(int(entry.name))
+            # utime, stime, and those of children that ended. Source: Linux, proc_pid_stat(5).
+            ticks[int(entry.name)] = sum(map(int, facts[11:15]))
+    total, waiting = 0, [pid]
+    while waiting:
+        one = waiting.pop()
+        total += ticks.get(one, 0)
+        waiting.extend(parents.get(one, ()))
+    return total / _TICKS
+
+
+def _exchange(port: int, request: Request) -> Reply:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_S)
+    try:
+        connection.request(request.method, request.path, request.body, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        return Reply(answer.status, answer.read(_MOST_READ))
+    finally:
+        connection.close()
