@@ -66,7 +66,6 @@ async def _prepare(workshop: Workshop) -> Prepared:
             file_bytes=header.file_size,
             trained_context=header.context_length,
             vocabulary_size=vocabulary_size(header),
-            memory_bytes=footprint.total_bytes,
             cores=1,
         ),
     )

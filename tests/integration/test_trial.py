@@ -34,7 +34,6 @@ def passes(path: Path, **settings: Any) -> bool:
             file_bytes=header.file_size,
             trained_context=header.context_length,
             vocabulary_size=vocabulary_size(header),
-            memory_bytes=header.file_size,
             cores=2,
         ),
         report,

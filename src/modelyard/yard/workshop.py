@@ -130,7 +130,7 @@ class Workshop:
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         self._note(model, files)
-        return self._footprint(spec, files)
+        return await asyncio.to_thread(self._footprint, spec, files)
 
     async def make(self, model: str, publish: Publish) -> EngineHandle:
         """Its engine, not yet started.
@@ -148,7 +148,7 @@ class Workshop:
         self._note(model, files)
         settings = await asyncio.to_thread(_settings, spec, files)
         if self._trials is not None and spec.config.runtime.trial:
-            for task in self._trial_tasks(spec, files, settings):
+            for task in self._trial_tasks(files, settings):
                 await self._try(model, self._trials, task)
         return self._make_handle(settings, publish)
 
@@ -160,9 +160,9 @@ class Workshop:
         finally:
             self.stock.progress.pop(model, None)
 
-    def _trial_tasks(self, spec: Spec, files: _Files, settings: EngineSettings) -> list[TrialTask]:
+    @staticmethod
+    def _trial_tasks(files: _Files, settings: EngineSettings) -> list[TrialTask]:
         """The trials that come before an engine of ``settings``: of the model, and of the one that drafts for it."""
-        footprint = self._footprint(spec, files)
         tried = [(files.model, settings)]
         if files.draft is not None:
             tried.append((files.draft, replace(settings, paths=files.draft.paths, name=settings.draft_name)))
@@ -172,7 +172,6 @@ class Workshop:
                 file_bytes=model.size_bytes,
                 trained_context=model.header.context_length,
                 vocabulary_size=vocabulary_size(model.header),
-                memory_bytes=footprint.total_bytes,
                 cores=usable_cores(),
             )
             for model, each in tried
@@ -216,19 +215,20 @@ class Workshop:
         spec = self.specs[name]
         files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
         self._note(name, files)
-        footprint = self._footprint(spec, files)
+        # On another thread: it takes ten milliseconds and more, for which streams would wait.
+        footprint = await asyncio.to_thread(self._footprint, spec, files)
         if await self._is_tried(spec, files):
             return footprint
         # A model that has just enough memory is tried all the same: then nothing else is loaded.
         room = self.budget_bytes - (footprint.total_bytes - footprint.context_bytes)
-        return footprint.with_context(min(_trial_bytes(spec, files), room))
+        return footprint.with_context(min(await asyncio.to_thread(_trial_bytes, spec, files), room))
 
     async def _is_tried(self, spec: Spec, files: _Files) -> bool:
         """Whether an engine on ``files`` needs no trial, which takes memory before the engine does."""
         if self._trials is None or not spec.config.runtime.trial:
             return True
         settings = await asyncio.to_thread(_settings, spec, files)
-        tasks = self._trial_tasks(spec, files, settings)
+        tasks = self._trial_tasks(files, settings)
         return all(await asyncio.gather(*(asyncio.to_thread(self._trials.is_known, task) for task in tasks)))
 
     async def _files(

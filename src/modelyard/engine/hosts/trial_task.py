@@ -80,7 +80,6 @@ def trial_of(
     file_bytes: int,
     trained_context: int | None,
     vocabulary_size: int,
-    memory_bytes: int,
     cores: int,
 ) -> TrialTask:
     """The trial of a model that will be served with ``settings``: the same engine, with less of everything.
@@ -90,7 +89,6 @@ def trial_of(
         file_bytes: of all its files.
         trained_context: tokens that the model was trained for, as far as its header says.
         vocabulary_size: how many tokens it knows.
-        memory_bytes: what the engine is predicted to take.
         cores: that the trial computes on.
     """
     is_small = file_bytes <= EXACT_BYTES
@@ -112,5 +110,5 @@ def trial_of(
         ),
         vocabulary_size=vocabulary_size,
         repacks=is_small,
-        limits=TrialLimits(seconds, PATIENCE * max(seconds / max(1, cores), CPU_S), 2 * memory_bytes + 2 * GIB),
+        limits=TrialLimits(seconds, PATIENCE * max(seconds / max(1, cores), CPU_S), 2 * file_bytes + 2 * GIB),
     )

@@ -117,7 +117,7 @@ def test_a_trial_is_the_engine_with_less_of_everything() -> None:
         draft=(Path("draft.gguf"),),
         projector=Path("mmproj.gguf"),
     )
-    tried = trial_of(settings, file_bytes=1000, trained_context=4096, vocabulary_size=100, memory_bytes=1000, cores=2)
+    tried = trial_of(settings, file_bytes=1000, trained_context=4096, vocabulary_size=100, cores=2)
     assert tried.settings.context_length == 512
     assert tried.settings.batch_tokens == 64
     assert (tried.settings.kv_type, tried.settings.flash_attn) == ("q8_0", True)
@@ -127,9 +127,7 @@ def test_a_trial_is_the_engine_with_less_of_everything() -> None:
 
 def test_the_trial_of_a_large_file_makes_no_copies_and_has_more_time() -> None:
     def tried(file_bytes: int) -> TrialTask:
-        return trial_of(
-            SETTINGS, file_bytes=file_bytes, trained_context=None, vocabulary_size=100, memory_bytes=1000, cores=8
-        )
+        return trial_of(SETTINGS, file_bytes=file_bytes, trained_context=None, vocabulary_size=100, cores=8)
 
     small, large = tried(EXACT_BYTES), tried(8 * EXACT_BYTES)
     assert not large.repacks
@@ -139,5 +137,5 @@ def test_the_trial_of_a_large_file_makes_no_copies_and_has_more_time() -> None:
 
 
 def test_a_model_of_a_short_context_is_tried_with_that() -> None:
-    tried = trial_of(SETTINGS, file_bytes=1, trained_context=1, vocabulary_size=100, memory_bytes=1, cores=1)
+    tried = trial_of(SETTINGS, file_bytes=1, trained_context=1, vocabulary_size=100, cores=1)
     assert tried.settings.context_length == 1
