@@ -28,8 +28,8 @@ _READ_BYTES: Final = 1 << 20
 # A process that keeps more than this of what a request took ends, for another to begin with little.
 _KEPT_BYTES: Final = 32 << 20
 
-# Beyond the limit of time, where nobody ends the process.
-_PROCESSOR_TIME_S: Final = 3.0
+# Beyond the limit of time, where a call of C does not return: the process is ended then.
+_GRACE_S: Final = 0.25
 
 
 def address_space() -> int:
@@ -46,11 +46,11 @@ def limit(memory_bytes: int, time_s: float) -> None:
 
     Args:
         memory_bytes: its address space; 0: no limit.
-        time_s: of the processor, from now on. The kernel ends it a few seconds later, also where nobody else would.
+        time_s: of the processor, from now on. The kernel ends the process up to a second later.
     """
     if memory_bytes:
         _set(resource.RLIMIT_AS, memory_bytes)
-    _set(resource.RLIMIT_CPU, ceil(time.process_time() + time_s + _PROCESSOR_TIME_S))
+    _set(resource.RLIMIT_CPU, ceil(time.process_time() + time_s + _GRACE_S))
 
 
 def lift_limits() -> None:
@@ -96,9 +96,10 @@ def serve(answer: Callable[[dict[str, Any], int], dict[str, Any]]) -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     _set(resource.RLIMIT_CORE, 0)
-    # Says the line where the process is when it crashes, or when the parent ends it with SIGUSR1.
+    # Says the line where the process is when it crashes, or when the kernel or the parent ends it.
     faulthandler.enable(all_threads=False)
-    faulthandler.register(signal.SIGUSR1, all_threads=False, chain=True)
+    for ending in (signal.SIGXCPU, signal.SIGUSR1):
+        faulthandler.register(ending, all_threads=False, chain=True)
     gc.freeze()
     # An OSError: the parent is gone.
     with suppress(OSError):

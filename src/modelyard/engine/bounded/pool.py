@@ -24,11 +24,12 @@ from typing import Any, Final
 MOST_PROCESSES: Final = 4
 """Requests at the same time."""
 
-WAIT_S: Final = 10.0
+WAIT_S: Final = 20.0
 """How long a request waits for its turn."""
 
-# A process that does not end a request by itself computes in C. It is given so much longer to come back.
-_GRACE_S: Final = 0.25
+# A machine may be busy: so many times the processor time that a request may take, its end is waited for.
+_PATIENCE: Final = 4.0
+_GRACE_S: Final = 0.5
 
 # An idle machine starts one in 0.3 s.
 _START_S: Final = 20.0
@@ -64,7 +65,7 @@ class ProcessPool:
     Args:
         program: a module whose ``main`` serves requests, see ``inside.serve``.
         arguments: of its command line.
-        limit_s: time of a request.
+        limit_s: time of the processor that a request may take.
         idle_s: after how long an idle process ends.
         kept: how many of them do not end.
     """
@@ -268,14 +269,17 @@ class _Process:
                 raise ProcessUnavailable(f"its process did not start: {_ended(status)}: {log}") from None
             self._has_started = True
         try:
-            self._socket.settimeout(limit_s + _GRACE_S)
+            wait_s = _PATIENCE * limit_s + _GRACE_S
+            self._socket.settimeout(wait_s)
             self._socket.sendall(len(request).to_bytes(_HEADER_BYTES) + request)
-            return self._receive(limit_s + _GRACE_S)
+            return self._receive(wait_s)
         except TimeoutError:
             status, log = self._stop(signal.SIGUSR1)
             return _fault(f"did not end within {limit_s:g} s", status, log)
         except OSError:
             status, log = self._stop(None)
+            if status == -signal.SIGXCPU:
+                return _fault(f"did not end within {limit_s:g} s", status, log)
             return _fault(f"ended its process ({_ended(status)})", status, log)
 
     def end(self) -> None:

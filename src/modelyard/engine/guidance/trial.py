@@ -18,9 +18,6 @@ from modelyard.errors import GrammarUntried, InvalidRequest
 COMPILE_S: Final = 2.0
 """Time of the processor to compile a grammar."""
 
-# Where others compute, a process gets a part of a core.
-_WAIT_S: Final = 10.0
-
 COMPILE_BYTES: Final = 64 << 20
 """Memory to compile it."""
 
@@ -42,7 +39,7 @@ class GrammarTrials:
 
     def __init__(self, limits: Limits, limit_s: float = COMPILE_S) -> None:
         arguments = (limit_s, COMPILE_BYTES, *(f"{name}={most}" for name, most in asdict(limits).items()))
-        self._pool = ProcessPool(_PROGRAM, arguments, limit_s=_WAIT_S, kept=0)
+        self._pool = ProcessPool(_PROGRAM, arguments, limit_s=limit_s, kept=0)
         self._limit_s = limit_s
         self._passed: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
