@@ -21,8 +21,9 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Final
+from typing import Any, Final
 
+from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.trial_task import TrialTask
@@ -47,8 +48,7 @@ from modelyard.engine.messages import (
     Suspended,
     Token,
 )
-from modelyard.engine.profile import ModelProfile
-from modelyard.engine.question import Chat, Sampling, Text, Tokens
+from modelyard.engine.question import Sampling, Text, Tokens
 from modelyard.engine.weights import ParkedWeights, WeightsPool
 from modelyard.errors import EngineError, UnusableModel
 
@@ -64,6 +64,14 @@ _GREEDY: Final = Sampling(temperature=0.0)
 
 class Failure(Exception):
     """The model cannot be served; the message says why."""
+
+
+class _NoTemplates(TemplateProcesses):
+    """Takes no chat template: what that writes is text like any other to llama.cpp, and a process more to start."""
+
+    def ask(self, *_: object, **__: object) -> dict[str, Any]:
+        """That no template can be used."""
+        return {"fault": "unusable", "why": "a trial takes none", "line": None}
 
 
 class Trial:
@@ -85,9 +93,9 @@ class Trial:
             Failure: something did not work.
         """
         self._check_weights()
-        profile = self._start("loading")
+        self._start("loading")
         if self._settings.kind == "text":
-            self._generate(profile)
+            self._generate()
         else:
             self._pool_inputs()
         say(step="unloading")
@@ -107,12 +115,9 @@ class Trial:
                     "Download it again, or use another one."
                 )
 
-    def _generate(self, profile: ModelProfile) -> None:
+    def _generate(self) -> None:
         self._answer("a prompt of one token", [self._submit(self._tokens(1))])
         self._answer("a text", [self._submit(Text(SAMPLE))])
-        if profile.can_chat:
-            chat = Chat(({"role": "user", "content": SAMPLE},))
-            self._answer("a chat", [self._submit(chat)])
         self._answer("several sequences at once", [self._submit(self._tokens(2 + number)) for number in range(STREAMS)])
         self._answer("a prompt of more than a step", [self._submit(self._tokens(self._long))])
         self._suspend_and_resume()
@@ -170,14 +175,13 @@ class Trial:
             elif isinstance(event, Finished | Embedded | Ranked):
                 waiting.discard(event.sequence)
 
-    def _start(self, step: str) -> ModelProfile:
+    def _start(self, step: str) -> None:
         say(step=step)
-        self._engine = Engine(self._settings, self._publish, self._pool)
+        self._engine = Engine(self._settings, self._publish, self._pool, templates=_NoTemplates())
         self._engine.start()
         loaded = self._wait(lambda event: isinstance(event, Loaded))
         assert isinstance(loaded, Loaded)
         self._context_length = loaded.profile.context_length
-        return loaded.profile
 
     def _stop(self, stop: Stop) -> None:
         self._send(stop)
@@ -210,7 +214,7 @@ class Trial:
         for event in batch:
             self._events.put(event)
 
-    def _submit(self, prompt: Tokens | Text | Chat, max_tokens: int = ANSWER_TOKENS) -> Submit:
+    def _submit(self, prompt: Tokens | Text, max_tokens: int = ANSWER_TOKENS) -> Submit:
         # Logprobs make the engine look at all logits.
         return Submit(self._next(), prompt, _GREEDY, max_tokens, ignore_eos=True, logprobs=1)
 
