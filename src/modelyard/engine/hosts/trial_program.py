@@ -54,6 +54,7 @@ from modelyard.errors import EngineError, UnusableModel
 
 # Ordinary text in several scripts, with digits and marks: what any vocabulary is made for.
 SAMPLE: Final = "The 3 quick foxes, 12 of them, jump!\n\tВсё течёт. 日本語 αβγ 👋"
+NICENESS: Final = 10
 ANSWER_TOKENS: Final = 3
 # Enough for a Stop to meet it in the middle.
 LONG_ANSWER_TOKENS: Final = 12
@@ -253,6 +254,8 @@ def main() -> int:
     """Run the trial that standard input describes; the exit status."""
     task: TrialTask = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Streams of other models go on beside it, and meet it on the same cores.
+    os.nice(NICENESS)
     task.limits.apply()
     try:
         Trial(task).run()

@@ -101,6 +101,9 @@ def trial_of(
             max_seqs=min(settings.max_seqs, TRIAL_SEQS),
             prefix_slots=min(settings.prefix_slots, 1),
             batch_tokens=min(settings.batch_tokens, step),
+            # An accelerator has no room for a model twice. Its kernels are not tried.
+            offload=False,
+            device_layers=None,
             # Of no matter to what llama.cpp computes.
             sampling=Sampling(),
             kv_keep="off",

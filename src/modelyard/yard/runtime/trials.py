@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 # Version of what a trial asks of a model: a change has all models tried anew.
 _RECIPE: Final = 1
-# Each takes the cores and the disk for a while.
-TRIED_AT_ONCE: Final = 2
+# Each takes the cores and the disk for a while; one that never ends takes them until its time is over.
+TRIED_AT_ONCE: Final = 4
 
 RunTrial = Callable[[TrialTask, Callable[[str], bool]], None]
 
@@ -185,8 +185,6 @@ def trial_key(task: TrialTask) -> str:
         "kind": settings.kind,
         "kv_type": settings.kv_type,
         "flash_attn": settings.flash_attn,
-        "offload": settings.offload,
-        "device_layers": settings.device_layers,
         "context_length": settings.context_length,
         "batch_tokens": settings.batch_tokens,
         "max_seqs": settings.max_seqs,
