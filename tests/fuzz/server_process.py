@@ -19,7 +19,8 @@ from typing import Final
 from fuzz.case import Fault
 
 START_S: Final = 300.0
-# Processor time that a request may take, and how long one may wait for a server that does nothing.
+# Processor time that a request may take, of which to fill the context takes 8 s, and how long one may wait for a server
+# that does nothing.
 HANG_CPU_S: Final = 30.0
 HANG_S: Final = 300.0
 _LOOK_S: Final = 0.5
@@ -110,7 +111,7 @@ class ServerProcess:
         settings.write_text(
             f"[server]\nport = {self._port}\ndisable_access_log = true\n[runtime]\nmax_seqs = 4\nprefix_cache_n = 4\n"
             f'[[models]]\nmodel_id = {json.dumps(str(self.weights))}\nalias = "smollm2"\n'
-            "[models.device]\nmax_seq_len = 2048\n",
+            "[models.device]\nmax_seq_len = 512\n",
             "utf-8",
         )
         with (self.folder / "server.log").open("wb") as log:
