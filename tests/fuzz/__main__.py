@@ -33,6 +33,7 @@ class Tally:
     """What came of the cases of one kind."""
 
     ends: Counter[str] = field(default_factory=Counter)
+    most: dict[str, float] = field(default_factory=dict)
     faults: int = 0
     seconds: float = 0.0
 
@@ -46,7 +47,10 @@ def play(kind: str, seed: int, place: Place, tally: Tally) -> Fault | None:
     """Play one case, and count it; the fault, where there is one."""
     started = time.monotonic()
     try:
-        tally.ends[KINDS[kind](seed, place)] += 1
+        ending = KINDS[kind](seed, place)
+        tally.ends[ending.how] += 1
+        for what, value in ending.measured.items():
+            tally.most[what] = max(value, tally.most.get(what, 0.0))
     except Fault as fault:
         tally.faults += 1
         return fault
@@ -103,6 +107,7 @@ def _table(tallies: Mapping[str, Tally]) -> str:
     for kind, tally in tallies.items():
         ends = ", ".join(f"{count} {end}" for end, count in tally.ends.most_common())
         lines.append(f"{kind:<10} {tally.cases:>7} {tally.faults:>7} {tally.seconds:>8.0f}  {ends}")
+        lines.extend(f"    at most {value:.3g} {what}" for what, value in tally.most.items())
     return "\n".join(lines)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,11 +25,24 @@ class Place:
     weights: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a case ended that is no fault.
+
+    Attributes:
+        how: in a word or two.
+        measured: what was measured of it, by what it is; the most of all cases is told in the end.
+    """
+
+    how: str
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
 class Kind(Protocol):
     """Cases of one kind, each made of its seed alone."""
 
-    def __call__(self, seed: int, place: Place) -> str:
-        """Play a case: how it ended, in a word or two.
+    def __call__(self, seed: int, place: Place) -> Ending:
+        """Play a case.
 
         Raises:
             Fault: as it must not.

@@ -26,8 +26,9 @@ from typing import Any, Final
 _TESTS: Final = Path(__file__).resolve().parents[1]
 _READ_OF_LOG: Final = 4000
 _SHOWN_OF_LOG: Final = 300
-# A machine may be busy: so much longer than its processor time a process may be there.
-_PATIENCE: Final = 12.0
+# A machine may be busy: so much longer than its processor time a process may be there. What computes for ever is ended
+# by the system, when its processor time is over; this is for what waits for ever.
+_PATIENCE: Final = 60.0
 _LAST_WORDS: Final = re.compile(r"\.(?:c|cc|cpp|cu|h|m):\d+: |what\(\):|Error")
 
 _FOLDER: Final = re.compile(r"\S*/")

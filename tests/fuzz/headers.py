@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from typing import Final
 
-from fuzz.case import Fault, Place
+from fuzz.case import Ending, Fault, Place
 from fuzz.children import run_child
 from fuzz.damage import damaged
 from fuzz.gguf_file import GgufFile
@@ -22,13 +22,13 @@ TRIED: Final = "refused in its trial"
 _REAL: Final = 0.3
 
 
-def play_header(seed: int, place: Place) -> str:
+def play_header(seed: int, place: Place) -> Ending:
     """A model with some damage, on its whole way to an engine."""
     rng = random.Random(f"headers {seed}")
     try:
         model = _model(rng, place)
     except NotGrown:
-        return "no model"
+        return Ending("no model")
     model, changes = damaged(rng, model)
     what = f"{model.architecture}: {'; '.join(changes)}"
     path = place.folder / "model.gguf"
@@ -46,10 +46,10 @@ def play_header(seed: int, place: Place) -> str:
     try:
         prepared = prepare(mapping)
     except (UnusableModel, ConfigError):
-        return "refused"
+        return Ending("refused")
     except Exception as failure:
         raise Fault(f"{what}: the reader raises {type(failure).__name__}: {failure}") from failure
-    return play_engine(prepared, seed, what)
+    return Ending(play_engine(prepared, seed, what))
 
 
 def play_engine(prepared: Prepared, seed: int, what: str, *, tells: bool = False) -> str:

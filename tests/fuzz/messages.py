@@ -7,9 +7,9 @@ import random
 import re
 from typing import Final
 
-from fuzz.case import Fault, Place
+from fuzz.case import Ending, Fault, Place
 from fuzz.requests_of_api import random_request
-from fuzz.server_process import Reply, Request, ServerProcess
+from fuzz.server_process import Request, ServerProcess
 
 # An error within a stream that has begun with status 200.
 _SERVER_ERROR: Final = re.compile(rb'"(?:type|code)": ?"(?:server_error|internal_error|engine_error|api_error)"')
@@ -22,7 +22,7 @@ def server_of(place: Place) -> ServerProcess:
     return ServerProcess(place.folder, place.weights)
 
 
-def play_messages(seed: int, place: Place) -> str:
+def play_messages(seed: int, place: Place) -> Ending:
     """One to three requests at the same time."""
     rng = random.Random(f"messages {seed}")
     requests = [random_request(rng) for _ in range(rng.choice((1, 1, 2, 3)))]
@@ -35,11 +35,7 @@ def play_messages(seed: int, place: Place) -> str:
         if reply.status == 0 or reply.status >= 500 or _SERVER_ERROR.search(reply.body):
             answer = f"{reply.status} {reply.body[-400:].decode('utf-8', 'replace')}"
             raise Fault(f"{_shown([request])}: {answer} [{server.last_words()}]")
-    return _ending(replies)
-
-
-def _ending(replies: list[Reply]) -> str:
-    return "answered" if any(200 <= reply.status < 300 for reply in replies) else "refused"
+    return Ending("answered" if any(200 <= reply.status < 300 for reply in replies) else "refused")
 
 
 def _shown(requests: list[Request]) -> str:

@@ -301,11 +301,12 @@ def _detokenize(rng: random.Random) -> dict[str, Any]:
 
 
 def _embeddings(rng: random.Random) -> dict[str, Any]:
-    return {"model": "smollm2", "input": rng.choice((_text(rng), [_text(rng)], _ids(rng)))}
+    return {"model": "encoder", "input": rng.choice((_text(rng), [_text(rng)], _ids(rng)))}
 
 
 def _rerank(rng: random.Random) -> dict[str, Any]:
-    return {"model": "smollm2", "query": _text(rng), "documents": [_text(rng) for _ in range(rng.randrange(3))]}
+    body = {"model": "ranker", "query": _text(rng), "documents": [_text(rng) for _ in range(rng.randrange(3))]}
+    return body | ({"return_documents": True} if rng.random() < 0.5 else {})
 
 
 # Those that a text passes through most of are there more than once.

@@ -17,11 +17,14 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from fuzz.case import Fault
+from fuzz.tiny_models import tiny_model
+from unit.hub.gguf_writer import tiny_ranker
 
-START_S: Final = 300.0
-# Processor time that a request may take, and how long one may wait for a server that does nothing.
+START_S: Final = 1800.0
+# Processor time that a request may take, of which to fill the context takes 8 s; and how long one may wait for a server
+# that does nothing, or gets nothing done on a busy machine.
 HANG_CPU_S: Final = 30.0
-HANG_S: Final = 300.0
+HANG_S: Final = 1800.0
 _LOOK_S: Final = 0.5
 _MOST_READ: Final = 1 << 24
 _SHOWN_OF_LOG: Final = 600
@@ -47,7 +50,7 @@ class Reply:
 
 @dataclass
 class ServerProcess:
-    """A server of one model, started again after each death.
+    """A server of a text model, a ranker and an encoder, started again after each death.
 
     Attributes:
         folder: its own.
@@ -108,9 +111,11 @@ class ServerProcess:
             self._port = probe.getsockname()[1]
         settings = self.folder / "server.toml"
         settings.write_text(
-            f"[server]\nport = {self._port}\ndisable_access_log = true\n[runtime]\nmax_seqs = 4\nprefix_cache_n = 4\n"
-            f'[[models]]\nmodel_id = {json.dumps(str(self.weights))}\nalias = "smollm2"\n'
-            "[models.device]\nmax_seq_len = 2048\n",
+            f"[server]\nport = {self._port}\ndisable_access_log = true\n"
+            "[runtime]\nmax_seqs = 4\nprefix_cache_n = 4\ntrial = false\n"
+            + _model("smollm2", self.weights)
+            + _model("ranker", self._made("ranker.gguf", tiny_ranker()))
+            + _model("encoder", self._made("encoder.gguf", tiny_model("bert").content())),
             "utf-8",
         )
         with (self.folder / "server.log").open("wb") as log:
@@ -126,13 +131,24 @@ class ServerProcess:
                 if _exchange(self._port, Request("/health", b"", "GET")).status == 200:
                     return self._process
             time.sleep(_LOOK_S)
-        raise RuntimeError(f"The server does not start: {self.last_words()}")
+        raise Fault(f"the server does not start: {self.last_words()}")
+
+    def _made(self, name: str, content: bytes) -> Path:
+        path = self.folder / name
+        path.write_bytes(content)
+        return path
 
     def _exchange(self, number: int, request: Request, replies: SimpleQueue[tuple[int, Reply]]) -> None:
         try:
             replies.put((number, _exchange(self._port, request)))
         except (OSError, http.client.HTTPException) as failure:
             replies.put((number, Reply(0, repr(failure).encode())))
+
+
+def _model(alias: str, path: Path) -> str:
+    """A table of the configuration."""
+    length = "max_seq_len = 512" if alias == "smollm2" else ""
+    return f'[[models]]\nmodel_id = {json.dumps(str(path))}\nalias = "{alias}"\n[models.device]\n{length}\n'
 
 
 def cpu_of_tree(pid: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from fuzz.case import Fault, Place
+from fuzz.case import Ending, Fault, Place
 from fuzz.damage import TEMPLATES
 from fuzz.headers import TRIED, play_engine
 from fuzz.prepare import prepare
@@ -26,7 +26,7 @@ _SKIPPED: Final = frozenset({
 _SHORT: Final = 4096
 
 
-def play_settings(seed: int, place: Place) -> str:
+def play_settings(seed: int, place: Place) -> Ending:
     """An engine with random settings, on a model of two layers."""
     rng = random.Random(f"settings {seed}")
     path = place.folder / "cut.gguf"
@@ -40,15 +40,15 @@ def play_settings(seed: int, place: Place) -> str:
     except ConfigError as refusal:
         if len(str(refusal)) < 20:
             raise Fault(f"{shown}: refused without a reason: {refusal}") from refusal
-        return "refused"
+        return Ending("refused")
     except UnusableModel:
-        return "does not fit"
+        return Ending("does not fit")
     except Exception as failure:
         raise Fault(f"{shown}: {type(failure).__name__}: {failure}") from failure
     outcome = play_engine(prepared, seed, shown, tells=True)
     if outcome.startswith(TRIED):
         raise Fault(f"{shown}: a good model is {outcome}")
-    return outcome
+    return Ending(outcome)
 
 
 def _mapping(rng: random.Random, place: Place) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fuzz.case import Fault, Place
+from fuzz.case import Ending, Fault, Place
 from fuzz.children import run_child
 from fuzz.gguf_file import Array, GgufFile, Tensor, number, text, texts
-from fuzz.nasty_texts import nasty_text
+from fuzz.nasty_texts import UNITS, nasty_text
 from fuzz.pre_tokenizers import PRE_TOKENIZERS
 from fuzz.serving import shown
 from fuzz.tiny_models import cut_model, tiny_model, vocabulary_of
@@ -34,6 +34,9 @@ LONGEST: Final = 300_000
 LENGTHS: Final = (*[LONGEST] * 10, *[600] * 200)
 # Where the stack is measured, the time may grow with the square of the length.
 LONGEST_MEASURED: Final = 20_000
+# Runs of one unit take the most stack: so many, of so many bytes, are measured beside.
+MEASURED_RUNS: Final = 12
+RUN_BYTES: Final = 5000
 # A text that is tokenised in the server itself may take so much of its time: more holds other requests up.
 SLOW_S: Final = 2.0
 CPU_S: Final = 100.0
@@ -59,7 +62,7 @@ class Played:
     slowest_s: float
 
 
-def play_text(seed: int, place: Place) -> str:
+def play_text(seed: int, place: Place) -> Ending:
     """Some texts, with one vocabulary."""
     rng = random.Random(f"texts {seed}")
     what, model = _vocabulary(rng, place)
@@ -69,14 +72,17 @@ def play_text(seed: int, place: Place) -> str:
     try:
         read_header(path)
     except UnusableModel:
-        return "refused"
+        return Ending("refused")
     ended = run_child(tokenize, path, seed, cpu_s=CPU_S)
     if ended.end:
         raise Fault(f"{what}: {ended.end} ({ended.step})")
     played: Played = ended.value
     if played.faults:
         raise Fault(f"{what}: {played.faults[0]}")
-    return "some refused" if played.refused else "tokenised"
+    return Ending(
+        "some refused" if played.refused else "tokenised",
+        {"bytes of stack a byte": played.stack_of_byte, "seconds of a text": played.slowest_s},
+    )
 
 
 def _vocabulary(rng: random.Random, place: Place) -> tuple[str, GgufFile]:
@@ -145,6 +151,12 @@ def tokenize(report: Callable[[str], None], path: Path, seed: int) -> Played:
                 stack = max(stack, taken := _stack_of_byte(here, raw))
                 if taken > STACK_BYTES_OF_BYTE:
                     faults.append(f"{taken:.0f} bytes of stack a byte ({what})")
+        for unit in rng.sample(UNITS, MEASURED_RUNS):
+            report(f"stack of a run of {unit!r}")
+            raw = unit.encode("utf-8", "replace")
+            stack = max(stack, taken := _stack_of_byte(here, raw * (RUN_BYTES // len(raw))))
+            if taken > STACK_BYTES_OF_BYTE:
+                faults.append(f"{taken:.0f} bytes of stack a byte (a run of {unit!r})")
     finally:
         processes.close()
     return Played(faults, refused, stack, slowest)
