@@ -20,6 +20,13 @@ MOST_VALUES: Final = 1_000_000
 
 # Possessive, and with an end that may be missing: each byte is looked at once, whatever is sent.
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+# Half of a character that is written as two escapes, without the other half; and as bytes that are no UTF-8, which
+# Python takes all the same. An escaped backslash before one is found, too, and costs a second look.
+_SURROGATE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+    rb"|\xed[\xa0-\xbf]"
+)
 
 
 class JsonRoute(APIRoute):
@@ -59,7 +66,7 @@ async def _json_of(request: Request) -> Any:
         if not body or not _is_json(request.headers.get("content-type", "")):
             return body or None
         _check_values(body)
-        return json.loads(body)
+        return json.loads(_without_surrogates(json.loads(body)) if _SURROGATE.search(body) else body)
     except json.JSONDecodeError as error:
         problem = {"type": "json_invalid", "loc": ("body", error.pos), "ctx": {"error": error.msg}}
         raise RequestValidationError([problem]) from error
@@ -67,6 +74,11 @@ async def _json_of(request: Request) -> Any:
         raise
     except Exception as error:
         raise HTTPException(400, "There was an error parsing the body") from error
+
+
+def _without_surrogates(value: Any) -> str:
+    """The same as JSON, with U+FFFD for halves of characters, which no encoding can write into an answer."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _check_values(body: bytes) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated, Any
 
+import fastapi
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
@@ -92,3 +94,29 @@ async def test_a_body_of_very_many_values_is_refused_before_it_is_read(value: by
 async def test_commas_and_brackets_of_texts_are_no_values() -> None:
     text = json.dumps(', [{ "\\' * MOST_VALUES).encode()
     assert await answer(app(JsonRoute), b'{"number": 7, "more": ' + text + b"}", JSON) == (200, "7 more")
+
+
+@pytest.mark.parametrize(
+    ("body", "read"),
+    [
+        (rb'"\ud83d\ude00 \ud800"', "\U0001f600 \ufffd"),
+        (rb'"\ude00\ud83d"', "\ufffd\ufffd"),
+        (b'"\xed\xa0\x80"', "\ufffd"),
+        (rb'{"\udc00": [1.5, null]}', {"\ufffd": [1.5, None]}),
+        (rb'"\ud83d\ude00"', "\U0001f600"),
+        (rb'"\\ud800"', "\\ud800"),
+    ],
+)
+async def test_halves_of_characters_are_replaced_since_no_answer_can_repeat_them(body: bytes, read: object) -> None:
+    router = APIRouter(route_class=JsonRoute)
+    seen: list[object] = []
+
+    @router.post("/it", response_model=None)
+    async def it(body: Annotated[Any, fastapi.Body()], _: Request) -> Response:
+        seen.append(body)
+        return PlainTextResponse("")
+
+    served = FastAPI()
+    served.router.routes.extend(router.routes)
+    assert (await answer(served, body, JSON))[0] == 200
+    assert seen == [read]

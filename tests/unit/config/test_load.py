@@ -100,6 +100,7 @@ def test_every_key_reaches_the_configuration(write):
             kv_type = "q8_0"
             flash_attn = true
             batch_tokens = 256
+            trial = false
             [[models]]
             model_id = "org/gemma"
             kind = "multimodal"

@@ -57,7 +57,7 @@ def run_trial(
 
     Raises:
         TrialFailed: it does not load, ends its process, does not end, or gives nonsense.
-        UnusableModel: memory ran out, the trial was given up, or the system ended its process.
+        UnusableModel: memory or the clock ran out, the trial was given up, or the system ended its process.
     """
     deadline = time.monotonic() + task.limits.wall_s
     with tempfile.TemporaryFile() as log:
@@ -124,8 +124,11 @@ def _judge(step: str, outcome: Mapping[str, Any], status: int, *, is_late: bool,
         if _OF_MEMORY.search(failure):
             raise UnusableModel(failure)
         raise TrialFailed(failure if step in _BEFORE_ITS_WORK else f"In its trial, with {step}, {failure}.")
-    if is_late or status == -signal.SIGXCPU:
+    if status == -signal.SIGXCPU:
         raise TrialFailed(f"llama.cpp does not come to an end with {step}. {_ADVICE}")
+    if is_late:
+        # A machine that does too much else is no fault of the model's.
+        raise UnusableModel(f"llama.cpp has not come to an end with {step}. Try again when the machine is less busy.")
     if status == -signal.SIGKILL:
         raise UnusableModel(
             f"The system ended the process in which the model was tried ({step}). Memory may have run out: unload "

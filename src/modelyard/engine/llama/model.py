@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,11 @@ from modelyard.errors import UnusableModel
 SHALLOW_BYTES: Final = 1024
 STACK_BYTES: Final = 1 << 20
 STACK_BYTES_OF_BYTE: Final = 512
+# Up to it no text takes more than a tenth of a second, whatever it is.
+QUICK_BYTES: Final = 8192
+# llama.cpp goes over all parts of a text from the first one for each special token that it finds: 20,000 of them take
+# 0.8 to 1.9 s, and ten times as many a hundred times that.
+MOST_SPECIALS: Final = 4000
 # Beyond it the stack alone may take half a gigabyte.
 MOST_BYTES_HERE: Final = 1 << 20
 
@@ -235,6 +241,24 @@ class Model:
         tokens = self._tokenize(text.decode("utf-8", "replace"), text, add_special=False, parse_special=False)
         return [token for token in tokens if 0 <= token < self.vocab_size]
 
+    def _has_many_specials(self, text: str) -> bool:
+        """Whether special tokens may stand in a text so often that to find them takes long."""
+        return sum(1 for _ in self._special_beginnings.finditer(text)) > MOST_SPECIALS
+
+    @cached_property
+    def _special_beginnings(self) -> re.Pattern[str]:
+        """Finds what begins as a special token does. Takes 0.4 us a token to make.
+
+        Source: llama.cpp, src/llama-vocab.cpp, cache_special_tokens: those of these attributes.
+        """
+        special = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_USER_DEFINED | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        texts = {
+            self._special(token)[:2]
+            for token in range(self.vocab_size)
+            if lib.llama_vocab_get_attr(self._vocab, token) & special
+        }
+        return re.compile("|".join(map(re.escape, sorted(filter(None, texts)))) or r"\Z(?!)")
+
     @cached_property
     def longest_token(self) -> int | None:
         """Bytes of UTF-8 that one token can stand for, at the most; None where that has no bound. Takes 0.4 us a token.
@@ -250,8 +274,8 @@ class Model:
     def _tokenize(self, text: str, raw: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
         if (
             self._tokenize_elsewhere is not None
-            and len(raw) > SHALLOW_BYTES
-            and (len(raw) > MOST_BYTES_HERE or has_long_run(text))
+            and len(raw) > QUICK_BYTES
+            and (len(raw) > MOST_BYTES_HERE or has_long_run(text) or self._has_many_specials(text))
         ):
             return self._tokenize_elsewhere(raw, add_special=add_special, parse_special=parse_special)
         return self.tokenize_here(raw, add_special=add_special, parse_special=parse_special)
