@@ -7,7 +7,7 @@ SETUP := pyproject.toml requirements.lock scripts/setup_venv.py
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve test check fix docs simulate bench architectures faults fuzz
+.PHONY: help install convert serve test check fix docs simulate bench architectures conformance faults fuzz
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,7 +22,7 @@ serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1
 	@$(BIN)/python scripts/demo_weights.py .weights
 	@$(BIN)/python scripts/foreground.py $(BIN)/modelyard from-config -f examples/demo.toml
 
-test: .venv/installed-dev ## run all tests, two files at a time; ARGS="-k name" passes options to pytest
+test: .venv/installed-dev ## run the tests, two files at a time; ARGS="-k name" passes options to pytest
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/installed-dev ## lint, formatting, types, layers: what CI checks
@@ -43,6 +43,9 @@ bench: .venv/installed-dev ## measure Modelyard beside its peers, into bench/res
 
 architectures: .venv/installed-dev ## compare tiny models of all architectures with transformers, into docs/models.md; ARGS="qwen3" some
 	@PYTHONPATH=tests:scripts $(BIN)/python -m architectures $(ARGS)
+
+conformance: .venv/installed-dev ## run the tests that take long, which make test leaves out; ARGS passes options to pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
 faults: .venv/installed-dev ## try inputs that end llama.cpp on a server that streams; ARGS="files" some
 	@PYTHONPATH=tests:scripts $(BIN)/python -m faults $(ARGS)

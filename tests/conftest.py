@@ -6,7 +6,9 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import llama_gguf
@@ -29,6 +31,20 @@ CONTEXT = 2048
 def weights() -> dict[str, Path]:
     """The demo weights: smollm2 (an instruct model, Llama) and gemma3 (a base model, Gemma)."""
     return prepare(ROOT / ".weights")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trials_are_spared() -> Iterator[None]:
+    """Models that tests serve are not tried before: that takes seconds for each of a hundred files.
+
+    Servers in processes of their own try theirs; ``tests/integration/test_trial.py`` and ``test_faults.py`` do.
+    """
+    from modelyard.yard import workshop
+    from modelyard.yard.runtime.trials import Trials
+
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setattr(workshop, "Trials", partial(Trials, Path(folder), lambda _task, _report: None))
+        yield
 
 
 @pytest.fixture(scope="session")

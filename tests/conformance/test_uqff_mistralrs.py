@@ -82,11 +82,13 @@ def ask_us(sources: dict[str, Path], folder: Path) -> dict[str, str]:
     return said
 
 
+@pytest.mark.long
 def test_the_reference_reads_every_family_that_we_write(reference: Path, ours: Path):
     said = ask_reference(reference, [{"model": str(ours), "from_uqff": f"{type_}-0.uqff"} for type_ in TYPES])
     assert dict(zip(TYPES, said, strict=True)) == dict.fromkeys(TYPES, ANSWER)
 
 
+@pytest.mark.long
 def test_we_say_what_the_reference_says_of_the_same_file(ours: Path, tmp_path: Path):
     assert ask_us({"hqq4": ours}, tmp_path) == {"hqq4": ANSWER}
 

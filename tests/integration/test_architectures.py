@@ -12,9 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 540
 
-# A converter's class that hands on to another one, with scaled attention; and a recurrent hybrid that has lost its
-# prediction head.
-SAMPLE = {"ministral3": "Ministral3ForCausalLM", "qwen3.5-headless": "Qwen3_5ForCausalLM"}
+# A recurrent hybrid that has lost its prediction head.
+SAMPLE = {"qwen3.5-headless": "Qwen3_5ForCausalLM"}
 
 
 @pytest.mark.timeout(WAIT_S + 30)

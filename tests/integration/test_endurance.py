@@ -32,6 +32,7 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
         yield running
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_sixty_loads_and_unloads_a_tenth_of_them_failing_leave_no_memory_behind(weights: dict[str, Path]) -> None:
     # A process of its own: what other tests left in this one's heap would be measured too.

@@ -29,9 +29,9 @@ def assert_is_close(busy: Busy, part: float) -> None:
     ("model", "context", "running", "kept", "kv_type"),
     [
         ("smollm2", None, 32, 16, "f16"),
-        ("smollm2", 2048, 8, 8, "f16"),
+        pytest.param("smollm2", 2048, 8, 8, "f16", marks=pytest.mark.long),
         ("gemma3", None, 32, 16, "f16"),
-        ("gemma3", None, 8, 8, "q8_0"),
+        pytest.param("gemma3", None, 8, 8, "q8_0", marks=pytest.mark.long),
     ],
     ids=["defaults", "small", "a window", "a window, eight bits"],
 )
@@ -49,7 +49,9 @@ def hybrid(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.parametrize(
-    ("running", "batch_tokens"), [(1, 512), (32, 512), (8, 2048)], ids=["one sequence", "many sequences", "long steps"]
+    ("running", "batch_tokens"),
+    [pytest.param(1, 512, marks=pytest.mark.long), pytest.param(32, 512, marks=pytest.mark.long), (8, 2048)],
+    ids=["one sequence", "many sequences", "long steps"],
 )
 def test_the_prediction_for_a_hybrid_is_what_a_busy_model_takes(hybrid: Path, running: int, batch_tokens: int) -> None:
     assert_is_close(measure_busy(hybrid, context=4096, running=running, kept=16, batch_tokens=batch_tokens), RECURRENT)

@@ -157,6 +157,7 @@ def test_the_readme_s_program_runs(
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.long
 def test_an_export_to_uqff_sees_too(guide: Guide, cache: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "modelyard", "quantize", "-m", GEMMA, "--isq", "q8_0", "-o", tmp_path / "exported"]
     subprocess.run(command, cwd=guide.folder, capture_output=True, timeout=WAIT_S, check=True)

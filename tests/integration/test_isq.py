@@ -75,6 +75,7 @@ def full_perplexity(made: Callable[..., ModelFiles]) -> float:
     return perplexity(made().paths[0])
 
 
+@pytest.mark.long
 def test_full_precision_has_the_weights_that_llama_cpp_reads_from_the_gguf(
     weights: dict[str, Path], made: Callable[..., ModelFiles], tmp_path: Path
 ):
@@ -140,6 +141,7 @@ def test_dtype_is_the_precision_of_the_weights_and_is_quantised_without_another_
 # Memory
 
 
+@pytest.mark.long
 def test_a_conversion_takes_little_more_than_twice_its_largest_tensor(checkpoint: Path, tmp_path: Path):
     folder = random_checkpoint(tmp_path / "large", checkpoint, vocabulary=49152, width=2048)
     largest = 49152 * 2048 * 2

@@ -114,6 +114,7 @@ def wait_until(is_so: Callable[[], bool], what: Callable[[], object]) -> None:
         assert time.monotonic() < deadline, what()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_three_hundred_streams_a_third_cut_off_leave_nothing_behind(server: RunningServer) -> None:
     def tasks() -> set[str]:

@@ -56,6 +56,7 @@ def described(server: RunningServer) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_some_thousand_requests_are_answered_as_declared(scripted: RunningServer) -> None:
     fuzzed = fuzz(scripted, narrowed(described(scripted), MODELS, without=[ENDLESS, *OF_TOKENS]), examples=3)

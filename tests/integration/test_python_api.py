@@ -282,6 +282,7 @@ def test_a_build_whose_second_model_is_missing_frees_the_first(weights: dict[str
     assert threading.active_count() == threads
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_fifty_builds_and_closes_leave_nothing(weights: dict[str, Path]) -> None:
     builder = TextModelBuilder(weights["smollm2"]).with_max_seq_len(64).with_max_num_seqs(1)

@@ -17,6 +17,7 @@ WAIT_S = 280
 
 
 # It has the encoder of Whisper, as most others do.
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["qwen2-audio"])
 @pytest.mark.timeout(WAIT_S + 20)
 def test_a_model_hears_what_it_hears_in_transformers(

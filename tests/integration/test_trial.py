@@ -14,7 +14,9 @@ from modelyard.engine.hosts.trial_task import trial_of
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ModelLoadFailed
 from modelyard.hub.gguf_header import read_header
+from modelyard.yard import workshop
 from modelyard.yard.memory import vocabulary_size
+from modelyard.yard.runtime.trials import Trials
 from support.server import serving
 from unit.hub.gguf_writer import tiny_model, write
 
@@ -48,6 +50,7 @@ def test_models_of_each_kind_pass(weights: dict[str, Path], minilm: Path) -> Non
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(workshop, "Trials", Trials)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "modelyard" / "trials"
 
