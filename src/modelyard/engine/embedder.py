@@ -107,12 +107,12 @@ class Embedder:
         """Part with all requests: where they are suspended, they leave as they came."""
         self._speller.leave(stop)
         leaves = Returned if stop.suspend else Cancelled
-        self._end_all([leaves(request) for request in (*self._reading, *self._queue.requests)])
+        self._end_all([leaves(request) for request in (*self._queue.requests, *self._reading)])
 
     def fail(self, error: ModelyardError) -> None:
         """End all requests with ``error``."""
         self._speller.fail(error)
-        self._end_all([Failed(request, error) for request in (*self._reading, *self._queue.requests)])
+        self._end_all([Failed(request, error) for request in (*self._queue.requests, *self._reading)])
 
     def free(self) -> None:
         """End the threads of texts: all else is the resident's."""

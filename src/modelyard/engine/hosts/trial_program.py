@@ -47,6 +47,8 @@ from modelyard.engine.messages import (
     Submit,
     Suspended,
     Token,
+    Tokenize,
+    Tokenized,
 )
 from modelyard.engine.question import Sampling, Text, Tokens
 from modelyard.engine.weights import ParkedWeights, WeightsPool
@@ -55,9 +57,9 @@ from modelyard.errors import EngineError, UnusableModel
 # Ordinary text in several scripts, with digits and marks: what any vocabulary is made for.
 SAMPLE: Final = "The 3 quick foxes, 12 of them, jump!\n\tВсё течёт. 日本語 αβγ 👋"
 NICENESS: Final = 10
-ANSWER_TOKENS: Final = 3
+ANSWER_TOKENS: Final = 2
 # Enough for a Stop to meet it in the middle.
-LONG_ANSWER_TOKENS: Final = 12
+LONG_ANSWER_TOKENS: Final = 6
 STREAMS: Final = 3
 
 _GREEDY: Final = Sampling(temperature=0.0)
@@ -118,10 +120,16 @@ class Trial:
 
     def _generate(self) -> None:
         self._answer("a prompt of one token", [self._submit(self._tokens(1))])
-        self._answer("a text", [self._submit(Text(SAMPLE))])
+        self._tokenize()
         self._answer("several sequences at once", [self._submit(self._tokens(2 + number)) for number in range(STREAMS)])
         self._answer("a prompt of more than a step", [self._submit(self._tokens(self._long))])
         self._suspend_and_resume()
+
+    def _tokenize(self) -> None:
+        say(step="the tokens of a text")
+        number = self._next()
+        self._send(Tokenize(number, Text(SAMPLE)))
+        self._ends([number])
 
     def _pool_inputs(self) -> None:
         fits = max(1, min(self._settings.batch_tokens, self._context_length) - 2)
@@ -173,7 +181,7 @@ class Trial:
                 if isinstance(event.error, EngineError):
                     raise Failure(_reason(event))
                 waiting.discard(event.sequence)
-            elif isinstance(event, Finished | Embedded | Ranked):
+            elif isinstance(event, Finished | Embedded | Ranked | Tokenized):
                 waiting.discard(event.sequence)
 
     def _start(self, step: str) -> None:
@@ -215,7 +223,7 @@ class Trial:
         for event in batch:
             self._events.put(event)
 
-    def _submit(self, prompt: Tokens | Text, max_tokens: int = ANSWER_TOKENS) -> Submit:
+    def _submit(self, prompt: Tokens, max_tokens: int = ANSWER_TOKENS) -> Submit:
         # Logprobs make the engine look at all logits.
         return Submit(self._next(), prompt, _GREEDY, max_tokens, ignore_eos=True, logprobs=1)
 

@@ -15,7 +15,7 @@ GIB: Final = 1 << 30
 # copies of larger ones take as long to make as the load itself: they are tried on the weights as the file has them.
 EXACT_BYTES: Final = 2 * GIB
 STEP_TOKENS: Final = 64
-STEP_TOKENS_OF_LARGE: Final = 16
+STEP_TOKENS_OF_LARGE: Final = 8
 CELLS: Final = 512
 TRIAL_SEQS: Final = 4
 

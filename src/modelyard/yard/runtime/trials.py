@@ -28,7 +28,7 @@ from modelyard.hub.llama_converter import engine_version
 logger = logging.getLogger(__name__)
 
 # Version of what a trial asks of a model: a change has all models tried anew.
-_RECIPE: Final = 1
+_RECIPE: Final = 2
 # Each takes the cores and the disk for a while; one that never ends takes them until its time is over.
 TRIED_AT_ONCE: Final = 4
 
