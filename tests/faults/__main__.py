@@ -15,11 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import llama_gguf
 from demo_weights import prepare
 
-from faults.files import DAMAGES
-from faults.texts import SCHEMAS, TEXTS
-from faults.trying import Outcome, try_architectures, try_files, try_schemas, try_texts
+llama_gguf.add_to_path()
+
+from faults.files import DAMAGES  # noqa: E402 (it imports what the line above makes importable)
+from faults.texts import SCHEMAS, TEXTS  # noqa: E402
+from faults.trying import Outcome, try_architectures, try_files, try_schemas, try_texts  # noqa: E402
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 KINDS: Final = ("files", "texts", "schemas", "architectures")
