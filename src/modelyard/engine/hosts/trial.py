@@ -6,31 +6,23 @@ damaged. ``trial_program`` serves the model once, where all of that ends nothing
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
-import queue
 import re
 import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from modelyard.engine.hosts.trial_task import TrialTask
 from modelyard.errors import UnusableModel
+from modelyard.system.reporting_process import Ended, run_reporting
 
 PROGRAM: Final = ("-m", "modelyard.engine.hosts.trial_program")
 
 # Steps whose failures say all there is to say.
 _BEFORE_ITS_WORK: Final = ("reading the weights", "loading")
 
-_LOOK_S: Final = 0.1
-_END_S: Final = 10.0
-_READ_OF_LOG: Final = 4000
 _SHOWN_OF_LOG: Final = 300
 _ADVICE: Final = "The file is damaged, or of a kind that llama.cpp does not compute. Use another file of this model."
 
@@ -60,63 +52,31 @@ def run_trial(
         UnusableModel: memory or the clock ran out, the trial was given up, or the system ended its process.
     """
     deadline = time.monotonic() + task.limits.wall_s
-    with tempfile.TemporaryFile() as log:
-        child = subprocess.Popen(
-            # -P: a folder "numpy" in the working directory is not the library of that name.
-            [sys.executable, "-P", *program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            # A debugger's trace would bury the reason that llama.cpp gives, and takes seconds.
-            env={**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"},
-            # Ctrl-C at the terminal is the server's to handle.
-            process_group=0,
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
-        lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        reader = threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True)
-        reader.start()
-        step, is_late = "starting", False
-        outcome: Mapping[str, Any] = {}
-        try:
-            try:
-                pickle.dump(task, child.stdin)
-                child.stdin.flush()
-            except BrokenPipeError:
-                # Its last words say why it did not read them.
-                pass
-            while not is_late and (line := _next(lines)) is not None:
-                said = _parse(line)
-                step = said.get("step", step)
-                outcome = said if "passed" in said or "failure" in said else outcome
-                if not report(step):
-                    raise UnusableModel("The load was given up.")
-                is_late = time.monotonic() > deadline
-            if not is_late:
-                child.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            is_late = True
-        finally:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-            child.stdin.close()
-            reader.join(_END_S)
-            child.stdout.close()
-        _judge(step, outcome, child.returncode, is_late=is_late, last_words=_last_words(log))
+    step = "starting"
+    outcome: Mapping[str, Any] = {}
+
+    def hear(said: dict[str, Any]) -> bool:
+        nonlocal step, outcome
+        step = said.get("step", step)
+        outcome = said if "passed" in said or "failure" in said else outcome
+        if not report(step):
+            raise UnusableModel("The load was given up.")
+        return time.monotonic() < deadline
+
+    ended = run_reporting(program, os.environ, hear, pickle.dumps(task))
+    _judge(step, outcome, ended, is_late=time.monotonic() >= deadline)
 
 
-def _judge(step: str, outcome: Mapping[str, Any], status: int, *, is_late: bool, last_words: str) -> None:
+def _judge(step: str, outcome: Mapping[str, Any], ended: Ended, *, is_late: bool) -> None:
     """Raise what a trial showed.
 
     Args:
         step: that was named last.
         outcome: what the program said at its end; empty where it did not come to it.
-        status: of its exit, a signal as a negative number.
-        is_late: whether it was ended by the clock.
-        last_words: what llama.cpp wrote before the end.
+        ended: how its process did.
+        is_late: whether it may have been ended by the clock.
     """
+    status, last_words = ended.status, _last_words(ended.log)
     if outcome.get("passed"):
         return
     if "failure" in outcome:
@@ -140,31 +100,8 @@ def _judge(step: str, outcome: Mapping[str, Any], status: int, *, is_late: bool,
     raise UnusableModel(f"The trial of the model failed with {step}: {last_words or f'exit status {status}'}.")
 
 
-def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(None)
-
-
-def _next(lines: queue.SimpleQueue[bytes | None]) -> bytes | None:
-    try:
-        return lines.get(timeout=_LOOK_S)
-    except queue.Empty:
-        return b""
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    """What a line says; {} where it is not of the protocol: libraries print, too."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
-
-
-def _last_words(log: IO[bytes]) -> str:
+def _last_words(log: str) -> str:
     """The last line of a log that says why the process ended, without the folders of source files; "" for none."""
-    log.seek(max(0, log.seek(0, os.SEEK_END) - _READ_OF_LOG))
-    lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines()]
-    found = next((line for line in reversed(lines) if _LAST_WORDS.search(line)), "")
+    lines = (line.strip() for line in reversed(log.splitlines()))
+    found = next((line for line in lines if _LAST_WORDS.search(line)), "")
     return _SOURCE_FOLDER.sub("", found)[:_SHOWN_OF_LOG].strip()
