@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from modelyard.config import Config, Model, effective_cpu, running_at_once
 from modelyard.engine.cores import usable_cores
-from modelyard.engine.hosts.trial_task import CELLS, PROCESS_BYTES, STEP_TOKENS, TRIAL_SEQS, TrialTask, trial_of
+from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
 from modelyard.engine.question import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
@@ -148,7 +148,7 @@ class Workshop:
         self._note(model, files)
         settings = await asyncio.to_thread(_settings, spec, files)
         if self._trials is not None and spec.config.runtime.trial:
-            for task in self._trial_tasks(files, settings):
+            for task, _ in self._trial_tasks(files, settings):
                 await self._try(model, self._trials, task)
         return self._make_handle(settings, publish)
 
@@ -161,18 +161,21 @@ class Workshop:
             self.stock.progress.pop(model, None)
 
     @staticmethod
-    def _trial_tasks(files: _Files, settings: EngineSettings) -> list[TrialTask]:
+    def _trial_tasks(files: _Files, settings: EngineSettings) -> list[tuple[TrialTask, ModelFiles]]:
         """The trials that come before an engine of ``settings``: of the model, and of the one that drafts for it."""
         tried = [(files.model, settings)]
         if files.draft is not None:
             tried.append((files.draft, replace(settings, paths=files.draft.paths, name=settings.draft_name)))
         return [
-            trial_of(
-                each,
-                file_bytes=model.size_bytes,
-                trained_context=model.header.context_length,
-                vocabulary_size=vocabulary_size(model.header),
-                cores=usable_cores(),
+            (
+                trial_of(
+                    each,
+                    file_bytes=model.size_bytes,
+                    trained_context=model.header.context_length,
+                    vocabulary_size=vocabulary_size(model.header),
+                    cores=usable_cores(),
+                ),
+                model,
             )
             for model, each in tried
         ]
@@ -217,19 +220,17 @@ class Workshop:
         self._note(name, files)
         # On another thread: it takes ten milliseconds and more, for which streams would wait.
         footprint = await asyncio.to_thread(self._footprint, spec, files)
-        if await self._is_tried(spec, files):
-            return footprint
-        # A model that has just enough memory is tried all the same: then nothing else is loaded.
-        room = self.budget_bytes - (footprint.total_bytes - footprint.context_bytes)
-        return footprint.with_context(min(await asyncio.to_thread(_trial_bytes, spec, files), room))
-
-    async def _is_tried(self, spec: Spec, files: _Files) -> bool:
-        """Whether an engine on ``files`` needs no trial, which takes memory before the engine does."""
         if self._trials is None or not spec.config.runtime.trial:
-            return True
+            return footprint
         settings = await asyncio.to_thread(_settings, spec, files)
-        tasks = self._trial_tasks(files, settings)
-        return all(await asyncio.gather(*(asyncio.to_thread(self._trials.is_known, task) for task in tasks)))
+        for task, tried in self._trial_tasks(files, settings):
+            if not await self._trials.is_known(task):
+                # It takes memory before the engine does. A model that has just enough is tried all the same: then
+                # nothing else is loaded.
+                room = self.budget_bytes - (footprint.total_bytes - footprint.context_bytes)
+                takes = await asyncio.to_thread(_trial_bytes, task, tried)
+                footprint = footprint.with_context(min(takes, room))
+        return footprint
 
     async def _files(
         self, spec: Spec, find: Callable[[Wanted, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
@@ -317,18 +318,20 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
     )
 
 
-def _trial_bytes(spec: Spec, files: _Files) -> int:
+def _trial_bytes(task: TrialTask, files: ModelFiles) -> int:
     """Memory that the trial of a model takes beside its weights, which the engine has not loaded by then."""
-    if files.model.kind in POOLED_KINDS:
+    if files.kind in POOLED_KINDS:
         return PROCESS_BYTES
+    settings = task.settings
     context = predict(
-        files.model,
-        context_length=CELLS,
-        running=TRIAL_SEQS,
-        sequences=TRIAL_SEQS + 1,
-        batch_tokens=STEP_TOKENS,
-        kv_type=spec.config.runtime.kv_type,
-        flash_attn=spec.config.runtime.flash_attn,
+        files,
+        context_length=settings.context_length,
+        running=settings.max_seqs,
+        sequences=settings.max_seqs + settings.prefix_slots,
+        batch_tokens=settings.batch_tokens,
+        kv_type=settings.kv_type,
+        flash_attn=settings.flash_attn,
+        parks=settings.prefix_slots > 0,
     )
     return PROCESS_BYTES + context.context_bytes
 

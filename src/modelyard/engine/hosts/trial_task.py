@@ -19,8 +19,8 @@ STEP_TOKENS_OF_LARGE: Final = 8
 CELLS: Final = 512
 TRIAL_SEQS: Final = 4
 
-# Processor time of a trial that does not hang: start, vocabulary and template, and then for the weights, which are
-# read once and computed on some eight times. Measured in docs/performance.md: 1.5 s and up to 12 s a GiB.
+# Processor time of a trial that does not hang, ten times what it takes: 3 s for the start and the vocabulary, and 7 s a
+# GiB for the weights, which are read once and computed on some fifteen times (docs/performance.md).
 CPU_S: Final = 20.0
 CPU_S_OF_GIB: Final = 120.0
 # A machine may be busy, or its disk slow: that is waited for, four times as long.

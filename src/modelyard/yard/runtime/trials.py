@@ -10,12 +10,12 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Final
 
 from modelyard.config.paths import user_cache
@@ -43,38 +43,31 @@ class Outcome:
 
 
 class TrialRecords:
-    """Outcomes of trials, in memory and as one small file each in ``folder``. Thread-safe."""
+    """Outcomes of trials, one small file each in ``folder``. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._known: dict[str, Outcome] = {}
 
     def find(self, key: str) -> Outcome | None:
         """The outcome that was noted under ``key``; None where there is none that can be read."""
-        if (known := self._known.get(key)) is not None:
-            return known
         try:
-            facts = json.loads((self._folder / f"{key}.json").read_text("utf-8"))
-            failure = facts["failure"]
+            failure = json.loads((self._folder / f"{key}.json").read_text("utf-8"))["failure"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if failure is not None and not isinstance(failure, str):
-            return None
-        outcome = self._known[key] = Outcome(failure)
-        return outcome
+        return Outcome(failure) if failure is None or isinstance(failure, str) else None
 
     def note(self, key: str, outcome: Outcome, name: str) -> None:
         """Remember an outcome; ``name`` tells people which model it is of. A disk that is full costs a trial."""
-        self._known[key] = outcome
+        # Two servers may write the same at once.
+        partial = self._folder / f"{key}.{os.getpid()}.partial"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile("w", dir=self._folder, suffix=".partial", delete=False, encoding="utf-8") as file:
-                json.dump({"model": name, "failure": outcome.failure}, file)
-            Path(file.name).replace(self._folder / f"{key}.json")
+            partial.write_text(json.dumps({"model": name, "failure": outcome.failure}), "utf-8")
+            partial.replace(self._folder / f"{key}.json")
         except OSError as error:
             logger.warning("The trial of %s cannot be remembered: %s", name, error)
-            with suppress(OSError, UnboundLocalError):
-                Path(file.name).unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 class Trials:
@@ -89,47 +82,56 @@ class Trials:
         self._records = TrialRecords(folder or user_cache() / "modelyard" / "trials")
         self._run = run
         self._places = asyncio.Semaphore(TRIED_AT_ONCE)
-        self._running: dict[str, asyncio.Lock] = {}
-        # Models that passed, as they lie on disk: to look into their files takes longer than to wake one of them.
-        self._passed: set[_Seen] = set()
+        # By models as they lie on disk: to look into their files takes longer than to wake one of them.
+        self._outcomes: dict[_Seen, Outcome] = {}
+        self._looking: dict[_Seen, asyncio.Lock] = {}
 
-    def is_known(self, task: TrialTask) -> bool:
-        """Whether the model was tried before. Reads a part of its files.
+    async def is_known(self, task: TrialTask) -> bool:
+        """Whether the model was tried before.
 
         Raises:
-            UnusableModel: they cannot be read.
+            UnusableModel: its files cannot be read.
         """
-        return _seen(task) in self._passed or self._records.find(trial_key(task)) is not None
+        return await self._find(task, await asyncio.to_thread(_seen, task)) is not None
 
     async def check(self, task: TrialTask, report: Callable[[str], None]) -> None:
         """Try a model, unless that was done before. Cancelling it ends the trial.
 
         Args:
             task: what is tried.
-            report: called on any thread with what the trial is at.
+            report: called on the event loop with what the trial is at.
 
         Raises:
             UnusableModel: it cannot be served.
         """
-        seen = _seen(task)
-        if seen in self._passed:
-            return
-        key = await asyncio.to_thread(trial_key, task)
+        seen = await asyncio.to_thread(_seen, task)
         # Models on the same file wait for one trial.
-        async with self._running.setdefault(key, asyncio.Lock()):
-            outcome = await asyncio.to_thread(self._records.find, key)
+        async with self._looking.setdefault(seen, asyncio.Lock()):
+            outcome = await self._find(task, seen)
             if outcome is None:
                 async with self._places:
-                    outcome = await self._try(key, task, report)
+                    outcome = self._outcomes[seen] = await self._try(task, report)
         if outcome.failure is not None:
             raise UnusableModel(outcome.failure)
-        self._passed.add(seen)
 
-    async def _try(self, key: str, task: TrialTask, report: Callable[[str], None]) -> Outcome:
-        is_given_up = threading.Event()
+    async def _find(self, task: TrialTask, seen: _Seen) -> Outcome | None:
+        if (known := self._outcomes.get(seen)) is not None:
+            return known
+        outcome = await asyncio.to_thread(lambda: self._records.find(trial_key(task)))
+        if outcome is not None:
+            self._outcomes[seen] = outcome
+        return outcome
+
+    async def _try(self, task: TrialTask, report: Callable[[str], None]) -> Outcome:
+        loop, is_given_up = asyncio.get_running_loop(), threading.Event()
+
+        def say(step: str) -> None:
+            if not is_given_up.is_set():
+                report(step)
 
         def go_on(step: str) -> bool:
-            report(step)
+            # There, or what is said last could come after the end of a trial that is given up.
+            loop.call_soon_threadsafe(say, step)
             return not is_given_up.is_set()
 
         try:
@@ -137,10 +139,9 @@ class Trials:
             outcome = Outcome(None)
         except TrialFailed as failed:
             outcome = Outcome(str(failed))
-        except asyncio.CancelledError:
+        finally:
             is_given_up.set()
-            raise
-        await asyncio.to_thread(self._records.note, key, outcome, task.settings.name)
+        await asyncio.to_thread(lambda: self._records.note(trial_key(task), outcome, task.settings.name))
         return outcome
 
 

@@ -15,7 +15,7 @@ from modelyard.engine.hosts.trial import TrialFailed
 from modelyard.engine.hosts.trial_task import TrialLimits, TrialTask
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
-from modelyard.yard.runtime.trials import Outcome, TrialRecords, Trials, trial_key
+from modelyard.yard.runtime.trials import TrialRecords, Trials, trial_key
 
 
 class Runs:
@@ -56,7 +56,7 @@ def test_a_model_that_passed_is_not_tried_again(tmp_path: Path, task: TrialTask)
     runs = Runs()
     check(Trials(tmp_path / "trials", runs), task)
     again = Trials(tmp_path / "trials", runs)
-    assert again.is_known(task)
+    assert asyncio.run(again.is_known(task))
     check(again, task)
     assert runs.count == 1
 
@@ -113,10 +113,10 @@ def test_a_load_that_is_given_up_ends_its_trial_and_leaves_nothing_behind(tmp_pa
         with pytest.raises(asyncio.CancelledError):
             await checking
         assert await asyncio.to_thread(runs.was_given_up.wait, 30)
-        assert not trials.is_known(task)
+        assert not await trials.is_known(task)
         runs.go_on.set()
         await trials.check(task, lambda _: None)
-        assert trials.is_known(task)
+        assert await trials.is_known(task)
 
     asyncio.run(give_up())
     assert runs.count == 2
@@ -128,12 +128,38 @@ def test_a_record_that_cannot_be_read_is_no_record(tmp_path: Path, content: str)
     assert TrialRecords(tmp_path).find("key") is None
 
 
-def test_a_folder_that_cannot_be_written_costs_the_memory_of_it_alone(tmp_path: Path) -> None:
+def test_where_nothing_can_be_written_a_model_is_tried_once_in_each_run(tmp_path: Path, task: TrialTask) -> None:
     (tmp_path / "file").write_text("no folder")
-    records = TrialRecords(tmp_path / "file" / "trials")
-    records.note("key", Outcome(None), "small")
-    assert records.find("key") == Outcome(None)
-    assert TrialRecords(tmp_path / "file" / "trials").find("key") is None
+    runs = Runs()
+
+    async def twice() -> None:
+        trials = Trials(tmp_path / "file" / "trials", runs)
+        for _ in range(2):
+            await trials.check(task, lambda _: None)
+
+    asyncio.run(twice())
+    assert runs.count == 1
+    check(Trials(tmp_path / "file" / "trials", runs), task)
+    assert runs.count == 2
+
+
+def test_nothing_is_reported_of_a_trial_that_was_given_up(tmp_path: Path, task: TrialTask) -> None:
+    runs = Runs()
+    runs.go_on.clear()
+    said: list[str] = []
+
+    async def give_up() -> None:
+        checking = asyncio.create_task(Trials(tmp_path / "trials", runs).check(task, said.append))
+        await asyncio.to_thread(runs.begun.wait, 30)
+        checking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await checking
+        said.clear()
+        assert await asyncio.to_thread(runs.was_given_up.wait, 30)
+        await asyncio.sleep(0)
+
+    asyncio.run(give_up())
+    assert said == []
 
 
 def test_a_file_that_is_gone_is_named(task: TrialTask) -> None:
