@@ -21,7 +21,7 @@ from fuzz.pre_tokenizers import PRE_TOKENIZERS
 from fuzz.serving import shown
 from fuzz.tiny_models import cut_model, tiny_model, vocabulary_of
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
-from modelyard.engine.input.tokenizer_program import cpu_seconds
+from modelyard.engine.input.tokenizer_time import cpu_seconds
 from modelyard.engine.llama.model import SHALLOW_BYTES, STACK_BYTES, STACK_BYTES_OF_BYTE, Model, Weights
 from modelyard.errors import ModelyardError, UnusableModel
 from modelyard.hub import gguf_format as gguf

@@ -13,11 +13,11 @@ import json
 import os
 import resource
 import signal
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from math import ceil
 from typing import Any, Final
+
+from modelyard.engine.bounded.processor_time import limit_processor_time
 
 _HEADER_BYTES: Final = 8
 # Lone surrogates, which JSON can spell, arrive as they are.
@@ -50,7 +50,7 @@ def limit(memory_bytes: int, time_s: float) -> None:
     """
     if memory_bytes:
         _set(resource.RLIMIT_AS, memory_bytes)
-    _set(resource.RLIMIT_CPU, ceil(time.process_time() + time_s + _GRACE_S))
+    limit_processor_time(time_s + _GRACE_S)
 
 
 def lift_limits() -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 MOST_PROCESSES: Final = 4
-"""Requests at the same time."""
+"""Requests at the same time, where a pool says nothing else."""
 
 WAIT_S: Final = 20.0
 """How long a request waits for its turn."""
@@ -48,8 +48,10 @@ _ENCODING: Final = ("utf-8", "surrogatepass")
 # freed, so that one large request does not leave a large process.
 _PASSED_ON: Final = ("TZ", "TZDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _MALLOC: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+# A debugger's trace takes seconds where llama.cpp ends the process.
+_ENVIRONMENT: Final = {**_MALLOC, "GGML_NO_BACKTRACE": "1"}
 
-_IMPORTED: Final = ("jinja2", "markupsafe", "llguidance")
+_IMPORTED: Final = ("jinja2", "markupsafe", "llguidance", "llama_cpp", "numpy")
 _START: Final = "import sys; sys.path[:] = {path!r}; from {program} import main; main()"
 
 
@@ -68,14 +70,22 @@ class ProcessPool:
         limit_s: time of the processor that a request may take.
         idle_s: after how long an idle process ends.
         kept: how many of them do not end.
+        most: how many there are at the same time.
     """
 
     def __init__(
-        self, program: str, arguments: Sequence[object], *, limit_s: float, idle_s: float = IDLE_S, kept: int = 1
+        self,
+        program: str,
+        arguments: Sequence[object],
+        *,
+        limit_s: float,
+        idle_s: float = IDLE_S,
+        kept: int = 1,
+        most: int = MOST_PROCESSES,
     ) -> None:
         self._program, self._arguments = program, arguments
         self._limit_s, self._idle_s, self._kept = limit_s, idle_s, kept
-        self._places = threading.BoundedSemaphore(MOST_PROCESSES)
+        self._places = threading.BoundedSemaphore(most)
         # The one that was used last is at the end.
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
@@ -90,11 +100,12 @@ class ProcessPool:
         with self._lock:
             return [process.pid for process in (*self._busy, *self._idle)]
 
-    def ask(self, *requests: bytes) -> dict[str, Any]:
+    def ask(self, *requests: bytes, limit_s: float | None = None) -> dict[str, Any]:
         """The answer to the first of ``requests``, objects as JSON, that is not ``unknown`` to a process.
 
         Where its process had to be stopped, or died, there is a ``fault`` that is ``stopped``, with ``why``, the
         exit ``status``, below 0 for a signal, and in ``log`` what the process wrote to its standard error.
+        limit_s is the time of these requests, where that is another than the pool's.
 
         Raises:
             ProcessUnavailable: no process can be started, or none became free.
@@ -105,7 +116,7 @@ class ProcessPool:
             answer: dict[str, Any] = {}
             try:
                 for request in requests:
-                    answer = process.ask(request, self._limit_s)
+                    answer = process.ask(request, self._limit_s if limit_s is None else limit_s)
                     if not answer.get("unknown"):
                         break
             except BaseException:
@@ -235,7 +246,7 @@ class _Process:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env={**{name: os.environ[name] for name in _PASSED_ON if name in os.environ}, **_MALLOC},
+                env={**{name: os.environ[name] for name in _PASSED_ON if name in os.environ}, **_ENVIRONMENT},
                 # Ctrl-C at the terminal is ours to handle.
                 process_group=0,
             )

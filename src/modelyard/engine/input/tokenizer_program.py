@@ -1,40 +1,48 @@
-"""Tokenises texts in a process of its own, which can be ended: see ``tokenizer_process``.
+"""Tokenises texts in a process of its own, which can be ended: see ``tokenizer_process``, and ``bounded.inside``.
 
-    python -m modelyard.engine.input.tokenizer_program FILE.gguf [MORE SHARDS]
-
-Reads requests from standard input until that ends: ``REQUEST`` and the text. Answers each on standard output with
-``ANSWER``, the number of tokens, and that many ids.
+Arguments: the model's file, or all its shards. A request has a ``text``, a character a byte of its UTF-8, and whether
+to ``add_special`` and ``parse_special``; the answer has its ``tokens``.
 """
 
 from __future__ import annotations
 
 import sys
-from array import array
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-from modelyard.engine.bounded.processor_time import limit_processor_time
-from modelyard.engine.input.tokenizer_framing import ANSWER, REQUEST, cpu_seconds
+from modelyard.engine.bounded.inside import lift_limits, limit, serve
+from modelyard.engine.heap import share_one_heap
+from modelyard.engine.input.tokenizer_time import cpu_seconds
 from modelyard.engine.llama import Model, Weights
 
 
-def main(paths: list[str], requests: BinaryIO, answers: BinaryIO) -> None:
-    """Serve until there are no more requests."""
-    weights = Weights(
-        [Path(path) for path in paths],
-        gpu_layers=0,
-        on_progress=lambda _: True,
-        end_tokens=frozenset(),
-        is_vocabulary_only=True,
-    )
-    model = Model(weights)
-    while head := requests.read(REQUEST.size):
-        length, add_special, parse_special = REQUEST.unpack(head)
-        limit_processor_time(cpu_seconds(length))
-        tokens = model.tokenize_here(requests.read(length), add_special=add_special, parse_special=parse_special)
-        answers.write(ANSWER.pack(len(tokens)) + array("i", tokens).tobytes())
-        answers.flush()
+class Tokenizer:
+    """Answers requests, each within its time."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        weights = Weights(
+            paths, gpu_layers=0, on_progress=lambda _: True, end_tokens=frozenset(), is_vocabulary_only=True
+        )
+        self._model = Model(weights)
+
+    def answer(self, request: dict[str, Any], _size: int) -> dict[str, Any]:
+        """The tokens of a text."""
+        text = request["text"].encode("latin-1")
+        limit(0, cpu_seconds(len(text)))
+        try:
+            tokens = self._model.tokenize_here(
+                text, add_special=request["add_special"], parse_special=request["parse_special"]
+            )
+        except MemoryError as lacking:
+            return {"fault": "failed", "why": str(lacking)}
+        finally:
+            lift_limits()
+        return {"tokens": tokens}
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:], sys.stdin.buffer, sys.stdout.buffer)
+def main() -> None:
+    """Serve until the socket closes."""
+    # Each text has a thread of its own, whose heap would look like memory that is kept.
+    share_one_heap()
+    serve(Tokenizer([Path(path) for path in sys.argv[1:]]).answer)
