@@ -81,15 +81,22 @@ class Admission:
     Args:
         name: of the model, for messages.
         resident: the model.
+        readers: threads on which prompts become tokens.
         looks_up: whether answers are guessed from what was said before.
         send: hands a message to the engine; called on any thread.
     """
 
     def __init__(
-        self, name: str, resident: Resident, *, looks_up: bool, send: Callable[[Compiled | PromptRead], None]
+        self,
+        name: str,
+        resident: Resident,
+        readers: ReadingPool,
+        *,
+        looks_up: bool,
+        send: Callable[[Compiled | PromptRead], None],
     ) -> None:
         self._name = name
-        self._pool = ReadingPool(name)
+        self._readers = readers
         self._model: Model = resident.model
         self._length = resident.context.length
         self._prompts, self._defaults = resident.prompts, resident.sampling
@@ -116,7 +123,7 @@ class Admission:
         self._check_bias(request.sampling)
         if is_quick(request.prompt) and not request.prediction:
             return self._begin(request, _Prepared(self._prompts.prepare(request.prompt), []))
-        outcome = self._pool.submit(
+        outcome = self._readers.submit(
             lambda: self._prepare(request), lambda done: self._send(PromptRead(request.sequence, done))
         )
         self._unready[request.sequence] = _Reading(request, outcome)
@@ -186,11 +193,6 @@ class Admission:
         if unready is not None:
             unready.outcome.cancel()
         return unready is not None
-
-    def close(self) -> None:
-        """End all threads, before the model is freed."""
-        self._pool.close()
-        self.grammars.close()
 
     def next_arrival(self) -> int:
         """The place of the next sequence in the order of arrival."""

@@ -91,8 +91,8 @@ class Embedder:
         self._publish = publish
         self._device, self._seat = device, Seat(settings.weight, settings.priority)
         self._queue = EmbedQueue(settings.batch_tokens, settings.max_seqs)
-        self._speller = Speller(settings.name, resident.model, publish)
-        self._pool = ReadingPool(settings.name)
+        self._readers = ReadingPool(settings.name)
+        self._speller = Speller(settings.name, resident.model, publish, self._readers, inbox.put)
         self._tokenizers = resident.tokenizers
         self._reading: dict[SequenceId, _Reading] = {}
 
@@ -107,19 +107,22 @@ class Embedder:
         """Part with all requests: where they are suspended, they leave as they came."""
         self._speller.leave(stop)
         leaves = Returned if stop.suspend else Cancelled
-        self._end_all([leaves(request) for request in (*self._queue.requests, *self._reading)])
+        self._end_all([leaves(request) for request in self._requests()])
 
     def fail(self, error: ModelyardError) -> None:
         """End all requests with ``error``."""
         self._speller.fail(error)
-        self._end_all([Failed(request, error) for request in (*self._queue.requests, *self._reading)])
+        self._end_all([Failed(request, error) for request in self._requests()])
 
     def free(self) -> None:
         """End the threads of texts: all else is the resident's."""
         # First: the threads wait for its processes.
         self._tokenizers.close()
-        self._pool.close()
-        self._speller.close()
+        self._readers.close()
+
+    def _requests(self) -> list[SequenceId]:
+        """Those that have no end yet, in the order in which they came."""
+        return sorted((*self._queue.requests, *self._reading))
 
     def _end_all(self, events: Sequence[Event]) -> None:
         for reading in self._reading.values():
@@ -176,7 +179,7 @@ class Embedder:
         except UnsupportedOperation as refused:
             events.append(Failed(request.sequence, refused))
             return
-        outcome = self._pool.submit(read, lambda done: self._inbox.put(PromptRead(request.sequence, done)))
+        outcome = self._readers.submit(read, lambda done: self._inbox.put(PromptRead(request.sequence, done)))
         self._reading[request.sequence] = _Reading(request.priority, outcome)
 
     def _read(self, message: PromptRead, events: list[Event]) -> None:

@@ -19,8 +19,5 @@ def is_usable(logits: npt.NDArray[np.float32]) -> bool:
 
     Some models forbid tokens by minus infinity; a row of nothing else is as bad as one that holds NaN or infinity.
     """
-    # One pass in C, 10 us for 49,152 tokens: whatever is not finite shows in the sum of squares.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if math.isfinite(float(logits @ logits)):
-            return True
-    return bool(np.isfinite(logits.max()))
+    # One pass, 5 us for 49,152 tokens: a NaN is the largest of whatever it is among.
+    return math.isfinite(logits.max())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -18,6 +19,7 @@ from modelyard.engine.admission import Admission, Admitted
 from modelyard.engine.answer import Answer
 from modelyard.engine.finite import NOT_FINITE, is_usable
 from modelyard.engine.guidance import Constraint, ConstraintBroken
+from modelyard.engine.input.reading_pool import ReadingPool
 from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.kv_moves import KvMoves
 from modelyard.engine.kv_store import KvStore
@@ -58,7 +60,7 @@ from modelyard.engine.sharing import Device, Seat
 from modelyard.engine.speller import Speller
 from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
-from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
+from modelyard.errors import EngineError, ModelyardError, UnsupportedOperation
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +111,19 @@ class EngineLoop:
             parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
             most_prefixes=settings.prefix_slots,
         )
-        self._admission = Admission(settings.name, resident, looks_up=settings.prompt_lookup, send=inbox.put)
-        self._speller = Speller(settings.name, resident.model, publish, resident.prompts, resident.long_prompts)
+        self._readers = ReadingPool(settings.name)
+        self._admission = Admission(
+            settings.name, resident, self._readers, looks_up=settings.prompt_lookup, send=inbox.put
+        )
+        self._speller = Speller(
+            settings.name,
+            resident.model,
+            publish,
+            self._readers,
+            inbox.put,
+            resident.prompts,
+            resident.long_prompts,
+        )
         self._constraints: dict[SequenceId, Constraint] = {}
         self._answers: dict[SequenceId, Answer] = {}
         self._samplers: dict[SequenceId, Sampler] = {}
@@ -134,8 +147,8 @@ class EngineLoop:
         """Free the samplers, and end the threads of prompts, grammars and texts."""
         # First: the threads wait for its processes.
         self._tokenizers.close()
-        self._admission.close()
-        self._speller.close()
+        self._readers.close()
+        self._admission.grammars.close()
         for sampler in self._samplers.values():
             sampler.free()
         self._samplers.clear()
@@ -208,8 +221,8 @@ class EngineLoop:
                 return None
             wait = False
             match message:
-                case Submit():
-                    self._submit(message)
+                case Submit(sequence):
+                    self._attempt(sequence, partial(self._admission.submit, message))
                 case Embed(sequence):
                     refused = UnsupportedOperation(f"'{self._name}' generates text and makes no embeddings.", "model")
                     self._events.append(Failed(sequence, refused))
@@ -226,34 +239,19 @@ class EngineLoop:
                     self._restore(kept)
                 case Reseat(weight, priority):
                     self._seat.weight, self._seat.priority = weight, priority
-                case PromptRead():
-                    self._read(message)
-                case Compiled():
-                    self._compiled(message)
+                case PromptRead(sequence):
+                    self._attempt(sequence, partial(self._admission.read, message))
+                    self._speller.show(message)
+                case Compiled(sequence):
+                    self._attempt(sequence, partial(self._admission.compiled, message))
                 case Stop():
                     return message
 
-    def _submit(self, request: Submit) -> None:
+    def _attempt(self, sequence: SequenceId, admit: Callable[[], Admitted | None]) -> None:
         try:
-            admitted = self._admission.submit(request)
+            admitted = admit()
         except ModelyardError as refused:
-            self._events.append(Failed(request.sequence, refused))
-        else:
-            self._admit(admitted)
-
-    def _read(self, message: PromptRead) -> None:
-        try:
-            admitted = self._admission.read(message)
-        except ModelyardError as refused:
-            self._events.append(Failed(message.sequence, refused))
-        else:
-            self._admit(admitted)
-
-    def _compiled(self, message: Compiled) -> None:
-        try:
-            admitted = self._admission.compiled(message)
-        except InvalidRequest as refused:
-            self._events.append(Failed(message.sequence, refused))
+            self._events.append(Failed(sequence, refused))
         else:
             self._admit(admitted)
 

@@ -7,12 +7,23 @@ the vocabulary there.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from modelyard.engine.input.reading_pool import ReadingPool
-from modelyard.engine.messages import Cancelled, Event, Failed, Returned, SequenceId, Stop, Tokenize, Tokenized
+from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
+from modelyard.engine.messages import (
+    Cancelled,
+    Event,
+    Failed,
+    PromptRead,
+    Returned,
+    SequenceId,
+    Stop,
+    Tokenize,
+    Tokenized,
+)
 from modelyard.engine.prompt import PromptReader, check_length
 from modelyard.engine.question import Chat, Text, Tokens, media_of
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
@@ -42,6 +53,8 @@ class Speller:
         name: of the model, for messages.
         model: whose vocabulary it is.
         publish: takes the events; called on any thread.
+        readers: threads on which texts are tokenised.
+        send: hands a message to the engine; called on any thread.
         prompts: reads chats as the model is shown them; None where it takes none.
         long_prompts: reads them also where they are longer than the model's context.
     """
@@ -51,27 +64,43 @@ class Speller:
         name: str,
         model: Spells,
         publish: Callable[[Sequence[Event]], None],
+        readers: ReadingPool,
+        send: Callable[[PromptRead], None],
         prompts: PromptReader | None = None,
         long_prompts: PromptReader | None = None,
     ) -> None:
         self._name, self._model, self._publish = name, model, publish
+        self._readers, self._send = readers, send
         self._prompts, self._long_prompts = prompts, long_prompts
-        self._pool = ReadingPool(name)
-        self._pending: dict[SequenceId, Future[None]] = {}
+        # Whoever takes a request out of it says how it ended.
+        self._pending: dict[SequenceId, Future[Any]] = {}
+        self._lock = threading.Lock()
 
     def take(self, request: Tokenize) -> None:
         """Begin to answer a request."""
-        if self._prompts is not None and media_of(request.prompt):
-            # What looks at images and listens to sound belongs to the engine's thread, and takes what a prompt takes.
-            self._answer(request, self._prompts)
-            return
-        self._pending = {sequence: future for sequence, future in self._pending.items() if not future.done()}
-        self._pending[request.sequence] = self._pool.submit(lambda: self._answer(request, self._long_prompts))
+        prompts, sequence = self._prompts, request.sequence
+        with self._lock:
+            if prompts is not None and media_of(request.prompt):
+                # What looks at images and listens to sound belongs to the engine's thread: see ``show``.
+                self._pending[sequence] = self._readers.submit(
+                    lambda: prompts.prepare(request.prompt), lambda done: self._send(PromptRead(sequence, done))
+                )
+            else:
+                self._pending[sequence] = self._readers.submit(
+                    lambda: self._answer(sequence, lambda: self._tokens(request))
+                )
+
+    def show(self, message: PromptRead) -> None:
+        """Answer a request whose texts are read, and whose images or sound are yet to be looked at; ignore others."""
+        prompts = self._prompts
+        with self._lock:
+            is_mine = self._pending.get(message.sequence) is message.outcome
+        if is_mine and prompts is not None:
+            self._answer(message.sequence, lambda: prompts.finish(outcome_of(message.outcome, self._name)).tokens)
 
     def cancel(self, sequence: SequenceId) -> None:
-        """Forget a request that was not begun; one that was ends by itself."""
-        future = self._pending.pop(sequence, None)
-        if future is not None and future.cancel():
+        """Forget a request."""
+        if self._part_with(sequence):
             self._publish([Cancelled(sequence)])
 
     def leave(self, stop: Stop) -> None:
@@ -82,36 +111,38 @@ class Speller:
         """End all requests with ``error``."""
         self._end_all(lambda sequence: Failed(sequence, error))
 
-    def close(self) -> None:
-        """End the threads, before the model is freed."""
-        self._pool.close()
-
     def _end_all(self, end: Callable[[SequenceId], Event]) -> None:
-        ended = [end(sequence) for sequence, future in self._pending.items() if future.cancel()]
-        self._pending.clear()
-        if ended:
+        if ended := [end(sequence) for sequence in tuple(self._pending) if self._part_with(sequence)]:
             self._publish(ended)
-        self.close()
 
-    def _answer(self, request: Tokenize, prompts: PromptReader | None) -> None:
+    def _part_with(self, sequence: SequenceId) -> bool:
+        """Whether a request was waiting or being answered; it is not any more."""
+        with self._lock:
+            future = self._pending.pop(sequence, None)
+        if future is not None:
+            future.cancel()
+        return future is not None
+
+    def _answer(self, sequence: SequenceId, read: Callable[[], Sequence[int]]) -> None:
         event: Event
         try:
-            tokens = self._tokens(request, prompts)
-            event = Tokenized(request.sequence, tuple(tokens), tuple(self._model.spell(tokens)))
+            tokens = read()
+            event = Tokenized(sequence, tuple(tokens), tuple(self._model.spell(tokens)))
         except ModelyardError as refused:
-            event = Failed(request.sequence, refused)
+            event = Failed(sequence, refused)
         except Exception as failure:
             # The edge of the thread: a request without an end would be waited for until the server ends.
             logger.exception("The tokens of a text could not be told by %s", self._name)
-            event = Failed(request.sequence, EngineError(self._name, f"{type(failure).__name__}: {failure}"))
-        self._publish([event])
+            event = Failed(sequence, EngineError(self._name, f"{type(failure).__name__}: {failure}"))
+        if self._part_with(sequence):
+            self._publish([event])
 
-    def _tokens(self, request: Tokenize, prompts: PromptReader | None) -> Sequence[int]:
+    def _tokens(self, request: Tokenize) -> Sequence[int]:
         match request.prompt:
             case Chat() as chat:
-                if prompts is None:
+                if self._long_prompts is None:
                     raise UnsupportedOperation(f"'{self._name}' does not chat. Send the text itself.", "messages")
-                return prompts.read(chat).tokens
+                return self._long_prompts.read(chat).tokens
             case Text(text):
                 check_length(text, LONGEST_TEXT, "content")
                 tokens = self._model.tokenize(
