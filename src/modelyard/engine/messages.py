@@ -37,6 +37,7 @@ class Submit:
         logprobs: how many of the likeliest tokens are told beside each token of the answer; None: nothing is told.
         echoes: whether the answer begins with the prompt.
         prediction: text that the answer may well be: where it is, it comes faster.
+        alone: compute it in steps of its own until its first token: it was being computed when an engine died.
     """
 
     sequence: SequenceId
@@ -51,19 +52,21 @@ class Submit:
     logprobs: int | None = None
     echoes: bool = False
     prediction: str = ""
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Embed:
     """Turn each of ``inputs`` into a vector; as a request it goes by a sequence's number.
 
-    priority is as in Submit. truncates: a text that is too long is cut, and not refused.
+    priority and alone are as in Submit. truncates: a text that is too long is cut, and not refused.
     """
 
     sequence: SequenceId
     inputs: tuple[Text | Tokens, ...]
     priority: int = 0
     truncates: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Rank:
 
     Attributes:
         most_tokens: of a document; a longer one is cut. None: one that does not fit is refused.
-        priority: as in Submit.
+        priority, alone: as in Submit.
     """
 
     sequence: SequenceId
@@ -80,6 +83,7 @@ class Rank:
     documents: tuple[str, ...]
     most_tokens: int | None = None
     priority: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +94,14 @@ class Tokenize:
         prompt: a chat is written out by its template; tokens are taken as they are.
         add_special: whether a text has the tokens around it that the model wants there; chats have what is written.
         parse_special: whether special tokens that are spelt out in a text count as such.
+        alone: as in Submit.
     """
 
     sequence: SequenceId
     prompt: Chat | Text | Tokens
     add_special: bool = True
     parse_special: bool = True
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +113,13 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Go on with a sequence that was suspended, on this engine or another of the same weights and settings."""
+    """Go on with a sequence that was suspended, on this engine or another of the same weights and settings.
+
+    alone is as in Submit.
+    """
 
     state: SuspendedSequence
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +194,21 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class Dying:
-    """The engine failed while serving: it hears nothing any more, its sequences fail next, and last it says Died."""
+    """The engine failed while serving: it hears nothing any more, its sequences leave it next, and last it says Died.
+
+    active: requests that it was computing, or whose texts it was reading, when it failed: one of them may be the cause.
+    """
 
     reason: str
+    active: tuple[SequenceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """An engine that was Dying: its sequences have been failed, it has freed what it had, its thread ends."""
+    """An engine that was Dying: its sequences have left it, it has freed what it had, its thread or process ends.
+
+    Of one that did not serve yet it comes without Dying: its process ended while it loaded.
+    """
 
     reason: str
 
@@ -202,6 +219,13 @@ class Stopped:
 
     kept: KeptPrefixes | None = None
     parked: ParkedWeights | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedWeightsLost:
+    """The process that held the parked weights of a model has ended: they are free. Comes after Stopped."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +266,17 @@ class Vitals:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A sequence passed all checks and is in line. reading is None where its text is all there is to it."""
+    """A sequence passed all checks and is in line.
+
+    Attributes:
+        reading: None where its text is all there is to it.
+        tokens: of its prompt, those of images below 0.
+    """
 
     sequence: SequenceId
     prompt_tokens: int
     reading: Reading | None = None
+    tokens: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +305,17 @@ class Begun:
 class Token:
     """Text that became certain with one step of one sequence.
 
-    text is complete UTF-8 that no stop string can still claim: never "", never a broken character. A step that
-    makes no text certain publishes no Token.
+    text is complete UTF-8 that no stop string can still claim, never a broken character; "" where a step makes none
+    certain.
+
+    Attributes:
+        ids: the tokens of the answer that the step computed; () for an echo of the prompt.
     """
 
     sequence: SequenceId
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +396,7 @@ class Tokenized:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """A request left the engine as it came, by a Stop that suspends: it is to be sent again."""
+    """A request left the engine as it came, by a Stop that suspends or by a death: it is to be sent again."""
 
     sequence: SequenceId
 
@@ -377,7 +411,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """A sequence left the engine in the middle of its answer, by a Stop that suspends."""
+    """A sequence left the engine in the middle of its answer, by a Stop that suspends or by a death."""
 
     sequence: SequenceId
     state: SuspendedSequence
@@ -396,5 +430,5 @@ class Failed:
 # Cancelled, Returned, Failed.
 Answered = Embedded | Ranked | Tokenized
 SequenceEvent = Accepted | Begun | Token | Finished | Answered | Cancelled | Suspended | Returned | Failed
-EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | Dying | Died | Stopped
+EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | Dying | Died | Stopped | ParkedWeightsLost
 Event = SequenceEvent | EngineEvent
