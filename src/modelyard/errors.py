@@ -40,7 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 # OpenAI's client does not retry at all when it is told to wait longer than this.
 LONGEST_RETRY_AFTER_S = 120
@@ -62,6 +62,17 @@ class ModelyardError(Exception):
     type: ClassVar[str] = "server_error"
     param: str | None = None
     retry_after_s: int | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Written down by what it holds: what an error is made from is its own."""
+        return restore_error, (type(self), self.args, self.__dict__)
+
+
+def restore_error(kind: type[ModelyardError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> ModelyardError:
+    """An error that was written down, in another process."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(attributes)
+    return error
 
 
 class _Message(ModelyardError):

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.llama import Context, Model, Weights
 from modelyard.engine.llama.library import lib, mtmd
 from modelyard.engine.messages import Resume, SequenceId, Stop
 from modelyard.engine.question import Image
-from modelyard.engine.suspend import SuspendedSequence
 from support.images import noise, question
 from unit.engine.driven import Driven, Steps
 

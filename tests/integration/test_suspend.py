@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.llama import Batch, Context, Model, Weights
 from modelyard.engine.messages import (
     Cancel,
@@ -23,11 +24,11 @@ from modelyard.engine.messages import (
     SequenceId,
     Stop,
     Suspended,
+    TokenLogprob,
     Usage,
 )
-from modelyard.engine.question import Sampling, Tokens
+from modelyard.engine.question import Chat, Sampling, Tokens
 from modelyard.engine.schedule import Scheduler
-from modelyard.engine.suspend import SuspendedSequence
 from unit.engine.driven import GREEDY, Driven, Steps, engine, long_prompt
 
 PLENTY = 2**40
@@ -67,19 +68,29 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
 @dataclass(frozen=True)
 class Disturbed:
-    """An answer that was suspended, and at each suspension: bytes of KV, tokens in it, text held back."""
+    """An answer that was suspended, its logprobs, and at each suspension: bytes of KV, tokens in it, text held back."""
 
     text: str
     finished: Finished
     sizes: list[int]
     lengths: list[int]
     held: list[str]
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 def disturbed(
-    path: Path, steps: Steps, after: Iterable[int], prompt: str | Tokens, sampling: Sampling, **request: Any
+    path: Path,
+    steps: Steps,
+    after: Iterable[int],
+    prompt: str | Tokens | Chat,
+    sampling: Sampling,
+    between: Callable[[SuspendedSequence], SuspendedSequence] = lambda state: state,
+    **request: Any,
 ) -> Disturbed:
-    """An answer that is suspended after so many steps, again and again, each time to go on in a new engine."""
+    """An answer that is suspended after so many steps, again and again, each time to go on in a new engine.
+
+    between: what happens to it between two engines.
+    """
     whole = Disturbed("", Finished(FIRST, "stop", Usage(0, 0, 0)), [], [], [])
     text = ""
     driven = Driven(path)
@@ -92,7 +103,9 @@ def disturbed(
         text += driven.texts.get(FIRST, "")
         whole.sizes.append(state.size_bytes)
         whole.lengths.append(len(state.kept.tokens) if state.kept else 0)
-        whole.held.append(state.text._stop._held)
+        whole.held.append(state.live.output._stop._held if state.live else "")
+        state = between(state)
+        whole.logprobs.extend(driven.logprobs.get(FIRST, []))
         driven = Driven(path)
         if points:
             steps.after(points.pop(0), partial(driven.send, SUSPEND))
@@ -102,10 +115,11 @@ def disturbed(
         finished = driven.finished()
         assert driven.accepted == {}, "it is accepted once, where it was submitted"
         driven.stopped(Stop())
+        whole.logprobs.extend(driven.logprobs.get(FIRST, []))
         return replace(whole, text=text + driven.texts.get(FIRST, ""), finished=finished)
 
 
-def undisturbed(path: Path, prompt: str | Tokens, sampling: Sampling, **request: Any) -> tuple[str, Finished]:
+def undisturbed(path: Path, prompt: str | Tokens | Chat, sampling: Sampling, **request: Any) -> tuple[str, Finished]:
     driven = Driven(path)
     text = driven.answer(prompt, sampling, **request)
     driven.stopped(Stop())
@@ -327,7 +341,7 @@ def test_what_was_restored_for_a_sequence_in_line_leaves_with_it(smollm2: Path, 
 
 def test_a_dropped_sequence_frees_its_sampler(smollm2: Path, steps: Steps) -> None:
     driven, states = everybody(smollm2, steps, 5, PROMPTS[:2], sampling=Sampling(temperature=0.7, seed=1))
-    free = [state.sampler._free for state in states]
+    free = [state.live.sampler._free for state in states]
     gc.collect()
     assert all(finalizer.alive for finalizer in free), "the engine is gone, its sequences are not"
     del states[0]

@@ -6,13 +6,15 @@ the engine computes for others meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelyard.engine.answer import Answer
 from modelyard.engine.dialogue import Dialogue, text_grammar
 from modelyard.engine.draft import DraftedGuesses
+from modelyard.engine.generation.running import RunningSequence
+from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.guidance import Constraint, GrammarCompiler
 from modelyard.engine.input.reading_pool import ReadingPool, is_quick, outcome_of
 from modelyard.engine.llama import DrySampler, Model
@@ -21,7 +23,7 @@ from modelyard.engine.logprobs import LogprobTrail
 from modelyard.engine.lookup import Prediction, PromptLookup
 from modelyard.engine.messages import Compiled, PromptRead, SequenceId, Submit
 from modelyard.engine.prompt import PreparedPrompt, ReadPrompt
-from modelyard.engine.question import Chat, Prompt, Sampling, Text
+from modelyard.engine.question import Chat, Prompt, Sampling, Text, media_of
 from modelyard.engine.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.sequence import Sequence
 from modelyard.errors import InvalidRequest
@@ -35,24 +37,22 @@ class Admitted:
     """A request that can be computed.
 
     Attributes:
-        request: as it came.
-        prompt: as it was read.
+        running: it, as the engine computes it.
         echo: text that its answer begins with.
+        resumed: what it goes on from; None: it is new.
     """
 
-    request: Submit
-    prompt: ReadPrompt
-    answer: Answer
-    sampler: Sampler
-    sequence: Sequence
-    echo: str
+    running: RunningSequence
+    echo: str = ""
+    resumed: SuspendedSequence | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A request whose prompt is being read."""
+    """A request whose prompt is being read, and what it goes on from, if anything."""
 
     request: Submit
+    resumed: SuspendedSequence | None
     outcome: Future[_Prepared]
 
 
@@ -69,6 +69,7 @@ class _Unready:
     """A request whose grammar is being compiled; ``dry`` has its sampler against repetitions, once that is made."""
 
     request: Submit
+    resumed: SuspendedSequence | None
     prompt: ReadPrompt
     prediction: list[int]
     outcome: Future[Constraint | None]
@@ -109,9 +110,12 @@ class Admission:
         self.grammars = GrammarCompiler(resident.model.vocabulary)
 
     @property
-    def unready(self) -> Iterator[SequenceId]:
-        """Requests whose prompts are being read, or whose grammars or samplers are being made."""
-        return iter(tuple(self._unready))
+    def unready(self) -> list[tuple[SequenceId, SuspendedSequence | None]]:
+        """Requests whose prompts are being read, or whose grammars or samplers are being made.
+
+        Each with what it goes on from; None where it is new.
+        """
+        return [(sequence, unready.resumed) for sequence, unready in self._unready.items()]
 
     def submit(self, request: Submit) -> Admitted | None:
         """Admit a request; None where its prompt is to be read before, or its grammar to be compiled, of which ``read``
@@ -122,12 +126,32 @@ class Admission:
         """
         self._check_bias(request.sampling)
         if is_quick(request.prompt) and not request.prediction:
-            return self._begin(request, _Prepared(self._prompts.prepare(request.prompt), []))
-        outcome = self._readers.submit(
-            lambda: self._prepare(request), lambda done: self._send(PromptRead(request.sequence, done))
-        )
-        self._unready[request.sequence] = _Reading(request, outcome)
+            return self._begin(request, None, _Prepared(self._prompts.prepare(request.prompt), []))
+        self._read_beside(request, None)
         return None
+
+    def resume(self, state: SuspendedSequence) -> Admitted | None:
+        """Admit a sequence that was suspended; None as in ``submit``.
+
+        Raises:
+            ModelyardError: it is refused.
+        """
+        if state.live is None:
+            self._read_beside(state.request, state)
+            return None
+        running = state.live
+        if running.constraint is not None:
+            self.grammars.adopt(running.constraint, self._model.tokenize_plain)
+        if running.output.trail is not None:
+            running.output.trail.piece = self._model.spelt_piece
+        running.tokens.arrival, running.tokens.runs_alone = self.next_arrival(), state.request.alone
+        return Admitted(running, resumed=state)
+
+    def _read_beside(self, request: Submit, resumed: SuspendedSequence | None) -> None:
+        outcome = self._readers.submit(
+            lambda: self._prepare(request, resumed), lambda done: self._send(PromptRead(request.sequence, done))
+        )
+        self._unready[request.sequence] = _Reading(request, resumed, outcome)
 
     def read(self, message: PromptRead) -> Admitted | None:
         """Go on with a request whose prompt is read; None as in ``submit``, or where nobody wants it any more.
@@ -139,25 +163,31 @@ class Admission:
         if not isinstance(reading, _Reading) or reading.outcome is not message.outcome:
             return None
         del self._unready[message.sequence]
-        return self._begin(reading.request, outcome_of(message.outcome, self._name))
+        return self._begin(reading.request, reading.resumed, outcome_of(message.outcome, self._name))
 
-    def _prepare(self, request: Submit) -> _Prepared:
+    def _prepare(self, request: Submit, resumed: SuspendedSequence | None) -> _Prepared:
         """Runs on a thread that reads."""
-        prepared = self._prompts.prepare(request.prompt)
+        if resumed is None or not resumed.prompt or media_of(request.prompt):
+            prepared = self._prompts.prepare(request.prompt)
+        else:
+            # Not read again: a template may write the date.
+            prepared = PreparedPrompt("prompt", (list(resumed.prompt),), resumed.reading)
         # As much of the prediction as an answer can hold: what is longer would only take time.
         most = self._length if request.max_tokens is None else min(request.max_tokens, self._length)
         text = request.prediction[: most * _TOKEN_CHARACTERS]
         return _Prepared(prepared, self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else [])
 
-    def _begin(self, request: Submit, prepared: _Prepared) -> Admitted | None:
+    def _begin(self, request: Submit, resumed: SuspendedSequence | None, prepared: _Prepared) -> Admitted | None:
         prompt = self._prompts.finish(prepared.prompt)
+        if resumed is not None and resumed.prompt:
+            prompt = replace(prompt, tokens=list(resumed.prompt), reading=resumed.reading)
         if isinstance(request.prompt, Chat) and self._dialogue is not None:
             grammar = self._dialogue.grammar(request, request.prompt, prompt.reading)
         else:
             grammar = text_grammar(request)
         sampling = request.sampling.over(self._defaults)
         if grammar is None and not sampling.dry_multiplier:
-            return self._admitted(request, prompt, prepared.prediction, None, [])
+            return self._admitted(request, resumed, prompt, prepared.prediction, None, [])
         dry: list[DrySampler] = []
 
         def make() -> str | None:
@@ -165,8 +195,9 @@ class Admission:
                 dry.append(DrySampler(sampling, self._model, self._length))
             return None if grammar is None else grammar()
 
-        constraint = self.grammars.compile(make, lambda done: self._send(Compiled(request.sequence, done)))
-        self._unready[request.sequence] = _Unready(request, prompt, prepared.prediction, constraint, dry)
+        answer = () if resumed is None else resumed.answer
+        constraint = self.grammars.compile(make, answer, lambda done: self._send(Compiled(request.sequence, done)))
+        self._unready[request.sequence] = _Unready(request, resumed, prompt, prepared.prediction, constraint, dry)
         return None
 
     def compiled(self, message: Compiled) -> Admitted | None:
@@ -183,8 +214,9 @@ class Admission:
         if failure is not None and not isinstance(failure, InvalidRequest):
             # Whatever goes wrong in a grammar is of this request alone: a schema nested too deep, a panic in Rust.
             raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
+        constraint = message.constraint.result()
         return self._admitted(
-            unready.request, unready.prompt, unready.prediction, message.constraint.result(), unready.dry
+            unready.request, unready.resumed, unready.prompt, unready.prediction, constraint, unready.dry
         )
 
     def forget(self, sequence: SequenceId) -> bool:
@@ -202,20 +234,13 @@ class Admission:
     def _admitted(
         self,
         request: Submit,
+        resumed: SuspendedSequence | None,
         prompt: ReadPrompt,
         prediction: list[int],
         constraint: Constraint | None,
         dry: list[DrySampler],
     ) -> Admitted:
-        room = self._length - len(prompt.tokens)
-        is_read = prompt.reading is not None and self._dialogue is not None
-        answer = Answer(
-            most_tokens=room if request.max_tokens is None else min(request.max_tokens, room),
-            end_tokens=self._model.end_tokens,
-            stops=request.stop,
-            spelt=self._dialogue.spelt if is_read and self._dialogue is not None else frozenset(),
-            trail=None if request.logprobs is None else LogprobTrail(request.logprobs, self._model.spelt_piece),
-        )
+        answer = () if resumed is None else resumed.answer
         tokens = [token for token in prompt.tokens if token >= 0] if prompt.pictures else prompt.tokens
         sampler: Sampler = make_sampler(
             request.sampling.over(self._defaults),
@@ -224,19 +249,38 @@ class Admission:
             tokens,
             ban_end=request.ignore_eos,
             dry=dry[0] if dry else None,
+            answer=answer,
         )
         if constraint is not None:
             sampler = ConstrainedSampler(sampler, constraint)
+        output = self._output(request, prompt)
         sequence = Sequence(request.sequence, self.next_arrival(), prompt.tokens, request.priority, prompt.pictures)
+        sequence.runs_alone = request.alone
+        if resumed is not None:
+            sequence.tokens.extend(answer)
+            sequence.cached_tokens = resumed.cached_tokens
+            pieces = [self._model.piece_of(token, output.spelt) for token in answer]
+            output.replay(answer, pieces, resumed.pending_logprobs)
         # What guesses reads tokens, and would guess placeholders of pictures.
         if not prompt.pictures and self._model.can_trim and sampler.can_verify:
             lookup = PromptLookup() if self._looks_up else None
             sequence.guesser = DraftedGuesses(lookup) if self._drafts else lookup
             if prediction:
-                predicted = prediction[: answer.most_tokens]
+                predicted = prediction[: output.most_tokens]
                 sequence.guesser = Prediction(predicted, len(prompt.tokens), sequence.guesser or PromptLookup())
-        echo = self._echo(request.prompt, tokens) if request.echoes else ""
-        return Admitted(request, prompt, answer, sampler, sequence, echo)
+        echo = self._echo(request.prompt, tokens) if request.echoes and resumed is None else ""
+        return Admitted(RunningSequence(request, prompt.reading, sequence, output, sampler), echo, resumed)
+
+    def _output(self, request: Submit, prompt: ReadPrompt) -> Answer:
+        room = self._length - len(prompt.tokens)
+        is_read = prompt.reading is not None and self._dialogue is not None
+        return Answer(
+            most_tokens=room if request.max_tokens is None else min(request.max_tokens, room),
+            end_tokens=self._model.end_tokens,
+            stops=request.stop,
+            spelt=self._dialogue.spelt if is_read and self._dialogue is not None else frozenset(),
+            trail=None if request.logprobs is None else LogprobTrail(request.logprobs, self._model.spelt_piece),
+        )
 
     def _echo(self, prompt: Prompt, tokens: list[int]) -> str:
         if isinstance(prompt, Text):

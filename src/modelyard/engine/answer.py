@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from modelyard.engine.detokenize import Utf8Stream
 from modelyard.engine.logprobs import LogprobTrail
-from modelyard.engine.messages import FinishReason
+from modelyard.engine.messages import FinishReason, TokenLogprob
 from modelyard.engine.stop import StopFilter
 
 
@@ -50,6 +50,18 @@ class Answer:
         """Nothing can follow, reason "stop"; the text that was held back."""
         self.finish_reason = "stop"
         return self._stop.flush()
+
+    def replay(self, tokens: Sequence[int], pieces: Sequence[bytes], pending: Sequence[TokenLogprob]) -> None:
+        """Be where the answer of another engine was.
+
+        Args:
+            tokens: of the answer so far.
+            pieces: the bytes of each.
+            pending: log-probabilities of the last of them that were not let out.
+        """
+        text = "".join(map(self.push, tokens, pieces))
+        if self.trail is not None:
+            self.trail.replay(list(map(len, pieces)), text, pending)
 
     def push(self, token: int, piece: bytes) -> str:
         """Add one token, of which ``piece`` are the bytes; the text that became certain, often ""."""

@@ -241,7 +241,12 @@ def _equip(
         name=settings.name,
         longest_token=lambda: model.longest_token,
     )
+    # Some models scale positions by the length of the context.
+    identity = f"{key.contents} {version()} {context.length} {context.kv_format}"
+    if settings.projector is not None:
+        identity += f" {contents_digest([settings.projector])}"
     profile = ModelProfile(
+        identity=identity,
         context_length=context.length,
         quantization=settings.quantization,
         size_bytes=model.size_bytes,
@@ -259,10 +264,6 @@ def _equip(
         can_fill=model.infill_tokens() is not None,
     )
     sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
-    # Some models scale positions by the length of the context.
-    identity = f"{key.contents} {version()} {context.length} {context.kv_format}"
-    if settings.projector is not None:
-        identity += f" {contents_digest([settings.projector])}"
     prompts, long_prompts = reader(), reader(longest_text=LONGEST_TEXT)
     return Resident(
         key,

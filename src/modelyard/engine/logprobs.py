@@ -6,7 +6,7 @@ Of the distribution that the model gives, before temperature, penalties and gram
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,27 @@ class LogprobTrail:
         # With the numbers of bytes of the answer up to the begin and up to the end of each token.
         self._held: deque[tuple[int, int, TokenLogprob]] = deque()
         self._seen_bytes = self._out_bytes = 0
+
+    @property
+    def pending(self) -> tuple[TokenLogprob, ...]:
+        """Those that were not let out yet."""
+        return tuple(entry for _, _, entry in self._held)
+
+    def replay(self, sizes: Sequence[int], text: str, pending: Sequence[TokenLogprob]) -> None:
+        """Be where the trail of another engine was.
+
+        Args:
+            sizes: bytes that each token so far has added to the answer.
+            text: that became certain by them.
+            pending: of the last of them, that were not let out.
+        """
+        seen, ends = 0, []
+        for size in sizes:
+            ends.append((seen, seen + size))
+            seen += size
+        first = len(ends) - len(pending)
+        self._held.extend((*ends[first + at], entry) for at, entry in enumerate(pending))
+        self._seen_bytes, self._out_bytes = seen, len(text.encode())
 
     def add(self, token: int, size: int, scores: Scores) -> None:
         """A token of the answer, and the scores that it was chosen by.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -16,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.admission import Admission, Admitted
-from modelyard.engine.answer import Answer
 from modelyard.engine.finite import NOT_FINITE, is_usable
+from modelyard.engine.generation.running import RunningSequence
+from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.guidance import Constraint, ConstraintBroken
 from modelyard.engine.input.reading_pool import ReadingPool
 from modelyard.engine.kv_cache import KvCache
@@ -52,14 +54,13 @@ from modelyard.engine.messages import (
 )
 from modelyard.engine.pictures import Picture, has_pictures
 from modelyard.engine.pulse import Pulse
-from modelyard.engine.sampler import ConstrainedSampler, Sampler
 from modelyard.engine.schedule import Feed, Scheduler
 from modelyard.engine.sequence import Sequence as TokenSequence
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
 from modelyard.engine.sharing import Device, Seat
 from modelyard.engine.speller import Speller
 from modelyard.engine.step_cost import StepCost
-from modelyard.engine.suspend import KeptPrefixes, KeptPrompt, SuspendedSequence
+from modelyard.engine.suspend import KeptPrefixes, KeptPrompt
 from modelyard.errors import EngineError, ModelyardError, UnsupportedOperation
 
 logger = logging.getLogger(__name__)
@@ -124,9 +125,9 @@ class EngineLoop:
             resident.prompts,
             resident.long_prompts,
         )
+        self._running: dict[SequenceId, RunningSequence] = {}
+        # Of those of them that follow a grammar.
         self._constraints: dict[SequenceId, Constraint] = {}
-        self._answers: dict[SequenceId, Answer] = {}
-        self._samplers: dict[SequenceId, Sampler] = {}
         self._events: list[Event] = []
         self._pulse = Pulse(self._scheduler, resident.vision)
         self._store: KvStore | None = None
@@ -138,8 +139,8 @@ class EngineLoop:
 
     def fail(self, error: ModelyardError) -> None:
         """End all sequences with ``error``."""
-        self._events.extend(Failed(sequence, error) for sequence in (*self._answers, *self._admission.unready))
-        self._answers.clear()
+        unready = [sequence for sequence, _ in self._admission.unready]
+        self._events.extend(Failed(sequence, error) for sequence in (*self._running, *unready))
         self._speller.fail(error)
         self._flush()
 
@@ -149,9 +150,9 @@ class EngineLoop:
         self._tokenizers.close()
         self._readers.close()
         self._admission.grammars.close()
-        for sampler in self._samplers.values():
-            sampler.free()
-        self._samplers.clear()
+        for running in self._running.values():
+            running.sampler.free()
+        self._running.clear()
 
     def serve(self) -> Stop:
         """Serve until told to stop."""
@@ -170,14 +171,21 @@ class EngineLoop:
 
     def leave(self, stop: Stop) -> KeptPrefixes | None:
         """Part with all sequences; the prompts that are kept in memory, if any are."""
-        for unready in self._admission.unready:
+        room = stop.keep_bytes
+        for unready, resumed in self._admission.unready:
             # To wait for their prompts or grammars would keep others from the memory.
             self._admission.forget(unready)
-            self._events.append(Returned(unready) if stop.suspend else Cancelled(unready))
+            if not stop.suspend:
+                self._events.append(Cancelled(unready))
+            elif resumed is None:
+                self._events.append(Returned(unready))
+            else:
+                resumed = resumed if resumed.size_bytes <= room else resumed.without_kv()
+                room -= resumed.size_bytes
+                self._events.append(Suspended(unready, resumed))
         self._speller.leave(stop)
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
-        room = stop.keep_bytes
         cache = self._scheduler.cache
         for sequence in self._scheduler.drain():
             slot, kept = sequence.slot, None
@@ -191,7 +199,6 @@ class EngineLoop:
                 cache.release(slot)
             self._events.append(self._suspend(sequence, kept) if stop.suspend else Cancelled(sequence.id))
         self._moves.carry_out()
-        self._answers.clear()
         self._flush()
         if self._store is not None:
             # On disk a token has 32 bits, which the name of a picture has not.
@@ -202,9 +209,8 @@ class EngineLoop:
 
     def _suspend(self, sequence: TokenSequence, kept: KeptPrompt | None) -> Suspended:
         """From here on the sampler is owned by whoever holds the state."""
-        answer, sampler = self._answers.pop(sequence.id), self._samplers.pop(sequence.id)
         self._constraints.pop(sequence.id, None)
-        return Suspended(sequence.id, SuspendedSequence(self._identity, sequence, answer, sampler, kept))
+        return Suspended(sequence.id, SuspendedSequence.of(self._identity, self._running.pop(sequence.id), kept))
 
     def _flush(self) -> None:
         if self._events:
@@ -233,8 +239,8 @@ class EngineLoop:
                     self._speller.take(message)
                 case Cancel(sequence):
                     self._cancel(sequence)
-                case Resume(state):
-                    self._resume(state)
+                case Resume(state, alone):
+                    self._resume(state, alone=alone)
                 case Restore(kept):
                     self._restore(kept)
                 case Reseat(weight, priority):
@@ -258,33 +264,28 @@ class EngineLoop:
     def _admit(self, admitted: Admitted | None) -> None:
         if admitted is None:
             return
-        sequence = admitted.sequence
-        self._answers[sequence.id], self._samplers[sequence.id] = admitted.answer, admitted.sampler
-        self._note_constraint(sequence.id, admitted.sampler)
+        running, resumed = admitted.running, admitted.resumed
+        sequence = running.tokens
+        self._running[sequence.id] = running
+        if (constraint := running.constraint) is not None:
+            self._constraints[sequence.id] = constraint
+        if resumed is not None and resumed.kept is not None:
+            self._moves.hold(resumed.kept, awaited_by=sequence.id)
         self._scheduler.add(sequence)
-        self._events.append(Accepted(sequence.id, sequence.prompt_length, admitted.prompt.reading))
+        if resumed is None:
+            prompt = tuple(sequence.tokens)
+            self._events.append(Accepted(sequence.id, sequence.prompt_length, running.reading, prompt))
         if admitted.echo:
             self._events.append(Token(sequence.id, admitted.echo))
 
-    def _note_constraint(self, sequence: SequenceId, sampler: Sampler) -> None:
-        if isinstance(sampler, ConstrainedSampler):
-            self._constraints[sequence] = sampler.constraint
-
-    def _resume(self, state: SuspendedSequence) -> None:
+    def _resume(self, state: SuspendedSequence, *, alone: bool) -> None:
         if state.identity != self._identity:
             reason = "its weights or settings changed while a request was suspended"
             self._events.append(Failed(state.sequence, EngineError(self._name, reason)))
             return
-        if state.kept is not None:
-            self._moves.hold(state.kept, awaited_by=state.sequence)
-        self._answers[state.sequence], self._samplers[state.sequence] = state.text, state.sampler
-        self._note_constraint(state.sequence, state.sampler)
-        if (constraint := self._constraints.get(state.sequence)) is not None:
-            self._admission.grammars.adopt(constraint, self._model.tokenize_plain)
-        if state.text.trail is not None:
-            state.text.trail.piece = self._model.spelt_piece
-        state.tokens.arrival = self._admission.next_arrival()
-        self._scheduler.add(state.tokens)
+        if alone != state.request.alone:
+            state = replace(state, request=replace(state.request, alone=alone))
+        self._attempt(state.sequence, partial(self._admission.resume, state))
 
     def _restore(self, kept: KeptPrefixes) -> None:
         if kept.identity != self._identity:
@@ -295,7 +296,7 @@ class EngineLoop:
             self._moves.hold(prompt)
 
     def _cancel(self, sequence: SequenceId) -> None:
-        if sequence in self._answers:
+        if sequence in self._running:
             removed = self._scheduler.remove(sequence)
             has_begun = removed is not None and removed.cached_tokens is not None
             self._end(sequence, Cancelled(sequence, removed.usage if removed and has_begun else None))
@@ -306,8 +307,7 @@ class EngineLoop:
 
     def _end(self, sequence: SequenceId, last: Event) -> None:
         self._scheduler.remove(sequence)
-        del self._answers[sequence]
-        self._samplers.pop(sequence).free()
+        self._running.pop(sequence).sampler.free()
         self._constraints.pop(sequence, None)
         if self._drafter is not None:
             self._drafter.leave(sequence)
@@ -335,9 +335,10 @@ class EngineLoop:
             logits: [outputs, vocab_size].
         """
         sequence, guesses = feed.sequence, feed.tokens[len(feed.tokens) - feed.outputs + 1 :]
-        sampler, answer = self._samplers[sequence.id], self._answers[sequence.id]
+        running = self._running[sequence.id]
+        sampler, answer = running.sampler, running.output
         constraint = self._constraints.get(sequence.id) if self._constraints else None
-        text, right, trail = "", 0, answer.trail
+        text, right, trail, before = "", 0, answer.trail, len(sequence.tokens)
         if not all(map(is_usable, logits)):
             self._end(sequence.id, Failed(sequence.id, EngineError(self._name, NOT_FINITE)))
             return
@@ -354,7 +355,7 @@ class EngineLoop:
                 sequence.is_alone = True
                 break
             sequence.tokens.append(token)
-            piece = self._piece(token, answer)
+            piece = self._model.piece_of(token, answer.spelt)
             text += answer.push(token, piece)
             if trail is not None and scores is not None and token not in self._model.end_tokens:
                 trail.add(token, len(piece), scores)
@@ -368,20 +369,18 @@ class EngineLoop:
             assert sequence.guesser is not None
             sequence.guesser.learn(right if sequence.is_alone else len(guesses), right)
             self._scheduler.settle(feed, right if sequence.is_alone else right + 1)
-        if trail is not None:
-            if answer.finish_reason:
-                logprobs = trail.release_last(text, is_cut=answer.stopped_by is not None)
-            else:
-                logprobs = trail.release(text)
-            if text or logprobs:
-                self._events.append(Token(sequence.id, text, logprobs))
-        elif text:
-            self._events.append(Token(sequence.id, text))
+        if sequence.runs_alone:
+            self._scheduler.mingle(sequence)
+        ids = tuple(sequence.tokens[before:])
+        if trail is None:
+            self._events.append(Token(sequence.id, text, (), ids))
+        elif answer.finish_reason:
+            logprobs = trail.release_last(text, is_cut=answer.stopped_by is not None)
+            self._events.append(Token(sequence.id, text, logprobs, ids))
+        else:
+            self._events.append(Token(sequence.id, text, trail.release(text), ids, trail.pending))
         if answer.finish_reason:
             self._end(sequence.id, Finished(sequence.id, answer.finish_reason, sequence.usage, answer.stopped_by))
-
-    def _piece(self, token: int, answer: Answer) -> bytes:
-        return self._model.spelt_piece(token) if token in answer.spelt else self._model.piece(token)
 
     def _decode(self) -> list[Feed]:
         """Compute the next step; its feeds, or [] where it did not fit and others must give way first."""
@@ -391,12 +390,12 @@ class EngineLoop:
             # What was said is not to wait for copies and drafts.
             self._flush()
         self._moves.make_way(self._scheduler.newcomers)
-        if self._drafter is not None and self._scheduler.only_decodes:
+        if self._drafter is not None and self._scheduler.only_decodes and not self._scheduler.apart:
             with self._device.step(self._seat):
                 self._drafter.draft(self._scheduler.running)
         feeds = self._scheduler.schedule()
         if self._scheduler.begun:
-            self._events.extend(map(Begun, self._scheduler.begun))
+            self._events.extend(Begun(begun.id, begun.cached_tokens or 0) for begun in self._scheduler.begun)
             self._scheduler.begun.clear()
         self._moves.carry_out()
         if not feeds:

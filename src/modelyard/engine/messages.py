@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from modelyard.engine.generation.suspended import SuspendedSequence
     from modelyard.engine.guidance import Constraint
-    from modelyard.engine.suspend import KeptPrefixes, SuspendedSequence
-    from modelyard.engine.weights import ParkedWeights
+    from modelyard.engine.suspend import KeptPrefixes
+    from modelyard.engine.weights import HeldWeights
 
 SequenceId = NewType("SequenceId", int)
 
@@ -218,7 +219,7 @@ class Stopped:
     """The engine has freed everything, as it was told, but what it kept of prompts in host memory, and the weights."""
 
     kept: KeptPrefixes | None = None
-    parked: ParkedWeights | None = None
+    parked: HeldWeights | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +297,13 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A sequence has left the line: its prompt is being computed. Not told again after a preemption or suspension."""
+    """A sequence has left the line: its prompt is being computed. Not told again after a preemption or suspension.
+
+    cached_tokens of its prompt were computed before.
+    """
 
     sequence: SequenceId
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,12 +315,14 @@ class Token:
 
     Attributes:
         ids: the tokens of the answer that the step computed; () for an echo of the prompt.
+        pending_logprobs: of the last tokens so far whose text is not certain yet; logprobs has them later.
     """
 
     sequence: SequenceId
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
     ids: tuple[int, ...] = ()
+    pending_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

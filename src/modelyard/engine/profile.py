@@ -19,6 +19,8 @@ class ModelProfile:
         weights_key: equal for engines that share their weights.
         weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
             outputs of this engine.
+        identity: of weights and settings: equal where one engine's KV states can be restored in the other.
+        is_isolated: whether its engine has a process of its own.
         dimensions: floats of a vector that it embeds a text in; 0 where it does something else.
     """
 
@@ -36,3 +38,5 @@ class ModelProfile:
     can_hear: bool = False
     can_reason: bool = False
     can_fill: bool = False
+    identity: str = ""
+    is_isolated: bool = False

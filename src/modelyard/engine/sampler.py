@@ -22,7 +22,8 @@ _BAN = -1e9
 class Sampler(Protocol):
     """Chooses the tokens of one sequence, one after the other, and remembers what it needs of them.
 
-    It holds nothing of weights or context: it may leave its engine with a suspended sequence.
+    It holds nothing of weights or context: it may leave its engine with a suspended sequence. What it remembers follows
+    from the tokens that it has drawn.
     """
 
     can_verify: bool
@@ -113,6 +114,7 @@ def make_sampler(
     *,
     ban_end: bool,
     dry: DrySampler | None = None,
+    answer: Sequence[int] = (),
 ) -> Sampler:
     """The sampler of one sequence.
 
@@ -123,6 +125,7 @@ def make_sampler(
         prompt: which the repetition penalty counts.
         ban_end: never choose a token that ends the answer.
         dry: what keeps the answer from repetitions, where it is asked for.
+        answer: tokens that another sampler of this kind has drawn: it goes on behind them.
     """
     bias = dict(sampling.logit_bias or {})
     if ban_end:
@@ -130,4 +133,4 @@ def make_sampler(
     penalties = sampling.frequency_penalty, sampling.presence_penalty, (sampling.repetition_penalty or 1.0) - 1.0
     if is_greedy(sampling) and not any(penalties) and dry is None:
         return GreedySampler(bias)
-    return SamplerChain(sampling, bias, model, context, prompt, dry)
+    return SamplerChain(sampling, bias, model, context, prompt, dry, answer)

@@ -84,7 +84,9 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.preemptions = 0
         # Those that have left the line for the first time, until somebody takes note of them.
-        self.begun: list[SequenceId] = []
+        self.begun: list[Sequence] = []
+        # Sequences of which each has steps to itself until its next token, in the order in which they have them.
+        self.apart: list[Sequence] = []
         self._was_undone = False
         self._was_picture = False
         self._max_running = max_running
@@ -113,9 +115,17 @@ class Scheduler:
         while at and self.waiting[at - 1].priority < sequence.priority:
             at -= 1
         self.waiting.insert(at, sequence)
+        if sequence.runs_alone:
+            self.apart.append(sequence)
+
+    def mingle(self, sequence: Sequence) -> None:
+        """A sequence that had steps to itself shares them with others from now on."""
+        sequence.runs_alone = False
+        self.apart.remove(sequence)
 
     def remove(self, sequence: SequenceId) -> Sequence | None:
         """Take a sequence out, finished or cancelled; what it computed stays as a prefix. None if it is unknown."""
+        self.apart = [other for other in self.apart if other.id != sequence]
         for running in self.running:
             if running.id == sequence:
                 self.running.remove(running)
@@ -137,7 +147,7 @@ class Scheduler:
         for waiting in self.waiting:
             waiting.slot = awaited.get(waiting.id)
         sequences = sorted((*self.running, *self.waiting), key=lambda sequence: sequence.arrival)
-        self.running, self.waiting = [], deque()
+        self.running, self.waiting, self.apart = [], deque(), []
         return sequences
 
     def schedule(self) -> list[Feed]:
@@ -146,6 +156,22 @@ class Scheduler:
         The cache's books hold the fed tokens from now on; its ``operations`` are to be carried out before the step.
         """
         self.cache.commit(sequence.slot for sequence in self.running if sequence.slot is not None)
+        return self._schedule_apart(self.apart[0]) if self.apart else self._schedule()
+
+    def _schedule_apart(self, sequence: Sequence) -> list[Feed]:
+        """A step of one sequence alone. Others keep their places, unless it needs the room."""
+        while True:
+            running = [other for other in self.running if other is not sequence]
+            waiting = [other for other in self.waiting if other is not sequence]
+            self.running = [other for other in self.running if other is sequence]
+            self.waiting = deque() if self.running else deque((sequence,))
+            feeds = self._schedule()
+            self.running, self.waiting = [*running, *self.running], deque((*self.waiting, *waiting))
+            if feeds or not running:
+                return feeds
+            self._preempt(max(running, key=_expendability))
+
+    def _schedule(self) -> list[Feed]:
         is_their_turn = self._was_picture and any(sequence.pending == 1 for sequence in self.running)
         self._was_picture = False
         while True:
@@ -246,7 +272,7 @@ class Scheduler:
                 return
             if head.cached_tokens is None:
                 head.cached_tokens = placement.reused
-                self.begun.append(head.id)
+                self.begun.append(head)
             head.to_prefill = head.pending
             if head.next_picture:
                 continue
@@ -300,7 +326,7 @@ class Scheduler:
         return Feed(sequence, position, tokens, outputs=0 if sequence.pending else 1, picture=picture)
 
     def _preempt_youngest(self) -> None:
-        self._preempt(max(self.running, key=lambda sequence: (-sequence.priority, sequence.arrival)))
+        self._preempt(max(self.running, key=_expendability))
 
     def _preempt(self, sequence: Sequence) -> None:
         self.preemptions += 1
@@ -319,6 +345,11 @@ class Scheduler:
         assert sequence.slot is not None
         self.cache.release(sequence.slot)
         sequence.slot = None
+
+
+def _expendability(sequence: Sequence) -> tuple[int, int]:
+    """The higher, the sooner it gives way: less urgent ones first, of these the youngest."""
+    return -sequence.priority, sequence.arrival
 
 
 class _Step:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from modelyard.engine.heap import trim_heap
 from modelyard.engine.llama import Weights
@@ -57,6 +58,13 @@ class _Shared:
     weights: Weights | None = None
     users: int = 0
     fraction: float = 0.0
+
+
+class HeldWeights(Protocol):
+    """Weights that stay in memory, wherever that is."""
+
+    def release(self) -> None:
+        """Give them up, once; returns when they are free, where nothing else uses them."""
 
 
 class ParkedWeights:

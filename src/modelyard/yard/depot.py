@@ -17,7 +17,7 @@ from modelyard.yard.residency import events
 
 if TYPE_CHECKING:
     from modelyard.engine.suspend import KeptPrefixes
-    from modelyard.engine.weights import ParkedWeights
+    from modelyard.engine.weights import HeldWeights
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Depot:
         # Sizing and loading, by model: never both at once.
         self._works: dict[str, asyncio.Task[None]] = {}
         self._kept: dict[str, KeptPrefixes] = {}
-        self._parked: dict[str, ParkedWeights] = {}
+        self._parked: dict[str, HeldWeights] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -93,7 +93,7 @@ class Depot:
         """Let go of the engine of ``model``, which has published its last event; whether its thread has ended."""
         return self.engines.pop(model).join(LAST_MOMENT_S)
 
-    def hold(self, model: str, kept: KeptPrefixes | None, parked: ParkedWeights | None) -> None:
+    def hold(self, model: str, kept: KeptPrefixes | None, parked: HeldWeights | None) -> None:
         """The engine of ``model`` has freed all but these, which are held for the next."""
         if kept is not None:
             self._kept[model] = kept
@@ -113,7 +113,7 @@ class Depot:
             dropping = self._drop(event, parked)
             self._works[event.model] = self._loop.create_task(dropping, name=f"drop {event.model}")
 
-    async def _drop(self, event: events.Event, parked: ParkedWeights) -> None:
+    async def _drop(self, event: events.Event, parked: HeldWeights) -> None:
         # Not on this thread: to unmap many gigabytes takes long enough for a stream to notice.
         await asyncio.to_thread(parked.release)
         self._leave_work()

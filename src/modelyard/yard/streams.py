@@ -41,7 +41,7 @@ from modelyard.yard.residency.state import ModelState, RequestId
 from modelyard.yard.tally import Ending, Tally
 
 if TYPE_CHECKING:
-    from modelyard.engine.suspend import SuspendedSequence
+    from modelyard.engine.generation.suspended import SuspendedSequence
 
 
 @dataclass(slots=True)

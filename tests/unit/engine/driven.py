@@ -13,6 +13,7 @@ import pytest
 from modelyard.engine import schedule
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
+from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.llama import Batch, Context, Model, Weights
 from modelyard.engine.messages import (
     Accepted,
@@ -37,7 +38,6 @@ from modelyard.engine.profile import ModelProfile
 from modelyard.engine.question import Prompt, Sampling, Text, Tokens
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device
-from modelyard.engine.suspend import SuspendedSequence
 from modelyard.engine.weights import WeightsPool
 
 WAIT_S = 60.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from modelyard.engine.bounded.pool import MOST_PROCESSES
@@ -51,16 +51,19 @@ class GrammarCompiler:
         return self._masks
 
     def compile(
-        self, make: Callable[[], str | None], on_done: Callable[[Future[Constraint | None]], None]
+        self,
+        make: Callable[[], str | None],
+        answer: Sequence[int],
+        on_done: Callable[[Future[Constraint | None]], None],
     ) -> Future[Constraint | None]:
         """Make the constraint of the grammar that ``make`` gives; ``on_done`` is called with it on any thread.
 
-        It is None where the grammar is, and fails with InvalidRequest where that cannot be enforced. To cancel it
-        spares the work, if that has not begun.
+        It stands behind the tokens of ``answer``. It is None where the grammar is, and fails with InvalidRequest where
+        that cannot be enforced. To cancel it spares the work, if that has not begun.
         """
         if self._compiling is None:
             self._compiling = ThreadPoolExecutor(MOST_PROCESSES, "grammars")
-        constraint = self._compiling.submit(self._compile, make)
+        constraint = self._compiling.submit(self._compile, make, answer)
         constraint.add_done_callback(on_done)
         return constraint
 
@@ -82,7 +85,7 @@ class GrammarCompiler:
                 vocabulary.detach()
         self._adopted.clear()
 
-    def _compile(self, make: Callable[[], str | None]) -> Constraint | None:
+    def _compile(self, make: Callable[[], str | None], answer: Sequence[int]) -> Constraint | None:
         grammar = make()
         if grammar is None:
             return None
@@ -94,4 +97,7 @@ class GrammarCompiler:
         # The first mask belongs to it: it may be the one that is too complex.
         if matcher.compute_mask() is None:
             raise InvalidRequest(f"The grammar cannot be enforced with this model: {(matcher.error or '').strip()}")
-        return Constraint(self._vocabulary, matcher)
+        constraint = Constraint(self._vocabulary, matcher)
+        for token in answer:
+            constraint.accept(token)
+        return constraint

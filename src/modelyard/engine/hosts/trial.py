@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from modelyard.engine.hosts.last_words import last_words
 from modelyard.engine.hosts.trial_task import TrialTask
 from modelyard.errors import UnusableModel
 from modelyard.system.reporting_process import Ended, run_reporting
@@ -23,14 +24,10 @@ PROGRAM: Final = ("-m", "modelyard.engine.hosts.trial_program")
 # Steps whose failures say all there is to say.
 _BEFORE_ITS_WORK: Final = ("reading the weights", "loading")
 
-_SHOWN_OF_LOG: Final = 300
 _ADVICE: Final = "The file is damaged, or of a kind that llama.cpp does not compute. Use another file of this model."
 
-# Last words of llama.cpp, and of a C++ exception that nobody catches. Source: ggml/src/ggml.c, ggml_abort.
-_LAST_WORDS: Final = re.compile(r"\.(?:c|cc|cpp|cu|h|m|metal):\d+: |what\(\):")
 # What may go well on another day. Source: "unable to allocate", "failed to allocate" in llama.cpp's messages.
 _OF_MEMORY: Final = re.compile(r"alloc|memory", re.IGNORECASE)
-_SOURCE_FOLDER: Final = re.compile(r"\S*/(?=[^/\s]+\.(?:c|cc|cpp|cu|h|m):\d+)")
 
 
 class TrialFailed(UnusableModel):
@@ -76,7 +73,7 @@ def _judge(step: str, outcome: Mapping[str, Any], ended: Ended, *, is_late: bool
         ended: how its process did.
         is_late: whether it may have been ended by the clock.
     """
-    status, last_words = ended.status, _last_words(ended.log)
+    status, words = ended.status, last_words(ended.log)
     if outcome.get("passed"):
         return
     if "failure" in outcome:
@@ -95,13 +92,6 @@ def _judge(step: str, outcome: Mapping[str, Any], ended: Ended, *, is_late: bool
             "models, or close other programs."
         )
     if status < 0:
-        reason = last_words or signal.strsignal(-status) or f"signal {-status}"
+        reason = words or signal.strsignal(-status) or f"signal {-status}"
         raise TrialFailed(f"llama.cpp ends its process with {step}: {reason}. {_ADVICE}")
-    raise UnusableModel(f"The trial of the model failed with {step}: {last_words or f'exit status {status}'}.")
-
-
-def _last_words(log: str) -> str:
-    """The last line of a log that says why the process ended, without the folders of source files; "" for none."""
-    lines = (line.strip() for line in reversed(log.splitlines()))
-    found = next((line for line in lines if _LAST_WORDS.search(line)), "")
-    return _SOURCE_FOLDER.sub("", found)[:_SHOWN_OF_LOG].strip()
+    raise UnusableModel(f"The trial of the model failed with {step}: {words or f'exit status {status}'}.")

@@ -51,7 +51,7 @@ from modelyard.engine.messages import (
     Tokenized,
 )
 from modelyard.engine.question import Sampling, Text, Tokens
-from modelyard.engine.weights import ParkedWeights, WeightsPool
+from modelyard.engine.weights import HeldWeights, WeightsPool
 from modelyard.errors import EngineError, UnusableModel
 
 # Ordinary text in several scripts, with digits and marks: what any vocabulary is made for.
@@ -247,7 +247,7 @@ def _reason(failed: Failed) -> str:
     return failed.error.reason if isinstance(failed.error, EngineError) else str(failed.error)
 
 
-def _release(parked: ParkedWeights | None) -> None:
+def _release(parked: HeldWeights | None) -> None:
     if parked is not None:
         parked.release()
 

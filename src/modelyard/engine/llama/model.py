@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -315,6 +316,10 @@ class Model:
         if piece is None:
             piece = self._spelt_pieces[token] = _read_piece(self._vocab, token, self._piece_buffer, is_spelt=True)
         return piece
+
+    def piece_of(self, token: int, spelt: AbstractSet[int]) -> bytes:
+        """The bytes that a token adds to an answer in which the special tokens of ``spelt`` are text."""
+        return self.spelt_piece(token) if token in spelt else self.piece(token)
 
     def spell(self, tokens: Sequence[int]) -> list[bytes]:
         """As ``spelt_piece``, of each; b"" for ids below 0. May be called on any thread."""

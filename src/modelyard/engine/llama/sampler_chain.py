@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class SamplerChain:
     Repetition and DRY count the prompt and the answer, presence and frequency count the answer, as OpenAI defines them.
 
     It holds nothing of weights or context: it may leave its engine with a suspended sequence, and is freed with its
-    last reference.
+    last reference. Made with the ``answer`` that another one has drawn, it goes on as that would.
     """
 
     __slots__ = ("__weakref__", "_chain", "_free", "can_verify")
@@ -65,6 +66,7 @@ class SamplerChain:
         context: int,
         prompt: Iterable[int],
         dry: DrySampler | None = None,
+        answer: Sequence[int] = (),
     ) -> None:
         self.can_verify = sampling.seed is None and not is_greedy(sampling)
         params = lib.llama_sampler_chain_default_params()
@@ -91,7 +93,13 @@ class SamplerChain:
             self._add(repetition)
         if is_greedy(sampling):
             self._add(lib.llama_sampler_init_greedy())
-            return
+        else:
+            self._add_draw(sampling, 0 if sampling.seed is None else len(answer))
+        for token in answer:
+            lib.llama_sampler_accept(self._chain, token)
+
+    def _add_draw(self, sampling: Sampling, draws: int) -> None:
+        """Draw among the likeliest tokens, as after so many draws with the seed."""
         if sampling.top_k:
             self._add(lib.llama_sampler_init_top_k(sampling.top_k))
         if sampling.top_p is not None and sampling.top_p < 1:
@@ -100,7 +108,14 @@ class SamplerChain:
             self._add(lib.llama_sampler_init_min_p(sampling.min_p, 1))
         self._add(lib.llama_sampler_init_temp(sampling.temperature))
         seed = _RANDOM_SEED if sampling.seed is None else sampling.seed % _RANDOM_SEED
-        self._add(lib.llama_sampler_init_dist(seed))
+        dist = lib.llama_sampler_init_dist(seed)
+        # Each sampling takes one random number, also from a single candidate.
+        # Source: llama.cpp, src/llama-sampler.cpp, llama_sampler_dist_apply.
+        candidate = (lib.llama_token_data * 1)()
+        candidates = lib.llama_token_data_array(data=candidate, size=1)
+        for _ in range(draws):
+            lib.llama_sampler_apply(dist, ctypes.byref(candidates))
+        self._add(dist)
 
     def _add(self, sampler: Any) -> None:
         lib.llama_sampler_chain_add(self._chain, sampler)

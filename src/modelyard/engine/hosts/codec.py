@@ -1,0 +1,137 @@
+"""Engines' messages and events as bytes, for processes that run the same version of this program.
+
+Pickle, held to the values that cross: a process in which a model's file has gone astray is not to call functions in the
+server's. Large arrays do not become bytes: they go beside them as shared memory.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Final
+
+import numpy as np
+
+from modelyard.engine.hosts.shared_memory import SharedArray, SharedMemory
+
+# A smaller array is copied faster than its block is made.
+MIN_SHARED_BYTES: Final = 64 << 10
+
+_MODULES: Final = frozenset(
+    f"modelyard.{name}"
+    for name in (
+        "engine.generation.suspended",
+        "engine.hosts.codec",
+        "engine.hosts.protocol",
+        "engine.messages",
+        "engine.profile",
+        "engine.question",
+        "engine.settings",
+        "engine.suspend",
+        "errors",
+    )
+)
+_FUNCTIONS: Final = frozenset(
+    {
+        ("modelyard.engine.hosts.codec", "_shared_array"),
+        ("modelyard.errors", "restore_error"),
+        ("numpy._core.numeric", "_frombuffer"),
+        ("numpy.core.numeric", "_frombuffer"),
+    }
+)
+_CLASSES: Final = frozenset(
+    {
+        ("builtins", "bytearray"),
+        ("builtins", "frozenset"),
+        ("builtins", "set"),
+        ("numpy", "dtype"),
+        ("pathlib", "Path"),
+        ("pathlib", "PosixPath"),
+        ("pathlib", "WindowsPath"),
+    }
+)
+
+
+class ForeignValue(Exception):
+    """Bytes name something that is no part of the protocol."""
+
+
+def encode(value: object) -> tuple[bytes, list[SharedMemory]]:
+    """Bytes of ``value``, and the blocks of shared memory that belong to them, in order.
+
+    Raises:
+        OSError: there is no memory for a block.
+    """
+    output = io.BytesIO()
+    pickler = _Pickler(output)
+    pickler.dump(value)
+    return output.getvalue(), pickler.blocks
+
+
+def decode(data: bytes | bytearray, blocks: Sequence[SharedMemory]) -> Any:
+    """What ``encode`` was given. Large arrays lie in ``blocks``.
+
+    Raises:
+        ForeignValue: it holds something that is not of the protocol.
+    """
+    unpickler = _Unpickler(io.BytesIO(data))
+    unpickler.blocks = blocks
+    return unpickler.load()
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(self, output: io.BytesIO) -> None:
+        super().__init__(output, protocol=5)
+        self.blocks: list[SharedMemory] = []
+
+    def reducer_override(self, value: Any) -> Any:
+        """Large arrays as the numbers of their blocks; everything else as ever."""
+        if not isinstance(value, np.ndarray) or (value.nbytes < MIN_SHARED_BYTES and type(value) is np.ndarray):
+            return NotImplemented
+        if isinstance(value, SharedArray) and value.memory is not None:
+            block = value.memory
+        elif value.nbytes < MIN_SHARED_BYTES:
+            return np.array(value).__reduce_ex__(5)
+        else:
+            block = SharedMemory.copy_of(np.ascontiguousarray(value))
+        self.blocks.append(block)
+        return _shared_array, (_Block(len(self.blocks) - 1), value.dtype.str, value.shape)
+
+    def persistent_id(self, value: Any) -> int | None:
+        """Blocks are not written down: they go by their numbers."""
+        return value.index if type(value) is _Block else None
+
+
+class _Unpickler(pickle.Unpickler):
+    blocks: Sequence[SharedMemory]
+
+    def persistent_load(self, index: Any) -> SharedMemory:
+        """The block of that number."""
+        if not isinstance(index, int) or not 0 <= index < len(self.blocks):
+            raise ForeignValue(f"There is no block {index!r}")
+        return self.blocks[index]
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What may be made of bytes."""
+        if (module, name) in _FUNCTIONS or (module, name) in _CLASSES:
+            return super().find_class(module, name)
+        if module in _MODULES:
+            found = getattr(import_module(module), name, None)
+            if isinstance(found, type) and found.__module__ == module:
+                return found
+        raise ForeignValue(f"{module}.{name} is not part of the protocol")
+
+
+class _Block:
+    """Stands for a block of shared memory in what is encoded."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+def _shared_array(memory: SharedMemory, dtype: str, shape: tuple[int, ...]) -> SharedArray:
+    return SharedArray.on(memory, dtype, shape)

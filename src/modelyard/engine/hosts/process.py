@@ -1,0 +1,296 @@
+"""Engines in processes of their own: a fault in one ends its model's process, and nothing else.
+
+The engines are the same as on threads; what is sent to them and what they publish crosses a socket. Models on the same
+files share a process, and so the weights. When a process dies, its requests leave it as if they had been suspended,
+with the tokens that they have and without KV state: whoever starts the model again has them go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Final
+
+from modelyard.engine.hosts.channel import Channel, ChannelClosed
+from modelyard.engine.hosts.codec import ForeignValue
+from modelyard.engine.hosts.last_words import how_it_ended
+from modelyard.engine.hosts.protocol import FromEngine, LogLine, ReleaseWeights, StartEngine, ToEngine, ToProcess
+from modelyard.engine.hosts.records import RequestRecords
+from modelyard.engine.hosts.spawner import EngineSpawner, SpawnedProcess, SpawnFailed
+from modelyard.engine.messages import (
+    Died,
+    Dying,
+    Event,
+    Loaded,
+    LoadFailed,
+    Message,
+    ParkedWeightsLost,
+    SequenceId,
+    Stopped,
+)
+from modelyard.engine.settings import EngineSettings
+
+logger = logging.getLogger(__name__)
+
+Publish = Callable[[Sequence[Event]], None]
+
+# Of a process that has closed its connection: the kernel gives back what it had, also where that is many gigabytes.
+_END_S: Final = 30.0
+_KEPT_OF_LOG: Final = 4000
+
+
+class EngineProcesses:
+    """The processes in which the engines of one owner run. Every method may be called on any thread."""
+
+    def __init__(self) -> None:
+        self._spawner = EngineSpawner()
+        self._lock = threading.Lock()
+        self._processes: dict[tuple[Path, ...], _EngineProcess] = {}
+        self._engines = 0
+
+    def engine(self, settings: EngineSettings, publish: Publish) -> ProcessEngine:
+        """An engine, not yet started. Its events arrive through ``publish``, on a thread of its process."""
+        with self._lock:
+            self._engines += 1
+            return ProcessEngine(self, _Hosted(self._engines, settings, publish))
+
+    def close(self) -> None:
+        """End the program that starts processes. All engines are gone by then."""
+        self._spawner.close()
+
+    def start(self, hosted: _Hosted) -> _EngineProcess:
+        """Start an engine, in the process of those on the same files if there is one."""
+        key = tuple(path.resolve() for path in hosted.settings.paths)
+        with self._lock:
+            process = self._processes.get(key)
+            if process is None or not process.take(hosted):
+                process = self._processes[key] = _EngineProcess(self._spawner)
+                process.take(hosted)
+                process.start()
+            return process
+
+
+class ProcessEngine:
+    """One engine in a process; the same as ``modelyard.engine.engine.Engine`` to whoever has it."""
+
+    def __init__(self, processes: EngineProcesses, hosted: _Hosted) -> None:
+        self._processes, self._hosted = processes, hosted
+        self._process: _EngineProcess | None = None
+        self._early: list[Message] = []
+
+    def start(self) -> None:
+        """Begin to load."""
+        self._process = self._processes.start(self._hosted)
+        for message in self._early:
+            self._process.send(self._hosted, message)
+        self._early.clear()
+
+    def send(self, message: Message) -> None:
+        """Hand a message to the engine; never blocks. Messages are taken in order, before the next step."""
+        if self._process is None:
+            self._early.append(message)
+        else:
+            self._process.send(self._hosted, message)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until the engine is gone; whether it is."""
+        return self._hosted.is_over.wait(timeout_s)
+
+
+class RemoteWeights:
+    """Weights that are parked in a process, until they are released."""
+
+    def __init__(self, process: _EngineProcess, engine: int) -> None:
+        self._process, self._engine = process, engine
+
+    def release(self) -> None:
+        """Give them up, once; where nothing else is in the process, wait for its end, which frees them."""
+        self._process.release(self._engine)
+
+
+@dataclass(slots=True, eq=False)
+class _Hosted:
+    """An engine in a process, as the server knows it.
+
+    identity is None until it has loaded. is_over is set before its last event is published.
+    """
+
+    number: int
+    settings: EngineSettings
+    publish: Publish
+    records: RequestRecords = field(default_factory=RequestRecords)
+    identity: str | None = None
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+
+class _EngineProcess:
+    """One process, from before its start until after its end."""
+
+    def __init__(self, spawner: EngineSpawner) -> None:
+        self._spawner = spawner
+        self._lock = threading.Lock()
+        self._engines: dict[int, _Hosted] = {}
+        self._parked: dict[int, _Hosted] = {}
+        # No engine is started in it any more.
+        self._is_ending = False
+        self._is_over = threading.Event()
+        # None: nothing follows.
+        self._outbox: SimpleQueue[ToProcess | None] = SimpleQueue()
+        # The last events of its last engine: published when the process has ended, and its memory is free.
+        self._farewell: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Have it started, by the thread that listens to it."""
+        threading.Thread(target=self._run, name="engine process", daemon=True).start()
+
+    def take(self, hosted: _Hosted) -> bool:
+        """Start an engine in it; False where it is about to end."""
+        with self._lock:
+            if self._is_ending:
+                return False
+            self._engines[hosted.number] = hosted
+            self._outbox.put(StartEngine(hosted.number, hosted.settings))
+            return True
+
+    def send(self, hosted: _Hosted, message: Message) -> None:
+        """Send a message to one of its engines. One that is gone does not hear it."""
+        hosted.records.sent(message)
+        self._outbox.put(ToEngine(hosted.number, message))
+
+    def release(self, engine: int) -> None:
+        """Give up the weights that an engine has parked."""
+        with self._lock:
+            if self._parked.pop(engine, None) is None:
+                return
+            if self._engines or self._parked:
+                self._outbox.put(ReleaseWeights(engine))
+                return
+            self._end()
+        self._is_over.wait(_END_S)
+
+    def _end(self) -> None:
+        """Nothing is left in it. The lock is held."""
+        self._is_ending = True
+        self._outbox.put(None)
+
+    def _run(self) -> None:
+        """Start it, listen to it to its end, and say how it ended."""
+        with tempfile.TemporaryFile() as log:
+            channel, theirs = Channel.pair()
+            try:
+                with theirs:
+                    process = self._spawner.spawn(theirs, log.fileno())
+            except SpawnFailed as failed:
+                channel.close()
+                self._fail(str(failed))
+                return
+            writer = threading.Thread(target=self._write, args=(channel,), name="to engine process", daemon=True)
+            writer.start()
+            self._listen(channel)
+            ended = self._wait(process)
+            self._outbox.put(None)
+            writer.join()
+            channel.close()
+            reason = how_it_ended(process.status if ended else None, _end_of(log))
+            process.forget()
+        self._over(reason)
+
+    def _write(self, channel: Channel) -> None:
+        try:
+            while (message := self._outbox.get()) is not None:
+                channel.send(message)
+        except ChannelClosed:
+            # It is gone: whoever listens to it says so.
+            return
+        except OSError as error:
+            # Of a KV state, for which there is no memory.
+            logger.error("A process of engines is ended: nothing can be sent to it: %s", error)
+        channel.close_sending()
+
+    def _listen(self, channel: Channel) -> None:
+        try:
+            while True:
+                match channel.receive():
+                    case FromEngine(number, events, has_parked):
+                        self._hear(number, events, has_parked=has_parked)
+                    case LogLine(name, level, text):
+                        logging.getLogger(name).log(level, "%s", text)
+        except ChannelClosed:
+            return
+        except ForeignValue as foreign:
+            logger.error("A process of engines is ended: what it says makes no sense: %s", foreign)
+
+    def _hear(self, number: int, events: Sequence[Event], *, has_parked: bool) -> None:
+        hosted = self._engines[number]
+        hosted.records.note(events)
+        last = events[-1]
+        if not isinstance(last, Loaded | LoadFailed | Stopped | Died):
+            hosted.publish(events)
+            return
+        if isinstance(last, Loaded):
+            hosted.identity = last.profile.identity
+            hosted.publish([*events[:-1], Loaded(replace(last.profile, is_isolated=True))])
+            return
+        if isinstance(last, Stopped) and has_parked:
+            last = replace(last, parked=RemoteWeights(self, number))
+        said = [*events[:-1], last]
+        with self._lock:
+            del self._engines[number]
+            if has_parked:
+                self._parked[number] = hosted
+            ends = not self._engines and not self._parked
+            if ends:
+                self._farewell = lambda: _say_goodbye(hosted, said)
+                self._end()
+        if not ends:
+            _say_goodbye(hosted, said)
+
+    def _wait(self, process: SpawnedProcess) -> bool:
+        if process.wait(_END_S):
+            return True
+        logger.error("A process of engines does not end: it is killed")
+        process.kill()
+        return process.wait(_END_S)
+
+    def _over(self, reason: str) -> None:
+        """The process has ended: whatever was in it is gone."""
+        with self._lock:
+            self._is_ending = True
+            engines, self._engines = self._engines, {}
+            parked, self._parked = self._parked, {}
+        self._is_over.set()
+        self._farewell()
+        for hosted in engines.values():
+            _say_goodbye(hosted, _death(hosted, reason, ()))
+        for hosted in parked.values():
+            hosted.publish([ParkedWeightsLost(reason)])
+
+    def _fail(self, reason: str) -> None:
+        with self._lock:
+            self._is_ending = True
+            engines, self._engines = self._engines, {}
+        self._is_over.set()
+        for hosted in engines.values():
+            _say_goodbye(hosted, [LoadFailed(reason)])
+
+
+def _death(hosted: _Hosted, reason: str, active: tuple[SequenceId, ...]) -> list[Event]:
+    """What is said of an engine whose process has died."""
+    if hosted.identity is None:
+        return [*hosted.records.leave(""), Died(reason)]
+    return [Dying(reason, active), *hosted.records.leave(hosted.identity), Died(reason)]
+
+
+def _say_goodbye(hosted: _Hosted, events: Sequence[Event]) -> None:
+    hosted.is_over.set()
+    hosted.publish(events)
+
+
+def _end_of(log: IO[bytes]) -> str:
+    log.seek(max(0, log.seek(0, 2) - _KEPT_OF_LOG))
+    return log.read().decode("utf-8", "replace")

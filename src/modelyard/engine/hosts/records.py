@@ -1,0 +1,129 @@
+"""What a server knows of the requests in an engine's process: enough to have them go on when that process dies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from modelyard.engine.generation.suspended import SuspendedSequence
+from modelyard.engine.messages import (
+    Accepted,
+    Begun,
+    Cancelled,
+    Embed,
+    Embedded,
+    Event,
+    Failed,
+    Finished,
+    Message,
+    Rank,
+    Ranked,
+    Reading,
+    Resume,
+    Returned,
+    SequenceId,
+    Submit,
+    Suspended,
+    Token,
+    Tokenize,
+    Tokenized,
+    TokenLogprob,
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Record:
+    """One request. prompt is None until it is accepted: until then it is sent again as it came."""
+
+    request: Submit | Embed | Rank | Tokenize
+    answer: list[int]
+    prompt: tuple[int, ...] | None = None
+    reading: Reading | None = None
+    cached_tokens: int | None = None
+    pending_logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class RequestRecords:
+    """The requests of one engine that have no end yet. May be used on several threads.
+
+    Hot path: ``note`` runs once a step, and its loop once a token.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[SequenceId, _Record] = {}
+        self._lock = threading.Lock()
+
+    def sent(self, message: Message) -> None:
+        """Note what was sent to the engine."""
+        match message:
+            case Submit() | Embed() | Rank() | Tokenize():
+                record = _Record(message, [])
+            case Resume(state):
+                record = _Record(
+                    state.request,
+                    list(state.answer),
+                    state.prompt,
+                    state.reading,
+                    state.cached_tokens,
+                    state.pending_logprobs,
+                )
+            case _:
+                return
+        with self._lock:
+            self._records[record.request.sequence] = record
+
+    def note(self, events: Sequence[Event]) -> None:
+        """Note what the engine has said of them."""
+        with self._lock:
+            records = self._records
+            # Nearly all events are tokens.
+            for event in events:
+                if isinstance(event, Token):
+                    if (record := records.get(event.sequence)) is not None:
+                        record.answer.extend(event.ids)
+                        record.pending_logprobs = event.pending_logprobs
+                    continue
+                match event:
+                    case Accepted(sequence, _, reading, tokens):
+                        if (record := records.get(sequence)) is not None:
+                            record.prompt, record.reading = tokens, reading
+                    case Begun(sequence, cached_tokens):
+                        if (record := records.get(sequence)) is not None:
+                            record.cached_tokens = cached_tokens
+                    case (
+                        Finished(sequence)
+                        | Failed(sequence)
+                        | Cancelled(sequence)
+                        | Suspended(sequence)
+                        | Returned(sequence)
+                        | Embedded(sequence)
+                        | Ranked(sequence)
+                        | Tokenized(sequence)
+                    ):
+                        records.pop(sequence, None)
+
+    def leave(self, identity: str) -> list[Suspended | Returned]:
+        """Part with all of them: how each leaves an engine that is no more, in the order in which they came.
+
+        identity: of the engine; see ``SuspendedSequence``.
+        """
+        with self._lock:
+            records, self._records = self._records, {}
+        return [_left(identity, record) for record in records.values()]
+
+
+def _left(identity: str, record: _Record) -> Suspended | Returned:
+    request = record.request
+    if record.prompt is None or not isinstance(request, Submit):
+        return Returned(request.sequence)
+    state = SuspendedSequence(
+        identity,
+        replace(request, alone=False),
+        record.prompt,
+        tuple(record.answer),
+        record.reading,
+        record.cached_tokens,
+        record.pending_logprobs,
+    )
+    return Suspended(request.sequence, state)

@@ -1,0 +1,176 @@
+"""Starts processes of engines through ``spawner_program``, and knows how each of them ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+_PROGRAM: Final = "modelyard.engine.hosts.spawner_program"
+
+# An idle machine imports everything in 0.7 s.
+_START_S: Final = 60.0
+_END_S: Final = 5.0
+
+
+class SpawnFailed(Exception):
+    """A process could not be started; the message says why."""
+
+
+class EngineSpawner:
+    """Starts processes. Every method may be called on any thread. Nothing is started before it is needed."""
+
+    def __init__(self) -> None:
+        self._starting = threading.Lock()
+        self._program: _Program | None = None
+
+    def spawn(self, connection: socket.socket, errors: int) -> SpawnedProcess:
+        """Start a process of engines.
+
+        Args:
+            connection: to it: the end that belongs to it.
+            errors: the descriptor that it has as its standard error.
+
+        Raises:
+            SpawnFailed: the system does not start one.
+        """
+        setup = {"log_level": logging.getLogger().getEffectiveLevel()}
+        with self._starting:
+            if self._program is None or not self._program.is_alive:
+                self._program = _Program()
+            program = self._program
+            try:
+                pid = program.start(setup, [connection.fileno(), errors])
+            except OSError as error:
+                self._program = None
+                program.close()
+                raise SpawnFailed(f"No process can be started for it: {error.strerror or error}.") from error
+        return SpawnedProcess(program, pid)
+
+    def close(self) -> None:
+        """End the program that starts processes. Those that it started end when their connections do."""
+        with self._starting:
+            program, self._program = self._program, None
+        if program is not None:
+            program.close()
+
+
+class SpawnedProcess:
+    """A process that was started."""
+
+    def __init__(self, program: _Program, pid: int) -> None:
+        self._program = program
+        self.pid = pid
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its end; whether it has ended. One whose starter is gone has ended when the system says so."""
+        return self._program.wait(self.pid, timeout_s)
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, a signal as a negative number; None while it runs, or where nobody knows."""
+        return self._program.statuses.get(self.pid)
+
+    def kill(self) -> None:
+        """End it by force."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, 9)
+
+    def forget(self) -> None:
+        """Nobody asks for its status any more."""
+        self._program.statuses.pop(self.pid, None)
+
+
+class _Program:
+    """The running ``spawner_program``."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._control = ours
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", _PROGRAM, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                # What llama.cpp says of its own failures is enough: a debugger's trace takes seconds.
+                env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+                pass_fds=[theirs.fileno()],
+                # Ctrl-C at the terminal is the server's to handle.
+                process_group=0,
+            )
+        self.statuses: dict[int, int] = {}
+        self._started: list[int] = []
+        self._is_over = False
+        self._change = threading.Condition()
+        threading.Thread(target=self._listen, name="processes of engines", daemon=True).start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can start processes."""
+        return not self._is_over
+
+    def start(self, setup: dict[str, Any], descriptors: list[int]) -> int:
+        """Start a process; its number.
+
+        Raises:
+            OSError: it cannot.
+        """
+        socket.send_fds(self._control, [json.dumps(setup).encode() + b"\n"], descriptors)
+        with self._change:
+            if not self._change.wait_for(lambda: self._started or self._is_over, _START_S):
+                raise TimeoutError(None, f"it took longer than {_START_S:.0f} s")
+            if not self._started:
+                raise ChildProcessError(None, "the program that starts them has ended")
+            return self._started.pop()
+
+    def wait(self, pid: int, timeout_s: float) -> bool:
+        """Wait for the end of a process."""
+        deadline = time.monotonic() + timeout_s
+        with self._change:
+            self._change.wait_for(lambda: pid in self.statuses or self._is_over, timeout_s)
+            if pid in self.statuses:
+                return True
+        while (is_alive := _exists(pid)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return not is_alive
+
+    def close(self) -> None:
+        """End it."""
+        with suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _listen(self) -> None:
+        with self._control.makefile("rb") as lines, suppress(OSError):
+            for line in lines:
+                self._hear(json.loads(line))
+        with self._change:
+            self._is_over = True
+            self._change.notify_all()
+        self._process.wait()
+
+    def _hear(self, said: dict[str, int]) -> None:
+        with self._change:
+            if "started" in said:
+                self._started.append(said["started"])
+            else:
+                self.statuses[said["ended"]] = said["status"]
+            self._change.notify_all()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
