@@ -206,7 +206,7 @@ def _sway(model: Any, ids: list[int]) -> float:
 
     def logprobs() -> Any:
         with torch.no_grad():
-            return torch.log_softmax(model(torch.tensor([ids])).logits[0, -1].double(), -1)
+            return torch.log_softmax(model(torch.tensor([ids]), use_cache=False).logits[0, -1].double(), -1)
 
     exact = logprobs()
     likeliest = torch.topk(exact, _KEPT_TOKENS).indices

@@ -33,6 +33,7 @@ from modelyard.engine.messages import (
     Submit,
     Suspended,
     Token,
+    TokenLogprob,
 )
 from modelyard.engine.profile import ModelProfile
 from modelyard.engine.question import Prompt, Sampling, Text, Tokens
@@ -53,7 +54,7 @@ class Driven:
     """An engine that loads as soon as it is made. Its events are read by the methods that wait for something.
 
     Attributes:
-        texts: what each sequence has said here so far.
+        texts, logprobs: what each sequence has said here so far.
         accepted: of each sequence, how often.
         ended: the last event of each sequence that ended here.
         dying: the sequences that had ended when the engine said that it is dying; None before it did.
@@ -72,6 +73,7 @@ class Driven:
     ) -> None:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self.texts: dict[SequenceId, str] = {}
+        self.logprobs: dict[SequenceId, list[TokenLogprob]] = {}
         self.accepted: dict[SequenceId, int] = {}
         self.ended: dict[SequenceId, Event] = {}
         self.profile: ModelProfile | None = None
@@ -107,9 +109,10 @@ class Driven:
         match event:
             case Loaded(profile):
                 self.profile = profile
-            case Token(sequence, text):
+            case Token(sequence, text, logprobs):
                 assert sequence not in self.ended
                 self.texts[sequence] = self.texts.get(sequence, "") + text
+                self.logprobs.setdefault(sequence, []).extend(logprobs)
             case Accepted(sequence):
                 self.accepted[sequence] = self.accepted.get(sequence, 0) + 1
             case Finished() | Failed() | Cancelled() | Suspended() | Returned():
