@@ -1,0 +1,99 @@
+"""A server knows of the requests in an engine's process what it needs to have them go on elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modelyard.engine.generation.suspended import SuspendedSequence
+from modelyard.engine.hosts.records import RequestRecords
+from modelyard.engine.messages import (
+    Accepted,
+    Begun,
+    Cancel,
+    Cancelled,
+    Embed,
+    Event,
+    Failed,
+    Finished,
+    Reading,
+    Resume,
+    Returned,
+    SequenceId,
+    Submit,
+    Suspended,
+    Token,
+    Tokenize,
+    TokenLogprob,
+    Usage,
+)
+from modelyard.engine.question import Text
+from modelyard.errors import EngineError
+
+ONE, TWO = SequenceId(1), SequenceId(2)
+REQUEST = Submit(ONE, Text("a"), alone=True)
+READING = Reading("hermes", "", False)
+PENDING = (TokenLogprob(b"a", -1.0, ()),)
+
+
+@pytest.fixture
+def records() -> RequestRecords:
+    records = RequestRecords()
+    records.sent(REQUEST)
+    return records
+
+
+def accept(records: RequestRecords) -> None:
+    records.note([Accepted(ONE, 2, READING, (5, 6))])
+
+
+def test_what_was_not_accepted_is_sent_again(records: RequestRecords) -> None:
+    assert records.leave("i") == [Returned(ONE)]
+
+
+def test_what_was_accepted_goes_on_with_the_tokens_that_it_has(records: RequestRecords) -> None:
+    accept(records)
+    records.note([Begun(ONE, 1), Token(ONE, "", (), (7,)), Token(TWO, "x", (), (1,))])
+    records.note([Token(ONE, "a", (), (8, 9), PENDING)])
+    expected = SuspendedSequence("i", replace(REQUEST, alone=False), (5, 6), (7, 8, 9), READING, 1, PENDING)
+    assert records.leave("i") == [Suspended(ONE, expected)]
+
+
+def test_what_went_on_from_a_state_goes_on_from_there(records: RequestRecords) -> None:
+    accept(records)
+    records.note([Begun(ONE, 0), Token(ONE, "a", (), (7,))])
+    (left,) = records.leave("i")
+    assert isinstance(left, Suspended)
+    records.sent(Resume(left.state))
+    records.note([Token(ONE, "b", (), (8,))])
+    assert records.leave("i") == [Suspended(ONE, replace(left.state, answer=(7, 8)))]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        Finished(ONE, "stop", Usage(1, 1, 0)),
+        Failed(ONE, EngineError("m", "x")),
+        Cancelled(ONE),
+        Returned(ONE),
+    ],
+    ids=lambda end: type(end).__name__,
+)
+def test_what_has_ended_does_not_go_on(records: RequestRecords, end: Event) -> None:
+    accept(records)
+    records.note([end])
+    assert records.leave("i") == []
+
+
+def test_what_is_answered_at_once_is_sent_again(records: RequestRecords) -> None:
+    records.note([Cancelled(ONE)])
+    records.sent(Embed(ONE, (Text("a"),)))
+    records.sent(Tokenize(TWO, Text("b")))
+    records.sent(Cancel(TWO))
+    assert records.leave("i") == [Returned(ONE), Returned(TWO)]
+
+
+def test_they_leave_once(records: RequestRecords) -> None:
+    assert records.leave("i")
+    assert records.leave("i") == []
