@@ -83,6 +83,7 @@ class Trial:
     def __init__(self, task: TrialTask) -> None:
         self._settings = task.settings
         self._vocabulary_size = task.vocabulary_size
+        self._is_large = not task.repacks
         self._pool = WeightsPool(are_repacked=task.repacks)
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._engine: Engine | None = None
@@ -119,11 +120,18 @@ class Trial:
                 )
 
     def _generate(self) -> None:
-        self._answer("a prompt of one token", [self._submit(self._tokens(1))])
         self._tokenize()
+        if self._is_large:
+            # Each step takes as long as it takes to read all weights: the same things in a third of the steps.
+            prompts = [self._tokens(length) for length in (1, STREAMS, self._long)]
+            step = "prompts of one token, of several and of more than a step, and a state that is saved"
+            self._suspend_and_resume(step, [self._submit(prompt, ANSWER_TOKENS + 1) for prompt in prompts])
+            return
+        self._answer("a prompt of one token", [self._submit(self._tokens(1))])
         self._answer("several sequences at once", [self._submit(self._tokens(2 + number)) for number in range(STREAMS)])
         self._answer("a prompt of more than a step", [self._submit(self._tokens(self._long))])
-        self._suspend_and_resume()
+        prompt = self._submit(self._tokens(STREAMS), max_tokens=LONG_ANSWER_TOKENS)
+        self._suspend_and_resume("a state that is saved and restored", [prompt])
 
     def _tokenize(self) -> None:
         say(step="the tokens of a text")
@@ -144,27 +152,25 @@ class Trial:
             self._send(request)
         self._ends([request.sequence for request in requests])
 
-    def _suspend_and_resume(self) -> None:
-        say(step="a state that is saved and restored")
-        prompt = self._submit(self._tokens(STREAMS), max_tokens=LONG_ANSWER_TOKENS)
-        self._send(prompt)
-        first = self._wait(lambda event: isinstance(event, Token | Finished | Failed))
-        if isinstance(first, Failed) and isinstance(first.error, EngineError):
-            raise Failure(_reason(first))
-        state = None
+    def _suspend_and_resume(self, step: str, requests: Sequence[Submit]) -> None:
+        say(step=step)
+        for request in requests:
+            self._send(request)
+        last = requests[-1].sequence
+        self._wait(lambda event: isinstance(event, Token | Finished | Failed) and event.sequence == last)
+        states = []
         self._send(Stop(suspend=True, keep_bytes=sys.maxsize, park=True))
         while not isinstance(event := self._next_event(), Stopped):
             if isinstance(event, Suspended):
-                state = event.state
-            elif isinstance(event, Failed) and isinstance(event.error, EngineError):
-                raise Failure(_reason(event))
+                states.append(event.state)
         self._join()
         parked = event.parked
         self._start("a second context")
         _release(parked)
-        if state is not None:
+        say(step="a state that is restored")
+        for state in states:
             self._send(Resume(state))
-            self._ends([state.sequence])
+        self._ends([state.sequence for state in states])
 
     def _answer(self, step: str, requests: Sequence[Submit]) -> None:
         say(step=step)
@@ -177,11 +183,7 @@ class Trial:
         waiting = set(sequences)
         while waiting:
             event = self._next_event()
-            if isinstance(event, Failed):
-                if isinstance(event.error, EngineError):
-                    raise Failure(_reason(event))
-                waiting.discard(event.sequence)
-            elif isinstance(event, Finished | Embedded | Ranked | Tokenized):
+            if isinstance(event, Failed | Finished | Embedded | Ranked | Tokenized):
                 waiting.discard(event.sequence)
 
     def _start(self, step: str) -> None:
@@ -209,6 +211,8 @@ class Trial:
                 raise Failure(reason)
             case Died(reason):
                 raise Failure(reason)
+            case Failed(_, EngineError()):
+                raise Failure(_reason(event))
         return event
 
     def _join(self) -> None:
