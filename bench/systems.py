@@ -82,7 +82,7 @@ def modelyard(folder: Path, weights: Sequence[Path], *, prompt_lookup: bool, bud
         + (f'[memory]\nbudget = "{budget}"\n' if budget else "")
         + models
     )
-    command = [sys.executable, "-m", "modelyard", "from-config", "-f", str(toml)]
+    command = [sys.executable, "-m", "modelyard", "from-config", "-f", str(toml), "--no-supervisor"]
     with _process(command, port):
         yield Http([(port, str(number)) for number in range(len(weights))])
 

@@ -188,7 +188,7 @@ def _toml(model: Path, levels: Sequence[str], context: int | None, keys: Mapping
 
 
 def _start(name: str, config: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "modelyard", "from-config", "-f", str(config)]
+    command = [sys.executable, "-m", "modelyard", "from-config", "-f", str(config), "--no-supervisor"]
     return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment(name))
 
 

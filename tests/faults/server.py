@@ -52,7 +52,7 @@ def served(folder: Path, models: Sequence[dict[str, Any]], **runtime: Any) -> It
         lines += ["[[models]]", *(f"{key} = {_toml(value)}" for key, value in model.items() if key != "device")]
         lines += ["[models.device]", *(f"{key} = {_toml(value)}" for key, value in device.items())]
     config.write_text("\n".join(lines), "utf-8")
-    command = [sys.executable, "-m", "modelyard", "from-config", "-f", str(config)]
+    command = [sys.executable, "-m", "modelyard", "from-config", "-f", str(config), "--no-supervisor"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)

@@ -120,7 +120,7 @@ class ServerProcess:
         )
         with (self.folder / "server.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "modelyard", "from-config", "-f", str(settings)],
+                [sys.executable, "-m", "modelyard", "from-config", "-f", str(settings), "--no-supervisor"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache"), "GGML_NO_BACKTRACE": "1"},

@@ -33,8 +33,9 @@ def modelyard(*args: str, text: str = "") -> subprocess.CompletedProcess[str]:
 
 @contextlib.contextmanager
 def started(*args: str, command: Sequence[str] = COMMAND) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server that has said that it serves, and what it said so far."""
-    with subprocess.Popen([*command, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    """A server without a supervisor that has said that it serves, and what it said so far."""
+    full = [*command, *args, "--no-supervisor"]
+    with subprocess.Popen(full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:
             greeting = ""
@@ -57,7 +58,8 @@ def test_version_and_help_read_well() -> None:
     shown = modelyard("--help").stdout
     assert all(command in shown for command in ("serve", "from-config", "run"))
     options = modelyard("serve", "--help").stdout
-    assert all(option in options for option in ("--model", "--host", "--port", "--cpu", "--max-seqs", "--ctx"))
+    shown_options = ("--model", "--host", "--port", "--cpu", "--max-seqs", "--ctx", "--no-supervisor")
+    assert all(option in options for option in shown_options)
 
 
 def test_serve_prints_a_curl_line_that_works_as_pasted_and_ctrl_c_ends_with_0(smol: str) -> None:

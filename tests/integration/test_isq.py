@@ -277,7 +277,10 @@ def test_a_repository_of_safetensors_is_served_by_its_id(tiny_checkpoint: Path, 
     with serving_hub() as hub:
         hub.add("org/tiny", {path.name: path for path in tiny_checkpoint.iterdir()})
         process = subprocess.Popen(
-            [sys.executable, "-m", "modelyard", "serve", "-m", "org/tiny", "--isq", "8", "--port", "0", "--ctx", "256"],
+            [
+                *(sys.executable, "-m", "modelyard", "serve", "-m", "org/tiny", "--isq", "8", "--port", "0"),
+                *("--ctx", "256", "--no-supervisor"),
+            ],
             env={
                 **os.environ,
                 "HF_ENDPOINT": hub.url,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.options import HostOption, PortOption, without_unset
+from modelyard.cli.hosting import host_server
+from modelyard.cli.options import HostOption, NoSupervisorOption, PortOption, without_unset
 from modelyard.config import Config, load_config
 
 
@@ -15,6 +16,7 @@ def from_config(
     file: Annotated[Path, typer.Option("--file", "-f", metavar="TOML", help="The configuration file.")],
     host: HostOption = None,
     port: PortOption = None,
+    no_supervisor: NoSupervisorOption = False,
 ) -> None:
     """Serve (or chat with) the models that a TOML file names."""
 
@@ -27,6 +29,4 @@ def from_config(
 
         chat(config, None)
     else:
-        from modelyard.cli.server import run_server
-
-        run_server(config, read_config)
+        host_server(config, read_config, is_supervised=not no_supervisor)

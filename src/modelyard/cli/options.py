@@ -14,6 +14,10 @@ ModelOption = Annotated[
 ]
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on. [dim]\\[default: 127.0.0.1][/]")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on. [dim]\\[default: 1234][/]")]
+NoSupervisorOption = Annotated[
+    bool,
+    typer.Option("--no-supervisor", help="Run without the parent process that starts the server again when it dies."),
+]
 CpuOption = Annotated[bool, typer.Option("--cpu", help="Use the CPU alone, even where an accelerator is there.")]
 DeviceLayersOption = Annotated[
     str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelyard.cli.hosting import host_server
 from modelyard.cli.options import (
     CpuOption,
     CtxOption,
@@ -16,6 +17,7 @@ from modelyard.cli.options import (
     MaxSeqsOption,
     MmprojOption,
     ModelOption,
+    NoSupervisorOption,
     PortOption,
     QuantizedFileOption,
     QuantOption,
@@ -29,6 +31,7 @@ def serve(
     model: ModelOption,
     host: HostOption = None,
     port: PortOption = None,
+    no_supervisor: NoSupervisorOption = False,
     cpu: CpuOption = False,
     device_layers: DeviceLayersOption = None,
     max_seqs: MaxSeqsOption = None,
@@ -66,6 +69,4 @@ def serve(
         host=host,
         port=port,
     )
-    from modelyard.cli.server import run_server
-
-    run_server(config)
+    host_server(config, is_supervised=not no_supervisor)

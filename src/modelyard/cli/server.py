@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import uvloop
 from rich.console import Console
@@ -15,11 +15,13 @@ from rich.console import Console
 from modelyard.api.access_log import LOGGER as ACCESS_LOGGER
 from modelyard.cli.greeting import greet
 from modelyard.cli.loading import start_visibly
-from modelyard.config import AccessKey, Config, read_keys
+from modelyard.config import AccessKey, Config
 from modelyard.errors import ModelyardError
 from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
-from modelyard.inprocess.serve import DRAIN_S, HttpServer, finishes_before, listen
+from modelyard.inprocess.serve import DRAIN_S, HttpServer, finishes_before
+from modelyard.system.supervised import SupervisorLink, unblock
+from modelyard.system.two_ways import TwoWays
 
 logger = logging.getLogger(__name__)
 
@@ -27,25 +29,28 @@ logger = logging.getLogger(__name__)
 CLOSE_S = 10.0
 
 
-def run_server(config: Config, read_config: Callable[[], Config] | None = None) -> None:
-    """Load the models, serve them, and return when SIGINT or SIGTERM asked for it.
+def run_server(
+    config: Config,
+    keys: Sequence[AccessKey],
+    listener: socket.socket,
+    read_config: Callable[[], Config] | None,
+    link: SupervisorLink | None,
+) -> None:
+    """Load the models, serve them on ``listener``, and return when SIGINT or SIGTERM asked for it.
 
-    On SIGHUP, serve what ``read_config`` reads from then on.
+    On SIGHUP, serve what ``read_config`` reads from then on. With a ``link``, a supervisor has both signals, too, and
+    the server also stops when the supervisor has ended.
 
     Raises:
-        PortUnavailable: the address is taken or not ours. Nothing was loaded.
-        ConfigError: a key is not where the configuration says; or as Yard.start.
-        ModelLoadFailed: as Yard.start.
+        ConfigError, ModelLoadFailed: as Yard.start.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for chatty in ("uvicorn.error", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if config.server.access_log_format == "json":
         _log_as_it_is(ACCESS_LOGGER)
-    keys = read_keys(config)
-    listener = listen(config.server.host, config.server.port)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, keys, listener, read_config))
+        runner.run(_serve(config, keys, listener, read_config, link))
 
 
 def _log_as_it_is(name: str) -> None:
@@ -58,14 +63,16 @@ def _log_as_it_is(name: str) -> None:
 
 
 async def _serve(
-    config: Config, keys: Sequence[AccessKey], listener: socket.socket, read_config: Callable[[], Config] | None
+    config: Config,
+    keys: Sequence[AccessKey],
+    listener: socket.socket,
+    read_config: Callable[[], Config] | None,
+    link: SupervisorLink | None,
 ) -> None:
-    stop, console, model = _Stop(), Console(soft_wrap=True, highlight=False), AsyncModel(config)
+    stop, console, model = _Stop(link), Console(soft_wrap=True, highlight=False), AsyncModel(config)
     loading = asyncio.create_task(start_visibly(model, console))
-    handlers = {signal.SIGINT: stop.hear, signal.SIGTERM: stop.hear}
-    if read_config is not None:
-        handlers[signal.SIGHUP] = _reloading(model, loading, read_config)
-    with _heard(handlers):
+    reload = None if read_config is None else _reloading(model, loading, read_config)
+    with _heard(stop, reload, link):
         try:
             if not await finishes_before(stop.asked, loading):
                 loading.cancel()
@@ -76,6 +83,8 @@ async def _serve(
             server = HttpServer(app, listener, DRAIN_S + CLOSE_S)
             await server.start()
             if not server.serving.done():
+                if link is not None:
+                    link.report_serving()
                 greet(console, config, model.yard.models(), listener.getsockname()[1], needs_key=bool(keys))
             await finishes_before(stop.asked, server.serving)
             server.ask_to_stop()
@@ -91,16 +100,32 @@ async def _serve(
 
 
 @contextlib.contextmanager
-def _heard(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
-    """Have signals heard on the event loop, for so long: uvloop itself leaves handlers behind, which hear nothing."""
+def _heard(stop: _Stop, reload: Callable[[], None] | None, link: SupervisorLink | None) -> Iterator[None]:
+    """Have signals, and a supervisor, heard on the event loop for the length of the context.
+
+    uvloop itself leaves handlers behind, which hear nothing.
+    """
     loop = asyncio.get_running_loop()
-    for number, hear in handlers.items():
-        loop.add_signal_handler(number, hear)
-    try:
+    # Ctrl-C in a terminal, or systemd's SIGTERM, comes to the server and to its supervisor, which passes it on.
+    stops = TwoWays(stop.hear)
+    handlers: dict[signal.Signals, Callable[[], None]] = dict.fromkeys(
+        (signal.SIGINT, signal.SIGTERM), lambda: stops.arrive("signal")
+    )
+    if reload is not None:
+        # With a supervisor, its SIGHUP counts alone, so that a hang-up of the terminal reloads once.
+        handlers[signal.SIGHUP] = reload if link is None else _ignore
+    with contextlib.ExitStack() as stack:
+        for number, hear in handlers.items():
+            loop.add_signal_handler(number, hear)
+            stack.callback(loop.remove_signal_handler, number)
+        if link is not None:
+            stack.enter_context(link.heard(lambda: stops.arrive("supervisor"), reload or _ignore, stop.ask))
+            unblock()
         yield
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
+
+
+def _ignore() -> None:
+    """Do nothing. A signal that has a handler is not ignored in programs that the server starts."""
 
 
 def _reloading(model: AsyncModel, loading: asyncio.Task[None], read_config: Callable[[], Config]) -> Callable[[], None]:
@@ -129,10 +154,20 @@ def _reloading(model: AsyncModel, loading: asyncio.Task[None], read_config: Call
 class _Stop:
     """What the first SIGINT or SIGTERM asks for, and the second insists on."""
 
-    def __init__(self) -> None:
+    def __init__(self, link: SupervisorLink | None) -> None:
         self.asked = asyncio.Event()
         self.insisted = asyncio.Event()
+        self._link = link
 
     def hear(self) -> None:
         """Take a signal."""
-        (self.insisted if self.asked.is_set() else self.asked).set()
+        if self.asked.is_set():
+            self.insisted.set()
+        else:
+            self.ask()
+
+    def ask(self) -> None:
+        """Stop, without insisting."""
+        if self._link is not None and not self.asked.is_set():
+            self._link.report_stopping()
+        self.asked.set()

@@ -11,9 +11,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from modelyard.config import read_keys
-from modelyard.errors import Closed, PortUnavailable
+from modelyard.errors import Closed
 from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
+from modelyard.inprocess.listen import listen
 from modelyard.inprocess.model import Model
 
 # How long running answers may go on once the server is to stop.
@@ -83,26 +84,6 @@ async def finishes_before(event: asyncio.Event, work: asyncio.Task[None]) -> boo
     finally:
         waiting.cancel()
     return work.done()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Take the address; connections are accepted when a server is started on it.
-
-    Raises:
-        PortUnavailable: it is taken or not ours.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise PortUnavailable(host, port, (error.strerror or str(error)).lower()) from error
-    return listener
 
 
 class HttpServer:

@@ -1,0 +1,236 @@
+"""The program that keeps a server's listening socket, and starts the server again when it has died.
+
+It imports the standard library alone, so it takes about nine megabytes, and has little to die of. What it decides is in
+``restarts``; what it sends the server, and hears from it, in ``supervision``.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from modelyard.system.restarts import FAILED, End, Service, StartAgain, after_end, mark_serving
+from modelyard.system.supervision import RELOAD, SERVING, SOCKETS_VARIABLE, STOP, STOPPING
+
+_STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
+_MAX_READ_BYTES: Final = 1024
+_NO_FD: Final = -1
+_STDERR: Final = 2
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Supervise a server until it has ended for good, and end as it did.
+
+    Args:
+        arguments: file descriptors of the listening socket and of a socket to the server; the server's process id, or
+            -1 where it is to be started first; "reloads" where SIGHUP is for the server, else ""; the command that
+            starts the server.
+    """
+    listener, channel, pid, reloads, *command = arguments
+    forwarded = {*_STOPS, signal.SIGHUP} if reloads else _STOPS
+    supervisor = Supervisor(command, int(listener), forwarded)
+    link = socket.socket(fileno=int(channel))
+    if int(pid) > 0:
+        supervisor.adopt(int(pid), link)
+    else:
+        link.close()
+    end = supervisor.run()
+    if end.message is not None:
+        _print(f"error: {end.message}")
+    _end_with(end.status)
+
+
+class Supervisor:
+    """One server, over all its processes. Its signal handlers are those of the process: there is one in a process.
+
+    Args:
+        command: starts the server.
+        listener: file descriptor of the listening socket, which each process of the server accepts from.
+        forwarded: signals that are for the server. They are blocked in this process until it handles them, and in the
+            server's until that does.
+    """
+
+    def __init__(self, command: list[str], listener: int, forwarded: Collection[signal.Signals]) -> None:
+        self._command = command
+        self._listener = listener
+        self._forwarded = forwarded
+        self._service = Service()
+        self._pid: int | None = None
+        self._channel: socket.socket | None = None
+        self._start_at_s: float | None = time.monotonic()
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+
+    def adopt(self, pid: int, channel: socket.socket) -> None:
+        """Supervise a server that is started already."""
+        self._pid, self._channel, self._start_at_s = pid, channel, None
+        channel.setblocking(False)
+        # The listening socket stays inheritable: it is for every process of the server.
+        os.set_inheritable(channel.fileno(), False)
+
+    def run(self) -> End:
+        """Keep the server up until it has ended for good."""
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for handled in (*self._forwarded, signal.SIGCHLD, signal.SIGTSTP):
+            # The bytes at the wake-up descriptor are what is looked at.
+            signal.signal(handled, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._forwarded)
+        while True:
+            # Signals first: one that ended the server directly came to this process before the server's end did.
+            for number in self._signals():
+                self._take_signal(number)
+            self._read_channel()
+            end = self._reap()
+            if end is not None:
+                return end
+            if self._pid is None and self._service.is_stop_asked:
+                return End(0)
+            if self._start_at_s is not None and time.monotonic() >= self._start_at_s:
+                end = self._start()
+                if end is not None:
+                    return end
+            self._wait()
+
+    def _wait(self) -> None:
+        """Sleep until a signal or a message arrives, or a start is due."""
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        if self._channel is not None:
+            poll.register(self._channel, select.POLLIN)
+        left_s = None if self._start_at_s is None else max(0.0, self._start_at_s - time.monotonic())
+        # Rounded up: the start is due when the wait is over.
+        poll.poll(None if left_s is None else int(left_s * 1000) + 1)
+
+    def _signals(self) -> bytes:
+        with suppress(BlockingIOError):
+            return self._woken.recv(_MAX_READ_BYTES)
+        return b""
+
+    def _take_signal(self, number: int) -> None:
+        if number in _STOPS:
+            self._expect_stop()
+            self._send(STOP)
+        elif number == signal.SIGHUP:
+            self._send(RELOAD)
+        elif number == signal.SIGTSTP:
+            self._suspend()
+
+    def _expect_stop(self) -> None:
+        """Let go of the listening socket: as soon as the server has, too, clients are refused and do not wait."""
+        self._service = replace(self._service, is_stop_asked=True)
+        if self._listener != _NO_FD:
+            os.close(self._listener)
+            self._listener = _NO_FD
+
+    def _suspend(self) -> None:
+        """Stop with the server, as both do at Ctrl-Z in a terminal, until SIGCONT."""
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGTSTP)
+        taken = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, taken)
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGCONT)
+
+    def _send(self, message: bytes) -> None:
+        if self._channel is not None:
+            # It has ended, or thousands of messages are waiting for it.
+            with suppress(OSError):
+                self._channel.send(message)
+
+    def _read_channel(self) -> None:
+        if self._channel is None:
+            return
+        try:
+            messages = self._channel.recv(_MAX_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            messages = b""
+        if not messages:
+            self._channel.close()
+            self._channel = None
+        if SERVING in messages:
+            self._service = mark_serving(self._service)
+        if STOPPING in messages:
+            self._expect_stop()
+
+    def _reap(self) -> End | None:
+        """Collect processes that have ended. As the first process of a container it inherits those of others, too."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return None
+            if pid == 0:
+                return None
+            if pid == self._pid:
+                # What it sent before it died is there now.
+                self._read_channel()
+                return self._follow(os.waitstatus_to_exitcode(status))
+
+    def _follow(self, status: int) -> End | None:
+        self._pid = None
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        now_s = time.monotonic()
+        self._service, decision = after_end(self._service, status, now_s)
+        if isinstance(decision, StartAgain):
+            _log(decision.message)
+            self._start_at_s = now_s + decision.delay_s
+            return None
+        return decision
+
+    def _start(self) -> End | None:
+        self._start_at_s = None
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            os.set_inheritable(theirs.fileno(), True)
+            environment = {**os.environ, SOCKETS_VARIABLE: f"{self._listener},{theirs.fileno()}"}
+            try:
+                self._pid = os.posix_spawn(self._command[0], self._command, environment, setsigmask=self._forwarded)
+            except OSError as error:
+                ours.close()
+                _log(f"The server cannot be started: {self._command[0]}: {error.strerror}")
+                return self._follow(FAILED)
+        self._channel = ours
+        return None
+
+
+def _log(message: str) -> None:
+    """Write a line as the server's ``logging`` does, whose import would take more memory than the rest."""
+    now_s = time.time()
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now_s))
+    _print(f"{stamp},{int(now_s % 1 * 1000):03d} ERROR {message}")
+
+
+def _print(line: str) -> None:
+    # Nobody reads it any more; the server is still to be kept up.
+    with suppress(OSError):
+        os.write(_STDERR, f"{line}\n".encode("utf-8", "replace"))
+
+
+def _end_with(status: int) -> None:
+    """End this process as the server's ended."""
+    if status < 0:
+        # The server's memory may be worth a core file, this process's is not.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {-status})
+        os.kill(os.getpid(), -status)
+        # The first process of a container outlives its own signals.
+        status = 128 - status
+    sys.exit(status)
