@@ -166,7 +166,7 @@ class Embedder:
                     # Of no use to it: it keeps no prompts.
                     pass
                 case Reseat(weight, priority):
-                    self._seat.weight, self._seat.priority = weight, priority
+                    self._device.reseat(self._seat, weight, priority)
                 case Stop():
                     stop = message
         if events:

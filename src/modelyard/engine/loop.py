@@ -238,7 +238,7 @@ class EngineLoop:
                 case Restore(kept):
                     self._restore(kept)
                 case Reseat(weight, priority):
-                    self._seat.weight, self._seat.priority = weight, priority
+                    self._device.reseat(self._seat, weight, priority)
                 case PromptRead(sequence):
                     self._attempt(sequence, partial(self._admission.read, message))
                     self._speller.show(message)
