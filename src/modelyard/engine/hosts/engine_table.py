@@ -65,6 +65,7 @@ _SIGNATURE: Final = int.from_bytes(b"MYARDET1", "little")
 # An engine begins a step in a millisecond or more, and to read its record takes some microseconds.
 _MAX_LOOKS: Final = 100
 
+
 @dataclass(frozen=True, slots=True)
 class EngineActivity:
     """What one engine is doing, or was doing when its process died.
@@ -234,10 +235,7 @@ class EngineTable:
         """
         pid = os.getpid()
         with self._lock:
-            if self._is_owner:
-                index = self._take(pid, name)
-            else:
-                index = self._reserved(pid, name)
+            index = self._take(pid, name) if self._is_owner else self._reserved(pid, name)
             self._claimed.add(index)
         record = EngineRecord(index, self._memory(index))
         record.name_model(name)
