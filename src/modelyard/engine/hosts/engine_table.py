@@ -341,6 +341,8 @@ def _activity(words: memoryview[int]) -> EngineActivity:
         ids = words[_COMPUTING : _COMPUTING + min(state >> _COUNT_SHIFT, MAX_COMPUTING)].tolist()
         if words[_STATE] == state and words[_STEPS] == steps:
             break
+    else:
+        ids = []
     number = state & ((1 << _COUNT_SHIFT) - 1)
     doing: Doing = _DOINGS[number] if number < len(_DOINGS) else "idle"
     reading = tuple(word - 1 for word in words[_READING : _READING + MAX_READING].tolist() if word)
