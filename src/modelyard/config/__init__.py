@@ -4,12 +4,13 @@ from modelyard.config.hosts import is_loopback
 from modelyard.config.hub import read_token
 from modelyard.config.keys import AccessKey, read_keys
 from modelyard.config.load import load_config, revise, validate_config
-from modelyard.config.rules import ISQ_NAMES, QUANT_NAMES, default_model, effective_cpu, running_at_once
+from modelyard.config.rules import ISQ_NAMES, QUANT_NAMES, default_model, effective_cpu, isolation_of, running_at_once
 from modelyard.config.schema import (
     Command,
     Config,
     Device,
     FrequencyPenalty,
+    Isolation,
     Kind,
     Load,
     MinP,
@@ -34,6 +35,7 @@ __all__ = [
     "Config",
     "Device",
     "FrequencyPenalty",
+    "Isolation",
     "Key",
     "Kind",
     "Load",
@@ -53,6 +55,7 @@ __all__ = [
     "default_model",
     "effective_cpu",
     "is_loopback",
+    "isolation_of",
     "load_config",
     "read_keys",
     "read_token",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelyard.config.rules import effective_cpu
+from modelyard.config.rules import effective_cpu, isolation_of
 from modelyard.config.schema import Config, Model
 
 # Keys of a model that its engine knows nothing of.
@@ -54,10 +54,12 @@ def diff(old: Config, new: Config) -> ConfigDiff:
 
 def _engine_keys(config: Config, model: Model) -> dict[str, Any]:
     """Everything that a model's engine depends on."""
-    keys = {key: value for key, value in dict(model).items() if key not in _LIGHT}
-    runtime = {f"runtime.{key}": value for key, value in dict(config.runtime).items()}
+    # In effect: a model with a setting of its own is as it was when the one for all changes.
+    effective = {"cpu": effective_cpu(config.models), "isolation": isolation_of(config, model)}
+    keys = {key: value for key, value in dict(model).items() if key not in _LIGHT | effective.keys()}
+    runtime = {f"runtime.{key}": value for key, value in dict(config.runtime).items() if key not in effective}
     kept = {f"memory.{key}": value for key, value in dict(config.memory).items() if key != "budget"}
-    return {"model_id": model.source, "cpu": effective_cpu(config.models), **keys, **runtime, **kept}
+    return {"model_id": model.source, **effective, **keys, **runtime, **kept}
 
 
 def _of_process(config: Config) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,6 +158,7 @@ def _rule_problems(
         problems += rules.unfit_batch(config.runtime)
         problems += rules.unfit_batch_size(config.runtime, models)
         problems += rules.kv_type_without_flash(config.runtime)
+        problems += rules.processes_on_windows(config.runtime, models, sys.platform)
     if not any(fault[0] == "server" for fault in faults):
         problems += rules.unusable_keys(config.server)
     return [

@@ -14,7 +14,7 @@ from modelyard.config.wording import did_you_mean, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from modelyard.config.schema import Config, Model, Runtime
+    from modelyard.config.schema import Config, Isolation, Model, Runtime
     from modelyard.config.server import Server
 
 ISQ_NAMES: Final = (
@@ -266,6 +266,15 @@ def unknown_models_of_keys(server: Server, models: Mapping[int, Model]) -> list[
     ]
 
 
+def processes_on_windows(runtime: Runtime, models: Mapping[int, Model], platform: str) -> list[str]:
+    """Engines share memory and locks with the server in ways that Windows does not have."""
+    if platform != "win32":
+        return []
+    problem = 'isolation "process" does not work on Windows. Set it to "thread", or remove it.'
+    asking = [_label(number, model) for number, model in models.items() if model.isolation == "process"]
+    return [f"{where}: {problem}" for where in (*(["[runtime]"] if runtime.isolation == "process" else []), *asking)]
+
+
 def effective_cpu(models: Iterable[Model]) -> bool:
     """The one ``cpu`` that holds for all models: what those say that set it, false where none does."""
     return any(model.device.cpu for model in models)
@@ -274,6 +283,11 @@ def effective_cpu(models: Iterable[Model]) -> bool:
 def running_at_once(config: Config, model: Model) -> int:
     """Requests that ``model`` works on at the same time."""
     return model.device.max_batch_size or config.runtime.max_seqs
+
+
+def isolation_of(config: Config, model: Model) -> Isolation:
+    """Where the engine of ``model`` runs: the model's own setting, else that of ``[runtime]``."""
+    return model.isolation or config.runtime.isolation
 
 
 def default_model(config: Config) -> str | None:

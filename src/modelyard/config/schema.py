@@ -54,6 +54,7 @@ ToolFormat = Literal[
 ReasoningFormat = Literal["none", "think", "mistral", "seed", "gemma", "command"]
 
 Load = Literal["startup", "on-demand"]
+Isolation = Literal["auto", "thread", "process"]
 KvKeep = Literal["off", "memory", "disk"]
 KvType = Literal["f16", "q8_0"]
 Dtype = Literal["auto", "bf16", "f16", "f32"]
@@ -108,6 +109,12 @@ class Runtime(Table):
         default=True,
         description="Serve each model once in a process of its own before it is served for the first time: llama.cpp "
         "ends its process on some files, and with it all models. The outcome is kept for the next start.",
+    )
+    isolation: Isolation = Field(
+        default="auto",
+        description="Where engines run: `thread`, all in the server's process, or `process`, each in one of its own, "
+        "so that one that crashes ends no other (not on Windows). `auto`: in the server's process, but in one of its "
+        "own after a crash, until the model has served for an hour without another.",
     )
 
 
@@ -299,6 +306,11 @@ class Model(Table):
         gt=0,
         le=1000,
         description="The model's part of the device's time while several compute, relative to that of the others.",
+    )
+    isolation: Isolation | None = Field(
+        default=None,
+        description="Where the model's engine runs: `auto`, `thread` or `process`. Unset: as `isolation` of "
+        "`[runtime]` says.",
     )
     draft: _Text | None = Field(
         default=None,

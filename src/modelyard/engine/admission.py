@@ -16,6 +16,7 @@ from modelyard.engine.draft import DraftedGuesses
 from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.guidance import Constraint, GrammarCompiler
+from modelyard.engine.hosts.engine_table import EngineRecord
 from modelyard.engine.input.reading_pool import ReadingPool, is_quick, outcome_of
 from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.load import Resident
@@ -83,6 +84,7 @@ class Admission:
         name: of the model, for messages.
         resident: the model.
         readers: threads on which prompts become tokens.
+        record: where the engine notes whose prompts are being read.
         looks_up: whether answers are guessed from what was said before.
         send: hands a message to the engine; called on any thread.
     """
@@ -92,12 +94,13 @@ class Admission:
         name: str,
         resident: Resident,
         readers: ReadingPool,
+        record: EngineRecord,
         *,
         looks_up: bool,
         send: Callable[[Compiled | PromptRead], None],
     ) -> None:
         self._name = name
-        self._readers = readers
+        self._readers, self._record = readers, record
         self._model: Model = resident.model
         self._length = resident.context.length
         self._prompts, self._defaults = resident.prompts, resident.sampling
@@ -126,7 +129,9 @@ class Admission:
         """
         self._check_bias(request.sampling)
         if is_quick(request.prompt) and not request.prediction:
-            return self._begin(request, None, _Prepared(self._prompts.prepare(request.prompt), []))
+            with self._record.reading(request.sequence):
+                prepared = _Prepared(self._prompts.prepare(request.prompt), [])
+            return self._begin(request, None, prepared)
         self._read_beside(request, None)
         return None
 
@@ -149,7 +154,9 @@ class Admission:
 
     def _read_beside(self, request: Submit, resumed: SuspendedSequence | None) -> None:
         outcome = self._readers.submit(
-            lambda: self._prepare(request, resumed), lambda done: self._send(PromptRead(request.sequence, done))
+            request.sequence,
+            lambda: self._prepare(request, resumed),
+            lambda done: self._send(PromptRead(request.sequence, done)),
         )
         self._unready[request.sequence] = _Reading(request, resumed, outcome)
 
@@ -178,7 +185,8 @@ class Admission:
         return _Prepared(prepared, self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else [])
 
     def _begin(self, request: Submit, resumed: SuspendedSequence | None, prepared: _Prepared) -> Admitted | None:
-        prompt = self._prompts.finish(prepared.prompt)
+        with self._record.reading(request.sequence):
+            prompt = self._prompts.finish(prepared.prompt)
         if resumed is not None and resumed.prompt:
             prompt = replace(prompt, tokens=list(resumed.prompt), reading=resumed.reading)
         if isinstance(request.prompt, Chat) and self._dialogue is not None:
@@ -192,7 +200,8 @@ class Admission:
 
         def make() -> str | None:
             if sampling.dry_multiplier:
-                dry.append(DrySampler(sampling, self._model, self._length))
+                with self._record.reading(request.sequence):
+                    dry.append(DrySampler(sampling, self._model, self._length))
             return None if grammar is None else grammar()
 
         answer = () if resumed is None else resumed.answer

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from modelyard.engine.embed_input import InputReader
 from modelyard.engine.embed_queue import EmbedQueue, Job
+from modelyard.engine.hosts.engine_table import EngineRecord
 from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
 from modelyard.engine.load_embedder import ResidentEmbedder
 from modelyard.engine.messages import (
@@ -82,6 +83,7 @@ class Embedder:
         settings: EngineSettings,
         resident: ResidentEmbedder,
         device: Device,
+        record: EngineRecord,
         inbox: SimpleQueue[Message],
         publish: Publish,
     ) -> None:
@@ -90,15 +92,16 @@ class Embedder:
         self._inbox = inbox
         self._publish = publish
         self._device, self._seat = device, Seat(settings.weight, settings.priority)
+        self._record = record
         self._queue = EmbedQueue(settings.batch_tokens, settings.max_seqs)
-        self._readers = ReadingPool(settings.name)
-        self._speller = Speller(settings.name, resident.model, publish, self._readers, inbox.put)
+        self._readers = ReadingPool(settings.name, record)
+        self._speller = Speller(settings.name, resident.model, publish, self._readers, record, inbox.put)
         self._tokenizers = resident.tokenizers
         self._reading: dict[SequenceId, _Reading] = {}
 
     def serve(self) -> Stop:
         """Serve until told to stop."""
-        with self._device.joined(self._seat):
+        with self._device.joined(self._seat, self._record):
             while (stop := self._receive()) is None:
                 self._step()
         return stop
@@ -166,7 +169,7 @@ class Embedder:
                     # Of no use to it: it keeps no prompts.
                     pass
                 case Reseat(weight, priority):
-                    self._seat.weight, self._seat.priority = weight, priority
+                    self._device.reseat(self._seat, weight, priority)
                 case Stop():
                     stop = message
         if events:
@@ -179,7 +182,9 @@ class Embedder:
         except UnsupportedOperation as refused:
             events.append(Failed(request.sequence, refused))
             return
-        outcome = self._readers.submit(read, lambda done: self._inbox.put(PromptRead(request.sequence, done)))
+        outcome = self._readers.submit(
+            request.sequence, read, lambda done: self._inbox.put(PromptRead(request.sequence, done))
+        )
         self._reading[request.sequence] = _Reading(request.priority, outcome)
 
     def _read(self, message: PromptRead, events: list[Event]) -> None:
@@ -213,7 +218,9 @@ class Embedder:
         if not batch:
             return
         with self._device.step(self._seat):
+            self._record.begin_step(list(dict.fromkeys(place.job.request for place in batch)))
             vectors = self._context.embed([place.tokens for place in batch])
+            self._record.end_step()
         complete = self._queue.settle(batch, vectors)
         if complete:
             self._publish([self._answer(job) for job in complete])

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.embedder import Embedder
 from modelyard.engine.heap import trim_heap
+from modelyard.engine.hosts.engine_table import EngineRecord
 from modelyard.engine.load import Resident, load
 from modelyard.engine.load_embedder import ResidentEmbedder, load_embedder
 from modelyard.engine.loop import EngineLoop, Publish
@@ -88,12 +89,16 @@ def run_engine(
     last: Event = Stopped()
     resident: Resident | ResidentEmbedder | None = None
     loop: EngineLoop | Embedder | None = None
+    record: EngineRecord | None = None
     try:
-        resident = _load_beside_others(settings, pool, templates, report)
+        record = device.table.claim(settings.name)
+        record.doing = "loading"
+        resident = _load_beside_others(settings, pool, templates, report, record.name_files)
         if isinstance(resident, ResidentEmbedder):
-            loop = Embedder(settings, resident, device, inbox, publish)
+            loop = Embedder(settings, resident, device, record, inbox, publish)
         else:
-            loop = EngineLoop(settings, resident, device, inbox, publish)
+            loop = EngineLoop(settings, resident, device, record, inbox, publish)
+        record.doing = "idle"
         publish([Loaded(resident.profile)])
         stop = loop.serve()
         last = Stopped(loop.leave(stop), resident.park() if stop.park else None)
@@ -117,20 +122,26 @@ def run_engine(
         # Also after a load that failed: llama.cpp had read the whole vocabulary by then.
         trim_heap()
     finally:
+        if record is not None:
+            device.table.release(record)
         # Without a last event the model's callers would wait for ever.
         publish([last])
 
 
 def _load_beside_others(
-    settings: EngineSettings, pool: WeightsPool, templates: TemplateProcesses, on_progress: Callable[[float], bool]
+    settings: EngineSettings,
+    pool: WeightsPool,
+    templates: TemplateProcesses,
+    on_progress: Callable[[float], bool],
+    on_files: Callable[[str], object],
 ) -> Resident | ResidentEmbedder:
     """Load on a thread that leaves the cores to those that compute; its engine's thread takes over what it made."""
     loaded: Future[Resident | ResidentEmbedder] = Future()
 
     def load_kind() -> Resident | ResidentEmbedder:
         if settings.kind == "text":
-            return load(settings, pool, on_progress, templates)
-        return load_embedder(settings, pool, on_progress)
+            return load(settings, pool, on_progress, templates, on_files)
+        return load_embedder(settings, pool, on_progress, on_files)
 
     def run() -> None:
         if sys.platform == "linux":

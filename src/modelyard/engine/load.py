@@ -95,6 +95,7 @@ def load(
     pool: WeightsPool,
     on_progress: Callable[[float], bool],
     templates: TemplateProcesses | None = None,
+    on_files: Callable[[str], object] = lambda _: None,
 ) -> Resident:
     """Load the weights and make a context on them.
 
@@ -103,6 +104,7 @@ def load(
         pool: where engines on the same files meet.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
         templates: where its chat template is rendered; None: in processes of its own.
+        on_files: called with what names the contents of its files, before llama.cpp reads them.
 
     Raises:
         UnusableModel: llama.cpp cannot load it, it does not generate text, or the load was given up. Nothing that was
@@ -110,6 +112,7 @@ def load(
     """
     started = time.perf_counter()
     key = WeightsKey.of(settings.paths, *_placement(settings.offload, settings.device_layers))
+    on_files(key.contents)
     weights = pool.acquire(key, on_progress)
     try:
         tokenizers = TokenizerProcesses(settings.name, key.paths)

@@ -45,7 +45,10 @@ class ResidentEmbedder:
 
 
 def load_embedder(
-    settings: EngineSettings, pool: WeightsPool, on_progress: Callable[[float], bool]
+    settings: EngineSettings,
+    pool: WeightsPool,
+    on_progress: Callable[[float], bool],
+    on_files: Callable[[str], object] = lambda _: None,
 ) -> ResidentEmbedder:
     """Load the weights and make a context that pools on them.
 
@@ -53,6 +56,7 @@ def load_embedder(
         settings: which weights, and how long an input may be.
         pool: where engines on the same files meet.
         on_progress: called with the part read, 0 to 1; returning False gives the load up.
+        on_files: called with what names the contents of its files, before llama.cpp reads them.
 
     Raises:
         UnusableModel: llama.cpp cannot load it, it does neither, or the load was given up. Nothing that was allocated
@@ -60,6 +64,7 @@ def load_embedder(
     """
     started = time.perf_counter()
     key = WeightsKey.of(settings.paths, -1 if settings.offload and can_offload() else 0)
+    on_files(key.contents)
     weights = pool.acquire(key, on_progress)
     try:
         tokenizers = TokenizerProcesses(settings.name, key.paths)

@@ -21,6 +21,7 @@ from modelyard.engine.finite import NOT_FINITE, is_usable
 from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.guidance import Constraint, ConstraintBroken
+from modelyard.engine.hosts.engine_table import EngineRecord
 from modelyard.engine.input.reading_pool import ReadingPool
 from modelyard.engine.kv_cache import KvCache
 from modelyard.engine.kv_moves import KvMoves
@@ -76,6 +77,7 @@ class EngineLoop:
         settings: EngineSettings,
         resident: Resident,
         device: Device,
+        record: EngineRecord,
         inbox: SimpleQueue[Message],
         publish: Publish,
     ) -> None:
@@ -90,6 +92,7 @@ class EngineLoop:
         self._batch = Batch(settings.batch_tokens)
         self._cost = StepCost()
         self._device, self._seat = device, Seat(settings.weight, settings.priority)
+        self._record = record
         self._drafter = resident.drafter
         self._scheduler = Scheduler(
             KvCache(
@@ -112,15 +115,16 @@ class EngineLoop:
             parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
             most_prefixes=settings.prefix_slots,
         )
-        self._readers = ReadingPool(settings.name)
+        self._readers = ReadingPool(settings.name, record)
         self._admission = Admission(
-            settings.name, resident, self._readers, looks_up=settings.prompt_lookup, send=inbox.put
+            settings.name, resident, self._readers, record, looks_up=settings.prompt_lookup, send=inbox.put
         )
         self._speller = Speller(
             settings.name,
             resident.model,
             publish,
             self._readers,
+            record,
             inbox.put,
             resident.prompts,
             resident.long_prompts,
@@ -156,11 +160,13 @@ class EngineLoop:
 
     def serve(self) -> Stop:
         """Serve until told to stop."""
-        with self._device.joined(self._seat):
+        with self._device.joined(self._seat, self._record):
             stop = self._receive()
             while stop is None:
                 if not self._scheduler.is_idle:
                     self._step()
+                    # Not before its tokens are drawn, which llama.cpp does as well.
+                    self._record.end_step()
                 if (vitals := self._pulse.beat(time.monotonic())) is not None:
                     self._events.append(vitals)
                 # Else they are published right before the next step is computed, which leaves their readers time.
@@ -184,6 +190,7 @@ class EngineLoop:
                 room -= resumed.size_bytes
                 self._events.append(Suspended(unready, resumed))
         self._speller.leave(stop)
+        self._record.doing = "saving"
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
         cache = self._scheduler.cache
@@ -244,7 +251,7 @@ class EngineLoop:
                 case Restore(kept):
                     self._restore(kept)
                 case Reseat(weight, priority):
-                    self._seat.weight, self._seat.priority = weight, priority
+                    self._device.reseat(self._seat, weight, priority)
                 case PromptRead(sequence):
                     self._attempt(sequence, partial(self._admission.read, message))
                     self._speller.show(message)
@@ -270,7 +277,9 @@ class EngineLoop:
         if (constraint := running.constraint) is not None:
             self._constraints[sequence.id] = constraint
         if resumed is not None and resumed.kept is not None:
+            self._record.doing = "restoring"
             self._moves.hold(resumed.kept, awaited_by=sequence.id)
+            self._record.doing = "idle"
         self._scheduler.add(sequence)
         if resumed is None:
             prompt = tuple(sequence.tokens)
@@ -291,9 +300,11 @@ class EngineLoop:
         if kept.identity != self._identity:
             logger.warning("%s: prompts kept in memory are of other weights or settings", self._name)
             return
+        self._record.doing = "restoring"
         # The most recently used last, as it was.
         for prompt in reversed(kept.prompts):
             self._moves.hold(prompt)
+        self._record.doing = "idle"
 
     def _cancel(self, sequence: SequenceId) -> None:
         if sequence in self._running:
@@ -386,13 +397,19 @@ class EngineLoop:
         """Compute the next step; its feeds, or [] where it did not fit and others must give way first."""
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
-        if self._drafter is not None or self._moves.is_due(self._scheduler.newcomers):
+        is_moving = self._moves.is_due(self._scheduler.newcomers)
+        if self._drafter is not None or is_moving:
             # What was said is not to wait for copies and drafts.
             self._flush()
-        self._moves.make_way(self._scheduler.newcomers)
+        if is_moving:
+            self._record.doing = "saving"
+            self._moves.make_way(self._scheduler.newcomers)
+            self._record.doing = "idle"
         if self._drafter is not None and self._scheduler.only_decodes and not self._scheduler.apart:
             with self._device.step(self._seat):
+                self._record.begin_step([sequence.id for sequence in self._scheduler.running])
                 self._drafter.draft(self._scheduler.running)
+                self._record.end_step()
         feeds = self._scheduler.schedule()
         if self._scheduler.begun:
             self._events.extend(Begun(begun.id, begun.cached_tokens or 0) for begun in self._scheduler.begun)
@@ -430,6 +447,7 @@ class EngineLoop:
                 if feed.outputs and (constraint := self._constraints.get(feed.sequence.id)) is not None:
                     constraint.prepare(self._admission.grammars.masks)
         with self._device.step(self._seat):
+            self._record.begin_step([feed.sequence.id for feed in feeds])
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)
             took_s = time.perf_counter() - began
@@ -444,6 +462,7 @@ class EngineLoop:
         assert sequence.slot is not None
         try:
             with self._device.step(self._seat):
+                self._record.begin_step([sequence.id])
                 embeddings = self._vision.embeddings(picture)
                 position = sequence.position_at(feed.position)
                 return self._context.decode_embeddings(embeddings, position, sequence.slot.index)

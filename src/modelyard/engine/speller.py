@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
+from modelyard.engine.hosts.engine_table import EngineRecord
 from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
 from modelyard.engine.messages import (
     Cancelled,
@@ -54,6 +55,7 @@ class Speller:
         model: whose vocabulary it is.
         publish: takes the events; called on any thread.
         readers: threads on which texts are tokenised.
+        record: where the engine notes whose prompts are being read.
         send: hands a message to the engine; called on any thread.
         prompts: reads chats as the model is shown them; None where it takes none.
         long_prompts: reads them also where they are longer than the model's context.
@@ -65,12 +67,13 @@ class Speller:
         model: Spells,
         publish: Callable[[Sequence[Event]], None],
         readers: ReadingPool,
+        record: EngineRecord,
         send: Callable[[PromptRead], None],
         prompts: PromptReader | None = None,
         long_prompts: PromptReader | None = None,
     ) -> None:
         self._name, self._model, self._publish = name, model, publish
-        self._readers, self._send = readers, send
+        self._readers, self._record, self._send = readers, record, send
         self._prompts, self._long_prompts = prompts, long_prompts
         # Whoever takes a request out of it says how it ended.
         self._pending: dict[SequenceId, Future[Any]] = {}
@@ -83,11 +86,13 @@ class Speller:
             if prompts is not None and media_of(request.prompt):
                 # What looks at images and listens to sound belongs to the engine's thread: see ``show``.
                 self._pending[sequence] = self._readers.submit(
-                    lambda: prompts.prepare(request.prompt), lambda done: self._send(PromptRead(sequence, done))
+                    sequence,
+                    lambda: prompts.prepare(request.prompt),
+                    lambda done: self._send(PromptRead(sequence, done)),
                 )
             else:
                 self._pending[sequence] = self._readers.submit(
-                    lambda: self._answer(sequence, lambda: self._tokens(request))
+                    sequence, lambda: self._answer(sequence, lambda: self._tokens(request))
                 )
 
     def show(self, message: PromptRead) -> None:
@@ -96,7 +101,8 @@ class Speller:
         with self._lock:
             is_mine = self._pending.get(message.sequence) is message.outcome
         if is_mine and prompts is not None:
-            self._answer(message.sequence, lambda: prompts.finish(outcome_of(message.outcome, self._name)).tokens)
+            with self._record.reading(message.sequence):
+                self._answer(message.sequence, lambda: prompts.finish(outcome_of(message.outcome, self._name)).tokens)
 
     def cancel(self, sequence: SequenceId) -> None:
         """Forget a request."""

@@ -54,6 +54,20 @@ def test_what_holds_for_all_engines_changes_all_models():
     assert (kept.changed, kept.memory) == ({"smol": ("memory.kv_keep",)}, ("kv_keep",))
 
 
+def test_a_model_with_an_isolation_of_its_own_is_not_concerned_by_that_of_all_models():
+    old, new = (
+        config(SMOL, {**GEMMA, "isolation": "thread"}, runtime={"isolation": isolation})
+        for isolation in ("auto", "process")
+    )
+    assert diff(old, new).changed == {"smol": ("isolation",)}
+
+
+def test_an_isolation_needs_another_engine_where_it_differs_in_effect():
+    assert diff(config(SMOL), config({**SMOL, "isolation": "process"})).changed == {"smol": ("isolation",)}
+    said = diff(config(SMOL), config({**SMOL, "isolation": "auto"}))
+    assert (said.changed, said.retuned) == ({}, ("smol",))
+
+
 def test_a_budget_changes_no_model():
     assert diff(config(SMOL), config(SMOL, memory={"budget": 0.5})) == ConfigDiff((), (), {}, (), ("budget",), ())
 

@@ -101,6 +101,7 @@ def test_every_key_reaches_the_configuration(write):
             flash_attn = true
             batch_tokens = 256
             trial = false
+            isolation = "thread"
             [[models]]
             model_id = "org/gemma"
             kind = "multimodal"
@@ -111,6 +112,7 @@ def test_every_key_reaches_the_configuration(write):
             pinned = true
             priority = 5
             weight = 2.5
+            isolation = "auto"
             draft = "smol"
             tool_format = "hermes"
             reasoning_format = "think"

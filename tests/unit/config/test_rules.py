@@ -2,7 +2,17 @@
 
 import pytest
 
-from modelyard.config import ISQ_NAMES, QUANT_NAMES, Config, Model, default_model, effective_cpu, rules, running_at_once
+from modelyard.config import (
+    ISQ_NAMES,
+    QUANT_NAMES,
+    Config,
+    Model,
+    default_model,
+    effective_cpu,
+    isolation_of,
+    rules,
+    running_at_once,
+)
 from modelyard.config.schema import Runtime
 
 
@@ -191,6 +201,25 @@ def test_a_step_has_room_for_a_token_of_every_running_request():
     assert rules.unfit_batch(Runtime(max_seqs=64, batch_tokens=64)) == []
     (problem,) = rules.unfit_batch(Runtime(max_seqs=65, batch_tokens=64))
     assert "batch_tokens (64) must be at least max_seqs (65)" in problem
+
+
+def test_processes_are_refused_on_windows_alone():
+    models = numbered(SMOL | {"isolation": "process"}, GEMMA | {"isolation": "thread"})
+    advice = 'isolation "process" does not work on Windows. Set it to "thread", or remove it.'
+    assert rules.processes_on_windows(Runtime(isolation="process"), models, "win32") == [
+        f"[runtime]: {advice}",
+        f"[[models]] 1 ('org/smol'): {advice}",
+    ]
+    assert rules.processes_on_windows(Runtime(isolation="process"), models, "linux") == []
+    assert rules.processes_on_windows(Runtime(), numbered(SMOL), "win32") == []
+
+
+def test_the_isolation_of_a_model_goes_before_that_of_all_models():
+    chosen = Config.model_validate(
+        {"models": [SMOL | {"isolation": "thread"}, GEMMA], "runtime": {"isolation": "process"}}
+    )
+    assert [isolation_of(chosen, model) for model in chosen.models] == ["thread", "process"]
+    assert isolation_of(config(SMOL), config(SMOL).models[0]) == "auto"
 
 
 def test_a_quantised_cache_needs_flash_attention():

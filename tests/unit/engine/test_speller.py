@@ -8,6 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 
+from modelyard.engine.hosts.engine_table import EngineTable
 from modelyard.engine.input.reading_pool import ReadingPool
 from modelyard.engine.messages import Cancelled, Event, Failed, Returned, SequenceId, Stop, Tokenize, Tokenized
 from modelyard.engine.question import Text, Tokens
@@ -15,6 +16,7 @@ from modelyard.engine.speller import Speller
 from modelyard.errors import EngineError
 
 WAIT_S = 30
+RECORD = EngineTable().claim("small")
 FIRST, SECOND = SequenceId(1), SequenceId(2)
 
 
@@ -49,7 +51,7 @@ def events() -> SimpleQueue[Event]:
 
 @pytest.fixture
 def readers(model: SlowModel) -> Iterator[ReadingPool]:
-    readers = ReadingPool("small")
+    readers = ReadingPool("small", RECORD)
     yield readers
     model.go_on.set()
     readers.close()
@@ -61,7 +63,7 @@ def speller(model: SlowModel, events: SimpleQueue[Event], readers: ReadingPool) 
         for event in batch:
             events.put(event)
 
-    return Speller("small", model, publish, readers, lambda _: None)
+    return Speller("small", model, publish, readers, RECORD, lambda _: None)
 
 
 def ask(speller: Speller, model: SlowModel) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from modelyard.engine.hosts.engine_table import EngineRecord
 from modelyard.engine.question import Prompt, Text, Tokens
 from modelyard.errors import EngineError, ModelyardError
 
@@ -55,23 +56,31 @@ class ReadingPool:
 
     Args:
         name: of the model, in the names of threads.
+        record: where the engine notes whose prompts are being read.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, record: EngineRecord) -> None:
+        self._name, self._record = name, record
         self._threads: ThreadPoolExecutor | None = None
 
-    def submit(self, read: Callable[[], _T], on_done: Callable[[Future[_T]], object] | None = None) -> Future[_T]:
-        """Have ``read`` called on one of the threads. ``on_done`` is called with the outcome, on any thread.
+    def submit(
+        self, request: int, read: Callable[[], _T], on_done: Callable[[Future[_T]], object] | None = None
+    ) -> Future[_T]:
+        """Have ``read`` called for a request on one of the threads. ``on_done`` is called with the outcome, on any
+        thread.
 
         To cancel the future spares the work, where that has not begun.
         """
         if self._threads is None:
             self._threads = ThreadPoolExecutor(READERS, f"read {self._name}")
-        future = self._threads.submit(read)
+        future = self._threads.submit(self._read, request, read)
         if on_done is not None:
             future.add_done_callback(on_done)
         return future
+
+    def _read(self, request: int, read: Callable[[], _T]) -> _T:
+        with self._record.reading(request):
+            return read()
 
     def close(self) -> None:
         """End the threads, before the vocabulary is freed that they read."""

@@ -1,0 +1,148 @@
+"""The table of a server's engines as a file, which says what they were doing when the whole server died.
+
+A process that ends by a signal leaves its shared memory in the page cache, so the next start finds it. The owner holds
+a lock on its file, which the system releases when the owner is gone: a file without one is a dead server's.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import mmap
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from modelyard.engine.hosts.engine_table import TABLE_BYTES, EngineActivity, EngineTable, activities_in
+
+if sys.platform != "win32":
+    import fcntl
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX: Final = ".engines"
+# Names are random: more than one attempt is made only where a starting server looks for leftovers at that moment.
+_MAX_ATTEMPTS: Final = 8
+
+
+class Journal:
+    """A table of engines that lies in a file while its server lives, and beyond if that dies.
+
+    Attributes:
+        path: the file, for ``EngineTable.open`` in other processes of the server.
+        table: its engines.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self.table = EngineTable(mmap.mmap(descriptor, TABLE_BYTES))
+
+    def close(self) -> None:
+        """Remove the file: the server ends as it should. Engines that still run keep their memory."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("The journal %s cannot be removed: %s", self.path, error)
+        os.close(self._descriptor)
+
+
+def open_journal(folder: Path) -> Journal:
+    """A new table in a file in ``folder``.
+
+    Raises:
+        OSError: the file cannot be made, or the system has no locks that end with their process (Windows).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for _ in range(_MAX_ATTEMPTS):
+        path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            # Between open and lock it looked like a leftover, and a server that starts may have removed it.
+            if _lock(descriptor) and _is_at(path, descriptor):
+                # In full: a disk that has no room for a page is found out here, and not by a signal in the middle of a
+                # step.
+                _write(descriptor, bytes(TABLE_BYTES))
+                return Journal(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
+        os.close(descriptor)
+    raise OSError(errno.EAGAIN, f"no file could be made in {_MAX_ATTEMPTS} attempts", str(folder))
+
+
+def leftover_journals(
+    folder: Path, note: Callable[[EngineActivity], object] = lambda _: None
+) -> tuple[EngineActivity, ...]:
+    """What the engines of dead servers were doing that had their journals in ``folder``. The files are removed.
+
+    Each is reported to one caller, also where several servers start at once. What cannot be read is left out.
+
+    Args:
+        folder: of the journals; it need not exist.
+        note: called with each activity before its file is removed: what dies in between loses nothing.
+    """
+    found: list[EngineActivity] = []
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        try:
+            found.extend(_taken_over(path, note))
+        except FileNotFoundError:
+            # Another server was faster, or the file's owner ended.
+            continue
+        except OSError as error:
+            logger.warning("The journal %s cannot be read: %s", path, error)
+    return tuple(found)
+
+
+def _taken_over(path: Path, note: Callable[[EngineActivity], object]) -> tuple[EngineActivity, ...]:
+    """What a file says, which is then removed; () where its owner lives, or another process has it."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        if not _lock(descriptor) or not _is_at(path, descriptor):
+            return ()
+        activities = activities_in(_read(descriptor))
+        for activity in activities:
+            note(activity)
+        path.unlink()
+        return activities
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Hold the file until the descriptor is closed; False where somebody else holds it.
+
+    Raises:
+        OSError: the file system has no locks, or the system none that end with their process.
+    """
+    if sys.platform == "win32":
+        raise OSError(errno.ENOTSUP, "Windows has no locks that end with their process")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is still the one at ``path``."""
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _read(descriptor: int) -> bytes:
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        return file.read(TABLE_BYTES + 1)
+
+
+def _write(descriptor: int, contents: bytes) -> None:
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(contents)

@@ -1,0 +1,152 @@
+"""Which models get a process of their own: those that a server died of, until they have served well for an hour.
+
+The record of a model goes by the contents of its files, so it holds under whatever name they are served.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from modelyard.config.paths import user_cache
+from modelyard.config.schema import Isolation
+from modelyard.engine.hosts.engine_table import Doing, EngineActivity
+
+logger = logging.getLogger(__name__)
+
+Host = Literal["thread", "process"]
+
+# How long a model has to serve without a death before it is trusted again.
+PROBATION_S: Final = 3600.0
+# After so long a death counts no more: the machine, its system and llama.cpp are no longer those that it died on.
+MEMORY_S: Final = 30 * 86_400.0
+MAX_DEATHS: Final = 20
+
+_REASONS: Final[dict[Doing, str]] = {
+    "loading": "the server died while it was loaded",
+    "computing": "the server died while it computed",
+    "reading": "the server died while it read a prompt",
+    "saving": "the server died while it saved prompts",
+    "restoring": "the server died while it restored prompts",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A server, or an engine's process, that died; at is in seconds of the epoch."""
+
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationRecord:
+    """What is known of a model.
+
+    Attributes:
+        deaths: the newest last.
+        served_s: seconds that it has served since the newest.
+        model: the name that it had when it was written, for people.
+    """
+
+    deaths: tuple[Death, ...] = ()
+    served_s: float = 0.0
+    model: str = ""
+
+
+def is_isolated(mode: Isolation, record: IsolationRecord | None, now: float, auto_default: Host) -> bool:
+    """Whether a model's engine gets a process of its own. Pure.
+
+    Args:
+        mode: as the model is configured.
+        record: of the model; None where there is none.
+        now: in seconds of the epoch.
+        auto_default: where engines of models run in ``auto`` that nothing is known against.
+    """
+    if mode != "auto":
+        return mode == "process"
+    return auto_default == "process" or (record is not None and _is_suspect(record, now))
+
+
+def _is_suspect(record: IsolationRecord, now: float) -> bool:
+    return record.served_s < PROBATION_S and any(now - death.at < MEMORY_S for death in record.deaths)
+
+
+class IsolationRecords:
+    """Records of models, one small file each in ``folder``. Thread-safe; of two servers that write at once, one wins.
+
+    A model's digest is that of ``contents_digest``.
+
+    Args:
+        folder: of the files; None: in the user's cache.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or user_cache() / "modelyard" / "isolation"
+        self._lock = threading.Lock()
+
+    def find(self, digest: str) -> IsolationRecord | None:
+        """The record of a model; None where there is none that can be read."""
+        try:
+            said = json.loads((self._folder / f"{digest}.json").read_text("utf-8"))
+            deaths = tuple(Death(float(death["at"]), str(death["reason"])) for death in said["deaths"])
+            return IsolationRecord(deaths, float(said["served_s"]), str(said["model"]))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            return None
+
+    def note_death(self, digest: str, name: str, reason: str, now: float) -> None:
+        """Remember that a process died of a model, or may have.
+
+        Args:
+            digest: of the model's files.
+            name: tells people which model it is.
+            reason: what is known, in words.
+            now: in seconds of the epoch.
+        """
+        with self._lock:
+            known = self.find(digest) or IsolationRecord()
+            deaths = (*known.deaths, Death(now, reason))[-MAX_DEATHS:]
+            self._write(digest, IsolationRecord(deaths, model=name))
+
+    def note_served(self, digest: str, seconds: float) -> None:
+        """Remember that a model has served well for some more seconds. Of one that nothing died of, nothing is kept."""
+        with self._lock:
+            known = self.find(digest)
+            if known is not None:
+                self._write(digest, replace(known, served_s=known.served_s + seconds))
+
+    def note_suspects(self, activities: Iterable[EngineActivity], now: float) -> None:
+        """Remember a death of each model that had something to do when its server died.
+
+        Args:
+            activities: what the engines of a dead server were doing.
+            now: in seconds of the epoch.
+        """
+        for activity in activities:
+            if (reason := death_reason(activity)) is not None and activity.model_digest:
+                logger.warning("%s: %s. It may get a process of its own.", activity.name, reason)
+                self.note_death(activity.model_digest, activity.name, reason, now)
+
+    def _write(self, digest: str, record: IsolationRecord) -> None:
+        # Two servers may write the same at once.
+        partial = self._folder / f"{digest}.{os.getpid()}.partial"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(asdict(record)), "utf-8")
+            partial.replace(self._folder / f"{digest}.json")
+        except OSError as error:
+            logger.warning("What is known of the deaths of %s cannot be remembered: %s", record.model, error)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def death_reason(activity: EngineActivity) -> str | None:
+    """Why a server may have died of an engine that did this when it died; None where it was idle."""
+    return _REASONS.get(activity.doing)
