@@ -107,6 +107,10 @@ KvType: TypeAlias = Literal["f16", "q8_0"]
 _VALUE_BYTES: Final[Mapping[KvType, float]] = {"f16": _F16, "q8_0": 34 / 32}
 
 
+# Of a process for an engine, beside what the engine takes on a thread: measured in docs/performance.md.
+PROCESS_BYTES: Final = 16 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Memory that a model takes while it is loaded, in bytes.
@@ -144,6 +148,18 @@ class Footprint:
             context_bytes=self.context_bytes + draft.context_bytes,
             draft_key=draft.weights_key,
             draft_bytes=draft.weights_bytes,
+        )
+
+    def in_process(self) -> Footprint:
+        """The same in a process of its own, which shares weights with the models on the same files there and no other.
+
+        A draft model's weights are there a second time, where that model has an engine too.
+        """
+        return replace(
+            self,
+            weights_key=f"process {self.weights_key}",
+            context_bytes=self.context_bytes + PROCESS_BYTES,
+            draft_key=f"process {self.weights_key} {self.draft_key}" if self.draft_key else "",
         )
 
     def with_context(self, bytes_: int) -> Footprint:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelyard.config import Config, Model, effective_cpu, running_at_once
+from modelyard.config import Config, Model, effective_cpu, isolation_of, running_at_once
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
 from modelyard.engine.question import Sampling
@@ -24,9 +25,7 @@ from modelyard.yard.memory import Footprint, context_cells, predict, vocabulary_
 from modelyard.yard.runtime.trials import Trials
 
 if TYPE_CHECKING:
-    from modelyard.engine.chat.template_processes import TemplateProcesses
-    from modelyard.engine.sharing import Device
-    from modelyard.engine.weights import WeightsPool
+    from modelyard.yard.runtime.engine_hosts import EngineHosts
 
 MakeHandle = Callable[[EngineSettings, Publish], EngineHandle]
 
@@ -54,10 +53,11 @@ class Workshop:
         self.specs: dict[str, Spec] = {}
         self.stock = FileStock(stores or Stores())
         self.budget_bytes = 0
-        self._make_handle = make_engine or self._real_engine
+        self._make_handle = make_engine
         # Scripted engines have no files that could be tried.
         self._trials = Trials() if make_engine is None else None
-        self._shared: tuple[WeightsPool, Device, TemplateProcesses] | None = None
+        self._hosts: EngineHosts | None = None
+        self._making_hosts = threading.Lock()
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
         self._kinds: dict[str, Kind] = {}
@@ -150,7 +150,10 @@ class Workshop:
         if self._trials is not None and spec.config.runtime.trial:
             for task, _ in self._trial_tasks(files, settings):
                 await self._try(model, self._trials, task)
-        return self._make_handle(settings, publish)
+        if self._make_handle is not None:
+            return self._make_handle(settings, publish)
+        is_isolated = await asyncio.to_thread(self._isolates, spec, files.model.paths)
+        return self._engine_hosts().engine(settings, publish, is_isolated=is_isolated)
 
     async def _try(self, model: str, trials: Trials, task: TrialTask) -> None:
         try:
@@ -206,9 +209,8 @@ class Workshop:
 
     def close(self) -> None:
         """End the processes of its engines, which are all gone."""
-        if self._shared is not None:
-            *_, templates = self._shared
-            templates.close()
+        if self._hosts is not None:
+            self._hosts.close()
 
     def _note(self, model: str, files: _Files) -> None:
         self._kinds[model], self._senses[model] = files.model.kind, files.model.senses
@@ -220,6 +222,8 @@ class Workshop:
         self._note(name, files)
         # On another thread: it takes ten milliseconds and more, for which streams would wait.
         footprint = await asyncio.to_thread(self._footprint, spec, files)
+        if await asyncio.to_thread(self._isolates, spec, files.model.paths):
+            footprint = footprint.in_process()
         if self._trials is None or not spec.config.runtime.trial:
             return footprint
         settings = await asyncio.to_thread(_settings, spec, files)
@@ -265,16 +269,23 @@ class Workshop:
         # Also of what lies beside it.
         return UnusableModel(text.replace(f"{source.parent}{os.sep}", "") if source.is_absolute() else text)
 
-    def _real_engine(self, settings: EngineSettings, publish: Publish) -> EngineHandle:
-        # Imported here: they load llama.cpp, which a scripted yard and the command line's --help do without.
-        from modelyard.engine.chat.template_processes import TemplateProcesses
-        from modelyard.engine.engine import Engine
-        from modelyard.engine.sharing import Device
-        from modelyard.engine.weights import WeightsPool
+    def _isolates(self, spec: Spec, paths: Sequence[Path]) -> bool:
+        """Whether the engine of a model gets a process of its own."""
+        if self._make_handle is not None:
+            return False
+        try:
+            return self._engine_hosts().isolates(paths, isolation_of(spec.config, spec.model))
+        except OSError as error:
+            raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
 
-        if self._shared is None:
-            self._shared = WeightsPool(), Device(), TemplateProcesses()
-        return Engine(settings, publish, *self._shared)
+    def _engine_hosts(self) -> EngineHosts:
+        # Imported here: it loads llama.cpp, which a scripted yard and the command line's --help do without.
+        from modelyard.yard.runtime.engine_hosts import EngineHosts
+
+        with self._making_hosts:
+            if self._hosts is None:
+                self._hosts = EngineHosts()
+            return self._hosts
 
 
 @dataclass(frozen=True, slots=True)

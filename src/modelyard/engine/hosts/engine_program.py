@@ -6,11 +6,13 @@ import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
+from modelyard.engine.hosts.engine_table import EngineTable
 from modelyard.engine.hosts.protocol import FromEngine, LogLine, ReleaseWeights, StartEngine, ToEngine
 from modelyard.engine.messages import Event, Stopped
 from modelyard.engine.sharing import Device
@@ -20,9 +22,9 @@ from modelyard.engine.weights import HeldWeights, WeightsPool
 class EngineProgram:
     """The engines of one process: those that share their weights."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, table: EngineTable) -> None:
         self._channel = channel
-        self._pool, self._device, self._templates = WeightsPool(), Device(), TemplateProcesses()
+        self._pool, self._device, self._templates = WeightsPool(), Device(table), TemplateProcesses()
         self._engines: dict[int, Engine] = {}
         self._parked: dict[int, HeldWeights] = {}
 
@@ -80,14 +82,14 @@ def main(connection: socket.socket, setup: dict[str, Any]) -> None:
 
     Args:
         connection: to the server.
-        setup: "log_level" is that of the server's log.
+        setup: "log_level" is that of the server's log, "table" the file of its table of engines.
     """
     _leave_no_core_dump()
     channel = Channel(connection)
     root = logging.getLogger()
     root.handlers = [_LogToServer(channel)]
     root.setLevel(int(setup["log_level"]))
-    EngineProgram(channel).run()
+    EngineProgram(channel, EngineTable.open(Path(setup["table"]))).run()
 
 
 def _leave_no_core_dump() -> None:

@@ -11,6 +11,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,6 +19,8 @@ from typing import IO, Final
 
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.codec import ForeignValue
+from modelyard.engine.hosts.engine_table import EngineTable
+from modelyard.engine.hosts.journal import Journal
 from modelyard.engine.hosts.last_words import how_it_ended
 from modelyard.engine.hosts.protocol import FromEngine, LogLine, ReleaseWeights, StartEngine, ToEngine, ToProcess
 from modelyard.engine.hosts.records import RequestRecords
@@ -30,10 +33,10 @@ from modelyard.engine.messages import (
     LoadFailed,
     Message,
     ParkedWeightsLost,
-    SequenceId,
     Stopped,
 )
 from modelyard.engine.settings import EngineSettings
+from modelyard.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +48,15 @@ _KEPT_OF_LOG: Final = 4000
 
 
 class EngineProcesses:
-    """The processes in which the engines of one owner run. Every method may be called on any thread."""
+    """The processes in which the engines of one owner run. Every method may be called on any thread.
 
-    def __init__(self) -> None:
-        self._spawner = EngineSpawner()
+    Args:
+        journal: of the owner's engines.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._table = journal.table
+        self._spawner = EngineSpawner(journal.path)
         self._lock = threading.Lock()
         self._processes: dict[tuple[Path, ...], _EngineProcess] = {}
         self._engines = 0
@@ -69,7 +77,7 @@ class EngineProcesses:
         with self._lock:
             process = self._processes.get(key)
             if process is None or not process.take(hosted):
-                process = self._processes[key] = _EngineProcess(self._spawner)
+                process = self._processes[key] = _EngineProcess(self._spawner, self._table)
                 process.take(hosted)
                 process.start()
             return process
@@ -131,8 +139,10 @@ class _Hosted:
 class _EngineProcess:
     """One process, from before its start until after its end."""
 
-    def __init__(self, spawner: EngineSpawner) -> None:
-        self._spawner = spawner
+    def __init__(self, spawner: EngineSpawner, table: EngineTable) -> None:
+        self._spawner, self._table = spawner, table
+        # In the table, for engines of this process.
+        self._reserved = 0
         self._lock = threading.Lock()
         self._engines: dict[int, _Hosted] = {}
         self._parked: dict[int, _Hosted] = {}
@@ -189,7 +199,9 @@ class _EngineProcess:
                 channel.close()
                 self._fail(str(failed))
                 return
-            writer = threading.Thread(target=self._write, args=(channel,), name="to engine process", daemon=True)
+            writer = threading.Thread(
+                target=self._write, args=(channel, process.pid), name="to engine process", daemon=True
+            )
             writer.start()
             self._listen(channel)
             ended = self._wait(process)
@@ -198,19 +210,30 @@ class _EngineProcess:
             channel.close()
             reason = how_it_ended(process.status if ended else None, _end_of(log))
             process.forget()
-        self._over(reason)
+        activities = self._table.release_of(process.pid)
+        self._over(reason, {number for each in activities for number in (*each.computing, *each.reading)})
 
-    def _write(self, channel: Channel) -> None:
+    def _write(self, channel: Channel, pid: int) -> None:
         try:
             while (message := self._outbox.get()) is not None:
+                if isinstance(message, StartEngine):
+                    self._reserve(pid, message.settings.name)
                 channel.send(message)
         except ChannelClosed:
             # It is gone: whoever listens to it says so.
             return
-        except OSError as error:
-            # Of a KV state, for which there is no memory.
-            logger.error("A process of engines is ended: nothing can be sent to it: %s", error)
+        except (OSError, EngineError) as error:
+            # There is no memory for a KV state, or no place in the table.
+            logger.error("A process of engines is ended: %s", error)
         channel.close_sending()
+
+    def _reserve(self, pid: int, name: str) -> None:
+        """Have a record in the table for each engine. One that has ended leaves its record to the next."""
+        with self._lock:
+            missing = len(self._engines) - self._reserved
+        for _ in range(missing):
+            self._table.reserve(pid, name)
+            self._reserved += 1
 
     def _listen(self, channel: Channel) -> None:
         try:
@@ -257,8 +280,11 @@ class _EngineProcess:
         process.kill()
         return process.wait(_END_S)
 
-    def _over(self, reason: str) -> None:
-        """The process has ended: whatever was in it is gone."""
+    def _over(self, reason: str, active: AbstractSet[int]) -> None:
+        """The process has ended: whatever was in it is gone.
+
+        active: requests that were being computed or read.
+        """
         with self._lock:
             self._is_ending = True
             engines, self._engines = self._engines, {}
@@ -266,7 +292,7 @@ class _EngineProcess:
         self._is_over.set()
         self._farewell()
         for hosted in engines.values():
-            _say_goodbye(hosted, _death(hosted, reason, ()))
+            _say_goodbye(hosted, _death(hosted, reason, active))
         for hosted in parked.values():
             hosted.publish([ParkedWeightsLost(reason)])
 
@@ -279,11 +305,13 @@ class _EngineProcess:
             _say_goodbye(hosted, [LoadFailed(reason)])
 
 
-def _death(hosted: _Hosted, reason: str, active: tuple[SequenceId, ...]) -> list[Event]:
+def _death(hosted: _Hosted, reason: str, active: AbstractSet[int]) -> list[Event]:
     """What is said of an engine whose process has died."""
+    left = hosted.records.leave(hosted.identity or "")
     if hosted.identity is None:
-        return [*hosted.records.leave(""), Died(reason)]
-    return [Dying(reason, active), *hosted.records.leave(hosted.identity), Died(reason)]
+        return [*left, Died(reason)]
+    mine = tuple(event.sequence for event in left if event.sequence in active)
+    return [Dying(reason, mine), *left, Died(reason)]
 
 
 def _say_goodbye(hosted: _Hosted, events: Sequence[Event]) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 _PROGRAM: Final = "modelyard.engine.hosts.spawner_program"
@@ -25,9 +26,14 @@ class SpawnFailed(Exception):
 
 
 class EngineSpawner:
-    """Starts processes. Every method may be called on any thread. Nothing is started before it is needed."""
+    """Starts processes. Every method may be called on any thread. Nothing is started before it is needed.
 
-    def __init__(self) -> None:
+    Args:
+        table: the file of the table of engines.
+    """
+
+    def __init__(self, table: Path) -> None:
+        self._table = table
         self._starting = threading.Lock()
         self._program: _Program | None = None
 
@@ -41,7 +47,7 @@ class EngineSpawner:
         Raises:
             SpawnFailed: the system does not start one.
         """
-        setup = {"log_level": logging.getLogger().getEffectiveLevel()}
+        setup = {"log_level": logging.getLogger().getEffectiveLevel(), "table": str(self._table)}
         with self._starting:
             if self._program is None or not self._program.is_alive:
                 self._program = _Program()
