@@ -14,6 +14,7 @@ from modelyard.engine import schedule
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
 from modelyard.engine.generation.suspended import SuspendedSequence
+from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.llama import Batch, Context, Model, Weights
 from modelyard.engine.messages import (
     Accepted,
@@ -26,6 +27,7 @@ from modelyard.engine.messages import (
     Loaded,
     LoadFailed,
     Message,
+    ParkedWeightsLost,
     Returned,
     SequenceId,
     Stop,
@@ -40,6 +42,7 @@ from modelyard.engine.question import Prompt, Sampling, Text, Tokens
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device
 from modelyard.engine.weights import WeightsPool
+from modelyard.yard.engines import EngineHandle
 
 WAIT_S = 60.0
 GREEDY = Sampling(temperature=0.0)
@@ -58,7 +61,9 @@ class Driven:
         accepted: of each sequence, how often.
         ended: the last event of each sequence that ended here.
         dying: the sequences that had ended when the engine said that it is dying; None before it did.
+        active: the sequences that it was computing then.
         over: the engine's last event.
+        lost: what was said of weights that it had parked.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Driven:
         pool: WeightsPool | None = None,
         device: Device | None = None,
         starts: bool = True,
+        processes: EngineProcesses | None = None,
         **settings: Any,
     ) -> None:
         self._events: SimpleQueue[Event] = SimpleQueue()
@@ -78,9 +84,15 @@ class Driven:
         self.ended: dict[SequenceId, Event] = {}
         self.profile: ModelProfile | None = None
         self.dying: frozenset[SequenceId] | None = None
+        self.active: tuple[SequenceId, ...] = ()
         self.over: Event | None = None
+        self.lost: ParkedWeightsLost | None = None
         chosen = {"context_length": 2048, "max_seqs": 4, "prefix_slots": 4, "prompt_lookup": False} | settings
-        self.engine = Engine(EngineSettings(name, (path,), "", **chosen), self._publish, pool, device, TEMPLATES)
+        told = EngineSettings(name, (path,), "", **chosen)
+        if processes is not None:
+            self.engine: EngineHandle = processes.engine(told, self._publish)
+        else:
+            self.engine = Engine(told, self._publish, pool, device, TEMPLATES)
         if starts:
             self.engine.start()
 
@@ -118,10 +130,12 @@ class Driven:
             case Finished() | Failed() | Cancelled() | Suspended() | Returned():
                 assert event.sequence not in self.ended, "a sequence ended twice"
                 self.ended[event.sequence] = event
-            case Dying():
-                self.dying = frozenset(self.ended)
+            case Dying(_, active):
+                self.dying, self.active = frozenset(self.ended), active
             case Stopped() | Died():
                 self.over = event
+            case ParkedWeightsLost():
+                self.lost = event
 
     def loaded(self) -> ModelProfile:
         self.until(lambda: self.profile is not None)
