@@ -20,6 +20,7 @@ class ModelProfile:
         weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
             outputs of this engine.
         dimensions: floats of a vector that it embeds a text in; 0 where it does something else.
+        is_isolated: whether its engine runs in a process of its own.
     """
 
     context_length: int
@@ -36,3 +37,4 @@ class ModelProfile:
     can_hear: bool = False
     can_reason: bool = False
     can_fill: bool = False
+    is_isolated: bool = False
