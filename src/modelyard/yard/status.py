@@ -183,7 +183,7 @@ def stage(state: Residency, name: str, progress: float) -> str:
         case Residence.SIZING:
             return "reading files"
         case Residence.FREEING:
-            return "unloading"
+            return "starting again" if model.was_serving else "unloading"
         case Residence.UNLOADED | Residence.PARKED | Residence.FAILED:
             wants_memory = model.first is not None and model.first.wants_load
             return "waiting for memory" if wants_memory else "waiting for its model"

@@ -46,13 +46,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Stream:
-    """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two."""
+    """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two.
+
+    Attributes:
+        resumed: the state that its engine was sent, without its KV, for the case that the engine never hears of it.
+    """
 
     model: str
     submit: Submit | Embed | Rank | Tokenize
     generation: Generation | Inquiry
     engine: EngineHandle | None = None
     suspended: SuspendedSequence | None = None
+    resumed: SuspendedSequence | None = None
     is_abandoned: bool = False
 
 
@@ -118,6 +123,7 @@ class Streams:
             engine.send(replace(stream.submit, alone=True) if alone else stream.submit)
         else:
             engine.send(Resume(stream.suspended, alone))
+            stream.resumed = stream.suspended.without_kv()
             stream.suspended = None
 
     def reject(self, request: RequestId, error: ModelyardError) -> None:
@@ -134,15 +140,15 @@ class Streams:
                 stream.suspended = stream.suspended.without_kv()
 
     def lose(self, engine: EngineHandle, reason: str) -> None:
-        """The engine is gone. Requests that it has not heard of any more wait again; what they had on it is lost."""
-        unheard = [request for request, stream in self.open.items() if stream.engine is engine]
-        for request in unheard:
-            stream = self.open[request]
-            if isinstance(stream.generation, Generation) and stream.generation.is_settled:
-                # Its text has been read up to where only the engine knew to go on.
-                self._end(Failed(stream.submit.sequence, EngineError(stream.generation.model, reason)))
+        """The engine is gone. Requests that were handed to it too late to be heard of wait again."""
+        unheard = [(request, stream) for request, stream in self.open.items() if stream.engine is engine]
+        for request, stream in unheard:
+            generation = stream.generation
+            if stream.resumed is None and isinstance(generation, Generation) and generation.is_settled:
+                # The engine has accepted it and says nothing of its end: nobody knows where its answer goes on.
+                self._end(Failed(stream.submit.sequence, EngineError(generation.model, reason)))
             else:
-                self._suspend(request, None)
+                self._suspend(request, stream.resumed)
 
     def cancel_all(self) -> None:
         """End them all, whatever their engines do."""
@@ -228,7 +234,7 @@ class Streams:
             self._end(Cancelled(stream.submit.sequence))
             return
         self._alone.discard(request)
-        stream.engine, stream.suspended = None, suspended
+        stream.engine, stream.suspended, stream.resumed = None, suspended, None
         self._feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
 
     def _finish(self, stream: Stream, event: Ending) -> None:

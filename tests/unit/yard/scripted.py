@@ -205,12 +205,12 @@ class ScriptedEngine:
 
         def crash() -> list[Event]:
             left = [
-                Returned(sequence)
-                if sequence in returns
-                else Suspended(sequence, ScriptedSuspension(sequence, texts, size_bytes=0))
+                Suspended(sequence, ScriptedSuspension(sequence, texts, size_bytes=0))
                 for sequence, texts in self._texts.items()
+                if sequence not in returns
             ]
-            self._publish([Dying(reason, tuple(map(SequenceId, active))), *left])
+            returned = [Returned(SequenceId(sequence)) for sequence in returns]
+            self._publish([Dying(reason, tuple(map(SequenceId, active))), *left, *returned])
             self._awake.wait(LONGEST_HANG_S)
             return self._end([Died(reason)])
 

@@ -3,11 +3,12 @@
 import asyncio
 import random
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from modelyard.engine.messages import Cancel, Resume, Stop, Submit
+from modelyard.engine.messages import Cancel, Embed, Resume, Stop, Submit
 from modelyard.engine.question import Sampling, Text
 from modelyard.errors import (
     EngineError,
@@ -672,6 +673,42 @@ async def test_a_request_that_returns_is_sent_again_alone_and_may_be_accepted_tw
     following.say("whole")
     following.finish()
     assert await soon(generation.text()) == "whole"
+
+
+async def test_a_request_to_embed_is_sent_again_alone(stage_of):
+    stage = stage_of()
+    request, inquiry = stage.conductor.ask("a", lambda sequence: Embed(sequence, (Text("Once"),)))
+    engine = await stage.engine()
+    (embed,) = await stage.heard(engine, Embed)
+    engine.crash("signal 11", active=[request], returns=[request])
+    assert await stage.heard(await stage.engine(number=2), Embed) == [replace(embed, alone=True)]
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    with pytest.raises(ShuttingDown):
+        await soon(inquiry.embedded())
+
+
+async def test_a_state_that_an_engine_died_too_early_to_hear_of_goes_to_the_next(stage_of):
+    stage = stage_of(loads=False)
+    _, generation = stage.submit()
+    engine = await stage.engine()
+    engine.load()
+    await soon(generation.accepted())
+    engine.say("half")
+    assert await soon(anext(generation)) == "half"
+    unload = stage.conductor.unload("a", UnloadMode.SUSPEND)
+    await soon(unload)
+    reload = stage.conductor.reload("a")
+    deaf = await stage.engine(number=2)
+    deaf.load()
+    deaf.crash("signal 11")
+    await soon(reload)
+    following = await stage.engine(number=3)
+    following.load()
+    (resume,) = await stage.heard(following, Resume)
+    assert (resume.state.texts, resume.state.size_bytes, deaf._heard) == (1, 0, [])
+    following.say(" and half")
+    following.finish()
+    assert await soon(generation.text()) == " and half"
 
 
 async def test_nothing_is_granted_to_an_engine_whose_death_is_told_with_what_it_leaves(stage_of):

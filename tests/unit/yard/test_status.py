@@ -225,6 +225,10 @@ def test_a_request_is_told_what_its_model_does(residence, words):
     assert stage(yard(model("a", residence)), "a", 0.42) == words
 
 
+def test_a_request_whose_engine_died_is_told_that_the_model_starts_again():
+    assert stage(yard(model("a", Residence.FREEING, was_serving=True)), "a", 0.0) == "starting again"
+
+
 @pytest.mark.parametrize(("progress", "words"), [(0.0, "loading 0%"), (1.0, "loading 100%")])
 def test_progress_is_told_in_whole_percents(progress, words):
     assert stage(yard(model("a", Residence.LOADING)), "a", progress) == words
