@@ -532,7 +532,8 @@ class HarmfulRequest(EngineError):
 
     def __str__(self) -> str:
         minutes = max(1, math.ceil(self.refused_s / 60))
+        span = "minute" if minutes == 1 else f"{minutes} minutes"
         return (
             f"This request has ended the engine of '{self.model}' twice: {self.reason}. It is refused for the next "
-            f"{minutes} minutes; other requests are not affected. Ask for something else, or of another model."
+            f"{span}; other requests are not affected. Ask for something else, or of another model."
         )

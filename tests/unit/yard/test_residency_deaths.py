@@ -201,7 +201,11 @@ def test_the_error_of_a_request_that_is_blamed_says_why_and_for_how_long_it_is_r
     dies_and_is_back(script, 1)
     (blame,) = dying(script, 1)
     assert str(blame.error).startswith("This request has ended the engine of 'a' twice: segfault. It is refused for")
-    assert "10 minutes" in str(blame.error)
+    assert "for the next 10 minutes;" in str(blame.error)
+    script(RequestSuspended("a", 1, 0))
+    script.wait(POISON_S - 30.0)
+    (refused,) = script(RequestArrived("a", 2, content="content 1"))
+    assert "for the next minute;" in str(refused.error)
 
 
 def test_a_request_that_went_through_too_many_deaths_ends_though_it_was_never_computed_in_one():
