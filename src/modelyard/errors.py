@@ -32,12 +32,14 @@
     ├── ForkedProcess               500 forked_process: a model of the Python API in a child by fork
     ├── GrammarUntried              503 grammar_untried: no process could try whether a grammar can be enforced
     └── EngineError                 500 engine_error
+        └── HarmfulRequest          a request that ended its engine twice
 
 Wire facts (code, status) live on the class, values on the instance, the text in ``__str__``; so an error pickles.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
@@ -524,3 +526,25 @@ class EngineError(ModelyardError):
 
     def __str__(self) -> str:
         return f"The engine of '{self.model}' failed: {self.reason}. Other models are not affected; try again."
+
+
+class HarmfulRequest(EngineError):
+    """The request, or one that asked the same, has ended its engine twice.
+
+    Args:
+        reason: why the engine ended.
+        refused_s: for how long requests that ask the same are refused from now on, in seconds.
+    """
+
+    def __init__(self, model: str, reason: str, refused_s: float) -> None:
+        super().__init__(model, reason)
+        self.args = (model, reason, refused_s)
+        self.refused_s = refused_s
+
+    def __str__(self) -> str:
+        minutes = max(1, math.ceil(self.refused_s / 60))
+        span = "minute" if minutes == 1 else f"{minutes} minutes"
+        return (
+            f"This request has ended the engine of '{self.model}' twice: {self.reason}. It is refused for the next "
+            f"{span}; other requests are not affected. Ask for something else, or of another model."
+        )

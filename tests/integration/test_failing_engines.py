@@ -56,6 +56,32 @@ def test_an_engine_that_dies_ends_its_streams_with_an_error_frame_and_is_restart
     assert len(engines.of("smollm2")) == 2
 
 
+def test_a_stream_goes_on_in_its_connection_when_the_process_of_its_engine_dies_and_the_listing_tells_of_it(
+    server: RunningServer, engines: ScriptedEngines
+) -> None:
+    engine = engines.started("smollm2")
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json={**CHAT, "stream": True}) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        engine.say("Hel")
+        assert '"content":"Hel"' in next(line for line in lines if "Hel" in line)
+        (submit,) = engine.heard(Submit)
+        engine.crash("signal 11", active=[submit.sequence])
+        second = engines.started("smollm2", 2)
+        (resume,) = second.heard(Resume)
+        assert resume.alone
+        second.say("lo")
+        second.finish()
+        rest = [line for line in lines if line and not line.startswith(":")]
+    assert '"content":"lo"' in rest[0]
+    assert rest[-1] == "data: [DONE]"
+    shown = server.get("/v1/models/smollm2").json()
+    assert (shown["status"], shown["restarts"], shown["last_death"]) == ("loaded", 1, "signal 11")
+    metrics = httpx.get(f"{server.url}/metrics").text
+    assert 'modelyard_engine_deaths_total{model="smollm2"} 1.0' in metrics
+    assert 'modelyard_requests_retried_alone_total{model="smollm2"} 1.0' in metrics
+
+
 def test_who_was_told_of_a_death_finds_the_model_failed_at_once_and_the_next_request_waits_for_its_memory(
     server: RunningServer, engines: ScriptedEngines
 ) -> None:

@@ -14,6 +14,7 @@ class ModelCount:
 
     Attributes:
         is_loaded: it serves.
+        is_isolated: its last engine ran in a process of its own.
         waiting: requests in its line; running: in its engine.
         resident_bytes: that it takes, with weights that it shares with others.
         tally: what it did.
@@ -21,6 +22,7 @@ class ModelCount:
 
     model: str
     is_loaded: bool
+    is_isolated: bool
     waiting: int
     running: int
     resident_bytes: int
@@ -49,6 +51,7 @@ def census(state: Residency, tally: Tally) -> Census:
             ModelCount(
                 model=name,
                 is_loaded=any(model.residence is Residence.LOADED for model in models),
+                is_isolated=any(model.is_isolated for model in models),
                 waiting=sum(map(_waiting, models)),
                 running=sum(len(model.leases) for model in models),
                 resident_bytes=state.taken_bytes([key for key in keys if state.models[key].is_resident], alone),

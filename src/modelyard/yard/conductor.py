@@ -17,6 +17,7 @@ from modelyard.engine.messages import (
     Loaded,
     LoadFailed,
     LoadProgress,
+    ParkedWeightsLost,
     Rank,
     Reseat,
     SequenceId,
@@ -35,9 +36,11 @@ from modelyard.yard.engines import Workshop
 from modelyard.yard.generation import Generation
 from modelyard.yard.inquiry import Inquiry
 from modelyard.yard.memory import Footprint
+from modelyard.yard.request_content import content_of
 from modelyard.yard.requests import Urgency
 from modelyard.yard.residency import events
-from modelyard.yard.residency.state import RequestId, Residency, UnloadMode
+from modelyard.yard.residency.state import RequestId, Residence, Residency, UnloadMode
+from modelyard.yard.status import after_death
 from modelyard.yard.streams import Streams
 from modelyard.yard.tally import Tally
 from modelyard.yard.watch import Watch
@@ -96,8 +99,11 @@ class Conductor:
     ) -> RequestId:
         request = self._next_request()
         how = urgency or Urgency()
-        self._streams.add(request, model, submit(SequenceId(request)), generation)
-        self.feed(events.RequestArrived(model, request, how.priority, how.wait_s, how.keep_alive_s))
+        message = submit(SequenceId(request))
+        self._streams.add(request, model, message, generation)
+        # Reading it through takes time, for an answer that nearly always is not needed.
+        content = content_of(self._known_as(model), message) if self.state.poison else ""
+        self.feed(events.RequestArrived(model, request, how.priority, how.wait_s, how.keep_alive_s, content))
         return request
 
     def abandon(self, request: RequestId) -> None:
@@ -187,11 +193,16 @@ class Conductor:
 
     def _run(self, effect: events.Effect) -> None:
         match effect:
-            case events.Grant(model, request):
+            case events.Grant(model, request, alone):
                 engine, fingerprint = self._depot.engines[model], self.profiles[model].fingerprint
-                self._streams.grant(request, engine, self.state.models[model], fingerprint)
+                self.tally[self._known_as(model)].retried_alone += alone
+                self._streams.grant(request, engine, self.state.models[model], fingerprint, alone=alone)
             case events.Reject(_, request, error):
                 self._reject(request, error)
+            case events.Blame(model, request, error):
+                logger.warning("Request %s of %s is to blame: %s", request, self._known_as(model), error)
+                self.tally[self._known_as(model)].blamed += 1
+                self._streams.reject(request, error)
             case events.Complete(_, request):
                 caller = self._callers.get(request)
                 if caller is not None and not caller.done():
@@ -227,9 +238,21 @@ class Conductor:
         if isinstance(event, events.LoadFailed):
             self.tally[self._known_as(event.model)].loads["failed"] += 1
         elif isinstance(event, events.EngineDied):
-            self.tally[self._known_as(event.model)].unloads["died"] += 1
+            self._count_death(event.model)
         self.feed(event)
+        if isinstance(event, events.EngineDied) and event.model in self.state.models:
+            model = self.state.models[event.model]
+            what = after_death(self.state, model)
+            logger.warning("The engine of %s died (%s): %s", model.traits.name, event.reason, what)
         self._note_freed()
+
+    def _count_death(self, model: str) -> None:
+        state, tally = self.state.models.get(model), self.tally[self._known_as(model)]
+        tally.deaths += 1
+        if state is not None and state.residence is Residence.LOADING:
+            tally.loads["failed"] += 1
+        elif state is not None and state.was_serving:
+            tally.unloads["died"] += 1
 
     def preparing(self, model: str, progress: Progress) -> None:
         """How far the files of ``model`` are. May be called on any thread."""
@@ -254,19 +277,35 @@ class Conductor:
                     self._depot.loaded(model)
                     self.profiles[model] = profile
                     self.tally[self._known_as(model)].loaded(now - self.state.models[model].load_began)
-                    self.feed(events.LoadFinished(model, self._measured(model, profile)))
+                    self.feed(events.LoadFinished(model, self._measured(model, profile), profile.is_isolated))
                 case LoadFailed(reason):
                     self._forget_engine(model)
                     self._depot.conclude(events.LoadFailed(model, reason))
-                case Dying(reason):
-                    self.feed(events.EngineDying(model, reason))
+                case Dying(reason, active):
+                    self._begin_to_die(model, reason, active)
                 case Died(reason):
+                    if self.state.models[model].residence is Residence.LOADED:
+                        # Those that it has not heard of are not to be granted the engine that is gone.
+                        self._begin_to_die(model, reason, ())
                     self._forget_engine(model, reason)
                     self._depot.conclude(events.EngineDied(model, reason))
                 case Stopped(kept, parked):
                     self._forget_engine(model)
                     self._depot.hold(model, kept, parked)
+                case ParkedWeightsLost(reason):
+                    logger.warning("The parked weights of %s are lost: %s", self._known_as(model), reason)
+                    self._depot.lose_weights(model, reason)
         self._note_freed()
+
+    def _begin_to_die(self, model: str, reason: str, active: Sequence[SequenceId]) -> None:
+        """The engine of ``model`` serves nobody any more, and was computing ``active`` when it failed."""
+        open_ = {sequence: self._streams.open.get(RequestId(sequence)) for sequence in active}
+        contents = tuple(
+            (RequestId(sequence), content_of(self._known_as(model), stream.submit))
+            for sequence, stream in open_.items()
+            if stream is not None
+        )
+        self.feed(events.EngineDying(model, reason, contents))
 
     def _measured(self, model: str, profile: ModelProfile) -> Footprint | None:
         predicted = self.state.models[model].footprint

@@ -33,7 +33,7 @@ class Depot:
     Args:
         workshop: sizes models and makes their engines.
         receive: called with a model, and what its engine has published with one step.
-        tell: called with what became of a model: Sized, Freed, LoadFailed or EngineDied.
+        tell: called with what became of a model: Sized, Freed, LoadFailed, EngineDied or ParkedWeightsLost.
 
     Attributes:
         engines: by model, from the start of their threads to their last events.
@@ -88,6 +88,11 @@ class Depot:
         """The engine of ``model`` has found the weights that were parked for it: they are not freed with this."""
         if (parked := self._parked.pop(model, None)) is not None:
             parked.release()
+
+    def lose_weights(self, model: str, reason: str) -> None:
+        """The weights that were parked for ``model`` are free, as what held them has ended."""
+        if self._parked.pop(model, None) is not None:
+            self._tell(events.ParkedWeightsLost(model, reason))
 
     def part(self, model: str) -> bool:
         """Let go of the engine of ``model``, which has published its last event; whether its thread has ended."""

@@ -9,7 +9,7 @@ from typing import Literal
 from modelyard.hub import Kind
 from modelyard.hub.listing import Progress
 from modelyard.yard.residency.room import Outcome, find_room, load_seconds
-from modelyard.yard.residency.state import NO_FOOTPRINT, ModelState, Residence, Residency
+from modelyard.yard.residency.state import NO_FOOTPRINT, ModelState, Residence, Residency, Want
 
 Status = Literal["loaded", "unloaded", "reloading"]
 
@@ -34,9 +34,11 @@ class ModelStatus:
     do not have. can_see (it takes images) and can_hear (it takes sound) are None until its files were looked at,
     and so is memory_bytes, what it takes when it is loaded, of which shared_bytes are those of weights that another
     loaded model uses too. The weights of an unloaded model that is_parked are in memory. warnings say what it
-    cannot do here although its makers promise it. reason is why its last load, or its engine, failed. progress is
-    how far its preparation or its load is; None while there is none. leaves_in_s is when it is unloaded if nothing
-    more is asked of it; None where only the need for room unloads it.
+    cannot do here although its makers promise it. reason is why its last load, or its engine, failed. restarts is
+    how many of its engines have died since the server began, and last_death why the last one did. The engine of a
+    model that is_isolated runs, or ran last, in a process of its own. progress is how far its preparation or its
+    load is; None while there is none. leaves_in_s is when it is unloaded if nothing more is asked of it; None where
+    only the need for room unloads it.
     """
 
     id: str
@@ -64,6 +66,9 @@ class ModelStatus:
     warnings: tuple[str, ...] = ()
     leaves_in_s: float | None = None
     progress: Progress | None = None
+    restarts: int = 0
+    last_death: str | None = None
+    is_isolated: bool = False
 
 
 def memory_of(state: Residency, name: str) -> tuple[int | None, int]:
@@ -178,7 +183,18 @@ def stage(state: Residency, name: str, progress: float) -> str:
         case Residence.SIZING:
             return "reading files"
         case Residence.FREEING:
-            return "unloading"
+            return "starting again" if model.was_serving else "unloading"
         case Residence.UNLOADED | Residence.PARKED | Residence.FAILED:
             wants_memory = model.first is not None and model.first.wants_load
             return "waiting for memory" if wants_memory else "waiting for its model"
+
+
+def after_death(state: Residency, model: ModelState) -> str:
+    """What is done for a model whose engine has just died, for the log."""
+    if model.residence is Residence.FAILED and state.now < model.retry_at:
+        deaths, retry_s = model.deaths_in_row, model.retry_at - state.now
+        return f"death {deaths} in a row, it is not started again before {retry_s:.0f} s have passed"
+    if model.first is None or not model.first.wants_load:
+        return "it is started again when it is asked for"
+    going_on = sum(wish.want is Want.RESUME for wish in model.line)
+    return f"starting it again, {'1 request goes' if going_on == 1 else f'{going_on} requests go'} on"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modelyard.engine.messages import (
@@ -46,13 +46,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Stream:
-    """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two."""
+    """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two.
+
+    Attributes:
+        resumed: the state that its engine was sent, without its KV, for the case that the engine never hears of it.
+    """
 
     model: str
     submit: Submit | Embed | Rank | Tokenize
     generation: Generation | Inquiry
     engine: EngineHandle | None = None
     suspended: SuspendedSequence | None = None
+    resumed: SuspendedSequence | None = None
     is_abandoned: bool = False
 
 
@@ -61,7 +66,7 @@ class Streams:
 
     Args:
         tally: counts how they end.
-        feed: takes what the residency is to know of them: RequestEnded and RequestSuspended.
+        feed: takes what the residency is to know of them: RequestEnded, RequestSuspended and RequestCleared.
         is_closing: whether the yard ends what is cancelled; else its model is unloaded by force.
 
     Attributes:
@@ -77,6 +82,8 @@ class Streams:
         # Generations with new text that their readers were not told of, as an ordered set.
         self._told: dict[Generation, None] = {}
         self._is_telling = False
+        # Requests that engines compute alone, until they have a token.
+        self._alone: set[RequestId] = set()
 
     def add(
         self, request: RequestId, model: str, submit: Submit | Embed | Rank | Tokenize, generation: Generation | Inquiry
@@ -98,24 +105,33 @@ class Streams:
             stream.is_abandoned = True
             stream.engine.send(Cancel(stream.submit.sequence))
 
-    def grant(self, request: RequestId, engine: EngineHandle, state: ModelState, fingerprint: str) -> None:
-        """Send a request to the engine of its model, from its beginning or from where it was suspended."""
+    def grant(
+        self, request: RequestId, engine: EngineHandle, state: ModelState, fingerprint: str, *, alone: bool
+    ) -> None:
+        """Send a request to the engine of its model, from its beginning or from where it was suspended.
+
+        alone: it is to be computed in steps of its own until its first token.
+        """
+        if alone:
+            self._alone.add(request)
         stream = self.open[request]
         stream.engine = engine
         stream.generation.times.grant(time.monotonic(), state.load_began, state.loaded_at)
         if stream.suspended is None:
             if isinstance(stream.generation, Generation):
                 stream.generation.fingerprint = fingerprint
-            engine.send(stream.submit)
+            engine.send(replace(stream.submit, alone=True) if alone else stream.submit)
         else:
-            engine.send(Resume(stream.suspended))
+            engine.send(Resume(stream.suspended, alone))
+            stream.resumed = stream.suspended.without_kv()
             stream.suspended = None
 
     def reject(self, request: RequestId, error: ModelyardError) -> None:
-        """End a request that waits, where it is one."""
+        """End a request that waits, or that is to blame for the death of its engine, where it is one."""
         stream = self.open.pop(request, None)
         if stream is not None:
-            self._finish(stream, Failed(stream.submit.sequence, error))
+            sequence = stream.submit.sequence
+            self._finish(stream, Cancelled(sequence) if stream.is_abandoned else Failed(sequence, error))
 
     def forget(self, model: str) -> None:
         """Drop what was kept of suspended requests for ``model``: it is computed again."""
@@ -124,28 +140,34 @@ class Streams:
                 stream.suspended = stream.suspended.without_kv()
 
     def lose(self, engine: EngineHandle, reason: str) -> None:
-        """The engine is gone. Requests that were handed to it too late to be heard of end here."""
-        unheard = [stream for stream in self.open.values() if stream.engine is engine]
-        for stream in unheard:
-            self._end(Failed(stream.submit.sequence, EngineError(stream.generation.model, reason)))
+        """The engine is gone. Requests that were handed to it too late to be heard of wait again."""
+        unheard = [(request, stream) for request, stream in self.open.items() if stream.engine is engine]
+        for request, stream in unheard:
+            generation = stream.generation
+            if stream.resumed is None and isinstance(generation, Generation) and generation.is_settled:
+                # The engine has accepted it and says nothing of its end: nobody knows where its answer goes on.
+                self._end(Failed(stream.submit.sequence, EngineError(generation.model, reason)))
+            else:
+                self._suspend(request, stream.resumed)
 
     def cancel_all(self) -> None:
         """End them all, whatever their engines do."""
         for stream in list(self.open.values()):
             self._end(Cancelled(stream.submit.sequence))
 
-    def receive(self, name: str, batch: Sequence[Event], now: float) -> list[EngineEvent]:
+    def receive(self, name: str, batch: Sequence[Event], now: float) -> Iterator[EngineEvent]:
         """Pass what an engine has said of requests on to their readers.
 
         Args:
             name: of its model, as people know it.
             now: when it has arrived.
 
-        Returns:
-            What it has said of itself.
+        Yields:
+            What it has said of itself, each in its place: it is to be acted on before the next event is passed on.
         """
         last_times: list[float] = []
-        others: list[EngineEvent] = []
+        if self._alone:
+            self._clear(batch)
         # Nearly all events are tokens.
         for event in batch:
             if isinstance(event, Token):
@@ -177,13 +199,25 @@ class Streams:
                 case Returned(sequence):
                     self._suspend(RequestId(sequence), None)
                 case _:
-                    others.append(event)
+                    yield event
         if last_times:
             self._tally[name].said(last_times, now)
         if self._told and not self._is_telling:
             self._is_telling = True
             self._loop.call_soon(self._tell)
-        return others
+
+    def _clear(self, batch: Sequence[Event]) -> None:
+        """Those that have a token now are suspects no more."""
+        for event in batch:
+            if isinstance(event, Token) and RequestId(event.sequence) in self._alone and self._is_computed(event):
+                request = RequestId(event.sequence)
+                self._alone.discard(request)
+                self._feed(events.RequestCleared(self.open[request].model, request))
+
+    def _is_computed(self, token: Token) -> bool:
+        """Whether it is more than an echo of the prompt, which comes before anything is computed."""
+        submit = self.open[RequestId(token.sequence)].submit
+        return bool(token.ids) or not (isinstance(submit, Submit) and submit.echoes)
 
     def _tell(self) -> None:
         """Let the readers look, once for all steps that have arrived: engines may outrun the event loop."""
@@ -199,13 +233,15 @@ class Streams:
         if stream.is_abandoned:
             self._end(Cancelled(stream.submit.sequence))
             return
-        stream.engine, stream.suspended = None, suspended
+        self._alone.discard(request)
+        stream.engine, stream.suspended, stream.resumed = None, suspended, None
         self._feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
 
     def _finish(self, stream: Stream, event: Ending) -> None:
         """Let the reader of ``stream`` know its last event, and count it."""
         generation = stream.generation
         generation.times.ended = time.monotonic()
+        self._alone.discard(RequestId(stream.submit.sequence))
         self._tally[generation.model].ended(event, generation.times)
         generation.put(event)
 

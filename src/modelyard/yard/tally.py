@@ -55,6 +55,9 @@ class ModelTally:
         pictures_encoded, pictures_reused: images, or tiles of them, that its projector encoded, and that were shown
             again without that.
         predicted_bytes: that its load was expected to take.
+        deaths: of its engines, whatever they did.
+        retried_alone: times that a request which may have ended an engine was computed alone.
+        blamed: requests that ended with an error because they had ended their engine twice.
         vitals: how its engine was last; None: it has none.
     """
 
@@ -73,6 +76,9 @@ class ModelTally:
     pictures_encoded: int = 0
     pictures_reused: int = 0
     predicted_bytes: int | None = None
+    deaths: int = 0
+    retried_alone: int = 0
+    blamed: int = 0
     vitals: Vitals | None = None
 
     def said(self, last_times: Sequence[float], now: float) -> None:

@@ -31,6 +31,7 @@ class Change:
         progress: 0 to 1, of the weights that are read while it loads, or of ``step``.
         reason: why it failed, where it did.
         step: what is done to its files before it loads, such as "downloading".
+        restarts, last_death: how many of its engines have died, and why the last one did, where that is what happened.
     """
 
     model: str
@@ -38,6 +39,8 @@ class Change:
     progress: float | None = None
     reason: str | None = None
     step: str | None = None
+    restarts: int | None = None
+    last_death: str | None = None
 
 
 class Observer:
@@ -102,7 +105,7 @@ class Watch:
             self._observers.discard(observer)
 
     def compare(self, before: Residency, after: Residency) -> None:
-        """Tell of every model whose residence is another now."""
+        """Tell of every model whose residence is another now, or of which an engine has died."""
         if not self._observers:
             return
 
@@ -117,6 +120,9 @@ class Watch:
             if new is None:
                 assert old is not None
                 self._tell(Change(old.traits.name, None))
+            elif old is not None and old.restarts != new.restarts:
+                died = Change(new.traits.name, new.residence, None, new.failure, None, new.restarts, new.last_death)
+                self._tell(died)
             elif old is None or old.residence is not new.residence:
                 self._tell(Change(new.traits.name, new.residence, reason=new.failure))
 

@@ -416,6 +416,9 @@ class Yard:
             is_pinned=state.traits.is_pinned,
             is_parked=state.residence is Residence.PARKED,
             load_s=state.load_s,
+            restarts=state.restarts,
+            last_death=state.last_death or None,
+            is_isolated=state.is_isolated,
             progress=self._progress(name) if STATUS[state.residence] == "reloading" else None,
         )
 

@@ -8,7 +8,20 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from modelyard.yard.memory import Footprint
-from modelyard.yard.residency.events import Complete, Effect, Forget, Free, Grant, Reject, Remove, Size, StartLoad
+from modelyard.yard.residency.deaths import MAX_DEATHS_IN_ROW, MAX_DEATHS_WHILE_LOADING, POISON_S
+from modelyard.yard.residency.events import (
+    Blame,
+    Complete,
+    Effect,
+    Forget,
+    Free,
+    Grant,
+    Reject,
+    Remove,
+    Size,
+    StartLoad,
+)
+from modelyard.yard.residency.failures import LONGEST_BACKOFF_S
 from modelyard.yard.residency.state import Policy, RequestId, Traits, UnloadMode
 
 
@@ -21,6 +34,8 @@ class Engine:
         keep_left: of the host memory that its Free allows, what is not used by suspended requests yet.
         keeps_weights: its Free leaves them.
         is_dying: it has failed, and has not freed its memory yet.
+        was_serving: nobody had freed it before.
+        is_isolated: what it serves when it dies is suspended, and not ended.
     """
 
     footprint: Footprint
@@ -30,6 +45,8 @@ class Engine:
     keep_left: int = 0
     keeps_weights: bool = False
     is_dying: bool = False
+    was_serving: bool = False
+    is_isolated: bool = False
 
     @property
     def is_serving(self) -> bool:
@@ -57,6 +74,7 @@ class End(Enum):
 
     ANSWERED = "answered"
     REJECTED = "rejected"
+    BLAMED = "blamed"
     LEFT = "left"
 
 
@@ -68,6 +86,9 @@ class Request:
         since, until: of its present wait.
         has_left: its client is gone, and its engine has not said so yet.
         behind_drain: it, or its model, has to do with an unload: its wait has no bound of its own.
+        content: what it asks; "" where that is not known.
+        deaths: of engines that it held leases of.
+        is_suspect: an engine was computing it when it died, and no other has computed a token of it since.
     """
 
     model: str
@@ -77,6 +98,9 @@ class Request:
     kept_bytes: int = 0
     has_left: bool = False
     behind_drain: bool = False
+    content: str = ""
+    deaths: int = 0
+    is_suspect: bool = False
 
 
 @dataclass(slots=True)
@@ -98,7 +122,11 @@ class Books:
         ends: of requests, once they have one.
         warm: requests that did not wait: they were refused, but their loads go on under their names.
         prefixes: bytes that outlived the last unload.
-        failed: models whose last load failed, or whose engine died.
+        failed: models whose last load failed, or of which too many engines died in a row.
+        deaths, row, load_deaths: of a model's engines: all, in a row, and in a row while they loaded.
+        loaded_at: when a model was loaded last.
+        guilty: requests that have to be blamed now.
+        poison: contents that are refused, and until when.
         idle_s: how long a model stays when it is idle: at least, at most.
         used_at: when a model was loaded, or last had a lease.
         unloads: in which step a model was last unloaded on purpose, and how.
@@ -124,6 +152,12 @@ class Books:
     warm: dict[RequestId, str] = field(default_factory=dict)
     prefixes: dict[str, int] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
+    deaths: dict[str, int] = field(default_factory=dict)
+    row: dict[str, int] = field(default_factory=dict)
+    load_deaths: dict[str, int] = field(default_factory=dict)
+    loaded_at: dict[str, float] = field(default_factory=dict)
+    guilty: set[RequestId] = field(default_factory=set)
+    poison: dict[str, float] = field(default_factory=dict)
     idle_s: dict[str, tuple[float, float]] = field(default_factory=dict)
     used_at: dict[str, float] = field(default_factory=dict)
     unloads: dict[str, tuple[int, UnloadMode]] = field(default_factory=dict)
@@ -171,6 +205,10 @@ class Books:
             or model in self.warm.values()
         )
 
+    def is_poison(self, content: str) -> bool:
+        """Whether requests of this content are refused."""
+        return self.now < self.poison.get(content, 0.0)
+
     # Effects
 
     def note(self, effect: Effect) -> None:
@@ -204,6 +242,11 @@ class Books:
                 else:
                     self.warm.pop(request_id, None)
                     self.callers.pop(request_id, None)
+            case Blame(_, request_id):
+                self.guilty.discard(request_id)
+                if (content := self.requests[request_id].content) != "":
+                    self.poison[content] = self.now + POISON_S
+                self.end(request_id, End.BLAMED)
             case Complete(model, request_id):
                 self.warm.pop(request_id, None)
                 caller = self.callers.pop(request_id, None)
@@ -242,13 +285,46 @@ class Books:
 
     def loaded(self, model: str, measured: Footprint | None) -> None:
         engine = self.engines[model]
-        engine.loaded_at = self.used_at[model] = self.now
+        engine.loaded_at = self.used_at[model] = self.loaded_at[model] = self.now
+        self.load_deaths.pop(model, None)
         # What was kept is in the engine's own memory again.
         self.prefixes.pop(model, None)
         self.failed.discard(model)
         if measured is not None:
             engine.footprint = self.footprints[model] = measured
             self.is_excused = True
+
+    def begin_to_die(self, model: str, active: Iterable[RequestId]) -> None:
+        """The engine of a model dies while it computes ``active``, all of which hold leases of it."""
+        engine = self.engines[model]
+        engine.was_serving = engine.is_serving
+        engine.is_freeing = engine.is_dying = True
+        for number in self.of(model, Phase.LEASED):
+            self.requests[number].deaths += 1
+        self.guilty = {number for number in active if self.requests[number].is_suspect}
+        if not self.guilty:
+            for number in active:
+                self.requests[number].is_suspect = True
+
+    def died(self, model: str) -> None:
+        """The engine of a model is dead."""
+        engine = self.engines[model]
+        self.gone(model)
+        is_loading = engine.loaded_at is None
+        if not is_loading:
+            self.note_service(model)
+        self.deaths[model] = self.deaths.get(model, 0) + 1
+        self.row[model] = self.row.get(model, 0) + 1
+        self.load_deaths[model] = self.load_deaths.get(model, 0) + 1 if is_loading else 0
+        self.failed.discard(model)
+        is_too_often = self.row[model] >= MAX_DEATHS_IN_ROW or self.load_deaths[model] >= MAX_DEATHS_WHILE_LOADING
+        if is_too_often and (engine.was_serving or (is_loading and not engine.is_freeing)):
+            self.failed.add(model)
+
+    def note_service(self, model: str) -> None:
+        """An engine of a model has ended: one that was there for long ends a row of deaths."""
+        if self.now - self.loaded_at.get(model, 0.0) >= LONGEST_BACKOFF_S:
+            self.row.pop(model, None)
 
     def gone(self, model: str, prefix_bytes: int = 0, *, keeps_weights: bool = False) -> None:
         engine = self.engines.pop(model)

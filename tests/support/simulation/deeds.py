@@ -44,17 +44,19 @@ def arrive(
     priority: int | None = None,
     wait_s: float | None = None,
     keep_alive_s: float | None = None,
+    content: str = "",
 ) -> None:
     """Somebody wants to use a model."""
     books, number = world.books, world.new_request()
     longest_s = POLICY.longest_wait_s
     until = books.now + (longest_s if wait_s is None else min(wait_s, longest_s))
     is_behind = bool(books.asked_modes(model))
-    books.requests[number] = Request(model, Phase.WAITING, books.now, until, behind_drain=is_behind)
+    books.requests[number] = Request(model, Phase.WAITING, books.now, until, behind_drain=is_behind, content=content)
     is_refused = sum(r.model == model for r in books.requests.values()) > books.traits[model].most_requests
+    is_refused = is_refused or books.is_poison(content)
     if not is_refused and not books.is_closing:
         books.stays(model, books.traits[model].idle_unload_s if keep_alive_s is None else keep_alive_s)
-    world.feed(RequestArrived(model, number, priority, wait_s, keep_alive_s))
+    world.feed(RequestArrived(model, number, priority, wait_s, keep_alive_s, content))
 
 
 def leave(world: World) -> None:
@@ -118,6 +120,14 @@ def close(world: World) -> None:
     world.feed(CloseAsked())
 
 
+def die(world: World, model: str) -> None:
+    """The engine of a model crashes; rather that of one that serves somebody, if there is one."""
+    busy = [
+        name for name, engine in world.books.engines.items() if engine.is_serving and world.books.of(name, Phase.LEASED)
+    ]
+    world.die(world.dice.choice(busy) if busy and world.dice.random() < 0.8 else model)
+
+
 # At random
 
 
@@ -126,7 +136,8 @@ def _arrive(world: World, model: str) -> None:
     priority = dice.choice((None, None, None, 5, -5))
     wait_s = dice.choice((None, None, None, 0.0, 2.0))
     keep_s = dice.choice((None, None, None, 0.0, 2.0, math.inf))
-    arrive(world, model, priority=priority, wait_s=wait_s, keep_alive_s=keep_s)
+    content = dice.choice(("", "this", "that", "more"))
+    arrive(world, model, priority=priority, wait_s=wait_s, keep_alive_s=keep_s, content=content)
 
 
 def _add(world: World, model: str) -> None:
@@ -139,7 +150,8 @@ DEEDS: dict[Callable[[World, str], None], int] = {
     lambda world, _: leave(world): 12,
     lambda world, model: unload(world, model, world.dice.choice(list(UnloadMode))): 12,
     reload: 6,
-    lambda world, model: world.die(model): 3,
+    lambda world, model: die(world, model): 6,
+    lambda world, model: world.lose_weights(model): 2,
     lambda world, model: retune(world, model, world.new_traits(model)): 3,
     _add: 1,
     retire: 2,

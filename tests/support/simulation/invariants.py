@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from modelyard.errors import (
+    EngineError,
+    HarmfulRequest,
     InsufficientMemory,
     ModelBusy,
     ModelLoadFailed,
@@ -18,7 +20,9 @@ from modelyard.errors import (
     QueueFull,
     ShuttingDown,
 )
+from modelyard.yard.residency.deaths import MAX_DEATHS_SURVIVED
 from modelyard.yard.residency.events import (
+    Blame,
     Complete,
     Effect,
     EngineDied,
@@ -29,6 +33,7 @@ from modelyard.yard.residency.events import (
     LoadFailed,
     Reject,
     Remove,
+    RequestArrived,
     Size,
     StartLoad,
 )
@@ -174,6 +179,18 @@ def grants_are_to_those_who_wait(books: Books, effect: Grant) -> str | None:
     return None if is_there else f"{effect.request} is granted {effect.model}, which does not serve"
 
 
+def suspects_are_computed_alone_and_nobody_else(books: Books, effect: Grant) -> str | None:
+    if effect.alone == books.requests[effect.request].is_suspect:
+        return None
+    return f"{effect.request} is granted {effect.model} with alone={effect.alone}"
+
+
+def only_those_are_blamed_that_were_active_in_two_deaths(books: Books, effect: Blame) -> str | None:
+    if effect.request not in books.guilty or not isinstance(effect.error, HarmfulRequest):
+        return f"{effect.request} is blamed, and should not be: {books.requests.get(effect.request)}"
+    return None
+
+
 def rejections_are_of_those_who_wait(books: Books, effect: Reject) -> str | None:
     if effect.request in books.callers or effect.request in books.warm:
         return None
@@ -196,6 +213,10 @@ def rejections_are_true(books: Books, effect: Reject) -> str | None:
             if caller is not None:
                 until = caller.since + books.policy.longest_wait_s
             is_true = books.now >= until
+        case HarmfulRequest():
+            is_true = request is not None and books.is_poison(request.content)
+        case EngineError():
+            is_true = request is not None and request.deaths >= MAX_DEATHS_SURVIVED
         case ModelLoadFailed():
             is_true = model in books.failed
         case InsufficientMemory():
@@ -291,6 +312,50 @@ def the_machine_knows_who_waits(books: Books, moment: Moment) -> str | None:
         return f"these wait: {expected}; in line are: {waiting}"
     holding = {r: request.model for r, request in books.requests.items() if request.phase is Phase.LEASED}
     return None if leased == holding else f"these hold leases: {holding}; noted are: {leased}"
+
+
+def the_machine_counts_deaths(books: Books, moment: Moment) -> str | None:
+    for name, model in moment.after.models.items():
+        counted, known = (model.restarts, model.deaths_in_row), (books.deaths.get(name, 0), books.row.get(name, 0))
+        if counted != known:
+            return f"{name} had so many deaths, and in a row: {known}; counted are {counted}"
+        suspects = {r for r, request in books.requests.items() if request.model == name and request.is_suspect}
+        if model.suspects != suspects:
+            return f"of {name} these are suspects: {suspects}; noted are {set(model.suspects)}"
+    return None
+
+
+def who_was_active_in_two_deaths_is_blamed(books: Books, moment: Moment) -> str | None:
+    return f"these have ended their engine twice, and go on: {books.guilty}" if books.guilty else None
+
+
+def nobody_goes_through_too_many_deaths(books: Books, moment: Moment) -> str | None:
+    for number, request in books.requests.items():
+        if request.deaths >= MAX_DEATHS_SURVIVED and request.phase is not Phase.LEASED:
+            return f"{number} waits for another engine of {request.model} after {request.deaths} deaths"
+    return None
+
+
+def who_waits_for_what_is_given_up_is_refused(books: Books, moment: Moment) -> str | None:
+    if not isinstance(moment.event, EngineDied) or moment.event.model not in books.failed:
+        return None
+    waiting = [r for r, q in books.requests.items() if q.model == moment.event.model]
+    return f"{moment.event.model} is given up, and these go on: {waiting}" if waiting else None
+
+
+def a_death_is_heard_by_nobody_where_the_model_is_tried_again(books: Books, moment: Moment) -> str | None:
+    if not isinstance(moment.event, EngineDied) or moment.event.model in books.failed:
+        return None
+    refused = [e for e in moment.effects if isinstance(e, Reject) and isinstance(e.error, ModelLoadFailed)]
+    return f"{moment.event.model} is tried again, and these are refused: {refused}" if refused else None
+
+
+def poison_is_refused(books: Books, moment: Moment) -> str | None:
+    event = moment.event
+    if isinstance(event, RequestArrived) and books.is_poison(event.content) and event.request in books.requests:
+        return f"{event.request} has a content that is refused, and is served"
+    kept = {content for content in moment.after.poison if not books.is_poison(content)}
+    return f"these contents are refused for too long: {kept}" if kept else None
 
 
 def nobody_waits_too_long(books: Books, moment: Moment) -> str | None:
@@ -398,7 +463,8 @@ OF_EFFECTS: dict[type, tuple[Callable[[Books, Any], str | None], ...]] = {
         frees_have_a_reason,
         what_is_kept_fits,
     ),
-    Grant: (grants_are_to_those_who_wait,),
+    Grant: (grants_are_to_those_who_wait, suspects_are_computed_alone_and_nobody_else),
+    Blame: (only_those_are_blamed_that_were_active_in_two_deaths,),
     Reject: (rejections_are_of_those_who_wait, rejections_are_true),
     Complete: (completions_are_true,),
     Remove: (only_retired_models_are_removed,),
@@ -411,6 +477,12 @@ OF_STEPS: tuple[Callable[[Books, Moment], str | None], ...] = (
     the_machine_knows_what_is_resident,
     the_machine_tells_of_engines_that_die,
     the_machine_knows_who_waits,
+    the_machine_counts_deaths,
+    who_was_active_in_two_deaths_is_blamed,
+    nobody_goes_through_too_many_deaths,
+    who_waits_for_what_is_given_up_is_refused,
+    a_death_is_heard_by_nobody_where_the_model_is_tried_again,
+    poison_is_refused,
     nobody_waits_too_long,
     nobody_waits_for_what_is_there,
     nobody_waits_when_everything_closes,

@@ -22,6 +22,8 @@ from modelyard.yard.residency.events import (
     Grant,
     LoadFailed,
     LoadFinished,
+    ParkedWeightsLost,
+    RequestCleared,
     RequestEnded,
     RequestSuspended,
     Size,
@@ -76,6 +78,8 @@ class World:
         self.longest_wait = 0.0
         self.names = 0
         self.is_ending = False
+        # In some worlds engines die of many requests, and while they load.
+        self.is_cursed = not is_fair and self.dice.random() < 0.25
         self._outcomes: list[tuple[float, int, Callable[[], None]]] = []
         # What a model's files say, before anybody has looked.
         self.files: dict[str, Footprint] = {}
@@ -204,12 +208,14 @@ class World:
                 self.swaps += 1
                 self._load(model, self.books.engines[model])
             case Free(model) if was_sizing:
-                self.later(0.0, lambda: self.feed(Freed(model)))
+                self.later(0.0, lambda: self._closed(model))
             case Free(model) if model in self.books.parked:
                 self.later(LONGEST_FREE_S, lambda: self._dropped(model))
             case Free():
                 self._free(effect, self.books.engines[effect.model], leased)
             case Grant(_, request):
+                if effect.alone or (self.is_cursed and self.dice.random() < 0.5):
+                    self._compute(request, self.books.engines[effect.model])
                 if not self.is_fair or self.is_ending or self.dice.random() < 0.5:
                     self.later(self.dice.choice((0.5, 5.0, 30.0)), lambda: self.end_lease(request))
 
@@ -228,12 +234,14 @@ class World:
 
     def _load(self, model: str, engine: Engine) -> None:
         fate = 0.0 if self.is_fair else self.dice.random()
+        if self.is_cursed and self.dice.random() < 0.2:
+            fate = 0.95
         # Not at once: a load that takes no time at all is freed at once in turn, and nobody would see a swap.
         if fate < 0.85:
             slowness = SLOWNESS if 0.5 < fate < 0.55 else 1.0
             self.later(LONGEST_LOAD_S * slowness, lambda: self._loaded(model, engine, is_measured=fate > 0.6))
         elif fate < 0.99:
-            self.later(LONGEST_LOAD_S, lambda: self._failed(model, engine, "bad" if fate < 0.96 else None))
+            self.later(LONGEST_LOAD_S, lambda: self._failed(model, engine, "bad" if fate < 0.94 else None))
         # The rest hangs for ever.
 
     def _loaded(self, model: str, engine: Engine, *, is_measured: bool) -> None:
@@ -244,17 +252,22 @@ class World:
             context = round(engine.footprint.context_bytes * self.dice.uniform(0.9, 1.1))
             measured = replace(engine.footprint, context_bytes=context)
         self.books.loaded(model, measured)
-        self.feed(LoadFinished(model, measured))
+        engine.is_isolated = self.dice.random() < 0.7
+        self.feed(LoadFinished(model, measured, engine.is_isolated))
 
     def _failed(self, model: str, engine: Engine, reason: str | None) -> None:
         if self.books.engines.get(model) is not engine or engine.is_freeing:
+            return
+        if reason is None:
+            self.books.died(model)
+            self.feed(EngineDied(model, "crash"))
             return
         self.books.gone(model)
         self.books.failed.add(model)
         # The files may be others the next time.
         if self.dice.random() < 0.2:
             self.files[model] = self.new_footprint(model)
-        self.feed(EngineDied(model, "crash") if reason is None else LoadFailed(model, reason))
+        self.feed(LoadFailed(model, reason))
 
     def _free(self, effect: Free, engine: Engine, leased: list[RequestId]) -> None:
         """Every lease ends at a time of its own, in any order, and then the engine."""
@@ -274,10 +287,12 @@ class World:
         lease = self.books.requests.get(request)
         if lease is None or lease.phase is not Phase.LEASED:
             return
-        if lease.has_left or not suspends or (not self.is_fair and self.dice.random() < 0.2):
+        is_over = not self.is_fair and not engine.is_dying and self.dice.random() < 0.2
+        if lease.has_left or not suspends or is_over:
             self.end_lease(request)
             return
-        kept = self.dice.choice((0, min(engine.keep_left, 5), engine.keep_left // 2))
+        # The process that had its state is gone.
+        kept = 0 if engine.is_dying else self.dice.choice((0, min(engine.keep_left, 5), engine.keep_left // 2))
         self.books.suspend(request, kept)
         self.feed(RequestSuspended(lease.model, request, kept))
 
@@ -285,12 +300,12 @@ class World:
         if dies and not engine.is_dying:
             self._begin_to_die(model, engine)
         for request in leased:
-            self._stop_lease(request, engine, suspends=False)
+            self._stop_lease(request, engine, suspends=dies and engine.is_isolated)
         if dies:
-            self.books.gone(model)
-            self.books.failed.add(model)
+            self.books.died(model)
             self.feed(EngineDied(model, "crash at the end"))
             return
+        self.books.note_service(model)
         prefix = self.dice.choice((0, engine.keep_left))
         self.books.gone(model, prefix, keeps_weights=engine.keeps_weights)
         self.feed(Freed(model, prefix, engine.keeps_weights))
@@ -298,22 +313,62 @@ class World:
     def _dropped(self, model: str) -> None:
         """The weights of a parked model are free. Its prompts are not touched."""
         del self.books.parked[model]
+        self.books.note_service(model)
         self.feed(Freed(model, self.books.prefixes.get(model, 0)))
 
-    def die(self, model: str) -> None:
-        """An engine that serves crashes."""
+    def _closed(self, model: str) -> None:
+        """The files of a model that was being sized are closed."""
+        self.books.note_service(model)
+        self.feed(Freed(model))
+
+    def lose_weights(self, model: str) -> None:
+        """What held the weights of a parked model crashes; of another model, that is of no importance."""
+        parked = self.books.parked.get(model)
+        if parked is not None and not parked.is_freeing:
+            del self.books.parked[model]
+        self.feed(ParkedWeightsLost(model, "crash"))
+
+    def die(self, model: str, cause: RequestId | None = None) -> None:
+        """An engine that serves crashes, of a request or whatever else."""
         engine = self.books.engines.get(model)
         if engine is None or not engine.is_serving:
             return
         leased, lasts_s = self.books.of(model, Phase.LEASED), LONGEST_FREE_S * self.dice.random()
-        self._begin_to_die(model, engine)
+        if self.dice.random() < 0.5:
+            # All in one batch.
+            lasts_s = 0.0
+        self._begin_to_die(model, engine, cause)
         for request in leased:
-            self.later(lasts_s, lambda request=request: self._stop_lease(request, engine, suspends=False))
+            self.later(lasts_s, lambda request=request: self._stop_lease(request, engine, suspends=engine.is_isolated))
         self.later(lasts_s, lambda: self._freed(model, engine, leased, dies=True), least_s=lasts_s)
 
-    def _begin_to_die(self, model: str, engine: Engine) -> None:
-        engine.is_freeing = engine.is_dying = True
-        self.feed(EngineDying(model, "crash"))
+    def _begin_to_die(self, model: str, engine: Engine, cause: RequestId | None = None) -> None:
+        active: list[RequestId] = []
+        if engine.is_isolated:
+            active = [r for r in self.books.of(model, Phase.LEASED) if r == cause or self.dice.random() < 0.3]
+        contents = tuple((request, self.books.requests[request].content) for request in active)
+        self.books.begin_to_die(model, active)
+        self.feed(EngineDying(model, "crash", contents))
+
+    def _compute(self, request: RequestId, engine: Engine) -> None:
+        """A request gets a token, or its engine dies of it, or neither."""
+
+        def has_token() -> None:
+            lease = self.books.requests.get(request)
+            if lease is not None and lease.phase is Phase.LEASED:
+                lease.is_suspect = False
+                self.feed(RequestCleared(lease.model, request))
+
+        def is_the_end() -> None:
+            lease = self.books.requests.get(request)
+            if lease is not None and self.books.engines.get(lease.model) is engine:
+                self.die(lease.model, cause=request)
+
+        fate = self.dice.random()
+        if fate < (0.7 if self.is_cursed else 0.4):
+            self.later(1.0, is_the_end)
+        elif fate < 0.9:
+            self.later(1.0, has_token)
 
     def end_lease(self, request: RequestId) -> None:
         """An engine has finished a request, or was told that its client has left."""

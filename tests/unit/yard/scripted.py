@@ -41,8 +41,10 @@ from modelyard.engine.messages import (
     LoadFailed,
     LoadProgress,
     Message,
+    ParkedWeightsLost,
     Restore,
     Resume,
+    Returned,
     SequenceId,
     Stop,
     Stopped,
@@ -162,9 +164,9 @@ class ScriptedEngine:
         """The load fails; the thread ends."""
         self._inbox.put(lambda: self._end([LoadFailed(reason)]))
 
-    def say(self, *texts: str, to: int | None = None) -> None:
+    def say(self, *texts: str, to: int | None = None, ids: tuple[int, ...] = ()) -> None:
         """Tokens of one sequence, or of all that run; one step, so published at once."""
-        self._inbox.put(lambda: [event for sequence in self._chosen(to) for event in self._say(sequence, texts)])
+        self._inbox.put(lambda: [event for sequence in self._chosen(to) for event in self._say(sequence, texts, ids)])
 
     def finish(self, to: int | None = None, reason: FinishReason = "stop") -> None:
         """One sequence, or all that run, are complete."""
@@ -191,6 +193,38 @@ class ScriptedEngine:
         if not frees:
             self._awake.clear()
         self._inbox.put(die)
+
+    def crash(
+        self, reason: str, *, active: Sequence[int] = (), returns: Sequence[int] = (), frees: bool = True
+    ) -> None:
+        """Its process ends; what it has goes on elsewhere.
+
+        Sequences of ``returns`` leave as they came, all others with what was said of them. Where not ``frees``, the
+        memory is held until ``wake``. What is sent after this is never heard.
+        """
+
+        def crash() -> list[Event]:
+            left = [
+                Suspended(sequence, ScriptedSuspension(sequence, texts, size_bytes=0))
+                for sequence, texts in self._texts.items()
+                if sequence not in returns
+            ]
+            returned = [Returned(SequenceId(sequence)) for sequence in returns]
+            self._publish([Dying(reason, tuple(map(SequenceId, active))), *left, *returned])
+            self._awake.wait(LONGEST_HANG_S)
+            return self._end([Died(reason)])
+
+        if not frees:
+            self._awake.clear()
+        self._inbox.put(crash)
+
+    def crash_loading(self, reason: str) -> None:
+        """Its process ends before it serves."""
+        self._inbox.put(lambda: self._end([Died(reason)]))
+
+    def lose_weights(self, reason: str) -> None:
+        """The process that held its parked weights ends."""
+        self._publish([ParkedWeightsLost(reason)])
 
     def hang(self) -> None:
         """It does nothing, also not what it is told, until ``wake``."""
@@ -264,9 +298,9 @@ class ScriptedEngine:
     def _chosen(self, to: int | None) -> list[SequenceId]:
         return [sequence for sequence in self._texts if to in (None, sequence)]
 
-    def _say(self, sequence: SequenceId, texts: Sequence[str]) -> list[Event]:
+    def _say(self, sequence: SequenceId, texts: Sequence[str], ids: tuple[int, ...] = ()) -> list[Event]:
         self._texts[sequence] += len(texts)
-        return [Token(sequence, text) for text in texts]
+        return [Token(sequence, text, ids=ids) for text in texts]
 
     def _finish(self, sequence: SequenceId, reason: FinishReason) -> Event:
         usage = Usage(PROMPT_TOKENS, self._texts.pop(sequence), cached_tokens=0)

@@ -3,14 +3,16 @@
 import asyncio
 import random
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from modelyard.engine.messages import Cancel, Stop, Submit
-from modelyard.engine.question import Text
+from modelyard.engine.messages import Cancel, Embed, Resume, Stop, Submit
+from modelyard.engine.question import Sampling, Text
 from modelyard.errors import (
     EngineError,
+    HarmfulRequest,
     InvalidRequest,
     ModelBusy,
     ModelLoadFailed,
@@ -23,8 +25,8 @@ from modelyard.yard import conductor as conductor_module
 from modelyard.yard import streams as streams_module
 from modelyard.yard.conductor import Conductor
 from modelyard.yard.residency.events import Tick
+from modelyard.yard.residency.failures import FIRST_BACKOFF_S
 from modelyard.yard.residency.state import Policy, Residence, Residency, Traits, UnloadMode
-from modelyard.yard.residency.take import FIRST_BACKOFF_S
 from unit.yard.scripted import BUDGET, LONGEST_WAIT_S, ScriptedEngine, ScriptedEngines
 
 # How long a close waits where it is known that an engine hangs.
@@ -543,19 +545,18 @@ async def about_to_die(stage):
     return engine
 
 
-async def test_a_request_that_a_dying_engine_never_heard_of_ends_with_its_error(stage_of):
+async def test_a_request_that_a_dying_engine_never_heard_of_is_served_by_the_next(stage_of):
     stage = stage_of()
     engine = await about_to_die(stage)
     request, generation = stage.submit()
     assert stage.model().leases.keys() == {request}
     engine.wake()
-    with pytest.raises(EngineError, match="segfault"):
-        await soon(generation.accepted())
+    await soon(generation.accepted())
     assert engine._heard == []
-    assert not stage.model().leases
+    assert [submit.alone for submit in (await stage.engine(number=2)).heard(Submit)] == [False]
 
 
-async def test_a_drain_whose_last_request_was_never_heard_of_ends_and_loads_once_for_those_behind(stage_of, clock):
+async def test_a_drain_whose_last_request_was_never_heard_of_serves_it_and_loads_again_for_those_behind(stage_of):
     stage = stage_of()
     engine = await about_to_die(stage)
     _, unheard = stage.submit()
@@ -563,12 +564,12 @@ async def test_a_drain_whose_last_request_was_never_heard_of_ends_and_loads_once
     await turn()
     _, behind = stage.submit()
     engine.wake()
-    with pytest.raises(EngineError):
-        await soon(unheard.accepted())
+    await soon(unheard.accepted())
+    assert not unload.done()
+    (await stage.engine(number=2)).finish()
     await soon(unload)
     await soon(behind.accepted())
-    assert stage.model().residence is Residence.LOADED
-    assert len(stage.engines.of("a")) == 2
+    assert len(stage.engines.of("a")) == 3
 
 
 async def test_who_hears_of_a_death_finds_no_model_that_serves_and_who_comes_then_is_served_by_the_next_engine(
@@ -609,13 +610,17 @@ async def test_a_close_waits_until_a_dying_engine_is_dead(stage_of):
     assert await soon(stage.conductor.close(LONGEST_WAIT_S))
 
 
-async def test_an_engine_that_dies_while_it_loads_fails_a_reload_instead_of_being_loaded_for_ever(stage_of):
+@pytest.mark.parametrize("dies", [ScriptedEngine.die, ScriptedEngine.crash_loading])
+async def test_an_engine_that_dies_while_it_loads_is_tried_three_times_and_not_for_ever(stage_of, dies):
     stage = stage_of(loads=False)
     reload = stage.conductor.reload("a")
-    (await stage.engine()).die("no room for the batch")
+    for number in (1, 2, 3):
+        dies(await stage.engine(number=number), "no room for the batch")
     with pytest.raises(ModelLoadFailed, match="no room for the batch"):
         await soon(reload)
-    assert len(stage.engines.of("a")) == 1
+    assert len(stage.engines.of("a")) == 3
+    assert (stage.model().restarts, stage.conductor.tally["a"].deaths) == (3, 3)
+    assert stage.conductor.tally["a"].loads == {"failed": 3}
 
 
 async def test_an_engine_that_dies_while_it_is_stopped_is_freed_all_the_same(stage_of):
@@ -627,6 +632,241 @@ async def test_an_engine_that_dies_while_it_is_stopped_is_freed_all_the_same(sta
     engine.wake()
     await soon(unload)
     assert stage.model().residence is Residence.UNLOADED
+
+
+# Processes that die
+
+
+async def ended_by(stage, *requests, number=1, active=None):
+    """The engine of a crashes while it computes ``requests``; the next one, as soon as it serves."""
+    (await stage.engine(number=number)).crash("signal 11", active=requests if active is None else active)
+    return await stage.engine(number=number + 1)
+
+
+async def test_answers_go_on_in_the_next_engine_when_the_process_of_theirs_has_died(stage_of):
+    stage = stage_of()
+    asked = [(await stage.running()) for _ in range(3)]
+    (await stage.engine()).say("half")
+    following = await ended_by(stage, asked[0][0])
+    resumes = await stage.heard(following, Resume, 3)
+    assert [(resume.state.sequence, resume.state.texts, resume.alone) for resume in resumes] == [
+        (asked[0][0], 1, True),
+        (asked[1][0], 1, False),
+        (asked[2][0], 1, False),
+    ]
+    following.say(" and half")
+    following.finish()
+    assert [await soon(generation.text()) for _, generation in asked] == ["half and half"] * 3
+    assert stage.conductor.tally["a"].deaths == 1
+    assert stage.conductor.tally["a"].retried_alone == 1
+    assert stage.conductor.tally["a"].unloads == {"died": 1}
+    assert stage.conductor.tally["a"].requests == {"stop": 3}
+
+
+async def test_a_request_that_returns_is_sent_again_alone_and_may_be_accepted_twice(stage_of):
+    stage = stage_of()
+    request, generation = await stage.running()
+    (await stage.engine()).crash("signal 11", active=[request], returns=[request])
+    following = await stage.engine(number=2)
+    (submit,) = await stage.heard(following, Submit)
+    assert (submit.sequence, submit.alone) == (request, True)
+    following.say("whole")
+    following.finish()
+    assert await soon(generation.text()) == "whole"
+
+
+async def test_a_request_to_embed_is_sent_again_alone(stage_of):
+    stage = stage_of()
+    request, inquiry = stage.conductor.ask("a", lambda sequence: Embed(sequence, (Text("Once"),)))
+    engine = await stage.engine()
+    (embed,) = await stage.heard(engine, Embed)
+    engine.crash("signal 11", active=[request], returns=[request])
+    assert await stage.heard(await stage.engine(number=2), Embed) == [replace(embed, alone=True)]
+    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    with pytest.raises(ShuttingDown):
+        await soon(inquiry.embedded())
+
+
+async def test_a_state_that_an_engine_died_too_early_to_hear_of_goes_to_the_next(stage_of):
+    stage = stage_of(loads=False)
+    _, generation = stage.submit()
+    engine = await stage.engine()
+    engine.load()
+    await soon(generation.accepted())
+    engine.say("half")
+    assert await soon(anext(generation)) == "half"
+    unload = stage.conductor.unload("a", UnloadMode.SUSPEND)
+    await soon(unload)
+    reload = stage.conductor.reload("a")
+    deaf = await stage.engine(number=2)
+    deaf.load()
+    deaf.crash("signal 11")
+    await soon(reload)
+    following = await stage.engine(number=3)
+    following.load()
+    (resume,) = await stage.heard(following, Resume)
+    assert (resume.state.texts, resume.state.size_bytes, deaf._heard) == (1, 0, [])
+    following.say(" and half")
+    following.finish()
+    assert await soon(generation.text()) == " and half"
+
+
+async def test_nothing_is_granted_to_an_engine_whose_death_is_told_with_what_it_leaves(stage_of):
+    stage = stage_of()
+    request, _ = await stage.running()
+    engine = await stage.engine()
+    with stage.conductor.watch.observer() as observer:
+        engine.crash("signal 11", active=[request], frees=False)
+        change = await soon(anext(aiter(observer)))
+    assert (change.residence, change.reason) == (Residence.FREEING, "signal 11")
+    await turn()
+    assert [wish.request for wish in stage.model().line] == [request]
+    assert not stage.model().leases
+    assert [type(message) for message in engine._heard] == [Submit]
+    engine.wake()
+    await stage.heard(await stage.engine(number=2), Resume)
+
+
+async def test_a_request_that_ends_its_engine_twice_is_blamed_and_refused_when_it_comes_again(stage_of):
+    stage = stage_of()
+    request, generation = await stage.running()
+    _, other = stage.conductor.submit("a", lambda sequence: Submit(sequence, Text("Twice")))
+    await soon(other.accepted())
+    following = await ended_by(stage, request)
+    await stage.heard(following, Resume, 2)
+    last = await ended_by(stage, request, number=2)
+    with pytest.raises(HarmfulRequest, match="signal 11"):
+        await soon(generation.text())
+    with pytest.raises(HarmfulRequest):
+        await soon(stage.submit()[1].accepted())
+    # With another seed it is the same, for another model it is not.
+    seeded = stage.conductor.submit("a", lambda sequence: Submit(sequence, Text("Once"), Sampling(seed=1)))[1]
+    with pytest.raises(HarmfulRequest):
+        await soon(seeded.accepted())
+    await stage.running("b")
+    (resume,) = await stage.heard(last, Resume)
+    assert not resume.alone
+    last.finish()
+    assert await soon(other.text()) == ""
+    assert (stage.conductor.tally["a"].blamed, stage.conductor.tally["a"].deaths) == (1, 2)
+
+
+async def test_a_suspect_that_has_a_token_is_not_blamed_for_the_next_death(stage_of):
+    stage = stage_of()
+    request, generation = await stage.running()
+    following = await ended_by(stage, request)
+    following.say("alive")
+    assert await soon(anext(generation)) == "alive"
+    assert stage.model().suspects == frozenset()
+    last = await ended_by(stage, request, number=2)
+    (resume,) = await stage.heard(last, Resume)
+    assert resume.alone
+    last.finish()
+    assert await soon(generation.text()) == ""
+
+
+async def test_the_echo_of_a_prompt_clears_nobody(stage_of):
+    stage = stage_of()
+    request, generation = stage.conductor.submit("a", lambda sequence: Submit(sequence, Text("Once"), echoes=True))
+    await soon(generation.accepted())
+    (await stage.engine()).crash("signal 11", active=[request], returns=[request])
+    following = await stage.engine(number=2)
+    following.say("Once")
+    assert await soon(anext(generation)) == "Once"
+    assert stage.model().suspects == {request}
+    following.say(" more", ids=(7,))
+    assert await soon(anext(generation)) == " more"
+    assert stage.model().suspects == frozenset()
+
+
+async def test_a_client_that_left_when_its_engine_died_ends_as_one_that_left(stage_of):
+    stage = stage_of()
+    request, generation = await stage.running()
+    engine = await stage.engine()
+    engine.hang()
+    engine.crash("signal 11", active=[request])
+    # Too late for the engine to hear of it.
+    stage.conductor.abandon(request)
+    engine.wake()
+    await soon(generation.until(lambda: generation.is_over))
+    assert stage.conductor.tally["a"].requests == {"cancelled": 1}
+    assert len(stage.engines.of("a")) == 1
+
+
+async def test_a_client_that_left_and_is_blamed_counts_as_one_that_left(stage_of):
+    stage = stage_of()
+    request, generation = await stage.running()
+    following = await ended_by(stage, request)
+    await stage.heard(following, Resume)
+    following.hang()
+    following.crash("signal 11", active=[request])
+    stage.conductor.abandon(request)
+    following.wake()
+    await soon(generation.until(lambda: generation.is_over))
+    assert stage.conductor.tally["a"].requests == {"cancelled": 1}
+    with pytest.raises(HarmfulRequest):
+        await soon(stage.submit()[1].accepted())
+
+
+async def test_a_close_during_a_death_ends_what_the_engine_had(stage_of):
+    stage = stage_of()
+    request, generation = await stage.running()
+    engine = await stage.engine()
+    engine.hang()
+    engine.crash("signal 11", active=[request])
+    close = asyncio.create_task(stage.conductor.close(LONGEST_WAIT_S))
+    await turn()
+    engine.wake()
+    assert await soon(close)
+    with pytest.raises(ShuttingDown):
+        await soon(generation.text())
+
+
+async def test_a_process_that_dies_when_it_is_to_stop_is_no_error_to_who_unloads(stage_of):
+    stage = stage_of()
+    await soon(stage.conductor.reload("a"))
+    engine = await stage.engine()
+    engine.hang()
+    engine.crash("signal 11")
+    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    await turn()
+    engine.wake()
+    await soon(unload)
+    assert (stage.model().residence, stage.model().failure) == (Residence.UNLOADED, None)
+    assert stage.conductor.tally["a"].unloads == {"asked": 1}
+
+
+async def test_weights_that_are_lost_while_they_are_parked_are_not_held_any_more(stage_of):
+    stage = stage_of()
+    weights = await parked(stage)
+    (await stage.engine()).lose_weights("signal 9")
+    await turn()
+    assert stage.model().residence is Residence.UNLOADED
+    await soon(stage.conductor.reload("a"))
+    assert weights.releases == 0
+
+
+async def test_weights_that_are_lost_while_their_model_wakes_fail_nothing(stage_of):
+    stage = stage_of(loads=False)
+    reload = stage.conductor.reload("a")
+    engine = await stage.engine()
+    engine.load()
+    await soon(reload)
+    await soon(stage.conductor.unload("a", UnloadMode.PARK))
+    again = stage.conductor.reload("a")
+    following = await stage.engine(number=2)
+    engine.lose_weights("signal 9")
+    following.load()
+    await soon(again)
+    assert stage.model().residence is Residence.LOADED
+
+
+async def test_what_becomes_of_a_death_is_logged(stage_of, caplog):
+    stage = stage_of()
+    request, _ = await stage.running()
+    await stage.running()
+    await stage.heard(await ended_by(stage, request), Resume, 2)
+    assert "The engine of a died (signal 11): starting it again, 2 requests go on" in caplog.messages
 
 
 # Close
@@ -863,6 +1103,13 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
                 engines[-1].die("segfault")
             case "die slowly" if engines:
                 engines[-1].die("segfault", frees=False)
+            case "crash" if engines:
+                active = [request for request in stage.model(model).leases if dice.random() < 0.5]
+                engines[-1].crash("signal 11", active=active, frees=dice.random() < 0.5)
+            case "lose weights" if engines:
+                engines[-1].lose_weights("signal 9")
+            case "park":
+                asking.append(stage.conductor.unload(model, UnloadMode.PARK))
             case "wake" if engines:
                 engines[-1].wake()
 
@@ -877,6 +1124,9 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
         "finish": 10,
         "die": 2,
         "die slowly": 2,
+        "crash": 8,
+        "park": 3,
+        "lose weights": 3,
         "wake": 6,
         "tick": 6,
     }

@@ -27,8 +27,8 @@ from modelyard.yard.residency.events import (
     StartLoad,
     UnloadAsked,
 )
+from modelyard.yard.residency.failures import FIRST_BACKOFF_S, LONGEST_BACKOFF_S
 from modelyard.yard.residency.state import Residence, Traits
-from modelyard.yard.residency.take import FIRST_BACKOFF_S, LONGEST_BACKOFF_S
 from support.simulation.script import Script, frees, refusals
 
 # One model

@@ -29,8 +29,8 @@ from modelyard.yard.residency.events import (
     Tick,
     UnloadAsked,
 )
+from modelyard.yard.residency.failures import FIRST_BACKOFF_S, LONGEST_BACKOFF_S
 from modelyard.yard.residency.state import Residence, Traits, UnloadMode
-from modelyard.yard.residency.take import FIRST_BACKOFF_S, LONGEST_BACKOFF_S
 from support.simulation.script import Script, frees, refusals
 
 SUSPEND, FORCE = UnloadMode.SUSPEND, UnloadMode.FORCE
@@ -52,22 +52,13 @@ def test_a_failed_load_is_heard_by_all_who_waited_and_by_nobody_else():
     assert script(RequestArrived("b", 5)) == [Grant("b", 5)]
 
 
-def test_an_engine_that_dies_is_restarted_by_the_next_request_and_after_a_backoff_the_time_after():
+def test_an_engine_that_dies_is_restarted_by_the_next_request():
     script = Script("a")
     script.load("a", 1)
     script(RequestEnded("a", 1))
     script(EngineDied("a", "segfault"))
-    assert script.residence("a") is Residence.FAILED
+    assert (script.residence("a"), script.model("a").failure) == (Residence.FAILED, "segfault")
     script.load("a", 2)
-    script(RequestEnded("a", 2))
-    script(EngineDied("a", "segfault"))
-    assert refusals(script(RequestArrived("a", 3))) == [(3, ModelLoadFailed)]
-    script.wait(2 * FIRST_BACKOFF_S)
-    script.load("a", 4)
-    script.wait(LONGEST_BACKOFF_S)
-    script(RequestEnded("a", 4))
-    script(EngineDied("a", "segfault"))
-    script.load("a", 5)
 
 
 def test_an_engine_that_dies_with_an_unload_waiting_has_done_what_it_wanted():
@@ -138,12 +129,12 @@ def test_a_failure_of_an_earlier_load_is_not_that_of_a_model_that_is_freed():
     assert (script.residence("a"), script.model("a").failure) == (Residence.FREEING, None)
 
 
-def test_an_engine_that_is_dying_before_it_served_has_failed_when_it_is_dead():
+def test_an_engine_that_is_dying_before_it_served_is_started_again_when_it_is_dead():
     script = Script("a")
     script(RequestArrived("a", 1))
     assert script(EngineDying("a", "segfault")) == []
     assert script.residence("a") is Residence.LOADING
-    assert refusals(script(EngineDied("a", "segfault"))) == [(1, ModelLoadFailed)]
+    assert script(EngineDied("a", "segfault")) == [StartLoad("a")]
 
 
 def test_closing_waits_for_a_dying_engine_and_does_not_free_it_again():

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from modelyard.yard.residency import claim, room, step
 from modelyard.yard.residency.events import (
+    Blame,
     Complete,
     EngineDied,
     EngineDying,
@@ -27,6 +28,7 @@ from modelyard.yard.residency.events import (
     Grant,
     LoadFailed,
     LoadFinished,
+    ParkedWeightsLost,
     Reject,
     RequestEnded,
     RequestSuspended,
@@ -180,6 +182,11 @@ class Deeds(RuleBasedStateMachine):
 
     @precondition(is_free)
     @rule(model=st.integers(0, 5))
+    def lose_weights(self, model):
+        self.world.lose_weights(self.model(model))
+
+    @precondition(is_free)
+    @rule(model=st.integers(0, 5))
     def retire(self, model):
         deeds.retire(self.world, self.model(model))
 
@@ -322,6 +329,31 @@ def takes_a_dying_engine_for_a_dead_one(state, event):
     return step(state, EngineDied(event.model, event.reason) if isinstance(event, EngineDying) else event)
 
 
+def gives_up_at_the_first_death(state, event):
+    return step(state, LoadFailed(event.model, event.reason) if isinstance(event, EngineDied) else event)
+
+
+def blames_at_the_first_death(state, event):
+    if isinstance(event, EngineDying):
+        models = {n: m._replace(suspects=frozenset(m.leases)) for n, m in state.models.items()}
+        state = state._replace(models=models)
+    return step(state, event)
+
+
+def computes_suspects_beside_others(state, event):
+    after, effects = step(state, event)
+    return after, [replace(effect, alone=False) if isinstance(effect, Grant) else effect for effect in effects]
+
+
+def refuses_no_content(state, event):
+    after, effects = step(state, event)
+    return after._replace(poison={}), effects
+
+
+def believes_in_weights_that_are_lost(state, event):
+    return (state, []) if isinstance(event, ParkedWeightsLost) else step(state, event)
+
+
 def grants_after_the_end(state, event):
     after, effects = step(state, event)
     if isinstance(event, RequestEnded):
@@ -386,6 +418,22 @@ BROKEN = {
     "takes a dying engine for a dead one": (
         takes_a_dying_engine_for_a_dead_one,
         {"the_machine_counts_what_is_used", "the_machine_knows_what_is_resident", "load_fits"},
+    ),
+    "gives up at the first death": (gives_up_at_the_first_death, {"rejections_are_true", "the_machine_counts_deaths"}),
+    "blames at the first death": (
+        blames_at_the_first_death,
+        {"only_those_are_blamed_that_were_active_in_two_deaths"},
+    ),
+    "loses blames": (never(Blame), {"who_was_active_in_two_deaths_is_blamed", "the_machine_knows_who_waits"}),
+    "blames twice": (twice(Blame), {"only_those_are_blamed_that_were_active_in_two_deaths"}),
+    "computes suspects beside others": (
+        computes_suspects_beside_others,
+        {"suspects_are_computed_alone_and_nobody_else"},
+    ),
+    "refuses no content": (refuses_no_content, {"poison_is_refused"}),
+    "believes in weights that are lost": (
+        believes_in_weights_that_are_lost,
+        {"the_machine_knows_what_is_resident", "the_machine_counts_what_is_used"},
     ),
     "grants after the end": (grants_after_the_end, {"grants_are_to_those_who_wait"}),
     "loses what is suspended": (loses_what_is_suspended, {"the_machine_knows_who_waits"}),

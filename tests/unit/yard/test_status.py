@@ -4,7 +4,7 @@ import pytest
 
 from modelyard.yard.memory import Footprint
 from modelyard.yard.residency.state import ModelState, Residence, Residency, Traits, Want, Wish
-from modelyard.yard.status import KEPT, STATUS, Eviction, Plan, memory_of, plan, stage
+from modelyard.yard.status import KEPT, STATUS, Eviction, Plan, after_death, memory_of, plan, stage
 
 NOW = 1000.0
 
@@ -225,6 +225,10 @@ def test_a_request_is_told_what_its_model_does(residence, words):
     assert stage(yard(model("a", residence)), "a", 0.42) == words
 
 
+def test_a_request_whose_engine_died_is_told_that_the_model_starts_again():
+    assert stage(yard(model("a", Residence.FREEING, was_serving=True)), "a", 0.0) == "starting again"
+
+
 @pytest.mark.parametrize(("progress", "words"), [(0.0, "loading 0%"), (1.0, "loading 100%")])
 def test_progress_is_told_in_whole_percents(progress, words):
     assert stage(yard(model("a", Residence.LOADING)), "a", progress) == words
@@ -247,3 +251,26 @@ def test_the_line_of_a_model_that_is_not_there_waits_for_memory(residence):
 )
 def test_where_nobody_asks_for_a_load_a_request_waits_for_its_model(line):
     assert stage(yard(model("a", line=line)), "a", 0.0) == "waiting for its model"
+
+
+# Deaths
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ((), "it is started again when it is asked for"),
+        ((wish(Want.RESUME, is_passive=True),), "it is started again when it is asked for"),
+        ((wish(Want.LOAD),), "starting it again, 0 requests go on"),
+        ((wish(Want.RESUME), wish()), "starting it again, 1 request goes on"),
+        ((wish(Want.RESUME), wish(Want.RESUME)), "starting it again, 2 requests go on"),
+    ],
+)
+def test_the_log_says_what_follows_from_a_death(line, said):
+    _, died = model("a", Residence.FAILED, line=line, retry_at=NOW)
+    assert after_death(yard(("a", died)), died) == said
+
+
+def test_the_log_says_for_how_long_a_model_is_given_up():
+    _, died = model("a", Residence.FAILED, deaths_in_row=5, retry_at=NOW + 4.0)
+    assert after_death(yard(("a", died)), died) == ("death 5 in a row, it is not started again before 4 s have passed")

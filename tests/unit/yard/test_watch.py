@@ -6,6 +6,7 @@ from modelyard.yard import watch as watch_module
 from modelyard.yard.memory import Footprint
 from modelyard.yard.residency import step
 from modelyard.yard.residency.events import (
+    EngineDied,
     EngineDying,
     Freed,
     LoadFailed,
@@ -68,6 +69,21 @@ def test_a_dying_engine_is_told_with_its_reason_and_one_that_is_freed_has_none()
     ends = [EngineDying("a", "segfault"), RequestEnded("b", "b"), UnloadAsked("b", 3)]
     heard = changes([*sized, *there, *ends], "a", "b")
     assert heard[-2:] == [Change("a", Residence.FREEING, reason="segfault"), Change("b", Residence.FREEING)]
+
+
+def test_a_death_is_told_with_its_reason_also_where_the_next_engine_is_loaded_in_the_same_moment():
+    sized = [Sized("a", Footprint("a", 30, 10)), RequestArrived("a", 1)]
+    heard = changes([*sized, EngineDied("a", "signal 9"), LoadFinished("a")], "a")
+    assert heard[-2:] == [
+        Change("a", Residence.LOADING, restarts=1, last_death="signal 9"),
+        Change("a", Residence.LOADED),
+    ]
+
+
+def test_a_death_with_nobody_to_serve_is_told_as_the_failure_that_it_is():
+    there = [Sized("a", Footprint("a", 30, 10)), RequestArrived("a", 1), LoadFinished("a"), RequestEnded("a", 1)]
+    heard = changes([*there, EngineDying("a", "signal 9"), EngineDied("a", "signal 9")], "a")
+    assert heard[-1] == Change("a", Residence.FAILED, reason="signal 9", restarts=1, last_death="signal 9")
 
 
 def test_progress_that_was_not_read_is_replaced_by_newer():

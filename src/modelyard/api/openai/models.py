@@ -63,6 +63,9 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "load_seconds": None if model.load_s is None else round(model.load_s, 3),
         "pinned": model.is_pinned or None,
         "parked": model.is_parked or None,
+        "isolated": model.is_isolated or None,
+        "restarts": model.restarts or None,
+        "last_death": model.last_death,
         "default": model.is_default or None,
         "warnings": list(model.warnings) or None,
         "error": model.reason,
@@ -113,6 +116,8 @@ def event_frame(change: Change) -> bytes:
         "stage": change.step or (None if change.residence is None else change.residence.value),
         "progress": None if change.progress is None else round(change.progress, 4),
         "error": change.reason,
+        "restarts": change.restarts,
+        "last_death": change.last_death,
     }
     name = b"status" if change.progress is None else b"progress"
     data = orjson.dumps({key: value for key, value in known.items() if value is not None})

@@ -113,6 +113,9 @@ data: {"model_id":"smollm2","status":"reloading","stage":"loading","progress":0.
 event: status
 data: {"model_id":"smollm2","status":"loaded","stage":"loaded"}
 
+event: status
+data: {"model_id":"smollm2","status":"reloading","stage":"loading","restarts":1,"last_death":"signal 11"}
+
 """
 _METRICS: Final = """\
 # HELP modelyard_requests_running Requests that the model's engine has.

@@ -48,10 +48,13 @@ class Draft:
 
     def done(self) -> Residency:
         """The next state."""
-        return self.state._replace(active=frozenset(self.active), due_at=min(self.due, default=math.inf))
+        due_at = min([*self.due, *self.state.poison.values()], default=math.inf)
+        return self.state._replace(active=frozenset(self.active), due_at=due_at)
 
     def put(self, name: str, model: ModelState) -> ModelState:
-        """Let the model be so."""
+        """Let the model be so. What is known of requests that have left it is dropped."""
+        if model.deaths_survived:
+            model = _with_deaths_of_present(model)
         self.models[name] = model
         # A retired model that is at rest is still looked at once: it is to be forgotten.
         if model.is_at_rest and not model.is_retired:
@@ -79,6 +82,11 @@ class Draft:
     def reject(self, name: str, request: RequestId, error: ModelyardError) -> None:
         """Refuse a request, or the caller of an unload or reload, that stands in no line."""
         self.effects.append(Reject(name, request, error))
+
+    def poison(self, content: str, seconds: float) -> None:
+        """Refuse requests of this content from now on, for so long."""
+        if content:
+            self.state = self.state._replace(poison={**self.state.poison, content: self.state.now + seconds})
 
     def complete(self, name: str, model: ModelState, wish: Wish) -> None:
         """The wish of an unload or reload has come true."""
@@ -112,6 +120,7 @@ class Draft:
             self.models[name]._replace(
                 residence=Residence.FREEING,
                 reason="",
+                was_serving=False,
                 promised_bytes=keep_bytes,
                 yields_since=None,
                 was_parked=was_parked,
@@ -138,6 +147,14 @@ class Draft:
             else:
                 self.effects.append(Complete(name, wish.request))
         self.put(name, model._replace(line=tuple(left)))
+
+
+def _with_deaths_of_present(model: ModelState) -> ModelState:
+    present = model.leases.keys() | {wish.request for wish in model.line}
+    if model.deaths_survived.keys() <= present:
+        return model
+    survived = {request: deaths for request, deaths in model.deaths_survived.items() if request in present}
+    return model._replace(deaths_survived=survived, suspects=model.suspects & survived.keys())
 
 
 def load_failed(draft: Draft, model: ModelState) -> ModelLoadFailed:

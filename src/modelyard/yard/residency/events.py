@@ -25,6 +25,7 @@ class RequestArrived:
         priority: None means the model's own.
         wait_s: that the caller wants to wait at most for the model; 0: not at all. None: as long as the policy has it.
         keep_alive_s: that the model stays when it is idle after this request; None: as it is configured.
+        content: equal for requests that ask the same of the model; "" where no content is refused at the moment.
     """
 
     model: str
@@ -32,6 +33,7 @@ class RequestArrived:
     priority: int | None = None
     wait_s: float | None = None
     keep_alive_s: float | None = None
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,14 @@ class RequestSuspended:
     model: str
     request: RequestId
     kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCleared:
+    """An engine has computed a token for a request that was suspected of ending its engine."""
+
+    model: str
+    request: RequestId
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +88,14 @@ class Sized:
 
 @dataclass(frozen=True, slots=True)
 class LoadFinished:
-    """The outcome of StartLoad: it serves, and takes what was measured (None: as predicted)."""
+    """The outcome of StartLoad: it serves, and takes what was measured (None: as predicted).
+
+    is_isolated: its engine has a process of its own.
+    """
 
     model: str
     measured: Footprint | None = None
+    is_isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +120,30 @@ class Freed:
 
 @dataclass(frozen=True, slots=True)
 class EngineDying:
-    """A model's engine failed while it served: its leases end by RequestEnded, its memory is free with EngineDied."""
+    """A model's engine failed while it served, or while it was being freed. Its memory is free with EngineDied.
+
+    Until then every lease ends: by RequestSuspended where the request goes on, else by RequestEnded.
+
+    Attributes:
+        active: requests that it was computing or reading, one of which may be the cause, each with its content.
+    """
+
+    model: str
+    reason: str
+    active: tuple[tuple[RequestId, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDied:
+    """A model's engine failed, and holds no memory: one that was dying, or that did not serve yet."""
 
     model: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class EngineDied:
-    """A model's engine failed, while it served or loaded, and holds no memory."""
+class ParkedWeightsLost:
+    """What held the weights of a parked model has ended: they are free."""
 
     model: str
     reason: str
@@ -159,6 +188,7 @@ ModelEvent = (
     RequestArrived
     | RequestEnded
     | RequestSuspended
+    | RequestCleared
     | UnloadAsked
     | ReloadAsked
     | Sized
@@ -167,6 +197,7 @@ ModelEvent = (
     | Freed
     | EngineDying
     | EngineDied
+    | ParkedWeightsLost
     | ModelRetuned
     | ModelRetired
 )
@@ -220,15 +251,28 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The request holds a lease: it may use the model until RequestEnded or RequestSuspended."""
+    """The request holds a lease: it may use the model until RequestEnded or RequestSuspended.
+
+    alone: it is computed in steps of its own until its first token, because it may be what ended an engine.
+    """
 
     model: str
     request: RequestId
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
     """The request, or the caller of an unload or reload, gets ``error``."""
+
+    model: str
+    request: RequestId
+    error: ModelyardError
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """The request, which held a lease, is the cause of an engine's death: it gets ``error``, and its lease is over."""
 
     model: str
     request: RequestId
@@ -250,4 +294,4 @@ class Remove:
     model: str
 
 
-Effect = Size | StartLoad | Free | Forget | Grant | Reject | Complete | Remove
+Effect = Size | StartLoad | Free | Forget | Grant | Reject | Blame | Complete | Remove

@@ -68,7 +68,7 @@ def _serve(draft: Draft, name: str) -> bool:
         case Residence.LOADED, Want.LEASE | Want.RESUME if model.yields_since is None:
             leases = {**model.leases, first.request: first.priority}
             draft.put(name, model._replace(line=cut(model.line, first.request), leases=leases))
-            draft.effects.append(Grant(name, first.request))
+            draft.effects.append(Grant(name, first.request, first.request in model.suspects))
             return True
         case Residence.LOADED, Want.LOAD:
             draft.complete(name, model, first)

@@ -19,6 +19,8 @@ RequestId = NewType("RequestId", int)
 
 NO_FOOTPRINT = Footprint("", 0, 0)
 _NO_LEASES: Mapping[RequestId, int] = {}
+_NO_DEATHS: Mapping[RequestId, int] = {}
+_NO_POISON: Mapping[str, float] = {}
 
 
 class Residence(Enum):
@@ -155,6 +157,14 @@ class ModelState(NamedTuple):
         idle_unload_s: as its last request, or its traits, want it.
         yields_since: on the clock of Tick, while it makes room: it grants nothing, and goes when it can.
         was_parked: of a model that is loading or being freed: what was there before were its weights alone.
+        was_serving: of a model that is being freed: its engine died while it served; nobody had freed it.
+        restarts: deaths of its engines since the server began.
+        deaths_in_row: of its engines, without one that served for long between them.
+        deaths_while_loading: in a row.
+        last_death: the reason of the last one; "" where there was none.
+        is_isolated: whether its last engine ran in a process of its own.
+        deaths_survived: of requests that held a lease when an engine died, how often they did.
+        suspects: requests that an engine was computing when it died, and of which no other has computed a token since.
         is_retired: it is to be forgotten as soon as nobody needs it.
     """
 
@@ -176,6 +186,14 @@ class ModelState(NamedTuple):
     idle_unload_s: float = math.inf
     yields_since: float | None = None
     was_parked: bool = False
+    was_serving: bool = False
+    restarts: int = 0
+    deaths_in_row: int = 0
+    deaths_while_loading: int = 0
+    last_death: str = ""
+    is_isolated: bool = False
+    deaths_survived: Mapping[RequestId, int] = _NO_DEATHS
+    suspects: AbstractSet[RequestId] = frozenset()
     is_retired: bool = False
 
     @property
@@ -248,6 +266,7 @@ class Residency(NamedTuple):
         due_at: when the next Tick can change something by itself; infinite: none can.
         orders: wishes that were ever made.
         active: the models that are not at rest.
+        poison: contents of requests that have ended their engines twice, and until when each is refused.
     """
 
     models: Mapping[str, ModelState]
@@ -258,6 +277,7 @@ class Residency(NamedTuple):
     orders: int = 0
     active: AbstractSet[str] = frozenset()
     is_closing: bool = False
+    poison: Mapping[str, float] = _NO_POISON
 
     @classmethod
     def of(cls, models: Mapping[str, Traits], budget_bytes: int, policy: Policy | None = None) -> Residency:

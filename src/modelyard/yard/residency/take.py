@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelyard.errors import (
+    HarmfulRequest,
     QueueFull,
     ShuttingDown,
 )
-from modelyard.yard.memory import Footprint
-from modelyard.yard.residency.draft import Draft, load_failed
+from modelyard.yard.residency.deaths import begin_to_die, die, outlived
+from modelyard.yard.residency.draft import Draft
 from modelyard.yard.residency.events import (
     BudgetChanged,
     CloseAsked,
@@ -23,14 +24,17 @@ from modelyard.yard.residency.events import (
     ModelEvent,
     ModelRetired,
     ModelRetuned,
+    ParkedWeightsLost,
     ReloadAsked,
     RequestArrived,
+    RequestCleared,
     RequestEnded,
     RequestSuspended,
     Sized,
     Tick,
     UnloadAsked,
 )
+from modelyard.yard.residency.failures import fail, was_sound
 from modelyard.yard.residency.line import cut, entered, resumed
 from modelyard.yard.residency.state import (
     ModelState,
@@ -41,11 +45,6 @@ from modelyard.yard.residency.state import (
     Wish,
 )
 
-FIRST_BACKOFF_S = 1.0
-LONGEST_BACKOFF_S = 60.0
-# More of them say nothing: the longest back-off is reached long before, and floats end at 1024.
-_MOST_DOUBLINGS = 16
-
 SHUTTING_DOWN = "the server is shutting down"
 
 
@@ -54,6 +53,9 @@ def take(draft: Draft, event: Event) -> None:
     match event:
         case Tick(now):
             draft.state = draft.state._replace(now=now)
+            if draft.state.poison:
+                poison = {content: until for content, until in draft.state.poison.items() if now < until}
+                draft.state = draft.state._replace(poison=poison)
         case BudgetChanged(budget):
             draft.state = draft.state._replace(budget_bytes=budget)
         case ModelAdded(name, traits):
@@ -80,6 +82,9 @@ def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
         case RequestSuspended(_, request, kept_bytes):
             if request in model.leases:
                 _suspend(draft, name, model, request, kept_bytes)
+        case RequestCleared(_, request):
+            if request in model.suspects:
+                draft.put(name, model._replace(suspects=model.suspects - {request}))
         case UnloadAsked(_, request, mode):
             _ask(draft, name, model, draft.wish(Want.UNLOAD, request, mode=mode))
         case ReloadAsked(_, request):
@@ -89,14 +94,17 @@ def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
             if model.residence is Residence.SIZING:
                 model = model._replace(residence=Residence.UNLOADED)
             draft.put(name, model if model.is_resident else model._replace(footprint=footprint))
-        case LoadFinished(_, measured):
-            _loaded(draft, name, model, measured)
-        case EngineDying(_, reason):
-            # Of one that did not serve yet, its death is soon enough: nobody took it for one that does.
-            if model.residence in (Residence.LOADED, Residence.FREEING):
-                draft.put(name, model._replace(residence=Residence.FREEING, reason=reason, yields_since=None))
-        case LoadFailed(_, reason) | EngineDied(_, reason):
-            _fail(draft, name, model, reason)
+        case LoadFinished():
+            _loaded(draft, model, event)
+        case EngineDying():
+            begin_to_die(draft, model, event)
+        case EngineDied(_, reason):
+            die(draft, name, model, reason)
+        case LoadFailed(_, reason):
+            fail(draft, name, model, reason)
+        case ParkedWeightsLost():
+            if model.residence is Residence.PARKED:
+                draft.put(name, model._replace(residence=Residence.UNLOADED))
         case Freed():
             _freed(draft, model, event)
         case ModelRetuned(_, traits):
@@ -111,6 +119,9 @@ def _arrive(draft: Draft, model: ModelState, event: RequestArrived) -> None:
     waiting = sum(wish.want in (Want.LEASE, Want.RESUME) for wish in model.line)
     if draft.state.is_closing:
         draft.reject(name, request, ShuttingDown())
+    elif (refused_until := draft.state.poison.get(event.content)) is not None:
+        error = HarmfulRequest(model.traits.name, model.last_death, refused_until - draft.state.now)
+        draft.reject(name, request, error)
     elif waiting + len(model.leases) >= model.traits.most_requests:
         draft.reject(name, request, QueueFull(model.traits.name, model.traits.most_requests))
     else:
@@ -136,6 +147,10 @@ def _suspend(draft: Draft, name: str, model: ModelState, request: RequestId, kep
         draft.put(name, model._replace(leases=leases))
         draft.reject(name, request, ShuttingDown())
         return
+    if (error := outlived(model, request)) is not None:
+        draft.put(name, model._replace(leases=leases))
+        draft.reject(name, request, error)
+        return
     wish = draft.wish(Want.RESUME, request, priority=priority, kept_bytes=kept_bytes)
     # A model that was unloaded on purpose is not brought back by what it was serving.
     wish = wish._replace(is_passive=any(other.mode is UnloadMode.SUSPEND for other in model.line))
@@ -145,7 +160,7 @@ def _suspend(draft: Draft, name: str, model: ModelState, request: RequestId, kep
     draft.put(name, model._replace(line=line, leases=leases, promised_bytes=promised))
 
 
-def _loaded(draft: Draft, name: str, model: ModelState, measured: Footprint | None) -> None:
+def _loaded(draft: Draft, model: ModelState, event: LoadFinished) -> None:
     if model.residence is not Residence.LOADING:
         return
     now = draft.state.now
@@ -153,58 +168,27 @@ def _loaded(draft: Draft, name: str, model: ModelState, measured: Footprint | No
     model = model._replace(
         residence=Residence.LOADED,
         reason="",
-        footprint=measured or model.footprint,
+        footprint=event.measured or model.footprint,
         prefix_bytes=0,
         loaded_at=now,
         last_used=now,
         load_s=model.load_s if model.was_parked else took_s,
         wake_s=took_s if model.was_parked else model.wake_s,
         was_parked=False,
+        deaths_while_loading=0,
+        is_isolated=event.is_isolated,
     )
-    draft.put(name, model)
+    draft.put(event.model, model)
 
 
 def _freed(draft: Draft, model: ModelState, event: Freed) -> None:
-    failures = 0 if _was_sound(model, draft.state.now) else model.failures
+    if was_sound(model, draft.state.now):
+        model = model._replace(failures=0, deaths_in_row=0)
     residence = Residence.PARKED if event.keeps_weights else Residence.UNLOADED
-    model = model._replace(residence=residence, failures=failures, was_parked=False)
+    model = model._replace(residence=residence, was_parked=False)
     draft.put(event.model, model._replace(prefix_bytes=event.prefix_bytes, promised_bytes=0))
     if event.keeps_weights and draft.state.is_closing:
         draft.free(event.model, suspends=False, why=SHUTTING_DOWN, reason="closing")
-
-
-def _fail(draft: Draft, name: str, model: ModelState, reason: str) -> None:
-    """The model is not there. Those who waited for this very load hear why; unloads have what they wanted."""
-    now = draft.state.now
-    was_serving = model.residence in (Residence.LOADED, Residence.FREEING)
-    failures = 0 if was_serving and _was_sound(model, now) else model.failures
-    backoff = min(FIRST_BACKOFF_S * 2.0 ** min(failures, _MOST_DOUBLINGS), LONGEST_BACKOFF_S)
-    if was_serving and failures == 0:
-        # One that died while it served is tried again at once.
-        backoff = 0.0
-    draft.put(
-        name,
-        model._replace(
-            residence=Residence.FAILED,
-            # The files may have been replaced by the next attempt.
-            footprint=model.footprint if was_serving else None,
-            prefix_bytes=0,
-            promised_bytes=0,
-            reason=reason,
-            failures=failures + 1,
-            retry_at=now + backoff,
-            yields_since=None,
-            was_parked=False,
-        ),
-    )
-    if not was_serving:
-        # Tried again for the same callers, a load might fail for ever.
-        draft.refuse_line(name, load_failed(draft, draft.models[name]))
-
-
-def _was_sound(model: ModelState, now: float) -> bool:
-    """Whether the model has served for so long that its next failure is the first one."""
-    return now - model.loaded_at >= LONGEST_BACKOFF_S
 
 
 def _close(draft: Draft) -> None:

@@ -1,0 +1,561 @@
+"""Engines that die: who goes on, who is computed alone, who is blamed, and when a model is given up."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from modelyard.errors import (
+    EngineError,
+    HarmfulRequest,
+    ModelLoadFailed,
+    ModelLoading,
+    ModelUnloaded,
+    QueueFull,
+    ShuttingDown,
+)
+from modelyard.yard.residency.deaths import (
+    MAX_DEATHS_IN_ROW,
+    MAX_DEATHS_SURVIVED,
+    MAX_DEATHS_WHILE_LOADING,
+    POISON_S,
+)
+from modelyard.yard.residency.events import (
+    Blame,
+    CloseAsked,
+    Complete,
+    EngineDied,
+    EngineDying,
+    Freed,
+    Grant,
+    LoadFailed,
+    LoadFinished,
+    ParkedWeightsLost,
+    Reject,
+    ReloadAsked,
+    RequestArrived,
+    RequestCleared,
+    RequestEnded,
+    RequestSuspended,
+    Size,
+    Sized,
+    StartLoad,
+    UnloadAsked,
+)
+from modelyard.yard.residency.failures import FIRST_BACKOFF_S, LONGEST_BACKOFF_S
+from modelyard.yard.residency.state import Residence, UnloadMode
+from support.simulation.script import Script, frees, refusals
+
+SUSPEND, FORCE, PARK = UnloadMode.SUSPEND, UnloadMode.FORCE, UnloadMode.PARK
+
+
+def serving(*requests, names=("a",), **options):
+    """A model a that serves ``requests``."""
+    script = Script(*names, **options)
+    script.load("a", requests[0])
+    for request in requests[1:]:
+        assert script(RequestArrived("a", request)) == [Grant("a", request)]
+    return script
+
+
+def dying(script, *active):
+    """The engine of a begins to die; ``active`` are requests, the content of each is its number."""
+    return script(EngineDying("a", "segfault", tuple((request, f"content {request}") for request in active)))
+
+
+def dies(script, *active):
+    """The engine of a dies, and what it served is suspended; all effects."""
+    effects = dying(script, *active)
+    for request in list(script.model("a").leases):
+        effects += script(RequestSuspended("a", request, 0))
+    return effects + script(EngineDied("a", "segfault"))
+
+
+def dies_and_is_back(script, *active):
+    """The same, and the next engine serves; all effects."""
+    return dies(script, *active) + script(LoadFinished("a"))
+
+
+def blames(effects):
+    return [(effect.request, type(effect.error)) for effect in effects if isinstance(effect, Blame)]
+
+
+# Who goes on
+
+
+def test_what_an_engine_served_when_it_died_goes_on_with_the_next_engine_which_is_loaded_at_once():
+    script = serving(1, 2)
+    assert dying(script, 1) == []
+    assert script(RequestSuspended("a", 1, 0)) == []
+    assert script(RequestSuspended("a", 2, 0)) == []
+    assert script(EngineDied("a", "segfault")) == [StartLoad("a")]
+    assert script(LoadFinished("a")) == [Grant("a", 1, alone=True), Grant("a", 2)]
+
+
+def test_who_arrives_while_an_engine_dies_is_served_by_the_next_behind_those_that_it_had():
+    script = serving(1)
+    dying(script)
+    assert script(RequestArrived("a", 2)) == []
+    script(RequestSuspended("a", 1, 0))
+    assert script(EngineDied("a", "segfault")) == [StartLoad("a")]
+    assert script(LoadFinished("a")) == [Grant("a", 1), Grant("a", 2)]
+
+
+def test_the_memory_of_a_dying_engine_counts_until_it_is_dead():
+    script = serving(1)
+    dying(script, 1)
+    script(RequestSuspended("a", 1, 0))
+    assert script.state.used_bytes == 100
+    script(UnloadAsked("a", 2, FORCE))
+    script(EngineDied("a", "segfault"))
+    assert script.state.used_bytes == 0
+
+
+def test_a_client_that_leaves_at_a_death_keeps_nothing_of_itself():
+    script = serving(1)
+    dying(script, 1)
+    script(RequestEnded("a", 1))
+    script(EngineDied("a", "segfault"))
+    assert (script.model("a").suspects, script.model("a").deaths_survived) == (frozenset(), {})
+    assert script.state.due_at == math.inf
+
+
+# Suspects and blame
+
+
+def test_those_that_were_computed_when_an_engine_died_are_computed_alone_and_nobody_else():
+    script = serving(1, 2, 3)
+    effects = dies_and_is_back(script, 1, 3)
+    assert effects == [
+        StartLoad("a"),
+        Grant("a", 1, alone=True),
+        Grant("a", 2),
+        Grant("a", 3, alone=True),
+    ]
+
+
+def test_a_suspect_that_is_computed_when_the_next_engine_dies_is_blamed_and_all_others_go_on():
+    script = serving(1, 2, 3)
+    dies_and_is_back(script, 1, 2)
+    effects = dies_and_is_back(script, 2)
+    assert blames(effects) == [(2, HarmfulRequest)]
+    assert effects[-2:] == [Grant("a", 1, alone=True), Grant("a", 3)]
+    assert script.model("a").leases.keys() == {1, 3}
+
+
+def test_beside_one_that_is_blamed_nobody_becomes_a_suspect():
+    script = serving(1, 2)
+    dies_and_is_back(script, 1)
+    effects = dies_and_is_back(script, 1, 2)
+    assert blames(effects) == [(1, HarmfulRequest)]
+    assert effects[-1] == Grant("a", 2)
+
+
+def test_several_suspects_that_are_computed_when_an_engine_dies_are_all_blamed():
+    script = serving(1, 2)
+    dies_and_is_back(script, 1, 2)
+    assert blames(dying(script, 2, 1)) == [(1, HarmfulRequest), (2, HarmfulRequest)]
+    assert script.model("a").leases == {}
+
+
+def test_a_suspect_that_has_a_token_is_an_ordinary_request_again():
+    script = serving(1)
+    dies_and_is_back(script, 1)
+    assert script(RequestCleared("a", 1)) == []
+    assert blames(dies(script, 1)) == []
+    # It is a suspect anew: it was computed when this engine died.
+    assert script(LoadFinished("a")) == [Grant("a", 1, alone=True)]
+
+
+def test_a_suspect_stays_one_while_it_makes_room_and_comes_back():
+    script = serving(1, names=("a", "b"))
+    dies_and_is_back(script, 1)
+    script(RequestArrived("b", 2))
+    assert frees(script.wait(13.0)) == [("a", True)]
+    assert script.suspended("a") == [StartLoad("b")]
+    script(LoadFinished("b"))
+    script(RequestEnded("b", 2))
+    script(Freed("b"))
+    assert script(LoadFinished("a")) == [Grant("a", 1, alone=True)]
+
+
+def test_a_request_that_is_unknown_or_over_is_neither_suspected_nor_cleared():
+    script = serving(1)
+    dies_and_is_back(script, 77)
+    before = script.state
+    assert script(RequestCleared("a", 77)) == []
+    assert script.state == before
+    assert script.model("a").suspects == frozenset()
+
+
+def test_a_suspect_that_ends_is_forgotten():
+    script = serving(1, 2)
+    dies_and_is_back(script, 1)
+    script(RequestEnded("a", 1))
+    assert (script.model("a").suspects, script.model("a").deaths_survived) == (frozenset(), {2: 1})
+
+
+def test_the_error_of_a_request_that_is_blamed_says_why_and_for_how_long_it_is_refused():
+    script = serving(1)
+    dies_and_is_back(script, 1)
+    (blame,) = dying(script, 1)
+    assert str(blame.error).startswith("This request has ended the engine of 'a' twice: segfault. It is refused for")
+    assert "for the next 10 minutes;" in str(blame.error)
+    script(RequestSuspended("a", 1, 0))
+    script.wait(POISON_S - 30.0)
+    (refused,) = script(RequestArrived("a", 2, content="content 1"))
+    assert "for the next minute;" in str(refused.error)
+
+
+def test_a_request_that_went_through_too_many_deaths_ends_though_it_was_never_computed_in_one():
+    script = serving(1)
+    for _ in range(MAX_DEATHS_SURVIVED - 1):
+        # No row: each engine served for long.
+        script.wait(LONGEST_BACKOFF_S)
+        assert dies_and_is_back(script)[-1] == Grant("a", 1)
+    script.wait(LONGEST_BACKOFF_S)
+    dying(script)
+    (refused,) = script(RequestSuspended("a", 1, 0))
+    assert (refused.request, type(refused.error)) == (1, EngineError)
+    assert "5 times" in str(refused.error)
+    assert not script.model("a").line
+
+
+# Contents that are refused
+
+
+def poisoned():
+    """A model a that serves, and of which the content of request 1 is refused."""
+    script = serving(1)
+    dies_and_is_back(script, 1)
+    assert blames(dies(script, 1)) == [(1, HarmfulRequest)]
+    return script
+
+
+def test_the_content_of_a_request_that_was_blamed_is_refused_for_a_while_and_no_other():
+    script = poisoned()
+    assert refusals(script(RequestArrived("a", 2, content="content 1"))) == [(2, HarmfulRequest)]
+    assert script(RequestArrived("a", 3, content="content 3")) == [StartLoad("a")]
+    assert script(RequestArrived("a", 4)) == []
+    script.wait(POISON_S - 0.1)
+    assert refusals(script(RequestArrived("a", 5, content="content 1"))) == [(5, HarmfulRequest)]
+    script.wait(0.2)
+    assert refusals(script(RequestArrived("a", 6, content="content 1"))) == []
+
+
+def test_what_is_refused_is_forgotten_by_time_alone():
+    script = poisoned()
+    assert script.state.due_at == POISON_S
+    script.wait(POISON_S + 0.1)
+    assert script.state.poison == {}
+    assert script.state.due_at == math.inf
+
+
+def test_a_content_that_is_refused_is_refused_before_the_queue_is_looked_at():
+    script = poisoned()
+    for request in range(10, 18):
+        script(RequestArrived("a", request))
+    assert refusals(script(RequestArrived("a", 20))) == [(20, QueueFull)]
+    assert refusals(script(RequestArrived("a", 21, content="content 1"))) == [(21, HarmfulRequest)]
+
+
+def test_a_blamed_request_whose_content_is_not_known_refuses_nobody():
+    script = serving(1)
+    for _ in range(2):
+        script(EngineDying("a", "segfault", ((1, ""),)))
+        script(RequestSuspended("a", 1, 0))
+        script(EngineDied("a", "segfault"))
+        script(LoadFinished("a"))
+    assert script.state.poison == {}
+    assert refusals(script(RequestArrived("a", 2))) == []
+
+
+# Deaths in a row
+
+
+def test_engines_that_die_are_started_again_at_once_until_five_died_in_a_row():
+    script = serving(1)
+    for deaths in range(1, MAX_DEATHS_IN_ROW):
+        # Each with another request, so that none goes through all of them.
+        script(RequestEnded("a", deaths))
+        script(RequestArrived("a", deaths + 1))
+        assert dies_and_is_back(script) == [StartLoad("a"), Grant("a", deaths + 1)]
+    script(RequestArrived("a", 50))
+    dying(script)
+    for request in (MAX_DEATHS_IN_ROW, 50):
+        assert script(RequestSuspended("a", request, 0)) == []
+    script(RequestArrived("a", 51))
+    script(UnloadAsked("a", 52))
+    effects = script(EngineDied("a", "segfault"))
+    assert sorted(refusals(effects)) == [(r, ModelLoadFailed) for r in (MAX_DEATHS_IN_ROW, 50, 51)]
+    assert Complete("a", 52) in effects
+    model = script.model("a")
+    assert (model.restarts, model.deaths_in_row, model.last_death) == (MAX_DEATHS_IN_ROW, MAX_DEATHS_IN_ROW, "segfault")
+
+
+def given_up(script):
+    """The engines of a die until a is given up."""
+    for _ in range(MAX_DEATHS_IN_ROW):
+        script(EngineDied("a", "segfault"))
+        if script.residence("a") is Residence.FAILED and script.state.now >= script.model("a").retry_at:
+            script(ReloadAsked("a", 900))
+            script(LoadFinished("a"))
+    assert script.residence("a") is Residence.FAILED
+
+
+def test_a_model_that_was_given_up_is_refused_until_its_back_off_is_over_which_doubles():
+    script = Script("a")
+    script.idle("a")
+    given_up(script)
+    for backoff_s in (FIRST_BACKOFF_S, 2 * FIRST_BACKOFF_S):
+        (refused,) = script(RequestArrived("a", 1))
+        assert (type(refused.error), refused.error.retry_after_s) == (ModelLoadFailed, math.ceil(backoff_s))
+        script.wait(backoff_s)
+        assert script(RequestArrived("a", 2)) == [Size("a")]
+        script(Sized("a", script.footprints["a"]))
+        script(LoadFinished("a"))
+        script(RequestEnded("a", 2))
+        script(EngineDied("a", "segfault"))
+
+
+def test_an_engine_that_served_for_long_ends_the_row():
+    script = Script("a")
+    script.idle("a")
+    for _ in range(MAX_DEATHS_IN_ROW - 1):
+        script(EngineDied("a", "segfault"))
+        script(ReloadAsked("a", 1))
+        script(LoadFinished("a"))
+    script.wait(LONGEST_BACKOFF_S)
+    script(EngineDied("a", "segfault"))
+    assert (script.model("a").deaths_in_row, script.model("a").restarts) == (1, MAX_DEATHS_IN_ROW)
+    script.load("a", 2)
+
+
+def test_an_engine_that_served_for_long_and_was_unloaded_ends_the_row():
+    script = Script("a")
+    script.idle("a")
+    script(EngineDied("a", "segfault"))
+    script.idle("a")
+    script.wait(LONGEST_BACKOFF_S)
+    script(UnloadAsked("a", 1))
+    script(Freed("a"))
+    assert (script.model("a").deaths_in_row, script.model("a").restarts) == (0, 1)
+
+
+# While it loads
+
+
+def test_an_engine_that_dies_while_it_loads_is_tried_again_for_the_same_callers_and_the_third_time_refused():
+    script = Script("a")
+    script(RequestArrived("a", 1))
+    script(ReloadAsked("a", 2))
+    for _ in range(MAX_DEATHS_WHILE_LOADING - 1):
+        assert script(EngineDied("a", "killed")) == [StartLoad("a")]
+    effects = script(EngineDied("a", "killed"))
+    assert refusals(effects) == [(1, ModelLoadFailed), (2, ModelLoadFailed)]
+    assert script.model("a").restarts == MAX_DEATHS_WHILE_LOADING
+    (refused,) = script(RequestArrived("a", 3))
+    assert refused.error.retry_after_s == math.ceil(FIRST_BACKOFF_S)
+
+
+def test_a_load_that_succeeds_ends_the_row_of_deaths_while_loading():
+    script = Script("a")
+    script(RequestArrived("a", 1))
+    for _ in range(2):
+        script(EngineDied("a", "killed"))
+        script(LoadFinished("a"))
+        assert script.model("a").deaths_while_loading == 0
+        dying(script)
+        script(RequestSuspended("a", 1, 0))
+        assert script(EngineDied("a", "segfault")) == [StartLoad("a")]
+
+
+def test_a_load_that_fails_in_words_is_not_tried_again_for_the_same_callers():
+    script = Script("a")
+    script(RequestArrived("a", 1))
+    script(EngineDied("a", "killed"))
+    assert refusals(script(LoadFailed("a", "bad magic"))) == [(1, ModelLoadFailed)]
+
+
+def test_suspended_requests_wait_through_a_death_while_loading_and_are_refused_with_the_third():
+    script = serving(1)
+    assert dies(script, 1) == [StartLoad("a")]
+    assert script(EngineDied("a", "killed")) == [StartLoad("a")]
+    assert script(EngineDied("a", "killed")) == [StartLoad("a")]
+    assert refusals(script(EngineDied("a", "killed"))) == [(1, ModelLoadFailed)]
+
+
+def test_an_unload_that_does_not_wait_is_done_when_the_engine_died_while_it_loaded():
+    script = Script("a")
+    script(RequestArrived("a", 1))
+    script(UnloadAsked("a", 2, FORCE))
+    assert script(EngineDied("a", "killed")) == [Complete("a", 2), StartLoad("a")]
+
+
+# While it is freed
+
+
+@pytest.mark.parametrize("mode", [UnloadMode.DRAIN, PARK])
+def test_an_engine_that_dies_while_it_is_unloaded_is_unloaded_and_counts_as_a_death(mode):
+    script = Script("a")
+    script.idle("a")
+    script(UnloadAsked("a", 1, mode))
+    dying(script)
+    assert script(EngineDied("a", "segfault")) == [Complete("a", 1)]
+    model = script.model("a")
+    assert (model.residence, model.failure, model.restarts) == (Residence.UNLOADED, None, 1)
+    script.load("a", 2)
+
+
+def test_what_an_engine_had_that_died_while_it_made_room_goes_on_when_there_is_memory_again():
+    script = serving(1, 2, names=("a", "b"))
+    script(RequestArrived("b", 3))
+    assert frees(script.wait(13.0)) == [("a", True)]
+    script(RequestSuspended("a", 1, 0))
+    dying(script, 2)
+    script(RequestSuspended("a", 2, 0))
+    assert script(EngineDied("a", "segfault")) == [StartLoad("b")]
+    script(LoadFinished("b"))
+    script(RequestEnded("b", 3))
+    assert script(Freed("b")) == [StartLoad("a")]
+    # The first had left the engine before it died.
+    assert script(LoadFinished("a")) == [Grant("a", 1), Grant("a", 2, alone=True)]
+
+
+def test_a_death_while_it_is_freed_has_no_back_off_even_where_it_is_the_last_of_the_row():
+    script = Script("a")
+    script.idle("a")
+    for _ in range(MAX_DEATHS_IN_ROW - 1):
+        script(EngineDied("a", "segfault"))
+        script(ReloadAsked("a", 1))
+        script(LoadFinished("a"))
+    script(UnloadAsked("a", 2))
+    script(EngineDied("a", "segfault"))
+    assert script.model("a").deaths_in_row == MAX_DEATHS_IN_ROW
+    script.load("a", 3)
+
+
+def test_an_unload_by_force_whose_engine_dies_ends_what_it_served():
+    script = serving(1)
+    assert frees(script(UnloadAsked("a", 2, FORCE))) == [("a", False)]
+    dying(script, 1)
+    script(RequestSuspended("a", 1, 0))
+    effects = script(EngineDied("a", "segfault"))
+    assert (effects[0], refusals(effects)) == (Complete("a", 2), [(1, ModelUnloaded)])
+
+
+def test_an_unload_that_suspends_whose_engine_dies_keeps_what_it_served_until_the_model_is_asked_for():
+    script = serving(1)
+    script(UnloadAsked("a", 2, SUSPEND))
+    dying(script, 1)
+    script(RequestSuspended("a", 1, 0))
+    assert script(EngineDied("a", "segfault")) == [Complete("a", 2)]
+    assert script.wait(50.0) == []
+    assert script(ReloadAsked("a", 3)) == [StartLoad("a")]
+    assert script(LoadFinished("a")) == [Grant("a", 1, alone=True), Complete("a", 3)]
+
+
+def test_a_request_that_nothing_brings_back_after_a_death_is_refused_when_the_longest_wait_is_over():
+    script = serving(1)
+    script(UnloadAsked("a", 2, SUSPEND))
+    dying(script, 1)
+    script(RequestSuspended("a", 1, 0))
+    script(EngineDied("a", "segfault"))
+    assert refusals(script.wait(101.0)) == [(1, ModelLoading)]
+    assert script.model("a").deaths_survived == {}
+
+
+def test_a_drain_waits_for_what_an_engine_served_that_died():
+    script = serving(1)
+    script(UnloadAsked("a", 2))
+    dying(script)
+    script(RequestSuspended("a", 1, 0))
+    assert script(EngineDied("a", "segfault")) == [StartLoad("a")]
+    assert script(LoadFinished("a")) == [Grant("a", 1)]
+    assert frees(script(RequestEnded("a", 1))) == [("a", False)]
+
+
+def test_closing_ends_what_an_engine_served_that_is_dying():
+    script = serving(1)
+    dying(script, 1)
+    script(CloseAsked())
+    assert refusals(script(RequestSuspended("a", 1, 0))) == [(1, ShuttingDown)]
+    assert script(EngineDied("a", "segfault")) == []
+    assert script.state.used_bytes == 0
+
+
+# While it is parked
+
+
+def parked():
+    script = Script("a")
+    script.idle("a")
+    script(UnloadAsked("a", 1, PARK))
+    script(Freed("a", 10, keeps_weights=True))
+    return script
+
+
+def test_a_model_whose_parked_weights_are_lost_is_unloaded_and_nothing_else():
+    script = parked()
+    assert script.state.used_bytes == 70
+    assert script(ParkedWeightsLost("a", "killed")) == []
+    model = script.model("a")
+    assert (model.residence, model.failure, model.restarts, model.last_death) == (Residence.UNLOADED, None, 0, "")
+    assert script.state.used_bytes == 10
+    assert StartLoad("a") in script(RequestArrived("a", 2))
+
+
+@pytest.mark.parametrize(
+    ("events", "residence"),
+    [
+        ([RequestArrived("a", 2)], Residence.LOADING),
+        ([RequestArrived("a", 2), LoadFinished("a")], Residence.LOADED),
+        ([UnloadAsked("a", 2)], Residence.FREEING),
+        ([UnloadAsked("a", 2), Freed("a")], Residence.UNLOADED),
+    ],
+)
+def test_lost_weights_mean_nothing_to_a_model_that_is_not_parked(events, residence):
+    script = parked()
+    for event in events:
+        script(event)
+    assert script.residence("a") is residence
+    before = script.state
+    assert script(ParkedWeightsLost("a", "killed")) == []
+    assert script.state.models == before.models
+
+
+def test_an_engine_that_dies_while_it_wakes_is_loaded_from_its_files():
+    script = parked()
+    script(RequestArrived("a", 2))
+    assert script(EngineDied("a", "killed")) == [StartLoad("a")]
+    assert not script.model("a").was_parked
+
+
+# What is known of an engine
+
+
+def test_a_death_that_comes_when_there_is_no_engine_changes_nothing():
+    script = parked()
+    for death in (EngineDying("a", "segfault"), EngineDied("a", "segfault")):
+        before = script.state
+        assert script(death) == []
+        assert script.state == before
+
+
+def test_whether_a_model_has_a_process_of_its_own_is_told_by_its_load():
+    script = Script("a")
+    script(RequestArrived("a", 1))
+    script(LoadFinished("a", is_isolated=True))
+    assert script.model("a").is_isolated
+    dies(script)
+    assert script.model("a").is_isolated
+    script(LoadFinished("a"))
+    assert not script.model("a").is_isolated
+
+
+def test_a_reject_is_of_one_that_waits_and_a_blame_of_one_that_holds_a_lease():
+    script = serving(1)
+    dies_and_is_back(script, 1)
+    effects = dying(script, 1)
+    assert not any(isinstance(effect, Reject) for effect in effects)
