@@ -157,7 +157,7 @@ class _Program:
             self._process.wait()
 
     def _listen(self) -> None:
-        with self._control.makefile("rb") as lines, suppress(OSError):
+        with self._control, self._control.makefile("rb") as lines, suppress(OSError):
             for line in lines:
                 self._hear(json.loads(line))
         with self._change:
