@@ -137,9 +137,14 @@ class _Hosted:
 
 
 class _EngineProcess:
-    """One process, from before its start until after its end."""
+    """One process, from before its start until after its end.
+
+    Attributes:
+        pid: its number; None before it is started.
+    """
 
     def __init__(self, spawner: EngineSpawner, table: EngineTable) -> None:
+        self.pid: int | None = None
         self._spawner, self._table = spawner, table
         # In the table, for engines of this process.
         self._reserved = 0
@@ -199,6 +204,7 @@ class _EngineProcess:
                 channel.close()
                 self._fail(str(failed))
                 return
+            self.pid = process.pid
             writer = threading.Thread(
                 target=self._write, args=(channel, process.pid), name="to engine process", daemon=True
             )

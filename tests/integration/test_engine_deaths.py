@@ -1,0 +1,269 @@
+"""The process of an engine dies under the streams of a real server: they end complete, in their connections."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from conftest import two_models
+from support.server import WAIT_S, RunningServer, serving
+
+TOKENS = 48
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "person",
+        "schema": {
+            "type": "object",
+            "properties": {"name": {"type": "string", "maxLength": 30}, "age": {"type": "integer"}},
+            "required": ["name", "age"],
+            "additionalProperties": False,
+        },
+    },
+}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"town": {"type": "string", "maxLength": 20}},
+            "additionalProperties": False,
+        },
+    },
+}
+# Continued with tokens that nothing else comes near, so that the kernels that compute them do not matter.
+COUNTED: Final = (
+    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,",
+    "a b c d e f g a b c d e f g a b c d e f g a b c",
+    "10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110,",
+)
+CHATS: Final[dict[str, dict[str, Any]]] = {
+    "seeded": {"content": "Who are you?", "temperature": 0.8, "seed": 5},
+    "schema": {"content": "Name a person.", "response_format": SCHEMA},
+    "tool": {
+        "content": "How is the weather in Rome?",
+        "tools": [TOOL],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    },
+    "logprobs": {"content": "Tell me of the sea.", "logprobs": True, "top_logprobs": 2, "stop": ["zebra"]},
+    "three": {"content": "Tell me of the sea.", "n": 3, "temperature": 0.8},
+}
+
+
+@dataclass
+class Said:
+    """A streamed answer, put together: its choices, the tokens that have logprobs, and the usage."""
+
+    texts: dict[int, str] = field(default_factory=lambda: defaultdict(str))
+    calls: str = ""
+    tokens: bytes = b""
+    finished: list[str] = field(default_factory=list)
+    usage: int = 0
+
+
+@pytest.fixture
+def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
+    with serving(two_models(weights, isolation="process")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def undisturbed(weights: dict[str, Path]) -> dict[str, str]:
+    with serving(two_models(weights, isolation="thread")) as server:
+        return {prompt: complete(server, prompt) for prompt in COUNTED}
+
+
+def complete(server: RunningServer, prompt: str, on_piece: Callable[[], None] = lambda: None) -> str:
+    """What is streamed to go on with ``prompt``."""
+    said = ""
+    with server.client() as client:
+        body = {"model": "smollm2", "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
+        for chunk in client.completions.create(**body, stream=True):
+            said += chunk.choices[0].text
+            on_piece()
+    return said
+
+
+def chat(server: RunningServer, content: str, on_piece: Callable[[], None] = lambda: None, **asked: Any) -> Said:
+    """What is streamed in a chat."""
+    said = Said()
+    body = {"model": "smollm2", "temperature": 0, "max_tokens": 2 * TOKENS, **asked}
+    body |= {"messages": [{"role": "user", "content": content}], "stream_options": {"include_usage": True}}
+    with server.client() as client:
+        for chunk in client.chat.completions.create(**body, stream=True):
+            for choice in chunk.choices:
+                said.texts[choice.index] += choice.delta.content or ""
+                for call in choice.delta.tool_calls or ():
+                    said.calls += call.function.arguments or ""
+                for entry in (choice.logprobs.content or ()) if choice.logprobs else ():
+                    said.tokens += bytes(entry.bytes)
+                if choice.finish_reason:
+                    said.finished.append(choice.finish_reason)
+            if chunk.usage:
+                said.usage = chunk.usage.completion_tokens
+            on_piece()
+    return said
+
+
+def pid_of(server: RunningServer, model: str) -> int | None:
+    hosts = server.yard.workshop._hosts
+    assert hosts is not None
+    pids = {activity.pid for activity in hosts._journal.table.records() if activity.name.endswith(model)}
+    return pids.pop() if pids else None
+
+
+def until(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class Streams:
+    """All that is asked of one model at the same time, and of the other one, with a count of the pieces."""
+
+    def __init__(self, server: RunningServer, pool: ThreadPoolExecutor) -> None:
+        self.pieces = 0
+        self._lock = threading.Lock()
+        self._completions = {prompt: pool.submit(complete, server, prompt, self._count) for prompt in COUNTED}
+        self._chats = {name: pool.submit(chat, server, on_piece=self._count, **asked) for name, asked in CHATS.items()}
+        body = {"model": "google/gemma3", "prompt": "The sea", "max_tokens": 3 * TOKENS, "temperature": 0}
+        self._others = [pool.submit(server.post, "/v1/completions", body) for _ in range(4)]
+
+    def _count(self) -> None:
+        with self._lock:
+            self.pieces += 1
+
+    def are_complete(self, undisturbed: dict[str, str]) -> None:
+        assert {prompt: said.result(WAIT_S) for prompt, said in self._completions.items()} == undisturbed
+        said = {name: answer.result(WAIT_S) for name, answer in self._chats.items()}
+        assert {"name", "age"} <= json.loads(said["schema"].texts[0]).keys()
+        assert isinstance(json.loads(said["tool"].calls), dict)
+        assert said["logprobs"].tokens.decode() == said["logprobs"].texts[0]
+        assert len(said["three"].texts) == len(said["three"].finished) == 3
+        for answer in said.values():
+            assert answer.finished
+            assert answer.usage > 0
+        for other in self._others:
+            assert other.result(WAIT_S).json()["usage"]["completion_tokens"] == 3 * TOKENS
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize(
+    ("number", "times"),
+    [(signal.SIGSEGV, 1), (signal.SIGKILL, 3)],
+    ids=["segmentation fault", "killed three times"],
+)
+def test_all_streams_end_complete_with_the_text_of_undisturbed_ones(
+    server: RunningServer,
+    undisturbed: dict[str, str],
+    pool: ThreadPoolExecutor,
+    number: signal.Signals,
+    times: int,
+) -> None:
+    before = server.get("/v1/models/smollm2").json().get("restarts", 0)
+    streams = Streams(server, pool)
+    for death in range(1, times + 1):
+        until(lambda death=death: streams.pieces > 25 * death)
+        until(lambda: pid_of(server, "smollm2") is not None)
+        os.kill(pid_of(server, "smollm2") or 0, number)
+        until(lambda death=death: server.get("/v1/models/smollm2").json().get("restarts", 0) == before + death)
+    streams.are_complete(undisturbed)
+    shown = server.get("/v1/models/smollm2").json()
+    assert shown["isolated"]
+    assert number.name in shown["last_death"]
+    assert server.get("/v1/models/google/gemma3").json().get("restarts", 0) == 0
+
+
+def test_one_that_dies_while_it_loads_is_loaded_all_the_same(server: RunningServer, pool: ThreadPoolExecutor) -> None:
+    server.post("/v1/models/unload", {"model_id": "smollm2"})
+    answer = pool.submit(complete, server, COUNTED[0])
+    until(lambda: pid_of(server, "smollm2") is not None)
+    os.kill(pid_of(server, "smollm2") or 0, signal.SIGKILL)
+    assert answer.result(WAIT_S)
+
+
+def test_one_that_dies_while_it_is_suspended_loses_nothing(
+    server: RunningServer, pool: ThreadPoolExecutor, undisturbed: dict[str, str]
+) -> None:
+    counted = threading.Semaphore(0)
+    answer = pool.submit(complete, server, COUNTED[0], counted.release)
+    for _ in range(5):
+        assert counted.acquire(timeout=WAIT_S)
+    pid = pid_of(server, "smollm2")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    unloaded = pool.submit(server.post, "/v1/models/unload", {"model_id": "smollm2", "mode": "suspend"})
+    until(
+        lambda: (
+            server.read(lambda: server.yard.conductor.state.models[server.yard.names["smollm2"]].is_draining)
+            or server.get("/v1/models/smollm2").json()["status"] != "loaded"
+        )
+    )
+    os.kill(pid, signal.SIGKILL)
+    assert unloaded.result(WAIT_S).json()["status"] == "unloaded"
+    server.post("/v1/models/reload", {"model_id": "smollm2"})
+    assert answer.result(WAIT_S) == undisturbed[COUNTED[0]]
+
+
+def test_parked_weights_that_are_killed_are_loaded_again(server: RunningServer) -> None:
+    parked = server.post("/v1/models/unload", {"model_id": "smollm2", "mode": "park"}).json()
+    assert parked["status"] == "unloaded"
+    name = server.yard.names["smollm2"]
+    assert server.read(lambda: server.yard.model("smollm2").is_parked)
+    weights = server.yard.conductor._depot._parked[name]
+    os.kill(weights._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    until(lambda: not server.read(lambda: server.yard.model("smollm2").is_parked))
+    assert complete(server, COUNTED[0])
+
+
+def test_a_request_that_ends_its_engine_each_time_is_refused_and_others_go_on(
+    server: RunningServer, pool: ThreadPoolExecutor, undisturbed: dict[str, str]
+) -> None:
+    poison = {"model": "smollm2", "prompt": "poison " * 40, "max_tokens": 4 * TOKENS, "temperature": 0}
+    done = threading.Event()
+
+    def kill() -> None:
+        """End the process whenever it computes that request."""
+        hosts = server.yard.workshop._hosts
+        assert hosts is not None
+        while not done.wait(0.001):
+            mine = [
+                r
+                for r, s in server.read(lambda: dict(server.yard.conductor._streams.open)).items()
+                if getattr(getattr(s.submit, "prompt", None), "text", "") == poison["prompt"]
+            ]
+            for each in hosts._journal.table.records():
+                if any(number in each.computing for number in mine):
+                    with suppress(ProcessLookupError):
+                        os.kill(each.pid, signal.SIGSEGV)
+
+    killer = pool.submit(kill)
+    other = pool.submit(complete, server, COUNTED[0])
+    answer = server.post("/v1/completions", poison)
+    done.set()
+    killer.result(WAIT_S)
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "engine_error"
+    assert other.result(WAIT_S) == undisturbed[COUNTED[0]]
+    again = server.post("/v1/completions", poison)
+    assert (again.status_code, again.json()["error"]["code"]) == (500, "engine_error")
