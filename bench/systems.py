@@ -32,10 +32,15 @@ class System(Protocol):
 
 
 class Http:
-    """A server, or several, that speak OpenAI's completions. Models are (port, name)."""
+    """A server, or several, that speak OpenAI's completions.
 
-    def __init__(self, models: Sequence[tuple[int, str]]) -> None:
-        self.models = models
+    Attributes:
+        models: (port, name) of each.
+        pid: of the server, where it is one process.
+    """
+
+    def __init__(self, models: Sequence[tuple[int, str]], pid: int = 0) -> None:
+        self.models, self.pid = models, pid
 
     async def ask(self, prompts: Sequence[str], tokens: int, model: int = 0) -> list[Answer]:
         """The answers, in order."""
@@ -67,7 +72,9 @@ class Lines:
 
 
 @contextmanager
-def modelyard(folder: Path, weights: Sequence[Path], *, prompt_lookup: bool, budget: str = "") -> Iterator[Http]:
+def modelyard(
+    folder: Path, weights: Sequence[Path], *, prompt_lookup: bool, budget: str = "", isolation: str = "auto"
+) -> Iterator[Http]:
     """One Modelyard with all models."""
     port = free_port()
     models = "\n".join(
@@ -78,13 +85,13 @@ def modelyard(folder: Path, weights: Sequence[Path], *, prompt_lookup: bool, bud
     toml = folder / f"modelyard-{port}.toml"
     toml.write_text(
         f"[server]\nport = {port}\n[runtime]\nmax_seqs = 8\nprefix_cache_n = 8\n"
-        f"prompt_lookup = {str(prompt_lookup).lower()}\n"
+        f'prompt_lookup = {str(prompt_lookup).lower()}\nisolation = "{isolation}"\n'
         + (f'[memory]\nbudget = "{budget}"\n' if budget else "")
         + models
     )
     command = [sys.executable, "-m", "modelyard", "from-config", "-f", str(toml), "--no-supervisor"]
-    with _process(command, port):
-        yield Http([(port, str(number)) for number in range(len(weights))])
+    with _process(command, port) as pid:
+        yield Http([(port, str(number)) for number in range(len(weights))], pid)
 
 
 @contextmanager
@@ -130,8 +137,8 @@ def mistralrs(python: Path, weights: Path) -> Iterator[Lines]:
 
 
 @contextmanager
-def _process(command: Sequence[str], port: int) -> Iterator[None]:
-    """A server, from when it answers until it has ended."""
+def _process(command: Sequence[str], port: int) -> Iterator[int]:
+    """A server, from when it answers until it has ended; its process."""
     # A file, because a pipe that nobody reads stops its writer.
     with (
         tempfile.TemporaryFile("w+") as said,
@@ -139,7 +146,7 @@ def _process(command: Sequence[str], port: int) -> Iterator[None]:
     ):
         try:
             until_healthy(process, port)
-            yield
+            yield process.pid
         except RuntimeError as error:
             said.seek(0)
             raise RuntimeError(f"{error}: {said.read()[-300:].strip()}") from error
