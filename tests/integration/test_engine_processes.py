@@ -31,7 +31,7 @@ from modelyard.engine.messages import (
     Tokenized,
 )
 from modelyard.engine.question import Sampling, Text
-from unit.engine.driven import GREEDY, WAIT_S, Driven, long_prompt
+from unit.engine.driven import GREEDY, TEMPLATES, WAIT_S, Driven, long_prompt
 
 PROMPT = "Once upon a time, in a small village by the sea,"
 SEEDED = Sampling(temperature=0.9, seed=7)
@@ -48,7 +48,7 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
 
 @pytest.fixture(scope="module")
 def processes(journal: Journal) -> Iterator[EngineProcesses]:
-    processes = EngineProcesses(journal)
+    processes = EngineProcesses(journal, TEMPLATES)
     yield processes
     processes.close()
 
@@ -286,13 +286,14 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from queue import SimpleQueue
+from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.hosts.journal import open_journal
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.messages import Loaded
 from modelyard.engine.settings import EngineSettings
 events = SimpleQueue()
 journal = open_journal(Path(sys.argv[2]))
-engine = EngineProcesses(journal).engine(
+engine = EngineProcesses(journal, TemplateProcesses()).engine(
     EngineSettings("m", (Path(sys.argv[1]),), "", context_length=64), lambda batch: [events.put(e) for e in batch]
 )
 engine.start()

@@ -365,17 +365,39 @@ def test_a_resumed_sequence_can_be_cancelled(smollm2: Path, steps: Steps) -> Non
     driven.stopped(Stop())
 
 
-def test_an_engine_that_dies_fails_resumed_sequences(
+def test_sequences_leave_an_engine_that_fails_and_go_on_in_the_next(
     smollm2: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, states = everybody(smollm2, steps, 5, PROMPTS[:2])
-    driven = engine(smollm2)
-    monkeypatch.setattr(Context, "decode", lambda *_: -3)
-    driven.send(*map(Resume, states))
-    driven.until(lambda: driven.over is not None)
-    assert isinstance(driven.over, Died)
-    assert driven.dying == frozenset(), "its sequences heard of it before"
-    assert {sequence: type(event) for sequence, event in driven.ended.items()} == {0: Failed, 1: Failed}
+    expected = undisturbed(smollm2, PROMPTS[0], SEEDED)[0]
+    _, states = everybody(smollm2, steps, 5, PROMPTS[:2], sampling=SEEDED)
+    said = states[0].answer
+    failing = engine(smollm2)
+    decode, left = Context.decode, [7]
+
+    def fail_after_some(context: Context, batch: Batch, length: int) -> int:
+        left[0] -= 1
+        return decode(context, batch, length) if left[0] > 0 else -3
+
+    monkeypatch.setattr(Context, "decode", fail_after_some)
+    failing.send(*map(Resume, states))
+    failing.until(lambda: failing.over is not None)
+    monkeypatch.undo()
+    assert isinstance(failing.over, Died)
+    assert failing.dying == frozenset(), "it says first that it fails"
+    assert set(failing.active) == {0, 1}, "both were in the step that failed"
+    again = [event.state for event in failing.ended.values() if isinstance(event, Suspended)]
+    assert all(state.live is None and state.kept is None for state in again)
+    assert len(again[0].answer) > len(said)
+    last = engine(smollm2)
+    last.send(*map(Resume, again))
+    assert last.finished(0).usage.completion_tokens == 48
+    weights = Weights([smollm2], gpu_layers=0, on_progress=lambda _: True)
+    model = Model(weights)
+    text = b"".join(map(model.piece, said)).decode() + failing.texts[FIRST] + last.texts[FIRST]
+    assert text == expected
+    last.finished(1)
+    last.stopped(Stop())
+    weights.free()
 
 
 def test_a_sequence_is_resumed_while_the_engine_still_loads(smollm2: Path, steps: Steps) -> None:

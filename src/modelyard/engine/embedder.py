@@ -112,10 +112,9 @@ class Embedder:
         leaves = Returned if stop.suspend else Cancelled
         self._end_all([leaves(request) for request in self._requests()])
 
-    def fail(self, error: ModelyardError) -> None:
-        """End all requests with ``error``."""
-        self._speller.fail(error)
-        self._end_all([Failed(request, error) for request in self._requests()])
+    def fail(self) -> None:
+        """Part with all requests after a failure: they leave as they came."""
+        self.leave(Stop(suspend=True))
 
     def free(self) -> None:
         """End the threads of texts: all else is the resident's."""

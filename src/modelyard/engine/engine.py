@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from queue import SimpleQueue
 
-from modelyard.engine.chat.template_processes import TemplateProcesses
+from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
 from modelyard.engine.life import run_engine
 from modelyard.engine.loop import Publish
 from modelyard.engine.messages import Message, Stop
@@ -30,7 +30,7 @@ class Engine:
         publish: Publish,
         pool: WeightsPool | None = None,
         device: Device | None = None,
-        templates: TemplateProcesses | None = None,
+        templates: RendersTemplates | None = None,
     ) -> None:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._stopping = threading.Event()

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from modelyard.engine.chat.template_processes import TemplateProcesses
+from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.engine.embedder import Embedder
 from modelyard.engine.heap import trim_heap
 from modelyard.engine.hosts.engine_table import EngineRecord
@@ -30,6 +30,7 @@ from modelyard.engine.messages import (
     Message,
     Restore,
     Resume,
+    SequenceId,
     Stop,
     Stopped,
     Suspended,
@@ -38,7 +39,7 @@ from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device
 from modelyard.engine.suspend import KeptPrefixes
 from modelyard.engine.weights import WeightsPool
-from modelyard.errors import EngineError, UnusableModel
+from modelyard.errors import UnusableModel
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def run_engine(
     settings: EngineSettings,
     pool: WeightsPool,
     device: Device,
-    templates: TemplateProcesses,
+    templates: RendersTemplates,
     inbox: SimpleQueue[Message],
     publish: Publish,
     is_stopping: Callable[[], bool],
@@ -113,8 +114,9 @@ def run_engine(
         if loop is not None:
             if isinstance(last, Died):
                 # First of all: who is told of the failure, and looks, is not to find a model that serves.
-                publish([Dying(last.reason)])
-                loop.fail(EngineError(settings.name, last.reason))
+                active = () if record is None else record.computing
+                publish([Dying(last.reason, tuple(map(SequenceId, active)))])
+                loop.fail()
             loop.free()
         if resident is not None:
             resident.free()
@@ -131,7 +133,7 @@ def run_engine(
 def _load_beside_others(
     settings: EngineSettings,
     pool: WeightsPool,
-    templates: TemplateProcesses,
+    templates: RendersTemplates,
     on_progress: Callable[[float], bool],
     on_files: Callable[[str], object],
 ) -> Resident | ResidentEmbedder:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from modelyard.engine.chat.template_processes import TemplateProcesses
+from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.draft import Drafter
@@ -94,7 +94,7 @@ def load(
     settings: EngineSettings,
     pool: WeightsPool,
     on_progress: Callable[[float], bool],
-    templates: TemplateProcesses | None = None,
+    templates: RendersTemplates | None = None,
     on_files: Callable[[str], object] = lambda _: None,
 ) -> Resident:
     """Load the weights and make a context on them.
@@ -210,7 +210,7 @@ def _vision(
 def _equip(
     settings: EngineSettings,
     pool: WeightsPool,
-    templates: TemplateProcesses,
+    templates: RendersTemplates,
     key: WeightsKey,
     model: Model,
     context: Context,
@@ -285,7 +285,7 @@ def _equip(
     )
 
 
-def _template(settings: EngineSettings, model: Model, templates: TemplateProcesses) -> tuple[ChatTemplate | None, str]:
+def _template(settings: EngineSettings, model: Model, templates: RendersTemplates) -> tuple[ChatTemplate | None, str]:
     """The chat template, or None and why there is none: the model can still continue text."""
     source = settings.chat_template or model.chat_template()
     if source is None:

@@ -141,11 +141,16 @@ class EngineLoop:
             for prompt in self._store.load(self._context.length // 2, settings.prefix_slots):
                 self._moves.hold(prompt)
 
-    def fail(self, error: ModelyardError) -> None:
-        """End all sequences with ``error``."""
-        unready = [sequence for sequence, _ in self._admission.unready]
-        self._events.extend(Failed(sequence, error) for sequence in (*self._running, *unready))
-        self._speller.fail(error)
+    def fail(self) -> None:
+        """Part with all sequences after a failure: each can go on elsewhere from what was published of it."""
+        for sequence, resumed in self._admission.unready:
+            self._admission.forget(sequence)
+            left = Returned(sequence) if resumed is None else Suspended(sequence, resumed.without_kv())
+            self._events.append(left)
+        for running in self._running.values():
+            state = SuspendedSequence.after_failure(self._identity, running)
+            self._events.append(Suspended(running.id, state))
+        self._speller.leave(Stop(suspend=True))
         self._flush()
 
     def free(self) -> None:
@@ -383,6 +388,7 @@ class EngineLoop:
         if sequence.runs_alone:
             self._scheduler.mingle(sequence)
         ids = tuple(sequence.tokens[before:])
+        running.told = len(sequence.tokens)
         if trail is None:
             self._events.append(Token(sequence.id, text, (), ids))
         elif answer.finish_reason:

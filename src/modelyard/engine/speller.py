@@ -113,10 +113,6 @@ class Speller:
         """Part with all requests: where they are suspended, they leave as they came."""
         self._end_all(Returned if stop.suspend else Cancelled)
 
-    def fail(self, error: ModelyardError) -> None:
-        """End all requests with ``error``."""
-        self._end_all(lambda sequence: Failed(sequence, error))
-
     def _end_all(self, end: Callable[[SequenceId], Event]) -> None:
         if ended := [end(sequence) for sequence in tuple(self._pending) if self._part_with(sequence)]:
             self._publish(ended)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from modelyard.engine.bounded.pool import ProcessUnavailable
-from modelyard.engine.chat.template_processes import TemplateProcesses
+from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.errors import ConversationTooLong, EngineError, InvalidRequest, UnsupportedOperation
 
 # Twice the context of any model that llama.cpp reads, in English. A render has 64 MB to work in.
@@ -60,7 +60,7 @@ class ChatTemplate:
     """
 
     def __init__(
-        self, source: str, *, bos_token: str, eos_token: str, processes: TemplateProcesses, name: str = ""
+        self, source: str, *, bos_token: str, eos_token: str, processes: RendersTemplates, name: str = ""
     ) -> None:
         self.source = source
         self._processes, self._name = processes, name

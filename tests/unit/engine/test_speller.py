@@ -10,10 +10,9 @@ import pytest
 
 from modelyard.engine.hosts.engine_table import EngineTable
 from modelyard.engine.input.reading_pool import ReadingPool
-from modelyard.engine.messages import Cancelled, Event, Failed, Returned, SequenceId, Stop, Tokenize, Tokenized
+from modelyard.engine.messages import Cancelled, Event, Returned, SequenceId, Stop, Tokenize, Tokenized
 from modelyard.engine.question import Text, Tokens
 from modelyard.engine.speller import Speller
-from modelyard.errors import EngineError
 
 WAIT_S = 30
 RECORD = EngineTable().claim("small")
@@ -87,7 +86,6 @@ def test_a_slow_text_does_not_hold_up_another_request(
         (lambda speller: speller.cancel(FIRST), Cancelled),
         (lambda speller: speller.leave(Stop()), Cancelled),
         (lambda speller: speller.leave(Stop(suspend=True)), Returned),
-        (lambda speller: speller.fail(EngineError("small", "it died")), Failed),
     ],
 )
 def test_a_request_ends_at_once_and_only_once(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from modelyard.engine.bounded.pool import IDLE_S, WAIT_S, ProcessPool, enter
 
@@ -23,6 +23,13 @@ LONGEST_TEXT: Final = 16 << 20
 
 _PROGRAM: Final = "modelyard.engine.chat.template_program"
 _TEMPLATE_LINE: Final = re.compile(r'File "<template>", line (\d+)')
+
+
+class RendersTemplates(Protocol):
+    """Renders chat templates, within bounds of time and memory. It may be asked on any thread."""
+
+    def ask(self, digest: str, source: str, names: bytes | None = None) -> dict[str, Any]:
+        """See ``TemplateProcesses.ask``."""
 
 
 class TemplateProcesses:

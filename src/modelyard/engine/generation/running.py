@@ -21,6 +21,7 @@ class RunningSequence:
         tokens: the prompt and the answer so far.
         output: the text side of the answer.
         sampler: with the state of its random numbers and penalties.
+        told: how many of the tokens were published.
     """
 
     request: Submit
@@ -28,6 +29,7 @@ class RunningSequence:
     tokens: Sequence
     output: Answer
     sampler: Sampler
+    told: int = 0
 
     @property
     def id(self) -> SequenceId:

@@ -58,6 +58,23 @@ class SuspendedSequence:
             running,
         )
 
+    @classmethod
+    def after_failure(cls, identity: str, running: RunningSequence) -> Self:
+        """What can be trusted of a sequence whose engine has failed, maybe in the middle of it: what was published."""
+        tokens, trail = running.tokens, running.output.trail
+        told = max(running.told, tokens.prompt_length)
+        untold = len(tokens.tokens) - told
+        pending = () if trail is None else trail.pending
+        return cls(
+            identity,
+            running.request,
+            tuple(tokens.tokens[: tokens.prompt_length]),
+            tuple(tokens.tokens[tokens.prompt_length : told]),
+            running.reading,
+            tokens.cached_tokens,
+            pending[: len(pending) - untold] if untold else pending,
+        )
+
     @property
     def sequence(self) -> SequenceId:
         """Its number."""

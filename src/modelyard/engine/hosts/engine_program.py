@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.engine_table import EngineTable
-from modelyard.engine.hosts.protocol import FromEngine, LogLine, ReleaseWeights, StartEngine, ToEngine
+from modelyard.engine.hosts.protocol import FromEngine, LogLine, ReleaseWeights, StartEngine, TemplateAnswer, ToEngine
+from modelyard.engine.hosts.remote_templates import RemoteTemplates
 from modelyard.engine.messages import Event, Stopped
 from modelyard.engine.sharing import Device
 from modelyard.engine.weights import HeldWeights, WeightsPool
@@ -24,7 +24,7 @@ class EngineProgram:
 
     def __init__(self, channel: Channel, table: EngineTable) -> None:
         self._channel = channel
-        self._pool, self._device, self._templates = WeightsPool(), Device(table), TemplateProcesses()
+        self._pool, self._device, self._templates = WeightsPool(), Device(table), RemoteTemplates(channel)
         self._engines: dict[int, Engine] = {}
         self._parked: dict[int, HeldWeights] = {}
 
@@ -43,6 +43,8 @@ class EngineProgram:
                         settings, self._publisher(number), self._pool, self._device, self._templates
                     )
                     engine.start()
+                case TemplateAnswer():
+                    self._templates.hear(message)
                 case ReleaseWeights(number):
                     self._parked.pop(number).release()
 

@@ -129,6 +129,12 @@ class EngineRecord:
     def doing(self, doing: Doing) -> None:
         self._words[_STATE] = _NUMBERS[doing]
 
+    @property
+    def computing(self) -> tuple[int, ...]:
+        """The sequences of the step that was begun and not ended, if any."""
+        count = self._words[_STATE] >> _COUNT_SHIFT
+        return tuple(self._words[_COMPUTING : _COMPUTING + count])
+
     def begin_step(self, ids: Sequence[int]) -> None:
         """Note that the sequences ``ids`` are computed from now on."""
         count = len(ids)

@@ -12,17 +12,30 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Final
 
+from modelyard.engine.bounded.pool import MOST_PROCESSES, ProcessUnavailable
+from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.codec import ForeignValue
 from modelyard.engine.hosts.engine_table import EngineTable
 from modelyard.engine.hosts.journal import Journal
 from modelyard.engine.hosts.last_words import how_it_ended
-from modelyard.engine.hosts.protocol import FromEngine, LogLine, ReleaseWeights, StartEngine, ToEngine, ToProcess
+from modelyard.engine.hosts.protocol import (
+    AskTemplate,
+    FromEngine,
+    LogLine,
+    ReleaseWeights,
+    StartEngine,
+    TemplateAnswer,
+    ToEngine,
+    ToProcess,
+)
 from modelyard.engine.hosts.records import RequestRecords
 from modelyard.engine.hosts.spawner import EngineSpawner, SpawnedProcess, SpawnFailed
 from modelyard.engine.messages import (
@@ -52,11 +65,13 @@ class EngineProcesses:
 
     Args:
         journal: of the owner's engines.
+        templates: where their chat templates are rendered.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, templates: RendersTemplates) -> None:
         self._table = journal.table
         self._spawner = EngineSpawner(journal.path)
+        self._renderer = _Renderer(templates)
         self._lock = threading.Lock()
         self._processes: dict[tuple[Path, ...], _EngineProcess] = {}
         self._engines = 0
@@ -70,6 +85,7 @@ class EngineProcesses:
     def close(self) -> None:
         """End the program that starts processes. All engines are gone by then."""
         self._spawner.close()
+        self._renderer.close()
 
     def start(self, hosted: _Hosted) -> _EngineProcess:
         """Start an engine, in the process of those on the same files if there is one."""
@@ -77,10 +93,35 @@ class EngineProcesses:
         with self._lock:
             process = self._processes.get(key)
             if process is None or not process.take(hosted):
-                process = self._processes[key] = _EngineProcess(self._spawner, self._table)
+                process = self._processes[key] = _EngineProcess(self._spawner, self._table, self._renderer)
                 process.take(hosted)
                 process.start()
             return process
+
+
+class _Renderer:
+    """Renders for all processes, on threads of its own: one that takes long holds up no events."""
+
+    def __init__(self, templates: RendersTemplates) -> None:
+        self._templates = templates
+        self._threads = ThreadPoolExecutor(MOST_PROCESSES, "templates")
+
+    def render(self, asked: AskTemplate, answer: Callable[[TemplateAnswer], object]) -> None:
+        """Have ``answer`` called with what comes of ``asked``, on another thread."""
+
+        def run() -> None:
+            try:
+                answer(TemplateAnswer(asked.number, self._templates.ask(asked.digest, asked.source, asked.names)))
+            except ProcessUnavailable as unavailable:
+                answer(TemplateAnswer(asked.number, None, str(unavailable)))
+
+        with suppress(RuntimeError):
+            # It is closed: no engine is left to hear an answer.
+            self._threads.submit(run)
+
+    def close(self) -> None:
+        """Render nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class ProcessEngine:
@@ -143,9 +184,9 @@ class _EngineProcess:
         pid: its number; None before it is started.
     """
 
-    def __init__(self, spawner: EngineSpawner, table: EngineTable) -> None:
+    def __init__(self, spawner: EngineSpawner, table: EngineTable, renderer: _Renderer) -> None:
         self.pid: int | None = None
-        self._spawner, self._table = spawner, table
+        self._spawner, self._table, self._renderer = spawner, table, renderer
         # In the table, for engines of this process.
         self._reserved = 0
         self._lock = threading.Lock()
@@ -247,6 +288,8 @@ class _EngineProcess:
                 match channel.receive():
                     case FromEngine(number, events, has_parked):
                         self._hear(number, events, has_parked=has_parked)
+                    case AskTemplate() as asked:
+                        self._renderer.render(asked, self._outbox.put)
                     case LogLine(name, level, text):
                         logging.getLogger(name).log(level, "%s", text)
         except ChannelClosed:

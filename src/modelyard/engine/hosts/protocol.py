@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from modelyard.engine.messages import Event, Message
 from modelyard.engine.settings import EngineSettings
@@ -32,6 +33,25 @@ class ReleaseWeights:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateAnswer:
+    """To the process: what came of ``AskTemplate``; None where no process could be had, and why_not says why."""
+
+    number: int
+    answer: dict[str, Any] | None
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AskTemplate:
+    """From the process: render a chat template; see ``TemplateProcesses.ask``."""
+
+    number: int
+    digest: str
+    source: str
+    names: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class FromEngine:
     """From the process: what an engine published with one step. Weights that it parked stay in the process."""
 
@@ -49,5 +69,5 @@ class LogLine:
     text: str
 
 
-ToProcess = StartEngine | ToEngine | ReleaseWeights
-FromProcess = FromEngine | LogLine
+ToProcess = StartEngine | ToEngine | ReleaseWeights | TemplateAnswer
+FromProcess = FromEngine | LogLine | AskTemplate

@@ -23,7 +23,6 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final
 
-from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.trial_task import TrialTask
@@ -69,7 +68,7 @@ class Failure(Exception):
     """The model cannot be served; the message says why."""
 
 
-class _NoTemplates(TemplateProcesses):
+class _NoTemplates:
     """Takes no chat template: what that writes is text like any other to llama.cpp, and a process more to start."""
 
     def ask(self, *_: object, **__: object) -> dict[str, Any]:

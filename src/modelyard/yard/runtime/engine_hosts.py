@@ -47,7 +47,7 @@ class EngineHosts:
         leftover_journals(folder / "journal", lambda activity: self._records.note_suspects([activity], now))
         self._journal = _journal(folder / "journal")
         self._pool, self._device, self._templates = WeightsPool(), Device(self._journal.table), TemplateProcesses()
-        self._processes = EngineProcesses(self._journal)
+        self._processes = EngineProcesses(self._journal, self._templates)
 
     def isolates(self, paths: Sequence[Path], isolation: Isolation) -> bool:
         """Whether the engine of a model gets a process of its own.
