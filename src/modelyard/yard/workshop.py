@@ -273,8 +273,9 @@ class Workshop:
         """Whether the engine of a model gets a process of its own."""
         if self._make_handle is not None:
             return False
+        isolation, is_tried = isolation_of(spec.config, spec.model), spec.config.runtime.trial
         try:
-            return self._engine_hosts().isolates(paths, isolation_of(spec.config, spec.model))
+            return self._engine_hosts().isolates(paths, isolation, is_tried=is_tried)
         except OSError as error:
             raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
 

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from modelyard.engine.spinning import for_engine_process
+
 _PROGRAM: Final = "modelyard.engine.hosts.spawner_program"
 
 # An idle machine imports everything in 0.7 s.
@@ -105,7 +107,7 @@ class _Program:
                 [sys.executable, "-P", "-m", _PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 # What llama.cpp says of its own failures is enough: a debugger's trace takes seconds.
-                env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+                env={**for_engine_process(os.environ), "GGML_NO_BACKTRACE": "1"},
                 pass_fds=[theirs.fileno()],
                 # Ctrl-C at the terminal is the server's to handle.
                 process_group=0,

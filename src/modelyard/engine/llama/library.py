@@ -8,11 +8,10 @@ import re
 import threading
 from collections.abc import Iterable
 
-# llama.cpp's threads meet at a barrier several hundred times a token, and GNU OpenMP spins there for milliseconds: as
-# soon as another process or engine takes one of the cores, a token takes seconds. With a short spin they sleep
-# instead, and the core is free. Read once by libgomp when it is loaded, so it has to be set here.
-# Measured in docs/performance.md.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+from modelyard.engine.spinning import SPIN_COUNT, SPIN_VARIABLE
+
+# Before libgomp is loaded, which reads it once.
+os.environ.setdefault(SPIN_VARIABLE, SPIN_COUNT)
 
 import llama_cpp.llama_cpp as lib
 import llama_cpp.mtmd_cpp as mtmd

@@ -7,18 +7,19 @@ outlives this process: the next one finds there what it died of.
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from modelyard.config.paths import user_cache
 from modelyard.config.schema import Isolation
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.journal import Journal, leftover_journals, open_journal
-from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.messages import Died, Event, Loaded, Stopped
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device
@@ -26,6 +27,9 @@ from modelyard.engine.weights import WeightsPool
 from modelyard.engine.weights_digest import contents_digest
 from modelyard.yard.engines import EngineHandle, Publish
 from modelyard.yard.runtime.isolation import Host, IsolationRecords, is_isolated
+
+if TYPE_CHECKING:
+    from modelyard.engine.hosts.process import EngineProcesses
 
 logger = logging.getLogger(__name__)
 
@@ -46,30 +50,51 @@ class EngineHosts:
         now = time.time()
         leftover_journals(folder / "journal", lambda activity: self._records.note_suspects([activity], now))
         self._journal = _journal(folder / "journal")
-        self._pool, self._device, self._templates = WeightsPool(), Device(self._journal.table), TemplateProcesses()
-        self._processes = EngineProcesses(self._journal, self._templates)
+        table = None if self._journal is None else self._journal.table
+        self._pool, self._device, self._templates = WeightsPool(), Device(table), TemplateProcesses()
+        self._processes: EngineProcesses | None = None
+        self._making_processes = threading.Lock()
 
-    def isolates(self, paths: Sequence[Path], isolation: Isolation) -> bool:
+    def isolates(self, paths: Sequence[Path], isolation: Isolation, *, is_tried: bool) -> bool:
         """Whether the engine of a model gets a process of its own.
+
+        Args:
+            paths: of its files.
+            isolation: as the model is configured.
+            is_tried: whether its files are tried before they are served.
 
         Raises:
             OSError: a file of it cannot be read.
         """
+        if sys.platform == "win32":
+            return False
         record = self._records.find(contents_digest(paths)) if isolation == "auto" else None
-        return is_isolated(isolation, record, time.time(), AUTO_HOST)
+        return is_isolated(isolation, record, time.time(), AUTO_HOST if is_tried else "process")
 
     def engine(self, settings: EngineSettings, publish: Publish, *, is_isolated: bool) -> EngineHandle:
         """An engine, not yet started."""
         observed = _Observed(settings, publish, self._records, is_isolated=is_isolated)
         if is_isolated:
-            return self._processes.engine(settings, observed.publish)
+            return self._engine_processes().engine(settings, observed.publish)
         return Engine(settings, observed.publish, self._pool, self._device, self._templates)
 
     def close(self) -> None:
         """End all processes, and the journal. The engines are gone by then."""
-        self._processes.close()
+        if self._processes is not None:
+            self._processes.close()
         self._templates.close()
-        self._journal.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def _engine_processes(self) -> EngineProcesses:
+        # Imported here: Windows has no sockets that carry descriptors.
+        from modelyard.engine.hosts.process import EngineProcesses
+
+        with self._making_processes:
+            if self._processes is None:
+                assert self._journal is not None, "there are no processes on Windows"
+                self._processes = EngineProcesses(self._journal, self._templates)
+            return self._processes
 
 
 class _Observed:
@@ -101,7 +126,10 @@ class _Observed:
             logger.warning("%s: its files cannot be read any more: %s", self._settings.name, error)
 
 
-def _journal(folder: Path) -> Journal:
+def _journal(folder: Path) -> Journal | None:
+    """A journal; in a folder that a restart does not read where there is no other, and None on Windows."""
+    if sys.platform == "win32":
+        return None
     try:
         return open_journal(folder)
     except OSError as error:
