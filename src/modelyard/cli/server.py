@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import uvloop
 from rich.console import Console
@@ -22,6 +23,7 @@ from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.serve import DRAIN_S, HttpServer, finishes_before
 from modelyard.system.supervised import SupervisorLink, unblock
 from modelyard.system.two_ways import TwoWays
+from modelyard.yard.yard import Yard
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,9 @@ async def _serve(
     read_config: Callable[[], Config] | None,
     link: SupervisorLink | None,
 ) -> None:
-    stop, console, model = _Stop(link), Console(soft_wrap=True, highlight=False), AsyncModel(config)
+    stop, console = _Stop(link), Console(soft_wrap=True, highlight=False)
+    # A crash of one engine is not to end all others; what it costs is in docs/performance.md.
+    model = AsyncModel(config, partial(Yard, auto_host="process"))
     loading = asyncio.create_task(start_visibly(model, console))
     reload = None if read_config is None else _reloading(model, loading, read_config)
     with _heard(stop, reload, link):

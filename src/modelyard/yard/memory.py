@@ -108,7 +108,7 @@ _VALUE_BYTES: Final[Mapping[KvType, float]] = {"f16": _F16, "q8_0": 34 / 32}
 
 
 # Of a process for an engine, beside what the engine takes on a thread: measured in docs/performance.md.
-PROCESS_BYTES: Final = 16 << 20
+PROCESS_BYTES: Final = 20 << 20
 
 
 @dataclass(frozen=True, slots=True)

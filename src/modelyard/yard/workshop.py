@@ -22,6 +22,7 @@ from modelyard.yard.embedder_memory import predict_embedder
 from modelyard.yard.engines import EngineHandle, Publish
 from modelyard.yard.file_stock import FileStock
 from modelyard.yard.memory import Footprint, context_cells, predict, vocabulary_size
+from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.trials import Trials
 
 if TYPE_CHECKING:
@@ -44,12 +45,16 @@ class Workshop:
     Args:
         make_engine: makes an engine of settings; the real one unless a test scripts it.
         stores: where files come from and where converted ones go.
+        auto_host: as in ``Yard``.
 
     Attributes:
         budget_bytes: what all models may take.
     """
 
-    def __init__(self, make_engine: MakeHandle | None = None, stores: Stores | None = None) -> None:
+    def __init__(
+        self, make_engine: MakeHandle | None = None, stores: Stores | None = None, auto_host: Host = "thread"
+    ) -> None:
+        self._auto_host = auto_host
         self.specs: dict[str, Spec] = {}
         self.stock = FileStock(stores or Stores())
         self.budget_bytes = 0
@@ -275,7 +280,9 @@ class Workshop:
             return False
         isolation, is_tried = isolation_of(spec.config, spec.model), spec.config.runtime.trial
         try:
-            return self._engine_hosts().isolates(paths, isolation, is_tried=is_tried)
+            return self._engine_hosts().isolates(
+                paths, isolation, is_tried=is_tried, offloads=not effective_cpu(spec.config.models)
+            )
         except OSError as error:
             raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
 
@@ -285,7 +292,7 @@ class Workshop:
 
         with self._making_hosts:
             if self._hosts is None:
-                self._hosts = EngineHosts()
+                self._hosts = EngineHosts(self._auto_host)
             return self._hosts
 
 

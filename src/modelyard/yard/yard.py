@@ -24,6 +24,7 @@ from modelyard.yard.machine import available_bytes
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
 from modelyard.yard.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest, Urgency
 from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadMode
+from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.startup import load_what_fits
 from modelyard.yard.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
 from modelyard.yard.watch import Observer
@@ -38,6 +39,7 @@ class Yard:
         make_engine: makes an engine of settings; the real one unless a test scripts it.
         policy: the bounds of waiting.
         stores: where files come from; None: as the configuration says.
+        auto_host: where engines run of models that nothing is known against, where the configuration does not say.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class Yard:
         make_engine: MakeHandle | None = None,
         policy: Policy | None = None,
         stores: Stores | None = None,
+        auto_host: Host = "thread",
     ) -> None:
         self.config = config
-        self.workshop = Workshop(make_engine, stores or stores_of(config))
+        self.workshop = Workshop(make_engine, stores or stores_of(config), auto_host)
         # Which of the residency's models a configured id means: another one when its settings have changed.
         self.names: dict[str, str] = {model.id: model.id for model in config.models}
         # Of the machine, before any model was loaded.

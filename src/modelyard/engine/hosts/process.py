@@ -76,6 +76,10 @@ class EngineProcesses:
         self._processes: dict[tuple[Path, ...], _EngineProcess] = {}
         self._engines = 0
 
+    def prepare(self) -> None:
+        """Begin to start the program that starts processes, so that the first engine does not wait for it."""
+        self._spawner.prepare()
+
     def engine(self, settings: EngineSettings, publish: Publish) -> ProcessEngine:
         """An engine, not yet started. Its events arrive through ``publish``, on a thread of its process."""
         with self._lock:

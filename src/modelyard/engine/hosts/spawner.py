@@ -39,6 +39,20 @@ class EngineSpawner:
         self._starting = threading.Lock()
         self._program: _Program | None = None
 
+    def prepare(self) -> None:
+        """Begin to start the program that starts them; returns at once. Where it cannot be started, ``spawn`` says so."""
+        with self._starting, suppress(SpawnFailed):
+            self._running()
+
+    def _running(self) -> _Program:
+        """The program that starts them. The lock is held."""
+        if self._program is None or not self._program.is_alive:
+            try:
+                self._program = _Program()
+            except OSError as error:
+                raise SpawnFailed(f"No process can be started for it: {error.strerror or error}.") from error
+        return self._program
+
     def spawn(self, connection: socket.socket, errors: int) -> SpawnedProcess:
         """Start a process of engines.
 
@@ -51,9 +65,7 @@ class EngineSpawner:
         """
         setup = {"log_level": logging.getLogger().getEffectiveLevel(), "table": str(self._table)}
         with self._starting:
-            if self._program is None or not self._program.is_alive:
-                self._program = _Program()
-            program = self._program
+            program = self._running()
             try:
                 pid = program.start(setup, [connection.fileno(), errors])
             except OSError as error:

@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from modelyard.config.paths import user_cache
 from modelyard.config.schema import Isolation
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.journal import Journal, leftover_journals, open_journal
+from modelyard.engine.llama import can_offload
 from modelyard.engine.messages import Died, Event, Loaded, Stopped
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device
@@ -33,18 +34,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Where engines run of models that nothing is known against: measured in docs/performance.md.
-AUTO_HOST: Final[Host] = "thread"
-
 
 class EngineHosts:
     """Makes the engines of one yard. May be used on any thread.
 
     Args:
+        auto_host: where engines run of models that nothing is known against, where the configuration does not say.
         folder: of the journal and of the records; None: in the user's cache.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, auto_host: Host = "thread", folder: Path | None = None) -> None:
+        self._auto_host = auto_host
         folder = folder or user_cache() / "modelyard"
         self._records = IsolationRecords(folder / "isolation")
         now = time.time()
@@ -55,13 +55,14 @@ class EngineHosts:
         self._processes: EngineProcesses | None = None
         self._making_processes = threading.Lock()
 
-    def isolates(self, paths: Sequence[Path], isolation: Isolation, *, is_tried: bool) -> bool:
+    def isolates(self, paths: Sequence[Path], isolation: Isolation, *, is_tried: bool, offloads: bool) -> bool:
         """Whether the engine of a model gets a process of its own.
 
         Args:
             paths: of its files.
             isolation: as the model is configured.
             is_tried: whether its files are tried before they are served.
+            offloads: whether it uses accelerators where there are some.
 
         Raises:
             OSError: a file of it cannot be read.
@@ -69,7 +70,13 @@ class EngineHosts:
         if sys.platform == "win32":
             return False
         record = self._records.find(contents_digest(paths)) if isolation == "auto" else None
-        return is_isolated(isolation, record, time.time(), AUTO_HOST if is_tried else "process")
+        default = self._auto_host if is_tried else "process"
+        if offloads and can_offload():
+            # Each process would take hundreds of megabytes of an accelerator for itself.
+            default = "thread"
+        if isolates := is_isolated(isolation, record, time.time(), default):
+            self._engine_processes().prepare()
+        return isolates
 
     def engine(self, settings: EngineSettings, publish: Publish, *, is_isolated: bool) -> EngineHandle:
         """An engine, not yet started."""
