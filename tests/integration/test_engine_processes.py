@@ -31,6 +31,7 @@ from modelyard.engine.messages import (
     Tokenized,
 )
 from modelyard.engine.question import Sampling, Text
+from modelyard.yard.runtime.engine_hosts import EngineHosts
 from unit.engine.driven import GREEDY, TEMPLATES, WAIT_S, Driven, long_prompt
 
 PROMPT = "Once upon a time, in a small village by the sea,"
@@ -319,3 +320,50 @@ def test_it_ends_with_its_server(smollm2: Path, tmp_path: Path) -> None:
     while not is_gone(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+AT_WORK = """
+import sys
+from pathlib import Path
+from queue import SimpleQueue
+from modelyard.engine.messages import SequenceId, Submit, Token
+from modelyard.engine.question import Text
+from modelyard.engine.settings import EngineSettings
+from modelyard.yard.runtime.engine_hosts import EngineHosts
+events = SimpleQueue()
+hosts = EngineHosts(folder=Path(sys.argv[2]))
+settings = EngineSettings("m", (Path(sys.argv[1]),), "", context_length=8192)
+engine = hosts.engine(settings, lambda batch: [events.put(e) for e in batch], is_isolated=False)
+engine.start()
+engine.send(Submit(SequenceId(1), Text("Once"), ignore_eos=True))
+while not isinstance(events.get(), Token):
+    pass
+print("at work", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_model_that_was_at_work_when_its_server_died_is_isolated_by_the_next(smollm2: Path, tmp_path: Path) -> None:
+    def isolates() -> bool:
+        hosts = EngineHosts(folder=tmp_path)
+        try:
+            return hosts.isolates([smollm2], "auto", is_tried=True, offloads=False)
+        finally:
+            hosts.close()
+
+    assert not isolates()
+    server = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK, str(smollm2), str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline()
+    server.kill()
+    server.communicate()
+    assert isolates()
+
+
+def test_what_was_never_tried_is_isolated(smollm2: Path, tmp_path: Path) -> None:
+    hosts = EngineHosts(folder=tmp_path)
+    assert hosts.isolates([smollm2], "auto", is_tried=False, offloads=False)
+    assert not hosts.isolates([smollm2], "thread", is_tried=False, offloads=False)
+    hosts.close()

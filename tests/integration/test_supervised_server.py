@@ -161,18 +161,6 @@ def test_a_killed_server_is_there_again_and_no_client_is_refused(smol: tuple[str
     assert visitors.failures == []
 
 
-def test_a_model_that_was_at_work_when_the_server_died_gets_a_process_of_its_own(
-    smol: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with supervised(tmp_path, *smol) as running, running.stream():
-        assert "isolated" not in running.get("/v1/models").json()["data"][0]
-        os.kill(running.server(), signal.SIGKILL)
-        running.wait_for("the server died while it computed")
-        running.wait_for("serves 1 model", times=2)
-        assert running.get("/v1/models").json()["data"][0]["isolated"]
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_supervisor_ends_both_with_0(
     smol: tuple[str, ...], tmp_path: Path, number: signal.Signals

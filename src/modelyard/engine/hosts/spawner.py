@@ -40,7 +40,7 @@ class EngineSpawner:
         self._program: _Program | None = None
 
     def prepare(self) -> None:
-        """Begin to start the program that starts them; returns at once. Where it cannot be started, ``spawn`` says so."""
+        """Begin to start the program that starts them; returns at once. If that fails, ``spawn`` says so."""
         with self._starting, suppress(SpawnFailed):
             self._running()
 
