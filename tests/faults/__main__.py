@@ -29,18 +29,18 @@ KINDS: Final = ("files", "texts", "schemas", "architectures")
 PRE_TOKENIZERS: Final = [name.partition(": ")[2] for name in DAMAGES if name.startswith("pre-tokenizer: ")]
 
 
-def outcomes(kind: str, folder: Path) -> Iterator[Outcome]:
+def outcomes(kind: str, folder: Path, *, is_isolated: bool) -> Iterator[Outcome]:
     """All of one kind."""
     weights = prepare(ROOT / ".weights")
     match kind:
         case "files":
-            return try_files(folder, weights, DAMAGES)
+            return try_files(folder, weights, DAMAGES, is_isolated=is_isolated)
         case "texts":
-            return try_texts(folder, weights, PRE_TOKENIZERS, TEXTS)
+            return try_texts(folder, weights, PRE_TOKENIZERS, TEXTS, is_isolated=is_isolated)
         case "schemas":
-            return try_schemas(folder, weights, SCHEMAS)
+            return try_schemas(folder, weights, SCHEMAS, is_isolated=is_isolated)
         case _:
-            return try_architectures(folder, weights)
+            return try_architectures(folder, weights, is_isolated=is_isolated)
 
 
 def main() -> int:
@@ -49,7 +49,11 @@ def main() -> int:
     parser.add_argument(
         "kinds", nargs="*", metavar="KIND", help="files, texts, schemas or architectures; all where none is named"
     )
-    kinds = parser.parse_args().kinds or KINDS
+    parser.add_argument(
+        "--isolated", action="store_true", help="try nothing before it is served, and give each engine a process"
+    )
+    arguments = parser.parse_args()
+    kinds = arguments.kinds or KINDS
     if unknown := sorted(set(kinds) - set(KINDS)):
         parser.error(f"There is no kind {', '.join(unknown)}. There are: {', '.join(KINDS)}.")
     tried = wrong = 0
@@ -57,7 +61,9 @@ def main() -> int:
         folders = {kind: Path(root) / kind for kind in kinds}
         for folder in folders.values():
             folder.mkdir()
-        for outcome in chain.from_iterable(outcomes(kind, folder) for kind, folder in folders.items()):
+        for outcome in chain.from_iterable(
+            outcomes(kind, folder, is_isolated=arguments.isolated) for kind, folder in folders.items()
+        ):
             tried, wrong = tried + 1, wrong + bool(outcome.problems)
             verdict = "WRONG" if outcome.problems else "right"
             print(

@@ -19,6 +19,7 @@ from faults.texts import SCHEMAS, TEXTS
 # The other models' streams may pause for so long.
 LONGEST_GAP_S: Final = 2.0
 ANSWER_S: Final = 300.0
+ISOLATED_ANSWER_S: Final = 60.0
 BYSTANDERS: Final = ("first", "second")
 
 
@@ -49,6 +50,7 @@ class Yard:
 
     server: Served
     bystanders: list[Bystander]
+    is_isolated: bool = False
 
     def try_request(self, name: str, path: str, body: Any, is_right: Callable[[httpx.Response], str]) -> Outcome:
         """Send a request. ``is_right`` says what is wrong with an answer, "" for nothing."""
@@ -57,9 +59,14 @@ class Yard:
         began = time.monotonic()
         problems: list[str] = []
         try:
-            answer = self.server.post(path, body, ANSWER_S)
+            answer = self.server.post(path, body, ISOLATED_ANSWER_S if self.is_isolated else ANSWER_S)
             status, said = answer.status_code, answer.text
-            problems += filter(None, [is_right(answer)])
+            problems += filter(None, [(clear if self.is_isolated else is_right)(answer)])
+        except httpx.ReadTimeout as late:
+            status, said = 0, repr(late)
+            if not self.is_isolated:
+                # There, what does not end is not found out before it is served: it is its own model's alone.
+                problems.append(f"no answer: {late!r}")
         except httpx.HTTPError as failure:
             status, said = 0, repr(failure)
             problems.append(f"no answer: {failure!r}")
@@ -103,8 +110,11 @@ def as_expected(is_served: bool | None) -> Callable[[httpx.Response], str]:
 
 
 @contextmanager
-def yard(folder: Path, weights: Mapping[str, Path], files: Mapping[str, Path]) -> Iterator[Yard]:
-    """A server with two models that stream all the while, and one for each of ``files``, loaded when it is needed."""
+def yard(folder: Path, weights: Mapping[str, Path], files: Mapping[str, Path], *, is_isolated: bool) -> Iterator[Yard]:
+    """A server with two models that stream all the while, and one for each of ``files``, loaded when it is needed.
+
+    is_isolated: files are not tried before, and each engine has a process of its own.
+    """
     device = {"max_seq_len": 512}
     models: list[dict[str, Any]] = [
         {"model_id": str(path), "alias": alias, "device": device}
@@ -114,16 +124,20 @@ def yard(folder: Path, weights: Mapping[str, Path], files: Mapping[str, Path]) -
         {"model_id": str(path), "alias": name, "load": "on-demand", "idle_unload_seconds": 1, "device": device}
         for name, path in files.items()
     ]
-    with served(folder, models, max_seqs=4) as server, ExitStack() as stack:
-        yield Yard(server, [stack.enter_context(Bystander(server.url, alias)) for alias in BYSTANDERS])
+    runtime = {"trial": False, "isolation": "process"} if is_isolated else {}
+    with served(folder, models, max_seqs=4, **runtime) as server, ExitStack() as stack:
+        bystanders = [stack.enter_context(Bystander(server.url, alias)) for alias in BYSTANDERS]
+        yield Yard(server, bystanders, is_isolated)
 
 
-def try_files(folder: Path, weights: Mapping[str, Path], names: Iterable[str]) -> Iterator[Outcome]:
+def try_files(
+    folder: Path, weights: Mapping[str, Path], names: Iterable[str], *, is_isolated: bool = False
+) -> Iterator[Outcome]:
     """Damaged files: a completion of each, twice, and a chat where the template is what is damaged."""
     names = list(names)
     source = weights["smollm2"]
     files = {name: make(source, folder / f"{number}.gguf", DAMAGES[name]) for number, name in enumerate(names)}
-    with yard(folder, weights, files) as running:
+    with yard(folder, weights, files, is_isolated=is_isolated) as running:
         for name in names:
             body = {"model": name, "prompt": "Once upon a time", "max_tokens": 4}
             yield running.try_request(name, "/v1/completions", body, as_expected(DAMAGES[name].is_served))
@@ -133,12 +147,17 @@ def try_files(folder: Path, weights: Mapping[str, Path], names: Iterable[str]) -
 
 
 def try_texts(
-    folder: Path, weights: Mapping[str, Path], pre_tokenizers: Iterable[str], texts: Iterable[str]
+    folder: Path,
+    weights: Mapping[str, Path],
+    pre_tokenizers: Iterable[str],
+    texts: Iterable[str],
+    *,
+    is_isolated: bool = False,
 ) -> Iterator[Outcome]:
     """Texts on models of other pre-tokenizers: their tokens, and a completion of each."""
     source, texts = weights["smollm2"], list(texts)
     files = {name: make(source, folder / f"{name}.gguf", DAMAGES[f"pre-tokenizer: {name}"]) for name in pre_tokenizers}
-    with yard(folder, weights, files) as running:
+    with yard(folder, weights, files, is_isolated=is_isolated) as running:
         for name in files:
             for text in texts:
                 tokens = {"model": name, "content": TEXTS[text]}
@@ -147,9 +166,11 @@ def try_texts(
                 yield running.try_request(f"{name}: {text}", "/v1/completions", prompt, clear)
 
 
-def try_schemas(folder: Path, weights: Mapping[str, Path], names: Iterable[str]) -> Iterator[Outcome]:
+def try_schemas(
+    folder: Path, weights: Mapping[str, Path], names: Iterable[str], *, is_isolated: bool = False
+) -> Iterator[Outcome]:
     """Schemas that a grammar is to be made of."""
-    with yard(folder, weights, {}) as running:
+    with yard(folder, weights, {}, is_isolated=is_isolated) as running:
         for name in names:
             schema = {"type": "json_schema", "json_schema": {"name": "odd", "schema": SCHEMAS[name]}}
             body = {
@@ -161,14 +182,14 @@ def try_schemas(folder: Path, weights: Mapping[str, Path], names: Iterable[str])
             yield running.try_request(name, "/v1/chat/completions", body, clear)
 
 
-def try_architectures(folder: Path, weights: Mapping[str, Path]) -> Iterator[Outcome]:
+def try_architectures(folder: Path, weights: Mapping[str, Path], *, is_isolated: bool = False) -> Iterator[Outcome]:
     """Tiny checkpoints of all architectures, converted here: a completion of each."""
     # Imported here: it makes checkpoints with transformers, which takes seconds to import.
     from architectures.making import made
     from architectures.table import ARCHITECTURES
 
     checkpoints = {name: made(architecture).folder for name, architecture in ARCHITECTURES.items()}
-    with yard(folder, weights, checkpoints) as running:
+    with yard(folder, weights, checkpoints, is_isolated=is_isolated) as running:
         for name in checkpoints:
             body = {"model": name, "prompt": "Once upon a time", "max_tokens": 8}
             yield running.try_request(name, "/v1/completions", body, clear)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import select
 import socket
 import struct
 import threading
@@ -62,6 +63,10 @@ class Channel:
                     self._socket.sendall(head + data)
             except (BrokenPipeError, ConnectionResetError) as gone:
                 raise ChannelClosed from gone
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for something to receive; whether there is."""
+        return bool(select.select([self._socket], [], [], timeout_s)[0])
 
     def receive(self) -> Any:
         """The next value; waits for it.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ from modelyard.engine.hosts.protocol import (
 from modelyard.engine.hosts.records import RequestRecords
 from modelyard.engine.hosts.spawner import EngineSpawner, SpawnedProcess, SpawnFailed
 from modelyard.engine.messages import (
+    Cancel,
     Died,
     Dying,
     Event,
@@ -46,6 +48,7 @@ from modelyard.engine.messages import (
     LoadFailed,
     Message,
     ParkedWeightsLost,
+    Stop,
     Stopped,
 )
 from modelyard.engine.settings import EngineSettings
@@ -58,6 +61,10 @@ Publish = Callable[[Sequence[Event]], None]
 # Of a process that has closed its connection: the kernel gives back what it had, also where that is many gigabytes.
 _END_S: Final = 30.0
 _KEPT_OF_LOG: Final = 4000
+
+# An engine hears what it is told before its next step. No step takes as long, on any machine that is of use.
+MAX_SILENT_S: Final = 300.0
+_LOOK_S: Final = 5.0
 
 
 class EngineProcesses:
@@ -170,7 +177,10 @@ class RemoteWeights:
 class _Hosted:
     """An engine in a process, as the server knows it.
 
-    identity is None until it has loaded. is_over is set before its last event is published.
+    Attributes:
+        identity: None until it has loaded.
+        is_over: set before its last event is published.
+        asked_at: when it was told to end something, of which it has not said anything since; None: it was not.
     """
 
     number: int
@@ -179,6 +189,7 @@ class _Hosted:
     records: RequestRecords = field(default_factory=RequestRecords)
     identity: str | None = None
     is_over: threading.Event = field(default_factory=threading.Event)
+    asked_at: float | None = None
 
 
 class _EngineProcess:
@@ -220,6 +231,8 @@ class _EngineProcess:
     def send(self, hosted: _Hosted, message: Message) -> None:
         """Send a message to one of its engines. One that is gone does not hear it."""
         hosted.records.sent(message)
+        if isinstance(message, Cancel | Stop) and hosted.asked_at is None:
+            hosted.asked_at = time.monotonic()
         self._outbox.put(ToEngine(hosted.number, message))
 
     def release(self, engine: int) -> None:
@@ -254,7 +267,7 @@ class _EngineProcess:
                 target=self._write, args=(channel, process.pid), name="to engine process", daemon=True
             )
             writer.start()
-            self._listen(channel)
+            self._listen(channel, process)
             ended = self._wait(process)
             self._outbox.put(None)
             writer.join()
@@ -286,9 +299,11 @@ class _EngineProcess:
             self._table.reserve(pid, name)
             self._reserved += 1
 
-    def _listen(self, channel: Channel) -> None:
+    def _listen(self, channel: Channel, process: SpawnedProcess) -> None:
         try:
             while True:
+                while not channel.wait(_LOOK_S):
+                    self._kill_if_stuck(process)
                 match channel.receive():
                     case FromEngine(number, events, has_parked):
                         self._hear(number, events, has_parked=has_parked)
@@ -301,9 +316,24 @@ class _EngineProcess:
         except ForeignValue as foreign:
             logger.error("A process of engines is ended: what it says makes no sense: %s", foreign)
 
+    def _kill_if_stuck(self, process: SpawnedProcess) -> None:
+        """End a process in which an engine does not come back from llama.cpp."""
+        with self._lock:
+            asked = [hosted for hosted in self._engines.values() if hosted.asked_at is not None]
+        for hosted in asked:
+            if hosted.asked_at is not None and time.monotonic() > hosted.asked_at + MAX_SILENT_S:
+                logger.error(
+                    "%s: its engine has said nothing for %.0f s since it was told to end something: its process is "
+                    "killed",
+                    hosted.settings.name,
+                    MAX_SILENT_S,
+                )
+                process.kill()
+
     def _hear(self, number: int, events: Sequence[Event], *, has_parked: bool) -> None:
         hosted = self._engines[number]
         hosted.records.note(events)
+        hosted.asked_at = None
         last = events[-1]
         if not isinstance(last, Loaded | LoadFailed | Stopped | Died):
             hosted.publish(events)
