@@ -47,7 +47,7 @@ architectures: .venv/installed-dev ## compare tiny models of all architectures w
 conformance: .venv/installed-dev ## run the tests that take long, which make test leaves out; ARGS passes options to pytest
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
-faults: .venv/installed-dev ## try inputs that end llama.cpp on a server that streams; ARGS="files" some
+faults: .venv/installed-dev ## try inputs that end llama.cpp on a server that streams; ARGS="files" some, "--isolated" untried
 	@PYTHONPATH=tests:scripts $(BIN)/python -m faults $(ARGS)
 
 fuzz: .venv/installed-dev ## play random models, settings, texts and requests for SECONDS; KIND=… SEED=… plays one again
