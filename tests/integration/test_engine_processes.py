@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modelyard.engine.hosts import process
 from modelyard.engine.hosts.journal import Journal, open_journal
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.hosts.shared_memory import SharedArray
 from modelyard.engine.messages import (
+    Cancel,
     Died,
     Embed,
     Embedded,
@@ -367,3 +369,28 @@ def test_what_was_never_tried_is_isolated(smollm2: Path, tmp_path: Path) -> None
     assert hosts.isolates([smollm2], "auto", is_tried=False, offloads=False)
     assert not hosts.isolates([smollm2], "thread", is_tried=False, offloads=False)
     hosts.close()
+
+
+def test_a_draft_model_lives_in_the_process_of_its_target(
+    smollm2: Path, processes: EngineProcesses, journal: Journal, texts: dict[int, str]
+) -> None:
+    driven = Driven(smollm2, processes=processes, draft=(smollm2,), draft_name="itself")
+    assert driven.answer(PROMPT, GREEDY) == texts[0]
+    assert len(pids(journal)) == 1
+    driven.stopped(Stop())
+
+
+def test_an_engine_that_does_not_come_back_is_ended(
+    smollm2: Path, processes: EngineProcesses, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "MAX_SILENT_S", 0.5)
+    monkeypatch.setattr(process, "_LOOK_S", 0.1)
+    driven = Driven(smollm2, processes=processes)
+    driven.submit(0, PROMPT)
+    driven.until(lambda: bool(driven.texts))
+    (pid,) = pids(journal)
+    os.kill(pid, signal.SIGSTOP)
+    driven.send(Cancel(FIRST))
+    driven.until(lambda: driven.over is not None)
+    assert isinstance(driven.over, Died)
+    assert is_gone(pid)
