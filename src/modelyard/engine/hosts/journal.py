@@ -39,16 +39,19 @@ class Journal:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
-        self._descriptor = descriptor
+        self._descriptor: int | None = descriptor
         self.table = EngineTable(mmap.mmap(descriptor, TABLE_BYTES))
 
     def close(self) -> None:
-        """Remove the file: the server ends as it should. Engines that still run keep their memory."""
+        """Remove the file: the server ends as it should. Engines that still run keep their memory. Idempotent."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
             logger.warning("The journal %s cannot be removed: %s", self.path, error)
-        os.close(self._descriptor)
+        os.close(descriptor)
 
 
 def open_journal(folder: Path) -> Journal:

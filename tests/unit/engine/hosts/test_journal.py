@@ -140,3 +140,10 @@ def test_a_full_disk_is_found_out_at_the_start(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="No space left"):
         open_journal(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_can_be_closed_twice(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    journal.close()
+    journal.close()
+    assert list(tmp_path.iterdir()) == []
