@@ -205,7 +205,9 @@ class Admission:
             return None if grammar is None else grammar()
 
         answer = () if resumed is None else resumed.answer
-        constraint = self.grammars.compile(make, answer, lambda done: self._send(Compiled(request.sequence, done)))
+        constraint = self.grammars.compile(
+            make, lambda done: self._send(Compiled(request.sequence, done)), answer=answer
+        )
         self._unready[request.sequence] = _Unready(request, resumed, prompt, prepared.prediction, constraint, dry)
         return None
 

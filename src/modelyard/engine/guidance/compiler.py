@@ -53,8 +53,9 @@ class GrammarCompiler:
     def compile(
         self,
         make: Callable[[], str | None],
-        answer: Sequence[int],
         on_done: Callable[[Future[Constraint | None]], None],
+        *,
+        answer: Sequence[int] = (),
     ) -> Future[Constraint | None]:
         """Make the constraint of the grammar that ``make`` gives; ``on_done`` is called with it on any thread.
 
