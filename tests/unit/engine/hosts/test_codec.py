@@ -132,7 +132,9 @@ def test_shared_memory_is_free_with_the_last_reference() -> None:
     assert open_descriptors() == before
 
 
-@pytest.mark.parametrize("value", [os.system, print, threading.Thread, socket.socket, encode], ids=str)
+@pytest.mark.parametrize(
+    "value", [os.system, print, threading.Thread, socket.socket, encode], ids=lambda value: value.__name__
+)
 def test_nothing_else_is_made_of_bytes(value: object) -> None:
     with pytest.raises(ForeignValue):
         decode(pickle.dumps(value, 5), [])
