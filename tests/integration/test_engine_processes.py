@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from modelyard.engine.messages import (
     Died,
     Embed,
     Embedded,
+    Failed,
     LoadFailed,
     Restore,
     Resume,
@@ -394,3 +396,20 @@ def test_an_engine_that_does_not_come_back_is_ended(
     driven.until(lambda: driven.over is not None)
     assert isinstance(driven.over, Died)
     assert is_gone(pid)
+
+
+def test_a_request_that_cannot_be_sent_is_refused_and_the_engine_serves_on(
+    smollm2: Path, processes: EngineProcesses, texts: dict[int, str]
+) -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(1000):
+        schema = {"properties": schema}
+    driven = Driven(smollm2, processes=processes)
+    driven.submit(5, PROMPT, response_format=schema)
+    driven.until(lambda: SequenceId(5) in driven.ended)
+    refused = driven.ended[SequenceId(5)]
+    assert isinstance(refused, Failed)
+    assert "nested too deeply" in str(refused.error)
+    assert refused.error.status == 400
+    assert driven.answer(PROMPT, GREEDY) == texts[0]
+    driven.stopped(Stop())

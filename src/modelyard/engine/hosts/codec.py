@@ -10,6 +10,7 @@ import io
 import pickle
 from collections.abc import Sequence
 from importlib import import_module
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final
 
 import numpy as np
@@ -43,7 +44,10 @@ _FUNCTIONS: Final = frozenset(
 )
 _CLASSES: Final = frozenset(
     {
+        ("builtins", "bool"),
         ("builtins", "bytearray"),
+        ("builtins", "float"),
+        ("builtins", "int"),
         ("builtins", "frozenset"),
         ("builtins", "set"),
         ("numpy", "dtype"),
@@ -62,11 +66,17 @@ def encode(value: object) -> tuple[bytes, list[SharedMemory]]:
     """Bytes of ``value``, and the blocks of shared memory that belong to them, in order.
 
     Raises:
+        ForeignValue: it holds something that is not of the protocol, or is nested too deeply.
         OSError: there is no memory for a block.
     """
     output = io.BytesIO()
     pickler = _Pickler(output)
-    pickler.dump(value)
+    try:
+        pickler.dump(value)
+    except (pickle.PicklingError, TypeError, AttributeError) as foreign:
+        raise ForeignValue(f"it holds what cannot be written down: {foreign}") from foreign
+    except RecursionError as nested:
+        raise ForeignValue("it is nested too deeply") from nested
     return output.getvalue(), pickler.blocks
 
 
@@ -87,8 +97,17 @@ class _Pickler(pickle.Pickler):
         self.blocks: list[SharedMemory] = []
 
     def reducer_override(self, value: Any) -> Any:
-        """Large arrays as the numbers of their blocks; everything else as ever."""
-        if not isinstance(value, np.ndarray) or (value.nbytes < MIN_SHARED_BYTES and type(value) is np.ndarray):
+        """Large arrays as the numbers of their blocks, and nothing that the other side would not take."""
+        if isinstance(value, np.generic):
+            plain = value.item()
+            return type(plain), (plain,)
+        if not isinstance(value, np.ndarray):
+            kind = value if isinstance(value, type) else type(value)
+            # Functions are only named by what reduces a value, and types of numbers go by one name.
+            if not isinstance(value, FunctionType | BuiltinFunctionType | np.dtype):
+                _check(kind.__module__, kind.__qualname__)
+            return NotImplemented
+        if value.nbytes < MIN_SHARED_BYTES and type(value) is np.ndarray:
             return NotImplemented
         if isinstance(value, SharedArray) and value.memory is not None:
             block = value.memory
@@ -115,12 +134,17 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What may be made of bytes."""
-        if (module, name) in _FUNCTIONS or (module, name) in _CLASSES:
-            return super().find_class(module, name)
-        if module in _MODULES:
-            found = getattr(import_module(module), name, None)
-            if isinstance(found, type) and found.__module__ == module:
-                return found
+        if (module, name) not in _FUNCTIONS:
+            _check(module, name)
+        return super().find_class(module, name)
+
+
+def _check(module: str, name: str) -> None:
+    """Refuse a class that is not of the protocol."""
+    if (module, name) in _CLASSES:
+        return
+    found = getattr(import_module(module), name, None) if module in _MODULES else None
+    if not isinstance(found, type) or found.__module__ != module:
         raise ForeignValue(f"{module}.{name} is not part of the protocol")
 
 

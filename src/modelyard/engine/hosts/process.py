@@ -43,16 +43,22 @@ from modelyard.engine.messages import (
     Cancel,
     Died,
     Dying,
+    Embed,
     Event,
+    Failed,
     Loaded,
     LoadFailed,
     Message,
     ParkedWeightsLost,
+    Rank,
+    Resume,
     Stop,
     Stopped,
+    Submit,
+    Tokenize,
 )
 from modelyard.engine.settings import EngineSettings
-from modelyard.errors import EngineError
+from modelyard.errors import EngineError, InvalidRequest
 
 logger = logging.getLogger(__name__)
 
@@ -267,7 +273,12 @@ class _EngineProcess:
                 target=self._write, args=(channel, process.pid), name="to engine process", daemon=True
             )
             writer.start()
-            self._listen(channel, process)
+            try:
+                self._listen(channel, process)
+            except Exception:
+                # The edge of the thread: without its last events, the callers of its models would wait for ever.
+                logger.exception("A process of engines is killed: what it says cannot be understood")
+                process.kill()
             ended = self._wait(process)
             self._outbox.put(None)
             writer.join()
@@ -282,7 +293,10 @@ class _EngineProcess:
             while (message := self._outbox.get()) is not None:
                 if isinstance(message, StartEngine):
                     self._reserve(pid, message.settings.name)
-                channel.send(message)
+                try:
+                    channel.send(message)
+                except ForeignValue as foreign:
+                    self._refuse(message, str(foreign))
         except ChannelClosed:
             # It is gone: whoever listens to it says so.
             return
@@ -290,6 +304,18 @@ class _EngineProcess:
             # There is no memory for a KV state, or no place in the table.
             logger.error("A process of engines is ended: %s", error)
         channel.close_sending()
+
+    def _refuse(self, message: ToProcess, reason: str) -> None:
+        """Fail the request that a message brings and that cannot be written down; others bring none."""
+        hosted = self._engines.get(message.engine) if isinstance(message, ToEngine) else None
+        request = message.message if isinstance(message, ToEngine) else None
+        if hosted is None or not isinstance(request, Submit | Embed | Rank | Tokenize | Resume):
+            logger.error("%s cannot be sent to a process of engines: %s", type(message).__name__, reason)
+            return
+        sequence = request.state.sequence if isinstance(request, Resume) else request.sequence
+        failed = Failed(sequence, InvalidRequest(f"The request cannot be handed to its model's process: {reason}."))
+        hosted.records.note([failed])
+        hosted.publish([failed])
 
     def _reserve(self, pid: int, name: str) -> None:
         """Have a record in the table for each engine. One that has ended leaves its record to the next."""
@@ -313,8 +339,6 @@ class _EngineProcess:
                         logging.getLogger(name).log(level, "%s", text)
         except ChannelClosed:
             return
-        except ForeignValue as foreign:
-            logger.error("A process of engines is ended: what it says makes no sense: %s", foreign)
 
     def _kill_if_stuck(self, process: SpawnedProcess) -> None:
         """End a process in which an engine does not come back from llama.cpp."""

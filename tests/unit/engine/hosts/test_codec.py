@@ -8,6 +8,7 @@ import pickle
 import socket
 import threading
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import TypeVar
 
@@ -147,6 +148,27 @@ def test_a_function_is_not_called_by_bytes() -> None:
 
     with pytest.raises(ForeignValue, match="system"):
         decode(pickle.dumps(Call(), 5), [])
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (threading.Lock(), "not part of the protocol"),
+        (lambda: 1, "cannot be written down"),
+        (reduce(lambda inner, _: [inner], range(2000), []), "nested too deeply"),
+    ],
+    ids=["lock", "function", "nested"],
+)
+def test_what_the_other_side_would_not_take_is_not_sent(value: object, why: str) -> None:
+    with pytest.raises(ForeignValue, match=why):
+        encode(Submit(ONE, Text("a"), response_format={"a": value}))
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    request = Submit(ONE, Tokens((1,)), Sampling(temperature=np.float32(0.5), seed=np.int64(3)))  # type: ignore[arg-type]
+    copy = there_and_back(request)
+    assert copy == request
+    assert type(copy.sampling.seed) is int
 
 
 def test_a_block_that_did_not_come_is_an_error() -> None:
