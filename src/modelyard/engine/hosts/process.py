@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -259,14 +259,15 @@ class _EngineProcess:
 
     def _run(self) -> None:
         """Start it, listen to it to its end, and say how it ended."""
-        with tempfile.TemporaryFile() as log:
-            channel, theirs = Channel.pair()
+        with ExitStack() as stack:
             try:
+                log = stack.enter_context(tempfile.TemporaryFile())
+                channel, theirs = Channel.pair()
+                stack.callback(channel.close)
                 with theirs:
                     process = self._spawner.spawn(theirs, log.fileno())
-            except SpawnFailed as failed:
-                channel.close()
-                self._fail(str(failed))
+            except (OSError, SpawnFailed) as failed:
+                self._fail(f"Its process cannot be started: {failed}")
                 return
             self.pid = process.pid
             writer = threading.Thread(
@@ -282,7 +283,6 @@ class _EngineProcess:
             ended = self._wait(process)
             self._outbox.put(None)
             writer.join()
-            channel.close()
             reason = how_it_ended(process.status if ended else None, _end_of(log))
             process.forget()
         activities = self._table.release_of(process.pid)

@@ -50,7 +50,7 @@ class EngineSpawner:
             try:
                 self._program = _Program()
             except OSError as error:
-                raise SpawnFailed(f"No process can be started for it: {error.strerror or error}.") from error
+                raise SpawnFailed(str(error.strerror or error)) from error
         return self._program
 
     def spawn(self, connection: socket.socket, errors: int) -> SpawnedProcess:
@@ -71,7 +71,7 @@ class EngineSpawner:
             except OSError as error:
                 self._program = None
                 program.close()
-                raise SpawnFailed(f"No process can be started for it: {error.strerror or error}.") from error
+                raise SpawnFailed(str(error.strerror or error)) from error
         return SpawnedProcess(program, pid)
 
     def close(self) -> None:
