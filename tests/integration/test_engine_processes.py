@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -155,6 +156,26 @@ def test_when_it_dies_its_requests_leave_it_and_go_on_elsewhere(
         assert again.finished(request).usage.completion_tokens == 48
         sequence = SequenceId(request)
         assert driven.texts[sequence] + again.texts.get(sequence, "") == texts[request]
+    again.stopped(Stop())
+
+
+def test_when_memory_runs_out_its_requests_go_on_elsewhere(
+    smollm2: Path, processes: EngineProcesses, journal: Journal, texts: dict[int, str]
+) -> None:
+    driven = Driven(smollm2, processes=processes)
+    driven.submit(0, PROMPT, GREEDY)
+    driven.until(lambda: len(driven.texts.get(FIRST, "")) > 20)
+    (pid,) = pids(journal)
+    resource.prlimit(pid, resource.RLIMIT_AS, (1 << 20, 1 << 20))
+    # So that it needs some.
+    driven.submit(1, Text("a" * (64 << 20)), GREEDY)
+    driven.until(lambda: driven.over is not None)
+    assert isinstance(driven.over, Died)
+    (state,) = [event.state for event in left(driven) if event.sequence == 0]
+    again = Driven(smollm2, processes=processes)
+    again.send(Resume(state))
+    again.finished()
+    assert driven.texts[FIRST] + again.texts.get(FIRST, "") == texts[0]
     again.stopped(Stop())
 
 

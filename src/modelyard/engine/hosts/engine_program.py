@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import threading
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +20,8 @@ from modelyard.engine.hosts.remote_templates import RemoteTemplates
 from modelyard.engine.messages import Event, Stopped
 from modelyard.engine.sharing import Device
 from modelyard.engine.weights import HeldWeights, WeightsPool
+
+logger = logging.getLogger(__name__)
 
 
 class EngineProgram:
@@ -61,6 +66,11 @@ class EngineProgram:
             except ChannelClosed:
                 # The server is gone, and with it whoever could hear of it: ``run`` ends this process.
                 return
+            except Exception:
+                # Most often there is no memory left. Without these events callers would wait for ever; from the end of
+                # the process the server knows what to do.
+                logger.exception("Events of an engine cannot be sent")
+                os._exit(1)
 
         return publish
 
@@ -91,7 +101,14 @@ def main(connection: socket.socket, setup: dict[str, Any]) -> None:
     root = logging.getLogger()
     root.handlers = [_LogToServer(channel)]
     root.setLevel(int(setup["log_level"]))
+    threading.excepthook = _end_process
     EngineProgram(channel, EngineTable.open(Path(setup["table"]))).run()
+
+
+def _end_process(failure: threading.ExceptHookArgs) -> None:
+    """A thread that somebody waits for has died: the server goes on from the end of the process."""
+    traceback.print_exception(failure.exc_value)
+    os._exit(1)
 
 
 def _leave_no_core_dump() -> None:
