@@ -111,10 +111,11 @@ class Runtime(Table):
         "ends its process on some files, and with it all models. The outcome is kept for the next start.",
     )
     isolation: Isolation = Field(
-        default="auto",
+        "auto",
         description="Where engines run: `thread`, all in the server's process, or `process`, each in one of its own, "
-        "so that one that crashes ends no other (not on Windows). `auto`: in the server's process, but in one of its "
-        "own after a crash, until the model has served for an hour without another.",
+        "so that one that crashes ends no other, and its requests go on (not on Windows). `auto`: a server's engines "
+        "in processes, unless they use accelerators, and those of a Python program on threads, unless the model had "
+        "crashed, until it has served for an hour without another crash.",
     )
 
 
