@@ -111,7 +111,7 @@ class Runtime(Table):
         "ends its process on some files, and with it all models. The outcome is kept for the next start.",
     )
     isolation: Isolation = Field(
-        "auto",
+        default="auto",
         description="Where engines run: `thread`, all in the server's process, or `process`, each in one of its own, "
         "so that one that crashes ends no other, and its requests go on (not on Windows). `auto`: a server's engines "
         "in processes, unless they use accelerators, and those of a Python program on threads, unless the model had "
