@@ -47,6 +47,16 @@ def trials_are_spared() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def deaths_are_forgotten() -> Iterator[None]:
+    """Tests end processes of engines: models are not to be isolated for that in other tests, or for the user."""
+    from modelyard.yard.runtime import engine_hosts
+
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setattr(engine_hosts, "user_cache", lambda: Path(folder))
+        yield
+
+
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """all-MiniLM-L6-v2, an embedding model: the GGUF file that its safetensors were converted to, once."""

@@ -123,7 +123,22 @@ def pid_of(server: RunningServer, model: str) -> int | None:
     hosts = server.yard.workshop._hosts
     assert hosts is not None
     pids = {activity.pid for activity in hosts._journal.table.records() if activity.name.endswith(model)}
+    assert os.getpid() not in pids
     return pids.pop() if pids else None
+
+
+def kill(server: RunningServer, number: signal.Signals) -> None:
+    """End the process of SmolLM2's engine, once there is one."""
+
+    def is_hit() -> bool:
+        pid = pid_of(server, "smollm2")
+        with suppress(ProcessLookupError):
+            if pid is not None:
+                os.kill(pid, number)
+                return True
+        return False
+
+    until(is_hit)
 
 
 def until(happens: Callable[[], bool]) -> None:
@@ -184,8 +199,7 @@ def test_all_streams_end_complete_with_the_text_of_undisturbed_ones(
     streams = Streams(server, pool)
     for death in range(1, times + 1):
         until(lambda death=death: streams.pieces > 25 * death)
-        until(lambda: pid_of(server, "smollm2") is not None)
-        os.kill(pid_of(server, "smollm2") or 0, number)
+        kill(server, number)
         until(lambda death=death: server.get("/v1/models/smollm2").json().get("restarts", 0) == before + death)
     streams.are_complete(undisturbed)
     shown = server.get("/v1/models/smollm2").json()
@@ -197,8 +211,7 @@ def test_all_streams_end_complete_with_the_text_of_undisturbed_ones(
 def test_one_that_dies_while_it_loads_is_loaded_all_the_same(server: RunningServer, pool: ThreadPoolExecutor) -> None:
     server.post("/v1/models/unload", {"model_id": "smollm2"})
     answer = pool.submit(complete, server, COUNTED[0])
-    until(lambda: pid_of(server, "smollm2") is not None)
-    os.kill(pid_of(server, "smollm2") or 0, signal.SIGKILL)
+    kill(server, signal.SIGKILL)
     assert answer.result(WAIT_S)
 
 
