@@ -185,7 +185,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.mark.parametrize(
     ("number", "times"),
-    [(signal.SIGSEGV, 1), (signal.SIGKILL, 3)],
+    [(signal.SIGSEGV, 1), pytest.param(signal.SIGKILL, 3, marks=pytest.mark.long)],
     ids=["segmentation fault", "killed three times"],
 )
 def test_all_streams_end_complete_with_the_text_of_undisturbed_ones(
@@ -208,6 +208,7 @@ def test_all_streams_end_complete_with_the_text_of_undisturbed_ones(
     assert server.get("/v1/models/google/gemma3").json().get("restarts", 0) == 0
 
 
+@pytest.mark.long
 def test_one_that_dies_while_it_loads_is_loaded_all_the_same(server: RunningServer, pool: ThreadPoolExecutor) -> None:
     server.post("/v1/models/unload", {"model_id": "smollm2"})
     answer = pool.submit(complete, server, COUNTED[0])

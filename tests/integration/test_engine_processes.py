@@ -136,7 +136,11 @@ def test_a_state_goes_from_process_to_process_and_to_a_thread_without_being_comp
     driven.stopped(Stop())
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.long) for number in (signal.SIGSEGV, signal.SIGABRT))],
+    ids=lambda number: number.name,
+)
 def test_when_it_dies_its_requests_leave_it_and_go_on_elsewhere(
     smollm2: Path, processes: EngineProcesses, journal: Journal, texts: dict[int, str], number: signal.Signals
 ) -> None:
@@ -237,6 +241,7 @@ def test_parked_weights_stay_in_the_process_until_they_are_released(
     assert is_gone(pid)
 
 
+@pytest.mark.long
 def test_a_model_that_is_woken_often_does_not_use_up_the_table(
     smollm2: Path, processes: EngineProcesses, journal: Journal
 ) -> None:

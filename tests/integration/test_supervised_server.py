@@ -161,7 +161,7 @@ def test_a_killed_server_is_there_again_and_no_client_is_refused(smol: tuple[str
     assert visitors.failures == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_signal_to_the_supervisor_ends_both_with_0(
     smol: tuple[str, ...], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -173,6 +173,7 @@ def test_a_signal_to_the_supervisor_ends_both_with_0(
         assert "ERROR" not in running.said()
 
 
+@pytest.mark.long
 def test_a_signal_to_both_does_not_insist_and_a_second_one_to_either_does(
     smol: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -235,6 +236,7 @@ def test_a_server_whose_supervisor_is_killed_ends_as_if_it_was_asked_to(smol: tu
         assert is_refused(running)
 
 
+@pytest.mark.long
 def test_five_deaths_within_a_minute_end_it_with_the_reason(smol: tuple[str, ...], tmp_path: Path) -> None:
     with supervised(tmp_path, *smol) as running:
         for _ in range(5):
@@ -247,6 +249,7 @@ def test_five_deaths_within_a_minute_end_it_with_the_reason(smol: tuple[str, ...
         assert is_refused(running)
 
 
+@pytest.mark.long
 def test_a_stop_while_the_server_is_started_again_ends_it_with_0(smol: tuple[str, ...], tmp_path: Path) -> None:
     with supervised(tmp_path, *smol) as running:
         first = running.server()
@@ -261,6 +264,7 @@ def test_a_stop_while_the_server_is_started_again_ends_it_with_0(smol: tuple[str
         assert "Traceback" not in running.said()
 
 
+@pytest.mark.long
 def test_a_hang_up_of_both_reloads_once_also_after_a_death(weights: dict[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "models.toml"
     file.write_text(f"[server]\nport = 0\n[[models]]\nmodel_id = '{weights['smollm2']}'\nload = 'on-demand'\n")
@@ -279,6 +283,7 @@ def test_a_hang_up_of_both_reloads_once_also_after_a_death(weights: dict[str, Pa
         assert running.said().count("The configuration was reloaded") == 2
 
 
+@pytest.mark.long
 def test_a_configuration_that_is_wrong_when_it_is_started_again_counts_as_a_death(
     weights: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -294,6 +299,7 @@ def test_a_configuration_that_is_wrong_when_it_is_started_again_counts_as_a_deat
         assert running.get().status_code == 200
 
 
+@pytest.mark.long
 def test_a_process_with_threads_of_others_is_supervised_as_well(smol: tuple[str, ...], tmp_path: Path) -> None:
     # A fork would not have them. Tools such as opentelemetry-instrument start some.
     command = [sys.executable, "-c", WITH_A_THREAD]
@@ -304,6 +310,7 @@ def test_a_process_with_threads_of_others_is_supervised_as_well(smol: tuple[str,
         assert running.process.wait(WAIT_S) == 0
 
 
+@pytest.mark.long
 def test_the_supervisor_is_small(smol: tuple[str, ...], tmp_path: Path) -> None:
     with supervised(tmp_path, *smol) as running:
         rollup = Path(f"/proc/{running.process.pid}/smaps_rollup").read_text()

@@ -50,15 +50,17 @@ def as_after_a_death(state: SuspendedSequence) -> SuspendedSequence:
 @pytest.mark.parametrize(
     ("prompt", "sampling", "request_"),
     [
-        pytest.param(Text(PROMPT), GREEDY, {}, id="greedy"),
-        pytest.param(Text(PROMPT), SEEDED, {}, id="seeded"),
+        pytest.param(Text(PROMPT), GREEDY, {}, id="greedy", marks=pytest.mark.long),
+        pytest.param(Text(PROMPT), SEEDED, {}, id="seeded", marks=pytest.mark.long),
         pytest.param(Text(PROMPT), PENALIZED, {}, id="penalties"),
-        pytest.param(Text(PROMPT), DRY, {}, id="dry"),
+        pytest.param(Text(PROMPT), DRY, {}, id="dry", marks=pytest.mark.long),
         pytest.param(Text(PROMPT), PENALIZED, {"stop": NEAR_STOPS}, id="text held back"),
-        pytest.param(Text("日本語"), replace(SEEDED, temperature=1.5), {}, id="halves of characters"),
-        pytest.param(CHAT, SEEDED, {}, id="chat"),
+        pytest.param(
+            Text("日本語"), replace(SEEDED, temperature=1.5), {}, id="halves of characters", marks=pytest.mark.long
+        ),
+        pytest.param(CHAT, SEEDED, {}, id="chat", marks=pytest.mark.long),
         pytest.param(CHAT, GREEDY, {"response_format": SCHEMA, "ignore_eos": False}, id="schema"),
-        pytest.param(Text(PROMPT), GREEDY, {"prediction": "a long time ago"}, id="prediction"),
+        pytest.param(Text(PROMPT), GREEDY, {"prediction": "a long time ago"}, id="prediction", marks=pytest.mark.long),
     ],
 )
 def test_it_goes_on_with_the_text_of_the_undisturbed_one(
@@ -75,7 +77,7 @@ def test_it_goes_on_with_the_text_of_the_undisturbed_one(
     assert (answer.finished.reason, answer.finished.usage) == (finished.reason, finished.usage)
 
 
-@pytest.mark.parametrize("between", [written, as_after_a_death])
+@pytest.mark.parametrize("between", [pytest.param(written, marks=pytest.mark.long), as_after_a_death])
 def test_each_of_its_tokens_has_one_logprob_as_in_the_undisturbed_one(
     weights: dict[str, Path], steps: Steps, between: Callable[[SuspendedSequence], SuspendedSequence]
 ) -> None:
@@ -89,6 +91,7 @@ def test_each_of_its_tokens_has_one_logprob_as_in_the_undisturbed_one(
     assert [entry.logprob for entry in answer.logprobs] == pytest.approx([entry.logprob for entry in expected], abs=0.3)
 
 
+@pytest.mark.long
 def test_one_that_is_suspended_again_before_it_ran_is_the_same(weights: dict[str, Path], steps: Steps) -> None:
     states: list[SuspendedSequence] = []
 
