@@ -358,7 +358,8 @@ def test_doctor_works_where_llama_cpp_does_not(shell: Shell, tmp_path: Path):
 
 def test_layers_on_the_command_line_are_those_of_the_configuration(shell: Shell):
     for written, problem in (("0:x", "device_layers must be"), ("15:9", "device_layers gives "), ("600", "must be")):
-        refused = shell.run("serve", "-m", "org/tiny", "--port", "0", "-n", written)
+        # In this process, which is not to become the supervisor of another.
+        refused = shell.run("serve", "-m", "org/tiny", "--port", "0", "--no-supervisor", "-n", written)
         assert refused.returncode == 2
         assert problem in refused.stderr
     # A server that has ended, in this process, has left Ctrl-C to others.
