@@ -69,4 +69,4 @@ def test_a_sequence_leaves_the_line_for_the_first_time_once() -> None:
     work = scheduler()
     work.add(Sequence(SequenceId(7), 0, [1, 2, 3]))
     work.schedule()
-    assert work.begun == [7]
+    assert [sequence.id for sequence in work.begun] == [7]
