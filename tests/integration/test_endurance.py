@@ -53,7 +53,8 @@ def test_sixty_loads_and_unloads_a_tenth_of_them_failing_leave_no_memory_behind(
             def entry(where, name):
                 return {{"model_id": where, "alias": name, "device": {{"max_seq_len": 512}}, "load": "on-demand"}}
             models = [entry(path, "sound"), entry(broken, "broken")]
-            yard = Yard(validate_config({{"runtime": {{"max_seqs": 4, "prefix_cache_n": 4}}, "models": models}}))
+            runtime = {{"isolation": "thread", "max_seqs": 4, "prefix_cache_n": 4}}
+            yard = Yard(validate_config({{"runtime": runtime, "models": models}}))
             await yard.start()
             for cycle in range({CYCLES}):
                 if cycle % 10 == 9:

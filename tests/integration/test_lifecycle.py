@@ -218,7 +218,8 @@ def test_an_unload_gives_back_what_its_load_took(weights: dict[str, Path]) -> No
 
         async def main(*paths):
             models = [{"model_id": path, "alias": path, "device": {"max_seq_len": 2048}} for path in paths]
-            yard = Yard(validate_config({"runtime": {"max_seqs": 4, "prefix_cache_n": 2}, "models": models}))
+            runtime = {"isolation": "thread", "max_seqs": 4, "prefix_cache_n": 2}
+            yard = Yard(validate_config({"runtime": runtime, "models": models}))
             await yard.start()
             for _ in range(5):
                 async with yard.generate(Request(Text("A long story:"), paths[0], max_tokens=4)) as generation:
