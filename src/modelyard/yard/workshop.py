@@ -228,6 +228,7 @@ class Workshop:
         # On another thread: it takes ten milliseconds and more, for which streams would wait.
         footprint = await asyncio.to_thread(self._footprint, spec, files)
         if await asyncio.to_thread(self._isolates, spec, files.model.paths):
+            self._engine_hosts().prepare_process()
             footprint = footprint.in_process()
         if self._trials is None or not spec.config.runtime.trial:
             return footprint

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from modelyard.engine.hosts.codec import decode, encode
@@ -38,6 +39,9 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._sending = threading.Lock()
+        # select() knows no descriptors from 1,024 on.
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
 
     @staticmethod
     def pair() -> tuple[Channel, socket.socket]:
@@ -66,7 +70,7 @@ class Channel:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for something to receive; whether there is."""
-        return bool(select.select([self._socket], [], [], timeout_s)[0])
+        return bool(self._poll.poll(1000 * timeout_s))
 
     def receive(self) -> Any:
         """The next value; waits for it.
@@ -91,12 +95,10 @@ class Channel:
         return decode(data, blocks)
 
     def close_sending(self) -> None:
-        """Let the other end know that nothing follows."""
-        try:
+        """Let the other end know that nothing follows. A ``send`` that waits raises ChannelClosed."""
+        # Where the other end is gone, it needs not know.
+        with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            # It is closed at the other end.
-            return
 
     def close(self) -> None:
         """Close this end."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Sequence
+from functools import cache, partial
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final
@@ -24,7 +25,6 @@ _MODULES: Final = frozenset(
     f"modelyard.{name}"
     for name in (
         "engine.generation.suspended",
-        "engine.hosts.codec",
         "engine.hosts.protocol",
         "engine.messages",
         "engine.profile",
@@ -36,7 +36,6 @@ _MODULES: Final = frozenset(
 )
 _FUNCTIONS: Final = frozenset(
     {
-        ("modelyard.engine.hosts.codec", "_shared_array"),
         ("modelyard.errors", "restore_error"),
         ("numpy._core.numeric", "_frombuffer"),
         ("numpy.core.numeric", "_frombuffer"),
@@ -86,9 +85,7 @@ def decode(data: bytes | bytearray, blocks: Sequence[SharedMemory]) -> Any:
     Raises:
         ForeignValue: it holds something that is not of the protocol.
     """
-    unpickler = _Unpickler(io.BytesIO(data))
-    unpickler.blocks = blocks
-    return unpickler.load()
+    return _Unpickler(io.BytesIO(data), blocks).load()
 
 
 class _Pickler(pickle.Pickler):
@@ -105,7 +102,7 @@ class _Pickler(pickle.Pickler):
             kind = value if isinstance(value, type) else type(value)
             # Functions are only named by what reduces a value, and types of numbers go by one name.
             if not isinstance(value, FunctionType | BuiltinFunctionType | np.dtype):
-                _check(kind.__module__, kind.__qualname__)
+                _class(kind.__module__, kind.__qualname__)
             return NotImplemented
         if value.nbytes < MIN_SHARED_BYTES and type(value) is np.ndarray:
             return NotImplemented
@@ -116,46 +113,41 @@ class _Pickler(pickle.Pickler):
         else:
             block = SharedMemory.copy_of(np.ascontiguousarray(value))
         self.blocks.append(block)
-        return _shared_array, (_Block(len(self.blocks) - 1), value.dtype.str, value.shape)
-
-    def persistent_id(self, value: Any) -> int | None:
-        """Blocks are not written down: they go by their numbers."""
-        return value.index if type(value) is _Block else None
+        return _shared_array, (len(self.blocks) - 1, value.dtype.str, value.shape)
 
 
 class _Unpickler(pickle.Unpickler):
-    blocks: Sequence[SharedMemory]
-
-    def persistent_load(self, index: Any) -> SharedMemory:
-        """The block of that number."""
-        if not isinstance(index, int) or not 0 <= index < len(self.blocks):
-            raise ForeignValue(f"There is no block {index!r}")
-        return self.blocks[index]
+    def __init__(self, source: io.BytesIO, blocks: Sequence[SharedMemory]) -> None:
+        super().__init__(source)
+        # It does not refer to this, which the garbage collector cannot free from such a circle.
+        self._shared_array = partial(_shared_array, blocks=blocks)
 
     def find_class(self, module: str, name: str) -> Any:
         """What may be made of bytes."""
-        if (module, name) not in _FUNCTIONS:
-            _check(module, name)
-        return super().find_class(module, name)
+        if (module, name) == (_shared_array.__module__, _shared_array.__name__):
+            return self._shared_array
+        return super().find_class(module, name) if (module, name) in _FUNCTIONS else _class(module, name)
 
 
-def _check(module: str, name: str) -> None:
-    """Refuse a class that is not of the protocol."""
-    if (module, name) in _CLASSES:
-        return
-    found = getattr(import_module(module), name, None) if module in _MODULES else None
-    if not isinstance(found, type) or found.__module__ != module:
+@cache
+def _class(module: str, name: str) -> type:
+    """A class of the protocol, by name.
+
+    Raises:
+        ForeignValue: it is none.
+    """
+    is_known = module in _MODULES or (module, name) in _CLASSES
+    found = getattr(import_module(module), name, None) if is_known else None
+    # What a module of the protocol has imported is not of the protocol.
+    if not isinstance(found, type) or (module in _MODULES and found.__module__ != module):
         raise ForeignValue(f"{module}.{name} is not part of the protocol")
+    return found
 
 
-class _Block:
-    """Stands for a block of shared memory in what is encoded."""
-
-    __slots__ = ("index",)
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-
-def _shared_array(memory: SharedMemory, dtype: str, shape: tuple[int, ...]) -> SharedArray:
-    return SharedArray.on(memory, dtype, shape)
+def _shared_array(
+    block: int, dtype: str, shape: tuple[int, ...], *, blocks: Sequence[SharedMemory] = ()
+) -> SharedArray:
+    """The array on a block, by the number that it has among ``blocks``, which whoever decodes it knows."""
+    if not 0 <= block < len(blocks):
+        raise ForeignValue(f"There is no block {block}")
+    return SharedArray.on(blocks[block], dtype, shape)

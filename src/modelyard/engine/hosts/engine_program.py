@@ -17,6 +17,7 @@ from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.engine_table import EngineTable
 from modelyard.engine.hosts.protocol import FromEngine, LogLine, ReleaseWeights, StartEngine, TemplateAnswer, ToEngine
 from modelyard.engine.hosts.remote_templates import RemoteTemplates
+from modelyard.engine.loop import Publish
 from modelyard.engine.messages import Event, Stopped
 from modelyard.engine.sharing import Device
 from modelyard.engine.weights import HeldWeights, WeightsPool
@@ -53,13 +54,12 @@ class EngineProgram:
                 case ReleaseWeights(number):
                     self._parked.pop(number).release()
 
-    def _publisher(self, number: int) -> Any:
+    def _publisher(self, number: int) -> Publish:
         def publish(events: Sequence[Event]) -> None:
             """Called on an engine's thread, with all events of a step."""
-            last = events[-1] if events else None
-            has_parked = isinstance(last, Stopped) and last.parked is not None
+            last, has_parked = events[-1], False
             if isinstance(last, Stopped) and last.parked is not None:
-                self._parked[number] = last.parked
+                self._parked[number], has_parked = last.parked, True
                 events = (*events[:-1], replace(last, parked=None))
             try:
                 self._channel.send(FromEngine(number, tuple(events), has_parked))

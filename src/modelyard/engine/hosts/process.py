@@ -13,14 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Final
 
-from modelyard.engine.bounded.pool import MOST_PROCESSES, ProcessUnavailable
 from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.codec import ForeignValue
@@ -33,11 +31,11 @@ from modelyard.engine.hosts.protocol import (
     LogLine,
     ReleaseWeights,
     StartEngine,
-    TemplateAnswer,
     ToEngine,
     ToProcess,
 )
 from modelyard.engine.hosts.records import RequestRecords
+from modelyard.engine.hosts.remote_templates import TemplateRenderer
 from modelyard.engine.hosts.spawner import EngineSpawner, SpawnedProcess, SpawnFailed
 from modelyard.engine.messages import (
     Cancel,
@@ -84,7 +82,7 @@ class EngineProcesses:
     def __init__(self, journal: Journal, templates: RendersTemplates) -> None:
         self._table = journal.table
         self._spawner = EngineSpawner(journal.path)
-        self._renderer = _Renderer(templates)
+        self._renderer = TemplateRenderer(templates)
         self._lock = threading.Lock()
         self._processes: dict[tuple[Path, ...], _EngineProcess] = {}
         self._engines = 0
@@ -114,31 +112,6 @@ class EngineProcesses:
                 process.take(hosted)
                 process.start()
             return process
-
-
-class _Renderer:
-    """Renders for all processes, on threads of its own: one that takes long holds up no events."""
-
-    def __init__(self, templates: RendersTemplates) -> None:
-        self._templates = templates
-        self._threads = ThreadPoolExecutor(MOST_PROCESSES, "templates")
-
-    def render(self, asked: AskTemplate, answer: Callable[[TemplateAnswer], object]) -> None:
-        """Have ``answer`` called with what comes of ``asked``, on another thread."""
-
-        def run() -> None:
-            try:
-                answer(TemplateAnswer(asked.number, self._templates.ask(asked.digest, asked.source, asked.names)))
-            except ProcessUnavailable as unavailable:
-                answer(TemplateAnswer(asked.number, None, str(unavailable)))
-
-        with suppress(RuntimeError):
-            # It is closed: no engine is left to hear an answer.
-            self._threads.submit(run)
-
-    def close(self) -> None:
-        """Render nothing more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class ProcessEngine:
@@ -205,7 +178,7 @@ class _EngineProcess:
         pid: its number; None before it is started.
     """
 
-    def __init__(self, spawner: EngineSpawner, table: EngineTable, renderer: _Renderer) -> None:
+    def __init__(self, spawner: EngineSpawner, table: EngineTable, renderer: TemplateRenderer) -> None:
         self.pid: int | None = None
         self._spawner, self._table, self._renderer = spawner, table, renderer
         # In the table, for engines of this process.
@@ -282,7 +255,8 @@ class _EngineProcess:
                 process.kill()
             ended = self._wait(process)
             self._outbox.put(None)
-            writer.join()
+            channel.close_sending()
+            writer.join(_END_S)
             reason = how_it_ended(process.status if ended else None, _end_of(log))
             process.forget()
         activities = self._table.release_of(process.pid)
@@ -358,16 +332,18 @@ class _EngineProcess:
         hosted = self._engines[number]
         hosted.records.note(events)
         hosted.asked_at = None
-        last = events[-1]
-        if not isinstance(last, Loaded | LoadFailed | Stopped | Died):
-            hosted.publish(events)
-            return
-        if isinstance(last, Loaded):
-            hosted.identity = last.profile.identity
-            hosted.publish([*events[:-1], Loaded(replace(last.profile, is_isolated=True))])
-            return
-        if isinstance(last, Stopped) and has_parked:
-            last = replace(last, parked=RemoteWeights(self, number))
+        match last := events[-1]:
+            case Loaded(profile):
+                hosted.identity = profile.identity
+                hosted.publish([*events[:-1], Loaded(replace(profile, is_isolated=True))])
+                return
+            case Stopped() if has_parked:
+                last = replace(last, parked=RemoteWeights(self, number))
+            case LoadFailed() | Stopped() | Died():
+                pass
+            case _:
+                hosted.publish(events)
+                return
         said = [*events[:-1], last]
         with self._lock:
             del self._engines[number]

@@ -6,10 +6,13 @@ One that each engine's process started would take 20 MB and 0.2 s of every load.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final
 
-from modelyard.engine.bounded.pool import ProcessUnavailable
+from modelyard.engine.bounded.pool import MOST_PROCESSES, ProcessUnavailable
+from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.protocol import AskTemplate, TemplateAnswer
 
@@ -18,7 +21,7 @@ _MAX_WAIT_S: Final = 60.0
 
 
 class RemoteTemplates:
-    """Asks the server at the other end of a channel. ``ask`` may be called on any thread."""
+    """The engine's side: asks the server at the other end of a channel. ``ask`` may be called on any thread."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -59,3 +62,28 @@ class RemoteTemplates:
             asked.set_exception(ProcessUnavailable(message.why_not))
         else:
             asked.set_result(message.answer)
+
+
+class TemplateRenderer:
+    """The server's side: renders for all processes, on threads of its own. One that takes long holds up no events."""
+
+    def __init__(self, templates: RendersTemplates) -> None:
+        self._templates = templates
+        self._threads = ThreadPoolExecutor(MOST_PROCESSES, "templates")
+
+    def render(self, asked: AskTemplate, answer: Callable[[TemplateAnswer], object]) -> None:
+        """Have ``answer`` called with what comes of ``asked``, on another thread."""
+
+        def run() -> None:
+            try:
+                answer(TemplateAnswer(asked.number, self._templates.ask(asked.digest, asked.source, asked.names)))
+            except ProcessUnavailable as unavailable:
+                answer(TemplateAnswer(asked.number, None, str(unavailable)))
+
+        with suppress(RuntimeError):
+            # It is closed: no engine is left to hear an answer.
+            self._threads.submit(run)
+
+    def close(self) -> None:
+        """Render nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

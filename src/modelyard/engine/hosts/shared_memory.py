@@ -36,7 +36,6 @@ class SharedMemory:
             OSError: there is no memory for it.
         """
         memory = cls(_new_descriptor(), array.nbytes)
-        os.ftruncate(memory.descriptor, array.nbytes)
         # Written and not mapped: a mapping that finds no memory ends the process with SIGBUS.
         left = memoryview(array.reshape(-1).view(np.uint8).data)
         while left:

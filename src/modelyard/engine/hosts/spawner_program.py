@@ -13,13 +13,17 @@ from __future__ import annotations
 import gc
 import json
 import os
+import selectors
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 _MAX_LINE_BYTES: Final = 65536
 _DESCRIPTORS: Final = 2
+
+Run = Callable[[socket.socket, dict[str, Any]], None]
 
 
 def main() -> None:
@@ -42,9 +46,7 @@ def main() -> None:
     _serve(control, woken, engine_program.main)
 
 
-def _serve(control: socket.socket, woken: socket.socket, run: Any) -> None:
-    import selectors
-
+def _serve(control: socket.socket, woken: socket.socket, run: Run) -> None:
     selector = selectors.DefaultSelector()
     selector.register(control, selectors.EVENT_READ)
     selector.register(woken, selectors.EVENT_READ)
@@ -67,7 +69,7 @@ def _serve(control: socket.socket, woken: socket.socket, run: Any) -> None:
             _say(control, {"started": pid})
 
 
-def _become(setup: dict[str, Any], descriptors: list[int], inherited: tuple[socket.socket, ...], run: Any) -> NoReturn:
+def _become(setup: dict[str, Any], descriptors: list[int], inherited: tuple[socket.socket, ...], run: Run) -> NoReturn:
     """Be a process of engines from here on."""
     status = 1
     try:

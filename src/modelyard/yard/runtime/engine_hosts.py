@@ -70,13 +70,17 @@ class EngineHosts:
         if sys.platform == "win32":
             return False
         record = self._records.find(contents_digest(paths)) if isolation == "auto" else None
-        default = self._auto_host if is_tried else "process"
-        if offloads and can_offload():
+        default = self._auto_host
+        if not is_tried:
+            default = "process"
+        elif offloads and can_offload():
             # Each process would take hundreds of megabytes of an accelerator for itself.
             default = "thread"
-        if isolates := is_isolated(isolation, record, time.time(), default):
-            self._engine_processes().prepare()
-        return isolates
+        return is_isolated(isolation, record, time.time(), default)
+
+    def prepare_process(self) -> None:
+        """Begin what the first engine in a process would wait for; returns at once."""
+        self._engine_processes().prepare()
 
     def engine(self, settings: EngineSettings, publish: Publish, *, is_isolated: bool) -> EngineHandle:
         """An engine, not yet started."""
@@ -120,11 +124,12 @@ class _Observed:
             case Loaded():
                 self._loaded_at = time.monotonic()
             case Died(reason) if self._is_isolated:
+                # First: who hears of it starts another one.
                 self._note(lambda digest: self._records.note_death(digest, self._settings.name, reason, time.time()))
-            case Stopped() if self._loaded_at is not None:
-                served_s = time.monotonic() - self._loaded_at
-                self._note(lambda digest: self._records.note_served(digest, served_s))
         self._publish(events)
+        if isinstance(events[-1], Stopped) and self._loaded_at is not None:
+            served_s = time.monotonic() - self._loaded_at
+            self._note(lambda digest: self._records.note_served(digest, served_s))
 
     def _note(self, note: Callable[[str], None]) -> None:
         try:
