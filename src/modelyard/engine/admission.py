@@ -149,7 +149,7 @@ class Admission:
             self.grammars.adopt(running.constraint, self._model.tokenize_plain)
         if running.output.trail is not None:
             running.output.trail.piece = self._model.spelt_piece
-        running.tokens.arrival, running.tokens.runs_alone = self.next_arrival(), state.request.alone
+        running.tokens.arrival = self.next_arrival()
         return Admitted(running, resumed=state)
 
     def _read_beside(self, request: Submit, resumed: SuspendedSequence | None) -> None:
@@ -266,7 +266,6 @@ class Admission:
             sampler = ConstrainedSampler(sampler, constraint)
         output = self._output(request, prompt)
         sequence = Sequence(request.sequence, self.next_arrival(), prompt.tokens, request.priority, prompt.pictures)
-        sequence.runs_alone = request.alone
         if resumed is not None:
             sequence.tokens.extend(answer)
             sequence.cached_tokens = resumed.cached_tokens

@@ -19,6 +19,7 @@ class Job:
         inputs: token ids of each.
         vectors: [inputs, dimensions], those of the first ``done`` of them filled in.
         taken: inputs that were taken into a batch.
+        alone: nothing of others is in its batches.
     """
 
     request: SequenceId
@@ -27,6 +28,7 @@ class Job:
     vectors: npt.NDArray[np.float32]
     taken: int = 0
     done: int = 0
+    alone: bool = False
 
     @property
     def tokens(self) -> int:
@@ -87,7 +89,8 @@ class EmbedQueue:
         """
         batch: list[Place] = []
         room = self._batch_tokens
-        line = sorted(self._jobs, key=lambda job: -job.priority)
+        alone = [job for job in self._jobs if job.alone]
+        line = alone[:1] or sorted(self._jobs, key=lambda job: -job.priority)
         is_taking = True
         while is_taking:
             is_taking = False

@@ -71,7 +71,7 @@ def probabilities(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 class _Reading:
     """A request whose inputs are being read."""
 
-    priority: int
+    request: Embed | Rank
     outcome: Future[list[list[int]]]
 
 
@@ -184,7 +184,7 @@ class Embedder:
         outcome = self._readers.submit(
             request.sequence, read, lambda done: self._inbox.put(PromptRead(request.sequence, done))
         )
-        self._reading[request.sequence] = _Reading(request.priority, outcome)
+        self._reading[request.sequence] = _Reading(request, outcome)
 
     def _read(self, message: PromptRead, events: list[Event]) -> None:
         """Put the inputs of a request in the line, unless nobody wants it any more."""
@@ -198,7 +198,8 @@ class Embedder:
             events.append(Failed(message.sequence, refused))
             return
         vectors = np.empty((len(inputs), self._context.dimensions), np.float32)
-        self._queue.add(Job(message.sequence, inputs, reading.priority, vectors))
+        request = reading.request
+        self._queue.add(Job(message.sequence, inputs, request.priority, vectors, alone=request.alone))
 
     def _reader_of(self, request: Embed | Rank) -> Callable[[], list[list[int]]]:
         """What reads its inputs, on any thread."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from queue import SimpleQueue
 
 from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
 from modelyard.engine.life import run_engine
 from modelyard.engine.loop import Publish
-from modelyard.engine.messages import Message, Stop
+from modelyard.engine.messages import Event, Message, Stop
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device
+from modelyard.engine.suspects import SuspectLine
 from modelyard.engine.weights import WeightsPool
 
 
@@ -33,6 +35,8 @@ class Engine:
         templates: RendersTemplates | None = None,
     ) -> None:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
+        self._suspects = SuspectLine(self._inbox.put)
+        self._publish = publish
         self._stopping = threading.Event()
         # A daemon, so that an interpreter that exits without closing the yard does not hang on it.
         self._thread = threading.Thread(
@@ -43,7 +47,7 @@ class Engine:
                 device or Device(),
                 templates or TemplateProcesses(),
                 self._inbox,
-                publish,
+                self._tell,
                 self._stopping.is_set,
             ),
             name=f"engine {settings.name}",
@@ -56,10 +60,14 @@ class Engine:
 
     def send(self, message: Message) -> None:
         """Hand a message to the engine; never blocks. Messages are taken in order, before the next step."""
-        self._inbox.put(message)
+        self._suspects.take(message)
         if isinstance(message, Stop):
             # After the message, so that a load that is given up finds it.
             self._stopping.set()
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        self._publish(events)
+        self._suspects.hear(events)
 
     def join(self, timeout_s: float) -> bool:
         """Wait until the thread has ended; whether it has."""

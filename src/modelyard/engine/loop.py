@@ -285,7 +285,7 @@ class EngineLoop:
             self._record.doing = "restoring"
             self._moves.hold(resumed.kept, awaited_by=sequence.id)
             self._record.doing = "idle"
-        self._scheduler.add(sequence)
+        self._scheduler.add(sequence, alone=(running if resumed is None else resumed).request.alone)
         if resumed is None:
             prompt = tuple(sequence.tokens)
             self._events.append(Accepted(sequence.id, sequence.prompt_length, running.reading, prompt))
@@ -385,8 +385,8 @@ class EngineLoop:
             assert sequence.guesser is not None
             sequence.guesser.learn(right if sequence.is_alone else len(guesses), right)
             self._scheduler.settle(feed, right if sequence.is_alone else right + 1)
-        if sequence.runs_alone:
-            self._scheduler.mingle(sequence)
+        if self._scheduler.alone is sequence:
+            self._scheduler.alone = None
         ids = tuple(sequence.tokens[before:])
         running.told = len(sequence.tokens)
         if trail is None:
@@ -411,7 +411,7 @@ class EngineLoop:
             self._record.doing = "saving"
             self._moves.make_way(self._scheduler.newcomers)
             self._record.doing = "idle"
-        if self._drafter is not None and self._scheduler.only_decodes and not self._scheduler.apart:
+        if self._drafter is not None and self._scheduler.only_decodes and self._scheduler.alone is None:
             with self._device.step(self._seat):
                 self._record.begin_step([sequence.id for sequence in self._scheduler.running])
                 self._drafter.draft(self._scheduler.running)

@@ -122,6 +122,11 @@ class Resume:
     state: SuspendedSequence
     alone: bool = False
 
+    @property
+    def sequence(self) -> SequenceId:
+        """Its number."""
+        return self.state.sequence
+
 
 @dataclass(frozen=True, slots=True)
 class Restore:
@@ -169,7 +174,8 @@ class PromptRead:
     outcome: Future[Any]
 
 
-Message = Submit | Embed | Rank | Tokenize | Cancel | PromptRead | Compiled | Resume | Restore | Reseat | Stop
+Request = Submit | Embed | Rank | Tokenize | Resume
+Message = Request | Cancel | PromptRead | Compiled | Restore | Reseat | Stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,8 @@ class Scheduler:
         self.preemptions = 0
         # Those that have left the line for the first time, until somebody takes note of them.
         self.begun: list[Sequence] = []
-        # Sequences of which each has steps to itself until its next token, in the order in which they have them.
-        self.apart: list[Sequence] = []
+        # Has steps to itself until its next token, if any does.
+        self.alone: Sequence | None = None
         self._was_undone = False
         self._was_picture = False
         self._max_running = max_running
@@ -109,23 +109,19 @@ class Scheduler:
         """Those in line for which there is a place, if the cache has room for them."""
         return islice(self.waiting, self._max_running - len(self.running))
 
-    def add(self, sequence: Sequence) -> None:
-        """Put a new sequence in the line: behind all that are as urgent."""
+    def add(self, sequence: Sequence, *, alone: bool = False) -> None:
+        """Put a new sequence in the line: behind all that are as urgent. It may have to be ``alone``, one at a time."""
+        if alone:
+            self.alone = sequence
         at = len(self.waiting)
         while at and self.waiting[at - 1].priority < sequence.priority:
             at -= 1
         self.waiting.insert(at, sequence)
-        if sequence.runs_alone:
-            self.apart.append(sequence)
-
-    def mingle(self, sequence: Sequence) -> None:
-        """A sequence that had steps to itself shares them with others from now on."""
-        sequence.runs_alone = False
-        self.apart.remove(sequence)
 
     def remove(self, sequence: SequenceId) -> Sequence | None:
         """Take a sequence out, finished or cancelled; what it computed stays as a prefix. None if it is unknown."""
-        self.apart = [other for other in self.apart if other.id != sequence]
+        if self.alone is not None and self.alone.id == sequence:
+            self.alone = None
         for running in self.running:
             if running.id == sequence:
                 self.running.remove(running)
@@ -147,7 +143,7 @@ class Scheduler:
         for waiting in self.waiting:
             waiting.slot = awaited.get(waiting.id)
         sequences = sorted((*self.running, *self.waiting), key=lambda sequence: sequence.arrival)
-        self.running, self.waiting, self.apart = [], deque(), []
+        self.running, self.waiting, self.alone = [], deque(), None
         return sequences
 
     def schedule(self) -> list[Feed]:
@@ -156,9 +152,9 @@ class Scheduler:
         The cache's books hold the fed tokens from now on; its ``operations`` are to be carried out before the step.
         """
         self.cache.commit(sequence.slot for sequence in self.running if sequence.slot is not None)
-        return self._schedule_apart(self.apart[0]) if self.apart else self._schedule()
+        return self._schedule() if self.alone is None else self._schedule_alone(self.alone)
 
-    def _schedule_apart(self, sequence: Sequence) -> list[Feed]:
+    def _schedule_alone(self, sequence: Sequence) -> list[Feed]:
         """A step of one sequence alone. Others keep their places, unless it needs the room."""
         while True:
             running = [other for other in self.running if other is not sequence]

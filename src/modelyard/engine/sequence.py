@@ -23,7 +23,6 @@ class Sequence:
         guesser: guesses what comes next; None: nothing is guessed for it.
         was_sought: whether parked prefixes were searched for its beginning.
         is_alone: its next token is computed without guesses.
-        runs_alone: until its next token its steps have no other sequence in them: one that it was with had died.
         pictures: what the placeholders among the tokens stand for.
     """
 
@@ -37,7 +36,6 @@ class Sequence:
         "pictures",
         "priority",
         "prompt_length",
-        "runs_alone",
         "slot",
         "to_prefill",
         "tokens",
@@ -63,7 +61,6 @@ class Sequence:
         self.guesser: Guesser | None = None
         self.was_sought = False
         self.is_alone = False
-        self.runs_alone = False
         self.pictures = pictures or {}
         # Where pictures end, and how many positions fewer than tokens each has.
         self._skipped = tuple(

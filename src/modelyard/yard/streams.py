@@ -50,6 +50,7 @@ class Stream:
 
     Attributes:
         resumed: the state that its engine was sent, without its KV, for the case that the engine never hears of it.
+        said_at: when it had last said something by then.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Stream:
     engine: EngineHandle | None = None
     suspended: SuspendedSequence | None = None
     resumed: SuspendedSequence | None = None
+    said_at: float = 0.0
     is_abandoned: bool = False
 
 
@@ -123,7 +125,7 @@ class Streams:
             engine.send(replace(stream.submit, alone=True) if alone else stream.submit)
         else:
             engine.send(Resume(stream.suspended, alone))
-            stream.resumed = stream.suspended.without_kv()
+            stream.resumed, stream.said_at = stream.suspended.without_kv(), stream.generation.times.last
             stream.suspended = None
 
     def reject(self, request: RequestId, error: ModelyardError) -> None:
@@ -144,8 +146,9 @@ class Streams:
         unheard = [(request, stream) for request, stream in self.open.items() if stream.engine is engine]
         for request, stream in unheard:
             generation = stream.generation
-            if stream.resumed is None and isinstance(generation, Generation) and generation.is_settled:
-                # The engine has accepted it and says nothing of its end: nobody knows where its answer goes on.
+            is_known = isinstance(generation, Generation) and generation.is_settled
+            if is_known and (stream.resumed is None or generation.times.last != stream.said_at):
+                # The engine has taken it and says nothing of its end: nobody knows where its answer goes on.
                 self._end(Failed(stream.submit.sequence, EngineError(generation.model, reason)))
             else:
                 self._suspend(request, stream.resumed)

@@ -111,3 +111,15 @@ def test_every_input_is_computed_once_and_every_batch_has_room(
     assert sorted(complete) == [one.request for one in jobs]
     for one in jobs:
         assert one.vectors.tolist() == [[one.request, index] for index in range(len(one.inputs))]
+
+
+def test_a_request_that_is_to_be_alone_shares_no_batch() -> None:
+    apart = job(2, 3, 3, 8)
+    apart.alone = True
+    line = queue(job(1, 3, 3), apart, job(3, 3, priority=9))
+    batches = []
+    while line:
+        batch = line.pack()
+        batches.append(places(batch))
+        compute(line, batch)
+    assert batches == [[(2, 0), (2, 1)], [(2, 2)], [(3, 0), (1, 0), (1, 1)]]

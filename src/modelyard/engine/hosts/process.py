@@ -41,19 +41,15 @@ from modelyard.engine.messages import (
     Cancel,
     Died,
     Dying,
-    Embed,
     Event,
     Failed,
     Loaded,
     LoadFailed,
     Message,
     ParkedWeightsLost,
-    Rank,
-    Resume,
+    Request,
     Stop,
     Stopped,
-    Submit,
-    Tokenize,
 )
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import EngineError, InvalidRequest
@@ -283,11 +279,12 @@ class _EngineProcess:
         """Fail the request that a message brings and that cannot be written down; others bring none."""
         hosted = self._engines.get(message.engine) if isinstance(message, ToEngine) else None
         request = message.message if isinstance(message, ToEngine) else None
-        if hosted is None or not isinstance(request, Submit | Embed | Rank | Tokenize | Resume):
+        if hosted is None or not isinstance(request, Request):
             logger.error("%s cannot be sent to a process of engines: %s", type(message).__name__, reason)
             return
-        sequence = request.state.sequence if isinstance(request, Resume) else request.sequence
-        failed = Failed(sequence, InvalidRequest(f"The request cannot be handed to its model's process: {reason}."))
+        failed = Failed(
+            request.sequence, InvalidRequest(f"The request cannot be handed to its model's process: {reason}.")
+        )
         hosted.records.note([failed])
         hosted.publish([failed])
 
