@@ -13,12 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from modelyard.system.supervision import RELOAD, SERVING, SOCKETS_VARIABLE, STOP, STOPPING
+from modelyard.system.supervision import RELOAD, SERVING, SOCKETS_VARIABLE, STOP, STOPPING, received
 
 _PROGRAM: Final = (
     "import sys; sys.path.insert(0, {path!r}); from modelyard.system.supervisor import main; main(sys.argv[1:])"
 )
-_MAX_READ_BYTES: Final = 1024
 
 
 class SupervisorLink:
@@ -50,16 +49,11 @@ class SupervisorLink:
         loop = asyncio.get_running_loop()
 
         def read() -> None:
-            try:
-                messages = self._channel.recv(_MAX_READ_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                messages = b""
-            if not messages:
+            messages = received(self._channel)
+            if messages is None:
                 loop.remove_reader(self._channel)
                 gone()
-            for number in messages:
+            for number in messages or b"":
                 {STOP: stop, RELOAD: reload}[bytes([number])]()
 
         loop.add_reader(self._channel, read)

@@ -6,7 +6,10 @@ in a terminal does, from two.
 
 from __future__ import annotations
 
+import socket
 from typing import Final
+
+_MAX_READ_BYTES: Final = 1024
 
 # The supervisor was told to stop the server, or to have it read its configuration again.
 STOP: Final = b"s"
@@ -18,3 +21,13 @@ STOPPING: Final = b"-"
 # Environment variable of a server that the supervisor has started: file descriptors of the listening socket and of the
 # socket to the supervisor, with a comma between them.
 SOCKETS_VARIABLE: Final = "MODELYARD_SUPERVISOR_SOCKETS"
+
+
+def received(channel: socket.socket) -> bytes | None:
+    """The messages that have come, without waiting; None where the other side is gone."""
+    try:
+        return channel.recv(_MAX_READ_BYTES) or None
+    except BlockingIOError:
+        return b""
+    except OSError:
+        return None

@@ -19,10 +19,9 @@ from dataclasses import replace
 from typing import Final
 
 from modelyard.system.restarts import FAILED, End, Service, StartAgain, after_end, mark_serving
-from modelyard.system.supervision import RELOAD, SERVING, SOCKETS_VARIABLE, STOP, STOPPING
+from modelyard.system.supervision import RELOAD, SERVING, SOCKETS_VARIABLE, STOP, STOPPING, received
 
 _STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
-_MAX_READ_BYTES: Final = 1024
 _NO_FD: Final = -1
 _STDERR: Final = 2
 
@@ -112,9 +111,7 @@ class Supervisor:
         poll.poll(None if left_s is None else int(left_s * 1000) + 1)
 
     def _signals(self) -> bytes:
-        with suppress(BlockingIOError):
-            return self._woken.recv(_MAX_READ_BYTES)
-        return b""
+        return received(self._woken) or b""
 
     def _take_signal(self, number: int) -> None:
         if number in _STOPS:
@@ -151,15 +148,11 @@ class Supervisor:
     def _read_channel(self) -> None:
         if self._channel is None:
             return
-        try:
-            messages = self._channel.recv(_MAX_READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            messages = b""
-        if not messages:
+        messages = received(self._channel)
+        if messages is None:
             self._channel.close()
             self._channel = None
+            return
         if SERVING in messages:
             self._service = mark_serving(self._service)
         if STOPPING in messages:

@@ -212,15 +212,11 @@ class Streams:
     def _clear(self, batch: Sequence[Event]) -> None:
         """Those that have a token now are suspects no more."""
         for event in batch:
-            if isinstance(event, Token) and RequestId(event.sequence) in self._alone and self._is_computed(event):
+            # The echo of a prompt has no tokens of the answer: it comes before anything is computed.
+            if isinstance(event, Token) and event.ids and RequestId(event.sequence) in self._alone:
                 request = RequestId(event.sequence)
                 self._alone.discard(request)
                 self._feed(events.RequestCleared(self.open[request].model, request))
-
-    def _is_computed(self, token: Token) -> bool:
-        """Whether it is more than an echo of the prompt, which comes before anything is computed."""
-        submit = self.open[RequestId(token.sequence)].submit
-        return bool(token.ids) or not (isinstance(submit, Submit) and submit.echoes)
 
     def _tell(self) -> None:
         """Let the readers look, once for all steps that have arrived: engines may outrun the event loop."""

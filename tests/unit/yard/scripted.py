@@ -164,7 +164,7 @@ class ScriptedEngine:
         """The load fails; the thread ends."""
         self._inbox.put(lambda: self._end([LoadFailed(reason)]))
 
-    def say(self, *texts: str, to: int | None = None, ids: tuple[int, ...] = ()) -> None:
+    def say(self, *texts: str, to: int | None = None, ids: tuple[int, ...] = (7,)) -> None:
         """Tokens of one sequence, or of all that run; one step, so published at once."""
         self._inbox.put(lambda: [event for sequence in self._chosen(to) for event in self._say(sequence, texts, ids)])
 
