@@ -113,9 +113,9 @@ class Runtime(Table):
     isolation: Isolation = Field(
         default="auto",
         description="Where engines run: `thread`, all in the server's process, or `process`, each in one of its own, "
-        "so that one that crashes ends no other, and its requests go on (not on Windows). `auto`: a server's engines "
-        "in processes, unless they use accelerators, and those of a Python program on threads, unless the model had "
-        "crashed, until it has served for an hour without another crash.",
+        "so that one that crashes ends no other, and its requests go on (not on Windows). `auto`: in processes for a "
+        "server that uses no accelerator, else on threads. A model that crashed, or is not tried, gets a process in "
+        "any case, until it has served for an hour.",
     )
 
 
