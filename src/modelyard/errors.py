@@ -20,6 +20,7 @@
     ├── ModelNotFound               404 model_not_found
     ├── ResponseNotFound            404 response_not_found
     ├── RequestTooLarge             413 request_too_large
+    ├── ServerOverloaded            503 server_overloaded: bodies of requests take too much memory
     ├── QueueFull                   429 queue_full
     ├── RateLimited                 429 rate_limit_exceeded
     ├── ModelLoading                503 model_loading
@@ -47,6 +48,9 @@ from typing import Any, ClassVar, Literal
 # OpenAI's client does not retry at all when it is told to wait longer than this.
 LONGEST_RETRY_AFTER_S = 120
 
+MAX_MESSAGE_CHARS = 2000
+"""Characters of an error's message on the wire. Some repeat what a client sent, which may be megabytes."""
+
 
 class ModelyardError(Exception):
     """Base of all errors that Modelyard raises on purpose.
@@ -64,6 +68,12 @@ class ModelyardError(Exception):
     type: ClassVar[str] = "server_error"
     param: str | None = None
     retry_after_s: int | None = None
+
+    @property
+    def wire_message(self) -> str:
+        """The message, cut to ``MAX_MESSAGE_CHARS``."""
+        message = str(self)
+        return message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Written down by what it holds: what an error is made from is its own."""
@@ -351,6 +361,24 @@ class RequestTooLarge(ModelyardError):
 
     def __str__(self) -> str:
         return f"The request body is larger than {self.limit_bytes} bytes."
+
+
+class ServerOverloaded(ModelyardError):
+    """Bodies of other requests take all the memory that there is for them."""
+
+    code = "server_overloaded"
+    status = 503
+    retry_after_s = 5
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"Other requests take all of the {self.limit_bytes >> 20} MiB of memory that the server has for their "
+            "bodies. Try again soon."
+        )
 
 
 class QueueFull(ModelyardError):

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from conftest import two_models
-from modelyard.api.guard import BODY_LIMIT_BYTES
+from modelyard.api.middleware.body_intake import MAX_BODY_BYTES
 from modelyard.config import Server
 from support.server import WAIT_S, RunningServer, serving
 from unit.yard.scripted import ScriptedEngines
@@ -107,7 +107,7 @@ def test_a_body_that_says_it_is_too_large(server: RunningServer, path: str) -> N
     try:
         connection.putrequest("POST", path)
         connection.putheader("authorization", f"Bearer {KEY}")
-        connection.putheader("content-length", str(BODY_LIMIT_BYTES + 1))
+        connection.putheader("content-length", str(MAX_BODY_BYTES + 1))
         connection.endheaders()
         answer = connection.getresponse()
         assert answer.status == 413

@@ -13,12 +13,14 @@ import modelyard
 from modelyard.api import errors
 from modelyard.api.admin import admin_routes
 from modelyard.api.anthropic.routes import message_routes
-from modelyard.api.guard import CheckHost, LimitBody, RequireKey
+from modelyard.api.guard import CheckHost, RequireKey
 from modelyard.api.head import AnswerHead
 from modelyard.api.health import health_routes
 from modelyard.api.http_tally import HttpTally
 from modelyard.api.media import MediaLoader
 from modelyard.api.metrics import metrics_routes
+from modelyard.api.middleware.body_intake import BodyIntake
+from modelyard.api.middleware.request_memory import RequestMemory, request_memory_bytes
 from modelyard.api.observe import Observe
 from modelyard.api.ollama.routes import ollama_routes
 from modelyard.api.openai.audio.routes import audio_routes
@@ -35,6 +37,7 @@ from modelyard.api.router_models import router_routes
 from modelyard.api.scopes import guard_route
 from modelyard.api.tokenize import tokenize_routes
 from modelyard.config import AccessKey, Config, is_loopback
+from modelyard.yard.machine import total_bytes
 from modelyard.yard.yard import Yard
 
 # What pages may send and read, beside what they always may: the reference's lists, and what we say.
@@ -86,7 +89,7 @@ def create_app(
     app.observe = lambda inner: Observe(inner, server, tally)
     errors.install(app)
     # What is added last is met first.
-    app.add_middleware(LimitBody)
+    app.add_middleware(BodyIntake, memory=RequestMemory(request_memory_bytes(total_bytes())))
     app.add_middleware(AnswerHead)
     if keys:
         app.add_middleware(RequireKey, keys=keys)

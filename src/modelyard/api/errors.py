@@ -21,10 +21,13 @@ from modelyard.errors import LONGEST_RETRY_AFTER_S, HarmfulRequest, InvalidReque
 
 logger = logging.getLogger(__name__)
 
+MAX_NAME_CHARS = 200
+"""Characters of what a client sent, such as the name of a field, that an error repeats."""
+
 
 def error_object(error: ModelyardError) -> dict[str, Any]:
     """OpenAI's error object: message, type, param, code."""
-    return {"message": str(error), "type": error.type, "param": error.param, "code": error.code}
+    return {"message": error.wire_message, "type": error.type, "param": error.param, "code": error.code}
 
 
 def error_body(error: ModelyardError) -> bytes:
@@ -93,8 +96,10 @@ def invalid_body(error: RequestValidationError, content_type: str) -> InvalidReq
         return InvalidRequest(f"The body is not valid JSON: {problem['ctx']['error']} (at byte {problem['loc'][-1]}).")
     param = field_path(problem["loc"][1:])
     if not param:
-        sent = f"It was sent as '{content_type}'." if content_type else "It was sent with no Content-Type."
-        return InvalidRequest(f"The body must be a JSON object, with Content-Type: application/json. {sent}")
+        sent = f"as '{content_type[:MAX_NAME_CHARS]}'" if content_type else "with no Content-Type"
+        return InvalidRequest(
+            f"The body must be a JSON object, with Content-Type: application/json. It was sent {sent}."
+        )
     return InvalidRequest(f"'{param}': {problem['msg']}", param)
 
 
@@ -104,7 +109,7 @@ def field_path(location: Sequence[int | str]) -> str:
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part.isidentifier() and part.islower() and part not in _BRANCHES:
+        elif len(part) <= MAX_NAME_CHARS and part.isidentifier() and part.islower() and part not in _BRANCHES:
             path += f".{part}" if path else part
     return path
 

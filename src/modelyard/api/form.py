@@ -1,16 +1,14 @@
-"""The route of an endpoint that takes a form with a file: ``multipart/form-data``, parsed on a thread, in bounds."""
+"""The route of an endpoint that takes a form with a file: ``multipart/form-data``, parsed in bounds."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
-from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from modelyard.api.json_route import JsonRoute
-from modelyard.errors import InvalidRequest, ModelyardError
+from modelyard.errors import InvalidRequest
 
 MOST_PARTS: Final = 64
 # Of a field that is no file: a prompt may be a page long.
@@ -24,19 +22,13 @@ class FormRoute(JsonRoute):
 
     media_type = "multipart/form-data"
 
-    async def read(self, request: Request) -> Any:
+    def parse(self, body: bytes, content_type: str) -> Any:
         """The fields of the form in the body.
 
         Raises:
             InvalidRequest: it is no form, or more than is taken.
         """
-        try:
-            body = await request.body()
-        except ModelyardError:
-            raise
-        except Exception as failure:
-            raise InvalidRequest(f"The body did not come whole ({type(failure).__name__}). Send it again.") from failure
-        return await asyncio.to_thread(parse_form, body, request.headers.get("content-type", ""))
+        return parse_form(body, content_type)
 
 
 def parse_form(body: bytes, content_type: str) -> dict[str, Any]:

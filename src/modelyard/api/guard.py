@@ -1,4 +1,4 @@
-"""What is checked before a request is read: its host, its key, its rate and its size.
+"""What is checked before a request is read: its host, its key and its rate.
 
 Plain ASGI, which passes ``send`` on as it is: all of it is on the path of every token.
 """
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from modelyard.api.errors import error_response
@@ -19,10 +19,7 @@ from modelyard.api.openapi.page import PAGE_PATHS
 from modelyard.api.visit import Visit
 from modelyard.config import AccessKey, is_loopback
 from modelyard.config.keys import digest_of
-from modelyard.errors import HostNotAllowed, InvalidApiKey, RateLimited, RequestTooLarge
-
-# The reference's limit.
-BODY_LIMIT_BYTES = 50 * 2**20
+from modelyard.errors import HostNotAllowed, InvalidApiKey, RateLimited
 
 # Beside health, what is the same on every server and says nothing of this one: a browser shows no key for a page.
 OPEN_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"}) | PAGE_PATHS
@@ -119,31 +116,3 @@ async def _refuse(
         await WebSocketClose(1008)(scope, receive, send)
     else:
         await error_response(refusal, scope["path"])(scope, receive, send)
-
-
-class LimitBody:
-    """Refuses bodies of more than ``limit`` bytes, by their declared length, else as soon as they exceed it."""
-
-    def __init__(self, app: ASGIApp, limit: int = BODY_LIMIT_BYTES) -> None:
-        self._app = app
-        self._limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 413."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._limit:
-            await error_response(RequestTooLarge(self._limit), scope["path"])(scope, receive, send)
-            return
-        visit = Visit.of(scope)
-
-        async def limited() -> Message:
-            message = await receive()
-            visit.body_bytes += len(message.get("body", b""))
-            if visit.body_bytes > self._limit:
-                raise RequestTooLarge(self._limit)
-            return message
-
-        await self._app(scope, limited, send)

@@ -47,7 +47,10 @@ class RerankBody(BaseModel):
 
     query: Document = Field(min_length=1, description="What is asked: a text, or an object with a `text`.")
     documents: list[Document] = Field(
-        min_length=1, max_length=MOST_INPUTS, description="Texts that may answer it, or objects with a `text`."
+        min_length=1,
+        max_length=MOST_INPUTS,
+        fail_fast=True,
+        description="Texts that may answer it, or objects with a `text`.",
     )
     model: str | None = Field(
         default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."

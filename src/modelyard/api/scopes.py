@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from modelyard.api.json_route import JsonRoute
+from modelyard.api.middleware.body_intake import SmallBody
 from modelyard.api.visit import Visit
 from modelyard.config import Scope
 from modelyard.errors import PermissionDenied
@@ -42,6 +43,8 @@ def guard_route(route: BaseRoute) -> None:
     """Have ``route`` refuse keys that lack what it needs."""
     if isinstance(route, Route):
         route.app = _RequireScope(route.app, *needed(route))
+        if not isinstance(route, JsonRoute):
+            route.app = SmallBody(route.app)
 
 
 class _RequireScope:

@@ -7,7 +7,7 @@ entrypoints/serve/tokenize/protocol.py.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter
@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.media import MediaLoader
 from modelyard.api.openai.conversation import ChatMessage
-from modelyard.api.openai.schema import LONGEST_NAME, MOST_MESSAGES, refuse_unsupported
-from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, chosen_tools
+from modelyard.api.openai.schema import LONGEST_NAME, refuse_unsupported
+from modelyard.api.openai.tools import ToolDefinition, Tools, chosen_tools
+from modelyard.api.serving.bounded_items import Messages
 from modelyard.api.told import Told
 from modelyard.api.urgency import KeepAlive, urgency
 from modelyard.engine.question import Chat, Text, Tokens
@@ -54,10 +55,10 @@ class TokenizeBody(_Body):
 
     content: str | None = Field(default=None, description="A text: without special tokens, unless `add_special`.")
     prompt: str | None = Field(default=None, description="A text: with special tokens, unless `add_special` is false.")
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)] | None = Field(
+    messages: Messages[ChatMessage] | None = Field(
         default=None, description="A conversation, written out by the model's chat template."
     )
-    tools: Annotated[list[ToolDefinition], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Tools[ToolDefinition] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_special: bool | None = None
     add_special_tokens: bool | None = Field(default=None, description="vLLM's name for `add_special`.")
@@ -95,7 +96,7 @@ class TokenizeBody(_Body):
 class DetokenizeBody(_Body):
     """The body of ``POST /detokenize``."""
 
-    tokens: list[int] = Field(max_length=MOST_IDS, description="Token ids.")
+    tokens: list[int] = Field(max_length=MOST_IDS, fail_fast=True, description="Token ids.")
 
 
 def tokenized_body(spelling: Spelling, context_length: int | None, body: TokenizeBody) -> bytes:

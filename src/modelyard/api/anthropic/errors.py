@@ -45,7 +45,7 @@ def event(name: str, data: bytes) -> bytes:
 
 def error_body(error: ModelyardError) -> bytes:
     """The same for an error of ours, as JSON."""
-    body = error_object(error.status, str(error))
+    body = error_object(error.status, error.wire_message)
     if isinstance(error, ThreadsNotHeld):
         body["error"]["details"] = error.details
     return orjson.dumps(body)

@@ -17,12 +17,12 @@ from modelyard.api.openai.schema import (
     LABEL,
     LONGEST_NAME,
     LONGEST_STOP,
-    MOST_MESSAGES,
     MOST_STOPS,
     MaxTokens,
     refuse_unsupported,
 )
-from modelyard.api.openai.tools import MOST_TOOLS, schema_format
+from modelyard.api.openai.tools import Tools, schema_format
+from modelyard.api.serving.bounded_items import Labels, Messages, Parts
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import TopK, TopP
 from modelyard.engine.question import Chat, NamedTool, Sampling, ToolChoice
@@ -45,7 +45,7 @@ class Block(_Part):
     name: str | None = None
     input: dict[str, Any] | None = None
     tool_use_id: str | None = None
-    content: str | list[Block] | None = None
+    content: str | Parts[Block] | None = None
     is_error: bool | None = None
 
 
@@ -53,7 +53,7 @@ def _blocks(value: Any) -> Any:
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
-Blocks = Annotated[list[Block], BeforeValidator(_blocks, json_schema_input_type=str | list[Block])]
+Blocks = Annotated[Parts[Block], BeforeValidator(_blocks, json_schema_input_type=str | Parts[Block])]
 
 
 class Message(_Part):
@@ -128,23 +128,23 @@ class ContextEdit(_Part):
 class ContextManagement(_Part):
     """Anthropic's ``context_management``."""
 
-    edits: list[ContextEdit] = []
+    edits: Labels[ContextEdit] = []
 
 
 class Prompted(_Part):
     """What the messages and the count of their tokens have in common."""
 
     model: str | None = Field(default=None, max_length=LONGEST_NAME)
-    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
+    messages: Messages[Message]
     system: Blocks | None = None
-    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Tools[Tool] | None = None
     tool_choice: Choice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     output_format: Format | None = None
     context_management: ContextManagement | None = None
     keep_alive: KeepAlive | None = None
-    betas: list[str] | None = LABEL
+    betas: Labels[str] | None = LABEL
     cache_control: dict[str, Any] | None = LABEL
     user_profile_id: str | None = LABEL
     workspace_id: str | None = LABEL
@@ -201,7 +201,10 @@ class MessagesRequest(Prompted):
     max_tokens: MaxTokens
     stream: bool | None = None
     stop_sequences: (
-        Annotated[list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]], Field(max_length=MOST_STOPS)]
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
+            Field(max_length=MOST_STOPS, fail_fast=True),
+        ]
         | None
     ) = None
     temperature: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None

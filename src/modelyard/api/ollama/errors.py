@@ -9,4 +9,4 @@ from modelyard.errors import ModelyardError
 
 def error_body(error: ModelyardError) -> bytes:
     """The body of an answer, also the line of a stream that failed."""
-    return orjson.dumps({"error": str(error)})
+    return orjson.dumps({"error": error.wire_message})

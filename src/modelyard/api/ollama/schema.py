@@ -17,14 +17,14 @@ from modelyard.api.media.audio import is_audio
 from modelyard.api.openai.embeddings import MOST_INPUTS
 from modelyard.api.openai.schema import (
     LONGEST_NAME,
-    MOST_MESSAGES,
     MOST_TOKENS,
     MOST_TOP_LOGPROBS,
     Stop,
     one_or_more,
     refuse_unsupported,
 )
-from modelyard.api.openai.tools import MOST_TOOLS, ToolDefinition, schema_format
+from modelyard.api.openai.tools import ToolDefinition, Tools, schema_format
+from modelyard.api.serving.bounded_items import Calls, Items, Parts
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import (
     FrequencyPenalty,
@@ -42,6 +42,10 @@ from modelyard.yard.requests import Request
 
 # Digits of base64 that tell what a file is: twelve bytes, as many as any beginning that is looked for.
 _BEGINNING: Final = 16
+
+
+Images = Parts[str]
+_Inputs = Annotated[list[str], Field(max_length=MOST_INPUTS, fail_fast=True)]
 
 
 class _Part(BaseModel):
@@ -108,8 +112,8 @@ class Message(_Part):
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None = None
     thinking: str | None = None
-    images: list[str] | None = None
-    tool_calls: list[MadeCall] | None = None
+    images: Images | None = None
+    tool_calls: Calls[MadeCall] | None = None
     tool_name: str | None = None
 
     def for_template(self, param: str) -> dict[str, Any]:
@@ -226,8 +230,8 @@ class _Generated(_Part):
 class ChatRequest(_Generated):
     """The body of ``POST /api/chat``. Without messages it only loads the model, or unloads it."""
 
-    messages: Annotated[list[Message], Field(max_length=MOST_MESSAGES)] | None = None
-    tools: Annotated[list[ToolDefinition], Field(max_length=MOST_TOOLS)] | None = None
+    messages: Items[Message] | None = None
+    tools: Tools[ToolDefinition] | None = None
 
     def chat(self) -> Chat:
         """The conversation."""
@@ -243,7 +247,7 @@ class GenerateRequest(_Generated):
     suffix: str = ""
     system: str = ""
     raw: bool = False
-    images: list[str] | None = None
+    images: Images | None = None
 
     def prompted(self, *, can_chat: bool) -> Prompt:
         """The prompt: a single turn, or plain text where it is raw or the model does not chat.
@@ -266,9 +270,7 @@ class EmbedRequest(_Part):
     """The body of ``POST /api/embed``. Without an input it only loads the model, or unloads it."""
 
     model: str | None = Field(default=None, max_length=LONGEST_NAME)
-    input: Annotated[list[str], BeforeValidator(one_or_more, json_schema_input_type=str | list[str])] = Field(
-        default=[], max_length=MOST_INPUTS
-    )
+    input: Annotated[_Inputs, BeforeValidator(one_or_more, json_schema_input_type=str | _Inputs)] = []
     truncate: bool | None = Field(default=None, description="False: what is too long is refused, and not cut.")
     dimensions: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Only what the model has anyway: its vectors are not cut."

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.media import AudioReference, ImageReference, Reference
+from modelyard.api.serving.bounded_items import Calls, Parts
 from modelyard.engine.question import Detail
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 
@@ -123,8 +124,8 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[ContentPart] | None = None
-    tool_calls: list[MadeCall] | None = None
+    content: str | Parts[ContentPart] | None = None
+    tool_calls: Calls[MadeCall] | None = None
 
     def for_template(self, param: str) -> dict[str, Any]:
         """What chat templates read: developer as system, the other fields as they came.

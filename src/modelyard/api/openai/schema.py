@@ -14,13 +14,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from modelyard.api.openai.conversation import ChatMessage, ContentPart
 from modelyard.api.openai.tools import (
-    MOST_TOOLS,
     GrammarField,
     ResponseFormat,
     ToolChoiceField,
     ToolDefinition,
+    Tools,
     chosen_tools,
 )
+from modelyard.api.serving.bounded_items import Messages, Parts, at_most
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import (
     FrequencyPenalty,
@@ -43,8 +44,6 @@ MOST_BREAKERS = 8
 MOST_TOKENS = 2**31 - 1
 MOST_BIASES = 4096
 MOST_CHOICES = 64
-# To look at so many takes a tenth of a second, in which nobody else is heard.
-MOST_MESSAGES = 10_000
 # An error repeats the name, so it must not be a megabyte.
 LONGEST_NAME = 512
 
@@ -55,14 +54,16 @@ def one_or_more(value: Any) -> Any:
 
 
 _OneStop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
-_Stops = Annotated[list[_OneStop], Field(max_length=MOST_STOPS)]
+_Stops = Annotated[list[_OneStop], Field(max_length=MOST_STOPS, fail_fast=True)]
 Stop = Annotated[_Stops, BeforeValidator(one_or_more, json_schema_input_type=_OneStop | _Stops)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 # Checked item by item elsewhere, where the message names the item.
 TextsOrIds = Annotated[
     str | list[Any], WithJsonSchema(TypeAdapter(str | list[str] | list[int] | list[list[int]]).json_schema())
 ]
-LogitBias = Annotated[dict[Annotated[int, Field(ge=0, strict=False)], Bias], Field(max_length=MOST_BIASES)]
+LogitBias = Annotated[
+    dict[Annotated[int, Field(ge=0, strict=False)], Bias], Field(max_length=MOST_BIASES), at_most(MOST_BIASES)
+]
 Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh", "max"]
 MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
@@ -124,7 +125,8 @@ class GenerationFields(BaseModel):
     dry_allowed_length: Annotated[int, Field(ge=0, le=LONGEST_STOP)] | None = None
     dry_sequence_breakers: (
         Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=LONGEST_BREAKER)]], Field(max_length=MOST_BREAKERS)
+            list[Annotated[str, Field(min_length=1, max_length=LONGEST_BREAKER)]],
+            Field(max_length=MOST_BREAKERS, fail_fast=True),
         ]
         | None
     ) = None
@@ -175,7 +177,7 @@ class Prediction(BaseModel):
     model_config = ConfigDict(strict=True)
 
     type: Literal["content"]
-    content: str | list[ContentPart]
+    content: str | Parts[ContentPart]
 
     def text(self) -> str:
         """What is predicted."""
@@ -216,19 +218,12 @@ class ChatCompletionRequest(GenerationFields):
     """The body of ``POST /v1/chat/completions``."""
 
     messages: Annotated[
-        list[ChatMessage],
-        Field(
-            min_length=1,
-            max_length=MOST_MESSAGES,
-            description="The conversation. A bare string counts as one user message.",
-        ),
-        BeforeValidator(
-            _one_user_message,
-            json_schema_input_type=str | Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)],
-        ),
+        Messages[ChatMessage],
+        Field(description="The conversation. A bare string counts as one user message."),
+        BeforeValidator(_one_user_message, json_schema_input_type=str | Messages[ChatMessage]),
     ]
     max_completion_tokens: MaxTokens | None = None
-    tools: Annotated[list[ToolDefinition], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Tools[ToolDefinition] | None = None
     tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None

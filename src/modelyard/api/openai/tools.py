@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -11,6 +11,9 @@ from modelyard.engine.question import NamedTool, ToolChoice
 from modelyard.errors import InvalidRequest
 
 MOST_TOOLS = 512
+
+_Tool = TypeVar("_Tool")
+Tools = Annotated[list[_Tool], Field(max_length=MOST_TOOLS, fail_fast=True)]
 
 
 class _Part(BaseModel):
@@ -50,7 +53,7 @@ class AllowedTools(_Part):
     """Those of the tools that may be called, or of which one must be."""
 
     mode: Literal["auto", "required"]
-    tools: list[NamedFunction]
+    tools: Tools[NamedFunction]
 
 
 class AllowedToolsChoice(_Part):

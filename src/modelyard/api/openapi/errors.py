@@ -36,6 +36,7 @@ from modelyard.errors import (
     RateLimited,
     RequestTooLarge,
     ResponseNotFound,
+    ServerOverloaded,
     ShuttingDown,
     UnsupportedOperation,
 )
@@ -64,6 +65,7 @@ EXAMPLES: tuple[ModelyardError, ...] = (
     ModelBusy("smollm2", 30.0),
     ModelUnloaded("smollm2"),
     ModelLoadFailed("smollm2", "The file is damaged.", 5),
+    ServerOverloaded(256 << 20),
     ShuttingDown(),
     InsufficientMemory("smollm2", 900_000_000, 500_000_000),
 )

@@ -17,14 +17,12 @@ from modelyard.api.openai.conversation import InputAudio
 from modelyard.api.openai.schema import (
     LABEL,
     LONGEST_NAME,
-    MOST_MESSAGES,
     MOST_TOP_LOGPROBS,
     Effort,
     MaxTokens,
     refuse_unsupported,
 )
 from modelyard.api.openai.tools import (
-    MOST_TOOLS,
     AllowedTools,
     AllowedToolsChoice,
     FunctionDefinition,
@@ -33,8 +31,10 @@ from modelyard.api.openai.tools import (
     NamedFunction,
     ResponseFormat,
     ToolDefinition,
+    Tools,
     chosen_tools,
 )
+from modelyard.api.serving.bounded_items import MAX_LABELS, Items, Labels, Parts, at_most
 from modelyard.api.urgency import KeepAlive
 from modelyard.config.schema import Temperature, TopP
 from modelyard.engine.question import Chat, Detail, Sampling
@@ -63,11 +63,11 @@ class Item(_Part):
 
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
-    content: str | list[ContentPart] | None = None
+    content: str | Parts[ContentPart] | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: str | list[ContentPart] | None = None
+    output: str | Parts[ContentPart] | None = None
     status: str | None = None
 
 
@@ -87,7 +87,7 @@ class ToolChoice(_Part):
     type: Literal["function", "allowed_tools"]
     name: str | None = None
     mode: Literal["auto", "required"] = "auto"
-    tools: list[Tool] = []
+    tools: Tools[Tool] = []
 
 
 class TextFormat(_Part):
@@ -150,14 +150,12 @@ class ResponsesRequest(_Part):
     """The body of ``POST /v1/responses``."""
 
     model: str | None = Field(default=None, max_length=LONGEST_NAME)
-    input: Annotated[list[Item], BeforeValidator(_one_message, json_schema_input_type=str | list[Item])] = Field(
-        default=[],
-        max_length=MOST_MESSAGES,
-        description="A text, or a list of messages, calls and their results.",
+    input: Annotated[Items[Item], BeforeValidator(_one_message, json_schema_input_type=str | Items[Item])] = Field(
+        default=[], description="A text, or a list of messages, calls and their results."
     )
     instructions: str | None = None
     previous_response_id: str | None = Field(default=None, max_length=LONGEST_NAME)
-    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Tools[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
@@ -169,7 +167,7 @@ class ResponsesRequest(_Part):
     stream: bool | None = None
     store: bool | None = None
     background: bool | None = None
-    include: list[Included] | None = Field(
+    include: Labels[Included] | None = Field(
         default=None,
         description="`message.output_text.logprobs`: how likely each token was. Reasoning is told in the clear, and "
         "images are told as they came, with and without it.",
@@ -180,7 +178,7 @@ class ResponsesRequest(_Part):
     prompt_cache_key: str | None = LABEL
     prompt_cache_retention: str | None = LABEL
     prompt_cache_options: dict[str, Any] | None = LABEL
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, str], at_most(MAX_LABELS)] | None = None
     truncation: Literal["disabled"] | None = None
     keep_alive: KeepAlive | None = None
 

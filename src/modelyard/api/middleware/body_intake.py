@@ -1,0 +1,120 @@
+"""How bodies of requests come in: of bounded size, within the memory for all of them, and parsed off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from modelyard.api.errors import error_response
+from modelyard.api.middleware.request_memory import RequestMemory, RequestMemoryLease
+from modelyard.api.serving.json_body import count_objects
+from modelyard.api.visit import Visit
+from modelyard.errors import RequestTooLarge
+
+MAX_BODY_BYTES: Final = 50 * 2**20
+"""The reference's limit."""
+
+MAX_SMALL_BODY_BYTES: Final = 1 << 16
+"""For routes whose body names a model, or that take none."""
+
+MAX_BODIES_PARSED_AT_ONCE: Final = 2
+"""More of them at a time would only take the interpreter's lock from each other."""
+
+MAX_INLINE_BYTES: Final = 1 << 16
+"""What is parsed on the event loop: it takes a millisecond, less than a thread would take others."""
+
+OBJECT_BYTES: Final = 1200
+"""Memory of a JSON object that became an instance of one of our classes: 1.1 KB were measured."""
+
+_KEY: Final = "modelyard.body"
+_Parsed = TypeVar("_Parsed")
+
+
+def parsed_bytes(body: bytes) -> int:
+    """Memory that a body, and what is parsed from it, takes at the most."""
+    # A string with one character beyond U+FFFF has four bytes for each of its characters.
+    is_narrow = body.isascii() and b"\\u" not in body
+    return len(body) * (2 if is_narrow else 5) + count_objects(body) * OBJECT_BYTES
+
+
+class BodyIntake:
+    """Plain ASGI: refuses bodies of more than ``max_bytes``, and counts what the others take in ``memory``."""
+
+    def __init__(self, app: ASGIApp, memory: RequestMemory, max_bytes: int = MAX_BODY_BYTES) -> None:
+        self._app, self._memory, self._max_bytes = app, memory, max_bytes
+        self._parsing = asyncio.Semaphore(MAX_BODIES_PARSED_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 413."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            await error_response(RequestTooLarge(self._max_bytes), scope["path"])(scope, receive, send)
+            return
+        with self._memory.lease() as lease:
+            scope[_KEY] = RequestBody(lease, self._parsing)
+            await self._app(scope, self._counted(receive, lease, Visit.of(scope)), send)
+
+    def _counted(self, receive: Receive, lease: RequestMemoryLease, visit: Visit) -> Receive:
+        async def counted() -> Message:
+            message = await receive()
+            if body := message.get("body"):
+                visit.body_bytes += len(body)
+                if visit.body_bytes > self._max_bytes:
+                    raise RequestTooLarge(self._max_bytes)
+                # The pieces, and the whole that they are joined to.
+                await lease.grow(2 * visit.body_bytes)
+            return message
+
+        return counted
+
+
+class SmallBody:
+    """Plain ASGI for routes that take a name at the most, or nothing: FastAPI parses their bodies on the event loop."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int = MAX_SMALL_BODY_BYTES) -> None:
+        self._app, self._max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or raise RequestTooLarge."""
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise RequestTooLarge(self._max_bytes)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+class RequestBody:
+    """The body of one request, as routes read it."""
+
+    def __init__(self, lease: RequestMemoryLease, parsing: asyncio.Semaphore) -> None:
+        self._lease, self._parsing = lease, parsing
+
+    @staticmethod
+    def of(scope: Scope) -> RequestBody:
+        """The body of the request that ``scope`` is of."""
+        body: RequestBody = scope[_KEY]
+        return body
+
+    async def parsed(self, body: bytes, parse: Callable[[bytes], _Parsed]) -> _Parsed:
+        """What ``parse`` makes of ``body``; where that may take long, on a thread.
+
+        Raises:
+            ServerOverloaded: there is no memory for it.
+        """
+        await self._lease.grow(parsed_bytes(body))
+        if len(body) <= MAX_INLINE_BYTES:
+            return parse(body)
+        async with self._parsing:
+            return await asyncio.to_thread(parse, body)

@@ -1,0 +1,1 @@
+"""What endpoints of all dialects read requests and write answers with."""
