@@ -7,7 +7,7 @@ SETUP := pyproject.toml requirements.lock scripts/setup_venv.py
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve test check fix docs simulate bench architectures conformance faults fuzz
+.PHONY: help install convert serve test check fix docs simulate bench architectures conformance faults fuzz attack
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ conformance: .venv/installed-dev ## run the tests that take long, which make tes
 
 faults: .venv/installed-dev ## try inputs that end llama.cpp on a server that streams; ARGS="files" some, "--isolated" untried
 	@PYTHONPATH=tests:scripts $(BIN)/python -m faults $(ARGS)
+
+attack: .venv/installed-dev ## attack a server that streams, and see what others notice; ARGS="heads" some
+	@PYTHONPATH=tests:scripts $(BIN)/python -m attacks $(ARGS)
 
 fuzz: .venv/installed-dev ## play random models, settings, texts and requests for SECONDS; KIND=… SEED=… plays one again
 	@PYTHONPATH=tests:scripts:src $(BIN)/python -m fuzz $(if $(SECONDS),--seconds $(SECONDS)) \

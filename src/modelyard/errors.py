@@ -8,6 +8,7 @@
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
     │   │   └── ConversationTooLong a conversation of many megabytes
+    │   ├── GrammarBroken           400 invalid_request: an answer came to where its grammar cannot be followed
     │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded or ranked
     │   └── UnsupportedOperation    400 unsupported_operation
     │       ├── TakesNoImages       an image for a model that does not see
@@ -541,6 +542,16 @@ class GrammarUntried(ModelyardError):
 
     def __str__(self) -> str:
         return f"The grammar could not be tried: {self.reason}. Try again."
+
+
+class GrammarBroken(InvalidRequest):
+    """The answer cannot follow its grammar any further, which no trial of the grammar found out before."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The answer cannot follow its grammar any further: {reason}. Simplify the request's schema or grammar."
+        )
+        self.args = (reason,)
 
 
 class EngineError(ModelyardError):

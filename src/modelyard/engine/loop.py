@@ -21,6 +21,7 @@ from modelyard.engine.finite import NOT_FINITE, is_usable
 from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.guidance import Constraint, ConstraintBroken
+from modelyard.engine.guidance.trial import reason_of
 from modelyard.engine.hosts.engine_table import EngineRecord
 from modelyard.engine.input.reading_pool import ReadingPool
 from modelyard.engine.kv_cache import KvCache
@@ -62,7 +63,7 @@ from modelyard.engine.sharing import Device, Seat
 from modelyard.engine.speller import Speller
 from modelyard.engine.step_cost import StepCost
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt
-from modelyard.errors import EngineError, ModelyardError, UnsupportedOperation
+from modelyard.errors import EngineError, GrammarBroken, ModelyardError, UnsupportedOperation
 
 logger = logging.getLogger(__name__)
 
@@ -363,8 +364,7 @@ class EngineLoop:
             try:
                 token = sampler.sample(self._context, index + right, logits[right])
             except ConstraintBroken as broken:
-                reason = f"the answer cannot follow its grammar any further: {broken}"
-                self._end(sequence.id, Failed(sequence.id, EngineError(self._name, reason)))
+                self._end(sequence.id, Failed(sequence.id, GrammarBroken(reason_of(str(broken)))))
                 return
             if guesses and not sampler.is_certain(logits[right], token):
                 # Computed again by itself: a guess is not to change the answer.

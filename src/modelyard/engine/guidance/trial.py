@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 import threading
 from collections import OrderedDict
@@ -25,6 +26,21 @@ _PROGRAM: Final = "modelyard.engine.guidance.trial_program"
 
 # Clients send the same schema again and again.
 _KNOWN_GRAMMARS: Final = 1024
+
+
+# A row is of all the places in the grammar where an answer may be; llguidance has room for 2,000 of them.
+_TOO_MANY_WAYS: Final = re.compile("Current row has|Too many items")
+
+
+def reason_of(error: str) -> str:
+    """Why llguidance refuses a grammar, without the lines of its own source that it says with it."""
+    if _TOO_MANY_WAYS.search(error):
+        return (
+            "an answer could go on in too many ways at once, as with more than 450 optional properties of one object. "
+            "Make some of them required, or split it"
+        )
+    first = (error.strip().splitlines() or [""])[0].partition("): ")
+    return first[2] or first[0]
 
 
 class GrammarTrials:
@@ -77,12 +93,14 @@ class GrammarTrials:
                     f"{subject} cannot be enforced: to compile it {self._cost(answer)}. Simplify it.", param
                 )
             case _:
-                reason = (answer["why"] or "").strip().splitlines()[0].partition("): ")
-                raise InvalidRequest(f"{subject} cannot be enforced: {reason[2] or reason[0]}", param)
+                raise InvalidRequest(f"{subject} cannot be enforced: {reason_of(answer['why'] or '')}", param)
 
     def _cost(self, answer: Mapping[str, Any]) -> str:
         if answer["status"] == -signal.SIGPROF:
             return f"takes more than {self._limit_s:g} s"
+        # llguidance calls itself for each rule that another one consists of.
+        if answer["status"] == -signal.SIGSEGV:
+            return "takes more than the stack: its rules refer to one another too deeply"
         # What Rust writes before it aborts.
         if "memory allocation of" in answer["log"]:
             return f"takes more than {COMPILE_BYTES >> 20} MB of memory"

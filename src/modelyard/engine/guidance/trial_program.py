@@ -9,6 +9,7 @@ Source of the limits: see ``compiler``.
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import sys
 import time
@@ -18,8 +19,23 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from modelyard.engine.bounded.inside import address_space, lift_limits, limit, serve
 
-# Tokens after which a grammar that is slow at its beginning has shown it.
-_TRIED_TOKENS: Final = 8
+# Tokens of each of the answers that are tried, by which a grammar that is slow, or that becomes too complex where an
+# answer could go on in very many ways, has shown it.
+_TRIED_TOKENS: Final = 48
+
+# Time of the processor for all of these answers, within that of the compilation.
+_TRIED_S: Final = 0.3
+
+# Which of the tokens that may come next an answer goes on with: the first, the last, or that in the middle.
+_WALKS: Final = (0.0, 1.0, 0.5)
+
+# An answer of blanks alone gets nowhere.
+_BLANKS: Final = frozenset(b" \t\n\r")
+
+# The largest part of the stack of the engine's threads that a grammar may take here. Those of C have so much where the
+# stack of a program has no limit (glibc on x86-64).
+_UNLIMITED_STACK_BYTES: Final = 2 << 20
+_STACK_PART: Final = 0.5
 
 # Of the processor, for what may come next. An answer's other tokens take milliseconds.
 _LONGEST_MASK_S: Final = 0.05
@@ -38,6 +54,37 @@ def _with_known_ids(grammar: str) -> str:
         return re.sub(r"\d+", lambda number: str(min(int(number[0][:7]), _LAST_ID)), ids[0])
 
     return _IDS.sub(known, grammar)
+
+
+def _fault_of_answer(matcher: LLMatcher, walk: float, ends: float) -> str:
+    """Why an answer cannot follow a grammar that was compiled; "" where it can, as far as it was tried.
+
+    Args:
+        matcher: at the beginning of the answer.
+        walk: which of the tokens that may come next it goes on with, from 0 for the first to 1 for the last.
+        ends: when to stop trying, on the clock of the processor's time.
+    """
+    for number in range(_TRIED_TOKENS):
+        started = time.process_time()
+        mask = matcher.compute_bitmask()
+        if matcher.is_error():
+            return str(matcher.get_error())
+        if time.process_time() - started > _LONGEST_MASK_S:
+            return "each token of an answer would take too long"
+        allowed = [token for token in range(256) if mask[token >> 3] >> (token & 7) & 1]
+        allowed = [token for token in allowed if token not in _BLANKS] or allowed
+        if not allowed or (number and time.process_time() > ends):
+            break
+        if not matcher.consume_token(allowed[round(walk * (len(allowed) - 1))]) or matcher.is_stopped():
+            break
+    return str(matcher.get_error()) if matcher.is_error() else ""
+
+
+def _limit_stack() -> None:
+    """Leave this process a part of the stack that the threads have on which engines compile grammars."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    of_threads = _UNLIMITED_STACK_BYTES if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_STACK, (int(of_threads * _STACK_PART), hard))
 
 
 class Program:
@@ -67,16 +114,10 @@ class Program:
 
     def _try(self, grammar: str) -> dict[str, Any]:
         matcher = self._matcher(_with_known_ids(grammar))
-        for _ in range(_TRIED_TOKENS):
-            started = time.process_time()
-            mask = matcher.compute_bitmask()
-            if matcher.is_error():
-                return {"fault": "refused", "why": matcher.get_error()}
-            if time.process_time() - started > _LONGEST_MASK_S:
-                return {"fault": "refused", "why": "each token of an answer would take too long"}
-            token = next((token for token in range(256) if mask[token >> 3] >> (token & 7) & 1), None)
-            if token is None or not matcher.consume_token(token) or matcher.is_stopped():
-                break
+        ends = time.process_time() + _TRIED_S
+        for walk in _WALKS:
+            if why := _fault_of_answer(matcher.deep_copy(), walk, ends):
+                return {"fault": "refused", "why": why}
         return {}
 
     def _matcher(self, grammar: str) -> LLMatcher:
@@ -92,6 +133,7 @@ class Program:
 
 def main() -> None:
     """Serve until the socket closes. Arguments: those of ``Program``, the limits as ``name=value``."""
+    _limit_stack()
     limit_s, limit_bytes, *limits = sys.argv[1:]
     named: dict[str, Any] = {name: int(value) for name, _, value in (each.partition("=") for each in limits)}
     serve(Program(float(limit_s), int(limit_bytes), LLParserLimits(verbose_errors=False, **named)).answer)

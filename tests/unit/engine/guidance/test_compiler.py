@@ -64,7 +64,7 @@ def _object(properties: int, depth: int = 1) -> str:
 
 
 def test_large_schemas_are_enforced(compiler: GrammarCompiler) -> None:
-    for grammar in (_object(500), _object(2, depth=8)):
+    for grammar in (_object(450), _object(2, depth=8)):
         assert compiled(compiler, lambda grammar=grammar: grammar) is not None  # type: ignore[misc]
 
 

@@ -37,6 +37,11 @@ def nested(depth: int) -> dict[str, Any]:
     return schema
 
 
+def chain(length: int) -> dict[str, Any]:
+    links = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(length)}
+    return {"$ref": "#/$defs/d0", "$defs": {**links, f"d{length}": {"type": "string"}}}
+
+
 def multiple(*numbers: int) -> dict[str, Any]:
     return {"allOf": [{"type": "integer", "multipleOf": number} for number in numbers]}
 
@@ -62,6 +67,18 @@ STEP = {"type": "object", "properties": {"x": {"$ref": "#/$defs/next"}, "y": {"$
         pytest.param(
             "start: A0\n" + twice(60).replace("a", "A"), "takes more than 64 MB of memory", id="doubling terminals"
         ),
+        pytest.param(
+            of_schema({"properties": {f"p{n}": {} for n in range(900)}}), "more than 450 optional", id="900 optional"
+        ),
+        pytest.param("start: a0\n" + twice(60), "in too many ways", id="doubling rules"),
+        pytest.param('start: (("a"{1,1000}){1,1000}){1,1000}', "in too many ways", id="repeats of repeats"),
+        pytest.param(of_schema(chain(3000)), "refer to one another too deeply", id="references in a row"),
+        pytest.param(
+            "start: a0\n" + "".join(f"a{n}: a{n + 1}\n" for n in range(3000)) + 'a3000: "x"\n',
+            "refer to one another too deeply",
+            id="rules in a row",
+        ),
+        pytest.param("start: /((a{1,1000}){1,1000}){1,1000}/", "too many expressions", id="repeats within a regex"),
         pytest.param("start: /" + "(" * 5000 + "a" + ")" * 5000 + "/", "invalid regex", id="nested regex"),
     ],
 )
@@ -79,7 +96,8 @@ def test_what_takes_all_time_or_memory_is_refused(grammar: str, reason: str, tri
         of_schema({"enum": [f"value {number}" for number in range(3000)]}),
         of_schema({"$ref": "#/$defs/next", "$defs": {"next": STEP}}),
         of_schema(multiple(1000)),
-        "start: /((a{1,1000}){1,1000}){1,1000}/",
+        of_schema({"properties": {f"p{n}": {} for n in range(450)}}),
+        of_schema({"properties": {f"p{n}": {} for n in range(900)}, "required": [f"p{n}" for n in range(900)]}),
         "start: /(?:a|aa)+/",
         "start: /.*a.{500}/",
         'start: (("a" "b"){1,100000}){1,100000}',

@@ -1,0 +1,1 @@
+"""Hostile clients against a server under load: see ``make attack``."""
