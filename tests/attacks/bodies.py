@@ -33,21 +33,24 @@ BODIES: Final[Mapping[str, Callable[[], bytes]]] = {
     "a million parts": partial(
         _filled, _HEAD + b'"messages":[{"role":"user","content":[', b'{"type":"text","text":"a"}', b"]}]}"
     ),
-    "90,000 parts in few messages": partial(
+    "45,000 parts in few messages": partial(
         _filled,
         _HEAD + b'"messages":[',
         _filled(b'{"role":"user","content":[', b'{"type":"text","text":"a"}', b"]}", 1000 * 27),
         b"]}",
-        90 * 1000 * 27,
+        45 * 1000 * 27,
     ),
     "10,000 messages": partial(_filled, _HEAD + b'"messages":[', b'{"role":"user","content":"a"}', b"]}", 300_000),
     "millions of stops": partial(_filled, _HEAD + b'"messages":"a","stop":[', b'"ab"', b"]}"),
     "a million stops": partial(_filled, _HEAD + b'"messages":"a","stop":[', b'"ab"', b"]}", 4_900_000),
     "a million biases": partial(_filled, _HEAD + b'"messages":"a","logit_bias":{', b'"1":[]', b"}}", 6_900_000),
     "millions of tools": partial(_filled, _HEAD + b'"messages":"a","tools":[', b'{"type":"function"}', b"]}"),
-    "fields that nobody knows": lambda: (
-        _HEAD + b'"messages":"a",' + b",".join(b'"field%d":1' % number for number in range(400_000)) + b"}"
-    ),
+    **{
+        f"{number} fields that nobody knows": lambda number=number: (  # type: ignore[misc]
+            _HEAD + b'"messages":"a",' + b",".join(b'"field%d":1' % each for each in range(number)) + b"}"
+        )
+        for number in (90_000, 400_000)
+    },
     "one long text": _text(b"a"),
     "a text of escapes": _text(b"\\n"),
     "a text of backslashes": _text(b"\\\\"),

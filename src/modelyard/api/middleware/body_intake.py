@@ -113,8 +113,11 @@ class RequestBody:
         Raises:
             ServerOverloaded: there is no memory for it.
         """
-        await self._lease.grow(parsed_bytes(body))
         if len(body) <= MAX_INLINE_BYTES:
+            await self._lease.grow(parsed_bytes(body))
             return parse(body)
+        async with self._parsing:
+            size = await asyncio.to_thread(parsed_bytes, body)
+        await self._lease.grow(size)
         async with self._parsing:
             return await asyncio.to_thread(parse, body)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import orjson
@@ -18,8 +18,14 @@ from modelyard.errors import InvalidRequest
 MAX_VALUES: Final = 1_000_000
 """Values in one body. Two bytes of JSON may become 64 bytes of memory, and every value takes time to check."""
 
-MAX_OBJECTS: Final = 100_000
+MAX_OBJECTS: Final = 50_000
 """Objects in one body, each of which may become an instance of a class of about a kilobyte."""
+
+MAX_FIELDS: Final = 100_000
+"""Fields of all objects in one body, each of which is looked up by its name."""
+
+MAX_HALVES: Final = 10_000
+"""Halves of characters that are replaced: a client that cuts a text between two has one."""
 
 PIECE_BYTES: Final = 1 << 16
 
@@ -41,7 +47,7 @@ def parse_json(body: bytes) -> Any:
     """The value that ``body`` is. Halves of characters, which no answer could repeat, become U+FFFD.
 
     Raises:
-        InvalidRequest: it has more values or objects than are taken.
+        InvalidRequest: it has more values, objects or fields than are taken.
         json.JSONDecodeError: it is not JSON in UTF-8, or is nested deeper than the 1,024 levels that orjson takes.
 
     Source: RFC 8259.
@@ -61,15 +67,30 @@ def check_size(body: bytes) -> None:
     """Refuse a body with too many values in it, before it is parsed.
 
     Raises:
-        InvalidRequest: it has more than MAX_VALUES values, or MAX_OBJECTS objects.
+        InvalidRequest: it has more than MAX_VALUES values, MAX_OBJECTS objects, or MAX_FIELDS fields.
     """
-    # Commas and brackets inside of texts count here, too; where all of them are few, so are those outside.
-    if count_objects(body) > MAX_OBJECTS or _separators(body) >= MAX_VALUES:
-        values, objects = _count(body)
-        if values > MAX_VALUES:
-            raise InvalidRequest(f"The body has more than {MAX_VALUES:,} values in it. Send several requests.")
+    # What is inside of texts counts here, too; where there is little in all, there is little outside of them.
+    if _excess(_pieces(body)) and (excess := _excess(_outside_of_strings(body))):
+        raise InvalidRequest(f"The body has more than {excess} in it. Send several requests.")
+
+
+def _excess(pieces: Iterable[bytes]) -> str:
+    """What there is too much of in JSON that comes in pieces; "": nothing."""
+    values = objects = fields = 0
+    for piece in pieces:
+        opened = count_objects(piece)
+        objects += opened
+        fields += piece.count(b":")
+        # But for one value, each has a comma or a bracket before it.
+        values += piece.count(b",") + piece.count(b"[") + opened
+        # Early: most bodies of this kind are nothing else to their end.
         if objects > MAX_OBJECTS:
-            raise InvalidRequest(f"The body has more than {MAX_OBJECTS:,} objects in it. Send several requests.")
+            return f"{MAX_OBJECTS:,} objects"
+        if fields > MAX_FIELDS:
+            return f"{MAX_FIELDS:,} fields"
+        if values > MAX_VALUES:
+            return f"{MAX_VALUES:,} values"
+    return ""
 
 
 def count_objects(body: bytes) -> int:
@@ -77,25 +98,16 @@ def count_objects(body: bytes) -> int:
     return body.count(b"{")
 
 
-def _separators(text: bytes) -> int:
-    """One less than the number of values at the most, in JSON whose strings were taken out."""
-    return text.count(b",") + text.count(b"[") + text.count(b"{")
-
-
-def _count(body: bytes) -> tuple[int, int]:
-    """How many values and how many objects there are at the most, without what is inside of strings."""
-    values, objects = 1, 0
-    for outside in _outside_of_strings(body):
-        values += _separators(outside)
-        objects += outside.count(b"{")
-    return values, objects
+def _pieces(body: bytes) -> Iterator[bytes]:
+    for start in range(0, len(body), PIECE_BYTES):
+        yield body[start : start + PIECE_BYTES]
 
 
 def _outside_of_strings(body: bytes) -> Iterator[bytes]:
     """What of ``body`` is not inside of strings, piece by piece."""
     is_inside, escape = False, b""
-    for start in range(0, len(body), PIECE_BYTES):
-        piece = escape + body[start : start + PIECE_BYTES]
+    for new in _pieces(body):
+        piece = escape + new
         # A backslash at the very end escapes what the next piece begins with, unless it is itself escaped.
         has_open_escape = (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
         escape = b"\\" if has_open_escape else b""
@@ -109,12 +121,18 @@ def _without_surrogates(body: bytes) -> bytes:
     """``body`` with halves of characters replaced; itself where there are none."""
     kept: list[bytes] = []
     end = 0
+    if b"\\u" not in body and b"\xed" not in body:
+        return body
     for start in range(0, len(body), PIECE_BYTES):
         border = start + PIECE_BYTES
         for half in _SURROGATE.finditer(body, max(start, end), border + _MAX_SURROGATE_BYTES):
             if half.start() >= border:
                 break
             if not _is_escaped(body, half.start()):
+                if len(kept) >= 2 * MAX_HALVES:
+                    raise InvalidRequest(
+                        f"The body has more than {MAX_HALVES:,} halves of characters, each without the other."
+                    )
                 kept += (body[end : half.start()], _REPLACEMENT)
                 end = half.end()
     return b"".join((*kept, body[end:])) if kept else body
