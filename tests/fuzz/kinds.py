@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from fuzz.case import Kind
+from fuzz.grammars import play_grammar
 from fuzz.headers import play_header
+from fuzz.heads import play_head
 from fuzz.messages import play_messages
 from fuzz.settings import play_settings
 from fuzz.texts import play_text
@@ -14,4 +16,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     "texts": play_text,
     "settings": play_settings,
     "messages": play_messages,
+    "grammars": play_grammar,
+    "heads": play_head,
 }

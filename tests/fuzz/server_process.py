@@ -55,12 +55,13 @@ class ServerProcess:
     Attributes:
         folder: its own.
         weights: the file of the model.
+        port: where it listens, once it runs.
     """
 
     folder: Path
     weights: Path
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-    _port: int = field(default=0, init=False)
+    port: int = field(default=0, init=False)
 
     def send(self, requests: list[Request]) -> list[Reply]:
         """Send requests at the same time, and read their answers.
@@ -108,10 +109,10 @@ class ServerProcess:
             return self._process
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+            self.port = probe.getsockname()[1]
         settings = self.folder / "server.toml"
         settings.write_text(
-            f"[server]\nport = {self._port}\ndisable_access_log = true\n"
+            f"[server]\nport = {self.port}\ndisable_access_log = true\n"
             "[runtime]\nmax_seqs = 4\nprefix_cache_n = 4\ntrial = false\n"
             + _model("smollm2", self.weights)
             + _model("ranker", self._made("ranker.gguf", tiny_ranker()))
@@ -128,7 +129,7 @@ class ServerProcess:
         deadline = time.monotonic() + START_S
         while self._process.poll() is None and time.monotonic() < deadline:
             with suppress(OSError, http.client.HTTPException):
-                if _exchange(self._port, Request("/health", b"", "GET")).status == 200:
+                if _exchange(self.port, Request("/health", b"", "GET")).status == 200:
                     return self._process
             time.sleep(_LOOK_S)
         raise Fault(f"the server does not start: {self.last_words()}")
@@ -140,7 +141,7 @@ class ServerProcess:
 
     def _exchange(self, number: int, request: Request, replies: SimpleQueue[tuple[int, Reply]]) -> None:
         try:
-            replies.put((number, _exchange(self._port, request)))
+            replies.put((number, _exchange(self.port, request)))
         except (OSError, http.client.HTTPException) as failure:
             replies.put((number, Reply(0, repr(failure).encode())))
 

@@ -19,7 +19,14 @@ from fuzz.tiny_models import tiny_model
 # A machine may be busy: together they take half a minute of processor time.
 pytestmark = pytest.mark.timeout(900)
 
-SAMPLES = {"headers": range(1, 13), "texts": range(1, 3), "settings": range(1, 6), "messages": range(1, 7)}
+SAMPLES = {
+    "headers": range(1, 13),
+    "texts": range(1, 3),
+    "settings": range(1, 6),
+    "messages": range(1, 7),
+    "grammars": range(1, 7),
+    "heads": range(1, 21),
+}
 ACCEPTED = {"served", "tokenised", "answered"}
 
 
