@@ -28,9 +28,14 @@ def modes(folder: Path) -> dict[str, int]:
 @pytest.fixture
 def give(monkeypatch: pytest.MonkeyPatch):
     """Gives a file to another user, as this process sees it."""
-    given: set[int] = set()
-    monkeypatch.setattr(private_files, "_owned", lambda found: found.st_ino not in given)
-    return lambda path: given.add(path.lstat().st_ino)
+    given: set[tuple[int, int]] = set()
+
+    def told_by(found: os.stat_result) -> tuple[int, int]:
+        # What takes a link's place may get its number.
+        return found.st_ino, found.st_mtime_ns
+
+    monkeypatch.setattr(private_files, "_owned", lambda found: told_by(found) not in given)
+    return lambda path: given.add(told_by(path.lstat()))
 
 
 def test_nobody_else_reads_what_was_converted(tmp_path: Path) -> None:
