@@ -68,7 +68,7 @@ def load_embedder(
     on_files(key.contents)
     weights = pool.acquire(key, on_progress)
     try:
-        tokenizers = TokenizerProcesses(settings.name, key.paths)
+        tokenizers = TokenizerProcesses(settings.name, key.paths, stamps=key.stamps)
         model = Model(weights, tokenizers.tokenize)
         context, longest = _pooled(settings, model)
         try:

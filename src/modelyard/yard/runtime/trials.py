@@ -106,7 +106,12 @@ class Trials:
             outcome = await self._find(task, seen)
             if outcome is None:
                 async with self._places:
-                    outcome = self._outcomes[seen] = await self._try(task, report)
+                    key = await asyncio.to_thread(trial_key, task)
+                    outcome = await self._try(task, report)
+                if await asyncio.to_thread(_seen, task) != seen:
+                    raise UnusableModel("Its file was changed while it was tried. Try again when it is complete.")
+                self._outcomes[seen] = outcome
+                await asyncio.to_thread(self._records.note, key, outcome, task.settings.name)
         if outcome.failure is not None:
             raise UnusableModel(outcome.failure)
 
@@ -132,13 +137,11 @@ class Trials:
 
         try:
             await asyncio.to_thread(self._run, task, go_on)
-            outcome = Outcome(None)
         except TrialFailed as failed:
-            outcome = Outcome(str(failed))
+            return Outcome(str(failed))
         finally:
             is_given_up.set()
-        await asyncio.to_thread(lambda: self._records.note(trial_key(task), outcome, task.settings.name))
-        return outcome
+        return Outcome(None)
 
 
 _Seen = tuple[TrialTask, tuple[tuple[int, int, int], ...]]
