@@ -27,6 +27,7 @@
     ├── ModelLoading                503 model_loading
     ├── ModelBusy                   503 model_busy
     ├── ModelUnloaded               503 model_unloaded
+    ├── ModelFileChanged            503 model_file_changed: a file of the model was written over while it was served
     ├── ModelLoadFailed             503 model_load_failed
     ├── ShuttingDown                503 shutting_down
     ├── InsufficientMemory          507 insufficient_memory
@@ -491,6 +492,24 @@ class ModelLoadFailed(ModelyardError):
 
     def __str__(self) -> str:
         return f"The model '{self.model}' could not be loaded: {self.reason}"
+
+
+class ModelFileChanged(ModelyardError):
+    """A file of the model changed after the request was begun, which cannot go on with other weights."""
+
+    code = "model_file_changed"
+    status = 503
+
+    def __init__(self, model: str, file: str) -> None:
+        super().__init__(model, file)
+        self.model, self.file = model, file
+
+    def __str__(self) -> str:
+        return (
+            f"The file {self.file} of the model '{self.model}' changed before this answer was complete. Ask again: a "
+            "new request is answered from the file as it is now. To change a file without this, put another one in "
+            "its place (mv) and do not write over it (cp)."
+        )
 
 
 class ShuttingDown(ModelyardError):

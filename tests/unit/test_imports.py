@@ -21,6 +21,27 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     assert done.stdout.split() == []
 
 
+@pytest.mark.parametrize(
+    "module", ["modelyard.engine.llama", "modelyard.converter.quantize", "modelyard.engine.engine"]
+)
+def test_of_the_binding_only_its_low_level_modules_are_imported(module: str) -> None:
+    program = (
+        f"import sys, {module}\n"
+        "print(*(name for name in ('diskcache', 'sqlite3') if name in sys.modules))\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('llama_cpp.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    unwanted, parts = done.stdout.split("\n")[:2]
+    assert unwanted == ""
+    assert parts.split() == [f"llama_cpp.{name}" for name in ("_ctypes_extensions", "_ggml", "llama_cpp", "mtmd_cpp")]
+
+
+def test_a_program_may_use_the_whole_binding_beside_modelyard() -> None:
+    program = "import modelyard.engine.llama, llama_cpp; from llama_cpp import Llama; print(Llama.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "Llama\n"
+
+
 def test_builders_load_nothing_heavy() -> None:
     program = (
         "import sys, modelyard\n"

@@ -224,8 +224,8 @@ METRICS: tuple[Described, ...] = (
         "counter",
         ("model", "reason"),
         "Unloads: asked for, idle, to make room, over budget, retired by a new configuration, the server closes, "
-        "or the engine died.",
-        _by(lambda m: m.tally.unloads, ("asked", "idle", "room", "budget", "retired", "closing", "died")),
+        "a file of it was written over, or the engine died.",
+        _by(lambda m: m.tally.unloads, ("asked", "idle", "room", "budget", "retired", "closing", "changed", "died")),
     ),
     Described(
         "modelyard_engine_deaths_total",

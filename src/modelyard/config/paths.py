@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from modelyard.system.private_files import make_private_folder
+
 _PATH_BEGINNINGS = ("./", "../", "~")
 
 
@@ -44,6 +46,21 @@ def user_cache() -> Path:
     """Where programs keep what they can make again. Source: XDG Base Directory Specification, XDG_CACHE_HOME."""
     named = os.environ.get("XDG_CACHE_HOME", "")
     return Path(named) if Path(named).is_absolute() else Path("~/.cache").expanduser()
+
+
+def own_cache() -> Path:
+    """Where Modelyard keeps what it can make again."""
+    return user_cache() / "modelyard"
+
+
+def make_own_folder(folder: Path) -> None:
+    """Have a folder of files that Modelyard writes, closed to other users of the machine, as is ``own_cache``.
+
+    Raises:
+        OSError: it cannot be made, or belongs to another user.
+    """
+    root = own_cache()
+    make_private_folder(folder, root if folder.is_relative_to(root) else None)
 
 
 def exists(path: Path) -> bool:

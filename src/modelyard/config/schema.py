@@ -26,7 +26,7 @@ from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
 from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, read_device_layers
 from modelyard.config.hub import check_sibling, check_token_source
-from modelyard.config.paths import absolute, base_of, source_of, user_cache
+from modelyard.config.paths import absolute, base_of, own_cache, source_of
 from modelyard.config.server import Server
 from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budget, read_size
 
@@ -385,7 +385,7 @@ class Memory(Table):
     @property
     def kv_folder(self) -> Path:
         """Where prompts are kept on disk."""
-        return self.kv_dir or user_cache() / "modelyard" / "kv"
+        return self.kv_dir or own_cache() / "kv"
 
 
 class Hub(Table):

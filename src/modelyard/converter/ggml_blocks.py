@@ -9,15 +9,15 @@ import ctypes
 from typing import Final
 
 import numpy as np
-from llama_cpp._ggml import libggml
 from numpy.typing import NDArray
 
 from modelyard.hub.gguf_format import TENSOR_TYPES
+from modelyard.llama_binding import ggml
 
 NUMBERS: Final = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 
 # By index: each look-up makes a function of its own, whose types nobody else changes.
-_quantize_chunk: Final = libggml["ggml_quantize_chunk"]
+_quantize_chunk: Final = ggml["ggml_quantize_chunk"]
 _quantize_chunk.restype = ctypes.c_size_t
 _quantize_chunk.argtypes = [
     ctypes.c_int,

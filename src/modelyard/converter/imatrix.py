@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.converter.protocol import Refused
 from modelyard.hub.llama_converter import INSTALL
+from modelyard.llama_binding import lib
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _MOST_ENTRIES: Final = 100_000

@@ -14,11 +14,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import llama_cpp.llama_cpp as lib
-
 from modelyard.converter.imatrix import read_imatrix
 from modelyard.converter.protocol import Refused, run, say
 from modelyard.hub.gguf_header import read_header
+from modelyard.llama_binding import lib
 
 _MOST_ROWS_BYTES: Final = 256 * 2**20
 _TENSOR: Final = re.compile(rb"\[ *(\d+)/ *(\d+)\]")

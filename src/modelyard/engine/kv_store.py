@@ -1,19 +1,20 @@
 """Prompts and their KV state on disk: one file a prompt, in a folder that all engines share.
 
 A file's name begins with the identity of the engine that it belongs to, its content is believed only where the checksum
-is right. It is written under another name and renamed, so that half a file is never found. When it was last used is its
-time of modification.
+is right. It is written under another name and renamed, so that half a file is never found, and it is private: it holds
+what people have said to models. When it was last used is its time of modification.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
+import math
 import os
 import struct
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from modelyard.config.paths import make_own_folder
 from modelyard.engine.suspend import KeptPrompt, KvState
+from modelyard.system.private_files import HALF_WRITTEN, open_private, read_private, write_all, writing_private
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +38,11 @@ _TOKEN = np.dtype("<i4")
 _DIGEST_BYTES = 32
 _ENDING = ".kv"
 
-_HALF_WRITTEN = ".part"
-# One that is older was left by a process that ended while writing.
+# A half-written file that is older was left by a process that ended while writing.
 _LONGEST_WRITE_S = 3600
+
+# The disk, or the user's share of it, is full; or no file may be so large.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,18 @@ class Unsaved:
 
 class _Damaged(Exception):
     """The file is not as it was written; the message is why."""
+
+
+class _NoRoom(Exception):
+    """The disk has no room for a file.
+
+    Attributes:
+        missing_bytes: of it, which were not written.
+    """
+
+    def __init__(self, missing_bytes: int, error: OSError) -> None:
+        super().__init__(missing_bytes, error)
+        self.missing_bytes, self.error = missing_bytes, error
 
 
 class _Foreign(Exception):
@@ -71,17 +88,38 @@ class KvStore:
         self._limit_bytes = limit_bytes
 
     def save(self, prompts: Iterable[Unsaved]) -> None:
-        """Keep ``prompts``, most recently used first. What the folder has of them already is not written again."""
+        """Keep ``prompts``, most recently used first. What the folder has of them already is not written again.
+
+        Of a disk that is full, prompts that were used longer ago give way to these; those that do not fit even so are
+        left out, and shorter ones kept.
+        """
         now, room = time.time_ns(), self._limit_bytes
+        shortest_left_out, left_out, full = math.inf, 0, None
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_own_folder(self._folder)
             self._sweep(now)
             for age, prompt in enumerate(prompts):
-                # A microsecond apart, so that they keep their order.
-                room -= self._put(prompt, room, now - 1000 * age)
+                if len(prompt.tokens) >= shortest_left_out:
+                    # To read its state would copy it from the engine for nothing.
+                    left_out += 1
+                    continue
+                try:
+                    # A microsecond apart, so that they keep their order.
+                    room -= self._put(prompt, room, now - 1000 * age)
+                except _NoRoom as no_room:
+                    shortest_left_out, full = len(prompt.tokens), no_room.error
+                    left_out += 1
             self._shrink(self._limit_bytes)
         except OSError as error:
             logger.warning("Prompts are not kept in %s: %s", self._folder, error)
+            return
+        if full is not None:
+            logger.warning(
+                "%d prompts are not kept in %s: %s. Free some space, or set kv_dir to another folder",
+                left_out,
+                self._folder,
+                full.strerror,
+            )
 
     def load(self, enough_tokens: int, most_prompts: int) -> Iterator[KeptPrompt]:
         """The most recently used prompts until their tokens are enough, the most recent last.
@@ -107,7 +145,11 @@ class KvStore:
                 yield prompt
 
     def _put(self, prompt: Unsaved, room: int, used_ns: int) -> int:
-        """Keep one prompt if it fits in ``room``; the bytes that it takes."""
+        """Keep one prompt if it fits in ``room``; the bytes that it takes.
+
+        Raises:
+            _NoRoom: the disk has none, also when all that was used longer ago is gone.
+        """
         tokens = np.asarray(prompt.tokens, dtype=_TOKEN).tobytes()
         name = hashlib.blake2b(tokens, digest_size=16).hexdigest()
         file = self._folder / f"{self._identity.hex()}-{name}{_ENDING}"
@@ -119,19 +161,28 @@ class KvStore:
         if size > room:
             return 0
         self._shrink(self._limit_bytes - size)
-        self._write(file, tokens, state)
+        try:
+            self._write(file, tokens, state)
+        except _NoRoom as no_room:
+            if not self._give_way(no_room.missing_bytes, used_ns):
+                raise
+            self._write(file, tokens, state)
         return _touch(file, used_ns)
 
     def _write(self, file: Path, tokens: bytes, state: KvState) -> None:
         head = _HEAD.pack(_MAGIC, _VERSION, self._identity, len(tokens) // _TOKEN.itemsize, state.nbytes)
-        half_written = file.with_suffix(f".{uuid.uuid4().hex}{_HALF_WRITTEN}")
+        size, written = _HEAD.size + _DIGEST_BYTES + len(tokens) + state.nbytes, 0
         try:
-            with half_written.open("wb") as stream:
-                stream.write(head + _digest(head, tokens, state.data) + tokens)
-                stream.write(state.data)
-            half_written.replace(file)
-        finally:
-            half_written.unlink(missing_ok=True)
+            with writing_private(file) as stream:
+                try:
+                    write_all(stream, head + _digest(head, tokens, state.data) + tokens)
+                    write_all(stream, state.data)
+                finally:
+                    written = stream.tell()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise _NoRoom(size - written, error) from error
+            raise
 
     def _checked(self, file: Path, read: Callable[[Path], _T]) -> _T | None:
         """What ``read`` finds in the file; None, and a log line, where it cannot be used."""
@@ -149,15 +200,16 @@ class KvStore:
 
     def _count(self, file: Path) -> int:
         """How many tokens the file holds, by its head alone."""
-        with file.open("rb") as stream:
+        with open_private(file) as stream:
             count, state_bytes = self._parse_head(stream.read(_HEAD.size))
+            size = os.fstat(stream.fileno()).st_size
         expected = _HEAD.size + _DIGEST_BYTES + count * _TOKEN.itemsize + state_bytes
-        if file.stat().st_size != expected:
-            raise _Damaged(f"it has {file.stat().st_size} bytes and should have {expected}")
+        if size != expected:
+            raise _Damaged(f"it has {size} bytes and should have {expected}")
         return count
 
     def _read(self, file: Path) -> KeptPrompt:
-        raw = file.read_bytes()
+        raw = read_private(file)
         head, body = raw[: _HEAD.size], memoryview(raw)[_HEAD.size + _DIGEST_BYTES :]
         count, state_bytes = self._parse_head(head)
         tokens, state = body[: count * _TOKEN.itemsize], body[count * _TOKEN.itemsize :]
@@ -182,15 +234,39 @@ class KvStore:
         for file in sorted(self._folder.glob(f"*{_ENDING}"), key=_used_ns, reverse=True):
             # Another engine may be doing the same.
             with contextlib.suppress(FileNotFoundError):
-                left -= file.stat().st_size
+                left -= file.lstat().st_size
                 if left < 0:
                     file.unlink()
 
+    def _give_way(self, missing_bytes: int, used_ns: int) -> bool:
+        """Delete what was used longest ago to make room for a prompt that was used at ``used_ns``.
+
+        Returns:
+            Whether so many bytes could be freed; where all of it is too little, nothing is deleted.
+        """
+        older = [file for file in self._folder.glob(f"*{_ENDING}") if _used_ns(file) < used_ns]
+        going = enough(((file, _size(file)) for file in sorted(older, key=_used_ns)), missing_bytes)
+        for file in going:
+            with contextlib.suppress(FileNotFoundError):
+                file.unlink()
+        return bool(going)
+
     def _sweep(self, now_ns: int) -> None:
         """Delete what others began to write and did not finish."""
-        for file in self._folder.glob(f"*{_HALF_WRITTEN}"):
+        for file in self._folder.glob(f"*{HALF_WRITTEN}"):
             if now_ns - _used_ns(file) > _LONGEST_WRITE_S * 10**9:
                 file.unlink(missing_ok=True)
+
+
+def enough(sizes: Iterable[tuple[_T, int]], needed_bytes: int) -> list[_T]:
+    """The first of some things that have ``needed_bytes`` together; none of them where all have too little."""
+    chosen: list[_T] = []
+    for thing, size in sizes if needed_bytes > 0 else ():
+        chosen.append(thing)
+        needed_bytes -= size
+        if needed_bytes <= 0:
+            return chosen
+    return []
 
 
 def _digest(head: bytes, tokens: bytes | memoryview, state: memoryview) -> bytes:
@@ -203,14 +279,23 @@ def _digest(head: bytes, tokens: bytes | memoryview, state: memoryview) -> bytes
 def _touch(file: Path, used_ns: int) -> int:
     """Say that the file was used then; its bytes, 0 where it is not there: another engine may delete it any time."""
     try:
-        os.utime(file, ns=(used_ns, used_ns))
-        return file.stat().st_size
+        with open_private(file):
+            # By its name: another engine may have deleted it since it was opened.
+            os.utime(file, ns=(used_ns, used_ns))
+            return file.stat().st_size
     except FileNotFoundError:
         return 0
 
 
 def _used_ns(file: Path) -> int:
     try:
-        return file.stat().st_mtime_ns
+        return file.lstat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.lstat().st_size
     except FileNotFoundError:
         return 0

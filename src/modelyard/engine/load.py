@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from modelyard.engine.vision import Vision
 from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool
 from modelyard.engine.weights_digest import contents_digest
 from modelyard.errors import UnsupportedOperation, UnusableModel
+from modelyard.system.file_stamp import FileStamp, first_changed
 
 logger = logging.getLogger(__name__)
 
@@ -111,11 +112,12 @@ def load(
             allocated is left.
     """
     started = time.perf_counter()
+    check_unchanged(settings.files)
     key = WeightsKey.of(settings.paths, *_placement(settings.offload, settings.device_layers))
     on_files(key.contents)
     weights = pool.acquire(key, on_progress)
     try:
-        tokenizers = TokenizerProcesses(settings.name, key.paths)
+        tokenizers = TokenizerProcesses(settings.name, key.paths, stamps=key.stamps)
         model = Model(weights, tokenizers.tokenize)
         context = Context(
             model,
@@ -135,6 +137,7 @@ def load(
             if settings.projector is not None:
                 vision = _vision(settings, settings.projector, key.gpu_layers, model, on_progress)
                 undo.callback(vision.free)
+            check_unchanged(settings.files)
             resident = _equip(
                 settings, pool, templates or TemplateProcesses(), key, model, context, draft, vision, tokenizers
             )
@@ -144,6 +147,16 @@ def load(
         raise
     logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
     return resident
+
+
+def check_unchanged(files: Sequence[FileStamp]) -> None:
+    """Refuse files that are not those that were looked into: what was found in them is not true of these.
+
+    Raises:
+        UnusableModel: it names one of them.
+    """
+    if (changed := first_changed(files)) is not None:
+        raise UnusableModel(f"{changed.name} was changed while it was being loaded. Try again when it is complete.")
 
 
 def _placement(offload: bool, device_layers: tuple[int, ...] | None) -> tuple[int, tuple[int, ...]]:
@@ -245,9 +258,9 @@ def _equip(
         longest_token=lambda: model.longest_token,
     )
     # Some models scale positions by the length of the context.
-    identity = f"{key.contents} {version()} {context.length} {context.kv_format}"
+    identity = f"{key.lasting_contents} {version()} {context.length} {context.kv_format}"
     if settings.projector is not None:
-        identity += f" {contents_digest([settings.projector])}"
+        identity += f" {contents_digest([settings.projector])} {settings.projector.stat().st_mtime_ns}"
     profile = ModelProfile(
         identity=identity,
         context_length=context.length,

@@ -12,7 +12,7 @@ from modelyard.engine.embed_input import InputReader
 from modelyard.engine.embedding_shape import embedding_shape
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
 from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, can_offload
-from modelyard.engine.load import fingerprint
+from modelyard.engine.load import check_unchanged, fingerprint
 from modelyard.engine.profile import ModelProfile
 from modelyard.engine.rank_input import PairReader
 from modelyard.engine.settings import EngineSettings
@@ -63,14 +63,16 @@ def load_embedder(
             is left.
     """
     started = time.perf_counter()
+    check_unchanged(settings.files)
     key = WeightsKey.of(settings.paths, -1 if settings.offload and can_offload() else 0)
     on_files(key.contents)
     weights = pool.acquire(key, on_progress)
     try:
-        tokenizers = TokenizerProcesses(settings.name, key.paths)
+        tokenizers = TokenizerProcesses(settings.name, key.paths, stamps=key.stamps)
         model = Model(weights, tokenizers.tokenize)
         context, longest = _pooled(settings, model)
         try:
+            check_unchanged(settings.files)
             inputs = _reader(settings, model, longest)
         except BaseException:
             context.free()

@@ -213,10 +213,10 @@ class EngineLoop:
             self._events.append(self._suspend(sequence, kept) if stop.suspend else Cancelled(sequence.id))
         self._moves.carry_out()
         self._flush()
-        if self._store is not None:
+        if self._store is not None and not stop.discard:
             # On disk a token has 32 bits, which the name of a picture has not.
             self._store.save(kept for kept in self._moves.idle_prefixes() if not has_pictures(kept.tokens))
-        if self._keep != "memory":
+        if self._keep != "memory" or stop.discard:
             return None
         return KeptPrefixes(self._identity, tuple(self._moves.save_within(min(room, self._keep_bytes))))
 

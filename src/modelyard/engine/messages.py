@@ -151,11 +151,13 @@ class Stop:
         suspend: all sequences leave as Suspended; else they are Cancelled.
         keep_bytes: of KV state that may stay in host memory: that of suspended sequences first, then of prompts.
         park: the weights stay, too.
+        discard: no prompt is kept, neither in memory nor on disk: the weights that made it are no more.
     """
 
     suspend: bool = False
     keep_bytes: int = 0
     park: bool = False
+    discard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,16 @@ class Stopped:
 
     kept: KeptPrefixes | None = None
     parked: HeldWeights | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileWrittenOver:
+    """A file that the engine, or what it has parked, has mapped is not what it was: what is computed is nonsense.
+
+    file is its name. Comes before Dying where the engine has died of it.
+    """
+
+    file: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,5 +459,5 @@ class Failed:
 # Cancelled, Returned, Failed.
 Answered = Embedded | Ranked | Tokenized
 SequenceEvent = Accepted | Begun | Token | Finished | Answered | Cancelled | Suspended | Returned | Failed
-EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | Dying | Died | Stopped | ParkedWeightsLost
+EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | FileWrittenOver | Dying | Died | Stopped | ParkedWeightsLost
 Event = SequenceEvent | EngineEvent

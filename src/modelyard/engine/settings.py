@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from modelyard.engine.question import Sampling
+from modelyard.system.file_stamp import FileStamp
 
 # Tokens of context where nothing is configured: long contexts cost memory that small machines lack, and a model
 # trained for more says so in its file, not what the user has room for.
@@ -77,6 +78,7 @@ class EngineSettings:
         kv_dir: folder of prompts kept on disk.
         projector: the GGUF file that turns images or sound into embeddings for the model; None: it takes neither.
         audio_encoder: what that file calls its encoder of sound; "" where it has none.
+        files: all of its files as they were when they were looked into; () where nobody watches them.
     """
 
     name: str
@@ -106,3 +108,4 @@ class EngineSettings:
     kv_dir: Path | None = None
     projector: Path | None = None
     audio_encoder: str = ""
+    files: tuple[FileStamp, ...] = ()

@@ -13,6 +13,7 @@ from modelyard.engine.heap import trim_heap
 from modelyard.engine.llama import Weights
 from modelyard.engine.weights_digest import contents_digest
 from modelyard.errors import UnusableModel
+from modelyard.system.file_stamp import FileStamp, stamps_of
 
 # How often an engine that waits for another's load looks whether it is to stop.
 _LOOK_S = 0.1
@@ -27,12 +28,14 @@ class WeightsKey:
         gpu_layers: layers on an accelerator; 0 for none, -1 for all.
         contents: digest of the files: one that was replaced since is another.
         split: of the layers on accelerators, how many each has; () as llama.cpp divides them.
+        stamps: the files: one that was written over since, if only in its middle, is another.
     """
 
     paths: tuple[Path, ...]
     gpu_layers: int
     contents: str
     split: tuple[int, ...] = ()
+    stamps: tuple[FileStamp, ...] = ()
 
     @classmethod
     def of(cls, paths: Sequence[Path], gpu_layers: int, split: tuple[int, ...] = ()) -> WeightsKey:
@@ -42,12 +45,22 @@ class WeightsKey:
             UnusableModel: one of them cannot be read.
         """
         try:
-            return cls(tuple(path.resolve() for path in paths), gpu_layers, contents_digest(paths), split)
+            resolved = tuple(path.resolve() for path in paths)
+            # First: a change while the digest is made is then met by the next look.
+            stamps = stamps_of(resolved)
+            return cls(resolved, gpu_layers, contents_digest(paths), split, stamps)
         except OSError as error:
             raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
 
+    @property
+    def lasting_contents(self) -> str:
+        """Names the contents for what outlives this process: when each file was changed stands for its middle."""
+        return " ".join((self.contents, *(str(stamp.modified_ns) for stamp in self.stamps)))
+
     def __str__(self) -> str:
-        facts = "\0".join((*map(str, self.paths), str(self.gpu_layers), str(self.split), self.contents))
+        facts = "\0".join(
+            (*map(str, self.paths), str(self.gpu_layers), str(self.split), self.contents, *map(str, self.stamps))
+        )
         return hashlib.blake2b(facts.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 

@@ -14,13 +14,19 @@ from typing import Any, Final
 from modelyard.errors import ConversionFailed, UnusableModel
 from modelyard.hub.listing import OnProgress, Progress
 from modelyard.hub.llama_converter import child_environment
+from modelyard.system.private_files import PRIVATE_UMASK
 from modelyard.system.reporting_process import Ended, run_reporting
 
 _SHOWN_OF_A_CRASH: Final = 2000
 
 
 def run_converter(
-    program: str, arguments: Sequence[str], on_progress: OnProgress, on_notice: Callable[[str], None]
+    program: str,
+    arguments: Sequence[str],
+    on_progress: OnProgress,
+    on_notice: Callable[[str], None],
+    *,
+    is_private: bool = True,
 ) -> None:
     """Run ``python -m modelyard.converter.<program>`` to its end.
 
@@ -29,6 +35,7 @@ def run_converter(
         arguments: of its command line.
         on_progress: what it reports is handed on; returning False kills it.
         on_notice: takes what people should know of the result.
+        is_private: what it writes is for this user alone; else as the user's umask has it.
 
     Raises:
         ConversionFailed: the program refused or failed on its input; the message is its own.
@@ -50,7 +57,9 @@ def run_converter(
         return True
 
     module = f"modelyard.converter.{program}"
-    ended = run_reporting(("-m", module, *arguments), {**child_environment(), "HF_HUB_OFFLINE": "1"}, hear)
+    environment = {**child_environment(), "HF_HUB_OFFLINE": "1"}
+    umask = PRIVATE_UMASK if is_private else -1
+    ended = run_reporting(("-m", module, *arguments), environment, hear, umask=umask)
     if error is not None:
         raise error
     if ended.status != 0:

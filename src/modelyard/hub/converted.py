@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -19,9 +20,20 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from modelyard.config.paths import user_cache
+from modelyard.config.paths import make_own_folder, own_cache
 from modelyard.errors import UnusableModel
 from modelyard.hub.listing import OnProgress, Progress
+from modelyard.system.private_files import (
+    FILE_MODE,
+    close_to_others,
+    is_ours,
+    make_private_folder,
+    read_private,
+    remove_tree,
+    write_private,
+)
+
+logger = logging.getLogger(__name__)
 
 _NOTE: Final = "entry.json"
 _LOCKS: Final = ".locks"
@@ -51,7 +63,7 @@ class Entry:
 
 def default_folder() -> Path:
     """Where converted models are kept."""
-    return user_cache() / "modelyard" / "converted"
+    return own_cache() / "converted"
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
@@ -87,7 +99,7 @@ class ConvertedModels:
             UnusableModel: it is being made or read by another process, or cannot be removed.
         """
         try:
-            with FileLock(self._lock_path(entry.key), timeout=_LOOK_S):
+            with self._lock(entry.key, timeout_s=_LOOK_S):
                 shutil.rmtree(entry.path.parent)
         except Timeout:
             raise UnusableModel(f"{entry.path.name} is being made by another process. Try again later.") from None
@@ -105,8 +117,9 @@ class ConvertedModels:
         """
         folder = self.folder / key
         try:
-            (self.folder / _LOCKS).mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._lock_path(key))
+            make_own_folder(self.folder)
+            make_private_folder(self.folder / _LOCKS)
+            lock = self._lock(key)
             while True:
                 try:
                     lock.acquire(timeout=_LOOK_S)
@@ -123,12 +136,12 @@ class ConvertedModels:
         try:
             self._sweep(key)
             if _read(folder) is None:
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
+                remove_tree(folder)
+                make_private_folder(folder)
             yield folder
         finally:
             if _read(folder) is None:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
             lock.release()
 
     def finish(self, folder: Path, made: Path, *, name: str, source: str, label: str) -> Entry:
@@ -136,11 +149,10 @@ class ConvertedModels:
         path = folder / name
         with made.open("rb") as file:
             os.fsync(file.fileno())
+        close_to_others(made)
         made.replace(path)
         note = {"file": name, "source": source, "label": label, "made_at": time.time()}
-        partial = folder / f"{_NOTE}.partial"
-        partial.write_text(json.dumps(note), "utf-8")
-        partial.replace(folder / _NOTE)
+        write_private(folder / _NOTE, json.dumps(note).encode())
         entry = _read(folder)
         assert entry is not None
         return entry
@@ -150,21 +162,24 @@ class ConvertedModels:
         for folder in self.folder.iterdir():
             if folder.name in (key, _LOCKS) or not folder.is_dir() or _read(folder) is not None:
                 continue
-            with suppress(Timeout, OSError), FileLock(self._lock_path(folder.name), timeout=0):
+            with suppress(Timeout, OSError), self._lock(folder.name, timeout_s=0):
                 # Looked at again: it may have been finished since.
                 if _read(folder) is None:
                     shutil.rmtree(folder)
 
-    def _lock_path(self, key: str) -> Path:
-        return self.folder / _LOCKS / f"{key}.lock"
+    def _lock(self, key: str, timeout_s: float = -1) -> FileLock:
+        return FileLock(self.folder / _LOCKS / f"{key}.lock", timeout=timeout_s, mode=FILE_MODE)
 
 
 def _read(folder: Path) -> Entry | None:
     """The entry in a folder; None where there is none, or not all of it."""
     note_path = folder / _NOTE
     try:
-        note = json.loads(note_path.read_text("utf-8"))
+        note = json.loads(read_private(note_path))
         path = folder / Path(note["file"]).name
+        if not (is_ours(folder) and is_ours(path)):
+            logger.warning("The converted model %s is not used: it belongs to another user", path)
+            return None
         return Entry(
             key=folder.name,
             path=path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from modelyard.hub.gguf_header import GgufHeader, read_header
 from modelyard.hub.kind import Kind, kind_of
 from modelyard.hub.labels import bits, label_in, normalise
 from modelyard.hub.senses import NO_SENSES, Senses
+from modelyard.system.file_stamp import FileStamp, first_changed, stamps_of
 
 _ROLES: Final = {
     "mmproj": "a projector (it turns pictures or sound into embeddings)",
@@ -36,6 +37,7 @@ class ModelFiles:
         projector_bytes: size of that file.
         senses: what it takes beside text.
         warnings: what the model cannot do here although its makers promise it, in sentences.
+        stamps: of all files, as they were when they were looked into.
     """
 
     paths: tuple[Path, ...]
@@ -48,6 +50,7 @@ class ModelFiles:
     projector_bytes: int = 0
     senses: Senses = NO_SENSES
     warnings: tuple[str, ...] = ()
+    stamps: tuple[FileStamp, ...] = ()
 
 
 def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> ModelFiles:
@@ -59,6 +62,7 @@ def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> Mo
         UnusableModel: with what is wrong and what to do.
     """
     paths = tuple(folder / name for name in choice.names)
+    stamps = stamps_before_reading(paths)
     headers = [read_header(path) for path in paths]
     first = headers[0]
     _check_role(paths[0], first)
@@ -68,7 +72,18 @@ def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> Mo
     size = sum(header.file_size for header in headers)
     # Of a model that is to be multimodal, a projector was found before.
     found = kind_of(paths[0], first, kind, has_projector=kind == "multimodal")
-    return ModelFiles(paths, first, size, choice.reason, first.quantization, found)
+    return ModelFiles(paths, first, size, choice.reason, first.quantization, found, stamps=stamps)
+
+
+def stamps_before_reading(paths: Sequence[Path]) -> tuple[FileStamp, ...]:
+    """The files as they are; what changes while they are read is noticed afterwards.
+
+    () where one cannot be looked at: whoever reads it says why.
+    """
+    try:
+        return stamps_of(paths)
+    except (OSError, ValueError):
+        return ()
 
 
 def _check_role(path: Path, header: GgufHeader) -> None:
@@ -118,15 +133,6 @@ def _check_type(path: Path, label: str, quant: str) -> None:
         )
 
 
-def read_again(files: ModelFiles) -> ModelFiles | None:
-    """The same files, looked into again; None where some of them are gone.
-
-    Raises:
-        UnusableModel: they are there, but can no longer be used.
-    """
-    needed = files.paths if files.projector is None else (*files.paths, files.projector)
-    if not all(path.is_file() for path in needed):
-        return None
-    headers = [read_header(path) for path in files.paths]
-    _check_shards(files.paths, headers)
-    return replace(files, header=headers[0], size_bytes=sum(header.file_size for header in headers))
+def are_current(files: ModelFiles) -> bool:
+    """Whether the files are still those that were looked into."""
+    return first_changed(files.stamps) is None

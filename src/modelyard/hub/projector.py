@@ -14,7 +14,7 @@ from modelyard.hub.child import run_converter
 from modelyard.hub.gguf_header import read_header
 from modelyard.hub.labels import label_in, normalise
 from modelyard.hub.listing import OnProgress
-from modelyard.hub.model_files import ModelFiles
+from modelyard.hub.model_files import ModelFiles, stamps_before_reading
 from modelyard.hub.senses import senses_of
 
 logger = logging.getLogger(__name__)
@@ -140,6 +140,7 @@ def with_projector(files: ModelFiles, path: Path, *, is_required: bool) -> Model
     Raises:
         UnusableModel: it is none, is damaged, or takes neither images nor sound though it is required.
     """
+    stamps = stamps_before_reading((path,))
     header = read_header(path)
     if not header.is_projector:
         raise UnusableModel(f"{path}: This file is no projector (its role is '{header.role}'). Name another in mmproj.")
@@ -162,4 +163,5 @@ def with_projector(files: ModelFiles, path: Path, *, is_required: bool) -> Model
         kind="multimodal",
         senses=senses,
         warnings=warnings,
+        stamps=(*files.stamps, *stamps),
     )

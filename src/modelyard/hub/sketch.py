@@ -13,7 +13,7 @@ from modelyard.hub.gguf_format import TENSOR_TYPES
 from modelyard.hub.gguf_header import RANKING_HEAD, GgufHeader, parse_header, read_header
 from modelyard.hub.gguf_values import GgufArray, GgufTensor, Value
 from modelyard.hub.kind import POOLED_KINDS, kind_of
-from modelyard.hub.model_files import ModelFiles
+from modelyard.hub.model_files import ModelFiles, stamps_before_reading
 from modelyard.hub.plan import FilePlan, Stores
 from modelyard.hub.plan_limits import limits_of
 from modelyard.hub.senses import senses_of
@@ -78,9 +78,10 @@ def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
     decision = plan.decision
     reason = decision.reasons[-1]
     if plan.made is not None:
+        stamps = stamps_before_reading((plan.made.path,))
         header = read_header(plan.made.path)
         kind = kind_of(plan.made.path, header, plan.wanted.kind, has_projector=bool(plan.projector))
-        return ModelFiles((plan.made.path,), header, header.file_size, reason, header.quantization, kind)
+        return ModelFiles((plan.made.path,), header, header.file_size, reason, header.quantization, kind, stamps=stamps)
     listing, first = decision.listing, decision.names[0]
     if decision.form == "gguf":
         if not listing.missing((first,)):

@@ -157,7 +157,11 @@ def _quantize(plan: FilePlan, folder: Path, out: Path, export: UqffExport, on_pr
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((folder / name).absolute())
         run_converter(
-            "uqff_write", [checkpoint, str(out), *arguments], on_progress, lambda text: logger.warning("%s", text)
+            "uqff_write",
+            [checkpoint, str(out), *arguments],
+            on_progress,
+            lambda text: logger.warning("%s", text),
+            is_private=False,
         )
     report: dict[str, Any] = json.loads((out / uqff_format.REPORT).read_text("utf-8"))
     return report

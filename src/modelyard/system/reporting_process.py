@@ -41,6 +41,8 @@ def run_reporting(
     environment: Mapping[str, str],
     hear: Callable[[dict[str, Any]], bool],
     task: bytes = b"",
+    *,
+    umask: int = -1,
 ) -> Ended:
     """Run a program to its end.
 
@@ -50,6 +52,7 @@ def run_reporting(
         hear: called with each object that it says, and with {} ten times a second where it says nothing. Returning
             False ends it, and so does what is raised there.
         task: that it reads from its standard input, which stays open.
+        umask: of the files that it writes; -1: as of this process.
     """
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
@@ -62,6 +65,7 @@ def run_reporting(
             env={**environment, "PYTHONUNBUFFERED": "1", "GGML_NO_BACKTRACE": "1"},
             # Ctrl-C at the terminal is ours to handle.
             process_group=0,
+            umask=umask,
         )
         assert child.stdin is not None
         assert child.stdout is not None

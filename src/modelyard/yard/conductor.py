@@ -14,6 +14,7 @@ from modelyard.engine.messages import (
     Dying,
     Embed,
     Event,
+    FileWrittenOver,
     Loaded,
     LoadFailed,
     LoadProgress,
@@ -203,6 +204,8 @@ class Conductor:
                 logger.warning("Request %s of %s is to blame: %s", request, self._known_as(model), error)
                 self.tally[self._known_as(model)].blamed += 1
                 self._streams.reject(request, error)
+            case events.Abort(_, request, error):
+                self._streams.reject(request, error)
             case events.Complete(_, request):
                 caller = self._callers.get(request)
                 if caller is not None and not caller.done():
@@ -217,7 +220,7 @@ class Conductor:
                 done = "Parking" if keeps_weights else "Unloading"
                 logger.info("%s %s: %s", done, self._known_as(model), why)
                 self.tally[self._known_as(model)].unloads[reason] += 1
-                self._depot.free(model, Stop(suspends, keep_bytes, keeps_weights))
+                self._depot.free(model, Stop(suspends, keep_bytes, keeps_weights, discard=reason == "changed"))
             case events.Forget(model):
                 self._depot.forget(model)
                 self._streams.forget(model)
@@ -292,6 +295,15 @@ class Conductor:
                 case Stopped(kept, parked):
                     self._forget_engine(model)
                     self._depot.hold(model, kept, parked)
+                case FileWrittenOver(file):
+                    logger.warning(
+                        "%s: the file %s was written over while it was served. The model is unloaded, its running "
+                        "requests end, and the next request loads the file as it is then. Put new files in the place "
+                        "of old ones with mv.",
+                        self._known_as(model),
+                        file,
+                    )
+                    self.feed(events.FilesWrittenOver(model, file))
                 case ParkedWeightsLost(reason):
                     logger.warning("The parked weights of %s are lost: %s", self._known_as(model), reason)
                     self._depot.lose_weights(model, reason)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from modelyard.engine.messages import Event, Restore, Stop
 from modelyard.errors import ModelyardError
-from modelyard.yard.engines import EngineHandle, Publish, Workshop
+from modelyard.yard.engines import EngineHandle, ModelFilesReplaced, Publish, Workshop
 from modelyard.yard.residency import events
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Depot:
     Args:
         workshop: sizes models and makes their engines.
         receive: called with a model, and what its engine has published with one step.
-        tell: called with what became of a model: Sized, Freed, LoadFailed, EngineDied or ParkedWeightsLost.
+        tell: called with what became of a model: Sized, Freed, LoadFailed, EngineDied, FilesReplaced or
+            ParkedWeightsLost.
 
     Attributes:
         engines: by model, from the start of their threads to their last events.
@@ -109,7 +110,7 @@ class Depot:
             self._parked[model] = parked
             self._tell(freed)
 
-    def conclude(self, event: events.Freed | events.LoadFailed | events.EngineDied) -> None:
+    def conclude(self, event: events.Freed | events.LoadFailed | events.EngineDied | events.FilesReplaced) -> None:
         """Tell the end of a model, as soon as weights that were parked for it are free too."""
         parked = self._parked.pop(event.model, None)
         if parked is None:
@@ -145,17 +146,21 @@ class Depot:
 
     async def _attempt(self, model: str, work: Awaitable[_T]) -> _T | None:
         """What ``work`` gives; None where it fails, which fails the load."""
+        outcome: events.LoadFailed | events.FilesReplaced
         try:
             return await work
+        except ModelFilesReplaced as replaced:
+            outcome = events.FilesReplaced(model, replaced.file)
         except ModelyardError as error:
-            reason = str(error)
+            outcome = events.LoadFailed(model, str(error))
         except Exception as failure:
             # A load that ends without an outcome would leave its callers waiting for ever.
             logger.exception("The load of %s failed", model)
             reason = f"an internal error ({type(failure).__name__}); the server's log has the details"
+            outcome = events.LoadFailed(model, reason)
         finally:
             self._leave_work()
-        self.conclude(events.LoadFailed(model, reason))
+        self.conclude(outcome)
         return None
 
     def _leave_work(self) -> None:

@@ -25,6 +25,18 @@ class EngineHandle(Protocol):
 Publish = Callable[[Sequence[Event]], None]
 
 
+class ModelFilesReplaced(Exception):
+    """The files of a model are not those that were sized: they are to be sized again.
+
+    Attributes:
+        file: name of the first of them that is another one.
+    """
+
+    def __init__(self, file: str) -> None:
+        super().__init__(file)
+        self.file = file
+
+
 class Workshop(Protocol):
     """Where engines come from. Errors of both fail the load, with their text as the reason."""
 
@@ -32,4 +44,8 @@ class Workshop(Protocol):
         """What the model will take."""
 
     async def make(self, model: str, publish: Publish) -> EngineHandle:
-        """Its engine, not yet started."""
+        """Its engine, not yet started.
+
+        Raises:
+            ModelFilesReplaced: what was sized is not what would be loaded.
+        """

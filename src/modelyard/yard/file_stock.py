@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from modelyard.hub import FilePlan, ModelFiles, Progress, Stores, Wanted, plan_files, prepare, sketch_files
-from modelyard.hub.model_files import read_again
+from modelyard.hub.model_files import are_current
 
 # Downloads share the network, conversions the cores and up to some gigabytes of memory each.
 PREPARED_AT_ONCE: Final = 2
@@ -35,15 +35,15 @@ class FileStock:
     async def get(self, name: str, wanted: Wanted, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
         """The files, on this machine and looked into. Cancelling it gives a download or a conversion up.
 
-        What came from the hub is not asked for again: a model comes back from an unload as it was, also without the
-        network.
+        What came from the hub is not asked for again while the files are the same: a model comes back from an unload
+        as it was, also without the network.
 
         Raises:
             UnusableModel: they cannot be had, or used.
         """
         known = self._known.get(wanted)
-        if known is not None and (again := await asyncio.to_thread(read_again, known)) is not None:
-            return again
+        if known is not None and await asyncio.to_thread(are_current, known):
+            return known
         async with self._places:
             is_given_up = threading.Event()
 

@@ -20,6 +20,7 @@ from modelyard.engine.cores import usable_cores
 from modelyard.engine.settings import DEFAULT_CONTEXT, KEPT_EMBEDDINGS_BYTES, PARKED_PART
 from modelyard.hub import ModelFiles
 from modelyard.hub.gguf_header import GgufArray, GgufHeader, GgufTensor
+from modelyard.system.file_stamp import FileStamp
 from modelyard.yard.layer_shapes import Shapes, dimension, is_computed, is_recurrent, layers_of, number_of
 from modelyard.yard.step_buffer import touched_bytes
 from modelyard.yard.step_graph import Step, step_graph
@@ -175,6 +176,10 @@ class Footprint:
         )
 
 
+def _identity(stamp: FileStamp) -> str:
+    return f"{stamp.device}:{stamp.inode} {stamp.modified_ns}"
+
+
 def predict(
     files: ModelFiles,
     *,
@@ -236,7 +241,8 @@ def footprint(files: ModelFiles, context_bytes: int, processor: str = platform.m
     header = files.header
     tensors = tensor_bytes(files)
     return Footprint(
-        weights_key="\n".join(str(path.resolve()) for path in files.paths),
+        # Of a file that was replaced, what is mapped of the old one is not shared with the new one.
+        weights_key="\n".join([*(str(path.resolve()) for path in files.paths), *map(_identity, files.stamps)]),
         weights_bytes=tensors + repacked_bytes(header, tensors, processor) + vocabulary_bytes(header),
         context_bytes=context_bytes + ENGINE_BYTES,
     )

@@ -129,7 +129,7 @@ class Streams:
             stream.suspended = None
 
     def reject(self, request: RequestId, error: ModelyardError) -> None:
-        """End a request that waits, or that is to blame for the death of its engine, where it is one."""
+        """End a request that waits, or that cannot go on: it is to blame for a death, or its model's file changed."""
         stream = self.open.pop(request, None)
         if stream is not None:
             sequence = stream.submit.sequence

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from modelyard.config import Config, Model, effective_cpu, isolation_of, running_at_once
 from modelyard.engine.cores import usable_cores
@@ -18,8 +18,9 @@ from modelyard.engine.question import Sampling
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
 from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Progress, Senses, Stores, Wanted, plan_files
+from modelyard.system.file_stamp import FileStamp, first_changed
 from modelyard.yard.embedder_memory import predict_embedder
-from modelyard.yard.engines import EngineHandle, Publish
+from modelyard.yard.engines import EngineHandle, ModelFilesReplaced, Publish
 from modelyard.yard.file_stock import FileStock
 from modelyard.yard.memory import Footprint, context_cells, predict, vocabulary_size
 from modelyard.yard.runtime.isolation import Host
@@ -27,6 +28,9 @@ from modelyard.yard.runtime.trials import Trials
 
 if TYPE_CHECKING:
     from modelyard.yard.runtime.engine_hosts import EngineHosts
+
+MAX_SIZED_IN_ROW: Final = 3
+"""So often the files of a model are looked into for one load: what is still being written is another each time."""
 
 MakeHandle = Callable[[EngineSettings, Publish], EngineHandle]
 
@@ -65,6 +69,9 @@ class Workshop:
         self._making_hosts = threading.Lock()
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
+        self._sized: dict[str, tuple[FileStamp, ...]] = {}
+        # How often they were sized since their last load was begun.
+        self._sizings: dict[str, int] = {}
         self._kinds: dict[str, Kind] = {}
         self._senses: dict[str, Senses] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
@@ -141,7 +148,8 @@ class Workshop:
         """Its engine, not yet started.
 
         Raises:
-            UnusableModel: its files are missing or unusable.
+            UnusableModel: its files are missing or unusable, or change all the time.
+            ModelFilesReplaced: they are not those that were sized.
         """
         spec = self.specs[model]
         try:
@@ -150,6 +158,7 @@ class Workshop:
                 files = await self._files(spec, partial(self.stock.get, model))
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
+        await self._check_sized(model, files)
         self._note(model, files)
         settings = await asyncio.to_thread(_settings, spec, files)
         if self._trials is not None and spec.config.runtime.trial:
@@ -158,7 +167,23 @@ class Workshop:
         if self._make_handle is not None:
             return self._make_handle(settings, publish)
         is_isolated = await asyncio.to_thread(self._isolates, spec, files.model.paths)
-        return self._engine_hosts().engine(settings, publish, is_isolated=is_isolated)
+        # On another thread: it opens the files.
+        hosts = self._engine_hosts()
+        return await asyncio.to_thread(hosts.engine, settings, publish, is_isolated=is_isolated)
+
+    async def _check_sized(self, model: str, files: _Files) -> None:
+        """See that what is to be loaded is what was sized, and is still there."""
+        sized = self._sized.get(model)
+        changed = await asyncio.to_thread(first_changed, files.stamps)
+        if changed is None and sized is not None and sized != files.stamps:
+            changed = next((stamp.path for stamp in files.stamps if stamp not in sized), files.model.paths[0])
+        if changed is None:
+            self._sizings.pop(model, None)
+            return
+        if self._sizings.get(model, 0) >= MAX_SIZED_IN_ROW:
+            self._sizings.pop(model)
+            raise UnusableModel(f"{changed.name} changes while it is looked into. Try again when it is complete.")
+        raise ModelFilesReplaced(changed.name)
 
     async def _try(self, model: str, trials: Trials, task: TrialTask) -> None:
         try:
@@ -208,6 +233,8 @@ class Workshop:
         """The model is no longer known."""
         self.specs.pop(model, None)
         self._checked.pop(model, None)
+        self._sized.pop(model, None)
+        self._sizings.pop(model, None)
         self._kinds.pop(model, None)
         self._senses.pop(model, None)
         self._warnings.pop(model, None)
@@ -224,6 +251,7 @@ class Workshop:
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]
         files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
+        self._sized[name], self._sizings[name] = files.stamps, self._sizings.get(name, 0) + 1
         self._note(name, files)
         # On another thread: it takes ten milliseconds and more, for which streams would wait.
         footprint = await asyncio.to_thread(self._footprint, spec, files)
@@ -303,6 +331,11 @@ class _Files:
 
     model: ModelFiles
     draft: ModelFiles | None
+
+    @property
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """All of them as they were when they were looked into."""
+        return self.model.stamps if self.draft is None else (*self.model.stamps, *self.draft.stamps)
 
 
 def _draft_of(spec: Spec) -> Model | None:
@@ -412,4 +445,5 @@ def _settings(spec: Spec, files: _Files) -> EngineSettings:
         kv_dir=config.memory.kv_folder,
         projector=files.model.projector,
         audio_encoder=files.model.senses.audio_encoder,
+        files=files.stamps,
     )

@@ -10,6 +10,7 @@ from enum import Enum
 from modelyard.yard.memory import Footprint
 from modelyard.yard.residency.deaths import MAX_DEATHS_IN_ROW, MAX_DEATHS_WHILE_LOADING, POISON_S
 from modelyard.yard.residency.events import (
+    Abort,
     Blame,
     Complete,
     Effect,
@@ -75,6 +76,7 @@ class End(Enum):
     ANSWERED = "answered"
     REJECTED = "rejected"
     BLAMED = "blamed"
+    ABORTED = "aborted"
     LEFT = "left"
 
 
@@ -132,6 +134,7 @@ class Books:
         unloads: in which step a model was last unloaded on purpose, and how.
         drains: when unloads that wait were done.
         gave_way: busy models that were freed, and the oldest of those that waited, with the beginning of its wait.
+        stale: models whose files were written over while they, or their parked weights, were mapped.
         is_excused: more may be used than the budget has: a load took more than predicted, or the budget was lowered.
     """
 
@@ -162,6 +165,7 @@ class Books:
     used_at: dict[str, float] = field(default_factory=dict)
     unloads: dict[str, tuple[int, UnloadMode]] = field(default_factory=dict)
     drains: list[float] = field(default_factory=list)
+    stale: set[str] = field(default_factory=set)
     gave_way: dict[str, tuple[RequestId, float] | None] = field(default_factory=dict)
     is_excused: bool = False
     is_closing: bool = False
@@ -247,6 +251,8 @@ class Books:
                 if (content := self.requests[request_id].content) != "":
                     self.poison[content] = self.now + POISON_S
                 self.end(request_id, End.BLAMED)
+            case Abort(_, request_id):
+                self.end(request_id, End.ABORTED)
             case Complete(model, request_id):
                 self.warm.pop(request_id, None)
                 caller = self.callers.pop(request_id, None)
@@ -308,12 +314,15 @@ class Books:
 
     def died(self, model: str) -> None:
         """The engine of a model is dead."""
-        engine = self.engines[model]
+        engine, is_stale = self.engines[model], model in self.stale
         self.gone(model)
         is_loading = engine.loaded_at is None
         if not is_loading:
             self.note_service(model)
         self.deaths[model] = self.deaths.get(model, 0) + 1
+        if is_stale:
+            self.failed.discard(model)
+            return
         self.row[model] = self.row.get(model, 0) + 1
         self.load_deaths[model] = self.load_deaths.get(model, 0) + 1 if is_loading else 0
         self.failed.discard(model)
@@ -330,6 +339,8 @@ class Books:
         engine = self.engines.pop(model)
         if keeps_weights:
             self.parked[model] = Weights(engine.footprint)
+        else:
+            self.stale.discard(model)
         self.prefixes.pop(model, None)
         if prefix_bytes:
             self.prefixes[model] = prefix_bytes

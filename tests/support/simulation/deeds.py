@@ -128,6 +128,12 @@ def die(world: World, model: str) -> None:
     world.die(world.dice.choice(busy) if busy and world.dice.random() < 0.8 else model)
 
 
+def lose_weights(world: World, model: str) -> None:
+    """What holds the weights of a parked model crashes; rather that of one that is parked, if there is one."""
+    parked = [name for name, weights in world.books.parked.items() if not weights.is_freeing]
+    world.lose_weights(world.dice.choice(parked) if parked and world.dice.random() < 0.8 else model)
+
+
 # At random
 
 
@@ -151,7 +157,8 @@ DEEDS: dict[Callable[[World, str], None], int] = {
     lambda world, model: unload(world, model, world.dice.choice(list(UnloadMode))): 12,
     reload: 6,
     lambda world, model: die(world, model): 6,
-    lambda world, model: world.lose_weights(model): 2,
+    lambda world, model: lose_weights(world, model): 2,
+    lambda world, model: world.write_over(model): 2,
     lambda world, model: retune(world, model, world.new_traits(model)): 3,
     _add: 1,
     retire: 2,

@@ -14,6 +14,7 @@ from modelyard.errors import (
     HarmfulRequest,
     InsufficientMemory,
     ModelBusy,
+    ModelFileChanged,
     ModelLoadFailed,
     ModelLoading,
     ModelUnloaded,
@@ -22,12 +23,15 @@ from modelyard.errors import (
 )
 from modelyard.yard.residency.deaths import MAX_DEATHS_SURVIVED
 from modelyard.yard.residency.events import (
+    Abort,
     Blame,
     Complete,
     Effect,
     EngineDied,
     EngineDying,
     Event,
+    FilesReplaced,
+    FilesWrittenOver,
     Free,
     Grant,
     LoadFailed,
@@ -117,7 +121,8 @@ def only_loaded_or_parked_models_are_freed(books: Books, effect: Free) -> str | 
         return None if is_right else f"{effect.model} is freed, which is not resident"
     if engine.is_freeing:
         return f"{effect.model} is freed twice"
-    return None if books.is_closing or engine.loaded_at is not None else f"{effect.model} is freed while it loads"
+    may_go = books.is_closing or engine.loaded_at is not None or effect.model in books.stale
+    return None if may_go else f"{effect.model} is freed while it loads"
 
 
 def pinned_models_stay(books: Books, effect: Free) -> str | None:
@@ -136,7 +141,7 @@ def leases_are_suspended_or_ended_on_purpose(books: Books, effect: Free) -> str 
 
 def busy_models_have_their_time(books: Books, effect: Free) -> str | None:
     model = effect.model
-    is_hurried = any(not mode.waits for mode in books.asked_modes(model))
+    is_hurried = any(not mode.waits for mode in books.asked_modes(model)) or model in books.stale
     if is_hurried or books.is_closing or model in books.retired or not books.of(model, Phase.LEASED):
         return None
     engine = books.engines[model]
@@ -161,8 +166,14 @@ def what_is_kept_fits(books: Books, effect: Free) -> str | None:
     return None
 
 
+def nothing_is_kept_of_what_was_written_over(books: Books, effect: Free) -> str | None:
+    if effect.model not in books.stale or not (effect.keep_bytes or effect.keeps_weights or effect.suspends):
+        return None
+    return f"{effect.model} was written over, and is freed to keep something: {effect}"
+
+
 def _is_explicit(books: Books, model: str) -> bool:
-    return books.is_closing or model in books.retired or bool(books.asked_modes(model))
+    return books.is_closing or model in books.retired or model in books.stale or bool(books.asked_modes(model))
 
 
 # Grants, rejections, completions
@@ -189,6 +200,14 @@ def only_those_are_blamed_that_were_active_in_two_deaths(books: Books, effect: B
     if effect.request not in books.guilty or not isinstance(effect.error, HarmfulRequest):
         return f"{effect.request} is blamed, and should not be: {books.requests.get(effect.request)}"
     return None
+
+
+def only_what_was_begun_is_aborted(books: Books, effect: Abort) -> str | None:
+    request = books.requests.get(effect.request)
+    is_begun = request is not None and request.phase is not Phase.WAITING and request.model == effect.model
+    if is_begun and isinstance(effect.error, ModelFileChanged):
+        return None
+    return f"{effect.request} is aborted, and should not be: {request}"
 
 
 def rejections_are_of_those_who_wait(books: Books, effect: Reject) -> str | None:
@@ -336,6 +355,27 @@ def nobody_goes_through_too_many_deaths(books: Books, moment: Moment) -> str | N
     return None
 
 
+def nobody_goes_on_with_other_weights(books: Books, moment: Moment) -> str | None:
+    event = moment.event
+    begun = [
+        number
+        for number, request in books.requests.items()
+        if request.phase is not Phase.WAITING
+        and (request.model in books.stale or (isinstance(event, FilesReplaced) and request.model == event.model))
+    ]
+    kept = sorted(books.stale & books.prefixes.keys())
+    if isinstance(event, FilesReplaced) and event.model in books.prefixes:
+        kept.append(event.model)
+    return f"these go on with other weights: {begun}; and this is kept: {kept}" if begun or kept else None
+
+
+def what_was_written_over_goes(books: Books, moment: Moment) -> str | None:
+    serving = [name for name in books.stale if name in books.engines and not books.engines[name].is_freeing]
+    serving += [name for name in books.stale if name in books.parked and not books.parked[name].is_freeing]
+    known = [name for name in books.stale if not moment.after.models[name].is_stale]
+    return f"these were written over, and stay: {serving} {known}" if serving or known else None
+
+
 def who_waits_for_what_is_given_up_is_refused(books: Books, moment: Moment) -> str | None:
     if not isinstance(moment.event, EngineDied) or moment.event.model not in books.failed:
         return None
@@ -426,7 +466,7 @@ def idle_models_go(books: Books, moment: Moment) -> str | None:
 
 
 def failures_disturb_nobody_else(books: Books, moment: Moment) -> str | None:
-    if not isinstance(moment.event, LoadFailed | EngineDying | EngineDied):
+    if not isinstance(moment.event, LoadFailed | EngineDying | EngineDied | FilesWrittenOver | FilesReplaced):
         return None
     for name, before in moment.before.models.items():
         if name == moment.event.model or before.residence is not Residence.LOADED or name not in moment.after.models:
@@ -462,9 +502,11 @@ OF_EFFECTS: dict[type, tuple[Callable[[Books, Any], str | None], ...]] = {
         busy_models_have_their_time,
         frees_have_a_reason,
         what_is_kept_fits,
+        nothing_is_kept_of_what_was_written_over,
     ),
     Grant: (grants_are_to_those_who_wait, suspects_are_computed_alone_and_nobody_else),
     Blame: (only_those_are_blamed_that_were_active_in_two_deaths,),
+    Abort: (only_what_was_begun_is_aborted,),
     Reject: (rejections_are_of_those_who_wait, rejections_are_true),
     Complete: (completions_are_true,),
     Remove: (only_retired_models_are_removed,),
@@ -480,6 +522,8 @@ OF_STEPS: tuple[Callable[[Books, Moment], str | None], ...] = (
     the_machine_counts_deaths,
     who_was_active_in_two_deaths_is_blamed,
     nobody_goes_through_too_many_deaths,
+    nobody_goes_on_with_other_weights,
+    what_was_written_over_goes,
     who_waits_for_what_is_given_up_is_refused,
     a_death_is_heard_by_nobody_where_the_model_is_tried_again,
     poison_is_refused,

@@ -17,6 +17,8 @@ from modelyard.yard.residency.events import (
     EngineDied,
     EngineDying,
     Event,
+    FilesReplaced,
+    FilesWrittenOver,
     Free,
     Freed,
     Grant,
@@ -240,8 +242,10 @@ class World:
         if fate < 0.85:
             slowness = SLOWNESS if 0.5 < fate < 0.55 else 1.0
             self.later(LONGEST_LOAD_S * slowness, lambda: self._loaded(model, engine, is_measured=fate > 0.6))
+        elif fate < 0.97:
+            self.later(LONGEST_LOAD_S, lambda: self._failed(model, engine, "bad" if fate < 0.92 else None))
         elif fate < 0.99:
-            self.later(LONGEST_LOAD_S, lambda: self._failed(model, engine, "bad" if fate < 0.94 else None))
+            self.later(LONGEST_LOAD_S, lambda: self._replaced(model, engine))
         # The rest hangs for ever.
 
     def _loaded(self, model: str, engine: Engine, *, is_measured: bool) -> None:
@@ -268,6 +272,22 @@ class World:
         if self.dice.random() < 0.2:
             self.files[model] = self.new_footprint(model)
         self.feed(LoadFailed(model, reason))
+
+    def _replaced(self, model: str, engine: Engine) -> None:
+        """The files are others by the time at which they are to be loaded."""
+        if self.books.engines.get(model) is not engine or engine.is_freeing:
+            return
+        prefix = self.books.prefixes.get(model, 0)
+        self.books.gone(model, prefix)
+        self.files[model] = self.new_footprint(model)
+        self.feed(FilesReplaced(model, "file"))
+
+    def write_over(self, model: str) -> None:
+        """The files of a model change under whatever has them mapped."""
+        if model in self.books.engines or model in self.books.parked:
+            self.books.stale.add(model)
+        self.files[model] = self.new_footprint(model)
+        self.feed(FilesWrittenOver(model, "file"))
 
     def _free(self, effect: Free, engine: Engine, leased: list[RequestId]) -> None:
         """Every lease ends at a time of its own, in any order, and then the engine."""
@@ -313,6 +333,7 @@ class World:
     def _dropped(self, model: str) -> None:
         """The weights of a parked model are free. Its prompts are not touched."""
         del self.books.parked[model]
+        self.books.stale.discard(model)
         self.books.note_service(model)
         self.feed(Freed(model, self.books.prefixes.get(model, 0)))
 
@@ -326,6 +347,7 @@ class World:
         parked = self.books.parked.get(model)
         if parked is not None and not parked.is_freeing:
             del self.books.parked[model]
+            self.books.stale.discard(model)
         self.feed(ParkedWeightsLost(model, "crash"))
 
     def die(self, model: str, cause: RequestId | None = None) -> None:

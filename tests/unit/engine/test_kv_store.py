@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -172,6 +176,114 @@ def test_a_full_disk_costs_a_log_line_and_leaves_nothing_half_written(
     assert len(caplog.records) == 1
     assert found(store(tmp_path)) == [1]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+class FullDisk:
+    """A disk of so many bytes, as the store sees it: in the place of what writes its files."""
+
+    def __init__(self, folder: Path, bytes_in_all: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder, self._bytes_in_all = folder, bytes_in_all
+        monkeypatch.setattr(kv_store, "write_all", self._write)
+
+    def _write(self, stream: BinaryIO, contents: bytes | memoryview) -> None:
+        room = self._bytes_in_all - size_bytes(self._folder)
+        stream.write(contents[:room])
+        if len(contents) > room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_on_a_full_disk_the_prompts_that_fit_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    FullDisk(tmp_path, 3500, monkeypatch)
+    long = [prompt(first, length=50, state_bytes=10_000) for first in (100, 200)]
+    store(tmp_path).save([prompt(1), long[0], prompt(2), long[1], prompt(3)])
+    assert found(store(tmp_path)) == [3, 2, 1]
+    assert [record.message for record in caplog.records] == [
+        f"2 prompts are not kept in {tmp_path}: No space left on device. Free some space, or set kv_dir to another "
+        "folder"
+    ]
+    assert {file.suffix for file in tmp_path.iterdir()} == {".kv"}
+
+
+def test_on_a_full_disk_prompts_that_were_used_longer_ago_give_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store(tmp_path).save([prompt(3), prompt(2), prompt(1)])
+    FullDisk(tmp_path, size_bytes(tmp_path) + 10, monkeypatch)
+    store(tmp_path).save([prompt(5), prompt(4)])
+    assert found(store(tmp_path)) == [3, 4, 5]
+    assert caplog.records == []
+
+
+def test_on_a_full_disk_nothing_gives_way_to_what_would_not_fit_even_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tmp_path).save([prompt(2), prompt(1)])
+    FullDisk(tmp_path, size_bytes(tmp_path) + 10, monkeypatch)
+    store(tmp_path).save([prompt(9, length=50, state_bytes=10_000)])
+    assert found(store(tmp_path)) == [1, 2]
+
+
+def test_a_prompt_as_long_as_one_without_room_is_not_even_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unread() -> KvState:
+        raise AssertionError("its state was read")
+
+    FullDisk(tmp_path, 500, monkeypatch)
+    store(tmp_path).save([prompt(1), Unsaved(prompt(2).tokens, unread)])
+    assert found(store(tmp_path)) == []
+
+
+def test_other_failures_of_the_disk_end_the_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(kv_store, "write_all", broken)
+    store(tmp_path).save([prompt(1), prompt(2)])
+    assert [record.message for record in caplog.records] == [
+        f"Prompts are not kept in {tmp_path}: [Errno 5] Input/output error"
+    ]
+
+
+def test_where_files_may_not_be_so_large_shorter_prompts_are_kept(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from modelyard.engine.kv_store import KvStore, Unsaved\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "made = [Unsaved(tuple(range(n)), lambda n=n: np.zeros(100 * n, np.uint8)) for n in (7, 90, 9)]\n"
+        "KvStore(Path(sys.argv[1]), 'identity', 10**9).save(made)\n"
+        "print([len(kept.tokens) for kept in KvStore(Path(sys.argv[1]), 'identity', 10**9).load(1000, 9)])"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[9, 7]\n"
+    assert "1 prompts are not kept" in done.stderr
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_what_is_kept_is_for_its_user_alone(tmp_path: Path, umask: int) -> None:
+    folder = tmp_path / "kept"
+    before = os.umask(umask)
+    try:
+        store(folder).save([prompt(1)])
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert the_file(folder).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_kept_for_everybody_is_closed(tmp_path: Path) -> None:
+    store(tmp_path).save([prompt(1)])
+    tmp_path.chmod(0o755)
+    the_file(tmp_path).chmod(0o644)
+    store(tmp_path).save([prompt(1)])
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    assert the_file(tmp_path).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_folder_that_cannot_be_made_or_read_costs_a_log_line(

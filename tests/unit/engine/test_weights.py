@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -195,3 +197,25 @@ def test_what_ends_an_answer_is_asked_for_once(loads: Loads) -> None:
         pool.release(KEY)
     pool.acquire(OTHER, lambda _: True)
     assert loads.known == [None, frozenset({7}), None]
+
+
+def test_a_file_that_is_written_over_in_its_middle_is_other_weights(tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(bytes(3 << 20))
+    before = WeightsKey.of([file], 0)
+    with file.open("r+b") as stream:
+        stream.seek(3 << 19)
+        stream.write(b"other")
+    os.utime(file, ns=(0, before.stamps[0].modified_ns + 1))
+    after = WeightsKey.of([file], 0)
+    assert contents_digest([file]) == before.contents == after.contents
+    assert before != after
+    assert str(before) != str(after)
+    assert before.lasting_contents != after.lasting_contents
+
+
+def test_what_names_weights_for_the_next_start_survives_a_move_to_another_disk(tmp_path: Path) -> None:
+    file, moved = tmp_path / "m.gguf", tmp_path / "moved.gguf"
+    file.write_bytes(b"weights")
+    shutil.copy2(file, moved)
+    assert WeightsKey.of([file], 0).lasting_contents == WeightsKey.of([moved], 0).lasting_contents

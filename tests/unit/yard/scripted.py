@@ -35,6 +35,7 @@ from modelyard.engine.messages import (
     Dying,
     Event,
     Failed,
+    FileWrittenOver,
     Finished,
     FinishReason,
     Loaded,
@@ -122,6 +123,8 @@ class ScriptedEngine:
 
     def __init__(self, name: str, publish: Publish, *, loads: bool = True, answer: Answer | None = None) -> None:
         self.name = name
+        # Of an engine of a Yard.
+        self.settings: EngineSettings | None = None
         self._publish = publish
         self._answer = answer
         self._inbox: SimpleQueue[Message | Callable[[], list[Event]]] = SimpleQueue()
@@ -225,6 +228,14 @@ class ScriptedEngine:
     def lose_weights(self, reason: str) -> None:
         """The process that held its parked weights ends."""
         self._publish([ParkedWeightsLost(reason)])
+
+    def write_over(self, file: str, *, at_once: bool = False) -> None:
+        """Its file is written over; where its thread has ended, that is told ``at_once``."""
+        told = [FileWrittenOver(file)]
+        if at_once:
+            self._publish(told)
+        else:
+            self._inbox.put(lambda: told)
 
     def hang(self) -> None:
         """It does nothing, also not what it is told, until ``wake``."""
@@ -336,7 +347,7 @@ class ScriptedEngines:
 
     def make_handle(self, settings: EngineSettings, publish: Publish) -> ScriptedEngine:
         """For a Yard."""
-        return self._make(settings.name, publish)
+        return self._make(settings.name, publish, settings)
 
     def of(self, model: str) -> list[ScriptedEngine]:
         """All engines that were made for ``model``: one a load."""
@@ -357,8 +368,9 @@ class ScriptedEngines:
             engine.send(Stop())
         return all(engine.join(LONGEST_WAIT_S) for engine in self._made)
 
-    def _make(self, name: str, publish: Publish) -> ScriptedEngine:
+    def _make(self, name: str, publish: Publish, settings: EngineSettings | None = None) -> ScriptedEngine:
         engine = ScriptedEngine(name, publish, loads=self.loads, answer=self.answer)
+        engine.settings = settings
         with self._making:
             self._made.append(engine)
             self._making.notify_all()

@@ -15,6 +15,7 @@ from modelyard.errors import (
     HarmfulRequest,
     InvalidRequest,
     ModelBusy,
+    ModelFileChanged,
     ModelLoadFailed,
     ModelLoading,
     ModelyardError,
@@ -24,6 +25,7 @@ from modelyard.errors import (
 from modelyard.yard import conductor as conductor_module
 from modelyard.yard import streams as streams_module
 from modelyard.yard.conductor import Conductor
+from modelyard.yard.engines import ModelFilesReplaced
 from modelyard.yard.residency.events import Tick
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S
 from modelyard.yard.residency.state import Policy, Residence, Residency, Traits, UnloadMode
@@ -274,6 +276,25 @@ async def parked(stage):
     assert [stop.park for stop in engine.heard(Stop)] == [True]
     assert engine.parked.releases == 0
     return engine.parked
+
+
+async def test_files_that_are_replaced_before_their_load_are_sized_again(stage_of):
+    stage = stage_of()
+    made, sized = stage.workshop.make, stage.workshop.size
+    sizes = []
+
+    async def size(model):
+        sizes.append(model)
+        return await sized(model)
+
+    async def make_of_other_files(model, publish):
+        stage.workshop.make = made
+        raise ModelFilesReplaced("m.gguf")
+
+    stage.workshop.make, stage.workshop.size = make_of_other_files, size
+    await stage.running()
+    assert sizes == ["a", "a"]
+    assert stage.conductor.tally["a"].loads == {"ok": 1}
 
 
 async def test_parked_weights_are_held_until_the_next_engine_has_loaded(stage_of):
@@ -859,6 +880,37 @@ async def test_weights_that_are_lost_while_their_model_wakes_fail_nothing(stage_
     following.load()
     await soon(again)
     assert stage.model().residence is Residence.LOADED
+
+
+async def test_a_file_that_is_written_over_ends_its_streams_and_no_others_and_nothing_is_kept(stage_of, caplog):
+    stage = stage_of()
+    _, generation = await stage.running()
+    _, other = await stage.running("b")
+    engine = await stage.engine()
+    engine.say("Hello")
+    engine.write_over("m.gguf")
+    with pytest.raises(ModelFileChanged, match=r"The file m\.gguf of the model 'a' changed"):
+        await soon(generation.text())
+    (stop,) = await stage.heard(engine, Stop)
+    assert (stop.suspend, stop.keep_bytes, stop.park, stop.discard) == (False, 0, False, True)
+    assert "a: the file m.gguf was written over while it was served" in caplog.text
+    assert stage.conductor.tally["a"].unloads == {"changed": 1}
+    (await stage.engine("b")).finish()
+    await soon(other.text())
+    await stage.running()
+    assert len(stage.engines.of("a")) == 2
+
+
+async def test_parked_weights_whose_file_is_written_over_are_given_up(stage_of):
+    stage = stage_of()
+    weights = await parked(stage)
+    (await stage.engine()).write_over("m.gguf", at_once=True)
+    await turn()
+    # Done when its memory is free.
+    await soon(stage.conductor.unload("a", UnloadMode.FORCE))
+    assert stage.model().residence is Residence.UNLOADED
+    assert weights.releases == 1
+    assert stage.conductor.tally["a"].unloads == {"asked": 1, "changed": 1}
 
 
 async def test_what_becomes_of_a_death_is_logged(stage_of, caplog):

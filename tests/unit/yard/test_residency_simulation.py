@@ -19,10 +19,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from modelyard.yard.residency import claim, room, step
 from modelyard.yard.residency.events import (
+    Abort,
     Blame,
     Complete,
     EngineDied,
     EngineDying,
+    FilesReplaced,
+    FilesWrittenOver,
     Forget,
     Free,
     Grant,
@@ -184,6 +187,11 @@ class Deeds(RuleBasedStateMachine):
     @rule(model=st.integers(0, 5))
     def lose_weights(self, model):
         self.world.lose_weights(self.model(model))
+
+    @precondition(is_free)
+    @rule(model=st.integers(0, 5))
+    def write_over(self, model):
+        self.world.write_over(self.model(model))
 
     @precondition(is_free)
     @rule(model=st.integers(0, 5))
@@ -354,6 +362,19 @@ def believes_in_weights_that_are_lost(state, event):
     return (state, []) if isinstance(event, ParkedWeightsLost) else step(state, event)
 
 
+def serves_on_with_what_was_written_over(state, event):
+    return (state, []) if isinstance(event, FilesWrittenOver) else step(state, event)
+
+
+def parks_what_was_written_over(state, event):
+    after, effects = step(state, event)
+    return after, [replace(e, keeps_weights=True) if isinstance(e, Free) else e for e in effects]
+
+
+def takes_replaced_files_for_a_failure(state, event):
+    return step(state, LoadFailed(event.model, "replaced") if isinstance(event, FilesReplaced) else event)
+
+
 def grants_after_the_end(state, event):
     after, effects = step(state, event)
     if isinstance(event, RequestEnded):
@@ -435,6 +456,14 @@ BROKEN = {
         believes_in_weights_that_are_lost,
         {"the_machine_knows_what_is_resident", "the_machine_counts_what_is_used"},
     ),
+    "serves on with what was written over": (
+        serves_on_with_what_was_written_over,
+        {"nobody_goes_on_with_other_weights"},
+    ),
+    "parks what was written over": (parks_what_was_written_over, {"nothing_is_kept_of_what_was_written_over"}),
+    "loses aborts": (never(Abort), {"the_machine_knows_who_waits", "nobody_goes_on_with_other_weights"}),
+    "aborts twice": (twice(Abort), {"only_what_was_begun_is_aborted"}),
+    "takes replaced files for a failure": (takes_replaced_files_for_a_failure, {"rejections_are_true"}),
     "grants after the end": (grants_after_the_end, {"grants_are_to_those_who_wait"}),
     "loses what is suspended": (loses_what_is_suspended, {"the_machine_knows_who_waits"}),
     "changes what it is given": (changes_what_it_is_given, {"steps_are_pure"}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from modelyard.errors import (
     ModelyardError,
     UnsupportedOperation,
 )
+from modelyard.system.file_stamp import FileStamp, first_changed
+from modelyard.yard import workshop
 from modelyard.yard.requests import EmbeddingRequest, Request
 from modelyard.yard.yard import Yard
-from unit.hub.gguf_writer import tiny_encoder, tiny_model, write
+from unit.hub.gguf_writer import U32, tiny_encoder, tiny_model, write
 from unit.yard.scripted import ScriptedEngines
 
 WAIT_S = 20.0
@@ -76,6 +78,46 @@ async def test_a_model_whose_files_are_gone_is_not_called_anything(tmp_path: Pat
     with pytest.raises(ModelLoadFailed, match="does not exist"):
         await text(yard)
     assert yard.model("a").kind is None
+    await yard.close()
+
+
+def replace_file(folder: Path, content: bytes) -> None:
+    write(folder / "new", content).replace(folder / "tiny.gguf")
+
+
+@pytest.mark.parametrize("load", ["startup", "on-demand"])
+async def test_a_model_whose_file_was_replaced_is_sized_and_loaded_as_it_is_now(
+    tmp_path: Path, engines: ScriptedEngines, load: str
+) -> None:
+    yard = Yard(config(tmp_path, tiny("a", load=load)), engines.make_handle)
+    await yard.start()
+    if load == "startup":
+        await yard.unload("a")
+    else:
+        assert (await yard.plan("a")).outcome == "fits"
+    replace_file(tmp_path, tiny_model({"llama.context_length": (U32, 4096)}))
+    assert await text(yard) == "Hello world"
+    settings = engines.of("a")[-1].settings
+    assert settings is not None
+    assert first_changed(settings.files) is None
+    await yard.close()
+
+
+async def test_a_file_that_never_comes_to_rest_is_refused(
+    tmp_path: Path, engines: ScriptedEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard = Yard(config(tmp_path, tiny("a", load="on-demand")), engines.make_handle)
+    await yard.start()
+    looks: list[Path] = []
+
+    def changed(stamps: Sequence[FileStamp]) -> Path:
+        looks.append(stamps[0].path)
+        return stamps[0].path
+
+    monkeypatch.setattr(workshop, "first_changed", changed)
+    with pytest.raises(ModelLoadFailed, match=r"tiny\.gguf changes while it is looked into\. Try again when it is"):
+        await text(yard)
+    assert len(looks) == workshop.MAX_SIZED_IN_ROW
     await yard.close()
 
 

@@ -32,6 +32,7 @@ _MODULES: Final = frozenset(
         "engine.settings",
         "engine.suspend",
         "errors",
+        "system.file_stamp",
     )
 )
 _FUNCTIONS: Final = frozenset(

@@ -17,7 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from modelyard.config.paths import make_own_folder
 from modelyard.engine.hosts.engine_table import TABLE_BYTES, EngineActivity, EngineTable, activities_in
+from modelyard.system.private_files import is_ours
 
 if sys.platform != "win32":
     import fcntl
@@ -60,7 +62,7 @@ def open_journal(folder: Path) -> Journal:
     Raises:
         OSError: the file cannot be made, or the system has no locks that end with their process (Windows).
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own_folder(folder)
     for _ in range(_MAX_ATTEMPTS):
         path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -105,8 +107,10 @@ def leftover_journals(
 
 def _taken_over(path: Path, note: Callable[[EngineActivity], object]) -> tuple[EngineActivity, ...]:
     """What a file says, which is then removed; () where its owner lives, or another process has it."""
-    descriptor = os.open(path, os.O_RDWR)
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
+        if not is_ours(path):
+            return ()
         if not _lock(descriptor) or not _is_at(path, descriptor):
             return ()
         activities = activities_in(_read(descriptor))

@@ -53,6 +53,7 @@ from modelyard.engine.messages import (
 )
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import EngineError, InvalidRequest
+from modelyard.system.file_stamp import FileStamp
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class EngineProcesses:
         self._spawner = EngineSpawner(journal.path)
         self._renderer = TemplateRenderer(templates)
         self._lock = threading.Lock()
-        self._processes: dict[tuple[Path, ...], _EngineProcess] = {}
+        self._processes: dict[tuple[Path | FileStamp, ...], _EngineProcess] = {}
         self._engines = 0
 
     def prepare(self) -> None:
@@ -100,7 +101,10 @@ class EngineProcesses:
 
     def start(self, hosted: _Hosted) -> _EngineProcess:
         """Start an engine, in the process of those on the same files if there is one."""
-        key = tuple(path.resolve() for path in hosted.settings.paths)
+        settings = hosted.settings
+        # Files that were replaced share neither weights with the old ones, nor their end if those are written over.
+        stamps = tuple(stamp for stamp in settings.files if stamp.path in settings.paths)
+        key: tuple[Path | FileStamp, ...] = (*(path.resolve() for path in settings.paths), *stamps)
         with self._lock:
             process = self._processes.get(key)
             if process is None or not process.take(hosted):

@@ -110,6 +110,7 @@ def trial_of(
             kv_dir=None,
             draft=(),
             projector=None,
+            files=(),
         ),
         vocabulary_size=vocabulary_size,
         repacks=is_small,

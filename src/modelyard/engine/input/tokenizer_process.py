@@ -14,6 +14,7 @@ from typing import Final
 from modelyard.engine.bounded.pool import ProcessPool, ProcessUnavailable
 from modelyard.engine.input.tokenizer_time import cpu_seconds
 from modelyard.errors import EngineError, InvalidRequest
+from modelyard.system.file_stamp import FileStamp, first_changed
 
 PROGRAM: Final = "modelyard.engine.input.tokenizer_program"
 
@@ -28,10 +29,13 @@ class TokenizerProcesses:
         name: of the model, for messages.
         paths: its file, or all its shards.
         program: that runs in them.
+        stamps: the files as they were loaded: a process that starts later is not to read others.
     """
 
-    def __init__(self, name: str, paths: Sequence[Path], program: str = PROGRAM) -> None:
-        self._name = name
+    def __init__(
+        self, name: str, paths: Sequence[Path], program: str = PROGRAM, stamps: Sequence[FileStamp] = ()
+    ) -> None:
+        self._name, self._stamps = name, stamps
         self._pool = ProcessPool(program, paths, limit_s=cpu_seconds(0), kept=0, most=MAX_PROCESSES)
 
     @property
@@ -44,8 +48,13 @@ class TokenizerProcesses:
 
         Raises:
             InvalidRequest: it takes too long, or the tokenizer dies of it.
-            EngineError: others take long before it.
+            EngineError: others take long before it, or its file was replaced since the model was loaded.
         """
+        if (changed := first_changed(self._stamps)) is not None:
+            raise EngineError(
+                self._name,
+                f"the file {changed.name} was replaced since it was loaded, and with it the vocabulary for such texts",
+            )
         # A byte a character: what is no UTF-8 arrives as it is.
         facts = {"text": text.decode("latin-1"), "add_special": add_special, "parse_special": parse_special}
         request = json.dumps(facts, ensure_ascii=False).encode()

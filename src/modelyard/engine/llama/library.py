@@ -1,4 +1,4 @@
-"""The one import of llama_cpp: the library, what it logs, and what it was built for."""
+"""The library: llama.cpp in this process, what it logs, and what it was built for."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from modelyard.engine.spinning import SPIN_COUNT, SPIN_VARIABLE
 # Before libgomp is loaded, which reads it once.
 os.environ.setdefault(SPIN_VARIABLE, SPIN_COUNT)
 
-import llama_cpp.llama_cpp as lib
-import llama_cpp.mtmd_cpp as mtmd
-from llama_cpp._ggml import libggml as ggml
+from modelyard.llama_binding import ggml, lib, mtmd
 
 __all__ = ["buffer_bytes", "can_offload", "ggml", "lib", "log", "mtmd", "reason", "version"]
 

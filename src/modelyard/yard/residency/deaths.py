@@ -64,13 +64,14 @@ def die(draft: Draft, name: str, model: ModelState, reason: str) -> None:
         return
     if not is_loading and was_sound(model, now):
         model = model._replace(failures=0, deaths_in_row=0)
-    model = model._replace(
-        restarts=model.restarts + 1,
-        deaths_in_row=model.deaths_in_row + 1,
-        deaths_while_loading=model.deaths_while_loading + 1 if is_loading else 0,
-        last_death=reason,
-    )
-    if model.residence is Residence.FREEING and not model.was_serving:
+    model = model._replace(restarts=model.restarts + 1, last_death=reason)
+    if not model.is_stale:
+        # Of files that were written over an engine dies whatever the model is worth.
+        model = model._replace(
+            deaths_in_row=model.deaths_in_row + 1,
+            deaths_while_loading=model.deaths_while_loading + 1 if is_loading else 0,
+        )
+    if model.is_stale or (model.residence is Residence.FREEING and not model.was_serving):
         # It was to go in any case.
         draft.put(name, emptied(model, Residence.UNLOADED)._replace(reason=""))
     elif model.deaths_in_row >= MAX_DEATHS_IN_ROW or model.deaths_while_loading >= MAX_DEATHS_WHILE_LOADING:

@@ -113,7 +113,7 @@ class Draft:
         """Free the model, for ``claimant`` if it is to make room for one; its memory counts until it is freed."""
         was_parked = self.models[name].residence is Residence.PARKED
         # What a parked model keeps, it keeps already; after a close nothing is kept.
-        is_kept = not was_parked and not self.state.is_closing
+        is_kept = not was_parked and not self.state.is_closing and reason != "changed"
         keep_bytes = keepable_bytes(self.state, name, claimant) if is_kept else 0
         self.put(
             name,

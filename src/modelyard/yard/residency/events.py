@@ -150,6 +150,30 @@ class ParkedWeightsLost:
 
 
 @dataclass(frozen=True, slots=True)
+class FilesWrittenOver:
+    """What the model's engine, or its parked weights, have mapped is no longer what was loaded.
+
+    Attributes:
+        file: name of the first of its files that changed, or was cut off, in place.
+    """
+
+    model: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilesReplaced:
+    """The outcome of StartLoad: nothing was loaded, because the model's files are not those that were sized.
+
+    Attributes:
+        file: name of the first of them that is another one.
+    """
+
+    model: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAdded:
     """There is one more model."""
 
@@ -198,6 +222,8 @@ ModelEvent = (
     | EngineDying
     | EngineDied
     | ParkedWeightsLost
+    | FilesWrittenOver
+    | FilesReplaced
     | ModelRetuned
     | ModelRetired
 )
@@ -213,12 +239,12 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class StartLoad:
-    """Load the model; answer with LoadFinished, LoadFailed or EngineDied."""
+    """Load the model; answer with LoadFinished, LoadFailed, EngineDied or FilesReplaced."""
 
     model: str
 
 
-FreeReason = Literal["asked", "idle", "room", "budget", "retired", "closing"]
+FreeReason = Literal["asked", "idle", "room", "budget", "retired", "closing", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +257,8 @@ class Free:
         why: for people.
         keeps_weights: they stay; of a parked model, which has nothing else, they never do.
         reason: which kind of why, for statistics: an unload was asked for, it was idle, another needed the memory,
-            more was used than the budget has, it is no longer configured, the yard closes.
+            more was used than the budget has, it is no longer configured, the yard closes, its files were written over:
+            then nothing of it is kept anywhere.
     """
 
     model: str
@@ -280,6 +307,15 @@ class Blame:
 
 
 @dataclass(frozen=True, slots=True)
+class Abort:
+    """The request, which held a lease or was suspended, cannot go on: it gets ``error``, and its lease is over."""
+
+    model: str
+    request: RequestId
+    error: ModelyardError
+
+
+@dataclass(frozen=True, slots=True)
 class Complete:
     """What the caller of an unload or reload waited for has happened."""
 
@@ -294,4 +330,4 @@ class Remove:
     model: str
 
 
-Effect = Size | StartLoad | Free | Forget | Grant | Reject | Blame | Complete | Remove
+Effect = Size | StartLoad | Free | Forget | Grant | Reject | Blame | Abort | Complete | Remove

@@ -35,6 +35,8 @@ def emptied(model: ModelState, residence: Residence) -> ModelState:
         yields_since=None,
         was_parked=False,
         was_serving=False,
+        is_stale=False,
+        footprint=None if model.is_stale else model.footprint,
     )
 
 

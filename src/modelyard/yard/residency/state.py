@@ -166,6 +166,7 @@ class ModelState(NamedTuple):
         deaths_survived: of requests that held a lease when an engine died, how often they did.
         suspects: requests that an engine was computing when it died, and of which no other has computed a token since.
         is_retired: it is to be forgotten as soon as nobody needs it.
+        is_stale: a file that it has mapped was written over. It is being freed, and nothing of it is kept.
     """
 
     traits: Traits
@@ -195,6 +196,7 @@ class ModelState(NamedTuple):
     deaths_survived: Mapping[RequestId, int] = _NO_DEATHS
     suspects: AbstractSet[RequestId] = frozenset()
     is_retired: bool = False
+    is_stale: bool = False
 
     @property
     def is_draining(self) -> bool:

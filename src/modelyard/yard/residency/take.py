@@ -9,6 +9,7 @@ from modelyard.errors import (
     QueueFull,
     ShuttingDown,
 )
+from modelyard.yard.residency.changed_files import refreshed, replaced, written_over
 from modelyard.yard.residency.deaths import begin_to_die, die, outlived
 from modelyard.yard.residency.draft import Draft
 from modelyard.yard.residency.events import (
@@ -17,6 +18,8 @@ from modelyard.yard.residency.events import (
     EngineDied,
     EngineDying,
     Event,
+    FilesReplaced,
+    FilesWrittenOver,
     Freed,
     LoadFailed,
     LoadFinished,
@@ -105,6 +108,10 @@ def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
         case ParkedWeightsLost():
             if model.residence is Residence.PARKED:
                 draft.put(name, model._replace(residence=Residence.UNLOADED))
+        case FilesWrittenOver():
+            written_over(draft, model, event)
+        case FilesReplaced():
+            replaced(draft, model, event)
         case Freed():
             _freed(draft, model, event)
         case ModelRetuned(_, traits):
@@ -185,10 +192,17 @@ def _freed(draft: Draft, model: ModelState, event: Freed) -> None:
     if was_sound(model, draft.state.now):
         model = model._replace(failures=0, deaths_in_row=0)
     residence = Residence.PARKED if event.keeps_weights else Residence.UNLOADED
+    is_stale = model.is_stale
     model = model._replace(residence=residence, was_parked=False)
+    if is_stale and not event.keeps_weights:
+        model = refreshed(model)
     draft.put(event.model, model._replace(prefix_bytes=event.prefix_bytes, promised_bytes=0))
+    if is_stale and event.prefix_bytes:
+        draft.forget(event.model)
     if event.keeps_weights and draft.state.is_closing:
         draft.free(event.model, suspends=False, why=SHUTTING_DOWN, reason="closing")
+    elif event.keeps_weights and is_stale:
+        draft.free(event.model, suspends=False, why="its files were written over", reason="changed")
 
 
 def _close(draft: Draft) -> None:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,22 @@ from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.journal import Journal, leftover_journals, open_journal
 from modelyard.engine.llama import can_offload
-from modelyard.engine.messages import Died, Event, Loaded, Stopped
+from modelyard.engine.messages import (
+    Died,
+    Dying,
+    Event,
+    FileWrittenOver,
+    Loaded,
+    LoadFailed,
+    ParkedWeightsLost,
+    Stopped,
+)
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device
 from modelyard.engine.weights import WeightsPool
 from modelyard.engine.weights_digest import contents_digest
 from modelyard.yard.engines import EngineHandle, Publish
+from modelyard.yard.runtime.file_watch import FileWatch, WatchedWeights
 from modelyard.yard.runtime.isolation import Host, IsolationRecords, is_isolated
 
 if TYPE_CHECKING:
@@ -52,6 +63,7 @@ class EngineHosts:
         self._journal = _journal(folder / "journal")
         table = None if self._journal is None else self._journal.table
         self._pool, self._device, self._templates = WeightsPool(), Device(table), TemplateProcesses()
+        self._watch = FileWatch()
         self._processes: EngineProcesses | None = None
         self._making_processes = threading.Lock()
 
@@ -83,8 +95,8 @@ class EngineHosts:
         self._engine_processes().prepare()
 
     def engine(self, settings: EngineSettings, publish: Publish, *, is_isolated: bool) -> EngineHandle:
-        """An engine, not yet started."""
-        observed = _Observed(settings, publish, self._records, is_isolated=is_isolated)
+        """An engine, not yet started. Opens the files of its model, to watch them."""
+        observed = _Observed(settings, publish, self._records, self._watch, is_isolated=is_isolated)
         if is_isolated:
             return self._engine_processes().engine(settings, observed.publish)
         return Engine(settings, observed.publish, self._pool, self._device, self._templates)
@@ -94,6 +106,7 @@ class EngineHosts:
         if self._processes is not None:
             self._processes.close()
         self._templates.close()
+        self._watch.close()
         if self._journal is not None:
             self._journal.close()
 
@@ -109,27 +122,53 @@ class EngineHosts:
 
 
 class _Observed:
-    """Remembers of an engine in a process how it died, and of any how long it served well."""
+    """Remembers of an engine in a process how it died, and of any how long it served well; and watches its files."""
 
     def __init__(
-        self, settings: EngineSettings, publish: Publish, records: IsolationRecords, *, is_isolated: bool
+        self,
+        settings: EngineSettings,
+        publish: Publish,
+        records: IsolationRecords,
+        watch: FileWatch,
+        *,
+        is_isolated: bool,
     ) -> None:
         self._settings, self._publish, self._records = settings, publish, records
         self._is_isolated = is_isolated
         self._loaded_at: float | None = None
+        self._was_written_over = False
+        self._files = watch.add(settings.files, self._tell_of_file)
 
     def publish(self, events: Sequence[Event]) -> None:
         """Pass events on. Hot path: called once a step."""
         match events[-1]:
             case Loaded():
                 self._loaded_at = time.monotonic()
-            case Died(reason) if self._is_isolated:
+            case Dying() | Died():
+                # First: the engine may have died of it, and is then neither to be blamed nor to go on.
+                self._files.look()
+        match events[-1]:
+            case Died(reason) if self._is_isolated and not self._was_written_over:
                 # First: who hears of it starts another one.
                 self._note(lambda digest: self._records.note_death(digest, self._settings.name, reason, time.time()))
-        self._publish(events)
+        self._publish(self._watching_parked(events))
         if isinstance(events[-1], Stopped) and self._loaded_at is not None:
             served_s = time.monotonic() - self._loaded_at
             self._note(lambda digest: self._records.note_served(digest, served_s))
+
+    def _watching_parked(self, events: Sequence[Event]) -> Sequence[Event]:
+        """The same events; weights that are parked with the last of them are watched until they are released."""
+        match events[-1]:
+            case Stopped(parked=parked) as stopped if parked is not None:
+                return [*events[:-1], replace(stopped, parked=WatchedWeights(parked, self._files))]
+            case Stopped() | LoadFailed() | Died() | ParkedWeightsLost():
+                self._files.end()
+        return events
+
+    def _tell_of_file(self, name: str) -> None:
+        """Called on any thread, once."""
+        self._was_written_over = True
+        self._publish([FileWrittenOver(name)])
 
     def _note(self, note: Callable[[str], None]) -> None:
         try:

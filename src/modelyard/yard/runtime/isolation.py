@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from modelyard.config.paths import user_cache
+from modelyard.config.paths import make_own_folder, own_cache
 from modelyard.config.schema import Isolation
 from modelyard.engine.hosts.engine_table import Doing, EngineActivity
+from modelyard.system.private_files import read_private, write_private
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +88,13 @@ class IsolationRecords:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or user_cache() / "modelyard" / "isolation"
+        self._folder = folder or own_cache() / "isolation"
         self._lock = threading.Lock()
 
     def find(self, digest: str) -> IsolationRecord | None:
         """The record of a model; None where there is none that can be read."""
         try:
-            said = json.loads((self._folder / f"{digest}.json").read_text("utf-8"))
+            said = json.loads(read_private(self._folder / f"{digest}.json"))
             deaths = tuple(Death(float(death["at"]), str(death["reason"])) for death in said["deaths"])
             return IsolationRecord(deaths, float(said["served_s"]), str(said["model"]))
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -135,16 +134,11 @@ class IsolationRecords:
                 self.note_death(activity.model_digest, activity.name, reason, now)
 
     def _write(self, digest: str, record: IsolationRecord) -> None:
-        # Two servers may write the same at once.
-        partial = self._folder / f"{digest}.{os.getpid()}.partial"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(asdict(record)), "utf-8")
-            partial.replace(self._folder / f"{digest}.json")
+            make_own_folder(self._folder)
+            write_private(self._folder / f"{digest}.json", json.dumps(asdict(record)).encode())
         except OSError as error:
             logger.warning("What is known of the deaths of %s cannot be remembered: %s", record.model, error)
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
 
 
 def death_reason(activity: EngineActivity) -> str | None:

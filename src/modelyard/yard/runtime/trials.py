@@ -10,20 +10,20 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from modelyard.config.paths import user_cache
+from modelyard.config.paths import make_own_folder, own_cache
 from modelyard.engine.hosts.trial import TrialFailed, run_trial
 from modelyard.engine.hosts.trial_task import TrialTask
 from modelyard.engine.weights_digest import contents_digest
 from modelyard.errors import UnusableModel
 from modelyard.hub.llama_converter import engine_version
+from modelyard.system.private_files import read_private, write_private
 
 logger = logging.getLogger(__name__)
 
@@ -51,23 +51,19 @@ class TrialRecords:
     def find(self, key: str) -> Outcome | None:
         """The outcome that was noted under ``key``; None where there is none that can be read."""
         try:
-            failure = json.loads((self._folder / f"{key}.json").read_text("utf-8"))["failure"]
+            failure = json.loads(read_private(self._folder / f"{key}.json"))["failure"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return Outcome(failure) if failure is None or isinstance(failure, str) else None
 
     def note(self, key: str, outcome: Outcome, name: str) -> None:
         """Remember an outcome; ``name`` tells people which model it is of. A disk that is full costs a trial."""
-        # Two servers may write the same at once.
-        partial = self._folder / f"{key}.{os.getpid()}.partial"
+        noted = json.dumps({"model": name, "failure": outcome.failure})
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps({"model": name, "failure": outcome.failure}), "utf-8")
-            partial.replace(self._folder / f"{key}.json")
+            make_own_folder(self._folder)
+            write_private(self._folder / f"{key}.json", noted.encode())
         except OSError as error:
             logger.warning("The trial of %s cannot be remembered: %s", name, error)
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
 
 
 class Trials:
@@ -79,7 +75,7 @@ class Trials:
     """
 
     def __init__(self, folder: Path | None = None, run: RunTrial = run_trial) -> None:
-        self._records = TrialRecords(folder or user_cache() / "modelyard" / "trials")
+        self._records = TrialRecords(folder or own_cache() / "trials")
         self._run = run
         self._places = asyncio.Semaphore(TRIED_AT_ONCE)
         # By models as they lie on disk: to look into their files takes longer than to wake one of them.
@@ -110,7 +106,12 @@ class Trials:
             outcome = await self._find(task, seen)
             if outcome is None:
                 async with self._places:
-                    outcome = self._outcomes[seen] = await self._try(task, report)
+                    key = await asyncio.to_thread(trial_key, task)
+                    outcome = await self._try(task, report)
+                if await asyncio.to_thread(_seen, task) != seen:
+                    raise UnusableModel("Its file was changed while it was tried. Try again when it is complete.")
+                self._outcomes[seen] = outcome
+                await asyncio.to_thread(self._records.note, key, outcome, task.settings.name)
         if outcome.failure is not None:
             raise UnusableModel(outcome.failure)
 
@@ -136,13 +137,11 @@ class Trials:
 
         try:
             await asyncio.to_thread(self._run, task, go_on)
-            outcome = Outcome(None)
         except TrialFailed as failed:
-            outcome = Outcome(str(failed))
+            return Outcome(str(failed))
         finally:
             is_given_up.set()
-        await asyncio.to_thread(lambda: self._records.note(trial_key(task), outcome, task.settings.name))
-        return outcome
+        return Outcome(None)
 
 
 _Seen = tuple[TrialTask, tuple[tuple[int, int, int], ...]]

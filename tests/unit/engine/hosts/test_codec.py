@@ -43,8 +43,10 @@ from modelyard.engine.question import Audio, Chat, Image, NamedTool, Sampling, T
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.suspend import KeptPrefixes, KeptPrompt
 from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, ModelyardError, TakesNoImages
+from modelyard.system.file_stamp import FileStamp
 
 ONE = SequenceId(1)
+FILE = FileStamp(Path("/a.gguf"), 1, 2, 3, 4)
 LARGE = np.arange(MIN_SHARED_BYTES, dtype=np.uint8)
 CHAT = Chat(
     ({"role": "user", "content": ("What is this?", Image(1, 1, b"rgb"), Audio(b"\0" * 8, 16000))},),
@@ -65,7 +67,7 @@ def there_and_back(value: T) -> T:
 @pytest.mark.parametrize(
     "value",
     [
-        StartEngine(1, EngineSettings("m", (Path("/a.gguf"),), "Q4_0", projector=Path("b.gguf"))),
+        StartEngine(1, EngineSettings("m", (FILE.path,), "Q4_0", projector=Path("b.gguf"), files=(FILE,))),
         ToEngine(1, Submit(ONE, CHAT, Sampling(seed=1, logit_bias={1: 2.0}), stop=("a",), grammar={"type": "regex"})),
         ToEngine(1, Submit(ONE, Tokens((1, 2)))),
         ToEngine(1, Cancel(ONE)),

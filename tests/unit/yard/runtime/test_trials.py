@@ -90,6 +90,25 @@ def test_another_file_other_settings_or_a_changed_file_are_other_trials(task: Tr
     assert trial_key(task) != key
 
 
+@pytest.mark.parametrize("outcome", [None, TrialFailed("llama.cpp ends its process")])
+def test_of_a_file_that_changes_while_it_is_tried_nothing_is_remembered(
+    tmp_path: Path, task: TrialTask, outcome: Exception | None
+) -> None:
+    path = task.settings.paths[0]
+
+    def change(_task: TrialTask, _report: Callable[[str], bool]) -> None:
+        path.write_bytes(b"other weights")
+        if outcome is not None:
+            raise outcome
+
+    before = trial_key(task)
+    with pytest.raises(UnusableModel, match="was changed while it was tried"):
+        check(Trials(tmp_path / "trials", change), task)
+    records = TrialRecords(tmp_path / "trials")
+    assert records.find(before) is None
+    assert records.find(trial_key(task)) is None
+
+
 def test_models_on_the_same_file_wait_for_one_trial(tmp_path: Path, task: TrialTask) -> None:
     runs = Runs()
 
