@@ -161,6 +161,7 @@ def _rule_problems(
         problems += rules.processes_on_windows(config.runtime, models, sys.platform)
     if not any(fault[0] == "server" for fault in faults):
         problems += rules.unusable_keys(config.server)
+        problems += rules.unusable_tls(config.server)
     return [
         *problems,
         *rules.shared_names(models),
