@@ -303,7 +303,8 @@ class HostNotAllowed(PermissionDenied):
     def __init__(self, host: str) -> None:
         super().__init__(
             f"This server does not answer to the name '{host}', since any web page could have it lead here. Address "
-            "it as localhost, or list the name in allowed_hosts under [server]."
+            "it by its IP address or as localhost, or list the name in allowed_hosts under [server] (modelyard serve: "
+            "--allowed-host)."
         )
         self.args = (host,)
 
