@@ -9,6 +9,7 @@ from modelyard.config import Config, read_keys
 from modelyard.inprocess.http_server.tls import server_context
 from modelyard.inprocess.listen import listen
 from modelyard.system import supervised
+from modelyard.system.standard_streams import outlive_readers
 
 
 def host_server(config: Config, read_config: Callable[[], Config] | None = None, *, is_supervised: bool) -> None:
@@ -27,6 +28,7 @@ def host_server(config: Config, read_config: Callable[[], Config] | None = None,
         ConfigError: a key is not where the configuration says, or the certificate cannot be used; or as Yard.start.
         ModelLoadFailed: as Yard.start.
     """
+    outlive_readers()
     keys = read_keys(config)
     tls = server_context(config.server)
     passed_on = supervised.inherited(os.environ)

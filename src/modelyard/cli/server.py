@@ -18,6 +18,7 @@ from modelyard.api.access_log import LOGGER as ACCESS_LOGGER
 from modelyard.cli.greeting import greet
 from modelyard.cli.loading import start_visibly
 from modelyard.config import AccessKey, Config
+from modelyard.config.reader import ConfigReader
 from modelyard.errors import ModelyardError
 from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
@@ -140,13 +141,14 @@ def _ignore() -> None:
 def _reloading(model: AsyncModel, loading: asyncio.Task[None], read_config: Callable[[], Config]) -> Callable[[], None]:
     """What reloads the configuration when it is called, as soon as the models are loaded, and does not wait for it."""
     running: set[asyncio.Task[None]] = set()
+    reader = ConfigReader(read_config)
 
     async def reload() -> None:
         await asyncio.wait((loading,))
         if loading.cancelled() or loading.exception() is not None:
             return
         try:
-            await model.yard.reconfigure(read_config())
+            await model.yard.reconfigure(await reader.read_async())
         except ModelyardError as error:
             logger.error("The configuration was not reloaded, nothing has changed. %s", error)
         else:
