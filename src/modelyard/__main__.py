@@ -1,6 +1,6 @@
 """The command line, in a process that was started for large allocations.
 
-Imports nothing before that is settled: the process may start over.
+Imports next to nothing before that is settled: the process may start over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from modelyard.system.standard_streams import open_missing
+
 _TUNABLES = "GLIBC_TUNABLES"
 _HUGE_PAGES = "glibc.malloc.hugetlb"
 _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -17,6 +19,7 @@ _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 def main() -> None:
     """Run the command line."""
+    open_missing()
     tunables = with_huge_pages(os.environ.get(_TUNABLES, ""))
     if tunables is not None:
         os.environ[_TUNABLES] = tunables

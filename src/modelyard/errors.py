@@ -17,11 +17,15 @@
     ├── InvalidApiKey               401 invalid_api_key
     ├── PermissionDenied            403 permission_denied
     │   ├── HostNotAllowed          403 host_not_allowed
+    │   ├── OriginNotAllowed        403 origin_not_allowed
     │   └── ModelNotPermitted       403 permission_denied
     ├── ModelNotFound               404 model_not_found
     ├── ResponseNotFound            404 response_not_found
+    ├── RequestTimeout              408 request_timeout
     ├── RequestTooLarge             413 request_too_large
     ├── ServerOverloaded            503 server_overloaded: bodies of requests take too much memory
+    ├── UriTooLong                  414 uri_too_long
+    ├── HeadTooLarge                431 request_head_too_large
     ├── QueueFull                   429 queue_full
     ├── RateLimited                 429 rate_limit_exceeded
     ├── ModelLoading                503 model_loading
@@ -29,6 +33,7 @@
     ├── ModelUnloaded               503 model_unloaded
     ├── ModelFileChanged            503 model_file_changed: a file of the model was written over while it was served
     ├── ModelLoadFailed             503 model_load_failed
+    ├── TooManyConnections          503 too_many_connections
     ├── ShuttingDown                503 shutting_down
     ├── InsufficientMemory          507 insufficient_memory
     ├── Closed                      503 closed: a model of the Python API after its close
@@ -310,9 +315,23 @@ class HostNotAllowed(PermissionDenied):
     def __init__(self, host: str) -> None:
         super().__init__(
             f"This server does not answer to the name '{host}', since any web page could have it lead here. Address "
-            "it as localhost, or list the name in allowed_hosts under [server]."
+            "it by its IP address or as localhost, or list the name in allowed_hosts under [server] (modelyard serve: "
+            "--allowed-host)."
         )
         self.args = (host,)
+
+
+class OriginNotAllowed(PermissionDenied):
+    """The request was sent by a web page that may not use the server."""
+
+    code = "origin_not_allowed"
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(
+            f"The request was sent by a web page of {origin}, which may not use this server. To let its pages use it, "
+            "list its origin in cors_origins under [server]."
+        )
+        self.args = (origin,)
 
 
 class ModelNotFound(ModelyardError):
@@ -348,6 +367,37 @@ class ResponseNotFound(ModelyardError):
 
     def __str__(self) -> str:
         return f"The response '{self.response}' is not kept: it was deleted, or made room for later ones."
+
+
+class RequestTimeout(_Message):
+    """The request did not arrive in time, and its connection is closed."""
+
+    code = "request_timeout"
+    status = 408
+    type = "invalid_request_error"
+
+
+class UriTooLong(ModelyardError):
+    """The address of the request is longer than the server accepts."""
+
+    code = "uri_too_long"
+    status = 414
+    type = "invalid_request_error"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return f"The address of the request is longer than {self.limit_bytes} bytes. Send what is long in the body."
+
+
+class HeadTooLarge(_Message):
+    """The head of the request has more bytes, or more lines, than the server accepts."""
+
+    code = "request_head_too_large"
+    status = 431
+    type = "invalid_request_error"
 
 
 class RequestTooLarge(ModelyardError):
@@ -510,6 +560,14 @@ class ModelFileChanged(ModelyardError):
             "new request is answered from the file as it is now. To change a file without this, put another one in "
             "its place (mv) and do not write over it (cp)."
         )
+
+
+class TooManyConnections(_Message):
+    """All connections that the server, or the client's address, may have are in use."""
+
+    code = "too_many_connections"
+    status = 503
+    retry_after_s = 1
 
 
 class ShuttingDown(ModelyardError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -325,3 +327,36 @@ def test_configured_origins_may_ask_without_a_key_whether_they_may_ask(weights: 
         assert "x-request-id" in answer.headers["access-control-expose-headers"]
         assert json.loads(answer.text.split("\n\n")[0].removeprefix("data: "))["object"] == "chat.completion.chunk"
     assert engines.end()
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/nothing", "/docs", "/v1/chat/completions"])
+def test_every_answer_says_that_it_is_nobody_elses(server: RunningServer, path: str) -> None:
+    for key in (None, KEYS["name_of_plain"]):
+        headers = ask(server, "GET", path, key).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["cache-control"] == "no-store"
+
+
+def test_foreign_pages_have_nothing_done_on_any_route(server: RunningServer) -> None:
+    for method, path in routes():
+        if method in ("GET", "HEAD"):
+            continue
+        for sent in ({"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
+            headers = {**sent, "authorization": f"Bearer {KEYS['name_of_plain']}"}
+            answer = httpx.request(method, f"{server.url}{path}", headers=headers, timeout=WAIT_S)
+            assert answer.status_code == 403, (method, path)
+            assert "cors_origins" in answer.text
+
+
+def test_the_servers_own_page_runs_its_own_script_alone(server: RunningServer) -> None:
+    page = ask(server, "GET", "/docs", None)
+    policy = page.headers["content-security-policy"]
+    script = page.text.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'self' 'sha256-{digest}';" in policy
+    assert page.headers["x-frame-options"] == "DENY"
+    assert "max-age" in ask(server, "GET", "/docs/swagger-ui.css", None).headers["cache-control"]
+    headers = {"origin": server.url, "authorization": f"Bearer {KEYS['name_of_plain']}"}
+    asked = httpx.post(f"{server.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=WAIT_S)
+    assert asked.status_code == 200

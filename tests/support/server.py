@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 import httpx
 import openai
-import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.api.app import create_app
 from modelyard.config import Config, read_keys
 from modelyard.hub import Stores
+from modelyard.inprocess.http_server.server import HttpServer
+from modelyard.inprocess.listen import listen
 from modelyard.yard.residency.state import Policy
 from modelyard.yard.yard import Yard
 
@@ -96,18 +97,6 @@ class RunningServer:
         return httpx.get(f"{self.url}{path}", timeout=WAIT_S)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = asyncio.Event()
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
-
-
 @contextlib.contextmanager
 def serving(
     config: Config,
@@ -129,26 +118,17 @@ def serving(
         yard = Yard(config, make_engine, policy, stores)
         await yard.start()
         underway = Underway(create_app(yard, read_keys(config), read_config))
-        server = _Server(
-            uvicorn.Config(
-                underway,
-                port=0,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
-        serving = asyncio.create_task(server.serve())
+        listener = listen("127.0.0.1", 0)
+        port = listener.getsockname()[1]
+        server = HttpServer(underway, listener, config.server, models=len(config.models), drain_s=5)
         async with asyncio.timeout(WAIT_S):
-            await server.listens.wait()
-        port = server.servers[0].sockets[0].getsockname()[1]
+            await server.start()
         ready.append(RunningServer(f"http://127.0.0.1:{port}", yard, loop, underway))
         started.set()
         await stopping.wait()
-        server.should_exit = True
+        server.ask_to_stop()
         await yard.close()
-        await serving
+        await server.serving
 
     def main() -> None:
         try:

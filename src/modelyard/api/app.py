@@ -13,13 +13,15 @@ import modelyard
 from modelyard.api import errors
 from modelyard.api.admin import admin_routes
 from modelyard.api.anthropic.routes import message_routes
-from modelyard.api.guard import CheckHost, RequireKey
+from modelyard.api.guard import RequireKey
 from modelyard.api.head import AnswerHead
 from modelyard.api.health import health_routes
 from modelyard.api.http_tally import HttpTally
 from modelyard.api.media import MediaLoader
 from modelyard.api.metrics import metrics_routes
 from modelyard.api.middleware.body_intake import BodyIntake
+from modelyard.api.middleware.host import CheckHost, host_names
+from modelyard.api.middleware.origin import CheckOrigin
 from modelyard.api.middleware.request_memory import RequestMemory, request_memory_bytes
 from modelyard.api.observe import Observe
 from modelyard.api.ollama.routes import ollama_routes
@@ -37,6 +39,7 @@ from modelyard.api.router_models import router_routes
 from modelyard.api.scopes import guard_route
 from modelyard.api.tokenize import tokenize_routes
 from modelyard.config import AccessKey, Config, is_loopback
+from modelyard.system.own_names import own_names
 from modelyard.yard.machine import total_bytes
 from modelyard.yard.yard import Yard
 
@@ -102,9 +105,18 @@ def create_app(
             allow_headers=_SENT,
             expose_headers=_READ,
         )
+    app.add_middleware(CheckOrigin, origins=server.cors_origins)
     host = host or server.host
-    if server.allowed_hosts or (is_loopback(host) and not is_mounted):
-        app.add_middleware(CheckHost, allowed=(host, *server.allowed_hosts))
+    is_reached = not is_mounted and not is_loopback(host)
+    names = host_names(
+        host,
+        server.allowed_hosts,
+        own_names() if is_reached else (),
+        is_mounted=is_mounted,
+        has_keys=bool(keys),
+    )
+    if names is not None:
+        app.add_middleware(CheckHost, names=names)
     media = MediaLoader(yard)
     routers = [
         chat_routes(yard, media),

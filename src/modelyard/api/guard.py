@@ -1,4 +1,4 @@
-"""What is checked before a request is read: its host, its key and its rate.
+"""What is checked before a request is read: its key and its rate.
 
 Plain ASGI, which passes ``send`` on as it is: all of it is on the path of every token.
 """
@@ -7,53 +7,20 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Iterable, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
 
-from modelyard.api.errors import error_response
 from modelyard.api.limits import KeyLimits
+from modelyard.api.middleware.refusal import refuse
 from modelyard.api.openapi.page import PAGE_PATHS
 from modelyard.api.visit import Visit
-from modelyard.config import AccessKey, is_loopback
+from modelyard.config import AccessKey
 from modelyard.config.keys import digest_of
-from modelyard.errors import HostNotAllowed, InvalidApiKey, RateLimited
+from modelyard.errors import InvalidApiKey, RateLimited
 
 # Beside health, what is the same on every server and says nothing of this one: a browser shows no key for a page.
 OPEN_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"}) | PAGE_PATHS
-
-
-class CheckHost:
-    """Refuses requests that address the server by a name that is neither the machine's own nor in ``allowed``.
-
-    A page from anywhere can have its own name looked up to lead to this machine, and would then be of one origin with
-    the server (DNS rebinding); it cannot have its browser send another name. What sends none is no browser.
-    """
-
-    def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
-        self._app = app
-        self._allowed = frozenset(name.lower() for name in allowed)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 403."""
-        sent = dict(scope.get("headers", ())).get(b"host")
-        if sent is None or self._is_own(host := _host_name(sent)):
-            await self._app(scope, receive, send)
-        else:
-            await _refuse(HostNotAllowed(host), scope, receive, send)
-
-    def _is_own(self, host: str) -> bool:
-        return host in self._allowed or is_loopback(host)
-
-
-def _host_name(header: bytes) -> str:
-    """The name in a Host header, in small letters and without its port; "" where it has none."""
-    try:
-        return urlsplit(b"//" + header).hostname.decode("latin-1")  # type: ignore[union-attr]
-    except (ValueError, AttributeError):
-        return ""
 
 
 class RequireKey:
@@ -76,7 +43,7 @@ class RequireKey:
         if refusal is None:
             await self._app(scope, receive, send)
         else:
-            await _refuse(refusal, scope, receive, send)
+            await refuse(refusal, scope, receive, send)
 
     def _refusal(self, scope: Scope) -> InvalidApiKey | RateLimited | None:
         found = self._find(_key_of(scope))
@@ -107,12 +74,3 @@ def _key_of(scope: Scope) -> bytes:
     if scheme.lower() == b"bearer":
         return bytes(token.strip())
     return bytes(headers.get(b"x-api-key", b""))
-
-
-async def _refuse(
-    refusal: InvalidApiKey | RateLimited | HostNotAllowed, scope: Scope, receive: Receive, send: Send
-) -> None:
-    if scope["type"] == "websocket":
-        await WebSocketClose(1008)(scope, receive, send)
-    else:
-        await error_response(refusal, scope["path"])(scope, receive, send)

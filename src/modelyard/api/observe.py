@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.api.access_log import AccessLog
 from modelyard.api.http_tally import HttpTally
+from modelyard.api.middleware.answer_headers import private_headers
 from modelyard.api.timing import server_timing, trace_phases
 from modelyard.api.visit import Visit
 from modelyard.config import Server
@@ -63,4 +64,5 @@ class Observe:
                 added.append((b"request-id", visit.request_id.encode()))
         if visit.times is not None and (timing := server_timing(visit.times)):
             added.append((b"server-timing", timing.encode()))
-        message["headers"] = [*message.get("headers", ()), *added]
+        said = message.get("headers", ())
+        message["headers"] = [*said, *private_headers(said), *added]

@@ -18,6 +18,7 @@ from modelyard.cli.resolve import resolve
 from modelyard.cli.run import run
 from modelyard.cli.serve import serve
 from modelyard.errors import ConfigError, ModelyardError, PortUnavailable
+from modelyard.system import standard_streams
 
 app = typer.Typer(
     name="modelyard",
@@ -54,7 +55,19 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line: what is wrong with the input ends with clear lines and exit code 2, other failures 1."""
+    """Run the command line: what is wrong with the input ends with clear lines and exit code 2, other failures 1.
+
+    Where nobody reads the output any more, as with ``| head -1``, it ends quietly with 141, unless it serves.
+    """
+    standard_streams.watch()
+    try:
+        _run()
+    finally:
+        if standard_streams.was_cut():
+            sys.exit(standard_streams.CUT_STATUS)
+
+
+def _run() -> None:
     try:
         app()
     except (ConfigError, PortUnavailable) as error:

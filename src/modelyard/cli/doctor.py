@@ -20,10 +20,12 @@ def doctor(
 ) -> None:
     """Look at devices, memory, versions, caches and the hub, and say what to do. Exit code 1: nothing can be served."""
     from modelyard.config import Config, load_config
+    from modelyard.config.reader import ConfigReader
     from modelyard.yard.diagnosis import diagnose, is_usable
     from modelyard.yard.examination import examine
 
-    findings = diagnose(examine(Config() if file is None else load_config(file)))
+    config = Config() if file is None else ConfigReader(lambda: load_config(file)).read()
+    findings = diagnose(examine(config))
     usable = is_usable(findings)
     if as_json:
         typer.echo(json.dumps({"usable": usable, "findings": [asdict(finding) for finding in findings]}, indent=2))

@@ -10,6 +10,7 @@ import typer
 from modelyard.cli.hosting import host_server
 from modelyard.cli.options import HostOption, NoSupervisorOption, PortOption, without_unset
 from modelyard.config import Config, load_config
+from modelyard.config.reader import ConfigReader
 
 
 def from_config(
@@ -23,7 +24,7 @@ def from_config(
     def read_config() -> Config:
         return load_config(file, server=without_unset(host=host, port=port))
 
-    config = read_config()
+    config = ConfigReader(read_config).read()
     if config.command == "run":
         from modelyard.cli.chat import chat
 

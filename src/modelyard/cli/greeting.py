@@ -25,7 +25,8 @@ def greet(console: Console, config: Config, models: list[ModelStatus], port: int
     """Say what ``models`` are served on ``port``, and how to try one: by a line that works as pasted."""
     host = config.server.host
     reachable = "localhost" if host in _ALL_HOSTS else f"[{host}]" if ":" in host else host
-    url = f"http://{reachable}:{port}/v1"
+    scheme = "http" if config.server.ssl_certfile is None else "https"
+    url = f"{scheme}://{reachable}:{port}/v1"
     console.print(f"[bold]Modelyard {modelyard.__version__}[/] serves {_count(models)} at [bold]{url}[/]\n")
     console.print(_table(models))
     shown = next((model for model in models if model.is_default), models[0])

@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable
 
 from modelyard.config import Config, read_keys
+from modelyard.inprocess.http_server.tls import server_context
 from modelyard.inprocess.listen import listen
 from modelyard.system import supervised
+from modelyard.system.standard_streams import outlive_readers
 
 
 def host_server(config: Config, read_config: Callable[[], Config] | None = None, *, is_supervised: bool) -> None:
@@ -23,10 +25,12 @@ def host_server(config: Config, read_config: Callable[[], Config] | None = None,
 
     Raises:
         PortUnavailable: the address is taken or not ours. Nothing was loaded.
-        ConfigError: a key is not where the configuration says; or as Yard.start.
+        ConfigError: a key is not where the configuration says, or the certificate cannot be used; or as Yard.start.
         ModelLoadFailed: as Yard.start.
     """
+    outlive_readers()
     keys = read_keys(config)
+    tls = server_context(config.server)
     passed_on = supervised.inherited(os.environ)
     if passed_on is not None:
         listener, link = passed_on
@@ -36,4 +40,4 @@ def host_server(config: Config, read_config: Callable[[], Config] | None = None,
             link = supervised.put_under_supervisor(listener, reloads=read_config is not None)
     from modelyard.cli.server import run_server
 
-    run_server(config, keys, listener, read_config, link)
+    run_server(config, keys, listener, read_config, link, tls)

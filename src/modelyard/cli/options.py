@@ -14,6 +14,14 @@ ModelOption = Annotated[
 ]
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on. [dim]\\[default: 127.0.0.1][/]")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on. [dim]\\[default: 1234][/]")]
+AllowedHostOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allowed-host",
+        metavar="NAME",
+        help="Name by which clients may address the server, such as that of a container; may be given again.",
+    ),
+]
 NoSupervisorOption = Annotated[
     bool,
     typer.Option("--no-supervisor", help="Run without the parent process that starts the server again when it dies."),
@@ -105,6 +113,7 @@ def one_model(
     chat_template: Path | None = None,
     host: str | None = None,
     port: int | None = None,
+    allowed_hosts: list[str] | None = None,
 ) -> Config:
     """The configuration of a command that names a single model.
 
@@ -130,7 +139,7 @@ def one_model(
     return validate_config(
         {
             "models": [entry],
-            "server": without_unset(host=host, port=port),
+            "server": without_unset(host=host, port=port, allowed_hosts=allowed_hosts or None),
             "runtime": without_unset(max_seqs=max_seqs),
             "hub": without_unset(token_source=token_source),
         },

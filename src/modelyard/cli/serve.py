@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelyard.cli.hosting import host_server
 from modelyard.cli.options import (
+    AllowedHostOption,
     CpuOption,
     CtxOption,
     DeviceLayersOption,
@@ -31,6 +32,7 @@ def serve(
     model: ModelOption,
     host: HostOption = None,
     port: PortOption = None,
+    allowed_host: AllowedHostOption = None,
     no_supervisor: NoSupervisorOption = False,
     cpu: CpuOption = False,
     device_layers: DeviceLayersOption = None,
@@ -68,5 +70,6 @@ def serve(
         chat_template=chat_template,
         host=host,
         port=port,
+        allowed_hosts=allowed_host,
     )
     host_server(config, is_supervised=not no_supervisor)

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -17,10 +18,11 @@ from modelyard.api.access_log import LOGGER as ACCESS_LOGGER
 from modelyard.cli.greeting import greet
 from modelyard.cli.loading import start_visibly
 from modelyard.config import AccessKey, Config
+from modelyard.config.reader import ConfigReader
 from modelyard.errors import ModelyardError
 from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
-from modelyard.inprocess.serve import DRAIN_S, HttpServer, finishes_before
+from modelyard.inprocess.http_server.server import DRAIN_S, HttpServer, finishes_before
 from modelyard.system.supervised import SupervisorLink, unblock
 from modelyard.system.two_ways import TwoWays
 from modelyard.yard.yard import Yard
@@ -37,6 +39,7 @@ def run_server(
     listener: socket.socket,
     read_config: Callable[[], Config] | None,
     link: SupervisorLink | None,
+    tls: ssl.SSLContext | None,
 ) -> None:
     """Load the models, serve them on ``listener``, and return when SIGINT or SIGTERM asked for it.
 
@@ -52,7 +55,7 @@ def run_server(
     if config.server.access_log_format == "json":
         _log_as_it_is(ACCESS_LOGGER)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, keys, listener, read_config, link))
+        runner.run(_serve(config, keys, listener, read_config, link, tls))
 
 
 def _log_as_it_is(name: str) -> None:
@@ -70,6 +73,7 @@ async def _serve(
     listener: socket.socket,
     read_config: Callable[[], Config] | None,
     link: SupervisorLink | None,
+    tls: ssl.SSLContext | None,
 ) -> None:
     stop, console = _Stop(link), Console(soft_wrap=True, highlight=False)
     # A crash of one engine is not to end all others; what it costs is in docs/performance.md.
@@ -84,7 +88,9 @@ async def _serve(
                 return
             await loading
             app = application(model, keys, read_config, host=config.server.host)
-            server = HttpServer(app, listener, DRAIN_S + CLOSE_S)
+            server = HttpServer(
+                app, listener, config.server, models=len(config.models), tls=tls, drain_s=DRAIN_S + CLOSE_S
+            )
             await server.start()
             if not server.serving.done():
                 if link is not None:
@@ -135,13 +141,14 @@ def _ignore() -> None:
 def _reloading(model: AsyncModel, loading: asyncio.Task[None], read_config: Callable[[], Config]) -> Callable[[], None]:
     """What reloads the configuration when it is called, as soon as the models are loaded, and does not wait for it."""
     running: set[asyncio.Task[None]] = set()
+    reader = ConfigReader(read_config)
 
     async def reload() -> None:
         await asyncio.wait((loading,))
         if loading.cancelled() or loading.exception() is not None:
             return
         try:
-            await model.yard.reconfigure(read_config())
+            await model.yard.reconfigure(await reader.read_async())
         except ModelyardError as error:
             logger.error("The configuration was not reloaded, nothing has changed. %s", error)
         else:

@@ -1,8 +1,19 @@
-"""Addresses of the machine itself."""
+"""Addresses, names and origins, as a configuration writes them."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
+
+HOST_WORDING: Final = 'a host name without scheme and port, "*." and a name, or "*"'
+ORIGIN_WORDING: Final = 'an origin such as "https://chat.example:8443", without a path, or "*"'
+NETWORK_WORDING: Final = 'an IP address, or a network such as "10.0.0.0/8"'
+
+_LABELS: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
+_HOST: Final = re.compile(rf"\*|(?:\*\.)?{_LABELS}\.?", re.ASCII)
+# Beside the schemes of the web, those of browser extensions and desktop applications have a name, too.
+_ORIGIN: Final = re.compile(r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]+", re.ASCII)
 
 
 def is_loopback(host: str) -> bool:
@@ -13,3 +24,52 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_address(host: str) -> bool:
+    """Whether ``host`` is an IP address, in brackets or without."""
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def network_of(text: str) -> IPv4Network | IPv6Network:
+    """The network that an address, or an address with a number of bits, stands for."""
+    return ip_network(text, strict=False)
+
+
+def check_host(name: str) -> str:
+    """Refuse what no Host header could match.
+
+    Raises:
+        ValueError: it says what may be written.
+    """
+    if not _HOST.fullmatch(name) and not is_address(name):
+        raise ValueError(f"must be {HOST_WORDING}")
+    return name
+
+
+def check_origin(origin: str) -> str:
+    """Refuse what no Origin header could match.
+
+    Raises:
+        ValueError: it says what may be written.
+    """
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError(f"must be {ORIGIN_WORDING}")
+    return origin
+
+
+def check_network(text: str) -> str:
+    """Refuse what is neither an address nor a network.
+
+    Raises:
+        ValueError: it says what may be written.
+    """
+    try:
+        network_of(text)
+    except ValueError:
+        raise ValueError(f"must be {NETWORK_WORDING}") from None
+    return text

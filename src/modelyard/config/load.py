@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from modelyard.config import rules
+from modelyard.config.bounded_read import NotReadable, read_regular
 from modelyard.config.paths import exists, is_file
 from modelyard.config.problems import schema_problems
 from modelyard.config.schema import Config, Model
@@ -84,12 +85,12 @@ def _parse(path: Path) -> dict[str, Any] | str:
         return "A configuration file must end in .toml."
     try:
         # Editors on Windows begin the file with a byte-order mark, which TOML does not know.
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
         return tomllib.loads(text)
     except FileNotFoundError:
         return "There is no such file."
-    except IsADirectoryError:
-        return "This is a folder, not a file."
+    except NotReadable as error:
+        return str(error)
     except OSError as error:
         return f"The file cannot be read: {error.strerror}."
     except UnicodeDecodeError as error:
@@ -161,6 +162,7 @@ def _rule_problems(
         problems += rules.processes_on_windows(config.runtime, models, sys.platform)
     if not any(fault[0] == "server" for fault in faults):
         problems += rules.unusable_keys(config.server)
+        problems += rules.unusable_tls(config.server)
     return [
         *problems,
         *rules.shared_names(models),

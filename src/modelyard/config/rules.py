@@ -254,6 +254,13 @@ def unusable_keys(server: Server) -> list[str]:
     ]
 
 
+def unusable_tls(server: Server) -> list[str]:
+    """A private key is of a certificate."""
+    if server.ssl_keyfile is not None and server.ssl_certfile is None:
+        return ["[server]: ssl_keyfile needs ssl_certfile, the certificate that the key belongs to."]
+    return []
+
+
 def unknown_models_of_keys(server: Server, models: Mapping[int, Model]) -> list[str]:
     """What a key may use must be there."""
     names = [name for model in models.values() for name in model.names]

@@ -8,6 +8,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, Strict, ValidationInfo, field_validator
 
 from modelyard.config.base import Items, Table, Text
+from modelyard.config.hosts import (
+    HOST_WORDING,
+    NETWORK_WORDING,
+    ORIGIN_WORDING,
+    check_host,
+    check_network,
+    check_origin,
+)
 from modelyard.config.keys import KEY_WORDING, NAME_WORDING, check_key, check_key_name
 from modelyard.config.paths import absolute, base_of
 
@@ -19,6 +27,10 @@ Secret = Annotated[
     AfterValidator(lambda key: SecretStr(check_key(key.get_secret_value()))),
     Field(min_length=1, json_schema_extra={"wording": KEY_WORDING}),
 ]
+
+HostPattern = Annotated[Text, AfterValidator(check_host), Field(json_schema_extra={"wording": HOST_WORDING})]
+Origin = Annotated[Text, AfterValidator(check_origin), Field(json_schema_extra={"wording": ORIGIN_WORDING})]
+Network = Annotated[Text, AfterValidator(check_network), Field(json_schema_extra={"wording": NETWORK_WORDING})]
 
 
 class Key(Table):
@@ -70,15 +82,42 @@ class Server(Table):
         "between them. No key anywhere lets everyone in.",
     )
     keys: Items[Key] = Field(default=(), description="Keys that may do less, one table each.")
-    allowed_hosts: Items[Text] = Field(
-        default=(),
-        description="Names under which clients may address the server, beside those of the machine itself. A server "
-        "that listens on the machine alone refuses all others; one that the network reaches does so once this is set.",
+    max_connections: int | None = Field(
+        default=None,
+        ge=16,
+        le=10**6,
+        description="Connections that may be open at once. Unset: as many as the process's limit of open files leaves "
+        "beside its own work, at most 4096.",
     )
-    cors_origins: Items[Text] = Field(
+    max_connections_per_address: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**6,
+        description="Of those, how many one client address may have; an IPv6 network of 64 bits counts as one address, "
+        "a trusted proxy as none. Unset: three quarters.",
+    )
+    allowed_hosts: Items[HostPattern] = Field(
+        default=(),
+        description="Names under which clients may address the server, beside `localhost`, IP addresses and the own "
+        'names of the machine; `"*.example.org"` is all names below one, `"*"` is every name. Where it is empty, a '
+        "server with keys that the network reaches answers to every name.",
+    )
+    cors_origins: Items[Origin] = Field(
         default=(),
         description='Origins whose pages may use the server from a browser, such as `"https://chat.example"`; `"*"` is '
         "all. Empty: none.",
+    )
+    trusted_proxies: Items[Network] = Field(
+        default=(),
+        description='Addresses or networks, such as `["127.0.0.1", "10.0.0.0/8"]`, of proxies whose `X-Forwarded-For`, '
+        "`-Proto` and `-Host` are believed. Empty: nobody's.",
+    )
+    ssl_certfile: Annotated[Path, Strict(False)] | None = Field(
+        default=None,
+        description="PEM file of a certificate with its chain: the server speaks HTTPS. Relative to the TOML file.",
+    )
+    ssl_keyfile: Annotated[Path, Strict(False)] | None = Field(
+        default=None, description="PEM file of the certificate's private key. Unset: it is in `ssl_certfile`."
     )
     disable_access_log: bool = Field(default=False, description="Write no line for each request.")
     access_log_format: LogFormat = Field(default="text", description="How the lines of the access log are written.")
@@ -109,3 +148,8 @@ class Server(Table):
     @classmethod
     def _make_absolute(cls, paths: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
         return tuple(absolute(path, base_of(info.context)) for path in paths)
+
+    @field_validator("ssl_certfile", "ssl_keyfile")
+    @classmethod
+    def _make_file_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return None if path is None else absolute(path, base_of(info.context))

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import Iterator
-
-import uvicorn
-from starlette.types import ASGIApp
 
 from modelyard.config import read_keys
 from modelyard.errors import Closed
 from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
+from modelyard.inprocess.http_server.server import HttpServer, finishes_before
+from modelyard.inprocess.http_server.tls import server_context
 from modelyard.inprocess.listen import listen
 from modelyard.inprocess.model import Model
-
-# How long running answers may go on once the server is to stop.
-DRAIN_S = 30.0
 
 
 def serve(model: Model, *, host: str | None = None, port: int | None = None) -> None:
@@ -32,7 +26,7 @@ def serve(model: Model, *, host: str | None = None, port: int | None = None) -> 
 
     Raises:
         PortUnavailable: the address is taken or not ours.
-        ConfigError: a key is not where the configuration says.
+        ConfigError: a key is not where the configuration says, or the certificate cannot be used.
         Closed, ForkedProcess: as the model's methods.
     """
     stopping = asyncio.Event()
@@ -64,8 +58,10 @@ async def _serve(model: AsyncModel, host: str | None, port: int | None, stopping
     server = model.yard.config.server
     keys = read_keys(model.yard.config)
     host = host or server.host
+    tls = server_context(server)
     with contextlib.closing(listen(host, server.port if port is None else port)) as listener:
-        http = HttpServer(application(model, keys, host=host), listener)
+        models = len(model.yard.config.models)
+        http = HttpServer(application(model, keys, host=host), listener, server, models=models, tls=tls)
         try:
             await http.start()
             await finishes_before(stopping, http.serving)
@@ -74,65 +70,3 @@ async def _serve(model: AsyncModel, host: str | None, port: int | None, stopping
             with contextlib.suppress(Closed):
                 model.yard.dismiss_observers(for_good=False)
             await http.serving
-
-
-async def finishes_before(event: asyncio.Event, work: asyncio.Task[None]) -> bool:
-    """Wait until ``work`` is done or ``event`` is set, whichever is first; whether the work is done."""
-    waiting = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-    return work.done()
-
-
-class HttpServer:
-    """Serves an application on a socket that is bound already.
-
-    Args:
-        drain_s: how long running answers may go on once it was asked to stop; then their connections are cut.
-
-    Attributes:
-        serving: done when it has stopped.
-    """
-
-    serving: asyncio.Task[None]
-
-    def __init__(self, app: ASGIApp, listener: socket.socket, drain_s: float = DRAIN_S) -> None:
-        self._listener = listener
-        self._server = _Uvicorn(
-            uvicorn.Config(
-                app,
-                lifespan="off",
-                log_config=None,
-                # We have our own, which says more, and shows no query.
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=int(drain_s),
-            )
-        )
-
-    async def start(self) -> None:
-        """Begin to accept connections."""
-        self.serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        await finishes_before(self._server.listens, self.serving)
-
-    def ask_to_stop(self) -> None:
-        """Accept no more connections, and stop when those that there are have ended."""
-        self._server.should_exit = True
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn, but signals are left to whoever runs it, and it says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield

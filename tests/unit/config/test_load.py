@@ -81,6 +81,11 @@ def test_every_key_reaches_the_configuration(write):
             allow_private_audio_urls = true
             allowed_hosts = ["models.lan"]
             cors_origins = ["https://chat.example"]
+            trusted_proxies = ["10.0.0.0/8"]
+            max_connections = 100
+            max_connections_per_address = 20
+            ssl_certfile = "server.pem"
+            ssl_keyfile = "server.key"
             disable_access_log = true
             access_log_format = "json"
             access_log_health = true

@@ -1,1 +1,1 @@
-"""What stands between the HTTP server and the routes, in plain ASGI: it passes ``send`` on as it is."""
+"""What every request passes through on its way to its endpoint, and every answer on its way out."""

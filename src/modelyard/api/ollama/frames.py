@@ -37,7 +37,7 @@ class OllamaFrames:
         is_chat: whether the answer is a message, or bare text.
     """
 
-    headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache")]  # noqa: RUF012 (read alone)
+    headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]  # noqa: RUF012 (read alone)
 
     def __init__(self, prompt: Prompt, name: str | None, *, is_chat: bool) -> None:
         self._prompt, self._name, self._is_chat = prompt, name, is_chat

@@ -34,9 +34,9 @@ the shape of the dialect that was spoken. An error after a stream has begun is a
 """
 
 # Every endpoint may answer these: wrong name of the server, and a fault of ours; with a key, those below.
-_ALWAYS: Final = (403, 500)
+_ALWAYS: Final = (403, 414, 431, 500)
 _WITH_KEY: Final = (401, 429)
-_WITH_BODY: Final = (400, 413)
+_WITH_BODY: Final = (400, 408, 413)
 
 _HEADERS: Final = {
     "x-request-id": ("string", "The request's id, as the log has it: the client's own, where it sent one."),

@@ -1,0 +1,17 @@
+"""How a request is refused before any route has it."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from modelyard.api.errors import error_response
+from modelyard.errors import ModelyardError
+
+
+async def refuse(refusal: ModelyardError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with an error, as the dialect of the path writes it; a websocket is closed."""
+    if scope["type"] == "websocket":
+        await WebSocketClose(1008)(scope, receive, send)
+    else:
+        await error_response(refusal, scope["path"])(scope, receive, send)

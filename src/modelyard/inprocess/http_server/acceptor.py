@@ -1,0 +1,128 @@
+"""Accepts connections, each with a place, and attaches its protocol to it.
+
+asyncio's own servers accept whatever comes, and uvloop's stops for good when file descriptors run out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from modelyard.inprocess.http_server.connections import Connections
+from modelyard.inprocess.http_server.limits import MAX_HEAD_S, MAX_LINGER_S
+from modelyard.inprocess.http_server.places import Loss, Place
+from modelyard.inprocess.http_server.protocol import BoundedProtocol
+
+logger = logging.getLogger(__name__)
+
+# Connections that are accepted in a row, before others have their turn.
+MAX_ACCEPTED_AT_ONCE: Final = 32
+# Nothing tells when there are file descriptors again, so it is tried.
+RETRY_S: Final = 0.1
+
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+_REASON: Final = b"All connections of the server are in use.\n"
+_TURNED_AWAY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_REASON), _REASON)
+)
+
+
+class Acceptor:
+    """Accepts connections on one socket until it is closed.
+
+    Args:
+        make_protocol: makes the protocol of a connection that has a place.
+        tls: None: connections are not encrypted.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        connections: Connections,
+        make_protocol: Callable[[Place], BoundedProtocol],
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._listener, self._connections, self._make_protocol = listener, connections, make_protocol
+        self._tls = tls
+        self._attaching: set[asyncio.Task[None]] = set()
+        self._accepting: asyncio.Task[None] | None = None
+
+    def start(self, backlog: int) -> None:
+        """Accept from now on."""
+        self._listener.listen(backlog)
+        self._listener.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept(), name="accept connections")
+
+    async def close(self) -> None:
+        """Accept no more, and drop connections that are still in their handshake."""
+        tasks = [task for task in (self._accepting, *self._attaching) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        is_exhausted = False
+        while True:
+            try:
+                self._take(*await loop.sock_accept(self._listener))
+                for _ in range(MAX_ACCEPTED_AT_ONCE):
+                    self._take(*self._listener.accept())
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                # There are no more for now; or one was gone before it was accepted.
+                is_exhausted = False
+            except OSError as error:
+                # accept(2) passes on errors of the network, too: they are of one connection.
+                if error.errno in _EXHAUSTED:
+                    if not is_exhausted:
+                        logger.warning("No connection can be accepted: %s. Idle ones give way", error.strerror)
+                    is_exhausted = True
+                    self._connections.lose_oldest()
+                await asyncio.sleep(RETRY_S)
+
+    def _take(self, connection: socket.socket, address: tuple[str, int]) -> None:
+        """Attach a connection, or turn it away."""
+        connection.setblocking(False)
+        place = self._connections.admit(address[0])
+        if place is None:
+            with connection, suppress(OSError):
+                if self._tls is None:
+                    connection.send(_TURNED_AWAY)
+            return
+        protocol = self._make_protocol(place)
+        task = asyncio.create_task(self._attach(connection, protocol, place))
+        protocol.attaching = task
+        self._attaching.add(task)
+
+        def is_done(task: asyncio.Task[None]) -> None:
+            self._attaching.discard(task)
+            if protocol.transport is None:
+                # Cancelled before it began, or refused in its handshake.
+                self._connections.places.leave(place)
+                connection.close()
+
+        task.add_done_callback(is_done)
+
+    async def _attach(self, connection: socket.socket, protocol: BoundedProtocol, place: Place) -> None:
+        loop = asyncio.get_running_loop()
+        within_s = None if self._tls is None else MAX_HEAD_S
+        linger_s = None if self._tls is None else MAX_LINGER_S
+        try:
+            await loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=within_s,
+                ssl_shutdown_timeout=linger_s,
+            )
+        except OSError:
+            # Also those of TLS: who speaks another protocol, or leaves in mid-handshake.
+            self._connections.losses.note(Loss.HANDSHAKE, place.address)

@@ -1,0 +1,117 @@
+"""What all connections of a server share: their places, their clock, and the log of those that were lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, Protocol
+
+from modelyard.inprocess.http_server.forwarded import TrustedProxies
+from modelyard.inprocess.http_server.limits import STALL_S
+from modelyard.inprocess.http_server.losses import Losses
+from modelyard.inprocess.http_server.places import Loss, Place, Places, share_of
+
+logger = logging.getLogger(__name__)
+
+TICK_S: Final = 1.0
+
+
+class Unread(Protocol):
+    """A connection with bytes that its client has not read."""
+
+    def check_progress(self, elapsed_s: float) -> None:
+        """Give it up where the client has read too little since the last look."""
+
+
+class Connections:
+    """The connections of one server.
+
+    Args:
+        limit, address_limit: of connections, in all and of one address.
+        trusted: proxies that are believed.
+    """
+
+    def __init__(self, limit: int, address_limit: int, trusted: TrustedProxies) -> None:
+        self.places = Places(limit, address_limit)
+        self.losses = Losses()
+        self.trusted = trusted
+        self._unread: dict[Unread, float] = {}
+        self._ticking: asyncio.TimerHandle | None = None
+        self._ticked_s = 0.0
+
+    @property
+    def unread(self) -> int:
+        """How many connections have bytes that their clients should read."""
+        return len(self._unread)
+
+    def start(self) -> None:
+        """Begin to look for deadlines that have passed."""
+        loop = asyncio.get_running_loop()
+        self._ticked_s = loop.time()
+        self._ticking = loop.call_later(TICK_S, self._tick)
+
+    def stop(self) -> None:
+        """Look for them no more."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+        self._say()
+
+    def admit(self, host: str) -> Place | None:
+        """A place for a new connection from ``host``; None where there is none.
+
+        A proxy that is trusted counts for nobody: its clients do, each while its request is answered.
+        """
+        address = None if host in self.trusted else share_of(host)
+        is_over_share = self.places.has_share(address)
+        place, victim = self.places.admit(address)
+        if victim is not None:
+            self.lose(victim, Loss.GAVE_WAY)
+        if place is None or place.is_spare:
+            self.losses.note(Loss.SHARE_TAKEN if is_over_share else Loss.ALL_TAKEN, address)
+        return place
+
+    def lose(self, place: Place, loss: Loss) -> None:
+        """Give a connection up."""
+        self.losses.note(loss, place.address)
+        place.give_up(loss)
+
+    def lose_oldest(self) -> None:
+        """Give one connection up that is not needed for an answer: file descriptors have run out."""
+        victim = self.places.first_to_go()
+        if victim is not None:
+            self.places.leave(victim)
+            self.lose(victim, Loss.GAVE_WAY)
+
+    def watch(self, connection: Unread) -> None:
+        """Have the progress of a connection's client looked at from now on."""
+        self._unread.setdefault(connection, self.places.now_s)
+
+    def unwatch(self, connection: Unread) -> None:
+        """Its client has read what there was."""
+        self._unread.pop(connection, None)
+
+    def advance(self, elapsed_s: float) -> None:
+        """Let so much time pass: give up what is late by then."""
+        self.places.now_s += elapsed_s
+        now_s = self.places.now_s
+        for place, loss in self.places.overdue():
+            self.lose(place, loss)
+        for connection, since_s in list(self._unread.items()):
+            if now_s - since_s >= STALL_S:
+                self._unread[connection] = now_s
+                connection.check_progress(now_s - since_s)
+        self._say()
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        elapsed_s, self._ticked_s = now_s - self._ticked_s, now_s
+        self._ticking = loop.call_later(TICK_S, self._tick)
+        # While the event loop stood still, no connection could be read: that is nobody's delay.
+        self.advance(min(elapsed_s, 2 * TICK_S))
+
+    def _say(self) -> None:
+        line = self.losses.line(self.places.now_s, len(self.places), self.places.limit)
+        if line is not None:
+            logger.warning("%s", line)

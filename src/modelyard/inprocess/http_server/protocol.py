@@ -1,0 +1,371 @@
+"""One HTTP connection: uvicorn's, within bounds of size and time, and known to all others by its place.
+
+uvicorn over httptools parses heads of any length, and has a deadline for idle connections alone. httptools comes with
+``uvicorn[standard]`` on every system; h11, which knows a bound of its own, takes three times as long for a request.
+
+Hot path: a frame of a stream passes through uvicorn's ``send`` alone. A request costs 3 µs here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from modelyard.errors import (
+    ModelyardError,
+    RequestTimeout,
+    RequestTooLarge,
+    ShuttingDown,
+    TooManyConnections,
+    UriTooLong,
+)
+from modelyard.inprocess.http_server import refusals
+from modelyard.inprocess.http_server.connections import Connections
+from modelyard.inprocess.http_server.forwarded import forwarded, with_hosts
+from modelyard.inprocess.http_server.limits import (
+    MAX_DROPPED_BYTES,
+    MAX_HEAD_BYTES,
+    MAX_HEADER_LINES,
+    MAX_LINGER_BYTES,
+    MAX_PIPELINED,
+    MAX_URL_BYTES,
+    SPARE_PATHS,
+    is_framing_excessive,
+    is_stalled,
+)
+from modelyard.inprocess.http_server.places import Loss, Phase, Place, share_of
+from modelyard.inprocess.http_server.refusals import refusal_bytes
+from modelyard.inprocess.http_server.unsent import unsent_bytes
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+logger = logging.getLogger(__name__)
+
+# What is parsed at once, so that what one head has is counted before it is much.
+_SLICE_BYTES: Final = MAX_HEAD_BYTES
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """A connection that holds a place.
+
+    Attributes:
+        attaching: connects it to its socket; a TLS handshake is a part of that.
+    """
+
+    attaching: asyncio.Task[None]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        connections: Connections,
+        place: Place,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._all, self._place = connections, place
+        place.give_up = self._give_up
+        self._answering: RequestResponseCycle | None = None
+        # It was refused: what still comes is dropped.
+        self._is_refused = False
+        self._refusal: ModelyardError | None = None
+        self._dropped = 0
+        self._unsent = 0
+        self._peer_is_trusted = False
+        # Of the message that is being parsed.
+        self.url = b""
+        self._messages = 0
+        self._in_head = True
+        self._has_begun = False
+        self._waits_for_upgrade = False
+        self._unparsed = self._head_bytes = self._lines = self._body_bytes = self._framing = 0
+
+    # The connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, unless it was given up meanwhile."""
+        super().connection_made(transport)
+        if self._place.is_left:
+            transport.abort()
+        elif self.client is not None:
+            self._peer_is_trusted = self.client[0] in self._all.trusted
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free the place."""
+        self._all.places.leave(self._place)
+        self._all.unwatch(self)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is written to."""
+        super().pause_writing()
+        self._watch_unread()
+
+    def resume_writing(self) -> None:
+        """It has read on."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._all.unwatch(self)
+
+    def check_progress(self, elapsed_s: float) -> None:
+        """See ``Unread``."""
+        unsent = unsent_bytes(self.transport)
+        if is_stalled(self._unsent - unsent, elapsed_s):
+            self._all.losses.note(Loss.STALLED, self._place.address)
+            self.transport.abort()
+        self._unsent = unsent
+
+    def shutdown(self) -> None:
+        """The server stops: what is answered is answered to its end, all else is closed."""
+        answering = self._answering
+        self.pipeline.clear()
+        if self._place.phase is Phase.ANSWER and answering is not None and not answering.response_complete:
+            answering.keep_alive = False
+            self.cycle.keep_alive = False
+        elif self._place.phase is Phase.BODY:
+            self._refuse(ShuttingDown(), lingers=False)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        """Close it as soon as everything is sent, as long as the client reads on."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._watch_unread()
+
+    def _watch_unread(self) -> None:
+        self._unsent = unsent_bytes(self.transport)
+        self._all.watch(self)
+
+    def _give_up(self, loss: Loss) -> None:
+        """Its time is up, or its place is another's."""
+        if self.transport is None:
+            self.attaching.cancel()
+        elif self._place.phase is Phase.CLOSING:
+            self.transport.abort()
+        elif self._place.phase is Phase.IDLE or not (self._has_begun or self._unparsed):
+            # A browser connects before it has something to ask: an answer would be taken for that of its first request.
+            self._close()
+        elif loss is Loss.GAVE_WAY:
+            self._refuse(refusals.all_taken(self._all.places.limit), lingers=False)
+        elif loss is Loss.HEAD_LATE:
+            self._refuse(refusals.LATE_HEAD)
+        elif self.flow.read_paused:
+            # The application does not read.
+            self._place.since_s = self._place.fed_s = self._all.places.now_s
+        else:
+            self._refuse(refusals.LATE_BODY)
+
+    # What arrives
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived, in slices."""
+        if self._is_refused or self._waits_for_upgrade:
+            self._drop(len(data))
+            return
+        self._place.fed_s = self._all.places.now_s
+        if len(data) <= _SLICE_BYTES:
+            self._parse(data)
+        else:
+            view = memoryview(data)
+            for start in range(0, len(data), _SLICE_BYTES):
+                self._parse(view[start : start + _SLICE_BYTES])
+                if self._is_refused or self._waits_for_upgrade or self.transport.is_closing():
+                    break
+        self._settle()
+
+    def _parse(self, data: bytes | memoryview[int]) -> None:
+        messages, was_in_head, body_bytes = self._messages, self._in_head, self._body_bytes
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # No other protocol is spoken here. It is answered as if it had not asked for one, and then closed.
+            self._waits_for_upgrade = True
+        except httptools.HttpParserError as error:
+            logger.debug("A request could not be parsed", exc_info=error)
+            self._refuse(self._refusal or refusals.NOT_HTTP)
+            return
+        if messages != self._messages or was_in_head is not self._in_head:
+            return
+        if self._in_head:
+            self._unparsed += len(data)
+            if self._unparsed > MAX_HEAD_BYTES:
+                self._refuse(refusals.LONG_HEAD)
+        else:
+            self._framing += len(data) - (self._body_bytes - body_bytes)
+            if is_framing_excessive(self._framing, self._body_bytes):
+                self._refuse(refusals.FRAMING)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._messages += 1
+        self._has_begun = True
+        self._head_bytes = self._lines = self._body_bytes = self._framing = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of its address."""
+        self.url += url
+        self._head_bytes += len(url)
+        if len(self.url) > MAX_URL_BYTES:
+            self._stop_parsing(UriTooLong(MAX_URL_BYTES))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A line of its head; or one behind its body, which nothing here would read."""
+        if not self._in_head:
+            self._stop_parsing(refusals.TRAILERS)
+        self._lines += 1
+        self._head_bytes += len(name) + len(value) + 4
+        if self._lines > MAX_HEADER_LINES:
+            self._stop_parsing(refusals.MANY_LINES)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._stop_parsing(refusals.LONG_HEAD)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Its head is there: the application is called, unless it is not to be."""
+        self._in_head = False
+        self._unparsed = 0
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._stop_parsing(refusals.PIPELINE)
+        if self._place.is_spare and self.url.partition(b"?")[0] not in SPARE_PATHS:
+            self._stop_parsing(refusals.all_taken(self._all.places.limit))
+        if self._peer_is_trusted:
+            self._believe_proxy()
+        if self.url[:1] not in (b"/", b"*"):
+            self._add_host_of_url()
+        upgrades = self.parser.should_upgrade()
+        if upgrades and any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
+            # The parser passes over its body, and would take it for the next request.
+            self._stop_parsing(refusals.UPGRADE)
+        super().on_headers_complete()
+        if upgrades or self._place.is_spare:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of its body."""
+        self._body_bytes += len(body)
+        victim = self._all.places.receive(self._place, len(body))
+        if victim is not None:
+            if victim is self._place:
+                self._stop_parsing(refusals.MANY_BODIES)
+            self._all.lose(victim, Loss.GAVE_WAY)
+        if self.cycle.response_complete and self._body_bytes > MAX_DROPPED_BYTES:
+            self._stop_parsing(RequestTooLarge(MAX_DROPPED_BYTES))
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        self._in_head = True
+        self._has_begun = False
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Answered: the next request of the pipeline follows, if there is one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            if self.transport.get_write_buffer_size():
+                self._watch_unread()
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._peer_is_trusted:
+            self._all.places.count_for(self._place, None)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Enter the phase that the connection is in."""
+        if self._is_refused:
+            return
+        answering = self._answering
+        if answering is not None and not answering.response_complete:
+            phase = Phase.BODY if answering.more_body else Phase.ANSWER
+        elif not self._in_head:
+            phase = Phase.BODY
+        elif self._has_begun or answering is None:
+            phase = Phase.HEAD
+        else:
+            phase = Phase.IDLE
+        if phase is not self._place.phase:
+            self._all.places.move(self._place, phase)
+
+    # Proxies and odd requests
+
+    def _believe_proxy(self) -> None:
+        said = forwarded(self.headers, self._all.trusted)
+        if said.client is not None:
+            self.scope["client"] = (said.client, 0)
+        if said.scheme is not None:
+            self.scope["scheme"] = said.scheme
+        if said.hosts:
+            # In place: the scope holds this list.
+            self.headers[:] = with_hosts(self.headers, said.hosts)
+        address = None if said.client is None else share_of(said.client)
+        if not self._all.places.count_for(self._place, address):
+            self._all.losses.note(Loss.SHARE_TAKEN, address)
+            self._stop_parsing(
+                TooManyConnections(
+                    f"This address has all {self._all.places.address_limit} connections that it may have."
+                )
+            )
+
+    def _add_host_of_url(self) -> None:
+        """Have the host in a whole URL checked, too, which is the one that counts before the header."""
+        url = httptools.parse_url(self.url)
+        host = url.host or b""
+        self.headers.append((b"host", host if url.port is None else b"%b:%d" % (host, url.port)))
+
+    # The end of it
+
+    def _stop_parsing(self, refusal: ModelyardError) -> None:
+        """Leave the parser, from within one of its callbacks."""
+        self._refusal = refusal
+        raise httptools.HttpParserError(str(refusal))
+
+    def _refuse(self, refusal: ModelyardError, *, lingers: bool = True) -> None:
+        """Answer with an error, unless an answer has begun, and close."""
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._is_refused = True
+        if not isinstance(refusal, RequestTimeout | ShuttingDown | TooManyConnections):
+            self._all.losses.note(Loss.UNFIT, self._place.address)
+        answering = self._answering
+        # One that has begun, or that came before the end of its request's body.
+        has_answer = (
+            answering is not None and answering.response_started and not (answering.response_complete and self._in_head)
+        )
+        for cycle in (answering, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                # As if the client had left: nothing more is written.
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+        if not has_answer:
+            path = self.url.partition(b"?")[0].decode("latin-1")
+            self.transport.write(refusal_bytes(refusal, path, self.server_state.default_headers))
+        self._all.places.move(self._place, Phase.CLOSING)
+        if has_answer or not lingers or not self.transport.can_write_eof():
+            self._close()
+        else:
+            # To close what has not been read would reset the connection, and the client might not see the answer.
+            self.transport.write_eof()
+            self.flow.resume_reading()
+
+    def _drop(self, size: int) -> None:
+        self._dropped += size
+        if self._dropped > MAX_LINGER_BYTES:
+            self.transport.abort()

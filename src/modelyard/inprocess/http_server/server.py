@@ -1,0 +1,170 @@
+"""Serves an application on a socket that is bound already, with uvicorn's server around connections of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from modelyard.config import Server
+from modelyard.inprocess.http_server.acceptor import Acceptor
+from modelyard.inprocess.http_server.connections import Connections
+from modelyard.inprocess.http_server.forwarded import TrustedProxies
+from modelyard.inprocess.http_server.limits import address_limit, connection_limit
+from modelyard.inprocess.http_server.places import Place
+from modelyard.inprocess.http_server.protocol import BoundedProtocol
+
+# How long running answers may go on once the server is to stop.
+DRAIN_S = 30.0
+
+# Clients that may wait to be accepted.
+BACKLOG: Final = 2048
+
+
+class HttpServer:
+    """Serves an application on a socket that is bound already.
+
+    Args:
+        server: what the configuration says of connections.
+        models: how many the application serves.
+        tls: None: connections are not encrypted.
+        drain_s: how long running answers may go on once it was asked to stop; then their connections are cut.
+
+    Attributes:
+        serving: done when it has stopped.
+    """
+
+    serving: asyncio.Task[None]
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        server: Server,
+        *,
+        models: int = 1,
+        tls: ssl.SSLContext | None = None,
+        drain_s: float = DRAIN_S,
+    ) -> None:
+        self._listener = listener
+        limit = connection_limit(_max_files(), _open_files(), models, server.max_connections)
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                app,
+                http=BoundedProtocol,
+                # Nothing here speaks it. A handshake is answered as the GET that it is.
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                # We have our own, which says more, and shows no query.
+                access_log=False,
+                server_header=False,
+                # It would believe proxies on this machine, whoever they are.
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=int(drain_s),
+            ),
+            Connections(
+                limit,
+                address_limit(limit, server.max_connections_per_address),
+                TrustedProxies(server.trusted_proxies),
+            ),
+            tls,
+        )
+
+    @property
+    def connections(self) -> Connections:
+        """Those that there are."""
+        return self._server.connections
+
+    async def start(self) -> None:
+        """Begin to accept connections."""
+        self.serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        await finishes_before(self._server.listens, self.serving)
+
+    def ask_to_stop(self) -> None:
+        """Accept no more connections, and stop when those that there are have ended."""
+        self._server.should_exit = True
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, whose connections have places.
+
+    Signals are left to whoever runs it, and it says when it listens.
+    """
+
+    def __init__(self, config: uvicorn.Config, connections: Connections, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self.connections = connections
+        self.listens = asyncio.Event()
+        self._tls = tls
+        self._acceptors: list[Acceptor] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections on ``sockets``, by acceptors in the place of asyncio's servers."""
+        await self.lifespan.startup()
+        self._acceptors = [
+            Acceptor(listener, self.connections, self._protocol, self._tls) for listener in sockets or ()
+        ]
+        for acceptor in self._acceptors:
+            acceptor.start(self.config.backlog)
+        self.servers = []
+        self.connections.start()
+        self.started = True
+        self.listens.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and cut what has not ended in time."""
+        for acceptor in self._acceptors:
+            await acceptor.close()
+        try:
+            await super().shutdown(sockets)
+        finally:
+            self.connections.stop()
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+
+    def _protocol(self, place: Place) -> BoundedProtocol:
+        return BoundedProtocol(
+            self.config, self.server_state, self.lifespan.state, connections=self.connections, place=place
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def finishes_before(event: asyncio.Event, work: asyncio.Task[None]) -> bool:
+    """Wait until ``work`` is done or ``event`` is set, whichever is first; whether the work is done."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    return work.done()
+
+
+def _max_files() -> int | None:
+    """File descriptors that this process may have; None: any number, or as many as the system has."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def _open_files() -> int:
+    """File descriptors that it has; a guess where the system does not say."""
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with contextlib.suppress(OSError):
+            return len(os.listdir(Path(folder)))  # noqa: PTH208 (names alone)
+    return 32
