@@ -7,7 +7,8 @@
     ├── PortUnavailable             the address cannot be listened on
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
-    │   │   └── ConversationTooLong a conversation of many megabytes
+    │   │   ├── ConversationTooLong a conversation of many megabytes
+    │   │   └── ContextNotPermitted more than the request's key may have
     │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded or ranked
     │   └── UnsupportedOperation    400 unsupported_operation
     │       ├── TakesNoImages       an image for a model that does not see
@@ -221,6 +222,26 @@ class ConversationTooLong(ContextLengthExceeded):
             param,
         )
         self.args = (size, longest, param)
+
+
+class ContextNotPermitted(ContextLengthExceeded):
+    """A prompt and its answer have more tokens than the request's key may have together.
+
+    max_tokens is what the request wants for its answer; None: what is left.
+    """
+
+    def __init__(self, permitted: int, prompt_tokens: int, max_tokens: int | None = None) -> None:
+        if max_tokens is None:
+            asked, remedy = "", "Shorten the prompt."
+        else:
+            asked, remedy = f", and {max_tokens} are wanted for the answer", "Shorten the prompt, or ask for fewer."
+        InvalidRequest.__init__(
+            self,
+            f"The prompt has {prompt_tokens} tokens{asked}. This API key may have {permitted} for a prompt and its "
+            f"answer together (max_context). {remedy}",
+            "messages",
+        )
+        self.args = (permitted, prompt_tokens, max_tokens)
 
 
 class InputTooLong(InvalidRequest):
