@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from modelyard.api.guard import OPEN_PATHS
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.visit import Visit
 from modelyard.config import Scope
@@ -39,8 +40,8 @@ def needed(route: Route) -> tuple[Scope, bool]:
 
 
 def guard_route(route: BaseRoute) -> None:
-    """Have ``route`` refuse keys that lack what it needs."""
-    if isinstance(route, Route):
+    """Have ``route`` refuse keys that lack what it needs. What is open without a key is open with any."""
+    if isinstance(route, Route) and route.path not in OPEN_PATHS:
         route.app = _RequireScope(route.app, *needed(route))
 
 

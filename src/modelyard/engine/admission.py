@@ -304,8 +304,9 @@ class Admission:
     def _output(self, request: Submit, prompt: ReadPrompt) -> Answer:
         room = min(self._length, request.max_context or self._length) - len(prompt.tokens)
         is_read = prompt.reading is not None and self._dialogue is not None
+        limits = (limit for limit in (room, request.max_tokens, request.max_answer) if limit is not None)
         return Answer(
-            most_tokens=room if request.max_tokens is None else min(request.max_tokens, room),
+            most_tokens=min(limits),
             end_tokens=self._model.end_tokens,
             stops=request.stop,
             spelt=self._dialogue.spelt if is_read and self._dialogue is not None else frozenset(),

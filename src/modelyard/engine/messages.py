@@ -41,6 +41,7 @@ class Submit:
         alone: compute it in steps of its own until its first token: it was being computed when an engine died.
         cache_salt: only what was computed for requests of the same salt is reused for it; see ``AccessKey.cache_salt``.
         max_context: tokens of prompt and answer together; None: as many as the context holds.
+        max_answer: tokens of an answer, also where the request names none; None: any number.
     """
 
     sequence: SequenceId
@@ -58,6 +59,7 @@ class Submit:
     alone: bool = False
     cache_salt: str = ""
     max_context: int | None = None
+    max_answer: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

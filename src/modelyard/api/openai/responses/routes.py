@@ -19,7 +19,7 @@ from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
 from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
 from modelyard.api.reply import Ask, reply
 from modelyard.api.scopes import needs
-from modelyard.api.urgency import urgency
+from modelyard.api.urgency import urgency_of
 from modelyard.api.visit import Visit
 from modelyard.engine.question import Chat
 from modelyard.errors import InvalidRequest, ModelyardError, QueueFull, ResponseNotFound
@@ -78,7 +78,7 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         if body.previous_response_id is not None:
             before = _found(store, body.previous_response_id, http).messages
         messages = body.messages(before)
-        request = replace(body.checked(messages), urgency=urgency(http.headers, body.keep_alive))
+        request = replace(body.checked(messages), urgency=urgency_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         given = [listed_item(item) for item in body.input]
         assert isinstance(request.prompt, Chat)
