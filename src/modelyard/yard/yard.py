@@ -16,6 +16,7 @@ from modelyard.errors import (
     InsufficientMemory,
     ModelLoadFailed,
     ModelyardError,
+    QueueFull,
     TakesNoImages,
     TakesNoSound,
     UnusableModel,
