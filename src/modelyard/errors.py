@@ -7,7 +7,8 @@
     ├── PortUnavailable             the address cannot be listened on
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
-    │   │   └── ConversationTooLong a conversation of many megabytes
+    │   │   ├── ConversationTooLong a conversation of many megabytes
+    │   │   └── ContextNotPermitted more than the request's key may have
     │   ├── GrammarBroken           400 invalid_request: an answer came to where its grammar cannot be followed
     │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded or ranked
     │   └── UnsupportedOperation    400 unsupported_operation
@@ -28,6 +29,8 @@
     ├── HeadTooLarge                431 request_head_too_large
     ├── QueueFull                   429 queue_full
     ├── RateLimited                 429 rate_limit_exceeded
+    │   └── TokensReserved          429 rate_limit_exceeded: by requests that are being answered
+    ├── ConcurrencyLimited          429 concurrency_limit_exceeded
     ├── ModelLoading                503 model_loading
     ├── ModelBusy                   503 model_busy
     ├── ModelUnloaded               503 model_unloaded
@@ -240,6 +243,28 @@ class ConversationTooLong(ContextLengthExceeded):
         self.args = (size, longest, param)
 
 
+class ContextNotPermitted(ContextLengthExceeded):
+    """A prompt and its answer have more tokens than the request's key may have together.
+
+    max_tokens is what the request wants for its answer; None: what is left.
+    """
+
+    def __init__(
+        self, permitted: int, prompt_tokens: int, max_tokens: int | None = None, param: str = "messages"
+    ) -> None:
+        if max_tokens is None:
+            asked, remedy = "", "Shorten the prompt."
+        else:
+            asked, remedy = f", and {max_tokens} are wanted for the answer", "Shorten the prompt, or ask for fewer."
+        InvalidRequest.__init__(
+            self,
+            f"The prompt has {prompt_tokens} tokens{asked}. This API key may have {permitted} for a prompt and its "
+            f"answer together (max_context). {remedy}",
+            param,
+        )
+        self.args = (permitted, prompt_tokens, max_tokens, param)
+
+
 class InputTooLong(InvalidRequest):
     """A text to be embedded or ranked has more tokens than the model takes.
 
@@ -441,11 +466,16 @@ class QueueFull(ModelyardError):
     type = "rate_limit_error"
     retry_after_s = 1
 
-    def __init__(self, model: str, waiting: int) -> None:
+    def __init__(self, model: str, waiting: int, *, of_key: bool = False) -> None:
         super().__init__(model, waiting)
-        self.model, self.waiting = model, waiting
+        self.model, self.waiting, self.of_key = model, waiting, of_key
 
     def __str__(self) -> str:
+        if self.of_key:
+            return (
+                f"{self.waiting} requests of this API key for '{self.model}' are running or waiting; the other places "
+                "are left for other keys. Try again soon."
+            )
         return f"{self.waiting} requests for '{self.model}' are running or waiting, which is its limit. Try again soon."
 
 
@@ -462,6 +492,40 @@ class RateLimited(ModelyardError):
 
     def __str__(self) -> str:
         return f"This API key has used its {self.per_minute} {self.what} a minute. Try again in {self.retry_after_s} s."
+
+
+class TokensReserved(RateLimited):
+    """Requests that are being answered may use all that the request's key has left of its tokens."""
+
+    def __init__(self, per_minute: int) -> None:
+        super().__init__("tokens", per_minute, 1)
+        self.args = (per_minute,)
+
+    def __str__(self) -> str:
+        return (
+            f"What is left to this API key of its {self.per_minute} tokens a minute is reserved for requests that are "
+            "being answered: each for its prompt and its max_tokens, or all that its model holds. Try again when one "
+            "is over, or set max_tokens."
+        )
+
+
+class ConcurrencyLimited(ModelyardError):
+    """As many answers are being made for the request's key as it may have at the same time."""
+
+    code = "concurrency_limit_exceeded"
+    status = 429
+    type = "rate_limit_error"
+    retry_after_s = 1
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
+
+    def __str__(self) -> str:
+        return (
+            f"{self.most} answers are being made for this API key, which is the most at the same time "
+            "(max_concurrent); each choice of a request counts. Try again when one is over."
+        )
 
 
 class ModelLoading(ModelyardError):

@@ -49,7 +49,7 @@ _SENT = (
     *("Anthropic-Version", "Anthropic-Beta"),
 )
 _READ = (
-    *("x-request-id", "server-timing", "retry-after"),
+    *("x-request-id", "server-timing", "retry-after", "x-modelyard-ignored"),
     *(f"x-ratelimit-{part}-{what}" for what in ("requests", "tokens") for part in ("limit", "remaining", "reset")),
 )
 
@@ -95,7 +95,7 @@ def create_app(
     app.add_middleware(BodyIntake, memory=RequestMemory(request_memory_bytes(total_bytes())))
     app.add_middleware(AnswerHead)
     if keys:
-        app.add_middleware(RequireKey, keys=keys)
+        app.add_middleware(RequireKey, keys=keys, share_prefixes=server.share_prefixes)
     if server.cors_origins:
         # Before the keys: a browser asks without one whether it may ask.
         app.add_middleware(

@@ -16,7 +16,7 @@ from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.embeddings import MOST_INPUTS
 from modelyard.api.openai.schema import LABEL, LONGEST_NAME, refuse_unsupported
 from modelyard.api.told import Told
-from modelyard.api.urgency import KeepAlive, urgency
+from modelyard.api.urgency import KeepAlive, urgency_of
 from modelyard.yard.inquiry import Ranking
 from modelyard.yard.requests import RankRequest, Urgency
 from modelyard.yard.yard import Yard
@@ -104,7 +104,7 @@ def rerank_routes(yard: Yard) -> APIRouter:
     async def rerank(body: RerankBody, http: HttpRequest) -> Response:
         """Sort documents by how well they answer a query."""
         body.checked()
-        request = body.request(urgency(http.headers, body.keep_alive))
+        request = body.request(urgency_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             return orjson.dumps(rerank_body(await yard.rank(request), body))

@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from modelyard.api.guard import OPEN_PATHS
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.middleware.body_intake import SmallBody
 from modelyard.api.visit import Visit
@@ -40,8 +41,8 @@ def needed(route: Route) -> tuple[Scope, bool]:
 
 
 def guard_route(route: BaseRoute) -> None:
-    """Have ``route`` refuse keys that lack what it needs."""
-    if isinstance(route, Route):
+    """Have ``route`` refuse keys that lack what it needs. What is open without a key is open with any."""
+    if isinstance(route, Route) and route.path not in OPEN_PATHS:
         route.app = _RequireScope(route.app, *needed(route))
         if not isinstance(route, JsonRoute):
             route.app = SmallBody(route.app)

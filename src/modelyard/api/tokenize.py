@@ -22,7 +22,7 @@ from modelyard.api.openai.schema import LONGEST_NAME, refuse_unsupported
 from modelyard.api.openai.tools import ToolDefinition, Tools, chosen_tools
 from modelyard.api.serving.bounded_items import Messages
 from modelyard.api.told import Told
-from modelyard.api.urgency import KeepAlive, urgency
+from modelyard.api.urgency import KeepAlive, urgency_of
 from modelyard.engine.question import Chat, Text, Tokens
 from modelyard.errors import InvalidRequest
 from modelyard.yard.inquiry import Spelling
@@ -127,7 +127,7 @@ def tokenize_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     @router.post("/v1/tokenize", response_model=None)
     async def tokenize(body: TokenizeBody, http: HttpRequest) -> Response:
         """The tokens of a text, or of a conversation as the model's template writes it."""
-        request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
+        request = replace(body.checked(), urgency=urgency_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             spelling = await yard.tokenize(await media.resolved(request))
@@ -140,7 +140,7 @@ def tokenize_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     async def detokenize(body: DetokenizeBody, http: HttpRequest) -> Response:
         """The text of tokens; special ones are spelt out."""
         request = TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
-        request = replace(request, urgency=urgency(http.headers, body.keep_alive))
+        request = replace(request, urgency=urgency_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             spelling = await yard.tokenize(request)

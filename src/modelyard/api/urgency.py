@@ -8,11 +8,17 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 from starlette.datastructures import Headers
+from starlette.requests import Request
 
+from modelyard.api.visit import Visit
+from modelyard.config.keys import MAX_PRIORITY
 from modelyard.errors import InvalidRequest
 from modelyard.yard.requests import Urgency
 
-MOST_URGENT = 100
+MOST_URGENT = MAX_PRIORITY
+
+# Names fields of a request that were not followed because its key may not ask for that.
+IGNORED_HEADER = b"x-modelyard-ignored"
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
@@ -70,6 +76,21 @@ def urgency(headers: Headers, keep_alive_s: float | None) -> Urgency:
     preferences = (part for line in headers.getlist("prefer") for part in _PREFERENCES.findall(line))
     waits = (float(wait[2]) for part in preferences if (wait := _WAIT.fullmatch(part)))
     return Urgency(_priority(headers.get("x-priority")), next(waits, None), keep_alive_s)
+
+
+def urgency_of(http: Request, keep_alive_s: float | None) -> Urgency:
+    """As ``urgency``, for a request; where its key may not say how long a model stays, the answer's head says so.
+
+    Models are unloaded by their idle time, and kept for longer, for everybody: that is for keys with ``admin``. The
+    yard ignores what others ask for.
+
+    Raises:
+        InvalidRequest: as ``urgency``.
+    """
+    visit = Visit.of(http.scope)
+    if keep_alive_s is not None and not visit.caller.may("admin"):
+        visit.headers.append((IGNORED_HEADER, b"keep_alive"))
+    return urgency(http.headers, keep_alive_s)
 
 
 def _priority(text: str | None) -> int | None:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from modelyard.config.wording import shown
 from modelyard.errors import ConfigError
 
 if TYPE_CHECKING:
     from modelyard.config.schema import Config
-    from modelyard.config.server import Key, Scope
+    from modelyard.config.server import Key, PrefixSharing, Scope, Server
 
 KEYS_VARIABLE: Final = "MODELYARD_API_KEYS"
+
+MAX_PRIORITY: Final = 100
+"""The highest priority that a request may ask for; the lowest is the same below 0."""
+
+SALT_BYTES: Final = 16
 
 KEY_WORDING: Final = "a key, or sha256: and the 64 hexadecimal digits of its digest, in quotes"
 NAME_WORDING: Final = "a name of at most 64 letters, digits, dots, dashes and underscores"
@@ -34,7 +41,9 @@ class AccessKey:
         digest: SHA-256 of the key.
         models: ids of the models that it may use; None: all.
         scopes: what it may do.
-        requests_per_minute, tokens_per_minute: its limits; None: it has none.
+        requests_per_minute, tokens_per_minute, max_concurrent, max_context, max_tokens: its limits; None: it has none.
+        max_priority: the highest priority that its requests may ask for; None: see ``highest_priority``.
+        group: keys of one group may share prefixes; None: it is alone.
     """
 
     name: str
@@ -43,6 +52,35 @@ class AccessKey:
     scopes: frozenset[Scope]
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    max_priority: int | None = None
+    max_concurrent: int | None = None
+    max_context: int | None = None
+    max_tokens: int | None = None
+    group: str | None = None
+
+    @property
+    def highest_priority(self) -> int:
+        """The highest priority that its requests may ask for: any where it may do everything, else the usual one."""
+        if self.max_priority is not None:
+            return self.max_priority
+        return MAX_PRIORITY if self.models is None and "admin" in self.scopes else 0
+
+    def cache_salt(self, sharing: PrefixSharing) -> str:
+        """What the prefixes of its requests are told apart by: keys of one salt reuse one another's.
+
+        It is derived from the digest, of which it tells nothing: it stands in names of files where prompts are kept.
+        """
+        match sharing:
+            case "all":
+                return ""
+            case "group" if self.group is not None:
+                return _salt(b"group", self.group.encode())
+            case _:
+                return _salt(b"key", self.digest)
+
+
+def _salt(kind: bytes, owner: bytes) -> str:
+    return hashlib.blake2b(owner, digest_size=SALT_BYTES, person=b"modelyard " + kind).hexdigest()
 
 
 def check_key(key: str) -> str:
@@ -83,11 +121,11 @@ def read_keys(config: Config, environment: Mapping[str, str] | None = None) -> t
     """All keys of a configuration and of the environment, each once; () lets everybody in.
 
     Raises:
-        ConfigError: a variable that is to hold a key does not.
+        ConfigError: a variable that is to hold a key does not, or two keys have one name.
     """
     environment = os.environ if environment is None else environment
     problems: list[str] = []
-    keys = [_full_key(f"api-key-{n}", key.get_secret_value()) for n, key in enumerate(config.server.api_keys, 1)]
+    keys = [_full_key(api_key_name(n), key.get_secret_value()) for n, key in enumerate(config.server.api_keys, 1)]
     listed = (key.strip() for key in environment.get(KEYS_VARIABLE, "").split(","))
     for number, key in enumerate(filter(None, listed), 1):
         try:
@@ -95,9 +133,11 @@ def read_keys(config: Config, environment: Mapping[str, str] | None = None) -> t
         except ValueError as error:
             problems.append(f"{KEYS_VARIABLE}: item {number} {error}.")
     ids = {name: model.id for model in reversed(config.models) for name in model.names}
-    for number, table in enumerate(config.server.keys, 1):
+    names = names_of_tables(config.server)
+    problems += clashing_names(names, [key.name for key in keys])
+    for number, (table, name) in enumerate(zip(config.server.keys, names, strict=True), 1):
         try:
-            keys.append(_limited_key(table, number, ids, environment))
+            keys.append(_limited_key(table, name, ids, environment))
         except ValueError as error:
             problems.append(f"[[server.keys]] {number}: {error}.")
     if problems:
@@ -106,12 +146,42 @@ def read_keys(config: Config, environment: Mapping[str, str] | None = None) -> t
     return tuple({key.digest: key for key in keys}.values())
 
 
+def api_key_name(number: int) -> str:
+    """The name of the ``number``-th of ``api_keys``, counted from 1."""
+    return f"api-key-{number}"
+
+
+def names_of_tables(server: Server) -> list[str]:
+    """The names of the tables under ``[[server.keys]]``, in their order."""
+    return [table.name or f"key-{number}" for number, table in enumerate(server.keys, 1)]
+
+
+def clashing_names(tables: Sequence[str], others: Collection[str]) -> list[str]:
+    """One problem for each name that several keys have: a log could not tell them apart.
+
+    Args:
+        tables: names of the tables under ``[[server.keys]]``.
+        others: names that keys outside of tables are given.
+    """
+    return [
+        f"The name {shown(name)} belongs to more than one of [[server.keys]]. Give each its own."
+        + (" A table without a name has that of its place, such as key-1." if name.startswith("key-") else "")
+        for name, count in Counter(tables).items()
+        if count > 1
+    ] + [
+        f"The name {shown(name)} of one of [[server.keys]] belongs to another key: those of api_keys are called "
+        f"api-key-1 and so on, those of {KEYS_VARIABLE} env-key-1 and so on. Give the table another name."
+        for name in dict.fromkeys(tables)
+        if name in others
+    ]
+
+
 def _full_key(name: str, key: str) -> AccessKey:
     """A key that may do everything."""
     return AccessKey(name, digest_of(key), None, frozenset(("inference", "read", "admin")))
 
 
-def _limited_key(key: Key, number: int, ids: Mapping[str, str], environment: Mapping[str, str]) -> AccessKey:
+def _limited_key(key: Key, name: str, ids: Mapping[str, str], environment: Mapping[str, str]) -> AccessKey:
     if key.key_env is None:
         assert key.key is not None
         secret = key.key.get_secret_value()
@@ -121,10 +191,15 @@ def _limited_key(key: Key, number: int, ids: Mapping[str, str], environment: Map
             raise ValueError(f"the environment variable {key.key_env} is not set")
         check_key(secret)
     return AccessKey(
-        key.name or f"key-{number}",
+        name,
         digest_of(secret),
         frozenset(ids[name] for name in key.models) if key.models else None,
         frozenset(key.scopes),
         key.requests_per_minute,
         key.tokens_per_minute,
+        key.max_priority,
+        key.max_concurrent,
+        key.max_context,
+        key.max_tokens,
+        key.group,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from modelyard.config.keys import api_key_name, clashing_names, names_of_tables
 from modelyard.config.tables import label
 from modelyard.config.wording import did_you_mean, shown
 
@@ -242,16 +243,11 @@ def pinned_but_idle(models: Mapping[int, Model]) -> list[str]:
 
 def unusable_keys(server: Server) -> list[str]:
     """A key is written in one place, and logs tell it from the others."""
-    names = [key.name for key in server.keys if key.name is not None]
     return [
         f"{label(('server', 'keys'), number)}: write either key or key_env."
         for number, key in enumerate(server.keys, 1)
         if (key.key is None) == (key.key_env is None)
-    ] + [
-        f"The name {shown(name)} belongs to more than one of [[server.keys]]. Give each its own."
-        for name in dict.fromkeys(names)
-        if names.count(name) > 1
-    ]
+    ] + clashing_names(names_of_tables(server), {api_key_name(number) for number in range(1, len(server.api_keys) + 1)})
 
 
 def unusable_tls(server: Server) -> list[str]:

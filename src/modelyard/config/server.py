@@ -16,11 +16,12 @@ from modelyard.config.hosts import (
     check_network,
     check_origin,
 )
-from modelyard.config.keys import KEY_WORDING, NAME_WORDING, check_key, check_key_name
+from modelyard.config.keys import KEY_WORDING, MAX_PRIORITY, NAME_WORDING, check_key, check_key_name
 from modelyard.config.paths import absolute, base_of
 
 Scope = Literal["inference", "read", "admin"]
 LogFormat = Literal["text", "json"]
+PrefixSharing = Literal["key", "group", "all"]
 
 Secret = Annotated[
     SecretStr,
@@ -65,6 +66,39 @@ class Key(Table):
         le=10**12,
         description="Tokens, of prompts and answers together, that it may use in a minute. Unset: any number.",
     )
+    max_concurrent: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**6,
+        description="Answers that may be made for it at the same time; each choice of a request with `n` counts, and "
+        "so does a response in the background. Unset: any number.",
+    )
+    max_priority: int | None = Field(
+        default=None,
+        ge=-MAX_PRIORITY,
+        le=MAX_PRIORITY,
+        description="The highest `X-Priority` that it may ask for; a higher one is lowered to it, or to the model's "
+        "own priority where that is higher. Unset: `0`, and `100` for a key with the scope `admin` and all models, as "
+        "those of `api_keys` are.",
+    )
+    max_context: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Tokens of a prompt and its answer together. Unset: what the model holds.",
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Tokens of an answer. A request for more is refused, one that names no number gets this one. "
+        "Unset: any number.",
+    )
+    group: Annotated[str, AfterValidator(check_key_name)] | None = Field(
+        default=None,
+        json_schema_extra={"wording": NAME_WORDING},
+        description='Keys of one group share prefixes where `share_prefixes` is `"group"`. Unset: it is alone.',
+    )
 
 
 class Server(Table):
@@ -82,6 +116,12 @@ class Server(Table):
         "between them. No key anywhere lets everyone in.",
     )
     keys: Items[Key] = Field(default=(), description="Keys that may do less, one table each.")
+    share_prefixes: PrefixSharing = Field(
+        default="key",
+        description="Whose prompts may begin with what was computed before, and are answered faster for it: only "
+        "those of the same key, of the same `group`, or all. How fast an answer comes tells whoever asks whether its "
+        "beginning was asked before, so only keys that trust each other should share. Without keys all requests share.",
+    )
     max_connections: int | None = Field(
         default=None,
         ge=16,

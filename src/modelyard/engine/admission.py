@@ -27,10 +27,21 @@ from modelyard.engine.prompt import PreparedPrompt, ReadPrompt
 from modelyard.engine.question import Chat, Prompt, Sampling, Text, media_of
 from modelyard.engine.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.sequence import Sequence
-from modelyard.errors import InvalidRequest
+from modelyard.errors import ContextNotPermitted, InvalidRequest
 
 # More than a token of text has.
 _TOKEN_CHARACTERS = 16
+
+
+def check_context(request: Submit, prompt_tokens: int) -> None:
+    """Refuse a request for more tokens than it may have for its prompt and its answer together.
+
+    Raises:
+        ContextNotPermitted: it is one.
+    """
+    permitted, wanted = request.max_context, request.max_tokens
+    if permitted is not None and prompt_tokens + (1 if wanted is None else wanted) > permitted:
+        raise ContextNotPermitted(permitted, prompt_tokens, wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +197,10 @@ class Admission:
 
     def _begin(self, request: Submit, resumed: SuspendedSequence | None, prepared: _Prepared) -> Admitted | None:
         with self._record.reading(request.sequence):
-            prompt = self._prompts.finish(prepared.prompt)
-        if resumed is not None and resumed.prompt:
+            prompt = self._prompts.finish(prepared.prompt.salted(request.cache_salt))
+        if resumed is None:
+            check_context(request, len(prompt.tokens))
+        elif resumed.prompt:
             prompt = replace(prompt, tokens=list(resumed.prompt), reading=resumed.reading)
         if isinstance(request.prompt, Chat) and self._dialogue is not None:
             grammar = self._dialogue.grammar(request, request.prompt, prompt.reading)
@@ -206,7 +219,7 @@ class Admission:
 
         answer = () if resumed is None else resumed.answer
         constraint = self.grammars.compile(
-            make, lambda done: self._send(Compiled(request.sequence, done)), answer=answer
+            make, lambda done: self._send(Compiled(request.sequence, done)), answer=answer, salt=request.cache_salt
         )
         self._unready[request.sequence] = _Unready(request, resumed, prompt, prepared.prediction, constraint, dry)
         return None
@@ -265,7 +278,14 @@ class Admission:
         if constraint is not None:
             sampler = ConstrainedSampler(sampler, constraint)
         output = self._output(request, prompt)
-        sequence = Sequence(request.sequence, self.next_arrival(), prompt.tokens, request.priority, prompt.pictures)
+        sequence = Sequence(
+            request.sequence,
+            self.next_arrival(),
+            prompt.tokens,
+            request.priority,
+            prompt.pictures,
+            request.cache_salt,
+        )
         if resumed is not None:
             sequence.tokens.extend(answer)
             sequence.cached_tokens = resumed.cached_tokens
@@ -282,10 +302,11 @@ class Admission:
         return Admitted(RunningSequence(request, prompt.reading, sequence, output, sampler), echo, resumed)
 
     def _output(self, request: Submit, prompt: ReadPrompt) -> Answer:
-        room = self._length - len(prompt.tokens)
+        room = min(self._length, request.max_context or self._length) - len(prompt.tokens)
         is_read = prompt.reading is not None and self._dialogue is not None
+        limits = (limit for limit in (room, request.max_tokens, request.max_answer) if limit is not None)
         return Answer(
-            most_tokens=room if request.max_tokens is None else min(request.max_tokens, room),
+            most_tokens=min(limits),
             end_tokens=self._model.end_tokens,
             stops=request.stop,
             spelt=self._dialogue.spelt if is_read and self._dialogue is not None else frozenset(),

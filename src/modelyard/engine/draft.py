@@ -93,11 +93,19 @@ class DraftedGuesses:
 
 @dataclass(slots=True)
 class _Slot:
-    """One sequence number of the draft model's cache; idle with what it held where ``owner`` is None."""
+    """One sequence number of the draft model's cache; idle with what it held where ``owner`` is None.
+
+    salt is that of the sequence whose tokens it holds; see ``Submit.cache_salt``.
+    """
 
     index: int
     tokens: list[int] = field(default_factory=list)
     owner: SequenceId | None = None
+    salt: str = ""
+
+    def common(self, sequence: TokenSequence) -> int:
+        """How many of its tokens are of use to ``sequence``."""
+        return common_prefix(self.tokens, sequence.tokens) if self.salt == sequence.salt else 0
 
 
 @dataclass(slots=True)
@@ -147,10 +155,10 @@ class Drafter:
     def _begun(self, sequence: TokenSequence, guesses: DraftedGuesses, count: int) -> _Draft:
         own = [slot for slot in self._slots if slot.owner == sequence.id]
         idle = [slot for slot in self._slots if slot.owner is None]
-        slot = max(own or idle, key=lambda slot: common_prefix(slot.tokens, sequence.tokens))
-        slot.owner = sequence.id
+        slot = max(own or idle, key=lambda slot: (slot.common(sequence), -len(slot.tokens)))
         # The last token is always computed: it is what the guess follows.
-        self._trim(slot, min(common_prefix(slot.tokens, sequence.tokens), len(sequence.tokens) - 1))
+        self._trim(slot, min(slot.common(sequence), len(sequence.tokens) - 1))
+        slot.owner, slot.salt = sequence.id, sequence.salt
         return _Draft(slot, guesses, count, sequence.tokens[len(slot.tokens) :])
 
     def _say(self, drafts: list[_Draft], *, beside: bool) -> None:

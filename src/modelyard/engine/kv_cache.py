@@ -9,11 +9,12 @@ Source: llama.cpp, src/llama-kv-cache.cpp, seq_cp within one stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from modelyard.engine.messages import SequenceId
 from modelyard.engine.pictures import positions
+from modelyard.engine.shares import amounts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Slot:
     The first ``computed`` of its tokens are in the cache; those behind are fed by the step being prepared. Cut to fewer
     than ``shortest`` tokens it could not be continued: a restored state lacks what layers with a sliding window no
     longer look at. ``awaited_by`` is the sequence in line for whose sake the slot was restored. ``stays`` says that
-    there was no room to park it.
+    there was no room to park it. ``salt`` is that of the request that its tokens were computed for: requests of another
+    do not reuse them.
     """
 
     index: int
@@ -52,15 +54,37 @@ class Slot:
     shortest: int = 0
     awaited_by: SequenceId | None = None
     stays: bool = False
+    salt: str = ""
 
 
-def expendability(slot: Slot) -> tuple[bool, bool, int]:
-    """Order in which idle slots are given up: empty ones, those unused for longest, those that a sequence waits for.
+def most_expendable(slots: Sequence[Slot], size: Callable[[Slot], int]) -> Slot:
+    """The idle slot that is given up first: an empty one, one unused for longest, one that a sequence waits for.
 
-    Of the last kind, what was restored last goes first: its sequence is behind the others in line.
+    Of the last kind, what was restored last goes first: its sequence is behind the others in line. Where the slots are
+    of several salts, one of the salt that holds most goes before those of others: nobody's prefixes push out all of
+    another's.
+
+    Args:
+        slots: idle ones; one at least.
+        size: by which it is told who holds most.
     """
-    is_awaited = slot.awaited_by is not None
-    return bool(slot.tokens), is_awaited, -slot.last_used if is_awaited else slot.last_used
+    held = amounts_of((slot.salt, size(slot)) for slot in slots if slot.tokens)
+
+    def order(slot: Slot) -> tuple[bool, bool, int, int]:
+        is_awaited = slot.awaited_by is not None
+        return bool(slot.tokens), is_awaited, -held[slot.salt], -slot.last_used if is_awaited else slot.last_used
+
+    return min(slots, key=order)
+
+
+def as_one(_: Slot) -> int:
+    """The size of a slot where there are too few slots."""
+    return 1
+
+
+def cells_of(slot: Slot) -> int:
+    """The size of a slot where there are too few cells."""
+    return len(slot.cells)
 
 
 class KvCache:
@@ -133,6 +157,7 @@ class KvCache:
         target.tokens[:] = source.tokens[:length]
         target.cells[:] = source.cells[:length]
         target.computed, target.shortest = length, source.shortest if length else 0
+        target.salt = source.salt
         for cell in target.cells:
             self._holders[cell] += 1
         self.operations.append(Share(source.index, target.index, self._position(source.tokens, length)))
@@ -140,9 +165,9 @@ class KvCache:
     def _position(self, tokens: Sequence[int], length: int) -> int:
         return positions(tokens, length) if self._has_pictures else length
 
-    def take(self, slot: Slot, owner: SequenceId) -> None:
-        """Give the slot to a running sequence."""
-        slot.owner, slot.awaited_by = owner, None
+    def take(self, slot: Slot, owner: SequenceId, salt: str = "") -> None:
+        """Give the slot to a running sequence, whose salt that of its tokens is."""
+        slot.owner, slot.awaited_by, slot.salt = owner, None, salt
 
     def forsake(self, sequence: SequenceId) -> None:
         """What was restored for ``sequence`` is a prefix like any other: it ended, or runs elsewhere."""
@@ -156,7 +181,9 @@ class KvCache:
         slot.owner, slot.last_used, slot.stays = None, self.releases, False
         slot.computed = len(slot.tokens)
 
-    def hold(self, tokens: Sequence[int], shortest: int, awaited_by: SequenceId | None = None) -> Slot | None:
+    def hold(
+        self, tokens: Sequence[int], shortest: int, awaited_by: SequenceId | None = None, salt: str = ""
+    ) -> Slot | None:
         """An idle slot that holds ``tokens``, as the most recently used prefix; None where there is no room.
 
         Other prefixes are evicted for it, but for those that a sequence waits for. The caller restores their state.
@@ -164,12 +191,12 @@ class KvCache:
         idle = [slot for slot in self.slots if slot.owner is None and slot.awaited_by is None]
         if not idle or not tokens or len(tokens) > self.free + sum(len(slot.cells) for slot in idle):
             return None
-        slot = min(idle, key=expendability)
+        slot = most_expendable(idle, as_one)
         self.trim(slot, 0)
         if not self.make_room(len(tokens), spares_awaited=True):
             return None
         self.extend(slot, tokens)
-        slot.computed, slot.shortest, slot.awaited_by = len(tokens), shortest, awaited_by
+        slot.computed, slot.shortest, slot.awaited_by, slot.salt = len(tokens), shortest, awaited_by, salt
         self.release(slot)
         return slot
 
@@ -183,5 +210,5 @@ class KvCache:
             ]
             if not evictable:
                 return False
-            self.trim(min(evictable, key=expendability), 0)
+            self.trim(most_expendable(evictable, cells_of), 0)
         return True

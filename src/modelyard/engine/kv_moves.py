@@ -20,6 +20,7 @@ from modelyard.engine.messages import SequenceId
 from modelyard.engine.pictures import outside
 from modelyard.engine.prefix import LOSABLE_TOKENS, common_prefix
 from modelyard.engine.sequence import Sequence as TokenSequence
+from modelyard.engine.shares import amounts_of, first_to_go
 from modelyard.engine.suspend import KeptPrompt
 
 logger = logging.getLogger(__name__)
@@ -67,14 +68,14 @@ class KvMoves:
 
     def save(self, slot: Slot) -> KeptPrompt:
         """A copy of what is in ``slot``."""
-        return KeptPrompt(tuple(slot.tokens), self._context.save(slot.index))
+        return KeptPrompt(tuple(slot.tokens), self._context.save(slot.index), slot.salt)
 
     def idle_prefixes(self) -> Iterator[Unsaved]:
         """All that no sequence runs on, the most recently used first; a copy is made when it is asked for."""
         for slot in self._idle_slots():
-            yield Unsaved(tuple(slot.tokens), partial(self._context.save, slot.index))
+            yield Unsaved(tuple(slot.tokens), partial(self._context.save, slot.index), slot.salt)
         for prompt in reversed(self.parked):
-            yield Unsaved(prompt.tokens, prompt.read)
+            yield Unsaved(prompt.tokens, prompt.read, prompt.salt)
 
     def save_within(self, room: int) -> Iterator[KeptPrompt]:
         """Copies of idle prefixes, as far as they go into ``room`` bytes together."""
@@ -93,7 +94,7 @@ class KvMoves:
         length = len(prompt.tokens)
         # llama.cpp does not save what a sliding window has left behind: the next token must follow at the end.
         shortest = length - 1 if 0 < self._window < length else 0
-        slot = self._cache.hold(prompt.tokens, shortest, awaited_by)
+        slot = self._cache.hold(prompt.tokens, shortest, awaited_by, prompt.salt)
         # Also where it found no room: it may have evicted.
         self.carry_out()
         if slot is None:
@@ -140,8 +141,7 @@ class KvMoves:
                 self._cache.trim(slot, used)
                 continue
             size = self._context.state_bytes(slot.index)
-            room = self._parked_bytes - sum(prompt.kv.nbytes for prompt in self.parked)
-            if size > min(room, MOST_PARKED_AT_ONCE):
+            if size > MOST_PARKED_AT_ONCE or not self._has_room(size, slot.salt):
                 slot.stays = True
             elif size <= left:
                 left, is_any = left - size, True
@@ -152,7 +152,22 @@ class KvMoves:
         self._looked_at = self._cache.releases if is_all else -1
         if is_any:
             self.carry_out()
-            del self.parked[: max(0, len(self._idle_slots()) + len(self.parked) - self._most_prefixes)]
+            for _ in range(min(len(self.parked), len(self._idle_slots()) + len(self.parked) - self._most_prefixes)):
+                del self.parked[first_to_go([(prompt.salt, 1) for prompt in self.parked])]
+
+    def _has_room(self, size: int, salt: str) -> bool:
+        """Whether ``size`` bytes more can be parked for ``salt``: others give up what is beyond an equal share."""
+        held = [(prompt.salt, prompt.kv.nbytes) for prompt in self.parked]
+        amounts = amounts_of(held)
+        while amounts.total() + size > self._parked_bytes:
+            # Nothing of its own: what was parked last is not worth more than what was parked before.
+            if not held or max(amounts.values()) <= amounts[salt] + size:
+                return False
+            at = first_to_go(held)
+            owner, given_up = held.pop(at)
+            amounts[owner] -= given_up
+            del self.parked[at]
+        return True
 
     def _wanted(self, arriving: Sequence[TokenSequence]) -> dict[int, int]:
         """The slots that newcomers will go on from, with the tokens that are of use to them.
@@ -162,16 +177,16 @@ class KvMoves:
         wanted: dict[int, int] = {}
         for sequence in arriving:
             used, slot = max(
-                ((_useful(sequence, slot.tokens), slot) for slot in self._cache.slots), key=lambda found: found[0]
+                ((_useful(sequence, slot), slot) for slot in self._cache.slots), key=lambda found: found[0]
             )
             if used >= WORTH_PARKING:
                 wanted[slot.index] = max(used, wanted.get(slot.index, 0))
         return wanted
 
     def _bring_back(self, sequence: TokenSequence) -> None:
-        best, most = None, max(WORTH_PARKING - 1, *(_useful(sequence, slot.tokens) for slot in self._cache.slots))
+        best, most = None, max(WORTH_PARKING - 1, *(_useful(sequence, slot) for slot in self._cache.slots))
         for prompt in self.parked:
-            useful = _useful(sequence, prompt.tokens)
+            useful = _useful(sequence, prompt)
             if useful > most:
                 best, most = prompt, useful
         if best is None:
@@ -199,6 +214,8 @@ class KvMoves:
         )
 
 
-def _useful(sequence: TokenSequence, held: Sequence[int]) -> int:
+def _useful(sequence: TokenSequence, held: Slot | KeptPrompt) -> int:
     """How many tokens of what is held ``sequence`` can go on from: its last one is computed in any case."""
-    return outside(sequence.tokens, min(common_prefix(sequence.tokens, held), len(sequence.tokens) - 1))
+    if held.salt != sequence.salt:
+        return 0
+    return outside(sequence.tokens, min(common_prefix(sequence.tokens, held.tokens), len(sequence.tokens) - 1))

@@ -1,8 +1,10 @@
 """Prompts and their KV state on disk: one file a prompt, in a folder that all engines share.
 
-A file's name begins with the identity of the engine that it belongs to, its content is believed only where the checksum
-is right. It is written under another name and renamed, so that half a file is never found, and it is private: it holds
-what people have said to models. When it was last used is its time of modification.
+A file's name begins with the identity of the engine that it belongs to, behind which stands the salt of the requests
+that its prompt was computed for, if they have one. Its content is believed only where the checksum is right, and where
+its head belongs to this engine and that salt: a file that was given another name is not used. It is written under
+another name and renamed, so that half a file is never found, and it is private: it holds what people have said to
+models. When it was last used is its time of modification.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import hashlib
 import logging
 import math
 import os
+import re
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +27,7 @@ from typing import TypeVar
 import numpy as np
 
 from modelyard.config.paths import make_own_folder
+from modelyard.engine.shares import first_to_go
 from modelyard.engine.suspend import KeptPrompt, KvState
 from modelyard.system.private_files import HALF_WRITTEN, open_private, read_private, write_all, writing_private
 
@@ -34,6 +39,8 @@ _MAGIC = b"MYKV"
 _VERSION = 1
 # Magic, version, identity, number of tokens, bytes of state; then a BLAKE2b digest of all else; tokens; state.
 _HEAD = struct.Struct("<4sI16sQQ")
+# What a salt must be to stand in a name; prompts of any other are not kept.
+_SALT = re.compile("[0-9a-f]{0,64}", re.ASCII)
 _TOKEN = np.dtype("<i4")
 _DIGEST_BYTES = 32
 _ENDING = ".kv"
@@ -47,10 +54,11 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @dataclass(frozen=True, slots=True)
 class Unsaved:
-    """A prompt that is to be kept: its tokens, and how to get their state, which may be large."""
+    """A prompt that is to be kept: its tokens, and how to get their state, which may be large. salt as KeptPrompt's."""
 
     tokens: tuple[int, ...]
     read: Callable[[], KvState]
+    salt: str = ""
 
 
 class _Damaged(Exception):
@@ -99,6 +107,8 @@ class KvStore:
             make_own_folder(self._folder)
             self._sweep(now)
             for age, prompt in enumerate(prompts):
+                if not _SALT.fullmatch(prompt.salt):
+                    continue
                 if len(prompt.tokens) >= shortest_left_out:
                     # To read its state would copy it from the engine for nothing.
                     left_out += 1
@@ -124,10 +134,11 @@ class KvStore:
     def load(self, enough_tokens: int, most_prompts: int) -> Iterator[KeptPrompt]:
         """The most recently used prompts until their tokens are enough, the most recent last.
 
-        What is corrupt is deleted.
+        Of several salts, the last of each comes before the last but one of any. What is corrupt is deleted.
         """
         try:
             files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=_used_ns, reverse=True)
+            files = _in_turn(files)
         except OSError as error:
             logger.warning("Prompts kept in %s cannot be read: %s", self._folder, error)
             return
@@ -152,7 +163,8 @@ class KvStore:
         """
         tokens = np.asarray(prompt.tokens, dtype=_TOKEN).tobytes()
         name = hashlib.blake2b(tokens, digest_size=16).hexdigest()
-        file = self._folder / f"{self._identity.hex()}-{name}{_ENDING}"
+        owner = f"{prompt.salt}-" if prompt.salt else ""
+        file = self._folder / f"{self._identity.hex()}-{owner}{name}{_ENDING}"
         there = _touch(file, used_ns)
         if there:
             return there
@@ -161,16 +173,21 @@ class KvStore:
         if size > room:
             return 0
         self._shrink(self._limit_bytes - size)
+        identity = self._identity_of(prompt.salt)
         try:
-            self._write(file, tokens, state)
+            self._write(file, identity, tokens, state)
         except _NoRoom as no_room:
             if not self._give_way(no_room.missing_bytes, used_ns):
                 raise
-            self._write(file, tokens, state)
+            self._write(file, identity, tokens, state)
         return _touch(file, used_ns)
 
-    def _write(self, file: Path, tokens: bytes, state: KvState) -> None:
-        head = _HEAD.pack(_MAGIC, _VERSION, self._identity, len(tokens) // _TOKEN.itemsize, state.nbytes)
+    def _identity_of(self, salt: str) -> bytes:
+        """The identity that stands in the heads of files with that salt."""
+        return hashlib.blake2b(self._identity + salt.encode(), digest_size=16).digest() if salt else self._identity
+
+    def _write(self, file: Path, identity: bytes, tokens: bytes, state: KvState) -> None:
+        head = _HEAD.pack(_MAGIC, _VERSION, identity, len(tokens) // _TOKEN.itemsize, state.nbytes)
         size, written = _HEAD.size + _DIGEST_BYTES + len(tokens) + state.nbytes, 0
         try:
             with writing_private(file) as stream:
@@ -201,7 +218,7 @@ class KvStore:
     def _count(self, file: Path) -> int:
         """How many tokens the file holds, by its head alone."""
         with open_private(file) as stream:
-            count, state_bytes = self._parse_head(stream.read(_HEAD.size))
+            count, state_bytes = self._parse_head(stream.read(_HEAD.size), _salt_of(file))
             size = os.fstat(stream.fileno()).st_size
         expected = _HEAD.size + _DIGEST_BYTES + count * _TOKEN.itemsize + state_bytes
         if size != expected:
@@ -211,32 +228,33 @@ class KvStore:
     def _read(self, file: Path) -> KeptPrompt:
         raw = read_private(file)
         head, body = raw[: _HEAD.size], memoryview(raw)[_HEAD.size + _DIGEST_BYTES :]
-        count, state_bytes = self._parse_head(head)
+        salt = _salt_of(file)
+        count, state_bytes = self._parse_head(head, salt)
         tokens, state = body[: count * _TOKEN.itemsize], body[count * _TOKEN.itemsize :]
         if len(state) != state_bytes or _digest(head, tokens, state) != raw[_HEAD.size : _HEAD.size + _DIGEST_BYTES]:
             raise _Damaged("its checksum is wrong")
-        return KeptPrompt(tuple(np.frombuffer(tokens, _TOKEN).tolist()), np.frombuffer(state, np.uint8))
+        return KeptPrompt(tuple(np.frombuffer(tokens, _TOKEN).tolist()), np.frombuffer(state, np.uint8), salt)
 
-    def _parse_head(self, head: bytes) -> tuple[int, int]:
+    def _parse_head(self, head: bytes, salt: str) -> tuple[int, int]:
         """Numbers of tokens and of bytes of state."""
         if len(head) < _HEAD.size:
             raise _Damaged("it ends within its head")
         magic, version, identity, count, state_bytes = _HEAD.unpack(head)
         if (magic, version) != (_MAGIC, _VERSION):
             raise _Damaged("it does not begin as a kept prompt does")
-        if identity != self._identity:
+        if identity != self._identity_of(salt):
             raise _Foreign
         return count, state_bytes
 
     def _shrink(self, limit_bytes: int) -> None:
-        """Delete what was used longest ago until the folder takes at most ``limit_bytes``."""
-        left = limit_bytes
-        for file in sorted(self._folder.glob(f"*{_ENDING}"), key=_used_ns, reverse=True):
-            # Another engine may be doing the same.
-            with contextlib.suppress(FileNotFoundError):
-                left -= file.lstat().st_size
-                if left < 0:
-                    file.unlink()
+        """Delete files until the folder takes at most ``limit_bytes``: of those with the salt of most, the oldest."""
+        files = sorted(self._folder.glob(f"*{_ENDING}"), key=_used_ns)
+        held = [(_salt_of(file), _size(file)) for file in files]
+        total = sum(size for _, size in held)
+        while total > limit_bytes and held:
+            at = first_to_go(held)
+            total -= held.pop(at)[1]
+            files.pop(at).unlink(missing_ok=True)
 
     def _give_way(self, missing_bytes: int, used_ns: int) -> bool:
         """Delete what was used longest ago to make room for a prompt that was used at ``used_ns``.
@@ -269,6 +287,30 @@ def enough(sizes: Iterable[tuple[_T, int]], needed_bytes: int) -> list[_T]:
     return []
 
 
+def _salt_of(file: Path) -> str:
+    """The salt in a file's name; "" where it has none."""
+    parts = file.stem.split("-")
+    return parts[1] if len(parts) == 3 else ""
+
+
+def _in_turn(files: Iterable[Path]) -> list[Path]:
+    """Files in turns, one of each salt in each of them."""
+    turns: Counter[str] = Counter()
+    ranked = []
+    for file in files:
+        ranked.append((turns[_salt_of(file)], file))
+        turns[_salt_of(file)] += 1
+    return [file for _, file in sorted(ranked, key=lambda found: found[0])]
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; 0 where it is not there any more: another engine may be deleting the same."""
+    try:
+        return file.lstat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _digest(head: bytes, tokens: bytes | memoryview, state: memoryview) -> bytes:
     digest = hashlib.blake2b(head, digest_size=_DIGEST_BYTES)
     digest.update(tokens)
@@ -290,12 +332,5 @@ def _touch(file: Path, used_ns: int) -> int:
 def _used_ns(file: Path) -> int:
     try:
         return file.lstat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.lstat().st_size
     except FileNotFoundError:
         return 0

@@ -357,14 +357,14 @@ class EngineLoop:
         constraint = self._constraints.get(sequence.id) if self._constraints else None
         text, right, trail, before = "", 0, answer.trail, len(sequence.tokens)
         if not all(map(is_usable, logits)):
-            self._end(sequence.id, Failed(sequence.id, EngineError(self._name, NOT_FINITE)))
+            self._end(sequence.id, Failed(sequence.id, EngineError(self._name, NOT_FINITE), sequence.usage))
             return
         while True:
             scores = None if trail is None else log_softmax(logits[right])
             try:
                 token = sampler.sample(self._context, index + right, logits[right])
             except ConstraintBroken as broken:
-                self._end(sequence.id, Failed(sequence.id, GrammarBroken(reason_of(str(broken)))))
+                self._end(sequence.id, Failed(sequence.id, GrammarBroken(reason_of(str(broken))), sequence.usage))
                 return
             if guesses and not sampler.is_certain(logits[right], token):
                 # Computed again by itself: a guess is not to change the answer.
@@ -435,9 +435,9 @@ class EngineLoop:
         if outcome != Context.CACHE_FULL:
             raise RuntimeError(f"llama_decode returned {outcome}: {self._context.failure()}")
         if not self._scheduler.undo(feeds):
-            sequence = self._scheduler.running[0].id
+            sequence = self._scheduler.running[0]
             reason = "its KV cache has no room for this one request"
-            self._end(sequence, Failed(sequence, EngineError(self._name, reason)))
+            self._end(sequence.id, Failed(sequence.id, EngineError(self._name, reason), sequence.usage))
         self._moves.carry_out()
         return []
 
@@ -477,6 +477,6 @@ class EngineLoop:
             logger.warning("%s: %s", self._name, failure)
             self._scheduler.cache.trim(sequence.slot, feed.position)
             error = failure if isinstance(failure, ModelyardError) else EngineError(self._name, str(failure))
-            self._end(sequence.id, Failed(sequence.id, error))
+            self._end(sequence.id, Failed(sequence.id, error, sequence.usage))
             self._moves.carry_out()
             return None

@@ -39,6 +39,9 @@ class Submit:
         echoes: whether the answer begins with the prompt.
         prediction: text that the answer may well be: where it is, it comes faster.
         alone: compute it in steps of its own until its first token: it was being computed when an engine died.
+        cache_salt: only what was computed for requests of the same salt is reused for it; see ``AccessKey.cache_salt``.
+        max_context: tokens of prompt and answer together; None: as many as the context holds.
+        max_answer: tokens of an answer, also where the request names none; None: any number.
     """
 
     sequence: SequenceId
@@ -54,13 +57,17 @@ class Submit:
     echoes: bool = False
     prediction: str = ""
     alone: bool = False
+    cache_salt: str = ""
+    max_context: int | None = None
+    max_answer: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Embed:
     """Turn each of ``inputs`` into a vector; as a request it goes by a sequence's number.
 
-    priority and alone are as in Submit. truncates: a text that is too long is cut, and not refused.
+    priority, alone and max_context (of each) are as in Submit. truncates: a text that is too long is cut, and not
+    refused.
     """
 
     sequence: SequenceId
@@ -68,6 +75,7 @@ class Embed:
     priority: int = 0
     truncates: bool = False
     alone: bool = False
+    max_context: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class Rank:
     Attributes:
         most_tokens: of a document; a longer one is cut. None: one that does not fit is refused.
         priority, alone: as in Submit.
+        max_context: the same, of each document with the query.
     """
 
     sequence: SequenceId
@@ -85,6 +94,7 @@ class Rank:
     most_tokens: int | None = None
     priority: int = 0
     alone: bool = False
+    max_context: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ class Tokenize:
         prompt: a chat is written out by its template; tokens are taken as they are.
         add_special: whether a text has the tokens around it that the model wants there; chats have what is written.
         parse_special: whether special tokens that are spelt out in a text count as such.
-        alone: as in Submit.
+        alone, cache_salt: as in Submit; what is looked at for its images is kept.
     """
 
     sequence: SequenceId
@@ -103,6 +113,7 @@ class Tokenize:
     add_special: bool = True
     parse_special: bool = True
     alone: bool = False
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,10 +459,11 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A sequence was refused, or could not go on."""
+    """A sequence was refused, or could not go on. usage is what it had used by then, where it had begun."""
 
     sequence: SequenceId
     error: ModelyardError
+    usage: Usage | None = None
 
 
 # Every sequence that was submitted or resumed gets exactly one of Finished, Cancelled, Suspended, Failed, as its last

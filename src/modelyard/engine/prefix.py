@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelyard.engine.kv_cache import Slot, expendability
+from modelyard.engine.kv_cache import Slot, as_one, most_expendable
 from modelyard.engine.pictures import outside
 
 # A prefix that loses at most this many tokens is continued in place: a conversation's next turn differs from its last
@@ -37,12 +37,13 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return at
 
 
-def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool) -> Placement | None:
+def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool, salt: str = "") -> Placement | None:
     """Choose the slot and the donor for a sequence that begins with ``tokens``; None where all slots are owned.
 
-    At least the last token is never reused: its logits are needed. A picture is reused whole or not at all. Where the
-    model cannot trim (a recurrent state), only an idle slot whose whole content is a prefix of ``tokens`` can be
-    continued, in place.
+    Only what was computed for requests of the same ``salt`` is reused: how fast an answer comes tells whether its
+    beginning was there, which is nobody else's business. At least the last token is never reused: its logits are
+    needed. A picture is reused whole or not at all. Where the model cannot trim (a recurrent state), only an idle slot
+    whose whole content is a prefix of ``tokens`` can be continued, in place.
     """
     idle = [slot for slot in slots if slot.owner is None]
     if not idle:
@@ -50,6 +51,8 @@ def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool) -> Pl
     most = len(tokens) - 1
     donor, reused = None, 0
     for slot in slots if can_trim else idle:
+        if slot.salt != salt:
+            continue
         common = outside(tokens, min(common_prefix(tokens, slot.tokens), slot.computed, most))
         if common < (slot.shortest if can_trim else len(slot.tokens)):
             continue
@@ -62,4 +65,4 @@ def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool) -> Pl
         if not others:
             return Placement(donor, donor, reused)
         idle = others
-    return Placement(min(idle, key=expendability), donor, reused)
+    return Placement(most_expendable(idle, as_one), donor, reused)

@@ -12,7 +12,7 @@ from modelyard.engine.beginning import COMMON_TOKEN_CHARACTERS, tokens_of_beginn
 from modelyard.engine.dialogue import Dialogue
 from modelyard.engine.messages import Reading
 from modelyard.engine.pictures import Picture
-from modelyard.engine.question import Audio, Chat, Infill, Media, Prompt, Text, Tokens, Written
+from modelyard.engine.question import Audio, Chat, Infill, Media, Prompt, Text, Tokens, Written, salted
 from modelyard.errors import (
     ContextLengthExceeded,
     InvalidRequest,
@@ -56,6 +56,13 @@ class PreparedPrompt:
     param: str
     parts: tuple[list[int] | Media, ...]
     reading: Reading | None = None
+
+    def salted(self, salt: str) -> PreparedPrompt:
+        """The same, with what is shown found again for requests of the same salt alone."""
+        if not salt or all(isinstance(part, list) for part in self.parts):
+            return self
+        parts = tuple(part if isinstance(part, list) else salted(part, salt) for part in self.parts)
+        return replace(self, parts=parts)
 
 
 class PromptReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -22,7 +23,8 @@ class Image:
         pixels: [height, width, 3] as bytes: red, green, blue.
         param: the field of the request that it came in.
         detail: how closely the model is to look.
-        digest: equal for equal pixels, whatever the detail: that decides which pictures are made of them.
+        salt: see ``salted``.
+        digest: equal for equal pixels and salts, whatever the detail: that decides which pictures are made of them.
     """
 
     width: int
@@ -30,13 +32,14 @@ class Image:
     pixels: bytes = field(repr=False)
     param: str = "messages"
     detail: Detail = "auto"
+    salt: str = ""
     digest: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.pixels) != 3 * self.width * self.height:
             raise ValueError(f"{len(self.pixels)} bytes are not {self.width} x {self.height} pixels")
-        digest = hashlib.blake2b(self.pixels, digest_size=16, salt=self.width.to_bytes(8))
-        object.__setattr__(self, "digest", digest.digest())
+        digest = hashlib.blake2b(self.pixels, digest_size=16, salt=self.width.to_bytes(8)).digest()
+        object.__setattr__(self, "digest", _salted(digest, self.salt))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +50,22 @@ class Audio:
         samples: 32-bit floats from -1 to 1, as bytes in the machine's order.
         rate: samples in a second.
         param: the field of the request that it came in.
-        digest: equal for equal samples at the same rate.
+        salt: see ``salted``.
+        digest: equal for equal samples at the same rate, and salts.
     """
 
     samples: bytes = field(repr=False)
     rate: int
     param: str = "messages"
+    salt: str = ""
     digest: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.samples) % SAMPLE_BYTES:
             raise ValueError(f"{len(self.samples)} bytes are not samples of {SAMPLE_BYTES} bytes")
         # The salt also keeps a clip apart from an image of the same bytes.
-        digest = hashlib.blake2b(self.samples, digest_size=16, salt=b"audio" + self.rate.to_bytes(8))
-        object.__setattr__(self, "digest", digest.digest())
+        digest = hashlib.blake2b(self.samples, digest_size=16, salt=b"audio" + self.rate.to_bytes(8)).digest()
+        object.__setattr__(self, "digest", _salted(digest, self.salt))
 
     @property
     def length(self) -> int:
@@ -75,6 +80,24 @@ class Audio:
 
 Media = Image | Audio
 """What a prompt may hold beside text."""
+
+
+def salted(medium: Media, salt: str) -> Media:
+    """``medium``, which has no salt yet, with one: what is kept of it is found again for requests of that salt alone.
+
+    Its pixels or samples are not read for that.
+    """
+    if not salt:
+        return medium
+    found = copy.copy(medium)
+    object.__setattr__(found, "salt", salt)
+    object.__setattr__(found, "digest", _salted(medium.digest, salt))
+    return found
+
+
+def _salted(digest: bytes, salt: str) -> bytes:
+    return hashlib.blake2b(digest + salt.encode(), digest_size=16).digest() if salt else digest
+
 
 Content = str | tuple[str | Media, ...]
 """The content of a message: text, or text with images and clips of sound in their order."""

@@ -245,7 +245,7 @@ class Scheduler:
     def _admit(self, feeds: list[Feed], step: _Step) -> None:
         while self.waiting and step.budget and len(self.running) < self._max_running:
             head = self.waiting[0]
-            placement = place(head.tokens, self.cache.slots, can_trim=self._can_trim)
+            placement = place(head.tokens, self.cache.slots, can_trim=self._can_trim, salt=head.salt)
             if placement is None or self._is_being_computed(head, placement.reused):
                 return
             promised = sum(sequence.pending for sequence in self.running)
@@ -259,7 +259,7 @@ class Scheduler:
             if donor is not None and donor is not slot:
                 self.cache.share(donor, slot, placement.reused)
             self.cache.forsake(head.id)
-            self.cache.take(slot, head.id)
+            self.cache.take(slot, head.id, head.salt)
             self.waiting.popleft()
             self.running.append(head)
             head.slot = slot
@@ -288,6 +288,8 @@ class Scheduler:
         tokens = head.tokens[:-1]
         for running in self.running:
             assert running.slot is not None
+            if running.salt != head.salt:
+                continue
             common = common_prefix(tokens, running.tokens)
             # One that decodes is always one token behind.
             if common >= WORTH_WAITING and common > max(reused, running.slot.computed + 1):

@@ -24,6 +24,7 @@ class Sequence:
         was_sought: whether parked prefixes were searched for its beginning.
         is_alone: its next token is computed without guesses.
         pictures: what the placeholders among the tokens stand for.
+        salt: that of its request; see ``Submit.cache_salt``.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Sequence:
         "pictures",
         "priority",
         "prompt_length",
+        "salt",
         "slot",
         "to_prefill",
         "tokens",
@@ -49,6 +51,7 @@ class Sequence:
         prompt: list[int],
         priority: int = 0,
         pictures: Pictures | None = None,
+        salt: str = "",
     ) -> None:
         self.id = sequence
         self.arrival = arrival
@@ -62,6 +65,7 @@ class Sequence:
         self.was_sought = False
         self.is_alone = False
         self.pictures = pictures or {}
+        self.salt = salt
         # Where pictures end, and how many positions fewer than tokens each has.
         self._skipped = tuple(
             (at + picture.length, picture.length - picture.positions)

@@ -38,7 +38,7 @@ def at_rate(audio: Audio, rate: int) -> Audio:
     import soxr
 
     samples = soxr.resample(np.frombuffer(audio.samples, np.float32), audio.rate, rate)
-    return Audio(np.clip(samples, -1.0, 1.0).astype(np.float32).tobytes(), rate, audio.param)
+    return Audio(np.clip(samples, -1.0, 1.0).astype(np.float32).tobytes(), rate, audio.param, audio.salt)
 
 
 def windows(audio: Audio, *, is_windowed: bool) -> list[Audio]:
@@ -47,7 +47,7 @@ def windows(audio: Audio, *, is_windowed: bool) -> list[Audio]:
     shortest = round(SHORTEST_S * audio.rate) * SAMPLE_BYTES
     starts = range(0, max(audio.length, 1), length)
     parts = (audio.samples[start * SAMPLE_BYTES : (start + length) * SAMPLE_BYTES] for start in starts)
-    return [Audio(part.ljust(shortest, b"\0"), audio.rate, audio.param) for part in parts]
+    return [Audio(part.ljust(shortest, b"\0"), audio.rate, audio.param, audio.salt) for part in parts]
 
 
 def shown_of_window(

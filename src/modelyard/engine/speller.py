@@ -87,7 +87,7 @@ class Speller:
                 # What looks at images and listens to sound belongs to the engine's thread: see ``show``.
                 self._pending[sequence] = self._readers.submit(
                     sequence,
-                    lambda: prompts.prepare(request.prompt),
+                    lambda: prompts.prepare(request.prompt).salted(request.cache_salt),
                     lambda done: self._send(PromptRead(sequence, done)),
                 )
             else:

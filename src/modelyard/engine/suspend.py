@@ -12,10 +12,11 @@ KvState = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class KeptPrompt:
-    """Tokens and their KV state, as ``Context.save`` gives it."""
+    """Tokens and their KV state, as ``Context.save`` gives it. salt: of the request that they were computed for."""
 
     tokens: tuple[int, ...]
     kv: KvState
+    salt: str = ""
 
     def read(self) -> KvState:
         """The state, as what is yet to be copied gives it."""

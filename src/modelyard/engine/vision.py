@@ -17,6 +17,7 @@ from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector, 
 from modelyard.engine.pictures import Picture
 from modelyard.engine.question import SAMPLE_BYTES, Audio, Image, Media
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
+from modelyard.engine.shares import amounts_of, first_to_go
 from modelyard.engine.sound import SHORTEST_S, WINDOWED, at_rate, shown_of_window, windows
 from modelyard.errors import InvalidRequest, TakesNoImages, TakesNoSound, UnusableModel
 
@@ -58,7 +59,8 @@ class Vision:
         self._name = name
         self._is_windowed = audio_encoder in WINDOWED
         self._prepared: tuple[bytes, PreparedImage] | None = None
-        self._embeddings: OrderedDict[int, Embeddings] = OrderedDict()
+        # By the first placeholder of a picture, with the salt of its source, the last that was shown last.
+        self._embeddings: OrderedDict[int, tuple[str, Embeddings]] = OrderedDict()
 
     @classmethod
     def load(
@@ -184,12 +186,17 @@ class Vision:
         if found is not None:
             self.reused += 1
             self._embeddings.move_to_end(name)
-            return found
-        found = self._embeddings[name] = self._projector.encode(self._prepare(picture.source), picture.index)
+            return found[1]
+        encoded = self._projector.encode(self._prepare(picture.source), picture.index)
+        self._embeddings[name] = picture.source.salt, encoded
         self.encoded += 1
-        while sum(kept.values.nbytes for kept in self._embeddings.values()) > KEPT_EMBEDDINGS_BYTES:
-            self._embeddings.popitem(last=False)
-        return found
+        while amounts_of(held := self._held()).total() > KEPT_EMBEDDINGS_BYTES:
+            del self._embeddings[list(self._embeddings)[first_to_go(held)]]
+        return encoded
+
+    def _held(self) -> list[tuple[str, int]]:
+        """Salts and bytes of the embeddings that are kept."""
+        return [(salt, kept.values.nbytes) for salt, kept in self._embeddings.values()]
 
     def free(self) -> None:
         """Free the projector. The model's weights must still be there."""

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from modelyard.engine.messages import (
     Died,
@@ -29,7 +29,8 @@ from modelyard.engine.messages import (
     Vitals,
 )
 from modelyard.engine.profile import ModelProfile
-from modelyard.errors import ModelyardError
+from modelyard.engine.shares import may_take
+from modelyard.errors import ModelyardError, QueueFull
 from modelyard.hub.listing import Progress
 from modelyard.yard import residency
 from modelyard.yard.depot import Depot
@@ -78,18 +79,29 @@ class Conductor:
     # What callers ask for
 
     def submit(
-        self, model: str, submit: Callable[[SequenceId], Submit], urgency: Urgency | None = None
+        self,
+        model: str,
+        submit: Callable[[SequenceId], Submit],
+        urgency: Urgency | None = None,
+        owner: Hashable = None,
     ) -> tuple[RequestId, Generation]:
-        """Put a request in line for ``model``. Its generation hears of everything that happens to it."""
+        """Put a request in line for ``model``. Its generation hears of everything that happens to it.
+
+        owner: whose it is, where several owners share the places in the line; None: places are for whoever comes.
+        """
         generation = Generation(self.state.models[model].traits.name)
-        return self._put_in_line(model, submit, generation, urgency), generation
+        return self._put_in_line(model, submit, generation, urgency, owner), generation
 
     def ask(
-        self, model: str, ask: Callable[[SequenceId], Embed | Rank | Tokenize], urgency: Urgency | None = None
+        self,
+        model: str,
+        ask: Callable[[SequenceId], Embed | Rank | Tokenize],
+        urgency: Urgency | None = None,
+        owner: Hashable = None,
     ) -> tuple[RequestId, Inquiry]:
         """As ``submit``, for what is answered at once."""
         inquiry = Inquiry(self.state.models[model].traits.name)
-        return self._put_in_line(model, ask, inquiry, urgency), inquiry
+        return self._put_in_line(model, ask, inquiry, urgency, owner), inquiry
 
     def _put_in_line(
         self,
@@ -97,11 +109,16 @@ class Conductor:
         submit: Callable[[SequenceId], Submit | Embed | Rank | Tokenize],
         generation: Generation | Inquiry,
         urgency: Urgency | None,
+        owner: Hashable,
     ) -> RequestId:
         request = self._next_request()
         how = urgency or Urgency()
         message = submit(SequenceId(request))
-        self._streams.add(request, model, message, generation)
+        own, total = self._streams.held_by(model, owner)
+        self._streams.add(request, model, message, generation, owner)
+        if owner is not None and not may_take(own, total, self.state.models[model].traits.most_requests):
+            self._streams.reject(request, QueueFull(self._known_as(model), own, of_key=True))
+            return request
         # Reading it through takes time, for an answer that nearly always is not needed.
         content = content_of(self._known_as(model), message) if self.state.poison else ""
         self.feed(events.RequestArrived(model, request, how.priority, how.wait_s, how.keep_alive_s, content))

@@ -20,6 +20,7 @@ from modelyard.engine.messages import (
     Usage,
 )
 from modelyard.errors import ModelyardError, ShuttingDown
+from modelyard.yard.caller import Account, current_caller
 from modelyard.yard.times import Times
 
 
@@ -36,7 +37,7 @@ class Generation:
         logprobs: of the tokens whose text has arrived, where they were asked for. The reader takes them out.
         finished: reason and usage, once the last event has arrived.
         times: when what happened to it.
-        on_used: called with what it used, once it is over, be its reader there or not.
+        account: hears of the tokens of its prompt, and once it is over of what it used, be its reader there or not.
     """
 
     def __init__(self, model: str) -> None:
@@ -47,7 +48,7 @@ class Generation:
         self.reading: Reading | None = None
         self.logprobs: list[TokenLogprob] = []
         self.times = Times()
-        self.on_used: Callable[[Usage], None] | None = None
+        self.account: Account | None = None
         self._text: list[str] = []
         self._error: ModelyardError | None = None
         self._accepted = False
@@ -63,19 +64,29 @@ class Generation:
                 self.add(event)
             case Accepted(_, prompt_tokens, reading):
                 self._accepted, self.prompt_tokens, self.reading = True, prompt_tokens, reading
+                if self.account is not None:
+                    self.account.accepted(prompt_tokens)
             case Finished(_, _, usage):
                 self.finished = event
-                self._used(usage)
-            case Failed(_, error):
+                self._settle(usage)
+            case Failed(_, error, usage):
                 self._error = error
+                self._settle(usage)
             case Cancelled(_, usage):
                 self._error = ShuttingDown()
-                self._used(usage)
+                self._settle(usage)
         self.wake()
 
-    def _used(self, usage: Usage | None) -> None:
-        if usage is not None and self.on_used is not None:
-            self.on_used(usage)
+    def charge(self, account: Account | None) -> None:
+        """Keep ``account``, or settle it where the request was refused at once."""
+        self.account = account
+        if self.is_over:
+            self._settle(None)
+
+    def _settle(self, usage: Usage | None) -> None:
+        account, self.account = self.account, None
+        if account is not None:
+            account.settle(usage)
 
     def add(self, token: Token) -> None:
         """Take the text of a token; ``wake`` is due when all that came with it is there."""
@@ -133,7 +144,7 @@ class Generation:
             ModelyardError: with an error.
         """
         if self._error is not None:
-            raise self._error
+            raise current_caller().seen(self._error)
         assert self.finished is not None
         return self.finished
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,8 @@ from modelyard.engine.messages import (
     Tokenized,
     Usage,
 )
-from modelyard.errors import ShuttingDown
+from modelyard.errors import ModelyardError, ShuttingDown
+from modelyard.yard.caller import Account, current_caller
 from modelyard.yard.times import Times
 
 if TYPE_CHECKING:
@@ -82,22 +82,23 @@ class Inquiry:
     Attributes:
         times: when what happened to it.
         finished: the end of the request, as that of a generation; None before, and where it failed.
-        on_used: called with what it used, once it is over.
+        account: hears of what it used, once it is over.
     """
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.times = Times()
         self.finished: Finished | None = None
-        self.on_used: Callable[[Usage], None] | None = None
+        self.account: Account | None = None
         self._outcome: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
 
     def put(self, event: SequenceEvent) -> None:
         """Take the next event. Only from the event loop's thread."""
         if isinstance(event, Answered):
             self.finished = Finished(event.sequence, "stop", event.usage)
-            if self.on_used is not None:
-                self.on_used(event.usage)
+            self._settle(event.usage)
+        elif isinstance(event, Failed | Cancelled):
+            self._settle(event.usage)
         if self._outcome.done():
             # Its caller has left.
             return
@@ -109,10 +110,27 @@ class Inquiry:
             case Cancelled():
                 self._outcome.set_exception(ShuttingDown())
 
+    def charge(self, account: Account | None) -> None:
+        """As that of a generation."""
+        self.account = account
+        if self.is_over:
+            self._settle(None)
+
+    def _settle(self, usage: Usage | None) -> None:
+        account, self.account = self.account, None
+        if account is not None:
+            account.settle(usage)
+
     @property
     def is_over(self) -> bool:
         """Whether its last event has arrived."""
         return self._outcome.done() and not self._outcome.cancelled()
+
+    async def _answer(self) -> Answered:
+        try:
+            return await self._outcome
+        except ModelyardError as error:
+            raise current_caller().seen(error) from None
 
     async def embedded(self) -> Embeddings:
         """Wait for the vectors.
@@ -120,7 +138,7 @@ class Inquiry:
         Raises:
             ModelyardError: the request was refused, or failed.
         """
-        outcome = await self._outcome
+        outcome = await self._answer()
         assert isinstance(outcome, Embedded)
         return Embeddings(self.model, outcome.vectors, outcome.prompt_tokens)
 
@@ -130,7 +148,7 @@ class Inquiry:
         Raises:
             ModelyardError: as ``embedded``.
         """
-        outcome = await self._outcome
+        outcome = await self._answer()
         assert isinstance(outcome, Ranked)
         return Ranking(self.model, outcome.scores, outcome.prompt_tokens)
 
@@ -140,6 +158,6 @@ class Inquiry:
         Raises:
             ModelyardError: as ``embedded``.
         """
-        outcome = await self._outcome
+        outcome = await self._answer()
         assert isinstance(outcome, Tokenized)
         return Spelling(self.model, outcome.tokens, outcome.pieces)

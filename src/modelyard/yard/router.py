@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from modelyard.errors import ModelNotFound, ModelNotPermitted, ModelRequired
-from modelyard.yard.caller import CALLER, Caller
+from modelyard.yard.caller import Caller, current_caller
 
 DEFAULT = "default"
 
@@ -24,7 +24,20 @@ class Router:
         common = {name: model for model, all_names in reversed(list(names.items())) for name in all_names}
         self._ids = {**common, **{model: model for model in names}}
         self._listed = tuple(names)
+        self._names = {model: frozenset(all_names) for model, all_names in names.items()}
         self.default = default
+
+    def introduce(self, caller: Caller) -> None:
+        """Have ``caller`` know which names it must not hear; those of files are the last parts of ids."""
+        if caller.models is None:
+            return
+        shown = frozenset[str]().union(*(self._names.get(model, ()) for model in caller.models))
+        hidden = frozenset[str]().union(*self._names.values()) - shown
+        caller.hidden = hidden | {name.rpartition("/")[2] for name in hidden}
+
+    def meant(self, name: str) -> str | None:
+        """The id of the model that ``name`` means, whoever asks."""
+        return self.default if name == DEFAULT else self._ids.get(name)
 
     def route(self, name: str | None) -> str:
         """The id of the model that ``name`` means.
@@ -32,9 +45,10 @@ class Router:
         Raises:
             ModelNotFound: no model has that name.
             ModelRequired: no name, and no default is configured.
-            ModelNotPermitted: the caller may use others alone.
+            ModelNotPermitted: the caller may use others alone. It hears the name that it used, and no other one.
         """
-        caller = CALLER.get() or Caller()
+        caller = current_caller()
+        self.introduce(caller)
         caller.has_asked = True
         if name is None or name == DEFAULT:
             if self.default is None:
@@ -46,6 +60,6 @@ class Router:
             assert name is not None
             raise ModelNotFound(name, caller.of(self._listed))
         if not caller.may_use(model):
-            raise ModelNotPermitted(model, caller.of(self._listed))
+            raise ModelNotPermitted(name or DEFAULT, caller.of(self._listed))
         caller.model = model
         return model

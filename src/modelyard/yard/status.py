@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from modelyard.hub import Kind
 from modelyard.hub.listing import Progress
+from modelyard.yard.caller import OTHER_MODELS, Caller
 from modelyard.yard.residency.room import Outcome, find_room, load_seconds
 from modelyard.yard.residency.state import NO_FOOTPRINT, ModelState, Residence, Residency, Want
 
@@ -120,6 +121,15 @@ class Plan:
     budget_bytes: int
     evicts: tuple[Eviction, ...]
     load_s: float
+
+    def seen_by(self, caller: Caller) -> Plan:
+        """The same as ``caller`` may know it: models that it must not know of are one, without a name."""
+        hidden = [gone for gone in self.evicts if not caller.may_use(gone.model)]
+        if not hidden:
+            return self
+        count = "one model" if len(hidden) == 1 else f"{len(hidden)} models"
+        together = Eviction(OTHER_MODELS, sum(gone.bytes for gone in hidden), f"{count} that this key may not see")
+        return replace(self, evicts=(*(gone for gone in self.evicts if caller.may_use(gone.model)), together))
 
 
 def plan(state: Residency, name: str) -> Plan:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.messages import (
     Accepted,
     Begun,
@@ -31,6 +32,7 @@ from modelyard.engine.messages import (
     Token,
     Tokenize,
     Tokenized,
+    Usage,
 )
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.yard.engines import EngineHandle
@@ -40,9 +42,6 @@ from modelyard.yard.residency import events
 from modelyard.yard.residency.state import ModelState, RequestId
 from modelyard.yard.tally import Ending, Tally
 
-if TYPE_CHECKING:
-    from modelyard.engine.generation.suspended import SuspendedSequence
-
 
 @dataclass(slots=True)
 class Stream:
@@ -51,6 +50,7 @@ class Stream:
     Attributes:
         resumed: the state that its engine was sent, without its KV, for the case that the engine never hears of it.
         said_at: when it had last said something by then.
+        owner: whose it is; None where nobody is told from others.
     """
 
     model: str
@@ -61,6 +61,12 @@ class Stream:
     resumed: SuspendedSequence | None = None
     said_at: float = 0.0
     is_abandoned: bool = False
+    owner: Hashable = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it has used, where it waits between two engines; None where it has not begun, or an engine has it."""
+        return self.suspended.usage if isinstance(self.suspended, SuspendedSequence) else None
 
 
 class Streams:
@@ -86,13 +92,26 @@ class Streams:
         self._is_telling = False
         # Requests that engines compute alone, until they have a token.
         self._alone: set[RequestId] = set()
+        # Requests that are not over, by model and owner.
+        self._held: dict[str, Counter[Hashable]] = defaultdict(Counter)
 
     def add(
-        self, request: RequestId, model: str, submit: Submit | Embed | Rank | Tokenize, generation: Generation | Inquiry
+        self,
+        request: RequestId,
+        model: str,
+        submit: Submit | Embed | Rank | Tokenize,
+        generation: Generation | Inquiry,
+        owner: Hashable = None,
     ) -> None:
         """A request arrives, and waits for a lease."""
         generation.times.arrived = time.monotonic()
-        self.open[request] = Stream(model, submit, generation)
+        self.open[request] = Stream(model, submit, generation, owner=owner)
+        self._held[model][owner] += 1
+
+    def held_by(self, model: str, owner: Hashable) -> tuple[int, int]:
+        """How many requests for ``model`` are not over: those of ``owner``, and all."""
+        held = self._held.get(model, Counter[Hashable]())
+        return held[owner], held.total()
 
     def abandon(self, request: RequestId) -> None:
         """Nobody wants the answer any more: leave the line, or end the sequence before its engine's next step."""
@@ -101,7 +120,7 @@ class Streams:
             return
         if stream.engine is None:
             del self.open[request]
-            self._finish(stream, Cancelled(stream.submit.sequence))
+            self._finish(stream, Cancelled(stream.submit.sequence, stream.usage))
             self._feed(events.RequestEnded(stream.model, request))
         else:
             stream.is_abandoned = True
@@ -133,7 +152,9 @@ class Streams:
         stream = self.open.pop(request, None)
         if stream is not None:
             sequence = stream.submit.sequence
-            self._finish(stream, Cancelled(sequence) if stream.is_abandoned else Failed(sequence, error))
+            usage = stream.usage
+            ending = Cancelled(sequence, usage) if stream.is_abandoned else Failed(sequence, error, usage)
+            self._finish(stream, ending)
 
     def forget(self, model: str) -> None:
         """Drop what was kept of suspended requests for ``model``: it is computed again."""
@@ -241,8 +262,18 @@ class Streams:
         generation = stream.generation
         generation.times.ended = time.monotonic()
         self._alone.discard(RequestId(stream.submit.sequence))
+        self._release(stream)
         self._tally[generation.model].ended(event, generation.times)
         generation.put(event)
+
+    def _release(self, stream: Stream) -> None:
+        """It has no place any more."""
+        held = self._held[stream.model]
+        held[stream.owner] -= 1
+        if not held[stream.owner]:
+            del held[stream.owner]
+        if not held:
+            del self._held[stream.model]
 
     def _end(self, event: Ending) -> None:
         stream = self.open.pop(RequestId(event.sequence), None)
@@ -251,6 +282,6 @@ class Streams:
             return
         if isinstance(event, Cancelled) and not stream.is_abandoned and not self._is_closing():
             # It ended by force.
-            event = Failed(event.sequence, ModelUnloaded(stream.generation.model))
+            event = Failed(event.sequence, ModelUnloaded(stream.generation.model), event.usage)
         self._finish(stream, event)
         self._feed(events.RequestEnded(stream.model, RequestId(event.sequence)))

@@ -6,14 +6,23 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from functools import partial
+from dataclasses import replace
+from typing import Final
 
 from modelyard.config import Config, Model
 from modelyard.engine.heap import share_one_heap
 from modelyard.engine.messages import Embed, Rank, SequenceId, Submit, Tokenize
-from modelyard.errors import InsufficientMemory, ModelLoadFailed, TakesNoImages, TakesNoSound, UnusableModel
+from modelyard.errors import (
+    InsufficientMemory,
+    ModelLoadFailed,
+    ModelyardError,
+    QueueFull,
+    TakesNoImages,
+    TakesNoSound,
+    UnusableModel,
+)
 from modelyard.hub import Progress, Senses, Stores
-from modelyard.yard.caller import CALLER, Caller
+from modelyard.yard.caller import Account, Caller, current_caller
 from modelyard.yard.census import Census, census
 from modelyard.yard.conductor import Conductor
 from modelyard.yard.configured import memory_budget, router, stores_of, traits
@@ -23,12 +32,19 @@ from modelyard.yard.kinds import Kinds, Task, refusal
 from modelyard.yard.machine import available_bytes
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
 from modelyard.yard.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest, Urgency
-from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadMode
+from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadMode, Want
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.startup import load_what_fits
 from modelyard.yard.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
+from modelyard.yard.token_estimate import estimate
 from modelyard.yard.watch import Observer
 from modelyard.yard.workshop import MakeHandle, Spec, Workshop
+
+MAX_WAITING_LOADS: Final = 512
+"""Calls that wait for one model to be loaded, beside the requests for it."""
+
+NO_SEQUENCE: Final = SequenceId(0)
+"""The number of a request that is only looked at."""
 
 
 class Yard:
@@ -122,16 +138,23 @@ class Yard:
         Raises:
             ModelNotFound, ModelRequired: there is no such model.
         """
-        model = self._router.route(request.model)
-        priority = self._priority(model, request.urgency)
+        model, caller = self._router.route(request.model), current_caller()
+        caller.check_answer(request.max_tokens)
+        urgency, priority = self._urgency(model, request.urgency, caller)
 
         def submit(sequence: SequenceId) -> Submit:
-            return request.message(sequence, priority)
+            return replace(
+                request.message(sequence, priority),
+                cache_salt=caller.cache_salt,
+                max_context=caller.max_context,
+                max_answer=caller.max_tokens,
+            )
 
         conductor = self.conductor
-        number, generation = conductor.submit(self.names[model], submit, request.urgency)
-        if (caller := CALLER.get()) is not None:
-            caller.charge(generation)
+        account = self._begin(model, caller, submit)
+        number, generation = conductor.submit(self.names[model], submit, urgency, caller.place_owner)
+        generation.charge(account)
+        caller.generations.append(generation)
         try:
             yield generation
         finally:
@@ -148,8 +171,7 @@ class Yard:
         """
         await self.check(request.model, "embedding")
         model = self._router.route(request.model)
-        ask = partial(request.message, priority=self._priority(model, request.urgency))
-        with self._asked(model, ask, request.urgency) as inquiry:
+        with self._asked(model, request.message, request.urgency) as inquiry:
             return await inquiry.embedded()
 
     async def rank(self, request: RankRequest) -> Ranking:
@@ -162,8 +184,7 @@ class Yard:
         """
         await self.check(request.model, "rerank")
         model = self._router.route(request.model)
-        ask = partial(request.message, priority=self._priority(model, request.urgency))
-        with self._asked(model, ask, request.urgency) as inquiry:
+        with self._asked(model, request.message, request.urgency) as inquiry:
             return await inquiry.ranked()
 
     async def tokenize(self, request: TokenizeRequest) -> Spelling:
@@ -175,17 +196,28 @@ class Yard:
             UnsupportedOperation: it is a chat, and the model has no template for one.
         """
         model = self._router.route(request.model)
-        with self._asked(model, request.message, request.urgency) as inquiry:
+
+        def ask(sequence: SequenceId, _priority: int) -> Tokenize:
+            return replace(request.message(sequence), cache_salt=current_caller().cache_salt)
+
+        with self._asked(model, ask, request.urgency) as inquiry:
             return await inquiry.tokenized()
 
     @contextmanager
     def _asked(
-        self, model: str, ask: Callable[[SequenceId], Embed | Rank | Tokenize], urgency: Urgency
+        self, model: str, message: Callable[[SequenceId, int], Embed | Rank | Tokenize], urgency: Urgency
     ) -> Iterator[Inquiry]:
-        conductor = self.conductor
-        number, inquiry = conductor.ask(self.names[model], ask, urgency)
-        if (caller := CALLER.get()) is not None:
-            caller.charge(inquiry)
+        conductor, caller = self.conductor, current_caller()
+        urgency, priority = self._urgency(model, urgency, caller)
+
+        def ask(sequence: SequenceId) -> Embed | Rank | Tokenize:
+            asked = message(sequence, priority)
+            return asked if isinstance(asked, Tokenize) else replace(asked, max_context=caller.max_context)
+
+        account = self._begin(model, caller, ask)
+        number, inquiry = conductor.ask(self.names[model], ask, urgency, caller.place_owner)
+        inquiry.charge(account)
+        caller.generations.append(inquiry)
         try:
             yield inquiry
         finally:
@@ -207,7 +239,8 @@ class Yard:
         kind = await self._kinds.of(self.names[model])
         if kind is None or refusal(model, kind, wanted, {}) is None:
             return
-        ids = [entry.id for entry in self.config.models]
+        # What is said instead is for its eyes.
+        ids = current_caller().of(entry.id for entry in self.config.models)
         kinds = await asyncio.gather(*(self._kinds.of(self.names[other]) for other in ids))
         refused = refusal(model, kind, wanted, dict(zip(ids, kinds, strict=True)))
         assert refused is not None
@@ -243,11 +276,25 @@ class Yard:
         await asyncio.gather(*(self._kinds.senses(self.names[model.id]) for model in self.models()))
         return self.models()
 
-    def _priority(self, model: str, urgency: Urgency) -> int:
-        """That of the request, else that of its model."""
-        if urgency.priority is not None:
-            return urgency.priority
-        return self.conductor.state.models[self.names[model]].traits.priority
+    def _urgency(self, model: str, asked: Urgency, caller: Caller) -> tuple[Urgency, int]:
+        """How a request waits, and its priority: that of the request, else that of its model."""
+        own = self.conductor.state.models[self.names[model]].traits.priority
+        urgency = caller.permitted(asked, own)
+        return urgency, own if urgency.priority is None else urgency.priority
+
+    def _begin(
+        self, model: str, caller: Caller, message: Callable[[SequenceId], Submit | Embed | Rank | Tokenize]
+    ) -> Account | None:
+        """Begin a request of ``caller``.
+
+        Raises:
+            RateLimited, ConcurrencyLimited: it may not have it now.
+        """
+        if caller.limits is None:
+            return None
+        profile = self.conductor.profiles.get(self.names[model])
+        room = self.configured(model).device.max_seq_len if profile is None else profile.context_length
+        return caller.limits.begin(estimate(message(NO_SEQUENCE), room))
 
     def stage(self, model: str) -> str:
         """What requests for ``model``, by id, wait for at the moment; "" where it serves."""
@@ -260,7 +307,7 @@ class Yard:
 
     def models(self) -> list[ModelStatus]:
         """All models that the caller may use, in the order of the configuration."""
-        caller = CALLER.get() or Caller()
+        caller = self._caller()
         return [self._status(model) for model in self.config.models if caller.may_use(model.id)]
 
     def model(self, name: str) -> ModelStatus:
@@ -282,10 +329,30 @@ class Yard:
         return next(entry for entry in self.config.models if entry.id == model)
 
     def failed(self) -> dict[str, str]:
-        """Models whose engine or load failed and that were not loaded since, with the reason."""
-        state = self.conductor.state
-        names = {model.id: state.models[self.names[model.id]] for model in self.config.models}
-        return {name: failure for name, model in names.items() if (failure := model.failure) is not None}
+        """Models whose engine or load failed and that were not loaded since, with the reason: those that it may see."""
+        caller = self._caller()
+        return {name: caller.reason(why) for name, why in self._failures() if caller.may_use(name)}
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether no engine and no load has failed, whoever asks."""
+        return not any(self._failures())
+
+    def _failures(self) -> Iterator[tuple[str, str]]:
+        for model in self.config.models:
+            failure = self.conductor.state.models[self.names[model.id]].failure
+            if failure is not None:
+                yield model.id, failure
+
+    def is_known(self, name: str) -> bool:
+        """Whether the caller may know of a model of that name, where there is one."""
+        caller, model = self._caller(), self._router.meant(name)
+        return caller.models is None or (model is not None and caller.may_use(model))
+
+    def is_ready(self, name: str) -> bool:
+        """Whether there is a model of that name, and would begin a request at once, whoever asks."""
+        model = self._router.meant(name)
+        return model is not None and not self._unready(model)
 
     def unready(self, name: str) -> str:
         """Why a model, by id or alias, would not begin a request at once; "" where it would. Changes nothing.
@@ -293,7 +360,15 @@ class Yard:
         Raises:
             ModelNotFound: there is none of that name.
         """
-        model = self._router.route(name)
+        return self._caller().reason(self._unready(self._router.route(name)))
+
+    def _caller(self) -> Caller:
+        """Who calls, and knows what it must not hear."""
+        caller = current_caller()
+        self._router.introduce(caller)
+        return caller
+
+    def _unready(self, model: str) -> str:
         state = self.conductor.state.models[self.names[model]]
         if state.failure is not None:
             return state.failure
@@ -315,7 +390,7 @@ class Yard:
             ModelNotFound: there is none of that name.
             ModelBusy: its requests did not end in time.
         """
-        await self.conductor.unload(self.names[self._router.route(name)], mode)
+        await self._done(self.conductor.unload(self.names[self._router.route(name)], mode))
         return self.model(name)
 
     async def reload(self, name: str) -> ModelStatus:
@@ -326,9 +401,21 @@ class Yard:
             ModelLoadFailed: it could not be loaded.
             InsufficientMemory: it does not fit the memory budget.
             ModelLoading: there was no memory for it in time.
+            QueueFull: too many wait for that already, also where they have left.
         """
-        await self.conductor.reload(self.names[self._router.route(name)])
+        model = self._router.route(name)
+        line = self.conductor.state.models[self.names[model]].line
+        if (waiting := sum(wish.want is Want.LOAD for wish in line)) >= MAX_WAITING_LOADS:
+            raise QueueFull(model, waiting)
+        await self._done(self.conductor.reload(self.names[model]))
         return self.model(name)
+
+    async def _done(self, asked: asyncio.Future[None]) -> None:
+        """Wait for what the caller asked for; what it fails with is for its eyes."""
+        try:
+            await asked
+        except ModelyardError as error:
+            raise self._caller().seen(error) from None
 
     async def plan(self, name: str) -> Plan:
         """What a load of a model would do now. Reads the files' headers at most; changes nothing.
@@ -344,11 +431,11 @@ class Yard:
             try:
                 footprint = await self.workshop.foresee(key)
             except UnusableModel as unusable:
-                raise ModelLoadFailed(model, str(unusable)) from unusable
+                raise self._caller().seen(ModelLoadFailed(model, str(unusable))) from unusable
             state = self.conductor.state
             models = {**state.models, key: state.models[key]._replace(footprint=footprint)}
             state = state._replace(models=models)
-        return plan(state._replace(now=time.monotonic()), key)
+        return plan(state._replace(now=time.monotonic()), key).seen_by(self._caller())
 
     async def reconfigure(self, config: Config, *, dry_run: bool = False) -> Reconfiguration:
         """Serve ``config`` from now on: models that did not change keep running, and nobody gets an error.
@@ -390,7 +477,7 @@ class Yard:
         return self._conductor
 
     def _status(self, model: Model) -> ModelStatus:
-        name, conductor = self.names[model.id], self.conductor
+        name, conductor, caller = self.names[model.id], self.conductor, self._caller()
         state, profile = conductor.state.models[name], conductor.profiles.get(name)
         senses = self.workshop.senses(name)
         memory_bytes, shared_bytes = memory_of(conductor.state, name)
@@ -412,7 +499,7 @@ class Yard:
             can_reason=profile.can_reason if profile else None,
             can_fill=profile.can_fill if profile else None,
             leaves_in_s=leaves_in_s(state, time.monotonic()),
-            reason=state.failure,
+            reason=None if state.failure is None else caller.reason(state.failure),
             warnings=self.workshop.warnings(name),
             memory_bytes=memory_bytes,
             shared_bytes=shared_bytes,
@@ -420,7 +507,7 @@ class Yard:
             is_parked=state.residence is Residence.PARKED,
             load_s=state.load_s,
             restarts=state.restarts,
-            last_death=state.last_death or None,
+            last_death=caller.reason(state.last_death) if state.last_death else None,
             is_isolated=state.is_isolated,
             progress=self._progress(name) if STATUS[state.residence] == "reloading" else None,
         )

@@ -83,8 +83,9 @@ def test_a_caller_is_limited_to_its_models_and_hears_of_no_others() -> None:
     seen = visit()
     seen.caller.models = frozenset({"gemma"})
     ask(seen, "gemma")
-    with pytest.raises(ModelNotPermitted, match=r"may not use the model 'smol'\. It may use: gemma\."):
-        ask(seen, None)
+    for name, heard in ((None, "default"), ("default", "default"), ("org/smol", "org/smol")):
+        with pytest.raises(ModelNotPermitted, match=rf"may not use the model '{heard}'\. It may use: gemma\."):
+            ask(seen, name)
     with pytest.raises(ModelNotFound) as missing:
         ask(seen, "smo")
     assert missing.value.known == ("gemma",)

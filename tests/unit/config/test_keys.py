@@ -114,6 +114,25 @@ def test_a_broken_digest_in_the_environment_is_not_shown():
             "The name 'a' belongs to more than one of [[server.keys]]. Give each its own.",
         ),
         (
+            {"api_keys": ["b"], "keys": [{"key": SECRET, "name": "api-key-1"}]},
+            "The name 'api-key-1' of one of [[server.keys]] belongs to another key: those of api_keys are called "
+            "api-key-1 and so on, those of MODELYARD_API_KEYS env-key-1 and so on. Give the table another name.",
+        ),
+        (
+            {"keys": [{"key": SECRET}, {"key": "b", "name": "key-1"}]},
+            "The name 'key-1' belongs to more than one of [[server.keys]]. Give each its own. A table without a name "
+            "has that of its place, such as key-1.",
+        ),
+        (
+            {"keys": [{"key": SECRET, "group": "a b"}]},
+            "[[server.keys]] 1: group must be a name of at most 64 letters, digits, dots, dashes and underscores, not "
+            "'a b'.",
+        ),
+        (
+            {"keys": [{"key": SECRET, "max_priority": 101}]},
+            "[[server.keys]] 1: max_priority must be a whole number from -100 to 100, not 101.",
+        ),
+        (
             {"keys": {"key": SECRET}},
             "server.keys must be a list of tables: open each with [[server.keys]], in double brackets.",
         ),
@@ -122,6 +141,50 @@ def test_a_broken_digest_in_the_environment_is_not_shown():
 )
 def test_what_cannot_be_is_said_in_the_words_of_the_file(server, problem):
     assert problems(server) == (problem,)
+
+
+def test_a_table_cannot_take_the_name_of_a_key_of_the_environment():
+    with pytest.raises(ConfigError, match="The name 'env-key-1' of one of"):
+        keys({"keys": [{"key": "a", "name": "env-key-1"}]}, {"MODELYARD_API_KEYS": "b"})
+
+
+@pytest.mark.parametrize(
+    ("table", "highest"),
+    [
+        ({}, 0),
+        ({"scopes": ["inference", "read", "admin"]}, 100),
+        ({"scopes": ["inference", "admin"], "models": ["smol"]}, 0),
+        ({"max_priority": -5}, -5),
+        ({"max_priority": 7, "scopes": ["admin"]}, 7),
+    ],
+)
+def test_a_key_that_may_do_less_is_not_more_urgent_than_others_unless_it_may_be(table, highest):
+    (key,) = keys({"keys": [{"key": SECRET, **table}]})
+    assert key.highest_priority == highest
+    (full,) = keys({"api_keys": [SECRET]})
+    assert full.highest_priority == 100
+
+
+def test_each_key_shares_prefixes_with_itself_its_group_or_all():
+    tables = [{"key": "a", "group": "x"}, {"key": "b", "group": "x"}, {"key": "c"}, {"key": "d"}]
+    a, b, c, d = keys({"keys": tables})
+    assert len({key.cache_salt("key") for key in (a, b, c, d)}) == 4
+    assert a.cache_salt("group") == b.cache_salt("group")
+    assert len({key.cache_salt("group") for key in (b, c, d)}) == 3
+    assert {key.cache_salt("all") for key in (a, b, c, d)} == {""}
+
+
+def test_the_salt_of_a_key_is_the_same_after_a_restart_and_tells_neither_key_nor_digest():
+    first, again = (keys({"api_keys": [SECRET]})[0].cache_salt("key") for _ in range(2))
+    assert first == again
+    assert first not in (SECRET, DIGEST)
+    assert not DIGEST.startswith(first)
+
+
+def test_a_group_that_is_called_like_a_digest_is_not_the_key_of_it():
+    (alone,) = keys({"keys": [{"key": SECRET}]})
+    (named,) = keys({"keys": [{"key": "b", "group": DIGEST}]})
+    assert alone.cache_salt("group") != named.cache_salt("group")
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_every_key_reaches_the_configuration(write):
             access_log_health = true
             disable_request_id_header = true
             disable_metrics = true
+            share_prefixes = "group"
             [[server.keys]]
             name = "alice"
             key = "sk-3"
@@ -98,6 +99,11 @@ def test_every_key_reaches_the_configuration(write):
             scopes = ["read"]
             requests_per_minute = 60
             tokens_per_minute = 1000
+            max_concurrent = 4
+            max_priority = 5
+            max_context = 4096
+            max_tokens = 512
+            group = "sales"
             [runtime]
             max_seqs = 8
             prefix_cache_n = 0

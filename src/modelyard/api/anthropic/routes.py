@@ -15,7 +15,7 @@ from modelyard.api.json_route import JsonRoute
 from modelyard.api.media import MediaLoader
 from modelyard.api.reply import Ask, reply
 from modelyard.api.told import Told
-from modelyard.api.urgency import urgency
+from modelyard.api.urgency import urgency_of
 from modelyard.engine.question import Chat
 from modelyard.yard.yard import Yard
 
@@ -27,7 +27,7 @@ def message_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     @router.post("/v1/messages", response_model=None)
     async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream of named events."""
-        request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
+        request = replace(body.checked(), urgency=urgency_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         assert isinstance(request.prompt, Chat)
         return reply(yard, [Ask(request, MessageFrames(request.prompt))], stream=bool(body.stream))
@@ -35,7 +35,7 @@ def message_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     @router.post("/v1/messages/count_tokens", response_model=None)
     async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:
         """The tokens that a conversation has, with its system prompt and its tools."""
-        request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
+        request = replace(body.checked(), urgency=urgency_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             spelling = await yard.tokenize(await media.resolved(request))

@@ -17,20 +17,22 @@ from modelyard.api.media.fetch import Fetcher
 from modelyard.api.media.images import decode as decode_image
 from modelyard.api.media.kinds import AUDIO, IMAGE, MediaKind
 from modelyard.api.media.local import is_local, read_local
+from modelyard.api.media.places import Places
 from modelyard.api.reply import while_connected
 from modelyard.config.schema import Multimodal
 from modelyard.engine.question import Chat, Detail, Media, Written
 from modelyard.errors import InvalidRequest
 from modelyard.hub import Senses
+from modelyard.yard.caller import current_caller
 from modelyard.yard.requests import Request, TokenizeRequest
 from modelyard.yard.yard import Yard
 
 _Asked = TypeVar("_Asked", Request, TokenizeRequest)
 
-# Of all clients together, fetched at the same time.
+# Of all clients together, fetched at the same time, and held in memory until they are decoded.
 AT_ONCE: Final = 8
 
-# And decoded at the same time: a small file may unpack to hundreds of MiB.
+# And decoded at the same time, wherever they come from: a small file may unpack to hundreds of MiB.
 DECODED_AT_ONCE: Final = 2
 
 # OpenAI scales an image of low detail to so many pixels a side.
@@ -77,8 +79,9 @@ class MediaLoader:
     def __init__(self, yard: Yard) -> None:
         self._yard = yard
         self._fetcher = Fetcher()
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._decoders = asyncio.Semaphore(DECODED_AT_ONCE)
+        # A fetch takes as long as another server likes: it keeps nobody from decoding.
+        self._fetches = Places(AT_ONCE)
+        self._decoders = Places(DECODED_AT_ONCE)
 
     async def loaded(self, request: Request, receive: Receive) -> Request:
         """``request`` with images and sound in the place of references; given up when the client leaves.
@@ -138,25 +141,34 @@ class MediaLoader:
         return {one: task.result() for one, task in tasks.items()}
 
     async def _load(self, reference: Reference, limits: Multimodal, senses: Senses) -> Media:
-        async with self._places:
-            read = await self._file(reference)
-            async with self._decoders:
-                return await asyncio.to_thread(_decoded, reference, read, limits, senses)
+        owner = current_caller().place_owner
 
-    async def _file(self, reference: Reference) -> Callable[[], bytes]:
-        """What gives the file, on a thread; from the web it is fetched before."""
+        async def decoded(read: Callable[[], bytes]) -> Media:
+            return await self._decoders.run(owner, partial(_decoded, reference, read, limits, senses))
+
+        if not isinstance(reference, AudioFile) and _is_from_web(reference.url):
+            async with self._fetches.place(owner):
+                return await decoded(partial(bytes, await self._fetched(reference)))
+        return await decoded(self._file(reference))
+
+    async def _fetched(self, reference: ImageReference | AudioReference) -> bytes:
+        server = self._yard.config.server
+        kind, may_be_private = AUDIO, server.allow_private_audio_urls
+        if isinstance(reference, ImageReference):
+            kind, may_be_private = IMAGE, server.allow_private_image_urls
+        return await self._fetcher.fetch(reference.url, reference.param, kind, may_be_private=may_be_private)
+
+    def _file(self, reference: Reference) -> Callable[[], bytes]:
+        """What gives a file that is here, on a thread."""
         if isinstance(reference, AudioFile):
             return partial(bytes, reference.data)
         url, param, server = reference.url, reference.param, self._yard.config.server
         if isinstance(reference, ImageReference):
-            kind, folders, may_be_private = IMAGE, server.image_folders, server.allow_private_image_urls
+            kind, folders = IMAGE, server.image_folders
         else:
-            kind, folders, may_be_private = AUDIO, server.audio_folders, server.allow_private_audio_urls
+            kind, folders = AUDIO, server.audio_folders
         if url[:5].lower() == "data:":
             return partial(_of_data_url, url, param, kind)
-        if url[:7].lower() == "http://" or url[:8].lower() == "https://":
-            data = await self._fetcher.fetch(url, param, kind, may_be_private=may_be_private)
-            return partial(bytes, data)
         if is_local(url):
             return partial(read_local, url, param, kind, folders)
         raise InvalidRequest(
@@ -164,6 +176,10 @@ class MediaLoader:
             f"{kind.data_url} and the file in base64.",
             param,
         )
+
+
+def _is_from_web(url: str) -> bool:
+    return url[:7].lower() == "http://" or url[:8].lower() == "https://"
 
 
 def _decoded(reference: Reference, read: Callable[[], bytes], limits: Multimodal, senses: Senses) -> Media:

@@ -23,7 +23,7 @@ from modelyard.api.openai.embeddings import check_dimensions
 from modelyard.api.reply import Ask, reply
 from modelyard.api.scopes import needs
 from modelyard.api.told import Told
-from modelyard.api.urgency import urgency
+from modelyard.api.urgency import urgency_of
 from modelyard.api.visit import Visit
 from modelyard.engine.question import Text
 from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied
@@ -92,9 +92,7 @@ def ollama_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         name, texts = named(yard, body.model), body.texts()
         if not texts:
             return await _settled(yard, name, body, http, {"embeddings": []})
-        request = EmbeddingRequest(
-            texts, name, urgency(http.headers, body.keep_alive), truncates=body.truncate is not False
-        )
+        request = EmbeddingRequest(texts, name, urgency_of(http, body.keep_alive), truncates=body.truncate is not False)
 
         async def ask() -> bytes:
             embeddings = await yard.embed(request)
@@ -116,7 +114,7 @@ def ollama_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         name = named(yard, body.model)
         if not body.prompt:
             return await _settled(yard, name, body, http, {"embedding": []})
-        how = urgency(http.headers, body.keep_alive)
+        how = urgency_of(http, body.keep_alive)
         request = EmbeddingRequest((Text(body.prompt),), name, how, truncates=True)
 
         async def ask() -> bytes:
@@ -141,7 +139,7 @@ def _reply(
     *,
     is_chat: bool,
 ) -> Response:
-    request = replace(request, model=name, urgency=urgency(http.headers, body.keep_alive))
+    request = replace(request, model=name, urgency=urgency_of(http, body.keep_alive))
     frames = OllamaFrames(request.prompt, body.model, is_chat=is_chat)
     return reply(yard, [Ask(request, frames)], stream=body.streams)
 
@@ -155,8 +153,7 @@ async def _settled(
 ) -> Response:
     """A request without a prompt: ``keep_alive`` 0 unloads the model, anything else loads it."""
     if body.keep_alive == 0:
-        key = Visit.of(http.scope).key
-        if key is not None and "admin" not in key.scopes:
+        if not Visit.of(http.scope).caller.may("admin"):
             raise PermissionDenied("This API key may not unload models: it needs the scope 'admin'.")
         await yard.unload(name)
         reason = "unload"

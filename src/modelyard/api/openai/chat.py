@@ -19,7 +19,7 @@ from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.reading import AnswerReader
 from modelyard.api.reply import Ask, reply
-from modelyard.api.urgency import urgency
+from modelyard.api.urgency import urgency_of
 from modelyard.engine.deltas import Delta, ToolCallEnd
 from modelyard.engine.messages import Finished
 from modelyard.engine.question import Chat
@@ -105,7 +105,7 @@ def chat_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     @router.post("/v1/chat/completions", response_model=None)
     async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream."""
-        request = replace(body.checked(), urgency=urgency(http.headers, body.keep_alive))
+        request = replace(body.checked(), urgency=urgency_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         assert isinstance(request.prompt, Chat)
         identity = Identity("chatcmpl")

@@ -16,7 +16,7 @@ from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.schema import CompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.reply import Ask, reply
-from modelyard.api.urgency import urgency
+from modelyard.api.urgency import urgency_of
 from modelyard.engine.messages import Finished, TokenLogprob
 from modelyard.yard.generation import Generation
 from modelyard.yard.yard import Yard
@@ -100,7 +100,7 @@ def completion_routes(yard: Yard) -> APIRouter:
     @router.post("/v1/completions", response_model=None)
     async def create_completion(body: CompletionRequest, http: HttpRequest) -> Response:
         """Continue texts, whole or as a stream."""
-        how = urgency(http.headers, body.keep_alive)
+        how = urgency_of(http, body.keep_alive)
         requests = [
             choice for request in body.checked() for choice in choices_of(replace(request, urgency=how), body.choices)
         ]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.schema import LABEL, LONGEST_NAME, TextsOrIds
 from modelyard.api.told import Told
-from modelyard.api.urgency import KeepAlive, urgency
+from modelyard.api.urgency import KeepAlive, urgency_of
 from modelyard.engine.question import Text, Tokens
 from modelyard.errors import InvalidRequest
 from modelyard.yard.inquiry import Embeddings
@@ -122,7 +122,7 @@ def embedding_routes(yard: Yard) -> APIRouter:
     @router.post("/v1/embeddings", response_model=None)
     async def create_embeddings(body: EmbeddingsBody, http: HttpRequest) -> Response:
         """Turn texts into vectors."""
-        request = EmbeddingRequest(body.inputs(), body.model, urgency(http.headers, body.keep_alive))
+        request = EmbeddingRequest(body.inputs(), body.model, urgency_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             embeddings = await yard.embed(request)

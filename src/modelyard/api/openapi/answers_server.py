@@ -94,15 +94,15 @@ class ReloadedConfig(TypedDict):
 
 
 class ModelHealth(TypedDict):
-    """Whether a model would begin a request at once."""
+    """Whether a model would begin a request at once; without a key that may read, that alone."""
 
-    model: str
+    model: NotRequired[str]
     status: Literal["ok", "unavailable"]
     reason: NotRequired[str]
 
 
 class Readiness(TypedDict):
-    """Whether every model can serve, and why not."""
+    """Whether every model can serve, and why not; without a key that may read, the first alone."""
 
     status: Literal["ok", "failed"]
-    failed: dict[str, str]
+    failed: NotRequired[dict[str, str]]

@@ -16,6 +16,7 @@ from modelyard.api.openapi.answers_anthropic import AnthropicErrorAnswer
 from modelyard.api.openapi.answers_ollama import OllamaErrorAnswer
 from modelyard.api.openapi.answers_openai import ErrorAnswer
 from modelyard.errors import (
+    ConcurrencyLimited,
     ConfigError,
     ContextLengthExceeded,
     EngineError,
@@ -68,6 +69,7 @@ EXAMPLES: tuple[ModelyardError, ...] = (
     HeadTooLarge("The head of the request has more than 100 header lines."),
     QueueFull("smollm2", 256),
     RateLimited("requests", 60, 12),
+    ConcurrencyLimited(4),
     InternalError("4f1c"),
     EngineError("smollm2", "llama_decode failed with -3"),
     GrammarUntried("others had all processes for 10 s"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from modelyard.engine.generation.running import RunningSequence
-from modelyard.engine.messages import Reading, SequenceId, Submit, TokenLogprob
+from modelyard.engine.messages import Reading, SequenceId, Submit, TokenLogprob, Usage
 from modelyard.engine.suspend import KeptPrompt
 
 
@@ -84,6 +84,13 @@ class SuspendedSequence:
     def size_bytes(self) -> int:
         """Host memory that its KV state holds."""
         return 0 if self.kept is None else self.kept.kv.nbytes
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it has used so far; None: it has not begun."""
+        if self.cached_tokens is None:
+            return None
+        return Usage(len(self.prompt), len(self.answer), self.cached_tokens)
 
     def without_kv(self) -> SuspendedSequence:
         """The same, to be computed again."""

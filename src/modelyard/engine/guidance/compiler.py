@@ -56,15 +56,16 @@ class GrammarCompiler:
         on_done: Callable[[Future[Constraint | None]], None],
         *,
         answer: Sequence[int] = (),
+        salt: str = "",
     ) -> Future[Constraint | None]:
         """Make the constraint of the grammar that ``make`` gives; ``on_done`` is called with it on any thread.
 
         It stands behind the tokens of ``answer``. It is None where the grammar is, and fails with InvalidRequest where
-        that cannot be enforced. To cancel it spares the work, if that has not begun.
+        that cannot be enforced. To cancel it spares the work, if that has not begun. salt is that of the request.
         """
         if self._compiling is None:
             self._compiling = ThreadPoolExecutor(MOST_PROCESSES, "grammars")
-        constraint = self._compiling.submit(self._compile, make, answer)
+        constraint = self._compiling.submit(self._compile, make, answer, salt)
         constraint.add_done_callback(on_done)
         return constraint
 
@@ -86,11 +87,11 @@ class GrammarCompiler:
                 vocabulary.detach()
         self._adopted.clear()
 
-    def _compile(self, make: Callable[[], str | None], answer: Sequence[int]) -> Constraint | None:
+    def _compile(self, make: Callable[[], str | None], answer: Sequence[int], salt: str) -> Constraint | None:
         grammar = make()
         if grammar is None:
             return None
-        self._trials.check(grammar, grammar.param if isinstance(grammar, Grammar) else None)
+        self._trials.check(grammar, grammar.param if isinstance(grammar, Grammar) else None, salt)
         with self._reading:
             if self._vocabulary is None:
                 self._vocabulary = self._make_vocabulary()

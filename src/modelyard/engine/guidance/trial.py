@@ -60,19 +60,21 @@ class GrammarTrials:
         self._passed: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def check(self, grammar: str, param: str | None) -> None:
+    def check(self, grammar: str, param: str | None, salt: str = "") -> None:
         """Try a grammar.
 
         Args:
             grammar: for llguidance.
             param: the field of the request that it comes from.
+            salt: only requests of the same one are spared what was tried before: how fast an answer comes tells whether
+                its schema was there. See ``Submit.cache_salt``.
 
         Raises:
             InvalidRequest: llguidance refuses it, or it takes too long or too much memory.
             GrammarUntried: it could not be tried.
         """
         written = json.dumps({"grammar": grammar}, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(written, digest_size=16).digest()
+        digest = hashlib.blake2b(written, digest_size=16, key=salt.encode()).digest()
         with self._lock:
             if digest in self._passed:
                 self._passed.move_to_end(digest)

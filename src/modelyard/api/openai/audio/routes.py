@@ -17,7 +17,7 @@ from modelyard.api.openai.audio.prompts import Task, speech_prompt
 from modelyard.api.openai.audio.schema import SpeechBody, TranscriptionBody, TranslationBody
 from modelyard.api.reply import Ask, reply, whole_answer
 from modelyard.api.told import Told
-from modelyard.api.urgency import urgency
+from modelyard.api.urgency import urgency_of
 from modelyard.engine.question import Audio, media_of
 from modelyard.yard.requests import Request
 from modelyard.yard.yard import Yard
@@ -50,7 +50,7 @@ async def _speech(
         model=body.model,
         sampling=body.sampling,
         max_tokens=body.max_completion_tokens,
-        urgency=urgency(http.headers, body.keep_alive),
+        urgency=urgency_of(http, body.keep_alive),
     )
     request = await media.loaded(request, http.receive)
     (clip,) = media_of(request.prompt)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,10 +21,13 @@ from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
 from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
 from modelyard.api.reply import Ask, reply
 from modelyard.api.scopes import needs
-from modelyard.api.urgency import urgency
+from modelyard.api.urgency import urgency_of
 from modelyard.api.visit import Visit
 from modelyard.engine.question import Chat
+from modelyard.engine.shares import may_take
 from modelyard.errors import InvalidRequest, ModelyardError, QueueFull, ResponseNotFound
+from modelyard.yard.caller import current_caller
+from modelyard.yard.generation import Generation
 from modelyard.yard.requests import Request
 from modelyard.yard.yard import Yard
 
@@ -32,34 +37,54 @@ MOST_IN_BACKGROUND: Final = 64
 class _Background:
     """Responses that are made while nobody waits."""
 
-    def __init__(self, yard: Yard, store: ResponseStore) -> None:
-        self._yard, self._store = yard, store
+    def __init__(self, yard: Yard) -> None:
+        self._yard = yard
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._held: Counter[Hashable] = Counter()
 
     def start(self, request: Request, frames: ResponseFrames) -> None:
         """Make a response.
 
         Raises:
-            QueueFull: too many are made already.
+            QueueFull: too many are made already, or as many for this caller as are left for others.
+            RateLimited, ConcurrencyLimited: the caller may not have another one now.
         """
-        if len(self._running) >= MOST_IN_BACKGROUND:
-            raise QueueFull(frames.response["model"], len(self._running))
+        model, owner = frames.response["model"], current_caller().place_owner
+        own, total = self._held[owner], self._held.total()
+        if total >= MOST_IN_BACKGROUND:
+            raise QueueFull(model, total)
+        if owner is not None and not may_take(own, total, MOST_IN_BACKGROUND):
+            raise QueueFull(model, own, of_key=True)
+        asked = ExitStack()
+        generation = asked.enter_context(self._yard.submit(request))
+        # It does not end with the HTTP request, of which the log would say that it was cancelled.
+        if generation in (made := current_caller().generations):
+            made.remove(generation)
         name = frames.response["id"]
-        task = self._running[name] = asyncio.create_task(self._run(request, frames), name=name)
-        task.add_done_callback(lambda _: self._running.pop(name, None))
+        task = self._running[name] = asyncio.create_task(self._run(generation, frames), name=name)
+        self._held[owner] += 1
+        # Not by the task itself: one that is cancelled before it has begun does nothing.
+        task.add_done_callback(lambda _: self._end(name, owner, asked))
+
+    def _end(self, name: str, owner: Hashable, asked: ExitStack) -> None:
+        self._running.pop(name, None)
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
+        asked.close()
 
     def cancel(self, name: str) -> bool:
         """Stop making a response; whether it was being made."""
         task = self._running.get(name)
         return task is not None and task.cancel()
 
-    async def _run(self, request: Request, frames: ResponseFrames) -> None:
+    async def _run(self, generation: Generation, frames: ResponseFrames) -> None:
         try:
-            async with self._yard.generate(request) as generation:
-                frames.open(generation)
-                async for text in generation:
-                    frames.text(text)
-                frames.close(generation.outcome())
+            await generation.accepted()
+            frames.open(generation)
+            async for text in generation:
+                frames.text(text)
+            frames.close(generation.outcome())
         except ModelyardError as error:
             frames.fail(error)
 
@@ -69,7 +94,7 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     router = APIRouter()
     asked = APIRouter(route_class=JsonRoute)
     store = ResponseStore()
-    background = _Background(yard, store)
+    background = _Background(yard)
 
     @asked.post("/v1/responses", response_model=None)
     async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response:
@@ -78,7 +103,7 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         if body.previous_response_id is not None:
             before = _found(store, body.previous_response_id, http).messages
         messages = body.messages(before)
-        request = replace(body.checked(messages), urgency=urgency(http.headers, body.keep_alive))
+        request = replace(body.checked(messages), urgency=urgency_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         given = [listed_item(item) for item in body.input]
         assert isinstance(request.prompt, Chat)
@@ -93,6 +118,7 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         if body.stream:
             raise InvalidRequest("'background' responses are not streamed. Leave 'stream' out.", "stream")
         frames.response["model"] = yard.model(body.model or "default").id
+        await yard.check(request.model, "text")
         background.start(request, frames)
         keep(frames.response)
         return _json(frames.response)
@@ -135,10 +161,9 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     return router
 
 
-def _owner(http: HttpRequest) -> str:
+def _owner(http: HttpRequest) -> bytes | None:
     """Whose response it is: those of one key are nobody else's."""
-    key = Visit.of(http.scope).key
-    return "" if key is None else key.name
+    return Visit.of(http.scope).caller.owner
 
 
 def _found(store: ResponseStore, name: str, http: HttpRequest) -> Kept:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from modelyard.engine.shares import first_to_go
+
 MOST_RESPONSES: Final = 1000
 MOST_BYTES: Final = 64 * 2**20
 
@@ -20,19 +22,23 @@ class Kept:
         response: as clients read it.
         messages: of the conversation up to its answer, as chat templates read them.
         input: items of the request, as they came.
-        owner: name of the key that asked for it; "" where keys are not asked for.
+        owner: digest of the key that asked for it; None where keys are not asked for. Names may change hands.
         size_bytes: about what it takes.
     """
 
     response: dict[str, Any]
     messages: tuple[Mapping[str, Any], ...]
     input: tuple[Mapping[str, Any], ...]
-    owner: str
+    owner: bytes | None
     size_bytes: int
 
 
 class ResponseStore:
-    """The responses of one server, by id; the oldest go where there are too many."""
+    """The responses of one server, by id.
+
+    Where there are too many, the oldest of the owner of most goes: nobody's are pushed out by those of others, as long
+    as he has no more than an equal share.
+    """
 
     def __init__(self, most: int = MOST_RESPONSES, most_bytes: int = MOST_BYTES) -> None:
         self._most, self._most_bytes = most, most_bytes
@@ -44,15 +50,21 @@ class ResponseStore:
         response: dict[str, Any],
         messages: Sequence[Mapping[str, Any]],
         given: Sequence[Mapping[str, Any]],
-        owner: str = "",
+        owner: bytes | None = None,
     ) -> None:
         """Keep a response, in place of what was kept of it before."""
         self.delete(response["id"])
         size = len(json.dumps((response, messages, given), default=str))
         self._kept[response["id"]] = Kept(response, tuple(messages), tuple(given), owner, size)
         self._bytes += size
-        while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
-            self.delete(next(iter(self._kept)))
+        while len(self._kept) > self._most:
+            self._drop([(kept.owner, 1) for kept in self._kept.values()])
+        while self._bytes > self._most_bytes and len(self._kept) > 1:
+            self._drop([(kept.owner, kept.size_bytes) for kept in self._kept.values()])
+
+    def _drop(self, held: Sequence[tuple[bytes | None, int]]) -> None:
+        """Give up one, by what all of them hold, the oldest first."""
+        self.delete(list(self._kept)[first_to_go(held)])
 
     def find(self, id: str) -> Kept | None:  # noqa: A002 (OpenAI's own word)
         """The response of that id."""
