@@ -25,7 +25,7 @@ def doctor(
     from modelyard.yard.examination import examine
 
     config = Config() if file is None else ConfigReader(lambda: load_config(file)).read()
-    findings = diagnose(examine(config))
+    findings = diagnose(examine(config, file))
     usable = is_usable(findings)
     if as_json:
         typer.echo(json.dumps({"usable": usable, "findings": [asdict(finding) for finding in findings]}, indent=2))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from modelyard.engine.probe import LlamaFacts
 from modelyard.hub.reach import HubFacts
+from modelyard.yard.settings_checks import UnsafeSetting
 
 Verdict = Literal["ok", "note", "problem"]
 
@@ -62,6 +63,7 @@ class Facts:
         open_files: (soft, hard) limit of this process.
         address: host and port of the server.
         address_problem: why it cannot listen there; "" where it can.
+        unsafe: settings of the configuration that let somebody do what its operator may not want.
     """
 
     modelyard: str
@@ -85,6 +87,7 @@ class Facts:
     open_files: tuple[int, int]
     address: tuple[str, int]
     address_problem: str
+    unsafe: tuple[UnsafeSetting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         _conversion(facts),
         _open_files(facts),
         _address(facts),
+        *_security(facts),
     ]
 
 
@@ -343,6 +347,15 @@ def _address(facts: Facts) -> Finding:
         advice = "Perhaps Modelyard runs already. Else choose another with --host and --port, or under [server]."
         return Finding("port", "Port", f"{host}:{port}: {facts.address_problem}", "note", advice, known)
     return Finding("port", "Port", f"{host}:{port} is free", facts=known)
+
+
+def _security(facts: Facts) -> Iterator[Finding]:
+    if not facts.unsafe:
+        yield Finding("security", "Security", "no setting is unsafe", facts={"settings": ""})
+    for unsafe in facts.unsafe:
+        yield Finding(
+            unsafe.name, "Security", f"{unsafe.settings}: {unsafe.what}", "note", unsafe.advice, asdict(unsafe)
+        )
 
 
 def _build(option: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import modelyard
-from modelyard.config import Config, read_token
+from modelyard.config import Config, read_keys, read_token
 from modelyard.config.paths import exists
 from modelyard.engine.cores import usable_cores
 from modelyard.engine.probe import probe_llama
@@ -24,12 +24,17 @@ from modelyard.hub.reach import HubFacts, reach
 from modelyard.yard import hardware
 from modelyard.yard.diagnosis import Facts, Folder
 from modelyard.yard.machine import available_bytes, physical_bytes, total_bytes
+from modelyard.yard.settings_checks import MIN_KEY_CHARS, FileMode, UnsafeSetting, unsafe_settings
 
 _PACKAGES: Final = ("llama-cpp-python", "huggingface_hub", "torch", "transformers")
 
 
-def examine(config: Config) -> Facts:
-    """Everything that a diagnosis needs. Takes some seconds: llama.cpp is loaded, the hub is asked."""
+def examine(config: Config, file: Path | None = None) -> Facts:
+    """Everything that a diagnosis needs. Takes some seconds: llama.cpp is loaded, the hub is asked.
+
+    Args:
+        file: that the configuration was read from, where it was.
+    """
     name, flags = hardware.processor()
     return Facts(
         modelyard=modelyard.__version__,
@@ -53,7 +58,22 @@ def examine(config: Config) -> Facts:
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
         address=(config.server.host, config.server.port),
         address_problem=_why_not_free(config.server.host, config.server.port),
+        unsafe=tuple(_unsafe(config, file)),
     )
+
+
+def _unsafe(config: Config, file: Path | None) -> list[UnsafeSetting]:
+    try:
+        keys = read_keys(config)
+    except ConfigError:
+        # A variable with a key is set for the server, perhaps, and not here: that there is a key is what counts.
+        keys = read_keys(config, dict.fromkeys((key.key_env or "" for key in config.server.keys), "0" * MIN_KEY_CHARS))
+    written = [key for key in (*config.server.api_keys, *(key.key for key in config.server.keys)) if key is not None]
+    has_secrets = any(not key.get_secret_value().startswith("sha256:") for key in written)
+    server = config.server
+    secrets = [file if has_secrets else None, server.ssl_keyfile or server.ssl_certfile]
+    modes = [FileMode(path, path.stat().st_mode) for path in secrets if path is not None and exists(path)]
+    return unsafe_settings(config, keys, modes)
 
 
 def _version(package: str) -> str | None:

@@ -11,6 +11,7 @@ import pytest
 from modelyard.engine.probe import LlamaFacts
 from modelyard.hub.reach import HubFacts
 from modelyard.yard.diagnosis import Facts, Finding, Folder, diagnose, is_usable
+from modelyard.yard.settings_checks import UnsafeSetting
 
 GB = 1_000_000_000
 FOLDER = Folder("Downloaded models", Path("/cache/hub"), 2, 3 * GB, 500 * GB, is_writable=True)
@@ -76,7 +77,7 @@ def test_a_sound_machine_has_no_advice():
 def test_the_names_are_stable():
     assert [found.name for found in diagnose(WELL)] == [
         *("versions", "llama_cpp", "cpu_features", "devices", "cores", "memory", "control_group", "swap"),
-        *("huge_pages", "downloaded_models", "hub", "token", "conversion", "open_files", "port"),
+        *("huge_pages", "downloaded_models", "hub", "token", "conversion", "open_files", "port", "security"),
     ]
 
 
@@ -176,3 +177,10 @@ def test_few_open_files_are_noted():
 
 def test_a_port_that_is_taken_is_noted():
     assert "--port" in noted("port", address_problem="address already in use").advice
+
+
+def test_each_unsafe_setting_is_a_note_with_its_advice():
+    unsafe = UnsafeSetting("any_page", 'cors_origins = ["*"]', "Every page may use the server.", "List the origins.")
+    found = diagnose(replace(WELL, unsafe=(unsafe,)))[-1]
+    assert (found.name, found.verdict, found.advice) == ("any_page", "note", "List the origins.")
+    assert found.value == 'cors_origins = ["*"]: Every page may use the server.'

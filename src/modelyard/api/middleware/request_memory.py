@@ -18,7 +18,7 @@ MACHINE_SHARE: Final = 16
 FREE_BYTES: Final = 1 << 20
 """What a request may take without being counted: those that are in flight have a bound of their own."""
 
-MAX_WAIT_S: Final = 30.0
+MAX_WAIT_S: Final = 20.0
 """How long a request waits for memory."""
 
 

@@ -1,0 +1,171 @@
+"""The bounds of all that a request can make grow, as the table of docs/security.md. Values come from the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from modelyard.api import form
+from modelyard.api import tokenize as tokens
+from modelyard.api.media import audio, fetch, images
+from modelyard.api.middleware import body_intake, request_memory
+from modelyard.api.openai import embeddings, schema, tools
+from modelyard.api.openai.responses import routes as responses
+from modelyard.api.openai.responses import store
+from modelyard.api.serving import bounded_items, json_body
+from modelyard.config import bounded_read
+from modelyard.engine import grammar
+from modelyard.engine.bounded import pool
+from modelyard.engine.chat import template_processes
+from modelyard.engine.guidance import compiler, trial
+from modelyard.engine.input import tokenizer_time
+from modelyard.errors import MAX_MESSAGE_CHARS
+from modelyard.inprocess.http_server import limits
+from modelyard.yard import configured, yard
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One row: what may grow, how far, and what is answered beyond it."""
+
+    what: str
+    bound: str
+    beyond: str
+
+
+def _size(size: int) -> str:
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size:,} bytes"
+
+
+def _number(number: int) -> str:
+    return f"{number:,}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:g} s"
+
+
+_CLOSED: Final = "; the connection is closed"
+_INVALID: Final = "400 `invalid_request`"
+
+CONNECTIONS: Final = (
+    Bound(
+        "Connections",
+        f"{_number(limits.MAX_CONNECTIONS)}, or what the limit of open files leaves; `max_connections`",
+        "503 `too_many_connections`, after those without a complete request gave way",
+    ),
+    Bound("Connections of one address", "three quarters; `max_connections_per_address`", "503 `too_many_connections`"),
+    Bound("Head: bytes", _size(limits.MAX_HEAD_BYTES), "431 `request_head_too_large`" + _CLOSED),
+    Bound("Head: lines", _number(limits.MAX_HEADER_LINES), "431 `request_head_too_large`" + _CLOSED),
+    Bound("URL", _size(limits.MAX_URL_BYTES), "414 `uri_too_long`" + _CLOSED),
+    Bound("Time of a head, with the TLS handshake", _seconds(limits.MAX_HEAD_S), "408 `request_timeout`" + _CLOSED),
+    Bound(
+        "Time of a body",
+        f"{_seconds(limits.MAX_BODY_PAUSE_S)} between two pieces; {_size(limits.MIN_BODY_BYTES_PER_S)}/s on average "
+        f"after {_seconds(limits.BODY_GRACE_S)}",
+        "408 `request_timeout`" + _CLOSED,
+    ),
+    Bound("Time between two requests", _seconds(limits.MAX_IDLE_S), "the connection is closed"),
+    Bound(
+        "Time without reading the answer",
+        f"{_seconds(limits.STALL_S)} at less than {limits.MIN_READ_BYTES_PER_S} bytes/s",
+        "the connection is closed",
+    ),
+    Bound("Requests on a connection that wait", _number(limits.MAX_PIPELINED), "it is not read further"),
+    Bound(
+        "What stands around a chunked body",
+        f"{_size(limits.MAX_FRAMING_BYTES)} and {limits.MAX_FRAMING_RATIO} times the body",
+        _INVALID + _CLOSED,
+    ),
+    Bound("Trailers", "none", _INVALID + _CLOSED),
+    Bound("Bodies that are arriving, together", _size(limits.MAX_ARRIVING_BYTES), "the oldest give way"),
+)
+
+BODIES: Final = (
+    Bound("Body", _size(body_intake.MAX_BODY_BYTES), "413 `request_too_large`"),
+    Bound("Body that names a model", _size(body_intake.MAX_SMALL_BODY_BYTES), "413 `request_too_large`"),
+    Bound(
+        "Memory of all bodies and what is parsed from them",
+        f"{_size(request_memory.MIN_BYTES)}, or 1/{request_memory.MACHINE_SHARE} of the machine's memory",
+        f"503 `server_overloaded` after {_seconds(request_memory.MAX_WAIT_S)} of waiting",
+    ),
+    Bound("JSON: values", _number(json_body.MAX_VALUES), _INVALID),
+    Bound("JSON: objects", _number(json_body.MAX_OBJECTS), _INVALID),
+    Bound("JSON: fields of objects", _number(json_body.MAX_FIELDS), _INVALID),
+    Bound("JSON: depth", "1,024", _INVALID),
+    Bound("Messages", _number(bounded_items.MAX_MESSAGES), _INVALID),
+    Bound("Parts of a message", _number(bounded_items.MAX_PARTS), _INVALID),
+    Bound("Calls in a message", _number(bounded_items.MAX_CALLS), _INVALID),
+    Bound("Tools", _number(tools.MOST_TOOLS), _INVALID),
+    Bound("Stops; characters of one", f"{schema.MOST_STOPS}; {_number(schema.LONGEST_STOP)}", _INVALID),
+    Bound("`logit_bias`", _number(schema.MOST_BIASES), _INVALID),
+    Bound("Choices; prompts of a request", f"{schema.MOST_CHOICES}; {schema.MOST_PROMPTS}", _INVALID),
+    Bound("Texts to embed or rank", _number(embeddings.MOST_INPUTS), _INVALID),
+    Bound("Token ids to spell", _number(tokens.MOST_IDS), _INVALID),
+    Bound("Name of a model", f"{schema.LONGEST_NAME} characters", _INVALID),
+    Bound("Parts of a form; a field", f"{form.MOST_PARTS}; {_size(form.LONGEST_FIELD)}", _INVALID),
+    Bound("Message of an error", f"{_number(MAX_MESSAGE_CHARS)} characters", "it is cut"),
+)
+
+MEDIA: Final = (
+    Bound("Image: bytes", _size(images.MOST_BYTES), _INVALID),
+    Bound("Image: pixels", _number(images.MOST_PIXELS), _INVALID),
+    Bound("Sound: bytes", _size(audio.MOST_BYTES), _INVALID),
+    Bound("Sound: seconds", "`max_audio_seconds`", _INVALID),
+    Bound("Time to fetch a URL", _seconds(fetch.TIMEOUT_S), _INVALID),
+    Bound("Redirects", str(fetch.MOST_REDIRECTS), _INVALID),
+)
+
+WORK: Final = (
+    Bound("Grammar", f"{_number(grammar.LONGEST_GRAMMAR)} characters", _INVALID),
+    Bound(
+        "Grammar, compiled",
+        f"{_seconds(trial.COMPILE_S)} of the processor, {_size(trial.COMPILE_BYTES)}, half a stack",
+        _INVALID,
+    ),
+    Bound(
+        "Grammar: size; states",
+        f"{_number(compiler.LIMITS.max_grammar_size)}; {_number(compiler.LIMITS.max_lexer_states)}",
+        _INVALID,
+    ),
+    Bound(
+        "Chat template",
+        f"{_seconds(template_processes.RENDER_S)} of the processor, {_size(template_processes.RENDER_BYTES)}",
+        _INVALID,
+    ),
+    Bound("Tokenising a text", f"{_seconds(tokenizer_time.CPU_S)} of the processor", _INVALID),
+    Bound(
+        "Processes for each of these; time to wait for one",
+        f"{pool.MOST_PROCESSES}; {_seconds(pool.WAIT_S)}",
+        "503 with the reason",
+    ),
+    Bound("Requests that wait for a model", _number(configured.WAITING_ROOM), "429 `queue_full`"),
+    Bound("Calls that wait for a load", _number(yard.MAX_WAITING_LOADS), "429 `queue_full`"),
+    Bound("Responses in the background", str(responses.MOST_IN_BACKGROUND), "429 `queue_full`"),
+    Bound(
+        "Responses that are kept",
+        f"{_number(store.MOST_RESPONSES)}, {_size(store.MOST_BYTES)}",
+        "the oldest of whoever has most are dropped",
+    ),
+    Bound("Configuration file", _size(bounded_read.MAX_CONFIG_BYTES), "400 `config_error`"),
+)
+
+TABLES: Final[dict[str, tuple[Bound, ...]]] = {
+    "Connections, before a key is asked for": CONNECTIONS,
+    "Bodies": BODIES,
+    "Images and sound": MEDIA,
+    "Work": WORK,
+}
+
+
+def render_bounds() -> str:
+    """All tables as Markdown."""
+    return "\n\n".join(_table(title, rows) for title, rows in TABLES.items())
+
+
+def _table(title: str, rows: tuple[Bound, ...]) -> str:
+    lines = [f"### {title}", "", "| What | At most | Beyond it |", "| --- | --- | --- |"]
+    return "\n".join((*lines, *(f"| {row.what} | {row.bound} | {row.beyond} |" for row in rows)))
