@@ -27,6 +27,7 @@
     ├── ServerOverloaded            503 server_overloaded: bodies of requests take too much memory
     ├── UriTooLong                  414 uri_too_long
     ├── HeadTooLarge                431 request_head_too_large
+    ├── OutOfMemory                 507 out_of_memory: the system gave none for the request
     ├── QueueFull                   429 queue_full
     ├── RateLimited                 429 rate_limit_exceeded
     │   └── TokensReserved          429 rate_limit_exceeded: by requests that are being answered
@@ -456,6 +457,16 @@ class ServerOverloaded(ModelyardError):
             f"Other requests take all of the {self.limit_bytes >> 20} MiB of memory that the server has for their "
             "bodies. Try again soon."
         )
+
+
+class OutOfMemory(ModelyardError):
+    """The system gave the server no memory for the request."""
+
+    code = "out_of_memory"
+    status = 507
+
+    def __str__(self) -> str:
+        return "The system gave the server no memory to read or answer this request. Send less at once, or ask later."
 
 
 class QueueFull(ModelyardError):

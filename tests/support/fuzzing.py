@@ -57,7 +57,15 @@ def narrowed(document: Document, values: Mapping[str, Document], without: Iterab
     return part
 
 
-def fuzz(server: RunningServer, document: Document, *, examples: int, only_valid: bool = False) -> Fuzzed:
+def fuzz(
+    server: RunningServer,
+    document: Document,
+    *,
+    examples: int,
+    only_valid: bool = False,
+    seed: int = 1,
+    headers: Mapping[str, str] | None = None,
+) -> Fuzzed:
     """Ask ``server`` all that ``document`` allows, and much that it forbids.
 
     Args:
@@ -65,11 +73,13 @@ def fuzz(server: RunningServer, document: Document, *, examples: int, only_valid
         document: its description, or a narrower one.
         examples: made up for each operation, beside those for each field and its bounds.
         only_valid: ask nothing that the document forbids, nor each field's bounds one by one.
+        seed: the same requests for the same seed: what fails can be asked again.
+        headers: of every request.
     """
     config = SchemathesisConfig.from_dict(
         {
-            # The same requests each time: what fails can be asked again.
-            "seed": 1,
+            "seed": seed,
+            "headers": dict(headers or {}),
             "base-url": server.url,
             "request-timeout": WAIT_S,
             "generation": {

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from modelyard.api.anthropic.errors import error_body as anthropic_body
 from modelyard.api.ollama.errors import error_body as ollama_body
 from modelyard.api.visit import Visit
-from modelyard.errors import LONGEST_RETRY_AFTER_S, HarmfulRequest, InvalidRequest, ModelyardError
+from modelyard.errors import LONGEST_RETRY_AFTER_S, HarmfulRequest, InvalidRequest, ModelyardError, OutOfMemory
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,11 @@ def install(app: FastAPI) -> None:
         logger.error("Internal error in request %s", request_id, exc_info=error)
         return error_response(InternalError(request_id), request.url.path)
 
+    async def out_of_memory(request: Request, _: Exception) -> Response:
+        return error_response(OutOfMemory(), request.url.path)
+
     app.add_exception_handler(ModelyardError, refused)
+    app.add_exception_handler(MemoryError, out_of_memory)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, not_served)
     app.add_exception_handler(Exception, unexpected)

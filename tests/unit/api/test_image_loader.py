@@ -10,8 +10,9 @@ from typing import cast
 import pytest
 
 from modelyard.api.media import ImageReference, MediaLoader, load
+from modelyard.api.middleware.request_memory import LEASE, RequestMemory
 from modelyard.engine.question import Chat, Detail, Image
-from modelyard.errors import TakesNoImages
+from modelyard.errors import ServerOverloaded, TakesNoImages
 from modelyard.hub import Senses
 from modelyard.yard.requests import TokenizeRequest
 from modelyard.yard.yard import Yard
@@ -24,7 +25,7 @@ def loader(*, sees: bool = True) -> MediaLoader:
             raise TakesNoImages(name, image)
         return Senses(sees=True)
 
-    multimodal = SimpleNamespace(max_num_images=100, max_num_audios=1, longest_edge=700)
+    multimodal = SimpleNamespace(max_num_images=100, max_num_audios=1, max_audio_seconds=1, longest_edge=700)
     configured = SimpleNamespace(id="eyes", multimodal=multimodal)
     server = SimpleNamespace(allow_private_image_urls=False, image_folders=[])
     config = SimpleNamespace(server=server)
@@ -77,4 +78,24 @@ async def test_nothing_is_decoded_for_a_model_that_sees_nothing(monkeypatch: pyt
     monkeypatch.setattr(load, "decode_image", lambda data, *_: begun.append(data))
     with pytest.raises(TakesNoImages, match="The model 'eyes' takes no images"):
         await loaded(loader(sees=False), [reference(1)])
+    assert begun == []
+
+
+async def test_images_count_for_the_memory_of_requests_as_large_as_they_are_decoded() -> None:
+    memory = RequestMemory(1 << 30)
+    with memory.lease() as lease:
+        LEASE.set(lease)
+        (one, two) = await loaded(loader(), [reference(1), reference(2)])
+        assert memory.used == len(one.pixels) + len(two.pixels)
+
+
+async def test_images_that_the_memory_has_no_room_for_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[bytes] = []
+    monkeypatch.setattr(load, "decode_image", lambda data, *_: begun.append(data))
+    memory = RequestMemory(4 << 20, max_wait_s=0.01)
+    with memory.lease() as other, memory.lease() as lease:
+        await other.grow(3 << 20)
+        LEASE.set(lease)
+        with pytest.raises(ServerOverloaded):
+            await loaded(loader(), [reference(1), reference(2)])
     assert begun == []

@@ -43,7 +43,7 @@ async def test_who_finds_no_room_waits_and_keeps_its_turn() -> None:
         small = asyncio.create_task(third.grow(10 * MIB))
         await asyncio.sleep(0)
         assert (large.done(), small.done()) == (False, False)
-        memory.release(first)
+        memory.shrink(first, 0)
         await asyncio.gather(large, small)
         assert memory.used == 60 * MIB
 
@@ -79,3 +79,12 @@ async def test_who_waited_for_long_is_refused() -> None:
 def test_the_memory_grows_with_the_machine() -> None:
     assert request_memory_bytes(2 << 30) == MIN_BYTES
     assert request_memory_bytes(64 << 30) == 4 << 30
+
+
+async def test_a_lease_grows_and_shrinks_by_what_a_request_has_beside_its_body() -> None:
+    memory = RequestMemory(LIMIT)
+    with memory.lease() as lease:
+        await lease.grow(10 * MIB)
+        await lease.add(20 * MIB)
+        lease.give_back(15 * MIB)
+        assert memory.used == 15 * MIB

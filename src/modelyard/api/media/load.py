@@ -14,13 +14,15 @@ from starlette.types import Receive
 
 from modelyard.api.media.audio import decode as decode_audio
 from modelyard.api.media.fetch import Fetcher
+from modelyard.api.media.images import MOST_PIXELS
 from modelyard.api.media.images import decode as decode_image
 from modelyard.api.media.kinds import AUDIO, IMAGE, MediaKind
 from modelyard.api.media.local import is_local, read_local
 from modelyard.api.media.places import Places
+from modelyard.api.middleware.request_memory import LEASE
 from modelyard.api.reply import while_connected
 from modelyard.config.schema import Multimodal
-from modelyard.engine.question import Chat, Detail, Media, Written
+from modelyard.engine.question import Chat, Detail, Image, Media, Written
 from modelyard.errors import InvalidRequest
 from modelyard.hub import Senses
 from modelyard.yard.caller import current_caller
@@ -132,13 +134,21 @@ class MediaLoader:
         limits = configured.multimodal
         _check_number(images, limits.max_num_images, "images", "max_num_images")
         _check_number(clips, limits.max_num_audios, "clips of sound", "max_num_audios")
+        senses, lease = senses or Senses(), LEASE.get()
+        most_bytes = len(images) * max_image_bytes(limits) + len(clips) * max_sound_bytes(limits, senses)
+        if lease is not None:
+            # Before any of them is there: a small file may unpack to much, and a request may wait long for its turn.
+            await lease.add(most_bytes)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {one: group.create_task(self._load(one, limits, senses or Senses())) for one in references}
+                tasks = {one: group.create_task(self._load(one, limits, senses)) for one in references}
         except BaseExceptionGroup as failed:
             # The first says what to do.
             raise failed.exceptions[0] from None
-        return {one: task.result() for one, task in tasks.items()}
+        media = {one: task.result() for one, task in tasks.items()}
+        if lease is not None:
+            lease.give_back(most_bytes - sum(map(_bytes_of, media.values())))
+        return media
 
     async def _load(self, reference: Reference, limits: Multimodal, senses: Senses) -> Media:
         owner = current_caller().place_owner
@@ -176,6 +186,20 @@ class MediaLoader:
             f"{kind.data_url} and the file in base64.",
             param,
         )
+
+
+def max_image_bytes(limits: Multimodal) -> int:
+    """Memory of an image as it is kept for a model with these limits, at the most: three bytes a pixel."""
+    return 3 * min(limits.longest_edge**2, MOST_PIXELS)
+
+
+def max_sound_bytes(limits: Multimodal, senses: Senses) -> int:
+    """Memory of a clip of sound as it is kept, at the most: samples of four bytes."""
+    return int(4 * limits.max_audio_seconds * (senses.sample_rate or 0))
+
+
+def _bytes_of(media: Media) -> int:
+    return len(media.pixels) if isinstance(media, Image) else len(media.samples)
 
 
 def _is_from_web(url: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.api.errors import error_response
-from modelyard.api.middleware.request_memory import RequestMemory, RequestMemoryLease
+from modelyard.api.middleware.request_memory import LEASE, RequestMemory, RequestMemoryLease
 from modelyard.api.serving.json_body import count_objects
 from modelyard.api.visit import Visit
 from modelyard.errors import RequestTooLarge
@@ -58,7 +58,11 @@ class BodyIntake:
             return
         with self._memory.lease() as lease:
             scope[_KEY] = RequestBody(lease, self._parsing)
-            await self._app(scope, self._counted(receive, lease, Visit.of(scope)), send)
+            outer = LEASE.set(lease)
+            try:
+                await self._app(scope, self._counted(receive, lease, Visit.of(scope)), send)
+            finally:
+                LEASE.reset(outer)
 
     def _counted(self, receive: Receive, lease: RequestMemoryLease, visit: Visit) -> Receive:
         async def counted() -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
 
@@ -70,10 +71,9 @@ class RequestMemory:
                 self._waiting.remove(entry)
                 self._admit()
 
-    def release(self, lease: RequestMemoryLease) -> None:
-        """Take back all that ``lease`` has."""
-        self.used -= lease.size
-        lease.size = 0
+    def shrink(self, lease: RequestMemoryLease, size: int) -> None:
+        """Leave ``lease`` no more than ``size`` bytes."""
+        self._give(lease, min(lease.size, size))
         self._admit()
 
     def _admit(self) -> None:
@@ -107,6 +107,14 @@ class RequestMemoryLease:
         """As ``RequestMemory.grow``."""
         await self._memory.grow(self, size)
 
+    async def add(self, size: int) -> None:
+        """Have ``size`` bytes more, as ``RequestMemory.grow``."""
+        await self.grow(self.size + size)
+
+    def give_back(self, size: int) -> None:
+        """Have ``size`` bytes less, or none where it has not so many."""
+        self._memory.shrink(self, max(0, self.size - size))
+
     def __enter__(self) -> RequestMemoryLease:
         return self
 
@@ -114,4 +122,8 @@ class RequestMemoryLease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.size:
-            self._memory.release(self)
+            self._memory.shrink(self, 0)
+
+
+LEASE: ContextVar[RequestMemoryLease | None] = ContextVar("request_memory", default=None)
+"""Of the request that this task answers; None: a program that calls the yard itself."""

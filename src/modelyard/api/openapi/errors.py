@@ -35,6 +35,7 @@ from modelyard.errors import (
     ModelUnloaded,
     ModelyardError,
     OriginNotAllowed,
+    OutOfMemory,
     PermissionDenied,
     QueueFull,
     RateLimited,
@@ -81,6 +82,7 @@ EXAMPLES: tuple[ModelyardError, ...] = (
     ServerOverloaded(256 << 20),
     TooManyConnections("All 4096 connections of the server are in use."),
     ShuttingDown(),
+    OutOfMemory(),
     InsufficientMemory("smollm2", 900_000_000, 500_000_000),
 )
 
