@@ -175,8 +175,10 @@ class Workshop:
         """See that what is to be loaded is what was sized, and is still there."""
         sized = self._sized.get(model)
         changed = await asyncio.to_thread(first_changed, files.stamps)
-        if changed is None and sized is not None and sized != files.stamps:
-            changed = next((stamp.path for stamp in files.stamps if stamp not in sized), files.model.paths[0])
+        if changed is None and sized is not None:
+            known = {stamp.contents for stamp in sized}
+            others = [stamp.path for stamp in files.stamps if stamp.contents not in known]
+            changed = next(iter(others), None if len(known) == len(files.stamps) else files.model.paths[0])
         if changed is None:
             self._sizings.pop(model, None)
             return
