@@ -2,12 +2,12 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SETUP := pyproject.toml requirements.lock scripts/setup_venv.py
+SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) scripts/setup_venv.py scripts/lock_file.py
 
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve test check fix docs simulate bench architectures conformance faults fuzz attack
+.PHONY: help install convert serve test check fix docs simulate bench architectures conformance faults fuzz attack lock audit
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,12 @@ attack: .venv/installed-dev ## attack a server that streams, and see what others
 fuzz: .venv/installed-dev ## play random models, settings, texts and requests for SECONDS; KIND=… SEED=… plays one again
 	@PYTHONPATH=tests:scripts:src $(BIN)/python -m fuzz $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(KIND),--kind $(KIND)) $(if $(SEED),--seed $(SEED))
+
+lock: .venv/installed-dev ## write the lock files and the SBOM again; ARGS="--upgrade" takes the newest versions
+	@$(BIN)/python scripts/lock.py $(ARGS)
+
+audit: .venv/installed-dev ## look for known vulnerabilities of what the lock files pin, where an advisory source is reached
+	@$(BIN)/python scripts/audit.py
 
 docs: .venv/installed-dev ## write the generated parts of docs/ again
 	@$(BIN)/python scripts/write_docs.py

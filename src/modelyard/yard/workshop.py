@@ -29,8 +29,8 @@ from modelyard.yard.runtime.trials import Trials
 if TYPE_CHECKING:
     from modelyard.yard.runtime.engine_hosts import EngineHosts
 
-MAX_SIZED_IN_ROW: Final = 3
-"""So often the files of a model are looked into for one load: what is still being written is another each time."""
+MAX_REPLACED_IN_ROW: Final = 3
+"""So often the files of a model are looked into again for one load: what is being written is another each time."""
 
 MakeHandle = Callable[[EngineSettings, Publish], EngineHandle]
 
@@ -70,8 +70,8 @@ class Workshop:
         # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
         self._sized: dict[str, tuple[FileStamp, ...]] = {}
-        # How often they were sized since their last load was begun.
-        self._sizings: dict[str, int] = {}
+        # How often they were others by the time of their load, in a row.
+        self._replaced: dict[str, int] = {}
         self._kinds: dict[str, Kind] = {}
         self._senses: dict[str, Senses] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
@@ -175,14 +175,16 @@ class Workshop:
         """See that what is to be loaded is what was sized, and is still there."""
         sized = self._sized.get(model)
         changed = await asyncio.to_thread(first_changed, files.stamps)
-        if changed is None and sized is not None and sized != files.stamps:
-            changed = next((stamp.path for stamp in files.stamps if stamp not in sized), files.model.paths[0])
+        if changed is None and sized is not None:
+            known = {stamp.contents for stamp in sized}
+            others = [stamp.path for stamp in files.stamps if stamp.contents not in known]
+            changed = next(iter(others), None if len(known) == len(files.stamps) else files.model.paths[0])
+        replaced = self._replaced.pop(model, 0)
         if changed is None:
-            self._sizings.pop(model, None)
             return
-        if self._sizings.get(model, 0) >= MAX_SIZED_IN_ROW:
-            self._sizings.pop(model)
+        if replaced >= MAX_REPLACED_IN_ROW:
             raise UnusableModel(f"{changed.name} changes while it is looked into. Try again when it is complete.")
+        self._replaced[model] = replaced + 1
         raise ModelFilesReplaced(changed.name)
 
     async def _try(self, model: str, trials: Trials, task: TrialTask) -> None:
@@ -234,7 +236,7 @@ class Workshop:
         self.specs.pop(model, None)
         self._checked.pop(model, None)
         self._sized.pop(model, None)
-        self._sizings.pop(model, None)
+        self._replaced.pop(model, None)
         self._kinds.pop(model, None)
         self._senses.pop(model, None)
         self._warnings.pop(model, None)
@@ -251,7 +253,7 @@ class Workshop:
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]
         files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
-        self._sized[name], self._sizings[name] = files.stamps, self._sizings.get(name, 0) + 1
+        self._sized[name] = files.stamps
         self._note(name, files)
         # On another thread: it takes ten milliseconds and more, for which streams would wait.
         footprint = await asyncio.to_thread(self._footprint, spec, files)

@@ -286,6 +286,18 @@ def test_what_was_kept_for_everybody_is_closed(tmp_path: Path) -> None:
     assert the_file(tmp_path).stat().st_mode & 0o777 == 0o600
 
 
+def test_a_link_that_was_planted_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    victim, folder = tmp_path / "victim", tmp_path / "kept"
+    victim.write_bytes(b"valuable")
+    store(folder).save([prompt(1)])
+    file = the_file(folder)
+    file.unlink()
+    file.symlink_to(victim)
+    store(folder).save([prompt(1), prompt(2)])
+    assert found(store(folder)) == [2, 1]
+    assert victim.read_bytes() == b"valuable"
+
+
 def test_a_folder_that_cannot_be_made_or_read_costs_a_log_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def test_what_is_written_into_a_file_is_noticed(file: Path, spoil) -> None:
 
 def rename(file: Path) -> None:
     (file.parent / "new").write_bytes(b"weights")
+    os.utime(file.parent / "new", ns=(0, file.stat().st_mtime_ns + 1))
     (file.parent / "new").replace(file)
 
 
@@ -66,6 +68,14 @@ def test_a_link_is_followed_and_says_what_it_leads_to(file: Path, tmp_path: Path
     link.unlink()
     link.symlink_to(tmp_path / "other")
     assert change(before, now(link)) == "replaced"
+
+
+def test_the_same_contents_under_another_number_are_no_change_for_who_reads_them_anew(file: Path) -> None:
+    before = FileStamp.of(file)
+    shutil.copy2(file, file.parent / "copy")
+    (file.parent / "copy").replace(file)
+    assert change(before, now(file)) == "replaced"
+    assert first_changed([before]) is None
 
 
 def test_reading_a_file_or_its_rights_changes_nothing(file: Path) -> None:

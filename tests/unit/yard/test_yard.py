@@ -117,7 +117,7 @@ async def test_a_file_that_never_comes_to_rest_is_refused(
     monkeypatch.setattr(workshop, "first_changed", changed)
     with pytest.raises(ModelLoadFailed, match=r"tiny\.gguf changes while it is looked into\. Try again when it is"):
         await text(yard)
-    assert len(looks) == workshop.MAX_SIZED_IN_ROW
+    assert len(looks) == workshop.MAX_REPLACED_IN_ROW + 1
     await yard.close()
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from modelyard.config.paths import user_cache
 from modelyard.config.schema import Isolation
@@ -121,6 +121,10 @@ class EngineHosts:
             return self._processes
 
 
+# What an engine says of itself, and after which something is done here.
+_OF_ITS_LIFE: Final = frozenset({Loaded, LoadFailed, Dying, Died, Stopped, ParkedWeightsLost})
+
+
 class _Observed:
     """Remembers of an engine in a process how it died, and of any how long it served well; and watches its files."""
 
@@ -141,6 +145,9 @@ class _Observed:
 
     def publish(self, events: Sequence[Event]) -> None:
         """Pass events on. Hot path: called once a step."""
+        if type(events[-1]) not in _OF_ITS_LIFE:
+            self._publish(events)
+            return
         match events[-1]:
             case Loaded():
                 self._loaded_at = time.monotonic()

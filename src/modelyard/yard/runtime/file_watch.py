@@ -145,12 +145,16 @@ class _OpenFile:
         except OSError as error:
             logger.warning("%s is watched by its name alone: it cannot be opened (%s)", stamp.path, error.strerror)
             return
-        if change(stamp, FileStamp.of(stamp.path, os.fstat(descriptor))) == "replaced":
+        found = FileStamp.of(stamp.path, os.fstat(descriptor))
+        if found.contents == stamp.contents:
+            # Whatever number it has now.
+            self.stamp = found
+        elif change(stamp, found) == "replaced":
             # The engine meets the other file too, and refuses it.
             os.close(descriptor)
             self._is_replaced = True
-        else:
-            self._descriptor = descriptor
+            return
+        self._descriptor = descriptor
 
     def was_written_over(self) -> bool:
         with self._lock:
