@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from modelyard.config import Server
 from modelyard.inprocess.http_server.server import HttpServer
+from modelyard.inprocess.http_server.tls import Certificate
 from modelyard.inprocess.listen import listen
 
 WAIT_S = 20.0
@@ -79,7 +79,7 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site(answer: Answer, tls: ssl.SSLContext | None = None, **server: Any) -> AsyncIterator[Site]:
+async def site(answer: Answer, tls: Certificate | None = None, **server: Any) -> AsyncIterator[Site]:
     """A server whose requests ``answer`` answers; ``server`` is its table of the configuration."""
     with contextlib.closing(listen("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

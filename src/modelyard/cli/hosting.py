@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from modelyard.config import Config, read_keys
-from modelyard.inprocess.http_server.tls import server_context
+from modelyard.inprocess.http_server.tls import certificate_of
 from modelyard.inprocess.listen import listen
 from modelyard.system import supervised
 from modelyard.system.standard_streams import outlive_readers
@@ -30,7 +30,7 @@ def host_server(config: Config, read_config: Callable[[], Config] | None = None,
     """
     outlive_readers()
     keys = read_keys(config)
-    tls = server_context(config.server)
+    tls = certificate_of(config.server)
     passed_on = supervised.inherited(os.environ)
     if passed_on is not None:
         listener, link = passed_on

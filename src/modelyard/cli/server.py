@@ -7,7 +7,6 @@ import contextlib
 import logging
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -23,6 +22,7 @@ from modelyard.errors import ModelyardError
 from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import DRAIN_S, HttpServer, finishes_before
+from modelyard.inprocess.http_server.tls import Certificate
 from modelyard.system.supervised import SupervisorLink, unblock
 from modelyard.system.two_ways import TwoWays
 from modelyard.yard.yard import Yard
@@ -39,7 +39,7 @@ def run_server(
     listener: socket.socket,
     read_config: Callable[[], Config] | None,
     link: SupervisorLink | None,
-    tls: ssl.SSLContext | None,
+    tls: Certificate | None,
 ) -> None:
     """Load the models, serve them on ``listener``, and return when SIGINT or SIGTERM asked for it.
 
@@ -73,8 +73,10 @@ async def _serve(
     listener: socket.socket,
     read_config: Callable[[], Config] | None,
     link: SupervisorLink | None,
-    tls: ssl.SSLContext | None,
+    tls: Certificate | None,
 ) -> None:
+    if tls is not None and read_config is not None:
+        read_config = _renewing(tls, read_config)
     stop, console = _Stop(link), Console(soft_wrap=True, highlight=False)
     # A crash of one engine is not to end all others; what it costs is in docs/performance.md.
     model = AsyncModel(config, partial(Yard, auto_host="process"))
@@ -132,6 +134,17 @@ def _heard(stop: _Stop, reload: Callable[[], None] | None, link: SupervisorLink 
             stack.enter_context(link.heard(lambda: stops.arrive("supervisor"), reload or _ignore, stop.ask))
             unblock()
         yield
+
+
+def _renewing(tls: Certificate, read_config: Callable[[], Config]) -> Callable[[], Config]:
+    """Reads the configuration again, and the certificate, which is renewed every few weeks."""
+
+    def read() -> Config:
+        config = read_config()
+        tls.renew()
+        return config
+
+    return read
 
 
 def _ignore() -> None:

@@ -48,15 +48,21 @@ class ConfigReader:
         """
         async with self._turn:
             reading = self._begin()
-            done, _ = await asyncio.wait((asyncio.wrap_future(reading),), timeout=self._limit_s)
-            if not done:
-                raise self._late()
-            return reading.result()
+            waiting = asyncio.wrap_future(reading)
+            try:
+                async with asyncio.timeout(self._limit_s):
+                    return await waiting
+            except TimeoutError:
+                if reading.done():
+                    raise
+                raise self._late() from None
 
     def _begin(self) -> Future[Config]:
         if self._reading is not None and not self._reading.done():
             raise ConfigError("configuration", ["An earlier attempt to read it has not ended: its file system hangs."])
         reading: Future[Config] = Future()
+        # From here on it cannot be cancelled: it is done when the thread is.
+        reading.set_running_or_notify_cancel()
 
         def run() -> None:
             try:

@@ -10,7 +10,7 @@ from modelyard.errors import Closed
 from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import HttpServer, finishes_before
-from modelyard.inprocess.http_server.tls import server_context
+from modelyard.inprocess.http_server.tls import certificate_of
 from modelyard.inprocess.listen import listen
 from modelyard.inprocess.model import Model
 
@@ -58,7 +58,7 @@ async def _serve(model: AsyncModel, host: str | None, port: int | None, stopping
     server = model.yard.config.server
     keys = read_keys(model.yard.config)
     host = host or server.host
-    tls = server_context(server)
+    tls = certificate_of(server)
     with contextlib.closing(listen(host, server.port if port is None else port)) as listener:
         models = len(model.yard.config.models)
         http = HttpServer(application(model, keys, host=host), listener, server, models=models, tls=tls)

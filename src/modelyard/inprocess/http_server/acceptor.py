@@ -9,7 +9,6 @@ import asyncio
 import errno
 import logging
 import socket
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -17,12 +16,13 @@ from typing import Final
 from modelyard.inprocess.http_server.connections import Connections
 from modelyard.inprocess.http_server.limits import MAX_HEAD_S, MAX_LINGER_S
 from modelyard.inprocess.http_server.places import Loss, Place
-from modelyard.inprocess.http_server.protocol import BoundedProtocol
+from modelyard.inprocess.http_server.protocol import Address, BoundedProtocol
+from modelyard.inprocess.http_server.tls import Certificate
 
 logger = logging.getLogger(__name__)
 
 # Connections that are accepted in a row, before others have their turn.
-MAX_ACCEPTED_AT_ONCE: Final = 32
+MAX_ACCEPTED_AT_ONCE: Final = 64
 # Nothing tells when there are file descriptors again, so it is tried.
 RETRY_S: Final = 0.1
 
@@ -39,7 +39,7 @@ class Acceptor:
     """Accepts connections on one socket until it is closed.
 
     Args:
-        make_protocol: makes the protocol of a connection that has a place.
+        make_protocol: makes the protocol of a connection, of its place and the addresses of both sides.
         tls: None: connections are not encrypted.
     """
 
@@ -47,11 +47,12 @@ class Acceptor:
         self,
         listener: socket.socket,
         connections: Connections,
-        make_protocol: Callable[[Place], BoundedProtocol],
-        tls: ssl.SSLContext | None,
+        make_protocol: Callable[[Place, tuple[Address, Address]], BoundedProtocol],
+        tls: Certificate | None,
     ) -> None:
         self._listener, self._connections, self._make_protocol = listener, connections, make_protocol
         self._tls = tls
+        self._address: Address = listener.getsockname()[:2]
         self._attaching: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
 
@@ -88,7 +89,7 @@ class Acceptor:
                     self._connections.lose_oldest()
                 await asyncio.sleep(RETRY_S)
 
-    def _take(self, connection: socket.socket, address: tuple[str, int]) -> None:
+    def _take(self, connection: socket.socket, address: tuple[str, int, *tuple[int, ...]]) -> None:
         """Attach a connection, or turn it away."""
         connection.setblocking(False)
         place = self._connections.admit(address[0])
@@ -97,7 +98,7 @@ class Acceptor:
                 if self._tls is None:
                     connection.send(_TURNED_AWAY)
             return
-        protocol = self._make_protocol(place)
+        protocol = self._make_protocol(place, (self._address, (address[0], address[1])))
         task = asyncio.create_task(self._attach(connection, protocol, place))
         protocol.attaching = task
         self._attaching.add(task)
@@ -119,7 +120,7 @@ class Acceptor:
             await loop.connect_accepted_socket(
                 lambda: protocol,
                 connection,
-                ssl=self._tls,
+                ssl=None if self._tls is None else self._tls.context,
                 ssl_handshake_timeout=within_s,
                 ssl_shutdown_timeout=linger_s,
             )

@@ -239,6 +239,8 @@ class Places:
 
 def share_of(host: str) -> str:
     """What one share belongs to: an IPv4 address, or the 64 bits of an IPv6 address that one site has at the least."""
+    if ":" not in host:
+        return host
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:

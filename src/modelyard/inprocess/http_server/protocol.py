@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -48,12 +49,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Address = tuple[str, int]
+"""Of IPv4 or IPv6, with its port."""
+
 # What is parsed at once, so that what one head has is counted before it is much.
 _SLICE_BYTES: Final = MAX_HEAD_BYTES
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """A connection that holds a place.
+
+    Args:
+        addresses: of the server and of the client.
 
     Attributes:
         attaching: connects it to its socket; a TLS handshake is a part of that.
@@ -70,8 +77,10 @@ class BoundedProtocol(HttpToolsProtocol):
         *,
         connections: Connections,
         place: Place,
+        addresses: tuple[Address, Address],
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.server, self.client = addresses
         self._all, self._place = connections, place
         place.give_up = self._give_up
         self._answering: RequestResponseCycle | None = None
@@ -80,7 +89,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal: ModelyardError | None = None
         self._dropped = 0
         self._unsent = 0
-        self._peer_is_trusted = False
+        self._peer_is_trusted = addresses[1][0] in connections.trusted
         # Of the message that is being parsed.
         self.url = b""
         self._messages = 0
@@ -92,12 +101,13 @@ class BoundedProtocol(HttpToolsProtocol):
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, unless it was given up meanwhile."""
-        super().connection_made(transport)
+        """Begin, unless it was given up meanwhile. As uvicorn's, which asks the system for addresses that are known."""
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         if self._place.is_left:
             transport.abort()
-        elif self.client is not None:
-            self._peer_is_trusted = self.client[0] in self._all.trusted
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free the place."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,7 +19,8 @@ from modelyard.inprocess.http_server.connections import Connections
 from modelyard.inprocess.http_server.forwarded import TrustedProxies
 from modelyard.inprocess.http_server.limits import address_limit, connection_limit
 from modelyard.inprocess.http_server.places import Place
-from modelyard.inprocess.http_server.protocol import BoundedProtocol
+from modelyard.inprocess.http_server.protocol import Address, BoundedProtocol
+from modelyard.inprocess.http_server.tls import Certificate
 
 # How long running answers may go on once the server is to stop.
 DRAIN_S = 30.0
@@ -51,7 +51,7 @@ class HttpServer:
         server: Server,
         *,
         models: int = 1,
-        tls: ssl.SSLContext | None = None,
+        tls: Certificate | None = None,
         drain_s: float = DRAIN_S,
     ) -> None:
         self._listener = listener
@@ -101,7 +101,7 @@ class _Uvicorn(uvicorn.Server):
     Signals are left to whoever runs it, and it says when it listens.
     """
 
-    def __init__(self, config: uvicorn.Config, connections: Connections, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections, tls: Certificate | None) -> None:
         super().__init__(config)
         self.connections = connections
         self.listens = asyncio.Event()
@@ -132,9 +132,14 @@ class _Uvicorn(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
 
-    def _protocol(self, place: Place) -> BoundedProtocol:
+    def _protocol(self, place: Place, addresses: tuple[Address, Address]) -> BoundedProtocol:
         return BoundedProtocol(
-            self.config, self.server_state, self.lifespan.state, connections=self.connections, place=place
+            self.config,
+            self.server_state,
+            self.lifespan.state,
+            connections=self.connections,
+            place=place,
+            addresses=addresses,
         )
 
     @contextlib.contextmanager

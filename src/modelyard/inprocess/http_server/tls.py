@@ -16,38 +16,59 @@ logger = logging.getLogger(__name__)
 _READABLE_BY_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 
 
-def server_context(server: Server) -> ssl.SSLContext | None:
-    """What TLS is spoken with, TLS 1.2 or later; None: it is not spoken.
+class Certificate:
+    """What TLS is spoken with, TLS 1.2 or later.
+
+    Args:
+        certificate: file of it, with its chain.
+        key: file of its private key.
+
+    Attributes:
+        context: for connections from now on.
 
     Raises:
         ConfigError: a file is missing or not what it should be, or the key is not the certificate's.
     """
-    certificate = server.ssl_certfile
-    if certificate is None:
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = certificate, key
+        self.renew()
+
+    def renew(self) -> None:
+        """Use what the files hold now. May be called on any thread.
+
+        Raises:
+            ConfigError: they cannot be used; what they held before is used on.
+        """
+        self.context = _context(*self._files)
+
+
+def certificate_of(server: Server) -> Certificate | None:
+    """That of the configuration; None: connections are not encrypted.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    if server.ssl_certfile is None:
         return None
-    key = server.ssl_keyfile or certificate
+    return Certificate(server.ssl_certfile, server.ssl_keyfile or server.ssl_certfile)
+
+
+def _context(certificate: Path, key: Path) -> ssl.SSLContext:
     for name, path in (("ssl_certfile", certificate), ("ssl_keyfile", key)):
         _check_readable(name, path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A client that closes without saying so has the answer: it is not an error, and not one for each connection.
+    # A client that closes without saying so has its answer, and is no error.
     context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_alpn_protocols(["http/1.1"])
-    load_certificate(context, server)
+    _load(context, certificate, key)
     if key.stat().st_mode & _READABLE_BY_OTHERS:
         logger.warning("Other users of the machine can read the private key %s: run chmod 600 on it.", key)
     return context
 
 
-def load_certificate(context: ssl.SSLContext, server: Server) -> None:
-    """Have ``context`` use the certificate and key that the files hold now, for connections from now on.
-
-    Raises:
-        ConfigError: they cannot be used; those before are used on.
-    """
-    certificate = server.ssl_certfile
-    assert certificate is not None
-    key = server.ssl_keyfile or certificate
+def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     try:
         # OpenSSL would ask for a password at the terminal.
         context.load_cert_chain(certificate, key, password=_refuse_password)
