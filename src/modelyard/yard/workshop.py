@@ -167,9 +167,7 @@ class Workshop:
         if self._make_handle is not None:
             return self._make_handle(settings, publish)
         is_isolated = await asyncio.to_thread(self._isolates, spec, files.model.paths)
-        # On another thread: it opens the files.
-        hosts = self._engine_hosts()
-        return await asyncio.to_thread(hosts.engine, settings, publish, is_isolated=is_isolated)
+        return self._engine_hosts().engine(settings, publish, is_isolated=is_isolated)
 
     async def _check_sized(self, model: str, files: _Files) -> None:
         """See that what is to be loaded is what was sized, and is still there."""

@@ -29,6 +29,7 @@ from modelyard.engine.messages import (
     FileWrittenOver,
     Loaded,
     LoadFailed,
+    LoadProgress,
     ParkedWeightsLost,
     Stopped,
 )
@@ -37,7 +38,7 @@ from modelyard.engine.sharing import Device
 from modelyard.engine.weights import WeightsPool
 from modelyard.engine.weights_digest import contents_digest
 from modelyard.yard.engines import EngineHandle, Publish
-from modelyard.yard.runtime.file_watch import FileWatch, WatchedWeights
+from modelyard.yard.runtime.file_watch import FileWatch, WatchedFiles, WatchedWeights
 from modelyard.yard.runtime.isolation import Host, IsolationRecords, is_isolated
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class EngineHosts:
         self._engine_processes().prepare()
 
     def engine(self, settings: EngineSettings, publish: Publish, *, is_isolated: bool) -> EngineHandle:
-        """An engine, not yet started. Opens the files of its model, to watch them."""
+        """An engine, not yet started."""
         observed = _Observed(settings, publish, self._records, self._watch, is_isolated=is_isolated)
         if is_isolated:
             return self._engine_processes().engine(settings, observed.publish)
@@ -122,7 +123,7 @@ class EngineHosts:
 
 
 # What an engine says of itself, and after which something is done here.
-_OF_ITS_LIFE: Final = frozenset({Loaded, LoadFailed, Dying, Died, Stopped, ParkedWeightsLost})
+_OF_ITS_LIFE: Final = frozenset({LoadProgress, Loaded, LoadFailed, Dying, Died, Stopped, ParkedWeightsLost})
 
 
 class _Observed:
@@ -141,7 +142,17 @@ class _Observed:
         self._is_isolated = is_isolated
         self._loaded_at: float | None = None
         self._was_written_over = False
-        self._files = watch.add(settings.files, self._tell_of_file)
+        self._watch = watch
+        self._watched: WatchedFiles | None = None
+
+    def files(self) -> WatchedFiles:
+        """Its files, watched from its first event on: of an engine that is never started, nothing is to be ended.
+
+        Opens them, so it is called on a thread of the engine.
+        """
+        if self._watched is None:
+            self._watched = self._watch.add(self._settings.files, self._tell_of_file)
+        return self._watched
 
     def publish(self, events: Sequence[Event]) -> None:
         """Pass events on. Hot path: called once a step."""
@@ -149,11 +160,14 @@ class _Observed:
             self._publish(events)
             return
         match events[-1]:
+            case LoadProgress():
+                self.files()
             case Loaded():
+                self.files()
                 self._loaded_at = time.monotonic()
             case Dying() | Died():
                 # First: the engine may have died of it, and is then neither to be blamed nor to go on.
-                self._files.look()
+                self.files().look()
         match events[-1]:
             case Died(reason) if self._is_isolated and not self._was_written_over:
                 # First: who hears of it starts another one.
@@ -167,9 +181,9 @@ class _Observed:
         """The same events; weights that are parked with the last of them are watched until they are released."""
         match events[-1]:
             case Stopped(parked=parked) as stopped if parked is not None:
-                return [*events[:-1], replace(stopped, parked=WatchedWeights(parked, self._files))]
+                return [*events[:-1], replace(stopped, parked=WatchedWeights(parked, self.files()))]
             case Stopped() | LoadFailed() | Died() | ParkedWeightsLost():
-                self._files.end()
+                self.files().end()
         return events
 
     def _tell_of_file(self, name: str) -> None:

@@ -68,13 +68,13 @@ def test_parked_weights_are_watched_until_they_are_released(observation: Observa
     observation.engine.publish([Stopped(parked=Weights())])
     (stopped,) = observation.said
     assert isinstance(stopped, Stopped)
-    assert not observation.engine._files.is_over
+    assert not observation.engine.files().is_over
     assert stopped.parked is not None
     stopped.parked.release()
-    assert observation.engine._files.is_over
+    assert observation.engine.files().is_over
 
 
 @pytest.mark.parametrize("last", [Stopped(), Died(SIGBUS), ParkedWeightsLost(SIGBUS)])
 def test_the_files_of_an_engine_that_is_gone_are_not_watched(observation: Observation, last: Event) -> None:
     observation.engine.publish([last])
-    assert observation.engine._files.is_over
+    assert observation.engine.files().is_over
