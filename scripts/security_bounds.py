@@ -77,7 +77,7 @@ CONNECTIONS: Final = (
     Bound("Requests on a connection that wait", _number(limits.MAX_PIPELINED), "it is not read further"),
     Bound(
         "What stands around a chunked body",
-        f"{_size(limits.MAX_FRAMING_BYTES)} and {limits.MAX_FRAMING_RATIO} times the body",
+        f"{_size(limits.MAX_FRAMING_BYTES)} and {limits.MAX_FRAMING_SHARE:.0%} of the body",
         _INVALID + _CLOSED,
     ),
     Bound("Trailers", "none", _INVALID + _CLOSED),

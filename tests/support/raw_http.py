@@ -39,9 +39,13 @@ class Client:
                 got += piece
         return got
 
+    async def head(self) -> bytes:
+        """The head of one answer."""
+        return await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), WAIT_S)
+
     async def answer(self) -> bytes:
         """The head and body of one answer that has a length."""
-        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), WAIT_S)
+        head = await self.head()
         length = next(
             int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
         )

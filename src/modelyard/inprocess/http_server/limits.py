@@ -8,13 +8,16 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADER_LINES: Final = 100
 MAX_URL_BYTES: Final = 16 * 1024
 
+# Of a body, which is waited for before its request is begun, so that a crowd that never sends the rest costs little.
+MAX_BODY_BYTES_BEFORE_START: Final = 32 * 1024
+
 # Requests on one connection that may wait for the answer of the one before them. Hardly a client sends two.
 MAX_PIPELINED: Final = 16
 
-# What may come around the bytes of a chunked body: their sizes, extensions, line ends. A sender of single bytes needs
-# five for each.
-MAX_FRAMING_BYTES: Final = 16 * 1024
-MAX_FRAMING_RATIO: Final = 8
+# What may come around the bytes of a chunked body: their sizes, extensions, line ends. Each chunk costs as much time as
+# 10 KiB of a body, and has five bytes at least. A sender of single bytes may send 13 KiB, one of lines any number.
+MAX_FRAMING_BYTES: Final = 64 * 1024
+MAX_FRAMING_SHARE: Final = 0.25
 
 # Of a body whose request was answered before its end, such as with 413: it is read to its end and dropped, because a
 # client that is still sending would not see the answer otherwise.
@@ -88,7 +91,7 @@ def is_body_late(pause_s: float, elapsed_s: float, received: int) -> bool:
 
 def is_framing_excessive(framing: int, body: int) -> bool:
     """Whether a chunked body has more around its bytes than any sender needs."""
-    return framing > MAX_FRAMING_BYTES + MAX_FRAMING_RATIO * body
+    return framing > MAX_FRAMING_BYTES + MAX_FRAMING_SHARE * body
 
 
 def is_stalled(drained: int, elapsed_s: float) -> bool:

@@ -30,6 +30,7 @@ from modelyard.inprocess.http_server import refusals
 from modelyard.inprocess.http_server.connections import Connections
 from modelyard.inprocess.http_server.forwarded import forwarded, with_hosts
 from modelyard.inprocess.http_server.limits import (
+    MAX_BODY_BYTES_BEFORE_START,
     MAX_DROPPED_BYTES,
     MAX_HEAD_BYTES,
     MAX_HEADER_LINES,
@@ -84,6 +85,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._all, self._place = connections, place
         place.give_up = self._give_up
         self._answering: RequestResponseCycle | None = None
+        # What is to answer it, while its body is awaited.
+        self._unstarted: ASGI3Application | None = None
         # It was refused: what still comes is dropped.
         self._is_refused = False
         self._refusal: ModelyardError | None = None
@@ -113,6 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Free the place."""
         self._all.places.leave(self._place)
         self._all.unwatch(self)
+        self._unstarted = None
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -200,6 +204,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             # No other protocol is spoken here. It is answered as if it had not asked for one, and then closed.
             self._waits_for_upgrade = True
+            self._start()
         except httptools.HttpParserError as error:
             logger.debug("A request could not be parsed", exc_info=error)
             self._refuse(self._refusal or refusals.NOT_HTTP)
@@ -272,16 +277,39 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle.response_complete and self._body_bytes > MAX_DROPPED_BYTES:
             self._stop_parsing(RequestTooLarge(MAX_DROPPED_BYTES))
         super().on_body(body)
+        if self._unstarted is not None and not self._awaits_body(self.cycle):
+            self._start()
 
     def on_message_complete(self) -> None:
         """All of it is there."""
         self._in_head = True
         self._has_begun = False
         super().on_message_complete()
+        if self._unstarted is not None:
+            self._start()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to answer a request, as soon as its body is there, or much of it.
+
+        A client that waits to be told to go on sends no body before.
+        """
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        self._unstarted = app
+        if not self._awaits_body(cycle):
+            self._start()
+
+    def _awaits_body(self, cycle: RequestResponseCycle) -> bool:
+        return (
+            cycle.more_body
+            and not cycle.waiting_for_100_continue
+            and len(cycle.body) < MAX_BODY_BYTES_BEFORE_START
+            and not self._waits_for_upgrade
+        )
+
+    def _start(self) -> None:
+        app, self._unstarted = self._unstarted, None
+        if app is not None and self._answering is not None:
+            super()._start_asgi_task(self._answering, app)
 
     def on_response_complete(self) -> None:
         """Answered: the next request of the pipeline follows, if there is one."""
@@ -351,6 +379,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
+        self._unstarted = None
         if not isinstance(refusal, RequestTimeout | ShuttingDown | TooManyConnections):
             self._all.losses.note(Loss.UNFIT, self._place.address)
         answering = self._answering

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from modelyard.inprocess.http_server.limits import (
     BODY_GRACE_S,
+    MAX_BODY_BYTES_BEFORE_START,
     MAX_BODY_PAUSE_S,
     MAX_FRAMING_BYTES,
     MAX_HEAD_BYTES,
@@ -158,7 +159,7 @@ async def test_a_refusal_is_written_in_the_words_of_its_dialect(served: Site) ->
         POST + b"x: y\r\n" * (MAX_HEADER_LINES - 1) + b"\r\n",
         POST + b"x: " + b"y" * (MAX_HEAD_BYTES - 200) + b"\r\n\r\n",
         POST + b"Content-Length: 300000\r\n\r\n" + b"x" * 300_000,
-        CHUNKED + b"1\r\nx\r\n" * (MAX_FRAMING_BYTES) + b"0\r\n\r\n",
+        CHUNKED + b"1\r\nx\r\n" * (MAX_FRAMING_BYTES // 6) + b"0\r\n\r\n",
         CHUNKED + b"20000\r\n" + b"x" * 0x20000 + b"\r\n0\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     ],
@@ -218,12 +219,33 @@ async def test_a_connection_that_asks_nothing_is_closed_in_silence(served: Site)
 
 
 async def test_a_body_that_does_not_go_on_is_late(served: Site, echo: Echo) -> None:
+    # A request whose body is short is not begun before it is there.
+    for sent, begun in ((5, 0), (MAX_BODY_BYTES_BEFORE_START, 1)):
+        async with served.client() as client:
+            await client.send(POST + b"Content-Length: 100000\r\n\r\n" + b"x" * sent)
+            await served.until(lambda: served.connections.places.count(Phase.BODY) == 1)
+            await served.until(lambda begun=begun: len(echo.scopes) == begun)
+            served.connections.advance(MAX_BODY_PAUSE_S + 1)
+            assert refused(await client.rest())[:2] == (408, "request_timeout")
+        await served.until(lambda begun=begun: echo.ended == begun)
+    assert len(echo.scopes) == 1
+
+
+async def test_a_short_body_is_there_before_its_request_is_begun(served: Site, echo: Echo) -> None:
     async with served.client() as client:
-        await client.send(POST + b"Content-Length: 100\r\n\r\nhello")
+        await client.send(POST + b"Content-Length: 10\r\n\r\nhello")
         await served.until(lambda: served.connections.places.count(Phase.BODY) == 1)
-        served.connections.advance(MAX_BODY_PAUSE_S + 1)
-        assert refused(await client.rest())[:2] == (408, "request_timeout")
-    await served.until(lambda: echo.ended == 1)
+        assert echo.scopes == []
+        await client.send(b"world")
+        assert (await client.answer()).endswith(b"10")
+
+
+async def test_a_client_that_waits_to_be_told_to_go_on_is_told(served: Site) -> None:
+    async with served.client() as client:
+        await client.send(POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert (await client.head()).startswith(b"HTTP/1.1 100 ")
+        await client.send(b"hello")
+        assert (await client.answer()).endswith(b"5")
 
 
 async def test_an_upload_that_goes_on_is_waited_for(served: Site) -> None:
@@ -279,7 +301,7 @@ async def test_a_body_that_nobody_wants_is_read_so_that_its_sender_sees_the_answ
 
 async def test_nothing_is_written_behind_an_answer_that_came_before_its_body(served: Site) -> None:
     async with served.client() as client:
-        await client.send(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")
+        await client.send(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 40_000)
         assert (await client.answer()).startswith(b"HTTP/1.1 413 ")
         served.connections.advance(MAX_BODY_PAUSE_S + 1)
         assert await client.rest() == b""
