@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 from write_docs import GENERATED, with_generated
 
-from modelyard.config import load_config, read_keys, validate_config
+from modelyard.config import Config, load_config, read_keys, validate_config
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+
+
+def of_one_model(tables: str) -> Config:
+    models = [{"model_id": "small.gguf", "alias": "small"}]
+    return validate_config({**tomllib.loads(tables), "models": models}, source="docs")
 
 
 @pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.name)
@@ -25,11 +30,15 @@ def test_the_generated_parts_are_up_to_date(path: Path) -> None:
 
 
 def test_the_configuration_of_keys_is_valid() -> None:
-    (example,) = blocks("docs/operations.md", "toml")
-    models = [{"model_id": "small.gguf", "alias": "small"}]
-    config = validate_config({**tomllib.loads(example), "models": models}, source="docs/operations.md")
-    keys = read_keys(config, {"CI_KEY": "x"})
+    example, *_ = blocks("docs/operations.md", "toml")
+    keys = read_keys(of_one_model(example), {"CI_KEY": "x"})
     assert [key.name for key in keys] == ["api-key-1", "alice", "ci", "prometheus"]
+
+
+@pytest.mark.parametrize("page", ["docs/operations.md", "docs/security.md"])
+def test_every_configuration_of_a_server_is_valid(page: str) -> None:
+    for example in blocks(page, "toml"):
+        of_one_model(example)
 
 
 def test_the_readmes_configuration_is_valid() -> None:
