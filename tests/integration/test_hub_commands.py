@@ -347,7 +347,8 @@ def test_doctor_tells_programs_what_it_found_and_never_the_token(hub: LoopbackHu
 def test_doctor_works_where_llama_cpp_does_not(shell: Shell, tmp_path: Path):
     broken = tmp_path / "broken" / "llama_cpp"
     broken.mkdir(parents=True)
-    (broken / "__init__.py").write_text("raise OSError('libllama.so: cannot open shared object file')\n")
+    (broken / "__init__.py").write_text("from .llama_cpp import *\n")
+    (broken / "llama_cpp.py").write_text("raise OSError('libllama.so: cannot open shared object file')\n")
     path = os.pathsep.join([str(broken.parent), *sys.path])
     done = shell.spawn("doctor", PYTHONPATH=path)
     assert done.returncode == 1

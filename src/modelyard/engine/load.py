@@ -25,7 +25,7 @@ from modelyard.engine.speller import LONGEST_TEXT
 from modelyard.engine.template import ChatTemplate
 from modelyard.engine.vision import Vision
 from modelyard.engine.weights import ParkedWeights, WeightsKey, WeightsPool
-from modelyard.engine.weights_digest import contents_digest
+from modelyard.engine.weights_digest import contents_digest, samples_digest
 from modelyard.errors import UnsupportedOperation, UnusableModel
 from modelyard.system.file_stamp import FileStamp, first_changed
 
@@ -260,7 +260,7 @@ def _equip(
     # Some models scale positions by the length of the context.
     identity = f"{key.lasting_contents} {version()} {context.length} {context.kv_format}"
     if settings.projector is not None:
-        identity += f" {contents_digest([settings.projector])} {settings.projector.stat().st_mtime_ns}"
+        identity += f" {contents_digest([settings.projector])} {samples_digest([settings.projector])}"
     profile = ModelProfile(
         identity=identity,
         context_length=context.length,

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from modelyard.engine.heap import trim_heap
 from modelyard.engine.llama import Weights
-from modelyard.engine.weights_digest import contents_digest
+from modelyard.engine.weights_digest import contents_digest, samples_digest
 from modelyard.errors import UnusableModel
 from modelyard.system.file_stamp import FileStamp, stamps_of
 
@@ -29,6 +29,7 @@ class WeightsKey:
         contents: digest of the files: one that was replaced since is another.
         split: of the layers on accelerators, how many each has; () as llama.cpp divides them.
         stamps: the files: one that was written over since, if only in its middle, is another.
+        samples: digest of pages from all over the files.
     """
 
     paths: tuple[Path, ...]
@@ -36,6 +37,7 @@ class WeightsKey:
     contents: str
     split: tuple[int, ...] = ()
     stamps: tuple[FileStamp, ...] = ()
+    samples: str = ""
 
     @classmethod
     def of(cls, paths: Sequence[Path], gpu_layers: int, split: tuple[int, ...] = ()) -> WeightsKey:
@@ -48,14 +50,14 @@ class WeightsKey:
             resolved = tuple(path.resolve() for path in paths)
             # First: a change while the digest is made is then met by the next look.
             stamps = stamps_of(resolved)
-            return cls(resolved, gpu_layers, contents_digest(paths), split, stamps)
+            return cls(resolved, gpu_layers, contents_digest(paths), split, stamps, samples_digest(paths))
         except OSError as error:
             raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
 
     @property
     def lasting_contents(self) -> str:
-        """Names the contents for what outlives this process: when each file was changed stands for its middle."""
-        return " ".join((self.contents, *(str(stamp.modified_ns) for stamp in self.stamps)))
+        """Names the contents for what outlives this process, also when the files have moved."""
+        return f"{self.contents} {self.samples}"
 
     def __str__(self) -> str:
         facts = "\0".join(

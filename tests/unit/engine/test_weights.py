@@ -217,5 +217,6 @@ def test_a_file_that_is_written_over_in_its_middle_is_other_weights(tmp_path: Pa
 def test_what_names_weights_for_the_next_start_survives_a_move_to_another_disk(tmp_path: Path) -> None:
     file, moved = tmp_path / "m.gguf", tmp_path / "moved.gguf"
     file.write_bytes(b"weights")
-    shutil.copy2(file, moved)
+    shutil.copyfile(file, moved)
+    os.utime(moved, ns=(0, 1))
     assert WeightsKey.of([file], 0).lasting_contents == WeightsKey.of([moved], 0).lasting_contents
