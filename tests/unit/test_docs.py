@@ -25,11 +25,19 @@ def test_the_generated_parts_are_up_to_date(path: Path) -> None:
 
 
 def test_the_configuration_of_keys_is_valid() -> None:
-    (example,) = blocks("docs/operations.md", "toml")
+    example, *_ = blocks("docs/operations.md", "toml")
     models = [{"model_id": "small.gguf", "alias": "small"}]
     config = validate_config({**tomllib.loads(example), "models": models}, source="docs/operations.md")
     keys = read_keys(config, {"CI_KEY": "x"})
     assert [key.name for key in keys] == ["api-key-1", "alice", "ci", "prometheus"]
+
+
+def test_the_configuration_of_a_network_is_valid() -> None:
+    _, *examples = blocks("docs/operations.md", "toml")
+    models = [{"model_id": "small.gguf"}]
+    proxied, encrypted = (validate_config({**tomllib.loads(example), "models": models}) for example in examples)
+    assert proxied.server.trusted_proxies == ("127.0.0.1", "10.0.0.0/8")
+    assert encrypted.server.ssl_certfile is not None
 
 
 def test_the_readmes_configuration_is_valid() -> None:
