@@ -85,7 +85,7 @@ class Acceptor:
                 if error.errno in _EXHAUSTED:
                     if not is_exhausted:
                         logger.warning(
-                            "No connection can be accepted: %s. The oldest without a request give way", error.strerror
+                            "No connection can be accepted: %s. Unfinished requests give way", error.strerror
                         )
                     is_exhausted = True
                     self._connections.lose_oldest()

@@ -98,7 +98,7 @@ async def test_connections_are_accepted_again_when_there_are_file_descriptors(
             (newcomer,) = await opened(served, 1, HEALTH, stack)
             assert (await newcomer.answer()).startswith(b"HTTP/1.1 200 ")
     assert [record.getMessage() for record in caplog.records].count(
-        "No connection can be accepted: Too many open files. The oldest without a request give way"
+        "No connection can be accepted: Too many open files. Unfinished requests give way"
     ) == 1
 
 
