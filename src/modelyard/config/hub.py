@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 from typing import Final
 
+from modelyard.config.bounded_read import NotReadable, read_regular
 from modelyard.errors import ConfigError
+
+_MAX_TOKEN_BYTES: Final = 64 * 1024
 
 _WITH_VALUE: Final = ("literal", "path")
 _TOKEN_SOURCES: Final = "cache, env:VARIABLE, path:FILE, literal:TOKEN or none"
@@ -47,12 +50,17 @@ def read_token(source: str) -> str | bool | None:
             return os.environ[name]
         case "path":
             try:
-                return Path(value).expanduser().read_text("utf-8").strip()
+                return read_regular(Path(value).expanduser(), _MAX_TOKEN_BYTES).decode().strip()
             except OSError as error:
-                problem = f"The file '{value}' with the hub's token cannot be read: {error.strerror}."
-                raise ConfigError("token_source", [problem]) from error
+                raise _unreadable(value, f"{error.strerror}.") from error
+            except (NotReadable, UnicodeDecodeError) as error:
+                raise _unreadable(value, str(error)) from error
         case _:
             return None
+
+
+def _unreadable(path: str, reason: str) -> ConfigError:
+    return ConfigError("token_source", [f"The file '{path}' with the hub's token cannot be read: {reason}"])
 
 
 def check_sibling(pattern: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modelyard.errors import TooManyConnections
 from modelyard.hub.listing import Progress
 from modelyard.yard.residency.state import Residence, Residency
 
@@ -19,6 +20,8 @@ _COMING = frozenset({Residence.SIZING, Residence.LOADING})
 
 # An observer that reads nothing while so much happens has missed the point; it is sent away.
 MOST_UNREAD = 10_000
+# Each of them holds a connection for as long as it likes.
+MAX_OBSERVERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,13 @@ class Watch:
 
     @contextmanager
     def observer(self) -> Iterator[Observer]:
-        """An observer of what happens from now on."""
+        """An observer of what happens from now on.
+
+        Raises:
+            TooManyConnections: there are as many as there may be.
+        """
+        if len(self._observers) >= MAX_OBSERVERS:
+            raise TooManyConnections(f"{MAX_OBSERVERS} clients follow the events of models already.")
         observer = Observer()
         if self._is_closed:
             observer.end()

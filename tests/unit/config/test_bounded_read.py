@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.config import Config, load_config
+from modelyard.config import Config, load_config, read_token
 from modelyard.config.bounded_read import MAX_CONFIG_BYTES
 from modelyard.config.reader import ConfigReader
 from modelyard.errors import ConfigError
@@ -96,3 +96,13 @@ async def test_what_is_wrong_with_it_is_said() -> None:
         await ConfigReader(read).read_async()
     with pytest.raises(ConfigError, match=r"It is wrong\."):
         ConfigReader(read).read()
+
+
+def test_a_token_on_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "token")
+    with pytest.raises(ConfigError, match="cannot be read: This is a named pipe, not a file"):
+        read_token(f"path:{tmp_path / 'token'}")
+    with pytest.raises(ConfigError, match="cannot be read: No such file or directory"):
+        read_token(f"path:{tmp_path / 'none'}")
+    (tmp_path / "kept").write_text("hf_abc\n")
+    assert read_token(f"path:{tmp_path / 'kept'}") == "hf_abc"

@@ -1,7 +1,11 @@
 """What observers hear of models."""
 
 import asyncio
+from contextlib import ExitStack
 
+import pytest
+
+from modelyard.errors import TooManyConnections
 from modelyard.yard import watch as watch_module
 from modelyard.yard.memory import Footprint
 from modelyard.yard.residency import step
@@ -115,3 +119,14 @@ def test_who_comes_after_the_end_hears_nothing():
     watch.close()
     with watch.observer() as observer:
         assert asyncio.run(read(observer)) == []
+
+
+def test_observers_are_not_without_number():
+    watch = Watch()
+    with ExitStack() as watching:
+        for _ in range(watch_module.MAX_OBSERVERS):
+            watching.enter_context(watch.observer())
+        with pytest.raises(TooManyConnections):
+            watching.enter_context(watch.observer())
+    with watch.observer():
+        pass

@@ -136,8 +136,8 @@ class _EventStream(Response):
         await while_connected(receive, self._stream(send))
 
     async def _stream(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
         with self._yard.observer() as observer:
+            await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
             body = b"".join(
                 b"event: status\ndata: " + orjson.dumps(status_object(model.id, model)) + b"\n\n"
                 for model in self._yard.models()

@@ -84,10 +84,15 @@ class Acceptor:
                 # accept(2) passes on errors of the network, too: they are of one connection.
                 if error.errno in _EXHAUSTED:
                     if not is_exhausted:
-                        logger.warning("No connection can be accepted: %s. Idle ones give way", error.strerror)
+                        logger.warning(
+                            "No connection can be accepted: %s. Unfinished requests give way", error.strerror
+                        )
                     is_exhausted = True
                     self._connections.lose_oldest()
                 await asyncio.sleep(RETRY_S)
+            except Exception:
+                # A fault of ours costs one connection, and not all that would come.
+                logger.exception("A connection was not accepted")
 
     def _take(self, connection: socket.socket, address: tuple[str, int, *tuple[int, ...]]) -> None:
         """Attach a connection, or turn it away."""

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import Final, Protocol
 
+from modelyard.errors import TooManyConnections
+from modelyard.inprocess.http_server import refusals
 from modelyard.inprocess.http_server.forwarded import TrustedProxies
 from modelyard.inprocess.http_server.limits import STALL_S
 from modelyard.inprocess.http_server.losses import Losses
@@ -63,18 +65,26 @@ class Connections:
         A proxy that is trusted counts for nobody: its clients do, each while its request is answered.
         """
         address = None if host in self.trusted else share_of(host)
-        is_over_share = self.places.has_share(address)
         place, victim = self.places.admit(address)
         if victim is not None:
             self.lose(victim, Loss.GAVE_WAY)
-        if place is None or place.is_spare:
-            self.losses.note(Loss.SHARE_TAKEN if is_over_share else Loss.ALL_TAKEN, address)
+        if place is None:
+            self.refuse(address)
         return place
+
+    def refuse(self, address: str | None) -> TooManyConnections:
+        """Why there is no place for a connection of ``address``."""
+        if self.places.has_share(address):
+            self.losses.note(Loss.SHARE_TAKEN, address)
+            return refusals.share_taken(self.places.address_limit)
+        self.losses.note(Loss.ALL_TAKEN, address)
+        return refusals.all_taken(self.places.limit)
 
     def lose(self, place: Place, loss: Loss) -> None:
         """Give a connection up."""
-        self.losses.note(loss, place.address)
-        place.give_up(loss)
+        address = place.address
+        if place.give_up(loss):
+            self.losses.note(loss, address)
 
     def lose_oldest(self) -> None:
         """Give one connection up that is not needed for an answer: file descriptors have run out."""

@@ -56,7 +56,7 @@ class Place:
         fed_s: when its latest bytes arrived.
         is_spare: it is one beyond all others, for requests for health.
         is_left: it is nobody's any more.
-        give_up: called when its connection is to be given up.
+        give_up: called when its connection is to be given up; whether it is.
     """
 
     __slots__ = ("address", "fed_s", "give_up", "is_left", "is_spare", "phase", "received", "since_s")
@@ -68,7 +68,7 @@ class Place:
         self.received = 0
         self.is_spare = is_spare
         self.is_left = False
-        self.give_up: Callable[[Loss], None] = lambda _: None
+        self.give_up: Callable[[Loss], bool] = lambda _: True
 
 
 _GIVING_WAY: Final = (Phase.CLOSING, Phase.HEAD, Phase.IDLE, Phase.BODY)

@@ -160,7 +160,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unsent = unsent_bytes(self.transport)
         self._all.watch(self)
 
-    def _give_up(self, loss: Loss) -> None:
+    def _give_up(self, loss: Loss) -> bool:
         """Its time is up, or its place is another's."""
         if self.transport is None:
             self.attaching.cancel()
@@ -174,10 +174,12 @@ class BoundedProtocol(HttpToolsProtocol):
         elif loss is Loss.HEAD_LATE:
             self._refuse(refusals.LATE_HEAD)
         elif self.flow.read_paused:
-            # The application does not read.
+            # It is the application that does not read.
             self._place.since_s = self._place.fed_s = self._all.places.now_s
+            return False
         else:
             self._refuse(refusals.LATE_BODY)
+        return True
 
     # What arrives
 
@@ -253,7 +255,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop_parsing(refusals.PIPELINE)
         if self._place.is_spare and self.url.partition(b"?")[0] not in SPARE_PATHS:
-            self._stop_parsing(refusals.all_taken(self._all.places.limit))
+            self._stop_parsing(self._all.refuse(self._place.address))
         if self._peer_is_trusted:
             self._believe_proxy()
         if self.url[:1] not in (b"/", b"*"):

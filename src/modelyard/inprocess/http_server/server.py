@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from modelyard.inprocess.http_server.limits import address_limit, connection_lim
 from modelyard.inprocess.http_server.places import Place
 from modelyard.inprocess.http_server.protocol import Address, BoundedProtocol
 from modelyard.inprocess.http_server.tls import Certificate
+
+logger = logging.getLogger(__name__)
 
 # How long running answers may go on once the server is to stop.
 DRAIN_S = 30.0
@@ -55,7 +58,16 @@ class HttpServer:
         drain_s: float = DRAIN_S,
     ) -> None:
         self._listener = listener
-        limit = connection_limit(_max_files(), _open_files(), models, server.max_connections)
+        max_files = _max_files()
+        limit = connection_limit(max_files, _open_files(), models, server.max_connections)
+        if limit < (server.max_connections or 0):
+            logger.warning(
+                "%d connections may be open at once, not %d as max_connections says: the process may have %s files "
+                "open. Raise that limit, with ulimit -n or systemd's LimitNOFILE.",
+                limit,
+                server.max_connections,
+                max_files,
+            )
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,

@@ -98,5 +98,15 @@ async def test_connections_are_accepted_again_when_there_are_file_descriptors(
             (newcomer,) = await opened(served, 1, HEALTH, stack)
             assert (await newcomer.answer()).startswith(b"HTTP/1.1 200 ")
     assert [record.getMessage() for record in caplog.records].count(
-        "No connection can be accepted: Too many open files. Idle ones give way"
+        "No connection can be accepted: Too many open files. Unfinished requests give way"
     ) == 1
+
+
+async def test_more_connections_than_files_are_warned_of(
+    echo: Echo, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelyard.inprocess.http_server.server._max_files", lambda: 256)
+    with caplog.at_level(logging.WARNING):
+        async with site(echo, max_connections=1000) as served:
+            assert served.connections.places.limit < 256
+    assert "LimitNOFILE" in caplog.text
