@@ -245,7 +245,7 @@ def test_parked_weights_that_are_killed_are_loaded_again(server: RunningServer) 
     name = server.yard.names["smollm2"]
     assert server.read(lambda: server.yard.model("smollm2").is_parked)
     weights = server.yard.conductor._depot._parked[name]
-    os.kill(weights._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    os.kill(weights._weights._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
     until(lambda: not server.read(lambda: server.yard.model("smollm2").is_parked))
     assert complete(server, COUNTED[0])
 
