@@ -71,7 +71,6 @@ class Acceptor:
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        is_exhausted = False
         while True:
             try:
                 self._take(*await loop.sock_accept(self._listener))
@@ -79,15 +78,11 @@ class Acceptor:
                     self._take(*self._listener.accept())
             except (BlockingIOError, InterruptedError, ConnectionError):
                 # There are no more for now; or one was gone before it was accepted.
-                is_exhausted = False
+                continue
             except OSError as error:
                 # accept(2) passes on errors of the network, too: they are of one connection.
                 if error.errno in _EXHAUSTED:
-                    if not is_exhausted:
-                        logger.warning(
-                            "No connection can be accepted: %s. Unfinished requests give way", error.strerror
-                        )
-                    is_exhausted = True
+                    self._connections.losses.note(Loss.NO_FILES, None)
                     self._connections.lose_oldest()
                 await asyncio.sleep(RETRY_S)
             except Exception:

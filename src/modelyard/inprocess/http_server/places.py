@@ -42,6 +42,7 @@ class Loss(StrEnum):
     GAVE_WAY = "gave way to others before their request was complete"
     ALL_TAKEN = "were refused because all places are taken"
     SHARE_TAKEN = "were refused because their address has its share"
+    NO_FILES = "were not accepted for lack of file descriptors"
     HANDSHAKE = "failed in the TLS handshake"
     UNFIT = "sent what is no request, or one beyond a limit"
 

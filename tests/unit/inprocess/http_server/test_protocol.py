@@ -278,16 +278,22 @@ async def test_a_running_answer_has_no_deadline_here(served: Site, echo: Echo) -
         assert (await client.answer()).startswith(b"HTTP/1.1 200 ")
 
 
+async def given_up(served: Site, echo: Echo) -> None:
+    """Let time pass until the answer has ended: the kernel's buffers may still fill up."""
+
+    def has_ended() -> bool:
+        served.connections.advance(STALL_S + 1)
+        return echo.ended == 1
+
+    await served.until(has_ended)
+
+
 async def test_a_client_that_does_not_read_is_given_up(served: Site, echo: Echo) -> None:
     async with served.client(limit=1) as client:
         await client.send(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert await client.chunk(1)
         await served.until(lambda: served.connections.unread == 1)
-        # The kernel's buffers may still fill up: a look later it is at an end.
-        for _ in range(4):
-            served.connections.advance(STALL_S + 1)
-            await asyncio.sleep(0)
-        await served.until(lambda: echo.ended == 1)
+        await given_up(served, echo)
     assert served.connections.losses.total[Loss.STALLED] == 1
 
 
