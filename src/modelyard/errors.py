@@ -232,7 +232,9 @@ class ContextNotPermitted(ContextLengthExceeded):
     max_tokens is what the request wants for its answer; None: what is left.
     """
 
-    def __init__(self, permitted: int, prompt_tokens: int, max_tokens: int | None = None) -> None:
+    def __init__(
+        self, permitted: int, prompt_tokens: int, max_tokens: int | None = None, param: str = "messages"
+    ) -> None:
         if max_tokens is None:
             asked, remedy = "", "Shorten the prompt."
         else:
@@ -241,9 +243,9 @@ class ContextNotPermitted(ContextLengthExceeded):
             self,
             f"The prompt has {prompt_tokens} tokens{asked}. This API key may have {permitted} for a prompt and its "
             f"answer together (max_context). {remedy}",
-            "messages",
+            param,
         )
-        self.args = (permitted, prompt_tokens, max_tokens)
+        self.args = (permitted, prompt_tokens, max_tokens, param)
 
 
 class InputTooLong(InvalidRequest):

@@ -43,7 +43,7 @@ from modelyard.engine.rank_input import PairReader
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.sharing import Device, Seat
 from modelyard.engine.speller import Speller
-from modelyard.errors import EngineError, ModelyardError, UnsupportedOperation
+from modelyard.errors import ContextNotPermitted, EngineError, ModelyardError, UnsupportedOperation
 
 Publish = Callable[[Sequence[Event]], None]
 
@@ -194,6 +194,9 @@ class Embedder:
         del self._reading[message.sequence]
         try:
             inputs = outcome_of(message.outcome, self._name)
+            permitted = reading.request.max_context
+            if permitted is not None and (longest := max(map(len, inputs), default=0)) > permitted:
+                raise ContextNotPermitted(permitted, longest, param="input")
         except ModelyardError as refused:
             events.append(Failed(message.sequence, refused))
             return

@@ -66,7 +66,8 @@ class Submit:
 class Embed:
     """Turn each of ``inputs`` into a vector; as a request it goes by a sequence's number.
 
-    priority and alone are as in Submit. truncates: a text that is too long is cut, and not refused.
+    priority, alone and max_context (of each) are as in Submit. truncates: a text that is too long is cut, and not
+    refused.
     """
 
     sequence: SequenceId
@@ -74,6 +75,7 @@ class Embed:
     priority: int = 0
     truncates: bool = False
     alone: bool = False
+    max_context: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Rank:
     Attributes:
         most_tokens: of a document; a longer one is cut. None: one that does not fit is refused.
         priority, alone: as in Submit.
+        max_context: the same, of each document with the query.
     """
 
     sequence: SequenceId
@@ -91,6 +94,7 @@ class Rank:
     most_tokens: int | None = None
     priority: int = 0
     alone: bool = False
+    max_context: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from modelyard.errors import (
     InsufficientMemory,
     ModelLoadFailed,
     ModelyardError,
+    QueueFull,
     TakesNoImages,
     TakesNoSound,
     UnusableModel,
@@ -31,13 +32,16 @@ from modelyard.yard.kinds import Kinds, Task, refusal
 from modelyard.yard.machine import available_bytes
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
 from modelyard.yard.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest, Urgency
-from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadMode
+from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadMode, Want
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.startup import load_what_fits
 from modelyard.yard.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
 from modelyard.yard.token_estimate import estimate
 from modelyard.yard.watch import Observer
 from modelyard.yard.workshop import MakeHandle, Spec, Workshop
+
+MAX_WAITING_LOADS: Final = 512
+"""Calls that wait for one model to be loaded, beside the requests for it."""
 
 NO_SEQUENCE: Final = SequenceId(0)
 """The number of a request that is only looked at."""
@@ -207,7 +211,8 @@ class Yard:
         urgency, priority = self._urgency(model, urgency, caller)
 
         def ask(sequence: SequenceId) -> Embed | Rank | Tokenize:
-            return message(sequence, priority)
+            asked = message(sequence, priority)
+            return asked if isinstance(asked, Tokenize) else replace(asked, max_context=caller.max_context)
 
         account = self._begin(model, caller, ask)
         number, inquiry = conductor.ask(self.names[model], ask, urgency, caller.place_owner)
@@ -396,8 +401,13 @@ class Yard:
             ModelLoadFailed: it could not be loaded.
             InsufficientMemory: it does not fit the memory budget.
             ModelLoading: there was no memory for it in time.
+            QueueFull: too many wait for that already, also where they have left.
         """
-        await self._done(self.conductor.reload(self.names[self._router.route(name)]))
+        model = self._router.route(name)
+        line = self.conductor.state.models[self.names[model]].line
+        if (waiting := sum(wish.want is Want.LOAD for wish in line)) >= MAX_WAITING_LOADS:
+            raise QueueFull(model, waiting)
+        await self._done(self.conductor.reload(self.names[model]))
         return self.model(name)
 
     async def _done(self, asked: asyncio.Future[None]) -> None:
