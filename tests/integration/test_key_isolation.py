@@ -112,7 +112,7 @@ def test_a_limited_key_learns_no_name_of_a_hidden_model(server: RunningServer, m
     bodies: list[Any] = [None]
     if method == "POST":
         named = NAMED_OTHERWISE.get(path, "model")
-        names: tuple[str | None, ...] = (None, "default", "smollm2", "smol", "no-such", "no-such:latest")
+        names: tuple[str | None, ...] = (None, "smollm2", "smol", "no-such:latest")
         bodies += [
             {**body, **({} if name is None else {named: name})} for body in BODIES.get(path, [{}]) for name in names
         ]
@@ -296,7 +296,7 @@ def test_responses_of_a_key_are_nobody_elses_and_leave_room_for_others(weights: 
 
 
 def cached(server: RunningServer, key: str, question: str) -> int:
-    messages = [{"role": "system", "content": "word " * 200}, {"role": "user", "content": question}]
+    messages = [{"role": "system", "content": "word " * 60}, {"role": "user", "content": question}]
     answer = chat(server, key, {"messages": messages, "max_tokens": 1}).json()
     return int(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
 
@@ -310,5 +310,5 @@ def test_the_beginning_of_a_prompt_is_found_by_its_own_group_alone(weights: dict
         assert cached(server, "a", "one") == 0
         assert cached(server, "stranger", "two") == 0
         assert cached(server, "other", "three") == 0
-        assert cached(server, "b", "four") > 200
-        assert cached(server, "stranger", "five") > 200
+        assert cached(server, "b", "four") > 60
+        assert cached(server, "stranger", "five") > 60

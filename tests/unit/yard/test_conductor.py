@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelyard.engine.messages import Cancel, Embed, Resume, Stop, Submit
+from modelyard.engine.messages import Cancel, Embed, Resume, Stop, Submit, Usage
 from modelyard.engine.question import Sampling, Text
 from modelyard.errors import (
     EngineError,
@@ -18,6 +18,7 @@ from modelyard.errors import (
     ModelLoadFailed,
     ModelLoading,
     ModelyardError,
+    QueueFull,
     ShuttingDown,
     UnusableModel,
 )
@@ -27,7 +28,7 @@ from modelyard.yard.conductor import Conductor
 from modelyard.yard.residency.events import Tick
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S
 from modelyard.yard.residency.state import Policy, Residence, Residency, Traits, UnloadMode
-from unit.yard.scripted import BUDGET, LONGEST_WAIT_S, ScriptedEngine, ScriptedEngines
+from unit.yard.scripted import BUDGET, LONGEST_WAIT_S, PROMPT_TOKENS, ScriptedEngine, ScriptedEngines
 
 # How long a close waits where it is known that an engine hangs.
 SHORT_S = 0.05
@@ -1161,3 +1162,79 @@ def assert_sound(stage):
         assert sum(not engine._is_over for engine in stage.engines.of(name)) <= 1
         streams = stage.conductor._streams.open.items()
         assert {r for r, stream in streams if stream.model == name and stream.engine is not None} == model.leases.keys()
+
+
+# Owners
+
+
+async def test_an_owner_leaves_places_to_others_and_has_them_back_when_it_is_done(stage_of):
+    stage = stage_of(most_requests=8)
+
+    def submit(owner):
+        return stage.conductor.submit("a", lambda sequence: Submit(sequence, Text("Once")), owner=owner)
+
+    first = [submit("a") for _ in range(4)]
+    await soon(first[-1][1].accepted())
+    refused = submit("a")[1]
+    with pytest.raises(QueueFull, match="4 requests of this API key for 'a' are running or waiting"):
+        await soon(refused.accepted())
+    others = [submit("b"), submit("b"), submit("c")]
+    for _, generation in others:
+        await soon(generation.accepted())
+    assert stage.conductor._streams.held_by("a", "b") == (2, 7)
+    engine = await stage.engine()
+    engine.finish()
+    for _, generation in (*first, *others):
+        await soon(generation.text())
+    assert stage.conductor._streams.held_by("a", "a") == (0, 0)
+    await soon(submit("a")[1].accepted())
+    engine.finish()
+
+
+async def test_without_owners_the_first_to_come_may_have_all_places(stage_of):
+    stage = stage_of(most_requests=8)
+    for _, generation in [stage.submit() for _ in range(8)]:
+        await soon(generation.accepted())
+    with pytest.raises(QueueFull, match="8 requests for 'a' are running or waiting, which is its limit"):
+        await soon(stage.submit()[1].accepted())
+    (await stage.engine()).finish()
+
+
+class Account:
+    """What a caller is charged."""
+
+    def __init__(self):
+        self.heard = []
+
+    def accepted(self, prompt_tokens):
+        self.heard.append(prompt_tokens)
+
+    def settle(self, usage):
+        self.heard.append(usage)
+
+
+@pytest.mark.parametrize("ends", ["finished", "abandoned", "failed", "refused"])
+async def test_every_request_is_settled_once_with_what_it_has_used(stage_of, ends):
+    stage, account = stage_of(most_requests=1), Account()
+    if ends == "refused":
+        await stage.running()
+    request, generation = stage.submit()
+    generation.charge(account)
+    engine = await stage.engine()
+    if ends != "refused":
+        await soon(generation.accepted())
+        engine.say("Hello")
+        await soon(generation.until(lambda: bool(generation._text)))
+    match ends:
+        case "finished":
+            engine.finish()
+        case "abandoned":
+            stage.conductor.abandon(request)
+        case "failed":
+            engine.fail(EngineError("a", "why"))
+    await soon(generation.until(lambda: generation.is_over))
+    used = Usage(PROMPT_TOKENS, 1, 0)
+    expected = {"finished": [PROMPT_TOKENS, used], "abandoned": [PROMPT_TOKENS, used], "failed": [PROMPT_TOKENS, None]}
+    assert account.heard == expected.get(ends, [None])
+    if ends == "refused":
+        engine.finish()
