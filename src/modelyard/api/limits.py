@@ -52,6 +52,11 @@ class KeyLimits:
         self._running = 0
         self._reserved = 0
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it has a rate of tokens."""
+        return self._tokens is not None
+
     def admit(self, now: float) -> None:
         """Take a request, where the key may have one more and is not in debt for tokens.
 
@@ -119,9 +124,13 @@ class CallLimits:
 
     Args:
         clock: seconds that never go back.
+
+    Attributes:
+        counts_tokens: whether the key has a rate of tokens.
     """
 
     def __init__(self, limits: KeyLimits, clock: Callable[[], float]) -> None:
+        self.counts_tokens = limits.counts_tokens
         self._limits, self._clock = limits, clock
 
     def begin(self, estimate: TokenEstimate) -> Reservation:

@@ -44,7 +44,13 @@ class Account(Protocol):
 
 
 class Limits(Protocol):
-    """How much a caller may have, together with its other calls."""
+    """How much a caller may have, together with its other calls.
+
+    Attributes:
+        counts_tokens: whether it matters how many tokens a request takes.
+    """
+
+    counts_tokens: bool
 
     def begin(self, estimate: TokenEstimate) -> Account:
         """Begin a request that takes so many tokens at the most.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from modelyard.engine.messages import Embed, Rank, Submit, Tokenize
@@ -11,6 +11,9 @@ from modelyard.engine.question import Media, Prompt, Text, Tokens
 
 # What a chat template writes around a turn, or around a document, about.
 TURN_TOKENS: Final = 16
+
+# More than any body has.
+_ANY: Final = 1 << 40
 
 # Of an image or a clip of sound, of which nothing is known but that it is one. Most projectors make fewer.
 MEDIUM_TOKENS: Final = 4096
@@ -43,6 +46,10 @@ class TokenEstimate:
         return replace(self, prompt=prompt_tokens)
 
 
+UNCOUNTED: Final = TokenEstimate(0, 0, None)
+"""Of a request whose tokens nobody counts."""
+
+
 def estimate(message: Submit | Embed | Rank | Tokenize, room: int | None) -> TokenEstimate:
     """The tokens of what an engine is sent.
 
@@ -61,17 +68,13 @@ def estimate(message: Submit | Embed | Rank | Tokenize, room: int | None) -> Tok
                 prompt_tokens(message.prompt), min(answers, default=None), min(limits) if limits else None
             )
         case Embed(_, inputs):
-            return TokenEstimate(sum(min(prompt_tokens(one), room or MAX_BYTES) for one in inputs), 0, None)
+            return TokenEstimate(sum(min(prompt_tokens(one), room or _ANY) for one in inputs), 0, None)
         case Rank(_, query, documents):
             each = (_bytes(query) + _bytes(document) + TURN_TOKENS for document in documents)
-            return TokenEstimate(sum(min(one, room or MAX_BYTES) for one in each), 0, None)
+            return TokenEstimate(sum(min(one, room or _ANY) for one in each), 0, None)
         case Tokenize():
             # Nothing is computed of it.
             return TokenEstimate(0, 0, None)
-
-
-MAX_BYTES: Final = 1 << 40
-"""More than any body has."""
 
 
 def prompt_tokens(prompt: Prompt) -> int:
@@ -82,11 +85,7 @@ def prompt_tokens(prompt: Prompt) -> int:
         case Text(text):
             return _bytes(text) + 1
         case _:
-            return _size(_parts_of(prompt)) + TURN_TOKENS
-
-
-def _parts_of(prompt: Any) -> Iterable[Any]:
-    return (getattr(prompt, name) for name in prompt.__slots__)
+            return _size(getattr(prompt, field.name) for field in fields(prompt)) + TURN_TOKENS
 
 
 def _size(parts: Iterable[Any]) -> int:

@@ -36,7 +36,7 @@ from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadM
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.startup import load_what_fits
 from modelyard.yard.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
-from modelyard.yard.token_estimate import estimate
+from modelyard.yard.token_estimate import UNCOUNTED, estimate
 from modelyard.yard.watch import Observer
 from modelyard.yard.workshop import MakeHandle, Spec, Workshop
 
@@ -292,6 +292,9 @@ class Yard:
         """
         if caller.limits is None:
             return None
+        if not caller.limits.counts_tokens:
+            # To read a long conversation through takes time.
+            return caller.limits.begin(UNCOUNTED)
         profile = self.conductor.profiles.get(self.names[model])
         room = self.configured(model).device.max_seq_len if profile is None else profile.context_length
         return caller.limits.begin(estimate(message(NO_SEQUENCE), room))

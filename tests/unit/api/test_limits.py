@@ -128,7 +128,7 @@ def test_a_key_without_limits_is_never_refused_and_told_nothing() -> None:
 
 @given(
     rate=st.integers(1, 2000),
-    asked=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300) | st.none(), st.booleans()), max_size=60),
+    asked=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300) | st.none(), st.booleans()), max_size=30),
 )
 def test_answers_at_once_use_no_more_than_there_was_but_for_one_of_them(
     rate: int, asked: list[tuple[int, int | None, bool]]

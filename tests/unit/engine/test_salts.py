@@ -273,7 +273,7 @@ def test_whoever_holds_less_than_an_equal_share_loses_nothing(held: list[tuple[s
         assert amounts_of(left)[owner] == amount or amount > room // owners - 9
 
 
-@given(st.integers(1, 1000), st.lists(st.integers(0, 5), max_size=3000))
+@given(st.integers(1, 1000), st.lists(st.integers(0, 5), max_size=200))
 def test_there_is_a_place_for_who_comes_late_and_none_takes_more_than_half(places: int, arrivals: list[int]) -> None:
     taken: Counter[int] = Counter()
     for owner in arrivals:
