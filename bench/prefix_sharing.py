@@ -22,7 +22,7 @@ from modelyard.engine.settings import EngineSettings
 
 ROUNDS, REQUESTS, TOKENS = 3, 4, 16
 SALTS = {"all": ("", ""), "key": ("a" * 32, "b" * 32)}
-SYSTEM = "You answer questions about the sea, the wind and the people who live by them. " * 20
+SYSTEM = "You answer questions about the sea, the wind and the people who live by them. " * 12
 
 
 class Bench:
@@ -59,10 +59,14 @@ class Bench:
                     took = 1000 * (time.perf_counter() - began)
         return took, cached
 
-    def ended(self, number: int) -> None:
-        """Wait until so many requests are over."""
+    def ended(self, number: int) -> int:
+        """Wait until so many requests are over; the tokens of their prompts that had to be computed."""
+        computed = 0
         while number:
-            number -= isinstance(self._next(), Finished)
+            if isinstance(event := self._next(), Finished):
+                computed += event.usage.prompt_tokens - event.usage.cached_tokens
+                number -= 1
+        return computed
 
     def stop(self) -> None:
         """End the engine."""
@@ -90,21 +94,24 @@ def oracle(bench: Bench, salts: tuple[str, str], round_: str) -> tuple[float, fl
     return unknown, known, cached
 
 
-def together(bench: Bench, salts: tuple[str, str], round_: str) -> float:
-    """Tokens a second of two keys that ask at the same time, several times, with one system prompt."""
-    began = time.perf_counter()
+def together(bench: Bench, salts: tuple[str, str], round_: str) -> tuple[float, int]:
+    """Tokens a second of two keys that ask at the same time, several times, with one system prompt.
+
+    And the tokens of their prompts that were computed.
+    """
+    began, computed = time.perf_counter(), 0
     for turn in range(REQUESTS):
         for who, salt in enumerate(salts):
             bench.send(f"{round_}. {SYSTEM}\nQuestion {turn} of {who}:", salt, TOKENS)
-        bench.ended(len(salts))
-    return len(salts) * REQUESTS * TOKENS / (time.perf_counter() - began)
+        computed += bench.ended(len(salts))
+    return len(salts) * REQUESTS * TOKENS / (time.perf_counter() - began), computed
 
 
 def main(path: Path) -> None:
     """Print medians of both ways to share, measured in turn."""
     bench = Bench(path)
     seen: dict[str, list[tuple[float, float, int]]] = {sharing: [] for sharing in SALTS}
-    rates: dict[str, list[float]] = {sharing: [] for sharing in SALTS}
+    rates: dict[str, list[tuple[float, int]]] = {sharing: [] for sharing in SALTS}
     for round_ in range(ROUNDS):
         for sharing, salts in SALTS.items():
             seen[sharing].append(oracle(bench, salts, f"{sharing} {round_}"))
@@ -112,10 +119,11 @@ def main(path: Path) -> None:
     bench.stop()
     for sharing in SALTS:
         unknown, known, cached = (statistics.median(values) for values in zip(*seen[sharing], strict=True))
+        rate, computed = (statistics.median(values) for values in zip(*rates[sharing], strict=True))
         print(
             f'share_prefixes = "{sharing}": first token of a prompt that nobody sent {unknown:.1f} ms, of one that the '
             f"other key sent {known:.1f} ms with cached_tokens = {cached:.0f}; two keys with one system prompt "
-            f"{statistics.median(rates[sharing]):.1f} tokens/s"
+            f"{rate:.1f} tokens/s, {computed:.0f} tokens of prompts computed"
         )
 
 

@@ -9,7 +9,7 @@ are computed beside is parked: saved to host memory and trimmed, until a prompt 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -152,8 +152,22 @@ class KvMoves:
         self._looked_at = self._cache.releases if is_all else -1
         if is_any:
             self.carry_out()
-            for _ in range(min(len(self.parked), len(self._idle_slots()) + len(self.parked) - self._most_prefixes)):
-                del self.parked[first_to_go([(prompt.salt, 1) for prompt in self.parked])]
+            self._give_up(wanted)
+
+    def _give_up(self, wanted: Collection[int]) -> None:
+        """Keep as many prefixes as may be kept: of the salt that has most, what is parked goes before what is not.
+
+        Args:
+            wanted: slots that newcomers will go on from.
+        """
+        while self.parked and len(idle := self._idle_slots()) + len(self.parked) > self._most_prefixes:
+            loose = [slot for slot in reversed(idle) if slot.awaited_by is None and slot.index not in wanted]
+            at = first_to_go([*((prompt.salt, 1) for prompt in self.parked), *((slot.salt, 1) for slot in loose)])
+            if at < len(self.parked):
+                del self.parked[at]
+            else:
+                self._cache.trim(loose[at - len(self.parked)], 0)
+        self.carry_out()
 
     def _has_room(self, size: int, salt: str) -> bool:
         """Whether ``size`` bytes more can be parked for ``salt``: others give up what is beyond an equal share."""

@@ -116,6 +116,22 @@ def test_a_salt_that_parks_much_pushes_out_its_own() -> None:
     assert [(prompt.salt, prompt.tokens[0]) for prompt in yard.moves.parked] == [(A, 1000), (B, 400), (B, 450)]
 
 
+def test_prefixes_that_cannot_be_parked_leave_places_for_those_that_are() -> None:
+    """They share their cells, so that to park one would gain nothing."""
+    yard = Yard(slots=6, most_prefixes=4)
+    first = yard.computed(0, range(100))
+    first.salt = B
+    for at in range(1, 4):
+        yard.cache.share(first, yard.cache.slots[at], 100)
+        yard.cells.lengths[at] = 100
+        yard.cache.release(yard.cache.slots[at])
+    yard.cache.release(first)
+    yard.idle(4, range(500, 540)).salt = A
+    yard.step()
+    assert [prompt.salt for prompt in yard.moves.parked] == [A]
+    assert [slot.salt for slot in yard.cache.slots if slot.tokens] == [B] * 3
+
+
 def test_memory_for_parked_prefixes_is_shared_too() -> None:
     yard = Yard(parked_bytes=200 * TOKEN_BYTES)
     for at, first in enumerate((0, 50, 100)):
