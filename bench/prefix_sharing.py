@@ -108,22 +108,19 @@ def together(bench: Bench, salts: tuple[str, str], round_: str) -> tuple[float, 
 
 
 def main(path: Path) -> None:
-    """Print medians of both ways to share, measured in turn."""
-    bench = Bench(path)
-    seen: dict[str, list[tuple[float, float, int]]] = {sharing: [] for sharing in SALTS}
-    rates: dict[str, list[tuple[float, int]]] = {sharing: [] for sharing in SALTS}
-    for round_ in range(ROUNDS):
-        for sharing, salts in SALTS.items():
-            seen[sharing].append(oracle(bench, salts, f"{sharing} {round_}"))
-            rates[sharing].append(together(bench, salts, f"{sharing} {round_}"))
-    bench.stop()
-    for sharing in SALTS:
-        unknown, known, cached = (statistics.median(values) for values in zip(*seen[sharing], strict=True))
-        rate, computed = (statistics.median(values) for values in zip(*rates[sharing], strict=True))
+    """Print medians of both ways to share, each on an engine of its own."""
+    for sharing, salts in SALTS.items():
+        bench = Bench(path)
+        seen = [oracle(bench, salts, f"{sharing} {round_}") for round_ in range(ROUNDS)]
+        rates = [together(bench, salts, f"{sharing} {round_}") for round_ in range(ROUNDS)]
+        bench.stop()
+        unknown, known, cached = (statistics.median(values) for values in zip(*seen, strict=True))
+        rate, computed = (statistics.median(values) for values in zip(*rates, strict=True))
         print(
             f'share_prefixes = "{sharing}": first token of a prompt that nobody sent {unknown:.1f} ms, of one that the '
             f"other key sent {known:.1f} ms with cached_tokens = {cached:.0f}; two keys with one system prompt "
-            f"{rate:.1f} tokens/s, {computed:.0f} tokens of prompts computed"
+            f"{rate:.1f} tokens/s, {computed:.0f} tokens of prompts computed",
+            flush=True,
         )
 
 

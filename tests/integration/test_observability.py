@@ -230,19 +230,22 @@ class TestScripted:
         assert value(samples, "modelyard_requests_waiting", model="smollm2") == 0
 
     def test_health_of_one_model(self, server: RunningServer, engines: ScriptedEngines) -> None:
-        def health(model: str) -> tuple[int, str]:
-            # Without a key.
-            answer = httpx.get(f"{server.url}/health", params={"model": model}, timeout=WAIT_S)
+        def health(model: str, key: str = SECRETS["key"]) -> tuple[int, str]:
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            answer = httpx.get(f"{server.url}/health", params={"model": model}, headers=headers, timeout=WAIT_S)
             return answer.status_code, answer.text
 
         for name in ("smollm2", "org/smol", "default"):
             assert health(name)[0] == 200
+            assert health(name, key="") == (200, '{"status":"ok"}')
+        assert health("nothing", key="") == (503, '{"status":"unavailable"}')
         status, missing = health("nothing")
         assert status == 404
-        assert "gemma" not in missing, "the names that there are, to somebody without a key"
+        assert "gemma" not in missing, "the names that there are"
         used = server.read(lambda: server.yard.conductor.state.models["smollm2"].last_used)
         assert post(server, "/v1/models/unload", {"model_id": "smollm2"}).status_code == 200
         assert health("smollm2") == (503, '{"model":"smollm2","status":"unavailable","reason":"not loaded"}')
+        assert health("smollm2", key="") == (503, '{"status":"unavailable"}')
         assert len(engines.of("smollm2")) == 1, "asking loads nothing"
         assert server.read(lambda: server.yard.conductor.state.models["smollm2"].last_used) == used
         engines.started("google/gemma3").die("a fault in the test")

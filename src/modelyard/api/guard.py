@@ -63,6 +63,7 @@ class RequireKey:
             return InvalidApiKey()
         key, limits, salt = found
         visit = Visit.of(scope)
+        visit.key = key
         self._admit(visit, key, salt)
         visit.caller.limits = CallLimits(limits, self._clock)
         try:
@@ -74,7 +75,7 @@ class RequireKey:
         return None
 
     def _recognise(self, scope: Scope) -> None:
-        """Where no key is needed, one may be shown: it counts against no rate."""
+        """Where no key is needed, one may be shown: it counts against no rate, and is in no log."""
         sent, visit = _key_of(scope), Visit.of(scope)
         found = self._find(sent) if sent else None
         if found is None:
@@ -84,7 +85,7 @@ class RequireKey:
 
     def _admit(self, visit: Visit, key: AccessKey, salt: str) -> None:
         """The request is one of ``key``."""
-        visit.key, caller = key, visit.caller
+        caller = visit.caller
         caller.models, caller.scopes = key.models, key.scopes
         caller.owner, caller.shares_places = key.digest, len(self._keys) > 1
         caller.cache_salt = salt
