@@ -95,8 +95,9 @@ def was_cut() -> bool:
 
 
 def _watched(stream: TextIO, number: int) -> TextIO:
-    if not isinstance(stream, io.TextIOWrapper):
-        # Not the process's own.
+    own = sys.__stdout__ if number == 1 else sys.__stderr__
+    if stream is not own or not isinstance(stream, io.TextIOWrapper):
+        # A program that calls the command line gathers what it writes.
         return stream
     stream.flush()
     raw = OutputFile(number)

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from modelyard.api.middleware.body_intake import MAX_BODY_BYTES
 from modelyard.errors import (
     ModelyardError,
     RequestTimeout,
@@ -55,6 +56,12 @@ Address = tuple[str, int]
 
 # What is parsed at once, so that what one head has is counted before it is much.
 _SLICE_BYTES: Final = MAX_HEAD_BYTES
+
+
+def _declared_bytes(cycle: RequestResponseCycle) -> int:
+    """How long the body of a request is to be, as its head says; 0 where it does not."""
+    lengths = (value for name, value in cycle.scope["headers"] if name == b"content-length")
+    return next((int(length) for length in lengths if length.isdigit()), 0)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -293,7 +300,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Begin to answer a request, as soon as its body is there, or much of it.
 
-        A client that waits to be told to go on sends no body before.
+        A client that waits to be told to go on sends no body before, and one whose body is too large need not.
         """
         self._answering = cycle
         self._unstarted = app
@@ -306,6 +313,7 @@ class BoundedProtocol(HttpToolsProtocol):
             and not cycle.waiting_for_100_continue
             and len(cycle.body) < MAX_BODY_BYTES_BEFORE_START
             and not self._waits_for_upgrade
+            and _declared_bytes(cycle) <= MAX_BODY_BYTES
         )
 
     def _start(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from modelyard.api.middleware.body_intake import MAX_BODY_BYTES
 from modelyard.inprocess.http_server.limits import (
     BODY_GRACE_S,
     MAX_BODY_BYTES_BEFORE_START,
@@ -238,6 +239,12 @@ async def test_a_short_body_is_there_before_its_request_is_begun(served: Site, e
         assert echo.scopes == []
         await client.send(b"world")
         assert (await client.answer()).endswith(b"10")
+
+
+async def test_a_body_that_says_it_is_too_large_is_not_waited_for(served: Site) -> None:
+    async with served.client() as client:
+        await client.send(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1))
+        assert (await client.answer()).startswith(b"HTTP/1.1 413 ")
 
 
 async def test_a_client_that_waits_to_be_told_to_go_on_is_told(served: Site) -> None:
