@@ -40,6 +40,7 @@ def node_modules() -> Path:
     return INSTALLED
 
 
+@pytest.mark.long
 @pytest.mark.timeout(INSTALL_S + RUN_S)
 def test_the_npm_clients_find_what_they_expect(server: RunningServer, node_modules: Path) -> None:
     command = ["node", "clients.mjs", f"{server.url}/v1"]

@@ -132,6 +132,7 @@ def test_models_are_listed_with_what_clients_read(server: RunningServer) -> None
     assert same == gemma
 
 
+@pytest.mark.long
 def test_a_seed_repeats_the_answer_and_another_seed_does_not(weights: dict[str, Path]) -> None:
     """On a server in the same state: the least bit of difference in the arithmetic can turn a random choice."""
 

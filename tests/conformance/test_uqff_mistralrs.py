@@ -93,6 +93,7 @@ def test_we_say_what_the_reference_says_of_the_same_file(ours: Path, tmp_path: P
     assert ask_us({"hqq4": ours}, tmp_path) == {"hqq4": ANSWER}
 
 
+@pytest.mark.long
 def test_we_read_what_the_reference_writes(reference: Path, checkpoint: Path, tmp_path: Path):
     folder = tmp_path / "theirs"
     folder.mkdir()

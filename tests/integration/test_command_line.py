@@ -215,6 +215,7 @@ def test_run_has_nothing_to_say_to_an_embedding_model(minilm: Path, question: tu
     assert done.stdout == ""
 
 
+@pytest.mark.long
 def test_run_answers_a_question_about_images(vision_models: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "one.png").write_bytes(encoded(noise(1)))
     (tmp_path / "two.png").write_bytes(encoded(noise(2)))
@@ -235,6 +236,7 @@ def test_run_answers_a_question_about_images(vision_models: dict[str, Path], tmp
     assert "Images need a question: give it with -i." in alone.stderr
 
 
+@pytest.mark.long
 def test_run_answers_a_question_about_sound(hearing_models: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "one.wav").write_bytes(audio_file(chirp(1, 1)))
     (tmp_path / "two.flac").write_bytes(audio_file(chirp(1, 2, 44_100), 44_100, "FLAC"))

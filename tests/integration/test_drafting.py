@@ -101,6 +101,7 @@ def test_it_ends_where_it_is_to_end_also_within_a_draft(
     assert drafted.finished().usage.completion_tokens == length
 
 
+@pytest.mark.long
 def test_a_conversation_is_drafted_on_from_what_the_draft_model_has_read(
     drafted: Driven, plainly: Callable[..., str]
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_seeded_draw_is_not_drafted(steps: dict[bool, int], large: Path, small
     assert steps[True] == 0
 
 
+@pytest.mark.long
 def test_many_streams_and_more_than_the_cache_holds_all_end(large: Path, small: Path) -> None:
     driven = engine(large, draft=(small,), draft_name="small", context_length=256)
     for number in range(6):

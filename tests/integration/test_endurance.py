@@ -149,6 +149,7 @@ def test_a_stopped_client_process_holds_up_nobody(server: RunningServer) -> None
             client.kill()
 
 
+@pytest.mark.long
 def test_a_real_engine_that_dies_takes_nobody_with_it(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     step, faults = EngineLoop._step, threading.Semaphore(0)
 

@@ -103,6 +103,7 @@ def test_a_seeded_draw_is_not_guessed_at_and_another_may_be(guessing: Driven, wo
     assert work.steps < LENGTH <= seeded
 
 
+@pytest.mark.long
 def test_an_answer_that_is_suspended_between_guesses_goes_on(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, _ = plain(smollm2, ROUND, max_tokens=LENGTH)
     steps = Steps(monkeypatch)

@@ -112,6 +112,7 @@ def test_the_server_answers_from_the_checkpoint_as_from_the_gguf(
     assert [listed[name]["quantization"] for name in ("full", "eight", "four")] == ["F16", "Q8_0", "Q4_K_M"]
 
 
+@pytest.mark.long
 def test_dtype_is_the_precision_of_the_weights_and_is_quantised_without_another_conversion(
     weights: dict[str, Path], tiny_checkpoint: Path, tmp_path: Path
 ):
@@ -161,6 +162,7 @@ checkpoint.main([folder, theirs, "--name", "x"])
 """
 
 
+@pytest.mark.long
 def test_weights_that_are_written_by_parts_are_those_of_upstreams_converter(checkpoint: Path, tmp_path: Path):
     folder = random_checkpoint(tmp_path / "experts", checkpoint, vocabulary=49152, width=128, layers=2, experts=3)
     files = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
@@ -221,6 +223,7 @@ class Events:
                     yield json.loads(line.removeprefix("data: "))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("user_cache")
 def test_a_model_is_quantised_while_another_serves(
     checkpoint: Path, weights: dict[str, Path], made: Callable[..., ModelFiles], cache: Path

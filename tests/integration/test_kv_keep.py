@@ -101,6 +101,7 @@ def test_a_prompt_asked_again_is_found_and_one_token_of_it_computed(
     again.stopped(Stop())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["disk"], indirect=True)
 def test_behind_a_window_a_prompt_is_only_reused_to_its_end(weights: dict[str, Path], how: dict[str, Any]) -> None:
     """llama.cpp saves what its last token looks at: a prompt that parts from it earlier is computed."""
