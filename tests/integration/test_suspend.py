@@ -128,7 +128,7 @@ def undisturbed(path: Path, prompt: str | Tokens | Chat, sampling: Sampling, **r
 
 @pytest.mark.parametrize(
     ("model", "sampling"),
-    [("smollm2", GREEDY), ("smollm2", SEEDED), ("gemma3", PENALIZED)],
+    [("smollm2", GREEDY), ("smollm2", SEEDED), pytest.param("gemma3", PENALIZED, marks=pytest.mark.long)],
     ids=["greedy", "seeded", "penalized"],
 )
 def test_an_answer_suspended_again_and_again_is_the_undisturbed_one(
@@ -209,7 +209,7 @@ def tokens_of(monkeypatch: pytest.MonkeyPatch) -> dict[SequenceId, list[int]]:
     return taken
 
 
-@pytest.mark.parametrize("max_seqs", [8, 3], ids=["all running", "some waiting"])
+@pytest.mark.parametrize("max_seqs", [pytest.param(8, marks=pytest.mark.long), 3], ids=["all running", "some waiting"])
 def test_of_many_sequences_no_token_is_lost_or_said_twice(
     path: Path, steps: Steps, tokens_of: dict[SequenceId, list[int]], max_seqs: int
 ) -> None:
