@@ -43,7 +43,7 @@ def test_make_alone_lists_every_target_with_a_line_about_it():
     listed = subprocess.run(["make"], cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True)
     lines = {line.split()[1]: line.split()[2:] for line in listed.stdout.splitlines()}
     expected = {"help", "install", "convert", "serve", "test", "check", "fix", "docs", "simulate", "bench"}
-    expected |= {"architectures", "conformance", "faults", "fuzz", "lock", "audit"}
+    expected |= {"architectures", "conformance", "faults", "fuzz", "attack", "lock", "audit"}
     assert lines.keys() == targets == expected
     assert all(lines.values())
 

@@ -23,7 +23,9 @@ from modelyard.system.restarts import MAX_DEATHS
 WAIT_S = 30.0
 SRC = Path(__file__).resolve().parents[3] / "src"
 START = f"""
-import sys
+import signal, sys
+# As a shell starts it, also where the tests themselves do not hear a hang-up.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.path.insert(0, {str(SRC)!r})
 from modelyard.system.supervisor import main
 main(sys.argv[1:])
