@@ -64,6 +64,20 @@ def _declared_bytes(cycle: RequestResponseCycle) -> int:
     return next((int(length) for length in lengths if length.isdigit()), 0)
 
 
+class _AnswerTransport:
+    """What an answer is written to: the connection's transport, which it may not close before its request was read."""
+
+    __slots__ = ("_protocol", "is_closing", "write")
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+        self.write, self.is_closing = protocol.transport.write, protocol.transport.is_closing
+
+    def close(self) -> None:
+        """See ``BoundedProtocol.close_after_body``."""
+        self._protocol.close_after_body()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """A connection that holds a place.
 
@@ -94,6 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._answering: RequestResponseCycle | None = None
         # What is to answer it, while its body is awaited.
         self._unstarted: ASGI3Application | None = None
+        self._closes_after_body = False
         # It was refused: what still comes is dropped.
         self._is_refused = False
         self._refusal: ModelyardError | None = None
@@ -162,6 +177,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._watch_unread()
+
+    def close_after_body(self) -> None:
+        """Close it once the body of the request that was answered is read, and dropped, to its end.
+
+        To close what has not been read would reset the connection, and the client might not see the answer.
+        """
+        if self._in_head or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._closes_after_body = True
+        self.pipeline.clear()
 
     def _watch_unread(self) -> None:
         self._unsent = unsent_bytes(self.transport)
@@ -272,6 +298,7 @@ class BoundedProtocol(HttpToolsProtocol):
             # The parser passes over its body, and would take it for the next request.
             self._stop_parsing(refusals.UPGRADE)
         super().on_headers_complete()
+        self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]
         if upgrades or self._place.is_spare:
             self.cycle.keep_alive = False
 
@@ -294,7 +321,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._has_begun = False
         super().on_message_complete()
-        if self._unstarted is not None:
+        if self._closes_after_body:
+            self._close()
+        elif self._unstarted is not None:
             self._start()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:

@@ -247,6 +247,18 @@ async def test_a_body_that_says_it_is_too_large_is_not_waited_for(served: Site) 
         assert (await client.answer()).startswith(b"HTTP/1.1 413 ")
 
 
+async def test_an_answer_before_the_end_of_a_body_is_seen_also_where_the_connection_is_to_be_closed(
+    served: Site,
+) -> None:
+    body = b"x" * 3_000_000
+    head = b"POST /refuse HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with served.client() as client:
+        await client.send(head + body)
+        answer = await client.rest()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.endswith(b"no")
+
+
 async def test_a_client_that_waits_to_be_told_to_go_on_is_told(served: Site) -> None:
     async with served.client() as client:
         await client.send(POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
