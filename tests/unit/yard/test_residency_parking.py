@@ -290,6 +290,16 @@ def test_where_more_is_used_than_the_budget_has_parked_weights_go_first():
     assert script.residence("b") is Residence.LOADED
 
 
+def test_parked_weights_whose_request_is_refused_as_the_budget_shrinks_go_at_once():
+    script = parked("a", "b", fit=1.8)
+    script(RequestArrived("b", 2))
+    script(LoadFinished("b"))
+    assert script(RequestArrived("a", 3)) == []
+    effects = script(BudgetChanged(90))
+    assert refusals(effects) == [(3, InsufficientMemory)]
+    assert frees(effects) == [("a", False)]
+
+
 def test_a_close_frees_parked_weights_and_those_that_are_being_parked():
     script = parked("a", "b", fit=3)
     script.idle("b")

@@ -40,8 +40,9 @@ def settle(draft: Draft) -> None:
         # All three, always: each may change who has to make room for whom.
         if not any([_serve_lines(draft), _expire(draft), _forget_retired(draft)]):
             break
-    # Again: a parked model whose last request was refused is unused.
+    # Again: a parked model whose last request was refused is unused, and may be what is over the budget.
     _unload_idle(draft)
+    _relieve(draft)
 
 
 def _is_settled(model: ModelState) -> bool:
