@@ -19,18 +19,13 @@ from demo_weights import prepare
 
 from conftest import two_models
 from modelyard.config import validate_config
-from support.fuzzing import Fuzzed, fuzz, narrowed
+from support.fuzzing import ENDLESS, MODELS, OF_TOKENS, Fuzzed, fuzz, narrowed
 from support.server import RunningServer, serving
 from unit.yard.scripted import ScriptedEngines
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 KEY: Final = "sk-3f9c5f2ab7f34a6c8d1e"
 LIMITED_KEY: Final = "sk-81d2e6a0c4be9f17aa02"
-ENDLESS: Final = "/v1/models/events"
-# What scripted engines do not answer: they have no vocabulary.
-OF_TOKENS: Final = ("/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize", "/v1/messages/count_tokens")
-NAMES: Final = {"enum": ["smollm2", "org/smol", "google/gemma3", "default", "nobody"]}
-VALUES: Final = {"model": NAMES, "model_id": NAMES, "n": {"enum": [None, 1, 3]}}
 KEYS: Final[dict[str, Any]] = {
     "api_keys": [KEY],
     "keys": [{"name": "limited", "key": LIMITED_KEY, "models": ["smollm2"], "max_concurrent": 2, "max_tokens": 100}],
@@ -54,7 +49,7 @@ def play(name: str, weights: dict[str, Path], seed: int) -> Fuzzed:
 
 
 def _described(server: RunningServer) -> dict[str, Any]:
-    return narrowed(server.get("/openapi.json").json(), VALUES, without=[ENDLESS, *OF_TOKENS])
+    return narrowed(server.get("/openapi.json").json(), MODELS, without=[ENDLESS, *OF_TOKENS])
 
 
 def main() -> int:

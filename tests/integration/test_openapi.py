@@ -11,18 +11,10 @@ import pytest
 from conftest import two_models
 from modelyard.api.openapi.operations import OPERATIONS
 from modelyard.config import validate_config
-from support.fuzzing import fuzz, narrowed
+from support.fuzzing import ENDLESS, MODELS, OF_TOKENS, fuzz, narrowed
 from support.server import RunningServer, serving
 from unit.hub.gguf_writer import tiny_ranker, write
 from unit.yard.scripted import ScriptedEngines
-
-# It has no end.
-ENDLESS = "/v1/models/events"
-# What scripted engines do not answer: they have no vocabulary. Real weights are asked.
-OF_TOKENS = ("/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize", "/v1/messages/count_tokens")
-
-NAMES = {"enum": ["smollm2", "org/smol", "google/gemma3", "default", "nobody"]}
-MODELS = {"model": NAMES, "model_id": NAMES, "n": {"enum": [None, 1, 3]}}
 
 FEW = {"type": "integer", "minimum": 1, "maximum": 4}
 SHORT = {

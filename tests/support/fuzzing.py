@@ -25,6 +25,16 @@ CHECKS = (
 )
 
 
+# It has no end.
+ENDLESS = "/v1/models/events"
+# What scripted engines do not answer: they have no vocabulary. Real weights are asked.
+OF_TOKENS = ("/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize", "/v1/messages/count_tokens")
+
+_NAMES = {"enum": ["smollm2", "org/smol", "google/gemma3", "default", "nobody"]}
+MODELS = {"model": _NAMES, "model_id": _NAMES, "n": {"enum": [None, 1, 3]}}
+"""Values by which requests find the models of ``conftest.two_models``."""
+
+
 @dataclass
 class Fuzzed:
     """What came of it: answers by status, and what was wrong, with the command that shows it."""

@@ -17,14 +17,14 @@ from modelyard.engine.messages import (
     SequenceEvent,
     Token,
     TokenLogprob,
-    Usage,
 )
 from modelyard.errors import ModelyardError, ShuttingDown
-from modelyard.yard.caller import Account, current_caller
+from modelyard.yard.caller import current_caller
+from modelyard.yard.charged import Charged
 from modelyard.yard.times import Times
 
 
-class Generation:
+class Generation(Charged):
     """An answer that is being generated. It has one reader, who iterates it for its text, once.
 
     All text that arrived since the last look comes as one piece, so a slow reader costs no more than a fast one.
@@ -37,7 +37,6 @@ class Generation:
         logprobs: of the tokens whose text has arrived, where they were asked for. The reader takes them out.
         finished: reason and usage, once the last event has arrived.
         times: when what happened to it.
-        account: hears of the tokens of its prompt, and once it is over of what it used, be its reader there or not.
     """
 
     def __init__(self, model: str) -> None:
@@ -48,7 +47,6 @@ class Generation:
         self.reading: Reading | None = None
         self.logprobs: list[TokenLogprob] = []
         self.times = Times()
-        self.account: Account | None = None
         self._text: list[str] = []
         self._error: ModelyardError | None = None
         self._accepted = False
@@ -68,25 +66,14 @@ class Generation:
                     self.account.accepted(prompt_tokens)
             case Finished(_, _, usage):
                 self.finished = event
-                self._settle(usage)
+                self.settle(usage)
             case Failed(_, error, usage):
                 self._error = error
-                self._settle(usage)
+                self.settle(usage)
             case Cancelled(_, usage):
                 self._error = ShuttingDown()
-                self._settle(usage)
+                self.settle(usage)
         self.wake()
-
-    def charge(self, account: Account | None) -> None:
-        """Keep ``account``, or settle it where the request was refused at once."""
-        self.account = account
-        if self.is_over:
-            self._settle(None)
-
-    def _settle(self, usage: Usage | None) -> None:
-        account, self.account = self.account, None
-        if account is not None:
-            account.settle(usage)
 
     def add(self, token: Token) -> None:
         """Take the text of a token; ``wake`` is due when all that came with it is there."""

@@ -15,10 +15,10 @@ from modelyard.engine.messages import (
     Ranked,
     SequenceEvent,
     Tokenized,
-    Usage,
 )
 from modelyard.errors import ModelyardError, ShuttingDown
-from modelyard.yard.caller import Account, current_caller
+from modelyard.yard.caller import current_caller
+from modelyard.yard.charged import Charged
 from modelyard.yard.times import Times
 
 if TYPE_CHECKING:
@@ -76,29 +76,27 @@ class Spelling:
     pieces: tuple[bytes, ...]
 
 
-class Inquiry:
+class Inquiry(Charged):
     """What ``model`` is to answer.
 
     Attributes:
         times: when what happened to it.
         finished: the end of the request, as that of a generation; None before, and where it failed.
-        account: hears of what it used, once it is over.
     """
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.times = Times()
         self.finished: Finished | None = None
-        self.account: Account | None = None
         self._outcome: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
 
     def put(self, event: SequenceEvent) -> None:
         """Take the next event. Only from the event loop's thread."""
         if isinstance(event, Answered):
             self.finished = Finished(event.sequence, "stop", event.usage)
-            self._settle(event.usage)
+            self.settle(event.usage)
         elif isinstance(event, Failed | Cancelled):
-            self._settle(event.usage)
+            self.settle(event.usage)
         if self._outcome.done():
             # Its caller has left.
             return
@@ -109,17 +107,6 @@ class Inquiry:
                 self._outcome.set_exception(error)
             case Cancelled():
                 self._outcome.set_exception(ShuttingDown())
-
-    def charge(self, account: Account | None) -> None:
-        """As that of a generation."""
-        self.account = account
-        if self.is_over:
-            self._settle(None)
-
-    def _settle(self, usage: Usage | None) -> None:
-        account, self.account = self.account, None
-        if account is not None:
-            account.settle(usage)
 
     @property
     def is_over(self) -> bool:

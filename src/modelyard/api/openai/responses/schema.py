@@ -178,7 +178,7 @@ class ResponsesRequest(_Part):
     prompt_cache_key: str | None = LABEL
     prompt_cache_retention: str | None = LABEL
     prompt_cache_options: dict[str, Any] | None = LABEL
-    metadata: Annotated[dict[str, str], at_most(MAX_LABELS)] | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=MAX_LABELS), at_most(MAX_LABELS)] | None = None
     truncation: Literal["disabled"] | None = None
     keep_alive: KeepAlive | None = None
 
