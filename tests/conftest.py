@@ -48,13 +48,20 @@ def trials_are_spared() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def deaths_are_forgotten() -> Iterator[None]:
-    """Tests end processes of engines: models are not to be isolated for that in other tests, or for the user."""
+def records_of_deaths() -> Iterator[Path]:
+    """The folder of what is remembered of engines that died: not the user's."""
     from modelyard.yard.runtime import engine_hosts
 
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
         patch.setattr(engine_hosts, "user_cache", lambda: Path(folder))
-        yield
+        yield Path(folder) / "modelyard" / "isolation"
+
+
+@pytest.fixture(autouse=True)
+def deaths_are_forgotten(records_of_deaths: Path) -> Iterator[None]:
+    """A model whose engine one test ends is not isolated in the next, which may look at threads of this process."""
+    yield
+    shutil.rmtree(records_of_deaths, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
