@@ -17,8 +17,8 @@ from queue import SimpleQueue
 
 from modelyard.engine.engine import Engine
 from modelyard.engine.messages import Begun, Event, Failed, Finished, Loaded, SequenceId, Stop, Stopped, Submit, Token
-from modelyard.engine.question import Sampling, Text
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.prompts import Sampling, Text
 
 ROUNDS, REQUESTS, TOKENS = 3, 4, 16
 SALTS = {"all": ("", ""), "key": ("a" * 32, "b" * 32)}

@@ -17,8 +17,8 @@ from typing import Any
 
 from modelyard.engine.engine import Engine
 from modelyard.engine.messages import Event, Failed, Finished, Loaded, SequenceId, Stop, Stopped, Submit
-from modelyard.engine.question import Sampling, Text
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.prompts import Sampling, Text
 
 TOKENS, ROUNDS = 32, 9
 PROMPT = "A long story about the sea and the people who live by it:\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from modelyard.hub.llama_converter import search_path
+from modelyard.hub.sources.llama_converter import search_path
 
 
 def add_to_path() -> None:

@@ -5,23 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from modelyard.api import form
-from modelyard.api import tokenize as tokens
+from modelyard.api.llama_cpp import tokenize as tokens
 from modelyard.api.media import audio, fetch, images
-from modelyard.api.middleware import body_intake, request_memory
+from modelyard.api.middleware import body_intake
 from modelyard.api.openai import embeddings, schema, tools
 from modelyard.api.openai.responses import routes as responses
 from modelyard.api.openai.responses import store
-from modelyard.api.serving import bounded_items, json_body
+from modelyard.api.serving import bounded_items, form, json_body, request_memory
 from modelyard.config import bounded_read
-from modelyard.engine import grammar
-from modelyard.engine.bounded import pool
-from modelyard.engine.chat import template_processes
+from modelyard.engine.chat import grammar, template_processes
 from modelyard.engine.guidance import compiler, trial
 from modelyard.engine.input import tokenizer_time
 from modelyard.errors import MAX_MESSAGE_CHARS
 from modelyard.inprocess.http_server import limits
-from modelyard.yard import configured, yard
+from modelyard.system.bounded import pool
+from modelyard.yard import from_config, yard
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ WORK: Final = (
         f"{pool.MOST_PROCESSES}; {_seconds(pool.WAIT_S)}",
         "503 with the reason",
     ),
-    Bound("Requests that wait for a model", _number(configured.WAITING_ROOM), "429 `queue_full`"),
+    Bound("Requests that wait for a model", _number(from_config.WAITING_ROOM), "429 `queue_full`"),
     Bound("Calls that wait for a load", _number(yard.MAX_WAITING_LOADS), "429 `queue_full`"),
     Bound("Responses in the background", str(responses.MOST_IN_BACKGROUND), "429 `queue_full`"),
     Bound(

@@ -8,8 +8,8 @@ from pathlib import Path
 from python_reference import render_python_reference
 from security_bounds import render_bounds
 
-from modelyard.api.metrics import render_metrics
 from modelyard.api.openapi.markdown import render_http_api
+from modelyard.api.server.metrics import render_metrics
 from modelyard.config.reference import render_reference
 
 DOCS = Path(__file__).parent.parent / "docs"

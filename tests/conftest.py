@@ -39,11 +39,11 @@ def trials_are_spared() -> Iterator[None]:
 
     Servers in processes of their own try theirs; ``tests/integration/test_trial.py`` and ``test_faults.py`` do.
     """
-    from modelyard.yard import workshop
+    from modelyard.yard.runtime import engine_factory
     from modelyard.yard.runtime.trials import Trials
 
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
-        patch.setattr(workshop, "Trials", partial(Trials, Path(folder), lambda _task, _report: None))
+        patch.setattr(engine_factory, "Trials", partial(Trials, Path(folder), lambda _task, _report: None))
         yield
 
 

@@ -36,8 +36,8 @@ from modelyard.engine.messages import (
     Token,
     Usage,
 )
-from modelyard.engine.profile import ModelProfile
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.model_info import ModelProfile
 from modelyard.yard.yard import Yard
 
 STEP_S = 0.02

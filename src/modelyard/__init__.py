@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from modelyard.inprocess.model import Model
     from modelyard.inprocess.serve import serve, serve_async
     from modelyard.inprocess.streams import AsyncChatStream, ChatStream
-    from modelyard.yard.status import Plan
+    from modelyard.yard.stats.status import Plan
 
 __all__ = [
     "AsyncChatStream",

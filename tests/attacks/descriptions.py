@@ -20,8 +20,8 @@ from demo_weights import prepare
 from conftest import two_models
 from modelyard.config import validate_config
 from support.fuzzing import ENDLESS, MODELS, OF_TOKENS, Fuzzed, fuzz, narrowed
+from support.scripted_engines import ScriptedEngines
 from support.server import RunningServer, serving
-from unit.yard.scripted import ScriptedEngines
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 KEY: Final = "sk-3f9c5f2ab7f34a6c8d1e"

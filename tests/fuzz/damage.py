@@ -14,7 +14,7 @@ from fuzz.gguf_file import Array, GgufFile, Scalar, Tensor, tensor_bytes, text
 from fuzz.nasty_texts import nasty_text
 from fuzz.pre_tokenizers import PRE_TOKENIZERS
 from fuzz.tiny_models import ARCHITECTURES
-from modelyard.hub import gguf_format as gguf
+from modelyard.formats.gguf import constants as gguf
 
 _INTEGER_BITS: Final = {0: (8, False), 1: (8, True), 2: (16, False), 3: (16, True), 4: (32, False), 5: (32, True)}
 _INTEGER_BITS |= {10: (64, False), 11: (64, True)}

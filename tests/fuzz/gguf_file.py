@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from modelyard.hub import gguf_format as gguf
-from unit.hub.gguf_writer import string
+from modelyard.formats.gguf import constants as gguf
+from support.gguf_writer import string
 
 TYPE_NUMBERS: Final = {one.name: number for number, one in gguf.TENSOR_TYPES.items()}
 

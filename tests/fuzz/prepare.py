@@ -11,10 +11,10 @@ from modelyard.config import validate_config
 from modelyard.engine.hosts.trial_task import TrialTask, trial_of
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
-from modelyard.hub.gguf_header import read_header
-from modelyard.yard.engines import EngineHandle, Publish
-from modelyard.yard.memory import vocabulary_size
-from modelyard.yard.workshop import Spec, Workshop
+from modelyard.formats.gguf.header import read_header
+from modelyard.yard.memory.footprint import vocabulary_size
+from modelyard.yard.runtime.engine_factory import Spec, Workshop
+from modelyard.yard.runtime.interfaces import EngineHandle, Publish
 
 BUDGET_BYTES: Final = 1 << 30
 _NAME: Final = "fuzzed"

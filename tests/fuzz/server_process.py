@@ -18,7 +18,7 @@ from typing import Final
 
 from fuzz.case import Fault
 from fuzz.tiny_models import tiny_model
-from unit.hub.gguf_writer import tiny_ranker
+from support.gguf_writer import tiny_ranker
 
 START_S: Final = 1800.0
 # Processor time that a request may take, of which to fill the context takes 8 s; and how long one may wait for a server

@@ -18,6 +18,7 @@ from fuzz.nasty_texts import nasty_text
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.trial_program import Failure, Trial
 from modelyard.engine.hosts.trial_task import TrialTask
+from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.messages import (
     Cancel,
     Cancelled,
@@ -42,12 +43,11 @@ from modelyard.engine.messages import (
     Tokenize,
     Tokenized,
 )
-from modelyard.engine.profile import ModelProfile
-from modelyard.engine.question import Chat, Prompt, Sampling, Text, Tokens
+from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
-from modelyard.engine.sharing import Device
-from modelyard.engine.weights import WeightsPool
 from modelyard.errors import EngineError
+from modelyard.protocol.model_info import ModelProfile
+from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, Tokens
 
 # The prediction is far below; what takes more is at fault.
 MEMORY_BYTES: Final = 4 << 30

@@ -19,8 +19,8 @@ import numpy as np
 from fuzz.children import run_child
 from fuzz.gguf_file import Array, GgufFile, Scalar, Tensor, number, read_gguf, real, text, texts
 from modelyard.errors import UnusableModel
-from modelyard.hub import gguf_format as gguf
-from unit.hub.gguf_writer import VOCABULARY
+from modelyard.formats.gguf import constants as gguf
+from support.gguf_writer import VOCABULARY
 
 WIDTH: Final = 64
 LAYERS: Final = 2

@@ -29,9 +29,9 @@ from modelyard.engine.messages import (
     Submit,
     Token,
 )
-from modelyard.engine.question import Sampling, Text
-from modelyard.engine.schedule import Scheduler
+from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.prompts import Sampling, Text
 
 PROMPTS = [
     "The capital of France is",

@@ -11,13 +11,13 @@ import llama_cpp.llama_cpp as lib
 import pytest
 
 from modelyard.config import validate_config
-from modelyard.engine.draft import Drafter
 from modelyard.engine.llama import Batch, Context
+from modelyard.engine.loading.weights import WeightsKey, WeightsPool
 from modelyard.engine.messages import LoadFailed, Resume, SequenceId, Stop
-from modelyard.engine.question import Sampling
-from modelyard.engine.weights import WeightsKey, WeightsPool
+from modelyard.engine.speculative.draft_model import Drafter
+from modelyard.protocol.prompts import Sampling
+from support.engine_driver import Driven, Steps, engine
 from support.server import serving
-from unit.engine.driven import Driven, Steps, engine
 
 # Source: llama.cpp, include/llama.h, enum llama_ftype.
 ALL_F32 = 0

@@ -34,11 +34,11 @@ from modelyard.engine.messages import (
     Stopped,
     Submit,
 )
-from modelyard.engine.question import Sampling, Text, Tokens
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, ModelUnloaded, UnsupportedOperation
 from modelyard.hub import read_header
-from modelyard.yard.requests import EmbeddingRequest, Request
+from modelyard.protocol.prompts import Sampling, Text, Tokens
+from modelyard.yard.requests.requests import EmbeddingRequest, Request
 from modelyard.yard.residency.state import Residence, UnloadMode
 from modelyard.yard.yard import Yard
 from support.minilm import converted, folder, vectors_of_its_package
@@ -394,11 +394,11 @@ def test_a_request_may_say_how_long_it_waits(server: RunningServer) -> None:
 BUSY = textwrap.dedent("""
     import json, sys
     from pathlib import Path
-    from modelyard.engine.load_embedder import load_embedder
+    from modelyard.engine.pooling.load import load_embedder
     from modelyard.engine.settings import BATCH_TOKENS, EngineSettings
-    from modelyard.engine.weights import WeightsPool
+    from modelyard.engine.loading.weights import WeightsPool
     from modelyard.hub import Wanted, resolve
-    from modelyard.yard.embedder_memory import predict_embedder
+    from modelyard.yard.memory.pooling_footprint import predict_embedder
 
     def resident():
         return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) * 1024

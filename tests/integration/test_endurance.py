@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from conftest import two_models
-from modelyard.engine.loop import EngineLoop
+from modelyard.engine.generation.loop import EngineLoop
 from support.server import WAIT_S, RunningServer, serving
 
 CYCLES = 60
@@ -41,9 +41,9 @@ def test_sixty_loads_and_unloads_a_tenth_of_them_failing_leave_no_memory_behind(
         from pathlib import Path
         from modelyard.config import validate_config
         from modelyard.errors import ModelLoadFailed
-        from modelyard.yard.requests import Request
+        from modelyard.yard.requests.requests import Request
         from modelyard.yard.yard import Yard
-        from modelyard.engine.question import Text
+        from modelyard.protocol.prompts import Text
 
         def resident():
             status = Path("/proc/self/status").read_text()

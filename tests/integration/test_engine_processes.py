@@ -35,9 +35,9 @@ from modelyard.engine.messages import (
     Tokenize,
     Tokenized,
 )
-from modelyard.engine.question import Sampling, Text
+from modelyard.protocol.prompts import Sampling, Text
 from modelyard.yard.runtime.engine_hosts import EngineHosts
-from unit.engine.driven import GREEDY, TEMPLATES, WAIT_S, Driven, long_prompt
+from support.engine_driver import GREEDY, TEMPLATES, WAIT_S, Driven, long_prompt
 
 PROMPT = "Once upon a time, in a small village by the sea,"
 SEEDED = Sampling(temperature=0.9, seed=7)
@@ -357,7 +357,7 @@ import sys
 from pathlib import Path
 from queue import SimpleQueue
 from modelyard.engine.messages import SequenceId, Submit, Token
-from modelyard.engine.question import Text
+from modelyard.protocol.prompts import Text
 from modelyard.engine.settings import EngineSettings
 from modelyard.yard.runtime.engine_hosts import EngineHosts
 events = SimpleQueue()

@@ -15,8 +15,8 @@ import pytest
 from conftest import two_models
 from modelyard.api.middleware.body_intake import MAX_BODY_BYTES
 from modelyard.config import Server
+from support.scripted_engines import ScriptedEngines
 from support.server import WAIT_S, RunningServer, serving
-from unit.yard.scripted import ScriptedEngines
 
 KEY: Final = "the-key"
 TURN: Final = [{"role": "user", "content": "Hi"}]
@@ -151,7 +151,7 @@ def test_after_the_stream_began(server: RunningServer, engines: ScriptedEngines,
 
 
 def test_a_fault_of_ours_is_told_in_each_shape() -> None:
-    from modelyard.api.errors import InternalError, shape_of
+    from modelyard.api.errors.responses import InternalError, shape_of
 
     for path in PATHS:
         assert "under id-1" in message_of(path, json.loads(shape_of(path)(InternalError("id-1"))))

@@ -13,11 +13,11 @@ import openai
 import pytest
 
 from conftest import two_models
-from modelyard.api import reply
+from modelyard.api.serving import streaming
 from modelyard.engine.messages import Resume, Submit
-from modelyard.engine.question import Text
+from modelyard.protocol.prompts import Text
+from support.scripted_engines import ScriptedEngines
 from support.server import WAIT_S, RunningServer, serving
-from unit.yard.scripted import ScriptedEngines
 
 CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -190,7 +190,7 @@ def test_readiness_tells_of_a_dead_engine_until_the_next_request_has_restarted_i
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams that say at once what they wait for."""
-    monkeypatch.setattr(reply, "QUIET_S", 0.02)
+    monkeypatch.setattr(streaming, "QUIET_S", 0.02)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -10,8 +10,8 @@ from modelyard.config import validate_config
 from modelyard.engine.llama import Weights
 from modelyard.engine.llama.library import buffer_bytes, lib, log
 from modelyard.hub import Wanted, resolve
-from modelyard.yard.memory import vocabulary_size
-from modelyard.yard.step_graph import Step, step_graph
+from modelyard.yard.memory.footprint import vocabulary_size
+from modelyard.yard.memory.step_graph import Step, step_graph
 from support.busy import Busy, measure_busy
 from support.hybrid import write_hybrid
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.errors import UnusableModel
-from modelyard.hub.choose import Choice
-from modelyard.hub.model_files import read_files
+from modelyard.hub.select.gguf import Choice
+from modelyard.hub.select.model_files import read_files
 from support.converting import WAIT_S
-from unit.hub.gguf_writer import tiny_model
+from support.gguf_writer import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 WHOLE: Final = tiny_model()

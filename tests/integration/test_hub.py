@@ -13,8 +13,8 @@ import pytest
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
 from modelyard.hub import ConvertedModels, Hub, ModelFiles, Progress, Stores, Wanted, plan_files, resolve, sketch_files
+from support.gguf_writer import STR, U32, shards, tiny_model
 from support.hub import LoopbackHub, serving_hub
-from unit.hub.gguf_writer import STR, U32, shards, tiny_model
 
 SIBLINGS = ("{repo}-GGUF", "quantizer/{organisation}_{name}-GGUF")
 Q4_K_M, Q8_0, F16 = 15, 7, 1

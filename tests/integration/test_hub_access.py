@@ -17,9 +17,9 @@ import pytest
 from modelyard.config import read_token, validate_config
 from modelyard.errors import ConfigError, RepositoryUnavailable
 from modelyard.hub import ConvertedModels, Hub, Stores, Wanted, resolve
+from support.gguf_writer import STR, shards, tiny_model
 from support.hub import LoopbackHub, serving_hub
 from support.server import WAIT_S, serving
-from unit.hub.gguf_writer import STR, shards, tiny_model
 
 TOKEN = "hf_of_this_test"
 

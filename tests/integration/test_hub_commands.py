@@ -21,8 +21,8 @@ from filelock import FileLock
 
 from modelyard.cli import main
 from modelyard.hub import ConvertedModels, Hub, Stores, Wanted, resolve
+from support.gguf_writer import U32, tiny_model
 from support.hub import LoopbackHub, serving_hub
-from unit.hub.gguf_writer import U32, tiny_model
 
 WAIT_S = 60.0
 TOKEN = "hf_of_this_test"
@@ -58,7 +58,7 @@ class Shell:
         # huggingface_hub reads its environment once, when it is imported.
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(self.cache))
         monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(home / "hf" / "token"))
-        monkeypatch.setattr("modelyard.yard.configured.Hub", partial(Hub, endpoint=hub.url))
+        monkeypatch.setattr("modelyard.yard.from_config.Hub", partial(Hub, endpoint=hub.url))
         settings = {
             "HF_HOME": str(home / "hf"),
             "HF_ENDPOINT": hub.url,

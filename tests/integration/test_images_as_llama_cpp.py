@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.llama import Context, Model, Weights
 from modelyard.engine.llama.library import lib, mtmd
 from modelyard.engine.messages import Resume, SequenceId, Stop
-from modelyard.engine.question import Image
+from modelyard.protocol.prompts import Image
+from modelyard.protocol.suspended import SuspendedSequence
+from support.engine_driver import Driven, Steps
 from support.images import noise, question
-from unit.engine.driven import Driven, Steps
 
 CONTEXT = 1024
 # Of the largest logit: steps of other sizes sum up in another order.

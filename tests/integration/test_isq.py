@@ -21,7 +21,7 @@ from gguf_file import GgufFile
 
 from modelyard.config import Config, validate_config
 from modelyard.hub import ConvertedModels, ModelFiles, Stores, Wanted, plan_files, resolve
-from modelyard.hub.llama_converter import child_environment
+from modelyard.hub.sources.llama_converter import child_environment
 from support.checkpoints import random_checkpoint
 from support.converting import WAIT_S, Ending, children, peak_bytes
 from support.hub import serving_hub

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from modelyard.engine.engine import Engine
-from modelyard.engine.hosts.engine_table import EngineActivity, EngineTable
 from modelyard.engine.llama import Batch, Context, Model, PooledContext
 from modelyard.engine.messages import (
     Embed,
@@ -22,11 +21,12 @@ from modelyard.engine.messages import (
     Stop,
     Stopped,
 )
-from modelyard.engine.question import Chat, Text
+from modelyard.engine.scheduling.engine_table import EngineActivity, EngineTable
+from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
-from modelyard.engine.sharing import Device
-from modelyard.engine.weights_digest import contents_digest
-from unit.engine.driven import WAIT_S, Driven
+from modelyard.protocol.prompts import Chat, Text
+from modelyard.system.file_digest import contents_digest
+from support.engine_driver import WAIT_S, Driven
 
 Seen = list[EngineActivity]
 

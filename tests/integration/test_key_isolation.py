@@ -22,8 +22,8 @@ from modelyard.config.keys import digest_of
 from modelyard.engine.messages import Submit
 from modelyard.yard.yard import Yard
 from support.images import data_url, encoded, noise
+from support.scripted_engines import PROMPT_TOKENS, ScriptedEngines
 from support.server import WAIT_S, RunningServer, serving
-from unit.yard.scripted import PROMPT_TOKENS, ScriptedEngines
 
 HIDDEN = re.compile("gemma", re.IGNORECASE)
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}

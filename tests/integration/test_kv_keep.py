@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from modelyard.engine.messages import Cancelled, Finished, Restore, SequenceId, Stop, Stopped
-from modelyard.engine.question import Tokens
-from modelyard.engine.suspend import KeptPrefixes
-from unit.engine.driven import Driven, Steps, engine, long_prompt
+from modelyard.protocol.kv_snapshot import KeptPrefixes
+from modelyard.protocol.prompts import Tokens
+from support.engine_driver import Driven, Steps, engine, long_prompt
 
 PLENTY = 2**40
 KEEP = Stop(keep_bytes=PLENTY)

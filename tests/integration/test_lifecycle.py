@@ -209,8 +209,8 @@ def test_an_unload_gives_back_what_its_load_took(weights: dict[str, Path]) -> No
         import asyncio, gc, sys
         from pathlib import Path
         from modelyard.config import validate_config
-        from modelyard.engine.question import Text
-        from modelyard.yard.requests import Request
+        from modelyard.protocol.prompts import Text
+        from modelyard.yard.requests.requests import Request
         from modelyard.yard.yard import Yard
 
         def resident():

@@ -9,7 +9,7 @@ import pytest
 from modelyard.engine.hosts.trial import run_trial
 from modelyard.engine.hosts.trial_task import TrialLimits, TrialTask
 from modelyard.engine.settings import EngineSettings
-from unit.hub.gguf_writer import VOCABULARY, tiny_model, write
+from support.gguf_writer import VOCABULARY, tiny_model, write
 
 LIMITS = TrialLimits(cpu_s=60.0, wall_s=240.0, data_bytes=1 << 34)
 

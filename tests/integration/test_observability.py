@@ -20,13 +20,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import two_models
-from modelyard.api.metrics import METRICS
-from modelyard.api.timing import PHASES, trace_phases
+from modelyard.api.middleware.server_timing import PHASES, trace_phases
+from modelyard.api.server.metrics import METRICS
 from modelyard.config import Server
 from modelyard.engine.messages import Submit
-from modelyard.yard.times import Times
+from modelyard.yard.requests.timings import Times
+from support.scripted_engines import ScriptedEngines
 from support.server import WAIT_S, RunningServer, serving
-from unit.yard.scripted import ScriptedEngines
 
 SECRETS = {"prompt": "zanzibar-in-the-prompt", "key": "sk-that-is-secret", "name": "mordor-as-a-model"}
 CHAT: dict[str, Any] = {"model": "smollm2", "messages": [{"role": "user", "content": f"Hi, {SECRETS['prompt']}"}]}

@@ -8,21 +8,21 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from support.gguf_writer import BOOL, STR, U32, tiny_encoder, tiny_model, tiny_ranker, tiny_yes_no_ranker, write
 from support.server import WAIT_S
-from unit.hub.gguf_writer import BOOL, STR, U32, tiny_encoder, tiny_model, tiny_ranker, tiny_yes_no_ranker, write
 
 # An abort of llama.cpp ends a process, which is not to be the one of the tests. It loads every file as an engine does,
 # and embeds the longest input, several at once, and a text.
 EMBEDS = textwrap.dedent("""
     import sys
     from pathlib import Path
-    from modelyard.engine.load_embedder import load_embedder
-    from modelyard.engine.question import Text
+    from modelyard.engine.pooling.load import load_embedder
+    from modelyard.protocol.prompts import Text
     from modelyard.engine.settings import EngineSettings
-    from modelyard.engine.weights import WeightsPool
+    from modelyard.engine.loading.weights import WeightsPool
     from modelyard.errors import InvalidRequest, UnusableModel
     from modelyard.hub import Wanted, resolve
-    from modelyard.yard.embedder_memory import predict_embedder
+    from modelyard.yard.memory.pooling_footprint import predict_embedder
 
     kind, *paths = sys.argv[1:]
     for path in paths:

@@ -8,18 +8,18 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from support.gguf_writer import F32, I32, STR, U32, Tensor, array, gguf, model_pairs, model_tensors, write
 from support.server import WAIT_S
-from unit.hub.gguf_writer import F32, I32, STR, U32, Tensor, array, gguf, model_pairs, model_tensors, write
 
 # An abort of llama.cpp ends a process, which is not to be the one of the tests. It loads every file as an engine does,
 # and reads a text that is in the vocabulary, one that is not, and as much as a sequence may have.
 GENERATES = textwrap.dedent("""
     import sys
     from modelyard.engine.llama import Batch
-    from modelyard.engine.load import load
-    from modelyard.engine.question import Text
+    from modelyard.engine.loading.load import load
+    from modelyard.protocol.prompts import Text
     from modelyard.engine.settings import EngineSettings
-    from modelyard.engine.weights import WeightsPool
+    from modelyard.engine.loading.weights import WeightsPool
     from modelyard.errors import InvalidRequest, UnusableModel
     from modelyard.hub import Wanted, resolve
 

@@ -12,9 +12,9 @@ from conftest import two_models
 from modelyard.api.openapi.operations import OPERATIONS
 from modelyard.config import validate_config
 from support.fuzzing import ENDLESS, MODELS, OF_TOKENS, fuzz, narrowed
+from support.gguf_writer import tiny_ranker, write
+from support.scripted_engines import ScriptedEngines
 from support.server import RunningServer, serving
-from unit.hub.gguf_writer import tiny_ranker, write
-from unit.yard.scripted import ScriptedEngines
 
 FEW = {"type": "integer", "minimum": 1, "maximum": 4}
 SHORT = {

@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from conftest import two_models
-from modelyard.engine import weights as weights_module
 from modelyard.engine.llama import Weights
+from modelyard.engine.loading import weights as weights_module
+from modelyard.engine.loading.weights import WeightsKey, WeightsPool
 from modelyard.engine.messages import Stop, Stopped
-from modelyard.engine.weights import WeightsKey, WeightsPool
+from support.engine_driver import Driven, engine
 from support.server import RunningServer, serving
-from unit.engine.driven import Driven, engine
 
 SMOL, GEMMA = "smollm2", "google/gemma3"
 GREEDY = {"temperature": 0, "ignore_eos": True, "max_tokens": 24}

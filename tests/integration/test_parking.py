@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.engine.kv_moves import KvMoves
+from modelyard.engine.kv.offload import KvMoves
+from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.messages import SequenceId, Stop
-from modelyard.engine.question import Tokens
-from modelyard.engine.sequence import Sequence
-from unit.engine.driven import Driven, engine, long_prompt
+from modelyard.protocol.prompts import Tokens
+from support.engine_driver import Driven, engine, long_prompt
 
 OTHER = Tokens(tuple(range(1000, 1090)))
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.formats.gguf.header import read_header
 from modelyard.hub import ConvertedModels, ModelFiles
-from modelyard.hub.gguf_header import read_header
 from support.converting import WAIT_S, Ending, children
 
 # A busy machine may take long over a conversion, which leaves the cores to others.

@@ -18,7 +18,7 @@ import pytest
 from modelyard import ModelBuilder
 from modelyard.config import validate_config
 from modelyard.engine.llama import Model, Weights
-from modelyard.engine.rank_input import PairReader
+from modelyard.engine.pooling.rank_input import PairReader
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.hub import ConvertedModels, Stores, Wanted, resolve
 from support.reranker import make_reranker

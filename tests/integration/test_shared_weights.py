@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.engine.loading.weights import WeightsKey, WeightsPool
 from modelyard.engine.messages import Stop
-from modelyard.engine.weights import WeightsKey, WeightsPool
-from unit.engine.driven import Driven, engine
+from support.engine_driver import Driven, engine
 
 PROMPT = "The sea is a vast and"
 # Layers, K and V, heads times their width, 16 bits.

@@ -15,13 +15,13 @@ from openai import BadRequestError
 
 from conftest import two_models
 from modelyard.config import validate_config
-from modelyard.engine import dialogue
+from modelyard.engine.chat import chat_format
 from modelyard.engine.guidance import Constraint, ConstraintBroken, GrammarCompiler
 from modelyard.engine.llama import Model, Weights
 from modelyard.engine.messages import Cancel, Cancelled, Failed, Resume, Returned, SequenceId, Stop, Submit
-from modelyard.engine.question import Sampling, Text
+from modelyard.protocol.prompts import Sampling, Text
+from support.engine_driver import GREEDY, Driven, Steps, engine
 from support.server import WAIT_S, RunningServer, serving
-from unit.engine.driven import GREEDY, Driven, Steps, engine
 from unit.engine.guidance.words import babble
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -270,14 +270,14 @@ class SlowGrammars:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self._goes_on = threading.Event(), threading.Event()
-        make = dialogue.grammar_of
+        make = chat_format.grammar_of
 
         def waiting(**demands: Any) -> str | None:
             self.begun.set()
             assert self._goes_on.wait(WAIT_S)
             return make(**demands)
 
-        monkeypatch.setattr(dialogue, "grammar_of", waiting)
+        monkeypatch.setattr(chat_format, "grammar_of", waiting)
 
     def go_on(self) -> None:
         self._goes_on.set()
@@ -331,7 +331,7 @@ def test_a_grammar_that_fails_in_any_way_fails_its_request_alone(
 
     driven = engine(smollm2)
     with monkeypatch.context() as patched:
-        patched.setattr(dialogue, "grammar_of", panics)
+        patched.setattr(chat_format, "grammar_of", panics)
         driven.submit(0, PARIS, **DEMAND)
         failed = ended(driven)
     assert isinstance(failed, Failed)
@@ -366,7 +366,7 @@ def test_a_model_without_sense_says_json_of_a_real_vocabulary(smollm2: Path, see
     loaded = Weights([smollm2], gpu_layers=0, on_progress=lambda _: True)
     model = Model(loaded)
     compiler = GrammarCompiler(model.vocabulary)
-    make = dialogue.text_grammar(_demanding(schema_format(strict=True)))
+    make = chat_format.text_grammar(_demanding(schema_format(strict=True)))
     assert make is not None
     made = compiler.compile(make, lambda _: None).result(WAIT_S)
     assert made is not None

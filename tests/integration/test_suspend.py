@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.llama import Batch, Context, Model, Weights
 from modelyard.engine.messages import (
     Cancel,
@@ -27,9 +26,10 @@ from modelyard.engine.messages import (
     TokenLogprob,
     Usage,
 )
-from modelyard.engine.question import Chat, Sampling, Tokens
-from modelyard.engine.schedule import Scheduler
-from unit.engine.driven import GREEDY, Driven, Steps, engine, long_prompt
+from modelyard.engine.scheduling.scheduler import Scheduler
+from modelyard.protocol.prompts import Chat, Sampling, Tokens
+from modelyard.protocol.suspended import SuspendedSequence
+from support.engine_driver import GREEDY, Driven, Steps, engine, long_prompt
 
 PLENTY = 2**40
 SUSPEND = Stop(suspend=True, keep_bytes=PLENTY)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from modelyard.config import validate_config
-from modelyard.engine.speller import LONGEST_TEXT
+from modelyard.engine.input.tokenize_worker import LONGEST_TEXT
 from modelyard.yard.residency.state import UnloadMode
 from support.server import RunningServer, serving
 

@@ -13,12 +13,12 @@ from modelyard.engine.hosts.trial import run_trial
 from modelyard.engine.hosts.trial_task import trial_of
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ModelLoadFailed
-from modelyard.hub.gguf_header import read_header
-from modelyard.yard import workshop
-from modelyard.yard.memory import vocabulary_size
+from modelyard.formats.gguf.header import read_header
+from modelyard.yard.memory.footprint import vocabulary_size
+from modelyard.yard.runtime import engine_factory
 from modelyard.yard.runtime.trials import Trials
+from support.gguf_writer import tiny_model, write
 from support.server import serving
-from unit.hub.gguf_writer import tiny_model, write
 
 
 def passes(path: Path, **settings: Any) -> bool:
@@ -50,7 +50,7 @@ def test_models_of_each_kind_pass(weights: dict[str, Path], minilm: Path) -> Non
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(workshop, "Trials", Trials)
+    monkeypatch.setattr(engine_factory, "Trials", Trials)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "modelyard" / "trials"
 

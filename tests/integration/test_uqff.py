@@ -19,10 +19,10 @@ from gguf.quants import quantize
 from gguf_file import GgufFile
 
 from modelyard.config import validate_config
-from modelyard.converter.uqff_blocks import dequantize
+from modelyard.converter.uqff.blocks import dequantize
 from modelyard.errors import UnusableModel
+from modelyard.formats.uqff.reader import read_uqff
 from modelyard.hub import ConvertedModels, Hub, ModelFiles, Stores, Wanted, plan_files, resolve, sketch_files
-from modelyard.hub.uqff import read_uqff
 from support import uqff
 from support.hub import serving_hub
 from support.server import serving

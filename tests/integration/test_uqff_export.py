@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from modelyard.converter.safetensors_file import read_tensors
-from modelyard.converter.uqff_blocks import dequantize
+from modelyard.converter.uqff.blocks import dequantize
 from modelyard.errors import UnusableModel
+from modelyard.formats.uqff.reader import read_uqff
 from modelyard.hub import Progress, Stores, UqffExport, Wanted, export_uqff, parse_types
-from modelyard.hub.uqff import read_uqff
+from support.gguf_writer import U32, tiny_model
 from support.tiny_checkpoint import OUTER, make_tiny_checkpoint
-from unit.hub.gguf_writer import U32, tiny_model
 
 WAIT_S = 60.0
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelyard.converter.uqff_blocks import dequantize
+from modelyard.converter.uqff.blocks import dequantize
 from modelyard.errors import UnusableModel
+from modelyard.formats.uqff.reader import read_uqff
 from modelyard.hub import Stores, UqffExport, Wanted, export_uqff
-from modelyard.hub.uqff import read_uqff
 from support.tiny_checkpoint import HIDDEN, make_tiny_checkpoint
 
 PREFIX = "model.layers.0.self_attn.q_proj"

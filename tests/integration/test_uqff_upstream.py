@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 from architectures.making import filled
 from architectures.table import ARCHITECTURES
-from modelyard.hub.llama_converter import child_environment
+from modelyard.hub.sources.llama_converter import child_environment
 from support.converting import WAIT_S
 from support.uqff import make_uqff, unquant
 

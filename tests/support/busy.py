@@ -55,13 +55,13 @@ def _resident() -> int:
 def main(model: str, context: int, running: int, kept: int, batch_tokens: int, kv_type: str) -> None:
     """Print what is predicted and what is measured."""
     from modelyard.engine.llama import Batch
-    from modelyard.engine.load import load
-    from modelyard.engine.question import Sampling
-    from modelyard.engine.sampler import make_sampler
+    from modelyard.engine.loading.load import load
+    from modelyard.engine.loading.weights import WeightsPool
+    from modelyard.engine.output.sampler import make_sampler
     from modelyard.engine.settings import PARKED_PART, EngineSettings
-    from modelyard.engine.weights import WeightsPool
     from modelyard.hub import Wanted, resolve
-    from modelyard.yard.memory import predict
+    from modelyard.protocol.prompts import Sampling
+    from modelyard.yard.memory.footprint import predict
 
     files, sequences = resolve(Wanted(model)), running + kept
     predicted = predict(

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelyard.hub.llama_converter import child_environment
+from modelyard.hub.sources.llama_converter import child_environment
 
 WAIT_S = 300.0
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
-from modelyard.engine.question import Chat, Image
+from modelyard.protocol.prompts import Chat, Image
 
 
 def noise(seed: int, width: int = 64, height: int = 48) -> Image:

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import modelyard
-from modelyard.engine.hosts.engine_table import EngineTable
+from modelyard.engine.scheduling.engine_table import EngineTable
 
 # The path of the table is its argument; a line is waited for before it opens it, so that a record can be reserved.
 _BEGIN = """
 import sys, time
 from pathlib import Path
-from modelyard.engine.hosts.engine_table import EngineTable
+from modelyard.engine.scheduling.engine_table import EngineTable
 from modelyard.engine.hosts.journal import leftover_journals, open_journal
-from modelyard.engine.sharing import Device, Seat
+from modelyard.engine.scheduling.fair_share import Device, Seat
 path = Path(sys.argv[1])
 def say(text): print(text, flush=True)
 def hear(): return sys.stdin.readline().strip()

@@ -10,20 +10,19 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import modelyard
-from modelyard.api import errors
-from modelyard.api.admin import admin_routes
 from modelyard.api.anthropic.routes import message_routes
-from modelyard.api.guard import RequireKey
-from modelyard.api.head import AnswerHead
-from modelyard.api.health import health_routes
-from modelyard.api.http_tally import HttpTally
+from modelyard.api.errors import responses
+from modelyard.api.llama_cpp.models import router_routes
+from modelyard.api.llama_cpp.tokenize import tokenize_routes
 from modelyard.api.media import MediaLoader
-from modelyard.api.metrics import metrics_routes
+from modelyard.api.middleware.authorization import guard_route
 from modelyard.api.middleware.body_intake import BodyIntake
+from modelyard.api.middleware.head import AnswerHead
 from modelyard.api.middleware.host import CheckHost, host_names
+from modelyard.api.middleware.http_metrics import HttpTally
 from modelyard.api.middleware.origin import CheckOrigin
-from modelyard.api.middleware.request_memory import RequestMemory, request_memory_bytes
-from modelyard.api.observe import Observe
+from modelyard.api.middleware.security import RequireKey
+from modelyard.api.middleware.telemetry import Observe
 from modelyard.api.ollama.routes import ollama_routes
 from modelyard.api.openai.audio.routes import audio_routes
 from modelyard.api.openai.chat import chat_routes
@@ -34,13 +33,14 @@ from modelyard.api.openai.responses.routes import response_routes
 from modelyard.api.openai.unserved import unserved_routes
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
-from modelyard.api.rerank import rerank_routes
-from modelyard.api.router_models import router_routes
-from modelyard.api.scopes import guard_route
-from modelyard.api.tokenize import tokenize_routes
+from modelyard.api.rerank.routes import rerank_routes
+from modelyard.api.server.config import admin_routes
+from modelyard.api.server.health import health_routes
+from modelyard.api.server.metrics import metrics_routes
+from modelyard.api.serving.request_memory import RequestMemory, request_memory_bytes
 from modelyard.config import AccessKey, Config, is_loopback
+from modelyard.system.memory import total_bytes
 from modelyard.system.own_names import own_names
-from modelyard.yard.machine import total_bytes
 from modelyard.yard.yard import Yard
 
 # What pages may send and read, beside what they always may: the reference's lists, and what we say.
@@ -90,7 +90,7 @@ def create_app(
     server, tally = yard.config.server, HttpTally()
     app = _Application(title="Modelyard", version=modelyard.__version__, docs_url=None, redoc_url=None)
     app.observe = lambda inner: Observe(inner, server, tally)
-    errors.install(app)
+    responses.install(app)
     # What is added last is met first.
     app.add_middleware(BodyIntake, memory=RequestMemory(request_memory_bytes(total_bytes())))
     app.add_middleware(AnswerHead)

@@ -16,11 +16,11 @@ from modelyard.api.media.images import decode as decode_image
 from modelyard.cli.loading import start_visibly
 from modelyard.config import Config, default_model
 from modelyard.config.schema import Multimodal
-from modelyard.engine.question import Audio, Chat, Content, Image, Media
 from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.loop_thread import LoopThread
-from modelyard.yard.requests import Request
+from modelyard.protocol.prompts import Audio, Chat, Content, Image, Media
+from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
 
 _Decoded = TypeVar("_Decoded", Image, Audio)

@@ -21,8 +21,8 @@ def doctor(
     """Look at devices, memory, versions, caches and the hub, and say what to do. Exit code 1: nothing can be served."""
     from modelyard.config import Config, load_config
     from modelyard.config.reader import ConfigReader
-    from modelyard.yard.diagnosis import diagnose, is_usable
-    from modelyard.yard.examination import examine
+    from modelyard.doctor.checks import diagnose, is_usable
+    from modelyard.doctor.collect import examine
 
     config = Config() if file is None else ConfigReader(lambda: load_config(file)).read()
     findings = diagnose(examine(config, file))

@@ -12,7 +12,7 @@ from rich.table import Table
 
 import modelyard
 from modelyard.config import Config, is_loopback
-from modelyard.yard.status import ModelStatus
+from modelyard.yard.stats.status import ModelStatus
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ def install_converter(
     """Install what converts safetensors to GGUF: llama.cpp's converter, of the installed engine's version."""
     from modelyard.cli.preparing import shown
     from modelyard.cli.tables import table_console
-    from modelyard.hub.llama_converter import INSTALL, missing_parts
-    from modelyard.hub.llama_converter_archive import install_converter as install
+    from modelyard.hub.sources.llama_converter import INSTALL, missing_parts
+    from modelyard.hub.sources.llama_converter_archive import install_converter as install
 
     with shown(table_console()) as show:
         folder = install(show, archive=archive, force=force)

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from modelyard.config import Config
 from modelyard.hub import ModelFiles, OnProgress, prepare
 from modelyard.hub import Progress as Step
-from modelyard.yard.configured import stores_of
-from modelyard.yard.workshop import plan_of
+from modelyard.yard.from_config import stores_of
+from modelyard.yard.runtime.engine_factory import plan_of
 
 
 def prepare_visibly(config: Config, console: Console) -> ModelFiles:

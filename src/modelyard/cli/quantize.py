@@ -133,7 +133,7 @@ def _write_uqff(
 
     from modelyard.cli.preparing import shown
     from modelyard.hub import UqffExport, Wanted, export_uqff, parse_types
-    from modelyard.yard.configured import stores_of
+    from modelyard.yard.from_config import stores_of
 
     types = parse_types(levels)
     is_file = out.suffix.lower() == ".uqff"

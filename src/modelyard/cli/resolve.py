@@ -55,7 +55,7 @@ def resolve(
     )
     from rich.markup import escape
 
-    from modelyard.yard.forecast import foresee
+    from modelyard.yard.estimate import foresee
 
     forecast = foresee(config)
     if as_json:

@@ -13,7 +13,7 @@ from functools import partial
 import uvloop
 from rich.console import Console
 
-from modelyard.api.access_log import LOGGER as ACCESS_LOGGER
+from modelyard.api.middleware.access_log import LOGGER as ACCESS_LOGGER
 from modelyard.cli.greeting import greet
 from modelyard.cli.loading import start_visibly
 from modelyard.config import AccessKey, Config

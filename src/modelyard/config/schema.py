@@ -32,7 +32,7 @@ from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budge
 
 Command = Literal["serve", "run"]
 Kind = Literal["auto", "text", "embedding", "rerank", "multimodal", "diffusion", "speech"]
-# Names in modelyard.engine.tools.registry and modelyard.engine.reasoning, which are above the configuration.
+# Names in modelyard.engine.formats.registry and modelyard.engine.formats.reasoning, which are above the configuration.
 ToolFormat = Literal[
     "deepseek",
     "deepseek-v3.1",

@@ -1,1 +1,1 @@
-"""Programs that convert and quantise models, each in a process of its own: see ``modelyard.hub.child``."""
+"""Programs that convert and quantise models, each in a process of its own."""

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.hub.gguf_format import TENSOR_TYPES
+from modelyard.formats.gguf.constants import TENSOR_TYPES
 from modelyard.llama_binding import ggml
 
 NUMBERS: Final = {kind.name: number for number, kind in TENSOR_TYPES.items()}

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.converter.protocol import Refused
-from modelyard.hub.llama_converter import INSTALL
+from modelyard.hub.sources.llama_converter import INSTALL
 from modelyard.llama_binding import lib
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from modelyard.converter.protocol import Refused, run, say
 from modelyard.engine.llama import Model, Weights
-from modelyard.engine.sound import FILLED
-from modelyard.engine.vision import Vision
+from modelyard.engine.loading.sound import FILLED
+from modelyard.engine.loading.vision import Vision
 from modelyard.errors import UnusableModel
 
 _ANY_BATCH = 2**31 - 1

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 
 from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
-from modelyard.engine.life import run_engine
-from modelyard.engine.loop import Publish
+from modelyard.engine.generation.loop import Publish
+from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.messages import Event, Message, Stop
+from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
-from modelyard.engine.sharing import Device
 from modelyard.engine.suspects import SuspectLine
-from modelyard.engine.weights import WeightsPool
+from modelyard.engine.worker import run_engine
 
 
 class Engine:

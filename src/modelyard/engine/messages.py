@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NewType
 
-from modelyard.engine.profile import ModelProfile
-from modelyard.engine.question import Chat, Prompt, Sampling, Text, Tokens
 from modelyard.errors import ModelyardError
+from modelyard.protocol.model_info import ModelProfile
+from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, Tokens
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from modelyard.engine.generation.suspended import SuspendedSequence
     from modelyard.engine.guidance import Constraint
-    from modelyard.engine.suspend import KeptPrefixes
-    from modelyard.engine.weights import HeldWeights
+    from modelyard.engine.loading.weights import HeldWeights
+    from modelyard.protocol.kv_snapshot import KeptPrefixes
+    from modelyard.protocol.suspended import SuspendedSequence
 
 SequenceId = NewType("SequenceId", int)
 
@@ -34,7 +34,7 @@ class Submit:
         max_tokens: None: as many as the context holds.
         priority: a higher one goes first in line.
         response_format, grammar: what the answer must follow, behind the model's reasoning; OpenAI's field and the
-            reference's, as ``engine.grammar.grammar_of`` reads them.
+            reference's, as ``engine.chat.grammar.grammar_of`` reads them.
         logprobs: how many of the likeliest tokens are told beside each token of the answer; None: nothing is told.
         echoes: whether the answer begins with the prompt.
         prediction: text that the answer may well be: where it is, it comes faster.
@@ -260,7 +260,7 @@ class ParkedWeightsLost:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the text of an answer is to be read; see ``modelyard.engine.dialogue``.
+    """How the text of an answer is to be read; see ``modelyard.engine.chat.chat_format``.
 
     Attributes:
         tools: the format of tool calls, by its name in the registry.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from modelyard.engine.question import Sampling
+from modelyard.protocol.prompts import Sampling
 from modelyard.system.file_stamp import FileStamp
 
 # Tokens of context where nothing is configured: long contexts cost memory that small machines lack, and a model

@@ -1,20 +1,20 @@
 """How what a configuration names becomes the files of a model on disk."""
 
-from modelyard.hub.choose import Choice, choose_gguf
-from modelyard.hub.converted import ConvertedModels
-from modelyard.hub.decide import Wanted
-from modelyard.hub.downloaded import Download, Downloads
-from modelyard.hub.gguf_header import GgufHeader, read_header
-from modelyard.hub.gguf_values import GgufArray, GgufTensor
-from modelyard.hub.kind import POOLED_KINDS, Kind
-from modelyard.hub.listing import OnProgress, Progress
-from modelyard.hub.model_files import ModelFiles
-from modelyard.hub.plan import FilePlan, Stores, plan_files
-from modelyard.hub.prepare import prepare, resolve
-from modelyard.hub.repository import Hub
-from modelyard.hub.senses import Senses
-from modelyard.hub.sketch import sketch_files
-from modelyard.hub.uqff_export import UqffExport, export_uqff, parse_types
+from modelyard.formats.gguf.header import GgufHeader, read_header
+from modelyard.formats.gguf.values import GgufArray, GgufTensor
+from modelyard.hub.preparation.estimate import sketch_files
+from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
+from modelyard.hub.preparation.prepare import prepare, resolve
+from modelyard.hub.preparation.uqff_export import UqffExport, export_uqff, parse_types
+from modelyard.hub.select.gguf import Choice, choose_gguf
+from modelyard.hub.select.kind import POOLED_KINDS, Kind
+from modelyard.hub.select.model_files import ModelFiles
+from modelyard.hub.select.select import Wanted
+from modelyard.hub.select.senses import Senses
+from modelyard.hub.sources.converted import ConvertedModels
+from modelyard.hub.sources.downloaded import Download, Downloads
+from modelyard.hub.sources.huggingface import Hub
+from modelyard.hub.sources.listing import OnProgress, Progress
 
 __all__ = [
     "POOLED_KINDS",

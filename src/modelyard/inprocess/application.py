@@ -9,7 +9,7 @@ from typing import TypeVar
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.api.app import create_app as create_http_app
-from modelyard.api.errors import error_response
+from modelyard.api.errors.responses import error_response
 from modelyard.config import AccessKey, Config, read_keys
 from modelyard.errors import Closed, ForkedProcess
 from modelyard.inprocess.async_model import AsyncModel

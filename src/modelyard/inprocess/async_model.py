@@ -37,9 +37,9 @@ from modelyard.inprocess.requests import (
     tokenize_request,
 )
 from modelyard.inprocess.streams import AsyncChatStream
-from modelyard.yard.requests import EmbeddingRequest, Urgency
+from modelyard.yard.requests.requests import EmbeddingRequest, Urgency
 from modelyard.yard.residency.state import UnloadMode
-from modelyard.yard.status import Plan, Status
+from modelyard.yard.stats.status import Plan, Status
 from modelyard.yard.yard import Yard
 
 if TYPE_CHECKING:

@@ -17,11 +17,9 @@ from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage
-from modelyard.api.reading import AnswerReader
-from modelyard.api.reply import Ask, whole_answer
-from modelyard.engine.deltas import Delta, ToolCallEnd
+from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.api.serving.streaming import Ask, whole_answer
 from modelyard.engine.messages import Finished, Usage
-from modelyard.engine.question import Chat
 from modelyard.inprocess.answers import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -31,8 +29,10 @@ from modelyard.inprocess.answers import (
     ChunkChoice,
     CompletionUsage,
 )
-from modelyard.yard.generation import Generation
-from modelyard.yard.requests import Request, Urgency
+from modelyard.protocol.deltas import Delta, ToolCallEnd
+from modelyard.protocol.prompts import Chat
+from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.requests import Request, Urgency
 from modelyard.yard.yard import Yard
 
 

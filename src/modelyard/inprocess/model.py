@@ -12,7 +12,7 @@ from modelyard.inprocess.builders import ModelBuilder
 from modelyard.inprocess.loop_thread import LoopThread
 from modelyard.inprocess.requests import ChatFields, ChatRequest, EmbeddingInput, Message
 from modelyard.inprocess.streams import ChatStream
-from modelyard.yard.status import Plan, Status
+from modelyard.yard.stats.status import Plan, Status
 from modelyard.yard.yard import Yard
 
 if TYPE_CHECKING:

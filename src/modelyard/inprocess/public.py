@@ -30,7 +30,7 @@ _NAMES = {
     "modelyard.inprocess.model": ("Model",),
     "modelyard.inprocess.serve": ("serve", "serve_async"),
     "modelyard.inprocess.streams": ("AsyncChatStream", "ChatStream"),
-    "modelyard.yard.status": ("Plan",),
+    "modelyard.yard.stats.status": ("Plan",),
 }
 
 HOMES: Mapping[str, str] = MappingProxyType({name: module for module, names in _NAMES.items() for name in names})

@@ -8,16 +8,16 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from modelyard.api.closed_schema import closed
-from modelyard.api.errors import field_path
+from modelyard.api.errors.responses import field_path
+from modelyard.api.llama_cpp.tokenize import DetokenizeBody, TokenizeBody
 from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.schema import ChatCompletionRequest
-from modelyard.api.rerank import RerankBody
-from modelyard.api.tokenize import DetokenizeBody, TokenizeBody
-from modelyard.engine.question import Tokens
+from modelyard.api.rerank.routes import RerankBody
+from modelyard.api.serving.closed_schema import closed
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.answers import ChatCompletionMessage
-from modelyard.yard.requests import TokenizeRequest
+from modelyard.protocol.prompts import Tokens
+from modelyard.yard.requests.requests import TokenizeRequest
 
 Message = Mapping[str, Any] | ChatCompletionMessage
 """OpenAI's message: ``{"role": "user", "content": "Hello!"}``; or one that a model answered."""

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Literal
 from modelyard.config import Config
 from modelyard.config.diff import ConfigDiff, diff
 from modelyard.errors import ModelyardError
-from modelyard.yard.configured import memory_budget, traits
-from modelyard.yard.memory import Footprint
+from modelyard.yard.from_config import memory_budget, traits
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
-from modelyard.yard.residency.room import Outcome, find_room
+from modelyard.yard.residency.eviction import Outcome, find_room
 from modelyard.yard.residency.state import ModelState, Residence
-from modelyard.yard.workshop import Spec
+from modelyard.yard.runtime.engine_factory import Spec
 
 if TYPE_CHECKING:
     from modelyard.yard.yard import Yard

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Final
 
 from modelyard.config import Config, Model
-from modelyard.engine.heap import share_one_heap
 from modelyard.engine.messages import Embed, Rank, SequenceId, Submit, Tokenize
 from modelyard.errors import (
     InsufficientMemory,
@@ -22,23 +21,24 @@ from modelyard.errors import (
     UnusableModel,
 )
 from modelyard.hub import Progress, Senses, Stores
-from modelyard.yard.caller import Account, Caller, current_caller
-from modelyard.yard.census import Census, census
-from modelyard.yard.conductor import Conductor
-from modelyard.yard.configured import memory_budget, router, stores_of, traits
-from modelyard.yard.generation import Generation
-from modelyard.yard.inquiry import Embeddings, Inquiry, Ranking, Spelling
-from modelyard.yard.kinds import Kinds, Task, refusal
-from modelyard.yard.machine import available_bytes
+from modelyard.system.malloc import share_one_heap
+from modelyard.system.memory import available_bytes
+from modelyard.yard.from_config import memory_budget, router, stores_of, traits
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
-from modelyard.yard.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest, Urgency
+from modelyard.yard.requests.context import Account, Caller, current_caller
+from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.one_shot import Embeddings, Inquiry, Ranking, Spelling
+from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest, Urgency
+from modelyard.yard.requests.token_estimate import UNCOUNTED, estimate
 from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadMode, Want
+from modelyard.yard.runtime.capabilities import Kinds, Task, refusal
+from modelyard.yard.runtime.controller import Conductor
+from modelyard.yard.runtime.engine_factory import MakeHandle, Spec, Workshop
 from modelyard.yard.runtime.isolation import Host
-from modelyard.yard.startup import load_what_fits
-from modelyard.yard.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
-from modelyard.yard.token_estimate import UNCOUNTED, estimate
-from modelyard.yard.watch import Observer
-from modelyard.yard.workshop import MakeHandle, Spec, Workshop
+from modelyard.yard.runtime.startup import load_what_fits
+from modelyard.yard.stats.snapshot import Census, census
+from modelyard.yard.stats.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
+from modelyard.yard.stats.watch import Observer
 
 MAX_WAITING_LOADS: Final = 512
 """Calls that wait for one model to be loaded, beside the requests for it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from modelyard.yard.memory import Footprint
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.deaths import MAX_DEATHS_IN_ROW, MAX_DEATHS_WHILE_LOADING, POISON_S
 from modelyard.yard.residency.events import (
     Abort,

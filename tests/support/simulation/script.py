@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelyard.yard.memory import Footprint
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency import step
 from modelyard.yard.residency.events import (
     Effect,

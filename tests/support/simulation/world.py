@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, MutableSequence
 from dataclasses import replace
 
-from modelyard.yard.memory import Footprint
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency import step as real_step
 from modelyard.yard.residency.events import (
     Effect,

@@ -27,12 +27,12 @@ from openai.types.shared_params import Reasoning
 from pydantic import BaseModel
 
 from modelyard.api.anthropic import schema as anthropic_schema
+from modelyard.api.llama_cpp.tokenize import TokenizeBody
 from modelyard.api.ollama import schema as ollama_schema
 from modelyard.api.openai import schema as openai_schema
 from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.responses import schema as responses_schema
-from modelyard.api.rerank import RERANK_HARMLESS, RerankBody
-from modelyard.api.tokenize import TokenizeBody
+from modelyard.api.rerank.routes import RERANK_HARMLESS, RerankBody
 from modelyard.errors import InvalidRequest
 
 TURN = [{"role": "user", "content": "Hello"}]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from modelyard.api.errors import error_response
+from modelyard.api.errors.responses import error_response
 from modelyard.api.openai.models import event_frame, model_object
 from modelyard.errors import EngineError, HarmfulRequest
 from modelyard.yard.residency.state import Residence
-from modelyard.yard.status import ModelStatus
-from modelyard.yard.watch import Change
+from modelyard.yard.stats.status import ModelStatus
+from modelyard.yard.stats.watch import Change
 
 
 def shown(**fields: object) -> dict[str, object]:

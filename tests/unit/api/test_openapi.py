@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from modelyard.api.app import create_app
-from modelyard.api.errors import InternalError
+from modelyard.api.errors.responses import InternalError
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.errors import EXAMPLES, REASONS, codes
 from modelyard.api.openapi.glossary import ANSWERED, ASKED

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from modelyard.api.errors import meant_path
-from modelyard.api.head import AnswerHead
+from modelyard.api.errors.responses import meant_path
+from modelyard.api.middleware.head import AnswerHead
 
 SERVED = {"/v1/chat/completions", "/v1/messages", "/api/chat", "/health"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from modelyard.cli.greeting import curl_line
 from modelyard.hub import Kind
-from modelyard.yard.status import ModelStatus
+from modelyard.yard.stats.status import ModelStatus
 
 URL = "http://localhost:1234/v1"
 

@@ -8,8 +8,8 @@ import pytest
 
 from modelyard.config import validate_config
 from modelyard.config.schema import ReasoningFormat, ToolFormat
-from modelyard.engine.reasoning import REASONING
-from modelyard.engine.tools.registry import FORMATS
+from modelyard.engine.formats.reasoning import REASONING
+from modelyard.engine.formats.registry import FORMATS
 from modelyard.errors import ConfigError
 
 

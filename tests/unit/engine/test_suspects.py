@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.messages import (
     Cancel,
     Cancelled,
@@ -22,9 +21,10 @@ from modelyard.engine.messages import (
     Tokenize,
     Usage,
 )
-from modelyard.engine.question import Text
 from modelyard.engine.suspects import SuspectLine
 from modelyard.errors import EngineError
+from modelyard.protocol.prompts import Text
+from modelyard.protocol.suspended import SuspendedSequence
 
 ONE, TWO, THREE = map(SequenceId, (1, 2, 3))
 

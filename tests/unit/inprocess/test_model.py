@@ -30,7 +30,6 @@ from modelyard import (
     serve_async,
 )
 from modelyard.engine.messages import Cancel, Submit
-from modelyard.engine.question import Chat
 from modelyard.errors import (
     Closed,
     ConfigError,
@@ -41,9 +40,10 @@ from modelyard.errors import (
     ModelRequired,
     PortUnavailable,
 )
+from modelyard.protocol.prompts import Chat
 from modelyard.yard.yard import Yard
-from unit.hub.gguf_writer import tiny_model, write
-from unit.yard.scripted import ScriptedEngines
+from support.gguf_writer import tiny_model, write
+from support.scripted_engines import ScriptedEngines
 
 WAIT_S = 20.0
 
@@ -529,7 +529,7 @@ FORK = """
 import os, sys
 from modelyard import Model, ModelBuilder
 from modelyard.yard.yard import Yard
-from unit.yard.scripted import ScriptedEngines
+from support.scripted_engines import ScriptedEngines
 
 engines = ScriptedEngines(answer=lambda _: ["Hello"])
 model = Model(ModelBuilder(sys.argv[1]).config(), lambda config: Yard(config, engines.make_handle))

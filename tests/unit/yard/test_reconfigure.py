@@ -13,8 +13,8 @@ from modelyard.config import Config, validate_config
 from modelyard.engine.messages import Reseat
 from modelyard.yard import yard as yard_module
 from modelyard.yard.yard import Yard
-from unit.hub.gguf_writer import tiny_model, write
-from unit.yard.scripted import ScriptedEngines
+from support.gguf_writer import tiny_model, write
+from support.scripted_engines import ScriptedEngines
 
 GIB = 2**30
 

@@ -11,7 +11,6 @@ import pytest
 
 from modelyard.config import Config, validate_config
 from modelyard.engine.messages import Cancel
-from modelyard.engine.question import Text
 from modelyard.errors import (
     ConfigError,
     ModelLoadFailed,
@@ -20,12 +19,13 @@ from modelyard.errors import (
     ModelyardError,
     UnsupportedOperation,
 )
+from modelyard.protocol.prompts import Text
 from modelyard.system.file_stamp import FileStamp, first_changed
-from modelyard.yard import workshop
-from modelyard.yard.requests import EmbeddingRequest, Request
+from modelyard.yard.requests.requests import EmbeddingRequest, Request
+from modelyard.yard.runtime import engine_factory
 from modelyard.yard.yard import Yard
-from unit.hub.gguf_writer import U32, tiny_encoder, tiny_model, write
-from unit.yard.scripted import ScriptedEngines
+from support.gguf_writer import U32, tiny_encoder, tiny_model, write
+from support.scripted_engines import ScriptedEngines
 
 WAIT_S = 20.0
 
@@ -114,10 +114,10 @@ async def test_a_file_that_never_comes_to_rest_is_refused(
         looks.append(stamps[0].path)
         return stamps[0].path
 
-    monkeypatch.setattr(workshop, "first_changed", changed)
+    monkeypatch.setattr(engine_factory, "first_changed", changed)
     with pytest.raises(ModelLoadFailed, match=r"tiny\.gguf changes while it is looked into\. Try again when it is"):
         await text(yard)
-    assert len(looks) == workshop.MAX_REPLACED_IN_ROW + 1
+    assert len(looks) == engine_factory.MAX_REPLACED_IN_ROW + 1
     await yard.close()
 
 

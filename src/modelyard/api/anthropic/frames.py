@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import orjson
 
-from modelyard.api.anthropic.errors import error_body, event
-from modelyard.api.reading import AnswerReader
-from modelyard.api.reply import EVENT_STREAM
-from modelyard.engine.deltas import (
+from modelyard.api.errors.anthropic import error_body, event
+from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.api.serving.streaming import EVENT_STREAM
+from modelyard.engine.messages import Finished, Usage
+from modelyard.errors import ModelyardError
+from modelyard.protocol.deltas import (
     ContentDelta,
     Delta,
     Message,
@@ -22,10 +24,8 @@ from modelyard.engine.deltas import (
     ToolCallBroken,
     ToolCallEnd,
 )
-from modelyard.engine.messages import Finished, Usage
-from modelyard.engine.question import Chat
-from modelyard.errors import ModelyardError
-from modelyard.yard.generation import Generation
+from modelyard.protocol.prompts import Chat
+from modelyard.yard.requests.generation import Generation
 
 _TEXT: Final = {"type": "text", "text": ""}
 _THINKING: Final = {"type": "thinking", "thinking": "", "signature": ""}

@@ -11,12 +11,12 @@ from fastapi.responses import Response
 
 from modelyard.api.anthropic.frames import MessageFrames
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
-from modelyard.api.json_route import JsonRoute
 from modelyard.api.media import MediaLoader
-from modelyard.api.reply import Ask, reply
-from modelyard.api.told import Told
-from modelyard.api.urgency import urgency_of
-from modelyard.engine.question import Chat
+from modelyard.api.serving.json_response import Told
+from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.streaming import Ask, reply
+from modelyard.api.serving.wait_options import urgency_of
+from modelyard.protocol.prompts import Chat
 from modelyard.yard.yard import Yard
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.anthropic.errors import ThreadsNotHeld
+from modelyard.api.errors.anthropic import ThreadsNotHeld
 from modelyard.api.media import ImageReference
 from modelyard.api.openai.schema import (
     LABEL,
@@ -23,11 +23,11 @@ from modelyard.api.openai.schema import (
 )
 from modelyard.api.openai.tools import Tools, schema_format
 from modelyard.api.serving.bounded_items import Labels, Messages, Parts
-from modelyard.api.urgency import KeepAlive
+from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import TopK, TopP
-from modelyard.engine.question import Chat, NamedTool, Sampling, ToolChoice
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.yard.requests import Request, TokenizeRequest
+from modelyard.protocol.prompts import Chat, NamedTool, Sampling, ToolChoice
+from modelyard.yard.requests.requests import Request, TokenizeRequest
 
 
 class _Part(BaseModel):

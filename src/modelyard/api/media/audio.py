@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.engine.question import Audio
-from modelyard.engine.sound import SHORTEST_S
+from modelyard.engine.loading.sound import SHORTEST_S
 from modelyard.errors import InvalidRequest
+from modelyard.protocol.prompts import Audio
 
 if TYPE_CHECKING:
     import soundfile

@@ -11,8 +11,8 @@ from PIL import UnidentifiedImageError, features
 
 from modelyard.api.media.foreign import foreign_name, is_avif, is_taken
 from modelyard.api.media.pixels import seen
-from modelyard.engine.question import Detail, Image
 from modelyard.errors import InvalidRequest
+from modelyard.protocol.prompts import Detail, Image
 
 # Builds of Pillow from its source may lack the decoder of AVIF.
 DECODES_AVIF: Final = features.check("avif") is True

@@ -19,14 +19,14 @@ from modelyard.api.media.images import decode as decode_image
 from modelyard.api.media.kinds import AUDIO, IMAGE, MediaKind
 from modelyard.api.media.local import is_local, read_local
 from modelyard.api.media.places import Places
-from modelyard.api.middleware.request_memory import LEASE
-from modelyard.api.reply import while_connected
+from modelyard.api.serving.request_memory import LEASE
+from modelyard.api.serving.streaming import while_connected
 from modelyard.config.schema import Multimodal
-from modelyard.engine.question import Chat, Detail, Image, Media, Written
 from modelyard.errors import InvalidRequest
 from modelyard.hub import Senses
-from modelyard.yard.caller import current_caller
-from modelyard.yard.requests import Request, TokenizeRequest
+from modelyard.protocol.prompts import Chat, Detail, Image, Media, Written
+from modelyard.yard.requests.context import current_caller
+from modelyard.yard.requests.requests import Request, TokenizeRequest
 from modelyard.yard.yard import Yard
 
 _Asked = TypeVar("_Asked", Request, TokenizeRequest)

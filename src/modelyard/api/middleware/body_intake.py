@@ -8,10 +8,10 @@ from typing import Final, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modelyard.api.errors import error_response
-from modelyard.api.middleware.request_memory import LEASE, RequestMemory, RequestMemoryLease
+from modelyard.api.errors.responses import error_response
+from modelyard.api.request_context import Visit
 from modelyard.api.serving.json_body import count_objects
-from modelyard.api.visit import Visit
+from modelyard.api.serving.request_memory import LEASE, RequestMemory, RequestMemoryLease
 from modelyard.errors import RequestTooLarge
 
 MAX_BODY_BYTES: Final = 50 * 2**20

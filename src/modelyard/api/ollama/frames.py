@@ -10,9 +10,11 @@ from typing import Any
 
 import orjson
 
-from modelyard.api.ollama.errors import error_body
-from modelyard.api.reading import AnswerReader
-from modelyard.engine.deltas import (
+from modelyard.api.errors.ollama import error_body
+from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.engine.messages import Finished, TokenLogprob
+from modelyard.errors import ModelyardError
+from modelyard.protocol.deltas import (
     ContentDelta,
     Delta,
     Message,
@@ -22,10 +24,8 @@ from modelyard.engine.deltas import (
     ToolCallBroken,
     ToolCallEnd,
 )
-from modelyard.engine.messages import Finished, TokenLogprob
-from modelyard.engine.question import Prompt
-from modelyard.errors import ModelyardError
-from modelyard.yard.generation import Generation
+from modelyard.protocol.prompts import Prompt
+from modelyard.yard.requests.generation import Generation
 
 
 class OllamaFrames:

@@ -14,21 +14,21 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from modelyard.api.json_route import JsonRoute
 from modelyard.api.media import MediaLoader
+from modelyard.api.middleware.authorization import needs
 from modelyard.api.ollama.any_type import TakeAnyType
 from modelyard.api.ollama.frames import OllamaFrames
 from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest, NamedModel
 from modelyard.api.openai.embeddings import check_dimensions
-from modelyard.api.reply import Ask, reply
-from modelyard.api.scopes import needs
-from modelyard.api.told import Told
-from modelyard.api.urgency import urgency_of
-from modelyard.api.visit import Visit
-from modelyard.engine.question import Text
+from modelyard.api.request_context import Visit
+from modelyard.api.serving.json_response import Told
+from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.streaming import Ask, reply
+from modelyard.api.serving.wait_options import urgency_of
 from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied
-from modelyard.yard.requests import EmbeddingRequest, Request
-from modelyard.yard.status import ModelStatus
+from modelyard.protocol.prompts import Text
+from modelyard.yard.requests.requests import EmbeddingRequest, Request
+from modelyard.yard.stats.status import ModelStatus
 from modelyard.yard.yard import Yard
 
 # The version of Ollama whose API this is: clients ask for a least one.

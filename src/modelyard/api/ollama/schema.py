@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.closed_schema import closed
 from modelyard.api.media import AudioReference, ImageReference, Reference
 from modelyard.api.media.audio import is_audio
 from modelyard.api.openai.embeddings import MOST_INPUTS
@@ -25,7 +24,8 @@ from modelyard.api.openai.schema import (
 )
 from modelyard.api.openai.tools import ToolDefinition, Tools, schema_format
 from modelyard.api.serving.bounded_items import Calls, Items, Parts
-from modelyard.api.urgency import KeepAlive
+from modelyard.api.serving.closed_schema import closed
+from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import (
     FrequencyPenalty,
     MinP,
@@ -36,9 +36,9 @@ from modelyard.config.schema import (
     TopK,
     TopP,
 )
-from modelyard.engine.question import Chat, Infill, Prompt, Sampling, Text
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.yard.requests import Request
+from modelyard.protocol.prompts import Chat, Infill, Prompt, Sampling, Text
+from modelyard.yard.requests.requests import Request
 
 # Digits of base64 that tell what a file is: twelve bytes, as many as any beginning that is looked for.
 _BEGINNING: Final = 16

@@ -11,19 +11,19 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.json_route import JsonRoute
 from modelyard.api.media import MediaLoader
 from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.message import delta_object, logprobs_object, message_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
-from modelyard.api.reading import AnswerReader
-from modelyard.api.reply import Ask, reply
-from modelyard.api.urgency import urgency_of
-from modelyard.engine.deltas import Delta, ToolCallEnd
+from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.api.serving.streaming import Ask, reply
+from modelyard.api.serving.wait_options import urgency_of
 from modelyard.engine.messages import Finished
-from modelyard.engine.question import Chat
-from modelyard.yard.generation import Generation
+from modelyard.protocol.deltas import Delta, ToolCallEnd
+from modelyard.protocol.prompts import Chat
+from modelyard.yard.requests.generation import Generation
 from modelyard.yard.yard import Yard
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from modelyard.api.errors import error_body
+from modelyard.api.errors.responses import error_body
 from modelyard.api.openai.usage import total_usage, usage_object
-from modelyard.api.reply import EVENT_STREAM
+from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.engine.messages import Finished
 from modelyard.errors import ModelyardError
-from modelyard.yard.generation import Generation
+from modelyard.yard.requests.generation import Generation
 
 
 class Identity:

@@ -11,14 +11,14 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.schema import CompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
-from modelyard.api.reply import Ask, reply
-from modelyard.api.urgency import urgency_of
+from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.streaming import Ask, reply
+from modelyard.api.serving.wait_options import urgency_of
 from modelyard.engine.messages import Finished, TokenLogprob
-from modelyard.yard.generation import Generation
+from modelyard.yard.requests.generation import Generation
 from modelyard.yard.yard import Yard
 
 

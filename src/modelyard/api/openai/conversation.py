@@ -8,8 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.media import AudioReference, ImageReference, Reference
 from modelyard.api.serving.bounded_items import Calls, Parts
-from modelyard.engine.question import Detail
 from modelyard.errors import InvalidRequest, UnsupportedOperation
+from modelyard.protocol.prompts import Detail
 
 
 class ImageUrl(BaseModel):

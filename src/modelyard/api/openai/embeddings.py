@@ -13,14 +13,14 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.json_route import JsonRoute
 from modelyard.api.openai.schema import LABEL, LONGEST_NAME, TextsOrIds
-from modelyard.api.told import Told
-from modelyard.api.urgency import KeepAlive, urgency_of
-from modelyard.engine.question import Text, Tokens
+from modelyard.api.serving.json_response import Told
+from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.wait_options import KeepAlive, urgency_of
 from modelyard.errors import InvalidRequest
-from modelyard.yard.inquiry import Embeddings
-from modelyard.yard.requests import EmbeddingRequest
+from modelyard.protocol.prompts import Text, Tokens
+from modelyard.yard.requests.one_shot import Embeddings
+from modelyard.yard.requests.requests import EmbeddingRequest
 from modelyard.yard.yard import Yard
 
 # Source: OpenAI, API reference, embeddings: "the array must be 2048 dimensions or less".

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modelyard.engine.deltas import (
+from modelyard.engine.messages import TokenLogprob
+from modelyard.protocol.deltas import (
     ContentDelta,
     Delta,
     Message,
@@ -15,7 +16,6 @@ from modelyard.engine.deltas import (
     ToolCallBroken,
     ToolCallEnd,
 )
-from modelyard.engine.messages import TokenLogprob
 
 
 def delta_object(delta: Delta) -> dict[str, Any] | None:

@@ -12,12 +12,12 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
+from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import LONGEST_NAME
-from modelyard.api.reply import EVENT_STREAM, KEEP_ALIVE_S, while_connected
-from modelyard.api.scopes import needs
+from modelyard.api.serving.streaming import EVENT_STREAM, KEEP_ALIVE_S, while_connected
 from modelyard.yard.residency.state import UnloadMode
-from modelyard.yard.status import STATUS, ModelStatus, Plan
-from modelyard.yard.watch import Change
+from modelyard.yard.stats.status import STATUS, ModelStatus, Plan
+from modelyard.yard.stats.watch import Change
 from modelyard.yard.yard import Yard
 
 

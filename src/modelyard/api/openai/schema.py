@@ -22,7 +22,7 @@ from modelyard.api.openai.tools import (
     chosen_tools,
 )
 from modelyard.api.serving.bounded_items import Messages, Parts, at_most
-from modelyard.api.urgency import KeepAlive
+from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import (
     FrequencyPenalty,
     MinP,
@@ -33,9 +33,9 @@ from modelyard.config.schema import (
     TopK,
     TopP,
 )
-from modelyard.engine.question import Chat, Infill, Prompt, Sampling, Text, Tokens
 from modelyard.errors import InvalidRequest
-from modelyard.yard.requests import Request
+from modelyard.protocol.prompts import Chat, Infill, Prompt, Sampling, Text, Tokens
+from modelyard.yard.requests.requests import Request
 
 MOST_STOPS = 64
 LONGEST_STOP = 1024

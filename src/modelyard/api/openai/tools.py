@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from modelyard.engine.question import NamedTool, ToolChoice
 from modelyard.errors import InvalidRequest
+from modelyard.protocol.prompts import NamedTool, ToolChoice
 
 MOST_TOOLS = 512
 

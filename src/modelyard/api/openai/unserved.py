@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 
 from fastapi import APIRouter
 
-from modelyard.api.scopes import needs
+from modelyard.api.middleware.authorization import needs
 from modelyard.errors import UnsupportedOperation
 
 _UNSERVED: Final = {

@@ -7,7 +7,7 @@ import re
 import threading
 from typing import Any, Final, Protocol
 
-from modelyard.engine.bounded.pool import IDLE_S, WAIT_S, ProcessPool, enter
+from modelyard.system.bounded.pool import IDLE_S, WAIT_S, ProcessPool, enter
 
 # Templates that a limit has stopped before do not take all processes.
 _MOST_OF_THE_STOPPED: Final = 2

@@ -35,7 +35,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from modelyard.engine.bounded.inside import address_space, lift_limits, limit, serve
+from modelyard.system.bounded.inside import address_space, lift_limits, limit, serve
 
 # Compiled templates that are kept. More models are seldom served in turns.
 _KEPT_TEMPLATES: Final = 16

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelyard.engine.answer import Answer
 from modelyard.engine.guidance import Constraint
+from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.messages import Reading, SequenceId, Submit
-from modelyard.engine.sampler import ConstrainedSampler, Sampler
-from modelyard.engine.sequence import Sequence
+from modelyard.engine.output.output import Answer
+from modelyard.engine.output.sampler import ConstrainedSampler, Sampler
 
 
 @dataclass(slots=True, eq=False)

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from modelyard.engine.bounded.pool import MOST_PROCESSES
 from modelyard.engine.guidance.constraint import Constraint
 from modelyard.engine.guidance.grammar_text import Grammar
 from modelyard.engine.guidance.matcher import Limits, Matcher
 from modelyard.engine.guidance.trial import GrammarTrials
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.errors import InvalidRequest
+from modelyard.system.bounded.pool import MOST_PROCESSES
 
 # A grammar of any request takes less than a second to compile, and 0.1 s a mask, of the processor's time: others wait
 # for both. Schemas of 1,000 properties and of 1,000 nested objects are within the bounds.

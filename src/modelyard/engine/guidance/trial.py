@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from modelyard.engine.bounded.pool import ProcessPool, ProcessUnavailable
 from modelyard.engine.guidance.matcher import Limits
 from modelyard.errors import GrammarUntried, InvalidRequest
+from modelyard.system.bounded.pool import ProcessPool, ProcessUnavailable
 
 COMPILE_S: Final = 2.0
 """Time of the processor to compile a grammar."""

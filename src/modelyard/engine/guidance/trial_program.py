@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from modelyard.engine.bounded.inside import address_space, lift_limits, limit, serve
+from modelyard.system.bounded.inside import address_space, lift_limits, limit, serve
 
 # Tokens of each of the answers that are tried, by which a grammar that is slow, or that becomes too complex where an
 # answer could go on in very many ways, has shown it.

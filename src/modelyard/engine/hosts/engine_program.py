@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.engine.engine import Engine
+from modelyard.engine.generation.loop import Publish
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
-from modelyard.engine.hosts.engine_table import EngineTable
 from modelyard.engine.hosts.protocol import FromEngine, LogLine, ReleaseWeights, StartEngine, TemplateAnswer, ToEngine
 from modelyard.engine.hosts.remote_templates import RemoteTemplates
-from modelyard.engine.loop import Publish
+from modelyard.engine.loading.weights import HeldWeights, WeightsPool
 from modelyard.engine.messages import Event, Stopped
-from modelyard.engine.sharing import Device
-from modelyard.engine.weights import HeldWeights, WeightsPool
+from modelyard.engine.scheduling.engine_table import EngineTable
+from modelyard.engine.scheduling.fair_share import Device
 
 logger = logging.getLogger(__name__)
 

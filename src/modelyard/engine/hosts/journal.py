@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.config.paths import make_own_folder
-from modelyard.engine.hosts.engine_table import TABLE_BYTES, EngineActivity, EngineTable, activities_in
+from modelyard.engine.scheduling.engine_table import TABLE_BYTES, EngineActivity, EngineTable, activities_in
 from modelyard.system.private_files import is_ours
 
 if sys.platform != "win32":

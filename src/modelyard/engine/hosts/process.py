@@ -22,7 +22,6 @@ from typing import IO, Final
 from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.codec import ForeignValue
-from modelyard.engine.hosts.engine_table import EngineTable
 from modelyard.engine.hosts.journal import Journal
 from modelyard.engine.hosts.last_words import how_it_ended
 from modelyard.engine.hosts.protocol import (
@@ -51,6 +50,7 @@ from modelyard.engine.messages import (
     Stop,
     Stopped,
 )
+from modelyard.engine.scheduling.engine_table import EngineTable
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import EngineError, InvalidRequest
 from modelyard.system.file_stamp import FileStamp

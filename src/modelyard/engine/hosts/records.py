@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.messages import (
     Accepted,
     Begun,
@@ -30,6 +29,7 @@ from modelyard.engine.messages import (
     Tokenized,
     TokenLogprob,
 )
+from modelyard.protocol.suspended import SuspendedSequence
 
 
 @dataclass(slots=True, eq=False)

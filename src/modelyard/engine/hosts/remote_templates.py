@@ -11,10 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
-from modelyard.engine.bounded.pool import MOST_PROCESSES, ProcessUnavailable
 from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.protocol import AskTemplate, TemplateAnswer
+from modelyard.system.bounded.pool import MOST_PROCESSES, ProcessUnavailable
 
 # More than the server waits for a place and for the render.
 _MAX_WAIT_S: Final = 60.0

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from modelyard.engine.spinning import for_engine_process
+from modelyard.system.openmp import for_engine_process
 
 _PROGRAM: Final = "modelyard.engine.hosts.spawner_program"
 

@@ -23,10 +23,10 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final
 
-from modelyard.engine.cores import usable_cores
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.trial_task import TrialTask
 from modelyard.engine.llama.weight_check import find_broken_tensor
+from modelyard.engine.loading.weights import HeldWeights, WeightsPool
 from modelyard.engine.messages import (
     Died,
     Embed,
@@ -49,9 +49,9 @@ from modelyard.engine.messages import (
     Tokenize,
     Tokenized,
 )
-from modelyard.engine.question import Sampling, Text, Tokens
-from modelyard.engine.weights import HeldWeights, WeightsPool
 from modelyard.errors import EngineError, UnusableModel
+from modelyard.protocol.prompts import Sampling, Text, Tokens
+from modelyard.system.cores import usable_cores
 
 # Ordinary text in several scripts, with digits and marks: what any vocabulary is made for.
 SAMPLE: Final = "The 3 quick foxes, 12 of them, jump!\n\tВсё течёт. 日本語 αβγ 👋"

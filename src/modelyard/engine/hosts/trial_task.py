@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from modelyard.engine.bounded.processor_time import limit_processor_time
-from modelyard.engine.question import Sampling
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.prompts import Sampling
+from modelyard.system.bounded.processor_time import limit_processor_time
 
 GIB: Final = 1 << 30
 

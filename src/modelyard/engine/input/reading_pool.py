@@ -11,9 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from modelyard.engine.hosts.engine_table import EngineRecord
-from modelyard.engine.question import Prompt, Text, Tokens
+from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.errors import EngineError, ModelyardError
+from modelyard.protocol.prompts import Prompt, Text, Tokens
 
 logger = logging.getLogger(__name__)
 

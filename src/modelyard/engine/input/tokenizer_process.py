@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from modelyard.engine.bounded.pool import ProcessPool, ProcessUnavailable
 from modelyard.engine.input.tokenizer_time import cpu_seconds
 from modelyard.errors import EngineError, InvalidRequest
+from modelyard.system.bounded.pool import ProcessPool, ProcessUnavailable
 from modelyard.system.file_stamp import FileStamp, first_changed
 
 PROGRAM: Final = "modelyard.engine.input.tokenizer_program"

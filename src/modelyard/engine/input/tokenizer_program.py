@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard.engine.bounded.inside import lift_limits, limit, serve
-from modelyard.engine.heap import share_one_heap
 from modelyard.engine.input.tokenizer_time import cpu_seconds
 from modelyard.engine.llama import Model, Weights
+from modelyard.system.bounded.inside import lift_limits, limit, serve
+from modelyard.system.malloc import share_one_heap
 
 
 class Tokenizer:

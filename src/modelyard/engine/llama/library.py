@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Iterable
 
-from modelyard.engine.spinning import SPIN_COUNT, SPIN_VARIABLE
+from modelyard.system.openmp import SPIN_COUNT, SPIN_VARIABLE
 
 # Before libgomp is loaded, which reads it once.
 os.environ.setdefault(SPIN_VARIABLE, SPIN_COUNT)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from modelyard.engine.guidance.vocabulary import Vocabulary
-from modelyard.engine.input.long_runs import has_long_run
 from modelyard.engine.llama.deep_stack import call_on_deep_stack
 from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
-from modelyard.engine.question import Sampling
+from modelyard.engine.llama.long_runs import has_long_run
 from modelyard.errors import UnusableModel
+from modelyard.protocol.prompts import Sampling
 
 # Texts up to so many bytes are tokenised on the stack of the thread that asks, which has 512 KB at the least. Of a
 # match, pre-tokenizers take 330 to 400 bytes of stack a character.

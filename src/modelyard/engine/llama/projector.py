@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from modelyard.engine.llama.library import buffer_bytes, lib, log, mtmd, reason
 from modelyard.engine.llama.model import Model
-from modelyard.engine.question import Audio, Media
 from modelyard.errors import InvalidRequest, UnusableModel
+from modelyard.protocol.prompts import Audio, Media
 
 _FLASH_ATTENTION = {
     None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from modelyard.engine.llama.context import Context
 from modelyard.engine.llama.library import lib
 from modelyard.engine.llama.model import Model
-from modelyard.engine.question import Sampling
+from modelyard.protocol.prompts import Sampling
 
 # llama.cpp draws a seed of its own for this one. Source: llama.h, LLAMA_DEFAULT_SEED.
 _RANDOM_SEED = 0xFFFFFFFF

@@ -8,7 +8,7 @@ stays whole for the engine that has it mapped; only the next load meets another 
 from __future__ import annotations
 
 from modelyard.errors import ModelFileChanged
-from modelyard.yard.residency.draft import Draft
+from modelyard.yard.residency.builder import Draft
 from modelyard.yard.residency.events import Abort, FilesReplaced, FilesWrittenOver
 from modelyard.yard.residency.state import ModelState, Residence, Want
 

@@ -8,7 +8,7 @@ same content are refused for a while. All others go on, however many engines die
 from __future__ import annotations
 
 from modelyard.errors import EngineError, HarmfulRequest
-from modelyard.yard.residency.draft import Draft
+from modelyard.yard.residency.builder import Draft
 from modelyard.yard.residency.events import Blame, EngineDying
 from modelyard.yard.residency.failures import emptied, fail, was_sound
 from modelyard.yard.residency.state import ModelState, RequestId, Residence

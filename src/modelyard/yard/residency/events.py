@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modelyard.errors import ModelyardError
-from modelyard.yard.memory import Footprint
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.state import RequestId, Traits, UnloadMode
 
 

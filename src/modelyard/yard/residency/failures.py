@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.yard.residency.draft import Draft, load_failed
+from modelyard.yard.residency.builder import Draft, load_failed
 from modelyard.yard.residency.state import ModelState, Residence
 
 FIRST_BACKOFF_S = 1.0

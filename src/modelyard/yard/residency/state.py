@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, NewType
 
-from modelyard.yard.memory import Footprint
+from modelyard.yard.memory.footprint import Footprint
 
 RequestId = NewType("RequestId", int)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from modelyard.yard.residency.draft import Draft
+from modelyard.yard.residency.builder import Draft
 from modelyard.yard.residency.events import (
     Effect,
     Event,
     Tick,
 )
-from modelyard.yard.residency.settle import settle
+from modelyard.yard.residency.reconcile import settle
 from modelyard.yard.residency.state import (
     Residency,
 )
-from modelyard.yard.residency.take import take
+from modelyard.yard.residency.transitions import take
 
 
 def step(state: Residency, event: Event) -> tuple[Residency, list[Effect]]:

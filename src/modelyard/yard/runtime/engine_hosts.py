@@ -22,6 +22,7 @@ from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.journal import Journal, leftover_journals, open_journal
 from modelyard.engine.llama import can_offload
+from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.messages import (
     Died,
     Dying,
@@ -33,12 +34,11 @@ from modelyard.engine.messages import (
     ParkedWeightsLost,
     Stopped,
 )
+from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
-from modelyard.engine.sharing import Device
-from modelyard.engine.weights import WeightsPool
-from modelyard.engine.weights_digest import contents_digest
-from modelyard.yard.engines import EngineHandle, Publish
+from modelyard.system.file_digest import contents_digest
 from modelyard.yard.runtime.file_watch import FileWatch, WatchedFiles, WatchedWeights
+from modelyard.yard.runtime.interfaces import EngineHandle, Publish
 from modelyard.yard.runtime.isolation import Host, IsolationRecords, is_isolated
 
 if TYPE_CHECKING:

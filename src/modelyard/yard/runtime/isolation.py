@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from modelyard.config.paths import make_own_folder, own_cache
 from modelyard.config.schema import Isolation
-from modelyard.engine.hosts.engine_table import Doing, EngineActivity
+from modelyard.engine.scheduling.engine_table import Doing, EngineActivity
 from modelyard.system.private_files import read_private, write_private
 
 logger = logging.getLogger(__name__)

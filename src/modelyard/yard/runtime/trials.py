@@ -20,9 +20,9 @@ from typing import Final
 from modelyard.config.paths import make_own_folder, own_cache
 from modelyard.engine.hosts.trial import TrialFailed, run_trial
 from modelyard.engine.hosts.trial_task import TrialTask
-from modelyard.engine.weights_digest import contents_digest
 from modelyard.errors import UnusableModel
-from modelyard.hub.llama_converter import engine_version
+from modelyard.hub.sources.llama_converter import engine_version
+from modelyard.system.file_digest import contents_digest
 from modelyard.system.private_files import read_private, write_private
 
 logger = logging.getLogger(__name__)

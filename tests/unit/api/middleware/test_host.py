@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelyard.api.middleware.host import CheckHost, HostNames, host_names
-from modelyard.api.visit import Visit
+from modelyard.api.request_context import Visit
 from modelyard.system.own_names import own_names
 
 

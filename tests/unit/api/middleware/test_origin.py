@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelyard.api.middleware.origin import CheckOrigin
-from modelyard.api.visit import Visit
+from modelyard.api.request_context import Visit
 
 OWN = "http://localhost:1234"
 CHAT = "https://chat.example"

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from modelyard.engine.chat.template import LONGEST_CONVERSATION, LONGEST_TEMPLATE, ChatTemplate
 from modelyard.engine.chat.template_processes import TemplateProcesses
-from modelyard.engine.template import LONGEST_CONVERSATION, LONGEST_TEMPLATE, ChatTemplate
 from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
 
 WAIT_S = 60.0
@@ -298,7 +298,7 @@ def test_processes_end_with_that_of_their_owner_even_if_it_is_killed() -> None:
     program = (
         "import time\n"
         "from modelyard.engine.chat.template_processes import TemplateProcesses\n"
-        "from modelyard.engine.template import ChatTemplate\n"
+        "from modelyard.engine.chat.template import ChatTemplate\n"
         "processes = TemplateProcesses()\n"
         "ChatTemplate('', bos_token='', eos_token='', processes=processes)\n"
         "print(processes.pids[0], flush=True)\n"

@@ -9,9 +9,9 @@ from concurrent.futures import CancelledError, Future
 import pytest
 from llguidance import LLMatcher
 
-from modelyard.engine.bounded.pool import MOST_PROCESSES
 from modelyard.engine.guidance import Constraint, GrammarCompiler
 from modelyard.errors import InvalidRequest
+from modelyard.system.bounded.pool import MOST_PROCESSES
 from unit.engine.guidance.words import allowed, tokenize, vocabulary
 
 WAIT_S = 30.0

@@ -11,7 +11,7 @@ import pytest
 
 from modelyard.engine.guidance import Constraint, ConstraintBroken
 from modelyard.engine.guidance import constraint as module
-from modelyard.engine.sampler import ConstrainedSampler
+from modelyard.engine.output.sampler import ConstrainedSampler
 from unit.engine.guidance.words import CONTROL, EMPTY, END, OTHER_END, SIZE, TOKENS, allowed, constraint, vocabulary
 
 WORDS = vocabulary()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from modelyard.engine.grammar import grammar_of
-from modelyard.engine.tools.registry import FORMATS
+from modelyard.engine.chat.grammar import grammar_of
+from modelyard.engine.formats.registry import FORMATS
 from unit.engine.guidance.words import END, OTHER_END, TOKENS, babble, constraint, vocabulary
 
 WORDS = vocabulary()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from modelyard.engine.guidance import Vocabulary
 from modelyard.engine.llama import Model, Weights
+from support.gguf_writer import I32, STR, array, gguf, model_pairs, model_tensors
 from unit.engine.guidance.words import allowed, constraint
-from unit.hub.gguf_writer import I32, STR, array, gguf, model_pairs, model_tensors
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 WORDS = {"<unk>": UNKNOWN, "<s>": CONTROL, "</s>": CONTROL}

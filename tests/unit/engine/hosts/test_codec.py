@@ -15,7 +15,6 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.codec import MIN_SHARED_BYTES, ForeignValue, decode, encode
 from modelyard.engine.hosts.protocol import FromEngine, LogLine, StartEngine, ToEngine
@@ -38,11 +37,12 @@ from modelyard.engine.messages import (
     Usage,
     Vitals,
 )
-from modelyard.engine.profile import ModelProfile
-from modelyard.engine.question import Audio, Chat, Image, NamedTool, Sampling, Text, Tokens
 from modelyard.engine.settings import EngineSettings
-from modelyard.engine.suspend import KeptPrefixes, KeptPrompt
 from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, ModelyardError, TakesNoImages
+from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
+from modelyard.protocol.model_info import ModelProfile
+from modelyard.protocol.prompts import Audio, Chat, Image, NamedTool, Sampling, Text, Tokens
+from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.system.file_stamp import FileStamp
 
 ONE = SequenceId(1)

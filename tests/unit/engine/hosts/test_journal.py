@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from modelyard.engine.hosts import journal as journals
-from modelyard.engine.hosts.engine_table import EngineActivity
 from modelyard.engine.hosts.journal import leftover_journals, open_journal
+from modelyard.engine.scheduling.engine_table import EngineActivity
 from support.table_process import table_process
 
 SERVER = """

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from modelyard.engine.generation.suspended import SuspendedSequence
 from modelyard.engine.hosts.records import RequestRecords
 from modelyard.engine.messages import (
     Accepted,
@@ -28,8 +27,9 @@ from modelyard.engine.messages import (
     TokenLogprob,
     Usage,
 )
-from modelyard.engine.question import Text
 from modelyard.errors import EngineError
+from modelyard.protocol.prompts import Text
+from modelyard.protocol.suspended import SuspendedSequence
 
 ONE, TWO = SequenceId(1), SequenceId(2)
 REQUEST = Submit(ONE, Text("a"), alone=True)

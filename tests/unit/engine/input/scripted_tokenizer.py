@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from modelyard.engine.bounded.inside import lift_limits, limit, serve
+from modelyard.system.bounded.inside import lift_limits, limit, serve
 
 
 def answer(request: dict[str, Any], _size: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from modelyard.engine.hosts.engine_table import Doing, EngineActivity
+from modelyard.engine.scheduling.engine_table import Doing, EngineActivity
 from modelyard.yard.runtime.isolation import (
     MAX_DEATHS,
     MEMORY_S,

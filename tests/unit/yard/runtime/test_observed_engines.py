@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from modelyard.engine.messages import Died, Dying, Event, FileWrittenOver, Loaded, ParkedWeightsLost, Stopped
-from modelyard.engine.profile import ModelProfile
 from modelyard.engine.settings import EngineSettings
-from modelyard.engine.weights_digest import contents_digest
+from modelyard.protocol.model_info import ModelProfile
+from modelyard.system.file_digest import contents_digest
 from modelyard.system.file_stamp import stamps_of
 from modelyard.yard.runtime.engine_hosts import _Observed
 from modelyard.yard.runtime.file_watch import FileWatch

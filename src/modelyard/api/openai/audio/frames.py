@@ -10,11 +10,11 @@ import orjson
 
 from modelyard.api.openai.audio.prompts import spoken_text
 from modelyard.api.openai.chunks import EventFrames
-from modelyard.api.reading import AnswerReader
-from modelyard.engine.deltas import ContentDelta, Delta, ToolCallBroken
+from modelyard.api.serving.output_reader import AnswerReader
 from modelyard.engine.messages import Finished, Usage
-from modelyard.engine.question import Prompt
-from modelyard.yard.generation import Generation
+from modelyard.protocol.deltas import ContentDelta, Delta, ToolCallBroken
+from modelyard.protocol.prompts import Prompt
+from modelyard.yard.requests.generation import Generation
 
 # What a model writes of the language before the words has no more characters.
 _LONGEST_HEAD = 64

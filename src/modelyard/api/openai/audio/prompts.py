@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from modelyard.api.media import AudioFile
 from modelyard.api.openai.audio.languages import language_name
-from modelyard.engine.question import Chat, Written
 from modelyard.hub import Senses
+from modelyard.protocol.prompts import Chat, Written
 
 # What Qwen3-ASR writes before the words: "language English<asr_text>", where it was not given.
 _SPOKEN: Final = "<asr_text>"

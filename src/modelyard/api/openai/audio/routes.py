@@ -9,17 +9,17 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.form import FormRoute
 from modelyard.api.media import MediaLoader
 from modelyard.api.openai.audio.frames import SpeechFrames
 from modelyard.api.openai.audio.languages import language_name
 from modelyard.api.openai.audio.prompts import Task, speech_prompt
 from modelyard.api.openai.audio.schema import SpeechBody, TranscriptionBody, TranslationBody
-from modelyard.api.reply import Ask, reply, whole_answer
-from modelyard.api.told import Told
-from modelyard.api.urgency import urgency_of
-from modelyard.engine.question import Audio, media_of
-from modelyard.yard.requests import Request
+from modelyard.api.serving.form import FormRoute
+from modelyard.api.serving.json_response import Told
+from modelyard.api.serving.streaming import Ask, reply, whole_answer
+from modelyard.api.serving.wait_options import urgency_of
+from modelyard.protocol.prompts import Audio, media_of
+from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
 
 

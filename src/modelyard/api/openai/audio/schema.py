@@ -13,10 +13,10 @@ from modelyard.api.media import AudioFile
 from modelyard.api.openai.audio.languages import language_code
 from modelyard.api.openai.audio.prompts import Task
 from modelyard.api.openai.schema import LONGEST_NAME, MaxTokens, refuse_unsupported
-from modelyard.api.urgency import KeepAlive
+from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import Seed, Temperature
-from modelyard.engine.question import Sampling
 from modelyard.errors import InvalidRequest, UnsupportedOperation
+from modelyard.protocol.prompts import Sampling
 
 # Formats with times, which models that answer in words do not tell.
 _WITH_TIMES: Final = ("srt", "vtt", "diarized_json")

@@ -10,12 +10,14 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from modelyard.api.errors import error_object
+from modelyard.api.errors.responses import error_object
 from modelyard.api.openai.message import logprobs_object
 from modelyard.api.openai.responses.schema import ResponsesRequest
-from modelyard.api.reading import AnswerReader
-from modelyard.api.reply import EVENT_STREAM
-from modelyard.engine.deltas import (
+from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.api.serving.streaming import EVENT_STREAM
+from modelyard.engine.messages import Finished, Usage
+from modelyard.errors import ModelyardError
+from modelyard.protocol.deltas import (
     ContentDelta,
     Delta,
     ReasoningDelta,
@@ -24,10 +26,8 @@ from modelyard.engine.deltas import (
     ToolCallBroken,
     ToolCallEnd,
 )
-from modelyard.engine.messages import Finished, Usage
-from modelyard.engine.question import Chat
-from modelyard.errors import ModelyardError
-from modelyard.yard.generation import Generation
+from modelyard.protocol.prompts import Chat
+from modelyard.yard.requests.generation import Generation
 
 Object = dict[str, Any]
 

@@ -14,21 +14,21 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.json_route import JsonRoute
 from modelyard.api.media import MediaLoader
+from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
 from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
-from modelyard.api.reply import Ask, reply
-from modelyard.api.scopes import needs
-from modelyard.api.urgency import urgency_of
-from modelyard.api.visit import Visit
-from modelyard.engine.question import Chat
-from modelyard.engine.shares import may_take
+from modelyard.api.request_context import Visit
+from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.streaming import Ask, reply
+from modelyard.api.serving.wait_options import urgency_of
+from modelyard.engine.kv.owner_shares import may_take
 from modelyard.errors import InvalidRequest, ModelyardError, QueueFull, ResponseNotFound
-from modelyard.yard.caller import current_caller
-from modelyard.yard.generation import Generation
-from modelyard.yard.requests import Request
+from modelyard.protocol.prompts import Chat
+from modelyard.yard.requests.context import current_caller
+from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
 
 MOST_IN_BACKGROUND: Final = 64

@@ -35,11 +35,11 @@ from modelyard.api.openai.tools import (
     chosen_tools,
 )
 from modelyard.api.serving.bounded_items import MAX_LABELS, Items, Labels, Parts, at_most
-from modelyard.api.urgency import KeepAlive
+from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import Temperature, TopP
-from modelyard.engine.question import Chat, Detail, Sampling
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.yard.requests import Request
+from modelyard.protocol.prompts import Chat, Detail, Sampling
+from modelyard.yard.requests.requests import Request
 
 Messages = list[dict[str, Any]]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelyard.engine.shares import first_to_go
+from modelyard.engine.kv.owner_shares import first_to_go
 
 MOST_RESPONSES: Final = 1000
 MOST_BYTES: Final = 64 * 2**20

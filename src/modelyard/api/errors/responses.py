@@ -1,0 +1,167 @@
+"""Every failure leaves the server in the words of the dialect that was spoken, with an honest status."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from modelyard.api.errors.anthropic import error_body as anthropic_body
+from modelyard.api.errors.ollama import error_body as ollama_body
+from modelyard.api.request_context import Visit
+from modelyard.errors import LONGEST_RETRY_AFTER_S, HarmfulRequest, InvalidRequest, ModelyardError, OutOfMemory
+
+logger = logging.getLogger(__name__)
+
+MAX_NAME_CHARS = 200
+"""Characters of what a client sent, such as the name of a field, that an error repeats."""
+
+
+def error_object(error: ModelyardError) -> dict[str, Any]:
+    """OpenAI's error object: message, type, param, code."""
+    return {"message": error.wire_message, "type": error.type, "param": error.param, "code": error.code}
+
+
+def error_body(error: ModelyardError) -> bytes:
+    """The JSON body, also the data of an error frame in a stream."""
+    return orjson.dumps({"error": error_object(error)})
+
+
+class NotServed(ModelyardError):
+    """An answer of the web framework, such as to a path that does not exist."""
+
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, status)
+        self.message = message
+        self.status = status  # type: ignore[misc]
+        self.code = {404: "not_found", 405: "method_not_allowed"}.get(status, "invalid_request")  # type: ignore[misc]
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InternalError(ModelyardError):
+    """A fault of ours. What it was is in the log, under the id of the request."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(request_id)
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"Internal error. The server's log has the details under {self.request_id}."
+
+
+Shape = Callable[[ModelyardError], bytes]
+"""Writes an error as the JSON body of one dialect."""
+
+# By what paths of the dialect begin with; the longest counts.
+_SHAPES: Mapping[str, Shape] = MappingProxyType({"/": error_body, "/v1/messages": anthropic_body, "/api/": ollama_body})
+
+
+def shape_of(path: str) -> Shape:
+    """How errors are written on ``path``."""
+    return _SHAPES[max((prefix for prefix in _SHAPES if path.startswith(prefix)), key=len, default="/")]
+
+
+def error_response(error: ModelyardError, path: str) -> Response:
+    """The answer for a request to ``path`` that failed before its answer began.
+
+    Retry-After stays within what OpenAI's client still obeys.
+    """
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(min(error.retry_after_s, LONGEST_RETRY_AFTER_S))
+    if error.status == 507 or isinstance(error, HarmfulRequest):
+        # OpenAI's clients would try again otherwise, as after every error of the server's.
+        headers["x-should-retry"] = "false"
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(shape_of(path)(error), error.status, headers, media_type="application/json")
+
+
+def invalid_body(error: RequestValidationError, content_type: str) -> InvalidRequest:
+    """The first thing that is wrong with a body, in words that name the field."""
+    problem = error.errors()[0]
+    if problem["type"] == "json_invalid":
+        return InvalidRequest(f"The body is not valid JSON: {problem['ctx']['error']} (at byte {problem['loc'][-1]}).")
+    param = field_path(problem["loc"][1:])
+    if not param:
+        sent = f"as '{content_type[:MAX_NAME_CHARS]}'" if content_type else "with no Content-Type"
+        return InvalidRequest(
+            f"The body must be a JSON object, with Content-Type: application/json. It was sent {sent}."
+        )
+    return InvalidRequest(f"'{param}': {problem['msg']}", param)
+
+
+def field_path(location: Sequence[int | str]) -> str:
+    """A place in a body as ``messages[0].content``. Names of union branches, which pydantic adds, are left out."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif len(part) <= MAX_NAME_CHARS and part.isidentifier() and part.islower() and part not in _BRANCHES:
+            path += f".{part}" if path else part
+    return path
+
+
+_BRANCHES = frozenset({"str", "int", "float", "bool", "list", "tuple", "dict", "word", "named", "allowed"})
+
+
+def meant_path(path: str, served: Collection[str]) -> str | None:
+    """Which of the ``served`` paths was meant where a base URL has "/v1" too often, or not at all; None: none."""
+    bare = re.sub("/+", "/", path)
+    while bare.startswith("/v1/"):
+        bare = bare.removeprefix("/v1")
+    return next((meant for meant in (f"/v1{bare}", bare) if meant != path and meant in served), None)
+
+
+def install(app: FastAPI) -> None:
+    """Answer all exceptions of ``app`` in the shape of their path."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ModelyardError)
+        return error_response(error, request.url.path)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return error_response(invalid_body(error, request.headers.get("content-type", "")), request.url.path)
+
+    async def not_served(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, ModelyardError):
+            # FastAPI wraps whatever happens while it reads a body.
+            return error_response(error.__cause__, request.url.path)
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        served = {route.path for route in request.app.routes}
+        if error.status_code == 404 and (meant := meant_path(request.url.path, served)):
+            message += (
+                f". Did you mean {meant}? The base URL ends in /v1 for OpenAI's clients, "
+                "and without it for Anthropic's and Ollama's."
+            )
+        response = error_response(NotServed(message, error.status_code), request.url.path)
+        response.headers.update(error.headers or {})
+        return response
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        request_id = Visit.of(request.scope).request_id
+        logger.error("Internal error in request %s", request_id, exc_info=error)
+        return error_response(InternalError(request_id), request.url.path)
+
+    async def out_of_memory(request: Request, _: Exception) -> Response:
+        return error_response(OutOfMemory(), request.url.path)
+
+    app.add_exception_handler(ModelyardError, refused)
+    app.add_exception_handler(MemoryError, out_of_memory)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, not_served)
+    app.add_exception_handler(Exception, unexpected)

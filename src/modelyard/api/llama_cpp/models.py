@@ -1,0 +1,83 @@
+"""GET /models, POST /models/load and /models/unload, as llama.cpp's server has them where it serves several models.
+
+Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, "Using multiple models".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import orjson
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from modelyard.api.middleware.authorization import needs
+from modelyard.api.openai.models import input_modalities
+from modelyard.api.openai.schema import LONGEST_NAME
+from modelyard.yard.stats.status import ModelStatus, Status
+from modelyard.yard.yard import Yard
+
+_VALUES: Final[dict[Status, str]] = {"loaded": "loaded", "reloading": "loading", "unloaded": "unloaded"}
+
+# What a model yields, by its kind, where that is not text.
+_YIELDS: Final[Mapping[str, str]] = {"embedding": "embeddings", "rerank": "scores"}
+
+
+class LoadBody(BaseModel):
+    """Which model."""
+
+    model_config = ConfigDict(strict=True)
+
+    model: str = Field(min_length=1, max_length=LONGEST_NAME, description="Id or alias of a model.")
+
+
+def router_object(model: ModelStatus) -> dict[str, Any]:
+    """A model as llama.cpp's router lists it. Where its files are is told to nobody."""
+    # One whose weights wait in memory is what llama.cpp has put to sleep.
+    value = "sleeping" if model.is_parked else _VALUES[model.status]
+    if model.progress is not None and model.progress.step == "downloading":
+        value = "downloading"
+    status: dict[str, Any] = {"value": value}
+    if model.reason is not None:
+        status["failed"] = True
+    return {
+        "id": model.id,
+        "object": "model",
+        "owned_by": "local",
+        "created": model.created,
+        "aliases": list(model.aliases),
+        "status": status,
+        "architecture": {
+            "input_modalities": input_modalities(model),
+            "output_modalities": [_YIELDS.get(model.kind or "text", "text")],
+        },
+    }
+
+
+def router_routes(yard: Yard) -> APIRouter:
+    """The endpoints of llama.cpp's router on ``yard``."""
+    router = APIRouter()
+
+    @router.get("/models")
+    async def list_router_models() -> Response:
+        """All models, loaded or not."""
+        models = [router_object(model) for model in yard.models()]
+        return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
+
+    @router.post("/models/load")
+    @needs("admin")
+    async def load_model(body: LoadBody) -> dict[str, Literal[True]]:
+        """Have a model loaded; answered when it serves. Idempotent."""
+        await yard.reload(body.model)
+        return {"success": True}
+
+    @router.post("/models/unload")
+    @needs("admin")
+    async def unload_router_model(body: LoadBody) -> dict[str, Literal[True]]:
+        """Free a model's memory when its requests are done. Idempotent."""
+        await yard.unload(body.model)
+        return {"success": True}
+
+    return router

@@ -1,0 +1,152 @@
+"""POST /tokenize and /detokenize, as llama.cpp's server and vLLM have them; also under /v1.
+
+Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, and vLLM's
+entrypoints/serve/tokenize/protocol.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from modelyard.api.media import MediaLoader
+from modelyard.api.openai.conversation import ChatMessage
+from modelyard.api.openai.schema import LONGEST_NAME, refuse_unsupported
+from modelyard.api.openai.tools import ToolDefinition, Tools, chosen_tools
+from modelyard.api.serving.bounded_items import Messages
+from modelyard.api.serving.json_response import Told
+from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.wait_options import KeepAlive, urgency_of
+from modelyard.errors import InvalidRequest
+from modelyard.protocol.prompts import Chat, Text, Tokens
+from modelyard.yard.requests.one_shot import Spelling
+from modelyard.yard.requests.requests import TokenizeRequest
+from modelyard.yard.yard import Yard
+
+# As many as a text of the longest can have.
+MOST_IDS: Final = 1 << 20
+
+_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "chat_template": (),
+    "mm_processor_kwargs": (),
+    "truncate_prompt_tokens": (),
+}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
+
+    model: str | None = Field(
+        default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."
+    )
+    keep_alive: KeepAlive | None = None
+
+
+class TokenizeBody(_Body):
+    """The body of ``POST /tokenize``: a text, in llama.cpp's field or in vLLM's, or a conversation."""
+
+    content: str | None = Field(default=None, description="A text: without special tokens, unless `add_special`.")
+    prompt: str | None = Field(default=None, description="A text: with special tokens, unless `add_special` is false.")
+    messages: Messages[ChatMessage] | None = Field(
+        default=None, description="A conversation, written out by the model's chat template."
+    )
+    tools: Tools[ToolDefinition] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_special: bool | None = None
+    add_special_tokens: bool | None = Field(default=None, description="vLLM's name for `add_special`.")
+    parse_special: bool | None = None
+    with_pieces: bool | None = Field(default=None, description="Whether each token comes with its text.")
+    return_token_strs: bool | None = Field(default=None, description="Whether `token_strs` has the texts, in order.")
+
+    def checked(self) -> TokenizeRequest:
+        """What the yard is asked.
+
+        Raises:
+            InvalidRequest: it is not one text or one conversation, or a field asks for what is not supported.
+        """
+        refuse_unsupported(self, _HARMLESS)
+        given = [name for name in ("content", "prompt", "messages") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise InvalidRequest(
+                "Give one of 'content', 'prompt' and 'messages'"
+                + (f", not both '{given[0]}' and '{given[1]}'." if given else "."),
+                given[1] if given else "content",
+            )
+        if self.messages is not None:
+            tools, _ = chosen_tools(self.tools or [], None)
+            messages = tuple(message.for_template(f"messages[{at}]") for at, message in enumerate(self.messages))
+            return TokenizeRequest(Chat(messages, tools, options=self.chat_template_kwargs or {}), self.model)
+        asked = self.add_special if self.add_special is not None else self.add_special_tokens
+        return TokenizeRequest(
+            Text(self.content if self.content is not None else self.prompt or ""),
+            self.model,
+            add_special=self.prompt is not None if asked is None else asked,
+            parse_special=self.parse_special is not False,
+        )
+
+
+class DetokenizeBody(_Body):
+    """The body of ``POST /detokenize``."""
+
+    tokens: list[int] = Field(max_length=MOST_IDS, fail_fast=True, description="Token ids.")
+
+
+def tokenized_body(spelling: Spelling, context_length: int | None, body: TokenizeBody) -> bytes:
+    """The answer of /tokenize: llama.cpp's ``tokens``, and vLLM's count, context length and ``token_strs``."""
+    # What stands for an image or for sound has no id; llama.cpp calls it -1, too (LLAMA_TOKEN_NULL).
+    tokens: list[Any] = [max(token, -1) for token in spelling.tokens]
+    if body.with_pieces:
+        tokens = [{"id": token, "piece": _piece(piece)} for token, piece in zip(tokens, spelling.pieces, strict=True)]
+    answer = {"tokens": tokens, "count": len(tokens), "max_model_len": context_length, "model": spelling.model}
+    if body.return_token_strs:
+        answer["token_strs"] = [piece.decode("utf-8", "replace") for piece in spelling.pieces]
+    return orjson.dumps(answer)
+
+
+def _piece(piece: bytes) -> str | list[int]:
+    """As llama.cpp writes it: text, or the bytes where they are not whole characters."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return list(piece)
+
+
+def tokenize_routes(yard: Yard, media: MediaLoader) -> APIRouter:
+    """The endpoints of tokens on ``yard``."""
+    router = APIRouter(route_class=JsonRoute)
+
+    @router.post("/tokenize", response_model=None)
+    @router.post("/v1/tokenize", response_model=None)
+    async def tokenize(body: TokenizeBody, http: HttpRequest) -> Response:
+        """The tokens of a text, or of a conversation as the model's template writes it."""
+        request = replace(body.checked(), urgency=urgency_of(http, body.keep_alive))
+
+        async def ask() -> bytes:
+            spelling = await yard.tokenize(await media.resolved(request))
+            return tokenized_body(spelling, yard.model(spelling.model).context_length, body)
+
+        return Told(ask)
+
+    @router.post("/detokenize", response_model=None)
+    @router.post("/v1/detokenize", response_model=None)
+    async def detokenize(body: DetokenizeBody, http: HttpRequest) -> Response:
+        """The text of tokens; special ones are spelt out."""
+        request = TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
+        request = replace(request, urgency=urgency_of(http, body.keep_alive))
+
+        async def ask() -> bytes:
+            spelling = await yard.tokenize(request)
+            text = b"".join(spelling.pieces).decode("utf-8", "replace")
+            return orjson.dumps({"content": text, "prompt": text, "model": spelling.model})
+
+        return Told(ask)
+
+    return router

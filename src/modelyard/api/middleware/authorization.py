@@ -1,0 +1,67 @@
+"""What a key must be allowed, to use a route. Said at the endpoint; what says nothing is closed to limited keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from modelyard.api.middleware.body_intake import SmallBody
+from modelyard.api.middleware.security import OPEN_PATHS
+from modelyard.api.request_context import Visit
+from modelyard.api.serving.json_route import JsonRoute
+from modelyard.config import Scope
+from modelyard.errors import PermissionDenied
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+
+
+def needs(scope: Scope, *, all_models: bool = False) -> Callable[[_Endpoint], _Endpoint]:
+    """Mark an endpoint: a key needs ``scope``, and where it is about all_models it must not be limited to some."""
+
+    def mark(endpoint: _Endpoint) -> _Endpoint:
+        endpoint.needs = (scope, all_models)  # type: ignore[attr-defined]
+        return endpoint
+
+    return mark
+
+
+def needed(route: Route) -> tuple[Scope, bool]:
+    """What a key needs for ``route``: as its endpoint says, else by what kind of route it is."""
+    marked: tuple[Scope, bool] | None = getattr(route.endpoint, "needs", None)
+    if marked is not None:
+        return marked
+    if isinstance(route, JsonRoute):
+        return "inference", False
+    only_reads = (route.methods or set()) <= {"GET", "HEAD"}
+    return ("read", False) if only_reads else ("admin", True)
+
+
+def guard_route(route: BaseRoute) -> None:
+    """Have ``route`` refuse keys that lack what it needs. What is open without a key is open with any."""
+    if isinstance(route, Route) and route.path not in OPEN_PATHS:
+        route.app = _RequireScope(route.app, *needed(route))
+        if not isinstance(route, JsonRoute):
+            route.app = SmallBody(route.app)
+
+
+class _RequireScope:
+    """Raises PermissionDenied for a key that lacks ``scope``; without a key there is nothing to check."""
+
+    def __init__(self, app: ASGIApp, scope: Scope, all_models: bool) -> None:
+        self._app = app
+        self._scope, self._all_models = scope, all_models
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        key = Visit.of(scope).key
+        if key is not None and self._scope not in key.scopes:
+            allowed = ", ".join(sorted(key.scopes)) or "nothing"
+            raise PermissionDenied(
+                f"This API key may not do that: it needs the scope '{self._scope}', and has: {allowed}."
+            )
+        if key is not None and self._all_models and key.models is not None:
+            raise PermissionDenied("This API key may not do that: it concerns all models, and the key may use some.")
+        await self._app(scope, receive, send)

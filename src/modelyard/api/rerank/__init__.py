@@ -1,0 +1,1 @@
+"""Reranking, in the dialect that Jina, Cohere and vLLM share."""

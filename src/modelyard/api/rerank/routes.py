@@ -1,0 +1,116 @@
+"""POST /v1/rerank, as Jina, Cohere and llama.cpp have it; Cohere's client asks /v2/rerank."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from modelyard.api.openai.embeddings import MOST_INPUTS
+from modelyard.api.openai.schema import LABEL, LONGEST_NAME, refuse_unsupported
+from modelyard.api.serving.json_response import Told
+from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.wait_options import KeepAlive, urgency_of
+from modelyard.yard.requests.one_shot import Ranking
+from modelyard.yard.requests.requests import RankRequest, Urgency
+from modelyard.yard.yard import Yard
+
+PATHS: Final = ("/v1/rerank", "/v2/rerank", "/rerank")
+
+# Fields of Cohere's that are not honoured, with the values that ask for nothing.
+RERANK_HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
+    "relevant_spans": (),
+    "rank_fields": ([],),
+    "max_chunks_per_doc": (),
+    "priority": (0,),
+}
+
+
+def _text_of(given: Any) -> Any:
+    """The text of a document that is an object, as Jina and Cohere had them."""
+    return given["text"] if isinstance(given, dict) and given.keys() == {"text"} else given
+
+
+Document = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | dict[str, str])]
+
+
+class RerankBody(BaseModel):
+    """The body of ``POST /v1/rerank``."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+    query: Document = Field(min_length=1, description="What is asked: a text, or an object with a `text`.")
+    documents: list[Document] = Field(
+        min_length=1,
+        max_length=MOST_INPUTS,
+        fail_fast=True,
+        description="Texts that may answer it, or objects with a `text`.",
+    )
+    model: str | None = Field(
+        default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."
+    )
+    top_n: int | None = Field(default=None, ge=1, description="How many of the best are answered. Unset: all.")
+    return_documents: bool | None = Field(default=None, description="Whether the answer repeats the documents.")
+    max_tokens_per_doc: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="A longer document is cut, and so is one that does not fit into the model. Unset: that is refused.",
+    )
+    user: str | None = LABEL
+    keep_alive: KeepAlive | None = None
+
+    def request(self, how: Urgency) -> RankRequest:
+        """What is asked of the yard."""
+        return RankRequest(self.query, tuple(self.documents), self.model, self.max_tokens_per_doc, how)
+
+    def checked(self) -> None:
+        """Refuse what is known and not honoured.
+
+        Raises:
+            InvalidRequest: there is such a field.
+        """
+        refuse_unsupported(self, RERANK_HARMLESS)
+
+
+def rerank_body(ranking: Ranking, body: RerankBody) -> dict[str, Any]:
+    """The answer, with the best document first."""
+    results: list[dict[str, Any]] = []
+    for index in ranking.best(body.top_n):
+        result: dict[str, Any] = {"index": index, "relevance_score": float(ranking.scores[index])}
+        if body.return_documents:
+            result["document"] = {"text": body.documents[index]}
+        results.append(result)
+    return {
+        "id": f"rerank-{uuid.uuid4().hex}",
+        "object": "list",
+        "model": ranking.model,
+        "results": results,
+        "usage": {"prompt_tokens": ranking.prompt_tokens, "total_tokens": ranking.prompt_tokens},
+        "meta": {"tokens": {"input_tokens": ranking.prompt_tokens}},
+    }
+
+
+def rerank_routes(yard: Yard) -> APIRouter:
+    """The reranking endpoint on ``yard``."""
+    router = APIRouter(route_class=JsonRoute)
+
+    async def rerank(body: RerankBody, http: HttpRequest) -> Response:
+        """Sort documents by how well they answer a query."""
+        body.checked()
+        request = body.request(urgency_of(http, body.keep_alive))
+
+        async def ask() -> bytes:
+            return orjson.dumps(rerank_body(await yard.rank(request), body))
+
+        return Told(ask)
+
+    for path in PATHS:
+        router.post(path, response_model=None)(rerank)
+    return router

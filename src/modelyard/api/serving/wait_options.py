@@ -1,0 +1,103 @@
+"""How a request wants to wait, and how long its model is to stay: from headers and ``keep_alive``."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from modelyard.api.request_context import Visit
+from modelyard.config.keys import MAX_PRIORITY
+from modelyard.errors import InvalidRequest
+from modelyard.yard.requests.requests import Urgency
+
+MOST_URGENT = MAX_PRIORITY
+
+# Names fields of a request that were not followed because its key may not ask for that.
+IGNORED_HEADER = b"x-modelyard-ignored"
+
+_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
+_DURATION = re.compile(rf"-?(?:{_PARTS.pattern})+", re.ASCII)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+
+# What a Prefer header lists, in parts; quotes hide commas and semicolons.
+_PREFERENCES = re.compile(r'(?:[^,;"]|"(?:[^"\\]|\\.)*")+')
+_WAIT = re.compile(r'\s*wait\s*=\s*("?)(\d{1,9})\1\s*', re.IGNORECASE | re.ASCII)
+
+
+def seconds(value: Any) -> float:
+    """A duration as Ollama's clients write it: seconds, or text such as "10m", "1h30m"; below 0 means for ever.
+
+    Raises:
+        ValueError: it is neither.
+
+    Source: Ollama, docs/faq, "How do I keep a model loaded in memory".
+    """
+    number = _signed_seconds(value)
+    if math.isnan(number):
+        raise ValueError('must be seconds, or text such as "10m" or "1h30m"; below 0 means for ever')
+    return math.inf if number < 0 else abs(number)
+
+
+def _signed_seconds(value: Any) -> float:
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        total = sum(float(number) * _UNITS[unit] for number, unit in _PARTS.findall(value))
+        return -total if value.startswith("-") else total
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+KeepAlive = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
+
+
+def urgency(headers: Headers, keep_alive_s: float | None) -> Urgency:
+    """What a request's headers say of its waiting.
+
+    ``Prefer: wait=N``: to wait at most N seconds for the model, 0 for not at all. ``X-Priority``: a whole number from
+    -100 to 100, higher goes first.
+
+    Raises:
+        InvalidRequest: the priority is no such number.
+
+    Source: RFC 7240, section 4.3. A preference that cannot be read is ignored, and of several the first counts, as
+    section 2 wants it.
+    """
+    preferences = (part for line in headers.getlist("prefer") for part in _PREFERENCES.findall(line))
+    waits = (float(wait[2]) for part in preferences if (wait := _WAIT.fullmatch(part)))
+    return Urgency(_priority(headers.get("x-priority")), next(waits, None), keep_alive_s)
+
+
+def urgency_of(http: Request, keep_alive_s: float | None) -> Urgency:
+    """As ``urgency``, for a request; where its key may not say how long a model stays, the answer's head says so.
+
+    Models are unloaded by their idle time, and kept for longer, for everybody: that is for keys with ``admin``. The
+    yard ignores what others ask for.
+
+    Raises:
+        InvalidRequest: as ``urgency``.
+    """
+    visit = Visit.of(http.scope)
+    if keep_alive_s is not None and not visit.caller.may("admin"):
+        visit.headers.append((IGNORED_HEADER, b"keep_alive"))
+    return urgency(http.headers, keep_alive_s)
+
+
+def _priority(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[+-]?[0-9]{1,3}", text.strip()) or abs(int(text)) > MOST_URGENT:
+        raise InvalidRequest(
+            f"The header X-Priority must be a whole number from -{MOST_URGENT} to {MOST_URGENT}.", "X-Priority"
+        )
+    return int(text)

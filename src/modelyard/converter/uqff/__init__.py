@@ -1,0 +1,1 @@
+"""Writes UQFF from safetensors."""

@@ -1,0 +1,122 @@
+"""Looks at the machine, the installation, the caches and the hub, for ``modelyard doctor``. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import modelyard
+from modelyard.config import Config, read_keys, read_token
+from modelyard.config.paths import exists
+from modelyard.doctor.checks import Facts, Folder
+from modelyard.doctor.hub import HubFacts, reach
+from modelyard.doctor.llama import probe_llama
+from modelyard.doctor.settings import MIN_KEY_CHARS, FileMode, UnsafeSetting, unsafe_settings
+from modelyard.errors import ConfigError
+from modelyard.hub import ConvertedModels, Downloads
+from modelyard.hub.sources.llama_converter import missing_parts
+from modelyard.system import hardware
+from modelyard.system.cores import usable_cores
+from modelyard.system.memory import available_bytes, physical_bytes, total_bytes
+
+_PACKAGES: Final = ("llama-cpp-python", "huggingface_hub", "torch", "transformers")
+
+
+def examine(config: Config, file: Path | None = None) -> Facts:
+    """Everything that a diagnosis needs. Takes some seconds: llama.cpp is loaded, the hub is asked.
+
+    Args:
+        file: that the configuration was read from, where it was.
+    """
+    name, flags = hardware.processor()
+    return Facts(
+        modelyard=modelyard.__version__,
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        packages={package: found for package in _PACKAGES if (found := _version(package)) is not None},
+        conversion_missing=missing_parts(),
+        llama=probe_llama(),
+        processor=name or platform.processor(),
+        processor_flags=flags,
+        cores=usable_cores(),
+        cpu_quota=hardware.cpu_quota(),
+        accelerators=hardware.accelerators(),
+        physical_bytes=physical_bytes(),
+        total_bytes=total_bytes(),
+        available_bytes=available_bytes(),
+        swap_bytes=hardware.swap(),
+        huge_pages=hardware.huge_pages(),
+        folders=tuple(_folders(config)),
+        hub=_hub(config),
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
+        address=(config.server.host, config.server.port),
+        address_problem=_why_not_free(config.server.host, config.server.port),
+        unsafe=tuple(_unsafe(config, file)),
+    )
+
+
+def _unsafe(config: Config, file: Path | None) -> list[UnsafeSetting]:
+    try:
+        keys = read_keys(config)
+    except ConfigError:
+        # A variable with a key is set for the server, perhaps, and not here: that there is a key is what counts.
+        keys = read_keys(config, dict.fromkeys((key.key_env or "" for key in config.server.keys), "0" * MIN_KEY_CHARS))
+    written = [key for key in (*config.server.api_keys, *(key.key for key in config.server.keys)) if key is not None]
+    has_secrets = any(not key.get_secret_value().startswith("sha256:") for key in written)
+    server = config.server
+    secrets = [file if has_secrets else None, server.ssl_keyfile or server.ssl_certfile]
+    modes = [FileMode(path, path.stat().st_mode) for path in secrets if path is not None and exists(path)]
+    return unsafe_settings(config, keys, modes)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _hub(config: Config) -> HubFacts | str:
+    """How the hub is from here, or why its token cannot be read."""
+    try:
+        token = read_token(config.hub.token_source.get_secret_value())
+    except ConfigError as unreadable:
+        return str(unreadable)
+    return reach(token)
+
+
+def _folders(config: Config) -> Iterator[Folder]:
+    downloads, converted, kept = Downloads(), ConvertedModels(), config.memory.kv_folder
+    yield _folder("Downloaded models", downloads.folder, lambda: [found.size_bytes for found in downloads.list()])
+    yield _folder("Converted models", converted.folder, lambda: [entry.size_bytes for entry in converted.list()])
+    yield _folder("Kept prompts", kept, lambda: [path.stat().st_size for path in kept.rglob("*") if path.is_file()])
+
+
+def _folder(what: str, path: Path, sizes: Callable[[], list[int]]) -> Folder:
+    there = next(parent for parent in (path, *path.absolute().parents) if exists(parent))
+    try:
+        taken = sizes()
+    except OSError:
+        # Not ours to read, or going while it is looked at.
+        taken = []
+    free_bytes = shutil.disk_usage(there).free
+    return Folder(what, path, len(taken), sum(taken), free_bytes, os.access(there, os.R_OK | os.W_OK | os.X_OK))
+
+
+def _why_not_free(host: str, port: int) -> str:
+    """Why the server could not listen there: asked as the server itself asks. "" where it could."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""

@@ -1,0 +1,96 @@
+"""Grammars that make a model write calls, in llguidance's dialect of Lark.
+
+A marker is one control token in the vocabulary of the model that was trained on it, and plain text in another's. A
+grammar must name a control token as such: text never matches one.
+
+Source: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md and docs/json_schema.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from modelyard.engine.formats.schema import Tool
+
+# The id of the control token with exactly this text, which text never matches. None where there is none: tokens that a
+# vocabulary defines for its users, such as Qwen's <tool_call>, are text.
+TokenId = Callable[[str], int | None]
+
+# White space between the parts of JSON is free, but bounded: a small model would fill its answer with it.
+_WHITE_SPACE = r"[ \n\t]{0,16}"
+
+
+class Lark:
+    """Collects the rules of one grammar, and makes expressions to put into them.
+
+    Args:
+        token_id: finds control tokens.
+        markers: all texts that may be control tokens.
+    """
+
+    def __init__(self, token_id: TokenId, markers: Iterable[str]) -> None:
+        self._tokens = {marker: found for marker in markers if (found := token_id(marker)) is not None}
+        longest_first = sorted(self._tokens, key=len, reverse=True)
+        self._split = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._rules: list[str] = []
+
+    def text(self, text: str) -> str:
+        """Exactly this text, in which the markers that are control tokens are those."""
+        parts: list[str] = []
+        at = 0
+        for found in self._split.finditer(text) if self._split else ():
+            parts += [_literal(text[at : found.start()]), f"<[{self._tokens[found.group()]}]>"]
+            at = found.end()
+        parts.append(_literal(text[at:]))
+        return " ".join(filter(None, parts))
+
+    def is_token(self, marker: str) -> bool:
+        """Whether a marker is a control token."""
+        return marker in self._tokens
+
+    def rule(self, body: str, options: str = "") -> str:
+        """The name of a rule with this body."""
+        name = f"r{len(self._rules)}"
+        self._rules.append(f"{name}{options}: {body}")
+        return name
+
+    def any_text(self) -> str:
+        """Any text without control tokens."""
+        return self.rule(r"/(.|\n)*/")
+
+    def text_until(self, end: str) -> str:
+        """Any text up to and with ``end``, in which ``end`` does not occur."""
+        if not (self._split and self._split.search(end)):
+            return self.rule(r"/(.|\n)*/", f"[suffix={_literal(end)}]")
+        # The control token spelt out in plain text would end it, too, for whoever reads the text.
+        spelt = re.escape(end).replace("/", r"\/").replace("\\\n", r"\n")
+        terminal = f"T{len(self._rules)}"
+        self._rules.append(rf"{terminal}: /(?s:.*)/ & ~/(?s:.*){spelt}(?s:.*)/")
+        return f"{terminal} {self.text(end)}"
+
+    def json(self, schema: Mapping[str, Any], *, strict: bool) -> str:
+        """JSON of ``schema``. Where it need not be strict, keywords that llguidance does not know count for nothing."""
+        guidance = {"whitespace_pattern": _WHITE_SPACE, "coerce_one_of": True, "lenient": not strict}
+        return self.rule("%json " + json.dumps({**schema, "x-guidance": guidance}))
+
+    def arguments(self, tool: Tool) -> str:
+        """JSON of the arguments of ``tool``."""
+        return self.json(as_object(tool.parameters), strict=tool.strict)
+
+    def grammar(self, start: str) -> str:
+        """The whole grammar, from the expression that it begins with."""
+        return "\n".join(["%llguidance {}", f"start: {start}", *self._rules, ""])
+
+
+def as_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema of arguments that does not say that they are an object, and says so."""
+    if "type" in schema or {"anyOf", "oneOf", "allOf", "$ref"} & schema.keys():
+        return schema
+    return {**schema, "type": "object"}
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if text else ""

@@ -1,0 +1,34 @@
+"""Phi 4 mini.
+
+    <|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}]<|/tool_call|>
+
+and, as it was trained to for prompts that describe it so, ``functools[{"name": …}]``.
+
+Sources: the model card of microsoft/Phi-4-mini-instruct; llguidance, docs/toolcalls.md.
+"""
+
+from __future__ import annotations
+
+from modelyard.engine.formats.calls import Calls
+from modelyard.engine.formats.format import Shape, ToolFormat
+from modelyard.engine.formats.json_calls import call, read_any, read_close
+from modelyard.engine.formats.source import Source, Waiting
+
+_OPEN, _CLOSE, _FUNCTOOLS = "<|tool_call|>", "<|/tool_call|>", "functools["
+
+
+def _read(source: Source, calls: Calls, marker: str) -> Waiting:
+    if marker == _FUNCTOOLS:
+        source.at -= 1
+    yield from read_any(source, calls)
+    yield from read_close(source, (_CLOSE,))
+
+
+PHI = ToolFormat(
+    name="phi",
+    read=_read,
+    openers=(_OPEN, _FUNCTOOLS),
+    markers=frozenset((_OPEN, _CLOSE)),
+    shape=Shape(f"{_OPEN}[", ", ", f"]{_CLOSE}"),
+    call=call,
+)

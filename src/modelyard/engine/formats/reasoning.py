@@ -1,0 +1,178 @@
+"""Reasoning that a model writes before its answer, apart from it.
+
+It opens the answer, or was opened by the prompt; the same markers further on are content. White space around it
+belongs to the markers. Reasoning that is never closed is reasoning up to the end.
+
+Hot path: ``push`` runs once a token. Behind the reasoning it costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelyard.engine.formats.source import first_marker, partial_marker
+from modelyard.protocol.deltas import ContentDelta, Delta, OutputParser, ReasoningDelta
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningFormat:
+    """The markers around the reasoning of a family of models.
+
+    Attributes:
+        token: the part of ``open`` that is a control token in most vocabularies; "" for all of it.
+    """
+
+    name: str
+    open: str
+    close: str
+    token: str = ""
+
+    @property
+    def markers(self) -> frozenset[str]:
+        """Both, as far as they may be control tokens."""
+        return frozenset((self.token or self.open, self.close))
+
+    def opened_by(self, prompt: str) -> bool:
+        """Whether the prompt ends in reasoning that it has opened, for the model to go on with."""
+        return prompt.rstrip().endswith(self.open.rstrip())
+
+
+# Sources: the chat templates of DeepSeek R1, Qwen 3, GLM 4.5, Kimi K2 Thinking, Granite 4 and others (think);
+# Magistral 2509 and Ministral 3 (mistral); ByteDance Seed-OSS (seed); Gemma 4 (gemma); Cohere Command A (command).
+REASONING: dict[str, ReasoningFormat] = {
+    each.name: each
+    for each in (
+        ReasoningFormat("think", "<think>", "</think>"),
+        ReasoningFormat("mistral", "[THINK]", "[/THINK]"),
+        ReasoningFormat("seed", "<seed:think>", "</seed:think>"),
+        ReasoningFormat("gemma", "<|channel>thought\n", "<channel|>", "<|channel>"),
+        ReasoningFormat("command", "<|START_THINKING|>", "<|END_THINKING|>"),
+    )
+}
+
+
+def reasoning_of(chat_template: str) -> ReasoningFormat | None:
+    """The reasoning that a chat template speaks of; None where it speaks of none."""
+    if "<|channel|>" in chat_template:
+        return None  # Harmony: its channels are read together with its calls.
+    for reasoning in REASONING.values():
+        if reasoning.close in chat_template or reasoning.open in chat_template:
+            return reasoning
+    return None
+
+
+class ReasoningParser:
+    """Parts the reasoning of one answer from the rest.
+
+    Args:
+        reasoning: its markers.
+        inside: the prompt has opened it.
+        also_ends: markers that end it, too, and are not part of it.
+    """
+
+    __slots__ = ("_also_ends", "_ends", "_held", "_reasoning", "_said", "_space", "_state")
+
+    def __init__(self, reasoning: ReasoningFormat, *, inside: bool, also_ends: Sequence[str] = ()) -> None:
+        self._reasoning = reasoning
+        self._also_ends = frozenset(also_ends)
+        self._ends = (reasoning.close, *also_ends)
+        self._state = "inside" if inside else "before"
+        self._held = ""
+        self._space: list[str] = []
+        self._said = False
+
+    def push(self, text: str) -> list[Delta]:
+        """What became certain with ``text``."""
+        if self._state == "behind":
+            return [ContentDelta(text)] if text else []
+        out: list[Delta] = []
+        self._held += text
+        if self._state == "before":
+            self._before(out)
+        if self._state == "inside":
+            self._inside(out, final=False)
+        if self._state == "closed":
+            self._closed(out)
+        return out
+
+    def finish(self) -> list[Delta]:
+        """What was held back."""
+        out: list[Delta] = []
+        if self._state == "inside":
+            self._inside(out, final=True)
+        elif self._state == "before":
+            self._answer(out, "".join(self._space) + self._held)
+        return out
+
+    def _before(self, out: list[Delta]) -> None:
+        words = self._held.lstrip()
+        if len(words) < len(self._held):
+            self._space.append(self._held[: len(self._held) - len(words)])
+            self._held = words
+        marker = self._reasoning.open
+        if words.startswith(marker):
+            self._held = words[len(marker) :]
+            self._space.clear()
+            self._state = "inside"
+        elif not marker.startswith(words):
+            self._answer(out, "".join(self._space) + words)
+
+    def _inside(self, out: list[Delta], *, final: bool) -> None:
+        at, marker = first_marker(self._held, self._ends)
+        if marker:
+            self._think(out, self._held[:at])
+            self._held = self._held[at if marker in self._also_ends else at + len(marker) :]
+            self._space.clear()
+            self._state = "closed"
+            return
+        keep = 0 if final else partial_marker(self._held, self._ends)
+        self._think(out, self._held[: len(self._held) - keep])
+        self._held = self._held[len(self._held) - keep :]
+
+    def _closed(self, out: list[Delta]) -> None:
+        self._held = self._held.lstrip()
+        if self._held:
+            self._answer(out, self._held)
+
+    def _think(self, out: list[Delta], text: str) -> None:
+        if not self._said:
+            text = text.lstrip()
+        words = text.rstrip()
+        if words:
+            out.append(ReasoningDelta("".join(self._space) + words))
+            self._space.clear()
+            self._said = True
+        if len(words) < len(text):
+            self._space.append(text[len(words) :])
+
+    def _answer(self, out: list[Delta], text: str) -> None:
+        self._state = "behind"
+        self._held = ""
+        self._space.clear()
+        if text:
+            out.append(ContentDelta(text))
+
+
+class InTurn:
+    """Reasoning first, then calls in what is left."""
+
+    __slots__ = ("_reasoning", "_rest")
+
+    def __init__(self, reasoning: OutputParser, rest: OutputParser) -> None:
+        self._reasoning = reasoning
+        self._rest = rest
+
+    def push(self, text: str) -> list[Delta]:
+        """What became certain with ``text``."""
+        return self._pass(self._reasoning.push(text))
+
+    def finish(self) -> list[Delta]:
+        """What was held back, by either."""
+        return self._pass(self._reasoning.finish()) + self._rest.finish()
+
+    def _pass(self, deltas: list[Delta]) -> list[Delta]:
+        out: list[Delta] = []
+        for delta in deltas:
+            out.extend(self._rest.push(delta.text) if isinstance(delta, ContentDelta) else (delta,))
+        return out

@@ -1,0 +1,109 @@
+"""The tools of a request, and what their JSON schemas say of the type of an argument."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelyard.engine.formats.json_text import decode
+
+# A tool that names no parameters takes none (OpenAI: "omitting parameters defines a function with an empty list").
+NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+# Schemas that refer to each other in a circle say nothing of a type.
+_MOST_REFERENCES = 16
+
+_JSON_TYPES = {
+    dict: "object",
+    list: "array",
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call.
+
+    Attributes:
+        parameters: JSON schema of the arguments, an object.
+        strict: whether its arguments must follow the schema even where the model may choose not to call it.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: NO_PARAMETERS)
+    strict: bool = False
+
+    def parameter(self, name: str) -> Mapping[str, Any]:
+        """The schema of one argument, references followed; empty where it says nothing."""
+        properties = self.parameters.get("properties")
+        return self.resolve(properties.get(name) if isinstance(properties, Mapping) else None)
+
+    def resolve(self, schema: object) -> Mapping[str, Any]:
+        """``schema``, or what it refers to within the parameters."""
+        for _ in range(_MOST_REFERENCES):
+            if not isinstance(schema, Mapping):
+                return {}
+            reference = schema.get("$ref")
+            if not isinstance(reference, str) or not reference.startswith("#"):
+                return schema
+            schema = self.parameters
+            for part in reference.removeprefix("#").split("/")[1:]:
+                step = part.replace("~1", "/").replace("~0", "~")
+                schema = schema.get(step) if isinstance(schema, Mapping) else None
+        return {}
+
+    def types(self, schema: Mapping[str, Any]) -> frozenset[str]:
+        """The JSON types that ``schema`` allows; empty where it does not say."""
+        return frozenset(self._types(schema, 0))
+
+    def _types(self, schema: Mapping[str, Any], depth: int) -> set[str]:
+        named = schema.get("type")
+        if isinstance(named, str):
+            return {named}
+        if isinstance(named, list):
+            return {name for name in named if isinstance(name, str)}
+        if isinstance(values := schema.get("enum"), list):
+            return {_JSON_TYPES[type(each)] for each in values if type(each) in _JSON_TYPES}
+        if "const" in schema and type(schema["const"]) in _JSON_TYPES:
+            return {_JSON_TYPES[type(schema["const"])]}
+        found: set[str] = set()
+        for key in ("anyOf", "oneOf", "allOf"):
+            if isinstance(choices := schema.get(key), list) and depth < _MOST_REFERENCES:
+                for choice in choices:
+                    found |= self._types(self.resolve(choice), depth + 1)
+        return found
+
+    def is_text(self, name: str) -> bool:
+        """Whether an argument can be nothing but a string, so that its text needs no second look."""
+        return self.types(self.parameter(name)) == {"string"}
+
+    def argument(self, name: str, text: str) -> str:
+        """JSON of an argument that a model wrote as bare ``text``.
+
+        Text of a value that the schema allows is that value; all other text is a string, unless the schema allows no
+        string and the text is JSON all the same.
+        """
+        types = self.types(self.parameter(name))
+        if types == {"string"}:
+            return json.dumps(text, ensure_ascii=False)
+        bare = text.strip()
+        # As Python writes them: models that were trained on Python do, too.
+        bare = {"True": "true", "False": "false", "None": "null"}.get(bare, bare)
+        try:
+            decoded = decode(bare)
+        except ValueError:
+            return json.dumps(text, ensure_ascii=False)
+        kind = _JSON_TYPES[type(decoded)]
+        if kind == "string" and (not types or "string" in types):
+            return json.dumps(text, ensure_ascii=False)
+        fits = not types or kind in types or (kind == "integer" and "number" in types)
+        if not fits and "string" in types:
+            return json.dumps(text, ensure_ascii=False)
+        return bare

@@ -1,0 +1,328 @@
+"""From requests to sequences: prompts are read, and grammars compiled, before anything is computed.
+
+What may take long is done on other threads: a request whose prompt, sampler or grammar is not ready waits for it, and
+the engine computes for others meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from modelyard.engine.chat.chat_format import Dialogue, text_grammar
+from modelyard.engine.generation.running import RunningSequence
+from modelyard.engine.guidance import Constraint, GrammarCompiler
+from modelyard.engine.input.prompt_encoder import PreparedPrompt, ReadPrompt
+from modelyard.engine.input.reading_pool import ReadingPool, is_quick, outcome_of
+from modelyard.engine.kv.sequence import Sequence
+from modelyard.engine.llama import DrySampler, Model
+from modelyard.engine.loading.load import Resident
+from modelyard.engine.messages import Compiled, PromptRead, SequenceId, Submit
+from modelyard.engine.output.logprobs import LogprobTrail
+from modelyard.engine.output.output import Answer
+from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sampler
+from modelyard.engine.scheduling.engine_table import EngineRecord
+from modelyard.engine.speculative.draft_model import DraftedGuesses
+from modelyard.engine.speculative.ngram import Prediction, PromptLookup
+from modelyard.errors import ContextNotPermitted, InvalidRequest
+from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, media_of
+from modelyard.protocol.suspended import SuspendedSequence
+
+# More than a token of text has.
+_TOKEN_CHARACTERS = 16
+
+
+def check_context(request: Submit, prompt_tokens: int) -> None:
+    """Refuse a request for more tokens than it may have for its prompt and its answer together.
+
+    Raises:
+        ContextNotPermitted: it is one.
+    """
+    permitted, wanted = request.max_context, request.max_tokens
+    if permitted is not None and prompt_tokens + (1 if wanted is None else wanted) > permitted:
+        raise ContextNotPermitted(permitted, prompt_tokens, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that can be computed.
+
+    Attributes:
+        running: it, as the engine computes it.
+        echo: text that its answer begins with.
+        resumed: what it goes on from; None: it is new.
+    """
+
+    running: RunningSequence
+    echo: str = ""
+    resumed: SuspendedSequence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A request whose prompt is being read, and what it goes on from, if anything."""
+
+    request: Submit
+    resumed: SuspendedSequence | None
+    outcome: Future[_Prepared]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A prompt that is read but for its pictures, and the tokens of what the answer may well be."""
+
+    prompt: PreparedPrompt
+    prediction: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unready:
+    """A request whose grammar is being compiled; ``dry`` has its sampler against repetitions, once that is made."""
+
+    request: Submit
+    resumed: SuspendedSequence | None
+    prompt: ReadPrompt
+    prediction: list[int]
+    outcome: Future[Constraint | None]
+    dry: list[DrySampler]
+
+
+class Admission:
+    """Admits the requests of one engine. All methods run on the engine's thread.
+
+    Args:
+        name: of the model, for messages.
+        resident: the model.
+        readers: threads on which prompts become tokens.
+        record: where the engine notes whose prompts are being read.
+        looks_up: whether answers are guessed from what was said before.
+        send: hands a message to the engine; called on any thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        resident: Resident,
+        readers: ReadingPool,
+        record: EngineRecord,
+        *,
+        looks_up: bool,
+        send: Callable[[Compiled | PromptRead], None],
+    ) -> None:
+        self._name = name
+        self._readers, self._record = readers, record
+        self._model: Model = resident.model
+        self._length = resident.context.length
+        self._prompts, self._defaults = resident.prompts, resident.sampling
+        self._dialogue: Dialogue | None = resident.dialogue
+        self._drafts = resident.drafter is not None
+        self._looks_up = looks_up
+        self._send = send
+        self._arrivals = 0
+        self._unready: dict[SequenceId, _Reading | _Unready] = {}
+        self.grammars = GrammarCompiler(resident.model.vocabulary)
+
+    @property
+    def unready(self) -> list[tuple[SequenceId, SuspendedSequence | None]]:
+        """Requests whose prompts are being read, or whose grammars or samplers are being made.
+
+        Each with what it goes on from; None where it is new.
+        """
+        return [(sequence, unready.resumed) for sequence, unready in self._unready.items()]
+
+    def submit(self, request: Submit) -> Admitted | None:
+        """Admit a request; None where its prompt is to be read before, or its grammar to be compiled, of which ``read``
+        and ``compiled`` hear.
+
+        Raises:
+            ModelyardError: it is refused.
+        """
+        self._check_bias(request.sampling)
+        if is_quick(request.prompt) and not request.prediction:
+            with self._record.reading(request.sequence):
+                prepared = _Prepared(self._prompts.prepare(request.prompt), [])
+            return self._begin(request, None, prepared)
+        self._read_beside(request, None)
+        return None
+
+    def resume(self, state: SuspendedSequence) -> Admitted | None:
+        """Admit a sequence that was suspended; None as in ``submit``.
+
+        Raises:
+            ModelyardError: it is refused.
+        """
+        if state.live is None:
+            self._read_beside(state.request, state)
+            return None
+        running = state.live
+        if running.constraint is not None:
+            self.grammars.adopt(running.constraint, self._model.tokenize_plain)
+        if running.output.trail is not None:
+            running.output.trail.piece = self._model.spelt_piece
+        running.tokens.arrival = self.next_arrival()
+        return Admitted(running, resumed=state)
+
+    def _read_beside(self, request: Submit, resumed: SuspendedSequence | None) -> None:
+        outcome = self._readers.submit(
+            request.sequence,
+            lambda: self._prepare(request, resumed),
+            lambda done: self._send(PromptRead(request.sequence, done)),
+        )
+        self._unready[request.sequence] = _Reading(request, resumed, outcome)
+
+    def read(self, message: PromptRead) -> Admitted | None:
+        """Go on with a request whose prompt is read; None as in ``submit``, or where nobody wants it any more.
+
+        Raises:
+            ModelyardError: it is refused.
+        """
+        reading = self._unready.get(message.sequence)
+        if not isinstance(reading, _Reading) or reading.outcome is not message.outcome:
+            return None
+        del self._unready[message.sequence]
+        return self._begin(reading.request, reading.resumed, outcome_of(message.outcome, self._name))
+
+    def _prepare(self, request: Submit, resumed: SuspendedSequence | None) -> _Prepared:
+        """Runs on a thread that reads."""
+        if resumed is None or not resumed.prompt or media_of(request.prompt):
+            prepared = self._prompts.prepare(request.prompt)
+        else:
+            # Not read again: a template may write the date.
+            prepared = PreparedPrompt("prompt", (list(resumed.prompt),), resumed.reading)
+        # As much of the prediction as an answer can hold: what is longer would only take time.
+        most = self._length if request.max_tokens is None else min(request.max_tokens, self._length)
+        text = request.prediction[: most * _TOKEN_CHARACTERS]
+        return _Prepared(prepared, self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else [])
+
+    def _begin(self, request: Submit, resumed: SuspendedSequence | None, prepared: _Prepared) -> Admitted | None:
+        with self._record.reading(request.sequence):
+            prompt = self._prompts.finish(prepared.prompt.salted(request.cache_salt))
+        if resumed is None:
+            check_context(request, len(prompt.tokens))
+        elif resumed.prompt:
+            prompt = replace(prompt, tokens=list(resumed.prompt), reading=resumed.reading)
+        if isinstance(request.prompt, Chat) and self._dialogue is not None:
+            grammar = self._dialogue.grammar(request, request.prompt, prompt.reading)
+        else:
+            grammar = text_grammar(request)
+        sampling = request.sampling.over(self._defaults)
+        if grammar is None and not sampling.dry_multiplier:
+            return self._admitted(request, resumed, prompt, prepared.prediction, None, [])
+        dry: list[DrySampler] = []
+
+        def make() -> str | None:
+            if sampling.dry_multiplier:
+                with self._record.reading(request.sequence):
+                    dry.append(DrySampler(sampling, self._model, self._length))
+            return None if grammar is None else grammar()
+
+        answer = () if resumed is None else resumed.answer
+        constraint = self.grammars.compile(
+            make, lambda done: self._send(Compiled(request.sequence, done)), answer=answer, salt=request.cache_salt
+        )
+        self._unready[request.sequence] = _Unready(request, resumed, prompt, prepared.prediction, constraint, dry)
+        return None
+
+    def compiled(self, message: Compiled) -> Admitted | None:
+        """Admit a request whose grammar is ready; None where nobody wants it any more.
+
+        Raises:
+            InvalidRequest: its grammar cannot be enforced.
+        """
+        unready = self._unready.get(message.sequence)
+        if not isinstance(unready, _Unready) or unready.outcome is not message.constraint:
+            return None
+        del self._unready[message.sequence]
+        failure = message.constraint.exception()
+        if failure is not None and not isinstance(failure, InvalidRequest):
+            # Whatever goes wrong in a grammar is of this request alone: a schema nested too deep, a panic in Rust.
+            raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
+        constraint = message.constraint.result()
+        return self._admitted(
+            unready.request, unready.resumed, unready.prompt, unready.prediction, constraint, unready.dry
+        )
+
+    def forget(self, sequence: SequenceId) -> bool:
+        """Give up a request that is not ready; whether there was one."""
+        unready = self._unready.pop(sequence, None)
+        if unready is not None:
+            unready.outcome.cancel()
+        return unready is not None
+
+    def next_arrival(self) -> int:
+        """The place of the next sequence in the order of arrival."""
+        self._arrivals += 1
+        return self._arrivals - 1
+
+    def _admitted(
+        self,
+        request: Submit,
+        resumed: SuspendedSequence | None,
+        prompt: ReadPrompt,
+        prediction: list[int],
+        constraint: Constraint | None,
+        dry: list[DrySampler],
+    ) -> Admitted:
+        answer = () if resumed is None else resumed.answer
+        tokens = [token for token in prompt.tokens if token >= 0] if prompt.pictures else prompt.tokens
+        sampler: Sampler = make_sampler(
+            request.sampling.over(self._defaults),
+            self._model,
+            self._length,
+            tokens,
+            ban_end=request.ignore_eos,
+            dry=dry[0] if dry else None,
+            answer=answer,
+        )
+        if constraint is not None:
+            sampler = ConstrainedSampler(sampler, constraint)
+        output = self._output(request, prompt)
+        sequence = Sequence(
+            request.sequence,
+            self.next_arrival(),
+            prompt.tokens,
+            request.priority,
+            prompt.pictures,
+            request.cache_salt,
+        )
+        if resumed is not None:
+            sequence.tokens.extend(answer)
+            sequence.cached_tokens = resumed.cached_tokens
+            pieces = [self._model.piece_of(token, output.spelt) for token in answer]
+            output.replay(answer, pieces, resumed.pending_logprobs)
+        # What guesses reads tokens, and would guess placeholders of pictures.
+        if not prompt.pictures and self._model.can_trim and sampler.can_verify:
+            lookup = PromptLookup() if self._looks_up else None
+            sequence.guesser = DraftedGuesses(lookup) if self._drafts else lookup
+            if prediction:
+                predicted = prediction[: output.most_tokens]
+                sequence.guesser = Prediction(predicted, len(prompt.tokens), sequence.guesser or PromptLookup())
+        echo = self._echo(request.prompt, tokens) if request.echoes and resumed is None else ""
+        return Admitted(RunningSequence(request, prompt.reading, sequence, output, sampler), echo, resumed)
+
+    def _output(self, request: Submit, prompt: ReadPrompt) -> Answer:
+        room = min(self._length, request.max_context or self._length) - len(prompt.tokens)
+        is_read = prompt.reading is not None and self._dialogue is not None
+        limits = (limit for limit in (room, request.max_tokens, request.max_answer) if limit is not None)
+        return Answer(
+            most_tokens=min(limits),
+            end_tokens=self._model.end_tokens,
+            stops=request.stop,
+            spelt=self._dialogue.spelt if is_read and self._dialogue is not None else frozenset(),
+            trail=None if request.logprobs is None else LogprobTrail(request.logprobs, self._model.spelt_piece),
+        )
+
+    def _echo(self, prompt: Prompt, tokens: list[int]) -> str:
+        if isinstance(prompt, Text):
+            return prompt.text
+        return b"".join(map(self._model.piece, tokens)).decode("utf-8", "replace")
+
+    def _check_bias(self, sampling: Sampling) -> None:
+        for token in sampling.logit_bias or ():
+            if not 0 <= token < self._model.vocab_size:
+                raise InvalidRequest(
+                    f"logit_bias names token {token}, but this model's vocabulary has ids 0 to "
+                    f"{self._model.vocab_size - 1}.",
+                    "logit_bias",
+                )

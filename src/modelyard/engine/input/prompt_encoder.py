@@ -1,0 +1,296 @@
+"""A request's prompt becomes token ids, or is refused before it costs anything."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from modelyard.engine.chat.chat_format import Dialogue
+from modelyard.engine.input.bounded_tokenize import COMMON_TOKEN_CHARACTERS, tokens_of_beginning
+from modelyard.engine.kv.placeholders import Picture
+from modelyard.engine.messages import Reading
+from modelyard.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    TakesNoImages,
+    TakesNoSound,
+    UnsupportedOperation,
+)
+from modelyard.protocol.prompts import Audio, Chat, Infill, Media, Prompt, Text, Tokens, Written, salted
+
+Tokenize = Callable[[str, bool], list[int]]
+
+
+class Sees(Protocol):
+    """What knows what images and sound become among tokens; see ``vision.Vision``."""
+
+    def parts(self, source: Media) -> Sequence[list[int] | Picture]:
+        """Pictures, and text that the model wants around them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPrompt:
+    """A prompt as token ids, with placeholders for the pictures in it, which are listed by their first.
+
+    reading says how the answer is to be read; None: it is plain text.
+    """
+
+    tokens: list[int]
+    pictures: dict[int, Picture] = field(default_factory=dict)
+    reading: Reading | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPrompt:
+    """A prompt whose texts are tokens, and whose images and clips are yet to be looked at.
+
+    Attributes:
+        param: the field of the request that it came in.
+        parts: token ids, and what is shown between them.
+        reading: as in ``ReadPrompt``.
+    """
+
+    param: str
+    parts: tuple[list[int] | Media, ...]
+    reading: Reading | None = None
+
+    def salted(self, salt: str) -> PreparedPrompt:
+        """The same, with what is shown found again for requests of the same salt alone."""
+        if not salt or all(isinstance(part, list) for part in self.parts):
+            return self
+        parts = tuple(part if isinstance(part, list) else salted(part, salt) for part in self.parts)
+        return replace(self, parts=parts)
+
+
+class PromptReader:
+    """Reads prompts for one model.
+
+    Args:
+        tokenize: text and whether to put the begin token before it -> ids.
+        dialogue: how a chat is written out; None where the model has no usable template.
+        why_no_chat: what a chat is answered in that case.
+        begin_token: text of the token that begins a sequence.
+        vocab_size: ids are below it.
+        context_length: tokens that one sequence may hold.
+        vision: None where the model takes neither images nor sound.
+        name: of the model, for messages.
+        infill: see ``Model.infill_tokens``.
+        longest_token: bytes that one token can stand for, at the most, or None; asked where a text is long.
+        longest_text: characters of a text that is only looked at, however many tokens it has; None: texts are read for
+            the model, and refused once they have more tokens than it holds.
+    """
+
+    def __init__(
+        self,
+        tokenize: Tokenize,
+        *,
+        dialogue: Dialogue | None,
+        why_no_chat: str,
+        begin_token: str,
+        vocab_size: int,
+        context_length: int,
+        vision: Sees | None = None,
+        name: str = "",
+        infill: tuple[int, int, int] | None = None,
+        longest_token: Callable[[], int | None] = lambda: None,
+        longest_text: int | None = None,
+    ) -> None:
+        self._longest_token = longest_token
+        self._longest_text = longest_text
+        self._infill = infill
+        self._tokenize = tokenize
+        self._dialogue = dialogue
+        self._why_no_chat = why_no_chat
+        self._begin_token = begin_token
+        self._vocab_size = vocab_size
+        self._context_length = context_length
+        self._vision = vision
+        self._name = name
+
+    def read(self, prompt: Prompt) -> ReadPrompt:
+        """Token ids of ``prompt``: ``prepare`` and ``finish`` in one."""
+        return self.finish(self.prepare(prompt))
+
+    def prepare(self, prompt: Prompt) -> PreparedPrompt:
+        """Write a chat out, and tokenise all texts. May be called on any thread, and may take seconds.
+
+        Raises:
+            UnsupportedOperation: a chat, and the model has no usable chat template; an image, and it takes none.
+            ContextLengthExceeded: a text leaves no room for an answer.
+            InvalidRequest: the template refuses it, or it has what is not in the vocabulary.
+        """
+        match prompt:
+            case Chat():
+                if self._dialogue is None:
+                    raise UnsupportedOperation(self._why_no_chat, "model")
+                return self._prepare_chat(self._dialogue, prompt)
+            case Text(text):
+                return PreparedPrompt("prompt", (self._tokens_of(text, "prompt"),))
+            case Infill(before, behind):
+                return PreparedPrompt("suffix", (self._with_gap(before, behind),))
+            case Tokens(ids):
+                return PreparedPrompt("prompt", (self._checked(ids),))
+            case Written(parts):
+                return self._prepare_written(parts)
+
+    def finish(self, prepared: PreparedPrompt) -> ReadPrompt:
+        """Token ids of a prompt: at least one, and fewer than the context holds. Runs on the engine's thread.
+
+        Raises:
+            ContextLengthExceeded: it leaves no room for an answer.
+            InvalidRequest: it is empty, or an image or a clip cannot be shown.
+        """
+        read = ReadPrompt([], reading=prepared.reading)
+        for part in prepared.parts:
+            if isinstance(part, list):
+                read.tokens.extend(part)
+                continue
+            assert self._vision is not None
+            for shown in self._vision.parts(part):
+                if isinstance(shown, Picture):
+                    placeholders = shown.placeholders
+                    read.pictures[placeholders[0]] = shown
+                    read.tokens.extend(placeholders)
+                else:
+                    read.tokens.extend(shown)
+            if len(read.tokens) >= self._context_length:
+                raise ContextLengthExceeded(self._context_length, None, "messages")
+        if not read.tokens:
+            raise InvalidRequest("The prompt is empty.", prepared.param)
+        if self._longest_text is None and len(read.tokens) >= self._context_length:
+            raise ContextLengthExceeded(self._context_length, len(read.tokens), prepared.param)
+        return read
+
+    def _prepare_chat(self, dialogue: Dialogue, chat: Chat) -> PreparedPrompt:
+        """What the template writes, with each image or clip where it wrote the mark that stands for it.
+
+        The marks cannot be guessed, so no text of a message passes for one.
+        """
+        sources: list[Media] = []
+        nonce = secrets.token_hex(8)
+
+        def text_of(part: str | Media) -> str:
+            if isinstance(part, str):
+                return part
+            sources.append(part)
+            return f"<media {nonce} {len(sources) - 1}>"
+
+        spelt = [
+            {**message, "content": "".join(map(text_of, content))}
+            if isinstance(content := message.get("content"), tuple)
+            else message
+            for message in chat.messages
+        ]
+        if sources and self._vision is None:
+            raise self._takes_none(sources[0])
+        written = dialogue.write(replace(chat, messages=tuple(spelt)))
+        if not sources:
+            return PreparedPrompt("messages", (self._tokens_of(written.text, "messages"),), written.reading)
+        texts_and_numbers = re.split(rf"<media {nonce} (\d+)>", written.text)
+        if lost := set(range(len(sources))) - set(map(int, texts_and_numbers[1::2])):
+            source = sources[min(lost)]
+            raise InvalidRequest(
+                f"The model's chat template leaves this {_called(source)} out. Put it into another message, such as "
+                "the last one of the user.",
+                source.param,
+            )
+        shown = [sources[int(number)] for number in texts_and_numbers[1::2]]
+        return PreparedPrompt("messages", self._between(texts_and_numbers[::2], shown), written.reading)
+
+    def _prepare_written(self, parts: tuple[str | Media, ...]) -> PreparedPrompt:
+        texts, sources = [""], []
+        for part in parts:
+            if isinstance(part, str):
+                texts[-1] += part
+            else:
+                sources.append(part)
+                texts.append("")
+        if not sources:
+            return PreparedPrompt("prompt", (self._tokens_of(texts[0], "prompt"),))
+        if self._vision is None:
+            raise self._takes_none(sources[0])
+        return PreparedPrompt("prompt", self._between(texts, sources))
+
+    def _takes_none(self, source: Media) -> UnsupportedOperation:
+        return (TakesNoSound if isinstance(source, Audio) else TakesNoImages)(self._name, source.param)
+
+    def _between(self, texts: Sequence[str], sources: Sequence[Media]) -> tuple[list[int] | Media, ...]:
+        """The tokens of each text, with an image or a clip behind each but the last."""
+        if not texts[-1]:
+            raise InvalidRequest(
+                f"The model's chat template writes nothing behind the last {_called(sources[-1])}, so there is nothing "
+                "to answer.",
+                sources[-1].param,
+            )
+        parts: list[list[int] | Media] = [self._tokens_of(texts[0], "messages")]
+        for source, text in zip(sources, texts[1:], strict=True):
+            parts += (source, self._tokens_of(text, "messages", is_start=False))
+        return tuple(parts)
+
+    def _with_gap(self, before: str, behind: str) -> list[int]:
+        """Prefix, suffix, middle: the order that models for code are trained on.
+
+        Source: M. Bavarian et al., "Efficient Training of Language Models to Fill in the Middle", 2022.
+        """
+        if self._infill is None:
+            raise UnsupportedOperation("This model has no tokens for filling gaps: leave 'suffix' out.", "suffix")
+        prefix, suffix, middle = self._infill
+        head = self._tokens_of("", "prompt") if self._begin_token else []
+        return [*head, prefix, *self._plain(before), suffix, *self._plain(behind), middle]
+
+    def _plain(self, text: str) -> list[int]:
+        return self._tokens_of(text, "suffix", is_start=False) if text else []
+
+    def _tokens_of(self, text: str, param: str, *, is_start: bool = True) -> list[int]:
+        # Most templates write the begin token themselves; a second one would derail the model.
+        add_begin = is_start and not (self._begin_token and text.startswith(self._begin_token))
+        if self._longest_text is not None:
+            check_length(text, self._longest_text, param)
+            return self._tokenize(text, add_begin)
+        if self._is_plainly_too_long(text):
+            raise ContextLengthExceeded(self._context_length, None, param)
+        tokens, part = tokens_of_beginning(
+            lambda beginning: self._tokenize(beginning, add_begin), text, self._context_length
+        )
+        if len(part) < len(text):
+            raise ContextLengthExceeded(self._context_length, None, param)
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocab_size:
+            raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
+        return tokens
+
+    def _is_plainly_too_long(self, text: str) -> bool:
+        """Whether a text does not fit, however it is tokenised."""
+        if len(text) <= self._context_length * COMMON_TOKEN_CHARACTERS:
+            return False
+        longest = self._longest_token()
+        return longest is not None and len(text.encode("utf-8", "replace")) >= self._context_length * longest
+
+    def _checked(self, ids: tuple[int, ...]) -> list[int]:
+        for token in ids:
+            if not 0 <= token < self._vocab_size:
+                raise InvalidRequest(
+                    f"The prompt holds token {token}, but this model's vocabulary has ids 0 to {self._vocab_size - 1}.",
+                    "prompt",
+                )
+        return list(ids)
+
+
+def _called(source: Media) -> str:
+    return "sound" if isinstance(source, Audio) else "image"
+
+
+def check_length(text: str, longest: int, param: str) -> None:
+    """Refuse a text that is not to be tokenised in one go.
+
+    Raises:
+        InvalidRequest: it has more than ``longest`` characters.
+    """
+    if len(text) > longest:
+        raise InvalidRequest(
+            f"'{param}' has {len(text)} characters, and {longest} are the most that are tokenised at once. "
+            "Send it in parts.",
+            param,
+        )

@@ -1,0 +1,337 @@
+"""Prompts and their KV state on disk: one file a prompt, in a folder that all engines share.
+
+A file's name begins with the identity of the engine that it belongs to, behind which stands the salt of the requests
+that its prompt was computed for, if they have one. Its content is believed only where the checksum is right, and where
+its head belongs to this engine and that salt: a file that was given another name is not used. It is written under
+another name and renamed, so that half a file is never found, and it is private: it holds what people have said to
+models. When it was last used is its time of modification.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import math
+import os
+import re
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from modelyard.config.paths import make_own_folder
+from modelyard.engine.kv.owner_shares import first_to_go
+from modelyard.protocol.kv_snapshot import KeptPrompt, KvState
+from modelyard.system.private_files import HALF_WRITTEN, open_private, read_private, write_all, writing_private
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_MAGIC = b"MYKV"
+_VERSION = 1
+# Magic, version, identity, number of tokens, bytes of state; then a BLAKE2b digest of all else; tokens; state.
+_HEAD = struct.Struct("<4sI16sQQ")
+# What a salt must be to stand in a name; prompts of any other are not kept.
+_SALT = re.compile("[0-9a-f]{0,64}", re.ASCII)
+_TOKEN = np.dtype("<i4")
+_DIGEST_BYTES = 32
+_ENDING = ".kv"
+
+# A half-written file that is older was left by a process that ended while writing.
+_LONGEST_WRITE_S = 3600
+
+# The disk, or the user's share of it, is full; or no file may be so large.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """A prompt that is to be kept: its tokens, and how to get their state, which may be large. salt as KeptPrompt's."""
+
+    tokens: tuple[int, ...]
+    read: Callable[[], KvState]
+    salt: str = ""
+
+
+class _Damaged(Exception):
+    """The file is not as it was written; the message is why."""
+
+
+class _NoRoom(Exception):
+    """The disk has no room for a file.
+
+    Attributes:
+        missing_bytes: of it, which were not written.
+    """
+
+    def __init__(self, missing_bytes: int, error: OSError) -> None:
+        super().__init__(missing_bytes, error)
+        self.missing_bytes, self.error = missing_bytes, error
+
+
+class _Foreign(Exception):
+    """The file belongs to another model, whatever its name says."""
+
+
+class KvStore:
+    """The kept prompts of one engine in ``folder``. Failures of the disk cost a log line, and the prompts.
+
+    Args:
+        folder: is made where it does not exist.
+        identity: of weights, llama.cpp and settings: states are only restored where it is the same.
+        limit_bytes: of all files in the folder, of all engines; those that were used longest ago go first.
+    """
+
+    def __init__(self, folder: Path, identity: str, limit_bytes: int) -> None:
+        self._folder = folder
+        self._identity = hashlib.blake2b(f"{_VERSION} {identity}".encode(), digest_size=16).digest()
+        self._limit_bytes = limit_bytes
+
+    def save(self, prompts: Iterable[Unsaved]) -> None:
+        """Keep ``prompts``, most recently used first. What the folder has of them already is not written again.
+
+        Of a disk that is full, prompts that were used longer ago give way to these; those that do not fit even so are
+        left out, and shorter ones kept.
+        """
+        now, room = time.time_ns(), self._limit_bytes
+        shortest_left_out, left_out, full = math.inf, 0, None
+        try:
+            make_own_folder(self._folder)
+            self._sweep(now)
+            for age, prompt in enumerate(prompts):
+                if not _SALT.fullmatch(prompt.salt):
+                    continue
+                if len(prompt.tokens) >= shortest_left_out:
+                    # To read its state would copy it from the engine for nothing.
+                    left_out += 1
+                    continue
+                try:
+                    # A microsecond apart, so that they keep their order.
+                    room -= self._put(prompt, room, now - 1000 * age)
+                except _NoRoom as no_room:
+                    shortest_left_out, full = len(prompt.tokens), no_room.error
+                    left_out += 1
+            self._shrink(self._limit_bytes)
+        except OSError as error:
+            logger.warning("Prompts are not kept in %s: %s", self._folder, error)
+            return
+        if full is not None:
+            logger.warning(
+                "%d prompts are not kept in %s: %s. Free some space, or set kv_dir to another folder",
+                left_out,
+                self._folder,
+                full.strerror,
+            )
+
+    def load(self, enough_tokens: int, most_prompts: int) -> Iterator[KeptPrompt]:
+        """The most recently used prompts until their tokens are enough, the most recent last.
+
+        Of several salts, the last of each comes before the last but one of any. What is corrupt is deleted.
+        """
+        try:
+            files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=_used_ns, reverse=True)
+            files = _in_turn(files)
+        except OSError as error:
+            logger.warning("Prompts kept in %s cannot be read: %s", self._folder, error)
+            return
+        chosen: list[Path] = []
+        for file in files:
+            if enough_tokens <= 0 or len(chosen) == most_prompts:
+                break
+            tokens = self._checked(file, self._count)
+            if tokens is not None:
+                chosen.append(file)
+                enough_tokens -= tokens
+        for file in reversed(chosen):
+            prompt = self._checked(file, self._read)
+            if prompt is not None:
+                yield prompt
+
+    def _put(self, prompt: Unsaved, room: int, used_ns: int) -> int:
+        """Keep one prompt if it fits in ``room``; the bytes that it takes.
+
+        Raises:
+            _NoRoom: the disk has none, also when all that was used longer ago is gone.
+        """
+        tokens = np.asarray(prompt.tokens, dtype=_TOKEN).tobytes()
+        name = hashlib.blake2b(tokens, digest_size=16).hexdigest()
+        owner = f"{prompt.salt}-" if prompt.salt else ""
+        file = self._folder / f"{self._identity.hex()}-{owner}{name}{_ENDING}"
+        there = _touch(file, used_ns)
+        if there:
+            return there
+        state = prompt.read()
+        size = _HEAD.size + _DIGEST_BYTES + len(tokens) + state.nbytes
+        if size > room:
+            return 0
+        self._shrink(self._limit_bytes - size)
+        identity = self._identity_of(prompt.salt)
+        try:
+            self._write(file, identity, tokens, state)
+        except _NoRoom as no_room:
+            if not self._give_way(no_room.missing_bytes, used_ns):
+                raise
+            self._write(file, identity, tokens, state)
+        return _touch(file, used_ns)
+
+    def _identity_of(self, salt: str) -> bytes:
+        """The identity that stands in the heads of files with that salt."""
+        return hashlib.blake2b(self._identity + salt.encode(), digest_size=16).digest() if salt else self._identity
+
+    def _write(self, file: Path, identity: bytes, tokens: bytes, state: KvState) -> None:
+        head = _HEAD.pack(_MAGIC, _VERSION, identity, len(tokens) // _TOKEN.itemsize, state.nbytes)
+        size, written = _HEAD.size + _DIGEST_BYTES + len(tokens) + state.nbytes, 0
+        try:
+            with writing_private(file) as stream:
+                try:
+                    write_all(stream, head + _digest(head, tokens, state.data) + tokens)
+                    write_all(stream, state.data)
+                finally:
+                    written = stream.tell()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise _NoRoom(size - written, error) from error
+            raise
+
+    def _checked(self, file: Path, read: Callable[[Path], _T]) -> _T | None:
+        """What ``read`` finds in the file; None, and a log line, where it cannot be used."""
+        try:
+            return read(file)
+        except _Damaged as damage:
+            logger.warning("Deleting the kept prompt %s: %s", file.name, damage)
+            with contextlib.suppress(OSError):
+                file.unlink()
+        except _Foreign:
+            logger.warning("Ignoring the kept prompt %s: it belongs to another model or to other settings", file.name)
+        except OSError as error:
+            logger.warning("The kept prompt %s cannot be read: %s", file.name, error)
+        return None
+
+    def _count(self, file: Path) -> int:
+        """How many tokens the file holds, by its head alone."""
+        with open_private(file) as stream:
+            count, state_bytes = self._parse_head(stream.read(_HEAD.size), _salt_of(file))
+            size = os.fstat(stream.fileno()).st_size
+        expected = _HEAD.size + _DIGEST_BYTES + count * _TOKEN.itemsize + state_bytes
+        if size != expected:
+            raise _Damaged(f"it has {size} bytes and should have {expected}")
+        return count
+
+    def _read(self, file: Path) -> KeptPrompt:
+        raw = read_private(file)
+        head, body = raw[: _HEAD.size], memoryview(raw)[_HEAD.size + _DIGEST_BYTES :]
+        salt = _salt_of(file)
+        count, state_bytes = self._parse_head(head, salt)
+        tokens, state = body[: count * _TOKEN.itemsize], body[count * _TOKEN.itemsize :]
+        if len(state) != state_bytes or _digest(head, tokens, state) != raw[_HEAD.size : _HEAD.size + _DIGEST_BYTES]:
+            raise _Damaged("its checksum is wrong")
+        return KeptPrompt(tuple(np.frombuffer(tokens, _TOKEN).tolist()), np.frombuffer(state, np.uint8), salt)
+
+    def _parse_head(self, head: bytes, salt: str) -> tuple[int, int]:
+        """Numbers of tokens and of bytes of state."""
+        if len(head) < _HEAD.size:
+            raise _Damaged("it ends within its head")
+        magic, version, identity, count, state_bytes = _HEAD.unpack(head)
+        if (magic, version) != (_MAGIC, _VERSION):
+            raise _Damaged("it does not begin as a kept prompt does")
+        if identity != self._identity_of(salt):
+            raise _Foreign
+        return count, state_bytes
+
+    def _shrink(self, limit_bytes: int) -> None:
+        """Delete files until the folder takes at most ``limit_bytes``: of those with the salt of most, the oldest."""
+        files = sorted(self._folder.glob(f"*{_ENDING}"), key=_used_ns)
+        held = [(_salt_of(file), _size(file)) for file in files]
+        total = sum(size for _, size in held)
+        while total > limit_bytes and held:
+            at = first_to_go(held)
+            total -= held.pop(at)[1]
+            files.pop(at).unlink(missing_ok=True)
+
+    def _give_way(self, missing_bytes: int, used_ns: int) -> bool:
+        """Delete what was used longest ago to make room for a prompt that was used at ``used_ns``.
+
+        Returns:
+            Whether so many bytes could be freed; where all of it is too little, nothing is deleted.
+        """
+        older = [file for file in self._folder.glob(f"*{_ENDING}") if _used_ns(file) < used_ns]
+        going = enough(((file, _size(file)) for file in sorted(older, key=_used_ns)), missing_bytes)
+        for file in going:
+            with contextlib.suppress(FileNotFoundError):
+                file.unlink()
+        return bool(going)
+
+    def _sweep(self, now_ns: int) -> None:
+        """Delete what others began to write and did not finish."""
+        for file in self._folder.glob(f"*{HALF_WRITTEN}"):
+            if now_ns - _used_ns(file) > _LONGEST_WRITE_S * 10**9:
+                file.unlink(missing_ok=True)
+
+
+def enough(sizes: Iterable[tuple[_T, int]], needed_bytes: int) -> list[_T]:
+    """The first of some things that have ``needed_bytes`` together; none of them where all have too little."""
+    chosen: list[_T] = []
+    for thing, size in sizes if needed_bytes > 0 else ():
+        chosen.append(thing)
+        needed_bytes -= size
+        if needed_bytes <= 0:
+            return chosen
+    return []
+
+
+def _salt_of(file: Path) -> str:
+    """The salt in a file's name; "" where it has none."""
+    parts = file.stem.split("-")
+    return parts[1] if len(parts) == 3 else ""
+
+
+def _in_turn(files: Iterable[Path]) -> list[Path]:
+    """Files in turns, one of each salt in each of them."""
+    turns: Counter[str] = Counter()
+    ranked = []
+    for file in files:
+        ranked.append((turns[_salt_of(file)], file))
+        turns[_salt_of(file)] += 1
+    return [file for _, file in sorted(ranked, key=lambda found: found[0])]
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; 0 where it is not there any more: another engine may be deleting the same."""
+    try:
+        return file.lstat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _digest(head: bytes, tokens: bytes | memoryview, state: memoryview) -> bytes:
+    digest = hashlib.blake2b(head, digest_size=_DIGEST_BYTES)
+    digest.update(tokens)
+    digest.update(state)
+    return digest.digest()
+
+
+def _touch(file: Path, used_ns: int) -> int:
+    """Say that the file was used then; its bytes, 0 where it is not there: another engine may delete it any time."""
+    try:
+        with open_private(file):
+            # By its name: another engine may have deleted it since it was opened.
+            os.utime(file, ns=(used_ns, used_ns))
+            return file.stat().st_size
+    except (FileNotFoundError, PermissionError):
+        # What somebody else has put there under this name is written over like nothing.
+        return 0
+
+
+def _used_ns(file: Path) -> int:
+    try:
+        return file.lstat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

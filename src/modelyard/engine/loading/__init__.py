@@ -1,0 +1,1 @@
+"""Loads weights, contexts and projectors."""

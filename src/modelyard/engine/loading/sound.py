@@ -1,0 +1,68 @@
+"""Clips of sound on their way to a projector: at its sample rate, and in windows that it computes one at a time.
+
+The encoders of most models take windows of 30 s, and llama.cpp cuts a clip into them only after it computed the
+spectrum of all of it. Cut before, a window is a unit of its own: it is prepared and encoded when its turn comes, others
+decode in between, a client that leaves ends the work at the next window, and memory does not grow with the clip.
+
+Source: llama.cpp, tools/mtmd/mtmd-audio.cpp, the ``preprocess`` of each kind of encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from modelyard.engine.llama import Size
+from modelyard.protocol.prompts import SAMPLE_BYTES, Audio
+
+# What llama.cpp cuts at itself, in seconds.
+WINDOW_S: Final = 30
+
+# Encoders that see windows of that length, each by itself, by the names that projectors have for them. Those of
+# Whisper's kind fill the last window with silence, and where a clip fills its window to the last hundredth of a second,
+# llama.cpp adds one of silence alone.
+FILLED: Final = frozenset({"ultravox", "qwen2a", "qwen2.5o", "voxtral", "meralion", "musicflamingo", "glma"})
+WINDOWED: Final = FILLED | {"gemma4a"}
+
+# Some encoders end the process on clips of a few frames; shorter ones, and shorter ends of clips, get silence behind.
+SHORTEST_S: Final = 0.1
+
+
+def at_rate(audio: Audio, rate: int) -> Audio:
+    """The clip at that sample rate."""
+    if audio.rate == rate:
+        return audio
+    # Imported here: an engine seldom needs it, since clips come at the rate of its projector.
+    import soxr
+
+    samples = soxr.resample(np.frombuffer(audio.samples, np.float32), audio.rate, rate)
+    return Audio(np.clip(samples, -1.0, 1.0).astype(np.float32).tobytes(), rate, audio.param, audio.salt)
+
+
+def windows(audio: Audio, *, is_windowed: bool) -> list[Audio]:
+    """The clip in the parts that are prepared by themselves: windows of WINDOW_S where the encoder has such."""
+    length = WINDOW_S * audio.rate if is_windowed else max(audio.length, 1)
+    shortest = round(SHORTEST_S * audio.rate) * SAMPLE_BYTES
+    starts = range(0, max(audio.length, 1), length)
+    parts = (audio.samples[start * SAMPLE_BYTES : (start + length) * SAMPLE_BYTES] for start in starts)
+    return [Audio(part.ljust(shortest, b"\0"), audio.rate, audio.param, audio.salt) for part in parts]
+
+
+def shown_of_window(
+    parts: Sequence[list[int] | Size], *, is_windowed: bool, is_first: bool, is_last: bool
+) -> list[tuple[int, list[int] | Size]]:
+    """What the model is shown of one window of a clip, each part with its index.
+
+    Text that the model wants around sound stands once before the first window and once behind the last. Of a windowed
+    encoder only the first spectrum counts: another one is silence.
+    """
+    sizes = [index for index, part in enumerate(parts) if isinstance(part, Size)]
+    if not sizes:
+        return list(enumerate(parts))
+    begin, end = sizes[0], sizes[-1]
+    shown = [(index, parts[index]) for index in (sizes[:1] if is_windowed else range(begin, end + 1))]
+    before = list(enumerate(parts))[:begin] if is_first else []
+    behind = list(enumerate(parts))[end + 1 :] if is_last else []
+    return [*before, *shown, *behind]

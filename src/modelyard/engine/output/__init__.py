@@ -1,0 +1,1 @@
+"""From sampled tokens to the text and log-probabilities of an answer."""

@@ -1,0 +1,78 @@
+"""The text side of a sequence: its tokens become text, and its text decides when it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelyard.engine.messages import FinishReason, TokenLogprob
+from modelyard.engine.output.detokenize import Utf8Stream
+from modelyard.engine.output.logprobs import LogprobTrail
+from modelyard.engine.output.stop_strings import StopFilter
+
+
+class Answer:
+    """What has been said so far in one sequence.
+
+    Args:
+        most_tokens: the answer is complete with so many tokens, reason "length".
+        end_tokens: ids that end it, reason "stop".
+        stops: strings that end it, reason "stop"; they are not part of it.
+        spelt: special tokens that are part of its text: they mark tool calls and reasoning.
+        trail: log-probabilities of its tokens, where they are asked for.
+    """
+
+    __slots__ = ("_end_tokens", "_stop", "_tokens", "_utf8", "finish_reason", "most_tokens", "spelt", "trail")
+
+    def __init__(
+        self,
+        *,
+        most_tokens: int,
+        end_tokens: frozenset[int],
+        stops: Sequence[str],
+        spelt: frozenset[int] = frozenset(),
+        trail: LogprobTrail | None = None,
+    ) -> None:
+        self.spelt = spelt
+        self.trail = trail
+        self.most_tokens = most_tokens
+        self._end_tokens = end_tokens
+        self._tokens = 0
+        self._utf8 = Utf8Stream()
+        self._stop = StopFilter(stops)
+        self.finish_reason: FinishReason | None = None
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The stop string that ended it, if one did."""
+        return self._stop.stopped_by
+
+    def complete(self) -> str:
+        """Nothing can follow, reason "stop"; the text that was held back."""
+        self.finish_reason = "stop"
+        return self._stop.flush()
+
+    def replay(self, tokens: Sequence[int], pieces: Sequence[bytes], pending: Sequence[TokenLogprob]) -> None:
+        """Be where the answer of another engine was.
+
+        Args:
+            tokens: of the answer so far.
+            pieces: the bytes of each.
+            pending: log-probabilities of the last of them that were not let out.
+        """
+        text = "".join(map(self.push, tokens, pieces))
+        if self.trail is not None:
+            self.trail.replay(list(map(len, pieces)), text, pending)
+
+    def push(self, token: int, piece: bytes) -> str:
+        """Add one token, of which ``piece`` are the bytes; the text that became certain, often ""."""
+        self._tokens += 1
+        if token in self._end_tokens:
+            self.finish_reason = "stop"
+            return self._stop.flush()
+        text = self._stop.push(self._utf8.push(piece))
+        if self._stop.stopped_by is not None:
+            self.finish_reason = "stop"
+        elif self._tokens >= self.most_tokens:
+            self.finish_reason = "length"
+            text += self._stop.flush()
+        return text

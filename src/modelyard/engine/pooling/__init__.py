@@ -1,0 +1,1 @@
+"""The engine of embedding and ranking models."""

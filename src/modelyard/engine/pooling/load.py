@@ -1,0 +1,138 @@
+"""From settings to a model that is ready to embed, or to rank."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelyard.engine.input.tokenizer_process import TokenizerProcesses
+from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, can_offload
+from modelyard.engine.loading.load import check_unchanged, fingerprint
+from modelyard.engine.loading.weights import ParkedWeights, WeightsKey, WeightsPool
+from modelyard.engine.pooling.embed_input import InputReader
+from modelyard.engine.pooling.rank_input import PairReader
+from modelyard.engine.pooling.shape import embedding_shape
+from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.model_info import ModelProfile
+from modelyard.system.cores import usable_cores
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentEmbedder:
+    """A loaded model that embeds or ranks. It belongs to the thread that loaded it."""
+
+    key: WeightsKey
+    pool: WeightsPool
+    model: Model
+    context: PooledContext
+    inputs: InputReader | PairReader
+    profile: ModelProfile
+    tokenizers: TokenizerProcesses
+
+    def park(self) -> ParkedWeights:
+        """Hold its weights beyond its end."""
+        return self.pool.park([self.key])
+
+    def free(self) -> None:
+        """Free the context, and the weights where no other engine uses them."""
+        self.tokenizers.close()
+        self.context.free()
+        self.pool.release(self.key)
+
+
+def load_embedder(
+    settings: EngineSettings,
+    pool: WeightsPool,
+    on_progress: Callable[[float], bool],
+    on_files: Callable[[str], object] = lambda _: None,
+) -> ResidentEmbedder:
+    """Load the weights and make a context that pools on them.
+
+    Args:
+        settings: which weights, and how long an input may be.
+        pool: where engines on the same files meet.
+        on_progress: called with the part read, 0 to 1; returning False gives the load up.
+        on_files: called with what names the contents of its files, before llama.cpp reads them.
+
+    Raises:
+        UnusableModel: llama.cpp cannot load it, it does neither, or the load was given up. Nothing that was allocated
+            is left.
+    """
+    started = time.perf_counter()
+    check_unchanged(settings.files)
+    key = WeightsKey.of(settings.paths, -1 if settings.offload and can_offload() else 0)
+    on_files(key.contents)
+    weights = pool.acquire(key, on_progress)
+    try:
+        tokenizers = TokenizerProcesses(settings.name, key.paths, stamps=key.stamps)
+        model = Model(weights, tokenizers.tokenize)
+        context, longest = _pooled(settings, model)
+        try:
+            check_unchanged(settings.files)
+            inputs = _reader(settings, model, longest)
+        except BaseException:
+            context.free()
+            raise
+    except BaseException:
+        pool.release(key)
+        raise
+    profile = ModelProfile(
+        context_length=longest,
+        quantization=settings.quantization,
+        size_bytes=model.size_bytes,
+        fingerprint=fingerprint(settings, model),
+        can_chat=False,
+        weights_bytes=model.allocated_bytes,
+        context_bytes=context.allocated_bytes,
+        weights_key=str(key),
+        dimensions=0 if settings.kind == "rerank" else context.dimensions,
+    )
+    logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
+    return ResidentEmbedder(key, pool, model, context, inputs, profile, tokenizers)
+
+
+def _reader(settings: EngineSettings, model: Model, longest: int) -> InputReader | PairReader:
+    if settings.kind == "rerank":
+        return PairReader(model, vocab_size=model.vocab_size, longest=longest)
+    return InputReader(
+        lambda text, add_special: model.tokenize(text, add_special=add_special),
+        vocab_size=model.vocab_size,
+        longest=longest,
+    )
+
+
+def _pooled(settings: EngineSettings, model: Model) -> tuple[PooledContext, int]:
+    """A context that pools as the file says, and the tokens that one input may have. Files of rerankers rarely say.
+
+    Where the file does not say, causal decoders take their last token, which alone has seen all others; the rest take
+    the mean.
+    """
+    if settings.kind == "rerank":
+        return _context(settings, model, "rank", is_whole=True)
+    declared = POOLINGS.get(model.pooling)
+    if declared in (None, "last") and model.is_causal and not model.is_encoder_with_memory:
+        context, longest = _context(settings, model, "last", is_whole=False)
+        if context.has_memory:
+            return context, longest
+        # Only now it is known to be an encoder: files need not say so.
+        context.free()
+    return _context(settings, model, declared or "mean", is_whole=True)
+
+
+def _context(settings: EngineSettings, model: Model, pooling: Pooling, *, is_whole: bool) -> tuple[PooledContext, int]:
+    shape = embedding_shape(model.trained_context, settings.context_length, settings.batch_tokens, is_whole=is_whole)
+    context = PooledContext(
+        model,
+        pooling=pooling,
+        length=max(shape.longest, settings.batch_tokens),
+        slots=settings.max_seqs,
+        step_tokens=shape.step_tokens,
+        threads=usable_cores(),
+        kv_type=settings.kv_type,
+        flash_attn=settings.flash_attn,
+    )
+    return context, shape.longest

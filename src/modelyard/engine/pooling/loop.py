@@ -1,0 +1,237 @@
+"""The work of the thread of an engine that embeds or ranks: take messages, pack inputs, compute, publish.
+
+Hot path: ``_step`` runs once for every batch. Inputs of all requests that wait share batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
+from modelyard.engine.input.tokenize_worker import Speller
+from modelyard.engine.messages import (
+    Cancel,
+    Cancelled,
+    Embed,
+    Embedded,
+    Event,
+    Failed,
+    Message,
+    PromptRead,
+    Rank,
+    Ranked,
+    Reseat,
+    Restore,
+    Resume,
+    Returned,
+    SequenceId,
+    Stop,
+    Submit,
+    Tokenize,
+)
+from modelyard.engine.pooling.embed_input import InputReader
+from modelyard.engine.pooling.load import ResidentEmbedder
+from modelyard.engine.pooling.queue import EmbedQueue, Job
+from modelyard.engine.pooling.rank_input import PairReader
+from modelyard.engine.scheduling.engine_table import EngineRecord
+from modelyard.engine.scheduling.fair_share import Device, Seat
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import ContextNotPermitted, EngineError, ModelyardError, UnsupportedOperation
+
+Publish = Callable[[Sequence[Event]], None]
+
+
+def normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """``vectors``, [n, dimensions], each of length 1; one of zeros stays as it is."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+def probabilities(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """How well each document answers, [n], of ``scores``, [n, scores] as llama.cpp gives them.
+
+    A single score is a logit, as sentence-transformers' cross-encoders take it; of several llama.cpp has made
+    probabilities, and the first is that of "yes".
+    """
+    if scores.shape[1] > 1:
+        return scores[:, 0].copy()
+    # Of half the argument: exp overflows nowhere.
+    logits = scores[:, 0].astype(np.float64)
+    return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A request whose inputs are being read."""
+
+    request: Embed | Rank
+    outcome: Future[list[list[int]]]
+
+
+class Embedder:
+    """Serves one loaded model that embeds or ranks. All methods run on the thread that owns its engine."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        resident: ResidentEmbedder,
+        device: Device,
+        record: EngineRecord,
+        inbox: SimpleQueue[Message],
+        publish: Publish,
+    ) -> None:
+        self._name = settings.name
+        self._context, self._inputs = resident.context, resident.inputs
+        self._inbox = inbox
+        self._publish = publish
+        self._device, self._seat = device, Seat(settings.weight, settings.priority)
+        self._record = record
+        self._queue = EmbedQueue(settings.batch_tokens, settings.max_seqs)
+        self._readers = ReadingPool(settings.name, record)
+        self._speller = Speller(settings.name, resident.model, publish, self._readers, record, inbox.put)
+        self._tokenizers = resident.tokenizers
+        self._reading: dict[SequenceId, _Reading] = {}
+
+    def serve(self) -> Stop:
+        """Serve until told to stop."""
+        with self._device.joined(self._seat, self._record):
+            while (stop := self._receive()) is None:
+                self._step()
+        return stop
+
+    def leave(self, stop: Stop) -> None:
+        """Part with all requests: where they are suspended, they leave as they came."""
+        self._speller.leave(stop)
+        leaves = Returned if stop.suspend else Cancelled
+        self._end_all([leaves(request) for request in self._requests()])
+
+    def fail(self) -> None:
+        """Part with all requests after a failure: they leave as they came."""
+        self.leave(Stop(suspend=True))
+
+    def free(self) -> None:
+        """End the threads of texts: all else is the resident's."""
+        # First: the threads wait for its processes.
+        self._tokenizers.close()
+        self._readers.close()
+
+    def _requests(self) -> list[SequenceId]:
+        """Those that have no end yet, in the order in which they came."""
+        return sorted((*self._queue.requests, *self._reading))
+
+    def _end_all(self, events: Sequence[Event]) -> None:
+        for reading in self._reading.values():
+            reading.outcome.cancel()
+        self._reading.clear()
+        for request in self._queue.requests:
+            self._queue.remove(request)
+        if events:
+            self._publish(events)
+
+    def _receive(self) -> Stop | None:
+        """Take all messages up to a Stop; wait for one where there is nothing else to do."""
+        events: list[Event] = []
+        stop: Stop | None = None
+        while stop is None:
+            try:
+                message = self._inbox.get(block=not self._queue and not events)
+            except Empty:
+                break
+            match message:
+                case Embed() | Rank():
+                    self._take(message, events)
+                case PromptRead():
+                    self._read(message, events)
+                case Tokenize():
+                    self._speller.take(message)
+                case Cancel(request):
+                    if (reading := self._reading.pop(request, None)) is not None:
+                        reading.outcome.cancel()
+                        events.append(Cancelled(request))
+                    elif self._queue.remove(request):
+                        events.append(Cancelled(request))
+                    else:
+                        self._speller.cancel(request)
+                case Submit(sequence):
+                    events.append(Failed(sequence, UnsupportedOperation(f"'{self._name}' generates no text.", "model")))
+                case Resume(state):
+                    reason = "it generates no text since it was loaded again"
+                    events.append(Failed(state.sequence, EngineError(self._name, reason)))
+                case Restore():
+                    # Of no use to it: it keeps no prompts.
+                    pass
+                case Reseat(weight, priority):
+                    self._device.reseat(self._seat, weight, priority)
+                case Stop():
+                    stop = message
+        if events:
+            self._publish(events)
+        return stop
+
+    def _take(self, request: Embed | Rank, events: list[Event]) -> None:
+        try:
+            read = self._reader_of(request)
+        except UnsupportedOperation as refused:
+            events.append(Failed(request.sequence, refused))
+            return
+        outcome = self._readers.submit(
+            request.sequence, read, lambda done: self._inbox.put(PromptRead(request.sequence, done))
+        )
+        self._reading[request.sequence] = _Reading(request, outcome)
+
+    def _read(self, message: PromptRead, events: list[Event]) -> None:
+        """Put the inputs of a request in the line, unless nobody wants it any more."""
+        reading = self._reading.get(message.sequence)
+        if reading is None or reading.outcome is not message.outcome:
+            return
+        del self._reading[message.sequence]
+        try:
+            inputs = outcome_of(message.outcome, self._name)
+            permitted = reading.request.max_context
+            if permitted is not None and (longest := max(map(len, inputs), default=0)) > permitted:
+                raise ContextNotPermitted(permitted, longest, param="input")
+        except ModelyardError as refused:
+            events.append(Failed(message.sequence, refused))
+            return
+        vectors = np.empty((len(inputs), self._context.dimensions), np.float32)
+        request = reading.request
+        self._queue.add(Job(message.sequence, inputs, request.priority, vectors, alone=request.alone))
+
+    def _reader_of(self, request: Embed | Rank) -> Callable[[], list[list[int]]]:
+        """What reads its inputs, on any thread."""
+        match request, self._inputs:
+            case Embed(), InputReader() as inputs:
+                return partial(inputs.read, request.inputs, truncates=request.truncates)
+            case Rank(), PairReader() as pairs:
+                return partial(pairs.read, request.query, request.documents, request.most_tokens)
+            case Embed(), _:
+                raise UnsupportedOperation(f"'{self._name}' ranks documents and makes no embeddings.", "model")
+            case _:
+                raise UnsupportedOperation(f"'{self._name}' makes embeddings and ranks no documents.", "model")
+
+    def _step(self) -> None:
+        batch = self._queue.pack()
+        if not batch:
+            return
+        with self._device.step(self._seat):
+            self._record.begin_step(list(dict.fromkeys(place.job.request for place in batch)))
+            vectors = self._context.embed([place.tokens for place in batch])
+            self._record.end_step()
+        complete = self._queue.settle(batch, vectors)
+        if complete:
+            self._publish([self._answer(job) for job in complete])
+
+    def _answer(self, job: Job) -> Event:
+        if not np.isfinite(job.vectors).all():
+            # As with 16-bit weights that overflow.
+            return Failed(job.request, EngineError(self._name, "a number that it computed is not finite"))
+        if isinstance(self._inputs, PairReader):
+            return Ranked(job.request, probabilities(job.vectors), job.tokens)
+        return Embedded(job.request, normalised(job.vectors), job.tokens)

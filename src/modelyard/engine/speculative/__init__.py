@@ -1,0 +1,1 @@
+"""Proposes tokens that the model then verifies in one step."""

@@ -1,0 +1,210 @@
+"""Drafting: a small model says what comes next, and a large one of the same vocabulary verifies it in one step.
+
+Source: Y. Leviathan, M. Kalman, Y. Matias, "Fast Inference from Transformers via Speculative Decoding", 2023; here for
+greedy decoding alone, where a guess holds if it is the token that would have been chosen anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from modelyard.engine.kv.prefix import common_prefix
+from modelyard.engine.kv.sequence import Sequence as TokenSequence
+from modelyard.engine.llama import Batch, Context
+from modelyard.engine.messages import SequenceId
+from modelyard.engine.settings import DRAFT_BATCH_TOKENS
+from modelyard.engine.speculative.ngram import PromptLookup
+from modelyard.engine.speculative.policy import MOST_GUESSED, drafts_worthwhile
+
+logger = logging.getLogger(__name__)
+
+# Tokens of a prompt that the draft model reads at once while others decode.
+_CATCH_UP_BESIDE: Final = 32
+
+# Share of drafts that hold, before any was verified, and where the text is easy; the part of it that the newest
+# replaces; and after how many steps without a draft so many tokens are drafted to see whether the text has become easy.
+_FIRST_SHARE: Final = 0.8
+_GOOD_SHARE: Final = 0.9
+_NEWEST: Final = 0.15
+_TRIED_AFTER: Final = 48
+_TRIED: Final = 3
+
+
+class DraftedGuesses:
+    """Guesses of one sequence: what stood in its text before, which costs nothing, or else what a model drafted.
+
+    It holds nothing of the draft model: it may leave its engine with a suspended sequence.
+    """
+
+    __slots__ = ("_drafted", "_found", "_length", "_lookup", "_share", "_without")
+
+    def __init__(self, lookup: PromptLookup | None) -> None:
+        self._lookup = lookup
+        self._found: list[int] = []
+        self._drafted: list[int] = []
+        self._length = 0
+        self._share = _FIRST_SHARE
+        self._without = 0
+
+    def wanted(self, tokens: Sequence[int], cost: float, sequences: int) -> int:
+        """How many tokens are to be drafted to follow ``tokens``, where ``sequences`` decode together."""
+        self._look_up(tokens)
+        if self._found:
+            return 0
+        count = drafts_worthwhile(self._share, cost, sequences)
+        self._without = 0 if count else self._without + 1
+        # The draft model would have to read all that it has missed.
+        if self._without >= _TRIED_AFTER and drafts_worthwhile(_GOOD_SHARE, cost, sequences):
+            self._without, count = 0, _TRIED
+        return count
+
+    def _look_up(self, tokens: Sequence[int]) -> None:
+        self._length, self._drafted = len(tokens), []
+        self._found = [] if self._lookup is None else self._lookup.guess(tokens, MOST_GUESSED)
+
+    def take(self, drafted: list[int]) -> None:
+        """What was drafted."""
+        self._drafted = drafted
+
+    @property
+    def share(self) -> float:
+        """The probability of each token of the last guess, if those before it hold."""
+        return self._lookup.share if self._found and self._lookup is not None else self._share
+
+    def guess(self, tokens: Sequence[int], most: int) -> list[int]:
+        """At most ``most`` tokens of what was found or drafted."""
+        if self._length != len(tokens):
+            # Nobody asked for a draft in this step.
+            self._look_up(tokens)
+        return (self._found or self._drafted)[:most]
+
+    def learn(self, guessed: int, held: int) -> None:
+        """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
+        if self._found and self._lookup is not None:
+            self._lookup.learn(guessed, held)
+        elif guessed:
+            # Those behind the first that is wrong say nothing.
+            seen = min(guessed, held + 1)
+            self._share += min(1.0, _NEWEST * seen) * (held / seen - self._share)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One sequence number of the draft model's cache; idle with what it held where ``owner`` is None.
+
+    salt is that of the sequence whose tokens it holds; see ``Submit.cache_salt``.
+    """
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    owner: SequenceId | None = None
+    salt: str = ""
+
+    def common(self, sequence: TokenSequence) -> int:
+        """How many of its tokens are of use to ``sequence``."""
+        return common_prefix(self.tokens, sequence.tokens) if self.salt == sequence.salt else 0
+
+
+@dataclass(slots=True)
+class _Draft:
+    """Of one sequence, as far as it is said."""
+
+    slot: _Slot
+    guesses: DraftedGuesses
+    count: int
+    pending: list[int]
+    said: list[int] = field(default_factory=list)
+
+
+class Drafter:
+    """The draft model of one engine. It belongs to the engine's thread.
+
+    Args:
+        context: on the draft model's weights.
+        slots: sequences that ``context`` can tell apart.
+        cost: of a step of it, in steps of the model that verifies.
+    """
+
+    def __init__(self, context: Context, slots: int, cost: float) -> None:
+        self.context = context
+        self._cost = cost
+        self._slots = [_Slot(index) for index in range(slots)]
+        self._batch = Batch(DRAFT_BATCH_TOKENS)
+
+    def draft(self, sequences: Sequence[TokenSequence]) -> None:
+        """Have guesses ready for those of ``sequences``, which decode next, that are worth it."""
+        wanting = []
+        for sequence in sequences:
+            if isinstance(sequence.guesser, DraftedGuesses) and not sequence.is_alone:
+                count = sequence.guesser.wanted(sequence.tokens, self._cost, len(sequences))
+                if count:
+                    wanting.append((sequence, sequence.guesser, count))
+        if wanting:
+            beside = len(sequences) > 1
+            self._say([self._begun(sequence, guesses, count) for sequence, guesses, count in wanting], beside=beside)
+
+    def leave(self, sequence: SequenceId) -> None:
+        """It has ended: what it held may be the beginning of another."""
+        for slot in self._slots:
+            if slot.owner == sequence:
+                slot.owner = None
+
+    def _begun(self, sequence: TokenSequence, guesses: DraftedGuesses, count: int) -> _Draft:
+        own = [slot for slot in self._slots if slot.owner == sequence.id]
+        idle = [slot for slot in self._slots if slot.owner is None]
+        slot = max(own or idle, key=lambda slot: (slot.common(sequence), -len(slot.tokens)))
+        # The last token is always computed: it is what the guess follows.
+        self._trim(slot, min(slot.common(sequence), len(sequence.tokens) - 1))
+        slot.owner, slot.salt = sequence.id, sequence.salt
+        return _Draft(slot, guesses, count, sequence.tokens[len(slot.tokens) :])
+
+    def _say(self, drafts: list[_Draft], *, beside: bool) -> None:
+        """Compute what is pending of each, then one token after the other; who is not caught up says nothing yet."""
+        room = DRAFT_BATCH_TOKENS
+        while drafts:
+            length, feeds = 0, []
+            for draft in drafts:
+                most = min(room - length, _CATCH_UP_BESIDE if beside else room)
+                fed = draft.pending[:most]
+                if not fed:
+                    continue
+                is_last = len(fed) == len(draft.pending)
+                length = self._batch.fill(
+                    length, fed, len(draft.slot.tokens), draft.slot.index, outputs=1 if is_last else 0
+                )
+                draft.slot.tokens.extend(fed)
+                feeds.append((draft, is_last))
+            if not self._computed(length):
+                return
+            asked = [draft for draft, is_last in feeds if is_last]
+            if asked:
+                for draft, token in zip(asked, self.context.logits(len(asked)).argmax(axis=1), strict=True):
+                    draft.pending = [int(token)]
+                    draft.said.append(int(token))
+                    draft.guesses.take(draft.said)
+            drafts = [draft for draft in asked if len(draft.said) < draft.count]
+
+    def _computed(self, length: int) -> bool:
+        """Compute the batch; False where there is no room for it, and then nothing is held any more."""
+        held = sum(len(slot.tokens) for slot in self._slots)
+        if held > self.context.length:
+            for slot in self._slots:
+                if slot.owner is None:
+                    held -= len(slot.tokens)
+                    self._trim(slot, 0)
+        if held <= self.context.length:
+            outcome = self.context.decode(self._batch, length)
+            if outcome == Context.DECODED:
+                return True
+            logger.warning("Drafting failed: llama_decode returned %s: %s", outcome, self.context.failure())
+        for slot in self._slots:
+            self._trim(slot, 0)
+        return False
+
+    def _trim(self, slot: _Slot, length: int) -> None:
+        if length < len(slot.tokens):
+            del slot.tokens[length:]
+            self.context.trim(slot.index, length)

@@ -1,0 +1,185 @@
+"""The life of an engine's thread: load, serve, free; the last event says how it ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from modelyard.engine.chat.template_processes import RendersTemplates
+from modelyard.engine.generation.loop import EngineLoop, Publish
+from modelyard.engine.loading.load import Resident, load
+from modelyard.engine.loading.weights import WeightsPool
+from modelyard.engine.messages import (
+    Cancelled,
+    Died,
+    Dying,
+    Event,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Message,
+    Restore,
+    Resume,
+    SequenceId,
+    Stop,
+    Stopped,
+    Suspended,
+)
+from modelyard.engine.pooling.load import ResidentEmbedder, load_embedder
+from modelyard.engine.pooling.loop import Embedder
+from modelyard.engine.scheduling.engine_table import EngineRecord
+from modelyard.engine.scheduling.fair_share import Device
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import UnusableModel
+from modelyard.protocol.kv_snapshot import KeptPrefixes
+from modelyard.system.malloc import trim_heap
+
+logger = logging.getLogger(__name__)
+
+# Of the thread that loads, which those of streams meet on the same cores: measured in docs/performance.md.
+NICENESS = 19
+
+# Between tensors a load pauses for as long as it has worked, while others compute: twice as long a load at the most.
+LONGEST_PAUSE_S = 0.05
+
+# Part of the weights after which a load says again how far it is.
+PROGRESS_STEP = 0.01
+
+
+def run_engine(
+    settings: EngineSettings,
+    pool: WeightsPool,
+    device: Device,
+    templates: RendersTemplates,
+    inbox: SimpleQueue[Message],
+    publish: Publish,
+    is_stopping: Callable[[], bool],
+) -> None:
+    """Load, serve until told to stop, free: the whole life of an engine's thread. The last event says how it ended.
+
+    Args:
+        settings: what to load and how to serve it.
+        pool: where engines on the same files meet.
+        device: where it computes, with others.
+        templates: where its chat template is rendered.
+        inbox: messages from the rest of the process.
+        publish: takes the events of a step; called on this thread.
+        is_stopping: whether a Stop is on its way; asked while loading, when the inbox is not read.
+    """
+
+    reported, resumed = -1.0, time.monotonic()
+
+    def report(fraction: float) -> bool:
+        nonlocal reported, resumed
+        if device.is_busy:
+            time.sleep(min(time.monotonic() - resumed, LONGEST_PAUSE_S))
+        resumed = time.monotonic()
+        # llama.cpp reports every tensor.
+        if fraction >= reported + PROGRESS_STEP or (fraction >= 1 > reported):
+            reported = fraction
+            publish([LoadProgress(fraction)])
+        return not is_stopping()
+
+    last: Event = Stopped()
+    resident: Resident | ResidentEmbedder | None = None
+    loop: EngineLoop | Embedder | None = None
+    record: EngineRecord | None = None
+    try:
+        record = device.table.claim(settings.name)
+        record.doing = "loading"
+        resident = _load_beside_others(settings, pool, templates, report, record.name_files)
+        if isinstance(resident, ResidentEmbedder):
+            loop = Embedder(settings, resident, device, record, inbox, publish)
+        else:
+            loop = EngineLoop(settings, resident, device, record, inbox, publish)
+        record.doing = "idle"
+        publish([Loaded(resident.profile)])
+        stop = loop.serve()
+        last = Stopped(loop.leave(stop), resident.park() if stop.park else None)
+    except UnusableModel as refused:
+        last = _give_up(inbox, publish) if is_stopping() else LoadFailed(str(refused))
+    except Exception as failure:
+        # The edge of the thread: whatever went wrong ends this engine, and only this engine.
+        logger.exception("The engine of %s failed", settings.name)
+        reason = f"{type(failure).__name__}: {failure}"
+        last = LoadFailed(reason) if loop is None else Died(reason)
+    try:
+        if loop is not None:
+            if isinstance(last, Died):
+                # First of all: who is told of the failure, and looks, is not to find a model that serves.
+                active = () if record is None else record.computing
+                publish([Dying(last.reason, tuple(map(SequenceId, active)))])
+                loop.fail()
+            loop.free()
+        if resident is not None:
+            resident.free()
+        loop = resident = None
+        # Also after a load that failed: llama.cpp had read the whole vocabulary by then.
+        trim_heap()
+    finally:
+        if record is not None:
+            device.table.release(record)
+        # Without a last event the model's callers would wait for ever.
+        publish([last])
+
+
+def _load_beside_others(
+    settings: EngineSettings,
+    pool: WeightsPool,
+    templates: RendersTemplates,
+    on_progress: Callable[[float], bool],
+    on_files: Callable[[str], object],
+) -> Resident | ResidentEmbedder:
+    """Load on a thread that leaves the cores to those that compute; its engine's thread takes over what it made."""
+    loaded: Future[Resident | ResidentEmbedder] = Future()
+
+    def load_kind() -> Resident | ResidentEmbedder:
+        if settings.kind == "text":
+            return load(settings, pool, on_progress, templates, on_files)
+        return load_embedder(settings, pool, on_progress, on_files)
+
+    def run() -> None:
+        if sys.platform == "linux":
+            # Elsewhere niceness is of the whole process, and cannot be taken back. A sandbox may forbid it.
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        try:
+            loaded.set_result(load_kind())
+        except Exception as failure:  # noqa: BLE001 (raised where it is waited for)
+            loaded.set_exception(failure)
+
+    # Not of a pool, which the interpreter waits for at its end, also where llama.cpp never returns.
+    threading.Thread(target=run, name=f"load {settings.name}", daemon=True).start()
+    return loaded.result()
+
+
+def _give_up(inbox: SimpleQueue[Message], publish: Publish) -> Stopped:
+    """Hand back what was sent to an engine that was stopped while it loaded."""
+    messages: list[Message] = []
+    with suppress(Empty):
+        while True:
+            messages.append(inbox.get_nowait())
+    stop = next((message for message in messages if isinstance(message, Stop)), Stop())
+    room = stop.keep_bytes
+    events: list[Event] = []
+    kept: KeptPrefixes | None = None
+    for message in messages:
+        match message:
+            case Resume(state) if stop.suspend:
+                state = state if state.size_bytes <= room else state.without_kv()
+                room -= state.size_bytes
+                events.append(Suspended(state.sequence, state))
+            case Resume(state):
+                events.append(Cancelled(state.sequence))
+            case Restore(prefixes):
+                kept = prefixes
+    if events:
+        publish(events)
+    return Stopped(kept if kept is not None and kept.size_bytes <= room else None)

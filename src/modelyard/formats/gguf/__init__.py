@@ -1,0 +1,1 @@
+"""GGUF: header, values, and checks of what llama.cpp would abort on."""

@@ -1,0 +1,1 @@
+"""UQFF, the container of quantised weights that mistral.rs defines."""

@@ -1,0 +1,1 @@
+"""Plans and makes what has to be there before a model is loaded."""

@@ -1,0 +1,163 @@
+"""Does what a plan says: downloads, converts, quantises; then the files are on this machine and were looked into."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from modelyard.errors import UnusableModel
+from modelyard.formats.gguf.header import read_header
+from modelyard.formats.safetensors import read_safetensors
+from modelyard.formats.uqff.constants import RESIDUAL, SUFFIX
+from modelyard.formats.uqff.reader import read_uqff
+from modelyard.hub.preparation.conversion_key import conversion_key
+from modelyard.hub.preparation.convert_checkpoint import (
+    Output,
+    convert_checkpoint,
+    log_notice,
+    projector_arguments,
+    staged,
+)
+from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
+from modelyard.hub.preparation.plan_limits import limits_of
+from modelyard.hub.preparation.prepare_projector import attach_projector, making_beside
+from modelyard.hub.select.gguf import Choice
+from modelyard.hub.select.isq import Target
+from modelyard.hub.select.kind import POOLED_KINDS
+from modelyard.hub.select.model_files import ModelFiles, read_files
+from modelyard.hub.select.select import Wanted
+from modelyard.hub.sources.converted import Entry
+from modelyard.hub.sources.converter_process import run_converter
+from modelyard.hub.sources.disk import check_room
+from modelyard.hub.sources.listing import OnProgress, Progress
+from modelyard.hub.sources.llama_converter import check_converter
+from modelyard.hub.sources.quant_labels import normalise
+
+logger = logging.getLogger(__name__)
+
+_REQUANTISABLE: Final = ("F32", "F16", "BF16", "Q8_0")
+
+
+def resolve(wanted: Wanted, stores: Stores | None = None, on_progress: OnProgress = lambda _: True) -> ModelFiles:
+    """The files that ``wanted`` means, prepared and checked: ``plan_files`` and ``prepare`` in one.
+
+    Raises:
+        UnusableModel: with what is wrong and what to do, or it was given up.
+    """
+    stores = stores or Stores()
+    return prepare(plan_files(wanted, stores), stores, on_progress)
+
+
+def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFiles:
+    """Have the files of ``plan`` ready to be loaded.
+
+    It can be given up, or end with the process, at any point: what was downloaded is kept, what was half converted is
+    thrown away. Others that prepare the same wait for it and use what it made.
+
+    Raises:
+        UnusableModel: with what is wrong and what to do, or it was given up.
+    """
+    decision = plan.decision
+    if decision.listing.note:
+        logger.warning("%s", decision.listing.note)
+    if decision.target is None:
+        names = (*decision.names, plan.projector.name) if plan.projector.name else decision.names
+        folder = stores.hub.fetch(decision.listing, names, on_progress)
+        choice = Choice(decision.names, decision.reasons[-1], decision.label)
+        files = read_files(folder, choice, plan.wanted.quant, plan.wanted.kind)
+    else:
+        entry = plan.made or _make(plan, decision.target, stores, on_progress)
+        stores.converted.use(entry)
+        choice = Choice((entry.path.name,), decision.reasons[-1], entry.label)
+        files = read_files(entry.path.parent, choice, None, plan.wanted.kind)
+    files = replace(files, warnings=limits_of(plan, files.header, stores.hub))
+    for warning in files.warnings:
+        logger.warning("%s: %s", files.paths[0].name, warning)
+    if files.kind in POOLED_KINDS:
+        return files
+    return attach_projector(plan, files, stores, on_progress)
+
+
+def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgress) -> Entry:
+    decision = plan.decision
+    if decision.form != "gguf":
+        check_converter()
+    folder = stores.hub.fetch(decision.listing, decision.names, on_progress)
+    with stores.converted.making(plan.key, on_progress) as place:
+        made = stores.converted.find(plan.key)
+        if made is not None:
+            return made
+        check_room(place, _needed_bytes(plan, target), f"'{plan.wanted.source}' cannot be converted")
+        for reason in decision.reasons:
+            logger.info("%s", reason)
+        if decision.form == "uqff":
+            partial = place / "uqff.partial"
+            with making_beside(plan, stores, on_progress) as projector:
+                _convert_uqff(plan, folder, partial, projector, on_progress)
+            label = read_header(partial).quantization
+            name = f"{plan.name}-{label}.gguf"
+            return stores.converted.finish(place, partial, name=name, source=plan.wanted.source, label=label)
+        if decision.form == "gguf":
+            _check_precision(folder / decision.names[0])
+            source: Path | None = folder / decision.names[0]
+        else:
+            source = None if target.is_full_precision else _full_precision(plan, stores)
+        full = place / "full.partial"
+        if source is None:
+            precision = target.label.lower() if target.label and target.is_full_precision else None
+            with making_beside(plan, stores, on_progress) as projector:
+                convert_checkpoint(plan, folder, Output(full, precision), projector, on_progress)
+            source = full
+        partial = full
+        if not target.is_full_precision or decision.form == "gguf":
+            partial = place / "quantized.partial"
+            _quantize(source, partial, target, plan.wanted.imatrix, on_progress)
+            full.unlink(missing_ok=True)
+        label = target.label or read_header(partial).quantization
+        name = f"{plan.name}-{label}.gguf"
+        return stores.converted.finish(place, partial, name=name, source=plan.wanted.source, label=label)
+
+
+def _convert_uqff(plan: FilePlan, folder: Path, out: Path, projector: Output | None, on_progress: OnProgress) -> None:
+    """UQFF to GGUF, with the weights as they are."""
+    shards = [name for name in plan.decision.names if name.endswith(SUFFIX)]
+    read_uqff(folder / name for name in shards)
+    if RESIDUAL in plan.decision.names:
+        read_safetensors(folder / RESIDUAL)
+    with staged(plan, folder, out.parent) as place:
+        arguments = [str(place), str(out), "--name", plan.name, *projector_arguments(projector)]
+        run_converter("uqff", [*arguments, *shards], on_progress, log_notice)
+
+
+def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_progress: OnProgress) -> None:
+    arguments = [str(source), str(out), str(target.file_type)]
+    if imatrix is not None:
+        arguments += ["--imatrix", str(imatrix)]
+    on_progress(Progress("quantizing", 0.0))
+    run_converter("quantize", arguments, on_progress, log_notice)
+
+
+def _full_precision(plan: FilePlan, stores: Stores) -> Path | None:
+    """The same checkpoint in full precision, where that was made before: as it is published, or in single precision.
+
+    Single precision has the numbers of every type that checkpoints are published in.
+    """
+    made = (stores.converted.find(conversion_key(plan.decision, label)) for label in ("", "F32"))
+    return next((entry.path for entry in made if entry is not None), None)
+
+
+def _needed_bytes(plan: FilePlan, target: Target) -> int:
+    source = plan.decision.listing.size_of(name for name in plan.decision.names if name.endswith(".safetensors"))
+    return plan.output_bytes + (0 if target.is_full_precision else source)
+
+
+def _check_precision(path: Path) -> None:
+    """What was quantised already loses too much when it is quantised again."""
+    label = read_header(path).quantization
+    if normalise(label) not in {normalise(known) for known in _REQUANTISABLE}:
+        raise UnusableModel(
+            f"{path}: It is quantised already ({label}), and would lose too much by isq. Remove isq, or name the "
+            "model's full-precision files."
+        )

@@ -1,0 +1,1 @@
+"""Chooses which files of a repository are served."""

@@ -1,0 +1,231 @@
+"""Which of the GGUF files of a folder or repository is meant. Pure: names in, names out."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from modelyard.errors import UnusableModel
+from modelyard.hub.sources.quant_labels import bits, is_label, label_in, normalise
+
+# What ``quant`` asks for -> normalised labels, best first. Source: the reference's published-GGUF selection.
+PREFERENCES: Final[Mapping[str, tuple[str, ...]]] = {
+    "2": ("Q2K", "Q2KL", "Q2KS"),
+    "3": ("Q3KM", "Q3KS", "Q3KL", "Q3K"),
+    "4": ("Q4KM", "Q4KS", "Q4KL", "Q41", "Q40", "Q4K"),
+    "5": ("Q5KM", "Q5KS", "Q5KL", "Q51", "Q50", "Q5K"),
+    "6": ("Q6K", "Q6KS", "Q6KL"),
+    "8": ("Q80", "Q8K"),
+}
+_FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
+    "Q3K": ("Q3KM", "Q3KS", "Q3KL", "Q3K"),
+    "Q4K": ("Q4KM", "Q4KS", "Q4KL", "Q4K"),
+    "Q5K": ("Q5KM", "Q5KS", "Q5KL", "Q5K"),
+}
+
+_AUXILIARY: Final = re.compile(r"(?:^|[^a-z])(?:mmproj|imatrix|lora|adapter)(?:[^a-z]|$)", re.IGNORECASE)
+_SHARD: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The file that is meant.
+
+    Attributes:
+        names: its shards in order; a single name where it is whole.
+        reason: why this one, in one sentence.
+        label: the quantisation in its name; None where the name says none.
+    """
+
+    names: tuple[str, ...]
+    reason: str
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A file name of the form ``<stem>-<number>-of-<count>.gguf``, number from 1."""
+
+    stem: str
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, name: str) -> Shard | None:
+        """The parts of a shard's name; None where it is not one."""
+        match = _SHARD.fullmatch(name)
+        return cls(match["stem"], int(match["number"]), int(match["count"])) if match else None
+
+    def sibling(self, number: int) -> str:
+        """The name of another shard of the same model."""
+        return f"{self.stem}-{number:05d}-of-{self.count:05d}.gguf"
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One model among the files: its single file, or those of its shards that are there."""
+
+    names: tuple[str, ...]
+    label: str | None
+
+    @property
+    def key(self) -> str:
+        return normalise(self.label or "")
+
+    @property
+    def listed(self) -> str:
+        return f"{self.names[0]} ({self.label or 'no type in its name'})"
+
+
+def is_auxiliary(name: str) -> bool:
+    """Whether a file name is that of a projector, an importance matrix or an adapter: no model by itself."""
+    return _AUXILIARY.search(PurePosixPath(name).name) is not None
+
+
+def choose_gguf(names: Sequence[str], quant: str | None) -> Choice:
+    """The model file among ``names`` that ``quant`` means.
+
+    Args:
+        names: files of one folder or repository, relative, with "/"; other files than GGUF are ignored.
+        quant: None, a number of bits ("2" to "8"), or a label such as "q4_k_m". With a number: the preference list, the
+            same with Unsloth's "UD-" in front, then any other type of that width, except IQ types.
+
+    Raises:
+        UnusableModel: no model, shards missing, none that matches, or several that match equally well.
+    """
+    wanted = None if quant is None else parse_quant(quant)
+    candidates = _group(names)
+    if not candidates:
+        auxiliary = sorted(name for name in names if name.lower().endswith(".gguf"))
+        only = f" There are only auxiliary files: {', '.join(auxiliary)}." if auxiliary else ""
+        raise UnusableModel(f"There is no GGUF model.{only} Name a folder or a file with a model.")
+    if wanted is None:
+        return _choose_only(candidates)
+    if len(candidates) == 1 and candidates[0].label is None:
+        return _chosen(candidates[0], "it is the only model there, and its name says no type")
+    if wanted in PREFERENCES:
+        return _choose_width(candidates, wanted)
+    for label in _FAMILIES.get(wanted, (wanted,)):
+        if matches := [candidate for candidate in candidates if candidate.key == label]:
+            return _sole(matches, f"its type is the '{quant}' that was asked for")
+    raise UnusableModel(f"There is no '{quant}' file. {_offer(candidates)}")
+
+
+def parse_quant(quant: str) -> str:
+    """A number of bits that is a key of PREFERENCES, or else a normalised label.
+
+    Raises:
+        UnusableModel: "auto", which this version does not have, or a word that names no type.
+    """
+    word = quant.strip()
+    if word.lower() == "auto":
+        raise UnusableModel(
+            "quant = 'auto' is not available in this version. "
+            "Write a number of bits (quant = '4') or a type (quant = 'q4_k_m')."
+        )
+    wanted = normalise(word)
+    width = wanted.removeprefix("Q")
+    if width in PREFERENCES:
+        return width
+    if not is_label(word):
+        raise UnusableModel(
+            f"quant = '{quant}' is not a quantisation level. "
+            "Write 2, 3, 4, 5, 6 or 8, or a type that is published, such as q4_k_m or q8_0."
+        )
+    return wanted
+
+
+def expand_shards(shard: Shard, present: Iterable[str]) -> tuple[str, ...]:
+    """All shards of one model, in order.
+
+    Raises:
+        UnusableModel: some are not among ``present``, or the name itself is impossible.
+    """
+    if not 1 <= shard.number <= shard.count:
+        raise UnusableModel(f"'{shard.sibling(shard.number)}' is no possible shard. Check the name of the file.")
+    by_number = {
+        other.number: name
+        for name in present
+        if (other := Shard.parse(name)) is not None and (other.stem, other.count) == (shard.stem, shard.count)
+    }
+    if missing := [shard.sibling(number) for number in range(1, shard.count + 1) if number not in by_number]:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise UnusableModel(f"{len(missing)} of {shard.count} shards are missing: {shown}. Download them too.")
+    return tuple(by_number[number] for number in range(1, shard.count + 1))
+
+
+def _group(names: Sequence[str]) -> list[_Candidate]:
+    """The models among the names, sorted by name."""
+    groups: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    for name in sorted(names):
+        if name.lower().endswith(".gguf") and not is_auxiliary(name):
+            shard = Shard.parse(name)
+            groups[(shard.stem, shard.count) if shard else (name, 0)].append(name)
+    return [_Candidate(tuple(group), _label_of(group[0])) for group in groups.values()]
+
+
+def _label_of(name: str) -> str | None:
+    """From the file's name, or else from the folder's: publishers put the shards of one type in one folder."""
+    path = PurePosixPath(name)
+    return label_in(path.name) or label_in(path.parent.name)
+
+
+def _choose_only(candidates: Sequence[_Candidate]) -> Choice:
+    if len(candidates) > 1:
+        raise UnusableModel(f"There are {len(candidates)} models, and no 'quant' says which. {_offer(candidates)}")
+    return _chosen(candidates[0], "it is the only model there")
+
+
+def _choose_width(candidates: Sequence[_Candidate], width: str) -> Choice:
+    by_label: defaultdict[str, list[_Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        by_label[candidate.key].append(candidate)
+    for prefix in ("", "UD"):
+        for label in PREFERENCES[width]:
+            if matches := by_label.get(prefix + label):
+                return _sole(matches, f"{matches[0].label} is the preferred type of {width} bits there")
+    of_width = [c for c in candidates if c.label is not None and bits(c.label) == int(width)]
+    usable = [c for c in of_width if not c.key.removeprefix("UD").startswith("IQ")]
+    if usable:
+        best = min(map(_rank, usable))
+        matches = [candidate for candidate in usable if _rank(candidate) == best]
+        return _sole(matches, f"{matches[0].label} is the only type of {width} bits there")
+    if of_width:
+        raise UnusableModel(
+            f"Of {width} bits there are only IQ types, which a number never means. Name one of them. {_offer(of_width)}"
+        )
+    raise UnusableModel(f"There is no model of {width} bits. {_offer(candidates)}")
+
+
+def _rank(candidate: _Candidate) -> int:
+    """Plain types before Unsloth's mixes before MXFP and the like."""
+    if candidate.key.startswith("Q"):
+        return 0
+    return 1 if candidate.key.startswith("UD") else 2
+
+
+def _sole(matches: Sequence[_Candidate], reason: str) -> Choice:
+    if len(matches) > 1:
+        raise UnusableModel(f"{len(matches)} models match equally well. {_offer(matches)}")
+    return _chosen(matches[0], reason)
+
+
+def _chosen(candidate: _Candidate, reason: str) -> Choice:
+    shard = Shard.parse(candidate.names[0])
+    names = expand_shards(shard, candidate.names) if shard else candidate.names
+    more = f" and {len(names) - 1} more shards" if len(names) > 1 else ""
+    return Choice(names, f"{names[0]}{more}: {reason}.", candidate.label)
+
+
+def _offer(candidates: Sequence[_Candidate]) -> str:
+    """The choices and how to write them: by type where the types differ, else by path."""
+    listed = ", ".join(candidate.listed for candidate in candidates)
+    by_key = {candidate.key: candidate.label for candidate in candidates}
+    if len(by_key) == len(candidates) and None not in by_key.values():
+        levels = ", ".join(f"'{label.lower()}'" for label in sorted(filter(None, by_key.values())))
+        return f"There are: {listed}. Set quant to one of {levels}, or name the file itself."
+    return f"There are: {listed}. Name the file itself."

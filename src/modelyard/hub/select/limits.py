@@ -1,0 +1,143 @@
+"""What llama.cpp computes otherwise than the makers of a model do, told from the model's description. Pure.
+
+Each entry was found by comparing answers with those of transformers: docs/models.md has what was compared. What would
+be wrong from the first token on is refused; what differs for some prompts is served, with a sentence for people.
+Source: llama.cpp, src/models and conversion/, of the engine's version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from modelyard.errors import UnusableModel
+from modelyard.formats.gguf.header import GgufHeader
+
+# Classes of transformers with a sliding window in all of their layers, or in those that layer_types says, which
+# llama.cpp has as models without.
+_WINDOWLESS: Final = frozenset({
+    "MistralForCausalLM", "MixtralForCausalLM", "Starcoder2ForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM",
+    "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "PhimoeForCausalLM", "PhiMoEForCausalLM", "Dots1ForCausalLM",
+    "SmolLM3ForCausalLM", "Phi3ForCausalLM",
+})  # fmt: skip
+# Of them those whose window counts only where they say so.
+_WINDOW_ON_DEMAND: Final = frozenset({
+    "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SmolLM3ForCausalLM",
+})  # fmt: skip
+
+_SPARSE_MIXERS: Final = frozenset({"PhimoeForCausalLM", "PhiMoEForCausalLM"})
+
+# The one EXAONE 4 whose windows llama.cpp uses has so many layers.
+_EXAONE4_LAYERS: Final = 64
+
+
+def header_limits(header: GgufHeader) -> tuple[str, ...]:
+    """What is to be known of the model of a GGUF file, in sentences."""
+    return tuple(_of_header(header))
+
+
+def checkpoint_limits(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is to be known of a checkpoint with that ``config.json``, in sentences."""
+    return tuple(_of_config({**config, **(config.get("text_config") or {})}, _architecture(config)))
+
+
+def check_checkpoint(config: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose answers would be wrong altogether.
+
+    Raises:
+        UnusableModel: says why.
+    """
+    if _architecture(config) == "AfmoeForCausalLM" and not config.get("mup_enabled"):
+        raise UnusableModel(
+            "llama.cpp scales the embeddings of every AfmoeForCausalLM, as 'mup_enabled' in its config.json asks for. "
+            "This model does not set it: its answers would be wrong, and it cannot be served."
+        )
+
+
+def _of_header(header: GgufHeader) -> Iterator[str]:
+    architecture, context = header.architecture, header.context_length
+    window = _number(header, "attention.sliding_window")
+    is_ignored = architecture == "phi3" or (architecture == "exaone4" and header.block_count != _EXAONE4_LAYERS)
+    if is_ignored and 0 < window < context:
+        yield window_ignored(window)
+    original = _number(header, "rope.scaling.original_context_length")
+    if 0 < original < context and any(tensor.name.startswith("rope_factors_long") for tensor in header.tensors):
+        yield factors_by_context(original)
+    if architecture == "phimoe":
+        yield SPARSE_MIXING
+    if architecture == "gpt-oss" and header.metadata.get("gpt-oss.rope.scaling.type") == "yarn":
+        yield RANGE_ROUNDED
+
+
+def _of_config(config: Mapping[str, Any], architecture: str) -> Iterator[str]:
+    if architecture == "Llama4ForConditionalGeneration" and config.get("vision_config"):
+        yield PICTURES_DISORDERED
+    context = _integer(config, "max_position_embeddings")
+    window = _integer(config, "sliding_window")
+    is_ignored = architecture in _WINDOWLESS or (
+        architecture == "Exaone4ForCausalLM" and config.get("num_hidden_layers") != _EXAONE4_LAYERS
+    )
+    is_used = bool(config.get("use_sliding_window", architecture not in _WINDOW_ON_DEMAND))
+    types = config.get("layer_types")
+    if isinstance(types, list):
+        is_used = is_used and "sliding_attention" in types
+    if is_ignored and is_used and 0 < window < context:
+        yield window_ignored(window)
+    if architecture in _SPARSE_MIXERS:
+        yield SPARSE_MIXING
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(rope, dict):
+        return
+    original = _integer(rope, "original_max_position_embeddings") or _integer(
+        config, "original_max_position_embeddings"
+    )
+    if rope.get("long_factor") and 0 < original < context:
+        yield factors_by_context(original)
+    if (rope.get("rope_type") or rope.get("type")) == "yarn" and rope.get("truncate") is False:
+        yield RANGE_ROUNDED
+
+
+def window_ignored(window: int) -> str:
+    """Of a model whose attention reaches as far as the context does, although its makers bound it."""
+    return (
+        f"llama.cpp ignores this model's sliding window of {window} tokens: answers to longer prompts differ from "
+        "those of the original."
+    )
+
+
+def factors_by_context(original: int) -> str:
+    """Of a model with two sets of rotary factors."""
+    return (
+        "llama.cpp chooses this model's rotary factors by the size of the context, not of the prompt: with max_seq_len "
+        f"above {original}, answers to prompts of up to {original} tokens differ a little from those of the original."
+    )
+
+
+SPARSE_MIXING: Final = (
+    "llama.cpp weighs this model's experts by a softmax, and not by the sparse mixing that it was trained with: "
+    "answers differ from those of the original."
+)
+
+PICTURES_DISORDERED: Final = (
+    "llama.cpp gives this model the parts of a picture in another order than it was trained with: answers about "
+    "pictures are poor. Answers to text are not affected."
+)
+
+RANGE_ROUNDED: Final = (
+    "llama.cpp rounds the range in which this model's rotary frequencies are scaled (YaRN with 'truncate': false): "
+    "answers differ from those of the original."
+)
+
+
+def _number(header: GgufHeader, suffix: str) -> int:
+    return _integer(header.metadata, f"{header.architecture}.{suffix}")
+
+
+def _integer(facts: Mapping[str, Any], key: str) -> int:
+    value = facts.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    named = config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else ""

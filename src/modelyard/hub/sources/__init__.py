@@ -1,0 +1,1 @@
+"""Where files of models come from: the Hub, folders, caches, conversions."""

@@ -1,0 +1,192 @@
+"""Models that were converted or quantised on this machine: kept by what they were made of, and made once.
+
+An entry is a folder, named by a digest, with the GGUF file and a note of what it is. The file gets its name when it is
+complete, under a lock that other processes respect: neither a crash nor two servers leave half of one behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+
+from modelyard.config.paths import make_own_folder, own_cache
+from modelyard.errors import UnusableModel
+from modelyard.hub.sources.listing import OnProgress, Progress
+from modelyard.system.private_files import (
+    FILE_MODE,
+    close_to_others,
+    is_ours,
+    make_private_folder,
+    read_private,
+    remove_tree,
+    write_private,
+)
+
+logger = logging.getLogger(__name__)
+
+_NOTE: Final = "entry.json"
+_LOCKS: Final = ".locks"
+_LOOK_S: Final = 0.2
+_DIGEST_BYTES: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A converted model.
+
+    Attributes:
+        key: digest of what it was made of.
+        path: of its GGUF file.
+        source: what it was made of, as people call it.
+        label: its type, such as "Q4_K_M".
+        used_at: when it was last asked for, in seconds since the epoch.
+    """
+
+    key: str
+    path: Path
+    source: str
+    label: str
+    size_bytes: int
+    used_at: float
+
+
+def default_folder() -> Path:
+    """Where converted models are kept."""
+    return own_cache() / "converted"
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """Digest of everything that the contents of a converted file depend on."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+class ConvertedModels:
+    """The converted models in a folder, which need not exist yet."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or default_folder()
+
+    def find(self, key: str) -> Entry | None:
+        """The entry of that key, if it is complete."""
+        return _read(self.folder / key)
+
+    def list(self) -> list[Entry]:
+        """All entries, the one that was used last first."""
+        folders = self.folder.iterdir() if self.folder.is_dir() else iter(())
+        entries = [entry for folder in folders if (entry := _read(folder)) is not None]
+        return sorted(entries, key=lambda entry: -entry.used_at)
+
+    def use(self, entry: Entry) -> None:
+        """Note that it was asked for now."""
+        os.utime(entry.path.parent / _NOTE)
+
+    def delete(self, entry: Entry) -> None:
+        """Remove an entry; engines that have its weights mapped keep them.
+
+        Raises:
+            UnusableModel: it is being made or read by another process, or cannot be removed.
+        """
+        try:
+            with self._lock(entry.key, timeout_s=_LOOK_S):
+                shutil.rmtree(entry.path.parent)
+        except Timeout:
+            raise UnusableModel(f"{entry.path.name} is being made by another process. Try again later.") from None
+        except OSError as error:
+            raise UnusableModel(f"{entry.path} cannot be removed: {error.strerror}. Check its permissions.") from error
+
+    @contextmanager
+    def making(self, key: str, on_progress: OnProgress) -> Iterator[Path]:
+        """Alone with the folder of a key, which is empty unless it is complete.
+
+        Waits while another process or thread makes it. Throws away what killed processes left of any key.
+
+        Raises:
+            UnusableModel: it was given up, or the folder cannot be written.
+        """
+        folder = self.folder / key
+        try:
+            make_own_folder(self.folder)
+            make_private_folder(self.folder / _LOCKS)
+            lock = self._lock(key)
+            while True:
+                try:
+                    lock.acquire(timeout=_LOOK_S)
+                except Timeout:
+                    if not on_progress(Progress("waiting for another process that converts it", 0.0)):
+                        raise UnusableModel("The conversion was given up.") from None
+                else:
+                    break
+        except OSError as error:
+            raise UnusableModel(
+                f"{self.folder} cannot be written: {error.strerror}. Converted models are kept there: make it "
+                "writable, or set XDG_CACHE_HOME to another folder."
+            ) from error
+        try:
+            self._sweep(key)
+            if _read(folder) is None:
+                remove_tree(folder)
+                make_private_folder(folder)
+            yield folder
+        finally:
+            if _read(folder) is None:
+                remove_tree(folder)
+            lock.release()
+
+    def finish(self, folder: Path, made: Path, *, name: str, source: str, label: str) -> Entry:
+        """Give the file ``made`` in ``folder`` its name, and the entry its note."""
+        path = folder / name
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+        close_to_others(made)
+        made.replace(path)
+        note = {"file": name, "source": source, "label": label, "made_at": time.time()}
+        write_private(folder / _NOTE, json.dumps(note).encode())
+        entry = _read(folder)
+        assert entry is not None
+        return entry
+
+    def _sweep(self, key: str) -> None:
+        """Remove what a process left that did not get to the end, unless another is at it: gigabytes, mostly."""
+        for folder in self.folder.iterdir():
+            if folder.name in (key, _LOCKS) or not folder.is_dir() or _read(folder) is not None:
+                continue
+            with suppress(Timeout, OSError), self._lock(folder.name, timeout_s=0):
+                # Looked at again: it may have been finished since.
+                if _read(folder) is None:
+                    shutil.rmtree(folder)
+
+    def _lock(self, key: str, timeout_s: float = -1) -> FileLock:
+        return FileLock(self.folder / _LOCKS / f"{key}.lock", timeout=timeout_s, mode=FILE_MODE)
+
+
+def _read(folder: Path) -> Entry | None:
+    """The entry in a folder; None where there is none, or not all of it."""
+    note_path = folder / _NOTE
+    try:
+        note = json.loads(read_private(note_path))
+        path = folder / Path(note["file"]).name
+        if not (is_ours(folder) and is_ours(path)):
+            logger.warning("The converted model %s is not used: it belongs to another user", path)
+            return None
+        return Entry(
+            key=folder.name,
+            path=path,
+            source=str(note["source"]),
+            label=str(note["label"]),
+            size_bytes=path.stat().st_size,
+            used_at=note_path.stat().st_mtime,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,341 @@
+"""Repositories of the hub, through huggingface_hub: its cache, its tokens, its offline mode, its resumed downloads."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+
+from modelyard.errors import RepositoryUnavailable, UnusableModel
+from modelyard.hub.sources.disk import check_room
+from modelyard.hub.sources.folder import list_files
+from modelyard.hub.sources.hub_id import DEFAULT_REVISION, HubId
+from modelyard.hub.sources.listing import ListedFile, Listing, OnProgress, Progress
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+logger = logging.getLogger(__name__)
+
+LISTING_TIMEOUT_S: Final = 15.0
+DOWNLOADS_AT_ONCE: Final = 4
+_LOOK_S: Final = 0.2
+_BLOCK_BYTES: Final = 2**20
+
+
+class Hub:
+    """The hub as one user sees it.
+
+    Args:
+        cache: the folder of the cache; None: the one that huggingface_hub uses (HF_HUB_CACHE, HF_HOME).
+        token: a token; None: the one that the user has logged in with; False: none.
+        endpoint: URL of the hub; None: the one that huggingface_hub uses (HF_ENDPOINT).
+    """
+
+    def __init__(self, cache: Path | None = None, token: str | bool | None = None, endpoint: str | None = None) -> None:
+        self._cache, self._token, self._endpoint = cache, token, endpoint
+
+    def list(self, hub_id: HubId) -> Listing:
+        """The files of a repository: as the hub has them, else as the cache has them.
+
+        Raises:
+            RepositoryUnavailable: neither has it; with what is wrong and what to do.
+        """
+        try:
+            info = self._ask(hub_id)
+        except RepositoryUnavailable as unavailable:
+            cached = self._from_cache(hub_id, unavailable)
+            if cached is None:
+                raise
+            return cached
+        folder = self._snapshot(hub_id.repo, info.sha or "")
+        files = (
+            ListedFile(file.rfilename, file.size, folder is not None and (folder / file.rfilename).is_file())
+            for file in info.siblings or []
+        )
+        return Listing(
+            source=str(hub_id),
+            files=tuple(sorted(files, key=lambda file: file.name)),
+            folder=folder,
+            hub_id=hub_id,
+            commit=info.sha or "",
+            base_models=_base_models(info),
+        )
+
+    def fetch(self, listing: Listing, names: Sequence[str], on_progress: OnProgress) -> Path:
+        """Have files of a repository on this machine; the folder that they are in.
+
+        What is there already is not downloaded again. A connection that breaks is taken up again where it was; a file
+        gets its name when it is complete, and what is there of it otherwise goes, as huggingface_hub has it.
+
+        Raises:
+            RepositoryUnavailable: they cannot be had; with what is wrong and what to do.
+            UnusableModel: there is no room for them, or it was given up.
+        """
+        missing = listing.missing(names)
+        if not missing:
+            assert listing.folder is not None
+            return listing.folder
+        assert listing.hub_id is not None
+        transfer = _Transfer(listing.size_of(missing))
+        self._check_room(listing, transfer.total_bytes)
+        while True:
+            problem = self._attempt(listing.hub_id, names, transfer, on_progress)
+            if isinstance(problem, Path):
+                break
+            # huggingface_hub resumes by itself, but gives up when the connection broke a few times. An attempt that
+            # got nothing at all is the last.
+            if problem.why != "unreachable" or not transfer.has_moved:
+                raise problem
+            logger.info("The download of %s goes on after: %s", listing.source, problem)
+        if absent := [name for name in names if not (problem / name).is_file()]:
+            raise UnusableModel(
+                f"'{listing.source}' has changed while it was downloaded: {absent[0]} is no longer there. Try again."
+            )
+        return problem
+
+    @contextmanager
+    def open(self, listing: Listing, name: str) -> Iterator[BinaryIO]:
+        """A file of a repository, read where it lies: only the parts that are asked for are transferred.
+
+        Raises:
+            RepositoryUnavailable: it cannot be had.
+        """
+        from huggingface_hub import HfFileSystem
+
+        assert listing.hub_id is not None
+        try:
+            files = HfFileSystem(endpoint=self._endpoint, token=self._token, skip_instance_cache=True)
+            path = f"{listing.hub_id.repo}@{listing.commit}/{name}"
+            with files.open(path, "rb", block_size=_BLOCK_BYTES) as file:
+                yield cast("BinaryIO", file)
+        except UnusableModel:
+            raise
+        except Exception as failure:
+            problem = _explain(listing.hub_id, failure, self._endpoint)
+            if problem is None:
+                raise
+            raise problem from failure
+
+    def read(self, listing: Listing, name: str, longest: int) -> bytes:
+        """At most ``longest`` bytes of a small file, wherever it is.
+
+        Raises:
+            UnusableModel: it cannot be had.
+        """
+        if listing.folder is not None and not listing.missing((name,)):
+            try:
+                with (listing.folder / name).open("rb") as file:
+                    return file.read(longest)
+            except OSError as error:
+                raise UnusableModel(f"{listing.folder / name} cannot be read: {error.strerror}.") from error
+        with self.open(listing, name) as remote:
+            return remote.read(longest)
+
+    def _attempt(
+        self, hub_id: HubId, names: Sequence[str], transfer: _Transfer, on_progress: OnProgress
+    ) -> Path | RepositoryUnavailable:
+        """One attempt, on a thread of its own: while it waits for the network, or for another process that downloads
+        the same file, it can be given up all the same."""
+        from huggingface_hub import snapshot_download
+
+        outcome: Future[Path] = Future()
+
+        def download() -> None:
+            try:
+                folder = snapshot_download(
+                    hub_id.repo,
+                    revision=hub_id.revision,
+                    cache_dir=self._cache,
+                    token=self._token,
+                    endpoint=self._endpoint,
+                    allow_patterns=[glob.escape(name) for name in names],
+                    max_workers=DOWNLOADS_AT_ONCE,
+                    tqdm_class=transfer.bar(),
+                )
+                outcome.set_result(Path(folder))
+            except BaseException as failure:  # noqa: BLE001 (raised where it is waited for)
+                outcome.set_exception(failure)
+
+        transfer.begin()
+        threading.Thread(target=download, name=f"download {hub_id}", daemon=True).start()
+        while not outcome.done():
+            wait((outcome,), timeout=_LOOK_S)
+            if not on_progress(Progress("downloading", transfer.fraction)):
+                transfer.is_given_up = True
+                raise UnusableModel("The download was given up; files that are complete are kept.")
+        failure = outcome.exception()
+        if failure is None:
+            return outcome.result()
+        problem = _explain(hub_id, failure, self._endpoint)
+        if problem is None:
+            raise failure
+        problem.__cause__ = failure
+        return problem
+
+    def _check_room(self, listing: Listing, needed_bytes: int) -> None:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        cache = self._cache or Path(HF_HUB_CACHE)
+        check_room(cache, needed_bytes, f"'{listing.source}' cannot be downloaded")
+
+    def _ask(self, hub_id: HubId) -> ModelInfo:
+        # Imported here: it takes longer than the rest of Modelyard together.
+        from huggingface_hub import HfApi
+
+        try:
+            return HfApi(endpoint=self._endpoint, token=self._token).model_info(
+                hub_id.repo, revision=hub_id.revision, files_metadata=True, timeout=LISTING_TIMEOUT_S
+            )
+        except Exception as failure:
+            problem = _explain(hub_id, failure, self._endpoint)
+            if problem is None:
+                raise
+            raise problem from failure
+
+    def _from_cache(self, hub_id: HubId, unavailable: RepositoryUnavailable) -> Listing | None:
+        folder = self._snapshot(hub_id.repo, hub_id.revision)
+        if folder is None:
+            return None
+        files = tuple(ListedFile(name, (folder / name).stat().st_size, is_here=True) for name in list_files(folder))
+        if not files:
+            return None
+        return Listing(
+            source=str(hub_id),
+            files=files,
+            folder=folder,
+            hub_id=hub_id,
+            commit=folder.name,
+            note=f"'{hub_id}' is taken from the cache, which may not have all of its files: {unavailable}",
+        )
+
+    def _snapshot(self, repo: str, revision: str) -> Path | None:
+        """The folder of that revision in the cache, if something of it is there."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            return Path(
+                snapshot_download(
+                    repo,
+                    revision=revision or DEFAULT_REVISION,
+                    cache_dir=self._cache,
+                    local_files_only=True,
+                    # Expect no file in particular: who downloaded one file of a repository may have what is needed.
+                    allow_patterns=[],
+                )
+            )
+        except (LocalEntryNotFoundError, HFValidationError):
+            return None
+
+
+class _GivenUp(BaseException):
+    """Leaves a download from inside. No Exception: huggingface_hub would take it for a failure and try again."""
+
+
+class _Transfer:
+    """How far the downloads of one snapshot are, as huggingface_hub's progress bars tell it."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
+        self.is_given_up = False
+        self._counting = threading.Lock()
+        self._done_bytes = self._before_bytes = 0
+
+    @property
+    def fraction(self) -> float:
+        """0 to 1."""
+        return min(1.0, self._done_bytes / self.total_bytes) if self.total_bytes else 0.0
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether this attempt got further than those before it."""
+        return self._done_bytes > self._before_bytes
+
+    def begin(self) -> None:
+        """Another attempt."""
+        self._before_bytes, self._done_bytes = max(self._before_bytes, self._done_bytes), 0
+
+    def bar(self) -> Any:
+        """A class that huggingface_hub makes its bars of: it counts bytes, and shows nothing."""
+        from tqdm import tqdm
+
+        transfer = self
+
+        class Bar(tqdm):  # type: ignore[misc]
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                options.pop("name", None)
+                # Of its two bars, one counts what comes from the network, and one what is on disk.
+                self._counts = str(options.get("desc", "")).startswith("Reconstructing")
+                super().__init__(*arguments, **{**options, "disable": True})
+
+            def update(self, n: float | None = 1) -> bool | None:
+                if transfer.is_given_up:
+                    raise _GivenUp
+                if self._counts:
+                    with transfer._counting:
+                        transfer._done_bytes += int(n or 0)
+                return None
+
+        return Bar
+
+
+def _explain(hub_id: HubId, failure: BaseException, endpoint: str | None) -> RepositoryUnavailable | None:
+    """What keeps a repository from being had, and what to do; None for what is no such failure."""
+    import httpx2
+    from huggingface_hub import errors
+    from huggingface_hub.constants import ENDPOINT
+
+    if isinstance(failure, errors.LocalEntryNotFoundError) and isinstance(failure.__cause__, Exception):
+        failure = failure.__cause__
+    repo, hub = hub_id.repo, endpoint or ENDPOINT
+    if isinstance(failure, errors.HFValidationError):
+        return RepositoryUnavailable("missing", f"'{repo}' is not a hub id: {failure}. It must be org/name.")
+    if isinstance(failure, errors.GatedRepoError):
+        return RepositoryUnavailable(
+            "gated",
+            f"'{repo}' is gated: its owner wants its terms accepted. Accept them at {hub}/{repo}, and log in with "
+            "`hf auth login`, or set HF_TOKEN to a token that may read it.",
+        )
+    if isinstance(failure, errors.RepositoryNotFoundError):
+        return RepositoryUnavailable(
+            "missing",
+            f"'{repo}' does not exist at {hub}, or is private. Check the spelling; for a private one, log in with "
+            "`hf auth login`, or set HF_TOKEN to a token that may read it.",
+        )
+    if isinstance(failure, errors.RevisionNotFoundError):
+        return RepositoryUnavailable(
+            "missing", f"'{repo}' has no revision '{hub_id.revision}'. Name one of its branches, tags or commits."
+        )
+    if isinstance(failure, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
+        revision = "" if hub_id.revision == DEFAULT_REVISION else f" at revision '{hub_id.revision}'"
+        return RepositoryUnavailable(
+            "offline",
+            f"'{repo}'{revision} is not in the local Hugging Face cache, and offline mode forbids to download it. "
+            "Unset HF_HUB_OFFLINE, or name a file or folder that is on this machine.",
+        )
+    status = getattr(getattr(failure, "response", None), "status_code", None)
+    if status in (401, 403):
+        return RepositoryUnavailable(
+            "gated", f"The hub refuses '{repo}' (status {status}). Log in with `hf auth login`, or check the token."
+        )
+    if isinstance(failure, OSError | httpx2.HTTPError):
+        return RepositoryUnavailable(
+            "unreachable",
+            f"'{repo}' cannot be had from {hub}: {failure or type(failure).__name__}. Check the network, the "
+            "proxy settings and the free disk space; with HF_HUB_OFFLINE=1 the cache alone is used.",
+        )
+    return None
+
+
+def _base_models(info: ModelInfo) -> tuple[str, ...]:
+    """What the card says it was made from: ``base_model`` of its metadata, and the tags that the hub derives."""
+    declared = (info.card_data.get("base_model") if info.card_data is not None else None) or []
+    names = [declared] if isinstance(declared, str) else [str(name) for name in declared]
+    names += [tag.rsplit(":", 1)[1] for tag in info.tags or [] if tag.startswith("base_model:")]
+    return tuple(dict.fromkeys(names))

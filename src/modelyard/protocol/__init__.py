@@ -1,0 +1,1 @@
+"""Values that cross threads and processes: requests, prompts, events, and what describes a model."""

@@ -1,0 +1,126 @@
+"""What the programs have in common that run in bounded processes; see ``pool`` for the outside.
+
+A program reads requests from the socket that is its standard input, and writes the answers there: JSON behind its
+length as 8 bytes, the highest first. It ends when the socket closes. It imports as little as possible: somebody waits
+for its start.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from modelyard.system.bounded.processor_time import limit_processor_time
+
+_HEADER_BYTES: Final = 8
+# Lone surrogates, which JSON can spell, arrive as they are.
+_ENCODING: Final = ("utf-8", "surrogatepass")
+_SOCKET: Final = 0
+_READ_BYTES: Final = 1 << 20
+
+# A process that keeps more than this of what a request took ends, for another to begin with little.
+_KEPT_BYTES: Final = 32 << 20
+
+# Beyond the limit of time, where a call of C does not return: the process is ended then.
+_GRACE_S: Final = 0.25
+
+
+def address_space() -> int:
+    """Bytes of the address space of this process; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 (pathlib takes 5 ms to import)
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
+def limit(memory_bytes: int, time_s: float) -> None:
+    """Hold this process to limits, until ``lift_limits``.
+
+    Args:
+        memory_bytes: its address space; 0: no limit.
+        time_s: of the processor, from now on. The kernel ends the process up to a second later.
+    """
+    if memory_bytes:
+        _set(resource.RLIMIT_AS, memory_bytes)
+    limit_processor_time(time_s + _GRACE_S)
+
+
+def lift_limits() -> None:
+    """Take the limits away."""
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (hard, hard))
+
+
+def _set(kind: int, soft: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+
+def _receive(size: int) -> bytes | None:
+    """So many bytes of the socket; None where it was closed."""
+    pieces = []
+    while size:
+        piece = os.read(_SOCKET, min(size, _READ_BYTES))
+        if not piece:
+            return None
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _send(answer: dict[str, Any]) -> None:
+    body = json.dumps(answer, ensure_ascii=False).encode(*_ENCODING)
+    message = memoryview(len(body).to_bytes(_HEADER_BYTES) + body)
+    while message:
+        message = message[os.write(_SOCKET, message) :]
+
+
+def serve(answer: Callable[[dict[str, Any], int], dict[str, Any]]) -> None:
+    """Answer requests until the socket closes, then end the process.
+
+    Args:
+        answer: makes the answer to a request of so many bytes. The process ends behind a ``fault`` that is ``stopped``:
+            what was stopped may have left something half done.
+    """
+    # Ctrl-C at the terminal is the parent's to handle. What stops a whole service stops its server, whose requests may
+    # still need this process.
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
+    _set(resource.RLIMIT_CORE, 0)
+    # Says the line where the process is when it crashes, or when the kernel or the parent ends it.
+    faulthandler.enable(all_threads=False)
+    for ending in (signal.SIGXCPU, signal.SIGUSR1):
+        faulthandler.register(ending, all_threads=False, chain=True)
+    gc.freeze()
+    # An OSError: the parent is gone.
+    with suppress(OSError):
+        _serve(answer)
+    os._exit(0)
+
+
+def _serve(answer: Callable[[dict[str, Any], int], dict[str, Any]]) -> None:
+    idle_bytes = address_space()
+    _send({})
+    while (header := _receive(_HEADER_BYTES)) is not None and (body := _receive(int.from_bytes(header))) is not None:
+        size = len(body)
+        try:
+            request = json.loads(body.decode(*_ENCODING))
+        except (ValueError, RecursionError) as error:
+            _send({"fault": "failed", "why": str(error)})
+            continue
+        del body
+        answered = answer(request, size)
+        del request
+        ends = answered.get("fault") == "stopped" or address_space() > idle_bytes + _KEPT_BYTES
+        _send({**answered, "ends": True} if ends else answered)
+        if ends:
+            return

@@ -1,0 +1,1 @@
+"""Requests: who sends them, where they go, and what comes back."""

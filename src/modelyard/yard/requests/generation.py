@@ -1,0 +1,152 @@
+"""One request's answer as it arrives: events are put in on the event loop, text comes out.
+
+Hot path: ``add``, ``wake`` and ``take`` run once a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from modelyard.engine.messages import (
+    Accepted,
+    Cancelled,
+    Failed,
+    Finished,
+    Reading,
+    SequenceEvent,
+    Token,
+    TokenLogprob,
+)
+from modelyard.errors import ModelyardError, ShuttingDown
+from modelyard.yard.requests.charged import Charged
+from modelyard.yard.requests.context import current_caller
+from modelyard.yard.requests.timings import Times
+
+
+class Generation(Charged):
+    """An answer that is being generated. It has one reader, who iterates it for its text, once.
+
+    All text that arrived since the last look comes as one piece, so a slow reader costs no more than a fast one.
+
+    Attributes:
+        model: id of the model that answers.
+        fingerprint: of the model and the backend, as OpenAI's ``system_fingerprint``.
+        prompt_tokens: of the prompt, once it is accepted.
+        reading: how its text is to be read, once it is accepted; None: it is just text.
+        logprobs: of the tokens whose text has arrived, where they were asked for. The reader takes them out.
+        finished: reason and usage, once the last event has arrived.
+        times: when what happened to it.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.fingerprint = ""
+        self.prompt_tokens = 0
+        self.finished: Finished | None = None
+        self.reading: Reading | None = None
+        self.logprobs: list[TokenLogprob] = []
+        self.times = Times()
+        self._text: list[str] = []
+        self._error: ModelyardError | None = None
+        self._accepted = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._is_reached: Callable[[], bool] = bool
+
+    # Events in: only from the event loop's thread
+
+    def put(self, event: SequenceEvent) -> None:
+        """Take the next event, and let the reader look."""
+        match event:
+            case Token():
+                self.add(event)
+            case Accepted(_, prompt_tokens, reading):
+                self._accepted, self.prompt_tokens, self.reading = True, prompt_tokens, reading
+                if self.account is not None:
+                    self.account.accepted(prompt_tokens)
+            case Finished(_, _, usage):
+                self.finished = event
+                self.settle(usage)
+            case Failed(_, error, usage):
+                self._error = error
+                self.settle(usage)
+            case Cancelled(_, usage):
+                self._error = ShuttingDown()
+                self.settle(usage)
+        self.wake()
+
+    def add(self, token: Token) -> None:
+        """Take the text of a token; ``wake`` is due when all that came with it is there."""
+        if token.text:
+            self._text.append(token.text)
+        if token.logprobs:
+            self.logprobs.extend(token.logprobs)
+
+    def wake(self) -> None:
+        """Let the reader look, where it waits."""
+        if self._waiting is not None and not self._waiting.done() and self._is_reached():
+            self._waiting.set_result(None)
+
+    # Text out
+
+    async def until(self, is_reached: Callable[[], bool]) -> None:
+        """Wait for ``is_reached``, which is asked now and at every ``wake``, on the spot; it must not raise.
+
+        The task of the reader wakes when it says yes, and not before.
+        """
+        if not is_reached():
+            self._waiting, self._is_reached = asyncio.get_running_loop().create_future(), is_reached
+            await self._waiting
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its last event has arrived."""
+        return self.finished is not None or self._error is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the prompt was accepted or refused."""
+        return self._accepted or self._error is not None
+
+    async def accepted(self) -> None:
+        """Wait until the model is there and the prompt has passed all checks.
+
+        Raises:
+            ModelyardError: the request was refused.
+        """
+        await self.until(lambda: self.is_settled)
+        if not self._accepted:
+            self.outcome()
+
+    def take(self) -> str:
+        """The text that arrived since the last look."""
+        text = "".join(self._text)
+        self._text.clear()
+        return text
+
+    def outcome(self) -> Finished:
+        """How it ended, once it is over.
+
+        Raises:
+            ModelyardError: with an error.
+        """
+        if self._error is not None:
+            raise current_caller().seen(self._error)
+        assert self.finished is not None
+        return self.finished
+
+    def __aiter__(self) -> Generation:
+        return self
+
+    async def __anext__(self) -> str:
+        await self.until(lambda: bool(self._text) or self.is_over)
+        if not self._text:
+            self.outcome()
+            raise StopAsyncIteration
+        return self.take()
+
+    async def text(self) -> str:
+        """The whole answer."""
+        await self.until(lambda: self.is_over)
+        self.outcome()
+        return self.take()

@@ -1,0 +1,150 @@
+"""One request that is answered at once, with vectors, scores or tokens: its caller waits for the end to be put in."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelyard.engine.messages import (
+    Answered,
+    Cancelled,
+    Embedded,
+    Failed,
+    Finished,
+    Ranked,
+    SequenceEvent,
+    Tokenized,
+)
+from modelyard.errors import ModelyardError, ShuttingDown
+from modelyard.yard.requests.charged import Charged
+from modelyard.yard.requests.context import current_caller
+from modelyard.yard.requests.timings import Times
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Texts as vectors.
+
+    Attributes:
+        model: id of the model that computed them.
+        vectors: [inputs, dimensions], each of length 1.
+        prompt_tokens: of all inputs.
+    """
+
+    model: str
+    vectors: npt.NDArray[np.float32]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """How well documents answer a query.
+
+    Attributes:
+        model: id of the model that read them.
+        scores: [documents], each from 0 to 1, in the order of the documents.
+        prompt_tokens: of all documents, each with the query.
+    """
+
+    model: str
+    scores: npt.NDArray[np.float32]
+    prompt_tokens: int
+
+    def best(self, most: int | None) -> list[int]:
+        """Places of the documents, the best first and of equals the earlier; at most so many."""
+        order = sorted(range(len(self.scores)), key=lambda index: -self.scores[index])
+        return order[:most]
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A text as its tokens.
+
+    Attributes:
+        model: id of the model whose tokens they are.
+        tokens: ids; those of images are below 0.
+        pieces: the bytes that each stands for.
+    """
+
+    model: str
+    tokens: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+
+
+class Inquiry(Charged):
+    """What ``model`` is to answer.
+
+    Attributes:
+        times: when what happened to it.
+        finished: the end of the request, as that of a generation; None before, and where it failed.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.times = Times()
+        self.finished: Finished | None = None
+        self._outcome: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+
+    def put(self, event: SequenceEvent) -> None:
+        """Take the next event. Only from the event loop's thread."""
+        if isinstance(event, Answered):
+            self.finished = Finished(event.sequence, "stop", event.usage)
+            self.settle(event.usage)
+        elif isinstance(event, Failed | Cancelled):
+            self.settle(event.usage)
+        if self._outcome.done():
+            # Its caller has left.
+            return
+        match event:
+            case Embedded() | Ranked() | Tokenized():
+                self._outcome.set_result(event)
+            case Failed(_, error):
+                self._outcome.set_exception(error)
+            case Cancelled():
+                self._outcome.set_exception(ShuttingDown())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its last event has arrived."""
+        return self._outcome.done() and not self._outcome.cancelled()
+
+    async def _answer(self) -> Answered:
+        try:
+            return await self._outcome
+        except ModelyardError as error:
+            raise current_caller().seen(error) from None
+
+    async def embedded(self) -> Embeddings:
+        """Wait for the vectors.
+
+        Raises:
+            ModelyardError: the request was refused, or failed.
+        """
+        outcome = await self._answer()
+        assert isinstance(outcome, Embedded)
+        return Embeddings(self.model, outcome.vectors, outcome.prompt_tokens)
+
+    async def ranked(self) -> Ranking:
+        """Wait for the scores.
+
+        Raises:
+            ModelyardError: as ``embedded``.
+        """
+        outcome = await self._answer()
+        assert isinstance(outcome, Ranked)
+        return Ranking(self.model, outcome.scores, outcome.prompt_tokens)
+
+    async def tokenized(self) -> Spelling:
+        """Wait for the tokens.
+
+        Raises:
+            ModelyardError: as ``embedded``.
+        """
+        outcome = await self._answer()
+        assert isinstance(outcome, Tokenized)
+        return Spelling(self.model, outcome.tokens, outcome.pieces)

@@ -1,0 +1,449 @@
+"""From a model's configuration to its files, its footprint and its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from modelyard.config import Config, Model, effective_cpu, isolation_of, running_at_once
+from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
+from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
+from modelyard.errors import ConfigError, UnusableModel
+from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Progress, Senses, Stores, Wanted, plan_files
+from modelyard.protocol.prompts import Sampling
+from modelyard.system.cores import usable_cores
+from modelyard.system.file_stamp import FileStamp, first_changed
+from modelyard.yard.memory.footprint import Footprint, context_cells, predict, vocabulary_size
+from modelyard.yard.memory.pooling_footprint import predict_embedder
+from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, Publish
+from modelyard.yard.runtime.isolation import Host
+from modelyard.yard.runtime.model_files import FileStock
+from modelyard.yard.runtime.trials import Trials
+
+if TYPE_CHECKING:
+    from modelyard.yard.runtime.engine_hosts import EngineHosts
+
+MAX_REPLACED_IN_ROW: Final = 3
+"""So often the files of a model are looked into again for one load: what is being written is another each time."""
+
+MakeHandle = Callable[[EngineSettings, Publish], EngineHandle]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A model as one configuration has it."""
+
+    config: Config
+    model: Model
+
+
+class Workshop:
+    """Makes engines; see ``engines.Workshop``. Models go by the names that the residency has for them.
+
+    Args:
+        make_engine: makes an engine of settings; the real one unless a test scripts it.
+        stores: where files come from and where converted ones go.
+        auto_host: as in ``Yard``.
+
+    Attributes:
+        budget_bytes: what all models may take.
+    """
+
+    def __init__(
+        self, make_engine: MakeHandle | None = None, stores: Stores | None = None, auto_host: Host = "thread"
+    ) -> None:
+        self._auto_host = auto_host
+        self.specs: dict[str, Spec] = {}
+        self.stock = FileStock(stores or Stores())
+        self.budget_bytes = 0
+        self._make_handle = make_engine
+        # Scripted engines have no files that could be tried.
+        self._trials = Trials() if make_engine is None else None
+        self._hosts: EngineHosts | None = None
+        self._making_hosts = threading.Lock()
+        # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
+        self._checked: dict[str, _Files] = {}
+        self._sized: dict[str, tuple[FileStamp, ...]] = {}
+        # How often they were others by the time of their load, in a row.
+        self._replaced: dict[str, int] = {}
+        self._kinds: dict[str, Kind] = {}
+        self._senses: dict[str, Senses] = {}
+        self._warnings: dict[str, tuple[str, ...]] = {}
+
+    async def check(self, names: list[str]) -> dict[str, Footprint]:
+        """Footprints of all ``names``.
+
+        Raises:
+            ConfigError: files of some of them are missing or unusable, or a model that is known is given a device that
+                is not there; it names each.
+        """
+        if misplaced := await asyncio.to_thread(self._misplaced):
+            raise ConfigError("models", misplaced)
+        sizes = [asyncio.create_task(self._size(name), name=f"check {name}") for name in names]
+        footprints, problems = {}, []
+        try:
+            for name, size in zip(names, sizes, strict=True):
+                try:
+                    footprints[name] = await size
+                except UnusableModel as unusable:
+                    problems.append(f"model '{self.specs[name].model.id}': {unusable}")
+        finally:
+            for size in sizes:
+                size.cancel()
+        if problems:
+            raise ConfigError("models", problems)
+        return footprints
+
+    def kind(self, model: str) -> Kind | None:
+        """What the model does; None until its files were looked at, unless the configuration says."""
+        spec = self.specs.get(model)
+        match None if spec is None else spec.model.kind:
+            case "text" | "embedding" | "rerank" | "multimodal" as configured:
+                return configured
+        return self._kinds.get(model)
+
+    def senses(self, model: str) -> Senses | None:
+        """What the model takes beside text; None until its files were looked at, unless the configuration says."""
+        spec = self.specs.get(model)
+        if spec is not None and spec.model.kind in ("text", "embedding", "rerank"):
+            return Senses()
+        return self._senses.get(model)
+
+    def warnings(self, model: str) -> tuple[str, ...]:
+        """What the model cannot do here although its makers promise it; () until its files were looked at."""
+        return self._warnings.get(model, ())
+
+    async def size(self, model: str) -> Footprint:
+        """What the model will take.
+
+        Raises:
+            UnusableModel: its files are missing or unusable.
+        """
+        try:
+            return await self._size(model)
+        except UnusableModel as unusable:
+            raise self._without_path(model, unusable) from unusable
+
+    async def foresee(self, model: str) -> Footprint:
+        """What the model will take, about, where its files are not here yet. Prepares nothing.
+
+        Raises:
+            UnusableModel: its files cannot be had, or used.
+        """
+        spec = self.specs[model]
+        try:
+            files = await self._files(spec, self.stock.foresee)
+        except UnusableModel as unusable:
+            raise self._without_path(model, unusable) from unusable
+        self._note(model, files)
+        return await asyncio.to_thread(self._footprint, spec, files)
+
+    async def make(self, model: str, publish: Publish) -> EngineHandle:
+        """Its engine, not yet started.
+
+        Raises:
+            UnusableModel: its files are missing or unusable, or change all the time.
+            ModelFilesReplaced: they are not those that were sized.
+        """
+        spec = self.specs[model]
+        try:
+            files = self._checked.pop(model, None)
+            if files is None:
+                files = await self._files(spec, partial(self.stock.get, model))
+        except UnusableModel as unusable:
+            raise self._without_path(model, unusable) from unusable
+        await self._check_sized(model, files)
+        self._note(model, files)
+        settings = await asyncio.to_thread(_settings, spec, files)
+        if self._trials is not None and spec.config.runtime.trial:
+            for task, _ in self._trial_tasks(files, settings):
+                await self._try(model, self._trials, task)
+        if self._make_handle is not None:
+            return self._make_handle(settings, publish)
+        is_isolated = await asyncio.to_thread(self._isolates, spec, files.model.paths)
+        return self._engine_hosts().engine(settings, publish, is_isolated=is_isolated)
+
+    async def _check_sized(self, model: str, files: _Files) -> None:
+        """See that what is to be loaded is what was sized, and is still there."""
+        sized = self._sized.get(model)
+        changed = await asyncio.to_thread(first_changed, files.stamps)
+        if changed is None and sized is not None:
+            known = {stamp.contents for stamp in sized}
+            others = [stamp.path for stamp in files.stamps if stamp.contents not in known]
+            changed = next(iter(others), None if len(known) == len(files.stamps) else files.model.paths[0])
+        replaced = self._replaced.pop(model, 0)
+        if changed is None:
+            return
+        if replaced >= MAX_REPLACED_IN_ROW:
+            raise UnusableModel(f"{changed.name} changes while it is looked into. Try again when it is complete.")
+        self._replaced[model] = replaced + 1
+        raise ModelFilesReplaced(changed.name)
+
+    async def _try(self, model: str, trials: Trials, task: TrialTask) -> None:
+        try:
+            await trials.check(task, lambda step: self.stock.tell(model, Progress(f"trying the file: {step}", 0.0)))
+        except UnusableModel as unusable:
+            raise self._without_path(model, unusable) from unusable
+        finally:
+            self.stock.progress.pop(model, None)
+
+    @staticmethod
+    def _trial_tasks(files: _Files, settings: EngineSettings) -> list[tuple[TrialTask, ModelFiles]]:
+        """The trials that come before an engine of ``settings``: of the model, and of the one that drafts for it."""
+        tried = [(files.model, settings)]
+        if files.draft is not None:
+            tried.append((files.draft, replace(settings, paths=files.draft.paths, name=settings.draft_name)))
+        return [
+            (
+                trial_of(
+                    each,
+                    file_bytes=model.size_bytes,
+                    trained_context=model.header.context_length,
+                    vocabulary_size=vocabulary_size(model.header),
+                    cores=usable_cores(),
+                ),
+                model,
+            )
+            for model, each in tried
+        ]
+
+    def _misplaced(self) -> list[str]:
+        """Of all models that are known, also those that load later: what is wrong with their devices."""
+        problems = []
+        for spec in self.specs.values():
+            layers = spec.model.device.device_layers or ()
+            if not any(layers):
+                continue
+            # Imported here, as the engine is.
+            from modelyard.engine.llama import check_devices
+
+            try:
+                check_devices(layers)
+            except UnusableModel as unusable:
+                problems.append(f"model '{spec.model.id}': {unusable}")
+        return problems
+
+    def forget(self, model: str) -> None:
+        """The model is no longer known."""
+        self.specs.pop(model, None)
+        self._checked.pop(model, None)
+        self._sized.pop(model, None)
+        self._replaced.pop(model, None)
+        self._kinds.pop(model, None)
+        self._senses.pop(model, None)
+        self._warnings.pop(model, None)
+
+    def close(self) -> None:
+        """End the processes of its engines, which are all gone."""
+        if self._hosts is not None:
+            self._hosts.close()
+
+    def _note(self, model: str, files: _Files) -> None:
+        self._kinds[model], self._senses[model] = files.model.kind, files.model.senses
+        self._warnings[model] = files.model.warnings
+
+    async def _size(self, name: str) -> Footprint:
+        spec = self.specs[name]
+        files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
+        self._sized[name] = files.stamps
+        self._note(name, files)
+        # On another thread: it takes ten milliseconds and more, for which streams would wait.
+        footprint = await asyncio.to_thread(self._footprint, spec, files)
+        if await asyncio.to_thread(self._isolates, spec, files.model.paths):
+            self._engine_hosts().prepare_process()
+            footprint = footprint.in_process()
+        if self._trials is None or not spec.config.runtime.trial:
+            return footprint
+        settings = await asyncio.to_thread(_settings, spec, files)
+        for task, tried in self._trial_tasks(files, settings):
+            if not await self._trials.is_known(task):
+                # It takes memory before the engine does. A model that has just enough is tried all the same: then
+                # nothing else is loaded.
+                room = self.budget_bytes - (footprint.total_bytes - footprint.context_bytes)
+                takes = await asyncio.to_thread(_trial_bytes, task, tried)
+                footprint = footprint.with_context(min(takes, room))
+        return footprint
+
+    async def _files(
+        self, spec: Spec, find: Callable[[Wanted, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
+    ) -> _Files:
+        def fits(files: ModelFiles) -> bool:
+            return self._footprint(spec, _Files(files, None)).total_bytes <= self.budget_bytes
+
+        files = await find(_wanted(spec.config, spec.model), fits)
+        draft = _draft_of(spec)
+        if draft is None:
+            return _Files(files, None)
+        if files.kind in POOLED_KINDS:
+            raise UnusableModel(
+                f"It generates no text, so that nothing can be drafted for it. Remove draft = '{draft.id}'."
+            )
+        try:
+            drafting = await find(_wanted(spec.config, draft), fits)
+            if drafting.kind in POOLED_KINDS:
+                raise UnusableModel("It generates no text.")
+            return _Files(files, drafting)
+        except UnusableModel as unusable:
+            shown = str(unusable).replace(draft.source, Path(draft.source).name)
+            raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable
+
+    def _footprint(self, spec: Spec, files: _Files) -> Footprint:
+        return footprint_of(spec.config, spec.model, files.model, files.draft)
+
+    def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
+        """What goes to clients, whom the way to the file does not concern."""
+        source = Path(self.specs[name].model.source)
+        text = str(unusable).replace(str(source), source.name)
+        # Also of what lies beside it.
+        return UnusableModel(text.replace(f"{source.parent}{os.sep}", "") if source.is_absolute() else text)
+
+    def _isolates(self, spec: Spec, paths: Sequence[Path]) -> bool:
+        """Whether the engine of a model gets a process of its own."""
+        if self._make_handle is not None:
+            return False
+        isolation, is_tried = isolation_of(spec.config, spec.model), spec.config.runtime.trial
+        try:
+            return self._engine_hosts().isolates(
+                paths, isolation, is_tried=is_tried, offloads=not effective_cpu(spec.config.models)
+            )
+        except OSError as error:
+            raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
+
+    def _engine_hosts(self) -> EngineHosts:
+        # Imported here: it loads llama.cpp, which a scripted yard and the command line's --help do without.
+        from modelyard.yard.runtime.engine_hosts import EngineHosts
+
+        with self._making_hosts:
+            if self._hosts is None:
+                self._hosts = EngineHosts(self._auto_host)
+            return self._hosts
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Of a model, and of the one that drafts for it."""
+
+    model: ModelFiles
+    draft: ModelFiles | None
+
+    @property
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """All of them as they were when they were looked into."""
+        return self.model.stamps if self.draft is None else (*self.model.stamps, *self.draft.stamps)
+
+
+def _draft_of(spec: Spec) -> Model | None:
+    return next((model for model in spec.config.models if spec.model.draft in model.names), None)
+
+
+def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFiles | None = None) -> Footprint:
+    """What a model on ``files`` takes as it is configured, with the files of the one that drafts for it, if any."""
+    runtime = config.runtime
+    running = running_at_once(config, model)
+    if files.kind in POOLED_KINDS:
+        return predict_embedder(
+            files,
+            context_length=model.device.max_seq_len,
+            sequences=running,
+            batch_tokens=runtime.batch_tokens,
+            kv_type=runtime.kv_type,
+            flash_attn=runtime.flash_attn,
+        )
+    how = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
+    footprint = how(
+        files,
+        context_length=model.device.max_seq_len,
+        sequences=running + runtime.prefix_cache_n,
+        batch_tokens=runtime.batch_tokens,
+        parks=runtime.prefix_cache_n > 0,
+    )
+    if draft is None:
+        return footprint
+    cells = context_cells(files.header, model.device.max_seq_len)
+    return footprint.drafted_by(
+        how(draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
+    )
+
+
+def _trial_bytes(task: TrialTask, files: ModelFiles) -> int:
+    """Memory that the trial of a model takes beside its weights, which the engine has not loaded by then."""
+    if files.kind in POOLED_KINDS:
+        return PROCESS_BYTES
+    settings = task.settings
+    context = predict(
+        files,
+        context_length=settings.context_length,
+        running=settings.max_seqs,
+        sequences=settings.max_seqs + settings.prefix_slots,
+        batch_tokens=settings.batch_tokens,
+        kv_type=settings.kv_type,
+        flash_attn=settings.flash_attn,
+        parks=settings.prefix_slots > 0,
+    )
+    return PROCESS_BYTES + context.context_bytes
+
+
+def plan_of(config: Config, model: Model, stores: Stores, fits: Callable[[FilePlan], bool]) -> FilePlan:
+    """How the files of a model are had.
+
+    Raises:
+        UnusableModel: they are not, with what to do.
+    """
+    return plan_files(_wanted(config, model), stores, fits)
+
+
+def _wanted(config: Config, model: Model) -> Wanted:
+    quantization = model.quantization
+    return Wanted(
+        model.source,
+        kind=model.kind,
+        quant=quantization.quant,
+        isq=quantization.isq,
+        from_uqff=quantization.from_uqff,
+        dtype=model.dtype,
+        file_format=model.format.format,
+        quantized_file=model.format.quantized_files,
+        mmproj=model.format.mmproj,
+        imatrix=quantization.imatrix,
+        siblings=config.hub.siblings,
+    )
+
+
+def _settings(spec: Spec, files: _Files) -> EngineSettings:
+    config, model, draft = spec.config, spec.model, _draft_of(spec)
+    return EngineSettings(
+        name=model.id,
+        paths=files.model.paths,
+        quantization=files.model.quantization,
+        kind="text" if files.model.kind == "multimodal" else files.model.kind,
+        context_length=model.device.max_seq_len,
+        max_seqs=running_at_once(config, model),
+        prefix_slots=config.runtime.prefix_cache_n,
+        offload=not effective_cpu(config.models),
+        device_layers=model.device.device_layers,
+        chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
+        tool_format=model.tool_format,
+        reasoning_format=model.reasoning_format,
+        sampling=Sampling(**model.sampling.model_dump()),
+        batch_tokens=config.runtime.batch_tokens,
+        kv_type=config.runtime.kv_type,
+        flash_attn=config.runtime.flash_attn,
+        prompt_lookup=config.runtime.prompt_lookup,
+        draft=() if files.draft is None else files.draft.paths,
+        draft_name=model.draft or "",
+        draft_device_layers=None if draft is None else draft.device.device_layers,
+        weight=model.weight,
+        priority=model.priority,
+        kv_keep=config.memory.kv_keep,
+        kv_keep_bytes=config.memory.kv_keep_bytes,
+        kv_dir=config.memory.kv_folder,
+        projector=files.model.projector,
+        audio_encoder=files.model.senses.audio_encoder,
+        files=files.stamps,
+    )

@@ -1,0 +1,287 @@
+"""The requests that are not over: their way through engines, and what these say on its way to the readers.
+
+Hot path: ``receive`` runs once a step, and its loop once a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from modelyard.engine.messages import (
+    Accepted,
+    Begun,
+    Cancel,
+    Cancelled,
+    Embed,
+    Embedded,
+    EngineEvent,
+    Event,
+    Failed,
+    Finished,
+    Rank,
+    Ranked,
+    Resume,
+    Returned,
+    Submit,
+    Suspended,
+    Token,
+    Tokenize,
+    Tokenized,
+    Usage,
+)
+from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
+from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.one_shot import Inquiry
+from modelyard.yard.residency import events
+from modelyard.yard.residency.state import ModelState, RequestId
+from modelyard.yard.runtime.interfaces import EngineHandle
+from modelyard.yard.stats.counters import Ending, Tally
+
+
+@dataclass(slots=True)
+class Stream:
+    """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two.
+
+    Attributes:
+        resumed: the state that its engine was sent, without its KV, for the case that the engine never hears of it.
+        said_at: when it had last said something by then.
+        owner: whose it is; None where nobody is told from others.
+    """
+
+    model: str
+    submit: Submit | Embed | Rank | Tokenize
+    generation: Generation | Inquiry
+    engine: EngineHandle | None = None
+    suspended: SuspendedSequence | None = None
+    resumed: SuspendedSequence | None = None
+    said_at: float = 0.0
+    is_abandoned: bool = False
+    owner: Hashable = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it has used, where it waits between two engines; None where it has not begun, or an engine has it."""
+        return self.suspended.usage if isinstance(self.suspended, SuspendedSequence) else None
+
+
+class Streams:
+    """All requests that are not over.
+
+    Args:
+        tally: counts how they end.
+        feed: takes what the residency is to know of them: RequestEnded, RequestSuspended and RequestCleared.
+        is_closing: whether the yard ends what is cancelled; else its model is unloaded by force.
+
+    Attributes:
+        open: by number.
+    """
+
+    def __init__(self, tally: Tally, feed: Callable[[events.Event], None], is_closing: Callable[[], bool]) -> None:
+        self.open: dict[RequestId, Stream] = {}
+        self._tally = tally
+        self._feed = feed
+        self._is_closing = is_closing
+        self._loop = asyncio.get_running_loop()
+        # Generations with new text that their readers were not told of, as an ordered set.
+        self._told: dict[Generation, None] = {}
+        self._is_telling = False
+        # Requests that engines compute alone, until they have a token.
+        self._alone: set[RequestId] = set()
+        # Requests that are not over, by model and owner.
+        self._held: dict[str, Counter[Hashable]] = defaultdict(Counter)
+
+    def add(
+        self,
+        request: RequestId,
+        model: str,
+        submit: Submit | Embed | Rank | Tokenize,
+        generation: Generation | Inquiry,
+        owner: Hashable = None,
+    ) -> None:
+        """A request arrives, and waits for a lease."""
+        generation.times.arrived = time.monotonic()
+        self.open[request] = Stream(model, submit, generation, owner=owner)
+        self._held[model][owner] += 1
+
+    def held_by(self, model: str, owner: Hashable) -> tuple[int, int]:
+        """How many requests for ``model`` are not over: those of ``owner``, and all."""
+        held = self._held.get(model, Counter[Hashable]())
+        return held[owner], held.total()
+
+    def abandon(self, request: RequestId) -> None:
+        """Nobody wants the answer any more: leave the line, or end the sequence before its engine's next step."""
+        stream = self.open.get(request)
+        if stream is None:
+            return
+        if stream.engine is None:
+            del self.open[request]
+            self._finish(stream, Cancelled(stream.submit.sequence, stream.usage))
+            self._feed(events.RequestEnded(stream.model, request))
+        else:
+            stream.is_abandoned = True
+            stream.engine.send(Cancel(stream.submit.sequence))
+
+    def grant(
+        self, request: RequestId, engine: EngineHandle, state: ModelState, fingerprint: str, *, alone: bool
+    ) -> None:
+        """Send a request to the engine of its model, from its beginning or from where it was suspended.
+
+        alone: it is to be computed in steps of its own until its first token.
+        """
+        if alone:
+            self._alone.add(request)
+        stream = self.open[request]
+        stream.engine = engine
+        stream.generation.times.grant(time.monotonic(), state.load_began, state.loaded_at)
+        if stream.suspended is None:
+            if isinstance(stream.generation, Generation):
+                stream.generation.fingerprint = fingerprint
+            engine.send(replace(stream.submit, alone=True) if alone else stream.submit)
+        else:
+            engine.send(Resume(stream.suspended, alone))
+            stream.resumed, stream.said_at = stream.suspended.without_kv(), stream.generation.times.last
+            stream.suspended = None
+
+    def reject(self, request: RequestId, error: ModelyardError) -> None:
+        """End a request that waits, or that cannot go on: it is to blame for a death, or its model's file changed."""
+        stream = self.open.pop(request, None)
+        if stream is not None:
+            sequence = stream.submit.sequence
+            usage = stream.usage
+            ending = Cancelled(sequence, usage) if stream.is_abandoned else Failed(sequence, error, usage)
+            self._finish(stream, ending)
+
+    def forget(self, model: str) -> None:
+        """Drop what was kept of suspended requests for ``model``: it is computed again."""
+        for stream in self.open.values():
+            if stream.model == model and stream.suspended is not None:
+                stream.suspended = stream.suspended.without_kv()
+
+    def lose(self, engine: EngineHandle, reason: str) -> None:
+        """The engine is gone. Requests that were handed to it too late to be heard of wait again."""
+        unheard = [(request, stream) for request, stream in self.open.items() if stream.engine is engine]
+        for request, stream in unheard:
+            generation = stream.generation
+            is_known = isinstance(generation, Generation) and generation.is_settled
+            if is_known and (stream.resumed is None or generation.times.last != stream.said_at):
+                # The engine has taken it and says nothing of its end: nobody knows where its answer goes on.
+                self._end(Failed(stream.submit.sequence, EngineError(generation.model, reason)))
+            else:
+                self._suspend(request, stream.resumed)
+
+    def cancel_all(self) -> None:
+        """End them all, whatever their engines do."""
+        for stream in list(self.open.values()):
+            self._end(Cancelled(stream.submit.sequence))
+
+    def receive(self, name: str, batch: Sequence[Event], now: float) -> Iterator[EngineEvent]:
+        """Pass what an engine has said of requests on to their readers.
+
+        Args:
+            name: of its model, as people know it.
+            now: when it has arrived.
+
+        Yields:
+            What it has said of itself, each in its place: it is to be acted on before the next event is passed on.
+        """
+        last_times: list[float] = []
+        if self._alone:
+            self._clear(batch)
+        # Nearly all events are tokens.
+        for event in batch:
+            if isinstance(event, Token):
+                stream = self.open.get(RequestId(event.sequence))
+                if stream is not None:
+                    generation = stream.generation
+                    assert isinstance(generation, Generation)
+                    generation.add(event)
+                    self._told[generation] = None
+                    times = generation.times
+                    if not times.last:
+                        times.first = now
+                    last_times.append(times.last)
+                    times.last = now
+                continue
+            match event:
+                case Accepted(sequence):
+                    stream = self.open.get(RequestId(sequence))
+                    if stream is not None:
+                        stream.generation.put(event)
+                case Begun(sequence):
+                    stream = self.open.get(RequestId(sequence))
+                    if stream is not None:
+                        stream.generation.times.begun = now
+                case Finished() | Embedded() | Ranked() | Tokenized() | Failed() | Cancelled():
+                    self._end(event)
+                case Suspended(sequence, suspended):
+                    self._suspend(RequestId(sequence), suspended)
+                case Returned(sequence):
+                    self._suspend(RequestId(sequence), None)
+                case _:
+                    yield event
+        if last_times:
+            self._tally[name].said(last_times, now)
+        if self._told and not self._is_telling:
+            self._is_telling = True
+            self._loop.call_soon(self._tell)
+
+    def _clear(self, batch: Sequence[Event]) -> None:
+        """Those that have a token now are suspects no more."""
+        for event in batch:
+            # The echo of a prompt has no tokens of the answer: it comes before anything is computed.
+            if isinstance(event, Token) and event.ids and RequestId(event.sequence) in self._alone:
+                request = RequestId(event.sequence)
+                self._alone.discard(request)
+                self._feed(events.RequestCleared(self.open[request].model, request))
+
+    def _tell(self) -> None:
+        """Let the readers look, once for all steps that have arrived: engines may outrun the event loop."""
+        told, self._told, self._is_telling = self._told, {}, False
+        for generation in told:
+            generation.wake()
+
+    def _suspend(self, request: RequestId, suspended: SuspendedSequence | None) -> None:
+        """The request waits for its model again: with what was done for it, or from its beginning."""
+        stream = self.open.get(request)
+        if stream is None:
+            return
+        if stream.is_abandoned:
+            self._end(Cancelled(stream.submit.sequence))
+            return
+        self._alone.discard(request)
+        stream.engine, stream.suspended, stream.resumed = None, suspended, None
+        self._feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
+
+    def _finish(self, stream: Stream, event: Ending) -> None:
+        """Let the reader of ``stream`` know its last event, and count it."""
+        generation = stream.generation
+        generation.times.ended = time.monotonic()
+        self._alone.discard(RequestId(stream.submit.sequence))
+        self._release(stream)
+        self._tally[generation.model].ended(event, generation.times)
+        generation.put(event)
+
+    def _release(self, stream: Stream) -> None:
+        """It has no place any more."""
+        held = self._held[stream.model]
+        held[stream.owner] -= 1
+        if not held[stream.owner]:
+            del held[stream.owner]
+        if not held:
+            del self._held[stream.model]
+
+    def _end(self, event: Ending) -> None:
+        stream = self.open.pop(RequestId(event.sequence), None)
+        if stream is None:
+            # A close that gave up on the engine has ended it already.
+            return
+        if isinstance(event, Cancelled) and not stream.is_abandoned and not self._is_closing():
+            # It ended by force.
+            event = Failed(event.sequence, ModelUnloaded(stream.generation.model), event.usage)
+        self._finish(stream, event)
+        self._feed(events.RequestEnded(stream.model, RequestId(event.sequence)))

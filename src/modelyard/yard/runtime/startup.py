@@ -1,0 +1,30 @@
+"""What is loaded when a yard starts: as many of its models as the memory budget holds together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.residency.events import Sized
+from modelyard.yard.residency.eviction import Outcome, find_room
+from modelyard.yard.runtime.controller import Conductor
+
+logger = logging.getLogger(__name__)
+
+
+def load_what_fits(conductor: Conductor, footprints: dict[str, Footprint]) -> list[asyncio.Future[None]]:
+    """Have models loaded, in their order, as long as there is memory: they are done when they serve."""
+    loads = []
+    for name, footprint in footprints.items():
+        conductor.feed(Sized(name, footprint))
+        if find_room(conductor.state, name).outcome is Outcome.FITS:
+            loads.append(conductor.reload(name))
+        else:
+            logger.warning(
+                "%s needs %.0f MB, which the memory budget does not have beside the models before it: "
+                "it is loaded when it is first asked for",
+                name,
+                footprint.total_bytes / 1e6,
+            )
+    return loads

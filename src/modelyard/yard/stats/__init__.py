@@ -1,0 +1,1 @@
+"""Counts, snapshots and status for /metrics, /v1/models and events."""

@@ -1,0 +1,158 @@
+"""Tells observers what happens to models: every change of residence, and how loads get on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelyard.errors import TooManyConnections
+from modelyard.hub.sources.listing import Progress
+from modelyard.yard.residency.state import Residence, Residency
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_COMING = frozenset({Residence.SIZING, Residence.LOADING})
+
+# An observer that reads nothing while so much happens has missed the point; it is sent away.
+MOST_UNREAD = 10_000
+# Each of them holds a connection for as long as it likes.
+MAX_OBSERVERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a model.
+
+    Attributes:
+        model: as people know it.
+        residence: where it is now; None: it is no longer known.
+        progress: 0 to 1, of the weights that are read while it loads, or of ``step``.
+        reason: why it failed, where it did.
+        step: what is done to its files before it loads, such as "downloading".
+        restarts, last_death: how many of its engines have died, and why the last one did, where that is what happened.
+    """
+
+    model: str
+    residence: Residence | None
+    progress: float | None = None
+    reason: str | None = None
+    step: str | None = None
+    restarts: int | None = None
+    last_death: str | None = None
+
+
+class Observer:
+    """Somebody who reads changes. Iterate it; it ends when the yard closes, or when it is too slow by far."""
+
+    def __init__(self) -> None:
+        self._unread: deque[Change] = deque()
+        self._wake = asyncio.Event()
+        self._is_over = False
+
+    def put(self, change: Change) -> None:
+        """One more change. Progress that was not read yet is replaced by newer."""
+        if self._is_over:
+            # After a gap, what follows would not make sense.
+            return
+        last = self._unread[-1] if self._unread else None
+        if (
+            last is not None
+            and last.progress is not None
+            and last.model == change.model
+            and change.progress is not None
+        ):
+            self._unread.pop()
+        if len(self._unread) >= MOST_UNREAD:
+            self.end()
+        else:
+            self._unread.append(change)
+            self._wake.set()
+
+    def end(self) -> None:
+        """Nothing comes any more."""
+        self._is_over = True
+        self._wake.set()
+
+    async def __aiter__(self) -> AsyncIterator[Change]:
+        while True:
+            while self._unread:
+                yield self._unread.popleft()
+            if self._is_over:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+
+class Watch:
+    """All observers of one yard. Use it on the yard's event loop."""
+
+    def __init__(self) -> None:
+        self._observers: set[Observer] = set()
+        self._is_closed = False
+
+    @contextmanager
+    def observer(self) -> Iterator[Observer]:
+        """An observer of what happens from now on.
+
+        Raises:
+            TooManyConnections: there are as many as there may be.
+        """
+        if len(self._observers) >= MAX_OBSERVERS:
+            raise TooManyConnections(f"{MAX_OBSERVERS} clients follow the events of models already.")
+        observer = Observer()
+        if self._is_closed:
+            observer.end()
+        self._observers.add(observer)
+        try:
+            yield observer
+        finally:
+            self._observers.discard(observer)
+
+    def compare(self, before: Residency, after: Residency) -> None:
+        """Tell of every model whose residence is another now, or of which an engine has died."""
+        if not self._observers:
+            return
+
+        def order(name: str) -> tuple[bool, str]:
+            """What goes is told before what comes in its place."""
+            return name in after.models and after.models[name].residence in _COMING, name
+
+        # What is at rest in both changes only by coming or going.
+        names = before.active | after.active | (before.models.keys() ^ after.models.keys())
+        for name in sorted(names, key=order):
+            old, new = before.models.get(name), after.models.get(name)
+            if new is None:
+                assert old is not None
+                self._tell(Change(old.traits.name, None))
+            elif old is not None and old.restarts != new.restarts:
+                died = Change(new.traits.name, new.residence, None, new.failure, None, new.restarts, new.last_death)
+                self._tell(died)
+            elif old is None or old.residence is not new.residence:
+                self._tell(Change(new.traits.name, new.residence, reason=new.failure))
+
+    def progress(self, model: str, fraction: float) -> None:
+        """Tell how the load of ``model`` gets on."""
+        self._tell(Change(model, Residence.LOADING, progress=fraction))
+
+    def preparing(self, model: str, progress: Progress) -> None:
+        """Tell how the preparation of its files gets on."""
+        self._tell(Change(model, Residence.SIZING, progress=progress.fraction, step=progress.step))
+
+    def close(self) -> None:
+        """Send all observers home, and those that come later."""
+        self._is_closed = True
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """Send all observers home that there are."""
+        for observer in self._observers:
+            observer.end()
+
+    def _tell(self, change: Change) -> None:
+        for observer in self._observers:
+            observer.put(change)

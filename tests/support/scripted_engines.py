@@ -1,0 +1,377 @@
+"""Engines without a model, for tests: like the real one to the outside, but a test decides what happens, and when.
+
+    engines = ScriptedEngines(loads=False)                  # each load waits for the test
+    conductor = Conductor(Residency.of({"a": Traits("a", 8)}, BUDGET), engines)
+    _, generation = conductor.submit("a", prompt)
+    engine = await asyncio.to_thread(engines.started, "a")
+    engine.load()
+    engine.say("Hello", " world")
+    engine.finish()
+    assert await generation.text() == "Hello world"
+
+Under HTTP, engines that answer by themselves are enough:
+
+    engines = ScriptedEngines(answer=lambda submit: ["Hello", " world"])
+    yard = Yard(config, make_engine=engines.make_handle)
+
+Every engine has a thread of its own, which alone publishes, as the real one's does. What the test tells an engine
+(``load``, ``say``, ``die``, …) goes through the same queue as what the conductor sends it: it happens in that order,
+on that thread, and returns at once. ``heard`` and ``started`` block until something has happened, for a bounded time.
+``engines.end()`` ends all threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+
+from modelyard.engine.messages import (
+    Accepted,
+    Cancel,
+    Cancelled,
+    Died,
+    Dying,
+    Event,
+    Failed,
+    FileWrittenOver,
+    Finished,
+    FinishReason,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Message,
+    ParkedWeightsLost,
+    Restore,
+    Resume,
+    Returned,
+    SequenceId,
+    Stop,
+    Stopped,
+    Submit,
+    Suspended,
+    Token,
+    Usage,
+)
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import EngineError, ModelyardError
+from modelyard.protocol.model_info import ModelProfile
+from modelyard.yard.memory.footprint import Footprint
+
+LONGEST_WAIT_S = 20.0
+# Longer than anybody waits, so that a test sees a hang as one without an end.
+LONGEST_HANG_S = 3 * LONGEST_WAIT_S
+PROMPT_TOKENS = 3
+
+# What every scripted model takes, and a budget that is no bound for a few of them.
+MODEL_BYTES, CONTEXT_BYTES = 900_000, 100_000
+SUSPENDED_BYTES = 1_000
+BUDGET = 1_000_000_000
+
+Publish = Callable[[Sequence[Event]], None]
+# The texts that a submitted sequence is answered with; a ModelyardError that it raises refuses the sequence.
+Answer = Callable[[Submit], Iterable[str]]
+
+
+def profile_of(name: str) -> ModelProfile:
+    """What a scripted engine says of its model."""
+    return ModelProfile(
+        context_length=2048,
+        quantization="Q4_0",
+        size_bytes=MODEL_BYTES,
+        fingerprint=f"fp_{name}",
+        can_chat=True,
+        weights_bytes=MODEL_BYTES,
+        context_bytes=CONTEXT_BYTES,
+    )
+
+
+@dataclass(frozen=True)
+class ScriptedSuspension:
+    """What a scripted engine needs to go on with a sequence: how many texts it has said."""
+
+    sequence: SequenceId
+    texts: int
+    size_bytes: int = SUSPENDED_BYTES
+
+    def without_kv(self) -> ScriptedSuspension:
+        """The same, holding nothing."""
+        return replace(self, size_bytes=0)
+
+
+@dataclass
+class ScriptedWeights:
+    """What a scripted engine leaves behind where it is to park."""
+
+    releases: int = 0
+
+    def release(self) -> None:
+        """Given up; counted."""
+        self.releases += 1
+
+
+class ScriptedEngine:
+    """One engine under a test's control; an EngineHandle.
+
+    Args:
+        name: of the model.
+        publish: takes its events, on its thread.
+        loads: whether the load succeeds by itself; else it waits for ``load`` or ``fail_load``.
+        answer: what it answers every sequence with, at once; None: the test speaks for it.
+    """
+
+    def __init__(self, name: str, publish: Publish, *, loads: bool = True, answer: Answer | None = None) -> None:
+        self.name = name
+        # Of an engine of a Yard.
+        self.settings: EngineSettings | None = None
+        self._publish = publish
+        self._answer = answer
+        self._inbox: SimpleQueue[Message | Callable[[], list[Event]]] = SimpleQueue()
+        self._heard: list[Message] = []
+        self._hearing = threading.Condition()
+        self._awake = threading.Event()
+        self._awake.set()
+        self._texts: dict[SequenceId, int] = {}
+        self.parked: ScriptedWeights | None = None
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name=f"scripted {name}", daemon=True)
+        if loads:
+            self.load()
+
+    # What the conductor does with it
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        self._inbox.put(message)
+
+    def join(self, timeout_s: float) -> bool:
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # What the test makes it do
+
+    def progress(self, fraction: float) -> None:
+        """A part of the weights is read."""
+        self._inbox.put(lambda: [LoadProgress(fraction)])
+
+    def load(self) -> None:
+        """The load succeeds."""
+        self._inbox.put(lambda: [LoadProgress(1.0), Loaded(profile_of(self.name))])
+
+    def fail_load(self, reason: str) -> None:
+        """The load fails; the thread ends."""
+        self._inbox.put(lambda: self._end([LoadFailed(reason)]))
+
+    def say(self, *texts: str, to: int | None = None, ids: tuple[int, ...] = (7,)) -> None:
+        """Tokens of one sequence, or of all that run; one step, so published at once."""
+        self._inbox.put(lambda: [event for sequence in self._chosen(to) for event in self._say(sequence, texts, ids)])
+
+    def finish(self, to: int | None = None, reason: FinishReason = "stop") -> None:
+        """One sequence, or all that run, are complete."""
+        self._inbox.put(lambda: [self._finish(sequence, reason) for sequence in self._chosen(to)])
+
+    def fail(self, error: ModelyardError, to: int | None = None) -> None:
+        """One sequence, or all that run, cannot go on."""
+        self._inbox.put(lambda: [Failed(self._remove(sequence), error) for sequence in self._chosen(to)])
+
+    def die(self, reason: str, *, frees: bool = True) -> None:
+        """It fails with all that run, frees its memory, and its thread ends. What is sent after this is never heard.
+
+        Where not ``frees``, it holds its memory until ``wake``.
+        """
+
+        def die() -> list[Event]:
+            error = EngineError(self.name, reason)
+            # As the real one: not in one batch, so that others can look in between.
+            self._publish([Dying(reason)])
+            self._publish([Failed(sequence, error) for sequence in self._texts])
+            self._awake.wait(LONGEST_HANG_S)
+            return self._end([Died(reason)])
+
+        if not frees:
+            self._awake.clear()
+        self._inbox.put(die)
+
+    def crash(
+        self, reason: str, *, active: Sequence[int] = (), returns: Sequence[int] = (), frees: bool = True
+    ) -> None:
+        """Its process ends; what it has goes on elsewhere.
+
+        Sequences of ``returns`` leave as they came, all others with what was said of them. Where not ``frees``, the
+        memory is held until ``wake``. What is sent after this is never heard.
+        """
+
+        def crash() -> list[Event]:
+            left = [
+                Suspended(sequence, ScriptedSuspension(sequence, texts, size_bytes=0))
+                for sequence, texts in self._texts.items()
+                if sequence not in returns
+            ]
+            returned = [Returned(SequenceId(sequence)) for sequence in returns]
+            self._publish([Dying(reason, tuple(map(SequenceId, active))), *left, *returned])
+            self._awake.wait(LONGEST_HANG_S)
+            return self._end([Died(reason)])
+
+        if not frees:
+            self._awake.clear()
+        self._inbox.put(crash)
+
+    def crash_loading(self, reason: str) -> None:
+        """Its process ends before it serves."""
+        self._inbox.put(lambda: self._end([Died(reason)]))
+
+    def lose_weights(self, reason: str) -> None:
+        """The process that held its parked weights ends."""
+        self._publish([ParkedWeightsLost(reason)])
+
+    def write_over(self, file: str, *, at_once: bool = False) -> None:
+        """Its file is written over; where its thread has ended, that is told ``at_once``."""
+        told = [FileWrittenOver(file)]
+        if at_once:
+            self._publish(told)
+        else:
+            self._inbox.put(lambda: told)
+
+    def hang(self) -> None:
+        """It does nothing, also not what it is told, until ``wake``."""
+
+        def sleep() -> list[Event]:
+            self._awake.wait(LONGEST_HANG_S)
+            return []
+
+        self._awake.clear()
+        self._inbox.put(sleep)
+
+    def wake(self) -> None:
+        """End a ``hang``, or a death that does not free."""
+        self._awake.set()
+
+    # What the test learns from it
+
+    def heard(self, kind: type[Message], number: int = 1) -> list[Message]:
+        """All messages of ``kind``, as soon as there are ``number`` of them. Blocks."""
+
+        def so_far() -> list[Message]:
+            return [message for message in self._heard if isinstance(message, kind)]
+
+        with self._hearing:
+            assert self._hearing.wait_for(lambda: len(so_far()) >= number, LONGEST_WAIT_S), self._heard
+            return so_far()
+
+    # Its thread
+
+    def _run(self) -> None:
+        while not self._is_over:
+            item = self._inbox.get()
+            events = item() if callable(item) else self._hear(item)
+            if events:
+                self._publish(events)
+
+    def _hear(self, message: Message) -> list[Event]:
+        with self._hearing:
+            self._heard.append(message)
+            self._hearing.notify_all()
+        match message:
+            case Submit(sequence):
+                return self._submit(sequence, message)
+            case Cancel(sequence):
+                return [self._cancelled(sequence)] if sequence in self._texts else []
+            case Resume(state):
+                assert isinstance(state, ScriptedSuspension)
+                self._texts[state.sequence] = state.texts
+                return []
+            case Restore():
+                return []
+            case Stop(suspend, _, park):
+                self.parked = ScriptedWeights() if park else None
+                stopped = Stopped(parked=self.parked)
+                if not suspend:
+                    return self._end([*(Cancelled(sequence) for sequence in self._texts), stopped])
+                states = [ScriptedSuspension(sequence, texts) for sequence, texts in self._texts.items()]
+                return self._end([*(Suspended(state.sequence, state) for state in states), stopped])
+
+    def _submit(self, sequence: SequenceId, submit: Submit) -> list[Event]:
+        try:
+            texts = None if self._answer is None else tuple(self._answer(submit))
+        except ModelyardError as refused:
+            return [Failed(sequence, refused)]
+        self._texts[sequence] = 0
+        accepted = Accepted(sequence, PROMPT_TOKENS)
+        if texts is None:
+            return [accepted]
+        return [accepted, *self._say(sequence, texts), self._finish(sequence, "stop")]
+
+    def _chosen(self, to: int | None) -> list[SequenceId]:
+        return [sequence for sequence in self._texts if to in (None, sequence)]
+
+    def _say(self, sequence: SequenceId, texts: Sequence[str], ids: tuple[int, ...] = ()) -> list[Event]:
+        self._texts[sequence] += len(texts)
+        return [Token(sequence, text, ids=ids) for text in texts]
+
+    def _finish(self, sequence: SequenceId, reason: FinishReason) -> Event:
+        usage = Usage(PROMPT_TOKENS, self._texts.pop(sequence), cached_tokens=0)
+        return Finished(sequence, reason, usage)
+
+    def _cancelled(self, sequence: SequenceId) -> Event:
+        return Cancelled(sequence, Usage(PROMPT_TOKENS, self._texts.pop(sequence), cached_tokens=0))
+
+    def _remove(self, sequence: SequenceId) -> SequenceId:
+        del self._texts[sequence]
+        return sequence
+
+    def _end(self, events: list[Event]) -> list[Event]:
+        self._is_over = True
+        return events
+
+
+class ScriptedEngines:
+    """Makes scripted engines, and finds them again. The arguments are those of each engine."""
+
+    def __init__(self, *, loads: bool = True, answer: Answer | None = None) -> None:
+        self.loads, self.answer = loads, answer
+        self._made: list[ScriptedEngine] = []
+        self._making = threading.Condition()
+
+    async def size(self, model: str) -> Footprint:
+        """For a Conductor."""
+        return Footprint(model, MODEL_BYTES, CONTEXT_BYTES)
+
+    async def make(self, model: str, publish: Publish) -> ScriptedEngine:
+        """For a Conductor."""
+        return self._make(model, publish)
+
+    def make_handle(self, settings: EngineSettings, publish: Publish) -> ScriptedEngine:
+        """For a Yard."""
+        return self._make(settings.name, publish, settings)
+
+    def of(self, model: str) -> list[ScriptedEngine]:
+        """All engines that were made for ``model``: one a load."""
+        with self._making:
+            return [engine for engine in self._made if engine.name == model]
+
+    def started(self, model: str, number: int = 1) -> ScriptedEngine:
+        """The engine of the ``number``-th load of ``model``, as soon as it is made. Blocks."""
+        with self._making:
+            is_made = self._making.wait_for(lambda: len(self.of(model)) >= number, LONGEST_WAIT_S)
+            assert is_made, f"{model} was loaded {len(self.of(model))} times, not {number}"
+            return self.of(model)[number - 1]
+
+    def end(self) -> bool:
+        """End all threads; whether they have ended."""
+        for engine in self._made:
+            engine.wake()
+            engine.send(Stop())
+        return all(engine.join(LONGEST_WAIT_S) for engine in self._made)
+
+    def _make(self, name: str, publish: Publish, settings: EngineSettings | None = None) -> ScriptedEngine:
+        engine = ScriptedEngine(name, publish, loads=self.loads, answer=self.answer)
+        engine.settings = settings
+        with self._making:
+            self._made.append(engine)
+            self._making.notify_all()
+        return engine

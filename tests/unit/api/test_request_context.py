@@ -1,0 +1,98 @@
+"""What is taken of a request, and what of it goes on into headers, logs and labels."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelyard.api.middleware.access_log import facts_of
+from modelyard.api.middleware.http_metrics import HttpTally
+from modelyard.api.request_context import Visit
+from modelyard.errors import ModelNotFound, ModelNotPermitted
+from modelyard.yard.requests.context import CALLER
+from modelyard.yard.requests.router import Router
+
+
+def visit(request_id: bytes | None = None, method: str = "POST", path: str = "/v1/completions") -> Visit:
+    headers = [] if request_id is None else [(b"x-request-id", request_id)]
+    return Visit({"type": "http", "method": method, "path": path, "headers": headers})
+
+
+@pytest.mark.parametrize("sent", [b"a", b"req_0123-abc.DEF", b"~" * 128])
+def test_a_clients_own_id_is_kept(sent: bytes) -> None:
+    assert visit(sent).request_id == sent.decode()
+
+
+@pytest.mark.parametrize("sent", [None, b"", b" ", b"a b", b"a\nX-Evil: 1", b"\x7f", "ä".encode(), b"a" * 129])
+def test_one_that_could_not_stand_in_a_log_is_replaced(sent: bytes | None) -> None:
+    assert re.fullmatch(r"[0-9a-f]{32}", visit(sent).request_id)
+
+
+@given(sent=st.binary(max_size=200))
+def test_an_id_is_always_one_short_printable_word(sent: bytes) -> None:
+    assert re.fullmatch(r"[!-~]{1,128}", visit(sent).request_id)
+
+
+NAMES = Router({"smol": ("smol", "org/smol"), "gemma": ("gemma",)}, "smol")
+
+
+def ask(seen: Visit, name: Any) -> None:
+    token = CALLER.set(seen.caller)
+    try:
+        NAMES.route(name)
+    finally:
+        CALLER.reset(token)
+
+
+@given(names=st.lists(st.text(max_size=20) | st.sampled_from(["smol", "org/smol", "gemma", "default"]), max_size=20))
+def test_labels_are_bounded_whatever_models_methods_and_paths_are_asked_for(names: list[str]) -> None:
+    tally = HttpTally()
+    for name in names:
+        seen = visit(method=f"X{name}", path=f"/v1/{name}")
+        tally.begin(seen)
+        try:
+            ask(seen, name)
+        except ModelNotFound:
+            assert seen.model == "unknown"
+        tally.end(seen)
+    assert {model for _, _, model, _ in tally.total} <= {"smol", "gemma", "unknown"}
+    assert {path for _, path, _, _ in tally.total} <= {"unknown"}
+    assert {method for method, _, _, _ in tally.total} <= {"OTHER"}
+    assert sum(tally.total.values()) == len(names)
+    assert not list(tally.in_flight())
+
+
+def test_a_request_for_no_model_is_for_none() -> None:
+    assert visit().model == "none"
+
+
+def test_a_request_is_in_flight_until_it_is_over() -> None:
+    tally, seen = HttpTally(), visit()
+    tally.begin(seen)
+    ask(seen, "org/smol")
+    assert list(tally.in_flight()) == [(("POST", "unknown", "smol"), 1)]
+    tally.end(seen)
+    assert list(tally.in_flight()) == []
+
+
+def test_a_caller_is_limited_to_its_models_and_hears_of_no_others() -> None:
+    seen = visit()
+    seen.caller.models = frozenset({"gemma"})
+    ask(seen, "gemma")
+    for name, heard in ((None, "default"), ("default", "default"), ("org/smol", "org/smol")):
+        with pytest.raises(ModelNotPermitted, match=rf"may not use the model '{heard}'\. It may use: gemma\."):
+            ask(seen, name)
+    with pytest.raises(ModelNotFound) as missing:
+        ask(seen, "smo")
+    assert missing.value.known == ("gemma",)
+
+
+def test_a_line_of_the_log_has_no_path_and_no_id_that_was_not_checked() -> None:
+    seen = visit(b"a b", path="/v1/models/secret\nname")
+    seen.ended = seen.began + 0.25
+    facts = facts_of(seen)
+    assert facts == {"method": "POST", "route": "unknown", "status": 499, "ms": 250.0, "request_id": seen.request_id}

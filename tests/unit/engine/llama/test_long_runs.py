@@ -1,0 +1,42 @@
+"""Texts with long runs of characters of one kind are told from what people and programs write."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelyard.engine.llama.long_runs import MAX_DIGITS, MAX_RUN, has_long_run
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * (MAX_RUN + 1),
+        "ab" * MAX_RUN,
+        " " * (MAX_RUN + 1),
+        "\r\n" * MAX_RUN,
+        "=-" * MAX_RUN,
+        "_" * (MAX_RUN + 1),
+        "日本" * MAX_RUN,
+        "1" * (MAX_DIGITS + 1),
+        "٣" * (MAX_DIGITS + 1),
+        "a text " + "x" * (MAX_RUN + 1) + " within another",
+    ],
+)
+def test_a_long_run(text: str) -> None:
+    assert has_long_run(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a" * MAX_RUN,
+        "1" * MAX_DIGITS,
+        "the quick brown fox " * 10_000,
+        "a1" * 100_000,
+        "x = [1, 2, 3];\n" * 10_000,
+        "1234 " * 10_000,
+    ],
+)
+def test_no_long_run(text: str) -> None:
+    assert not has_long_run(text)

@@ -1,0 +1,67 @@
+"""How likely tokens were, let out with the text that they belong to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modelyard.engine.output.logprobs import LogprobTrail, log_softmax
+
+PIECES = {0: b"a", 1: b"bc", 2: "é".encode()[:1], 3: "é".encode()[1:], 4: b"<control>"}
+SCORES = log_softmax(np.array([2.0, 1.0, 3.0, 0.0, -1.0], np.float32))
+
+
+def trail(most: int = 2) -> LogprobTrail:
+    return LogprobTrail(most, PIECES.__getitem__)
+
+
+def added(tokens: list[int], sizes: dict[int, int] | None = None) -> LogprobTrail:
+    made = trail()
+    for token in tokens:
+        made.add(token, (sizes or {}).get(token, len(PIECES[token])), SCORES)
+    return made
+
+
+def test_log_probabilities_are_those_of_the_softmax() -> None:
+    logits = np.array([1000.0, 999.0, -np.inf], np.float32)
+    assert log_softmax(logits) == pytest.approx([-0.31326, -1.31326, -np.inf], abs=1e-5)
+    assert np.exp(SCORES).sum() == pytest.approx(1)
+
+
+def test_the_likeliest_come_first_with_the_token_itself_apart() -> None:
+    entry = trail(most=3).entry(4, SCORES)
+    assert (entry.token, entry.logprob) == (b"<control>", pytest.approx(float(SCORES[4])))
+    assert [token for token, _ in entry.top] == [PIECES[2], PIECES[0], PIECES[1]]
+    assert [score for _, score in entry.top] == sorted((score for _, score in entry.top), reverse=True)
+
+
+@pytest.mark.parametrize(("most", "told"), [(0, 0), (1, 1), (5, 5), (20, 5)])
+def test_as_many_are_told_as_are_asked_for_and_there_are(most: int, told: int) -> None:
+    assert len(trail(most).entry(0, SCORES).top) == told
+
+
+def test_tokens_wait_for_their_text() -> None:
+    made = added([0, 1])
+    assert [each.token for each in made.release("ab")] == [b"a"]
+    assert [each.token for each in made.release("c")] == [b"bc"]
+    assert made.release("") == ()
+
+
+def test_parts_of_a_character_come_with_the_character() -> None:
+    made = trail()
+    made.add(2, 1, SCORES)
+    assert made.release("") == ()
+    made.add(3, 1, SCORES)
+    assert [each.token for each in made.release("é")] == [PIECES[2], PIECES[3]]
+
+
+def test_a_control_token_counts_as_the_text_that_it_adds() -> None:
+    silent, spelt = added([4, 0], {4: 0}), added([4, 0])
+    assert [each.token for each in silent.release("a")] == [b"<control>", b"a"]
+    assert [each.token for each in spelt.release("<control>")] == [b"<control>"]
+
+
+def test_what_is_held_comes_with_the_end_but_for_what_a_stop_string_took() -> None:
+    assert [each.token for each in added([0, 2]).release_last("a", is_cut=False)] == [b"a", PIECES[2]]
+    assert [each.token for each in added([0, 1, 0]).release_last("ab", is_cut=True)] == [b"a", b"bc"]
+    assert added([0]).release_last("", is_cut=True) == ()

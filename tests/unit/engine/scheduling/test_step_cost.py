@@ -1,0 +1,51 @@
+"""How long steps take, learned from those that were computed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelyard.engine.scheduling.step_cost import StepCost
+
+
+def known(**seconds: float) -> StepCost:
+    """Of steps of so many tokens."""
+    cost = StepCost()
+    for tokens, took in seconds.items():
+        cost.observe(int(tokens[1:]), took)
+    return cost
+
+
+def test_before_any_step_nothing_is_known_and_nothing_limits() -> None:
+    assert StepCost().seconds(10) == 0
+    assert StepCost().most_tokens(5, 0.001, 100) == 100
+
+
+def test_between_two_known_steps_the_time_lies_on_a_line_and_beyond_them_in_proportion() -> None:
+    cost = known(_8=10.0, _16=14.0)
+    assert [cost.seconds(tokens) for tokens in (4, 8, 12, 16, 32)] == [5.0, 10.0, 12.0, 14.0, 28.0]
+
+
+def test_a_larger_step_never_takes_less() -> None:
+    cost = known(_8=10.0, _16=7.0, _32=20.0)
+    assert cost.seconds(12) == 10.0
+    assert cost.seconds(16) <= cost.seconds(17)
+
+
+def test_newer_steps_count_more_and_a_disturbed_one_little() -> None:
+    cost = known(_4=1.0)
+    for _ in range(30):
+        cost.observe(4, 2.0)
+    assert cost.seconds(4) == pytest.approx(2.0, rel=0.01)
+    cost.observe(4, 1000.0)
+    assert cost.seconds(4) < 3.0
+
+
+@given(st.integers(0, 100), st.floats(0, 300), st.integers(0, 600))
+def test_the_most_tokens_that_fit_fit_and_one_more_does_not(beside: int, limit_s: float, most: int) -> None:
+    cost = known(_1=10.0, _8=12.0, _64=60.0)
+    count = cost.most_tokens(beside, limit_s, most)
+    assert 0 <= count <= most
+    assert count == 0 or cost.seconds(beside + count) <= limit_s
+    assert count == most or cost.seconds(beside + count + 1) > limit_s

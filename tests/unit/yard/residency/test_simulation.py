@@ -1,0 +1,507 @@
+"""The residency machine under random interleavings; ``make simulate N=100000`` plays more of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from modelyard.yard.residency import allocation, eviction, step
+from modelyard.yard.residency.events import (
+    Abort,
+    Blame,
+    Complete,
+    EngineDied,
+    EngineDying,
+    FilesReplaced,
+    FilesWrittenOver,
+    Forget,
+    Free,
+    Grant,
+    LoadFailed,
+    LoadFinished,
+    ParkedWeightsLost,
+    Reject,
+    RequestEnded,
+    RequestSuspended,
+    Size,
+    StartLoad,
+    Tick,
+)
+from modelyard.yard.residency.state import Residence, UnloadMode
+from support.simulation import Violation, World, deeds, run, world_of
+
+RUNS = 200
+MOST_TO_CATCH = 400
+TESTS = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("first", range(0, RUNS, 50))
+def test_every_invariant_holds_in_every_interleaving(first):
+    for seed in range(first, first + 50):
+        run(seed)
+
+
+def test_nobody_starves_where_loads_end_and_priorities_are_equal():
+    worlds = [World(seed, is_fair=True) for seed in range(40)]
+    for world in worlds:
+        deeds.play(world)
+    # The bound is one that worlds come near to, not one that holds whatever the machine does.
+    assert 0.4 < max(world.longest_wait for world in worlds) <= 1.0
+
+
+def test_a_run_has_at_least_fifty_events_and_the_worlds_swap_models():
+    worlds = [run(seed) for seed in range(16)]
+    assert min(world.steps for world in worlds) >= 50
+    assert sum(world.swaps for world in worlds) > 50
+    assert any(world.is_fair for world in worlds)
+
+
+def digest(seeds):
+    """All that happens in worlds of these seeds."""
+    traces = []
+    for seed in seeds:
+        world = world_of(seed, is_traced=True)
+        deeds.play(world)
+        traces.append(repr(world.trace))
+    return hashlib.sha256("".join(traces).encode()).hexdigest()
+
+
+def test_a_seed_replays_exactly():
+    assert digest(range(4)) == digest(range(4))
+
+
+def test_a_seed_replays_exactly_in_another_process():
+    # The order of sets of names is another one in each process, unless it is told which.
+    code = "from unit.yard.residency.test_simulation import digest; print(digest(range(8)))"
+    digests = set()
+    for hash_seed in ("1", "2"):
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": hash_seed,
+            "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
+        }
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        digests.add(done.stdout)
+    assert len(digests) == 1
+
+
+def test_a_violation_tells_the_seed_the_invariant_the_last_events_and_the_state():
+    violation = first_violation(lambda seed: run(seed, grants_twice))
+    text = str(violation)
+    assert text.startswith(f"seed {violation.seed}: {violation.invariant}: ")
+    for part in ("Grant(model=", "  state: budget ", "  world: at "):
+        assert part in text
+    # It is a function of the seed.
+    with pytest.raises(Violation) as again:
+        run(violation.seed, grants_twice)
+    assert str(again.value) == text
+
+
+def first_violation(play):
+    """The violation of the first seed that has one."""
+    for seed in range(MOST_TO_CATCH):
+        try:
+            play(seed)
+        except Violation as violation:
+            return violation
+    return pytest.fail(f"{MOST_TO_CATCH} seeds have no violation")
+
+
+class Deeds(RuleBasedStateMachine):
+    """The same world, with deeds and times that Hypothesis chooses and shrinks."""
+
+    @initialize(seed=st.integers(0, 10_000), is_fair=st.booleans())
+    def begin(self, seed, is_fair):
+        self.world = World(seed, is_fair=is_fair)
+
+    def model(self, number):
+        names = deeds.offered(self.world)
+        return names[number % len(names)]
+
+    def is_open(self):
+        return not self.world.books.is_closing and bool(deeds.offered(self.world))
+
+    def is_free(self):
+        return self.is_open() and not self.world.is_fair
+
+    @precondition(is_open)
+    @rule(model=st.integers(0, 5))
+    def arrive(self, model):
+        deeds.arrive(self.world, self.model(model))
+
+    @precondition(is_free)
+    @rule(
+        model=st.integers(0, 5),
+        priority=st.sampled_from((None, 5, -5)),
+        wait_s=st.sampled_from((None, 0.0, 2.0)),
+        keep_alive_s=st.sampled_from((None, 0.0, 2.0, math.inf)),
+    )
+    def arrive_in_a_way(self, model, priority, wait_s, keep_alive_s):
+        deeds.arrive(self.world, self.model(model), priority=priority, wait_s=wait_s, keep_alive_s=keep_alive_s)
+
+    @rule()
+    def leave(self):
+        deeds.leave(self.world)
+
+    @precondition(is_open)
+    @rule(model=st.integers(0, 5))
+    def drain(self, model):
+        deeds.unload(self.world, self.model(model), UnloadMode.DRAIN)
+
+    @precondition(is_free)
+    @rule(model=st.integers(0, 5), mode=st.sampled_from(UnloadMode))
+    def unload(self, model, mode):
+        deeds.unload(self.world, self.model(model), mode)
+
+    @precondition(is_free)
+    @rule(model=st.integers(0, 5))
+    def reload(self, model):
+        deeds.reload(self.world, self.model(model))
+
+    @precondition(is_free)
+    @rule(model=st.integers(0, 5), is_pinned=st.booleans(), priority=st.sampled_from((0, 5)))
+    def retune(self, model, is_pinned, priority):
+        name = self.model(model)
+        traits = replace(self.world.books.traits[name], is_pinned=is_pinned, priority=priority)
+        deeds.retune(self.world, name, traits)
+
+    @precondition(is_free)
+    @rule(model=st.integers(0, 5))
+    def die(self, model):
+        self.world.die(self.model(model))
+
+    @precondition(is_free)
+    @rule(model=st.integers(0, 5))
+    def lose_weights(self, model):
+        self.world.lose_weights(self.model(model))
+
+    @precondition(is_free)
+    @rule(model=st.integers(0, 5))
+    def write_over(self, model):
+        self.world.write_over(self.model(model))
+
+    @precondition(is_free)
+    @rule(model=st.integers(0, 5))
+    def retire(self, model):
+        deeds.retire(self.world, self.model(model))
+
+    @precondition(is_free)
+    @rule(share=st.floats(0.3, 2.0))
+    def change_budget(self, share):
+        deeds.change_budget(self.world, round(self.world.books.budget * share) + 1)
+
+    @precondition(is_free)
+    @rule()
+    def close(self):
+        deeds.close(self.world)
+
+    @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 5.0, 30.0)))
+    def wait(self, seconds):
+        self.world.pass_time(self.world.now + seconds)
+
+    def teardown(self):
+        if hasattr(self, "world"):
+            deeds.finish(self.world)
+
+
+Deeds.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+test_hypothesis_finds_no_deeds_that_break_an_invariant = Deeds.TestCase
+
+
+# Machines that are broken, to see that the simulator notices.
+
+
+def twice(kind):
+    """A machine that has effects of a kind done twice."""
+
+    def broken(state, event):
+        after, effects = step(state, event)
+        return after, list(chain.from_iterable([effect] * (1 + isinstance(effect, kind)) for effect in effects))
+
+    return broken
+
+
+def never(kind):
+    """A machine that loses effects of a kind."""
+
+    def broken(state, event):
+        after, effects = step(state, event)
+        return after, [effect for effect in effects if not isinstance(effect, kind)]
+
+    return broken
+
+
+def knowing(**settings):
+    """A machine that goes by another policy."""
+
+    def broken(state, event):
+        after, effects = step(state._replace(policy=replace(state.policy, **settings)), event)
+        return after._replace(policy=state.policy), effects
+
+    return broken
+
+
+grants_twice = twice(Grant)
+
+
+def knows_no_budget(state, event):
+    after, effects = step(state._replace(budget_bytes=10**9), event)
+    return after._replace(budget_bytes=state.budget_bytes), effects
+
+
+def knows_no_pins(state, event):
+    unpinned = {
+        name: model._replace(traits=replace(model.traits, is_pinned=False)) for name, model in state.models.items()
+    }
+    return step(state._replace(models=unpinned), event)
+
+
+def frees_what_is_pinned(state, event):
+    after, effects = step(state, event)
+    pinned = [n for n, m in after.models.items() if m.residence is Residence.LOADED and m.traits.is_pinned]
+    return after, [*effects, *(Free(name, True, 0, "why not") for name in pinned[:1])]
+
+
+def frees_what_loads(state, event):
+    after, effects = step(state, event)
+    loading = [name for name, model in after.models.items() if model.residence is Residence.LOADING]
+    return after, [*effects, *(Free(name, True, 0, "why not") for name in loading[:1])]
+
+
+def knows_no_time(state, event):
+    after, effects = step(state, event)
+    return after._replace(due_at=math.inf), effects
+
+
+def is_always_due(state, event):
+    after, effects = step(state, event)
+    return after._replace(due_at=after.now), effects
+
+
+def is_due_late(state, event):
+    after, effects = step(state, event)
+    return after._replace(due_at=after.due_at + 5.0), effects
+
+
+def acts_before_it_is_due(state, event):
+    return step(state, Tick(event.now + 3.0) if isinstance(event, Tick) else event)
+
+
+def forgets_who_is_active(state, event):
+    after, effects = step(state, event)
+    return after._replace(active=frozenset()), effects
+
+
+def kills_instead_of_suspending(state, event):
+    after, effects = step(state, event)
+    return after, [replace(effect, suspends=False) if isinstance(effect, Free) else effect for effect in effects]
+
+
+def keeps_more_than_there_is_room_for(state, event):
+    after, effects = step(state, event)
+    return after, [replace(e, keep_bytes=e.keep_bytes + 50) if isinstance(e, Free) else e for e in effects]
+
+
+def takes_failures_out_on_others(state, event):
+    after, effects = step(state, event)
+    if isinstance(event, LoadFailed):
+        after, more = step(after, LoadFailed(min(after.models), "contagion"))
+        effects = [*effects, *more]
+    return after, effects
+
+
+def goes_on_with_an_engine_that_dies(state, event):
+    return (state, []) if isinstance(event, EngineDying) else step(state, event)
+
+
+def keeps_quiet_about_an_engine_that_dies(state, event):
+    return step(state, replace(event, reason="") if isinstance(event, EngineDying) else event)
+
+
+def takes_a_dying_engine_for_a_dead_one(state, event):
+    return step(state, EngineDied(event.model, event.reason) if isinstance(event, EngineDying) else event)
+
+
+def gives_up_at_the_first_death(state, event):
+    return step(state, LoadFailed(event.model, event.reason) if isinstance(event, EngineDied) else event)
+
+
+def blames_at_the_first_death(state, event):
+    if isinstance(event, EngineDying):
+        models = {n: m._replace(suspects=frozenset(m.leases)) for n, m in state.models.items()}
+        state = state._replace(models=models)
+    return step(state, event)
+
+
+def computes_suspects_beside_others(state, event):
+    after, effects = step(state, event)
+    return after, [replace(effect, alone=False) if isinstance(effect, Grant) else effect for effect in effects]
+
+
+def refuses_no_content(state, event):
+    after, effects = step(state, event)
+    return after._replace(poison={}), effects
+
+
+def believes_in_weights_that_are_lost(state, event):
+    return (state, []) if isinstance(event, ParkedWeightsLost) else step(state, event)
+
+
+def serves_on_with_what_was_written_over(state, event):
+    return (state, []) if isinstance(event, FilesWrittenOver) else step(state, event)
+
+
+def parks_what_was_written_over(state, event):
+    after, effects = step(state, event)
+    return after, [replace(e, keeps_weights=True) if isinstance(e, Free) else e for e in effects]
+
+
+def takes_replaced_files_for_a_failure(state, event):
+    return step(state, LoadFailed(event.model, "replaced") if isinstance(event, FilesReplaced) else event)
+
+
+def grants_after_the_end(state, event):
+    after, effects = step(state, event)
+    if isinstance(event, RequestEnded):
+        effects = [*effects, Grant(event.model, event.request)]
+    return after, effects
+
+
+def loses_what_is_suspended(state, event):
+    return step(state, RequestEnded(event.model, event.request) if isinstance(event, RequestSuspended) else event)
+
+
+def changes_what_it_is_given(state, event):
+    after, effects = step(state, event)
+    if isinstance(event, LoadFinished):
+        state.models.update(after.models)
+    return after, effects
+
+
+def is_never_the_same(state, event):
+    after, effects = step(state, event)
+    is_never_the_same.steps += 1
+    return after, effects if is_never_the_same.steps % 2 else effects[::-1]
+
+
+is_never_the_same.steps = 0
+
+BROKEN = {
+    "loads twice": (twice(StartLoad), {"is_loaded_once", "load_fits"}),
+    "sizes twice": (twice(Size), {"is_sized_once"}),
+    "frees twice": (twice(Free), {"only_loaded_or_parked_models_are_freed"}),
+    "grants twice": (grants_twice, {"grants_are_to_those_who_wait"}),
+    "rejects twice": (twice(Reject), {"rejections_are_of_those_who_wait"}),
+    "completes twice": (twice(Complete), {"completions_are_true"}),
+    "loses grants": (never(Grant), {"the_machine_knows_who_waits"}),
+    "loses rejections": (never(Reject), {"the_machine_knows_who_waits"}),
+    "loses completions": (never(Complete), {"the_machine_knows_who_waits"}),
+    "loses frees": (never(Free), {"the_machine_knows_what_is_resident", "the_machine_counts_what_is_used"}),
+    "loses what is to be forgotten": (never(Forget), {"the_machine_counts_what_is_used", "load_fits"}),
+    "swaps at once": (knowing(least_residency_s=0.0, residency_per_load=0.0), {"busy_models_have_their_time"}),
+    "never swaps": (knowing(least_residency_s=1e6), {"nobody_starves"}),
+    "lets wait for ever": (knowing(longest_wait_s=1e6), {"nobody_waits_too_long"}),
+    "knows no budget": (knows_no_budget, {"load_fits"}),
+    "knows no pins": (knows_no_pins, {"pinned_models_stay"}),
+    "frees what is pinned": (frees_what_is_pinned, {"pinned_models_stay"}),
+    "frees what loads": (frees_what_loads, {"only_loaded_or_parked_models_are_freed"}),
+    "knows no time": (knows_no_time, {"due_is_honest"}),
+    "is always due": (is_always_due, {"due_is_not_past"}),
+    "is due late": (is_due_late, {"nobody_waits_too_long", "idle_models_go", "due_is_honest"}),
+    "acts before it is due": (acts_before_it_is_due, {"rejections_are_true", "due_is_honest", "due_is_not_past"}),
+    "forgets who is active": (
+        forgets_who_is_active,
+        {"the_machine_knows_what_is_resident", "the_machine_counts_what_is_used"},
+    ),
+    "kills instead of suspending": (kills_instead_of_suspending, {"leases_are_suspended_or_ended_on_purpose"}),
+    "keeps more than there is room for": (keeps_more_than_there_is_room_for, {"what_is_kept_fits"}),
+    "takes failures out on others": (takes_failures_out_on_others, {"failures_disturb_nobody_else"}),
+    "goes on with an engine that dies": (goes_on_with_an_engine_that_dies, {"the_machine_knows_what_is_resident"}),
+    "keeps quiet about an engine that dies": (
+        keeps_quiet_about_an_engine_that_dies,
+        {"the_machine_tells_of_engines_that_die"},
+    ),
+    "takes a dying engine for a dead one": (
+        takes_a_dying_engine_for_a_dead_one,
+        {"the_machine_counts_what_is_used", "the_machine_knows_what_is_resident", "load_fits"},
+    ),
+    "gives up at the first death": (gives_up_at_the_first_death, {"rejections_are_true", "the_machine_counts_deaths"}),
+    "blames at the first death": (
+        blames_at_the_first_death,
+        {"only_those_are_blamed_that_were_active_in_two_deaths"},
+    ),
+    "loses blames": (never(Blame), {"who_was_active_in_two_deaths_is_blamed", "the_machine_knows_who_waits"}),
+    "blames twice": (twice(Blame), {"only_those_are_blamed_that_were_active_in_two_deaths"}),
+    "computes suspects beside others": (
+        computes_suspects_beside_others,
+        {"suspects_are_computed_alone_and_nobody_else"},
+    ),
+    "refuses no content": (refuses_no_content, {"poison_is_refused"}),
+    "believes in weights that are lost": (
+        believes_in_weights_that_are_lost,
+        {"the_machine_knows_what_is_resident", "the_machine_counts_what_is_used"},
+    ),
+    "serves on with what was written over": (
+        serves_on_with_what_was_written_over,
+        {"nobody_goes_on_with_other_weights"},
+    ),
+    "parks what was written over": (parks_what_was_written_over, {"nothing_is_kept_of_what_was_written_over"}),
+    "loses aborts": (never(Abort), {"the_machine_knows_who_waits", "nobody_goes_on_with_other_weights"}),
+    "aborts twice": (twice(Abort), {"only_what_was_begun_is_aborted"}),
+    "takes replaced files for a failure": (takes_replaced_files_for_a_failure, {"rejections_are_true"}),
+    "grants after the end": (grants_after_the_end, {"grants_are_to_those_who_wait"}),
+    "loses what is suspended": (loses_what_is_suspended, {"the_machine_knows_who_waits"}),
+    "changes what it is given": (changes_what_it_is_given, {"steps_are_pure"}),
+    "is never the same": (is_never_the_same, {"steps_are_repeatable"}),
+}
+
+
+@pytest.mark.parametrize(("broken", "invariants"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_machine_is_noticed(broken, invariants):
+    noticed = []
+    for seed in range(MOST_TO_CATCH):
+        with contextlib.suppress(KeyError):
+            # A world that hears nonsense may stumble over it itself.
+            try:
+                run(seed, broken)
+            except Violation as violation:
+                noticed.append(violation.invariant)
+                if violation.invariant in invariants:
+                    return
+    pytest.fail(f"noticed by {sorted(set(noticed))} alone")
+
+
+RULES = {
+    "a drain does not hold its memory": (
+        eviction,
+        "is_leaving",
+        lambda model: model.residence is Residence.FREEING or model.is_draining,
+    ),
+    "who waits behind an unload does not stand for its model": (
+        allocation,
+        "_oldest",
+        lambda model: min((wish for wish in model.line if wish.wants_load), key=lambda wish: wish.order),
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "name", "broken"), RULES.values(), ids=RULES.keys())
+def test_a_rule_that_is_dropped_starves_somebody_or_swaps_for_nothing(monkeypatch, module, name, broken):
+    monkeypatch.setattr(module, name, broken)
+    violation = first_violation(lambda seed: deeds.play(World(seed, is_fair=True)))
+    assert violation.invariant in {"nobody_starves", "nobody_takes_back_what_was_given_up"}

@@ -1,0 +1,64 @@
+"""What becomes of requests whose engine is gone without a word about them."""
+
+from __future__ import annotations
+
+from modelyard.engine.messages import Accepted, Message, SequenceId, Submit, Suspended, Token
+from modelyard.errors import EngineError
+from modelyard.protocol.prompts import Text
+from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.yard.requests.generation import Generation
+from modelyard.yard.residency import events
+from modelyard.yard.residency.state import ModelState, RequestId, Traits
+from modelyard.yard.runtime.inflight import Streams
+from modelyard.yard.stats.counters import Tally
+
+REQUEST = RequestId(1)
+SEQUENCE = SequenceId(1)
+SUBMIT = Submit(SEQUENCE, Text("a"))
+STATE = SuspendedSequence("i", SUBMIT, (1,), (2,), None, 0)
+
+
+class Silent:
+    """An engine that says nothing by itself."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def start(self) -> None: ...
+
+    def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def join(self, timeout_s: float) -> bool:
+        return True
+
+
+def resumed() -> tuple[Streams, Silent, Generation, list[events.Event]]:
+    """A request that has said something, was suspended, and was given to another engine."""
+    fed: list[events.Event] = []
+    streams, generation = Streams(Tally(), fed.append, lambda: False), Generation("m")
+    streams.add(REQUEST, "m", SUBMIT, generation)
+    engine = Silent()
+    for _ in range(2):
+        streams.grant(REQUEST, engine, ModelState(Traits("m", 9)), "fp", alone=False)
+        if not fed:
+            list(streams.receive("m", [Accepted(SEQUENCE, 1), Token(SEQUENCE, "x", (), (2,))], 1.0))
+            list(streams.receive("m", [Suspended(SEQUENCE, STATE)], 2.0))
+    return streams, engine, generation, fed
+
+
+async def test_one_that_the_engine_never_heard_of_goes_on_from_its_state() -> None:
+    streams, engine, generation, fed = resumed()
+    streams.lose(engine, "it died")
+    assert fed[-1] == events.RequestSuspended("m", REQUEST, 0)
+    assert streams.open[REQUEST].suspended == STATE
+    assert not generation.is_over
+
+
+async def test_one_that_has_said_more_since_ends_and_says_nothing_twice() -> None:
+    streams, engine, generation, fed = resumed()
+    list(streams.receive("m", [Token(SEQUENCE, "y", (), (3,))], 3.0))
+    streams.lose(engine, "it died")
+    assert fed[-1] == events.RequestEnded("m", REQUEST)
+    assert generation.take() == "xy"
+    assert isinstance(generation._error, EngineError)
