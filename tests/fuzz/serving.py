@@ -19,35 +19,29 @@ from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.trial_program import Failure, Trial
 from modelyard.engine.hosts.trial_task import TrialTask
 from modelyard.engine.loading.weights import WeightsPool
-from modelyard.engine.messages import (
-    Cancel,
+from modelyard.engine.scheduling.fair_share import Device
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import EngineError
+from modelyard.protocol.events import (
     Cancelled,
     Died,
-    Embed,
     Embedded,
     Event,
     Failed,
     Finished,
     Loaded,
     LoadFailed,
-    Rank,
     Ranked,
-    Restore,
-    Resume,
     Returned,
-    SequenceId,
-    Stop,
     Stopped,
-    Submit,
     Suspended,
-    Tokenize,
     Tokenized,
 )
-from modelyard.engine.scheduling.fair_share import Device
-from modelyard.engine.settings import EngineSettings
-from modelyard.errors import EngineError
+from modelyard.protocol.messages import Restore, Resume
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, Tokens
+from modelyard.protocol.requests import Cancel, Embed, Rank, Stop, Submit, Tokenize
+from modelyard.protocol.values import SequenceId
 
 # The prediction is far below; what takes more is at fault.
 MEMORY_BYTES: Final = 4 << 30

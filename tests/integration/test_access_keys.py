@@ -20,7 +20,7 @@ from modelyard.api.app import create_app
 from modelyard.api.middleware.security import OPEN_PATHS
 from modelyard.config import Server, validate_config
 from modelyard.config.keys import digest_of
-from modelyard.engine.messages import Cancel, Submit
+from modelyard.protocol.requests import Cancel, Submit
 from modelyard.yard.yard import Yard
 from support.scripted_engines import PROMPT_TOKENS, ScriptedEngines
 from support.server import WAIT_S, RunningServer, serving

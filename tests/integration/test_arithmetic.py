@@ -17,21 +17,12 @@ import pytest
 
 from modelyard.engine.engine import Engine
 from modelyard.engine.llama import Batch, Context, Model, Weights
-from modelyard.engine.messages import (
-    Accepted,
-    Event,
-    Failed,
-    Finished,
-    Loaded,
-    LoadFailed,
-    SequenceId,
-    Stop,
-    Submit,
-    Token,
-)
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.events import Accepted, Event, Failed, Finished, Loaded, LoadFailed, Token
 from modelyard.protocol.prompts import Sampling, Text
+from modelyard.protocol.requests import Stop, Submit
+from modelyard.protocol.values import SequenceId
 
 PROMPTS = [
     "The capital of France is",

@@ -13,9 +13,12 @@ import pytest
 from modelyard.config import validate_config
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.loading.weights import WeightsKey, WeightsPool
-from modelyard.engine.messages import LoadFailed, Resume, SequenceId, Stop
 from modelyard.engine.speculative.draft_model import Drafter
+from modelyard.protocol.events import LoadFailed
+from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Sampling
+from modelyard.protocol.requests import Stop
+from modelyard.protocol.values import SequenceId
 from support.engine_driver import Driven, Steps, engine
 from support.server import serving
 

@@ -20,24 +20,13 @@ import pytest
 
 from modelyard.config import Config, validate_config
 from modelyard.engine.engine import Engine
-from modelyard.engine.messages import (
-    Cancel,
-    Cancelled,
-    Embed,
-    Embedded,
-    Event,
-    Failed,
-    Loaded,
-    Returned,
-    SequenceId,
-    Stop,
-    Stopped,
-    Submit,
-)
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, ModelUnloaded, UnsupportedOperation
 from modelyard.hub import read_header
+from modelyard.protocol.events import Cancelled, Embedded, Event, Failed, Loaded, Returned, Stopped
 from modelyard.protocol.prompts import Sampling, Text, Tokens
+from modelyard.protocol.requests import Cancel, Embed, Stop, Submit
+from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.requests import EmbeddingRequest, Request
 from modelyard.yard.residency.state import Residence, UnloadMode
 from modelyard.yard.yard import Yard

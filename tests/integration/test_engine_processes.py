@@ -19,23 +19,11 @@ from modelyard.engine.hosts import process
 from modelyard.engine.hosts.journal import Journal, open_journal
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.hosts.shared_memory import SharedArray
-from modelyard.engine.messages import (
-    Cancel,
-    Died,
-    Embed,
-    Embedded,
-    Failed,
-    LoadFailed,
-    Restore,
-    Resume,
-    Returned,
-    SequenceId,
-    Stop,
-    Suspended,
-    Tokenize,
-    Tokenized,
-)
+from modelyard.protocol.events import Died, Embedded, Failed, LoadFailed, Returned, Suspended, Tokenized
+from modelyard.protocol.messages import Restore, Resume
 from modelyard.protocol.prompts import Sampling, Text
+from modelyard.protocol.requests import Cancel, Embed, Stop, Tokenize
+from modelyard.protocol.values import SequenceId
 from modelyard.yard.runtime.engine_hosts import EngineHosts
 from support.engine_driver import GREEDY, TEMPLATES, WAIT_S, Driven, long_prompt
 

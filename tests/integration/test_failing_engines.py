@@ -14,8 +14,9 @@ import pytest
 
 from conftest import two_models
 from modelyard.api.serving import streaming
-from modelyard.engine.messages import Resume, Submit
+from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Text
+from modelyard.protocol.requests import Submit
 from support.scripted_engines import ScriptedEngines
 from support.server import WAIT_S, RunningServer, serving
 

@@ -12,9 +12,11 @@ import pytest
 
 from modelyard.engine.llama import Context, Model, Weights
 from modelyard.engine.llama.library import lib, mtmd
-from modelyard.engine.messages import Resume, SequenceId, Stop
+from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Image
+from modelyard.protocol.requests import Stop
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import SequenceId
 from support.engine_driver import Driven, Steps
 from support.images import noise, question
 

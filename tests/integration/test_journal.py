@@ -11,20 +11,14 @@ import pytest
 
 from modelyard.engine.engine import Engine
 from modelyard.engine.llama import Batch, Context, Model, PooledContext
-from modelyard.engine.messages import (
-    Embed,
-    Event,
-    Loaded,
-    LoadProgress,
-    Restore,
-    SequenceId,
-    Stop,
-    Stopped,
-)
 from modelyard.engine.scheduling.engine_table import EngineActivity, EngineTable
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.events import Event, Loaded, LoadProgress, Stopped
+from modelyard.protocol.messages import Restore
 from modelyard.protocol.prompts import Chat, Text
+from modelyard.protocol.requests import Embed, Stop
+from modelyard.protocol.values import SequenceId
 from modelyard.system.file_digest import contents_digest
 from support.engine_driver import WAIT_S, Driven
 

@@ -19,7 +19,7 @@ from modelyard.api.app import create_app
 from modelyard.api.openapi.page import PAGE_PATHS
 from modelyard.config import Server, validate_config
 from modelyard.config.keys import digest_of
-from modelyard.engine.messages import Submit
+from modelyard.protocol.requests import Submit
 from modelyard.yard.yard import Yard
 from support.images import data_url, encoded, noise
 from support.scripted_engines import PROMPT_TOKENS, ScriptedEngines

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from modelyard.engine.messages import Cancelled, Finished, Restore, SequenceId, Stop, Stopped
+from modelyard.protocol.events import Cancelled, Finished, Stopped
 from modelyard.protocol.kv_snapshot import KeptPrefixes
+from modelyard.protocol.messages import Restore
 from modelyard.protocol.prompts import Tokens
+from modelyard.protocol.requests import Stop
+from modelyard.protocol.values import SequenceId
 from support.engine_driver import Driven, Steps, engine, long_prompt
 
 PLENTY = 2**40

@@ -17,7 +17,7 @@ import pytest
 from openai.types import Completion
 
 from conftest import two_models
-from modelyard.engine.messages import SequenceEvent
+from modelyard.protocol.events import SequenceEvent
 from modelyard.yard.residency.state import Residence
 from support.server import WAIT_S, RunningServer, serving
 

@@ -23,7 +23,7 @@ from conftest import two_models
 from modelyard.api.middleware.server_timing import PHASES, trace_phases
 from modelyard.api.server.metrics import METRICS
 from modelyard.config import Server
-from modelyard.engine.messages import Submit
+from modelyard.protocol.requests import Submit
 from modelyard.yard.requests.timings import Times
 from support.scripted_engines import ScriptedEngines
 from support.server import WAIT_S, RunningServer, serving

@@ -13,7 +13,8 @@ from conftest import two_models
 from modelyard.engine.llama import Weights
 from modelyard.engine.loading import weights as weights_module
 from modelyard.engine.loading.weights import WeightsKey, WeightsPool
-from modelyard.engine.messages import Stop, Stopped
+from modelyard.protocol.events import Stopped
+from modelyard.protocol.requests import Stop
 from support.engine_driver import Driven, engine
 from support.server import RunningServer, serving
 

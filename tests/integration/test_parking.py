@@ -9,8 +9,9 @@ import pytest
 
 from modelyard.engine.kv.offload import KvMoves
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.messages import SequenceId, Stop
 from modelyard.protocol.prompts import Tokens
+from modelyard.protocol.requests import Stop
+from modelyard.protocol.values import SequenceId
 from support.engine_driver import Driven, engine, long_prompt
 
 OTHER = Tokens(tuple(range(1000, 1090)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.engine.loading.weights import WeightsKey, WeightsPool
-from modelyard.engine.messages import Stop
+from modelyard.protocol.requests import Stop
 from support.engine_driver import Driven, engine
 
 PROMPT = "The sea is a vast and"

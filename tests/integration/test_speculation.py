@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from modelyard.engine.llama import Batch, Context
-from modelyard.engine.messages import Finished, Resume, SequenceId, Stop
+from modelyard.protocol.events import Finished
+from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Sampling, Text, Tokens
+from modelyard.protocol.requests import Stop
+from modelyard.protocol.values import SequenceId
 from support.engine_driver import GREEDY, WORDS, Driven, Steps, engine, long_prompt
 
 # A list that goes round: what follows was said before, and is so certain that it does not depend on which kernels the

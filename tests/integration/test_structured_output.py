@@ -18,8 +18,11 @@ from modelyard.config import validate_config
 from modelyard.engine.chat import chat_format
 from modelyard.engine.guidance import Constraint, ConstraintBroken, GrammarCompiler
 from modelyard.engine.llama import Model, Weights
-from modelyard.engine.messages import Cancel, Cancelled, Failed, Resume, Returned, SequenceId, Stop, Submit
+from modelyard.protocol.events import Cancelled, Failed, Returned
+from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Sampling, Text
+from modelyard.protocol.requests import Cancel, Stop, Submit
+from modelyard.protocol.values import SequenceId
 from support.engine_driver import GREEDY, Driven, Steps, engine
 from support.server import WAIT_S, RunningServer, serving
 from unit.engine.guidance.words import babble

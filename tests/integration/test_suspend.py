@@ -13,22 +13,13 @@ import numpy as np
 import pytest
 
 from modelyard.engine.llama import Batch, Context, Model, Weights
-from modelyard.engine.messages import (
-    Cancel,
-    Cancelled,
-    Died,
-    Failed,
-    Finished,
-    Resume,
-    SequenceId,
-    Stop,
-    Suspended,
-    TokenLogprob,
-    Usage,
-)
 from modelyard.engine.scheduling.scheduler import Scheduler
+from modelyard.protocol.events import Cancelled, Died, Failed, Finished, Suspended
+from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Chat, Sampling, Tokens
+from modelyard.protocol.requests import Cancel, Stop
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import SequenceId, TokenLogprob, Usage
 from support.engine_driver import GREEDY, Driven, Steps, engine, long_prompt
 
 PLENTY = 2**40

@@ -15,7 +15,10 @@ from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.llama import Batch, Context, Model, Weights
 from modelyard.engine.loading.weights import WeightsPool
-from modelyard.engine.messages import (
+from modelyard.engine.scheduling import scheduler
+from modelyard.engine.scheduling.fair_share import Device
+from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.events import (
     Accepted,
     Cancelled,
     Died,
@@ -25,23 +28,18 @@ from modelyard.engine.messages import (
     Finished,
     Loaded,
     LoadFailed,
-    Message,
     ParkedWeightsLost,
     Returned,
-    SequenceId,
-    Stop,
     Stopped,
-    Submit,
     Suspended,
     Token,
-    TokenLogprob,
 )
-from modelyard.engine.scheduling import scheduler
-from modelyard.engine.scheduling.fair_share import Device
-from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.messages import Message
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import Prompt, Sampling, Text, Tokens
+from modelyard.protocol.requests import Stop, Submit
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import SequenceId, TokenLogprob
 from modelyard.yard.runtime.interfaces import EngineHandle
 
 WAIT_S = 60.0

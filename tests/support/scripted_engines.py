@@ -27,9 +27,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
-from modelyard.engine.messages import (
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import EngineError, ModelyardError
+from modelyard.protocol.events import (
     Accepted,
-    Cancel,
     Cancelled,
     Died,
     Dying,
@@ -37,26 +38,19 @@ from modelyard.engine.messages import (
     Failed,
     FileWrittenOver,
     Finished,
-    FinishReason,
     Loaded,
     LoadFailed,
     LoadProgress,
-    Message,
     ParkedWeightsLost,
-    Restore,
-    Resume,
     Returned,
-    SequenceId,
-    Stop,
     Stopped,
-    Submit,
     Suspended,
     Token,
-    Usage,
 )
-from modelyard.engine.settings import EngineSettings
-from modelyard.errors import EngineError, ModelyardError
+from modelyard.protocol.messages import Message, Restore, Resume
 from modelyard.protocol.model_info import ModelProfile
+from modelyard.protocol.requests import Cancel, Stop, Submit
+from modelyard.protocol.values import FinishReason, SequenceId, Usage
 from modelyard.yard.memory.footprint import Footprint
 
 LONGEST_WAIT_S = 20.0

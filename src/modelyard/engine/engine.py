@@ -9,11 +9,14 @@ from queue import SimpleQueue
 from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
 from modelyard.engine.generation.loop import Publish
 from modelyard.engine.loading.weights import WeightsPool
-from modelyard.engine.messages import Event, Message, Stop
+from modelyard.engine.messages import LoopMessage
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
 from modelyard.engine.suspects import SuspectLine
 from modelyard.engine.worker import run_engine
+from modelyard.protocol.events import Event
+from modelyard.protocol.messages import Message
+from modelyard.protocol.requests import Stop
 
 
 class Engine:
@@ -34,7 +37,7 @@ class Engine:
         device: Device | None = None,
         templates: RendersTemplates | None = None,
     ) -> None:
-        self._inbox: SimpleQueue[Message] = SimpleQueue()
+        self._inbox: SimpleQueue[LoopMessage] = SimpleQueue()
         self._suspects = SuspectLine(self._inbox.put)
         self._publish = publish
         self._stopping = threading.Event()

@@ -6,28 +6,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from modelyard.engine.messages import (
-    Cancel,
+from modelyard.protocol.events import (
     Cancelled,
-    Embed,
     Embedded,
     Event,
     Failed,
     Finished,
-    Message,
-    Rank,
     Ranked,
-    Request,
-    Resume,
     Returned,
-    SequenceId,
-    Stop,
-    Submit,
     Suspended,
     Token,
-    Tokenize,
     Tokenized,
 )
+from modelyard.protocol.messages import Message, Request, Resume
+from modelyard.protocol.requests import Cancel, Embed, Rank, Stop, Submit, Tokenize
+from modelyard.protocol.values import SequenceId
 
 
 class SuspectLine:

@@ -16,7 +16,14 @@ from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.engine.generation.loop import EngineLoop, Publish
 from modelyard.engine.loading.load import Resident, load
 from modelyard.engine.loading.weights import WeightsPool
-from modelyard.engine.messages import (
+from modelyard.engine.messages import LoopMessage
+from modelyard.engine.pooling.load import ResidentEmbedder, load_embedder
+from modelyard.engine.pooling.loop import Embedder
+from modelyard.engine.scheduling.engine_table import EngineRecord
+from modelyard.engine.scheduling.fair_share import Device
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import UnusableModel
+from modelyard.protocol.events import (
     Cancelled,
     Died,
     Dying,
@@ -24,21 +31,13 @@ from modelyard.engine.messages import (
     Loaded,
     LoadFailed,
     LoadProgress,
-    Message,
-    Restore,
-    Resume,
-    SequenceId,
-    Stop,
     Stopped,
     Suspended,
 )
-from modelyard.engine.pooling.load import ResidentEmbedder, load_embedder
-from modelyard.engine.pooling.loop import Embedder
-from modelyard.engine.scheduling.engine_table import EngineRecord
-from modelyard.engine.scheduling.fair_share import Device
-from modelyard.engine.settings import EngineSettings
-from modelyard.errors import UnusableModel
 from modelyard.protocol.kv_snapshot import KeptPrefixes
+from modelyard.protocol.messages import Restore, Resume
+from modelyard.protocol.requests import Stop
+from modelyard.protocol.values import SequenceId
 from modelyard.system.malloc import trim_heap
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ def run_engine(
     pool: WeightsPool,
     device: Device,
     templates: RendersTemplates,
-    inbox: SimpleQueue[Message],
+    inbox: SimpleQueue[LoopMessage],
     publish: Publish,
     is_stopping: Callable[[], bool],
 ) -> None:
@@ -160,9 +159,9 @@ def _load_beside_others(
     return loaded.result()
 
 
-def _give_up(inbox: SimpleQueue[Message], publish: Publish) -> Stopped:
+def _give_up(inbox: SimpleQueue[LoopMessage], publish: Publish) -> Stopped:
     """Hand back what was sent to an engine that was stopped while it loaded."""
-    messages: list[Message] = []
+    messages: list[LoopMessage] = []
     with suppress(Empty):
         while True:
             messages.append(inbox.get_nowait())

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelyard.engine.messages import Usage
+from modelyard.protocol.values import Usage
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from modelyard.api.media import MediaLoader
 from modelyard.config import Config, default_model, revise
 from modelyard.config import Model as ModelTable
-from modelyard.engine.messages import Usage
 from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFailed
 from modelyard.hub import Progress
 from modelyard.inprocess.answers import (
@@ -37,6 +36,7 @@ from modelyard.inprocess.requests import (
     tokenize_request,
 )
 from modelyard.inprocess.streams import AsyncChatStream
+from modelyard.protocol.values import Usage
 from modelyard.yard.requests.requests import EmbeddingRequest, Urgency
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import Plan, Status

@@ -19,7 +19,6 @@ from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage
 from modelyard.api.serving.output_reader import AnswerReader
 from modelyard.api.serving.streaming import Ask, whole_answer
-from modelyard.engine.messages import Finished, Usage
 from modelyard.inprocess.answers import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -30,7 +29,9 @@ from modelyard.inprocess.answers import (
     CompletionUsage,
 )
 from modelyard.protocol.deltas import Delta, ToolCallEnd
+from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
+from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import Generation
 from modelyard.yard.requests.requests import Request, Urgency
 from modelyard.yard.yard import Yard

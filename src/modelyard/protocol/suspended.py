@@ -8,11 +8,11 @@ and also when its engine's process has died and nothing but its tokens is left.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
-from modelyard.engine.generation.running import RunningSequence
-from modelyard.engine.messages import Reading, SequenceId, Submit, TokenLogprob, Usage
 from modelyard.protocol.kv_snapshot import KeptPrompt
+from modelyard.protocol.requests import Submit
+from modelyard.protocol.values import Reading, SequenceId, TokenLogprob, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class SuspendedSequence:
         cached_tokens: of the prompt, that cost no prefill when it first ran; None where it has not begun.
         pending_logprobs: of the last tokens of the answer, whose text is not certain yet.
         kept: the KV state of those tokens that were computed; None: they are computed again.
-        live: the engine's own objects, as long as it stays in the process; whoever holds it owns them. None: they are
-            made again.
+        live: the engine's own ``RunningSequence``, as long as it stays in the process; the holder of the state owns it.
+            None: it is made again.
     """
 
     identity: str
@@ -40,40 +40,7 @@ class SuspendedSequence:
     cached_tokens: int | None
     pending_logprobs: tuple[TokenLogprob, ...] = ()
     kept: KeptPrompt | None = None
-    live: RunningSequence | None = field(default=None, repr=False, compare=False)
-
-    @classmethod
-    def of(cls, identity: str, running: RunningSequence, kept: KeptPrompt | None) -> Self:
-        """Suspend what an engine has; its objects belong to the outcome from then on."""
-        tokens, trail = running.tokens, running.output.trail
-        return cls(
-            identity,
-            running.request,
-            tuple(tokens.tokens[: tokens.prompt_length]),
-            tuple(tokens.tokens[tokens.prompt_length :]),
-            running.reading,
-            tokens.cached_tokens,
-            () if trail is None else trail.pending,
-            kept,
-            running,
-        )
-
-    @classmethod
-    def after_failure(cls, identity: str, running: RunningSequence) -> Self:
-        """What can be trusted of a sequence whose engine has failed, maybe in the middle of it: what was published."""
-        tokens, trail = running.tokens, running.output.trail
-        told = max(running.told, tokens.prompt_length)
-        untold = len(tokens.tokens) - told
-        pending = () if trail is None else trail.pending
-        return cls(
-            identity,
-            running.request,
-            tuple(tokens.tokens[: tokens.prompt_length]),
-            tuple(tokens.tokens[tokens.prompt_length : told]),
-            running.reading,
-            tokens.cached_tokens,
-            pending[: len(pending) - untold] if untold else pending,
-        )
+    live: object = field(default=None, repr=False, compare=False)
 
     @property
     def sequence(self) -> SequenceId:

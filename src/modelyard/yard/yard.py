@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Final
 
 from modelyard.config import Config, Model
-from modelyard.engine.messages import Embed, Rank, SequenceId, Submit, Tokenize
 from modelyard.errors import (
     InsufficientMemory,
     ModelLoadFailed,
@@ -21,6 +20,8 @@ from modelyard.errors import (
     UnusableModel,
 )
 from modelyard.hub import Progress, Senses, Stores
+from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
+from modelyard.protocol.values import SequenceId
 from modelyard.system.malloc import share_one_heap
 from modelyard.system.memory import available_bytes
 from modelyard.yard.from_config import memory_budget, router, stores_of, traits

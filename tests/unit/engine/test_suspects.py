@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.engine.messages import (
-    Cancel,
-    Cancelled,
-    Embed,
-    Event,
-    Failed,
-    Finished,
-    Message,
-    Rank,
-    Resume,
-    SequenceId,
-    Stop,
-    Submit,
-    Token,
-    Tokenize,
-    Usage,
-)
 from modelyard.engine.suspects import SuspectLine
 from modelyard.errors import EngineError
+from modelyard.protocol.events import Cancelled, Event, Failed, Finished, Token
+from modelyard.protocol.messages import Message, Resume
 from modelyard.protocol.prompts import Text
+from modelyard.protocol.requests import Cancel, Embed, Rank, Stop, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import SequenceId, Usage
 
 ONE, TWO, THREE = map(SequenceId, (1, 2, 3))
 

@@ -29,7 +29,6 @@ from modelyard import (
     serve,
     serve_async,
 )
-from modelyard.engine.messages import Cancel, Submit
 from modelyard.errors import (
     Closed,
     ConfigError,
@@ -41,6 +40,7 @@ from modelyard.errors import (
     PortUnavailable,
 )
 from modelyard.protocol.prompts import Chat
+from modelyard.protocol.requests import Cancel, Submit
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
 from support.scripted_engines import ScriptedEngines

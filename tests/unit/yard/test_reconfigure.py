@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from modelyard.config import Config, validate_config
-from modelyard.engine.messages import Reseat
+from modelyard.protocol.requests import Reseat
 from modelyard.yard import yard as yard_module
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write

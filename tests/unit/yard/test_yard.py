@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from modelyard.config import Config, validate_config
-from modelyard.engine.messages import Cancel
 from modelyard.errors import (
     ConfigError,
     ModelLoadFailed,
@@ -20,6 +19,7 @@ from modelyard.errors import (
     UnsupportedOperation,
 )
 from modelyard.protocol.prompts import Text
+from modelyard.protocol.requests import Cancel
 from modelyard.system.file_stamp import FileStamp, first_changed
 from modelyard.yard.requests.requests import EmbeddingRequest, Request
 from modelyard.yard.runtime import engine_factory

@@ -12,7 +12,6 @@ import orjson
 from modelyard.api.errors.anthropic import error_body, event
 from modelyard.api.serving.output_reader import AnswerReader
 from modelyard.api.serving.streaming import EVENT_STREAM
-from modelyard.engine.messages import Finished, Usage
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
     ContentDelta,
@@ -24,7 +23,9 @@ from modelyard.protocol.deltas import (
     ToolCallBroken,
     ToolCallEnd,
 )
+from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
+from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import Generation
 
 _TEXT: Final = {"type": "text", "text": ""}

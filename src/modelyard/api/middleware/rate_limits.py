@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from modelyard.config import AccessKey
-from modelyard.engine.messages import Usage
 from modelyard.errors import ConcurrencyLimited, RateLimited, TokensReserved
+from modelyard.protocol.values import Usage
 from modelyard.yard.requests.token_estimate import TokenEstimate
 
 

@@ -12,7 +12,6 @@ import orjson
 
 from modelyard.api.errors.ollama import error_body
 from modelyard.api.serving.output_reader import AnswerReader
-from modelyard.engine.messages import Finished, TokenLogprob
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
     ContentDelta,
@@ -24,7 +23,9 @@ from modelyard.protocol.deltas import (
     ToolCallBroken,
     ToolCallEnd,
 )
+from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
+from modelyard.protocol.values import TokenLogprob
 from modelyard.yard.requests.generation import Generation
 
 

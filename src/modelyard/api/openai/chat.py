@@ -20,8 +20,8 @@ from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.output_reader import AnswerReader
 from modelyard.api.serving.streaming import Ask, reply
 from modelyard.api.serving.wait_options import urgency_of
-from modelyard.engine.messages import Finished
 from modelyard.protocol.deltas import Delta, ToolCallEnd
+from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.requests.generation import Generation
 from modelyard.yard.yard import Yard

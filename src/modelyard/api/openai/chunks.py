@@ -12,8 +12,8 @@ import orjson
 from modelyard.api.errors.responses import error_body
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.serving.streaming import EVENT_STREAM
-from modelyard.engine.messages import Finished
 from modelyard.errors import ModelyardError
+from modelyard.protocol.events import Finished
 from modelyard.yard.requests.generation import Generation
 
 

@@ -17,7 +17,8 @@ from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.streaming import Ask, reply
 from modelyard.api.serving.wait_options import urgency_of
-from modelyard.engine.messages import Finished, TokenLogprob
+from modelyard.protocol.events import Finished
+from modelyard.protocol.values import TokenLogprob
 from modelyard.yard.requests.generation import Generation
 from modelyard.yard.yard import Yard
 

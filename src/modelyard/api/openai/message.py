@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modelyard.engine.messages import TokenLogprob
 from modelyard.protocol.deltas import (
     ContentDelta,
     Delta,
@@ -16,6 +15,7 @@ from modelyard.protocol.deltas import (
     ToolCallBroken,
     ToolCallEnd,
 )
+from modelyard.protocol.values import TokenLogprob
 
 
 def delta_object(delta: Delta) -> dict[str, Any] | None:

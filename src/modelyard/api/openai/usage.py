@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modelyard.engine.messages import Finished, Usage
+from modelyard.protocol.events import Finished
+from modelyard.protocol.values import Usage
 
 
 def total_usage(finished: Sequence[Finished], choices: int) -> Usage:

@@ -18,8 +18,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from modelyard.api.serving.eager import begin
-from modelyard.engine.messages import Finished
 from modelyard.errors import ModelyardError
+from modelyard.protocol.events import Finished
 from modelyard.yard.requests.generation import Generation
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard

@@ -16,9 +16,10 @@ from modelyard.engine.formats.messages import for_template, with_instructions
 from modelyard.engine.formats.reasoning import REASONING, ReasoningFormat, reasoning_of
 from modelyard.engine.formats.registry import FORMATS, control_tokens, format_of, parser
 from modelyard.engine.formats.schema import NO_PARAMETERS, Tool
-from modelyard.engine.messages import Reading, Submit
 from modelyard.protocol.deltas import OutputParser
 from modelyard.protocol.prompts import Chat, NamedTool
+from modelyard.protocol.requests import Submit
+from modelyard.protocol.values import Reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from modelyard.engine.input.reading_pool import ReadingPool, is_quick, outcome_o
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.loading.load import Resident
-from modelyard.engine.messages import Compiled, PromptRead, SequenceId, Submit
+from modelyard.engine.messages import Compiled, PromptRead
 from modelyard.engine.output.logprobs import LogprobTrail
 from modelyard.engine.output.output import Answer
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sampler
@@ -27,7 +27,9 @@ from modelyard.engine.speculative.draft_model import DraftedGuesses
 from modelyard.engine.speculative.ngram import Prediction, PromptLookup
 from modelyard.errors import ContextNotPermitted, InvalidRequest
 from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, media_of
+from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import SequenceId
 
 # More than a token of text has.
 _TOKEN_CHARACTERS = 16
@@ -152,10 +154,10 @@ class Admission:
         Raises:
             ModelyardError: it is refused.
         """
-        if state.live is None:
+        running = state.live
+        if not isinstance(running, RunningSequence):
             self._read_beside(state.request, state)
             return None
-        running = state.live
         if running.constraint is not None:
             self.grammars.adopt(running.constraint, self._model.tokenize_plain)
         if running.output.trail is not None:

@@ -31,30 +31,7 @@ from modelyard.engine.kv.placeholders import Picture, has_pictures
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.loading.load import Resident
-from modelyard.engine.messages import (
-    Accepted,
-    Begun,
-    Cancel,
-    Cancelled,
-    Compiled,
-    Embed,
-    Event,
-    Failed,
-    Finished,
-    Message,
-    PromptRead,
-    Rank,
-    Reseat,
-    Restore,
-    Resume,
-    Returned,
-    SequenceId,
-    Stop,
-    Submit,
-    Suspended,
-    Token,
-    Tokenize,
-)
+from modelyard.engine.messages import Compiled, LoopMessage, PromptRead
 from modelyard.engine.output.logprobs import log_softmax
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, Seat
@@ -62,8 +39,12 @@ from modelyard.engine.scheduling.scheduler import Feed, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
 from modelyard.errors import EngineError, GrammarBroken, ModelyardError, UnsupportedOperation
+from modelyard.protocol.events import Accepted, Begun, Cancelled, Event, Failed, Finished, Returned, Suspended, Token
 from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
+from modelyard.protocol.messages import Restore, Resume
+from modelyard.protocol.requests import Cancel, Embed, Rank, Reseat, Stop, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +60,7 @@ class EngineLoop:
         resident: Resident,
         device: Device,
         record: EngineRecord,
-        inbox: SimpleQueue[Message],
+        inbox: SimpleQueue[LoopMessage],
         publish: Publish,
     ) -> None:
         self._name = settings.name
@@ -149,7 +130,7 @@ class EngineLoop:
             left = Returned(sequence) if resumed is None else Suspended(sequence, resumed.without_kv())
             self._events.append(left)
         for running in self._running.values():
-            state = SuspendedSequence.after_failure(self._identity, running)
+            state = running.suspended_by_failure(self._identity)
             self._events.append(Suspended(running.id, state))
         self._speller.leave(Stop(suspend=True))
         self._flush()
@@ -223,7 +204,7 @@ class EngineLoop:
     def _suspend(self, sequence: TokenSequence, kept: KeptPrompt | None) -> Suspended:
         """From here on the sampler is owned by whoever holds the state."""
         self._constraints.pop(sequence.id, None)
-        return Suspended(sequence.id, SuspendedSequence.of(self._identity, self._running.pop(sequence.id), kept))
+        return Suspended(sequence.id, self._running.pop(sequence.id).suspended(self._identity, kept))
 
     def _flush(self) -> None:
         if self._events:
@@ -388,7 +369,7 @@ class EngineLoop:
         if self._scheduler.alone is sequence:
             self._scheduler.alone = None
         ids = tuple(sequence.tokens[before:])
-        running.told = len(sequence.tokens)
+        running.published = len(sequence.tokens)
         if trail is None:
             self._events.append(Token(sequence.id, text, (), ids))
         elif answer.finish_reason:

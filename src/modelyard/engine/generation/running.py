@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from modelyard.engine.guidance import Constraint
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.messages import Reading, SequenceId, Submit
 from modelyard.engine.output.output import Answer
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler
+from modelyard.protocol.kv_snapshot import KeptPrompt
+from modelyard.protocol.requests import Submit
+from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import Reading, SequenceId, TokenLogprob
 
 
 @dataclass(slots=True, eq=False)
@@ -21,7 +24,7 @@ class RunningSequence:
         tokens: the prompt and the answer so far.
         output: the text side of the answer.
         sampler: with the state of its random numbers and penalties.
-        told: how many of the tokens were published.
+        published: how many of the tokens, those of the prompt included, events have told of.
     """
 
     request: Submit
@@ -29,7 +32,7 @@ class RunningSequence:
     tokens: Sequence
     output: Answer
     sampler: Sampler
-    told: int = 0
+    published: int = 0
 
     @property
     def id(self) -> SequenceId:
@@ -40,3 +43,48 @@ class RunningSequence:
     def constraint(self) -> Constraint | None:
         """The grammar that its answer follows, and where in it the answer is."""
         return self.sampler.constraint if isinstance(self.sampler, ConstrainedSampler) else None
+
+    def suspended(self, identity: str, kept: KeptPrompt | None) -> SuspendedSequence:
+        """The sequence as a value that another engine can resume. The caller must not compute it any more.
+
+        Args:
+            identity: of the weights and settings that it belongs to.
+            kept: its KV state; None: it is computed again.
+        """
+        trail = self.output.trail
+        return self._state(identity, len(self.tokens.tokens), () if trail is None else trail.pending, kept, self)
+
+    def suspended_by_failure(self, identity: str) -> SuspendedSequence:
+        """What can be trusted of a sequence whose engine failed, perhaps in its middle: the tokens that were published.
+
+        Args:
+            identity: as in ``suspended``.
+        """
+        published = max(self.published, self.tokens.prompt_length)
+        unpublished = len(self.tokens.tokens) - published
+        trail = self.output.trail
+        pending = () if trail is None else trail.pending
+        if unpublished:
+            pending = pending[: len(pending) - unpublished]
+        return self._state(identity, published, pending, None, None)
+
+    def _state(
+        self,
+        identity: str,
+        length: int,
+        pending_logprobs: tuple[TokenLogprob, ...],
+        kept: KeptPrompt | None,
+        live: RunningSequence | None,
+    ) -> SuspendedSequence:
+        tokens = self.tokens
+        return SuspendedSequence(
+            identity,
+            self.request,
+            tuple(tokens.tokens[: tokens.prompt_length]),
+            tuple(tokens.tokens[tokens.prompt_length : length]),
+            self.reading,
+            tokens.cached_tokens,
+            pending_logprobs,
+            kept,
+            live,
+        )

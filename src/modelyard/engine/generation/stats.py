@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modelyard.engine.loading.vision import Vision
-from modelyard.engine.messages import Vitals
 from modelyard.engine.scheduling.scheduler import Scheduler
+from modelyard.protocol.values import Vitals
 
 PULSE_S = 1.0
 

@@ -24,14 +24,17 @@ MIN_SHARED_BYTES: Final = 64 << 10
 _MODULES: Final = frozenset(
     f"modelyard.{name}"
     for name in (
-        "engine.generation.suspended",
         "engine.hosts.protocol",
-        "engine.messages",
-        "engine.profile",
-        "engine.question",
         "engine.settings",
-        "engine.suspend",
         "errors",
+        "protocol.events",
+        "protocol.kv_snapshot",
+        "protocol.messages",
+        "protocol.model_info",
+        "protocol.prompts",
+        "protocol.requests",
+        "protocol.suspended",
+        "protocol.values",
         "system.file_stamp",
     )
 )

@@ -36,23 +36,12 @@ from modelyard.engine.hosts.protocol import (
 from modelyard.engine.hosts.records import RequestRecords
 from modelyard.engine.hosts.remote_templates import TemplateRenderer
 from modelyard.engine.hosts.spawner import EngineSpawner, SpawnedProcess, SpawnFailed
-from modelyard.engine.messages import (
-    Cancel,
-    Died,
-    Dying,
-    Event,
-    Failed,
-    Loaded,
-    LoadFailed,
-    Message,
-    ParkedWeightsLost,
-    Request,
-    Stop,
-    Stopped,
-)
 from modelyard.engine.scheduling.engine_table import EngineTable
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import EngineError, InvalidRequest
+from modelyard.protocol.events import Died, Dying, Event, Failed, Loaded, LoadFailed, ParkedWeightsLost, Stopped
+from modelyard.protocol.messages import Message, Request
+from modelyard.protocol.requests import Cancel, Stop
 from modelyard.system.file_stamp import FileStamp
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from modelyard.engine.messages import Event, Message
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.events import Event
+from modelyard.protocol.messages import Message
 
 
 @dataclass(frozen=True, slots=True)

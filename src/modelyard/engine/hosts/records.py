@@ -6,30 +6,24 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from modelyard.engine.messages import (
+from modelyard.protocol.events import (
     Accepted,
     Begun,
     Cancelled,
-    Embed,
     Embedded,
     Event,
     Failed,
     Finished,
-    Message,
-    Rank,
     Ranked,
-    Reading,
-    Resume,
     Returned,
-    SequenceId,
-    Submit,
     Suspended,
     Token,
-    Tokenize,
     Tokenized,
-    TokenLogprob,
 )
+from modelyard.protocol.messages import Message, Resume
+from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import Reading, SequenceId, TokenLogprob
 
 
 @dataclass(slots=True, eq=False)

@@ -26,31 +26,27 @@ from typing import Any, Final
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.trial_task import TrialTask
 from modelyard.engine.llama.weight_check import find_broken_tensor
-from modelyard.engine.loading.weights import HeldWeights, WeightsPool
-from modelyard.engine.messages import (
+from modelyard.engine.loading.weights import WeightsPool
+from modelyard.errors import EngineError, UnusableModel
+from modelyard.protocol.events import (
     Died,
-    Embed,
     Embedded,
     Event,
     Failed,
     Finished,
+    HeldWeights,
     Loaded,
     LoadFailed,
-    Message,
-    Rank,
     Ranked,
-    Resume,
-    SequenceId,
-    Stop,
     Stopped,
-    Submit,
     Suspended,
     Token,
-    Tokenize,
     Tokenized,
 )
-from modelyard.errors import EngineError, UnusableModel
+from modelyard.protocol.messages import Message, Resume
 from modelyard.protocol.prompts import Sampling, Text, Tokens
+from modelyard.protocol.requests import Embed, Rank, Stop, Submit, Tokenize
+from modelyard.protocol.values import SequenceId
 from modelyard.system.cores import usable_cores
 
 # Ordinary text in several scripts, with digits and marks: what any vocabulary is made for.

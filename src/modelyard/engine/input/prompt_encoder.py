@@ -11,7 +11,6 @@ from typing import Protocol
 from modelyard.engine.chat.chat_format import Dialogue
 from modelyard.engine.input.bounded_tokenize import COMMON_TOKEN_CHARACTERS, tokens_of_beginning
 from modelyard.engine.kv.placeholders import Picture
-from modelyard.engine.messages import Reading
 from modelyard.errors import (
     ContextLengthExceeded,
     InvalidRequest,
@@ -20,6 +19,7 @@ from modelyard.errors import (
     UnsupportedOperation,
 )
 from modelyard.protocol.prompts import Audio, Chat, Infill, Media, Prompt, Text, Tokens, Written, salted
+from modelyard.protocol.values import Reading
 
 Tokenize = Callable[[str, bool], list[int]]
 

@@ -14,20 +14,13 @@ from typing import Any, Final, Protocol
 
 from modelyard.engine.input.prompt_encoder import PromptReader, check_length
 from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
-from modelyard.engine.messages import (
-    Cancelled,
-    Event,
-    Failed,
-    PromptRead,
-    Returned,
-    SequenceId,
-    Stop,
-    Tokenize,
-    Tokenized,
-)
+from modelyard.engine.messages import PromptRead
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
+from modelyard.protocol.events import Cancelled, Event, Failed, Returned, Tokenized
 from modelyard.protocol.prompts import Chat, Text, Tokens, media_of
+from modelyard.protocol.requests import Stop, Tokenize
+from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
 

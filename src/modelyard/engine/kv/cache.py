@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from modelyard.engine.kv.owner_shares import amounts_of
 from modelyard.engine.kv.placeholders import positions
-from modelyard.engine.messages import SequenceId
+from modelyard.protocol.values import SequenceId
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from modelyard.engine.kv.placeholders import outside
 from modelyard.engine.kv.prefix import LOSABLE_TOKENS, common_prefix
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Context
-from modelyard.engine.messages import SequenceId
 from modelyard.protocol.kv_snapshot import KeptPrompt
+from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from modelyard.engine.kv.cache import Slot
 from modelyard.engine.kv.placeholders import Picture, Pictures, text_run
-from modelyard.engine.messages import SequenceId, Usage
 from modelyard.engine.speculative.policy import Guesser
+from modelyard.protocol.values import SequenceId, Usage
 
 
 class Sequence:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from modelyard.engine.llama import Weights
 from modelyard.errors import UnusableModel
@@ -73,13 +72,6 @@ class _Shared:
     weights: Weights | None = None
     users: int = 0
     fraction: float = 0.0
-
-
-class HeldWeights(Protocol):
-    """Weights that stay in memory, wherever that is."""
-
-    def release(self) -> None:
-        """Give them up, once; returns when they are free, where nothing else uses them."""
 
 
 class ParkedWeights:

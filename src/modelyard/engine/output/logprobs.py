@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.engine.messages import TokenLogprob
+from modelyard.protocol.values import TokenLogprob
 
 Scores = npt.NDArray[np.float64]
 

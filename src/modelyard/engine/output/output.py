@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelyard.engine.messages import FinishReason, TokenLogprob
 from modelyard.engine.output.detokenize import Utf8Stream
 from modelyard.engine.output.logprobs import LogprobTrail
 from modelyard.engine.output.stop_strings import StopFilter
+from modelyard.protocol.values import FinishReason, TokenLogprob
 
 
 class Answer:

@@ -16,26 +16,7 @@ import numpy.typing as npt
 
 from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
 from modelyard.engine.input.tokenize_worker import Speller
-from modelyard.engine.messages import (
-    Cancel,
-    Cancelled,
-    Embed,
-    Embedded,
-    Event,
-    Failed,
-    Message,
-    PromptRead,
-    Rank,
-    Ranked,
-    Reseat,
-    Restore,
-    Resume,
-    Returned,
-    SequenceId,
-    Stop,
-    Submit,
-    Tokenize,
-)
+from modelyard.engine.messages import LoopMessage, PromptRead
 from modelyard.engine.pooling.embed_input import InputReader
 from modelyard.engine.pooling.load import ResidentEmbedder
 from modelyard.engine.pooling.queue import EmbedQueue, Job
@@ -44,6 +25,10 @@ from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, Seat
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ContextNotPermitted, EngineError, ModelyardError, UnsupportedOperation
+from modelyard.protocol.events import Cancelled, Embedded, Event, Failed, Ranked, Returned
+from modelyard.protocol.messages import Restore, Resume
+from modelyard.protocol.requests import Cancel, Embed, Rank, Reseat, Stop, Submit, Tokenize
+from modelyard.protocol.values import SequenceId
 
 Publish = Callable[[Sequence[Event]], None]
 
@@ -84,7 +69,7 @@ class Embedder:
         resident: ResidentEmbedder,
         device: Device,
         record: EngineRecord,
-        inbox: SimpleQueue[Message],
+        inbox: SimpleQueue[LoopMessage],
         publish: Publish,
     ) -> None:
         self._name = settings.name

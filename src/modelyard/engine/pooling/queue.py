@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.engine.messages import SequenceId
+from modelyard.protocol.values import SequenceId
 
 
 @dataclass(slots=True, eq=False)

@@ -20,9 +20,9 @@ from modelyard.engine.kv.cache import KvCache
 from modelyard.engine.kv.placeholders import Picture
 from modelyard.engine.kv.prefix import common_prefix, place
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.messages import SequenceId
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.speculative.policy import MOST_GUESSED, worthwhile
+from modelyard.protocol.values import SequenceId
 
 # How much longer than its decoding alone a step may be for the sake of a long prompt: running streams wait for it, and
 # the longest gap in them is to stay below three times the usual one.

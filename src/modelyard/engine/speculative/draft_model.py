@@ -14,10 +14,10 @@ from typing import Final
 from modelyard.engine.kv.prefix import common_prefix
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
-from modelyard.engine.messages import SequenceId
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS
 from modelyard.engine.speculative.ngram import PromptLookup
 from modelyard.engine.speculative.policy import MOST_GUESSED, drafts_worthwhile
+from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modelyard.engine.messages import Usage
+    from modelyard.protocol.values import Usage
     from modelyard.yard.requests.context import Account
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from modelyard.engine.messages import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.prompts import Audio, Image
+from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 
 
 def content_of(model: str, message: Submit | Embed | Rank | Tokenize) -> str:

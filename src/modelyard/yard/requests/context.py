@@ -17,7 +17,7 @@ from modelyard.errors import InsufficientMemory, InvalidRequest, ModelLoadFailed
 
 if TYPE_CHECKING:
     from modelyard.config import Scope
-    from modelyard.engine.messages import Usage
+    from modelyard.protocol.values import Usage
     from modelyard.yard.requests.generation import Generation
     from modelyard.yard.requests.one_shot import Inquiry
     from modelyard.yard.requests.requests import Urgency

@@ -8,17 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from modelyard.engine.messages import (
-    Accepted,
-    Cancelled,
-    Failed,
-    Finished,
-    Reading,
-    SequenceEvent,
-    Token,
-    TokenLogprob,
-)
 from modelyard.errors import ModelyardError, ShuttingDown
+from modelyard.protocol.events import Accepted, Cancelled, Failed, Finished, SequenceEvent, Token
+from modelyard.protocol.values import Reading, TokenLogprob
 from modelyard.yard.requests.charged import Charged
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.timings import Times

@@ -6,17 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelyard.engine.messages import (
-    Answered,
-    Cancelled,
-    Embedded,
-    Failed,
-    Finished,
-    Ranked,
-    SequenceEvent,
-    Tokenized,
-)
 from modelyard.errors import ModelyardError, ShuttingDown
+from modelyard.protocol.events import Answered, Cancelled, Embedded, Failed, Finished, Ranked, SequenceEvent, Tokenized
 from modelyard.yard.requests.charged import Charged
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.timings import Times

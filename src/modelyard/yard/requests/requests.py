@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelyard.engine.messages import Embed, Rank, SequenceId, Submit, Tokenize
 from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, Tokens
+from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
+from modelyard.protocol.values import SequenceId
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
-from modelyard.engine.messages import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.prompts import Media, Prompt, Text, Tokens
+from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 
 # What a chat template writes around a turn, or around a document, about.
 TURN_TOKENS: Final = 16

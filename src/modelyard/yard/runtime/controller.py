@@ -10,28 +10,22 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 
 from modelyard.engine.kv.owner_shares import may_take
-from modelyard.engine.messages import (
+from modelyard.errors import ModelyardError, QueueFull
+from modelyard.hub.sources.listing import Progress
+from modelyard.protocol.events import (
     Died,
     Dying,
-    Embed,
     Event,
     FileWrittenOver,
     Loaded,
     LoadFailed,
     LoadProgress,
     ParkedWeightsLost,
-    Rank,
-    Reseat,
-    SequenceId,
-    Stop,
     Stopped,
-    Submit,
-    Tokenize,
-    Vitals,
 )
-from modelyard.errors import ModelyardError, QueueFull
-from modelyard.hub.sources.listing import Progress
 from modelyard.protocol.model_info import ModelProfile
+from modelyard.protocol.requests import Embed, Rank, Reseat, Stop, Submit, Tokenize
+from modelyard.protocol.values import SequenceId, Vitals
 from modelyard.yard import residency
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.content import content_of

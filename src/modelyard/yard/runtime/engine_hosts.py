@@ -23,7 +23,9 @@ from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.journal import Journal, leftover_journals, open_journal
 from modelyard.engine.llama import can_offload
 from modelyard.engine.loading.weights import WeightsPool
-from modelyard.engine.messages import (
+from modelyard.engine.scheduling.fair_share import Device
+from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.events import (
     Died,
     Dying,
     Event,
@@ -34,8 +36,6 @@ from modelyard.engine.messages import (
     ParkedWeightsLost,
     Stopped,
 )
-from modelyard.engine.scheduling.fair_share import Device
-from modelyard.engine.settings import EngineSettings
 from modelyard.system.file_digest import contents_digest
 from modelyard.yard.runtime.file_watch import FileWatch, WatchedFiles, WatchedWeights
 from modelyard.yard.runtime.interfaces import EngineHandle, Publish

@@ -10,13 +10,15 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from modelyard.engine.messages import Event, Restore, Stop
 from modelyard.errors import ModelyardError
+from modelyard.protocol.events import Event
+from modelyard.protocol.messages import Restore
+from modelyard.protocol.requests import Stop
 from modelyard.yard.residency import events
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, Publish, Workshop
 
 if TYPE_CHECKING:
-    from modelyard.engine.loading.weights import HeldWeights
+    from modelyard.protocol.events import HeldWeights
     from modelyard.protocol.kv_snapshot import KeptPrefixes
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from modelyard.engine.loading.weights import HeldWeights
+from modelyard.protocol.events import HeldWeights
 from modelyard.system.file_stamp import FileStamp, change
 
 logger = logging.getLogger(__name__)

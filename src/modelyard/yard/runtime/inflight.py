@@ -11,30 +11,26 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from modelyard.engine.messages import (
+from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
+from modelyard.protocol.events import (
     Accepted,
     Begun,
-    Cancel,
     Cancelled,
-    Embed,
     Embedded,
     EngineEvent,
     Event,
     Failed,
     Finished,
-    Rank,
     Ranked,
-    Resume,
     Returned,
-    Submit,
     Suspended,
     Token,
-    Tokenize,
     Tokenized,
-    Usage,
 )
-from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
+from modelyard.protocol.messages import Resume
+from modelyard.protocol.requests import Cancel, Embed, Rank, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import Generation
 from modelyard.yard.requests.one_shot import Inquiry
 from modelyard.yard.residency import events

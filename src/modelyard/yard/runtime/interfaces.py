@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from modelyard.engine.messages import Event, Message
+from modelyard.protocol.events import Event
+from modelyard.protocol.messages import Message
 from modelyard.yard.memory.footprint import Footprint
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from modelyard.engine.messages import Answered, Cancelled, Embedded, Failed, Finished, Ranked, Tokenized, Vitals
+from modelyard.protocol.events import Answered, Cancelled, Embedded, Failed, Finished, Ranked, Tokenized
+from modelyard.protocol.values import Vitals
 from modelyard.yard.requests.timings import Times
 from modelyard.yard.residency.events import FreeReason
 

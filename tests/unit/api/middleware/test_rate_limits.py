@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from modelyard.api.middleware.rate_limits import Bucket, CallLimits, KeyLimits, Reservation, duration
 from modelyard.config import AccessKey
-from modelyard.engine.messages import Usage
 from modelyard.errors import ConcurrencyLimited, RateLimited, TokensReserved
+from modelyard.protocol.values import Usage
 from modelyard.yard.requests.token_estimate import TokenEstimate
 
 per_minute = st.integers(1, 10**6)

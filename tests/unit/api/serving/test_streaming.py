@@ -15,7 +15,8 @@ from modelyard.api.app import create_app
 from modelyard.api.serving import streaming
 from modelyard.api.serving.streaming import while_connected
 from modelyard.config import validate_config
-from modelyard.engine.messages import Cancel, Submit, Token
+from modelyard.protocol.events import Token
+from modelyard.protocol.requests import Cancel, Submit
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
 from support.scripted_engines import ScriptedEngine, ScriptedEngines

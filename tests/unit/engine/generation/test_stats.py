@@ -8,9 +8,9 @@ from modelyard.engine.generation.stats import PULSE_S, Pulse
 from modelyard.engine.kv.cache import KvCache
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.loading.vision import Vision
-from modelyard.engine.messages import SequenceId, Vitals
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
+from modelyard.protocol.values import SequenceId, Vitals
 
 
 def scheduler() -> Scheduler:

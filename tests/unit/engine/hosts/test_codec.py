@@ -19,30 +19,16 @@ from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.codec import MIN_SHARED_BYTES, ForeignValue, decode, encode
 from modelyard.engine.hosts.protocol import FromEngine, LogLine, StartEngine, ToEngine
 from modelyard.engine.hosts.shared_memory import SharedArray
-from modelyard.engine.messages import (
-    Accepted,
-    Cancel,
-    Embedded,
-    Failed,
-    Finished,
-    Loaded,
-    Reading,
-    Resume,
-    SequenceId,
-    Stop,
-    Submit,
-    Suspended,
-    Token,
-    TokenLogprob,
-    Usage,
-    Vitals,
-)
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, ModelyardError, TakesNoImages
+from modelyard.protocol.events import Accepted, Embedded, Failed, Finished, Loaded, Suspended, Token
 from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
+from modelyard.protocol.messages import Resume
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import Audio, Chat, Image, NamedTool, Sampling, Text, Tokens
+from modelyard.protocol.requests import Cancel, Stop, Submit
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import Reading, SequenceId, TokenLogprob, Usage, Vitals
 from modelyard.system.file_stamp import FileStamp
 
 ONE = SequenceId(1)

@@ -7,29 +7,13 @@ from dataclasses import replace
 import pytest
 
 from modelyard.engine.hosts.records import RequestRecords
-from modelyard.engine.messages import (
-    Accepted,
-    Begun,
-    Cancel,
-    Cancelled,
-    Embed,
-    Event,
-    Failed,
-    Finished,
-    Reading,
-    Resume,
-    Returned,
-    SequenceId,
-    Submit,
-    Suspended,
-    Token,
-    Tokenize,
-    TokenLogprob,
-    Usage,
-)
 from modelyard.errors import EngineError
+from modelyard.protocol.events import Accepted, Begun, Cancelled, Event, Failed, Finished, Returned, Suspended, Token
+from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Text
+from modelyard.protocol.requests import Cancel, Embed, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import Reading, SequenceId, TokenLogprob, Usage
 
 ONE, TWO = SequenceId(1), SequenceId(2)
 REQUEST = Submit(ONE, Text("a"), alone=True)

@@ -10,9 +10,11 @@ import pytest
 
 from modelyard.engine.input.reading_pool import ReadingPool
 from modelyard.engine.input.tokenize_worker import Speller
-from modelyard.engine.messages import Cancelled, Event, Returned, SequenceId, Stop, Tokenize, Tokenized
 from modelyard.engine.scheduling.engine_table import EngineTable
+from modelyard.protocol.events import Cancelled, Event, Returned, Tokenized
 from modelyard.protocol.prompts import Text, Tokens
+from modelyard.protocol.requests import Stop, Tokenize
+from modelyard.protocol.values import SequenceId
 
 WAIT_S = 30
 RECORD = EngineTable().claim("small")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from modelyard.engine.kv.cache import KvCache, Trim
-from modelyard.engine.messages import SequenceId
+from modelyard.protocol.values import SequenceId
 
 CAPACITY = 24
 SLOTS = 4

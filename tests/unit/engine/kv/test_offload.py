@@ -11,8 +11,8 @@ from modelyard.engine.kv.cache import KvCache, Slot
 from modelyard.engine.kv.offload import MOST_PARKED_AT_ONCE, KvMoves
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Context
-from modelyard.engine.messages import SequenceId
 from modelyard.protocol.kv_snapshot import KvState
+from modelyard.protocol.values import SequenceId
 
 TOKEN_BYTES = 8
 ME = SequenceId(7)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from modelyard.engine.kv.cache import Slot
 from modelyard.engine.kv.prefix import LOSABLE_TOKENS, common_prefix, place
-from modelyard.engine.messages import SequenceId
+from modelyard.protocol.values import SequenceId
 
 SYSTEM = list(range(100))
 

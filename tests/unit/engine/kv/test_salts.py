@@ -23,11 +23,12 @@ from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.llama import Context, Projector
 from modelyard.engine.loading import vision
 from modelyard.engine.loading.vision import Vision
-from modelyard.engine.messages import SequenceId, Submit
 from modelyard.engine.speculative.draft_model import DraftedGuesses, Drafter
 from modelyard.errors import ContextNotPermitted
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.prompts import Audio, Image, Text, salted
+from modelyard.protocol.requests import Submit
+from modelyard.protocol.values import SequenceId
 from unit.engine.kv.test_offload import TOKEN_BYTES, Yard
 from unit.engine.loading.test_vision import Encoder
 from unit.engine.scheduling.test_scheduler import Llama

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.engine.messages import SequenceId
 from modelyard.engine.pooling.queue import EmbedQueue, Job, Place
+from modelyard.protocol.values import SequenceId
 
 
 def job(number: int, *sizes: int, priority: int = 0) -> Job:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from modelyard.engine.kv.cache import KvCache, Trim
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.messages import SequenceId, Usage
 from modelyard.engine.scheduling.scheduler import STRETCH, WORTH_WAITING, Feed, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.speculative.ngram import PromptLookup
 from modelyard.engine.speculative.policy import worthwhile
+from modelyard.protocol.values import SequenceId, Usage
 
 BATCH = 8
 BESIDE = 3

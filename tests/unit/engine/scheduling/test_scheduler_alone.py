@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from modelyard.engine.kv.cache import KvCache
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.messages import SequenceId
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
+from modelyard.protocol.values import SequenceId
 
 
 def scheduler(capacity: int = 64) -> Scheduler:

@@ -6,10 +6,10 @@ from modelyard.engine.kv.cache import KvCache, Share, Trim
 from modelyard.engine.kv.placeholders import Picture
 from modelyard.engine.kv.prefix import place
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.messages import SequenceId
 from modelyard.engine.scheduling.scheduler import Feed, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.protocol.prompts import Image
+from modelyard.protocol.values import SequenceId
 
 
 def picture(seed: int = 0, length: int = 6, positions: int | None = None) -> Picture:

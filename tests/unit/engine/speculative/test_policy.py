@@ -9,10 +9,10 @@ import pytest
 
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.llama import Batch, Context
-from modelyard.engine.messages import SequenceId
 from modelyard.engine.speculative.draft_model import DraftedGuesses, Drafter
 from modelyard.engine.speculative.ngram import PromptLookup
 from modelyard.engine.speculative.policy import MOST_DRAFTED, drafts_worthwhile
+from modelyard.protocol.values import SequenceId
 
 SMALL = 0.1
 

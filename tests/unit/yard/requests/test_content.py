@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from modelyard.engine.messages import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.prompts import Audio, Chat, Image, Infill, NamedTool, Sampling, Text, Tokens, Written
+from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.yard.requests.content import content_of
 
 RED, BLUE = Image(1, 1, b"\xff\x00\x00"), Image(1, 1, b"\x00\x00\xff")

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from modelyard.engine.messages import Accepted, Cancelled, Failed, Finished, Token, Usage
 from modelyard.errors import EngineError, InvalidRequest, ShuttingDown
+from modelyard.protocol.events import Accepted, Cancelled, Failed, Finished, Token
+from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import Generation
 
 WAIT_S = 20.0

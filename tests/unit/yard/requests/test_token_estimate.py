@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.engine.messages import Embed, Rank, SequenceId, Submit, Tokenize
 from modelyard.protocol.prompts import Chat, Image, Infill, Text, Tokens, Written
+from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
+from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.token_estimate import MEDIUM_TOKENS, TokenEstimate, estimate, prompt_tokens
 
 ME = SequenceId(1)

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelyard.engine.messages import Cancel, Embed, Resume, Stop, Submit, Usage
 from modelyard.errors import (
     EngineError,
     HarmfulRequest,
@@ -22,7 +21,10 @@ from modelyard.errors import (
     ShuttingDown,
     UnusableModel,
 )
+from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Sampling, Text
+from modelyard.protocol.requests import Cancel, Embed, Stop, Submit
+from modelyard.protocol.values import Usage
 from modelyard.yard.residency.events import Tick
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S
 from modelyard.yard.residency.state import Policy, Residence, Residency, Traits, UnloadMode

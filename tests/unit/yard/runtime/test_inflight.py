@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from modelyard.engine.messages import Accepted, Message, SequenceId, Submit, Suspended, Token
 from modelyard.errors import EngineError
+from modelyard.protocol.events import Accepted, Suspended, Token
+from modelyard.protocol.messages import Message
 from modelyard.protocol.prompts import Text
+from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
+from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.generation import Generation
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import ModelState, RequestId, Traits

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.engine.messages import Died, Dying, Event, FileWrittenOver, Loaded, ParkedWeightsLost, Stopped
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.events import Died, Dying, Event, FileWrittenOver, Loaded, ParkedWeightsLost, Stopped
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.system.file_digest import contents_digest
 from modelyard.system.file_stamp import stamps_of

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.engine.messages import Cancelled, Failed, Finished, SequenceId, Usage, Vitals
 from modelyard.errors import EngineError
+from modelyard.protocol.events import Cancelled, Failed, Finished
+from modelyard.protocol.values import SequenceId, Usage, Vitals
 from modelyard.yard.requests.timings import Times
 from modelyard.yard.stats.counters import Histogram, ModelTally, Tally
 

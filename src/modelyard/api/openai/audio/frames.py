@@ -11,9 +11,10 @@ import orjson
 from modelyard.api.openai.audio.prompts import spoken_text
 from modelyard.api.openai.chunks import EventFrames
 from modelyard.api.serving.output_reader import AnswerReader
-from modelyard.engine.messages import Finished, Usage
 from modelyard.protocol.deltas import ContentDelta, Delta, ToolCallBroken
+from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
+from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import Generation
 
 # What a model writes of the language before the words has no more characters.

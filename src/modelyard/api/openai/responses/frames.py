@@ -15,7 +15,6 @@ from modelyard.api.openai.message import logprobs_object
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.serving.output_reader import AnswerReader
 from modelyard.api.serving.streaming import EVENT_STREAM
-from modelyard.engine.messages import Finished, Usage
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
     ContentDelta,
@@ -26,7 +25,9 @@ from modelyard.protocol.deltas import (
     ToolCallBroken,
     ToolCallEnd,
 )
+from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
+from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import Generation
 
 Object = dict[str, Any]

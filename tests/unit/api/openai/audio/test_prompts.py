@@ -13,10 +13,11 @@ from modelyard.api.media import AudioFile
 from modelyard.api.openai.audio.frames import SpeechFrames
 from modelyard.api.openai.audio.languages import language_code, language_name
 from modelyard.api.openai.audio.prompts import Task, speech_prompt, spoken_text
-from modelyard.engine.messages import Finished, Usage
 from modelyard.errors import InvalidRequest
 from modelyard.hub import Senses
+from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat, Text, Written
+from modelyard.protocol.values import Usage
 
 CLIP = AudioFile(b"", "file")
 
