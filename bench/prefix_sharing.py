@@ -16,9 +16,11 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from modelyard.engine.engine import Engine
-from modelyard.engine.messages import Begun, Event, Failed, Finished, Loaded, SequenceId, Stop, Stopped, Submit, Token
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.events import Begun, Event, Failed, Finished, Loaded, Stopped, Token
 from modelyard.protocol.prompts import Sampling, Text
+from modelyard.protocol.requests import Stop, Submit
+from modelyard.protocol.values import SequenceId
 
 ROUNDS, REQUESTS, TOKENS = 3, 4, 16
 SALTS = {"all": ("", ""), "key": ("a" * 32, "b" * 32)}

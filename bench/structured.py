@@ -16,9 +16,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from modelyard.engine.engine import Engine
-from modelyard.engine.messages import Event, Failed, Finished, Loaded, SequenceId, Stop, Stopped, Submit
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.events import Event, Failed, Finished, Loaded, Stopped
 from modelyard.protocol.prompts import Sampling, Text
+from modelyard.protocol.requests import Stop, Submit
+from modelyard.protocol.values import SequenceId
 
 TOKENS, ROUNDS = 32, 9
 PROMPT = "A long story about the sea and the people who live by it:\n"

@@ -75,8 +75,8 @@ def _direct() -> list[str]:
 
 
 def _version() -> str:
-    text = (ROOT / "src" / NAME / "__init__.py").read_text("utf-8")
-    (line,) = [line for line in text.splitlines() if line.startswith("__version__ = ")]
+    text = (ROOT / "src" / NAME / "version.py").read_text("utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("__version__: Final = ")]
     return line.partition('"')[2].rstrip('"')
 
 

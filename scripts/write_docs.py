@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from http_reference import render_http_api
 from python_reference import render_python_reference
 from security_bounds import render_bounds
 
-from modelyard.api.openapi.markdown import render_http_api
 from modelyard.api.server.metrics import render_metrics
 from modelyard.config.reference import render_reference
 

@@ -21,23 +21,12 @@ import uvloop
 
 from modelyard.api.app import create_app
 from modelyard.config import validate_config
-from modelyard.engine.messages import (
-    Accepted,
-    Cancel,
-    Cancelled,
-    Event,
-    Finished,
-    Loaded,
-    Message,
-    SequenceId,
-    Stop,
-    Stopped,
-    Submit,
-    Token,
-    Usage,
-)
 from modelyard.engine.settings import EngineSettings
+from modelyard.protocol.events import Accepted, Cancelled, Event, Finished, Loaded, Stopped, Token
+from modelyard.protocol.messages import Message
 from modelyard.protocol.model_info import ModelProfile
+from modelyard.protocol.requests import Cancel, Stop, Submit
+from modelyard.protocol.values import SequenceId, Usage
 from modelyard.yard.yard import Yard
 
 STEP_S = 0.02

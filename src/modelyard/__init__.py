@@ -29,6 +29,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from modelyard.errors import ModelyardError
+from modelyard.version import __version__
 
 if TYPE_CHECKING:
     from modelyard.api.openai.schema import ChatCompletionRequest
@@ -84,8 +85,6 @@ __all__ = [
     "serve",
     "serve_async",
 ]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,7 @@ from modelyard.engine.input.tokenizer_time import cpu_seconds
 from modelyard.engine.llama.model import SHALLOW_BYTES, STACK_BYTES, STACK_BYTES_OF_BYTE, Model, Weights
 from modelyard.errors import ModelyardError, UnusableModel
 from modelyard.formats.gguf import constants as gguf
-from modelyard.formats.gguf.header import read_header
+from modelyard.formats.gguf.read import read_header
 
 # Kinds of tokenizers beside the byte pairs of "gpt2". Source: llama.cpp, impl::load in src/llama-vocab.cpp.
 OTHER_TOKENIZERS: Final = ("llama", "bert", "t5", "rwkv", "plamo2", "gemma4", "whitespace", "hybriddna")

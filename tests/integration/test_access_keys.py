@@ -17,9 +17,9 @@ from starlette.routing import Route
 
 from conftest import two_models
 from modelyard.api.app import create_app
-from modelyard.api.middleware.security import OPEN_PATHS
+from modelyard.api.serving.open_paths import OPEN_PATHS
 from modelyard.config import Server, validate_config
-from modelyard.config.keys import digest_of
+from modelyard.config.key_rules import digest_of
 from modelyard.protocol.requests import Cancel, Submit
 from modelyard.yard.yard import Yard
 from support.scripted_engines import PROMPT_TOKENS, ScriptedEngines

@@ -228,7 +228,7 @@ async def test_requests_wait_out_an_unload_and_are_computed_after_it(minilm: Pat
         running = asyncio.create_task(embed(yard, long))
         # It is with the engine after one turn of the event loop: its model is loaded.
         await asyncio.sleep(0)
-        assert yard.conductor.state.models[yard.names["m"]].leases
+        assert yard.conductor.state.models[yard.directory.residency_names["m"]].leases
         await yard.unload("m", UnloadMode.SUSPEND)
         assert not running.done()
         await yard.reload("m")

@@ -229,7 +229,9 @@ def test_one_that_dies_while_it_is_suspended_loses_nothing(
     unloaded = pool.submit(server.post, "/v1/models/unload", {"model_id": "smollm2", "mode": "suspend"})
     until(
         lambda: (
-            server.read(lambda: server.yard.conductor.state.models[server.yard.names["smollm2"]].is_draining)
+            server.read(
+                lambda: server.yard.conductor.state.models[server.yard.directory.residency_names["smollm2"]].is_draining
+            )
             or server.get("/v1/models/smollm2").json()["status"] != "loaded"
         )
     )
@@ -242,7 +244,7 @@ def test_one_that_dies_while_it_is_suspended_loses_nothing(
 def test_parked_weights_that_are_killed_are_loaded_again(server: RunningServer) -> None:
     parked = server.post("/v1/models/unload", {"model_id": "smollm2", "mode": "park"}).json()
     assert parked["status"] == "unloaded"
-    name = server.yard.names["smollm2"]
+    name = server.yard.directory.residency_names["smollm2"]
     assert server.read(lambda: server.yard.model("smollm2").is_parked)
     weights = server.yard.conductor._depot._parked[name]
     os.kill(weights._weights._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]

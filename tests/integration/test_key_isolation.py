@@ -16,9 +16,9 @@ from starlette.routing import Route
 
 from conftest import two_models
 from modelyard.api.app import create_app
-from modelyard.api.openapi.page import PAGE_PATHS
+from modelyard.api.serving.open_paths import PAGE_PATHS
 from modelyard.config import Server, validate_config
-from modelyard.config.keys import digest_of
+from modelyard.config.key_rules import digest_of
 from modelyard.protocol.requests import Submit
 from modelyard.yard.yard import Yard
 from support.images import data_url, encoded, noise

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.formats.gguf.header import read_header
+from modelyard.formats.gguf.read import read_header
 from modelyard.hub import ConvertedModels, ModelFiles
 from support.converting import WAIT_S, Ending, children
 

@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-import modelyard
 from modelyard.api.anthropic.routes import message_routes
 from modelyard.api.errors import responses
 from modelyard.api.llama_cpp.models import router_routes
@@ -41,6 +40,7 @@ from modelyard.api.serving.request_memory import RequestMemory, request_memory_b
 from modelyard.config import AccessKey, Config, is_loopback
 from modelyard.system.memory import total_bytes
 from modelyard.system.own_names import own_names
+from modelyard.version import __version__
 from modelyard.yard.yard import Yard
 
 # What pages may send and read, beside what they always may: the reference's lists, and what we say.
@@ -88,7 +88,7 @@ def create_app(
         is_mounted: it does not listen, another server does, under names that it alone knows.
     """
     server, tally = yard.config.server, HttpTally()
-    app = _Application(title="Modelyard", version=modelyard.__version__, docs_url=None, redoc_url=None)
+    app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None)
     app.observe = lambda inner: Observe(inner, server, tally)
     responses.install(app)
     # What is added last is met first.

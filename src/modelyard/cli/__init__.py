@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-import modelyard
 from modelyard.cli.cache import cache
 from modelyard.cli.doctor import doctor
 from modelyard.cli.from_config import from_config
@@ -19,6 +18,7 @@ from modelyard.cli.run import run
 from modelyard.cli.serve import serve
 from modelyard.errors import ConfigError, ModelyardError, PortUnavailable
 from modelyard.system import standard_streams
+from modelyard.version import __version__
 
 app = typer.Typer(
     name="modelyard",
@@ -40,7 +40,7 @@ app.add_typer(cache, name="cache")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"modelyard {modelyard.__version__}")
+        typer.echo(f"modelyard {__version__}")
         raise typer.Exit
 
 

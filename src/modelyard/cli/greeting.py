@@ -10,8 +10,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-import modelyard
 from modelyard.config import Config, is_loopback
+from modelyard.version import __version__
 from modelyard.yard.stats.status import ModelStatus
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def greet(console: Console, config: Config, models: list[ModelStatus], port: int
     reachable = "localhost" if host in _ALL_HOSTS else f"[{host}]" if ":" in host else host
     scheme = "http" if config.server.ssl_certfile is None else "https"
     url = f"{scheme}://{reachable}:{port}/v1"
-    console.print(f"[bold]Modelyard {modelyard.__version__}[/] serves {_count(models)} at [bold]{url}[/]\n")
+    console.print(f"[bold]Modelyard {__version__}[/] serves {_count(models)} at [bold]{url}[/]\n")
     console.print(_table(models))
     shown = next((model for model in models if model.is_default), models[0])
     console.print("\n[bold]Try it:[/]")

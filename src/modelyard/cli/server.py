@@ -13,13 +13,13 @@ from functools import partial
 import uvloop
 from rich.console import Console
 
+from modelyard.api.app import create_app
 from modelyard.api.middleware.access_log import LOGGER as ACCESS_LOGGER
 from modelyard.cli.greeting import greet
 from modelyard.cli.loading import start_visibly
 from modelyard.config import AccessKey, Config
 from modelyard.config.reader import ConfigReader
 from modelyard.errors import ModelyardError
-from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import DRAIN_S, HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import Certificate
@@ -89,7 +89,7 @@ async def _serve(
                 await asyncio.gather(loading, return_exceptions=True)
                 return
             await loading
-            app = application(model, keys, read_config, host=config.server.host)
+            app = create_app(model.yard, keys, read_config, host=config.server.host)
             server = HttpServer(
                 app, listener, config.server, models=len(config.models), tls=tls, drain_s=DRAIN_S + CLOSE_S
             )

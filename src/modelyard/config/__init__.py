@@ -1,5 +1,6 @@
 """The configuration: what the TOML file and the command line may say, checked before anything starts."""
 
+from modelyard.config.base import Scope
 from modelyard.config.hosts import is_loopback
 from modelyard.config.hub import read_token
 from modelyard.config.keys import AccessKey, read_keys
@@ -25,7 +26,7 @@ from modelyard.config.schema import (
     TopK,
     TopP,
 )
-from modelyard.config.server import Key, Scope, Server
+from modelyard.config.server import Key, Server
 
 __all__ = [
     "ISQ_NAMES",

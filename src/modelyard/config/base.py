@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
 
 _Item = TypeVar("_Item")
 
@@ -27,3 +32,8 @@ class Table(BaseModel):
         hide_input_in_errors=True,
         protected_namespaces=(),
     )
+
+
+Scope = Literal["inference", "read", "admin"]
+
+PrefixSharing = Literal["key", "group", "all"]

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from modelyard.config.key_rules import MAX_PRIORITY, check_key, digest_of
 from modelyard.config.wording import shown
 from modelyard.errors import ConfigError
 
 if TYPE_CHECKING:
+    from modelyard.config.base import PrefixSharing, Scope
     from modelyard.config.schema import Config
-    from modelyard.config.server import Key, PrefixSharing, Scope, Server
+    from modelyard.config.server import Key, Server
 
 KEYS_VARIABLE: Final = "MODELYARD_API_KEYS"
 
-MAX_PRIORITY: Final = 100
-"""The highest priority that a request may ask for; the lowest is the same below 0."""
 
 SALT_BYTES: Final = 16
-
-KEY_WORDING: Final = "a key, or sha256: and the 64 hexadecimal digits of its digest, in quotes"
-NAME_WORDING: Final = "a name of at most 64 letters, digits, dots, dashes and underscores"
-
-_PREFIX: Final = "sha256:"
-_DIGEST: Final = re.compile(r"sha256:[0-9a-fA-F]{64}", re.ASCII)
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,40 +73,6 @@ class AccessKey:
 
 def _salt(kind: bytes, owner: bytes) -> str:
     return hashlib.blake2b(owner, digest_size=SALT_BYTES, person=b"modelyard " + kind).hexdigest()
-
-
-def check_key(key: str) -> str:
-    """Refuse what looks like a digest and is none. The message does not repeat it.
-
-    Raises:
-        ValueError: it says what may be written.
-    """
-    if key.startswith(_PREFIX) and not _DIGEST.fullmatch(key):
-        raise ValueError(f"must be {KEY_WORDING}")
-    return key
-
-
-def check_key_name(name: str) -> str:
-    """Refuse names that a line of a log could not hold.
-
-    Raises:
-        ValueError: it says what may be written.
-    """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"must be {NAME_WORDING}")
-    return name
-
-
-def digest_of(key: str | bytes) -> bytes:
-    """SHA-256 of a key; that which ``key`` says, where it is written as ``sha256:<hex>``.
-
-    One round without salt: a key is random and long, so there is nothing to guess, and it is computed for each request.
-    """
-    if isinstance(key, str):
-        if _DIGEST.fullmatch(key):
-            return bytes.fromhex(key.removeprefix(_PREFIX))
-        key = key.encode()
-    return hashlib.sha256(key).digest()
 
 
 def read_keys(config: Config, environment: Mapping[str, str] | None = None) -> tuple[AccessKey, ...]:

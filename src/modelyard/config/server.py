@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, Strict, ValidationInfo, field_validator
 
-from modelyard.config.base import Items, Table, Text
+from modelyard.config.base import Items, PrefixSharing, Scope, Table, Text
 from modelyard.config.hosts import (
     HOST_WORDING,
     NETWORK_WORDING,
@@ -16,12 +16,10 @@ from modelyard.config.hosts import (
     check_network,
     check_origin,
 )
-from modelyard.config.keys import KEY_WORDING, MAX_PRIORITY, NAME_WORDING, check_key, check_key_name
+from modelyard.config.key_rules import KEY_WORDING, MAX_PRIORITY, NAME_WORDING, check_key, check_key_name
 from modelyard.config.paths import absolute, base_of
 
-Scope = Literal["inference", "read", "admin"]
 LogFormat = Literal["text", "json"]
-PrefixSharing = Literal["key", "group", "all"]
 
 Secret = Annotated[
     SecretStr,

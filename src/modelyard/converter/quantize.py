@@ -16,7 +16,7 @@ from typing import Final
 
 from modelyard.converter.imatrix import read_imatrix
 from modelyard.converter.protocol import Refused, run, say
-from modelyard.formats.gguf.header import read_header
+from modelyard.formats.gguf.read import read_header
 from modelyard.llama_binding import lib
 
 _MOST_ROWS_BYTES: Final = 256 * 2**20

@@ -12,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-import modelyard
 from modelyard.config import Config, read_keys, read_token
 from modelyard.config.paths import exists
 from modelyard.doctor.checks import Facts, Folder
@@ -25,6 +24,7 @@ from modelyard.hub.sources.llama_converter import missing_parts
 from modelyard.system import hardware
 from modelyard.system.cores import usable_cores
 from modelyard.system.memory import available_bytes, physical_bytes, total_bytes
+from modelyard.version import __version__
 
 _PACKAGES: Final = ("llama-cpp-python", "huggingface_hub", "torch", "transformers")
 
@@ -37,7 +37,7 @@ def examine(config: Config, file: Path | None = None) -> Facts:
     """
     name, flags = hardware.processor()
     return Facts(
-        modelyard=modelyard.__version__,
+        modelyard=__version__,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         packages={package: found for package in _PACKAGES if (found := _version(package)) is not None},

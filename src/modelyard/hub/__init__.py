@@ -1,6 +1,7 @@
 """How what a configuration names becomes the files of a model on disk."""
 
-from modelyard.formats.gguf.header import GgufHeader, read_header
+from modelyard.formats.gguf.header import GgufHeader
+from modelyard.formats.gguf.read import read_header
 from modelyard.formats.gguf.values import GgufArray, GgufTensor
 from modelyard.hub.preparation.estimate import sketch_files
 from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files

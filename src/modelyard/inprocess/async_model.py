@@ -21,8 +21,8 @@ from modelyard.inprocess.answers import (
     RankedDocument,
     RerankResponse,
 )
-from modelyard.inprocess.builders import ModelBuilder, model_table
 from modelyard.inprocess.chat import Chats, requested
+from modelyard.inprocess.model_table import ModelDescription, model_table
 from modelyard.inprocess.requests import (
     ChatFields,
     ChatRequest,
@@ -311,9 +311,11 @@ class AsyncModel:
         Raises:
             ImportError: the package ``openai`` is not installed: ``pip install 'modelyard[openai]'``.
         """
+        from modelyard.inprocess.asgi import UsableApp, in_process_app
         from modelyard.inprocess.transport import async_openai_client
 
-        return async_openai_client(self, **options)
+        app = UsableApp(in_process_app(self.yard), lambda: self.yard)
+        return async_openai_client(app, **options)
 
     # Models
 
@@ -346,9 +348,9 @@ class AsyncModel:
         async with self._changing:
             yard = self.yard
             chosen = yard.model(model).id
-            yard.route_by(revise(yard.config, yard.config.models, chosen, "set_default_model_id"))
+            yard.directory.replace_config(revise(yard.config, yard.config.models, chosen, "set_default_model_id"))
 
-    async def add_model(self, builder: ModelBuilder) -> None:
+    async def add_model(self, builder: ModelDescription) -> None:
         """Add a model, and load it unless its builder says "on-demand". Others serve meanwhile.
 
         Raises:
@@ -357,7 +359,7 @@ class AsyncModel:
         """
         await self._add(model_table(builder, None))
 
-    async def add_model_with_alias(self, alias: str, builder: ModelBuilder) -> None:
+    async def add_model_with_alias(self, alias: str, builder: ModelDescription) -> None:
         """As ``add_model``, for a model whose id is ``alias``."""
         await self._add(model_table(builder, alias))
 

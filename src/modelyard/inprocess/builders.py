@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from modelyard.config import Config, load_config, validate_config
-from modelyard.config import Model as ModelTable
 from modelyard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -319,15 +318,3 @@ class ConfigFile(Buildable):
 def from_config(path: str | Path) -> ConfigFile:
     """The models of a TOML file, to be built: ``from_config("models.toml").build()``."""
     return ConfigFile(path)
-
-
-def model_table(builder: ModelBuilder, alias: str | None) -> ModelTable:
-    """What ``builder`` says of its model.
-
-    Raises:
-        ConfigError: something in it cannot be; it lists every problem.
-    """
-    written = builder.table(alias)
-    table = validate_config({"models": [{**written, "draft": None}]}, source="add_model").models[0]
-    # Of models that are there already, which alone it cannot be checked against.
-    return table.model_copy(update={"draft": written.get("draft")})

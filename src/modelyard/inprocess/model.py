@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from modelyard.config import Config
 from modelyard.inprocess.answers import ChatCompletion, EmbeddingResponse, RerankResponse
 from modelyard.inprocess.async_model import AsyncModel, Mode, Structure
-from modelyard.inprocess.builders import ModelBuilder
 from modelyard.inprocess.loop_thread import LoopThread
+from modelyard.inprocess.model_table import ModelDescription
 from modelyard.inprocess.requests import ChatFields, ChatRequest, EmbeddingInput, Message
 from modelyard.inprocess.streams import ChatStream
 from modelyard.yard.stats.status import Plan, Status
@@ -17,6 +17,7 @@ from modelyard.yard.yard import Yard
 
 if TYPE_CHECKING:
     import openai
+    from starlette.types import ASGIApp
 
 
 class Model:
@@ -93,7 +94,9 @@ class Model:
             InvalidRequest, ModelNotFound, ModelRequired: at once. The stream raises what else
                 ``send_chat_request_with_model`` does.
         """
-        return ChatStream(self, lambda there: there.stream_chat_request_with_model(request, model, **fields))
+        return ChatStream(
+            self, self.thread, lambda there: there.stream_chat_request_with_model(request, model, **fields)
+        )
 
     def generate_structured(
         self, structure: type[Structure], request: ChatRequest, **fields: Unpack[ChatFields]
@@ -222,13 +225,18 @@ class Model:
         """
         from modelyard.inprocess.transport import openai_client
 
-        return openai_client(self, **options)
+        return openai_client(self._app(), lambda work: self.thread.call(lambda _: work()), **options)
 
     def async_openai_client(self, **options: Any) -> openai.AsyncOpenAI:
         """As ``openai_client``, for programs on an event loop, whichever that is."""
         from modelyard.inprocess.transport import async_openai_client
 
-        return async_openai_client(self, **options)
+        return async_openai_client(self._app(), **options)
+
+    def _app(self) -> ASGIApp:
+        from modelyard.inprocess.asgi import OtherLoopApp, in_process_app
+
+        return OtherLoopApp(self.thread.look(lambda there: in_process_app(there.yard)), self.thread)
 
     # Models
 
@@ -260,7 +268,7 @@ class Model:
         """
         self.thread.call(lambda there: there.set_default_model_id(model))
 
-    def add_model(self, builder: ModelBuilder) -> None:
+    def add_model(self, builder: ModelDescription) -> None:
         """Add a model, and load it unless its builder says "on-demand". Others serve meanwhile.
 
         Raises:
@@ -269,7 +277,7 @@ class Model:
         """
         self.thread.call(lambda there: there.add_model(builder))
 
-    def add_model_with_alias(self, alias: str, builder: ModelBuilder) -> None:
+    def add_model_with_alias(self, alias: str, builder: ModelDescription) -> None:
         """As ``add_model``, for a model whose id is ``alias``."""
         self.thread.call(lambda there: there.add_model_with_alias(alias, builder))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from modelyard.api.app import create_app
 from modelyard.config import read_keys
 from modelyard.errors import Closed
-from modelyard.inprocess.application import application
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import certificate_of
@@ -61,7 +61,7 @@ async def _serve(model: AsyncModel, host: str | None, port: int | None, stopping
     tls = certificate_of(server)
     with contextlib.closing(listen(host, server.port if port is None else port)) as listener:
         models = len(model.yard.config.models)
-        http = HttpServer(application(model, keys, host=host), listener, server, models=models, tls=tls)
+        http = HttpServer(create_app(model.yard, keys, host=host), listener, server, models=models, tls=tls)
         try:
             await http.start()
             await finishes_before(stopping, http.serving)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import Self, TypeVar
 
 from modelyard.errors import Closed, ModelyardError
 from modelyard.inprocess.answers import ChatCompletionChunk
+from modelyard.inprocess.loop_thread import LoopThread
 
-if TYPE_CHECKING:
-    from modelyard.inprocess.async_model import AsyncModel
-    from modelyard.inprocess.model import Model
+_Owner = TypeVar("_Owner")
 
 
 class AsyncChatStream:
@@ -55,10 +54,10 @@ class ChatStream:
                 print(chunk.choices[0].delta.content or "", end="")
     """
 
-    def __init__(self, model: Model, chunks: Callable[[AsyncModel], AsyncChatStream]) -> None:
-        # The model stays while it is read.
-        self._model = model
-        self._reader = model.thread.look(lambda there: _Reader(chunks(there)))
+    def __init__(self, owner: object, thread: LoopThread[_Owner], chunks: Callable[[_Owner], AsyncChatStream]) -> None:
+        # A model that is garbage closes its thread: the stream keeps it alive.
+        self._owner, self._thread = owner, thread
+        self._reader = thread.look(lambda there: _Reader(chunks(there)))
         self._is_over = False
 
     def __iter__(self) -> Self:
@@ -68,7 +67,7 @@ class ChatStream:
         if self._is_over:
             raise StopIteration
         try:
-            chunk = self._model.thread.call(lambda _: self._reader.next())
+            chunk = self._thread.call(lambda _: self._reader.next())
         except BaseException:
             self._is_over = True
             raise
@@ -82,7 +81,7 @@ class ChatStream:
         self._is_over = True
         with suppress(Closed):
             # The model took its streams with it.
-            self._model.thread.call(lambda _: self._reader.close())
+            self._thread.call(lambda _: self._reader.close())
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +93,7 @@ class ChatStream:
         if hasattr(self, "_is_over") and not self._is_over:
             with suppress(ModelyardError, RuntimeError):
                 # Not waited for: it is collected wherever it happens.
-                self._model.thread.submit(lambda _: self._reader.close())
+                self._thread.submit(lambda _: self._reader.close())
 
 
 class _Reader:

@@ -14,10 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx2
 from starlette.types import ASGIApp, Message
 
-from modelyard.inprocess.application import in_process
-from modelyard.inprocess.async_model import AsyncModel
-from modelyard.inprocess.model import Model
-
 if TYPE_CHECKING:
     import openai
 
@@ -31,19 +27,23 @@ MOST_UNREAD = 16
 LEAVE_S = 5.0
 
 
-def openai_client(model: Model, **options: Any) -> openai.OpenAI:
-    """See ``Model.openai_client``."""
+Call = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
+"""Runs a coroutine on the event loop of an application, from another thread, and returns its result."""
+
+
+def openai_client(app: ASGIApp, call: Call, **options: Any) -> openai.OpenAI:
+    """OpenAI's client on ``app``; see ``Model.openai_client``."""
     from openai import OpenAI
 
-    transport = _Transport(in_process(model), lambda work: model.thread.call(lambda _: work()))
+    transport = _Transport(app, call)
     return OpenAI(**{**_OURS, **options}, http_client=httpx2.Client(transport=transport, base_url=_BASE_URL))
 
 
-def async_openai_client(model: Model | AsyncModel, **options: Any) -> openai.AsyncOpenAI:
-    """See ``Model.async_openai_client``."""
+def async_openai_client(app: ASGIApp, **options: Any) -> openai.AsyncOpenAI:
+    """OpenAI's asynchronous client on ``app``; see ``Model.async_openai_client``."""
     from openai import AsyncOpenAI
 
-    transport = _AsyncTransport(in_process(model))
+    transport = _AsyncTransport(app)
     return AsyncOpenAI(**{**_OURS, **options}, http_client=httpx2.AsyncClient(transport=transport, base_url=_BASE_URL))
 
 
@@ -187,14 +187,10 @@ async def _within(patience_s: float | None, work: Coroutine[Any, Any, _T]) -> _T
         raise httpx2.ReadTimeout(f"Nothing came for {patience_s} s") from late
 
 
-_Call = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
-"""Does work on the event loop of a model, from another thread."""
-
-
 class _Transport(httpx2.BaseTransport):
     """From any thread but that of the event loop."""
 
-    def __init__(self, app: ASGIApp, call: _Call) -> None:
+    def __init__(self, app: ASGIApp, call: Call) -> None:
         self._app, self._call = app, call
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -209,7 +205,7 @@ class _Transport(httpx2.BaseTransport):
 
 
 class _Body(httpx2.SyncByteStream):
-    def __init__(self, exchange: _Exchange, call: _Call, patience_s: float | None) -> None:
+    def __init__(self, exchange: _Exchange, call: Call, patience_s: float | None) -> None:
         self._exchange, self._call, self._patience_s = exchange, call, patience_s
 
     def __iter__(self) -> Iterator[bytes]:

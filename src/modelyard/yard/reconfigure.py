@@ -11,20 +11,19 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from modelyard.config import Config
 from modelyard.config.diff import ConfigDiff, diff
 from modelyard.errors import ModelyardError
+from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.from_config import memory_budget, traits
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
 from modelyard.yard.residency.eviction import Outcome, find_room
 from modelyard.yard.residency.state import ModelState, Residence
-from modelyard.yard.runtime.engine_factory import Spec
-
-if TYPE_CHECKING:
-    from modelyard.yard.yard import Yard
+from modelyard.yard.runtime.controller import Conductor
+from modelyard.yard.runtime.engine_factory import Spec, Workshop
 
 logger = logging.getLogger(__name__)
 
@@ -46,58 +45,78 @@ class Reconfiguration:
     failed: dict[str, str]
 
 
-async def reconfigure(yard: Yard, config: Config, *, dry_run: bool) -> Reconfiguration:
-    """See ``Yard.reconfigure``; one call at a time."""
-    changes = diff(yard.config, config)
+async def reconfigure(
+    directory: ModelDirectory,
+    factory: Workshop,
+    controller: Conductor,
+    config: Config,
+    available_bytes: int,
+    *,
+    dry_run: bool,
+) -> Reconfiguration:
+    """Serve as ``config`` says; one call at a time.
+
+    Args:
+        directory, factory, controller: of the yard that serves.
+        config: the new configuration.
+        available_bytes: memory of the machine before any model was loaded.
+        dry_run: only say what would change.
+
+    Raises:
+        ConfigError, InsufficientMemory: a file of a new or changed model is missing or unusable, or it does not fit;
+            nothing has changed.
+    """
+    changes = diff(directory.config, config)
     models = {model.id: model for model in config.models}
-    fresh = {model: _unused_name(yard, model) for model in (*changes.added, *changes.changed)}
+    fresh = {model: _unused_name(factory, model) for model in (*changes.added, *changes.changed)}
     for model, name in fresh.items():
-        yard.workshop.specs[name] = Spec(config, models[model])
+        factory.specs[name] = Spec(config, models[model])
     try:
-        footprints = await yard.workshop.check(list(fresh.values()))
+        footprints = await factory.check(list(fresh.values()))
     except BaseException:
-        _discard(yard, fresh.values())
+        _discard(factory, fresh.values())
         raise
-    how = {model: _how(yard, model, fresh[model], footprints[fresh[model]]) for model in changes.changed}
+    how = {
+        model: _how(directory, controller, model, fresh[model], footprints[fresh[model]]) for model in changes.changed
+    }
     if dry_run:
-        _discard(yard, fresh.values())
+        _discard(factory, fresh.values())
         return Reconfiguration(changes, how, {})
 
-    conductor = yard.conductor
     if "budget" in changes.memory:
-        conductor.feed(BudgetChanged(memory_budget(config, yard.available_bytes)))
+        controller.feed(BudgetChanged(memory_budget(config, available_bytes)))
     for name in fresh.values():
-        spec = yard.workshop.specs[name]
-        conductor.feed(ModelAdded(name, traits(config, spec.model)))
-        conductor.feed(Sized(name, footprints[name]))
+        spec = factory.specs[name]
+        controller.feed(ModelAdded(name, traits(config, spec.model)))
+        controller.feed(Sized(name, footprints[name]))
     for model in changes.retuned:
-        name = yard.names[model]
-        yard.workshop.specs[name] = Spec(config, models[model])
-        conductor.feed(ModelRetuned(name, traits(config, models[model])))
-        conductor.reseat(name, models[model].weight, models[model].priority)
+        name = directory.residency_names[model]
+        factory.specs[name] = Spec(config, models[model])
+        controller.feed(ModelRetuned(name, traits(config, models[model])))
+        controller.reseat(name, models[model].weight, models[model].priority)
     # Those that are loaded beside their old selves are asked for by nobody yet: a failure harms nobody.
     first = [model for model in changes.changed if how[model] == "loads the new one first"]
-    outcomes = await asyncio.gather(*(conductor.reload(fresh[model]) for model in first), return_exceptions=True)
+    outcomes = await asyncio.gather(*(controller.reload(fresh[model]) for model in first), return_exceptions=True)
     failed = {model: str(e) for model, e in zip(first, outcomes, strict=True) if isinstance(e, ModelyardError)}
     for model in failed:
         logger.error(
             "The new settings of %s cannot be loaded, it serves on with the old ones: %s", model, failed[model]
         )
-        conductor.feed(ModelRetired(fresh[model]))
+        controller.feed(ModelRetired(fresh[model]))
     for model in (*changes.removed, *(model for model in changes.changed if model not in failed)):
-        conductor.feed(ModelRetired(yard.names.pop(model)))
-    yard.names |= {model: name for model, name in fresh.items() if model not in failed}
-    yard.route_by(config)
+        controller.feed(ModelRetired(directory.residency_names.pop(model)))
+    directory.residency_names |= {model: name for model, name in fresh.items() if model not in failed}
+    directory.replace_config(config)
     second = [model for model in changes.changed if how[model] == "unloads the old one first"]
     second += [model for model in changes.added if models[model].load == "startup"]
-    await asyncio.gather(*(conductor.reload(fresh[model]) for model in second), return_exceptions=True)
+    await asyncio.gather(*(controller.reload(fresh[model]) for model in second), return_exceptions=True)
     return Reconfiguration(changes, how, failed)
 
 
-def _how(yard: Yard, model: str, fresh: str, footprint: Footprint) -> How:
+def _how(directory: ModelDirectory, controller: Conductor, model: str, fresh: str, footprint: Footprint) -> How:
     """In which order a changed model is replaced: the new one first, where there is memory for both."""
-    state = yard.conductor.state
-    old = state.models[yard.names[model]]
+    state = controller.state
+    old = state.models[directory.residency_names[model]]
     is_there = old.is_resident and old.residence is not Residence.PARKED
     if not is_there and not old.line:
         return "is not loaded"
@@ -106,12 +125,12 @@ def _how(yard: Yard, model: str, fresh: str, footprint: Footprint) -> How:
     return "loads the new one first" if room.outcome is Outcome.FITS else "unloads the old one first"
 
 
-def _unused_name(yard: Yard, model: str) -> str:
-    if model not in yard.workshop.specs:
+def _unused_name(factory: Workshop, model: str) -> str:
+    if model not in factory.specs:
         return model
-    return next(name for n in count(2) if (name := f"{model} #{n}") not in yard.workshop.specs)
+    return next(name for n in count(2) if (name := f"{model} #{n}") not in factory.specs)
 
 
-def _discard(yard: Yard, names: Iterable[str]) -> None:
+def _discard(factory: Workshop, names: Iterable[str]) -> None:
     for name in names:
-        yard.workshop.forget(name)
+        factory.forget(name)

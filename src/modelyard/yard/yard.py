@@ -24,9 +24,11 @@ from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.system.malloc import share_one_heap
 from modelyard.system.memory import available_bytes
-from modelyard.yard.from_config import memory_budget, router, stores_of, traits
+from modelyard.yard.directory import ModelDirectory
+from modelyard.yard.from_config import memory_budget, stores_of, traits
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
-from modelyard.yard.requests.context import Account, Caller, current_caller
+from modelyard.yard.requests.account import Account
+from modelyard.yard.requests.context import Caller, current_caller
 from modelyard.yard.requests.generation import Generation
 from modelyard.yard.requests.one_shot import Embeddings, Inquiry, Ranking, Spelling
 from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest, Urgency
@@ -67,14 +69,11 @@ class Yard:
         stores: Stores | None = None,
         auto_host: Host = "thread",
     ) -> None:
-        self.config = config
+        self.directory = ModelDirectory(config)
         self.workshop = Workshop(make_engine, stores or stores_of(config), auto_host)
-        # Which of the residency's models a configured id means: another one when its settings have changed.
-        self.names: dict[str, str] = {model.id: model.id for model in config.models}
         # Of the machine, before any model was loaded.
         self.available_bytes = 0
         self._policy = policy or Policy()
-        self._router = router(config)
         self._created = int(time.time())
         self._conductor: Conductor | None = None
         self._reconfiguring = asyncio.Lock()
@@ -139,7 +138,7 @@ class Yard:
         Raises:
             ModelNotFound, ModelRequired: there is no such model.
         """
-        model, caller = self._router.route(request.model), current_caller()
+        model, caller = self.directory.router.route(request.model), current_caller()
         caller.check_answer(request.max_tokens)
         urgency, priority = self._urgency(model, request.urgency, caller)
 
@@ -153,7 +152,9 @@ class Yard:
 
         conductor = self.conductor
         account = self._begin(model, caller, submit)
-        number, generation = conductor.submit(self.names[model], submit, urgency, caller.place_owner)
+        number, generation = conductor.submit(
+            self.directory.residency_names[model], submit, urgency, caller.place_owner
+        )
         generation.charge(account)
         caller.generations.append(generation)
         try:
@@ -171,7 +172,7 @@ class Yard:
             UnsupportedOperation: it is no embedding model.
         """
         await self.check(request.model, "embedding")
-        model = self._router.route(request.model)
+        model = self.directory.router.route(request.model)
         with self._asked(model, request.message, request.urgency) as inquiry:
             return await inquiry.embedded()
 
@@ -184,7 +185,7 @@ class Yard:
             UnsupportedOperation: it is no reranker.
         """
         await self.check(request.model, "rerank")
-        model = self._router.route(request.model)
+        model = self.directory.router.route(request.model)
         with self._asked(model, request.message, request.urgency) as inquiry:
             return await inquiry.ranked()
 
@@ -196,7 +197,7 @@ class Yard:
             InvalidRequest: it is too long, or the model's template refuses it.
             UnsupportedOperation: it is a chat, and the model has no template for one.
         """
-        model = self._router.route(request.model)
+        model = self.directory.router.route(request.model)
 
         def ask(sequence: SequenceId, _priority: int) -> Tokenize:
             return replace(request.message(sequence), cache_salt=current_caller().cache_salt)
@@ -216,7 +217,7 @@ class Yard:
             return asked if isinstance(asked, Tokenize) else replace(asked, max_context=caller.max_context)
 
         account = self._begin(model, caller, ask)
-        number, inquiry = conductor.ask(self.names[model], ask, urgency, caller.place_owner)
+        number, inquiry = conductor.ask(self.directory.residency_names[model], ask, urgency, caller.place_owner)
         inquiry.charge(account)
         caller.generations.append(inquiry)
         try:
@@ -236,13 +237,13 @@ class Yard:
             ModelNotFound, ModelRequired: there is no such model.
             UnsupportedOperation: it does something else.
         """
-        model = self._router.route(name)
-        kind = await self._kinds.of(self.names[model])
+        model = self.directory.router.route(name)
+        kind = await self._kinds.of(self.directory.residency_names[model])
         if kind is None or refusal(model, kind, wanted, {}) is None:
             return
         # What is said instead is for its eyes.
         ids = current_caller().of(entry.id for entry in self.config.models)
-        kinds = await asyncio.gather(*(self._kinds.of(self.names[other]) for other in ids))
+        kinds = await asyncio.gather(*(self._kinds.of(self.directory.residency_names[other]) for other in ids))
         refused = refusal(model, kind, wanted, dict(zip(ids, kinds, strict=True)))
         assert refused is not None
         raise refused
@@ -263,8 +264,8 @@ class Yard:
             ModelNotFound, ModelRequired: there is no such model.
             TakesNoImages, TakesNoSound: it does not take what there is.
         """
-        model = self._router.route(name)
-        senses = await self._kinds.senses(self.names[model])
+        model = self.directory.router.route(name)
+        senses = await self._kinds.senses(self.directory.residency_names[model])
         status = self.model(model)
         if image is not None and status.can_see is False:
             raise TakesNoImages(model, image, [other.id for other in await self._looked_at() if other.can_see])
@@ -274,12 +275,12 @@ class Yard:
 
     async def _looked_at(self) -> list[ModelStatus]:
         """All models that the caller may use, once their files were looked at, as far as that does not take long."""
-        await asyncio.gather(*(self._kinds.senses(self.names[model.id]) for model in self.models()))
+        await asyncio.gather(*(self._kinds.senses(self.directory.residency_names[model.id]) for model in self.models()))
         return self.models()
 
     def _urgency(self, model: str, asked: Urgency, caller: Caller) -> tuple[Urgency, int]:
         """How a request waits, and its priority: that of the request, else that of its model."""
-        own = self.conductor.state.models[self.names[model]].traits.priority
+        own = self.conductor.state.models[self.directory.residency_names[model]].traits.priority
         urgency = caller.permitted(asked, own)
         return urgency, own if urgency.priority is None else urgency.priority
 
@@ -296,13 +297,13 @@ class Yard:
         if not caller.limits.counts_tokens:
             # To read a long conversation through takes time.
             return caller.limits.begin(UNCOUNTED)
-        profile = self.conductor.profiles.get(self.names[model])
+        profile = self.conductor.profiles.get(self.directory.residency_names[model])
         room = self.configured(model).device.max_seq_len if profile is None else profile.context_length
         return caller.limits.begin(estimate(message(NO_SEQUENCE), room))
 
     def stage(self, model: str) -> str:
         """What requests for ``model``, by id, wait for at the moment; "" where it serves."""
-        name = self.names.get(model, model)
+        name = self.directory.residency_names.get(model, model)
         if name not in self.conductor.state.models:
             return ""
         if (preparing := self.workshop.stock.progress.get(name)) is not None:
@@ -320,7 +321,7 @@ class Yard:
         Raises:
             ModelNotFound: there is none of that name.
         """
-        model = self._router.route(name)
+        model = self.directory.router.route(name)
         return next(self._status(entry) for entry in self.config.models if entry.id == model)
 
     def configured(self, name: str | None) -> Model:
@@ -329,7 +330,7 @@ class Yard:
         Raises:
             ModelNotFound, ModelRequired: there is no such model.
         """
-        model = self._router.route(name)
+        model = self.directory.router.route(name)
         return next(entry for entry in self.config.models if entry.id == model)
 
     def failed(self) -> dict[str, str]:
@@ -344,18 +345,18 @@ class Yard:
 
     def _failures(self) -> Iterator[tuple[str, str]]:
         for model in self.config.models:
-            failure = self.conductor.state.models[self.names[model.id]].failure
+            failure = self.conductor.state.models[self.directory.residency_names[model.id]].failure
             if failure is not None:
                 yield model.id, failure
 
     def is_known(self, name: str) -> bool:
         """Whether the caller may know of a model of that name, where there is one."""
-        caller, model = self._caller(), self._router.meant(name)
+        caller, model = self._caller(), self.directory.router.meant(name)
         return caller.models is None or (model is not None and caller.may_use(model))
 
     def is_ready(self, name: str) -> bool:
         """Whether there is a model of that name, and would begin a request at once, whoever asks."""
-        model = self._router.meant(name)
+        model = self.directory.router.meant(name)
         return model is not None and not self._unready(model)
 
     def unready(self, name: str) -> str:
@@ -364,16 +365,16 @@ class Yard:
         Raises:
             ModelNotFound: there is none of that name.
         """
-        return self._caller().reason(self._unready(self._router.route(name)))
+        return self._caller().reason(self._unready(self.directory.router.route(name)))
 
     def _caller(self) -> Caller:
         """Who calls, and knows what it must not hear."""
         caller = current_caller()
-        self._router.introduce(caller)
+        self.directory.router.introduce(caller)
         return caller
 
     def _unready(self, model: str) -> str:
-        state = self.conductor.state.models[self.names[model]]
+        state = self.conductor.state.models[self.directory.residency_names[model]]
         if state.failure is not None:
             return state.failure
         if state.residence in (Residence.UNLOADED, Residence.PARKED) and state.first is None:
@@ -394,7 +395,7 @@ class Yard:
             ModelNotFound: there is none of that name.
             ModelBusy: its requests did not end in time.
         """
-        await self._done(self.conductor.unload(self.names[self._router.route(name)], mode))
+        await self._done(self.conductor.unload(self.directory.residency_names[self.directory.router.route(name)], mode))
         return self.model(name)
 
     async def reload(self, name: str) -> ModelStatus:
@@ -407,11 +408,11 @@ class Yard:
             ModelLoading: there was no memory for it in time.
             QueueFull: too many wait for that already, also where they have left.
         """
-        model = self._router.route(name)
-        line = self.conductor.state.models[self.names[model]].line
+        model = self.directory.router.route(name)
+        line = self.conductor.state.models[self.directory.residency_names[model]].line
         if (waiting := sum(wish.want is Want.LOAD for wish in line)) >= MAX_WAITING_LOADS:
             raise QueueFull(model, waiting)
-        await self._done(self.conductor.reload(self.names[model]))
+        await self._done(self.conductor.reload(self.directory.residency_names[model]))
         return self.model(name)
 
     async def _done(self, asked: asyncio.Future[None]) -> None:
@@ -428,8 +429,8 @@ class Yard:
             ModelNotFound: there is none of that name.
             ModelLoadFailed: its files are missing or unusable.
         """
-        model = self._router.route(name)
-        key = self.names[model]
+        model = self.directory.router.route(name)
+        key = self.directory.residency_names[model]
         state = self.conductor.state
         if state.models[key].footprint is None:
             try:
@@ -450,11 +451,9 @@ class Yard:
             ConfigError: files of new or changed models are missing or unusable; nothing was changed.
         """
         async with self._reconfiguring:
-            return await reconfigure(self, config, dry_run=dry_run)
-
-    def route_by(self, config: Config) -> None:
-        """Know the names of ``config`` from now on."""
-        self.config, self._router = config, router(config)
+            return await reconfigure(
+                self.directory, self.workshop, self.conductor, config, self.available_bytes, dry_run=dry_run
+            )
 
     def observer(self) -> AbstractContextManager[Observer]:
         """Somebody who hears of all changes of residence and of load progress."""
@@ -474,6 +473,11 @@ class Yard:
         return loading | self.workshop.stock.progress
 
     @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.directory.config
+
+    @property
     def conductor(self) -> Conductor:
         """What runs the models."""
         if self._conductor is None:
@@ -481,7 +485,7 @@ class Yard:
         return self._conductor
 
     def _status(self, model: Model) -> ModelStatus:
-        name, conductor, caller = self.names[model.id], self.conductor, self._caller()
+        name, conductor, caller = self.directory.residency_names[model.id], self.conductor, self._caller()
         state, profile = conductor.state.models[name], conductor.profiles.get(name)
         senses = self.workshop.senses(name)
         memory_bytes, shared_bytes = memory_of(conductor.state, name)
@@ -490,7 +494,7 @@ class Yard:
             aliases=tuple(name for name in model.names if name != model.id),
             kind=self.workshop.kind(name),
             status=STATUS[state.residence],
-            is_default=model.id == self._router.default,
+            is_default=model.id == self.directory.router.default,
             created=self._created,
             context_length=profile.context_length if profile else None,
             quantization=profile.quantization if profile else None,

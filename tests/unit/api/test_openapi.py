@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from http_reference import render_http_api
 from pydantic import TypeAdapter
 
 from modelyard.api.app import create_app
@@ -16,10 +17,9 @@ from modelyard.api.errors.responses import InternalError
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.errors import EXAMPLES, REASONS, codes
 from modelyard.api.openapi.glossary import ANSWERED, ASKED
-from modelyard.api.openapi.markdown import render_http_api
 from modelyard.api.openapi.operations import OPERATIONS
 from modelyard.config import AccessKey, validate_config
-from modelyard.config.keys import digest_of
+from modelyard.config.key_rules import digest_of
 from modelyard.errors import Closed, ForkedProcess, ModelyardError, PortUnavailable, UnusableModel
 from modelyard.yard.yard import Yard
 

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from modelyard.config import AccessKey, is_loopback, read_keys, validate_config
-from modelyard.config.keys import digest_of
+from modelyard.config.key_rules import digest_of
 from modelyard.errors import ConfigError
 
 MODELS = [{"model_id": "org/smol", "alias": "smol"}, {"model_id": "gemma", "aliases": ["g"]}]

@@ -10,9 +10,9 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from modelyard.api.middleware.body_intake import SmallBody
-from modelyard.api.middleware.security import OPEN_PATHS
 from modelyard.api.request_context import Visit
 from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.open_paths import OPEN_PATHS
 from modelyard.config import Scope
 from modelyard.errors import PermissionDenied
 

@@ -13,15 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.api.middleware.rate_limits import CallLimits, KeyLimits
 from modelyard.api.middleware.refusal import refuse
-from modelyard.api.openapi.page import PAGE_PATHS
 from modelyard.api.request_context import Visit
+from modelyard.api.serving.open_paths import OPEN_PATHS
 from modelyard.config import AccessKey
-from modelyard.config.keys import digest_of
-from modelyard.config.server import PrefixSharing
+from modelyard.config.base import PrefixSharing
+from modelyard.config.key_rules import digest_of
 from modelyard.errors import InvalidApiKey, RateLimited
-
-# Beside health, what is the same on every server and says nothing of this one: a browser shows no key for a page.
-OPEN_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"}) | PAGE_PATHS
 
 
 class RequireKey:

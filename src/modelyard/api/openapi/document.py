@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from modelyard.api.middleware.security import OPEN_PATHS
 from modelyard.api.openapi.errors import ANTHROPIC, OLLAMA, OPENAI, dialect_of, error_responses, response_name
 from modelyard.api.openapi.operations import OPERATIONS, TEXT, Operation
 from modelyard.api.openapi.schemas import Schema, schemas_of
 from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.open_paths import OPEN_PATHS
 from modelyard.api.serving.wait_options import MOST_URGENT
 
 TAGS: Final = {

@@ -7,19 +7,13 @@ import hashlib
 import re
 from collections.abc import Callable, Coroutine
 from importlib import resources
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 
-_FILES: Final = {
-    "swagger-ui-bundle.js": "text/javascript",
-    "swagger-ui.css": "text/css",
-    "favicon-32x32.png": "image/png",
-}
-
-PAGE_PATHS: Final = frozenset({"/openapi.json", "/docs", *(f"/docs/{name}" for name in _FILES)})
+from modelyard.api.serving.open_paths import PAGE_FILES
 
 
 def page_routes() -> APIRouter:
@@ -41,7 +35,7 @@ def page_routes() -> APIRouter:
         shown.headers["x-frame-options"] = "DENY"
         return shown
 
-    for name, media_type in _FILES.items():
+    for name, media_type in PAGE_FILES.items():
         router.add_api_route(f"/docs/{name}", _part(name, media_type))
     return router
 

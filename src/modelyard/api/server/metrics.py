@@ -18,9 +18,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-import modelyard
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.middleware.http_metrics import HttpTally
+from modelyard.version import __version__
 from modelyard.yard.stats.counters import Histogram
 from modelyard.yard.stats.snapshot import Census, ModelCount
 from modelyard.yard.yard import Yard
@@ -295,7 +295,7 @@ METRICS: tuple[Described, ...] = (
         "gauge",
         ("version",),
         "1; the label is the version.",
-        lambda *_: [((modelyard.__version__,), 1)],
+        lambda *_: [((__version__,), 1)],
     ),
 )
 

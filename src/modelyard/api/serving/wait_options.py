@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from modelyard.api.request_context import Visit
-from modelyard.config.keys import MAX_PRIORITY
+from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.errors import InvalidRequest
 from modelyard.yard.requests.requests import Urgency
 

@@ -16,16 +16,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-import modelyard
 from modelyard.converter.protocol import Refused, run, say
 from modelyard.converter.safetensors_file import FLOATS, SafetensorsWriter, StoredTensor, read_tensors
 from modelyard.converter.uqff.layer_importance import LayerImportance
 from modelyard.converter.uqff.layers import UNQUANTIZED, Choice, Layer, choose, sort_tensors
 from modelyard.converter.uqff.tensors import UqffTensor, as_dtype, layer_tensors, version_tensors
 from modelyard.formats.uqff import constants as names
+from modelyard.version import __version__
 
 _METADATA: Final = {
-    names.METADATA_PRODUCER: f"modelyard {modelyard.__version__}",
+    names.METADATA_PRODUCER: f"modelyard {__version__}",
     names.METADATA_VERSION: ".".join(map(str, names.VERSION)),
 }
 # Layers get at most that many tensors: HQQ's, with a bias.
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> None:
                 output.add(layer, choice, layer_tensors(layer, choice.stored, options.dtype, known))
                 done += layer.size_bytes
     _write_residual(options.out / names.RESIDUAL, rest, options.dtype)
-    generated_by = {"tool": "modelyard quantize", "modelyard_version": modelyard.__version__}
+    generated_by = {"tool": "modelyard quantize", "modelyard_version": __version__}
     report: dict[str, Any] = {"schema": 1, "generated_by": generated_by}
     if options.base_model:
         report["base_model"] = options.base_model

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections.abc
+from typing import Protocol
+
 from modelyard.engine.kv.cache import Slot
 from modelyard.engine.kv.placeholders import Picture, Pictures, text_run
-from modelyard.engine.speculative.policy import Guesser
 from modelyard.protocol.values import SequenceId, Usage
 
 
@@ -105,3 +107,17 @@ class Sequence:
     def usage(self) -> Usage:
         """Token counts so far."""
         return Usage(self.prompt_length, self.answer_length, self.cached_tokens or 0)
+
+
+class Guesser(Protocol):
+    """Guesses what comes next in one sequence, and learns how good it is at that."""
+
+    @property
+    def share(self) -> float:
+        """The probability of each token of the last guess, if those before it hold."""
+
+    def guess(self, tokens: collections.abc.Sequence[int], most: int) -> list[int]:
+        """At most ``most`` tokens that may follow ``tokens``."""
+
+    def learn(self, guessed: int, held: int) -> None:
+        """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelyard.engine.speculative.policy import Guesser
+from modelyard.engine.kv.sequence import Guesser
 
 # Tokens that must stand there in the same order, and how many more are looked at.
 SHORTEST_MATCH = 3

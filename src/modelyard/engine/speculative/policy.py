@@ -6,8 +6,7 @@ every time, because logits depend a little on the tokens that they are computed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 # Most guessed tokens of one sequence in a step, how much faster than without them it has to be, and what each token
 # more costs of a step of one: 0.3 to 0.4 on two cores, less where memory is slow (docs/performance.md).
@@ -17,20 +16,6 @@ ANOTHER_TOKEN: Final = 0.35
 
 # Most tokens that a draft model says at a time: each costs a step of it, and is as good as all those before it.
 MOST_DRAFTED: Final = 7
-
-
-class Guesser(Protocol):
-    """Guesses what comes next in one sequence, and learns how good it is at that."""
-
-    @property
-    def share(self) -> float:
-        """The probability of each token of the last guess, if those before it hold."""
-
-    def guess(self, tokens: Sequence[int], most: int) -> list[int]:
-        """At most ``most`` tokens that may follow ``tokens``."""
-
-    def learn(self, guessed: int, held: int) -> None:
-        """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
 
 
 def worthwhile(share: float, length: int, expected: float, most: int) -> tuple[int, float]:

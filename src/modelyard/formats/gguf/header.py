@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, TypeAlias
 
-from modelyard.errors import UnusableModel
 from modelyard.formats.gguf import constants as gguf
-from modelyard.formats.gguf.checks import check_loadable
-from modelyard.formats.gguf.parse import parse_pairs, parse_tensors
-from modelyard.formats.gguf.reader import BoundedReader
 from modelyard.formats.gguf.values import GgufArray, GgufTensor, Value
-from modelyard.formats.unsupported import LOOK_AT_BYTES, describe_foreign
 
-__all__ = ["GgufArray", "GgufHeader", "GgufTensor", "read_header"]
+__all__ = ["GgufArray", "GgufHeader", "GgufTensor"]
 
 # Architectures that encode only. Source: llama.cpp, src/llama-arch.cpp.
 ENCODER_ARCHITECTURES: Final = frozenset({
@@ -34,11 +25,6 @@ RANKING_HEAD: Final = "cls.output.weight"
 _POOLING_RANK: Final = 4
 
 Metadata: TypeAlias = Mapping[str, Value]
-
-# Headers of files that are as they were, by path and what the file system says of the file: models come back.
-_HEADERS_KEPT: Final = 64
-_keeping = threading.Lock()
-_read_before: dict[tuple[Path, int, int, int, int, int], GgufHeader] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,82 +144,3 @@ class GgufHeader:
     def _count(self, suffix: str) -> int:
         value = self.metadata.get(f"{self.architecture}.{suffix}")
         return value if isinstance(value, int) else 0
-
-
-def read_header(path: Path) -> GgufHeader:
-    """Read and check the header of a GGUF file (version 2 or 3, little-endian).
-
-    Takes 0.1 s for a vocabulary of 262,144 tokens, and nothing for a file that has not changed since; reads neither
-    weights nor the contents of numeric arrays. What would make llama.cpp abort the process is refused here (see
-    gguf_checks).
-
-    Raises:
-        UnusableModel: it cannot be read, is not GGUF, is damaged or cut off, or is not safe to load.
-
-    Source: ggml/docs/gguf.md and ggml/src/gguf.cpp of llama.cpp, as of b11739.
-    """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            # Opening a named pipe would wait for its writer, for ever.
-            raise UnusableModel(f"{path}: This is not a file. Name a GGUF file.")
-        with path.open("rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            key = (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            header = _read_before.get(key)
-            if header is None:
-                header = parse_header(BoundedReader(file, path, status.st_size))
-                with _keeping:
-                    if len(_read_before) >= _HEADERS_KEPT:
-                        del _read_before[next(iter(_read_before))]
-                    _read_before[key] = header
-            return header
-    except FileNotFoundError:
-        raise UnusableModel(f"{path}: There is no such file. Check the path.") from None
-    except PermissionError:
-        raise UnusableModel(
-            f"{path}: The file cannot be read: permission denied. Give the user that runs Modelyard the right to read."
-        ) from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise UnusableModel(f"{path}: The file cannot be read: {error}. Check the path and the disk.") from error
-
-
-def parse_header(reader: BoundedReader) -> GgufHeader:
-    """The checked header of an open file, from its first byte.
-
-    Raises:
-        UnusableModel: as read_header, except for what concerns the path.
-    """
-    version = _read_version(reader)
-    u64 = gguf.SCALARS[10]
-    tensor_count = reader.integer(u64, "the number of tensors")
-    pair_count = reader.integer(u64, "the number of metadata keys")
-    pairs = parse_pairs(reader, pair_count)
-    tensors = parse_tensors(reader, tensor_count, pairs.alignment)
-    header = GgufHeader(version, pairs.values, tensors, reader.size)
-    check_loadable(header, pairs, reader.fail)
-    return header
-
-
-def _read_version(reader: BoundedReader) -> int:
-    """Check what the file starts with."""
-    if reader.size == 0:
-        reader.fail("The file is empty", "Download it again.")
-    head = reader.take(min(reader.size, LOOK_AT_BYTES), "its first bytes")
-    reader.rewind()
-    magic = reader.take(min(reader.size, len(gguf.MAGIC)), "its first bytes")
-    if magic != gguf.MAGIC:
-        if gguf.MAGIC.startswith(magic):
-            reader.cut_off(24, " at least, for the start of a GGUF file")
-        reader.fail(*describe_foreign(head))
-    version = reader.integer(gguf.SCALARS[gguf.UINT32], "the GGUF version")
-    if version not in gguf.READABLE_VERSIONS:
-        if version & 0xFFFF == 0:
-            reader.fail("This GGUF file is big-endian", "Download the little-endian file of the model.")
-        if version == 1:
-            reader.fail("This is GGUF version 1, which is no longer supported", "Download a newer file of the model.")
-        reader.fail(
-            f"This is GGUF version {version}, but only versions 2 and 3 can be read",
-            "Download another file of the model, or a newer Modelyard.",
-        )
-    return version

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelyard.formats.gguf.constants import TENSOR_TYPES
-from modelyard.formats.gguf.header import RANKING_HEAD, GgufHeader, parse_header, read_header
+from modelyard.formats.gguf.header import RANKING_HEAD, GgufHeader
+from modelyard.formats.gguf.read import parse_header, read_header
 from modelyard.formats.gguf.reader import BoundedReader
 from modelyard.formats.gguf.values import GgufArray, GgufTensor, Value
 from modelyard.hub.preparation.plan import FilePlan, Stores

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.errors import UnusableModel
-from modelyard.formats.gguf.header import read_header
+from modelyard.formats.gguf.read import read_header
 from modelyard.formats.safetensors import read_safetensors
 from modelyard.formats.uqff.constants import RESIDUAL, SUFFIX
 from modelyard.formats.uqff.reader import read_uqff

@@ -8,7 +8,6 @@ from typing import Final
 
 from modelyard.errors import UnusableModel
 from modelyard.hub.preparation.conversion_key import conversion_key
-from modelyard.hub.select.gguf import is_auxiliary
 from modelyard.hub.select.projector import KINDS_WITH_PROJECTOR, choose_projector, is_named_after
 from modelyard.hub.select.select import Decision, Wanted
 from modelyard.hub.select.senses import Senses, senses_of_checkpoint
@@ -17,6 +16,7 @@ from modelyard.hub.sources.converted import ConvertedModels, Entry
 from modelyard.hub.sources.huggingface import Hub
 from modelyard.hub.sources.listing import Listing
 from modelyard.hub.sources.llama_converter import known_architectures
+from modelyard.hub.sources.quant_labels import is_auxiliary
 
 # Precision of a projector where no dtype is asked for: its weights are a small part of a model's, so that smaller ones
 # would gain little memory.

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from modelyard.errors import UnusableModel
-from modelyard.hub.sources.quant_labels import bits, is_label, label_in, normalise
+from modelyard.hub.sources.quant_labels import bits, is_auxiliary, is_label, label_in, normalise
 
 # What ``quant`` asks for -> normalised labels, best first. Source: the reference's published-GGUF selection.
 PREFERENCES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -27,7 +27,6 @@ _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "Q5K": ("Q5KM", "Q5KS", "Q5KL", "Q5K"),
 }
 
-_AUXILIARY: Final = re.compile(r"(?:^|[^a-z])(?:mmproj|imatrix|lora|adapter)(?:[^a-z]|$)", re.IGNORECASE)
 _SHARD: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
 
 
@@ -79,11 +78,6 @@ class _Candidate:
     @property
     def listed(self) -> str:
         return f"{self.names[0]} ({self.label or 'no type in its name'})"
-
-
-def is_auxiliary(name: str) -> bool:
-    """Whether a file name is that of a projector, an importance matrix or an adapter: no model by itself."""
-    return _AUXILIARY.search(PurePosixPath(name).name) is not None
 
 
 def choose_gguf(names: Sequence[str], quant: str | None) -> Choice:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.errors import UnusableModel
-from modelyard.formats.gguf.header import GgufHeader, read_header
+from modelyard.formats.gguf.header import GgufHeader
+from modelyard.formats.gguf.read import read_header
 from modelyard.hub.select.gguf import PREFERENCES, Choice, parse_quant
 from modelyard.hub.select.kind import Kind, kind_of
 from modelyard.hub.select.senses import NO_SENSES, Senses

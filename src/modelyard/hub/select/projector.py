@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from modelyard.errors import UnusableModel
-from modelyard.formats.gguf.header import read_header
+from modelyard.formats.gguf.read import read_header
 from modelyard.hub.select.model_files import ModelFiles, stamps_before_reading
 from modelyard.hub.select.senses import senses_of
 from modelyard.hub.sources.converter_process import run_converter

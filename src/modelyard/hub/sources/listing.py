@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from modelyard.hub.select.gguf import is_auxiliary
 from modelyard.hub.sources.hub_id import HubId
+from modelyard.hub.sources.quant_labels import is_auxiliary
 
 # What a checkpoint in the layout of the hub consists of, beside its weights. No code: nothing of it is ever run.
 _DESCRIPTIONS: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Final
 
 # Every label that llama.cpp's quantiser or a well-known publisher puts in a file name; "UD-" is Unsloth's own mix.
@@ -45,3 +46,11 @@ def bits(label: str) -> int | None:
     # "Q40" and "Q41" are Q4_0 and Q4_1, not 40 bits.
     digits = match.group(1)
     return int(digits) if digits in ("16", "32") else int(digits[0])
+
+
+_AUXILIARY: Final = re.compile(r"(?:^|[^a-z])(?:mmproj|imatrix|lora|adapter)(?:[^a-z]|$)", re.IGNORECASE)
+
+
+def is_auxiliary(name: str) -> bool:
+    """Whether a file name is that of a projector, an importance matrix or an adapter: no model by itself."""
+    return _AUXILIARY.search(PurePosixPath(name).name) is not None

@@ -10,18 +10,15 @@ import re
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from modelyard.config.keys import MAX_PRIORITY
+from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.errors import InsufficientMemory, InvalidRequest, ModelLoadFailed, ModelyardError
+from modelyard.yard.requests.account import Limits, MeteredRequest
 
 if TYPE_CHECKING:
     from modelyard.config import Scope
-    from modelyard.protocol.values import Usage
-    from modelyard.yard.requests.generation import Generation
-    from modelyard.yard.requests.one_shot import Inquiry
     from modelyard.yard.requests.requests import Urgency
-    from modelyard.yard.requests.token_estimate import TokenEstimate
 
 OTHER_MODELS: Final = "other models"
 """What models are called together that a caller may not know of."""
@@ -31,33 +28,6 @@ IN_THE_LOG: Final = "the server's log has the reason"
 
 # A word of a text that may be the name of a model or of a file: without the quotes and stops around it.
 _WORDS: Final = re.compile(r"[\w./:@+~-]*\w")
-
-
-class Account(Protocol):
-    """What one request of a caller has, and gives back."""
-
-    def accepted(self, prompt_tokens: int) -> None:
-        """Its prompt has so many tokens. May be called again."""
-
-    def settle(self, usage: Usage | None) -> None:
-        """It is over, and has used that; None: it has not begun. Called once."""
-
-
-class Limits(Protocol):
-    """How much a caller may have, together with its other calls.
-
-    Attributes:
-        counts_tokens: whether it matters how many tokens a request takes.
-    """
-
-    counts_tokens: bool
-
-    def begin(self, estimate: TokenEstimate) -> Account:
-        """Begin a request that takes so many tokens at the most.
-
-        Raises:
-            RateLimited, ConcurrencyLimited: it may not have that now; nothing was taken.
-        """
 
 
 class Caller:
@@ -107,7 +77,7 @@ class Caller:
         self.hidden: frozenset[str] = frozenset()
         self.model: str | None = None
         self.has_asked = False
-        self.generations: list[Generation | Inquiry] = []
+        self.generations: list[MeteredRequest] = []
 
     # Who may see what: all that leaves the server about models goes through these.
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from modelyard.errors import ModelyardError, ShuttingDown
 from modelyard.protocol.events import Accepted, Cancelled, Failed, Finished, SequenceEvent, Token
 from modelyard.protocol.values import Reading, TokenLogprob
-from modelyard.yard.requests.charged import Charged
+from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.timings import Times
 
 
-class Generation(Charged):
+class Generation(MeteredRequest):
     """An answer that is being generated. It has one reader, who iterates it for its text, once.
 
     All text that arrived since the last look comes as one piece, so a slow reader costs no more than a fast one.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from modelyard.errors import ModelyardError, ShuttingDown
 from modelyard.protocol.events import Answered, Cancelled, Embedded, Failed, Finished, Ranked, SequenceEvent, Tokenized
-from modelyard.yard.requests.charged import Charged
+from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.timings import Times
 
@@ -67,7 +67,7 @@ class Spelling:
     pieces: tuple[bytes, ...]
 
 
-class Inquiry(Charged):
+class Inquiry(MeteredRequest):
     """What ``model`` is to answer.
 
     Attributes:

@@ -10,7 +10,7 @@ import pytest
 from modelyard.api.middleware.security import RequireKey
 from modelyard.api.request_context import Visit
 from modelyard.config import AccessKey
-from modelyard.config.keys import digest_of
+from modelyard.config.key_rules import digest_of
 
 KEYS = [AccessKey(name, digest_of(name), None, frozenset()) for name in ("first", "second", "third")]
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelyard.errors import UnusableModel
-from modelyard.formats.gguf.header import parse_header
+from modelyard.formats.gguf.read import parse_header
 from modelyard.formats.gguf.reader import BoundedReader
 from support.gguf_writer import VOCABULARY, gguf, model_pairs, model_tensors, tiny_model
 

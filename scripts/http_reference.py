@@ -1,4 +1,4 @@
-"""docs/http-api.md, written from the description: ``python -m modelyard.api.openapi.markdown`` prints it."""
+"""docs/http-api.md, written from the description: ``python scripts/http_reference.py`` prints it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,16 @@
+"""Paths that are open without a key: health, and the page that describes the API."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PAGE_FILES: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon-32x32.png": "image/png",
+}
+
+PAGE_PATHS: Final = frozenset({"/openapi.json", "/docs", *(f"/docs/{name}" for name in PAGE_FILES)})
+
+# Beside health, what is the same on every server and says nothing of this one: a browser shows no key for a page.
+OPEN_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"}) | PAGE_PATHS

@@ -1,0 +1,109 @@
+"""ASGI applications around the HTTP application, for callers on other event loops and under other paths."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from modelyard.api.app import create_app
+from modelyard.api.errors.responses import error_response
+from modelyard.errors import Closed, ForkedProcess
+from modelyard.inprocess.loop_thread import LoopThread
+from modelyard.yard.yard import Yard
+
+_T = TypeVar("_T")
+
+
+def in_process_app(yard: Yard) -> ASGIApp:
+    """The HTTP application on ``yard`` for clients in this process, who need no key; for the yard's event loop."""
+    return create_app(yard, is_mounted=True)
+
+
+class MountedApp:
+    """An application that another one mounts: it sees paths as if the mount were the root."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on to the application."""
+        root, path = scope.get("root_path", ""), scope.get("path", "")
+        if root and (path == root or path.startswith(f"{root}/")):
+            scope = {**scope, "path": path.removeprefix(root) or "/", "root_path": ""}
+        await self._app(scope, receive, send)
+
+
+class UsableApp:
+    """An application that answers with an error once its model is closed.
+
+    Args:
+        app: of the model.
+        check_usable: raises Closed or ForkedProcess where the model cannot be used.
+    """
+
+    def __init__(self, app: ASGIApp, check_usable: Callable[[], object]) -> None:
+        self._app, self._check_usable = app, check_usable
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on to the application."""
+        if scope["type"] != "lifespan":
+            try:
+                self._check_usable()
+            except (Closed, ForkedProcess) as refused:
+                await error_response(refused, scope["path"])(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class OtherLoopApp:
+    """An application whose event loop runs on another thread than the caller's.
+
+    Args:
+        app: runs on the loop of ``thread``.
+        thread: ends with the model that the application serves.
+    """
+
+    def __init__(self, app: ASGIApp, thread: LoopThread[Any]) -> None:
+        self._app, self._thread = app, thread
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on to the application."""
+        here = asyncio.get_running_loop()
+        if here is self._thread.loop:
+            await self._app(scope, receive, send)
+            return
+
+        def received() -> Awaitable[Message]:
+            return _done_on(here, receive)
+
+        def sent(message: Message) -> Awaitable[None]:
+            return _done_on(here, lambda: send(message))
+
+        async def run(_: object) -> None:
+            await self._app(scope, received, sent)
+
+        try:
+            running = self._thread.submit(run)
+        except (Closed, ForkedProcess) as refused:
+            if scope["type"] == "lifespan":
+                raise
+            await error_response(refused, scope["path"])(scope, receive, send)
+            return
+        await asyncio.wrap_future(running)
+
+
+async def _done_on(loop: asyncio.AbstractEventLoop, work: Callable[[], Awaitable[_T]]) -> _T:
+    """Run ``work`` on ``loop`` and wait for it here; a cancel of the wait cancels the work."""
+
+    async def doing() -> _T:
+        return await work()
+
+    try:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(doing(), loop))
+    except RuntimeError:
+        if loop.is_closed():
+            raise asyncio.CancelledError from None
+        raise
