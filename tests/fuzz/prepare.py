@@ -13,7 +13,7 @@ from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.read import read_header
 from modelyard.yard.memory.footprint import vocabulary_size
-from modelyard.yard.runtime.engine_factory import Spec, Workshop
+from modelyard.yard.runtime.engine_factory import EngineFactory, ModelSpec
 from modelyard.yard.runtime.interfaces import EngineHandle, Publish
 
 BUDGET_BYTES: Final = 1 << 30
@@ -29,7 +29,7 @@ class Prepared:
 
 
 class _Captured(Exception):
-    """Carries the settings out of the workshop, which makes an engine of them."""
+    """Carries the settings out of the factory, which makes an engine of them."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
@@ -43,19 +43,19 @@ def prepare(mapping: Mapping[str, Any]) -> Prepared:
         UnusableModel: its file is, or it takes more than ``BUDGET_BYTES``.
     """
     config = validate_config(mapping)
-    workshop = Workshop(_capture)
-    workshop.budget_bytes = BUDGET_BYTES
-    workshop.specs[_NAME] = Spec(config, config.models[0])
-    return asyncio.run(_prepare(workshop))
+    factory = EngineFactory(_capture)
+    factory.budget_bytes = BUDGET_BYTES
+    factory.specs[_NAME] = ModelSpec(config, config.models[0])
+    return asyncio.run(_prepare(factory))
 
 
-async def _prepare(workshop: Workshop) -> Prepared:
-    footprint = (await workshop.check([_NAME]))[_NAME]
+async def _prepare(factory: EngineFactory) -> Prepared:
+    footprint = (await factory.check([_NAME]))[_NAME]
     if footprint.total_bytes > BUDGET_BYTES:
         raise UnusableModel(f"It takes {footprint.total_bytes} bytes.")
     try:
-        await workshop.make(_NAME, lambda _: None)
-        raise AssertionError("the workshop made no engine")
+        await factory.make(_NAME, lambda _: None)
+        raise AssertionError("the factory made no engine")
     except _Captured as captured:
         settings = captured.settings
     header = await asyncio.to_thread(read_header, settings.paths[0])

@@ -75,9 +75,9 @@ def test_a_file_that_is_cut_off_ends_its_stream_with_the_reason_and_is_served_ag
         shutil.copyfile(weights["smollm2"], model)
         assert server.post("/v1/models/reload", {"model_id": "m"}).status_code == 200
         assert answer(client) == before
-    state = server.read(lambda: server.yard.conductor.state.models["m"])
+    state = server.read(lambda: server.yard.controller.state.models["m"])
     assert state.deaths_in_row == 0
-    assert not server.read(lambda: server.yard.conductor.state.poison)
+    assert not server.read(lambda: server.yard.controller.state.poison)
 
 
 @pytest.mark.parametrize("server", ["thread"], indirect=True)

@@ -63,10 +63,10 @@ def text_of(server: RunningServer, model: str | None = None, tokens: int = 3, **
 
 
 def test_a_file_that_did_not_change_changes_nothing(server: RunningServer) -> None:
-    engines = server.read(lambda: dict(server.yard.conductor._depot.engines))
+    engines = server.read(lambda: dict(server.yard.controller._engines.engines))
     done = reload(server)
     assert (done["added"], done["removed"], done["changed"], done["retuned"]) == ([], [], {}, [])
-    assert server.read(lambda: dict(server.yard.conductor._depot.engines)) == engines
+    assert server.read(lambda: dict(server.yard.controller._engines.engines)) == engines
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(server: RunningServer, file: File) -> None:
@@ -83,7 +83,7 @@ def test_a_model_whose_settings_changed_is_replaced_without_an_error_to_anyone(
     server: RunningServer, file: File
 ) -> None:
     file.write(file.smol(device="device.max_seq_len = 512\n"), file.gemma())
-    engine = server.read(lambda: server.yard.conductor._depot.engines["gemma"])
+    engine = server.read(lambda: server.yard.controller._engines.engines["gemma"])
     with ThreadPoolExecutor(5) as pool:
         running = [pool.submit(text_of, server, "smol", 100) for _ in range(4)]
         done = reload(server)
@@ -93,9 +93,9 @@ def test_a_model_whose_settings_changed_is_replaced_without_an_error_to_anyone(
     assert [answer.json()["usage"]["completion_tokens"] for answer in answers] == [100] * 4 + [10] * 4
     assert done["changed"]["smol"]["keys"] == ["device"]
     assert server.get("/v1/models/smol").json()["context_length"] == 512
-    assert server.read(lambda: server.yard.conductor._depot.engines["gemma"]) is engine
+    assert server.read(lambda: server.yard.controller._engines.engines["gemma"]) is engine
     # The old engine is gone when its last answer is.
-    names = server.read(lambda: list(server.yard.conductor.state.models))
+    names = server.read(lambda: list(server.yard.controller.state.models))
     assert sorted(names) == ["gemma", "smol #2"]
 
 
@@ -108,7 +108,7 @@ def test_where_memory_has_no_room_for_both_the_old_one_goes_first_and_requests_w
         file.write(file.smol(device="device.max_seq_len = 2048\n"), top=tight)
         with ThreadPoolExecutor(3) as pool:
             running = pool.submit(text_of, server, "smol", 60)
-            while not server.read(lambda: server.yard.conductor.state.models["smol"].leases):
+            while not server.read(lambda: server.yard.controller.state.models["smol"].leases):
                 pass
             reloading = pool.submit(reload, server)
             assert running.result(WAIT_S).json()["usage"]["completion_tokens"] == 60
@@ -127,10 +127,10 @@ def test_added_models_serve_and_removed_ones_are_unknown(server: RunningServer, 
 
 def test_what_only_concerns_the_treatment_of_a_model_restarts_nothing(server: RunningServer, file: File) -> None:
     file.write(file.smol("pinned = true", 'aliases = ["tiny"]'), file.gemma("idle_unload_seconds = 0"))
-    engine = server.read(lambda: server.yard.conductor._depot.engines["smol"])
+    engine = server.read(lambda: server.yard.controller._engines.engines["smol"])
     done = reload(server)
     assert (done["changed"], done["retuned"]) == ({}, ["smol", "gemma"])
-    assert server.read(lambda: server.yard.conductor._depot.engines["smol"]) is engine
+    assert server.read(lambda: server.yard.controller._engines.engines["smol"]) is engine
     assert text_of(server, "tiny").json()["model"] == "smol"
     assert server.get("/v1/models/smol").json()["pinned"] is True
     assert server.get("/v1/models/gemma").json()["status"] == "unloaded"

@@ -28,7 +28,7 @@ from modelyard.protocol.prompts import Sampling, Text, Tokens
 from modelyard.protocol.requests import Cancel, Embed, Stop, Submit
 from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.requests import EmbeddingRequest, Request
-from modelyard.yard.residency.state import Residence, UnloadMode
+from modelyard.yard.residency.state import LoadState, UnloadMode
 from modelyard.yard.yard import Yard
 from support.minilm import converted, folder, vectors_of_its_package
 from support.server import WAIT_S, RunningServer, serving
@@ -228,7 +228,7 @@ async def test_requests_wait_out_an_unload_and_are_computed_after_it(minilm: Pat
         running = asyncio.create_task(embed(yard, long))
         # It is with the engine after one turn of the event loop: its model is loaded.
         await asyncio.sleep(0)
-        assert yard.conductor.state.models[yard.directory.residency_names["m"]].leases
+        assert yard.controller.state.models[yard.directory.residency_names["m"]].leases
         await yard.unload("m", UnloadMode.SUSPEND)
         assert not running.done()
         await yard.reload("m")
@@ -365,8 +365,8 @@ def test_a_client_that_leaves_leaves_nothing(server: RunningServer) -> None:
         httpx.post(f"{server.url}/v1/embeddings", json=body, timeout=httpx.Timeout(WAIT_S, read=1.0))
     # An unload returns when the last lease has ended: long before that many texts could be computed.
     assert server.post("/v1/models/unload", {"model_id": "minilm"}).status_code == 200
-    assert server.read(lambda: server.yard.conductor.state.models["minilm"].residence) is Residence.UNLOADED
-    assert server.read(lambda: dict(server.yard.conductor._streams.open)) == {}
+    assert server.read(lambda: server.yard.controller.state.models["minilm"].load_state) is LoadState.UNLOADED
+    assert server.read(lambda: dict(server.yard.controller._streams.open)) == {}
     assert server.post("/v1/models/reload", {"model_id": "minilm"}).status_code == 200
 
 

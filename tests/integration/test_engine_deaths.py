@@ -120,7 +120,7 @@ def chat(server: RunningServer, content: str, on_piece: Callable[[], None] = lam
 
 
 def pid_of(server: RunningServer, model: str) -> int | None:
-    hosts = server.yard.workshop._hosts
+    hosts = server.yard.factory._hosts
     assert hosts is not None
     pids = {activity.pid for activity in hosts._journal.table.records() if activity.name.endswith(model)}
     assert os.getpid() not in pids
@@ -230,7 +230,9 @@ def test_one_that_dies_while_it_is_suspended_loses_nothing(
     until(
         lambda: (
             server.read(
-                lambda: server.yard.conductor.state.models[server.yard.directory.residency_names["smollm2"]].is_draining
+                lambda: (
+                    server.yard.controller.state.models[server.yard.directory.residency_names["smollm2"]].is_draining
+                )
             )
             or server.get("/v1/models/smollm2").json()["status"] != "loaded"
         )
@@ -246,7 +248,7 @@ def test_parked_weights_that_are_killed_are_loaded_again(server: RunningServer) 
     assert parked["status"] == "unloaded"
     name = server.yard.directory.residency_names["smollm2"]
     assert server.read(lambda: server.yard.model("smollm2").is_parked)
-    weights = server.yard.conductor._depot._parked[name]
+    weights = server.yard.controller._engines._parked[name]
     os.kill(weights._weights._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
     until(lambda: not server.read(lambda: server.yard.model("smollm2").is_parked))
     assert complete(server, COUNTED[0])
@@ -260,12 +262,12 @@ def test_a_request_that_ends_its_engine_each_time_is_refused_and_others_go_on(
 
     def kill() -> None:
         """End the process whenever it computes that request."""
-        hosts = server.yard.workshop._hosts
+        hosts = server.yard.factory._hosts
         assert hosts is not None
         while not done.wait(0.001):
             mine = [
                 r
-                for r, s in server.read(lambda: dict(server.yard.conductor._streams.open)).items()
+                for r, s in server.read(lambda: dict(server.yard.controller._streams.open)).items()
                 if getattr(getattr(s.submit, "prompt", None), "text", "") == poison["prompt"]
             ]
             for each in hosts._journal.table.records():

@@ -90,14 +90,14 @@ def test_who_was_told_of_a_death_finds_the_model_failed_at_once_and_the_next_req
         answer = pool.submit(server.post, "/v1/chat/completions", CHAT)
         engine = engines.started("smollm2")
         engine.heard(Submit)
-        used_bytes = server.read(lambda: server.yard.conductor.state.used_bytes)
+        used_bytes = server.read(lambda: server.yard.controller.state.used_bytes)
         engine.die("a fault in the test", frees=False)
         assert answer.result(WAIT_S).status_code == 500
         assert server.get("/health/ready").json() == {"status": "failed", "failed": {"smollm2": "a fault in the test"}}
         assert httpx.get(f"{server.url}/health", params={"model": "smollm2"}).json()["reason"] == "a fault in the test"
         shown = server.get("/v1/models/smollm2").json()
         assert (shown["status"], shown["error"]) == ("unloaded", "a fault in the test")
-        assert server.read(lambda: server.yard.conductor.state.used_bytes) == used_bytes
+        assert server.read(lambda: server.yard.controller.state.used_bytes) == used_bytes
         late = pool.submit(server.post, "/v1/chat/completions", CHAT)
         wait_for_line(server, "smollm2", 1)
         assert len(engines.of("smollm2")) == 1
@@ -151,12 +151,12 @@ def test_a_load_that_fails_says_why_and_when_to_come_again(server: RunningServer
 
 
 def test_a_full_queue_is_refused_with_retry_after(server: RunningServer, engines: ScriptedEngines) -> None:
-    state = server.read(lambda: server.yard.conductor.state)
-    most = state.models["smollm2"].traits.most_requests
+    state = server.read(lambda: server.yard.controller.state)
+    most = state.models["smollm2"].policy.max_requests
 
     async def fill() -> None:
         for _ in range(most):
-            server.yard.conductor.submit("smollm2", lambda sequence: Submit(sequence, Text("x")))
+            server.yard.controller.submit("smollm2", lambda sequence: Submit(sequence, Text("x")))
 
     server.call(fill())
     refused = server.post("/v1/chat/completions", CHAT)
@@ -253,7 +253,7 @@ def test_a_stream_whose_sequence_is_suspended_says_so_and_goes_on(
 def wait_for_line(server: RunningServer, model: str, length: int) -> None:
     """Nothing tells when a request has come as far as the line: look again, for a bounded time."""
     for _ in range(1000):
-        if len(server.read(lambda: server.yard.conductor.state.models[model].line)) >= length:
+        if len(server.read(lambda: server.yard.controller.state.models[model].queue)) >= length:
             return
         time.sleep(0.01)
     raise AssertionError("too few requests came")

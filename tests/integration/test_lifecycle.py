@@ -18,7 +18,7 @@ from openai.types import Completion
 
 from conftest import two_models
 from modelyard.protocol.events import SequenceEvent
-from modelyard.yard.residency.state import Residence
+from modelyard.yard.residency.state import LoadState
 from support.server import WAIT_S, RunningServer, serving
 
 STORY = {"model": "smollm2", "prompt": "A long story:", "temperature": 0, "ignore_eos": True}
@@ -35,7 +35,7 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
 @contextlib.contextmanager
 def endings(server: RunningServer) -> Iterator[list[str]]:
     """How the sequences ended that were in an engine, once the context is left: all of them have by then."""
-    streams = server.read(lambda: server.yard.conductor._streams)
+    streams = server.read(lambda: server.yard.controller._streams)
     end, seen = streams._end, []
 
     def recording(event: SequenceEvent) -> None:
@@ -88,14 +88,14 @@ def test_many_requests_for_an_unloaded_model_cause_one_load(server: RunningServe
     loads = []
 
     def count() -> None:
-        workshop = server.yard.workshop
-        make = workshop.make
+        factory = server.yard.factory
+        make = factory.make
 
         async def counting(model: str, publish: object) -> object:
             loads.append(model)
             return await make(model, publish)
 
-        workshop.make = counting
+        factory.make = counting
 
     server.read(count)
     with ThreadPoolExecutor(12) as pool:
@@ -190,7 +190,7 @@ def test_closing_ends_streams_with_an_error_that_says_so(server: RunningServer) 
     assert "data: [DONE]" not in rest
     refused = server.post("/v1/completions", {**STORY, "max_tokens": 1})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
-    assert server.read(lambda: server.yard.conductor.state.models["smollm2"].residence) is Residence.UNLOADED
+    assert server.read(lambda: server.yard.controller.state.models["smollm2"].load_state) is LoadState.UNLOADED
 
 
 def test_a_closed_yard_leaves_no_thread(weights: dict[str, Path]) -> None:

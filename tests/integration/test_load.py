@@ -92,14 +92,14 @@ def what_is_left(server: RunningServer) -> dict[str, Any]:
     """All that a request leaves behind while it is answered; empty when the server is idle."""
 
     def look() -> dict[str, Any]:
-        conductor = server.yard.conductor
-        states = conductor.state.models.values()
-        census = server.yard.census()
-        vitals = [model.tally.vitals for model in census.models if model.tally.vitals is not None]
+        controller = server.yard.controller
+        states = controller.state.models.values()
+        census = server.yard.metrics()
+        vitals = [model.counters.engine_stats for model in census.models if model.counters.engine_stats is not None]
         left = {
-            "streams": len(conductor._streams.open),
+            "streams": len(controller._streams.open),
             "leases": sum(len(state.leases) for state in states),
-            "in line": sum(len(state.line) for state in states),
+            "in line": sum(len(state.queue) for state in states),
             "in engines": sum(model.running + model.waiting for model in census.models),
             "sequences": sum(each.running + each.waiting for each in vitals),
         }

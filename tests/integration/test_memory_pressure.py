@@ -16,13 +16,13 @@ import pytest
 from conftest import two_models
 from modelyard.config import validate_config
 from modelyard.errors import InsufficientMemory
-from modelyard.yard.residency.state import Policy
+from modelyard.yard.residency.state import WaitPolicy
 from support.server import WAIT_S, RunningServer, serving
 
 # Either model, and some state beside it, but not both.
 ONE_FITS = {"budget": "480MB"}
 SMOL, GEMMA = "smollm2", "google/gemma3"
-HASTY = Policy(least_residency_s=1.0, residency_per_load=1.0, yield_s=0.2)
+HASTY = WaitPolicy(min_residency_s=1.0, residency_per_load=1.0, drain_s=0.2)
 GREEDY = {"temperature": 0, "ignore_eos": True}
 
 
@@ -50,14 +50,14 @@ def loads_of(server: RunningServer) -> list[str]:
     loads: list[str] = []
 
     def count() -> None:
-        workshop = server.yard.workshop
-        make = workshop.make
+        factory = server.yard.factory
+        make = factory.make
 
         async def counting(model: str, publish: Any) -> Any:
             loads.append(model)
             return await make(model, publish)
 
-        workshop.make = counting  # type: ignore[method-assign]
+        factory.make = counting  # type: ignore[method-assign]
 
     server.read(count)
     return loads
@@ -99,7 +99,7 @@ def test_sixteen_streams_on_two_models_that_fit_one_at_a_time_all_complete(crowd
         answers = list(pool.map(lambda body: streamed(crowded, **body), bodies))
     assert [tokens for _, tokens in answers] == [24] * 16
     # A model that is busy stays a second at least; the first swap may come at once.
-    assert len(loads) <= 2 + (time.monotonic() - began) / HASTY.least_residency_s
+    assert len(loads) <= 2 + (time.monotonic() - began) / HASTY.min_residency_s
 
 
 def test_a_stream_that_gives_way_to_another_model_goes_on_where_it_was(smol_is_loaded: RunningServer) -> None:
@@ -110,7 +110,7 @@ def test_a_stream_that_gives_way_to_another_model_goes_on_where_it_was(smol_is_l
     loads = loads_of(server)
     with ThreadPoolExecutor(2) as pool:
         stream = pool.submit(streamed, server, model=SMOL, max_tokens=300)
-        while not server.read(lambda: server.yard.conductor.state.models[SMOL].leases):
+        while not server.read(lambda: server.yard.controller.state.models[SMOL].leases):
             time.sleep(0.01)
         assert completion(server, model=GEMMA, max_tokens=5)["usage"]["completion_tokens"] == 5
         text, _ = stream.result(WAIT_S)
@@ -128,7 +128,7 @@ def test_an_unload_that_suspends_pauses_streams_until_the_reload(
     renew(server)
     with ThreadPoolExecutor(1) as pool:
         stream = pool.submit(streamed, server, model=SMOL, max_tokens=100, **how)
-        while not server.read(lambda: server.yard.conductor.state.models[SMOL].leases):
+        while not server.read(lambda: server.yard.controller.state.models[SMOL].leases):
             time.sleep(0.01)
         unloaded = server.post("/v1/models/unload", {"model_id": SMOL, "mode": "suspend"})
         assert unloaded.json() == {"model_id": SMOL, "status": "unloaded"}

@@ -24,7 +24,7 @@ from modelyard.api.middleware.server_timing import PHASES, trace_phases
 from modelyard.api.server.metrics import METRICS
 from modelyard.config import Server
 from modelyard.protocol.requests import Submit
-from modelyard.yard.requests.timings import Times
+from modelyard.yard.requests.timings import RequestTimings
 from support.scripted_engines import ScriptedEngines
 from support.server import WAIT_S, RunningServer, serving
 
@@ -242,12 +242,12 @@ class TestScripted:
         status, missing = health("nothing")
         assert status == 404
         assert "gemma" not in missing, "the names that there are"
-        used = server.read(lambda: server.yard.conductor.state.models["smollm2"].last_used)
+        used = server.read(lambda: server.yard.controller.state.models["smollm2"].last_used)
         assert post(server, "/v1/models/unload", {"model_id": "smollm2"}).status_code == 200
         assert health("smollm2") == (503, '{"model":"smollm2","status":"unavailable","reason":"not loaded"}')
         assert health("smollm2", key="") == (503, '{"status":"unavailable"}')
         assert len(engines.of("smollm2")) == 1, "asking loads nothing"
-        assert server.read(lambda: server.yard.conductor.state.models["smollm2"].last_used) == used
+        assert server.read(lambda: server.yard.controller.state.models["smollm2"].last_used) == used
         engines.started("google/gemma3").die("a fault in the test")
         deadline = time.monotonic() + WAIT_S
         while (answer := health("google/gemma3"))[0] == 200:
@@ -341,7 +341,9 @@ def test_the_parts_of_a_request_become_spans_under_its_own() -> None:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("test")
     now = time.monotonic()
-    times = Times(now - 10, granted=now - 7, load_s=2.0, begun=now - 6, first=now - 4, last=now - 1, ended=now - 1)
+    times = RequestTimings(
+        now - 10, granted=now - 7, load_s=2.0, started=now - 6, first=now - 4, last=now - 1, ended=now - 1
+    )
     with trace.use_span(tracer.start_span("POST /v1/completions")) as request:
         trace_phases(times, tracer)
     spans = exporter.get_finished_spans()

@@ -109,10 +109,10 @@ def test_a_parked_model_gives_back_its_context(start: Callable[..., RunningServe
     server = start()
 
     def used() -> int:
-        return server.read(lambda: server.yard.conductor.state.used_bytes)
+        return server.read(lambda: server.yard.controller.state.used_bytes)
 
     def footprint() -> tuple[int, int]:
-        of = server.read(lambda: server.yard.conductor.state.models[SMOL].footprint)
+        of = server.read(lambda: server.yard.controller.state.models[SMOL].footprint)
         assert of is not None
         return of.weights_bytes, of.context_bytes
 
@@ -159,5 +159,5 @@ def test_a_parked_model_whose_file_is_gone_fails_with_a_reason_and_holds_nothing
         answer = server.post("/v1/completions", {"model": SMOL, "prompt": PROMPT, **GREEDY})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_load_failed")
         assert "copy.gguf" in answer.json()["error"]["message"]
-        assert not server.read(lambda: server.yard.conductor.state.models[SMOL].is_resident)
-        assert not server.read(lambda: server.yard.conductor._depot._parked)
+        assert not server.read(lambda: server.yard.controller.state.models[SMOL].is_resident)
+        assert not server.read(lambda: server.yard.controller._engines._parked)

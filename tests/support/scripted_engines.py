@@ -1,8 +1,8 @@
 """Engines without a model, for tests: like the real one to the outside, but a test decides what happens, and when.
 
     engines = ScriptedEngines(loads=False)                  # each load waits for the test
-    conductor = Conductor(Residency.of({"a": Traits("a", 8)}, BUDGET), engines)
-    _, generation = conductor.submit("a", prompt)
+    controller = LifecycleController(Residency.of({"a": ModelPolicy("a", 8)}, BUDGET), engines)
+    _, generation = controller.submit("a", prompt)
     engine = await asyncio.to_thread(engines.started, "a")
     engine.load()
     engine.say("Hello", " world")
@@ -15,7 +15,7 @@ Under HTTP, engines that answer by themselves are enough:
     yard = Yard(config, make_engine=engines.make_handle)
 
 Every engine has a thread of its own, which alone publishes, as the real one's does. What the test tells an engine
-(``load``, ``say``, ``die``, …) goes through the same queue as what the conductor sends it: it happens in that order,
+(``load``, ``say``, ``die``, …) goes through the same queue as what the controller sends it: it happens in that order,
 on that thread, and returns at once. ``heard`` and ``started`` block until something has happened, for a bounded time.
 ``engines.end()`` ends all threads.
 """
@@ -133,7 +133,7 @@ class ScriptedEngine:
         if loads:
             self.load()
 
-    # What the conductor does with it
+    # What the controller does with it
 
     def start(self) -> None:
         self._thread.start()
@@ -332,11 +332,11 @@ class ScriptedEngines:
         self._making = threading.Condition()
 
     async def size(self, model: str) -> Footprint:
-        """For a Conductor."""
+        """For a LifecycleController."""
         return Footprint(model, MODEL_BYTES, CONTEXT_BYTES)
 
     async def make(self, model: str, publish: Publish) -> ScriptedEngine:
-        """For a Conductor."""
+        """For a LifecycleController."""
         return self._make(model, publish)
 
     def make_handle(self, settings: EngineSettings, publish: Publish) -> ScriptedEngine:

@@ -18,7 +18,7 @@ from modelyard.config import Config, read_keys
 from modelyard.hub import Stores
 from modelyard.inprocess.http_server.server import HttpServer
 from modelyard.inprocess.listen import listen
-from modelyard.yard.residency.state import Policy
+from modelyard.yard.residency.state import WaitPolicy
 from modelyard.yard.yard import Yard
 
 WAIT_S = 60.0
@@ -101,7 +101,7 @@ class RunningServer:
 def serving(
     config: Config,
     make_engine: Any = None,
-    policy: Policy | None = None,
+    policy: WaitPolicy | None = None,
     read_config: Callable[[], Config] | None = None,
     stores: Stores | None = None,
 ) -> Iterator[RunningServer]:

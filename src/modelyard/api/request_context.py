@@ -13,7 +13,7 @@ from modelyard.yard.requests.context import Caller
 
 if TYPE_CHECKING:
     from modelyard.config import AccessKey
-    from modelyard.yard.requests.timings import Times
+    from modelyard.yard.requests.timings import RequestTimings
 
 # A client's own id goes into headers and logs as it is: on one line, and short.
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -87,9 +87,9 @@ class Visit:
         return path.startswith("/v1/messages")
 
     @property
-    def times(self) -> Times | None:
+    def times(self) -> RequestTimings | None:
         """Of its answer, the first where there are several; None: no model was asked."""
-        return self.caller.generations[0].times if self.caller.generations else None
+        return self.caller.requests[0].times if self.caller.requests else None
 
 
 def _request_id(scope: Scope) -> str:

@@ -37,7 +37,7 @@ from modelyard.inprocess.requests import (
 )
 from modelyard.inprocess.streams import AsyncChatStream
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.requests import EmbeddingRequest, Urgency
+from modelyard.yard.requests.requests import EmbeddingRequest, WaitOptions
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import Plan, Status
 from modelyard.yard.yard import Yard
@@ -216,7 +216,7 @@ class AsyncModel:
             ModelyardError: as ``send_chat_request_with_model``.
         """
         body = embedding_request(inputs, model)
-        request = EmbeddingRequest(body.inputs(), body.model, Urgency())
+        request = EmbeddingRequest(body.inputs(), body.model, WaitOptions())
         embeddings = await self.yard.embed(request)
         usage = Usage(embeddings.prompt_tokens, 0, 0)
         return EmbeddingResponse(embeddings.vectors, embeddings.model, CompletionUsage.of(usage))
@@ -251,7 +251,7 @@ class AsyncModel:
             ModelyardError: as ``send_chat_request_with_model``.
         """
         body = rerank_request(query, documents, model, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc)
-        ranking = await self.yard.rank(body.request(Urgency()))
+        ranking = await self.yard.rank(body.request(WaitOptions()))
         results = tuple(RankedDocument(index, float(ranking.scores[index])) for index in ranking.best(top_n))
         return RerankResponse(results, ranking.model, CompletionUsage.of(Usage(ranking.prompt_tokens, 0, 0)))
 

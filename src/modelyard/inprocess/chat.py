@@ -32,8 +32,8 @@ from modelyard.protocol.deltas import Delta, ToolCallEnd
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import Generation
-from modelyard.yard.requests.requests import Request, Urgency
+from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.yard import Yard
 
 
@@ -111,14 +111,14 @@ def requested(body: ChatCompletionRequest) -> Request:
     Raises:
         InvalidRequest: a field asks for what is not supported.
     """
-    return replace(body.checked(), urgency=Urgency(keep_alive_s=body.keep_alive))
+    return replace(body.checked(), urgency=WaitOptions(keep_alive_s=body.keep_alive))
 
 
 def _usage(finished: dict[int, Finished]) -> Usage:
     return total_usage([finished[index] for index in sorted(finished)], len(finished))
 
 
-async def _texts(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, str | None]]:
+async def _texts(generations: Sequence[TokenStream]) -> AsyncGenerator[tuple[int, str | None]]:
     """Texts of all as they arrive, each with the number of its generation; None for its end."""
     if len(generations) == 1:
         async for text in generations[0]:
@@ -149,7 +149,7 @@ async def _next(generation: AsyncIterator[str]) -> str | None:
 class _ChunkWriter:
     """Turns the text of one generation into pieces of its choice."""
 
-    def __init__(self, generation: Generation, chat: Chat, index: int, *, has_logprobs: bool) -> None:
+    def __init__(self, generation: TokenStream, chat: Chat, index: int, *, has_logprobs: bool) -> None:
         self._generation, self._index, self._has_logprobs = generation, index, has_logprobs
         self._reader = AnswerReader(generation, chat)
         self._is_bare = self._reader.is_plain and not has_logprobs

@@ -8,7 +8,7 @@ from modelyard.config import Config, Model, default_model, read_token, running_a
 from modelyard.hub import Hub, Stores
 from modelyard.system.memory import budget_bytes, total_bytes
 from modelyard.yard.requests.router import Router
-from modelyard.yard.residency.state import Traits
+from modelyard.yard.residency.state import ModelPolicy
 
 # Requests that may wait behind those that run, for each model.
 WAITING_ROOM = 512
@@ -28,12 +28,12 @@ def memory_budget(config: Config, available: int) -> int:
     return budget_bytes(config.memory.budget, available, total_bytes())
 
 
-def traits(config: Config, model: Model) -> Traits:
+def traits(config: Config, model: Model) -> ModelPolicy:
     """How the residency is to treat a model."""
     idle_s = model.idle_unload_seconds
-    return Traits(
+    return ModelPolicy(
         name=model.id,
-        most_requests=running_at_once(config, model) + WAITING_ROOM,
+        max_requests=running_at_once(config, model) + WAITING_ROOM,
         is_pinned=model.pinned,
         priority=model.priority,
         idle_unload_s=math.inf if idle_s is None else idle_s,

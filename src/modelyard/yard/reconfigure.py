@@ -20,10 +20,10 @@ from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.from_config import memory_budget, traits
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
-from modelyard.yard.residency.eviction import Outcome, find_room
-from modelyard.yard.residency.state import ModelState, Residence
-from modelyard.yard.runtime.controller import Conductor
-from modelyard.yard.runtime.engine_factory import Spec, Workshop
+from modelyard.yard.residency.eviction import Fit, plan_eviction
+from modelyard.yard.residency.state import LoadState, ModelState
+from modelyard.yard.runtime.controller import LifecycleController
+from modelyard.yard.runtime.engine_factory import EngineFactory, ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ class Reconfiguration:
 
 async def reconfigure(
     directory: ModelDirectory,
-    factory: Workshop,
-    controller: Conductor,
+    factory: EngineFactory,
+    controller: LifecycleController,
     config: Config,
     available_bytes: int,
     *,
@@ -70,7 +70,7 @@ async def reconfigure(
     models = {model.id: model for model in config.models}
     fresh = {model: _unused_name(factory, model) for model in (*changes.added, *changes.changed)}
     for model, name in fresh.items():
-        factory.specs[name] = Spec(config, models[model])
+        factory.specs[name] = ModelSpec(config, models[model])
     try:
         footprints = await factory.check(list(fresh.values()))
     except BaseException:
@@ -91,9 +91,9 @@ async def reconfigure(
         controller.feed(Sized(name, footprints[name]))
     for model in changes.retuned:
         name = directory.residency_names[model]
-        factory.specs[name] = Spec(config, models[model])
+        factory.specs[name] = ModelSpec(config, models[model])
         controller.feed(ModelRetuned(name, traits(config, models[model])))
-        controller.reseat(name, models[model].weight, models[model].priority)
+        controller.set_share(name, models[model].weight, models[model].priority)
     # Those that are loaded beside their old selves are asked for by nobody yet: a failure harms nobody.
     first = [model for model in changes.changed if how[model] == "loads the new one first"]
     outcomes = await asyncio.gather(*(controller.reload(fresh[model]) for model in first), return_exceptions=True)
@@ -113,24 +113,26 @@ async def reconfigure(
     return Reconfiguration(changes, how, failed)
 
 
-def _how(directory: ModelDirectory, controller: Conductor, model: str, fresh: str, footprint: Footprint) -> How:
+def _how(
+    directory: ModelDirectory, controller: LifecycleController, model: str, fresh: str, footprint: Footprint
+) -> How:
     """In which order a changed model is replaced: the new one first, where there is memory for both."""
     state = controller.state
     old = state.models[directory.residency_names[model]]
-    is_there = old.is_resident and old.residence is not Residence.PARKED
-    if not is_there and not old.line:
+    is_there = old.is_resident and old.load_state is not LoadState.PARKED
+    if not is_there and not old.queue:
         return "is not loaded"
-    candidate = ModelState(old.traits, footprint=footprint)
-    room = find_room(state._replace(models={**state.models, fresh: candidate}), fresh)
-    return "loads the new one first" if room.outcome is Outcome.FITS else "unloads the old one first"
+    candidate = ModelState(old.policy, footprint=footprint)
+    room = plan_eviction(state._replace(models={**state.models, fresh: candidate}), fresh)
+    return "loads the new one first" if room.fit is Fit.FITS else "unloads the old one first"
 
 
-def _unused_name(factory: Workshop, model: str) -> str:
+def _unused_name(factory: EngineFactory, model: str) -> str:
     if model not in factory.specs:
         return model
     return next(name for n in count(2) if (name := f"{model} #{n}") not in factory.specs)
 
 
-def _discard(factory: Workshop, names: Iterable[str]) -> None:
+def _discard(factory: EngineFactory, names: Iterable[str]) -> None:
     for name in names:
-        factory.forget(name)
+        factory.discard(name)

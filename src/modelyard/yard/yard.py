@@ -29,17 +29,17 @@ from modelyard.yard.from_config import memory_budget, stores_of, traits
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
 from modelyard.yard.requests.account import Account
 from modelyard.yard.requests.context import Caller, current_caller
-from modelyard.yard.requests.generation import Generation
-from modelyard.yard.requests.one_shot import Embeddings, Inquiry, Ranking, Spelling
-from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest, Urgency
+from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.one_shot import Embeddings, PendingResult, Ranking, Tokenization
+from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest, WaitOptions
 from modelyard.yard.requests.token_estimate import UNCOUNTED, estimate
-from modelyard.yard.residency.state import Policy, Residence, Residency, UnloadMode, Want
-from modelyard.yard.runtime.capabilities import Kinds, Task, refusal
-from modelyard.yard.runtime.controller import Conductor
-from modelyard.yard.runtime.engine_factory import MakeHandle, Spec, Workshop
+from modelyard.yard.residency.state import LoadState, Residency, UnloadMode, WaitKind, WaitPolicy
+from modelyard.yard.runtime.capabilities import Capabilities, Task, refusal
+from modelyard.yard.runtime.controller import LifecycleController
+from modelyard.yard.runtime.engine_factory import EngineFactory, MakeEngine, ModelSpec
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.startup import load_what_fits
-from modelyard.yard.stats.snapshot import Census, census
+from modelyard.yard.stats.snapshot import MetricsSnapshot, metrics_snapshot
 from modelyard.yard.stats.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
 from modelyard.yard.stats.watch import Observer
 
@@ -64,20 +64,20 @@ class Yard:
     def __init__(
         self,
         config: Config,
-        make_engine: MakeHandle | None = None,
-        policy: Policy | None = None,
+        make_engine: MakeEngine | None = None,
+        policy: WaitPolicy | None = None,
         stores: Stores | None = None,
         auto_host: Host = "thread",
     ) -> None:
         self.directory = ModelDirectory(config)
-        self.workshop = Workshop(make_engine, stores or stores_of(config), auto_host)
+        self.factory = EngineFactory(make_engine, stores or stores_of(config), auto_host)
         # Of the machine, before any model was loaded.
         self.available_bytes = 0
-        self._policy = policy or Policy()
+        self._policy = policy or WaitPolicy()
         self._created = int(time.time())
-        self._conductor: Conductor | None = None
+        self._controller: LifecycleController | None = None
         self._reconfiguring = asyncio.Lock()
-        self._kinds = Kinds(self.workshop)
+        self._kinds = Capabilities(self.factory)
 
     async def start(self) -> None:
         """Load every model that is to be loaded at the start, side by side, as far as the memory budget goes.
@@ -88,18 +88,20 @@ class Yard:
             ModelLoadFailed: one could not be loaded; the others are freed again.
         """
         share_one_heap()
-        self.workshop.specs = {model.id: Spec(self.config, model) for model in self.config.models}
+        self.factory.specs = {model.id: ModelSpec(self.config, model) for model in self.config.models}
         startup = [model.id for model in self.config.models if model.load == "startup"]
         self.available_bytes = available_bytes()
-        budget = self.workshop.budget_bytes = memory_budget(self.config, self.available_bytes)
-        footprints = await self.workshop.check(startup)
+        budget = self.factory.budget_bytes = memory_budget(self.config, self.available_bytes)
+        footprints = await self.factory.check(startup)
         for name, footprint in footprints.items():
             if footprint.total_bytes > budget:
                 raise InsufficientMemory(name, footprint.total_bytes, budget)
         models = {model.id: traits(self.config, model) for model in self.config.models}
-        self._conductor = Conductor(Residency.of(models, budget, self._policy), self.workshop, self.workshop.forget)
-        self.workshop.stock.on_progress = self._conductor.preparing
-        outcomes = await asyncio.gather(*load_what_fits(self._conductor, footprints), return_exceptions=True)
+        self._controller = LifecycleController(
+            Residency.of(models, budget, self._policy), self.factory, self.factory.discard
+        )
+        self.factory.files.on_progress = self._controller.preparing
+        outcomes = await asyncio.gather(*load_what_fits(self._controller, footprints), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 await self.close()
@@ -107,12 +109,12 @@ class Yard:
 
     async def close(self, timeout_s: float = 30.0) -> None:
         """End what runs, free every model, refuse what comes. What is not free in time is left to the process's end."""
-        if self._conductor is not None:
-            await self._conductor.close(timeout_s)
-        self.workshop.close()
+        if self._controller is not None:
+            await self._controller.close(timeout_s)
+        self.factory.close()
 
     @asynccontextmanager
-    async def generate(self, request: Request) -> AsyncIterator[Generation]:
+    async def generate(self, request: Request) -> AsyncIterator[TokenStream]:
         """Answer ``request``: the generation is entered when the model is there and has accepted the prompt.
 
         Leaving the context early ends the sequence before the engine's next step.
@@ -132,7 +134,7 @@ class Yard:
             yield generation
 
     @contextmanager
-    def submit(self, request: Request) -> Iterator[Generation]:
+    def submit(self, request: Request) -> Iterator[TokenStream]:
         """As ``generate``, but entered at once: the generation may still wait for its model, or be refused.
 
         Raises:
@@ -150,18 +152,18 @@ class Yard:
                 max_answer=caller.max_tokens,
             )
 
-        conductor = self.conductor
+        controller = self.controller
         account = self._begin(model, caller, submit)
-        number, generation = conductor.submit(
+        number, generation = controller.submit(
             self.directory.residency_names[model], submit, urgency, caller.place_owner
         )
-        generation.charge(account)
-        caller.generations.append(generation)
+        generation.attach_account(account)
+        caller.requests.append(generation)
         try:
             yield generation
         finally:
             if not generation.is_over:
-                conductor.abandon(number)
+                controller.abandon(number)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """The vectors of texts. Requests that come at the same time share batches; a cancelled one leaves at once.
@@ -189,7 +191,7 @@ class Yard:
         with self._asked(model, request.message, request.urgency) as inquiry:
             return await inquiry.ranked()
 
-    async def tokenize(self, request: TokenizeRequest) -> Spelling:
+    async def tokenize(self, request: TokenizeRequest) -> Tokenization:
         """The tokens of a text or a conversation, of any model. Streams do not wait for it.
 
         Raises:
@@ -207,9 +209,9 @@ class Yard:
 
     @contextmanager
     def _asked(
-        self, model: str, message: Callable[[SequenceId, int], Embed | Rank | Tokenize], urgency: Urgency
-    ) -> Iterator[Inquiry]:
-        conductor, caller = self.conductor, current_caller()
+        self, model: str, message: Callable[[SequenceId, int], Embed | Rank | Tokenize], urgency: WaitOptions
+    ) -> Iterator[PendingResult]:
+        controller, caller = self.controller, current_caller()
         urgency, priority = self._urgency(model, urgency, caller)
 
         def ask(sequence: SequenceId) -> Embed | Rank | Tokenize:
@@ -217,14 +219,16 @@ class Yard:
             return asked if isinstance(asked, Tokenize) else replace(asked, max_context=caller.max_context)
 
         account = self._begin(model, caller, ask)
-        number, inquiry = conductor.ask(self.directory.residency_names[model], ask, urgency, caller.place_owner)
-        inquiry.charge(account)
-        caller.generations.append(inquiry)
+        number, inquiry = controller.submit_one_shot(
+            self.directory.residency_names[model], ask, urgency, caller.place_owner
+        )
+        inquiry.attach_account(account)
+        caller.requests.append(inquiry)
         try:
             yield inquiry
         finally:
             if not inquiry.is_over:
-                conductor.abandon(number)
+                controller.abandon(number)
 
     async def check(self, name: str | None, wanted: Task) -> None:
         """Refuse what a model cannot do before anything is done for it.
@@ -238,12 +242,12 @@ class Yard:
             UnsupportedOperation: it does something else.
         """
         model = self.directory.router.route(name)
-        kind = await self._kinds.of(self.directory.residency_names[model])
+        kind = await self._kinds.kind_of(self.directory.residency_names[model])
         if kind is None or refusal(model, kind, wanted, {}) is None:
             return
         # What is said instead is for its eyes.
-        ids = current_caller().of(entry.id for entry in self.config.models)
-        kinds = await asyncio.gather(*(self._kinds.of(self.directory.residency_names[other]) for other in ids))
+        ids = current_caller().permitted_models(entry.id for entry in self.config.models)
+        kinds = await asyncio.gather(*(self._kinds.kind_of(self.directory.residency_names[other]) for other in ids))
         refused = refusal(model, kind, wanted, dict(zip(ids, kinds, strict=True)))
         assert refused is not None
         raise refused
@@ -278,10 +282,10 @@ class Yard:
         await asyncio.gather(*(self._kinds.senses(self.directory.residency_names[model.id]) for model in self.models()))
         return self.models()
 
-    def _urgency(self, model: str, asked: Urgency, caller: Caller) -> tuple[Urgency, int]:
+    def _urgency(self, model: str, asked: WaitOptions, caller: Caller) -> tuple[WaitOptions, int]:
         """How a request waits, and its priority: that of the request, else that of its model."""
-        own = self.conductor.state.models[self.directory.residency_names[model]].traits.priority
-        urgency = caller.permitted(asked, own)
+        own = self.controller.state.models[self.directory.residency_names[model]].policy.priority
+        urgency = caller.permitted_wait(asked, own)
         return urgency, own if urgency.priority is None else urgency.priority
 
     def _begin(
@@ -296,19 +300,19 @@ class Yard:
             return None
         if not caller.limits.counts_tokens:
             # To read a long conversation through takes time.
-            return caller.limits.begin(UNCOUNTED)
-        profile = self.conductor.profiles.get(self.directory.residency_names[model])
+            return caller.limits.reserve(UNCOUNTED)
+        profile = self.controller.profiles.get(self.directory.residency_names[model])
         room = self.configured(model).device.max_seq_len if profile is None else profile.context_length
-        return caller.limits.begin(estimate(message(NO_SEQUENCE), room))
+        return caller.limits.reserve(estimate(message(NO_SEQUENCE), room))
 
     def stage(self, model: str) -> str:
         """What requests for ``model``, by id, wait for at the moment; "" where it serves."""
         name = self.directory.residency_names.get(model, model)
-        if name not in self.conductor.state.models:
+        if name not in self.controller.state.models:
             return ""
-        if (preparing := self.workshop.stock.progress.get(name)) is not None:
+        if (preparing := self.factory.files.progress.get(name)) is not None:
             return f"{preparing.step} {preparing.fraction:.0%}"
-        return stage(self.conductor.state, name, self.conductor.load_progress.get(name, 0.0))
+        return stage(self.controller.state, name, self.controller.load_progress.get(name, 0.0))
 
     def models(self) -> list[ModelStatus]:
         """All models that the caller may use, in the order of the configuration."""
@@ -336,7 +340,7 @@ class Yard:
     def failed(self) -> dict[str, str]:
         """Models whose engine or load failed and that were not loaded since, with the reason: those that it may see."""
         caller = self._caller()
-        return {name: caller.reason(why) for name, why in self._failures() if caller.may_use(name)}
+        return {name: caller.visible_reason(why) for name, why in self._failures() if caller.may_use(name)}
 
     @property
     def is_sound(self) -> bool:
@@ -345,18 +349,18 @@ class Yard:
 
     def _failures(self) -> Iterator[tuple[str, str]]:
         for model in self.config.models:
-            failure = self.conductor.state.models[self.directory.residency_names[model.id]].failure
+            failure = self.controller.state.models[self.directory.residency_names[model.id]].failure
             if failure is not None:
                 yield model.id, failure
 
     def is_known(self, name: str) -> bool:
         """Whether the caller may know of a model of that name, where there is one."""
-        caller, model = self._caller(), self.directory.router.meant(name)
+        caller, model = self._caller(), self.directory.router.resolve(name)
         return caller.models is None or (model is not None and caller.may_use(model))
 
     def is_ready(self, name: str) -> bool:
         """Whether there is a model of that name, and would begin a request at once, whoever asks."""
-        model = self.directory.router.meant(name)
+        model = self.directory.router.resolve(name)
         return model is not None and not self._unready(model)
 
     def unready(self, name: str) -> str:
@@ -365,25 +369,25 @@ class Yard:
         Raises:
             ModelNotFound: there is none of that name.
         """
-        return self._caller().reason(self._unready(self.directory.router.route(name)))
+        return self._caller().visible_reason(self._unready(self.directory.router.route(name)))
 
     def _caller(self) -> Caller:
         """Who calls, and knows what it must not hear."""
         caller = current_caller()
-        self.directory.router.introduce(caller)
+        self.directory.router.describe_models_to(caller)
         return caller
 
     def _unready(self, model: str) -> str:
-        state = self.conductor.state.models[self.directory.residency_names[model]]
+        state = self.controller.state.models[self.directory.residency_names[model]]
         if state.failure is not None:
             return state.failure
-        if state.residence in (Residence.UNLOADED, Residence.PARKED) and state.first is None:
+        if state.load_state in (LoadState.UNLOADED, LoadState.PARKED) and state.first is None:
             return "not loaded"
         return "unloading" if state.is_draining else self.stage(model)
 
-    def census(self) -> Census:
+    def metrics(self) -> MetricsSnapshot:
         """All models in numbers."""
-        return census(self.conductor.state, self.conductor.tally)
+        return metrics_snapshot(self.controller.state, self.controller.tally)
 
     async def unload(self, name: str, mode: UnloadMode = UnloadMode.DRAIN) -> ModelStatus:
         """Free a model; a later request loads it again. Idempotent.
@@ -395,7 +399,9 @@ class Yard:
             ModelNotFound: there is none of that name.
             ModelBusy: its requests did not end in time.
         """
-        await self._done(self.conductor.unload(self.directory.residency_names[self.directory.router.route(name)], mode))
+        await self._done(
+            self.controller.unload(self.directory.residency_names[self.directory.router.route(name)], mode)
+        )
         return self.model(name)
 
     async def reload(self, name: str) -> ModelStatus:
@@ -409,10 +415,10 @@ class Yard:
             QueueFull: too many wait for that already, also where they have left.
         """
         model = self.directory.router.route(name)
-        line = self.conductor.state.models[self.directory.residency_names[model]].line
-        if (waiting := sum(wish.want is Want.LOAD for wish in line)) >= MAX_WAITING_LOADS:
+        line = self.controller.state.models[self.directory.residency_names[model]].queue
+        if (waiting := sum(wish.kind is WaitKind.LOAD for wish in line)) >= MAX_WAITING_LOADS:
             raise QueueFull(model, waiting)
-        await self._done(self.conductor.reload(self.directory.residency_names[model]))
+        await self._done(self.controller.reload(self.directory.residency_names[model]))
         return self.model(name)
 
     async def _done(self, asked: asyncio.Future[None]) -> None:
@@ -420,7 +426,7 @@ class Yard:
         try:
             await asked
         except ModelyardError as error:
-            raise self._caller().seen(error) from None
+            raise self._caller().visible_error(error) from None
 
     async def plan(self, name: str) -> Plan:
         """What a load of a model would do now. Reads the files' headers at most; changes nothing.
@@ -431,16 +437,16 @@ class Yard:
         """
         model = self.directory.router.route(name)
         key = self.directory.residency_names[model]
-        state = self.conductor.state
+        state = self.controller.state
         if state.models[key].footprint is None:
             try:
-                footprint = await self.workshop.foresee(key)
+                footprint = await self.factory.estimate(key)
             except UnusableModel as unusable:
-                raise self._caller().seen(ModelLoadFailed(model, str(unusable))) from unusable
-            state = self.conductor.state
+                raise self._caller().visible_error(ModelLoadFailed(model, str(unusable))) from unusable
+            state = self.controller.state
             models = {**state.models, key: state.models[key]._replace(footprint=footprint)}
             state = state._replace(models=models)
-        return plan(state._replace(now=time.monotonic()), key).seen_by(self._caller())
+        return plan(state._replace(now=time.monotonic()), key).visible_to(self._caller())
 
     async def reconfigure(self, config: Config, *, dry_run: bool = False) -> Reconfiguration:
         """Serve ``config`` from now on: models that did not change keep running, and nobody gets an error.
@@ -452,25 +458,25 @@ class Yard:
         """
         async with self._reconfiguring:
             return await reconfigure(
-                self.directory, self.workshop, self.conductor, config, self.available_bytes, dry_run=dry_run
+                self.directory, self.factory, self.controller, config, self.available_bytes, dry_run=dry_run
             )
 
     def observer(self) -> AbstractContextManager[Observer]:
-        """Somebody who hears of all changes of residence and of load progress."""
-        return self.conductor.watch.observer()
+        """Somebody who hears of all changes of load state and of load progress."""
+        return self.controller.watch.observer()
 
     def dismiss_observers(self, *, for_good: bool = True) -> None:
         """End all observers: they would read for ever, and a server that stops waits for its readers.
 
         for_good: those that come later, too, as nothing more happens.
         """
-        self.conductor.watch.close() if for_good else self.conductor.watch.dismiss()
+        self.controller.watch.close() if for_good else self.controller.watch.dismiss()
 
     def load_progress(self) -> dict[str, Progress]:
         """How far every model is whose files are prepared, or whose load was begun."""
-        loads = {} if self._conductor is None else self._conductor.load_progress
+        loads = {} if self._controller is None else self._controller.load_progress
         loading = {name: Progress("loading", fraction) for name, fraction in loads.items()}
-        return loading | self.workshop.stock.progress
+        return loading | self.factory.files.progress
 
     @property
     def config(self) -> Config:
@@ -478,22 +484,22 @@ class Yard:
         return self.directory.config
 
     @property
-    def conductor(self) -> Conductor:
+    def controller(self) -> LifecycleController:
         """What runs the models."""
-        if self._conductor is None:
+        if self._controller is None:
             raise RuntimeError("The yard is not started: call start() first")
-        return self._conductor
+        return self._controller
 
     def _status(self, model: Model) -> ModelStatus:
-        name, conductor, caller = self.directory.residency_names[model.id], self.conductor, self._caller()
-        state, profile = conductor.state.models[name], conductor.profiles.get(name)
-        senses = self.workshop.senses(name)
-        memory_bytes, shared_bytes = memory_of(conductor.state, name)
+        name, controller, caller = self.directory.residency_names[model.id], self.controller, self._caller()
+        state, profile = controller.state.models[name], controller.profiles.get(name)
+        senses = self.factory.senses(name)
+        memory_bytes, shared_bytes = memory_of(controller.state, name)
         return ModelStatus(
             id=model.id,
             aliases=tuple(name for name in model.names if name != model.id),
-            kind=self.workshop.kind(name),
-            status=STATUS[state.residence],
+            kind=self.factory.kind(name),
+            status=STATUS[state.load_state],
             is_default=model.id == self.directory.router.default,
             created=self._created,
             context_length=profile.context_length if profile else None,
@@ -507,20 +513,20 @@ class Yard:
             can_reason=profile.can_reason if profile else None,
             can_fill=profile.can_fill if profile else None,
             leaves_in_s=leaves_in_s(state, time.monotonic()),
-            reason=None if state.failure is None else caller.reason(state.failure),
-            warnings=self.workshop.warnings(name),
+            reason=None if state.failure is None else caller.visible_reason(state.failure),
+            warnings=self.factory.warnings(name),
             memory_bytes=memory_bytes,
             shared_bytes=shared_bytes,
-            is_pinned=state.traits.is_pinned,
-            is_parked=state.residence is Residence.PARKED,
+            is_pinned=state.policy.is_pinned,
+            is_parked=state.load_state is LoadState.PARKED,
             load_s=state.load_s,
             restarts=state.restarts,
-            last_death=caller.reason(state.last_death) if state.last_death else None,
+            last_death=caller.visible_reason(state.last_death) if state.last_death else None,
             is_isolated=state.is_isolated,
-            progress=self._progress(name) if STATUS[state.residence] == "reloading" else None,
+            progress=self._progress(name) if STATUS[state.load_state] == "reloading" else None,
         )
 
     def _progress(self, name: str) -> Progress | None:
-        fraction = self.conductor.load_progress.get(name)
+        fraction = self.controller.load_progress.get(name)
         loading = None if fraction is None else Progress("loading", fraction)
-        return self.workshop.stock.progress.get(name, loading)
+        return self.factory.files.progress.get(name, loading)

@@ -5,7 +5,7 @@ is resident, leased and kept, from the effects alone; the machine's state is onl
 
     books       what the world knows
     invariants  what must hold: one function each
-    world       the clock, the conductor, the engines
+    world       the clock, the controller, the engines
     deeds       what callers and operators do; a whole run
 """
 

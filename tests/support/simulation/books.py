@@ -13,17 +13,17 @@ from modelyard.yard.residency.events import (
     Abort,
     Blame,
     Complete,
+    ComputeFootprint,
+    DiscardKept,
     Effect,
-    Forget,
     Free,
     Grant,
     Reject,
     Remove,
-    Size,
     StartLoad,
 )
-from modelyard.yard.residency.failures import LONGEST_BACKOFF_S
-from modelyard.yard.residency.state import Policy, RequestId, Traits, UnloadMode
+from modelyard.yard.residency.failures import MAX_BACKOFF_S
+from modelyard.yard.residency.state import ModelPolicy, RequestId, UnloadMode, WaitPolicy
 
 
 @dataclass(slots=True)
@@ -138,12 +138,12 @@ class Books:
         is_excused: more may be used than the budget has: a load took more than predicted, or the budget was lowered.
     """
 
-    policy: Policy
+    policy: WaitPolicy
     is_fair: bool = False
     budget: int = 0
     now: float = 0.0
     step: int = 0
-    traits: dict[str, Traits] = field(default_factory=dict)
+    traits: dict[str, ModelPolicy] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
     sizing: set[str] = field(default_factory=set)
     footprints: dict[str, Footprint] = field(default_factory=dict)
@@ -218,7 +218,7 @@ class Books:
     def note(self, effect: Effect) -> None:
         """Write down what an effect changes at once; the engines' outcomes come as events."""
         match effect:
-            case Size(model):
+            case ComputeFootprint(model):
                 self.sizing.add(model)
             case StartLoad(model):
                 self.engines[model] = Engine(self.footprints[model], self.now)
@@ -232,7 +232,7 @@ class Books:
                 engine = self.engines[model]
                 engine.is_freeing, engine.keep_left, engine.keeps_weights = True, keep_bytes, keeps_weights
                 self.gave_way[model] = self.oldest_elsewhere(model) if self.of(model, Phase.LEASED) else None
-            case Forget(model):
+            case DiscardKept(model):
                 self.prefixes.pop(model, None)
                 for request in self.requests.values():
                     if request.model == model:
@@ -286,7 +286,7 @@ class Books:
     def suspend(self, request_id: RequestId, kept_bytes: int) -> None:
         request = self.requests[request_id]
         request.phase, request.kept_bytes = Phase.SUSPENDED, kept_bytes
-        request.since, request.until = self.now, self.now + self.policy.longest_wait_s
+        request.since, request.until = self.now, self.now + self.policy.max_wait_s
         self.engines[request.model].keep_left -= kept_bytes
 
     def loaded(self, model: str, measured: Footprint | None) -> None:
@@ -332,7 +332,7 @@ class Books:
 
     def note_service(self, model: str) -> None:
         """An engine of a model has ended: one that was there for long ends a row of deaths."""
-        if self.now - self.loaded_at.get(model, 0.0) >= LONGEST_BACKOFF_S:
+        if self.now - self.loaded_at.get(model, 0.0) >= MAX_BACKOFF_S:
             self.row.pop(model, None)
 
     def gone(self, model: str, prefix_bytes: int = 0, *, keeps_weights: bool = False) -> None:
@@ -361,7 +361,7 @@ def taken(engines: Iterable[Footprint], parked: Iterable[Footprint] = ()) -> int
     return context + sum(weights.values())
 
 
-def least_stay_s(policy: Policy, engine: Engine) -> float:
+def least_stay_s(policy: WaitPolicy, engine: Engine) -> float:
     """How long a busy model stays."""
     load_s = math.inf if engine.loaded_at is None else engine.loaded_at - engine.began_at
-    return max(policy.least_residency_s, policy.residency_per_load * load_s)
+    return max(policy.min_residency_s, policy.residency_per_load * load_s)

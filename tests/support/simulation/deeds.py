@@ -18,7 +18,7 @@ from modelyard.yard.residency.events import (
     Tick,
     UnloadAsked,
 )
-from modelyard.yard.residency.state import Traits, UnloadMode
+from modelyard.yard.residency.state import ModelPolicy, UnloadMode
 from support.simulation.books import Caller, End, Phase, Request
 from support.simulation.world import POLICY, Step, World
 
@@ -48,11 +48,11 @@ def arrive(
 ) -> None:
     """Somebody wants to use a model."""
     books, number = world.books, world.new_request()
-    longest_s = POLICY.longest_wait_s
+    longest_s = POLICY.max_wait_s
     until = books.now + (longest_s if wait_s is None else min(wait_s, longest_s))
     is_behind = bool(books.asked_modes(model))
     books.requests[number] = Request(model, Phase.WAITING, books.now, until, behind_drain=is_behind, content=content)
-    is_refused = sum(r.model == model for r in books.requests.values()) > books.traits[model].most_requests
+    is_refused = sum(r.model == model for r in books.requests.values()) > books.traits[model].max_requests
     is_refused = is_refused or books.is_poison(content)
     if not is_refused and not books.is_closing:
         books.stays(model, books.traits[model].idle_unload_s if keep_alive_s is None else keep_alive_s)
@@ -93,7 +93,7 @@ def reload(world: World, model: str) -> None:
     world.feed(ReloadAsked(model, number))
 
 
-def retune(world: World, model: str, traits: Traits) -> None:
+def retune(world: World, model: str, traits: ModelPolicy) -> None:
     world.books.traits[model] = traits
     world.books.stays(model, traits.idle_unload_s)
     world.feed(ModelRetuned(model, traits))

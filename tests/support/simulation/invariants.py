@@ -26,22 +26,22 @@ from modelyard.yard.residency.events import (
     Abort,
     Blame,
     Complete,
+    ComputeFootprint,
     Effect,
     EngineDied,
     EngineDying,
-    Event,
+    EngineLoadFailed,
     FilesReplaced,
     FilesWrittenOver,
     Free,
     Grant,
-    LoadFailed,
     Reject,
     Remove,
     RequestArrived,
-    Size,
+    ResidencyEvent,
     StartLoad,
 )
-from modelyard.yard.residency.state import ABSENT, Residence, Residency, UnloadMode, Want
+from modelyard.yard.residency.state import ABSENT, LoadState, Residency, UnloadMode, WaitKind
 from support.simulation.books import Books, Phase, least_stay_s, taken
 
 # Sums of floats on the world's side and on the machine's may differ by their last bits.
@@ -52,7 +52,7 @@ class Moment(NamedTuple):
     """One step of the machine; ``used``: bytes afterwards, by the books."""
 
     before: Residency
-    event: Event
+    event: ResidencyEvent
     after: Residency
     effects: Sequence[Effect]
     used: int
@@ -61,7 +61,7 @@ class Moment(NamedTuple):
 # Sizes and loads
 
 
-def is_sized_once(books: Books, effect: Size) -> str | None:
+def is_sized_once(books: Books, effect: ComputeFootprint) -> str | None:
     if effect.model in books.sizing or effect.model in books.engines:
         return f"{effect.model} is sized again, or while it is resident"
     return None
@@ -226,11 +226,11 @@ def rejections_are_true(books: Books, effect: Reject) -> str | None:
         case ShuttingDown():
             is_true = books.is_closing
         case QueueFull():
-            is_true = sum(r.model == model for r in books.requests.values()) > books.traits[model].most_requests
+            is_true = sum(r.model == model for r in books.requests.values()) > books.traits[model].max_requests
         case ModelLoading() | ModelBusy():
             until = request.until if request is not None else books.now
             if caller is not None:
-                until = caller.since + books.policy.longest_wait_s
+                until = caller.since + books.policy.max_wait_s
             is_true = books.now >= until
         case HarmfulRequest():
             is_true = request is not None and books.is_poison(request.content)
@@ -292,19 +292,19 @@ def the_machine_knows_what_is_resident(books: Books, moment: Moment) -> str | No
     for name, model in moment.after.models.items():
         engine, parked = books.engines.get(name), books.parked.get(name)
         if parked is not None:
-            is_right = model.residence is (Residence.FREEING if parked.is_freeing else Residence.PARKED)
+            is_right = model.load_state is (LoadState.FREEING if parked.is_freeing else LoadState.PARKED)
         elif engine is None:
-            is_right = model.residence in (Residence.UNLOADED, Residence.FAILED) or (
-                name in books.sizing and model.residence is Residence.SIZING
+            is_right = model.load_state in (LoadState.UNLOADED, LoadState.FAILED) or (
+                name in books.sizing and model.load_state is LoadState.SIZING
             )
             # A file that was being looked at is closed like an engine.
             is_right = is_right or books.is_closing
         elif engine.is_freeing:
-            is_right = model.residence is Residence.FREEING
+            is_right = model.load_state is LoadState.FREEING
         else:
-            is_right = model.residence is (Residence.LOADING if engine.loaded_at is None else Residence.LOADED)
+            is_right = model.load_state is (LoadState.LOADING if engine.loaded_at is None else LoadState.LOADED)
         if not is_right:
-            return f"{name} counts as {model.residence.value}, and is {engine or parked}"
+            return f"{name} counts as {model.load_state.value}, and is {engine or parked}"
         if name not in moment.after.active and not model.is_at_rest:
             return f"{name} is overlooked"
     return None
@@ -324,7 +324,7 @@ def the_machine_knows_who_waits(books: Books, moment: Moment) -> str | None:
     for name in moment.after.active:
         model = moment.after.models[name]
         leased.update(dict.fromkeys(model.leases, name))
-        waiting.update({wish.request: name for wish in model.line if wish.request not in books.warm})
+        waiting.update({wish.request: name for wish in model.queue if wish.request not in books.warm})
     expected = {r: request.model for r, request in books.requests.items() if request.phase is not Phase.LEASED}
     expected.update({r: caller.model for r, caller in books.callers.items()})
     if waiting != expected:
@@ -403,7 +403,7 @@ def nobody_waits_too_long(books: Books, moment: Moment) -> str | None:
         if request.phase is not Phase.LEASED and books.now >= request.until:
             return f"{request_id} waits for {request.model} since {request.since:.2f}, until {request.until:.2f}"
     for request_id, caller in books.callers.items():
-        if books.now >= caller.since + books.policy.longest_wait_s:
+        if books.now >= caller.since + books.policy.max_wait_s:
             return f"the caller {request_id} waits for too long: {caller}"
     return None
 
@@ -411,10 +411,10 @@ def nobody_waits_too_long(books: Books, moment: Moment) -> str | None:
 def nobody_waits_for_what_is_there(books: Books, moment: Moment) -> str | None:
     for name in moment.after.active:
         model = moment.after.models[name]
-        if model.residence is Residence.LOADED and model.line and model.yields_since is None:
-            first = model.line[0]
+        if model.load_state is LoadState.LOADED and model.queue and model.draining_since is None:
+            first = model.queue[0]
             # Only an unload that waits holds others up, and only while there are leases.
-            if first.want is not Want.UNLOAD or not first.mode.waits or not model.leases:
+            if first.kind is not WaitKind.UNLOAD or not first.mode.waits or not model.leases:
                 return f"{name} serves, and {first.request} waits for it"
     return None
 
@@ -430,8 +430,8 @@ def who_does_not_wait_still_has_the_model_loaded(books: Books, moment: Moment) -
     for effect in moment.effects:
         if isinstance(effect, Reject) and isinstance(effect.error, ModelLoading) and effect.request in books.warm:
             model = moment.after.models[effect.model]
-            is_coming = model.residence in (Residence.SIZING, Residence.LOADING)
-            if not is_coming and not any(wish.wants_load and not wish.is_passive for wish in model.line):
+            is_coming = model.load_state in (LoadState.SIZING, LoadState.LOADING)
+            if not is_coming and not any(wish.wants_load and not wish.does_not_trigger_load for wish in model.queue):
                 return f"{effect.request} did not wait, and nothing loads {effect.model} for its next try"
     return None
 
@@ -442,9 +442,9 @@ def the_only_model_that_is_wanted_is_loaded_where_it_fits(books: Books, moment: 
     absent = [
         name
         for name in moment.after.active
-        if moment.after.models[name].residence in ABSENT
+        if moment.after.models[name].load_state in ABSENT
         and (first := moment.after.models[name].first) is not None
-        and first.want is not Want.UNLOAD
+        and first.kind is not WaitKind.UNLOAD
     ]
     if len(absent) != 1 or absent[0] not in books.footprints:
         return None
@@ -466,13 +466,13 @@ def idle_models_go(books: Books, moment: Moment) -> str | None:
 
 
 def failures_disturb_nobody_else(books: Books, moment: Moment) -> str | None:
-    if not isinstance(moment.event, LoadFailed | EngineDying | EngineDied | FilesWrittenOver | FilesReplaced):
+    if not isinstance(moment.event, EngineLoadFailed | EngineDying | EngineDied | FilesWrittenOver | FilesReplaced):
         return None
     for name, before in moment.before.models.items():
-        if name == moment.event.model or before.residence is not Residence.LOADED or name not in moment.after.models:
+        if name == moment.event.model or before.load_state is not LoadState.LOADED or name not in moment.after.models:
             continue
         after = moment.after.models[name]
-        if after.residence is Residence.LOADED:
+        if after.load_state is LoadState.LOADED:
             continue
         # Its memory may be what somebody else waited for, who then needs that of idle models too.
         if before.leases or not any(books.is_wanted(other) for other in moment.after.models):
@@ -487,7 +487,7 @@ def due_is_not_past(books: Books, moment: Moment) -> str | None:
 
 
 OF_EFFECTS: dict[type, tuple[Callable[[Books, Any], str | None], ...]] = {
-    Size: (is_sized_once,),
+    ComputeFootprint: (is_sized_once,),
     StartLoad: (
         is_loaded_once,
         load_fits,

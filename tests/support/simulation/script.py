@@ -9,22 +9,22 @@ from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency import step
 from modelyard.yard.residency.events import (
     Effect,
-    Event,
+    EngineFreed,
+    EngineLoaded,
     Free,
-    Freed,
     Grant,
-    LoadFinished,
     Reject,
     RequestArrived,
     RequestEnded,
     RequestSuspended,
+    ResidencyEvent,
     Sized,
     StartLoad,
     Tick,
 )
-from modelyard.yard.residency.state import ModelState, Policy, RequestId, Residence, Residency, Traits
+from modelyard.yard.residency.state import LoadState, ModelPolicy, ModelState, RequestId, Residency, WaitPolicy
 
-POLICY = Policy(longest_wait_s=100.0, least_residency_s=10.0, residency_per_load=4.0, yield_s=2.0, patience_s=30.0)
+POLICY = WaitPolicy(max_wait_s=100.0, min_residency_s=10.0, residency_per_load=4.0, drain_s=2.0, patience_s=30.0)
 BIG = 100
 
 
@@ -33,7 +33,7 @@ class Script:
 
     Args:
         names: of its models.
-        most_requests: of each model.
+        max_requests: of each model.
         is_sized: their files were looked at already.
         footprints: of models that are of another size.
         traits: of each model, by name; what is not given is plain.
@@ -43,19 +43,19 @@ class Script:
         self,
         *names: str,
         fit: float = 1.0,
-        most_requests: int = 8,
+        max_requests: int = 8,
         is_sized: bool = True,
         footprints: Mapping[str, Footprint] | None = None,
         **traits: Mapping[str, Any],
     ) -> None:
-        all_traits = {name: Traits(name, most_requests, **traits.get(name, {})) for name in names}
+        all_traits = {name: ModelPolicy(name, max_requests, **traits.get(name, {})) for name in names}
         self.state = Residency.of(all_traits, int(fit * BIG), POLICY)
         self.footprints = {name: Footprint(name, 60, 40) for name in names} | dict(footprints or {})
         if is_sized:
             for name in names:
                 self(Sized(name, self.footprints[name]))
 
-    def __call__(self, event: Event) -> list[Effect]:
+    def __call__(self, event: ResidencyEvent) -> list[Effect]:
         """Feed an event; the effects."""
         self.state, effects = step(self.state, event)
         return effects
@@ -63,8 +63,8 @@ class Script:
     def model(self, name: str) -> ModelState:
         return self.state.models[name]
 
-    def residence(self, name: str) -> Residence:
-        return self.state.models[name].residence
+    def load_state(self, name: str) -> LoadState:
+        return self.state.models[name].load_state
 
     def wait(self, seconds: float) -> list[Effect]:
         """Let time pass: a Tick whenever one is due, and one at the end; all their effects."""
@@ -76,7 +76,7 @@ class Script:
     def load(self, name: str, request: int) -> None:
         """A request for a model that is not there, and its load."""
         assert self(RequestArrived(name, RequestId(request))) == [StartLoad(name)]
-        assert self(LoadFinished(name)) == [Grant(name, RequestId(request))]
+        assert self(EngineLoaded(name)) == [Grant(name, RequestId(request))]
 
     def idle(self, name: str, request: int = 900) -> None:
         """A model that is there, and that nobody uses."""
@@ -88,7 +88,7 @@ class Script:
         effects = []
         for request in list(self.model(name).leases):
             effects += self(RequestSuspended(name, request, kept_bytes))
-        return effects + self(Freed(name, prefix_bytes))
+        return effects + self(EngineFreed(name, prefix_bytes))
 
 
 def frees(effects: Sequence[Effect]) -> list[tuple[str, bool]]:

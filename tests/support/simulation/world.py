@@ -1,4 +1,4 @@
-"""The world around the machine: a clock, a conductor, and engines whose outcomes come later."""
+"""The world around the machine: a clock, a controller, and engines whose outcomes come later."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from dataclasses import replace
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency import step as real_step
 from modelyard.yard.residency.events import (
+    ComputeFootprint,
     Effect,
     EngineDied,
     EngineDying,
-    Event,
+    EngineFreed,
+    EngineLoaded,
+    EngineLoadFailed,
     FilesReplaced,
     FilesWrittenOver,
     Free,
-    Freed,
     Grant,
-    LoadFailed,
-    LoadFinished,
-    ParkedWeightsLost,
     RequestCleared,
     RequestEnded,
     RequestSuspended,
-    Size,
+    ResidencyEvent,
     Sized,
     StartLoad,
     Tick,
+    WeightsLost,
 )
-from modelyard.yard.residency.state import Policy, RequestId, Residency, Traits
+from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, WaitPolicy
 from support.simulation.books import Books, End, Engine, Phase
 from support.simulation.invariants import OF_EFFECTS, OF_STEPS, Moment
 
-Step = Callable[[Residency, Event], tuple[Residency, list[Effect]]]
+Step = Callable[[Residency, ResidencyEvent], tuple[Residency, list[Effect]]]
 
-POLICY = Policy(longest_wait_s=100.0, least_residency_s=5.0, residency_per_load=2.0, yield_s=1.0, patience_s=20.0)
+POLICY = WaitPolicy(max_wait_s=100.0, min_residency_s=5.0, residency_per_load=2.0, drain_s=1.0, patience_s=20.0)
 LONGEST_SIZE_S = 0.5
 LONGEST_LOAD_S = 4.0
 LONGEST_FREE_S = 1.0
@@ -74,7 +74,7 @@ class World:
     def __init__(self, seed: int, step: Step = real_step, *, is_fair: bool = False, is_traced: bool = False) -> None:
         self.seed, self.step, self.is_fair = seed, step, is_fair
         self.dice = random.Random(seed)
-        self.trace: MutableSequence[tuple[float, Event | Effect]] = [] if is_traced else deque(maxlen=TRACED)
+        self.trace: MutableSequence[tuple[float, ResidencyEvent | Effect]] = [] if is_traced else deque(maxlen=TRACED)
         self.books = Books(POLICY, is_fair=is_fair)
         self.swaps = 0
         self.longest_wait = 0.0
@@ -123,12 +123,12 @@ class World:
         draft = {} if self.is_fair else self.dice.choice(({}, {}, {"draft_key": "x", "draft_bytes": 60}))
         return Footprint(key, weights, self.dice.randint(5, 40), **draft)
 
-    def new_traits(self, name: str) -> Traits:
+    def new_traits(self, name: str) -> ModelPolicy:
         dice = self.dice
         if self.is_fair:
-            return Traits(name, 50)
+            return ModelPolicy(name, 50)
         idle_s = dice.choice((math.inf, math.inf, 3.0, 0.0))
-        return Traits(name, dice.choice((1, 3, 50)), dice.random() < 0.15, dice.choice((0, 0, 0, 5, -5)), idle_s)
+        return ModelPolicy(name, dice.choice((1, 3, 50)), dice.random() < 0.15, dice.choice((0, 0, 0, 5, -5)), idle_s)
 
     def new_request(self) -> RequestId:
         self.names += 1
@@ -159,20 +159,20 @@ class World:
             self.catch_up()
 
     def catch_up(self) -> None:
-        """The conductor feeds a Tick before what happens at a time at which one is due."""
+        """The controller feeds a Tick before what happens at a time at which one is due."""
         if self.now >= self.state.due_at:
             self._step(Tick(self.now))
 
-    # The conductor: events in, effects out
+    # The controller: events in, effects out
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: ResidencyEvent) -> None:
         """Have the machine hear of an event; time it has heard of before, or nothing was due."""
         if self.dice.random() < 0.05:
             self._check_nothing_is_due()
         self.state = self.state._replace(now=self.now)
         self._step(event)
 
-    def _step(self, event: Event) -> None:
+    def _step(self, event: ResidencyEvent) -> None:
         self.books.step += 1
         self.trace.append((self.now, event))
         if self.steps > MOST_STEPS:
@@ -204,7 +204,7 @@ class World:
             self._check_fairness(effect)
         self.books.note(effect)
         match effect:
-            case Size(model):
+            case ComputeFootprint(model):
                 self.later(LONGEST_SIZE_S, lambda: self._sized(model))
             case StartLoad(model):
                 self.swaps += 1
@@ -229,7 +229,7 @@ class World:
         self.books.sizing.discard(model)
         if not self.is_fair and self.dice.random() < 0.1:
             self.books.failed.add(model)
-            self.feed(LoadFailed(model, "no such file"))
+            self.feed(EngineLoadFailed(model, "no such file"))
         else:
             self.books.footprints[model] = self.files[model]
             self.feed(Sized(model, self.files[model]))
@@ -257,7 +257,7 @@ class World:
             measured = replace(engine.footprint, context_bytes=context)
         self.books.loaded(model, measured)
         engine.is_isolated = self.dice.random() < 0.7
-        self.feed(LoadFinished(model, measured, engine.is_isolated))
+        self.feed(EngineLoaded(model, measured, engine.is_isolated))
 
     def _failed(self, model: str, engine: Engine, reason: str | None) -> None:
         if self.books.engines.get(model) is not engine or engine.is_freeing:
@@ -271,7 +271,7 @@ class World:
         # The files may be others the next time.
         if self.dice.random() < 0.2:
             self.files[model] = self.new_footprint(model)
-        self.feed(LoadFailed(model, reason))
+        self.feed(EngineLoadFailed(model, reason))
 
     def _replaced(self, model: str, engine: Engine) -> None:
         """The files are others by the time at which they are to be loaded."""
@@ -300,7 +300,7 @@ class World:
         dies = not self.is_fair and self.dice.random() < 0.05
         if dies and engine.loaded_at is None:
             # Told to stop while it loads, it may come to the end of its load first.
-            self.later(lasts_s, lambda: self.feed(LoadFinished(model)))
+            self.later(lasts_s, lambda: self.feed(EngineLoaded(model)))
         self.later(lasts_s + 1e-6, lambda: self._freed(model, engine, leased, dies=dies), least_s=lasts_s + 1e-6)
 
     def _stop_lease(self, request: RequestId, engine: Engine, *, suspends: bool) -> None:
@@ -328,19 +328,19 @@ class World:
         self.books.note_service(model)
         prefix = self.dice.choice((0, engine.keep_left))
         self.books.gone(model, prefix, keeps_weights=engine.keeps_weights)
-        self.feed(Freed(model, prefix, engine.keeps_weights))
+        self.feed(EngineFreed(model, prefix, engine.keeps_weights))
 
     def _dropped(self, model: str) -> None:
         """The weights of a parked model are free. Its prompts are not touched."""
         del self.books.parked[model]
         self.books.stale.discard(model)
         self.books.note_service(model)
-        self.feed(Freed(model, self.books.prefixes.get(model, 0)))
+        self.feed(EngineFreed(model, self.books.prefixes.get(model, 0)))
 
     def _closed(self, model: str) -> None:
         """The files of a model that was being sized are closed."""
         self.books.note_service(model)
-        self.feed(Freed(model))
+        self.feed(EngineFreed(model))
 
     def lose_weights(self, model: str) -> None:
         """What held the weights of a parked model crashes; of another model, that is of no importance."""
@@ -348,7 +348,7 @@ class World:
         if parked is not None and not parked.is_freeing:
             del self.books.parked[model]
             self.books.stale.discard(model)
-        self.feed(ParkedWeightsLost(model, "crash"))
+        self.feed(WeightsLost(model, "crash"))
 
     def die(self, model: str, cause: RequestId | None = None) -> None:
         """An engine that serves crashes, of a request or whatever else."""
@@ -433,8 +433,8 @@ class World:
         so no model has two turns before that of a request of its own age, but where a drain parts those that are older:
         one more for each. Timers are late at most once for each of the four.
         """
-        stay_s = max(POLICY.least_residency_s, POLICY.residency_per_load * LONGEST_LOAD_S)
-        turn_s = LONGEST_LOAD_S + stay_s + POLICY.yield_s + 2 * LONGEST_FREE_S + 4 * self.lag_s
+        stay_s = max(POLICY.min_residency_s, POLICY.residency_per_load * LONGEST_LOAD_S)
+        turn_s = LONGEST_LOAD_S + stay_s + POLICY.drain_s + 2 * LONGEST_FREE_S + 4 * self.lag_s
         drains = sum(done_at >= since for done_at in self.books.drains)
         return (len(self.books.traits) + drains) * turn_s + LONGEST_SIZE_S
 

@@ -7,9 +7,9 @@ import json
 from modelyard.api.errors.responses import error_response
 from modelyard.api.openai.models import event_frame, model_object
 from modelyard.errors import EngineError, HarmfulRequest
-from modelyard.yard.residency.state import Residence
+from modelyard.yard.residency.state import LoadState
 from modelyard.yard.stats.status import ModelStatus
-from modelyard.yard.stats.watch import Change
+from modelyard.yard.stats.watch import StatusChange
 
 
 def shown(**fields: object) -> dict[str, object]:
@@ -35,7 +35,7 @@ def test_a_model_of_which_no_engine_died_shows_nothing_of_it() -> None:
 
 
 def test_an_event_of_a_death_says_how_many_there_were() -> None:
-    frame = event_frame(Change("m", Residence.LOADING, restarts=2, last_death="signal 11"))
+    frame = event_frame(StatusChange("m", LoadState.LOADING, restarts=2, last_death="signal 11"))
     name, data = frame.decode().strip().split("\n")
     assert name == "event: status"
     assert json.loads(data.removeprefix("data: ")) == {

@@ -38,11 +38,11 @@ async def test_a_budget_that_is_not_set_stays_what_it_was_at_the_start(
     monkeypatch.setattr(yard_module, "available_bytes", lambda: 5 * GIB)
     yard = Yard(config(tmp_path), engines.make_handle)
     await yard.start()
-    assert yard.conductor.state.budget_bytes == 4 * GIB
+    assert yard.controller.state.budget_bytes == 4 * GIB
     for memory in ({"kv_keep_bytes": "3GiB"}, {"budget": "2GiB"}, {}):
         done = await yard.reconfigure(config(tmp_path, **memory))
         assert done.diff.memory
-        assert yard.conductor.state.budget_bytes == (2 if "budget" in memory else 4) * GIB
+        assert yard.controller.state.budget_bytes == (2 if "budget" in memory else 4) * GIB
     await yard.close()
 
 
@@ -51,7 +51,7 @@ async def test_another_budget_replaces_no_model(tmp_path: Path, engines: Scripte
     await yard.start()
     done = await yard.reconfigure(config(tmp_path, budget="1GiB"))
     assert (done.diff.memory, done.replaced, done.failed) == (("budget",), {}, {})
-    assert yard.conductor.state.budget_bytes == GIB
+    assert yard.controller.state.budget_bytes == GIB
     assert len(engines.of("a")) == 1
     await yard.close()
 
@@ -65,5 +65,5 @@ async def test_another_weight_or_priority_holds_for_the_engine_that_runs_and_for
     assert (done.diff.retuned, done.replaced) == (("a",), {})
     (engine,) = engines.of("a")
     assert await asyncio.to_thread(engine.heard, Reseat)
-    assert yard.workshop.specs["a"].model.weight == 2.0
+    assert yard.factory.specs["a"].model.weight == 2.0
     await yard.close()

@@ -26,7 +26,7 @@ from modelyard.protocol.deltas import (
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 
 _TEXT: Final = {"type": "text", "text": ""}
 _THINKING: Final = {"type": "thinking", "thinking": "", "signature": ""}
@@ -45,7 +45,7 @@ class MessageFrames:
         self._index = -1
         self._has_called = False
 
-    def open(self, generation: Generation) -> bytes:
+    def open(self, generation: TokenStream) -> bytes:
         """The event that begins the message."""
         self._reader = AnswerReader(generation, self._chat)
         self._message = {

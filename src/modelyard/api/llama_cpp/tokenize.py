@@ -25,7 +25,7 @@ from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.wait_options import KeepAlive, urgency_of
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Chat, Text, Tokens
-from modelyard.yard.requests.one_shot import Spelling
+from modelyard.yard.requests.one_shot import Tokenization
 from modelyard.yard.requests.requests import TokenizeRequest
 from modelyard.yard.yard import Yard
 
@@ -99,7 +99,7 @@ class DetokenizeBody(_Body):
     tokens: list[int] = Field(max_length=MOST_IDS, fail_fast=True, description="Token ids.")
 
 
-def tokenized_body(spelling: Spelling, context_length: int | None, body: TokenizeBody) -> bytes:
+def tokenized_body(spelling: Tokenization, context_length: int | None, body: TokenizeBody) -> bytes:
     """The answer of /tokenize: llama.cpp's ``tokens``, and vLLM's count, context length and ``token_strs``."""
     # What stands for an image or for sound has no id; llama.cpp calls it -1, too (LLAMA_TOKEN_NULL).
     tokens: list[Any] = [max(token, -1) for token in spelling.tokens]

@@ -38,7 +38,7 @@ class AccessLog:
 
 def facts_of(visit: Visit) -> dict[str, Any]:
     """What a line says; what is not known is left out. A client that left before its answer began has status 499."""
-    ended = [generation.finished for generation in visit.caller.generations]
+    ended = [generation.finished for generation in visit.caller.requests]
     times = visit.times
     ttft_s = None if times is None else times.first_token_s
     usages = [finished.usage for finished in ended if finished is not None]
@@ -60,9 +60,9 @@ def facts_of(visit: Visit) -> dict[str, Any]:
 
 def _finish(visit: Visit) -> str | None:
     """How the last of its answers ended."""
-    if not visit.caller.generations:
+    if not visit.caller.requests:
         return None
-    generation = visit.caller.generations[-1]
+    generation = visit.caller.requests[-1]
     if generation.finished is not None:
         return generation.finished.reason
     return "failed" if generation.is_over else "cancelled"

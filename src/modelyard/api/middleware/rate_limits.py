@@ -133,7 +133,7 @@ class CallLimits:
         self.counts_tokens = limits.counts_tokens
         self._limits, self._clock = limits, clock
 
-    def begin(self, estimate: TokenEstimate) -> Reservation:
+    def reserve(self, estimate: TokenEstimate) -> Reservation:
         """Begin an answer.
 
         Raises:
@@ -150,11 +150,11 @@ class Reservation:
         self._limits, self._clock, self._estimate = limits, clock, estimate
         self._reserved = limits.reserve(0, estimate)
 
-    def accepted(self, prompt_tokens: int) -> None:
+    def record_prompt(self, prompt_tokens: int) -> None:
         """Reserve what is now known to be the most."""
         self._reserved = self._limits.reserve(self._reserved, self._estimate.accepted(prompt_tokens))
 
-    def settle(self, usage: Usage | None) -> None:
+    def record_usage(self, usage: Usage | None) -> None:
         """Take what was used, and give the rest back."""
         self._limits.release(self._reserved)
         tokens = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens

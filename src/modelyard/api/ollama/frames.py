@@ -26,7 +26,7 @@ from modelyard.protocol.deltas import (
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
 from modelyard.protocol.values import TokenLogprob
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 
 
 class OllamaFrames:
@@ -45,7 +45,7 @@ class OllamaFrames:
         self._calls: dict[int, tuple[str, list[str]]] = {}
         self._asked_ns = self._began_ns = self._spoke_ns = time.monotonic_ns()
 
-    def open(self, generation: Generation) -> bytes:
+    def open(self, generation: TokenStream) -> bytes:
         """Nothing: an answer begins with its first words."""
         self._generation = generation
         self._model = self._name or generation.model

@@ -23,7 +23,7 @@ from modelyard.api.serving.wait_options import urgency_of
 from modelyard.protocol.deltas import Delta, ToolCallEnd
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.yard import Yard
 
 
@@ -42,7 +42,7 @@ class ChatFrames(EventFrames):
         self._has_logprobs = bool(body.logprobs)
         self._has_called = False
 
-    def open(self, generation: Generation) -> bytes:
+    def open(self, generation: TokenStream) -> bytes:
         """The chunk that names the role."""
         self._generation = generation
         self._reader = AnswerReader(generation, self._chat)

@@ -14,7 +14,7 @@ from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.events import Finished
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 
 
 class Identity:
@@ -23,7 +23,7 @@ class Identity:
     def __init__(self, prefix: str) -> None:
         self._id, self._created = f"{prefix}-{uuid.uuid4().hex}", int(time.time())
 
-    def of(self, generation: Generation) -> dict[str, Any]:
+    def of(self, generation: TokenStream) -> dict[str, Any]:
         """The fields, once it is known which model answers."""
         return {
             "id": self._id,

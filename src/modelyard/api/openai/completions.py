@@ -19,7 +19,7 @@ from modelyard.api.serving.streaming import Ask, reply
 from modelyard.api.serving.wait_options import urgency_of
 from modelyard.protocol.events import Finished
 from modelyard.protocol.values import TokenLogprob
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.yard import Yard
 
 
@@ -38,7 +38,7 @@ class CompletionFrames(EventFrames):
         # Where the next token begins, in characters of the answer.
         self._offset = 0
 
-    def open(self, generation: Generation) -> bytes:
+    def open(self, generation: TokenStream) -> bytes:
         """Nothing: a text completion begins with its text."""
         self._generation = generation
         self._common = {"object": "text_completion", **self._identity.of(generation)}

@@ -17,7 +17,7 @@ from modelyard.api.openai.schema import LONGEST_NAME
 from modelyard.api.serving.streaming import EVENT_STREAM, KEEP_ALIVE_S, while_connected
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import STATUS, ModelStatus, Plan
-from modelyard.yard.stats.watch import Change
+from modelyard.yard.stats.watch import StatusChange
 from modelyard.yard.yard import Yard
 
 
@@ -108,12 +108,12 @@ def plan_object(plan: Plan) -> dict[str, Any]:
     }
 
 
-def event_frame(change: Change) -> bytes:
+def event_frame(change: StatusChange) -> bytes:
     """One change as a server-sent event: ``progress`` while a load gets on, ``status`` when a model's state changes."""
     known = {
         "model_id": change.model,
-        "status": "removed" if change.residence is None else STATUS[change.residence],
-        "stage": change.step or (None if change.residence is None else change.residence.value),
+        "status": "removed" if change.load_state is None else STATUS[change.load_state],
+        "stage": change.step or (None if change.load_state is None else change.load_state.value),
         "progress": None if change.progress is None else round(change.progress, 4),
         "error": change.reason,
         "restarts": change.restarts,
@@ -142,7 +142,7 @@ class _EventStream(Response):
                 b"event: status\ndata: " + orjson.dumps(status_object(model.id, model)) + b"\n\n"
                 for model in self._yard.models()
             )
-            changes: AsyncIterator[Change] = aiter(observer)
+            changes: AsyncIterator[StatusChange] = aiter(observer)
             next_change = asyncio.ensure_future(anext(changes))
             try:
                 while True:

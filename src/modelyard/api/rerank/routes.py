@@ -18,7 +18,7 @@ from modelyard.api.serving.json_response import Told
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.wait_options import KeepAlive, urgency_of
 from modelyard.yard.requests.one_shot import Ranking
-from modelyard.yard.requests.requests import RankRequest, Urgency
+from modelyard.yard.requests.requests import RankRequest, WaitOptions
 from modelyard.yard.yard import Yard
 
 PATHS: Final = ("/v1/rerank", "/v2/rerank", "/rerank")
@@ -66,7 +66,7 @@ class RerankBody(BaseModel):
     user: str | None = LABEL
     keep_alive: KeepAlive | None = None
 
-    def request(self, how: Urgency) -> RankRequest:
+    def request(self, how: WaitOptions) -> RankRequest:
         """What is asked of the yard."""
         return RankRequest(self.query, tuple(self.documents), self.model, self.max_tokens_per_doc, how)
 

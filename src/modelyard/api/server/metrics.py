@@ -22,12 +22,12 @@ from modelyard.api.middleware.authorization import needs
 from modelyard.api.middleware.http_metrics import HttpTally
 from modelyard.version import __version__
 from modelyard.yard.stats.counters import Histogram
-from modelyard.yard.stats.snapshot import Census, ModelCount
+from modelyard.yard.stats.snapshot import MetricsSnapshot, ModelMetrics
 from modelyard.yard.yard import Yard
 
 Value = float | Histogram
 Samples = Iterable[tuple[tuple[str, ...], Value]]
-Read = Callable[[HttpTally, Census], Samples]
+Read = Callable[[HttpTally, MetricsSnapshot], Samples]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class Described:
     read: Read
 
 
-def _of_models(read: Callable[[ModelCount], Value | None]) -> Read:
+def _of_models(read: Callable[[ModelMetrics], Value | None]) -> Read:
     """One value a model; None: it has none at the moment."""
 
-    def samples(_http: HttpTally, census: Census) -> Iterator[tuple[tuple[str, ...], Value]]:
+    def samples(_http: HttpTally, census: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
         for model in census.models:
             if (value := read(model)) is not None:
                 yield (model.model,), value
@@ -52,10 +52,10 @@ def _of_models(read: Callable[[ModelCount], Value | None]) -> Read:
     return samples
 
 
-def _by(read: Callable[[ModelCount], Mapping[Any, int]], names: tuple[str, ...]) -> Read:
+def _by(read: Callable[[ModelMetrics], Mapping[Any, int]], names: tuple[str, ...]) -> Read:
     """One value a model and each of ``names``, also where it is 0: a rate needs a beginning."""
 
-    def samples(_http: HttpTally, census: Census) -> Iterator[tuple[tuple[str, ...], Value]]:
+    def samples(_http: HttpTally, census: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
         for model in census.models:
             counts = read(model)
             yield from (((model.model, name), counts.get(name, 0)) for name in names)
@@ -65,7 +65,7 @@ def _by(read: Callable[[ModelCount], Mapping[Any, int]], names: tuple[str, ...])
 
 def _vital(name: str) -> Read:
     """What the engine of a model said of itself last, while there is one."""
-    return _of_models(lambda m: None if m.tally.vitals is None else getattr(m.tally.vitals, name))
+    return _of_models(lambda m: None if m.counters.engine_stats is None else getattr(m.counters.engine_stats, name))
 
 
 _HTTP, _MODEL = ("method", "path", "model"), ("model",)
@@ -96,7 +96,7 @@ METRICS: tuple[Described, ...] = (
         "counter",
         ("model", "reason"),
         "Answers that are over, by how they ended.",
-        _by(lambda m: m.tally.requests, ("stop", "length", "cancelled", "failed")),
+        _by(lambda m: m.counters.requests, ("stop", "length", "cancelled", "failed")),
     ),
     Described(
         "modelyard_requests_waiting",
@@ -127,49 +127,49 @@ METRICS: tuple[Described, ...] = (
         "histogram",
         _MODEL,
         "From a request's arrival until its prompt is computed, without the load of its model.",
-        _of_models(lambda m: m.tally.queue_s),
+        _of_models(lambda m: m.counters.queue_s),
     ),
     Described(
         "modelyard_time_to_first_token_seconds",
         "histogram",
         _MODEL,
         "From a request's arrival to its first text.",
-        _of_models(lambda m: m.tally.first_token_s),
+        _of_models(lambda m: m.counters.first_token_s),
     ),
     Described(
         "modelyard_inter_token_latency_seconds",
         "histogram",
         _MODEL,
         "Gaps between two texts of an answer, pauses of all kinds included.",
-        _of_models(lambda m: m.tally.gap_s),
+        _of_models(lambda m: m.counters.gap_s),
     ),
     Described(
         "modelyard_prompt_tokens_total",
         "counter",
         _MODEL,
         "Tokens of prompts, of answers that are over.",
-        _of_models(lambda m: m.tally.prompt_tokens),
+        _of_models(lambda m: m.counters.prompt_tokens),
     ),
     Described(
         "modelyard_completion_tokens_total",
         "counter",
         _MODEL,
         "Tokens of answers that are over.",
-        _of_models(lambda m: m.tally.completion_tokens),
+        _of_models(lambda m: m.counters.completion_tokens),
     ),
     Described(
         "modelyard_prefix_hit_tokens_total",
         "counter",
         _MODEL,
         "Tokens of prompts that were in the KV cache already, and were not computed.",
-        _of_models(lambda m: m.tally.cached_tokens),
+        _of_models(lambda m: m.counters.cached_tokens),
     ),
     Described(
         "modelyard_prefix_hits_total",
         "counter",
         _MODEL,
         "Requests of whose prompts a beginning was in the KV cache already.",
-        _of_models(lambda m: m.tally.prefix_hits),
+        _of_models(lambda m: m.counters.prefix_hits),
     ),
     Described(
         "modelyard_kv_cells",
@@ -190,21 +190,21 @@ METRICS: tuple[Described, ...] = (
         "counter",
         _MODEL,
         "Sequences that gave way because the KV cache was full, and were computed again.",
-        _of_models(lambda m: m.tally.preemptions),
+        _of_models(lambda m: m.counters.preemptions),
     ),
     Described(
         "modelyard_pictures_encoded_total",
         "counter",
         _MODEL,
         "Images, or tiles of them, that the model's projector encoded.",
-        _of_models(lambda m: m.tally.pictures_encoded),
+        _of_models(lambda m: m.counters.pictures_encoded),
     ),
     Described(
         "modelyard_pictures_reused_total",
         "counter",
         _MODEL,
         "Images, or tiles of them, that the model was shown again from what its projector had encoded before.",
-        _of_models(lambda m: m.tally.pictures_reused),
+        _of_models(lambda m: m.counters.pictures_reused),
     ),
     Described(
         "modelyard_model_loaded", "gauge", _MODEL, "1 while the model serves.", _of_models(lambda m: m.is_loaded)
@@ -214,10 +214,10 @@ METRICS: tuple[Described, ...] = (
         "counter",
         ("model", "result"),
         "Loads that are over.",
-        _by(lambda m: m.tally.loads, ("ok", "failed")),
+        _by(lambda m: m.counters.loads, ("ok", "failed")),
     ),
     Described(
-        "modelyard_load_seconds", "histogram", _MODEL, "Durations of loads.", _of_models(lambda m: m.tally.load_s)
+        "modelyard_load_seconds", "histogram", _MODEL, "Durations of loads.", _of_models(lambda m: m.counters.load_s)
     ),
     Described(
         "modelyard_evictions_total",
@@ -225,28 +225,28 @@ METRICS: tuple[Described, ...] = (
         ("model", "reason"),
         "Unloads: asked for, idle, to make room, over budget, retired by a new configuration, the server closes, "
         "a file of it was written over, or the engine died.",
-        _by(lambda m: m.tally.unloads, ("asked", "idle", "room", "budget", "retired", "closing", "changed", "died")),
+        _by(lambda m: m.counters.unloads, ("asked", "idle", "room", "budget", "retired", "closing", "changed", "died")),
     ),
     Described(
         "modelyard_engine_deaths_total",
         "counter",
         _MODEL,
         "Engines of the model that died: while they served, loaded or were unloaded.",
-        _of_models(lambda m: m.tally.deaths),
+        _of_models(lambda m: m.counters.deaths),
     ),
     Described(
         "modelyard_requests_retried_alone_total",
         "counter",
         _MODEL,
         "Times that a request, which an engine was computing when it died, was computed in steps of its own.",
-        _of_models(lambda m: m.tally.retried_alone),
+        _of_models(lambda m: m.counters.retried_alone),
     ),
     Described(
         "modelyard_requests_blamed_total",
         "counter",
         _MODEL,
         "Requests that ended with an error because the model's engine died twice while it computed them.",
-        _of_models(lambda m: m.tally.blamed),
+        _of_models(lambda m: m.counters.blamed),
     ),
     Described(
         "modelyard_model_isolated",
@@ -267,7 +267,7 @@ METRICS: tuple[Described, ...] = (
         "gauge",
         _MODEL,
         "Memory that its last load was expected to take.",
-        _of_models(lambda m: m.tally.predicted_bytes),
+        _of_models(lambda m: m.counters.predicted_bytes),
     ),
     Described(
         "modelyard_memory_budget_bytes",
@@ -308,7 +308,7 @@ class YardCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, as they are now. On the event loop, as all that they are read from."""
-        census = self._yard.census()
+        census = self._yard.metrics()
         for metric in METRICS:
             yield _family(metric, metric.read(self._http, census))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelyard.engine.chat.chat_format import parser_of
 from modelyard.protocol.deltas import ContentDelta, Delta, Message, fold
 from modelyard.protocol.prompts import Chat, Prompt
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 
 
 class AnswerReader:
@@ -17,7 +17,7 @@ class AnswerReader:
 
     __slots__ = ("_parser", "is_plain")
 
-    def __init__(self, generation: Generation, prompt: Prompt) -> None:
+    def __init__(self, generation: TokenStream, prompt: Prompt) -> None:
         reading = generation.reading
         self._parser = parser_of(reading, prompt) if reading is not None and isinstance(prompt, Chat) else None
         self.is_plain = self._parser is None

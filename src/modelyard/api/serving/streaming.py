@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from modelyard.api.serving.eager import begin
 from modelyard.errors import ModelyardError
 from modelyard.protocol.events import Finished
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
 
@@ -46,7 +46,7 @@ class Frames(Protocol):
 
     headers: list[tuple[bytes, bytes]]
 
-    def open(self, generation: Generation) -> bytes:
+    def open(self, generation: TokenStream) -> bytes:
         """What the choice begins with in a stream. Called once, first, also for a whole answer."""
 
     def text(self, text: str) -> bytes:
@@ -153,7 +153,7 @@ class _StreamReply(_Reply):
                 last = self._frames.error(error)
             await send({"type": "http.response.body", "body": last, "more_body": False})
 
-    async def _write(self, generations: Sequence[Generation], comments: _Comments, send: Send) -> bytes:
+    async def _write(self, generations: Sequence[TokenStream], comments: _Comments, send: Send) -> bytes:
         """Write all choices; what the stream ends with."""
         opening = [ask.frames.open(generation) for ask, generation in zip(self._asks, generations, strict=True)]
         await _send(send, b"".join(opening))
@@ -171,12 +171,12 @@ class _StreamReply(_Reply):
             raise _first(failed) from None
         return self._frames.end([generation.outcome() for generation in generations])
 
-    async def _write_choice(self, ask: Ask, generation: Generation, comments: _Comments | None, send: Send) -> None:
+    async def _write_choice(self, ask: Ask, generation: TokenStream, comments: _Comments | None, send: Send) -> None:
         await _Writing(generation, ask.frames, comments, send).done()
         await _send(send, ask.frames.close(generation.outcome()))
 
 
-async def _accepted(generations: Sequence[Generation]) -> None:
+async def _accepted(generations: Sequence[TokenStream]) -> None:
     """Wait until all are accepted: where one is refused, nothing is generated for the others."""
     for generation in generations:
         await generation.accepted()
@@ -197,7 +197,7 @@ class _Writing:
     for: a slow client, whose text gathers meanwhile and is one frame, or a comment.
     """
 
-    def __init__(self, generation: Generation, frames: Frames, comments: _Comments | None, send: Send) -> None:
+    def __init__(self, generation: TokenStream, frames: Frames, comments: _Comments | None, send: Send) -> None:
         self._generation, self._frames, self._comments, self._send = generation, frames, comments, send
         self._sending: Awaitable[None] | None = None
 
@@ -215,7 +215,7 @@ class _Writing:
 
     def _write(self) -> bool:
         """Send what has arrived; whether the task is needed."""
-        text = self._generation.take()
+        text = self._generation.take_text()
         if text and (body := self._frames.text(text)):
             frame = {"type": "http.response.body", "body": body, "more_body": True}
             self._sending = begin(self._send(frame))
@@ -232,7 +232,7 @@ class _Comments:
         is_due: ``QUIET_S`` have passed since the last look.
     """
 
-    def __init__(self, yard: Yard, generation: Generation, frames: Frames) -> None:
+    def __init__(self, yard: Yard, generation: TokenStream, frames: Frames) -> None:
         self.is_due = False
         self._yard, self._generation, self._frames = yard, generation, frames
         self._quiet_s = 0.0

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from modelyard.api.request_context import Visit
 from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.errors import InvalidRequest
-from modelyard.yard.requests.requests import Urgency
+from modelyard.yard.requests.requests import WaitOptions
 
 MOST_URGENT = MAX_PRIORITY
 
@@ -61,7 +61,7 @@ def _signed_seconds(value: Any) -> float:
 KeepAlive = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
 
 
-def urgency(headers: Headers, keep_alive_s: float | None) -> Urgency:
+def urgency(headers: Headers, keep_alive_s: float | None) -> WaitOptions:
     """What a request's headers say of its waiting.
 
     ``Prefer: wait=N``: to wait at most N seconds for the model, 0 for not at all. ``X-Priority``: a whole number from
@@ -75,10 +75,10 @@ def urgency(headers: Headers, keep_alive_s: float | None) -> Urgency:
     """
     preferences = (part for line in headers.getlist("prefer") for part in _PREFERENCES.findall(line))
     waits = (float(wait[2]) for part in preferences if (wait := _WAIT.fullmatch(part)))
-    return Urgency(_priority(headers.get("x-priority")), next(waits, None), keep_alive_s)
+    return WaitOptions(_priority(headers.get("x-priority")), next(waits, None), keep_alive_s)
 
 
-def urgency_of(http: Request, keep_alive_s: float | None) -> Urgency:
+def urgency_of(http: Request, keep_alive_s: float | None) -> WaitOptions:
     """As ``urgency``, for a request; where its key may not say how long a model stays, the answer's head says so.
 
     Models are unloaded by their idle time, and kept for longer, for everybody: that is for keys with ``admin``. The

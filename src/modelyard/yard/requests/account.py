@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modelyard.protocol.events import Finished
     from modelyard.protocol.values import Usage
-    from modelyard.yard.requests.timings import Times
+    from modelyard.yard.requests.timings import RequestTimings
     from modelyard.yard.requests.token_estimate import TokenEstimate
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class Account(Protocol):
     """What one request of a caller has, and gives back."""
 
-    def accepted(self, prompt_tokens: int) -> None:
+    def record_prompt(self, prompt_tokens: int) -> None:
         """Its prompt has so many tokens. May be called again."""
 
-    def settle(self, usage: Usage | None) -> None:
+    def record_usage(self, usage: Usage | None) -> None:
         """It is over, and has used that; None: it has not begun. Called once."""
 
 
-class Limits(Protocol):
+class UsageLimits(Protocol):
     """How much a caller may have, together with its other calls.
 
     Attributes:
@@ -34,7 +34,7 @@ class Limits(Protocol):
 
     counts_tokens: bool
 
-    def begin(self, estimate: TokenEstimate) -> Account:
+    def reserve(self, estimate: TokenEstimate) -> Account:
         """Begin a request that takes so many tokens at the most.
 
         Raises:
@@ -54,21 +54,21 @@ class MeteredRequest(ABC):
 
     account: Account | None = None
     finished: Finished | None
-    times: Times
+    times: RequestTimings
 
     @property
     @abstractmethod
     def is_over(self) -> bool:
         """Whether its last event has arrived."""
 
-    def charge(self, account: Account | None) -> None:
+    def attach_account(self, account: Account | None) -> None:
         """Keep ``account``, or settle it where the request was refused at once."""
         self.account = account
         if self.is_over:
-            self.settle(None)
+            self.record_usage(None)
 
-    def settle(self, usage: Usage | None) -> None:
+    def record_usage(self, usage: Usage | None) -> None:
         """Settle the account, if it is not settled yet; None: the request has not begun."""
         account, self.account = self.account, None
         if account is not None:
-            account.settle(usage)
+            account.record_usage(usage)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.errors import InsufficientMemory, InvalidRequest, ModelLoadFailed, ModelyardError
-from modelyard.yard.requests.account import Limits, MeteredRequest
+from modelyard.yard.requests.account import MeteredRequest, UsageLimits
 
 if TYPE_CHECKING:
     from modelyard.config import Scope
-    from modelyard.yard.requests.requests import Urgency
+    from modelyard.yard.requests.requests import WaitOptions
 
 OTHER_MODELS: Final = "other models"
 """What models are called together that a caller may not know of."""
@@ -50,7 +50,6 @@ class Caller:
 
     __slots__ = (
         "cache_salt",
-        "generations",
         "has_asked",
         "hidden",
         "limits",
@@ -60,6 +59,7 @@ class Caller:
         "model",
         "models",
         "owner",
+        "requests",
         "scopes",
         "shares_places",
     )
@@ -73,11 +73,11 @@ class Caller:
         self.max_priority = MAX_PRIORITY
         self.max_context: int | None = None
         self.max_tokens: int | None = None
-        self.limits: Limits | None = None
+        self.limits: UsageLimits | None = None
         self.hidden: frozenset[str] = frozenset()
         self.model: str | None = None
         self.has_asked = False
-        self.generations: list[MeteredRequest] = []
+        self.requests: list[MeteredRequest] = []
 
     # Who may see what: all that leaves the server about models goes through these.
 
@@ -89,27 +89,27 @@ class Caller:
         """Whether ``model``, an id, is among its models: it may use them, and know of no others."""
         return self.models is None or model in self.models
 
-    def of(self, models: Iterable[str]) -> tuple[str, ...]:
+    def permitted_models(self, models: Iterable[str]) -> tuple[str, ...]:
         """Those of ``models`` that it may know of."""
         return tuple(filter(self.may_use, models))
 
-    def names_of(self, models: Iterable[str]) -> tuple[str, ...]:
+    def visible_names(self, models: Iterable[str]) -> tuple[str, ...]:
         """Models as it may hear of them: those that it must not know of have one name together, at the end."""
         models = tuple(models)
-        known = self.of(models)
+        known = self.permitted_models(models)
         return known if len(known) == len(models) else (*known, OTHER_MODELS)
 
-    def seen(self, error: ModelyardError) -> ModelyardError:
+    def visible_error(self, error: ModelyardError) -> ModelyardError:
         """``error`` as it may read it: no names of models that it must not know of, and no reasons without ``read``."""
         match error:
-            case InsufficientMemory() if self.of(error.pinned) != error.pinned:
-                pinned = self.names_of(error.pinned)
+            case InsufficientMemory() if self.permitted_models(error.pinned) != error.pinned:
+                pinned = self.visible_names(error.pinned)
                 return InsufficientMemory(error.model, error.needed_bytes, error.budget_bytes, pinned)
-            case ModelLoadFailed() if (reason := self.reason(error.reason)) != error.reason:
+            case ModelLoadFailed() if (reason := self.visible_reason(error.reason)) != error.reason:
                 return ModelLoadFailed(error.model, reason, error.retry_after_s)
         return error
 
-    def reason(self, text: str) -> str:
+    def visible_reason(self, text: str) -> str:
         """Why something is so, as it may read it: with ``read``, and where no hidden model is spoken of."""
         if not self.may("read"):
             return IN_THE_LOG
@@ -121,7 +121,7 @@ class Caller:
 
     # What it may have.
 
-    def permitted(self, urgency: Urgency, own_priority: int) -> Urgency:
+    def permitted_wait(self, urgency: WaitOptions, own_priority: int) -> WaitOptions:
         """How a request of it waits, where it wants to wait as ``urgency`` says.
 
         Args:

@@ -13,10 +13,10 @@ from modelyard.protocol.events import Accepted, Cancelled, Failed, Finished, Seq
 from modelyard.protocol.values import Reading, TokenLogprob
 from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller
-from modelyard.yard.requests.timings import Times
+from modelyard.yard.requests.timings import RequestTimings
 
 
-class Generation(MeteredRequest):
+class TokenStream(MeteredRequest):
     """An answer that is being generated. It has one reader, who iterates it for its text, once.
 
     All text that arrived since the last look comes as one piece, so a slow reader costs no more than a fast one.
@@ -38,7 +38,7 @@ class Generation(MeteredRequest):
         self.finished: Finished | None = None
         self.reading: Reading | None = None
         self.logprobs: list[TokenLogprob] = []
-        self.times = Times()
+        self.times = RequestTimings()
         self._text: list[str] = []
         self._error: ModelyardError | None = None
         self._accepted = False
@@ -55,16 +55,16 @@ class Generation(MeteredRequest):
             case Accepted(_, prompt_tokens, reading):
                 self._accepted, self.prompt_tokens, self.reading = True, prompt_tokens, reading
                 if self.account is not None:
-                    self.account.accepted(prompt_tokens)
+                    self.account.record_prompt(prompt_tokens)
             case Finished(_, _, usage):
                 self.finished = event
-                self.settle(usage)
+                self.record_usage(usage)
             case Failed(_, error, usage):
                 self._error = error
-                self.settle(usage)
+                self.record_usage(usage)
             case Cancelled(_, usage):
                 self._error = ShuttingDown()
-                self.settle(usage)
+                self.record_usage(usage)
         self.wake()
 
     def add(self, token: Token) -> None:
@@ -110,7 +110,7 @@ class Generation(MeteredRequest):
         if not self._accepted:
             self.outcome()
 
-    def take(self) -> str:
+    def take_text(self) -> str:
         """The text that arrived since the last look."""
         text = "".join(self._text)
         self._text.clear()
@@ -123,11 +123,11 @@ class Generation(MeteredRequest):
             ModelyardError: with an error.
         """
         if self._error is not None:
-            raise current_caller().seen(self._error)
+            raise current_caller().visible_error(self._error)
         assert self.finished is not None
         return self.finished
 
-    def __aiter__(self) -> Generation:
+    def __aiter__(self) -> TokenStream:
         return self
 
     async def __anext__(self) -> str:
@@ -135,10 +135,10 @@ class Generation(MeteredRequest):
         if not self._text:
             self.outcome()
             raise StopAsyncIteration
-        return self.take()
+        return self.take_text()
 
     async def text(self) -> str:
         """The whole answer."""
         await self.until(lambda: self.is_over)
         self.outcome()
-        return self.take()
+        return self.take_text()

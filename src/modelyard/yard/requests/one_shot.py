@@ -10,7 +10,7 @@ from modelyard.errors import ModelyardError, ShuttingDown
 from modelyard.protocol.events import Answered, Cancelled, Embedded, Failed, Finished, Ranked, SequenceEvent, Tokenized
 from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller
-from modelyard.yard.requests.timings import Times
+from modelyard.yard.requests.timings import RequestTimings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
-class Spelling:
+class Tokenization:
     """A text as its tokens.
 
     Attributes:
@@ -67,7 +67,7 @@ class Spelling:
     pieces: tuple[bytes, ...]
 
 
-class Inquiry(MeteredRequest):
+class PendingResult(MeteredRequest):
     """What ``model`` is to answer.
 
     Attributes:
@@ -77,7 +77,7 @@ class Inquiry(MeteredRequest):
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self.times = Times()
+        self.times = RequestTimings()
         self.finished: Finished | None = None
         self._outcome: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
 
@@ -85,9 +85,9 @@ class Inquiry(MeteredRequest):
         """Take the next event. Only from the event loop's thread."""
         if isinstance(event, Answered):
             self.finished = Finished(event.sequence, "stop", event.usage)
-            self.settle(event.usage)
+            self.record_usage(event.usage)
         elif isinstance(event, Failed | Cancelled):
-            self.settle(event.usage)
+            self.record_usage(event.usage)
         if self._outcome.done():
             # Its caller has left.
             return
@@ -108,7 +108,7 @@ class Inquiry(MeteredRequest):
         try:
             return await self._outcome
         except ModelyardError as error:
-            raise current_caller().seen(error) from None
+            raise current_caller().visible_error(error) from None
 
     async def embedded(self) -> Embeddings:
         """Wait for the vectors.
@@ -130,7 +130,7 @@ class Inquiry(MeteredRequest):
         assert isinstance(outcome, Ranked)
         return Ranking(self.model, outcome.scores, outcome.prompt_tokens)
 
-    async def tokenized(self) -> Spelling:
+    async def tokenized(self) -> Tokenization:
         """Wait for the tokens.
 
         Raises:
@@ -138,4 +138,4 @@ class Inquiry(MeteredRequest):
         """
         outcome = await self._answer()
         assert isinstance(outcome, Tokenized)
-        return Spelling(self.model, outcome.tokens, outcome.pieces)
+        return Tokenization(self.model, outcome.tokens, outcome.pieces)

@@ -12,7 +12,7 @@ from modelyard.protocol.values import SequenceId
 
 
 @dataclass(frozen=True, slots=True)
-class Urgency:
+class WaitOptions:
     """How a request waits for its model; see ``events.RequestArrived``."""
 
     priority: int | None = None
@@ -42,7 +42,7 @@ class Request:
     logprobs: int | None = None
     echoes: bool = False
     prediction: str = ""
-    urgency: Urgency = field(default_factory=Urgency)
+    urgency: WaitOptions = field(default_factory=WaitOptions)
 
     def message(self, sequence: SequenceId, priority: int) -> Submit:
         """What the model's engine is sent, where priority is that of the request, else that of its model."""
@@ -75,7 +75,7 @@ class EmbeddingRequest:
 
     inputs: tuple[Text | Tokens, ...]
     model: str | None = None
-    urgency: Urgency = field(default_factory=Urgency)
+    urgency: WaitOptions = field(default_factory=WaitOptions)
     truncates: bool = False
 
     def message(self, sequence: SequenceId, priority: int) -> Embed:
@@ -97,7 +97,7 @@ class RankRequest:
     documents: tuple[str, ...]
     model: str | None = None
     most_tokens: int | None = None
-    urgency: Urgency = field(default_factory=Urgency)
+    urgency: WaitOptions = field(default_factory=WaitOptions)
 
     def message(self, sequence: SequenceId, priority: int) -> Rank:
         """As that of a Request."""
@@ -118,7 +118,7 @@ class TokenizeRequest:
     model: str | None = None
     add_special: bool = True
     parse_special: bool = True
-    urgency: Urgency = field(default_factory=Urgency)
+    urgency: WaitOptions = field(default_factory=WaitOptions)
 
     def message(self, sequence: SequenceId) -> Tokenize:
         """As that of a Request."""

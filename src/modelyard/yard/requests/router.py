@@ -27,7 +27,7 @@ class Router:
         self._names = {model: frozenset(all_names) for model, all_names in names.items()}
         self.default = default
 
-    def introduce(self, caller: Caller) -> None:
+    def describe_models_to(self, caller: Caller) -> None:
         """Have ``caller`` know which names it must not hear; those of files are the last parts of ids."""
         if caller.models is None:
             return
@@ -35,7 +35,7 @@ class Router:
         hidden = frozenset[str]().union(*self._names.values()) - shown
         caller.hidden = hidden | {name.rpartition("/")[2] for name in hidden}
 
-    def meant(self, name: str) -> str | None:
+    def resolve(self, name: str) -> str | None:
         """The id of the model that ``name`` means, whoever asks."""
         return self.default if name == DEFAULT else self._ids.get(name)
 
@@ -48,18 +48,18 @@ class Router:
             ModelNotPermitted: the caller may use others alone. It hears the name that it used, and no other one.
         """
         caller = current_caller()
-        self.introduce(caller)
+        self.describe_models_to(caller)
         caller.has_asked = True
         if name is None or name == DEFAULT:
             if self.default is None:
-                raise ModelRequired(caller.of(self._listed))
+                raise ModelRequired(caller.permitted_models(self._listed))
             model: str | None = self.default
         else:
             model = self._ids.get(name)
         if model is None:
             assert name is not None
-            raise ModelNotFound(name, caller.of(self._listed))
+            raise ModelNotFound(name, caller.permitted_models(self._listed))
         if not caller.may_use(model):
-            raise ModelNotPermitted(name or DEFAULT, caller.of(self._listed))
+            raise ModelNotPermitted(name or DEFAULT, caller.permitted_models(self._listed))
         caller.model = model
         return model

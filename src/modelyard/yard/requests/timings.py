@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Times:
+class RequestTimings:
     """Moments of one request, in seconds of ``time.monotonic``; 0 where it did not come so far.
 
     Attributes:
@@ -21,7 +21,7 @@ class Times:
     arrived: float = 0.0
     granted: float = 0.0
     load_s: float = 0.0
-    begun: float = 0.0
+    started: float = 0.0
     first: float = 0.0
     last: float = 0.0
     ended: float = 0.0
@@ -35,12 +35,12 @@ class Times:
     @property
     def queue_s(self) -> float | None:
         """Waiting for memory and for a place in the engine, without the load; None while it waits for its model."""
-        return (self.begun or self.granted) - self.arrived - self.load_s if self.granted else None
+        return (self.started or self.granted) - self.arrived - self.load_s if self.granted else None
 
     @property
     def prefill_s(self) -> float | None:
         """From there to the first text."""
-        return self.first - (self.begun or self.granted) if self.first else None
+        return self.first - (self.started or self.granted) if self.first else None
 
     @property
     def decode_s(self) -> float | None:

@@ -16,6 +16,6 @@ The most urgent model that somebody waits for gets its memory: from what is free
 busy ones that have had their time. What is loading, pinned or more urgent stays.
 """
 
-from modelyard.yard.residency.step import at, step
+from modelyard.yard.residency.step import advance_clock, step
 
-__all__ = ["at", "step"]
+__all__ = ["advance_clock", "step"]

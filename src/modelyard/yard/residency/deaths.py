@@ -8,10 +8,10 @@ same content are refused for a while. All others go on, however many engines die
 from __future__ import annotations
 
 from modelyard.errors import EngineError, HarmfulRequest
-from modelyard.yard.residency.builder import Draft
+from modelyard.yard.residency.builder import StateBuilder
 from modelyard.yard.residency.events import Blame, EngineDying
 from modelyard.yard.residency.failures import emptied, fail, was_sound
-from modelyard.yard.residency.state import ModelState, RequestId, Residence
+from modelyard.yard.residency.state import LoadState, ModelState, RequestId
 
 MAX_DEATHS_IN_ROW = 5
 """With the last of them a model is given up, until its back-off is over."""
@@ -26,11 +26,11 @@ POISON_S = 600.0
 """How long the content of a request that was blamed is refused."""
 
 
-def begin_to_die(draft: Draft, model: ModelState, event: EngineDying) -> None:
+def begin_to_die(builder: StateBuilder, model: ModelState, event: EngineDying) -> None:
     """The engine hears nothing any more: find out which of its requests may be the cause, and which is."""
-    if model.residence is Residence.LOADED:
-        model = model._replace(residence=Residence.FREEING, was_serving=True, yields_since=None)
-    elif model.residence is not Residence.FREEING:
+    if model.load_state is LoadState.LOADED:
+        model = model._replace(load_state=LoadState.FREEING, was_serving=True, draining_since=None)
+    elif model.load_state is not LoadState.FREEING:
         # Of one that did not serve yet, its death is soon enough: nobody took it for one that does.
         return
     active = {request: content for request, content in event.active if request in model.leases}
@@ -43,10 +43,10 @@ def begin_to_die(draft: Draft, model: ModelState, event: EngineDying) -> None:
         # Beside one that is to blame, the others are none the more suspicious.
         suspects=model.suspects if blamed else model.suspects | active.keys(),
     )
-    draft.put(event.model, model)
+    builder.set_model(event.model, model)
     for request in sorted(blamed):
-        draft.poison(active[request], POISON_S)
-        draft.effects.append(Blame(event.model, request, HarmfulRequest(model.traits.name, event.reason, POISON_S)))
+        builder.poison(active[request], POISON_S)
+        builder.effects.append(Blame(event.model, request, HarmfulRequest(model.policy.name, event.reason, POISON_S)))
 
 
 def outlived(model: ModelState, request: RequestId) -> EngineError | None:
@@ -54,13 +54,13 @@ def outlived(model: ModelState, request: RequestId) -> EngineError | None:
     deaths = model.deaths_survived.get(request, 0)
     if deaths < MAX_DEATHS_SURVIVED:
         return None
-    return EngineError(model.traits.name, f"it died {deaths} times while it had this request ({model.reason})")
+    return EngineError(model.policy.name, f"it died {deaths} times while it had this request ({model.reason})")
 
 
-def die(draft: Draft, name: str, model: ModelState, reason: str) -> None:
+def die(builder: StateBuilder, name: str, model: ModelState, reason: str) -> None:
     """The engine is gone, and its memory free: try again for those who wait, unless too many have died."""
-    now, is_loading = draft.state.now, model.residence is Residence.LOADING
-    if not is_loading and model.residence not in (Residence.LOADED, Residence.FREEING):
+    now, is_loading = builder.state.now, model.load_state is LoadState.LOADING
+    if not is_loading and model.load_state not in (LoadState.LOADED, LoadState.FREEING):
         return
     if not is_loading and was_sound(model, now):
         model = model._replace(failures=0, deaths_in_row=0)
@@ -71,10 +71,10 @@ def die(draft: Draft, name: str, model: ModelState, reason: str) -> None:
             deaths_in_row=model.deaths_in_row + 1,
             deaths_while_loading=model.deaths_while_loading + 1 if is_loading else 0,
         )
-    if model.is_stale or (model.residence is Residence.FREEING and not model.was_serving):
+    if model.is_stale or (model.load_state is LoadState.FREEING and not model.was_serving):
         # It was to go in any case.
-        draft.put(name, emptied(model, Residence.UNLOADED)._replace(reason=""))
+        builder.set_model(name, emptied(model, LoadState.UNLOADED)._replace(reason=""))
     elif model.deaths_in_row >= MAX_DEATHS_IN_ROW or model.deaths_while_loading >= MAX_DEATHS_WHILE_LOADING:
-        fail(draft, name, model, reason)
+        fail(builder, name, model, reason)
     else:
-        draft.put(name, emptied(model, Residence.FAILED)._replace(reason=reason, retry_at=now))
+        builder.set_model(name, emptied(model, LoadState.FAILED)._replace(reason=reason, retry_at=now))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from modelyard.errors import ModelyardError
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.residency.state import RequestId, Traits, UnloadMode
+from modelyard.yard.residency.state import ModelPolicy, RequestId, UnloadMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Sized:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadFinished:
+class EngineLoaded:
     """The outcome of StartLoad: it serves, and takes what was measured (None: as predicted).
 
     is_isolated: its engine has a process of its own.
@@ -99,7 +99,7 @@ class LoadFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadFailed:
+class EngineLoadFailed:
     """The outcome of Size or StartLoad: it does not serve, and holds no memory."""
 
     model: str
@@ -107,7 +107,7 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Freed:
+class EngineFreed:
     """The outcome of Free: it holds no memory but ``prefix_bytes`` of the host's, for prompts to reuse.
 
     And its weights, where they were to stay.
@@ -142,7 +142,7 @@ class EngineDied:
 
 
 @dataclass(frozen=True, slots=True)
-class ParkedWeightsLost:
+class WeightsLost:
     """What held the weights of a parked model has ended: they are free."""
 
     model: str
@@ -178,7 +178,7 @@ class ModelAdded:
     """There is one more model."""
 
     model: str
-    traits: Traits
+    traits: ModelPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class ModelRetuned:
     """A model is to be treated differently from now on."""
 
     model: str
-    traits: Traits
+    traits: ModelPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,22 +216,22 @@ ModelEvent = (
     | UnloadAsked
     | ReloadAsked
     | Sized
-    | LoadFinished
-    | LoadFailed
-    | Freed
+    | EngineLoaded
+    | EngineLoadFailed
+    | EngineFreed
     | EngineDying
     | EngineDied
-    | ParkedWeightsLost
+    | WeightsLost
     | FilesWrittenOver
     | FilesReplaced
     | ModelRetuned
     | ModelRetired
 )
-Event = ModelEvent | ModelAdded | BudgetChanged | Tick | CloseAsked
+ResidencyEvent = ModelEvent | ModelAdded | BudgetChanged | Tick | CloseAsked
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ComputeFootprint:
     """Look at the model's files; answer with Sized or LoadFailed."""
 
     model: str
@@ -239,7 +239,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class StartLoad:
-    """Load the model; answer with LoadFinished, LoadFailed, EngineDied or FilesReplaced."""
+    """Load the model; answer with EngineLoaded, EngineLoadFailed, EngineDied or FilesReplaced."""
 
     model: str
 
@@ -270,7 +270,7 @@ class Free:
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
+class DiscardKept:
     """Drop the host memory that outlived the model's unload. Suspended requests are computed again."""
 
     model: str
@@ -330,4 +330,4 @@ class Remove:
     model: str
 
 
-Effect = Size | StartLoad | Free | Forget | Grant | Reject | Blame | Abort | Complete | Remove
+Effect = ComputeFootprint | StartLoad | Free | DiscardKept | Grant | Reject | Blame | Abort | Complete | Remove

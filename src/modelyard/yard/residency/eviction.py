@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
-from modelyard.yard.residency.state import NO_FOOTPRINT, ModelState, Residence, Residency
+from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency
 
 # Stands in for the load time of a model that was never loaded: bytes a second of a slow disk.
 READ_BYTES_PER_S = 500e6
@@ -16,7 +16,7 @@ READ_BYTES_PER_S = 500e6
 WORTH_S = 30.0
 
 
-class Outcome(Enum):
+class Fit(Enum):
     """Whether a model can be loaded."""
 
     FITS = "fits"
@@ -30,7 +30,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class EvictionPlan:
     """How a model gets its memory.
 
     Attributes:
@@ -43,11 +43,11 @@ class Room:
         pinned: models that stay, whatever is asked.
     """
 
-    outcome: Outcome
-    drops: tuple[str, ...] = ()
-    forgets: tuple[str, ...] = ()
+    fit: Fit
+    frees_weights_of: tuple[str, ...] = ()
+    discards: tuple[str, ...] = ()
     evicts: tuple[str, ...] = ()
-    yields: tuple[str, ...] = ()
+    drains: tuple[str, ...] = ()
     parks: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
     pinned: tuple[str, ...] = ()
@@ -55,10 +55,10 @@ class Room:
     @property
     def victims(self) -> tuple[str, ...]:
         """Every model that is gone when the room is there, but for the weights of some."""
-        return (*self.leaving, *self.drops, *self.evicts, *self.yields)
+        return (*self.leaving, *self.frees_weights_of, *self.evicts, *self.drains)
 
 
-def find_room(state: Residency, name: str) -> Room:
+def plan_eviction(state: Residency, name: str) -> EvictionPlan:
     """What has to go so that ``name``, whose footprint is known, can be loaded: as little as possible.
 
     First what nobody uses and what is cheap to have again: weights of parked models, then state kept of unloaded ones,
@@ -67,7 +67,7 @@ def find_room(state: Residency, name: str) -> Room:
     """
     models, budget = state.models, state.budget_bytes
     resident = [other for other in state.resident() if other != name]
-    pinned = tuple(other for other in resident if models[other].traits.is_pinned and not is_leaving(models[other]))
+    pinned = tuple(other for other in resident if models[other].policy.is_pinned and not is_leaving(models[other]))
     alone = state.weights_alone() - {name}
     kept = {other: models[other].kept_bytes for other in sorted(state.active) if models[other].kept_bytes}
 
@@ -76,9 +76,9 @@ def find_room(state: Residency, name: str) -> Room:
         return taken + sum(kept[other] for other in keeping) <= budget
 
     if not fits(set(pinned), set()):
-        return Room(Outcome.NEVER, pinned=pinned)
+        return EvictionPlan(Fit.NEVER, pinned=pinned)
     if fits(set(resident), set(kept)):
-        return Room(Outcome.FITS, pinned=pinned)
+        return EvictionPlan(Fit.FITS, pinned=pinned)
     leaving = [other for other in resident if is_leaving(models[other])]
     # What a model keeps that is going can be forgotten when it is gone.
     staying, keeping = set(resident) - set(leaving), set(kept) - set(leaving)
@@ -86,11 +86,11 @@ def find_room(state: Residency, name: str) -> Room:
     movable = sorted(staying - set(pinned))
     idle = sorted((o for o in movable if models[o].is_idle), key=lambda o: eviction_rank(models[o]))
     busy = sorted(
-        (o for o in movable if models[o].residence is Residence.LOADED and not models[o].is_idle),
-        key=lambda o: (models[o].yields_since is None, eviction_rank(models[o])),
+        (o for o in movable if models[o].load_state is LoadState.LOADED and not models[o].is_idle),
+        key=lambda o: (models[o].draining_since is None, eviction_rank(models[o])),
     )
     parked = sorted(
-        (o for o in movable if models[o].residence is Residence.PARKED),
+        (o for o in movable if models[o].load_state is LoadState.PARKED),
         key=lambda o: (not models[o].is_unused, eviction_rank(models[o])),
     )
     # Of its own kept state, a model that comes back makes use.
@@ -105,7 +105,7 @@ def find_room(state: Residency, name: str) -> Room:
             chosen.append((pool, other))
     if not fits(staying, keeping):
         # A load is under way, which is never a victim: when it is over, there is a choice again.
-        return Room(Outcome.WAITS, leaving=tuple(leaving), pinned=pinned)
+        return EvictionPlan(Fit.WAITS, leaving=tuple(leaving), pinned=pinned)
     for pool, other in reversed(chosen):
         pool.add(other)
         if not fits(staying, keeping):
@@ -117,12 +117,12 @@ def find_room(state: Residency, name: str) -> Room:
     for other in reversed((*evicts, *yields)):
         if not models[other].is_retired and fits(staying, keeping, (*parks, other)):
             parks.append(other)
-    return Room(
-        Outcome.WAITS if yields or leaving else Outcome.EVICTS,
-        drops=drops,
-        forgets=tuple(other for other in forgettable if other not in keeping),
+    return EvictionPlan(
+        Fit.WAITS if yields or leaving else Fit.EVICTS,
+        frees_weights_of=drops,
+        discards=tuple(other for other in forgettable if other not in keeping),
         evicts=evicts,
-        yields=yields,
+        drains=yields,
         parks=tuple(parks),
         leaving=tuple(leaving),
         pinned=pinned,
@@ -135,7 +135,7 @@ def is_leaving(model: ModelState) -> bool:
     That of a drain comes with the last of its answers, which may be far off: it yields like any busy model, but where
     that is pinned.
     """
-    return model.residence is Residence.FREEING or (model.is_draining and model.traits.is_pinned)
+    return model.load_state is LoadState.FREEING or (model.is_draining and model.policy.is_pinned)
 
 
 def eviction_rank(model: ModelState) -> tuple[float, int]:
@@ -153,7 +153,7 @@ def eviction_rank(model: ModelState) -> tuple[float, int]:
 
 def load_seconds(model: ModelState) -> float:
     """How long the next load of the model takes: as measured last, else guessed from its size."""
-    if model.residence is Residence.PARKED and model.wake_s is not None:
+    if model.load_state is LoadState.PARKED and model.wake_s is not None:
         return model.wake_s
     return _cold_load_seconds(model)
 

@@ -7,35 +7,35 @@ that does not wait goes to the front.
 
 from __future__ import annotations
 
-from modelyard.yard.residency.state import RequestId, Want, Wish
+from modelyard.yard.residency.state import RequestId, Waiter, WaitKind
 
-Line = tuple[Wish, ...]
+Queue = tuple[Waiter, ...]
 
 
-def entered(line: Line, wish: Wish) -> Line:
+def enqueued(queue: Queue, waiter: Waiter) -> Queue:
     """The line with ``wish`` in its place."""
-    if wish.want is Want.UNLOAD:
-        return (*line, wish) if wish.mode.waits else (wish, *line)
-    at = len(line)
-    while at and line[at - 1].want in (Want.LEASE, Want.LOAD) and line[at - 1].priority < wish.priority:
+    if waiter.kind is WaitKind.UNLOAD:
+        return (*queue, waiter) if waiter.mode.waits else (waiter, *queue)
+    at = len(queue)
+    while at and queue[at - 1].kind in (WaitKind.LEASE, WaitKind.LOAD) and queue[at - 1].priority < waiter.priority:
         at -= 1
-    return (*line[:at], wish, *line[at:])
+    return (*queue[:at], waiter, *queue[at:])
 
 
-def resumed(line: Line, wish: Wish) -> Line:
+def requeued(queue: Queue, waiter: Waiter) -> Queue:
     """The line with a suspended request in its place: at the front, behind those suspended before it.
 
     And behind unloads that do not wait, which may have been asked for while it was being suspended.
     """
     at = 0
-    while at < len(line) and (
-        (line[at].want is Want.RESUME and line[at].priority >= wish.priority)
-        or (line[at].want is Want.UNLOAD and not line[at].mode.waits)
+    while at < len(queue) and (
+        (queue[at].kind is WaitKind.RESUME and queue[at].priority >= waiter.priority)
+        or (queue[at].kind is WaitKind.UNLOAD and not queue[at].mode.waits)
     ):
         at += 1
-    return (*line[:at], wish, *line[at:])
+    return (*queue[:at], waiter, *queue[at:])
 
 
-def cut(line: Line, request: RequestId) -> Line:
+def without(queue: Queue, request: RequestId) -> Queue:
     """The line without ``request``."""
-    return tuple(wish for wish in line if wish.request != request) if line else line
+    return tuple(waiter for waiter in queue if waiter.request != request) if queue else queue

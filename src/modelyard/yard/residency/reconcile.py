@@ -10,181 +10,185 @@ from modelyard.errors import (
     ModelUnloaded,
     ModelyardError,
 )
-from modelyard.yard.residency.allocation import make_room
-from modelyard.yard.residency.builder import Draft, load_failed
+from modelyard.yard.residency.allocation import allocate
+from modelyard.yard.residency.builder import StateBuilder, load_failure
 from modelyard.yard.residency.events import (
     Grant,
     Remove,
 )
 from modelyard.yard.residency.eviction import load_seconds
-from modelyard.yard.residency.queue import cut, entered
+from modelyard.yard.residency.queue import enqueued, without
 from modelyard.yard.residency.state import (
+    LoadState,
     ModelState,
-    Residence,
     UnloadMode,
-    Want,
-    Wish,
+    Waiter,
+    WaitKind,
 )
 
 
-def settle(draft: Draft) -> None:
+def reconcile(builder: StateBuilder) -> None:
     """Bring every line as far as it goes, and make room for those who wait."""
-    _serve_lines(draft)
-    _unload_idle(draft)
-    _relieve(draft)
-    if all(_is_settled(draft.models[name]) for name in draft.active):
+    _serve_lines(builder)
+    _unload_idle(builder)
+    _relieve(builder)
+    if all(_is_settled(builder.models[name]) for name in builder.active):
         # As after nearly every event of a server whose models are there.
         return
     while True:
-        make_room(draft)
+        allocate(builder)
         # All three, always: each may change who has to make room for whom.
-        if not any([_serve_lines(draft), _expire(draft), _forget_retired(draft)]):
+        if not any([_serve_lines(builder), _expire(builder), _forget_retired(builder)]):
             break
     # Again: a parked model whose last request was refused is unused, and may be what is over the budget.
-    _unload_idle(draft)
-    _relieve(draft)
+    _unload_idle(builder)
+    _relieve(builder)
 
 
 def _is_settled(model: ModelState) -> bool:
     """Whether nobody waits for the model, it makes room for nobody, and it is to stay known."""
-    return not model.line and model.yields_since is None and not model.is_retired
+    return not model.queue and model.draining_since is None and not model.is_retired
 
 
-def _serve_lines(draft: Draft) -> bool:
+def _serve_lines(builder: StateBuilder) -> bool:
     """Give all who stand first what they want; whether anybody got it."""
     served = False
-    for name in sorted(draft.active):
-        while _serve(draft, name):
+    for name in sorted(builder.active):
+        while _serve(builder, name):
             served = True
     return served
 
 
-def _serve(draft: Draft, name: str) -> bool:
+def _serve(builder: StateBuilder, name: str) -> bool:
     """Give the first in the model's line what it wants; whether that was possible."""
-    model = draft.models[name]
+    model = builder.models[name]
     first = model.first
     if first is None:
         return False
-    match model.residence, first.want:
-        case Residence.LOADED, Want.LEASE | Want.RESUME if model.yields_since is None:
+    match model.load_state, first.kind:
+        case LoadState.LOADED, WaitKind.LEASE | WaitKind.RESUME if model.draining_since is None:
             leases = {**model.leases, first.request: first.priority}
-            draft.put(name, model._replace(line=cut(model.line, first.request), leases=leases))
-            draft.effects.append(Grant(name, first.request, first.request in model.suspects))
+            builder.set_model(name, model._replace(queue=without(model.queue, first.request), leases=leases))
+            builder.effects.append(Grant(name, first.request, first.request in model.suspects))
             return True
-        case Residence.LOADED, Want.LOAD:
-            draft.complete(name, model, first)
+        case LoadState.LOADED, WaitKind.LOAD:
+            builder.complete(name, model, first)
             return True
-        case Residence.LOADED, Want.UNLOAD:
+        case LoadState.LOADED, WaitKind.UNLOAD:
             if not first.mode.waits or not model.leases:
                 suspends, keeps_weights = first.mode is UnloadMode.SUSPEND, first.mode is UnloadMode.PARK
-                draft.free(
+                builder.free(
                     name, suspends=suspends, why="an unload was asked for", reason="asked", keeps_weights=keeps_weights
                 )
-        case Residence.PARKED, Want.UNLOAD if first.mode is not UnloadMode.PARK:
-            draft.free(name, suspends=False, why="an unload was asked for", reason="asked")
-        case ((Residence.UNLOADED | Residence.FAILED | Residence.PARKED), Want.UNLOAD):
-            if model.residence is Residence.FAILED:
-                model = model._replace(residence=Residence.UNLOADED)
-            draft.complete(name, model, first)
-            _after_unload(draft, name, first.mode)
+        case LoadState.PARKED, WaitKind.UNLOAD if first.mode is not UnloadMode.PARK:
+            builder.free(name, suspends=False, why="an unload was asked for", reason="asked")
+        case ((LoadState.UNLOADED | LoadState.FAILED | LoadState.PARKED), WaitKind.UNLOAD):
+            if model.load_state is LoadState.FAILED:
+                model = model._replace(load_state=LoadState.UNLOADED)
+            builder.complete(name, model, first)
+            _after_unload(builder, name, first.mode)
             return True
-        case Residence.FAILED, Want.LEASE | Want.RESUME if draft.state.now < model.retry_at:
-            draft.put(name, model._replace(line=cut(model.line, first.request)))
-            draft.reject(name, first.request, load_failed(draft, model))
+        case LoadState.FAILED, WaitKind.LEASE | WaitKind.RESUME if builder.state.now < model.retry_at:
+            builder.set_model(name, model._replace(queue=without(model.queue, first.request)))
+            builder.reject(name, first.request, load_failure(builder, model))
             return True
     return False
 
 
-def _after_unload(draft: Draft, name: str, mode: UnloadMode) -> None:
+def _after_unload(builder: StateBuilder, name: str, mode: UnloadMode) -> None:
     """Suspended requests do not bring back a model that was unloaded on purpose."""
-    model = draft.models[name]
-    suspended = [wish for wish in model.line if wish.want is Want.RESUME]
+    model = builder.models[name]
+    suspended = [waiter for waiter in model.queue if waiter.kind is WaitKind.RESUME]
     if mode is UnloadMode.FORCE:
-        for wish in suspended:
-            draft.put(name, draft.models[name]._replace(line=cut(draft.models[name].line, wish.request)))
-            draft.reject(name, wish.request, ModelUnloaded(model.traits.name))
+        for waiter in suspended:
+            builder.set_model(
+                name, builder.models[name]._replace(queue=without(builder.models[name].queue, waiter.request))
+            )
+            builder.reject(name, waiter.request, ModelUnloaded(model.policy.name))
     elif mode is UnloadMode.SUSPEND:
-        line = tuple(wish._replace(is_passive=wish.want is Want.RESUME) for wish in model.line)
-        draft.put(name, model._replace(line=line))
+        queue = tuple(waiter._replace(does_not_trigger_load=waiter.kind is WaitKind.RESUME) for waiter in model.queue)
+        builder.set_model(name, model._replace(queue=queue))
 
 
-def _unload_idle(draft: Draft) -> None:
-    for name in sorted(draft.active):
-        model = draft.models[name]
+def _unload_idle(builder: StateBuilder) -> None:
+    for name in sorted(builder.active):
+        model = builder.models[name]
         if model.is_unused and model.is_retired:
-            draft.free(name, suspends=False, why="it is no longer configured", reason="retired")
+            builder.free(name, suspends=False, why="it is no longer configured", reason="retired")
             continue
         over_at = model.last_used + model.idle_unload_s
-        if not model.is_unused or model.traits.is_pinned or over_at == math.inf:
+        if not model.is_unused or model.policy.is_pinned or over_at == math.inf:
             continue
-        if draft.state.now >= over_at:
-            draft.free(name, suspends=False, why=f"it was idle for {model.idle_unload_s:g} s", reason="idle")
+        if builder.state.now >= over_at:
+            builder.free(name, suspends=False, why=f"it was idle for {model.idle_unload_s:g} s", reason="idle")
         else:
-            draft.due.append(over_at)
+            builder.due.append(over_at)
 
 
-def _relieve(draft: Draft) -> None:
+def _relieve(builder: StateBuilder) -> None:
     """Bring what is used back under the budget, where a load took more than predicted or the budget shrank."""
-    state = draft.state
+    state = builder.state
     if state.used_bytes <= state.budget_bytes:
         return
-    kept = [name for name in sorted(state.active) if draft.models[name].kept_bytes]
-    for name in sorted(kept, key=lambda name: draft.models[name].last_used):
-        if state.used_bytes > state.budget_bytes and draft.models[name].residence is not Residence.FREEING:
-            draft.forget(name)
+    kept = [name for name in sorted(state.active) if builder.models[name].kept_bytes]
+    for name in sorted(kept, key=lambda name: builder.models[name].last_used):
+        if state.used_bytes > state.budget_bytes and builder.models[name].load_state is not LoadState.FREEING:
+            builder.discard_kept(name)
     while state.used_bytes > state.budget_bytes:
-        staying = [n for n in state.resident() if draft.models[n].residence is not Residence.FREEING]
-        movable = [n for n in staying if draft.models[n].is_unused and not draft.models[n].traits.is_pinned]
+        staying = [n for n in state.resident() if builder.models[n].load_state is not LoadState.FREEING]
+        movable = [n for n in staying if builder.models[n].is_unused and not builder.models[n].policy.is_pinned]
         if not movable or state.taken_bytes(staying, state.weights_alone()) <= state.budget_bytes:
             return
         first = min(
-            movable, key=lambda n: (draft.models[n].residence is not Residence.PARKED, draft.models[n].last_used)
+            movable, key=lambda n: (builder.models[n].load_state is not LoadState.PARKED, builder.models[n].last_used)
         )
-        draft.free(first, suspends=False, why="more memory is used than the budget has", reason="budget")
+        builder.free(first, suspends=False, why="more memory is used than the budget has", reason="budget")
 
 
-def _expire(draft: Draft) -> bool:
+def _expire(builder: StateBuilder) -> bool:
     """Refuse those whose time is over; whether there were any."""
-    now, expired = draft.state.now, False
-    for name in sorted(draft.active):
-        for wish in draft.models[name].line:
-            if now < wish.until:
-                draft.due.append(wish.until)
+    now, expired = builder.state.now, False
+    for name in sorted(builder.active):
+        for waiter in builder.models[name].queue:
+            if now < waiter.until:
+                builder.due.append(waiter.until)
                 continue
             expired = True
-            model = draft.models[name]
-            draft.put(name, model._replace(line=cut(model.line, wish.request)))
-            draft.reject(name, wish.request, _too_late(draft, model, wish))
-            model = draft.models[name]
-            if wish.until == wish.since and not any(o.wants_load and not o.is_passive for o in model.line):
+            model = builder.models[name]
+            builder.set_model(name, model._replace(queue=without(model.queue, waiter.request)))
+            builder.reject(name, waiter.request, _too_late(builder, model, waiter))
+            model = builder.models[name]
+            if waiter.until == waiter.since and not any(
+                o.wants_load and not o.does_not_trigger_load for o in model.queue
+            ):
                 # Who does not wait comes again: by then the model is to be there, and as after a reload it stays.
-                warm = draft.wish(Want.LOAD, wish.request, priority=wish.priority)
-                idle_s = model.traits.idle_unload_s
-                draft.put(name, model._replace(line=entered(model.line, warm), idle_unload_s=idle_s))
-                draft.due.append(warm.until)
+                warm = builder.waiter(WaitKind.LOAD, waiter.request, priority=waiter.priority)
+                idle_s = model.policy.idle_unload_s
+                builder.set_model(name, model._replace(queue=enqueued(model.queue, warm), idle_unload_s=idle_s))
+                builder.due.append(warm.until)
     return expired
 
 
-def _too_late(draft: Draft, model: ModelState, wish: Wish) -> ModelyardError:
-    waited_s = draft.state.now - wish.since
-    if wish.want is Want.UNLOAD:
-        return ModelBusy(model.traits.name, waited_s)
+def _too_late(builder: StateBuilder, model: ModelState, waiter: Waiter) -> ModelyardError:
+    waited_s = builder.state.now - waiter.since
+    if waiter.kind is WaitKind.UNLOAD:
+        return ModelBusy(model.policy.name, waited_s)
     remaining_s = load_seconds(model)
-    if model.residence is Residence.LOADING:
-        remaining_s -= draft.state.now - model.load_began
-    return ModelLoading(model.traits.name, max(1, math.ceil(remaining_s)), waited_s)
+    if model.load_state is LoadState.LOADING:
+        remaining_s -= builder.state.now - model.load_began
+    return ModelLoading(model.policy.name, max(1, math.ceil(remaining_s)), waited_s)
 
 
-def _forget_retired(draft: Draft) -> bool:
+def _forget_retired(builder: StateBuilder) -> bool:
     """Forget the retired models that nobody needs; whether that gave memory back."""
     gave_back = False
-    for name in sorted(draft.active):
-        model = draft.models[name]
-        if model.is_retired and model.prefix_bytes and not model.is_resident and not model.line:
-            draft.forget(name)
-            model, gave_back = draft.models[name], True
+    for name in sorted(builder.active):
+        model = builder.models[name]
+        if model.is_retired and model.prefix_bytes and not model.is_resident and not model.queue:
+            builder.discard_kept(name)
+            model, gave_back = builder.models[name], True
         if model.is_retired and model.is_at_rest:
-            del draft.models[name]
-            draft.active.discard(name)
-            draft.effects.append(Remove(name))
+            del builder.models[name]
+            builder.active.discard(name)
+            builder.effects.append(Remove(name))
     return gave_back

@@ -23,7 +23,7 @@ _NO_DEATHS: Mapping[RequestId, int] = {}
 _NO_POISON: Mapping[str, float] = {}
 
 
-class Residence(Enum):
+class LoadState(Enum):
     """Where a model's weights are."""
 
     UNLOADED = "unloaded"
@@ -38,13 +38,13 @@ class Residence(Enum):
 
 
 # From the effect that starts a load to the event that says all is free, memory is taken.
-RESIDENT = frozenset({Residence.LOADING, Residence.LOADED, Residence.FREEING, Residence.PARKED})
+RESIDENT = frozenset({LoadState.LOADING, LoadState.LOADED, LoadState.FREEING, LoadState.PARKED})
 
 # It does not serve, and a load can begin.
-ABSENT = frozenset({Residence.UNLOADED, Residence.PARKED, Residence.FAILED})
+ABSENT = frozenset({LoadState.UNLOADED, LoadState.PARKED, LoadState.FAILED})
 
 
-class Want(Enum):
+class WaitKind(Enum):
     """What somebody in a model's line waits for."""
 
     LEASE = "lease"
@@ -72,7 +72,7 @@ class UnloadMode(Enum):
         return self in (UnloadMode.DRAIN, UnloadMode.PARK)
 
 
-class Wish(NamedTuple):
+class Waiter(NamedTuple):
     """Somebody in a model's line.
 
     Attributes:
@@ -80,61 +80,61 @@ class Wish(NamedTuple):
         since, until: on the clock of Tick; at ``until`` it is refused.
         priority: of a request; higher goes first.
         mode: of an unload.
-        is_passive: a suspended request that waits for others to bring its model back.
+        does_not_trigger_load: a suspended request that waits for others to bring its model back.
         kept_bytes: of host memory that a suspended request holds.
     """
 
-    want: Want
+    kind: WaitKind
     request: RequestId
     order: int
     since: float
     until: float
     priority: int = 0
     mode: UnloadMode = UnloadMode.DRAIN
-    is_passive: bool = False
+    does_not_trigger_load: bool = False
     kept_bytes: int = 0
 
     @property
     def wants_load(self) -> bool:
         """Whether it is served by a loaded model."""
-        return self.want is not Want.UNLOAD
+        return self.kind is not WaitKind.UNLOAD
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class ModelPolicy:
     """How a model is to be treated, as configured.
 
     Attributes:
         name: as people know it.
-        most_requests: leases and waiting requests, together; one more is refused.
+        max_requests: leases and waiting requests, together; one more is refused.
         is_pinned: it is never unloaded to make room, nor for being idle.
         priority: of requests that name none; higher goes first.
         idle_unload_s: seconds without a request after which it is unloaded; infinite: never.
     """
 
     name: str
-    most_requests: int
+    max_requests: int
     is_pinned: bool = False
     priority: int = 0
     idle_unload_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class WaitPolicy:
     """The bounds of waiting, in seconds.
 
     Attributes:
-        longest_wait_s: that anybody stands in a line. OpenAI's clients give up after as long.
-        least_residency_s: that a busy model stays before it makes room for another, and at least
+        max_wait_s: that anybody stands in a line. OpenAI's clients give up after as long.
+        min_residency_s: that a busy model stays before it makes room for another, and at least
             ``residency_per_load`` times as long as its load took: loading never takes most of the time.
-        yield_s: that a model which makes room lets its running requests go on before they are suspended.
+        drain_s: that a model which makes room lets its running requests go on before they are suspended.
         patience_s: after which a request counts as urgent as any that holds its memory, whatever the priorities.
     """
 
-    longest_wait_s: float = 600.0
-    least_residency_s: float = 10.0
+    max_wait_s: float = 600.0
+    min_residency_s: float = 10.0
     residency_per_load: float = 4.0
-    yield_s: float = 2.0
+    drain_s: float = 2.0
     patience_s: float = 60.0
 
 
@@ -142,9 +142,9 @@ class ModelState(NamedTuple):
     """One model.
 
     Attributes:
-        traits: how it is configured.
+        policy: how it is configured.
         footprint: what it takes, predicted or measured; None until its files were looked at.
-        line: who waits for something.
+        queue: who waits for something.
         leases: requests that the model is serving, with their priorities.
         prefix_bytes: of host memory, for prompts that outlived its last unload.
         promised_bytes: of host memory that may yet be kept, while it is being freed.
@@ -155,7 +155,7 @@ class ModelState(NamedTuple):
         load_s: seconds that its last load took; None before the first.
         wake_s: the same of its last load that found the weights parked.
         idle_unload_s: as its last request, or its traits, want it.
-        yields_since: on the clock of Tick, while it makes room: it grants nothing, and goes when it can.
+        draining_since: on the clock of Tick, while it makes room: it grants nothing, and goes when it can.
         was_parked: of a model that is loading or being freed: what was there before were its weights alone.
         was_serving: of a model that is being freed: its engine died while it served; nobody had freed it.
         restarts: deaths of its engines since the server began.
@@ -169,10 +169,10 @@ class ModelState(NamedTuple):
         is_stale: a file that it has mapped was written over. It is being freed, and nothing of it is kept.
     """
 
-    traits: Traits
-    residence: Residence = Residence.UNLOADED
+    policy: ModelPolicy
+    load_state: LoadState = LoadState.UNLOADED
     footprint: Footprint | None = None
-    line: tuple[Wish, ...] = ()
+    queue: tuple[Waiter, ...] = ()
     leases: Mapping[RequestId, int] = _NO_LEASES
     prefix_bytes: int = 0
     promised_bytes: int = 0
@@ -185,7 +185,7 @@ class ModelState(NamedTuple):
     load_s: float | None = None
     wake_s: float | None = None
     idle_unload_s: float = math.inf
-    yields_since: float | None = None
+    draining_since: float | None = None
     was_parked: bool = False
     was_serving: bool = False
     restarts: int = 0
@@ -201,50 +201,50 @@ class ModelState(NamedTuple):
     @property
     def is_draining(self) -> bool:
         """Whether it is loaded, but is to go as soon as its leases end."""
-        return self.residence is Residence.LOADED and bool(self.line) and self.line[0].want is Want.UNLOAD
+        return self.load_state is LoadState.LOADED and bool(self.queue) and self.queue[0].kind is WaitKind.UNLOAD
 
     @property
     def failure(self) -> str | None:
         """Why its last load or its engine failed, until it is tried again; None of a model that did not fail."""
-        has_failed = self.residence is Residence.FAILED or (self.residence is Residence.FREEING and self.reason)
+        has_failed = self.load_state is LoadState.FAILED or (self.load_state is LoadState.FREEING and self.reason)
         return self.reason if has_failed else None
 
     @property
     def is_idle(self) -> bool:
         """Whether it is loaded and nobody wants anything of it."""
-        return self.residence is Residence.LOADED and not self.leases and not self.line
+        return self.load_state is LoadState.LOADED and not self.leases and not self.queue
 
     @property
     def is_unused(self) -> bool:
         """Whether it is idle, or parked and nobody wants anything of it."""
-        return self.is_idle or (self.residence is Residence.PARKED and not self.line)
+        return self.is_idle or (self.load_state is LoadState.PARKED and not self.queue)
 
     @property
     def is_resident(self) -> bool:
         """Whether it takes memory, if only for its weights."""
-        return self.residence in RESIDENT
+        return self.load_state in RESIDENT
 
     @property
     def has_only_weights(self) -> bool:
         """Whether the memory that it takes is that of its weights alone."""
-        return self.residence is Residence.PARKED or (self.residence is Residence.FREEING and self.was_parked)
+        return self.load_state is LoadState.PARKED or (self.load_state is LoadState.FREEING and self.was_parked)
 
     @property
     def kept_bytes(self) -> int:
         """Host memory for what outlives its unloads: prompts, the state of suspended requests, what may yet be kept."""
-        return self.prefix_bytes + self.promised_bytes + sum(wish.kept_bytes for wish in self.line)
+        return self.prefix_bytes + self.promised_bytes + sum(waiter.kept_bytes for waiter in self.queue)
 
     @property
-    def first(self) -> Wish | None:
+    def first(self) -> Waiter | None:
         """Who decides what happens next: the head of the line, of an absent model the first that is not passive."""
-        if self.residence is Residence.LOADED:
-            return self.line[0] if self.line else None
-        return next((wish for wish in self.line if not wish.is_passive), None)
+        if self.load_state is LoadState.LOADED:
+            return self.queue[0] if self.queue else None
+        return next((waiter for waiter in self.queue if not waiter.does_not_trigger_load), None)
 
     @property
     def urgency(self) -> int:
         """The highest priority of those that it serves, or that wait for it; of nobody: lower than any."""
-        waiting = [wish.priority for wish in self.line if wish.wants_load and not wish.is_passive]
+        waiting = [waiter.priority for waiter in self.queue if waiter.wants_load and not waiter.does_not_trigger_load]
         return max([*waiting, *self.leases.values()], default=-sys.maxsize)
 
     @property
@@ -252,8 +252,8 @@ class ModelState(NamedTuple):
         """Whether nothing about it can change without an event of its own."""
         return (
             not self.is_resident
-            and self.residence is not Residence.SIZING
-            and not self.line
+            and self.load_state is not LoadState.SIZING
+            and not self.queue
             and not self.leases
             and not self.prefix_bytes
         )
@@ -273,7 +273,7 @@ class Residency(NamedTuple):
 
     models: Mapping[str, ModelState]
     budget_bytes: int
-    policy: Policy = Policy()
+    policy: WaitPolicy = WaitPolicy()
     now: float = 0.0
     due_at: float = math.inf
     orders: int = 0
@@ -282,10 +282,10 @@ class Residency(NamedTuple):
     poison: Mapping[str, float] = _NO_POISON
 
     @classmethod
-    def of(cls, models: Mapping[str, Traits], budget_bytes: int, policy: Policy | None = None) -> Residency:
+    def of(cls, models: Mapping[str, ModelPolicy], budget_bytes: int, policy: WaitPolicy | None = None) -> Residency:
         """All ``models``, unloaded."""
         states = {name: ModelState(traits, idle_unload_s=traits.idle_unload_s) for name, traits in models.items()}
-        return cls(states, budget_bytes, policy or Policy())
+        return cls(states, budget_bytes, policy or WaitPolicy())
 
     def resident(self) -> list[str]:
         """The models that take memory, in a stable order."""

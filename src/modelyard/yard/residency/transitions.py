@@ -9,7 +9,7 @@ from modelyard.errors import (
     QueueFull,
     ShuttingDown,
 )
-from modelyard.yard.residency.builder import Draft
+from modelyard.yard.residency.builder import StateBuilder
 from modelyard.yard.residency.changed_files import refreshed, replaced, written_over
 from modelyard.yard.residency.deaths import begin_to_die, die, outlived
 from modelyard.yard.residency.events import (
@@ -17,163 +17,163 @@ from modelyard.yard.residency.events import (
     CloseAsked,
     EngineDied,
     EngineDying,
-    Event,
+    EngineFreed,
+    EngineLoaded,
+    EngineLoadFailed,
     FilesReplaced,
     FilesWrittenOver,
-    Freed,
-    LoadFailed,
-    LoadFinished,
     ModelAdded,
     ModelEvent,
     ModelRetired,
     ModelRetuned,
-    ParkedWeightsLost,
     ReloadAsked,
     RequestArrived,
     RequestCleared,
     RequestEnded,
     RequestSuspended,
+    ResidencyEvent,
     Sized,
     Tick,
     UnloadAsked,
+    WeightsLost,
 )
 from modelyard.yard.residency.failures import fail, was_sound
-from modelyard.yard.residency.queue import cut, entered, resumed
+from modelyard.yard.residency.queue import enqueued, requeued, without
 from modelyard.yard.residency.state import (
+    LoadState,
     ModelState,
     RequestId,
-    Residence,
     UnloadMode,
-    Want,
-    Wish,
+    Waiter,
+    WaitKind,
 )
 
 SHUTTING_DOWN = "the server is shutting down"
 
 
-def take(draft: Draft, event: Event) -> None:
+def apply_event(builder: StateBuilder, event: ResidencyEvent) -> None:
     """Note in ``draft`` what has happened."""
     match event:
         case Tick(now):
-            draft.state = draft.state._replace(now=now)
-            if draft.state.poison:
-                poison = {content: until for content, until in draft.state.poison.items() if now < until}
-                draft.state = draft.state._replace(poison=poison)
+            builder.state = builder.state._replace(now=now)
+            if builder.state.poison:
+                poison = {content: until for content, until in builder.state.poison.items() if now < until}
+                builder.state = builder.state._replace(poison=poison)
         case BudgetChanged(budget):
-            draft.state = draft.state._replace(budget_bytes=budget)
+            builder.state = builder.state._replace(budget_bytes=budget)
         case ModelAdded(name, traits):
-            draft.put(name, ModelState(traits, idle_unload_s=traits.idle_unload_s))
+            builder.set_model(name, ModelState(traits, idle_unload_s=traits.idle_unload_s))
         case CloseAsked():
-            _close(draft)
+            _close(builder)
         case _:
             # What comes too late for a model that is forgotten has no meaning any more.
-            if event.model in draft.models:
-                _take(draft, draft.models[event.model], event)
+            if event.model in builder.models:
+                _take(builder, builder.models[event.model], event)
 
 
-def _take(draft: Draft, model: ModelState, event: ModelEvent) -> None:
-    now, name = draft.state.now, event.model
+def _take(builder: StateBuilder, model: ModelState, event: ModelEvent) -> None:
+    now, name = builder.state.now, event.model
     match event:
         case RequestArrived():
-            _arrive(draft, model, event)
+            _arrive(builder, model, event)
         case RequestEnded(_, request):
             if request in model.leases:
                 leases = {other: priority for other, priority in model.leases.items() if other != request}
-                draft.put(name, model._replace(leases=leases, last_used=now))
+                builder.set_model(name, model._replace(leases=leases, last_used=now))
             else:
-                draft.put(name, model._replace(line=cut(model.line, request)))
+                builder.set_model(name, model._replace(queue=without(model.queue, request)))
         case RequestSuspended(_, request, kept_bytes):
             if request in model.leases:
-                _suspend(draft, name, model, request, kept_bytes)
+                _suspend(builder, name, model, request, kept_bytes)
         case RequestCleared(_, request):
             if request in model.suspects:
-                draft.put(name, model._replace(suspects=model.suspects - {request}))
+                builder.set_model(name, model._replace(suspects=model.suspects - {request}))
         case UnloadAsked(_, request, mode):
-            _ask(draft, name, model, draft.wish(Want.UNLOAD, request, mode=mode))
+            _ask(builder, name, model, builder.waiter(WaitKind.UNLOAD, request, mode=mode))
         case ReloadAsked(_, request):
-            model = model._replace(idle_unload_s=model.traits.idle_unload_s)
-            _ask(draft, name, model, draft.wish(Want.LOAD, request, priority=model.traits.priority))
+            model = model._replace(idle_unload_s=model.policy.idle_unload_s)
+            _ask(builder, name, model, builder.waiter(WaitKind.LOAD, request, priority=model.policy.priority))
         case Sized(_, footprint):
-            if model.residence is Residence.SIZING:
-                model = model._replace(residence=Residence.UNLOADED)
-            draft.put(name, model if model.is_resident else model._replace(footprint=footprint))
-        case LoadFinished():
-            _loaded(draft, model, event)
+            if model.load_state is LoadState.SIZING:
+                model = model._replace(load_state=LoadState.UNLOADED)
+            builder.set_model(name, model if model.is_resident else model._replace(footprint=footprint))
+        case EngineLoaded():
+            _loaded(builder, model, event)
         case EngineDying():
-            begin_to_die(draft, model, event)
+            begin_to_die(builder, model, event)
         case EngineDied(_, reason):
-            die(draft, name, model, reason)
-        case LoadFailed(_, reason):
-            fail(draft, name, model, reason)
-        case ParkedWeightsLost():
-            if model.residence is Residence.PARKED:
-                draft.put(name, model._replace(residence=Residence.UNLOADED))
+            die(builder, name, model, reason)
+        case EngineLoadFailed(_, reason):
+            fail(builder, name, model, reason)
+        case WeightsLost():
+            if model.load_state is LoadState.PARKED:
+                builder.set_model(name, model._replace(load_state=LoadState.UNLOADED))
         case FilesWrittenOver():
-            written_over(draft, model, event)
+            written_over(builder, model, event)
         case FilesReplaced():
-            replaced(draft, model, event)
-        case Freed():
-            _freed(draft, model, event)
+            replaced(builder, model, event)
+        case EngineFreed():
+            _freed(builder, model, event)
         case ModelRetuned(_, traits):
-            draft.put(name, model._replace(traits=traits, idle_unload_s=traits.idle_unload_s))
+            builder.set_model(name, model._replace(policy=traits, idle_unload_s=traits.idle_unload_s))
         case ModelRetired():  # pragma: no branch (mypy knows that it is the last one)
-            traits = replace(model.traits, is_pinned=False)
-            draft.put(name, model._replace(traits=traits, is_retired=True))
+            traits = replace(model.policy, is_pinned=False)
+            builder.set_model(name, model._replace(policy=traits, is_retired=True))
 
 
-def _arrive(draft: Draft, model: ModelState, event: RequestArrived) -> None:
-    name, request, longest = event.model, event.request, draft.state.policy.longest_wait_s
-    waiting = sum(wish.want in (Want.LEASE, Want.RESUME) for wish in model.line)
-    if draft.state.is_closing:
-        draft.reject(name, request, ShuttingDown())
-    elif (refused_until := draft.state.poison.get(event.content)) is not None:
-        error = HarmfulRequest(model.traits.name, model.last_death, refused_until - draft.state.now)
-        draft.reject(name, request, error)
-    elif waiting + len(model.leases) >= model.traits.most_requests:
-        draft.reject(name, request, QueueFull(model.traits.name, model.traits.most_requests))
+def _arrive(builder: StateBuilder, model: ModelState, event: RequestArrived) -> None:
+    name, request, longest = event.model, event.request, builder.state.policy.max_wait_s
+    waiting = sum(waiter.kind in (WaitKind.LEASE, WaitKind.RESUME) for waiter in model.queue)
+    if builder.state.is_closing:
+        builder.reject(name, request, ShuttingDown())
+    elif (refused_until := builder.state.poison.get(event.content)) is not None:
+        error = HarmfulRequest(model.policy.name, model.last_death, refused_until - builder.state.now)
+        builder.reject(name, request, error)
+    elif waiting + len(model.leases) >= model.policy.max_requests:
+        builder.reject(name, request, QueueFull(model.policy.name, model.policy.max_requests))
     else:
         wait_s = longest if event.wait_s is None else min(event.wait_s, longest)
-        priority = model.traits.priority if event.priority is None else event.priority
-        keep_s = model.traits.idle_unload_s if event.keep_alive_s is None else event.keep_alive_s
-        wish = draft.wish(Want.LEASE, request, priority=priority, wait_s=wait_s)
-        draft.put(name, model._replace(line=entered(model.line, wish), idle_unload_s=keep_s))
+        priority = model.policy.priority if event.priority is None else event.priority
+        keep_s = model.policy.idle_unload_s if event.keep_alive_s is None else event.keep_alive_s
+        waiter = builder.waiter(WaitKind.LEASE, request, priority=priority, wait_s=wait_s)
+        builder.set_model(name, model._replace(queue=enqueued(model.queue, waiter), idle_unload_s=keep_s))
 
 
-def _ask(draft: Draft, name: str, model: ModelState, wish: Wish) -> None:
-    if draft.state.is_closing:
-        draft.reject(name, wish.request, ShuttingDown())
+def _ask(builder: StateBuilder, name: str, model: ModelState, waiter: Waiter) -> None:
+    if builder.state.is_closing:
+        builder.reject(name, waiter.request, ShuttingDown())
     else:
-        draft.put(name, model._replace(line=entered(model.line, wish)))
+        builder.set_model(name, model._replace(queue=enqueued(model.queue, waiter)))
 
 
-def _suspend(draft: Draft, name: str, model: ModelState, request: RequestId, kept_bytes: int) -> None:
+def _suspend(builder: StateBuilder, name: str, model: ModelState, request: RequestId, kept_bytes: int) -> None:
     leases = dict(model.leases)
     priority = leases.pop(request)
-    if draft.state.is_closing:
+    if builder.state.is_closing:
         # Nothing is loaded any more that it could go on with.
-        draft.put(name, model._replace(leases=leases))
-        draft.reject(name, request, ShuttingDown())
+        builder.set_model(name, model._replace(leases=leases))
+        builder.reject(name, request, ShuttingDown())
         return
     if (error := outlived(model, request)) is not None:
-        draft.put(name, model._replace(leases=leases))
-        draft.reject(name, request, error)
+        builder.set_model(name, model._replace(leases=leases))
+        builder.reject(name, request, error)
         return
-    wish = draft.wish(Want.RESUME, request, priority=priority, kept_bytes=kept_bytes)
+    waiter = builder.waiter(WaitKind.RESUME, request, priority=priority, kept_bytes=kept_bytes)
     # A model that was unloaded on purpose is not brought back by what it was serving.
-    wish = wish._replace(is_passive=any(other.mode is UnloadMode.SUSPEND for other in model.line))
+    waiter = waiter._replace(does_not_trigger_load=any(other.mode is UnloadMode.SUSPEND for other in model.queue))
     # What it holds is of what the free was promised: it counts once.
     promised = max(0, model.promised_bytes - kept_bytes)
-    line = resumed(model.line, wish)
-    draft.put(name, model._replace(line=line, leases=leases, promised_bytes=promised))
+    queue = requeued(model.queue, waiter)
+    builder.set_model(name, model._replace(queue=queue, leases=leases, promised_bytes=promised))
 
 
-def _loaded(draft: Draft, model: ModelState, event: LoadFinished) -> None:
-    if model.residence is not Residence.LOADING:
+def _loaded(builder: StateBuilder, model: ModelState, event: EngineLoaded) -> None:
+    if model.load_state is not LoadState.LOADING:
         return
-    now = draft.state.now
+    now = builder.state.now
     took_s = now - model.load_began
     model = model._replace(
-        residence=Residence.LOADED,
+        load_state=LoadState.LOADED,
         reason="",
         footprint=event.measured or model.footprint,
         prefix_bytes=0,
@@ -185,31 +185,31 @@ def _loaded(draft: Draft, model: ModelState, event: LoadFinished) -> None:
         deaths_while_loading=0,
         is_isolated=event.is_isolated,
     )
-    draft.put(event.model, model)
+    builder.set_model(event.model, model)
 
 
-def _freed(draft: Draft, model: ModelState, event: Freed) -> None:
-    if was_sound(model, draft.state.now):
+def _freed(builder: StateBuilder, model: ModelState, event: EngineFreed) -> None:
+    if was_sound(model, builder.state.now):
         model = model._replace(failures=0, deaths_in_row=0)
-    residence = Residence.PARKED if event.keeps_weights else Residence.UNLOADED
+    load_state = LoadState.PARKED if event.keeps_weights else LoadState.UNLOADED
     is_stale = model.is_stale
-    model = model._replace(residence=residence, was_parked=False)
+    model = model._replace(load_state=load_state, was_parked=False)
     if is_stale and not event.keeps_weights:
         model = refreshed(model)
-    draft.put(event.model, model._replace(prefix_bytes=event.prefix_bytes, promised_bytes=0))
+    builder.set_model(event.model, model._replace(prefix_bytes=event.prefix_bytes, promised_bytes=0))
     if is_stale and event.prefix_bytes:
-        draft.forget(event.model)
-    if event.keeps_weights and draft.state.is_closing:
-        draft.free(event.model, suspends=False, why=SHUTTING_DOWN, reason="closing")
+        builder.discard_kept(event.model)
+    if event.keeps_weights and builder.state.is_closing:
+        builder.free(event.model, suspends=False, why=SHUTTING_DOWN, reason="closing")
     elif event.keeps_weights and is_stale:
-        draft.free(event.model, suspends=False, why="its files were written over", reason="changed")
+        builder.free(event.model, suspends=False, why="its files were written over", reason="changed")
 
 
-def _close(draft: Draft) -> None:
-    draft.state = draft.state._replace(is_closing=True)
-    for name in sorted(draft.active):
-        for wish in draft.models[name].line:
-            draft.reject(name, wish.request, ShuttingDown())
-        model = draft.put(name, draft.models[name]._replace(line=()))
-        if model.residence in (Residence.SIZING, Residence.LOADING, Residence.LOADED, Residence.PARKED):
-            draft.free(name, suspends=False, why=SHUTTING_DOWN, reason="closing")
+def _close(builder: StateBuilder) -> None:
+    builder.state = builder.state._replace(is_closing=True)
+    for name in sorted(builder.active):
+        for waiter in builder.models[name].queue:
+            builder.reject(name, waiter.request, ShuttingDown())
+        model = builder.set_model(name, builder.models[name]._replace(queue=()))
+        if model.load_state in (LoadState.SIZING, LoadState.LOADING, LoadState.LOADED, LoadState.PARKED):
+            builder.free(name, suspends=False, why=SHUTTING_DOWN, reason="closing")

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from modelyard.errors import ModelyardError, UnsupportedOperation
 from modelyard.hub import Kind, Senses
-from modelyard.yard.runtime.engine_factory import Workshop
+from modelyard.yard.runtime.engine_factory import EngineFactory
 
 # How long a request waits to hear what its model does, where nobody has looked at the files yet. It goes on without:
 # the engine refuses what it cannot do.
@@ -32,32 +32,32 @@ _DOES_NOT: Final[Mapping[Task, str]] = MappingProxyType(
 )
 
 
-class Kinds:
+class Capabilities:
     """Kinds of models, by the names that the residency has for them; found out where they are asked for.
 
     Args:
         workshop: knows the files.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
+    def __init__(self, factory: EngineFactory) -> None:
+        self._factory = factory
         self._looks: dict[str, asyncio.Task[None]] = {}
 
-    async def of(self, model: str) -> Kind | None:
+    async def kind_of(self, model: str) -> Kind | None:
         """Its kind; None where it is not found out soon."""
-        if self._workshop.kind(model) is None:
+        if self._factory.kind(model) is None:
             await self._looked(model)
-        return self._workshop.kind(model)
+        return self._factory.kind(model)
 
     async def senses(self, model: str) -> Senses | None:
         """What it takes beside text; None where that is not found out soon."""
-        if self._workshop.senses(model) is None:
+        if self._factory.senses(model) is None:
             await self._looked(model)
-        return self._workshop.senses(model)
+        return self._factory.senses(model)
 
     async def _looked(self, model: str) -> None:
         """Look at its files, and wait for that as long as a request does."""
-        if model not in self._workshop.specs:
+        if model not in self._factory.specs:
             return
         look = self._looks.get(model)
         if look is None:
@@ -66,7 +66,7 @@ class Kinds:
 
     async def _look(self, model: str) -> None:
         try:
-            await self._workshop.foresee(model)
+            await self._factory.estimate(model)
         except ModelyardError:
             # The load will say so, to those who ask for the model itself.
             pass

@@ -29,22 +29,22 @@ from modelyard.protocol.values import SequenceId, Vitals
 from modelyard.yard import residency
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.content import content_of
-from modelyard.yard.requests.generation import Generation
-from modelyard.yard.requests.one_shot import Inquiry
-from modelyard.yard.requests.requests import Urgency
+from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.one_shot import PendingResult
+from modelyard.yard.requests.requests import WaitOptions
 from modelyard.yard.residency import events
-from modelyard.yard.residency.state import RequestId, Residence, Residency, UnloadMode
-from modelyard.yard.runtime.engine_supervisor import Depot
-from modelyard.yard.runtime.inflight import Streams
-from modelyard.yard.runtime.interfaces import Workshop
-from modelyard.yard.stats.counters import Tally
+from modelyard.yard.residency.state import LoadState, RequestId, Residency, UnloadMode
+from modelyard.yard.runtime.engine_supervisor import EngineSupervisor
+from modelyard.yard.runtime.inflight import InflightRequests
+from modelyard.yard.runtime.interfaces import EngineSource
+from modelyard.yard.stats.counters import Counters
 from modelyard.yard.stats.status import after_death
-from modelyard.yard.stats.watch import Watch
+from modelyard.yard.stats.watch import StatusBroadcaster
 
 logger = logging.getLogger(__name__)
 
 
-class Conductor:
+class LifecycleController:
     """Stands between callers, the residency, and the models' engines: what one does, it has the others know.
 
     Args:
@@ -53,18 +53,20 @@ class Conductor:
         on_removed: called with the name of a model that was retired and is gone.
     """
 
-    def __init__(self, state: Residency, workshop: Workshop, on_removed: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, state: Residency, factory: EngineSource, on_removed: Callable[[str], None] | None = None
+    ) -> None:
         self.state = state._replace(now=time.monotonic())
         self.profiles: dict[str, ModelProfile] = {}
         self.load_progress: dict[str, float] = {}
-        self.watch = Watch()
-        self.tally = Tally()
+        self.watch = StatusBroadcaster()
+        self.tally = Counters()
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
-        self._depot = Depot(workshop, self._receive, self._learn)
-        self._streams = Streams(self.tally, self.feed, lambda: self.state.is_closing)
+        self._engines = EngineSupervisor(factory, self._receive, self._on_engine_event)
+        self._streams = InflightRequests(self.tally, self.feed, lambda: self.state.is_closing)
         self._callers: dict[RequestId, asyncio.Future[None]] = {}
-        self._events: deque[events.Event] = deque()
+        self._events: deque[events.ResidencyEvent] = deque()
         self._is_running_effects = False
         self._timer: asyncio.TimerHandle | None = None
         self._requests = 0
@@ -76,45 +78,45 @@ class Conductor:
         self,
         model: str,
         submit: Callable[[SequenceId], Submit],
-        urgency: Urgency | None = None,
+        urgency: WaitOptions | None = None,
         owner: Hashable = None,
-    ) -> tuple[RequestId, Generation]:
+    ) -> tuple[RequestId, TokenStream]:
         """Put a request in line for ``model``. Its generation hears of everything that happens to it.
 
         owner: whose it is, where several owners share the places in the line; None: places are for whoever comes.
         """
-        generation = Generation(self.state.models[model].traits.name)
-        return self._put_in_line(model, submit, generation, urgency, owner), generation
+        generation = TokenStream(self.state.models[model].policy.name)
+        return self._enqueue(model, submit, generation, urgency, owner), generation
 
-    def ask(
+    def submit_one_shot(
         self,
         model: str,
         ask: Callable[[SequenceId], Embed | Rank | Tokenize],
-        urgency: Urgency | None = None,
+        urgency: WaitOptions | None = None,
         owner: Hashable = None,
-    ) -> tuple[RequestId, Inquiry]:
+    ) -> tuple[RequestId, PendingResult]:
         """As ``submit``, for what is answered at once."""
-        inquiry = Inquiry(self.state.models[model].traits.name)
-        return self._put_in_line(model, ask, inquiry, urgency, owner), inquiry
+        inquiry = PendingResult(self.state.models[model].policy.name)
+        return self._enqueue(model, ask, inquiry, urgency, owner), inquiry
 
-    def _put_in_line(
+    def _enqueue(
         self,
         model: str,
         submit: Callable[[SequenceId], Submit | Embed | Rank | Tokenize],
-        generation: Generation | Inquiry,
-        urgency: Urgency | None,
+        generation: TokenStream | PendingResult,
+        urgency: WaitOptions | None,
         owner: Hashable,
     ) -> RequestId:
         request = self._next_request()
-        how = urgency or Urgency()
+        how = urgency or WaitOptions()
         message = submit(SequenceId(request))
         own, total = self._streams.held_by(model, owner)
         self._streams.add(request, model, message, generation, owner)
-        if owner is not None and not may_take(own, total, self.state.models[model].traits.most_requests):
-            self._streams.reject(request, QueueFull(self._known_as(model), own, of_key=True))
+        if owner is not None and not may_take(own, total, self.state.models[model].policy.max_requests):
+            self._streams.reject(request, QueueFull(self._display_name(model), own, of_key=True))
             return request
         # Reading it through takes time, for an answer that nearly always is not needed.
-        content = content_of(self._known_as(model), message) if self.state.poison else ""
+        content = content_of(self._display_name(model), message) if self.state.poison else ""
         self.feed(events.RequestArrived(model, request, how.priority, how.wait_s, how.keep_alive_s, content))
         return request
 
@@ -122,22 +124,22 @@ class Conductor:
         """Nobody wants the answer any more: leave the line, or end the sequence before its engine's next step."""
         self._streams.abandon(request)
 
-    def reseat(self, model: str, weight: float, priority: int) -> None:
+    def set_share(self, model: str, weight: float, priority: int) -> None:
         """Give the engine of ``model``, if it has one, another place among those of the device."""
-        engine = self._depot.engines.get(model)
+        engine = self._engines.engines.get(model)
         if engine is not None:
             engine.send(Reseat(weight, priority))
 
     def unload(self, model: str, mode: UnloadMode) -> asyncio.Future[None]:
         """Free ``model``; done when its memory is free. Fails with ModelBusy where its requests did not end in time."""
-        return self._ask(lambda request: events.UnloadAsked(model, request, mode))
+        return self._request_operation(lambda request: events.UnloadAsked(model, request, mode))
 
     def reload(self, model: str) -> asyncio.Future[None]:
         """Have ``model`` loaded; done when it serves.
 
         Fails with ModelLoadFailed, InsufficientMemory, or ModelLoading where it took too long.
         """
-        return self._ask(lambda request: events.ReloadAsked(model, request))
+        return self._request_operation(lambda request: events.ReloadAsked(model, request))
 
     async def close(self, timeout_s: float) -> bool:
         """End all requests and free all models; whether that was done within ``timeout_s``."""
@@ -155,7 +157,7 @@ class Conductor:
             self.watch.close()
         return True
 
-    def _ask(self, event: Callable[[RequestId], events.Event]) -> asyncio.Future[None]:
+    def _request_operation(self, event: Callable[[RequestId], events.ResidencyEvent]) -> asyncio.Future[None]:
         request = self._next_request()
         caller = self._callers[request] = self._loop.create_future()
         caller.add_done_callback(lambda done: self._dismiss(request, done))
@@ -174,7 +176,7 @@ class Conductor:
 
     # Events in, effects out
 
-    def feed(self, event: events.Event) -> None:
+    def feed(self, event: events.ResidencyEvent) -> None:
         """Advance the state and run the effects. Events that effects cause are taken in order, after them."""
         self._events.append(event)
         if self._is_running_effects:
@@ -183,7 +185,7 @@ class Conductor:
         try:
             while self._events:
                 before = self.state
-                self.state, due = residency.at(before, time.monotonic())
+                self.state, due = residency.advance_clock(before, time.monotonic())
                 self.state, caused = residency.step(self.state, self._events.popleft())
                 self.watch.compare(before, self.state)
                 for effect in (*due, *caused):
@@ -206,14 +208,14 @@ class Conductor:
     def _run(self, effect: events.Effect) -> None:
         match effect:
             case events.Grant(model, request, alone):
-                engine, fingerprint = self._depot.engines[model], self.profiles[model].fingerprint
-                self.tally[self._known_as(model)].retried_alone += alone
+                engine, fingerprint = self._engines.engines[model], self.profiles[model].fingerprint
+                self.tally[self._display_name(model)].retried_alone += alone
                 self._streams.grant(request, engine, self.state.models[model], fingerprint, alone=alone)
             case events.Reject(_, request, error):
                 self._reject(request, error)
             case events.Blame(model, request, error):
-                logger.warning("Request %s of %s is to blame: %s", request, self._known_as(model), error)
-                self.tally[self._known_as(model)].blamed += 1
+                logger.warning("Request %s of %s is to blame: %s", request, self._display_name(model), error)
+                self.tally[self._display_name(model)].blamed += 1
                 self._streams.reject(request, error)
             case events.Abort(_, request, error):
                 self._streams.reject(request, error)
@@ -221,20 +223,20 @@ class Conductor:
                 caller = self._callers.get(request)
                 if caller is not None and not caller.done():
                     caller.set_result(None)
-            case events.Size(model):
-                self._depot.size(model)
+            case events.ComputeFootprint(model):
+                self._engines.size(model)
             case events.StartLoad(model):
                 self.load_progress[model] = 0.0
-                self.tally[self._known_as(model)].predicted_bytes = self._predicted_bytes(model)
-                self._depot.load(model)
+                self.tally[self._display_name(model)].predicted_bytes = self._predicted_bytes(model)
+                self._engines.load(model)
             case events.Free(model, suspends, keep_bytes, why, keeps_weights, reason):
                 done = "Parking" if keeps_weights else "Unloading"
-                logger.info("%s %s: %s", done, self._known_as(model), why)
-                self.tally[self._known_as(model)].unloads[reason] += 1
-                self._depot.free(model, Stop(suspends, keep_bytes, keeps_weights, discard=reason == "changed"))
-            case events.Forget(model):
-                self._depot.forget(model)
-                self._streams.forget(model)
+                logger.info("%s %s: %s", done, self._display_name(model), why)
+                self.tally[self._display_name(model)].unloads[reason] += 1
+                self._engines.free(model, Stop(suspends, keep_bytes, keeps_weights, discard=reason == "changed"))
+            case events.DiscardKept(model):
+                self._engines.discard_kept(model)
+                self._streams.discard_kv_of(model)
             case events.Remove(model):
                 self.profiles.pop(model, None)
                 self.load_progress.pop(model, None)
@@ -247,84 +249,84 @@ class Conductor:
         if caller is not None and not caller.done():
             caller.set_exception(error)
 
-    def _learn(self, event: events.Event) -> None:
+    def _on_engine_event(self, event: events.ResidencyEvent) -> None:
         """Take what became of a model."""
-        if isinstance(event, events.LoadFailed):
-            self.tally[self._known_as(event.model)].loads["failed"] += 1
+        if isinstance(event, events.EngineLoadFailed):
+            self.tally[self._display_name(event.model)].loads["failed"] += 1
         elif isinstance(event, events.EngineDied):
             self._count_death(event.model)
         self.feed(event)
         if isinstance(event, events.EngineDied) and event.model in self.state.models:
             model = self.state.models[event.model]
             what = after_death(self.state, model)
-            logger.warning("The engine of %s died (%s): %s", model.traits.name, event.reason, what)
+            logger.warning("The engine of %s died (%s): %s", model.policy.name, event.reason, what)
         self._note_freed()
 
     def _count_death(self, model: str) -> None:
-        state, tally = self.state.models.get(model), self.tally[self._known_as(model)]
+        state, tally = self.state.models.get(model), self.tally[self._display_name(model)]
         tally.deaths += 1
-        if state is not None and state.residence is Residence.LOADING:
+        if state is not None and state.load_state is LoadState.LOADING:
             tally.loads["failed"] += 1
         elif state is not None and state.was_serving:
             tally.unloads["died"] += 1
 
     def preparing(self, model: str, progress: Progress) -> None:
         """How far the files of ``model`` are. May be called on any thread."""
-        self._loop.call_soon_threadsafe(self._tell_preparing, model, progress)
+        self._loop.call_soon_threadsafe(self._report_preparing, model, progress)
 
-    def _tell_preparing(self, model: str, progress: Progress) -> None:
+    def _report_preparing(self, model: str, progress: Progress) -> None:
         if model in self.state.models:
-            self.watch.preparing(self.state.models[model].traits.name, progress)
+            self.watch.preparing(self.state.models[model].policy.name, progress)
 
     # Events from engines
 
     def _receive(self, model: str, batch: Sequence[Event]) -> None:
         now = time.monotonic()
-        for event in self._streams.receive(self._known_as(model), batch, now):
+        for event in self._streams.receive(self._display_name(model), batch, now):
             match event:
                 case Vitals():
-                    self.tally[self._known_as(model)].feels(event)
+                    self.tally[self._display_name(model)].record_stats(event)
                 case LoadProgress(fraction):
                     self.load_progress[model] = fraction
-                    self.watch.progress(self._known_as(model), fraction)
+                    self.watch.progress(self._display_name(model), fraction)
                 case Loaded(profile):
-                    self._depot.loaded(model)
+                    self._engines.loaded(model)
                     self.profiles[model] = profile
-                    self.tally[self._known_as(model)].loaded(now - self.state.models[model].load_began)
-                    self.feed(events.LoadFinished(model, self._measured(model, profile), profile.is_isolated))
+                    self.tally[self._display_name(model)].record_load(now - self.state.models[model].load_began)
+                    self.feed(events.EngineLoaded(model, self._measured(model, profile), profile.is_isolated))
                 case LoadFailed(reason):
-                    self._forget_engine(model)
-                    self._depot.conclude(events.LoadFailed(model, reason))
+                    self._discard_engine(model)
+                    self._engines.conclude(events.EngineLoadFailed(model, reason))
                 case Dying(reason, active):
-                    self._begin_to_die(model, reason, active)
+                    self._on_dying(model, reason, active)
                 case Died(reason):
-                    if self.state.models[model].residence is Residence.LOADED:
+                    if self.state.models[model].load_state is LoadState.LOADED:
                         # Those that it has not heard of are not to be granted the engine that is gone.
-                        self._begin_to_die(model, reason, ())
-                    self._forget_engine(model, reason)
-                    self._depot.conclude(events.EngineDied(model, reason))
+                        self._on_dying(model, reason, ())
+                    self._discard_engine(model, reason)
+                    self._engines.conclude(events.EngineDied(model, reason))
                 case Stopped(kept, parked):
-                    self._forget_engine(model)
-                    self._depot.hold(model, kept, parked)
+                    self._discard_engine(model)
+                    self._engines.hold(model, kept, parked)
                 case FileWrittenOver(file):
                     logger.warning(
                         "%s: the file %s was written over while it was served. The model is unloaded, its running "
                         "requests end, and the next request loads the file as it is then. Put new files in the place "
                         "of old ones with mv.",
-                        self._known_as(model),
+                        self._display_name(model),
                         file,
                     )
                     self.feed(events.FilesWrittenOver(model, file))
                 case ParkedWeightsLost(reason):
-                    logger.warning("The parked weights of %s are lost: %s", self._known_as(model), reason)
-                    self._depot.lose_weights(model, reason)
+                    logger.warning("The parked weights of %s are lost: %s", self._display_name(model), reason)
+                    self._engines.lose_weights(model, reason)
         self._note_freed()
 
-    def _begin_to_die(self, model: str, reason: str, active: Sequence[SequenceId]) -> None:
+    def _on_dying(self, model: str, reason: str, active: Sequence[SequenceId]) -> None:
         """The engine of ``model`` serves nobody any more, and was computing ``active`` when it failed."""
         open_ = {sequence: self._streams.open.get(RequestId(sequence)) for sequence in active}
         contents = tuple(
-            (RequestId(sequence), content_of(self._known_as(model), stream.submit))
+            (RequestId(sequence), content_of(self._display_name(model), stream.submit))
             for sequence, stream in open_.items()
             if stream is not None
         )
@@ -334,23 +336,23 @@ class Conductor:
         predicted = self.state.models[model].footprint
         return None if predicted is None else predicted.corrected(profile.weights_bytes, profile.context_bytes)
 
-    def _known_as(self, model: str) -> str:
+    def _display_name(self, model: str) -> str:
         """How people know ``model``; it may have been removed with its last event."""
         state = self.state.models.get(model)
-        return model if state is None else state.traits.name
+        return model if state is None else state.policy.name
 
     def _predicted_bytes(self, model: str) -> int | None:
         footprint = self.state.models[model].footprint
         return None if footprint is None else footprint.total_bytes
 
-    def _forget_engine(self, model: str, reason: str = "it was stopped") -> None:
-        self._streams.lose(self._depot.engines[model], reason)
-        self.tally[self._known_as(model)].vitals = None
+    def _discard_engine(self, model: str, reason: str = "it was stopped") -> None:
+        self._streams.lose(self._engines.engines[model], reason)
+        self.tally[self._display_name(model)].engine_stats = None
         # Not before: the last end of a drain frees the model, which without an engine would be done at once, and the
         # next load begun before the residency has heard how this engine ended.
-        if not self._depot.part(model):
+        if not self._engines.detach(model):
             logger.warning("The thread of %s's engine goes on after its last event", model)
 
     def _note_freed(self) -> None:
-        if self.state.is_closing and self._depot.is_empty:
+        if self.state.is_closing and self._engines.is_empty:
             self._all_freed.set()

@@ -23,7 +23,7 @@ from modelyard.yard.memory.footprint import Footprint, context_cells, predict, v
 from modelyard.yard.memory.pooling_footprint import predict_embedder
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, Publish
 from modelyard.yard.runtime.isolation import Host
-from modelyard.yard.runtime.model_files import FileStock
+from modelyard.yard.runtime.model_files import ModelFileProvider
 from modelyard.yard.runtime.trials import Trials
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 MAX_REPLACED_IN_ROW: Final = 3
 """So often the files of a model are looked into again for one load: what is being written is another each time."""
 
-MakeHandle = Callable[[EngineSettings, Publish], EngineHandle]
+MakeEngine = Callable[[EngineSettings, Publish], EngineHandle]
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class ModelSpec:
     """A model as one configuration has it."""
 
     config: Config
     model: Model
 
 
-class Workshop:
-    """Makes engines; see ``engines.Workshop``. Models go by the names that the residency has for them.
+class EngineFactory:
+    """Makes engines; see ``interfaces.EngineSource``. Models go by the names that the residency has for them.
 
     Args:
         make_engine: makes an engine of settings; the real one unless a test scripts it.
@@ -56,11 +56,11 @@ class Workshop:
     """
 
     def __init__(
-        self, make_engine: MakeHandle | None = None, stores: Stores | None = None, auto_host: Host = "thread"
+        self, make_engine: MakeEngine | None = None, stores: Stores | None = None, auto_host: Host = "thread"
     ) -> None:
         self._auto_host = auto_host
-        self.specs: dict[str, Spec] = {}
-        self.stock = FileStock(stores or Stores())
+        self.specs: dict[str, ModelSpec] = {}
+        self.files = ModelFileProvider(stores or Stores())
         self.budget_bytes = 0
         self._make_handle = make_engine
         # Scripted engines have no files that could be tried.
@@ -130,7 +130,7 @@ class Workshop:
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
 
-    async def foresee(self, model: str) -> Footprint:
+    async def estimate(self, model: str) -> Footprint:
         """What the model will take, about, where its files are not here yet. Prepares nothing.
 
         Raises:
@@ -138,7 +138,7 @@ class Workshop:
         """
         spec = self.specs[model]
         try:
-            files = await self._files(spec, self.stock.foresee)
+            files = await self._files(spec, self.files.estimate)
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         self._note(model, files)
@@ -155,7 +155,7 @@ class Workshop:
         try:
             files = self._checked.pop(model, None)
             if files is None:
-                files = await self._files(spec, partial(self.stock.get, model))
+                files = await self._files(spec, partial(self.files.get, model))
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         await self._check_sized(model, files)
@@ -187,11 +187,13 @@ class Workshop:
 
     async def _try(self, model: str, trials: Trials, task: TrialTask) -> None:
         try:
-            await trials.check(task, lambda step: self.stock.tell(model, Progress(f"trying the file: {step}", 0.0)))
+            await trials.check(
+                task, lambda step: self.files.report_progress(model, Progress(f"trying the file: {step}", 0.0))
+            )
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         finally:
-            self.stock.progress.pop(model, None)
+            self.files.progress.pop(model, None)
 
     @staticmethod
     def _trial_tasks(files: _Files, settings: EngineSettings) -> list[tuple[TrialTask, ModelFiles]]:
@@ -229,7 +231,7 @@ class Workshop:
                 problems.append(f"model '{spec.model.id}': {unusable}")
         return problems
 
-    def forget(self, model: str) -> None:
+    def discard(self, model: str) -> None:
         """The model is no longer known."""
         self.specs.pop(model, None)
         self._checked.pop(model, None)
@@ -250,7 +252,7 @@ class Workshop:
 
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]
-        files = self._checked[name] = await self._files(spec, partial(self.stock.get, name))
+        files = self._checked[name] = await self._files(spec, partial(self.files.get, name))
         self._sized[name] = files.stamps
         self._note(name, files)
         # On another thread: it takes ten milliseconds and more, for which streams would wait.
@@ -271,7 +273,7 @@ class Workshop:
         return footprint
 
     async def _files(
-        self, spec: Spec, find: Callable[[Wanted, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
+        self, spec: ModelSpec, find: Callable[[Wanted, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
     ) -> _Files:
         def fits(files: ModelFiles) -> bool:
             return self._footprint(spec, _Files(files, None)).total_bytes <= self.budget_bytes
@@ -293,7 +295,7 @@ class Workshop:
             shown = str(unusable).replace(draft.source, Path(draft.source).name)
             raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable
 
-    def _footprint(self, spec: Spec, files: _Files) -> Footprint:
+    def _footprint(self, spec: ModelSpec, files: _Files) -> Footprint:
         return footprint_of(spec.config, spec.model, files.model, files.draft)
 
     def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
@@ -303,7 +305,7 @@ class Workshop:
         # Also of what lies beside it.
         return UnusableModel(text.replace(f"{source.parent}{os.sep}", "") if source.is_absolute() else text)
 
-    def _isolates(self, spec: Spec, paths: Sequence[Path]) -> bool:
+    def _isolates(self, spec: ModelSpec, paths: Sequence[Path]) -> bool:
         """Whether the engine of a model gets a process of its own."""
         if self._make_handle is not None:
             return False
@@ -338,7 +340,7 @@ class _Files:
         return self.model.stamps if self.draft is None else (*self.model.stamps, *self.draft.stamps)
 
 
-def _draft_of(spec: Spec) -> Model | None:
+def _draft_of(spec: ModelSpec) -> Model | None:
     return next((model for model in spec.config.models if spec.model.draft in model.names), None)
 
 
@@ -415,7 +417,7 @@ def _wanted(config: Config, model: Model) -> Wanted:
     )
 
 
-def _settings(spec: Spec, files: _Files) -> EngineSettings:
+def _settings(spec: ModelSpec, files: _Files) -> EngineSettings:
     config, model, draft = spec.config, spec.model, _draft_of(spec)
     return EngineSettings(
         name=model.id,

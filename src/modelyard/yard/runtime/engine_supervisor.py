@@ -15,7 +15,7 @@ from modelyard.protocol.events import Event
 from modelyard.protocol.messages import Restore
 from modelyard.protocol.requests import Stop
 from modelyard.yard.residency import events
-from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, Publish, Workshop
+from modelyard.yard.runtime.interfaces import EngineHandle, EngineSource, ModelFilesReplaced, Publish
 
 if TYPE_CHECKING:
     from modelyard.protocol.events import HeldWeights
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 LAST_MOMENT_S = 1.0
 
 
-class Depot:
+class EngineSupervisor:
     """Has models sized, loaded and freed.
 
     Args:
@@ -44,12 +44,12 @@ class Depot:
 
     def __init__(
         self,
-        workshop: Workshop,
+        factory: EngineSource,
         receive: Callable[[str, Sequence[Event]], None],
-        tell: Callable[[events.Event], None],
+        tell: Callable[[events.ResidencyEvent], None],
     ) -> None:
         self.engines: dict[str, EngineHandle] = {}
-        self._workshop = workshop
+        self._factory = factory
         self._receive = receive
         self._tell = tell
         self._loop = asyncio.get_running_loop()
@@ -81,9 +81,9 @@ class Depot:
         if work is not None:
             work.cancel()
         kept = self._kept.get(model)
-        self.conclude(events.Freed(model, 0 if kept is None else kept.size_bytes))
+        self.conclude(events.EngineFreed(model, 0 if kept is None else kept.size_bytes))
 
-    def forget(self, model: str) -> None:
+    def discard_kept(self, model: str) -> None:
         """Drop the prompts that were kept of ``model``."""
         self._kept.pop(model, None)
 
@@ -95,9 +95,9 @@ class Depot:
     def lose_weights(self, model: str, reason: str) -> None:
         """The weights that were parked for ``model`` are free, as what held them has ended."""
         if self._parked.pop(model, None) is not None:
-            self._tell(events.ParkedWeightsLost(model, reason))
+            self._tell(events.WeightsLost(model, reason))
 
-    def part(self, model: str) -> bool:
+    def detach(self, model: str) -> bool:
         """Let go of the engine of ``model``, which has published its last event; whether its thread has ended."""
         return self.engines.pop(model).join(LAST_MOMENT_S)
 
@@ -105,14 +105,16 @@ class Depot:
         """The engine of ``model`` has freed all but these, which are held for the next."""
         if kept is not None:
             self._kept[model] = kept
-        freed = events.Freed(model, 0 if kept is None else kept.size_bytes, parked is not None)
+        freed = events.EngineFreed(model, 0 if kept is None else kept.size_bytes, parked is not None)
         if parked is None:
             self.conclude(freed)
         else:
             self._parked[model] = parked
             self._tell(freed)
 
-    def conclude(self, event: events.Freed | events.LoadFailed | events.EngineDied | events.FilesReplaced) -> None:
+    def conclude(
+        self, event: events.EngineFreed | events.EngineLoadFailed | events.EngineDied | events.FilesReplaced
+    ) -> None:
         """Tell the end of a model, as soon as weights that were parked for it are free too."""
         parked = self._parked.pop(event.model, None)
         if parked is None:
@@ -121,14 +123,14 @@ class Depot:
             dropping = self._drop(event, parked)
             self._works[event.model] = self._loop.create_task(dropping, name=f"drop {event.model}")
 
-    async def _drop(self, event: events.Event, parked: HeldWeights) -> None:
+    async def _drop(self, event: events.ResidencyEvent, parked: HeldWeights) -> None:
         # Not on this thread: to unmap many gigabytes takes long enough for a stream to notice.
         await asyncio.to_thread(parked.release)
         self._leave_work()
         self._tell(event)
 
     async def _size(self, model: str) -> None:
-        footprint = await self._attempt(model, self._workshop.size(model))
+        footprint = await self._attempt(model, self._factory.size(model))
         if footprint is not None:
             self._tell(events.Sized(model, footprint))
 
@@ -139,7 +141,7 @@ class Depot:
             self.engines[model] = engine
 
     async def _start(self, model: str) -> EngineHandle:
-        engine = await self._workshop.make(model, self._publisher(model))
+        engine = await self._factory.make(model, self._publisher(model))
         kept = self._kept.pop(model, None)
         if kept is not None:
             engine.send(Restore(kept))
@@ -148,18 +150,18 @@ class Depot:
 
     async def _attempt(self, model: str, work: Awaitable[_T]) -> _T | None:
         """What ``work`` gives; None where it fails, which fails the load."""
-        outcome: events.LoadFailed | events.FilesReplaced
+        outcome: events.EngineLoadFailed | events.FilesReplaced
         try:
             return await work
         except ModelFilesReplaced as replaced:
             outcome = events.FilesReplaced(model, replaced.file)
         except ModelyardError as error:
-            outcome = events.LoadFailed(model, str(error))
+            outcome = events.EngineLoadFailed(model, str(error))
         except Exception as failure:
             # A load that ends without an outcome would leave its callers waiting for ever.
             logger.exception("The load of %s failed", model)
             reason = f"an internal error ({type(failure).__name__}); the server's log has the details"
-            outcome = events.LoadFailed(model, reason)
+            outcome = events.EngineLoadFailed(model, reason)
         finally:
             self._leave_work()
         self.conclude(outcome)

@@ -31,16 +31,16 @@ from modelyard.protocol.messages import Resume
 from modelyard.protocol.requests import Cancel, Embed, Rank, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import Generation
-from modelyard.yard.requests.one_shot import Inquiry
+from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import ModelState, RequestId
 from modelyard.yard.runtime.interfaces import EngineHandle
-from modelyard.yard.stats.counters import Ending, Tally
+from modelyard.yard.stats.counters import Counters, Ending
 
 
 @dataclass(slots=True)
-class Stream:
+class InflightRequest:
     """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two.
 
     Attributes:
@@ -51,11 +51,11 @@ class Stream:
 
     model: str
     submit: Submit | Embed | Rank | Tokenize
-    generation: Generation | Inquiry
+    result: TokenStream | PendingResult
     engine: EngineHandle | None = None
     suspended: SuspendedSequence | None = None
     resumed: SuspendedSequence | None = None
-    said_at: float = 0.0
+    last_token_at: float = 0.0
     is_abandoned: bool = False
     owner: Hashable = None
 
@@ -65,7 +65,7 @@ class Stream:
         return self.suspended.usage if isinstance(self.suspended, SuspendedSequence) else None
 
 
-class Streams:
+class InflightRequests:
     """All requests that are not over.
 
     Args:
@@ -77,14 +77,16 @@ class Streams:
         open: by number.
     """
 
-    def __init__(self, tally: Tally, feed: Callable[[events.Event], None], is_closing: Callable[[], bool]) -> None:
-        self.open: dict[RequestId, Stream] = {}
+    def __init__(
+        self, tally: Counters, feed: Callable[[events.ResidencyEvent], None], is_closing: Callable[[], bool]
+    ) -> None:
+        self.open: dict[RequestId, InflightRequest] = {}
         self._tally = tally
         self._feed = feed
         self._is_closing = is_closing
         self._loop = asyncio.get_running_loop()
         # Generations with new text that their readers were not told of, as an ordered set.
-        self._told: dict[Generation, None] = {}
+        self._told: dict[TokenStream, None] = {}
         self._is_telling = False
         # Requests that engines compute alone, until they have a token.
         self._alone: set[RequestId] = set()
@@ -96,12 +98,12 @@ class Streams:
         request: RequestId,
         model: str,
         submit: Submit | Embed | Rank | Tokenize,
-        generation: Generation | Inquiry,
+        generation: TokenStream | PendingResult,
         owner: Hashable = None,
     ) -> None:
         """A request arrives, and waits for a lease."""
         generation.times.arrived = time.monotonic()
-        self.open[request] = Stream(model, submit, generation, owner=owner)
+        self.open[request] = InflightRequest(model, submit, generation, owner=owner)
         self._held[model][owner] += 1
 
     def held_by(self, model: str, owner: Hashable) -> tuple[int, int]:
@@ -133,14 +135,14 @@ class Streams:
             self._alone.add(request)
         stream = self.open[request]
         stream.engine = engine
-        stream.generation.times.grant(time.monotonic(), state.load_began, state.loaded_at)
+        stream.result.times.grant(time.monotonic(), state.load_began, state.loaded_at)
         if stream.suspended is None:
-            if isinstance(stream.generation, Generation):
-                stream.generation.fingerprint = fingerprint
+            if isinstance(stream.result, TokenStream):
+                stream.result.fingerprint = fingerprint
             engine.send(replace(stream.submit, alone=True) if alone else stream.submit)
         else:
             engine.send(Resume(stream.suspended, alone))
-            stream.resumed, stream.said_at = stream.suspended.without_kv(), stream.generation.times.last
+            stream.resumed, stream.last_token_at = stream.suspended.without_kv(), stream.result.times.last
             stream.suspended = None
 
     def reject(self, request: RequestId, error: ModelyardError) -> None:
@@ -152,7 +154,7 @@ class Streams:
             ending = Cancelled(sequence, usage) if stream.is_abandoned else Failed(sequence, error, usage)
             self._finish(stream, ending)
 
-    def forget(self, model: str) -> None:
+    def discard_kv_of(self, model: str) -> None:
         """Drop what was kept of suspended requests for ``model``: it is computed again."""
         for stream in self.open.values():
             if stream.model == model and stream.suspended is not None:
@@ -162,9 +164,9 @@ class Streams:
         """The engine is gone. Requests that were handed to it too late to be heard of wait again."""
         unheard = [(request, stream) for request, stream in self.open.items() if stream.engine is engine]
         for request, stream in unheard:
-            generation = stream.generation
-            is_known = isinstance(generation, Generation) and generation.is_settled
-            if is_known and (stream.resumed is None or generation.times.last != stream.said_at):
+            generation = stream.result
+            is_known = isinstance(generation, TokenStream) and generation.is_settled
+            if is_known and (stream.resumed is None or generation.times.last != stream.last_token_at):
                 # The engine has taken it and says nothing of its end: nobody knows where its answer goes on.
                 self._end(Failed(stream.submit.sequence, EngineError(generation.model, reason)))
             else:
@@ -193,8 +195,8 @@ class Streams:
             if isinstance(event, Token):
                 stream = self.open.get(RequestId(event.sequence))
                 if stream is not None:
-                    generation = stream.generation
-                    assert isinstance(generation, Generation)
+                    generation = stream.result
+                    assert isinstance(generation, TokenStream)
                     generation.add(event)
                     self._told[generation] = None
                     times = generation.times
@@ -207,11 +209,11 @@ class Streams:
                 case Accepted(sequence):
                     stream = self.open.get(RequestId(sequence))
                     if stream is not None:
-                        stream.generation.put(event)
+                        stream.result.put(event)
                 case Begun(sequence):
                     stream = self.open.get(RequestId(sequence))
                     if stream is not None:
-                        stream.generation.times.begun = now
+                        stream.result.times.started = now
                 case Finished() | Embedded() | Ranked() | Tokenized() | Failed() | Cancelled():
                     self._end(event)
                 case Suspended(sequence, suspended):
@@ -221,10 +223,10 @@ class Streams:
                 case _:
                     yield event
         if last_times:
-            self._tally[name].said(last_times, now)
+            self._tally[name].record_tokens(last_times, now)
         if self._told and not self._is_telling:
             self._is_telling = True
-            self._loop.call_soon(self._tell)
+            self._loop.call_soon(self._wake_readers)
 
     def _clear(self, batch: Sequence[Event]) -> None:
         """Those that have a token now are suspects no more."""
@@ -235,7 +237,7 @@ class Streams:
                 self._alone.discard(request)
                 self._feed(events.RequestCleared(self.open[request].model, request))
 
-    def _tell(self) -> None:
+    def _wake_readers(self) -> None:
         """Let the readers look, once for all steps that have arrived: engines may outrun the event loop."""
         told, self._told, self._is_telling = self._told, {}, False
         for generation in told:
@@ -253,16 +255,16 @@ class Streams:
         stream.engine, stream.suspended, stream.resumed = None, suspended, None
         self._feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
 
-    def _finish(self, stream: Stream, event: Ending) -> None:
+    def _finish(self, stream: InflightRequest, event: Ending) -> None:
         """Let the reader of ``stream`` know its last event, and count it."""
-        generation = stream.generation
+        generation = stream.result
         generation.times.ended = time.monotonic()
         self._alone.discard(RequestId(stream.submit.sequence))
         self._release(stream)
-        self._tally[generation.model].ended(event, generation.times)
+        self._tally[generation.model].record_end(event, generation.times)
         generation.put(event)
 
-    def _release(self, stream: Stream) -> None:
+    def _release(self, stream: InflightRequest) -> None:
         """It has no place any more."""
         held = self._held[stream.model]
         held[stream.owner] -= 1
@@ -278,6 +280,6 @@ class Streams:
             return
         if isinstance(event, Cancelled) and not stream.is_abandoned and not self._is_closing():
             # It ended by force.
-            event = Failed(event.sequence, ModelUnloaded(stream.generation.model), event.usage)
+            event = Failed(event.sequence, ModelUnloaded(stream.result.model), event.usage)
         self._finish(stream, event)
         self._feed(events.RequestEnded(stream.model, RequestId(event.sequence)))

@@ -38,7 +38,7 @@ class ModelFilesReplaced(Exception):
         self.file = file
 
 
-class Workshop(Protocol):
+class EngineSource(Protocol):
     """Where engines come from. Errors of both fail the load, with their text as the reason."""
 
     async def size(self, model: str) -> Footprint:

@@ -14,7 +14,7 @@ from modelyard.hub.select.model_files import are_current
 PREPARED_AT_ONCE: Final = 2
 
 
-class FileStock:
+class ModelFileProvider:
     """Files by name of the model that they are for. Use it on one event loop.
 
     Args:
@@ -48,7 +48,7 @@ class FileStock:
             is_given_up = threading.Event()
 
             def report(progress: Progress) -> bool:
-                self.tell(name, progress)
+                self.report_progress(name, progress)
                 return not is_given_up.is_set()
 
             try:
@@ -62,12 +62,12 @@ class FileStock:
             self._known[wanted] = files
         return files
 
-    def tell(self, name: str, progress: Progress) -> None:
+    def report_progress(self, name: str, progress: Progress) -> None:
         """Note how far the files of a model are. May be called on any thread."""
         self.progress[name] = progress
         self.on_progress(name, progress)
 
-    async def foresee(self, wanted: Wanted, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
+    async def estimate(self, wanted: Wanted, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
         """The files as they will be, without preparing them.
 
         Raises:

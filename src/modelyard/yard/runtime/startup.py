@@ -7,19 +7,19 @@ import logging
 
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.events import Sized
-from modelyard.yard.residency.eviction import Outcome, find_room
-from modelyard.yard.runtime.controller import Conductor
+from modelyard.yard.residency.eviction import Fit, plan_eviction
+from modelyard.yard.runtime.controller import LifecycleController
 
 logger = logging.getLogger(__name__)
 
 
-def load_what_fits(conductor: Conductor, footprints: dict[str, Footprint]) -> list[asyncio.Future[None]]:
+def load_what_fits(controller: LifecycleController, footprints: dict[str, Footprint]) -> list[asyncio.Future[None]]:
     """Have models loaded, in their order, as long as there is memory: they are done when they serve."""
     loads = []
     for name, footprint in footprints.items():
-        conductor.feed(Sized(name, footprint))
-        if find_room(conductor.state, name).outcome is Outcome.FITS:
-            loads.append(conductor.reload(name))
+        controller.feed(Sized(name, footprint))
+        if plan_eviction(controller.state, name).fit is Fit.FITS:
+            loads.append(controller.reload(name))
         else:
             logger.warning(
                 "%s needs %.0f MB, which the memory budget does not have beside the models before it: "

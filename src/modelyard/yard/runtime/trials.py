@@ -36,7 +36,7 @@ RunTrial = Callable[[TrialTask, Callable[[str], bool]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrialOutcome:
     """How a trial went: failure is why the model cannot be served, None where it can."""
 
     failure: str | None
@@ -48,15 +48,15 @@ class TrialRecords:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def find(self, key: str) -> Outcome | None:
+    def find(self, key: str) -> TrialOutcome | None:
         """The outcome that was noted under ``key``; None where there is none that can be read."""
         try:
             failure = json.loads(read_private(self._folder / f"{key}.json"))["failure"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return Outcome(failure) if failure is None or isinstance(failure, str) else None
+        return TrialOutcome(failure) if failure is None or isinstance(failure, str) else None
 
-    def note(self, key: str, outcome: Outcome, name: str) -> None:
+    def note(self, key: str, outcome: TrialOutcome, name: str) -> None:
         """Remember an outcome; ``name`` tells people which model it is of. A disk that is full costs a trial."""
         noted = json.dumps({"model": name, "failure": outcome.failure})
         try:
@@ -79,7 +79,7 @@ class Trials:
         self._run = run
         self._places = asyncio.Semaphore(TRIED_AT_ONCE)
         # By models as they lie on disk: to look into their files takes longer than to wake one of them.
-        self._outcomes: dict[_Seen, Outcome] = {}
+        self._outcomes: dict[_Seen, TrialOutcome] = {}
         self._looking: dict[_Seen, asyncio.Lock] = {}
 
     async def is_known(self, task: TrialTask) -> bool:
@@ -115,7 +115,7 @@ class Trials:
         if outcome.failure is not None:
             raise UnusableModel(outcome.failure)
 
-    async def _find(self, task: TrialTask, seen: _Seen) -> Outcome | None:
+    async def _find(self, task: TrialTask, seen: _Seen) -> TrialOutcome | None:
         if (known := self._outcomes.get(seen)) is not None:
             return known
         outcome = await asyncio.to_thread(lambda: self._records.find(trial_key(task)))
@@ -123,7 +123,7 @@ class Trials:
             self._outcomes[seen] = outcome
         return outcome
 
-    async def _try(self, task: TrialTask, report: Callable[[str], None]) -> Outcome:
+    async def _try(self, task: TrialTask, report: Callable[[str], None]) -> TrialOutcome:
         loop, is_given_up = asyncio.get_running_loop(), threading.Event()
 
         def say(step: str) -> None:
@@ -138,10 +138,10 @@ class Trials:
         try:
             await asyncio.to_thread(self._run, task, go_on)
         except TrialFailed as failed:
-            return Outcome(str(failed))
+            return TrialOutcome(str(failed))
         finally:
             is_given_up.set()
-        return Outcome(None)
+        return TrialOutcome(None)
 
 
 _Seen = tuple[TrialTask, tuple[tuple[int, int, int], ...]]

@@ -9,19 +9,19 @@ from typing import Literal
 from modelyard.hub import Kind
 from modelyard.hub.sources.listing import Progress
 from modelyard.yard.requests.context import OTHER_MODELS, Caller
-from modelyard.yard.residency.eviction import Outcome, find_room, load_seconds
-from modelyard.yard.residency.state import NO_FOOTPRINT, ModelState, Residence, Residency, Want
+from modelyard.yard.residency.eviction import Fit, load_seconds, plan_eviction
+from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency, WaitKind
 
 Status = Literal["loaded", "unloaded", "reloading"]
 
-STATUS: dict[Residence, Status] = {
-    Residence.UNLOADED: "unloaded",
-    Residence.SIZING: "reloading",
-    Residence.LOADING: "reloading",
-    Residence.LOADED: "loaded",
-    Residence.FREEING: "unloaded",
-    Residence.PARKED: "unloaded",
-    Residence.FAILED: "unloaded",
+STATUS: dict[LoadState, Status] = {
+    LoadState.UNLOADED: "unloaded",
+    LoadState.SIZING: "reloading",
+    LoadState.LOADING: "reloading",
+    LoadState.LOADED: "loaded",
+    LoadState.FREEING: "unloaded",
+    LoadState.PARKED: "unloaded",
+    LoadState.FAILED: "unloaded",
 }
 
 
@@ -86,7 +86,7 @@ def memory_of(state: Residency, name: str) -> tuple[int | None, int]:
 
 def leaves_in_s(model: ModelState, now: float) -> float | None:
     """When a loaded model is unloaded if nothing more is asked of it; None: only the need for room unloads it."""
-    if model.traits.is_pinned or model.residence is not Residence.LOADED or model.idle_unload_s == math.inf:
+    if model.policy.is_pinned or model.load_state is not LoadState.LOADED or model.idle_unload_s == math.inf:
         return None
     return max(0.0, model.last_used + model.idle_unload_s - now) if model.is_unused else model.idle_unload_s
 
@@ -122,7 +122,7 @@ class Plan:
     evicts: tuple[Eviction, ...]
     load_s: float
 
-    def seen_by(self, caller: Caller) -> Plan:
+    def visible_to(self, caller: Caller) -> Plan:
         """The same as ``caller`` may know it: models that it must not know of are one, without a name."""
         hidden = [gone for gone in self.evicts if not caller.may_use(gone.model)]
         if not hidden:
@@ -135,21 +135,21 @@ class Plan:
 def plan(state: Residency, name: str) -> Plan:
     """What a load of ``name``, whose footprint is known, would do now. Pure, and without effect."""
     model = state.models[name]
-    room = find_room(state, name)
-    outcome = room.outcome.value
-    if model.residence is Residence.LOADED:
+    room = plan_eviction(state, name)
+    outcome = room.fit.value
+    if model.load_state is LoadState.LOADED:
         outcome = "loaded"
-    elif model.residence is Residence.LOADING:
+    elif model.load_state is LoadState.LOADING:
         outcome = "loading"
-    staying = set(room.pinned if room.outcome is Outcome.NEVER else state.resident()) - {name}
+    staying = set(room.pinned if room.fit is Fit.NEVER else state.resident()) - {name}
     alone = state.weights_alone() - {name}
     evicts: list[Eviction] = []
-    if outcome in (Outcome.EVICTS.value, Outcome.WAITS.value):
-        evicts += (Eviction(state.models[n].traits.name, state.models[n].kept_bytes, KEPT) for n in room.forgets)
+    if outcome in (Fit.EVICTS.value, Fit.WAITS.value):
+        evicts += (Eviction(state.models[n].policy.name, state.models[n].kept_bytes, KEPT) for n in room.discards)
         whys = {
-            **dict.fromkeys(room.drops, "is parked; its weights go"),
+            **dict.fromkeys(room.frees_weights_of, "is parked; its weights go"),
             **{other: _idle_since(state, state.models[other]) for other in room.evicts},
-            **dict.fromkeys(room.yields, "is busy; its requests pause until it is back"),
+            **dict.fromkeys(room.drains, "is busy; its requests pause until it is back"),
             **dict.fromkeys(room.leaving, "is being unloaded already"),
         }
         for other, why in whys.items():
@@ -161,11 +161,11 @@ def plan(state: Residency, name: str) -> Plan:
             else:
                 staying.discard(other)
             freed = taken - state.taken_bytes(staying, alone)
-            evicts.append(Eviction(state.models[other].traits.name, freed, why))
+            evicts.append(Eviction(state.models[other].policy.name, freed, why))
     own = {name} if model.has_only_weights else set()
     there = state.taken_bytes(staying | own, alone | own)
     return Plan(
-        model=model.traits.name,
+        model=model.policy.name,
         outcome=outcome,
         needed_bytes=state.taken_bytes(staying | {name}, alone) - there,
         free_bytes=max(0, state.budget_bytes - state.used_bytes),
@@ -185,26 +185,26 @@ def _idle_since(state: Residency, model: ModelState) -> str:
 def stage(state: Residency, name: str, progress: float) -> str:
     """What a request for the model waits for, in a few words; "" where the model is there and serves."""
     model = state.models[name]
-    match model.residence:
-        case Residence.LOADED:
-            return "making room" if model.yields_since is not None else ""
-        case Residence.LOADING:
+    match model.load_state:
+        case LoadState.LOADED:
+            return "making room" if model.draining_since is not None else ""
+        case LoadState.LOADING:
             return f"loading {progress:.0%}"
-        case Residence.SIZING:
+        case LoadState.SIZING:
             return "reading files"
-        case Residence.FREEING:
+        case LoadState.FREEING:
             return "starting again" if model.was_serving else "unloading"
-        case Residence.UNLOADED | Residence.PARKED | Residence.FAILED:
+        case LoadState.UNLOADED | LoadState.PARKED | LoadState.FAILED:
             wants_memory = model.first is not None and model.first.wants_load
             return "waiting for memory" if wants_memory else "waiting for its model"
 
 
 def after_death(state: Residency, model: ModelState) -> str:
     """What is done for a model whose engine has just died, for the log."""
-    if model.residence is Residence.FAILED and state.now < model.retry_at:
+    if model.load_state is LoadState.FAILED and state.now < model.retry_at:
         deaths, retry_s = model.deaths_in_row, model.retry_at - state.now
         return f"death {deaths} in a row, it is not started again before {retry_s:.0f} s have passed"
     if model.first is None or not model.first.wants_load:
         return "it is started again when it is asked for"
-    going_on = sum(wish.want is Want.RESUME for wish in model.line)
+    going_on = sum(wish.kind is WaitKind.RESUME for wish in model.queue)
     return f"starting it again, {'1 request goes' if going_on == 1 else f'{going_on} requests go'} on"

@@ -1,4 +1,4 @@
-"""Tells observers what happens to models: every change of residence, and how loads get on."""
+"""Tells observers what happens to models: every change of load state, and how loads get on."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING
 
 from modelyard.errors import TooManyConnections
 from modelyard.hub.sources.listing import Progress
-from modelyard.yard.residency.state import Residence, Residency
+from modelyard.yard.residency.state import LoadState, Residency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_COMING = frozenset({Residence.SIZING, Residence.LOADING})
+_COMING = frozenset({LoadState.SIZING, LoadState.LOADING})
 
 # An observer that reads nothing while so much happens has missed the point; it is sent away.
-MOST_UNREAD = 10_000
+MAX_UNREAD = 10_000
 # Each of them holds a connection for as long as it likes.
 MAX_OBSERVERS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StatusChange:
     """What became of a model.
 
     Attributes:
         model: as people know it.
-        residence: where it is now; None: it is no longer known.
+        load_state: of the model; None: it is no longer known.
         progress: 0 to 1, of the weights that are read while it loads, or of ``step``.
         reason: why it failed, where it did.
         step: what is done to its files before it loads, such as "downloading".
@@ -38,7 +38,7 @@ class Change:
     """
 
     model: str
-    residence: Residence | None
+    load_state: LoadState | None
     progress: float | None = None
     reason: str | None = None
     step: str | None = None
@@ -50,11 +50,11 @@ class Observer:
     """Somebody who reads changes. Iterate it; it ends when the yard closes, or when it is too slow by far."""
 
     def __init__(self) -> None:
-        self._unread: deque[Change] = deque()
+        self._unread: deque[StatusChange] = deque()
         self._wake = asyncio.Event()
         self._is_over = False
 
-    def put(self, change: Change) -> None:
+    def put(self, change: StatusChange) -> None:
         """One more change. Progress that was not read yet is replaced by newer."""
         if self._is_over:
             # After a gap, what follows would not make sense.
@@ -67,7 +67,7 @@ class Observer:
             and change.progress is not None
         ):
             self._unread.pop()
-        if len(self._unread) >= MOST_UNREAD:
+        if len(self._unread) >= MAX_UNREAD:
             self.end()
         else:
             self._unread.append(change)
@@ -78,7 +78,7 @@ class Observer:
         self._is_over = True
         self._wake.set()
 
-    async def __aiter__(self) -> AsyncIterator[Change]:
+    async def __aiter__(self) -> AsyncIterator[StatusChange]:
         while True:
             while self._unread:
                 yield self._unread.popleft()
@@ -88,7 +88,7 @@ class Observer:
             await self._wake.wait()
 
 
-class Watch:
+class StatusBroadcaster:
     """All observers of one yard. Use it on the yard's event loop."""
 
     def __init__(self) -> None:
@@ -114,13 +114,13 @@ class Watch:
             self._observers.discard(observer)
 
     def compare(self, before: Residency, after: Residency) -> None:
-        """Tell of every model whose residence is another now, or of which an engine has died."""
+        """Tell of every model whose load state has changed, or of which an engine has died."""
         if not self._observers:
             return
 
         def order(name: str) -> tuple[bool, str]:
             """What goes is told before what comes in its place."""
-            return name in after.models and after.models[name].residence in _COMING, name
+            return name in after.models and after.models[name].load_state in _COMING, name
 
         # What is at rest in both changes only by coming or going.
         names = before.active | after.active | (before.models.keys() ^ after.models.keys())
@@ -128,20 +128,22 @@ class Watch:
             old, new = before.models.get(name), after.models.get(name)
             if new is None:
                 assert old is not None
-                self._tell(Change(old.traits.name, None))
+                self._publish(StatusChange(old.policy.name, None))
             elif old is not None and old.restarts != new.restarts:
-                died = Change(new.traits.name, new.residence, None, new.failure, None, new.restarts, new.last_death)
-                self._tell(died)
-            elif old is None or old.residence is not new.residence:
-                self._tell(Change(new.traits.name, new.residence, reason=new.failure))
+                died = StatusChange(
+                    new.policy.name, new.load_state, None, new.failure, None, new.restarts, new.last_death
+                )
+                self._publish(died)
+            elif old is None or old.load_state is not new.load_state:
+                self._publish(StatusChange(new.policy.name, new.load_state, reason=new.failure))
 
     def progress(self, model: str, fraction: float) -> None:
         """Tell how the load of ``model`` gets on."""
-        self._tell(Change(model, Residence.LOADING, progress=fraction))
+        self._publish(StatusChange(model, LoadState.LOADING, progress=fraction))
 
     def preparing(self, model: str, progress: Progress) -> None:
         """Tell how the preparation of its files gets on."""
-        self._tell(Change(model, Residence.SIZING, progress=progress.fraction, step=progress.step))
+        self._publish(StatusChange(model, LoadState.SIZING, progress=progress.fraction, step=progress.step))
 
     def close(self) -> None:
         """Send all observers home, and those that come later."""
@@ -153,6 +155,6 @@ class Watch:
         for observer in self._observers:
             observer.end()
 
-    def _tell(self, change: Change) -> None:
+    def _publish(self, change: StatusChange) -> None:
         for observer in self._observers:
             observer.put(change)

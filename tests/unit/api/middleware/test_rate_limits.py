@@ -142,11 +142,11 @@ def test_answers_at_once_use_no_more_than_there_was_but_for_one_of_them(
         nonlocal used
         reservation, prompt, answer = running.pop(0)
         used += prompt + answer
-        reservation.settle(Usage(prompt, answer, 0))
+        reservation.record_usage(Usage(prompt, answer, 0))
 
     for prompt, max_tokens, is_later in asked:
         try:
-            reservation = calls(key).begin(of(prompt, max_tokens, room))
+            reservation = calls(key).reserve(of(prompt, max_tokens, room))
         except RateLimited:
             if running:
                 end()
@@ -155,7 +155,7 @@ def test_answers_at_once_use_no_more_than_there_was_but_for_one_of_them(
         running.append((reservation, prompt, answer))
         longest = max(longest, prompt + answer)
         if not is_later:
-            reservation.accepted(prompt)
+            reservation.record_prompt(prompt)
     while running:
         end()
     assert used <= rate - 1 + longest
@@ -163,47 +163,47 @@ def test_answers_at_once_use_no_more_than_there_was_but_for_one_of_them(
 
 def test_a_reservation_counts_as_used_and_the_rest_of_it_is_given_back() -> None:
     key = limits(tokens=300)
-    first = calls(key).begin(of(400, 100))
+    first = calls(key).reserve(of(400, 100))
     with pytest.raises(TokensReserved, match="300 tokens a minute is reserved"):
-        calls(key).begin(of(1, 1))
+        calls(key).reserve(of(1, 1))
     assert (b"x-ratelimit-remaining-tokens", b"0") in key.headers(0.0)
     # Bytes were counted until the tokens are known.
-    first.accepted(80)
-    second = calls(key).begin(of(100, 100))
-    first.settle(Usage(80, 10, 0))
-    second.settle(None)
+    first.record_prompt(80)
+    second = calls(key).reserve(of(100, 100))
+    first.record_usage(Usage(80, 10, 0))
+    second.record_usage(None)
     assert (b"x-ratelimit-remaining-tokens", b"210") in key.headers(0.0)
 
 
 def test_an_answer_of_unknown_length_reserves_all_that_there_is() -> None:
     key = limits(tokens=10**6)
-    calls(key).begin(of(10, None, None))
+    calls(key).reserve(of(10, None, None))
     with pytest.raises(TokensReserved):
-        calls(key).begin(of(10, None, None))
+        calls(key).reserve(of(10, None, None))
 
 
 def test_one_that_was_refused_or_has_not_begun_costs_nothing() -> None:
     key = limits(tokens=100, concurrent=1)
     for _ in range(3):
-        calls(key).begin(of(5, 5)).settle(None)
+        calls(key).reserve(of(5, 5)).record_usage(None)
     assert (b"x-ratelimit-remaining-tokens", b"100") in key.headers(0.0)
 
 
 def test_a_key_has_so_many_answers_made_at_the_same_time() -> None:
     key = limits(concurrent=2)
-    first, _ = calls(key).begin(of(1, 1)), calls(key).begin(of(1, 1))
+    first, _ = calls(key).reserve(of(1, 1)), calls(key).reserve(of(1, 1))
     with pytest.raises(ConcurrencyLimited, match="2 answers are being made") as refused:
-        calls(key).begin(of(1, 1))
+        calls(key).reserve(of(1, 1))
     assert (refused.value.status, refused.value.retry_after_s) == (429, 1)
-    first.settle(Usage(1, 1, 0))
-    calls(key).begin(of(1, 1))
+    first.record_usage(Usage(1, 1, 0))
+    calls(key).reserve(of(1, 1))
 
 
 def test_to_wait_for_others_takes_no_request_and_no_debt_is_forgotten() -> None:
     key = limits(tokens=10)
-    calls(key).begin(of(5, 5)).settle(Usage(5, 25, 0))
+    calls(key).reserve(of(5, 5)).record_usage(Usage(5, 25, 0))
     with pytest.raises(RateLimited, match="has used its 10 tokens a minute") as refused:
-        calls(key).begin(of(1, 1))
+        calls(key).reserve(of(1, 1))
     assert refused.value.retry_after_s == 126
 
 

@@ -102,7 +102,7 @@ class Stage:
         return clients
 
     def running(self) -> int:
-        (model,) = self.yard.conductor.state.models.values()
+        (model,) = self.yard.controller.state.models.values()
         return len(model.leases)
 
     async def step(self, *texts: str) -> None:
@@ -112,9 +112,9 @@ class Stage:
 
     def receive(self, *texts: str) -> None:
         """What the event loop is called for with a step."""
-        (model,) = self.yard.conductor.state.models.values()
+        (model,) = self.yard.controller.state.models.values()
         batch = [Token(sequence, text) for text in texts for sequence in model.leases]
-        self.yard.conductor._receive("a", batch)
+        self.yard.controller._receive("a", batch)
 
 
 @pytest.fixture

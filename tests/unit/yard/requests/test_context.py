@@ -6,7 +6,7 @@ import pytest
 
 from modelyard.errors import EngineError, InsufficientMemory, InvalidRequest, ModelLoadFailed
 from modelyard.yard.requests.context import IN_THE_LOG, OTHER_MODELS, Caller
-from modelyard.yard.requests.requests import Urgency
+from modelyard.yard.requests.requests import WaitOptions
 from modelyard.yard.requests.router import Router
 from modelyard.yard.stats.status import Eviction, Plan
 
@@ -19,13 +19,13 @@ def caller(*models: str, scopes: tuple[str, ...] = ("inference", "read"), **limi
     made.scopes = frozenset(scopes)  # type: ignore[arg-type]
     for name, value in limits.items():
         setattr(made, name, value)
-    ROUTER.introduce(made)
+    ROUTER.describe_models_to(made)
     return made
 
 
 def test_models_that_a_caller_must_not_know_of_have_one_name_together() -> None:
-    assert caller("smol").names_of(["secret", "smol", "g"]) == ("smol", OTHER_MODELS)
-    assert caller().names_of(["secret", "smol"]) == ("secret", "smol")
+    assert caller("smol").visible_names(["secret", "smol", "g"]) == ("smol", OTHER_MODELS)
+    assert caller().visible_names(["secret", "smol"]) == ("secret", "smol")
 
 
 @pytest.mark.parametrize(
@@ -39,42 +39,42 @@ def test_models_that_a_caller_must_not_know_of_have_one_name_together() -> None:
     ],
 )
 def test_a_reason_that_speaks_of_a_hidden_model_stays_in_the_log(reason: str) -> None:
-    assert caller("smol").reason(reason) == IN_THE_LOG
-    assert caller().reason(reason) == reason
+    assert caller("smol").visible_reason(reason) == IN_THE_LOG
+    assert caller().visible_reason(reason) == reason
 
 
 @pytest.mark.parametrize("reason", ["the file smol.gguf is damaged", "signal 11 (gdb says nothing)", "secretly broken"])
 def test_any_other_reason_is_told_to_who_may_read(reason: str) -> None:
-    assert caller("smol").reason(reason) == reason
-    assert caller("smol", scopes=("inference",)).reason(reason) == IN_THE_LOG
+    assert caller("smol").visible_reason(reason) == reason
+    assert caller("smol", scopes=("inference",)).visible_reason(reason) == IN_THE_LOG
 
 
 def test_a_name_of_several_words_is_found_as_well() -> None:
     asking = Caller()
     asking.models = frozenset({"smol"})
-    Router({"smol": ("smol",), "my secret (v2)": ("my secret (v2)",)}, None).introduce(asking)
-    assert asking.reason("It makes room for my secret (v2) first") == IN_THE_LOG
+    Router({"smol": ("smol",), "my secret (v2)": ("my secret (v2)",)}, None).describe_models_to(asking)
+    assert asking.visible_reason("It makes room for my secret (v2) first") == IN_THE_LOG
 
 
 def test_errors_name_no_hidden_models() -> None:
     full = InsufficientMemory("smol", 10, 5, ["secret", "smol"])
-    assert caller().seen(full) is full
-    seen = str(caller("smol").seen(full))
+    assert caller().visible_error(full) is full
+    seen = str(caller("smol").visible_error(full))
     assert "secret" not in seen
     assert f"beside the pinned smol, {OTHER_MODELS}" in seen
     failed = ModelLoadFailed("smol", "Its draft model 'secret' is damaged", 5)
-    hidden = caller("smol").seen(failed)
+    hidden = caller("smol").visible_error(failed)
     assert isinstance(hidden, ModelLoadFailed)
     assert (hidden.reason, hidden.retry_after_s) == (IN_THE_LOG, 5)
     other = EngineError("smol", "llama_decode returned -3")
-    assert caller("smol").seen(other) is other
+    assert caller("smol").visible_error(other) is other
 
 
 def test_a_plan_counts_hidden_models_together() -> None:
     gone = (Eviction("secret", 5, "idle for 3 s"), Eviction("smol", 7, "idle"), Eviction("g", 2, "busy"))
     plan = Plan("smol", "evicts", 10, 0, 20, gone, 1.0)
-    assert plan.seen_by(caller()) is plan
-    assert plan.seen_by(caller("smol")).evicts == (
+    assert plan.visible_to(caller()) is plan
+    assert plan.visible_to(caller("smol")).evicts == (
         Eviction("smol", 7, "idle"),
         Eviction(OTHER_MODELS, 7, "2 models that this key may not see"),
     )
@@ -95,14 +95,14 @@ def test_a_plan_counts_hidden_models_together() -> None:
 def test_a_request_is_as_urgent_as_its_caller_may_be_and_no_less_than_one_that_asks_for_nothing(
     asked: int | None, highest: int, own: int, has: int | None
 ) -> None:
-    assert caller(max_priority=highest).permitted(Urgency(asked), own).priority == has
+    assert caller(max_priority=highest).permitted_wait(WaitOptions(asked), own).priority == has
 
 
 def test_only_who_may_unload_models_says_how_long_they_stay() -> None:
-    asked = Urgency(None, 3.0, 0.0)
-    assert caller().permitted(asked, 0) == Urgency(None, 3.0, None)
-    assert caller(scopes=("inference", "admin")).permitted(asked, 0) == asked
-    assert Caller().permitted(asked, 0) == asked
+    asked = WaitOptions(None, 3.0, 0.0)
+    assert caller().permitted_wait(asked, 0) == WaitOptions(None, 3.0, None)
+    assert caller(scopes=("inference", "admin")).permitted_wait(asked, 0) == asked
+    assert Caller().permitted_wait(asked, 0) == asked
 
 
 def test_an_answer_is_no_longer_than_its_key_may_have() -> None:

@@ -7,7 +7,7 @@ import pytest
 from modelyard.errors import EngineError, InvalidRequest, ShuttingDown
 from modelyard.protocol.events import Accepted, Cancelled, Failed, Finished, Token
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 
 WAIT_S = 20.0
 FINISHED = Finished(1, "stop", Usage(5, 2, 0))
@@ -19,7 +19,7 @@ async def soon(awaitable):
 
 
 def generation(*events):
-    generation = Generation("a")
+    generation = TokenStream("a")
     for event in events:
         generation.put(event)
     return generation
@@ -147,7 +147,7 @@ async def test_a_reader_is_asked_on_the_spot_and_woken_when_it_says_yes():
     taken = []
 
     def has_enough():
-        taken.append(answer.take())
+        taken.append(answer.take_text())
         return len(taken) == 3
 
     reading = asyncio.create_task(answer.until(has_enough))
@@ -162,4 +162,4 @@ async def test_a_reader_is_asked_on_the_spot_and_woken_when_it_says_yes():
     assert taken == ["", "one", " two three"]
     answer.put(Token(1, "later"))
     await soon(reading)
-    assert answer.take() == "later"
+    assert answer.take_text() == "later"

@@ -8,24 +8,24 @@ from modelyard.errors import ModelFileChanged
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.events import (
     Abort,
+    ComputeFootprint,
+    DiscardKept,
     EngineDied,
     EngineDying,
+    EngineFreed,
+    EngineLoaded,
     FilesReplaced,
     FilesWrittenOver,
-    Forget,
     Free,
-    Freed,
     Grant,
-    LoadFinished,
     RequestArrived,
     RequestEnded,
     RequestSuspended,
-    Size,
     Sized,
     StartLoad,
     UnloadAsked,
 )
-from modelyard.yard.residency.state import RequestId, Residence, UnloadMode
+from modelyard.yard.residency.state import LoadState, RequestId, UnloadMode
 from support.simulation.script import Script
 
 ONE, TWO, THREE = RequestId(1), RequestId(2), RequestId(3)
@@ -53,9 +53,9 @@ def test_running_requests_end_and_those_that_wait_are_served_from_the_new_file()
     assert len(changed_frees(effects)) == 1
     assert script(RequestArrived("a", TWO)) == []
     assert script(RequestEnded("a", ONE)) == []
-    assert script(Freed("a")) == [Size("a")]
+    assert script(EngineFreed("a")) == [ComputeFootprint("a")]
     assert script(Sized("a", NEW)) == [StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", TWO)]
+    assert script(EngineLoaded("a")) == [Grant("a", TWO)]
     assert script.model("a").footprint == NEW
 
 
@@ -63,21 +63,21 @@ def test_a_model_that_nobody_uses_goes_and_is_looked_at_anew_when_it_is_asked_fo
     script = Script("a", a={"is_pinned": True})
     script.idle("a")
     assert len(changed_frees(script(FilesWrittenOver("a", "m.gguf")))) == 1
-    script(Freed("a"))
-    assert (script.residence("a"), script.model("a").footprint) == (Residence.UNLOADED, None)
-    assert script(RequestArrived("a", TWO)) == [Size("a")]
+    script(EngineFreed("a"))
+    assert (script.load_state("a"), script.model("a").footprint) == (LoadState.UNLOADED, None)
+    assert script(RequestArrived("a", TWO)) == [ComputeFootprint("a")]
 
 
 def test_parked_weights_go_and_so_do_kept_prompts():
     script = Script("a")
     script.idle("a")
     script(UnloadAsked("a", TWO, UnloadMode.PARK))
-    script(Freed("a", 7, keeps_weights=True))
-    assert script.residence("a") is Residence.PARKED
+    script(EngineFreed("a", 7, keeps_weights=True))
+    assert script.load_state("a") is LoadState.PARKED
     effects = script(FilesWrittenOver("a", "m.gguf"))
-    assert Forget("a") in effects
+    assert DiscardKept("a") in effects
     assert len(changed_frees(effects)) == 1
-    script(Freed("a"))
+    script(EngineFreed("a"))
     assert script.state.used_bytes == 0
 
 
@@ -87,10 +87,10 @@ def test_of_a_model_that_is_on_its_way_out_nothing_is_kept():
     script(UnloadAsked("a", TWO, UnloadMode.SUSPEND))
     assert aborted(script(FilesWrittenOver("a", "m.gguf"))) == [1]
     assert script(RequestSuspended("a", ONE, 5)) == []
-    effects = script(Freed("a", 7, keeps_weights=True))
-    assert Forget("a") in effects
+    effects = script(EngineFreed("a", 7, keeps_weights=True))
+    assert DiscardKept("a") in effects
     assert len(changed_frees(effects)) == 1
-    script(Freed("a"))
+    script(EngineFreed("a"))
     assert script.state.used_bytes == 0
 
 
@@ -100,7 +100,7 @@ def test_a_load_under_which_the_file_changes_is_begun_again():
     effects = script(FilesWrittenOver("a", "m.gguf"))
     assert aborted(effects) == []
     assert len(changed_frees(effects)) == 1
-    assert script(Freed("a")) == [Size("a")]
+    assert script(EngineFreed("a")) == [ComputeFootprint("a")]
 
 
 def test_an_engine_that_dies_of_it_is_counted_against_nobody():
@@ -109,7 +109,7 @@ def test_an_engine_that_dies_of_it_is_counted_against_nobody():
     script(FilesWrittenOver("a", "m.gguf"))
     script(RequestArrived("a", TWO))
     assert script(EngineDying("a", "its process was ended by SIGBUS", ((ONE, "this"),))) == []
-    assert script(EngineDied("a", "its process was ended by SIGBUS")) == [Size("a")]
+    assert script(EngineDied("a", "its process was ended by SIGBUS")) == [ComputeFootprint("a")]
     model = script.model("a")
     assert (model.restarts, model.deaths_in_row, model.suspects) == (1, 0, frozenset())
     assert not script.state.poison
@@ -132,10 +132,10 @@ def test_a_change_that_is_told_too_late_means_nothing():
 def test_files_that_were_replaced_since_they_were_sized_are_sized_again():
     script = Script("a")
     script(RequestArrived("a", ONE))
-    assert script(FilesReplaced("a", "m.gguf")) == [Size("a")]
-    assert script.residence("a") is Residence.SIZING
+    assert script(FilesReplaced("a", "m.gguf")) == [ComputeFootprint("a")]
+    assert script.load_state("a") is LoadState.SIZING
     assert script(Sized("a", NEW)) == [StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", ONE)]
+    assert script(EngineLoaded("a")) == [Grant("a", ONE)]
 
 
 def test_a_suspended_request_does_not_go_on_with_files_that_came_in_the_place_of_its_own():
@@ -143,12 +143,12 @@ def test_a_suspended_request_does_not_go_on_with_files_that_came_in_the_place_of
     script.load("a", 1)
     script(UnloadAsked("a", TWO, UnloadMode.SUSPEND))
     script(RequestSuspended("a", ONE, 0))
-    script(Freed("a", 7))
+    script(EngineFreed("a", 7))
     assert script(RequestArrived("a", THREE)) == [StartLoad("a")]
     effects = script(FilesReplaced("a", "m.gguf"))
     assert aborted(effects) == [1]
-    assert Forget("a") in effects
-    assert Size("a") in effects
+    assert DiscardKept("a") in effects
+    assert ComputeFootprint("a") in effects
 
 
 @pytest.mark.parametrize("file", ["m.gguf", "mmproj.gguf"])

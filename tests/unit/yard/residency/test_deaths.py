@@ -25,26 +25,26 @@ from modelyard.yard.residency.events import (
     Blame,
     CloseAsked,
     Complete,
+    ComputeFootprint,
     EngineDied,
     EngineDying,
-    Freed,
+    EngineFreed,
+    EngineLoaded,
+    EngineLoadFailed,
     Grant,
-    LoadFailed,
-    LoadFinished,
-    ParkedWeightsLost,
     Reject,
     ReloadAsked,
     RequestArrived,
     RequestCleared,
     RequestEnded,
     RequestSuspended,
-    Size,
     Sized,
     StartLoad,
     UnloadAsked,
+    WeightsLost,
 )
-from modelyard.yard.residency.failures import FIRST_BACKOFF_S, LONGEST_BACKOFF_S
-from modelyard.yard.residency.state import Residence, UnloadMode
+from modelyard.yard.residency.failures import FIRST_BACKOFF_S, MAX_BACKOFF_S
+from modelyard.yard.residency.state import LoadState, UnloadMode
 from support.simulation.script import Script, frees, refusals
 
 SUSPEND, FORCE, PARK = UnloadMode.SUSPEND, UnloadMode.FORCE, UnloadMode.PARK
@@ -74,7 +74,7 @@ def dies(script, *active):
 
 def dies_and_is_back(script, *active):
     """The same, and the next engine serves; all effects."""
-    return dies(script, *active) + script(LoadFinished("a"))
+    return dies(script, *active) + script(EngineLoaded("a"))
 
 
 def blames(effects):
@@ -90,7 +90,7 @@ def test_what_an_engine_served_when_it_died_goes_on_with_the_next_engine_which_i
     assert script(RequestSuspended("a", 1, 0)) == []
     assert script(RequestSuspended("a", 2, 0)) == []
     assert script(EngineDied("a", "segfault")) == [StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", 1, alone=True), Grant("a", 2)]
+    assert script(EngineLoaded("a")) == [Grant("a", 1, alone=True), Grant("a", 2)]
 
 
 def test_who_arrives_while_an_engine_dies_is_served_by_the_next_behind_those_that_it_had():
@@ -99,7 +99,7 @@ def test_who_arrives_while_an_engine_dies_is_served_by_the_next_behind_those_tha
     assert script(RequestArrived("a", 2)) == []
     script(RequestSuspended("a", 1, 0))
     assert script(EngineDied("a", "segfault")) == [StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", 1), Grant("a", 2)]
+    assert script(EngineLoaded("a")) == [Grant("a", 1), Grant("a", 2)]
 
 
 def test_the_memory_of_a_dying_engine_counts_until_it_is_dead():
@@ -165,7 +165,7 @@ def test_a_suspect_that_has_a_token_is_an_ordinary_request_again():
     assert script(RequestCleared("a", 1)) == []
     assert blames(dies(script, 1)) == []
     # It is a suspect anew: it was computed when this engine died.
-    assert script(LoadFinished("a")) == [Grant("a", 1, alone=True)]
+    assert script(EngineLoaded("a")) == [Grant("a", 1, alone=True)]
 
 
 def test_a_suspect_stays_one_while_it_makes_room_and_comes_back():
@@ -174,10 +174,10 @@ def test_a_suspect_stays_one_while_it_makes_room_and_comes_back():
     script(RequestArrived("b", 2))
     assert frees(script.wait(13.0)) == [("a", True)]
     assert script.suspended("a") == [StartLoad("b")]
-    script(LoadFinished("b"))
+    script(EngineLoaded("b"))
     script(RequestEnded("b", 2))
-    script(Freed("b"))
-    assert script(LoadFinished("a")) == [Grant("a", 1, alone=True)]
+    script(EngineFreed("b"))
+    assert script(EngineLoaded("a")) == [Grant("a", 1, alone=True)]
 
 
 def test_a_request_that_is_unknown_or_over_is_neither_suspected_nor_cleared():
@@ -212,14 +212,14 @@ def test_a_request_that_went_through_too_many_deaths_ends_though_it_was_never_co
     script = serving(1)
     for _ in range(MAX_DEATHS_SURVIVED - 1):
         # No row: each engine served for long.
-        script.wait(LONGEST_BACKOFF_S)
+        script.wait(MAX_BACKOFF_S)
         assert dies_and_is_back(script)[-1] == Grant("a", 1)
-    script.wait(LONGEST_BACKOFF_S)
+    script.wait(MAX_BACKOFF_S)
     dying(script)
     (refused,) = script(RequestSuspended("a", 1, 0))
     assert (refused.request, type(refused.error)) == (1, EngineError)
     assert "5 times" in str(refused.error)
-    assert not script.model("a").line
+    assert not script.model("a").queue
 
 
 # Contents that are refused
@@ -266,7 +266,7 @@ def test_a_blamed_request_whose_content_is_not_known_refuses_nobody():
         script(EngineDying("a", "segfault", ((1, ""),)))
         script(RequestSuspended("a", 1, 0))
         script(EngineDied("a", "segfault"))
-        script(LoadFinished("a"))
+        script(EngineLoaded("a"))
     assert script.state.poison == {}
     assert refusals(script(RequestArrived("a", 2))) == []
 
@@ -298,10 +298,10 @@ def given_up(script):
     """The engines of a die until a is given up."""
     for _ in range(MAX_DEATHS_IN_ROW):
         script(EngineDied("a", "segfault"))
-        if script.residence("a") is Residence.FAILED and script.state.now >= script.model("a").retry_at:
+        if script.load_state("a") is LoadState.FAILED and script.state.now >= script.model("a").retry_at:
             script(ReloadAsked("a", 900))
-            script(LoadFinished("a"))
-    assert script.residence("a") is Residence.FAILED
+            script(EngineLoaded("a"))
+    assert script.load_state("a") is LoadState.FAILED
 
 
 def test_a_model_that_was_given_up_is_refused_until_its_back_off_is_over_which_doubles():
@@ -312,9 +312,9 @@ def test_a_model_that_was_given_up_is_refused_until_its_back_off_is_over_which_d
         (refused,) = script(RequestArrived("a", 1))
         assert (type(refused.error), refused.error.retry_after_s) == (ModelLoadFailed, math.ceil(backoff_s))
         script.wait(backoff_s)
-        assert script(RequestArrived("a", 2)) == [Size("a")]
+        assert script(RequestArrived("a", 2)) == [ComputeFootprint("a")]
         script(Sized("a", script.footprints["a"]))
-        script(LoadFinished("a"))
+        script(EngineLoaded("a"))
         script(RequestEnded("a", 2))
         script(EngineDied("a", "segfault"))
 
@@ -325,8 +325,8 @@ def test_an_engine_that_served_for_long_ends_the_row():
     for _ in range(MAX_DEATHS_IN_ROW - 1):
         script(EngineDied("a", "segfault"))
         script(ReloadAsked("a", 1))
-        script(LoadFinished("a"))
-    script.wait(LONGEST_BACKOFF_S)
+        script(EngineLoaded("a"))
+    script.wait(MAX_BACKOFF_S)
     script(EngineDied("a", "segfault"))
     assert (script.model("a").deaths_in_row, script.model("a").restarts) == (1, MAX_DEATHS_IN_ROW)
     script.load("a", 2)
@@ -337,9 +337,9 @@ def test_an_engine_that_served_for_long_and_was_unloaded_ends_the_row():
     script.idle("a")
     script(EngineDied("a", "segfault"))
     script.idle("a")
-    script.wait(LONGEST_BACKOFF_S)
+    script.wait(MAX_BACKOFF_S)
     script(UnloadAsked("a", 1))
-    script(Freed("a"))
+    script(EngineFreed("a"))
     assert (script.model("a").deaths_in_row, script.model("a").restarts) == (0, 1)
 
 
@@ -364,7 +364,7 @@ def test_a_load_that_succeeds_ends_the_row_of_deaths_while_loading():
     script(RequestArrived("a", 1))
     for _ in range(2):
         script(EngineDied("a", "killed"))
-        script(LoadFinished("a"))
+        script(EngineLoaded("a"))
         assert script.model("a").deaths_while_loading == 0
         dying(script)
         script(RequestSuspended("a", 1, 0))
@@ -375,7 +375,7 @@ def test_a_load_that_fails_in_words_is_not_tried_again_for_the_same_callers():
     script = Script("a")
     script(RequestArrived("a", 1))
     script(EngineDied("a", "killed"))
-    assert refusals(script(LoadFailed("a", "bad magic"))) == [(1, ModelLoadFailed)]
+    assert refusals(script(EngineLoadFailed("a", "bad magic"))) == [(1, ModelLoadFailed)]
 
 
 def test_suspended_requests_wait_through_a_death_while_loading_and_are_refused_with_the_third():
@@ -404,7 +404,7 @@ def test_an_engine_that_dies_while_it_is_unloaded_is_unloaded_and_counts_as_a_de
     dying(script)
     assert script(EngineDied("a", "segfault")) == [Complete("a", 1)]
     model = script.model("a")
-    assert (model.residence, model.failure, model.restarts) == (Residence.UNLOADED, None, 1)
+    assert (model.load_state, model.failure, model.restarts) == (LoadState.UNLOADED, None, 1)
     script.load("a", 2)
 
 
@@ -416,11 +416,11 @@ def test_what_an_engine_had_that_died_while_it_made_room_goes_on_when_there_is_m
     dying(script, 2)
     script(RequestSuspended("a", 2, 0))
     assert script(EngineDied("a", "segfault")) == [StartLoad("b")]
-    script(LoadFinished("b"))
+    script(EngineLoaded("b"))
     script(RequestEnded("b", 3))
-    assert script(Freed("b")) == [StartLoad("a")]
+    assert script(EngineFreed("b")) == [StartLoad("a")]
     # The first had left the engine before it died.
-    assert script(LoadFinished("a")) == [Grant("a", 1), Grant("a", 2, alone=True)]
+    assert script(EngineLoaded("a")) == [Grant("a", 1), Grant("a", 2, alone=True)]
 
 
 def test_a_death_while_it_is_freed_has_no_back_off_even_where_it_is_the_last_of_the_row():
@@ -429,7 +429,7 @@ def test_a_death_while_it_is_freed_has_no_back_off_even_where_it_is_the_last_of_
     for _ in range(MAX_DEATHS_IN_ROW - 1):
         script(EngineDied("a", "segfault"))
         script(ReloadAsked("a", 1))
-        script(LoadFinished("a"))
+        script(EngineLoaded("a"))
     script(UnloadAsked("a", 2))
     script(EngineDied("a", "segfault"))
     assert script.model("a").deaths_in_row == MAX_DEATHS_IN_ROW
@@ -453,7 +453,7 @@ def test_an_unload_that_suspends_whose_engine_dies_keeps_what_it_served_until_th
     assert script(EngineDied("a", "segfault")) == [Complete("a", 2)]
     assert script.wait(50.0) == []
     assert script(ReloadAsked("a", 3)) == [StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", 1, alone=True), Complete("a", 3)]
+    assert script(EngineLoaded("a")) == [Grant("a", 1, alone=True), Complete("a", 3)]
 
 
 def test_a_request_that_nothing_brings_back_after_a_death_is_refused_when_the_longest_wait_is_over():
@@ -472,7 +472,7 @@ def test_a_drain_waits_for_what_an_engine_served_that_died():
     dying(script)
     script(RequestSuspended("a", 1, 0))
     assert script(EngineDied("a", "segfault")) == [StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", 1)]
+    assert script(EngineLoaded("a")) == [Grant("a", 1)]
     assert frees(script(RequestEnded("a", 1))) == [("a", False)]
 
 
@@ -492,36 +492,36 @@ def parked():
     script = Script("a")
     script.idle("a")
     script(UnloadAsked("a", 1, PARK))
-    script(Freed("a", 10, keeps_weights=True))
+    script(EngineFreed("a", 10, keeps_weights=True))
     return script
 
 
 def test_a_model_whose_parked_weights_are_lost_is_unloaded_and_nothing_else():
     script = parked()
     assert script.state.used_bytes == 70
-    assert script(ParkedWeightsLost("a", "killed")) == []
+    assert script(WeightsLost("a", "killed")) == []
     model = script.model("a")
-    assert (model.residence, model.failure, model.restarts, model.last_death) == (Residence.UNLOADED, None, 0, "")
+    assert (model.load_state, model.failure, model.restarts, model.last_death) == (LoadState.UNLOADED, None, 0, "")
     assert script.state.used_bytes == 10
     assert StartLoad("a") in script(RequestArrived("a", 2))
 
 
 @pytest.mark.parametrize(
-    ("events", "residence"),
+    ("events", "load_state"),
     [
-        ([RequestArrived("a", 2)], Residence.LOADING),
-        ([RequestArrived("a", 2), LoadFinished("a")], Residence.LOADED),
-        ([UnloadAsked("a", 2)], Residence.FREEING),
-        ([UnloadAsked("a", 2), Freed("a")], Residence.UNLOADED),
+        ([RequestArrived("a", 2)], LoadState.LOADING),
+        ([RequestArrived("a", 2), EngineLoaded("a")], LoadState.LOADED),
+        ([UnloadAsked("a", 2)], LoadState.FREEING),
+        ([UnloadAsked("a", 2), EngineFreed("a")], LoadState.UNLOADED),
     ],
 )
-def test_lost_weights_mean_nothing_to_a_model_that_is_not_parked(events, residence):
+def test_lost_weights_mean_nothing_to_a_model_that_is_not_parked(events, load_state):
     script = parked()
     for event in events:
         script(event)
-    assert script.residence("a") is residence
+    assert script.load_state("a") is load_state
     before = script.state
-    assert script(ParkedWeightsLost("a", "killed")) == []
+    assert script(WeightsLost("a", "killed")) == []
     assert script.state.models == before.models
 
 
@@ -546,11 +546,11 @@ def test_a_death_that_comes_when_there_is_no_engine_changes_nothing():
 def test_whether_a_model_has_a_process_of_its_own_is_told_by_its_load():
     script = Script("a")
     script(RequestArrived("a", 1))
-    script(LoadFinished("a", is_isolated=True))
+    script(EngineLoaded("a", is_isolated=True))
     assert script.model("a").is_isolated
     dies(script)
     assert script.model("a").is_isolated
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     assert not script.model("a").is_isolated
 
 

@@ -9,12 +9,12 @@ from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.events import (
     BudgetChanged,
     Complete,
-    Forget,
+    DiscardKept,
+    EngineFreed,
+    EngineLoaded,
+    EngineLoadFailed,
     Free,
-    Freed,
     Grant,
-    LoadFailed,
-    LoadFinished,
     ModelRetired,
     ReloadAsked,
     Remove,
@@ -25,7 +25,7 @@ from modelyard.yard.residency.events import (
     Tick,
     UnloadAsked,
 )
-from modelyard.yard.residency.state import Residence, UnloadMode
+from modelyard.yard.residency.state import LoadState, UnloadMode
 from support.simulation.script import BIG, Script, frees, refusals
 
 SUSPEND, FORCE = UnloadMode.SUSPEND, UnloadMode.FORCE
@@ -39,11 +39,11 @@ def test_an_idle_model_makes_room_at_once_and_no_request_brings_it_back_meanwhil
     script.idle("a")
     assert frees(script(RequestArrived("b", 2))) == [("a", False)]
     assert script(RequestArrived("a", 3)) == []
-    assert script(Freed("a")) == [StartLoad("b")]
-    assert script(LoadFinished("b")) == [Grant("b", 2)]
+    assert script(EngineFreed("a")) == [StartLoad("b")]
+    assert script(EngineLoaded("b")) == [Grant("b", 2)]
     assert frees(script(RequestEnded("b", 2))) == [("b", False)]
-    assert script(Freed("b")) == [StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", 3)]
+    assert script(EngineFreed("b")) == [StartLoad("a")]
+    assert script(EngineLoaded("a")) == [Grant("a", 3)]
 
 
 def test_two_models_that_fit_one_at_a_time_take_turns_and_never_swap_sooner_than_they_may():
@@ -59,8 +59,8 @@ def test_two_models_that_fit_one_at_a_time_take_turns_and_never_swap_sooner_than
         assert frees(effects) == [(there, True)]
         for request in list(script.model(there).leases):
             script(RequestSuspended(there, request, 0))
-        assert script(Freed(there)) == [StartLoad(gone)]
-        effects = script(LoadFinished(gone))
+        assert script(EngineFreed(there)) == [StartLoad(gone)]
+        effects = script(EngineLoaded(gone))
         assert {effect.request for effect in effects} == set(script.model(gone).leases)
         there, gone = gone, there
 
@@ -91,8 +91,8 @@ def test_a_client_that_leaves_while_queued_costs_nobody_a_slot():
         script(RequestArrived("b", request))
     script(RequestEnded("b", 2))
     assert frees(script(RequestEnded("a", 1))) == [("a", False)]
-    script(Freed("a"))
-    assert script(LoadFinished("b")) == [Grant("b", 3)]
+    script(EngineFreed("a"))
+    assert script(EngineLoaded("b")) == [Grant("b", 3)]
 
 
 def test_a_loading_model_is_never_the_one_to_go():
@@ -100,14 +100,14 @@ def test_a_loading_model_is_never_the_one_to_go():
     script(RequestArrived("a", 1))
     assert script(RequestArrived("b", 2)) == []
     assert script.wait(50.0) == []
-    assert script.residence("a") is Residence.LOADING
+    assert script.load_state("a") is LoadState.LOADING
 
 
 def test_a_load_takes_at_most_a_fifth_of_the_time():
     script = Script("a", "b")
     script(RequestArrived("a", 1))
     script.wait(20.0)
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     script(RequestArrived("b", 2))
     assert script.wait(79.0) == []
     assert frees(script.wait(4.0)) == [("a", True)]
@@ -117,14 +117,14 @@ def test_a_load_that_fails_after_an_eviction_leaves_the_way_back_open():
     script = Script("a", "b")
     script.idle("a")
     assert frees(script(RequestArrived("b", 2))) == [("a", False)]
-    assert script(Freed("a")) == [StartLoad("b")]
-    script(LoadFailed("b", "bad"))
+    assert script(EngineFreed("a")) == [StartLoad("b")]
+    script(EngineLoadFailed("b", "bad"))
     script.load("a", 3)
 
 
 @pytest.mark.parametrize("seconds_between", [0.5, 3.0])
 def test_two_models_with_endless_streams_of_requests_swap_within_bounds_and_all_are_served(seconds_between):
-    script = Script("a", "b", most_requests=1000)
+    script = Script("a", "b", max_requests=1000)
     arrived, granted, swaps, outcomes = {}, {}, 0, []
     number, next_arrival = 0, 0.0
     while script.state.now < 300.0:
@@ -142,11 +142,11 @@ def test_two_models_with_endless_streams_of_requests_swap_within_bounds_and_all_
             match effect:
                 case StartLoad(model):
                     swaps += 1
-                    outcomes.append((now + 2.0, LoadFinished(model)))
+                    outcomes.append((now + 2.0, EngineLoaded(model)))
                 case Free(model):
                     leases = script.model(model).leases
                     outcomes += [(now + 1.0, RequestSuspended(model, request, 0)) for request in leases]
-                    outcomes.append((now + 1.5, Freed(model)))
+                    outcomes.append((now + 1.5, EngineFreed(model)))
                 case Grant(model, request):
                     granted.setdefault(request, now)
                     outcomes.append((now + 1.0, RequestEnded(model, request)))
@@ -165,10 +165,10 @@ def test_a_busy_model_that_goes_is_not_brought_back_by_requests_that_arrive_whil
     assert script(RequestArrived("a", 3)) == []
     assert script.suspended("a") == [StartLoad("b")]
     assert script(RequestArrived("a", 4)) == []
-    assert script(LoadFinished("b")) == [Grant("b", 2)]
+    assert script(EngineLoaded("b")) == [Grant("b", 2)]
     assert frees(script(RequestEnded("b", 2))) == [("b", False)]
-    script(Freed("b"))
-    assert script(LoadFinished("a")) == [Grant("a", 1), Grant("a", 3), Grant("a", 4)]
+    script(EngineFreed("b"))
+    assert script(EngineLoaded("a")) == [Grant("a", 1), Grant("a", 3), Grant("a", 4)]
 
 
 def test_a_model_that_made_room_for_one_who_left_serves_its_own_before_it_makes_room_for_a_younger_one():
@@ -213,7 +213,7 @@ def test_a_model_that_can_never_fit_is_refused_with_the_numbers_and_nothing_is_e
     (refused,) = script(RequestArrived("huge", 2))
     assert isinstance(refused.error, InsufficientMemory)
     assert (refused.error.needed_bytes, refused.error.budget_bytes, refused.error.pinned) == (500, 150, ())
-    assert script.residence("a") is Residence.LOADED
+    assert script.load_state("a") is LoadState.LOADED
 
 
 def test_where_only_pinned_models_are_in_the_way_the_refusal_names_them_at_once():
@@ -231,7 +231,7 @@ def test_a_pinned_model_that_is_being_unloaded_on_purpose_is_waited_for():
     script(UnloadAsked("a", 2))
     assert script(RequestArrived("b", 3)) == []
     script(RequestEnded("a", 1))
-    assert script(Freed("a")) == [Complete("a", 2), StartLoad("b")]
+    assert script(EngineFreed("a")) == [Complete("a", 2), StartLoad("b")]
 
 
 def test_a_pinned_load_that_leaves_no_room_for_one_that_waits_is_said_at_once():
@@ -252,9 +252,9 @@ def test_kept_state_goes_before_any_model_does():
     script = Script("a", "b", "c", fit=2.1)
     script.idle("a", 1)
     script(UnloadAsked("a", 2))
-    script(Freed("a", 50))
+    script(EngineFreed("a", 50))
     script.idle("b", 3)
-    assert script(RequestArrived("c", 4)) == [Forget("a"), StartLoad("c")]
+    assert script(RequestArrived("c", 4)) == [DiscardKept("a"), StartLoad("c")]
 
 
 def test_models_on_the_same_weights_count_them_once_and_the_first_to_go_frees_only_its_context():
@@ -266,7 +266,7 @@ def test_models_on_the_same_weights_count_them_once_and_the_first_to_go_frees_on
     script.load("c", 3)
     assert script.state.used_bytes == 240
     script(UnloadAsked("a", 4))
-    script(Freed("a"))
+    script(EngineFreed("a"))
     assert script.state.used_bytes == 200
 
 
@@ -276,11 +276,11 @@ def test_a_budget_that_shrinks_takes_kept_state_then_idle_models_and_leaves_thos
     script.idle("b", 2)
     script.idle("c", 3)
     script(UnloadAsked("c", 4))
-    script(Freed("c", 50))
+    script(EngineFreed("c", 50))
     effects = script(BudgetChanged(BIG))
-    assert effects[0] == Forget("c")
+    assert effects[0] == DiscardKept("c")
     assert frees(effects) == [("b", False)]
-    script(Freed("b"))
+    script(EngineFreed("b"))
     assert script(RequestArrived("a", 5)) == [Grant("a", 5)]
 
 
@@ -290,8 +290,8 @@ def test_a_budget_that_is_met_when_those_that_go_are_gone_costs_no_other_its_pla
     script.idle("b", 2)
     script(UnloadAsked("a", 3))
     assert script(BudgetChanged(BIG)) == []
-    script(Freed("a"))
-    assert script.residence("b") is Residence.LOADED
+    script(EngineFreed("a"))
+    assert script.load_state("b") is LoadState.LOADED
 
 
 def test_what_suspended_requests_hold_counts_also_while_their_model_is_freed_again():
@@ -301,11 +301,11 @@ def test_what_suspended_requests_hold_counts_also_while_their_model_is_freed_aga
     script.suspended("a", kept_bytes=10)
     script(ReloadAsked("a", 3))
     script(UnloadAsked("a", 4, SUSPEND))
-    (free,) = script(LoadFinished("a"))
+    (free,) = script(EngineLoaded("a"))
     assert free.keep_bytes == 10
     assert script.state.used_bytes == 120
     # And it is there for the reload, which stands behind the unload.
-    assert script(Freed("a", 5)) == [Complete("a", 4), StartLoad("a")]
+    assert script(EngineFreed("a", 5)) == [Complete("a", 4), StartLoad("a")]
     assert script.state.used_bytes == 115
 
 
@@ -318,7 +318,7 @@ def test_what_a_request_holds_is_of_what_was_promised_and_counts_once():
     assert script.state.used_bytes == 120
     script(RequestEnded("a", 1))
     assert script.state.used_bytes == 105
-    script(Freed("a", 5))
+    script(EngineFreed("a", 5))
     assert script.state.used_bytes == 5
 
 
@@ -328,7 +328,7 @@ def test_one_of_two_models_on_the_same_weights_gives_up_no_more_than_its_context
     script.idle("a", 1)
     script.idle("b", 2)
     assert frees(script(RequestArrived("c", 3))) == [("a", False)]
-    assert script(Freed("a")) == [StartLoad("c")]
+    assert script(EngineFreed("a")) == [StartLoad("c")]
 
 
 def test_what_a_model_may_keep_while_it_goes_costs_no_other_its_place():
@@ -339,8 +339,8 @@ def test_what_a_model_may_keep_while_it_goes_costs_no_other_its_place():
     (free,) = script(UnloadAsked("b", 3))
     assert free.keep_bytes == 60
     assert script(RequestArrived("c", 4)) == []
-    assert script(Freed("b", 60)) == [Complete("b", 3), Forget("b"), StartLoad("c")]
-    assert script.residence("a") is Residence.LOADED
+    assert script(EngineFreed("b", 60)) == [Complete("b", 3), DiscardKept("b"), StartLoad("c")]
+    assert script.load_state("a") is LoadState.LOADED
 
 
 def test_of_kept_state_the_one_used_longest_ago_goes_first_and_that_of_the_model_itself_last():
@@ -348,10 +348,10 @@ def test_of_kept_state_the_one_used_longest_ago_goes_first_and_that_of_the_model
     for number, name in enumerate("cba"):
         script.idle(name, number)
         script(UnloadAsked(name, 10 + number))
-        script(Freed(name, 20))
+        script(EngineFreed(name, 20))
         script.wait(1.0)
     # 140, of which 60 are kept: 100 fit when one is forgotten, and it is not its own, though that is the oldest.
-    assert script(RequestArrived("c", 20)) == [Forget("b"), StartLoad("c")]
+    assert script(RequestArrived("c", 20)) == [DiscardKept("b"), StartLoad("c")]
 
 
 def test_what_a_retired_model_kept_is_given_at_once_to_whom_it_was_missing():
@@ -363,4 +363,4 @@ def test_what_a_retired_model_kept_is_given_at_once_to_whom_it_was_missing():
     script(UnloadAsked("c", 3))
     assert script(RequestArrived("b", 4)) == []
     # Nobody waits for the memory of the other model, which is on its way too.
-    assert script(Freed("a", free.keep_bytes)) == [Forget("a"), Remove("a"), StartLoad("b")]
+    assert script(EngineFreed("a", free.keep_bytes)) == [DiscardKept("a"), Remove("a"), StartLoad("b")]

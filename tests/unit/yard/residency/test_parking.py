@@ -10,12 +10,12 @@ from modelyard.yard.residency.events import (
     BudgetChanged,
     CloseAsked,
     Complete,
-    Forget,
+    DiscardKept,
+    EngineFreed,
+    EngineLoaded,
+    EngineLoadFailed,
     Free,
-    Freed,
     Grant,
-    LoadFailed,
-    LoadFinished,
     ModelRetired,
     ModelRetuned,
     Reject,
@@ -29,7 +29,7 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
 )
 from modelyard.yard.residency.eviction import load_seconds
-from modelyard.yard.residency.state import Residence, Traits, UnloadMode
+from modelyard.yard.residency.state import LoadState, ModelPolicy, UnloadMode
 from support.simulation.script import Script, frees, refusals
 
 PARK = UnloadMode.PARK
@@ -49,8 +49,8 @@ def park(script: Script, name: str) -> None:
     (free,) = script(UnloadAsked(name, 800, PARK))
     assert isinstance(free, Free)
     assert free.keeps_weights
-    assert script(Freed(name, keeps_weights=True)) == [Complete(name, 800)]
-    assert script.residence(name) is Residence.PARKED
+    assert script(EngineFreed(name, keeps_weights=True)) == [Complete(name, 800)]
+    assert script.load_state(name) is LoadState.PARKED
 
 
 # What parking is
@@ -63,7 +63,7 @@ def test_an_unload_that_parks_waits_for_the_requests_before_it_and_leaves_the_we
     assert script(RequestArrived("a", 3)) == []
     (free,) = script(RequestEnded("a", 1))
     assert (free.keeps_weights, free.suspends) == (True, False)
-    assert script(Freed("a", keeps_weights=True)) == [Complete("a", 2), StartLoad("a")]
+    assert script(EngineFreed("a", keeps_weights=True)) == [Complete("a", 2), StartLoad("a")]
 
 
 def test_a_parked_model_takes_its_weights_alone():
@@ -71,7 +71,7 @@ def test_a_parked_model_takes_its_weights_alone():
     assert script.state.used_bytes == 60
     script(UnloadAsked("a", 2))
     assert script.state.used_bytes == 60
-    assert script(Freed("a")) == [Complete("a", 2)]
+    assert script(EngineFreed("a")) == [Complete("a", 2)]
     assert script.state.used_bytes == 0
 
 
@@ -79,19 +79,19 @@ def test_a_request_wakes_a_parked_model():
     script = parked("a")
     assert script(RequestArrived("a", 2)) == [StartLoad("a")]
     assert script.state.used_bytes == 100
-    assert script(LoadFinished("a")) == [Grant("a", 2)]
+    assert script(EngineLoaded("a")) == [Grant("a", 2)]
 
 
 def test_how_long_a_model_takes_to_wake_is_told_apart_from_how_long_it_takes_to_load():
     script = Script("a")
     script(ReloadAsked("a", 1))
     script.wait(8)
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     park(script, "a")
     assert load_seconds(script.model("a")) == 8
     script(ReloadAsked("a", 2))
     script.wait(0.5)
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     assert load_seconds(script.model("a")) == 8
     park(script, "a")
     assert load_seconds(script.model("a")) == 0.5
@@ -100,9 +100,9 @@ def test_how_long_a_model_takes_to_wake_is_told_apart_from_how_long_it_takes_to_
 def test_to_park_what_is_not_loaded_is_done_at_once():
     script = parked("a", "b")
     assert script(UnloadAsked("a", 2, PARK)) == [Complete("a", 2)]
-    assert script.residence("a") is Residence.PARKED
+    assert script.load_state("a") is LoadState.PARKED
     assert script(UnloadAsked("b", 3, PARK)) == [Complete("b", 3)]
-    assert script.residence("b") is Residence.UNLOADED
+    assert script.load_state("b") is LoadState.UNLOADED
 
 
 @pytest.mark.parametrize("mode", [UnloadMode.DRAIN, UnloadMode.SUSPEND, UnloadMode.FORCE])
@@ -111,24 +111,24 @@ def test_an_unload_of_a_parked_model_frees_its_weights(mode):
     (free,) = script(UnloadAsked("a", 2, mode))
     assert free == Free("a", suspends=False, keep_bytes=0, why="an unload was asked for", keeps_weights=False)
     assert script(RequestArrived("a", 3)) == []
-    assert script(Freed("a")) == [Complete("a", 2), StartLoad("a")]
+    assert script(EngineFreed("a")) == [Complete("a", 2), StartLoad("a")]
 
 
 def test_a_wake_that_fails_leaves_nothing():
     script = parked("a")
     script(RequestArrived("a", 2))
-    assert len(refusals(script(LoadFailed("a", "the file is gone")))) == 1
-    assert (script.residence("a"), script.state.used_bytes) == (Residence.FAILED, 0)
+    assert len(refusals(script(EngineLoadFailed("a", "the file is gone")))) == 1
+    assert (script.load_state("a"), script.state.used_bytes) == (LoadState.FAILED, 0)
 
 
 def test_prompts_that_a_parked_model_keeps_outlive_its_weights():
     script = Script("a", fit=2)
     script.idle("a")
     script(UnloadAsked("a", 800, PARK))
-    script(Freed("a", 7, keeps_weights=True))
+    script(EngineFreed("a", 7, keeps_weights=True))
     assert script.state.used_bytes == 67
     script(UnloadAsked("a", 2))
-    script(Freed("a", 7))
+    script(EngineFreed("a", 7))
     assert script.state.used_bytes == 7
 
 
@@ -140,7 +140,7 @@ def test_of_an_idle_model_that_makes_room_the_weights_stay_where_they_fit():
     script.idle("a")
     (free,) = script(RequestArrived("b", 2))
     assert free.keeps_weights
-    assert script(Freed("a", keeps_weights=True)) == [StartLoad("b")]
+    assert script(EngineFreed("a", keeps_weights=True)) == [StartLoad("b")]
     assert script.state.used_bytes == 160
 
 
@@ -151,7 +151,7 @@ def test_of_a_busy_model_that_makes_room_the_weights_stay_where_they_fit():
     (free,) = script.wait(30)
     assert (free.suspends, free.keeps_weights) == (True, True)
     script(RequestSuspended("a", 1, 0))
-    assert script(Freed("a", keeps_weights=True)) == [StartLoad("b")]
+    assert script(EngineFreed("a", keeps_weights=True)) == [StartLoad("b")]
 
 
 def test_the_state_of_suspended_requests_is_worth_more_than_weights():
@@ -162,8 +162,8 @@ def test_the_state_of_suspended_requests_is_worth_more_than_weights():
     (free,) = script.wait(30)
     assert free.keep_bytes == 60
     script(RequestSuspended("a", 1, 30))
-    assert frees(script(Freed("a", keeps_weights=True))) == [("a", False)]
-    assert script(Freed("a")) == [StartLoad("b")]
+    assert frees(script(EngineFreed("a", keeps_weights=True))) == [("a", False)]
+    assert script(EngineFreed("a")) == [StartLoad("b")]
     assert script.state.kept_bytes == 30
 
 
@@ -173,7 +173,7 @@ def test_weights_that_another_model_uses_too_stay_for_nothing():
     script.idle("a")
     (free,) = script(RequestArrived("b", 2))
     assert free.keeps_weights
-    assert script(Freed("a", keeps_weights=True)) == [StartLoad("b")]
+    assert script(EngineFreed("a", keeps_weights=True)) == [StartLoad("b")]
     assert script.state.used_bytes == 100
 
 
@@ -199,7 +199,7 @@ def test_parked_weights_go_before_kept_prompts_and_before_a_model_that_is_loaded
     script = parked("a", "b", "c", "d", fit=2.7)
     script.idle("b")
     script(UnloadAsked("b", 3))
-    script(Freed("b", 10))
+    script(EngineFreed("b", 10))
     script.idle("c")
     assert script.state.used_bytes == 170
     effects = script(RequestArrived("d", 4))
@@ -207,12 +207,12 @@ def test_parked_weights_go_before_kept_prompts_and_before_a_model_that_is_loaded
     script = parked("a", "b", "c", "d", fit=2.6)
     script.idle("b")
     script(UnloadAsked("b", 3))
-    script(Freed("b", 10))
+    script(EngineFreed("b", 10))
     script.idle("c")
     effects = script(RequestArrived("d", 4))
     assert frees(effects) == [("a", False)]
-    assert not any(isinstance(effect, Forget) for effect in effects)
-    assert script(Freed("a")) == [StartLoad("d")]
+    assert not any(isinstance(effect, DiscardKept) for effect in effects)
+    assert script(EngineFreed("a")) == [StartLoad("d")]
 
 
 def test_of_parked_models_the_one_used_longest_ago_goes_first():
@@ -221,7 +221,7 @@ def test_of_parked_models_the_one_used_longest_ago_goes_first():
     park(script, "b")
     assert frees(script(RequestArrived("c", 5))) == [("a", False)]
     assert script(RequestArrived("b", 6)) == []
-    assert script(Freed("a")) == [StartLoad("c")]
+    assert script(EngineFreed("a")) == [StartLoad("c")]
 
 
 def test_of_parked_models_one_that_takes_long_to_load_stays_however_soon_it_wakes():
@@ -229,7 +229,7 @@ def test_of_parked_models_one_that_takes_long_to_load_stays_however_soon_it_wake
     for took_s in (8, 0.1):
         script(ReloadAsked("a", 1))
         script.wait(took_s)
-        script(LoadFinished("a"))
+        script(EngineLoaded("a"))
         park(script, "a")
     script.wait(100)
     script.idle("b")
@@ -248,14 +248,14 @@ def test_a_parked_model_does_not_wake_past_one_that_waited_before_it_and_needs_i
     effects = script.wait(30)
     assert sorted(frees(effects)) == [("a", False), ("b", True)]
     script(RequestSuspended("b", 2, 0))
-    script(Freed("a"))
-    assert script(Freed("b")) == [StartLoad("c")]
+    script(EngineFreed("a"))
+    assert script(EngineFreed("b")) == [StartLoad("c")]
 
 
 def test_parked_weights_of_a_pinned_model_stay():
     script = parked("a", "b", fit=1.5, a={"is_pinned": True})
     assert refusals(script(RequestArrived("b", 2))) == [(2, InsufficientMemory)]
-    assert script.residence("a") is Residence.PARKED
+    assert script.load_state("a") is LoadState.PARKED
 
 
 def test_a_parked_model_that_is_idle_for_its_time_goes():
@@ -263,14 +263,14 @@ def test_a_parked_model_that_is_idle_for_its_time_goes():
     script.idle("a")
     park(script, "a")
     assert frees(script.wait(5)) == [("a", False)]
-    script(Freed("a"))
+    script(EngineFreed("a"))
     assert script.state.used_bytes == 0
 
 
 def test_a_parked_model_goes_at_once_when_a_request_is_refused_that_wanted_it_gone_afterwards():
     script = parked("a", "b", fit=1.8, b={"is_pinned": True})
     script(RequestArrived("b", 2))
-    script(LoadFinished("b"))
+    script(EngineLoaded("b"))
     effects = script(RequestArrived("a", 3, keep_alive_s=0.0))
     assert refusals(effects) == [(3, InsufficientMemory)]
     assert frees(effects) == [("a", False)]
@@ -279,21 +279,21 @@ def test_a_parked_model_goes_at_once_when_a_request_is_refused_that_wanted_it_go
 def test_a_parked_model_that_is_no_longer_configured_goes():
     script = parked("a")
     assert frees(script(ModelRetired("a"))) == [("a", False)]
-    assert script(Freed("a")) == [Remove("a")]
+    assert script(EngineFreed("a")) == [Remove("a")]
 
 
 def test_where_more_is_used_than_the_budget_has_parked_weights_go_first():
     script = parked("a", "b", fit=2)
     script.idle("b")
     assert frees(script(BudgetChanged(150))) == [("a", False)]
-    assert script(Freed("a")) == []
-    assert script.residence("b") is Residence.LOADED
+    assert script(EngineFreed("a")) == []
+    assert script.load_state("b") is LoadState.LOADED
 
 
 def test_parked_weights_whose_request_is_refused_as_the_budget_shrinks_go_at_once():
     script = parked("a", "b", fit=1.8)
     script(RequestArrived("b", 2))
-    script(LoadFinished("b"))
+    script(EngineLoaded("b"))
     assert script(RequestArrived("a", 3)) == []
     effects = script(BudgetChanged(90))
     assert refusals(effects) == [(3, InsufficientMemory)]
@@ -307,9 +307,9 @@ def test_a_close_frees_parked_weights_and_those_that_are_being_parked():
     effects = script(CloseAsked())
     assert frees(effects) == [("a", False)]
     assert [(e.request, type(e.error)) for e in effects if isinstance(e, Reject)] == [(5, ShuttingDown)]
-    assert frees(script(Freed("b", keeps_weights=True))) == [("b", False)]
-    script(Freed("a"))
-    script(Freed("b"))
+    assert frees(script(EngineFreed("b", keeps_weights=True))) == [("b", False)]
+    script(EngineFreed("a"))
+    script(EngineFreed("b"))
     assert script.state.used_bytes == 0
 
 
@@ -318,10 +318,10 @@ def test_an_unload_behind_a_request_that_is_refused_still_frees_the_weights():
     script.load("b", 2)
     assert script(RequestArrived("a", 3)) == []
     assert script(UnloadAsked("a", 4)) == []
-    effects = script(ModelRetuned("b", Traits("b", 8, is_pinned=True)))
+    effects = script(ModelRetuned("b", ModelPolicy("b", 8, is_pinned=True)))
     assert refusals(effects) == [(3, InsufficientMemory)]
     assert frees(effects) == [("a", False)]
-    assert script(Freed("a")) == [Complete("a", 4)]
+    assert script(EngineFreed("a")) == [Complete("a", 4)]
 
 
 def test_nothing_of_a_parked_model_changes_with_time_alone():

@@ -10,13 +10,13 @@ from modelyard.errors import ModelBusy, ModelLoadFailed, ModelLoading, ModelUnlo
 from modelyard.yard.residency.events import (
     CloseAsked,
     Complete,
+    DiscardKept,
     EngineDied,
     EngineDying,
-    Forget,
-    Freed,
+    EngineFreed,
+    EngineLoaded,
+    EngineLoadFailed,
     Grant,
-    LoadFailed,
-    LoadFinished,
     ModelAdded,
     ModelRetired,
     ReloadAsked,
@@ -29,8 +29,8 @@ from modelyard.yard.residency.events import (
     Tick,
     UnloadAsked,
 )
-from modelyard.yard.residency.failures import FIRST_BACKOFF_S, LONGEST_BACKOFF_S
-from modelyard.yard.residency.state import Residence, Traits, UnloadMode
+from modelyard.yard.residency.failures import FIRST_BACKOFF_S, MAX_BACKOFF_S
+from modelyard.yard.residency.state import LoadState, ModelPolicy, UnloadMode
 from support.simulation.script import Script, frees, refusals
 
 SUSPEND, FORCE = UnloadMode.SUSPEND, UnloadMode.FORCE
@@ -45,10 +45,10 @@ def test_a_failed_load_is_heard_by_all_who_waited_and_by_nobody_else():
     script(RequestArrived("a", 2))
     script(RequestArrived("a", 3))
     script(UnloadAsked("a", 4))
-    effects = script(LoadFailed("a", "bad magic"))
+    effects = script(EngineLoadFailed("a", "bad magic"))
     assert refusals(effects) == [(2, ModelLoadFailed), (3, ModelLoadFailed)]
     assert Complete("a", 4) in effects
-    assert script.residence("b") is Residence.LOADED
+    assert script.load_state("b") is LoadState.LOADED
     assert script(RequestArrived("b", 5)) == [Grant("b", 5)]
 
 
@@ -57,7 +57,7 @@ def test_an_engine_that_dies_is_restarted_by_the_next_request():
     script.load("a", 1)
     script(RequestEnded("a", 1))
     script(EngineDied("a", "segfault"))
-    assert (script.residence("a"), script.model("a").failure) == (Residence.FAILED, "segfault")
+    assert (script.load_state("a"), script.model("a").failure) == (LoadState.FAILED, "segfault")
     script.load("a", 2)
 
 
@@ -74,7 +74,7 @@ def test_a_dying_engine_serves_nobody_from_its_first_failure_and_holds_its_memor
     script = Script("a", "b")
     script.load("a", 1)
     assert script(EngineDying("a", "segfault")) == []
-    assert (script.residence("a"), script.model("a").failure) == (Residence.FREEING, "segfault")
+    assert (script.load_state("a"), script.model("a").failure) == (LoadState.FREEING, "segfault")
     assert script(RequestEnded("a", 1)) == []
     assert script(RequestArrived("a", 2)) == []
     assert script(RequestArrived("b", 3)) == []
@@ -92,7 +92,7 @@ def test_the_memory_of_a_dying_engine_is_waited_for_and_no_idle_model_goes_in_it
     assert script(RequestArrived("c", 2)) == []
     script(RequestEnded("a", 1))
     assert script(EngineDied("a", "segfault")) == [StartLoad("c")]
-    assert script.residence("b") is Residence.LOADED
+    assert script.load_state("b") is LoadState.LOADED
 
 
 def test_a_drain_of_a_dying_engine_is_done_when_it_is_dead_and_nothing_is_freed_twice():
@@ -103,7 +103,7 @@ def test_a_drain_of_a_dying_engine_is_done_when_it_is_dead_and_nothing_is_freed_
     assert script(RequestEnded("a", 1)) == []
     script(UnloadAsked("a", 3, FORCE))
     assert script(EngineDied("a", "segfault")) == [Complete("a", 3), Complete("a", 2)]
-    assert script.residence("a") is Residence.UNLOADED
+    assert script.load_state("a") is LoadState.UNLOADED
 
 
 def test_an_engine_that_dies_while_it_is_stopped_says_so_at_once():
@@ -120,20 +120,20 @@ def test_an_engine_that_dies_while_it_is_stopped_says_so_at_once():
 def test_a_failure_of_an_earlier_load_is_not_that_of_a_model_that_is_freed():
     script = Script("a")
     script(RequestArrived("a", 1))
-    script(LoadFailed("a", "bad magic"))
+    script(EngineLoadFailed("a", "bad magic"))
     script.wait(FIRST_BACKOFF_S)
     script(RequestArrived("a", 2))
     script(Sized("a", script.footprints["a"]))
-    assert script.residence("a") is Residence.LOADING
+    assert script.load_state("a") is LoadState.LOADING
     script(CloseAsked())
-    assert (script.residence("a"), script.model("a").failure) == (Residence.FREEING, None)
+    assert (script.load_state("a"), script.model("a").failure) == (LoadState.FREEING, None)
 
 
 def test_an_engine_that_is_dying_before_it_served_is_started_again_when_it_is_dead():
     script = Script("a")
     script(RequestArrived("a", 1))
     assert script(EngineDying("a", "segfault")) == []
-    assert script.residence("a") is Residence.LOADING
+    assert script.load_state("a") is LoadState.LOADING
     assert script(EngineDied("a", "segfault")) == [StartLoad("a")]
 
 
@@ -159,17 +159,17 @@ def test_a_load_that_hangs_keeps_nobody_for_longer_than_the_longest_wait():
 def test_an_engine_that_served_for_long_has_its_next_failure_counted_as_the_first():
     script = Script("a")
     script(RequestArrived("a", 1))
-    script(LoadFailed("a", "bad"))
+    script(EngineLoadFailed("a", "bad"))
     script.wait(FIRST_BACKOFF_S)
     script(RequestArrived("a", 2))
     script(Sized("a", script.footprints["a"]))
-    script(LoadFinished("a"))
-    script.wait(LONGEST_BACKOFF_S)
+    script(EngineLoaded("a"))
+    script.wait(MAX_BACKOFF_S)
     script(RequestEnded("a", 2))
     script(UnloadAsked("a", 3))
-    script(Freed("a"))
+    script(EngineFreed("a"))
     script(RequestArrived("a", 4))
-    (refused,) = script(LoadFailed("a", "bad"))
+    (refused,) = script(EngineLoadFailed("a", "bad"))
     assert refused.error.retry_after_s == math.ceil(FIRST_BACKOFF_S)
 
 
@@ -178,7 +178,7 @@ def test_the_failure_of_a_load_lets_another_have_its_memory_and_touches_none_tha
     script.load("a", 1)
     script(RequestArrived("b", 2))
     assert script(RequestArrived("c", 3)) == []
-    effects = script(LoadFailed("b", "bad"))
+    effects = script(EngineLoadFailed("b", "bad"))
     assert refusals(effects) == [(2, ModelLoadFailed)]
     assert effects[-1] == StartLoad("c")
     assert script.model("a").leases == {1: 0}
@@ -193,8 +193,8 @@ def test_an_unload_waits_for_the_last_lease_and_who_comes_behind_it_reloads_the_
     assert script(UnloadAsked("a", 2)) == []
     assert script(RequestArrived("a", 3)) == []
     assert frees(script(RequestEnded("a", 1))) == [("a", False)]
-    assert script(Freed("a")) == [Complete("a", 2), StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", 3)]
+    assert script(EngineFreed("a")) == [Complete("a", 2), StartLoad("a")]
+    assert script(EngineLoaded("a")) == [Grant("a", 3)]
 
 
 def test_an_unload_during_a_load_waits_for_the_load_and_a_load_behind_an_unload_for_the_unload():
@@ -202,10 +202,10 @@ def test_an_unload_during_a_load_waits_for_the_load_and_a_load_behind_an_unload_
     script(ReloadAsked("a", 1))
     script(UnloadAsked("a", 2))
     script(ReloadAsked("a", 3))
-    effects = script(LoadFinished("a"))
+    effects = script(EngineLoaded("a"))
     assert (effects[0], frees(effects)) == (Complete("a", 1), [("a", False)])
-    assert script(Freed("a")) == [Complete("a", 2), StartLoad("a")]
-    assert script(LoadFinished("a")) == [Complete("a", 3)]
+    assert script(EngineFreed("a")) == [Complete("a", 2), StartLoad("a")]
+    assert script(EngineLoaded("a")) == [Complete("a", 3)]
 
 
 def test_a_reload_of_a_loaded_model_is_done_at_once_and_poisons_nothing():
@@ -216,7 +216,7 @@ def test_a_reload_of_a_loaded_model_is_done_at_once_and_poisons_nothing():
 
 
 @pytest.mark.parametrize(
-    "event", [ReloadAsked("zombie", 1), UnloadAsked("zombie", 1), RequestArrived("zombie", 1), Freed("zombie")]
+    "event", [ReloadAsked("zombie", 1), UnloadAsked("zombie", 1), RequestArrived("zombie", 1), EngineFreed("zombie")]
 )
 def test_what_concerns_a_model_that_is_not_known_has_no_effect(event):
     script = Script("a")
@@ -231,12 +231,12 @@ def test_an_unload_that_suspends_parks_its_requests_until_something_else_loads_t
     assert frees(script(UnloadAsked("a", 3, SUSPEND))) == [("a", True)]
     script(RequestSuspended("a", 1, 10))
     script(RequestSuspended("a", 2, 0))
-    assert script(Freed("a", 5)) == [Complete("a", 3)]
+    assert script(EngineFreed("a", 5)) == [Complete("a", 3)]
     assert script.state.used_bytes == 15
     assert script.wait(50.0) == []
     assert script(UnloadAsked("a", 4)) == [Complete("a", 4)]
-    assert script(ReloadAsked("a", 5)) == [Forget("a"), StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", 1), Grant("a", 2), Complete("a", 5)]
+    assert script(ReloadAsked("a", 5)) == [DiscardKept("a"), StartLoad("a")]
+    assert script(EngineLoaded("a")) == [Grant("a", 1), Grant("a", 2), Complete("a", 5)]
 
 
 def test_an_unload_that_suspends_parks_also_what_was_suspended_before():
@@ -245,7 +245,7 @@ def test_an_unload_that_suspends_parks_also_what_was_suspended_before():
     script(RequestArrived("b", 2))
     assert frees(script.wait(12.5)) == [("a", True)]
     assert script.suspended("a") == [StartLoad("b")]
-    script(LoadFinished("b"))
+    script(EngineLoaded("b"))
     assert script(UnloadAsked("a", 3, SUSPEND)) == [Complete("a", 3)]
     assert script(RequestEnded("b", 2)) == []
     assert script.wait(50.0) == []
@@ -256,7 +256,7 @@ def test_a_parked_request_is_refused_when_the_longest_wait_is_over():
     script.load("a", 1)
     script(UnloadAsked("a", 2, SUSPEND))
     script(RequestSuspended("a", 1, 0))
-    script(Freed("a"))
+    script(EngineFreed("a"))
     assert refusals(script.wait(101.0)) == [(1, ModelLoading)]
 
 
@@ -265,7 +265,7 @@ def test_an_unload_by_force_goes_before_those_who_wait_and_ends_what_is_suspende
     script.load("a", 1)
     script(UnloadAsked("a", 2, SUSPEND))
     script(RequestSuspended("a", 1, 0))
-    script(Freed("a"))
+    script(EngineFreed("a"))
     effects = script(UnloadAsked("a", 3, FORCE))
     assert effects[0] == Complete("a", 3)
     assert refusals(effects) == [(1, ModelUnloaded)]
@@ -280,7 +280,7 @@ def test_a_request_that_ends_while_it_is_being_suspended_is_over():
     script(UnloadAsked("a", 2, SUSPEND))
     assert script(RequestEnded("a", 1)) == []
     assert script(RequestSuspended("a", 1, 10)) == []
-    assert script(Freed("a")) == [Complete("a", 2)]
+    assert script(EngineFreed("a")) == [Complete("a", 2)]
     assert script.state.used_bytes == 0
 
 
@@ -290,7 +290,7 @@ def test_a_drain_is_a_barrier_that_no_priority_passes():
     script(UnloadAsked("a", 2))
     script(RequestArrived("a", 3, priority=100))
     script(RequestEnded("a", 1))
-    assert script(Freed("a")) == [Complete("a", 2), StartLoad("a")]
+    assert script(EngineFreed("a")) == [Complete("a", 2), StartLoad("a")]
 
 
 def test_an_unload_by_force_while_the_model_makes_room_ends_what_is_suspended_meanwhile():
@@ -322,13 +322,13 @@ def test_a_drain_that_lasts_makes_room_like_any_busy_model_and_ends_when_its_ans
     script(RequestArrived("b", 4))
     assert frees(script.wait(12.5)) == [("a", True)]
     assert script.suspended("a") == [StartLoad("b")]
-    script(LoadFinished("b"))
+    script(EngineLoaded("b"))
     script(RequestEnded("b", 4))
-    assert script(Freed("b")) == [StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", 1)]
+    assert script(EngineFreed("b")) == [StartLoad("a")]
+    assert script(EngineLoaded("a")) == [Grant("a", 1)]
     assert frees(script(RequestEnded("a", 1))) == [("a", False)]
-    assert script(Freed("a")) == [Complete("a", 2), StartLoad("a")]
-    assert script(LoadFinished("a")) == [Grant("a", 3)]
+    assert script(EngineFreed("a")) == [Complete("a", 2), StartLoad("a")]
+    assert script(EngineLoaded("a")) == [Grant("a", 3)]
 
 
 @pytest.mark.parametrize("event", [ReloadAsked("a", 9), UnloadAsked("a", 9), RequestArrived("a", 9)])
@@ -359,7 +359,7 @@ def test_who_does_not_wait_hears_at_once_that_the_model_loads_and_it_is_loaded_o
     assert refusals(effects) == [(1, ModelLoading)]
     assert refusals(script(RequestArrived("a", 2, wait_s=0.0))) == [(2, ModelLoading)]
     # Nobody listens to this: it is the load for whoever comes again.
-    assert script(LoadFinished("a")) == [Complete("a", 1)]
+    assert script(EngineLoaded("a")) == [Complete("a", 1)]
     assert script(RequestArrived("a", 3, wait_s=0.0)) == [Grant("a", 3)]
 
 
@@ -369,7 +369,7 @@ def test_who_does_not_wait_still_makes_room_for_the_next_try():
     assert refusals(script(RequestArrived("b", 2, wait_s=0.0))) == [(2, ModelLoading)]
     assert frees(script.wait(13.0)) == [("a", True)]
     script(RequestSuspended("a", 1, 0))
-    assert StartLoad("b") in script(Freed("a"))
+    assert StartLoad("b") in script(EngineFreed("a"))
 
 
 def test_who_does_not_wait_has_the_model_loaded_also_where_requests_are_parked():
@@ -386,7 +386,7 @@ def test_who_does_not_wait_has_the_model_loaded_also_where_requests_are_parked()
 def test_who_does_not_wait_finds_the_model_there_though_it_wants_it_gone_afterwards():
     script = Script("a")
     script(RequestArrived("a", 1, wait_s=0.0, keep_alive_s=0.0))
-    assert script(LoadFinished("a")) == [Complete("a", 1)]
+    assert script(EngineLoaded("a")) == [Complete("a", 1)]
     assert script(RequestArrived("a", 2, wait_s=0.0, keep_alive_s=0.0)) == [Grant("a", 2)]
     assert frees(script(RequestEnded("a", 2))) == [("a", False)]
 
@@ -400,19 +400,19 @@ def test_the_model_of_the_most_urgent_request_is_loaded_first():
     script(RequestArrived("b", 2))
     script(RequestArrived("c", 3, priority=5))
     script(RequestEnded("a", 1))
-    assert script(Freed("a")) == [StartLoad("c")]
+    assert script(EngineFreed("a")) == [StartLoad("c")]
 
 
 def test_a_less_urgent_request_does_not_drive_out_a_more_urgent_one_before_its_patience_is_over():
     script = Script("a", "b")
     script(RequestArrived("a", 1, priority=5))
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     script(RequestArrived("b", 2))
     assert script.wait(29.0) == []
     assert frees(script.wait(4.0)) == [("a", True)]
     script(RequestSuspended("a", 1, 0))
-    script(Freed("a"))
-    script(LoadFinished("b"))
+    script(EngineFreed("a"))
+    script(EngineLoaded("b"))
     # And the urgent one does not drive it out in its turn before that has had its time.
     assert script.wait(9.9) == []
     assert frees(script.wait(3.0)) == [("b", True)]
@@ -421,20 +421,20 @@ def test_a_less_urgent_request_does_not_drive_out_a_more_urgent_one_before_its_p
 def test_parked_requests_do_not_make_their_model_urgent():
     script = Script("a", "b", "c")
     script(RequestArrived("a", 1, priority=5))
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     script(UnloadAsked("a", 2, SUSPEND))
     script.suspended("a")
     script.load("c", 3)
     script(RequestArrived("a", 4))
     script(RequestArrived("b", 5, priority=1))
     script(RequestEnded("c", 3))
-    assert script(Freed("c")) == [StartLoad("b")]
+    assert script(EngineFreed("c")) == [StartLoad("b")]
 
 
 def test_urgent_requests_keep_their_model_and_the_others_patience_is_bounded():
     script = Script("a", "b")
     script(RequestArrived("a", 1, priority=5))
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     script(RequestArrived("b", 2))
     for number in range(10, 30):
         # One more urgent request each second: no swap before the patience of the other is over.
@@ -462,7 +462,7 @@ def test_an_urgent_request_for_a_model_that_yields_keeps_it():
 def test_a_request_says_how_long_its_model_stays(keep_alive_s, unloaded_after):
     script = Script("a", a={"idle_unload_s": 5.0})
     script(RequestArrived("a", 1, keep_alive_s=keep_alive_s))
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     began = script.state.now
     effects = script(RequestEnded("a", 1))
     while not frees(effects) and script.state.due_at < math.inf:
@@ -479,17 +479,17 @@ def test_closing_refuses_all_who_wait_and_frees_everything_that_is_there_or_comi
     script(RequestArrived("b", 2))
     script.idle("c", 3)
     script(UnloadAsked("c", 4))
-    script(ModelAdded("e", Traits("e", 8)))
+    script(ModelAdded("e", ModelPolicy("e", 8)))
     script(ReloadAsked("e", 5))
     effects = script(CloseAsked())
     assert sorted(refusals(effects)) == [(2, ShuttingDown), (4, ShuttingDown), (5, ShuttingDown)]
     assert sorted(frees(effects)) == [("a", False), ("b", False), ("e", False)]
     for event in (RequestArrived("a", 6), ReloadAsked("a", 7), UnloadAsked("d", 8)):
         assert [error for _, error in refusals(script(event))] == [ShuttingDown]
-    assert script(LoadFinished("b")) == []
+    assert script(EngineLoaded("b")) == []
     assert script(RequestEnded("a", 1)) == []
     for name in "abce":
-        assert script(Freed(name)) == []
+        assert script(EngineFreed(name)) == []
     assert script.state.used_bytes == 0
 
 
@@ -499,11 +499,11 @@ def test_closing_refuses_at_once_what_is_suspended_while_it_closes():
     assert frees(script(UnloadAsked("a", 2, SUSPEND))) == [("a", True)]
     assert refusals(script(CloseAsked())) == [(2, ShuttingDown)]
     assert refusals(script(RequestSuspended("a", 1, 0))) == [(1, ShuttingDown)]
-    assert script(Freed("a")) == []
+    assert script(EngineFreed("a")) == []
     assert script.state.active == frozenset()
 
 
-@pytest.mark.parametrize("outcome", [LoadFailed("a", "bad"), EngineDied("a", "bad"), Freed("a")])
+@pytest.mark.parametrize("outcome", [EngineLoadFailed("a", "bad"), EngineDied("a", "bad"), EngineFreed("a")])
 def test_closing_during_a_load_takes_whatever_comes_of_it(outcome):
     script = Script("a")
     script(RequestArrived("a", 1))
@@ -522,5 +522,5 @@ def test_closing_refuses_those_who_are_parked_and_loads_nothing_any_more():
     script.suspended("a")
     script.idle("b", 3)
     assert script(CloseAsked())[0].request == 1
-    assert script(Freed("b")) == []
+    assert script(EngineFreed("b")) == []
     assert refusals(script(RequestArrived("a", 4))) == [(4, ShuttingDown)]

@@ -22,24 +22,24 @@ from modelyard.yard.residency.events import (
     Abort,
     Blame,
     Complete,
+    ComputeFootprint,
+    DiscardKept,
     EngineDied,
     EngineDying,
+    EngineLoaded,
+    EngineLoadFailed,
     FilesReplaced,
     FilesWrittenOver,
-    Forget,
     Free,
     Grant,
-    LoadFailed,
-    LoadFinished,
-    ParkedWeightsLost,
     Reject,
     RequestEnded,
     RequestSuspended,
-    Size,
     StartLoad,
     Tick,
+    WeightsLost,
 )
-from modelyard.yard.residency.state import Residence, UnloadMode
+from modelyard.yard.residency.state import LoadState, UnloadMode
 from support.simulation import Violation, World, deeds, run, world_of
 
 RUNS = 200
@@ -266,20 +266,20 @@ def knows_no_budget(state, event):
 
 def knows_no_pins(state, event):
     unpinned = {
-        name: model._replace(traits=replace(model.traits, is_pinned=False)) for name, model in state.models.items()
+        name: model._replace(policy=replace(model.policy, is_pinned=False)) for name, model in state.models.items()
     }
     return step(state._replace(models=unpinned), event)
 
 
 def frees_what_is_pinned(state, event):
     after, effects = step(state, event)
-    pinned = [n for n, m in after.models.items() if m.residence is Residence.LOADED and m.traits.is_pinned]
+    pinned = [n for n, m in after.models.items() if m.load_state is LoadState.LOADED and m.policy.is_pinned]
     return after, [*effects, *(Free(name, True, 0, "why not") for name in pinned[:1])]
 
 
 def frees_what_loads(state, event):
     after, effects = step(state, event)
-    loading = [name for name, model in after.models.items() if model.residence is Residence.LOADING]
+    loading = [name for name, model in after.models.items() if model.load_state is LoadState.LOADING]
     return after, [*effects, *(Free(name, True, 0, "why not") for name in loading[:1])]
 
 
@@ -319,8 +319,8 @@ def keeps_more_than_there_is_room_for(state, event):
 
 def takes_failures_out_on_others(state, event):
     after, effects = step(state, event)
-    if isinstance(event, LoadFailed):
-        after, more = step(after, LoadFailed(min(after.models), "contagion"))
+    if isinstance(event, EngineLoadFailed):
+        after, more = step(after, EngineLoadFailed(min(after.models), "contagion"))
         effects = [*effects, *more]
     return after, effects
 
@@ -338,7 +338,7 @@ def takes_a_dying_engine_for_a_dead_one(state, event):
 
 
 def gives_up_at_the_first_death(state, event):
-    return step(state, LoadFailed(event.model, event.reason) if isinstance(event, EngineDied) else event)
+    return step(state, EngineLoadFailed(event.model, event.reason) if isinstance(event, EngineDied) else event)
 
 
 def blames_at_the_first_death(state, event):
@@ -359,7 +359,7 @@ def refuses_no_content(state, event):
 
 
 def believes_in_weights_that_are_lost(state, event):
-    return (state, []) if isinstance(event, ParkedWeightsLost) else step(state, event)
+    return (state, []) if isinstance(event, WeightsLost) else step(state, event)
 
 
 def serves_on_with_what_was_written_over(state, event):
@@ -372,7 +372,7 @@ def parks_what_was_written_over(state, event):
 
 
 def takes_replaced_files_for_a_failure(state, event):
-    return step(state, LoadFailed(event.model, "replaced") if isinstance(event, FilesReplaced) else event)
+    return step(state, EngineLoadFailed(event.model, "replaced") if isinstance(event, FilesReplaced) else event)
 
 
 def grants_after_the_end(state, event):
@@ -388,7 +388,7 @@ def loses_what_is_suspended(state, event):
 
 def changes_what_it_is_given(state, event):
     after, effects = step(state, event)
-    if isinstance(event, LoadFinished):
+    if isinstance(event, EngineLoaded):
         state.models.update(after.models)
     return after, effects
 
@@ -403,7 +403,7 @@ is_never_the_same.steps = 0
 
 BROKEN = {
     "loads twice": (twice(StartLoad), {"is_loaded_once", "load_fits"}),
-    "sizes twice": (twice(Size), {"is_sized_once"}),
+    "sizes twice": (twice(ComputeFootprint), {"is_sized_once"}),
     "frees twice": (twice(Free), {"only_loaded_or_parked_models_are_freed"}),
     "grants twice": (grants_twice, {"grants_are_to_those_who_wait"}),
     "rejects twice": (twice(Reject), {"rejections_are_of_those_who_wait"}),
@@ -412,10 +412,10 @@ BROKEN = {
     "loses rejections": (never(Reject), {"the_machine_knows_who_waits"}),
     "loses completions": (never(Complete), {"the_machine_knows_who_waits"}),
     "loses frees": (never(Free), {"the_machine_knows_what_is_resident", "the_machine_counts_what_is_used"}),
-    "loses what is to be forgotten": (never(Forget), {"the_machine_counts_what_is_used", "load_fits"}),
-    "swaps at once": (knowing(least_residency_s=0.0, residency_per_load=0.0), {"busy_models_have_their_time"}),
-    "never swaps": (knowing(least_residency_s=1e6), {"nobody_starves"}),
-    "lets wait for ever": (knowing(longest_wait_s=1e6), {"nobody_waits_too_long"}),
+    "loses what is to be forgotten": (never(DiscardKept), {"the_machine_counts_what_is_used", "load_fits"}),
+    "swaps at once": (knowing(min_residency_s=0.0, residency_per_load=0.0), {"busy_models_have_their_time"}),
+    "never swaps": (knowing(min_residency_s=1e6), {"nobody_starves"}),
+    "lets wait for ever": (knowing(max_wait_s=1e6), {"nobody_waits_too_long"}),
     "knows no budget": (knows_no_budget, {"load_fits"}),
     "knows no pins": (knows_no_pins, {"pinned_models_stay"}),
     "frees what is pinned": (frees_what_is_pinned, {"pinned_models_stay"}),
@@ -490,12 +490,12 @@ RULES = {
     "a drain does not hold its memory": (
         eviction,
         "is_leaving",
-        lambda model: model.residence is Residence.FREEING or model.is_draining,
+        lambda model: model.load_state is LoadState.FREEING or model.is_draining,
     ),
     "who waits behind an unload does not stand for its model": (
         allocation,
         "_oldest",
-        lambda model: min((wish for wish in model.line if wish.wants_load), key=lambda wish: wish.order),
+        lambda model: min((wish for wish in model.queue if wish.wants_load), key=lambda wish: wish.order),
     ),
 }
 

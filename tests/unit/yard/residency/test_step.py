@@ -7,14 +7,15 @@ from dataclasses import replace
 
 from modelyard.errors import ModelLoadFailed, ModelLoading, QueueFull
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.residency import at
+from modelyard.yard.residency import advance_clock
 from modelyard.yard.residency.events import (
     Complete,
-    Forget,
-    Freed,
+    ComputeFootprint,
+    DiscardKept,
+    EngineFreed,
+    EngineLoaded,
+    EngineLoadFailed,
     Grant,
-    LoadFailed,
-    LoadFinished,
     ModelAdded,
     ModelRetired,
     ModelRetuned,
@@ -22,13 +23,12 @@ from modelyard.yard.residency.events import (
     Remove,
     RequestArrived,
     RequestEnded,
-    Size,
     Sized,
     StartLoad,
     UnloadAsked,
 )
-from modelyard.yard.residency.failures import FIRST_BACKOFF_S, LONGEST_BACKOFF_S
-from modelyard.yard.residency.state import Residence, Traits
+from modelyard.yard.residency.failures import FIRST_BACKOFF_S, MAX_BACKOFF_S
+from modelyard.yard.residency.state import LoadState, ModelPolicy
 from support.simulation.script import Script, frees, refusals
 
 # One model
@@ -36,26 +36,26 @@ from support.simulation.script import Script, frees, refusals
 
 def test_the_first_request_has_the_files_looked_at_then_loads_and_is_granted():
     script = Script("a", is_sized=False)
-    assert script(RequestArrived("a", 1)) == [Size("a")]
+    assert script(RequestArrived("a", 1)) == [ComputeFootprint("a")]
     assert script(RequestArrived("a", 2)) == []
     assert script(Sized("a", Footprint("a", 60, 40))) == [StartLoad("a")]
     assert script(RequestArrived("a", 3)) == []
-    assert script(LoadFinished("a")) == [Grant("a", 1), Grant("a", 2), Grant("a", 3)]
+    assert script(EngineLoaded("a")) == [Grant("a", 1), Grant("a", 2), Grant("a", 3)]
     assert script(RequestArrived("a", 4)) == [Grant("a", 4)]
 
 
 def test_files_that_cannot_be_used_fail_the_load_and_are_looked_at_again_the_next_time():
     script = Script("a", is_sized=False)
     script(RequestArrived("a", 1))
-    assert refusals(script(LoadFailed("a", "no such file"))) == [(1, ModelLoadFailed)]
+    assert refusals(script(EngineLoadFailed("a", "no such file"))) == [(1, ModelLoadFailed)]
     script.wait(FIRST_BACKOFF_S)
-    assert script(RequestArrived("a", 2)) == [Size("a")]
+    assert script(RequestArrived("a", 2)) == [ComputeFootprint("a")]
 
 
 def test_what_was_measured_replaces_what_was_predicted():
     script = Script("a", fit=2)
     script(RequestArrived("a", 1))
-    script(LoadFinished("a", Footprint("a", 60, 45)))
+    script(EngineLoaded("a", Footprint("a", 60, 45)))
     assert script.state.used_bytes == 105
 
 
@@ -73,10 +73,10 @@ def test_retry_after_is_what_is_left_of_the_measured_load():
     script = Script("a")
     script(RequestArrived("a", 1))
     script.wait(8.0)
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     script(RequestEnded("a", 1))
     script(UnloadAsked("a", 2))
-    script(Freed("a"))
+    script(EngineFreed("a"))
     script(RequestArrived("a", 3))
     script.wait(5.0)
     (refused,) = script(RequestArrived("a", 4, wait_s=0.0))
@@ -90,14 +90,14 @@ def test_who_waits_a_while_is_refused_when_it_is_over():
     (refused,) = script.wait(0.2)
     assert refused.request == 1
     assert "after 5 s of waiting" in str(refused.error)
-    assert script.residence("a") is Residence.LOADING
+    assert script.load_state("a") is LoadState.LOADING
 
 
 def test_time_before_anything_is_due_costs_nothing_and_changes_nothing():
     script = Script("a")
     script(RequestArrived("a", 1))
     just_before = script.state.due_at - 0.1
-    early, effects = at(script.state, just_before)
+    early, effects = advance_clock(script.state, just_before)
     assert (early, effects) == (script.state._replace(now=just_before), [])
 
 
@@ -105,7 +105,7 @@ def test_time_at_which_something_is_due_is_heard_at_once():
     script = Script("a")
     script(RequestArrived("a", 1, wait_s=5.0))
     assert script.state.due_at == 5.0
-    late, effects = at(script.state, 5.0)
+    late, effects = advance_clock(script.state, 5.0)
     assert refusals(effects) == [(1, ModelLoading)]
     assert late.due_at > 5.0
 
@@ -117,9 +117,9 @@ def test_an_unload_of_an_unloaded_or_failed_model_is_done_at_once():
     script = Script("a")
     assert script(UnloadAsked("a", 1)) == [Complete("a", 1)]
     script(RequestArrived("a", 2))
-    script(LoadFailed("a", "bad"))
+    script(EngineLoadFailed("a", "bad"))
     assert script(UnloadAsked("a", 3)) == [Complete("a", 3)]
-    assert script.residence("a") is Residence.UNLOADED
+    assert script.load_state("a") is LoadState.UNLOADED
 
 
 # Failures
@@ -128,23 +128,23 @@ def test_an_unload_of_an_unloaded_or_failed_model_is_done_at_once():
 def test_after_a_failed_load_requests_are_refused_until_the_backoff_is_over_and_it_doubles():
     script = Script("a")
     for failures in range(8):
-        backoff_s = min(FIRST_BACKOFF_S * 2**failures, LONGEST_BACKOFF_S)
+        backoff_s = min(FIRST_BACKOFF_S * 2**failures, MAX_BACKOFF_S)
         script(RequestArrived("a", 10 * failures))
-        if script.residence("a") is Residence.SIZING:
+        if script.load_state("a") is LoadState.SIZING:
             script(Sized("a", Footprint("a", 60, 40)))
-        script(LoadFailed("a", "bad"))
+        script(EngineLoadFailed("a", "bad"))
         (refused,) = script(RequestArrived("a", 10 * failures + 1))
         assert refused.error.retry_after_s == math.ceil(backoff_s)
         script.wait(backoff_s)
     script(ReloadAsked("a", 99))
-    assert script.residence("a") is Residence.SIZING
+    assert script.load_state("a") is LoadState.SIZING
 
 
 def test_a_reload_does_not_wait_for_the_backoff():
     script = Script("a")
     script(RequestArrived("a", 1))
-    script(LoadFailed("a", "bad"))
-    assert script(ReloadAsked("a", 2)) == [Size("a")]
+    script(EngineLoadFailed("a", "bad"))
+    assert script(ReloadAsked("a", 2)) == [ComputeFootprint("a")]
 
 
 # Who goes
@@ -162,7 +162,7 @@ def test_a_model_that_takes_long_to_load_stays_before_one_that_is_back_at_once()
     script = Script("a", "b", "c", fit=2)
     script(RequestArrived("a", 1))
     script.wait(10.0)
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     script(RequestEnded("a", 1))
     script.wait(5.0)
     script.idle("b", 2)
@@ -191,7 +191,7 @@ def test_what_is_kept_never_takes_more_than_is_left_while_it_is_saved_and_while_
     script.idle("a", 1)
     (free,) = script(RequestArrived("b", 2))
     assert free.keep_bytes == 30
-    script(Freed("a", 30))
+    script(EngineFreed("a", 30))
     assert script.state.used_bytes == 130
 
 
@@ -213,7 +213,7 @@ def test_waiting_requests_go_by_priority_then_by_arrival():
     script(RequestArrived("a", 2))
     script(RequestArrived("a", 3, priority=9))
     script(RequestArrived("a", 4))
-    assert script(LoadFinished("a")) == [Grant("a", 3), Grant("a", 2), Grant("a", 4), Grant("a", 1)]
+    assert script(EngineLoaded("a")) == [Grant("a", 3), Grant("a", 2), Grant("a", 4), Grant("a", 1)]
 
 
 # Idleness
@@ -231,7 +231,7 @@ def test_an_idle_model_is_unloaded_after_its_time_and_not_while_it_is_used():
 def test_a_pinned_model_does_not_go_for_being_idle():
     script = Script("a", a={"is_pinned": True})
     script(RequestArrived("a", 1, keep_alive_s=0.0))
-    script(LoadFinished("a"))
+    script(EngineLoaded("a"))
     assert script(RequestEnded("a", 1)) == []
     assert script.state.due_at == math.inf
 
@@ -244,7 +244,7 @@ def test_a_retired_model_serves_those_who_have_it_and_is_forgotten():
     script.load("a", 1)
     assert script(ModelRetired("a")) == []
     assert frees(script(RequestEnded("a", 1))) == [("a", False)]
-    assert script(Freed("a", 10)) == [Forget("a"), Remove("a")]
+    assert script(EngineFreed("a", 10)) == [DiscardKept("a"), Remove("a")]
     assert script.state.models == {}
     assert script.state.active == frozenset()
 
@@ -255,15 +255,15 @@ def test_a_retired_model_that_is_not_loaded_is_forgotten_at_once_and_makes_room_
     script.load("a", 1)
     script.idle("b", 2)
     script(ModelRetired("a"))
-    script(ModelAdded("d", Traits("d", 8)))
+    script(ModelAdded("d", ModelPolicy("d", 8)))
     script(RequestArrived("d", 3))
     assert frees(script(Sized("d", Footprint("d", 100, 60)))) == []
-    assert script.model("a").yields_since is not None
+    assert script.model("a").draining_since is not None
 
 
 def test_new_traits_hold_from_now_on():
     script = Script("a")
     script.idle("a", 1)
-    traits = replace(script.model("a").traits, idle_unload_s=3.0)
+    traits = replace(script.model("a").policy, idle_unload_s=3.0)
     assert script(ModelRetuned("a", traits)) == []
     assert frees(script.wait(3.1)) == [("a", False)]

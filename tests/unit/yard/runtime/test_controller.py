@@ -27,10 +27,10 @@ from modelyard.protocol.requests import Cancel, Embed, Stop, Submit
 from modelyard.protocol.values import Usage
 from modelyard.yard.residency.events import Tick
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S
-from modelyard.yard.residency.state import Policy, Residence, Residency, Traits, UnloadMode
+from modelyard.yard.residency.state import LoadState, ModelPolicy, Residency, UnloadMode, WaitPolicy
 from modelyard.yard.runtime import controller as conductor_module
 from modelyard.yard.runtime import inflight as streams_module
-from modelyard.yard.runtime.controller import Conductor
+from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.interfaces import ModelFilesReplaced
 from support.scripted_engines import BUDGET, LONGEST_WAIT_S, PROMPT_TOKENS, ScriptedEngine, ScriptedEngines
 
@@ -50,27 +50,25 @@ async def turn():
         await asyncio.sleep(0)
 
 
-def unload(conductor, model):
-    return conductor.unload(model, UnloadMode.DRAIN)
+def unload(controller, model):
+    return controller.unload(model, UnloadMode.DRAIN)
 
 
-def reload(conductor, model):
-    return conductor.reload(model)
+def reload(controller, model):
+    return controller.reload(model)
 
 
 class Stage:
-    """A conductor, and the engines that it makes. Model a and model b, unless said otherwise."""
+    """A controller, and the engines that it makes. Model a and model b, unless said otherwise."""
 
-    def __init__(
-        self, engines, *, make=None, size=None, models=("a", "b"), most_requests=8, budget=BUDGET, policy=None
-    ):
+    def __init__(self, engines, *, make=None, size=None, models=("a", "b"), max_requests=8, budget=BUDGET, policy=None):
         self.engines = engines
-        state = Residency.of({model: Traits(model, most_requests) for model in models}, budget, policy)
-        self.workshop = SimpleNamespace(size=size or engines.size, make=make or engines.make)
-        self.conductor = Conductor(state, self.workshop)
+        state = Residency.of({model: ModelPolicy(model, max_requests) for model in models}, budget, policy)
+        self.factory = SimpleNamespace(size=size or engines.size, make=make or engines.make)
+        self.controller = LifecycleController(state, self.factory)
 
     def submit(self, model="a"):
-        return self.conductor.submit(model, lambda sequence: Submit(sequence, Text("Once")))
+        return self.controller.submit(model, lambda sequence: Submit(sequence, Text("Once")))
 
     async def running(self, model="a"):
         """A request that its engine has accepted."""
@@ -85,16 +83,16 @@ class Stage:
         return await asyncio.to_thread(engine.heard, kind, number)
 
     def model(self, name="a"):
-        return self.conductor.state.models[name]
+        return self.controller.state.models[name]
 
     def assert_nothing_is_left(self):
-        conductor = self.conductor
-        assert conductor._streams.open == {}
-        assert conductor._callers == {}
-        assert conductor._depot.is_empty
-        assert not conductor._events
-        for model in conductor.state.models.values():
-            assert model.line == ()
+        controller = self.controller
+        assert controller._streams.open == {}
+        assert controller._callers == {}
+        assert controller._engines.is_empty
+        assert not controller._events
+        for model in controller.state.models.values():
+            assert model.queue == ()
             assert not model.leases
 
 
@@ -111,9 +109,9 @@ async def stage_of():
 
     yield build
     for stage in stages:
-        for engine in (engine for name in stage.conductor.state.models for engine in stage.engines.of(name)):
+        for engine in (engine for name in stage.controller.state.models for engine in stage.engines.of(name)):
             engine.wake()
-        assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+        assert await soon(stage.controller.close(LONGEST_WAIT_S))
         await turn()
         stage.assert_nothing_is_left()
         assert await asyncio.to_thread(stage.engines.end)
@@ -123,7 +121,7 @@ async def stage_of():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The conductor's clock: it stands still until the test moves it."""
+    """The controller's clock: it stands still until the test moves it."""
     clock = SimpleNamespace(now=1000.0)
     for module in (conductor_module, streams_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
@@ -157,19 +155,19 @@ async def test_an_answer_arrives_with_its_models_fingerprint_and_ends_its_lease(
     assert generation.fingerprint == "fp_a"
     assert generation.finished.usage.completion_tokens == 2
     assert not stage.model().leases
-    assert stage.conductor._streams.open == {}
+    assert stage.controller._streams.open == {}
 
 
 async def test_load_progress_is_told(stage_of):
     stage = stage_of(loads=False)
     _, generation = stage.submit()
     engine = await stage.engine()
-    assert stage.conductor.load_progress == {"a": 0.0}
+    assert stage.controller.load_progress == {"a": 0.0}
     engine.progress(0.5)
     engine.fail_load("bad magic")
     with pytest.raises(ModelLoadFailed):
         await soon(generation.accepted())
-    assert stage.conductor.load_progress == {"a": 0.5}
+    assert stage.controller.load_progress == {"a": 0.5}
 
 
 async def test_a_model_that_hangs_while_loading_holds_up_no_other(stage_of):
@@ -188,8 +186,8 @@ async def test_a_model_that_hangs_while_loading_holds_up_no_other(stage_of):
 async def test_a_failed_load_is_told_to_all_who_wait_and_an_unload_is_content(stage_of):
     stage = stage_of(loads=False)
     asked = [stage.submit()[1] for _ in range(3)]
-    reload = stage.conductor.reload("a")
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    reload = stage.controller.reload("a")
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
     (await stage.engine()).fail_load("bad magic")
     for generation in asked:
@@ -235,7 +233,7 @@ async def test_whatever_keeps_an_engine_from_being_made_fails_the_load_for_all_w
 
     stage = stage_of(make=make)
     asked = [stage.submit()[1] for _ in range(2)]
-    reload = stage.conductor.reload("a")
+    reload = stage.controller.reload("a")
     await turn()
     all_are_in_line.set()
     for generation in asked:
@@ -244,9 +242,9 @@ async def test_whatever_keeps_an_engine_from_being_made_fails_the_load_for_all_w
         assert failed.value.reason == reason
     with pytest.raises(ModelLoadFailed):
         await soon(reload)
-    assert stage.conductor._depot.engines == {}
+    assert stage.controller._engines.engines == {}
 
-    await soon(stage.conductor.reload("a"))
+    await soon(stage.controller.reload("a"))
     assert attempts == ["a", "a"]
 
 
@@ -274,8 +272,8 @@ async def parked(stage):
     await stage.running()
     engine = await stage.engine()
     engine.finish()
-    await soon(stage.conductor.unload("a", UnloadMode.PARK))
-    assert stage.model().residence is Residence.PARKED
+    await soon(stage.controller.unload("a", UnloadMode.PARK))
+    assert stage.model().load_state is LoadState.PARKED
     assert [stop.park for stop in engine.heard(Stop)] == [True]
     assert engine.parked.releases == 0
     return engine.parked
@@ -283,7 +281,7 @@ async def parked(stage):
 
 async def test_files_that_are_replaced_before_their_load_are_sized_again(stage_of):
     stage = stage_of()
-    made, sized = stage.workshop.make, stage.workshop.size
+    made, sized = stage.factory.make, stage.factory.size
     sizes = []
 
     async def size(model):
@@ -291,13 +289,13 @@ async def test_files_that_are_replaced_before_their_load_are_sized_again(stage_o
         return await sized(model)
 
     async def make_of_other_files(model, publish):
-        stage.workshop.make = made
+        stage.factory.make = made
         raise ModelFilesReplaced("m.gguf")
 
-    stage.workshop.make, stage.workshop.size = make_of_other_files, size
+    stage.factory.make, stage.factory.size = make_of_other_files, size
     await stage.running()
     assert sizes == ["a", "a"]
-    assert stage.conductor.tally["a"].loads == {"ok": 1}
+    assert stage.controller.tally["a"].loads == {"ok": 1}
 
 
 async def test_parked_weights_are_held_until_the_next_engine_has_loaded(stage_of):
@@ -316,12 +314,12 @@ async def test_parked_weights_are_given_up_when_the_next_load_fails(stage_of):
     async def fail(model, publish):
         raise UnusableModel("gone")
 
-    stage.workshop.make = fail
+    stage.factory.make = fail
     with pytest.raises(ModelLoadFailed):
-        await soon(stage.conductor.reload("a"))
+        await soon(stage.controller.reload("a"))
     assert weights.releases == 1
-    stage.workshop.make = make
-    await soon(stage.conductor.reload("a"))
+    stage.factory.make = make
+    await soon(stage.controller.reload("a"))
     assert weights.releases == 1
 
 
@@ -329,7 +327,7 @@ async def test_an_engine_that_fails_to_wake_leaves_no_weights(stage_of):
     stage = stage_of()
     weights = await parked(stage)
     stage.engines.loads = False
-    reload = stage.conductor.reload("a")
+    reload = stage.controller.reload("a")
     (await stage.engine(number=2)).fail_load("no memory")
     with pytest.raises(ModelLoadFailed):
         await soon(reload)
@@ -339,14 +337,14 @@ async def test_an_engine_that_fails_to_wake_leaves_no_weights(stage_of):
 async def test_an_unload_of_a_parked_model_gives_its_weights_up(stage_of):
     stage = stage_of()
     weights = await parked(stage)
-    await soon(unload(stage.conductor, "a"))
-    assert (weights.releases, stage.model().residence) == (1, Residence.UNLOADED)
+    await soon(unload(stage.controller, "a"))
+    assert (weights.releases, stage.model().load_state) == (1, LoadState.UNLOADED)
 
 
 async def test_a_close_gives_parked_weights_up(stage_of):
     stage = stage_of()
     weights = await parked(stage)
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     assert weights.releases == 1
 
 
@@ -357,10 +355,10 @@ async def test_a_close_gives_weights_up_whose_model_was_about_to_wake(stage_of):
     async def never(model, publish):
         await asyncio.Event().wait()
 
-    stage.workshop.make = never
+    stage.factory.make = never
     stage.submit()
     await turn()
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     assert weights.releases == 1
 
 
@@ -372,7 +370,7 @@ async def test_a_client_that_leaves_while_it_waits_is_never_heard_of_by_the_engi
     leaver, _ = stage.submit()
     stayer, generation = stage.submit()
     engine = await stage.engine()
-    stage.conductor.abandon(leaver)
+    stage.controller.abandon(leaver)
     engine.load()
     await soon(generation.accepted())
     assert [submit.sequence for submit in await stage.heard(engine, Submit)] == [stayer]
@@ -383,9 +381,9 @@ async def test_a_client_that_leaves_while_it_runs_holds_its_lease_until_the_engi
     request, _ = await stage.running()
     engine = await stage.engine()
     engine.hang()
-    stage.conductor.abandon(request)
-    stage.conductor.abandon(request)
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    stage.controller.abandon(request)
+    stage.controller.abandon(request)
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
     assert stage.model().leases.keys() == {request}
     assert stage.model().is_draining
@@ -399,9 +397,9 @@ async def test_leaving_after_the_end_is_nothing(stage_of):
     stage = stage_of(answer=lambda _: ["yes"])
     request, generation = await stage.running()
     assert await soon(generation.text()) == "yes"
-    stage.conductor.abandon(request)
-    stage.conductor.abandon(10_000)
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    stage.controller.abandon(request)
+    stage.controller.abandon(10_000)
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     assert [type(message) for message in (await stage.engine())._heard] == [Submit, Stop]
 
 
@@ -411,7 +409,7 @@ async def test_a_client_that_leaves_when_its_answer_is_complete_but_unread_sends
     _, other = await stage.running()
     engine = await stage.engine()
     engine.finish(to=request)
-    stage.conductor.abandon(request)
+    stage.controller.abandon(request)
     await stage.heard(engine, Cancel)
     engine.say("still here")
     assert await soon(anext(other)) == "still here"
@@ -435,7 +433,7 @@ async def test_an_unload_waits_for_the_stream_and_requests_behind_it_share_one_r
     stage = stage_of()
     request, running = await stage.running()
     engine = await stage.engine()
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
     behind = [stage.submit()[1] for _ in range(3)]
     engine.say("on and on")
@@ -452,38 +450,38 @@ async def test_an_unload_waits_for_the_stream_and_requests_behind_it_share_one_r
 
 async def test_an_unload_returns_only_when_the_engine_has_freed_its_memory(stage_of):
     stage = stage_of()
-    await soon(stage.conductor.reload("a"))
+    await soon(stage.controller.reload("a"))
     engine = await stage.engine()
     engine.hang()
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
-    assert stage.model().residence is Residence.FREEING
+    assert stage.model().load_state is LoadState.FREEING
     assert not unload.done()
     engine.wake()
     await soon(unload)
-    assert stage.model().residence is Residence.UNLOADED
-    assert stage.conductor._depot.engines == {}
+    assert stage.model().load_state is LoadState.UNLOADED
+    assert stage.controller._engines.engines == {}
 
 
 async def test_an_unload_during_a_load_serves_those_before_it_and_then_frees(stage_of):
     stage = stage_of(loads=False)
     _, before = stage.submit()
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     engine = await stage.engine()
     engine.load()
     await soon(before.accepted())
     assert not unload.done()
     engine.finish()
     await soon(unload)
-    assert stage.model().residence is Residence.UNLOADED
+    assert stage.model().load_state is LoadState.UNLOADED
 
 
 @pytest.mark.parametrize("ask", [unload, reload], ids=["unload", "reload"])
 async def test_asking_twice_is_asking_once(stage_of, ask):
     stage = stage_of()
-    await soon(stage.conductor.reload("a"))
-    await soon(asyncio.gather(ask(stage.conductor, "a"), ask(stage.conductor, "a")))
-    await soon(ask(stage.conductor, "a"))
+    await soon(stage.controller.reload("a"))
+    await soon(asyncio.gather(ask(stage.controller, "a"), ask(stage.controller, "a")))
+    await soon(ask(stage.controller, "a"))
     assert len(stage.engines.of("a")) == 1
 
 
@@ -491,11 +489,11 @@ async def test_an_unload_whose_caller_was_cancelled_still_happens(stage_of):
     stage = stage_of()
     _, running = await stage.running()
     engine = await stage.engine()
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
     unload.cancel()
     await asyncio.gather(unload, return_exceptions=True)
-    assert stage.conductor._callers == {}
+    assert stage.controller._callers == {}
     assert stage.model().is_draining
     engine.finish()
     await soon(running.text())
@@ -507,7 +505,7 @@ async def test_an_unload_whose_caller_was_cancelled_still_happens(stage_of):
 
 async def test_a_reload_whose_caller_was_cancelled_may_fail_unheard(stage_of):
     stage = stage_of(loads=False)
-    reload = stage.conductor.reload("a")
+    reload = stage.controller.reload("a")
     engine = await stage.engine()
     reload.cancel()
     await asyncio.gather(reload, return_exceptions=True)
@@ -521,7 +519,7 @@ async def test_a_reload_whose_caller_was_cancelled_may_fail_unheard(stage_of):
 async def test_a_caller_that_is_cancelled_as_the_outcome_arrives_hurts_nobody(stage_of, ask):
     stage = stage_of(loads=False)
     _, generation = stage.submit()
-    asking = ask(stage.conductor, "a")
+    asking = ask(stage.controller, "a")
     engine = await stage.engine()
     await turn()
     engine.fail_load("bad magic")
@@ -562,7 +560,7 @@ async def test_the_death_of_an_engine_ends_all_its_streams_and_no_others_and_the
 
 async def about_to_die(stage):
     """The engine of a, loaded; when it is woken it dies, and hears of nothing that it is sent from here on."""
-    await soon(stage.conductor.reload("a"))
+    await soon(stage.controller.reload("a"))
     engine = await stage.engine()
     engine.hang()
     engine.die("segfault")
@@ -584,7 +582,7 @@ async def test_a_drain_whose_last_request_was_never_heard_of_serves_it_and_loads
     stage = stage_of()
     engine = await about_to_die(stage)
     _, unheard = stage.submit()
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
     _, behind = stage.submit()
     engine.wake()
@@ -602,24 +600,24 @@ async def test_who_hears_of_a_death_finds_no_model_that_serves_and_who_comes_the
     stage = stage_of()
     _, doomed = await stage.running()
     engine = await stage.engine()
-    used_bytes = stage.conductor.state.used_bytes
+    used_bytes = stage.controller.state.used_bytes
     engine.die("segfault", frees=False)
     with pytest.raises(EngineError, match="segfault"):
         await soon(anext(doomed))
-    assert (stage.model().residence, stage.model().failure) == (Residence.FREEING, "segfault")
-    assert stage.conductor.state.used_bytes == used_bytes
+    assert (stage.model().load_state, stage.model().failure) == (LoadState.FREEING, "segfault")
+    assert stage.controller.state.used_bytes == used_bytes
 
     request, late = stage.submit()
     leaver, _ = stage.submit()
-    stage.conductor.abandon(leaver)
+    stage.controller.abandon(leaver)
     await turn()
-    assert [wish.request for wish in stage.model().line] == [request]
+    assert [wish.request for wish in stage.model().queue] == [request]
     assert len(stage.engines.of("a")) == 1
     engine.wake()
     await soon(late.accepted())
     assert [type(message) for message in engine._heard] == [Submit]
     assert len(stage.engines.of("a")) == 2
-    assert stage.conductor.state.used_bytes == used_bytes
+    assert stage.controller.state.used_bytes == used_bytes
 
 
 async def test_a_close_waits_until_a_dying_engine_is_dead(stage_of):
@@ -629,33 +627,33 @@ async def test_a_close_waits_until_a_dying_engine_is_dead(stage_of):
     engine.die("segfault", frees=False)
     with pytest.raises(EngineError):
         await soon(anext(doomed))
-    assert not await soon(stage.conductor.close(SHORT_S))
+    assert not await soon(stage.controller.close(SHORT_S))
     engine.wake()
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
 
 
 @pytest.mark.parametrize("dies", [ScriptedEngine.die, ScriptedEngine.crash_loading])
 async def test_an_engine_that_dies_while_it_loads_is_tried_three_times_and_not_for_ever(stage_of, dies):
     stage = stage_of(loads=False)
-    reload = stage.conductor.reload("a")
+    reload = stage.controller.reload("a")
     for number in (1, 2, 3):
         dies(await stage.engine(number=number), "no room for the batch")
     with pytest.raises(ModelLoadFailed, match="no room for the batch"):
         await soon(reload)
     assert len(stage.engines.of("a")) == 3
-    assert (stage.model().restarts, stage.conductor.tally["a"].deaths) == (3, 3)
-    assert stage.conductor.tally["a"].loads == {"failed": 3}
+    assert (stage.model().restarts, stage.controller.tally["a"].deaths) == (3, 3)
+    assert stage.controller.tally["a"].loads == {"failed": 3}
 
 
 async def test_an_engine_that_dies_while_it_is_stopped_is_freed_all_the_same(stage_of):
     stage = stage_of()
     engine = await about_to_die(stage)
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
-    assert stage.model().residence is Residence.FREEING
+    assert stage.model().load_state is LoadState.FREEING
     engine.wake()
     await soon(unload)
-    assert stage.model().residence is Residence.UNLOADED
+    assert stage.model().load_state is LoadState.UNLOADED
 
 
 # Processes that die
@@ -681,10 +679,10 @@ async def test_answers_go_on_in_the_next_engine_when_the_process_of_theirs_has_d
     following.say(" and half")
     following.finish()
     assert [await soon(generation.text()) for _, generation in asked] == ["half and half"] * 3
-    assert stage.conductor.tally["a"].deaths == 1
-    assert stage.conductor.tally["a"].retried_alone == 1
-    assert stage.conductor.tally["a"].unloads == {"died": 1}
-    assert stage.conductor.tally["a"].requests == {"stop": 3}
+    assert stage.controller.tally["a"].deaths == 1
+    assert stage.controller.tally["a"].retried_alone == 1
+    assert stage.controller.tally["a"].unloads == {"died": 1}
+    assert stage.controller.tally["a"].requests == {"stop": 3}
 
 
 async def test_a_request_that_returns_is_sent_again_alone_and_may_be_accepted_twice(stage_of):
@@ -701,12 +699,12 @@ async def test_a_request_that_returns_is_sent_again_alone_and_may_be_accepted_tw
 
 async def test_a_request_to_embed_is_sent_again_alone(stage_of):
     stage = stage_of()
-    request, inquiry = stage.conductor.ask("a", lambda sequence: Embed(sequence, (Text("Once"),)))
+    request, inquiry = stage.controller.submit_one_shot("a", lambda sequence: Embed(sequence, (Text("Once"),)))
     engine = await stage.engine()
     (embed,) = await stage.heard(engine, Embed)
     engine.crash("signal 11", active=[request], returns=[request])
     assert await stage.heard(await stage.engine(number=2), Embed) == [replace(embed, alone=True)]
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(inquiry.embedded())
 
@@ -719,9 +717,9 @@ async def test_a_state_that_an_engine_died_too_early_to_hear_of_goes_to_the_next
     await soon(generation.accepted())
     engine.say("half")
     assert await soon(anext(generation)) == "half"
-    unload = stage.conductor.unload("a", UnloadMode.SUSPEND)
+    unload = stage.controller.unload("a", UnloadMode.SUSPEND)
     await soon(unload)
-    reload = stage.conductor.reload("a")
+    reload = stage.controller.reload("a")
     deaf = await stage.engine(number=2)
     deaf.load()
     deaf.crash("signal 11")
@@ -739,12 +737,12 @@ async def test_nothing_is_granted_to_an_engine_whose_death_is_told_with_what_it_
     stage = stage_of()
     request, _ = await stage.running()
     engine = await stage.engine()
-    with stage.conductor.watch.observer() as observer:
+    with stage.controller.watch.observer() as observer:
         engine.crash("signal 11", active=[request], frees=False)
         change = await soon(anext(aiter(observer)))
-    assert (change.residence, change.reason) == (Residence.FREEING, "signal 11")
+    assert (change.load_state, change.reason) == (LoadState.FREEING, "signal 11")
     await turn()
-    assert [wish.request for wish in stage.model().line] == [request]
+    assert [wish.request for wish in stage.model().queue] == [request]
     assert not stage.model().leases
     assert [type(message) for message in engine._heard] == [Submit]
     engine.wake()
@@ -754,7 +752,7 @@ async def test_nothing_is_granted_to_an_engine_whose_death_is_told_with_what_it_
 async def test_a_request_that_ends_its_engine_twice_is_blamed_and_refused_when_it_comes_again(stage_of):
     stage = stage_of()
     request, generation = await stage.running()
-    _, other = stage.conductor.submit("a", lambda sequence: Submit(sequence, Text("Twice")))
+    _, other = stage.controller.submit("a", lambda sequence: Submit(sequence, Text("Twice")))
     await soon(other.accepted())
     following = await ended_by(stage, request)
     await stage.heard(following, Resume, 2)
@@ -764,7 +762,7 @@ async def test_a_request_that_ends_its_engine_twice_is_blamed_and_refused_when_i
     with pytest.raises(HarmfulRequest):
         await soon(stage.submit()[1].accepted())
     # With another seed it is the same, for another model it is not.
-    seeded = stage.conductor.submit("a", lambda sequence: Submit(sequence, Text("Once"), Sampling(seed=1)))[1]
+    seeded = stage.controller.submit("a", lambda sequence: Submit(sequence, Text("Once"), Sampling(seed=1)))[1]
     with pytest.raises(HarmfulRequest):
         await soon(seeded.accepted())
     await stage.running("b")
@@ -772,7 +770,7 @@ async def test_a_request_that_ends_its_engine_twice_is_blamed_and_refused_when_i
     assert not resume.alone
     last.finish()
     assert await soon(other.text()) == ""
-    assert (stage.conductor.tally["a"].blamed, stage.conductor.tally["a"].deaths) == (1, 2)
+    assert (stage.controller.tally["a"].blamed, stage.controller.tally["a"].deaths) == (1, 2)
 
 
 async def test_a_suspect_that_has_a_token_is_not_blamed_for_the_next_death(stage_of):
@@ -791,7 +789,7 @@ async def test_a_suspect_that_has_a_token_is_not_blamed_for_the_next_death(stage
 
 async def test_the_echo_of_a_prompt_clears_nobody(stage_of):
     stage = stage_of()
-    request, generation = stage.conductor.submit("a", lambda sequence: Submit(sequence, Text("Once"), echoes=True))
+    request, generation = stage.controller.submit("a", lambda sequence: Submit(sequence, Text("Once"), echoes=True))
     await soon(generation.accepted())
     (await stage.engine()).crash("signal 11", active=[request], returns=[request])
     following = await stage.engine(number=2)
@@ -810,10 +808,10 @@ async def test_a_client_that_left_when_its_engine_died_ends_as_one_that_left(sta
     engine.hang()
     engine.crash("signal 11", active=[request])
     # Too late for the engine to hear of it.
-    stage.conductor.abandon(request)
+    stage.controller.abandon(request)
     engine.wake()
     await soon(generation.until(lambda: generation.is_over))
-    assert stage.conductor.tally["a"].requests == {"cancelled": 1}
+    assert stage.controller.tally["a"].requests == {"cancelled": 1}
     assert len(stage.engines.of("a")) == 1
 
 
@@ -824,10 +822,10 @@ async def test_a_client_that_left_and_is_blamed_counts_as_one_that_left(stage_of
     await stage.heard(following, Resume)
     following.hang()
     following.crash("signal 11", active=[request])
-    stage.conductor.abandon(request)
+    stage.controller.abandon(request)
     following.wake()
     await soon(generation.until(lambda: generation.is_over))
-    assert stage.conductor.tally["a"].requests == {"cancelled": 1}
+    assert stage.controller.tally["a"].requests == {"cancelled": 1}
     with pytest.raises(HarmfulRequest):
         await soon(stage.submit()[1].accepted())
 
@@ -838,7 +836,7 @@ async def test_a_close_during_a_death_ends_what_the_engine_had(stage_of):
     engine = await stage.engine()
     engine.hang()
     engine.crash("signal 11", active=[request])
-    close = asyncio.create_task(stage.conductor.close(LONGEST_WAIT_S))
+    close = asyncio.create_task(stage.controller.close(LONGEST_WAIT_S))
     await turn()
     engine.wake()
     assert await soon(close)
@@ -848,16 +846,16 @@ async def test_a_close_during_a_death_ends_what_the_engine_had(stage_of):
 
 async def test_a_process_that_dies_when_it_is_to_stop_is_no_error_to_who_unloads(stage_of):
     stage = stage_of()
-    await soon(stage.conductor.reload("a"))
+    await soon(stage.controller.reload("a"))
     engine = await stage.engine()
     engine.hang()
     engine.crash("signal 11")
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
     engine.wake()
     await soon(unload)
-    assert (stage.model().residence, stage.model().failure) == (Residence.UNLOADED, None)
-    assert stage.conductor.tally["a"].unloads == {"asked": 1}
+    assert (stage.model().load_state, stage.model().failure) == (LoadState.UNLOADED, None)
+    assert stage.controller.tally["a"].unloads == {"asked": 1}
 
 
 async def test_weights_that_are_lost_while_they_are_parked_are_not_held_any_more(stage_of):
@@ -865,24 +863,24 @@ async def test_weights_that_are_lost_while_they_are_parked_are_not_held_any_more
     weights = await parked(stage)
     (await stage.engine()).lose_weights("signal 9")
     await turn()
-    assert stage.model().residence is Residence.UNLOADED
-    await soon(stage.conductor.reload("a"))
+    assert stage.model().load_state is LoadState.UNLOADED
+    await soon(stage.controller.reload("a"))
     assert weights.releases == 0
 
 
 async def test_weights_that_are_lost_while_their_model_wakes_fail_nothing(stage_of):
     stage = stage_of(loads=False)
-    reload = stage.conductor.reload("a")
+    reload = stage.controller.reload("a")
     engine = await stage.engine()
     engine.load()
     await soon(reload)
-    await soon(stage.conductor.unload("a", UnloadMode.PARK))
-    again = stage.conductor.reload("a")
+    await soon(stage.controller.unload("a", UnloadMode.PARK))
+    again = stage.controller.reload("a")
     following = await stage.engine(number=2)
     engine.lose_weights("signal 9")
     following.load()
     await soon(again)
-    assert stage.model().residence is Residence.LOADED
+    assert stage.model().load_state is LoadState.LOADED
 
 
 async def test_a_file_that_is_written_over_ends_its_streams_and_no_others_and_nothing_is_kept(stage_of, caplog):
@@ -897,7 +895,7 @@ async def test_a_file_that_is_written_over_ends_its_streams_and_no_others_and_no
     (stop,) = await stage.heard(engine, Stop)
     assert (stop.suspend, stop.keep_bytes, stop.park, stop.discard) == (False, 0, False, True)
     assert "a: the file m.gguf was written over while it was served" in caplog.text
-    assert stage.conductor.tally["a"].unloads == {"changed": 1}
+    assert stage.controller.tally["a"].unloads == {"changed": 1}
     (await stage.engine("b")).finish()
     await soon(other.text())
     await stage.running()
@@ -910,10 +908,10 @@ async def test_parked_weights_whose_file_is_written_over_are_given_up(stage_of):
     (await stage.engine()).write_over("m.gguf", at_once=True)
     await turn()
     # Done when its memory is free.
-    await soon(stage.conductor.unload("a", UnloadMode.FORCE))
-    assert stage.model().residence is Residence.UNLOADED
+    await soon(stage.controller.unload("a", UnloadMode.FORCE))
+    assert stage.model().load_state is LoadState.UNLOADED
     assert weights.releases == 1
-    assert stage.conductor.tally["a"].unloads == {"asked": 1, "changed": 1}
+    assert stage.controller.tally["a"].unloads == {"asked": 1, "changed": 1}
 
 
 async def test_what_becomes_of_a_death_is_logged(stage_of, caplog):
@@ -929,22 +927,22 @@ async def test_what_becomes_of_a_death_is_logged(stage_of, caplog):
 
 async def test_closing_what_was_never_used_is_done_at_once(stage_of):
     stage = stage_of()
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(stage.submit()[1].accepted())
     with pytest.raises(ShuttingDown):
-        await soon(stage.conductor.reload("a"))
+        await soon(stage.controller.reload("a"))
 
 
 async def test_a_close_ends_streams_after_their_text_and_refuses_those_who_wait(stage_of):
     stage = stage_of()
     _, running = await stage.running()
     engine = await stage.engine()
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
     _, waiting = stage.submit()
     engine.say("half")
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     assert await soon(anext(running)) == "half"
     for hearing in (anext(running), waiting.accepted(), unload):
         with pytest.raises(ShuttingDown):
@@ -957,7 +955,7 @@ async def test_a_close_during_a_load_gives_it_up(stage_of):
     stage = stage_of(loads=False)
     _, waiting = stage.submit()
     engine = await stage.engine()
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(waiting.accepted())
     assert engine.join(LONGEST_WAIT_S)
@@ -969,7 +967,7 @@ async def test_a_load_that_ends_while_it_is_closed_ends_the_close(stage_of, last
     _, waiting = stage.submit()
     engine = await stage.engine()
     last_words(engine)
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(waiting.accepted())
     stage.assert_nothing_is_left()
@@ -991,32 +989,32 @@ async def test_a_close_while_the_files_are_still_looked_for_does_not_wait_and_st
     stage = stage_of(make=make)
     _, waiting = stage.submit()
     assert await asyncio.to_thread(is_looking.wait, LONGEST_WAIT_S)
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(waiting.accepted())
     found.set()
     assert await asyncio.to_thread(has_looked.wait, LONGEST_WAIT_S)
     await turn()
     assert made == []
-    assert stage.model().residence is Residence.UNLOADED
+    assert stage.model().load_state is LoadState.UNLOADED
 
 
 async def test_a_close_before_the_load_has_begun_makes_no_engine(stage_of):
     stage = stage_of()
     stage.submit()
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     await turn()
     assert stage.engines.of("a") == []
 
 
 async def test_a_close_overtakes_an_unload_that_is_freeing(stage_of):
     stage = stage_of()
-    await soon(stage.conductor.reload("a"))
+    await soon(stage.controller.reload("a"))
     engine = await stage.engine()
     engine.hang()
-    unload = stage.conductor.unload("a", UnloadMode.DRAIN)
+    unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
-    close = asyncio.create_task(stage.conductor.close(LONGEST_WAIT_S))
+    close = asyncio.create_task(stage.controller.close(LONGEST_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(unload)
     engine.wake()
@@ -1028,9 +1026,9 @@ async def test_closing_twice_and_at_once_is_closing_once(stage_of):
     stage = stage_of()
     await stage.running()
     engine = await stage.engine()
-    closes = (stage.conductor.close(LONGEST_WAIT_S) for _ in range(2))
+    closes = (stage.controller.close(LONGEST_WAIT_S) for _ in range(2))
     assert await soon(asyncio.gather(*closes)) == [True, True]
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     assert len(await stage.heard(engine, Stop)) == 1
 
 
@@ -1040,13 +1038,13 @@ async def test_closing_an_engine_that_hangs_says_so_and_leaves_nobody_waiting(st
     engine = await stage.engine()
     engine.hang()
     engine.say("too late")
-    assert not await soon(stage.conductor.close(SHORT_S))
+    assert not await soon(stage.controller.close(SHORT_S))
     with pytest.raises(ShuttingDown):
         await soon(anext(running))
-    assert not await soon(stage.conductor.close(SHORT_S))
+    assert not await soon(stage.controller.close(SHORT_S))
 
     engine.wake()
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     stage.assert_nothing_is_left()
 
 
@@ -1069,7 +1067,7 @@ async def test_a_close_with_a_model_in_every_state_frees_them_all(stage_of):
     await stage.engine("loading")
     with pytest.raises(ModelLoadFailed):
         await soon(asked[3].accepted())
-    assert await soon(stage.conductor.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(LONGEST_WAIT_S))
     for generation in asked[:3]:
         with pytest.raises(ShuttingDown):
             await soon(generation.text())
@@ -1088,7 +1086,7 @@ async def test_two_conductors_share_nothing(stage_of):
     (await other.engine()).say("other")
     assert await soon(anext(of_one)) == "one"
     assert await soon(anext(of_other)) == "other"
-    assert await soon(one.conductor.close(LONGEST_WAIT_S))
+    assert await soon(one.controller.close(LONGEST_WAIT_S))
     (await other.engine()).finish()
     assert await soon(of_other.text()) == ""
 
@@ -1117,7 +1115,7 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
     dice = random.Random(seed)
     # Both fit, or one at a time, which then make room for each other again and again.
     budget = dice.choice((BUDGET, 1_500_000))
-    stage = stage_of(most_requests=6, budget=budget, policy=Policy(least_residency_s=1.0, yield_s=0.5))
+    stage = stage_of(max_requests=6, budget=budget, policy=WaitPolicy(min_residency_s=1.0, drain_s=0.5))
     reading, asking = [], []
 
     async def read(model):
@@ -1130,7 +1128,7 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
             return "left"
         finally:
             if not generation.is_over:
-                stage.conductor.abandon(request)
+                stage.controller.abandon(request)
         return "finished"
 
     def act(model, deed):
@@ -1141,13 +1139,13 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
             case "leave" if reading:
                 dice.choice(reading).cancel()
             case "unload":
-                asking.append(stage.conductor.unload(model, UnloadMode.DRAIN))
+                asking.append(stage.controller.unload(model, UnloadMode.DRAIN))
             case "suspend":
-                asking.append(stage.conductor.unload(model, UnloadMode.SUSPEND))
+                asking.append(stage.controller.unload(model, UnloadMode.SUSPEND))
             case "force":
-                asking.append(stage.conductor.unload(model, UnloadMode.FORCE))
+                asking.append(stage.controller.unload(model, UnloadMode.FORCE))
             case "reload":
-                asking.append(stage.conductor.reload(model))
+                asking.append(stage.controller.reload(model))
             case "tick":
                 clock.now += FIRST_BACKOFF_S
             case "say" if engines:
@@ -1164,7 +1162,7 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
             case "lose weights" if engines:
                 engines[-1].lose_weights("signal 9")
             case "park":
-                asking.append(stage.conductor.unload(model, UnloadMode.PARK))
+                asking.append(stage.controller.unload(model, UnloadMode.PARK))
             case "wake" if engines:
                 engines[-1].wake()
 
@@ -1194,12 +1192,12 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
     async def wind_down():
         everything = asyncio.gather(*reading, *asking, return_exceptions=True)
         while not everything.done():
-            for engine in stage.conductor._depot.engines.values():
+            for engine in stage.controller._engines.engines.values():
                 engine.wake()
                 engine.finish()
             # Who makes room for another has had a second, so that it gets somewhere.
             clock.now += 0.05
-            stage.conductor.feed(Tick(clock.now))
+            stage.controller.feed(Tick(clock.now))
             await asyncio.sleep(0)
             assert_sound(stage)
         return await everything
@@ -1212,9 +1210,9 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
 
 def assert_sound(stage):
     """A model has one engine at most; a lease is a stream in an engine, and the other way round."""
-    for name, model in stage.conductor.state.models.items():
+    for name, model in stage.controller.state.models.items():
         assert sum(not engine._is_over for engine in stage.engines.of(name)) <= 1
-        streams = stage.conductor._streams.open.items()
+        streams = stage.controller._streams.open.items()
         assert {r for r, stream in streams if stream.model == name and stream.engine is not None} == model.leases.keys()
 
 
@@ -1222,10 +1220,10 @@ def assert_sound(stage):
 
 
 async def test_an_owner_leaves_places_to_others_and_has_them_back_when_it_is_done(stage_of):
-    stage = stage_of(most_requests=8)
+    stage = stage_of(max_requests=8)
 
     def submit(owner):
-        return stage.conductor.submit("a", lambda sequence: Submit(sequence, Text("Once")), owner=owner)
+        return stage.controller.submit("a", lambda sequence: Submit(sequence, Text("Once")), owner=owner)
 
     first = [submit("a") for _ in range(4)]
     await soon(first[-1][1].accepted())
@@ -1235,18 +1233,18 @@ async def test_an_owner_leaves_places_to_others_and_has_them_back_when_it_is_don
     others = [submit("b"), submit("b"), submit("c")]
     for _, generation in others:
         await soon(generation.accepted())
-    assert stage.conductor._streams.held_by("a", "b") == (2, 7)
+    assert stage.controller._streams.held_by("a", "b") == (2, 7)
     engine = await stage.engine()
     engine.finish()
     for _, generation in (*first, *others):
         await soon(generation.text())
-    assert stage.conductor._streams.held_by("a", "a") == (0, 0)
+    assert stage.controller._streams.held_by("a", "a") == (0, 0)
     await soon(submit("a")[1].accepted())
     engine.finish()
 
 
 async def test_without_owners_the_first_to_come_may_have_all_places(stage_of):
-    stage = stage_of(most_requests=8)
+    stage = stage_of(max_requests=8)
     for _, generation in [stage.submit() for _ in range(8)]:
         await soon(generation.accepted())
     with pytest.raises(QueueFull, match="8 requests for 'a' are running or waiting, which is its limit"):
@@ -1260,20 +1258,20 @@ class Account:
     def __init__(self):
         self.heard = []
 
-    def accepted(self, prompt_tokens):
+    def record_prompt(self, prompt_tokens):
         self.heard.append(prompt_tokens)
 
-    def settle(self, usage):
+    def record_usage(self, usage):
         self.heard.append(usage)
 
 
 @pytest.mark.parametrize("ends", ["finished", "abandoned", "failed", "refused"])
 async def test_every_request_is_settled_once_with_what_it_has_used(stage_of, ends):
-    stage, account = stage_of(most_requests=1), Account()
+    stage, account = stage_of(max_requests=1), Account()
     if ends == "refused":
         await stage.running()
     request, generation = stage.submit()
-    generation.charge(account)
+    generation.attach_account(account)
     engine = await stage.engine()
     if ends != "refused":
         await soon(generation.accepted())
@@ -1283,7 +1281,7 @@ async def test_every_request_is_settled_once_with_what_it_has_used(stage_of, end
         case "finished":
             engine.finish()
         case "abandoned":
-            stage.conductor.abandon(request)
+            stage.controller.abandon(request)
         case "failed":
             engine.fail(EngineError("a", "why"))
     await soon(generation.until(lambda: generation.is_over))

@@ -9,11 +9,11 @@ from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.residency import events
-from modelyard.yard.residency.state import ModelState, RequestId, Traits
-from modelyard.yard.runtime.inflight import Streams
-from modelyard.yard.stats.counters import Tally
+from modelyard.yard.residency.state import ModelPolicy, ModelState, RequestId
+from modelyard.yard.runtime.inflight import InflightRequests
+from modelyard.yard.stats.counters import Counters
 
 REQUEST = RequestId(1)
 SEQUENCE = SequenceId(1)
@@ -36,14 +36,14 @@ class Silent:
         return True
 
 
-def resumed() -> tuple[Streams, Silent, Generation, list[events.Event]]:
+def resumed() -> tuple[InflightRequests, Silent, TokenStream, list[events.ResidencyEvent]]:
     """A request that has said something, was suspended, and was given to another engine."""
-    fed: list[events.Event] = []
-    streams, generation = Streams(Tally(), fed.append, lambda: False), Generation("m")
+    fed: list[events.ResidencyEvent] = []
+    streams, generation = InflightRequests(Counters(), fed.append, lambda: False), TokenStream("m")
     streams.add(REQUEST, "m", SUBMIT, generation)
     engine = Silent()
     for _ in range(2):
-        streams.grant(REQUEST, engine, ModelState(Traits("m", 9)), "fp", alone=False)
+        streams.grant(REQUEST, engine, ModelState(ModelPolicy("m", 9)), "fp", alone=False)
         if not fed:
             list(streams.receive("m", [Accepted(SEQUENCE, 1), Token(SEQUENCE, "x", (), (2,))], 1.0))
             list(streams.receive("m", [Suspended(SEQUENCE, STATE)], 2.0))
@@ -63,5 +63,5 @@ async def test_one_that_has_said_more_since_ends_and_says_nothing_twice() -> Non
     list(streams.receive("m", [Token(SEQUENCE, "y", (), (3,))], 3.0))
     streams.lose(engine, "it died")
     assert fed[-1] == events.RequestEnded("m", REQUEST)
-    assert generation.take() == "xy"
+    assert generation.take_text() == "xy"
     assert isinstance(generation._error, EngineError)

@@ -13,12 +13,12 @@ import pytest
 from modelyard.config.paths import own_cache
 from modelyard.engine.hosts.journal import open_journal
 from modelyard.yard.runtime.isolation import IsolationRecords
-from modelyard.yard.runtime.trials import Outcome, TrialRecords
+from modelyard.yard.runtime.trials import TrialOutcome, TrialRecords
 
 
 @contextmanager
 def a_trial() -> Iterator[None]:
-    TrialRecords(own_cache() / "trials").note("key", Outcome(None), "small")
+    TrialRecords(own_cache() / "trials").note("key", TrialOutcome(None), "small")
     yield
 
 

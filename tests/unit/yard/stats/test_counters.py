@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from modelyard.errors import EngineError
 from modelyard.protocol.events import Cancelled, Failed, Finished
 from modelyard.protocol.values import SequenceId, Usage, Vitals
-from modelyard.yard.requests.timings import Times
-from modelyard.yard.stats.counters import Histogram, ModelTally, Tally
+from modelyard.yard.requests.timings import RequestTimings
+from modelyard.yard.stats.counters import Counters, Histogram, ModelCounters
 
 NUMBER = SequenceId(1)
 
@@ -29,52 +29,52 @@ def test_a_histogram_counts_each_value_in_the_first_bound_that_holds_it(values: 
 
 
 def test_gaps_are_counted_between_the_texts_of_one_answer() -> None:
-    tally = ModelTally()
+    tally = ModelCounters()
     # One answer begins, two go on together, and one comes back after a pause.
-    tally.said([0.0, 10.0, 10.0, 3.0], now=10.004)
+    tally.record_tokens([0.0, 10.0, 10.0, 3.0], now=10.004)
     assert sum(tally.gap_s.counts) == 3
     assert tally.gap_s.sum == pytest.approx(2 * 0.004 + 7.004)
 
 
 def test_the_ends_of_requests_are_counted_with_what_they_used() -> None:
-    tally = ModelTally()
-    times = Times(arrived=1.0, granted=2.0, begun=2.5, first=3.0, ended=4.0)
-    tally.ended(Finished(NUMBER, "stop", Usage(10, 5, 0)), times)
-    tally.ended(Cancelled(NUMBER, Usage(8, 2, 6)), times)
-    tally.ended(Cancelled(NUMBER), Times(arrived=1.0, ended=2.0))
-    tally.ended(Failed(NUMBER, EngineError("m", "x")), Times(arrived=1.0, ended=2.0))
+    tally = ModelCounters()
+    times = RequestTimings(arrived=1.0, granted=2.0, started=2.5, first=3.0, ended=4.0)
+    tally.record_end(Finished(NUMBER, "stop", Usage(10, 5, 0)), times)
+    tally.record_end(Cancelled(NUMBER, Usage(8, 2, 6)), times)
+    tally.record_end(Cancelled(NUMBER), RequestTimings(arrived=1.0, ended=2.0))
+    tally.record_end(Failed(NUMBER, EngineError("m", "x")), RequestTimings(arrived=1.0, ended=2.0))
     assert tally.requests == {"stop": 1, "cancelled": 2, "failed": 1}
     assert (tally.prompt_tokens, tally.cached_tokens, tally.completion_tokens, tally.prefix_hits) == (18, 6, 7, 1)
     assert (sum(tally.queue_s.counts), sum(tally.first_token_s.counts)) == (2, 2)
 
 
 def test_preemptions_and_pictures_add_up_over_engines() -> None:
-    tally = Tally()
-    tally["a"].feels(Vitals(1, 0, 100, 10, preemptions=2))
-    tally["a"].vitals = None
-    tally["a"].feels(Vitals(1, 0, 100, 10, preemptions=1))
+    tally = Counters()
+    tally["a"].record_stats(Vitals(1, 0, 100, 10, preemptions=2))
+    tally["a"].engine_stats = None
+    tally["a"].record_stats(Vitals(1, 0, 100, 10, preemptions=1))
     assert tally["a"].preemptions == 3
     for _ in range(2):
-        tally["a"].feels(Vitals(1, 0, 100, 10, 0, pictures_encoded=2, pictures_reused=5))
+        tally["a"].record_stats(Vitals(1, 0, 100, 10, 0, pictures_encoded=2, pictures_reused=5))
     assert (tally["a"].pictures_encoded, tally["a"].pictures_reused) == (4, 10)
     assert set(tally) == {"a"}
 
 
 def test_the_parts_of_the_way_add_up_to_the_whole() -> None:
-    times = Times(arrived=100.0)
+    times = RequestTimings(arrived=100.0)
     assert (times.queue_s, times.prefill_s, times.decode_s, times.first_token_s) == (None, None, None, None)
     # Its model's load had begun before it came.
     times.grant(now=104.0, load_began=99.0, loaded_at=103.5)
     assert times.load_s == 3.5
     assert times.queue_s == 0.5
-    times.begun = 105.0
+    times.started = 105.0
     times.first, times.ended = 107.0, 111.0
     assert (times.queue_s, times.load_s, times.prefill_s, times.decode_s) == (1.5, 3.5, 2.0, 4.0)
     assert times.first_token_s == 7.0
 
 
 def test_a_load_before_it_came_and_a_second_grant_are_not_its_own() -> None:
-    times = Times(arrived=100.0)
+    times = RequestTimings(arrived=100.0)
     times.grant(now=100.1, load_began=50.0, loaded_at=60.0)
     assert times.load_s == 0.0
     times.grant(now=200.0, load_began=150.0, loaded_at=199.0)

@@ -3,21 +3,21 @@
 import pytest
 
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.residency.state import ModelState, Residence, Residency, Traits, Want, Wish
+from modelyard.yard.residency.state import LoadState, ModelPolicy, ModelState, Residency, Waiter, WaitKind
 from modelyard.yard.stats.status import KEPT, STATUS, Eviction, Plan, after_death, memory_of, plan, stage
 
 NOW = 1000.0
 
 
-def model(name, residence=Residence.UNLOADED, *, footprint=(60, 40), weights=None, pinned=False, **fields):
+def model(name, load_state=LoadState.UNLOADED, *, footprint=(60, 40), weights=None, pinned=False, **fields):
     """A model, and the footprint that it has; its weights are its own unless they are named."""
     if footprint is not None:
         fields["footprint"] = Footprint(weights or name, *footprint)
-    return name, ModelState(Traits(f"the {name}", 8, is_pinned=pinned), residence, **fields)
+    return name, ModelState(ModelPolicy(f"the {name}", 8, is_pinned=pinned), load_state, **fields)
 
 
 def loaded(name, **fields):
-    return model(name, Residence.LOADED, **fields)
+    return model(name, LoadState.LOADED, **fields)
 
 
 def busy(name, **fields):
@@ -31,19 +31,19 @@ def yard(*models, budget=100):
     return Residency(models, budget, now=NOW, active=active)
 
 
-def wish(want=Want.LEASE, **fields):
-    return Wish(want, 7, 1, NOW, NOW + 100, **fields)
+def wish(want=WaitKind.LEASE, **fields):
+    return Waiter(want, 7, 1, NOW, NOW + 100, **fields)
 
 
 # Residence
 
 
 def test_every_residence_has_a_status():
-    assert STATUS.keys() == set(Residence)
+    assert STATUS.keys() == set(LoadState)
 
 
 def test_only_a_model_that_serves_is_listed_as_loaded():
-    assert [residence for residence, status in STATUS.items() if status == "loaded"] == [Residence.LOADED]
+    assert [load_state for load_state, status in STATUS.items() if status == "loaded"] == [LoadState.LOADED]
 
 
 # Memory
@@ -53,9 +53,9 @@ def test_a_model_whose_files_were_not_looked_at_has_no_size():
     assert memory_of(yard(model("a", footprint=None)), "a") == (None, 0)
 
 
-@pytest.mark.parametrize("residence", [Residence.UNLOADED, Residence.LOADING, Residence.LOADED])
-def test_a_model_alone_takes_its_weights_and_its_context_and_shares_nothing(residence):
-    assert memory_of(yard(model("a", residence)), "a") == (100, 0)
+@pytest.mark.parametrize("load_state", [LoadState.UNLOADED, LoadState.LOADING, LoadState.LOADED])
+def test_a_model_alone_takes_its_weights_and_its_context_and_shares_nothing(load_state):
+    assert memory_of(yard(model("a", load_state)), "a") == (100, 0)
 
 
 def test_weights_that_another_loaded_model_uses_are_shared_from_both_sides():
@@ -74,7 +74,7 @@ def test_nothing_is_shared_with_or_by_a_model_that_is_not_there():
 
 
 def test_a_model_that_is_not_looked_at_yet_shares_nothing():
-    state = yard(loaded("a"), model("b", Residence.SIZING, footprint=None))
+    state = yard(loaded("a"), model("b", LoadState.SIZING, footprint=None))
     assert memory_of(state, "a") == (100, 0)
     assert memory_of(state, "b") == (None, 0)
 
@@ -93,7 +93,7 @@ def test_a_model_that_is_there_needs_no_load():
 
 
 def test_a_model_that_is_coming_is_not_planned_again():
-    said = plan(yard(model("a", Residence.LOADING, load_s=3.0), loaded("b"), budget=100), "a")
+    said = plan(yard(model("a", LoadState.LOADING, load_s=3.0), loaded("b"), budget=100), "a")
     assert (said.outcome, said.evicts, said.load_s) == ("loading", (), 3.0)
 
 
@@ -116,7 +116,7 @@ def test_a_busy_model_pauses_its_requests():
 
 
 def test_a_model_that_is_going_anyway_is_waited_for():
-    said = plan(yard(model("a", Residence.FREEING), model("b")), "b")
+    said = plan(yard(model("a", LoadState.FREEING), model("b")), "b")
     assert said.outcome == "waits"
     assert said.evicts == (Eviction("the a", 100, "is being unloaded already"),)
 
@@ -131,7 +131,7 @@ def test_kept_prompts_are_dropped_before_a_model_goes():
 
 def test_everything_that_would_go_is_named_in_the_order_of_its_cost():
     state = yard(
-        busy("a"), loaded("b"), model("c", Residence.FREEING), model("d", prefix_bytes=7), model("e"), budget=307
+        busy("a"), loaded("b"), model("c", LoadState.FREEING), model("d", prefix_bytes=7), model("e"), budget=307
     )
     state = state._replace(models={**state.models, **dict([model("e", footprint=(260, 40))])})
     said = plan(state, "e")
@@ -171,7 +171,7 @@ def test_weights_that_are_to_be_used_again_stay_and_are_not_needed_again():
 
 
 def test_parked_weights_go_first_and_of_its_own_a_model_makes_use():
-    state = yard(model("a", Residence.PARKED), loaded("b"), model("c"), budget=200)
+    state = yard(model("a", LoadState.PARKED), loaded("b"), model("c"), budget=200)
     said = plan(state, "c")
     assert [(eviction.model, eviction.bytes) for eviction in said.evicts] == [("the a", 60)]
     assert said.evicts[0].why == "is parked; its weights go"
@@ -190,7 +190,7 @@ def test_a_model_that_is_larger_than_the_budget_never_fits_and_drives_nobody_out
 
 
 def test_behind_a_load_nothing_goes_yet():
-    said = plan(yard(model("a", Residence.LOADING), model("b")), "b")
+    said = plan(yard(model("a", LoadState.LOADING), model("b")), "b")
     assert (said.outcome, said.evicts) == ("waits", ())
 
 
@@ -213,44 +213,44 @@ def test_a_plan_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    ("residence", "words"),
+    ("load_state", "words"),
     [
-        (Residence.SIZING, "reading files"),
-        (Residence.LOADING, "loading 42%"),
-        (Residence.LOADED, ""),
-        (Residence.FREEING, "unloading"),
+        (LoadState.SIZING, "reading files"),
+        (LoadState.LOADING, "loading 42%"),
+        (LoadState.LOADED, ""),
+        (LoadState.FREEING, "unloading"),
     ],
 )
-def test_a_request_is_told_what_its_model_does(residence, words):
-    assert stage(yard(model("a", residence)), "a", 0.42) == words
+def test_a_request_is_told_what_its_model_does(load_state, words):
+    assert stage(yard(model("a", load_state)), "a", 0.42) == words
 
 
 def test_a_request_whose_engine_died_is_told_that_the_model_starts_again():
-    assert stage(yard(model("a", Residence.FREEING, was_serving=True)), "a", 0.0) == "starting again"
+    assert stage(yard(model("a", LoadState.FREEING, was_serving=True)), "a", 0.0) == "starting again"
 
 
 @pytest.mark.parametrize(("progress", "words"), [(0.0, "loading 0%"), (1.0, "loading 100%")])
 def test_progress_is_told_in_whole_percents(progress, words):
-    assert stage(yard(model("a", Residence.LOADING)), "a", progress) == words
+    assert stage(yard(model("a", LoadState.LOADING)), "a", progress) == words
 
 
 def test_only_a_model_that_yields_makes_room():
-    assert stage(yard(busy("a", yields_since=NOW)), "a", 0.0) == "making room"
+    assert stage(yard(busy("a", draining_since=NOW)), "a", 0.0) == "making room"
     assert stage(yard(busy("a")), "a", 0.0) == ""
 
 
-@pytest.mark.parametrize("residence", [Residence.UNLOADED, Residence.FAILED])
-def test_the_line_of_a_model_that_is_not_there_waits_for_memory(residence):
-    assert stage(yard(model("a", residence, line=(wish(),))), "a", 0.0) == "waiting for memory"
+@pytest.mark.parametrize("load_state", [LoadState.UNLOADED, LoadState.FAILED])
+def test_the_line_of_a_model_that_is_not_there_waits_for_memory(load_state):
+    assert stage(yard(model("a", load_state, queue=(wish(),))), "a", 0.0) == "waiting for memory"
 
 
 @pytest.mark.parametrize(
     "line",
-    [(), (wish(is_passive=True),), (wish(Want.UNLOAD), wish())],
+    [(), (wish(does_not_trigger_load=True),), (wish(WaitKind.UNLOAD), wish())],
     ids=["nobody", "only parked ones", "an unload first"],
 )
 def test_where_nobody_asks_for_a_load_a_request_waits_for_its_model(line):
-    assert stage(yard(model("a", line=line)), "a", 0.0) == "waiting for its model"
+    assert stage(yard(model("a", queue=line)), "a", 0.0) == "waiting for its model"
 
 
 # Deaths
@@ -260,17 +260,17 @@ def test_where_nobody_asks_for_a_load_a_request_waits_for_its_model(line):
     ("line", "said"),
     [
         ((), "it is started again when it is asked for"),
-        ((wish(Want.RESUME, is_passive=True),), "it is started again when it is asked for"),
-        ((wish(Want.LOAD),), "starting it again, 0 requests go on"),
-        ((wish(Want.RESUME), wish()), "starting it again, 1 request goes on"),
-        ((wish(Want.RESUME), wish(Want.RESUME)), "starting it again, 2 requests go on"),
+        ((wish(WaitKind.RESUME, does_not_trigger_load=True),), "it is started again when it is asked for"),
+        ((wish(WaitKind.LOAD),), "starting it again, 0 requests go on"),
+        ((wish(WaitKind.RESUME), wish()), "starting it again, 1 request goes on"),
+        ((wish(WaitKind.RESUME), wish(WaitKind.RESUME)), "starting it again, 2 requests go on"),
     ],
 )
 def test_the_log_says_what_follows_from_a_death(line, said):
-    _, died = model("a", Residence.FAILED, line=line, retry_at=NOW)
+    _, died = model("a", LoadState.FAILED, queue=line, retry_at=NOW)
     assert after_death(yard(("a", died)), died) == said
 
 
 def test_the_log_says_for_how_long_a_model_is_given_up():
-    _, died = model("a", Residence.FAILED, deaths_in_row=5, retry_at=NOW + 4.0)
+    _, died = model("a", LoadState.FAILED, deaths_in_row=5, retry_at=NOW + 4.0)
     assert after_death(yard(("a", died)), died) == ("death 5 in a row, it is not started again before 4 s have passed")

@@ -11,9 +11,9 @@ from modelyard.yard.residency import step
 from modelyard.yard.residency.events import (
     EngineDied,
     EngineDying,
-    Freed,
-    LoadFailed,
-    LoadFinished,
+    EngineFreed,
+    EngineLoaded,
+    EngineLoadFailed,
     ModelAdded,
     ModelRetired,
     RequestArrived,
@@ -21,15 +21,15 @@ from modelyard.yard.residency.events import (
     Sized,
     UnloadAsked,
 )
-from modelyard.yard.residency.state import Residence, Residency, Traits
+from modelyard.yard.residency.state import LoadState, ModelPolicy, Residency
 from modelyard.yard.stats import watch as watch_module
-from modelyard.yard.stats.watch import Change, Watch
+from modelyard.yard.stats.watch import StatusBroadcaster, StatusChange
 
 
 def changes(events, *models):
     """What an observer hears while ``events`` happen."""
-    watch = Watch()
-    state = Residency.of({model: Traits(model, 8) for model in models}, 100)
+    watch = StatusBroadcaster()
+    state = Residency.of({model: ModelPolicy(model, 8) for model in models}, 100)
     with watch.observer() as observer:
         for event in events:
             after, _ = step(state, event)
@@ -45,53 +45,53 @@ async def read(observer):
 
 
 def test_every_change_of_residence_is_told_in_order():
-    heard = changes([RequestArrived("a", 1), Sized("a", Footprint("a", 1, 1)), LoadFinished("a")], "a", "b")
-    assert [change.residence for change in heard] == [Residence.SIZING, Residence.LOADING, Residence.LOADED]
+    heard = changes([RequestArrived("a", 1), Sized("a", Footprint("a", 1, 1)), EngineLoaded("a")], "a", "b")
+    assert [change.load_state for change in heard] == [LoadState.SIZING, LoadState.LOADING, LoadState.LOADED]
     assert {change.model for change in heard} == {"a"}
 
 
 def test_a_failure_is_told_with_its_reason():
-    heard = changes([RequestArrived("a", 1), LoadFailed("a", "bad magic")], "a")
-    assert heard[-1] == Change("a", Residence.FAILED, reason="bad magic")
+    heard = changes([RequestArrived("a", 1), EngineLoadFailed("a", "bad magic")], "a")
+    assert heard[-1] == StatusChange("a", LoadState.FAILED, reason="bad magic")
 
 
 def test_what_goes_is_told_before_what_comes_in_its_place():
     sized = [Sized(name, Footprint(name, 60, 20)) for name in "ab"]
-    there = [RequestArrived("b", 1), LoadFinished("b"), RequestEnded("b", 1)]
-    heard = changes([*sized, *there, RequestArrived("a", 2), Freed("b")], "a", "b")
-    assert heard[-2:] == [Change("b", Residence.UNLOADED), Change("a", Residence.LOADING)]
+    there = [RequestArrived("b", 1), EngineLoaded("b"), RequestEnded("b", 1)]
+    heard = changes([*sized, *there, RequestArrived("a", 2), EngineFreed("b")], "a", "b")
+    assert heard[-2:] == [StatusChange("b", LoadState.UNLOADED), StatusChange("a", LoadState.LOADING)]
 
 
 def test_added_and_removed_models_are_told():
-    heard = changes([ModelAdded("c", Traits("c", 8)), ModelRetired("a")], "a", "b")
-    assert heard == [Change("c", Residence.UNLOADED), Change("a", None)]
+    heard = changes([ModelAdded("c", ModelPolicy("c", 8)), ModelRetired("a")], "a", "b")
+    assert heard == [StatusChange("c", LoadState.UNLOADED), StatusChange("a", None)]
 
 
 def test_a_dying_engine_is_told_with_its_reason_and_one_that_is_freed_has_none():
     sized = [Sized(name, Footprint(name, 30, 10)) for name in "ab"]
-    there = [event for name in "ab" for event in (RequestArrived(name, name), LoadFinished(name))]
+    there = [event for name in "ab" for event in (RequestArrived(name, name), EngineLoaded(name))]
     ends = [EngineDying("a", "segfault"), RequestEnded("b", "b"), UnloadAsked("b", 3)]
     heard = changes([*sized, *there, *ends], "a", "b")
-    assert heard[-2:] == [Change("a", Residence.FREEING, reason="segfault"), Change("b", Residence.FREEING)]
+    assert heard[-2:] == [StatusChange("a", LoadState.FREEING, reason="segfault"), StatusChange("b", LoadState.FREEING)]
 
 
 def test_a_death_is_told_with_its_reason_also_where_the_next_engine_is_loaded_in_the_same_moment():
     sized = [Sized("a", Footprint("a", 30, 10)), RequestArrived("a", 1)]
-    heard = changes([*sized, EngineDied("a", "signal 9"), LoadFinished("a")], "a")
+    heard = changes([*sized, EngineDied("a", "signal 9"), EngineLoaded("a")], "a")
     assert heard[-2:] == [
-        Change("a", Residence.LOADING, restarts=1, last_death="signal 9"),
-        Change("a", Residence.LOADED),
+        StatusChange("a", LoadState.LOADING, restarts=1, last_death="signal 9"),
+        StatusChange("a", LoadState.LOADED),
     ]
 
 
 def test_a_death_with_nobody_to_serve_is_told_as_the_failure_that_it_is():
-    there = [Sized("a", Footprint("a", 30, 10)), RequestArrived("a", 1), LoadFinished("a"), RequestEnded("a", 1)]
+    there = [Sized("a", Footprint("a", 30, 10)), RequestArrived("a", 1), EngineLoaded("a"), RequestEnded("a", 1)]
     heard = changes([*there, EngineDying("a", "signal 9"), EngineDied("a", "signal 9")], "a")
-    assert heard[-1] == Change("a", Residence.FAILED, reason="signal 9", restarts=1, last_death="signal 9")
+    assert heard[-1] == StatusChange("a", LoadState.FAILED, reason="signal 9", restarts=1, last_death="signal 9")
 
 
 def test_progress_that_was_not_read_is_replaced_by_newer():
-    watch = Watch()
+    watch = StatusBroadcaster()
     with watch.observer() as observer:
         for fraction in (0.1, 0.2, 0.3):
             watch.progress("a", fraction)
@@ -103,8 +103,8 @@ def test_progress_that_was_not_read_is_replaced_by_newer():
 
 
 def test_an_observer_that_never_reads_is_sent_away(monkeypatch):
-    monkeypatch.setattr(watch_module, "MOST_UNREAD", 3)
-    watch = Watch()
+    monkeypatch.setattr(watch_module, "MAX_UNREAD", 3)
+    watch = StatusBroadcaster()
     with watch.observer() as observer:
         for number in range(5):
             watch.progress(f"m{number}", 0.1)
@@ -115,14 +115,14 @@ def test_an_observer_that_never_reads_is_sent_away(monkeypatch):
 
 
 def test_who_comes_after_the_end_hears_nothing():
-    watch = Watch()
+    watch = StatusBroadcaster()
     watch.close()
     with watch.observer() as observer:
         assert asyncio.run(read(observer)) == []
 
 
 def test_observers_are_not_without_number():
-    watch = Watch()
+    watch = StatusBroadcaster()
     with ExitStack() as watching:
         for _ in range(watch_module.MAX_OBSERVERS):
             watching.enter_context(watch.observer())

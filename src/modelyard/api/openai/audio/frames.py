@@ -15,7 +15,7 @@ from modelyard.protocol.deltas import ContentDelta, Delta, ToolCallBroken
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 
 # What a model writes of the language before the words has no more characters.
 _LONGEST_HEAD = 64
@@ -47,7 +47,7 @@ class SpeechFrames(EventFrames):
         self._text, self._sent = "", 0
         self._has_words = False
 
-    def open(self, generation: Generation) -> bytes:
+    def open(self, generation: TokenStream) -> bytes:
         """Nothing: a stream begins with its text."""
         self._reader = AnswerReader(generation, self._prompt)
         return b""

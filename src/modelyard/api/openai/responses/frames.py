@@ -28,7 +28,7 @@ from modelyard.protocol.deltas import (
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 
 Object = dict[str, Any]
 
@@ -55,7 +55,7 @@ class ResponseFrames:
         self._item: Object | None = None
         self.response = _begun(body)
 
-    def open(self, generation: Generation) -> bytes:
+    def open(self, generation: TokenStream) -> bytes:
         """The events that begin a response."""
         self._generation = generation
         self._reader = AnswerReader(generation, self._chat)

@@ -27,7 +27,7 @@ from modelyard.engine.kv.owner_shares import may_take
 from modelyard.errors import InvalidRequest, ModelyardError, QueueFull, ResponseNotFound
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.requests.context import current_caller
-from modelyard.yard.requests.generation import Generation
+from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
 
@@ -58,7 +58,7 @@ class _Background:
         asked = ExitStack()
         generation = asked.enter_context(self._yard.submit(request))
         # It does not end with the HTTP request, of which the log would say that it was cancelled.
-        if generation in (made := current_caller().generations):
+        if generation in (made := current_caller().requests):
             made.remove(generation)
         name = frames.response["id"]
         task = self._running[name] = asyncio.create_task(self._run(generation, frames), name=name)
@@ -78,7 +78,7 @@ class _Background:
         task = self._running.get(name)
         return task is not None and task.cancel()
 
-    async def _run(self, generation: Generation, frames: ResponseFrames) -> None:
+    async def _run(self, generation: TokenStream, frames: ResponseFrames) -> None:
         try:
             await generation.accepted()
             frames.open(generation)
