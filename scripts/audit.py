@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("requirements.lock", "requirements/build.lock", "requirements/convert.lock", "requirements/dev.lock")
-LONGEST_S = 600
+MAX_S = 600
 
 
 class Findings(NamedTuple):
@@ -54,10 +54,10 @@ def command(lock: Path) -> list[str]:
 def audit(lock: Path) -> Findings | str:
     """What is known of the pins in a lock file, or why that cannot be found out."""
     try:
-        done = subprocess.run(command(lock), capture_output=True, text=True, timeout=LONGEST_S, check=False)
+        done = subprocess.run(command(lock), capture_output=True, text=True, timeout=MAX_S, check=False)
         return findings(json.loads(done.stdout))
     except subprocess.TimeoutExpired:
-        return f"no advisory source has answered within {LONGEST_S} s"
+        return f"no advisory source has answered within {MAX_S} s"
     except OSError as error:
         return f"uv cannot be run ({error}); it comes with the dev extra"
     except (ValueError, KeyError):

@@ -57,7 +57,7 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
 # OpenAI's client does not retry at all when it is told to wait longer than this.
-LONGEST_RETRY_AFTER_S = 120
+MAX_RETRY_AFTER_S = 120
 
 MAX_MESSAGE_CHARS = 2000
 """Characters of an error's message on the wire. Some repeat what a client sent, which may be megabytes."""

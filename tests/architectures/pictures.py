@@ -22,7 +22,7 @@ from architectures.tokenizers import Tokenizer, make_tokenizer
 
 # How far log-probabilities may be off: llama.cpp computes towers in 16 bits in places.
 MOST: Final = 0.3
-_LEAST_COMMON: Final = 3
+_MIN_COMMON: Final = 3
 _LIKELIEST: Final = 10
 _BEFORE: Final = "the quick"
 _BEHIND: Final = "brown fox"
@@ -73,7 +73,7 @@ def compare_pictures(architecture: Seeing) -> PictureResult:
     likeliest = said["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
     ours = {token["token"].strip(): token["logprob"] for token in likeliest}
     both = ours.keys() & wanted.keys()
-    if len(both) >= _LEAST_COMMON:
+    if len(both) >= _MIN_COMMON:
         result.off = max(abs(ours[piece] - wanted[piece]) for piece in both)
     return result
 

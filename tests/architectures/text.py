@@ -18,11 +18,11 @@ MOST: Final = 0.1
 _SWAYS: Final = 3.0
 # How far they may typically be off with quantised weights. Rounded routers of small random models choose other experts:
 # this tells that a model is served and near, while full precision tells that it is right.
-MOST_TYPICAL: Final[Mapping[str, float]] = {"F32": 0.05, "Q8_0": 3.0, "Q4_K_M": 3.0}
+MAX_TYPICAL: Final[Mapping[str, float]] = {"F32": 0.05, "Q8_0": 3.0, "Q4_K_M": 3.0}
 
 _SUSPENDED_TOKENS: Final = 160
 # Of the likeliest tokens, so many must be those of transformers.
-_LEAST_COMMON: Final = 3
+_MIN_COMMON: Final = 3
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Compared:
 
     def is_near(self, level: str) -> bool:
         """Whether it is typically the answer of transformers, as far as a level of quantisation can have it."""
-        return self.same_prompt and self.typical <= max(MOST_TYPICAL[level], self.sway if level == "F32" else 0.0)
+        return self.same_prompt and self.typical <= max(MAX_TYPICAL[level], self.sway if level == "F32" else 0.0)
 
     @property
     def is_exact(self) -> bool:
@@ -156,7 +156,7 @@ def compare(served: Served, level: str, wanted: Answer, text: str) -> Compared:
         known = {_plain(piece): value for piece, value in theirs.items()}
         both = ours.keys() & known.keys()
         differences += [abs(ours[token] - known[token]) for token in both]
-        if len(both) < _LEAST_COMMON:
+        if len(both) < _MIN_COMMON:
             differences.append(float("inf"))
     usage = said["usage"]
     return Compared(

@@ -22,7 +22,7 @@ from architectures.words import WORDS
 _NPM_WAIT_S: Final = 600
 _WORD: Final = re.compile(r"[Ġ▁]?[A-Za-z]{2,}")
 # Enough for answers to differ, and few enough for the likeliest of them to stand out.
-_MOST_WORDS: Final = 1000
+_MAX_WORDS: Final = 1000
 _TEMPLATE: Final = "{% for m in messages %}{{ m['content'] if m['content'] is string else '' }} {% endfor %}"
 
 
@@ -61,7 +61,7 @@ def _tokenizer(
     encode: Callable[[str], list[int]], pieces: Sequence[str], special: set[int], *, pads: bool
 ) -> Tokenizer:
     words = [at for at, piece in enumerate(pieces) if at not in special and piece and _WORD.fullmatch(piece)]
-    return Tokenizer(encode, pieces, words[:_MOST_WORDS], pads)
+    return Tokenizer(encode, pieces, words[:_MAX_WORDS], pads)
 
 
 def _of_json(folder: Path, first: str | None, *, pads: bool = True) -> Tokenizer:

@@ -18,8 +18,8 @@ from architectures.server import Refusal, Served, serving
 from architectures.words import LONG
 
 # The cosine between two vectors of the same text, and how far two scores may be apart.
-LEAST_COSINE: Final = {"F32": 0.9995, "Q8_0": 0.99}
-MOST_OFF: Final = {"F32": 0.02, "Q8_0": 0.3}
+MIN_COSINE: Final = {"F32": 0.9995, "Q8_0": 0.99}
+MAX_OFF: Final = {"F32": 0.02, "Q8_0": 0.3}
 
 _TEXTS: Final = ("the quick brown fox", LONG[:400], "gold and freedom", "salt wind under stars " * 12)
 _QUERY: Final = "what did heroes find"
@@ -44,7 +44,7 @@ class PooledResult:
         """Whether it is what transformers computes, as far as a level of quantisation can have it."""
         if level not in self.off or not self.same_tokens:
             return False
-        most = MOST_OFF[level] if architecture.is_ranker else 1 - LEAST_COSINE[level]
+        most = MAX_OFF[level] if architecture.is_ranker else 1 - MIN_COSINE[level]
         return self.off[level] <= most
 
 

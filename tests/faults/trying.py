@@ -17,7 +17,7 @@ from faults.server import Served, served
 from faults.texts import SCHEMAS, TEXTS
 
 # The other models' streams may pause for so long.
-LONGEST_GAP_S: Final = 2.0
+MAX_GAP_S: Final = 2.0
 ANSWER_S: Final = 300.0
 ISOLATED_ANSWER_S: Final = 60.0
 BYSTANDERS: Final = ("first", "second")
@@ -75,7 +75,7 @@ class Yard:
         if not self.server.is_alive:
             problems.append(f"the server ended with {self.server.process.returncode}")
         problems += [problem for bystander in self.bystanders for problem in bystander.problems]
-        if gap_s > LONGEST_GAP_S:
+        if gap_s > MAX_GAP_S:
             problems.append(f"streams of other models paused for {gap_s:.1f} s")
         return Outcome(name, status, said, took_s, gap_s, tuple(problems))
 

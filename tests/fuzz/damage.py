@@ -20,7 +20,7 @@ _INTEGER_BITS: Final = {0: (8, False), 1: (8, True), 2: (16, False), 3: (16, Tru
 _INTEGER_BITS |= {10: (64, False), 11: (64, True)}
 _FLOATS: Final = (gguf.FLOAT32, 12)
 _EVIL_FLOATS: Final = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e-5, 0.5, 2.0, 1e9, 3e38, -3e38, math.inf, -math.inf, math.nan)
-_MOST_NUMBERS: Final = 600
+_MAX_NUMBERS: Final = 600
 
 # Keys that a file may have beside those that it needs, by their type. Source: llama.cpp, LLM_KV_NAMES in
 # src/llama-arch.cpp.
@@ -230,7 +230,7 @@ def _array(rng: random.Random, model: GgufFile) -> GgufFile:
         case 4:
             kind = rng.choice((*_INTEGER_BITS, *_FLOATS, gguf.BOOL, gguf.STRING))
             few = [_evil_value(rng, kind) for _ in range(4)]
-            return model.with_pair(key, Array(kind, tuple(rng.choice(few) for _ in values[:_MOST_NUMBERS])))
+            return model.with_pair(key, Array(kind, tuple(rng.choice(few) for _ in values[:_MAX_NUMBERS])))
         case 5:
             length = rng.choice((0, 1, len(values) + 1, 1 << 31, (1 << 64) - 1, 1 << 61))
             return model.with_pair(key, replace(old, length=length))

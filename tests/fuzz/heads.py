@@ -13,7 +13,7 @@ from fuzz.server_process import Request
 ANSWER_S: Final = 60.0
 SILENCE_S: Final = 1.0
 """After which a server that says nothing waits for the rest of a request."""
-_MOST_READ: Final = 1 << 20
+_MAX_READ: Final = 1 << 20
 _BODY: Final = b'{"model":"smollm2","prompt":"a","max_tokens":1}'
 
 _METHODS: Final = (b"GET", b"POST", b"PUT", b"OPTIONS", b"HEAD", b"get", b"CONNECT", b"PRI", b"G\0T", b"", b"A" * 300)
@@ -96,7 +96,7 @@ def exchange(port: int, sent: bytes, rng: random.Random) -> bytes:
             for start, end in zip((0, *cuts), (*cuts, len(sent)), strict=True):
                 connection.sendall(sent[start:end])
             connection.settimeout(SILENCE_S)
-            return connection.recv(_MOST_READ)
+            return connection.recv(_MAX_READ)
         except OSError:
             # It waits, or was closed under what was still to be sent.
             return b""

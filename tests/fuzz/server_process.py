@@ -26,7 +26,7 @@ START_S: Final = 1800.0
 HANG_CPU_S: Final = 30.0
 HANG_S: Final = 1800.0
 _LOOK_S: Final = 0.5
-_MOST_READ: Final = 1 << 24
+_MAX_READ: Final = 1 << 24
 _SHOWN_OF_LOG: Final = 600
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
@@ -178,6 +178,6 @@ def _exchange(port: int, request: Request) -> Reply:
     try:
         connection.request(request.method, request.path, request.body, {"content-type": "application/json"})
         answer = connection.getresponse()
-        return Reply(answer.status, answer.read(_MOST_READ))
+        return Reply(answer.status, answer.read(_MAX_READ))
     finally:
         connection.close()

@@ -46,9 +46,9 @@ from modelyard.protocol.values import SequenceId
 # The prediction is far below; what takes more is at fault.
 MEMORY_BYTES: Final = 4 << 30
 _ENDS: Final = (Finished, Embedded, Ranked, Tokenized, Cancelled, Suspended, Returned, Failed)
-_LONGEST_TEXT: Final = 3000
+_MAX_TEXT_LENGTH: Final = 3000
 _ROUNDS: Final = 3
-_MOST_REQUESTS: Final = 6
+_MAX_REQUESTS: Final = 6
 _SHORT_CONTEXT: Final = 512
 
 Report = Callable[[str], None]
@@ -124,7 +124,7 @@ class Session:
 
     def _ask(self, engine: Engine, profile: ModelProfile) -> None:
         for _ in range(self._rng.randint(1, 2)):
-            for _ in range(self._rng.randint(1, _MOST_REQUESTS)):
+            for _ in range(self._rng.randint(1, _MAX_REQUESTS)):
                 self._number += 1
                 number = SequenceId(self._number)
                 message = self._message(number, profile)
@@ -209,7 +209,7 @@ class Session:
         return None if length is not None and length <= _SHORT_CONTEXT else 64
 
     def _text(self) -> Text:
-        return Text(nasty_text(self._rng, _LONGEST_TEXT))
+        return Text(nasty_text(self._rng, _MAX_TEXT_LENGTH))
 
     def _chat(self) -> Chat:
         roles = ("user", "assistant", "system")

@@ -33,7 +33,7 @@ LONGEST: Final = 300_000
 # The most characters of each text of a case: a few long ones, and many short ones.
 LENGTHS: Final = (*[LONGEST] * 10, *[600] * 200)
 # Where the stack is measured, the time may grow with the square of the length.
-LONGEST_MEASURED: Final = 20_000
+MAX_MEASURED_LENGTH: Final = 20_000
 # Runs of one unit take the most stack: so many, of so many bytes, are measured beside.
 MEASURED_RUNS: Final = 12
 RUN_BYTES: Final = 5000
@@ -146,7 +146,7 @@ def tokenize(report: Callable[[str], None], path: Path, seed: int) -> Played:
             if not all(isinstance(one, int) for one in ids):
                 faults.append(f"what is no id ({what})")
             raw = content.encode("utf-8", "replace")
-            if SHALLOW_BYTES < len(raw) <= LONGEST_MEASURED:
+            if SHALLOW_BYTES < len(raw) <= MAX_MEASURED_LENGTH:
                 report(f"stack of {what}")
                 stack = max(stack, taken := _stack_of_byte(here, raw))
                 if taken > STACK_BYTES_OF_BYTE:

@@ -27,7 +27,7 @@ LAYERS: Final = 2
 # Tokens that are left of a vocabulary: what goes to the tokenizer is as odd with these.
 CUT_VOCABULARY: Final = 2048
 GROW_CPU_S: Final = 30.0
-_MOST_TRIES: Final = 400
+_MAX_TRIES: Final = 400
 
 # Of general.architecture, those that generate text or vectors from tokens alone, of every family of graphs that
 # llama.cpp has. Source: llama.cpp, LLM_ARCH_NAMES in src/llama-arch.cpp.
@@ -167,7 +167,7 @@ def _grow(report: Callable[[str], None], architecture: str) -> GgufFile | str:
     said = ""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiny.gguf"
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             path.write_bytes(model.content())
             try:
                 weights = Weights([path], gpu_layers=0, on_progress=lambda _: True, are_repacked=False)

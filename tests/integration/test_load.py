@@ -32,7 +32,7 @@ BROKEN = [
     b"\xff\xfe",
 ]
 # What the process may grow by from one round to the next: a tenth of a megabyte for each stream.
-MOST_GROWTH_BYTES = 32 * 2**20
+MAX_GROWTH_BYTES = 32 * 2**20
 
 Answers = Counter[tuple[str, Any]]
 
@@ -135,7 +135,7 @@ def test_three_hundred_streams_a_third_cut_off_leave_nothing_behind(server: Runn
         wait_until(lambda: tasks() <= before, lambda: tasks() - before)
         sizes.append(resident_bytes())
     # The first round has filled what is kept: weights that are mapped, pools, prompts.
-    assert sizes[-1] - sizes[-2] < MOST_GROWTH_BYTES, sizes
+    assert sizes[-1] - sizes[-2] < MAX_GROWTH_BYTES, sizes
     headers = {"authorization": f"Bearer {KEY}"}
     body = {"messages": "Hi", "max_tokens": 2, "ignore_eos": True}
     last = httpx.post(server.url + CHAT, json=body, headers=headers, timeout=WAIT_S)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from modelyard.config import validate_config
-from modelyard.engine.input.tokenize_worker import LONGEST_TEXT
+from modelyard.engine.input.tokenize_worker import MAX_TEXT_LENGTH
 from modelyard.yard.residency.state import UnloadMode
 from support.server import RunningServer, serving
 
@@ -106,7 +106,7 @@ def test_more_can_be_counted_than_a_model_could_read(yard: RunningServer) -> Non
 @pytest.mark.parametrize(
     ("path", "body", "said"),
     [
-        ("/tokenize", {"content": "a" * (LONGEST_TEXT + 1)}, "are the most that are tokenised at once"),
+        ("/tokenize", {"content": "a" * (MAX_TEXT_LENGTH + 1)}, "are the most that are tokenised at once"),
         ("/tokenize", {}, "Give one of 'content', 'prompt' and 'messages'"),
         ("/tokenize", {"content": "a", "prompt": "b"}, "not both 'content' and 'prompt'"),
         ("/tokenize", {"messages": TURN, "add_generation_prompt": False}, "'add_generation_prompt' is not supported"),

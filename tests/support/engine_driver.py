@@ -187,7 +187,7 @@ class Steps:
 
         monkeypatch.setattr(Context, "decode", counting)
         # How many steps a prompt takes is not to depend on the machine.
-        monkeypatch.setattr(scheduler, "LONGEST_STEP_S", math.inf)
+        monkeypatch.setattr(scheduler, "MAX_STEP_S", math.inf)
 
     def after(self, steps: int, action: Callable[[], None]) -> None:
         self._left, self._action = steps, action

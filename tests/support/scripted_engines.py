@@ -53,9 +53,9 @@ from modelyard.protocol.requests import Cancel, Stop, Submit
 from modelyard.protocol.values import FinishReason, SequenceId, Usage
 from modelyard.yard.memory.footprint import Footprint
 
-LONGEST_WAIT_S = 20.0
+MAX_WAIT_S = 20.0
 # Longer than anybody waits, so that a test sees a hang as one without an end.
-LONGEST_HANG_S = 3 * LONGEST_WAIT_S
+MAX_HANG_S = 3 * MAX_WAIT_S
 PROMPT_TOKENS = 3
 
 # What every scripted model takes, and a budget that is no bound for a few of them.
@@ -184,7 +184,7 @@ class ScriptedEngine:
             # As the real one: not in one batch, so that others can look in between.
             self._publish([Dying(reason)])
             self._publish([Failed(sequence, error) for sequence in self._texts])
-            self._awake.wait(LONGEST_HANG_S)
+            self._awake.wait(MAX_HANG_S)
             return self._end([Died(reason)])
 
         if not frees:
@@ -208,7 +208,7 @@ class ScriptedEngine:
             ]
             returned = [Returned(SequenceId(sequence)) for sequence in returns]
             self._publish([Dying(reason, tuple(map(SequenceId, active))), *left, *returned])
-            self._awake.wait(LONGEST_HANG_S)
+            self._awake.wait(MAX_HANG_S)
             return self._end([Died(reason)])
 
         if not frees:
@@ -235,7 +235,7 @@ class ScriptedEngine:
         """It does nothing, also not what it is told, until ``wake``."""
 
         def sleep() -> list[Event]:
-            self._awake.wait(LONGEST_HANG_S)
+            self._awake.wait(MAX_HANG_S)
             return []
 
         self._awake.clear()
@@ -254,7 +254,7 @@ class ScriptedEngine:
             return [message for message in self._heard if isinstance(message, kind)]
 
         with self._hearing:
-            assert self._hearing.wait_for(lambda: len(so_far()) >= number, LONGEST_WAIT_S), self._heard
+            assert self._hearing.wait_for(lambda: len(so_far()) >= number, MAX_WAIT_S), self._heard
             return so_far()
 
     # Its thread
@@ -351,7 +351,7 @@ class ScriptedEngines:
     def started(self, model: str, number: int = 1) -> ScriptedEngine:
         """The engine of the ``number``-th load of ``model``, as soon as it is made. Blocks."""
         with self._making:
-            is_made = self._making.wait_for(lambda: len(self.of(model)) >= number, LONGEST_WAIT_S)
+            is_made = self._making.wait_for(lambda: len(self.of(model)) >= number, MAX_WAIT_S)
             assert is_made, f"{model} was loaded {len(self.of(model))} times, not {number}"
             return self.of(model)[number - 1]
 
@@ -360,7 +360,7 @@ class ScriptedEngines:
         for engine in self._made:
             engine.wake()
             engine.send(Stop())
-        return all(engine.join(LONGEST_WAIT_S) for engine in self._made)
+        return all(engine.join(MAX_WAIT_S) for engine in self._made)
 
     def _make(self, name: str, publish: Publish, settings: EngineSettings | None = None) -> ScriptedEngine:
         engine = ScriptedEngine(name, publish, loads=self.loads, answer=self.answer)

@@ -17,7 +17,7 @@ from modelyard.yard.stats.status import ModelStatus
 logger = logging.getLogger(__name__)
 
 # Models that are listed; GET /v1/models lists all.
-MOST_SHOWN: Final = 30
+MAX_SHOWN: Final = 30
 _ALL_HOSTS: Final = frozenset({"0.0.0.0", "::"})
 
 
@@ -50,7 +50,7 @@ def _table(models: list[ModelStatus]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("Model", "Status", "Quantisation", "Context", "Weights", ""):
         table.add_column(heading, justify="right" if heading in ("Context", "Weights") else "left", no_wrap=True)
-    for model in models[:MOST_SHOWN]:
+    for model in models[:MAX_SHOWN]:
         table.add_row(
             model.id,
             model.status,
@@ -59,8 +59,8 @@ def _table(models: list[ModelStatus]) -> Table:
             "" if model.size_bytes is None else f"{model.size_bytes / 1e6:,.0f} MB",
             "default" if model.is_default else "",
         )
-    if len(models) > MOST_SHOWN:
-        table.add_row(f"and {len(models) - MOST_SHOWN} more")
+    if len(models) > MAX_SHOWN:
+        table.add_row(f"and {len(models) - MAX_SHOWN} more")
     return table
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-_LONGEST_SHOWN = 60
+_MAX_SHOWN_LENGTH = 60
 # Python refuses to print integers of more than 4,300 digits, and nobody reads them.
-_LARGEST_SHOWN = 10**20
+_MAX_SHOWN = 10**20
 
 
 def expected(schema: Mapping[str, Any]) -> str:
@@ -54,10 +54,10 @@ def shown(value: object) -> str:
             return "nothing"
         case bool():
             return "true" if value else "false"
-        case int() if abs(value) > _LARGEST_SHOWN:
+        case int() if abs(value) > _MAX_SHOWN:
             return "a number of more than 20 digits"
         case str():
-            return repr(value if len(value) <= _LONGEST_SHOWN else value[: _LONGEST_SHOWN - 1] + "…")
+            return repr(value if len(value) <= _MAX_SHOWN_LENGTH else value[: _MAX_SHOWN_LENGTH - 1] + "…")
         case Mapping():
             return "a table"
         case list() | tuple():

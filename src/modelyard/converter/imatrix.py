@@ -22,8 +22,8 @@ from modelyard.hub.sources.llama_converter import INSTALL
 from modelyard.llama_binding import lib
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
-_MOST_ENTRIES: Final = 100_000
-_LONGEST_NAME: Final = 1024
+_MAX_ENTRIES: Final = 100_000
+_MAX_NAME_LENGTH: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,12 @@ def _read_gguf(path: Path) -> dict[str, NDArray[np.float32]]:
 def _read_legacy(path: Path) -> dict[str, NDArray[np.float32]]:
     data = path.read_bytes()
     (count,) = struct.unpack_from("<i", data)
-    if not 1 <= count <= _MOST_ENTRIES:
+    if not 1 <= count <= _MAX_ENTRIES:
         raise ValueError(f"it begins with a number of {count} entries")
     at, weights = 4, {}
     for _ in range(count):
         (length,) = struct.unpack_from("<i", data, at)
-        if not 1 <= length <= _LONGEST_NAME:
+        if not 1 <= length <= _MAX_NAME_LENGTH:
             raise ValueError(f"a name of {length} bytes at {at}")
         name = data[at + 4 : at + 4 + length].decode()
         calls, size = struct.unpack_from("<ii", data, at + 4 + length)

@@ -19,7 +19,7 @@ from modelyard.converter.protocol import Refused, run, say
 from modelyard.formats.gguf.read import read_header
 from modelyard.llama_binding import lib
 
-_MOST_ROWS_BYTES: Final = 256 * 2**20
+_MAX_ROWS_BYTES: Final = 256 * 2**20
 _TENSOR: Final = re.compile(rb"\[ *(\d+)/ *(\d+)\]")
 _FELL_BACK: Final = re.compile(rb"(\d+) of (\d+) tensor\(s\) required fallback")
 _LOG_ERROR: Final = 4
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
     params = lib.llama_model_quantize_default_params()
     params.ftype = options.file_type
     params.allow_requantize = True
-    params.max_buf_size = _MOST_ROWS_BYTES
+    params.max_buf_size = _MAX_ROWS_BYTES
     importance = None
     if options.imatrix is not None:
         shapes = {tensor.name: tensor.shape for tensor in read_header(options.source).tensors}

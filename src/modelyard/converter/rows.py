@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 # Numbers below it are exact in single precision, which converters compute in.
-_MOST_ROWS: Final = 2**24
+_MAX_ROWS: Final = 2**24
 
 Modify = Callable[[torch.Tensor], Iterable[tuple[str, torch.Tensor]]]
 Rows = NDArray[np.int64]
@@ -32,7 +32,7 @@ def row_sources(shape: tuple[int, ...], by_rows: Modify, by_columns: Modify) -> 
         by_columns: the same converter in the same state, as it may keep what it was shown.
     """
     count, width = math.prod(shape[:-1]), shape[-1]
-    if len(shape) < 2 or max(count, width) >= _MOST_ROWS:
+    if len(shape) < 2 or max(count, width) >= _MAX_ROWS:
         return {}
     # From one, as nothing times zero is zero.
     numbers = torch.arange(1, count + 1, dtype=torch.float32).reshape(*shape[:-1], 1).expand(shape)

@@ -26,7 +26,7 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
 FLOATS: Final = ("F16", "BF16", "F32")
 
 # The reference reader takes no longer header.
-_LONGEST_HEADER: Final = 100_000_000
+_MAX_HEADER_LENGTH: Final = 100_000_000
 _ALIGNMENT: Final = 8
 # What an entry of the header takes beside its name, at most: types, four dimensions and two offsets of 20 digits.
 _ENTRY_BYTES: Final = 192
@@ -107,7 +107,7 @@ class SafetensorsWriter:
         self._header: dict[str, Any] = {"__metadata__": dict(metadata)}
         room = sum(len(json.dumps(name)) + _ENTRY_BYTES for name in names) + len(json.dumps(self._header))
         self._room = -(-room // _ALIGNMENT) * _ALIGNMENT
-        if self._room > _LONGEST_HEADER:
+        if self._room > _MAX_HEADER_LENGTH:
             raise Refused(f"The model has too many tensors for one safetensors file: {len(list(names))}.")
         self.size_bytes = 0
         self._file = path.open("wb")

@@ -14,7 +14,7 @@ from modelyard.doctor.settings import UnsafeSetting
 Verdict = Literal["ok", "note", "problem"]
 
 # The smallest useful model with its context takes about so much.
-LEAST_MEMORY_BYTES: Final = 300_000_000
+MIN_MEMORY_BYTES: Final = 300_000_000
 LITTLE_MEMORY_BYTES: Final = 2_000_000_000
 LITTLE_DISK_BYTES: Final = 10_000_000_000
 # A connection takes one, a shard of a model that is loaded takes one.
@@ -234,7 +234,7 @@ def _memory(facts: Facts) -> Finding:
     available, total = facts.available_bytes, facts.total_bytes
     value = f"{available / 1e9:.1f} of {total / 1e9:.1f} GB available"
     known = {"available_bytes": available, "total_bytes": total, "physical_bytes": facts.physical_bytes}
-    if available < LEAST_MEMORY_BYTES:
+    if available < MIN_MEMORY_BYTES:
         advice = "No model fits. End other programs, or give the machine or its control group more memory."
         return Finding("memory", "Memory", value, "problem", advice, known)
     if available < LITTLE_MEMORY_BYTES:

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 NICENESS = 19
 
 # Between tensors a load pauses for as long as it has worked, while others compute: twice as long a load at the most.
-LONGEST_PAUSE_S = 0.05
+MAX_PAUSE_S = 0.05
 
 # Part of the weights after which a load says again how far it is.
 PROGRESS_STEP = 0.01
@@ -78,7 +78,7 @@ def run_engine(
     def report(fraction: float) -> bool:
         nonlocal reported, resumed
         if device.is_busy:
-            time.sleep(min(time.monotonic() - resumed, LONGEST_PAUSE_S))
+            time.sleep(min(time.monotonic() - resumed, MAX_PAUSE_S))
         resumed = time.monotonic()
         # llama.cpp reports every tensor.
         if fraction >= reported + PROGRESS_STEP or (fraction >= 1 > reported):

@@ -17,8 +17,8 @@ from modelyard.errors import UnusableModel
 
 _LENGTH_BYTES: Final = 8
 # The limit of the reference implementation.
-_LONGEST_HEADER: Final = 100_000_000
-_MOST_DIMENSIONS: Final = 8
+_MAX_HEADER_LENGTH: Final = 100_000_000
+_MAX_DIMENSIONS: Final = 8
 _METADATA: Final = "__metadata__"
 
 ITEM_BYTES: Final[Mapping[str, int]] = {
@@ -73,7 +73,7 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
             size = file.seek(0, 2)
             file.seek(0)
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            if size < _LENGTH_BYTES or length > min(_LONGEST_HEADER, size - _LENGTH_BYTES):
+            if size < _LENGTH_BYTES or length > min(_MAX_HEADER_LENGTH, size - _LENGTH_BYTES):
                 _refuse(path, f"its header would take {length} bytes, of {size} in the file")
             text = file.read(length)
     except OSError as error:
@@ -106,7 +106,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, file_size: int) -> St
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         _refuse(path, f"{name!r} is of the unknown type {dtype!r}")
-    if not _are_counts(shape) or len(shape) > _MOST_DIMENSIONS:
+    if not _are_counts(shape) or len(shape) > _MAX_DIMENSIONS:
         _refuse(path, f"{name!r} has no shape that a tensor can have")
     if not _are_counts(offsets) or len(offsets) != 2:
         _refuse(path, f"{name!r} has no place in the file")

@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 # The application's own paths lie under it; nothing listens there.
 _BASE_URL = "http://localhost/v1"
 # Pieces of an answer that may wait for their reader before what makes them does.
-MOST_UNREAD = 16
+MAX_UNREAD = 16
 # How long an application may take to notice that its client has left.
 LEAVE_S = 5.0
 
@@ -139,7 +139,7 @@ class _Exchange:
             self._news.set()
         if not message.get("more_body"):
             self._end()
-        while len(self._pieces) >= MOST_UNREAD and not self._has_left.is_set():
+        while len(self._pieces) >= MAX_UNREAD and not self._has_left.is_set():
             self._room.clear()
             await self._room.wait()
 

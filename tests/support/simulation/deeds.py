@@ -26,7 +26,7 @@ from support.simulation.world import POLICY, Step, World
 EVENTS = 50
 # Every so manieth world is a fair one.
 FAIR_EVERY = 8
-MOST_MODELS = 8
+MAX_MODELS = 8
 # Between two deeds. What is freed or loaded is interfered with.
 PAUSES_S = (0.0, 0.0, 0.01, 0.3, 2.0, 8.0)
 SOON_S = (0.0, 0.0, 0.01, 0.1, 0.3, 2.0, 8.0)
@@ -147,7 +147,7 @@ def _arrive(world: World, model: str) -> None:
 
 
 def _add(world: World, model: str) -> None:
-    if len(world.books.traits) < MOST_MODELS:
+    if len(world.books.traits) < MAX_MODELS:
         add(world, f"{model[0]}{world.new_request()}")
 
 

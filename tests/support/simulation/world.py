@@ -40,14 +40,14 @@ from support.simulation.invariants import OF_EFFECTS, OF_STEPS, Moment
 Step = Callable[[Residency, ResidencyEvent], tuple[Residency, list[Effect]]]
 
 POLICY = WaitPolicy(max_wait_s=100.0, min_residency_s=5.0, residency_per_load=2.0, drain_s=1.0, patience_s=20.0)
-LONGEST_SIZE_S = 0.5
-LONGEST_LOAD_S = 4.0
-LONGEST_FREE_S = 1.0
+MAX_SIZE_S = 0.5
+MAX_LOAD_S = 4.0
+MAX_FREE_S = 1.0
 SLOWNESS = 10.0
 """A slow load takes so many times as long."""
 TRACED = 30
 # A settled world needs far fewer; more mean that it never comes to rest.
-MOST_STEPS = 4_000
+MAX_STEPS = 4_000
 # One step in so many is done again, to see that it is pure, and that nothing is left to do after it.
 AGAIN_EVERY = 40
 
@@ -175,8 +175,8 @@ class World:
     def _step(self, event: ResidencyEvent) -> None:
         self.books.step += 1
         self.trace.append((self.now, event))
-        if self.steps > MOST_STEPS:
-            self.fail("the_world_comes_to_rest", f"{MOST_STEPS} steps, and it goes on")
+        if self.steps > MAX_STEPS:
+            self.fail("the_world_comes_to_rest", f"{MAX_STEPS} steps, and it goes on")
         before = self.state
         is_done_again = self.steps % AGAIN_EVERY == 0
         copied = copy.deepcopy(before) if is_done_again else None
@@ -205,14 +205,14 @@ class World:
         self.books.note(effect)
         match effect:
             case ComputeFootprint(model):
-                self.later(LONGEST_SIZE_S, lambda: self._sized(model))
+                self.later(MAX_SIZE_S, lambda: self._sized(model))
             case StartLoad(model):
                 self.swaps += 1
                 self._load(model, self.books.engines[model])
             case Free(model) if was_sizing:
                 self.later(0.0, lambda: self._closed(model))
             case Free(model) if model in self.books.parked:
-                self.later(LONGEST_FREE_S, lambda: self._dropped(model))
+                self.later(MAX_FREE_S, lambda: self._dropped(model))
             case Free():
                 self._free(effect, self.books.engines[effect.model], leased)
             case Grant(_, request):
@@ -241,11 +241,11 @@ class World:
         # Not at once: a load that takes no time at all is freed at once in turn, and nobody would see a swap.
         if fate < 0.85:
             slowness = SLOWNESS if 0.5 < fate < 0.55 else 1.0
-            self.later(LONGEST_LOAD_S * slowness, lambda: self._loaded(model, engine, is_measured=fate > 0.6))
+            self.later(MAX_LOAD_S * slowness, lambda: self._loaded(model, engine, is_measured=fate > 0.6))
         elif fate < 0.97:
-            self.later(LONGEST_LOAD_S, lambda: self._failed(model, engine, "bad" if fate < 0.92 else None))
+            self.later(MAX_LOAD_S, lambda: self._failed(model, engine, "bad" if fate < 0.92 else None))
         elif fate < 0.99:
-            self.later(LONGEST_LOAD_S, lambda: self._replaced(model, engine))
+            self.later(MAX_LOAD_S, lambda: self._replaced(model, engine))
         # The rest hangs for ever.
 
     def _loaded(self, model: str, engine: Engine, *, is_measured: bool) -> None:
@@ -291,7 +291,7 @@ class World:
 
     def _free(self, effect: Free, engine: Engine, leased: list[RequestId]) -> None:
         """Every lease ends at a time of its own, in any order, and then the engine."""
-        model, lasts_s = effect.model, LONGEST_FREE_S * self.dice.random()
+        model, lasts_s = effect.model, MAX_FREE_S * self.dice.random()
         if self.dice.random() < 0.2:
             # All that an engine says may also come in one batch.
             lasts_s = 0.0
@@ -355,7 +355,7 @@ class World:
         engine = self.books.engines.get(model)
         if engine is None or not engine.is_serving:
             return
-        leased, lasts_s = self.books.of(model, Phase.LEASED), LONGEST_FREE_S * self.dice.random()
+        leased, lasts_s = self.books.of(model, Phase.LEASED), MAX_FREE_S * self.dice.random()
         if self.dice.random() < 0.5:
             # All in one batch.
             lasts_s = 0.0
@@ -433,10 +433,10 @@ class World:
         so no model has two turns before that of a request of its own age, but where a drain parts those that are older:
         one more for each. Timers are late at most once for each of the four.
         """
-        stay_s = max(POLICY.min_residency_s, POLICY.residency_per_load * LONGEST_LOAD_S)
-        turn_s = LONGEST_LOAD_S + stay_s + POLICY.drain_s + 2 * LONGEST_FREE_S + 4 * self.lag_s
+        stay_s = max(POLICY.min_residency_s, POLICY.residency_per_load * MAX_LOAD_S)
+        turn_s = MAX_LOAD_S + stay_s + POLICY.drain_s + 2 * MAX_FREE_S + 4 * self.lag_s
         drains = sum(done_at >= since for done_at in self.books.drains)
-        return (len(self.books.traits) + drains) * turn_s + LONGEST_SIZE_S
+        return (len(self.books.traits) + drains) * turn_s + MAX_SIZE_S
 
     def fail(self, invariant: str, message: str) -> None:
         """Raise a violation, with all that is known."""

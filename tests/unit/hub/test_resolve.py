@@ -238,7 +238,7 @@ def test_a_folder_without_gguf_says_what_is_there(tmp_path: Path, names: list[st
 def test_folders_are_not_searched_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "1" / "2" / "3" / "4" / "deep.gguf", tiny_model())
     assert "has no model" in refusal(tmp_path)
-    monkeypatch.setattr("modelyard.hub.sources.folder.MOST_FILES", 2)
+    monkeypatch.setattr("modelyard.hub.sources.folder.MAX_FILES", 2)
     for number in range(3):
         write(tmp_path / f"{number}.txt", b"")
     assert "There are more than 2 files. Name the folder of one model." in refusal(tmp_path)

@@ -15,9 +15,9 @@ from modelyard.api.errors.anthropic import ThreadsNotHeld
 from modelyard.api.media import ImageReference
 from modelyard.api.openai.schema import (
     LABEL,
-    LONGEST_NAME,
-    LONGEST_STOP,
-    MOST_STOPS,
+    MAX_NAME_LENGTH,
+    MAX_STOP_LENGTH,
+    MAX_STOPS,
     MaxTokens,
     refuse_unsupported,
 )
@@ -66,7 +66,7 @@ class Message(_Part):
 class Tool(_Part):
     """A function that the model may call."""
 
-    name: str = Field(default="", max_length=LONGEST_NAME)
+    name: str = Field(default="", max_length=MAX_NAME_LENGTH)
     type: str | None = None
     description: str | None = None
     input_schema: dict[str, Any] | None = None
@@ -134,7 +134,7 @@ class ContextManagement(_Part):
 class Prompted(_Part):
     """What the messages and the count of their tokens have in common."""
 
-    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     messages: Messages[Message]
     system: Blocks | None = None
     tools: Tools[Tool] | None = None
@@ -202,8 +202,8 @@ class MessagesRequest(Prompted):
     stream: bool | None = None
     stop_sequences: (
         Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
-            Field(max_length=MOST_STOPS, fail_fast=True),
+            list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]],
+            Field(max_length=MAX_STOPS, fail_fast=True),
         ]
         | None
     ) = None

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from modelyard.api.errors.anthropic import error_body as anthropic_body
 from modelyard.api.errors.ollama import error_body as ollama_body
 from modelyard.api.request_context import Visit
-from modelyard.errors import LONGEST_RETRY_AFTER_S, HarmfulRequest, InvalidRequest, ModelyardError, OutOfMemory
+from modelyard.errors import MAX_RETRY_AFTER_S, HarmfulRequest, InvalidRequest, ModelyardError, OutOfMemory
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def error_response(error: ModelyardError, path: str) -> Response:
     """
     headers = {}
     if error.retry_after_s is not None:
-        headers["retry-after"] = str(min(error.retry_after_s, LONGEST_RETRY_AFTER_S))
+        headers["retry-after"] = str(min(error.retry_after_s, MAX_RETRY_AFTER_S))
     if error.status == 507 or isinstance(error, HarmfulRequest):
         # OpenAI's clients would try again otherwise, as after every error of the server's.
         headers["x-should-retry"] = "false"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.models import input_modalities
-from modelyard.api.openai.schema import LONGEST_NAME
+from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.yard.stats.status import ModelStatus, Status
 from modelyard.yard.yard import Yard
 
@@ -30,7 +30,7 @@ class LoadBody(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    model: str = Field(min_length=1, max_length=LONGEST_NAME, description="Id or alias of a model.")
+    model: str = Field(min_length=1, max_length=MAX_NAME_LENGTH, description="Id or alias of a model.")
 
 
 def router_object(model: ModelStatus) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.media import MediaLoader
 from modelyard.api.openai.conversation import ChatMessage
-from modelyard.api.openai.schema import LONGEST_NAME, refuse_unsupported
+from modelyard.api.openai.schema import MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openai.tools import ToolDefinition, Tools, chosen_tools
 from modelyard.api.serving.bounded_items import Messages
 from modelyard.api.serving.json_response import Told
@@ -30,7 +30,7 @@ from modelyard.yard.requests.requests import TokenizeRequest
 from modelyard.yard.yard import Yard
 
 # As many as a text of the longest can have.
-MOST_IDS: Final = 1 << 20
+MAX_IDS: Final = 1 << 20
 
 _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
     "add_generation_prompt": (True,),
@@ -45,7 +45,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
 
     model: str | None = Field(
-        default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."
+        default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
     )
     keep_alive: KeepAlive | None = None
 
@@ -96,7 +96,7 @@ class TokenizeBody(_Body):
 class DetokenizeBody(_Body):
     """The body of ``POST /detokenize``."""
 
-    tokens: list[int] = Field(max_length=MOST_IDS, fail_fast=True, description="Token ids.")
+    tokens: list[int] = Field(max_length=MAX_IDS, fail_fast=True, description="Token ids.")
 
 
 def tokenized_body(spelling: Tokenization, context_length: int | None, body: TokenizeBody) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.engine.loading.sound import SHORTEST_S
+from modelyard.engine.loading.sound import MIN_S
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Audio
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _SPELT: Final = "WAV, MP3, FLAC or Ogg"
 
 # OpenAI's limit for a file to be transcribed.
-MOST_BYTES: Final = 25 * 2**20
-MOST_CHANNELS: Final = 16
+MAX_BYTES: Final = 25 * 2**20
+MAX_CHANNELS: Final = 16
 SLOWEST_RATE, FASTEST_RATE = 4_000, 384_000
 
 # Samples that are decoded at a time, of all channels together.
@@ -67,8 +67,8 @@ def decode(data: bytes, param: str, rate: int, longest_s: float) -> Audio:
     Raises:
         InvalidRequest: it is no sound, of another format, damaged, too large, too long or too short.
     """
-    if len(data) > MOST_BYTES:
-        raise InvalidRequest(f"The audio has more than the {MOST_BYTES // 2**20} MiB that are taken.", param)
+    if len(data) > MAX_BYTES:
+        raise InvalidRequest(f"The audio has more than the {MAX_BYTES // 2**20} MiB that are taken.", param)
     if not is_audio(data):
         raise InvalidRequest(f"{_what(data)} Send {_SPELT}.", param)
     # Imported here: it loads libsndfile, which most servers never need.
@@ -85,9 +85,9 @@ def decode(data: bytes, param: str, rate: int, longest_s: float) -> Audio:
         raise InvalidRequest(
             f"The audio is damaged or cut off ({type(failure).__name__}). Send the whole file.", param
         ) from failure
-    if len(samples) < SHORTEST_S * rate:
+    if len(samples) < MIN_S * rate:
         raise InvalidRequest(
-            f"The audio lasts {len(samples) / rate:.3f} s; {SHORTEST_S} s are the least that is taken.", param
+            f"The audio lasts {len(samples) / rate:.3f} s; {MIN_S} s are the least that is taken.", param
         )
     return Audio(samples.tobytes(), rate, param)
 
@@ -101,9 +101,9 @@ def is_audio(data: bytes) -> bool:
 
 
 def _check_shape(channels: int, rate: int, param: str) -> None:
-    if channels > MOST_CHANNELS:
+    if channels > MAX_CHANNELS:
         raise InvalidRequest(
-            f"The audio has {channels} channels, more than the {MOST_CHANNELS} that are taken. Mix it down.", param
+            f"The audio has {channels} channels, more than the {MAX_CHANNELS} that are taken. Mix it down.", param
         )
     if not SLOWEST_RATE <= rate <= FASTEST_RATE:
         raise InvalidRequest(

@@ -20,7 +20,7 @@ from modelyard.api.media.kinds import MediaKind
 from modelyard.errors import InvalidRequest
 
 TIMEOUT_S: Final = 20.0
-MOST_REDIRECTS: Final = 3
+MAX_REDIRECTS: Final = 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
@@ -50,7 +50,7 @@ class Fetcher:
                 asyncio.timeout(TIMEOUT_S),
                 httpx2.AsyncClient(verify=self._tls, trust_env=False, timeout=TIMEOUT_S) as client,
             ):
-                for _ in range(MOST_REDIRECTS + 1):
+                for _ in range(MAX_REDIRECTS + 1):
                     found = await _get(client, url, param, kind, may_be_private=may_be_private)
                     if isinstance(found, bytes):
                         return found
@@ -66,7 +66,7 @@ class Fetcher:
                 param,
             ) from failure
         raise InvalidRequest(
-            f"The URL leads on more than {MOST_REDIRECTS} times. Name the {kind.name}'s own URL.", param
+            f"The URL leads on more than {MAX_REDIRECTS} times. Name the {kind.name}'s own URL.", param
         )
 
 

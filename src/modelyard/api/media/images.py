@@ -19,11 +19,11 @@ DECODES_AVIF: Final = features.check("avif") is True
 FORMATS: Final = ("PNG", "JPEG", "GIF", "BMP", "WEBP", *(("AVIF",) if DECODES_AVIF else ()))
 _SPELT: Final = "PNG, JPEG, GIF, BMP, WebP or AVIF" if DECODES_AVIF else "PNG, JPEG, GIF, BMP or WebP"
 
-MOST_BYTES: Final = 20 * 2**20
-MOST_PIXELS: Final = 50_000_000
+MAX_BYTES: Final = 20 * 2**20
+MAX_PIXELS: Final = 50_000_000
 
 # How many times as long as wide: projectors scale an image to fixed sizes, in which a thinner one has no height.
-MOST_ASPECT: Final = 50
+MAX_ASPECT: Final = 50
 
 # Begins what Pillow says of texts and profiles in a PNG that unpack to more than it takes. Source: PIL.PngImagePlugin.
 _PACKED_BOMBS: Final = ("Decompressed data too large", "Too much memory used in text chunks")
@@ -35,8 +35,8 @@ def decode(data: bytes, param: str, longest_edge: int, detail: Detail = "auto") 
     Raises:
         InvalidRequest: it is no image, of another format, damaged, cut off, or too large.
     """
-    if len(data) > MOST_BYTES:
-        raise InvalidRequest(f"The image has more than the {MOST_BYTES // 2**20} MiB that are taken.", param)
+    if len(data) > MAX_BYTES:
+        raise InvalidRequest(f"The image has more than the {MAX_BYTES // 2**20} MiB that are taken.", param)
     _check_format(data, param)
     try:
         with warnings.catch_warnings():
@@ -51,7 +51,7 @@ def decode(data: bytes, param: str, longest_edge: int, detail: Detail = "auto") 
         raise
     except Pillow.DecompressionBombError:
         raise InvalidRequest(
-            f"The image has more than the {MOST_PIXELS:,} pixels that are taken. Scale it down.", param
+            f"The image has more than the {MAX_PIXELS:,} pixels that are taken. Scale it down.", param
         ) from None
     except UnidentifiedImageError:
         if is_taken(data):
@@ -85,14 +85,14 @@ def _check_format(data: bytes, param: str) -> None:
 
 
 def _check_size(width: int, height: int, param: str) -> None:
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         raise InvalidRequest(
-            f"The image has {width} x {height} pixels, more than the {MOST_PIXELS:,} that are taken. Scale it down.",
+            f"The image has {width} x {height} pixels, more than the {MAX_PIXELS:,} that are taken. Scale it down.",
             param,
         )
-    if max(width, height) > MOST_ASPECT * min(width, height):
+    if max(width, height) > MAX_ASPECT * min(width, height):
         raise InvalidRequest(
-            f"The image has {width} x {height} pixels: it is more than {MOST_ASPECT} times as long as it is wide. "
+            f"The image has {width} x {height} pixels: it is more than {MAX_ASPECT} times as long as it is wide. "
             "Cut it into parts.",
             param,
         )

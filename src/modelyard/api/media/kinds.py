@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from modelyard.api.media.audio import MOST_BYTES as MOST_AUDIO_BYTES
-from modelyard.api.media.images import MOST_BYTES as MOST_IMAGE_BYTES
+from modelyard.api.media.audio import MAX_BYTES as MAX_AUDIO_BYTES
+from modelyard.api.media.images import MAX_BYTES as MAX_IMAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class MediaKind:
 IMAGE: Final = MediaKind(
     name="image",
     plural="images",
-    most_bytes=MOST_IMAGE_BYTES,
+    most_bytes=MAX_IMAGE_BYTES,
     accept="image/*",
     data_url="data:image/png;base64,",
     folders_key="image_folders",
@@ -47,7 +47,7 @@ IMAGE: Final = MediaKind(
 AUDIO: Final = MediaKind(
     name="audio",
     plural="audio",
-    most_bytes=MOST_AUDIO_BYTES,
+    most_bytes=MAX_AUDIO_BYTES,
     accept="audio/*, application/ogg",
     data_url="data:audio/wav;base64,",
     folders_key="audio_folders",

@@ -14,7 +14,7 @@ from starlette.types import Receive
 
 from modelyard.api.media.audio import decode as decode_audio
 from modelyard.api.media.fetch import Fetcher
-from modelyard.api.media.images import MOST_PIXELS
+from modelyard.api.media.images import MAX_PIXELS
 from modelyard.api.media.images import decode as decode_image
 from modelyard.api.media.kinds import AUDIO, IMAGE, MediaKind
 from modelyard.api.media.local import is_local, read_local
@@ -190,7 +190,7 @@ class MediaLoader:
 
 def max_image_bytes(limits: Multimodal) -> int:
     """Memory of an image as it is kept for a model with these limits, at the most: three bytes a pixel."""
-    return 3 * min(limits.longest_edge**2, MOST_PIXELS)
+    return 3 * min(limits.longest_edge**2, MAX_PIXELS)
 
 
 def max_sound_bytes(limits: Multimodal, senses: Senses) -> int:

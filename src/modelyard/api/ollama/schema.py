@@ -13,11 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.media import AudioReference, ImageReference, Reference
 from modelyard.api.media.audio import is_audio
-from modelyard.api.openai.embeddings import MOST_INPUTS
+from modelyard.api.openai.embeddings import MAX_INPUTS
 from modelyard.api.openai.schema import (
-    LONGEST_NAME,
-    MOST_TOKENS,
-    MOST_TOP_LOGPROBS,
+    MAX_NAME_LENGTH,
+    MAX_TOKENS,
+    MAX_TOP_LOGPROBS,
     Stop,
     one_or_more,
     refuse_unsupported,
@@ -45,7 +45,7 @@ _BEGINNING: Final = 16
 
 
 Images = Parts[str]
-_Inputs = Annotated[list[str], Field(max_length=MOST_INPUTS, fail_fast=True)]
+_Inputs = Annotated[list[str], Field(max_length=MAX_INPUTS, fail_fast=True)]
 
 
 class _Part(BaseModel):
@@ -85,11 +85,11 @@ class Options(_Part):
     top_p: TopP | None = None
     min_p: MinP | None = None
     repeat_penalty: RepetitionPenalty | None = None
-    repeat_last_n: Annotated[int, Field(ge=-1, le=MOST_TOKENS)] | None = None
+    repeat_last_n: Annotated[int, Field(ge=-1, le=MAX_TOKENS)] | None = None
     presence_penalty: PresencePenalty | None = None
     frequency_penalty: FrequencyPenalty | None = None
     seed: Seed | None = None
-    num_predict: Annotated[int, Field(ge=-2, le=MOST_TOKENS)] | None = None
+    num_predict: Annotated[int, Field(ge=-2, le=MAX_TOKENS)] | None = None
     stop: Stop | None = None
 
 
@@ -166,14 +166,14 @@ def _reference(encoded: str, param: str) -> Reference:
 class _Generated(_Part):
     """What chats and completions have in common."""
 
-    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     stream: bool | None = None
     options: Options | None = None
     format: Literal["", "json"] | dict[str, Any] | None = None
     think: bool | Literal["low", "medium", "high"] | None = None
     keep_alive: KeepAlive | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
 
     @property
     def streams(self) -> bool:
@@ -269,7 +269,7 @@ class GenerateRequest(_Generated):
 class EmbedRequest(_Part):
     """The body of ``POST /api/embed``. Without an input it only loads the model, or unloads it."""
 
-    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     input: Annotated[_Inputs, BeforeValidator(one_or_more, json_schema_input_type=str | _Inputs)] = []
     truncate: bool | None = Field(default=None, description="False: what is too long is refused, and not cut.")
     dimensions: Annotated[int, Field(ge=0)] | None = Field(
@@ -295,7 +295,7 @@ class EmbedRequest(_Part):
 class EmbeddingsRequest(_Part):
     """The body of ``POST /api/embeddings``, which is older. Without a prompt it only loads the model, or unloads it."""
 
-    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     prompt: str = ""
     options: Options | None = None
     keep_alive: KeepAlive | None = None
@@ -304,5 +304,5 @@ class EmbeddingsRequest(_Part):
 class NamedModel(_Part):
     """The body of ``POST /api/show``."""
 
-    model: str = Field(default="", max_length=LONGEST_NAME)
-    name: str = Field(default="", max_length=LONGEST_NAME)
+    model: str = Field(default="", max_length=MAX_NAME_LENGTH)
+    name: str = Field(default="", max_length=MAX_NAME_LENGTH)

@@ -13,7 +13,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.openai.schema import LABEL, LONGEST_NAME, TextsOrIds
+from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, TextsOrIds
 from modelyard.api.serving.json_response import Told
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.wait_options import KeepAlive, urgency_of
@@ -24,7 +24,7 @@ from modelyard.yard.requests.requests import EmbeddingRequest
 from modelyard.yard.yard import Yard
 
 # Source: OpenAI, API reference, embeddings: "the array must be 2048 dimensions or less".
-MOST_INPUTS = 2048
+MAX_INPUTS = 2048
 
 
 class EmbeddingsBody(BaseModel):
@@ -34,7 +34,7 @@ class EmbeddingsBody(BaseModel):
 
     input: TextsOrIds = Field(description="A text, texts, token ids, or lists of token ids.")
     model: str | None = Field(
-        default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."
+        default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
     )
     encoding_format: Literal["float", "base64"] | None = Field(
         default=None, description="`base64`: the 32-bit floats of each vector, little-endian."
@@ -58,9 +58,9 @@ class EmbeddingsBody(BaseModel):
             raise InvalidRequest("'input' is empty. Send a text, or a list of texts.", "input")
         if _are_ids(given):
             return (Tokens(tuple(given)),)
-        if len(given) > MOST_INPUTS:
+        if len(given) > MAX_INPUTS:
             raise InvalidRequest(
-                f"'input' has {len(given)} elements, but {MOST_INPUTS} are the most in one request. Send several.",
+                f"'input' has {len(given)} elements, but {MAX_INPUTS} are the most in one request. Send several.",
                 "input",
             )
         return tuple(_one(item, f"input[{index}]") for index, item in enumerate(given))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from modelyard.api.middleware.authorization import needs
-from modelyard.api.openai.schema import LONGEST_NAME
+from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.serving.streaming import EVENT_STREAM, KEEP_ALIVE_S, while_connected
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import STATUS, ModelStatus, Plan
@@ -26,7 +26,7 @@ class ModelName(BaseModel):
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
-    model_id: str = Field(min_length=1, max_length=LONGEST_NAME, description="Id or alias of a model.")
+    model_id: str = Field(min_length=1, max_length=MAX_NAME_LENGTH, description="Id or alias of a model.")
 
 
 class Unload(ModelName):

@@ -37,15 +37,15 @@ from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Chat, Infill, Prompt, Sampling, Text, Tokens
 from modelyard.yard.requests.requests import Request
 
-MOST_STOPS = 64
-LONGEST_STOP = 1024
-LONGEST_BREAKER = 40
-MOST_BREAKERS = 8
-MOST_TOKENS = 2**31 - 1
-MOST_BIASES = 4096
-MOST_CHOICES = 64
+MAX_STOPS = 64
+MAX_STOP_LENGTH = 1024
+MAX_BREAKER_LENGTH = 40
+MAX_BREAKERS = 8
+MAX_TOKENS = 2**31 - 1
+MAX_BIASES = 4096
+MAX_CHOICES = 64
 # An error repeats the name, so it must not be a megabyte.
-LONGEST_NAME = 512
+MAX_NAME_LENGTH = 512
 
 
 def one_or_more(value: Any) -> Any:
@@ -53,8 +53,8 @@ def one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-_OneStop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
-_Stops = Annotated[list[_OneStop], Field(max_length=MOST_STOPS, fail_fast=True)]
+_OneStop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+_Stops = Annotated[list[_OneStop], Field(max_length=MAX_STOPS, fail_fast=True)]
 Stop = Annotated[_Stops, BeforeValidator(one_or_more, json_schema_input_type=_OneStop | _Stops)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 # Checked item by item elsewhere, where the message names the item.
@@ -62,10 +62,10 @@ TextsOrIds = Annotated[
     str | list[Any], WithJsonSchema(TypeAdapter(str | list[str] | list[int] | list[list[int]]).json_schema())
 ]
 LogitBias = Annotated[
-    dict[Annotated[int, Field(ge=0, strict=False)], Bias], Field(max_length=MOST_BIASES), at_most(MOST_BIASES)
+    dict[Annotated[int, Field(ge=0, strict=False)], Bias], Field(max_length=MAX_BIASES), at_most(MAX_BIASES)
 ]
 Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh", "max"]
-MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
 # A field that says who asks, or what OpenAI is to keep: it changes no answer, and nothing is done with it.
@@ -103,7 +103,7 @@ class GenerationFields(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
     model: str | None = Field(
-        default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."
+        default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -122,18 +122,18 @@ class GenerationFields(BaseModel):
         default=None, description="How much a token loses that would go on with a repetition; 0: nothing."
     )
     dry_base: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = None
-    dry_allowed_length: Annotated[int, Field(ge=0, le=LONGEST_STOP)] | None = None
+    dry_allowed_length: Annotated[int, Field(ge=0, le=MAX_STOP_LENGTH)] | None = None
     dry_sequence_breakers: (
         Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=LONGEST_BREAKER)]],
-            Field(max_length=MOST_BREAKERS, fail_fast=True),
+            list[Annotated[str, Field(min_length=1, max_length=MAX_BREAKER_LENGTH)]],
+            Field(max_length=MAX_BREAKERS, fail_fast=True),
         ]
         | None
     ) = None
     user: str | None = LABEL
     ignore_eos: bool | None = None
     keep_alive: KeepAlive | None = None
-    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = Field(default=None, description="Choices for each prompt.")
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(default=None, description="Choices for each prompt.")
 
     @property
     def choices(self) -> int:
@@ -211,7 +211,7 @@ CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
 }
 
-MOST_TOP_LOGPROBS = 20
+MAX_TOP_LOGPROBS = 20
 
 
 class ChatCompletionRequest(GenerationFields):
@@ -229,7 +229,7 @@ class ChatCompletionRequest(GenerationFields):
     response_format: ResponseFormat | None = None
     grammar: GrammarField | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     prediction: Prediction | None = Field(
         default=None, description="What the answer may well be, such as a text before its edit: it then comes faster."
     )
@@ -283,7 +283,7 @@ class ChatCompletionRequest(GenerationFields):
         return options
 
 
-MOST_PROMPTS = 128
+MAX_PROMPTS = 128
 
 
 class CompletionRequest(GenerationFields):
@@ -292,7 +292,7 @@ class CompletionRequest(GenerationFields):
     prompt: TextsOrIds = Field(description="Text to continue, or token ids, or a list of either.")
     suffix: str | None = Field(default=None, description="Text behind what is to be filled in.")
     echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
-    logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     best_of: int | None = None
     response_format: ResponseFormat | None = None
     grammar: GrammarField | None = None
@@ -327,12 +327,12 @@ class CompletionRequest(GenerationFields):
                 prompts = [self._of_text(text)]
             case list(ids) if _are_ids(ids):
                 prompts = [self._of_ids(ids)]
-            case list(parts) if parts and len(parts) * self.choices <= MOST_PROMPTS:
+            case list(parts) if parts and len(parts) * self.choices <= MAX_PROMPTS:
                 prompts = [self._of_text(part) if isinstance(part, str) else self._of_ids(part) for part in parts]
             case _:
                 raise InvalidRequest(
                     f"'prompt' must be a text or a list of token ids, or a list of either; with 'n' choices for each, "
-                    f"at most {MOST_PROMPTS} answers.",
+                    f"at most {MAX_PROMPTS} answers.",
                     "prompt",
                 )
         return prompts

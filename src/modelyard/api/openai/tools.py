@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import NamedTool, ToolChoice
 
-MOST_TOOLS = 512
+MAX_TOOLS = 512
 
 _Tool = TypeVar("_Tool")
-Tools = Annotated[list[_Tool], Field(max_length=MOST_TOOLS, fail_fast=True)]
+Tools = Annotated[list[_Tool], Field(max_length=MAX_TOOLS, fail_fast=True)]
 
 
 class _Part(BaseModel):

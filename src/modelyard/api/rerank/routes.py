@@ -12,8 +12,8 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.openai.embeddings import MOST_INPUTS
-from modelyard.api.openai.schema import LABEL, LONGEST_NAME, refuse_unsupported
+from modelyard.api.openai.embeddings import MAX_INPUTS
+from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.serving.json_response import Told
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.wait_options import KeepAlive, urgency_of
@@ -48,12 +48,12 @@ class RerankBody(BaseModel):
     query: Document = Field(min_length=1, description="What is asked: a text, or an object with a `text`.")
     documents: list[Document] = Field(
         min_length=1,
-        max_length=MOST_INPUTS,
+        max_length=MAX_INPUTS,
         fail_fast=True,
         description="Texts that may answer it, or objects with a `text`.",
     )
     model: str | None = Field(
-        default=None, max_length=LONGEST_NAME, description="Id or alias; omitted or 'default': the default model."
+        default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
     )
     top_n: int | None = Field(default=None, ge=1, description="How many of the best are answered. Unset: all.")
     return_documents: bool | None = Field(default=None, description="Whether the answer repeats the documents.")

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from modelyard.errors import InvalidRequest
 
 # No grammar has so many rules (``guidance.compiler``), and to look at them takes 0.2 s in which nobody else is heard.
-MOST_SCHEMAS: Final = 20_000
+MAX_SCHEMAS: Final = 20_000
 
 # Keywords that hold schemas, by name or else as they are, or in a list.
 _DEFINITIONS = frozenset({"$defs", "definitions"})
@@ -57,7 +57,7 @@ def closed(schema: dict[str, Any], param: str) -> dict[str, Any]:
         param: the field of the request that it comes from.
 
     Raises:
-        InvalidRequest: it has more than MOST_SCHEMAS parts.
+        InvalidRequest: it has more than MAX_SCHEMAS parts.
     """
     try:
         found = _found(schema, param)
@@ -105,9 +105,9 @@ def _found(root: Mapping[str, Any], param: str) -> dict[int, tuple[Mapping[str, 
         found[id(part)] = part, is_shared
         for child in _children(root, part, is_shared):
             waiting.append(child)
-            if len(found) + len(waiting) > MOST_SCHEMAS:
+            if len(found) + len(waiting) > MAX_SCHEMAS:
                 raise InvalidRequest(
-                    f"{param} has more than {MOST_SCHEMAS:,} schemas in it. No grammar can be made of so many.", param
+                    f"{param} has more than {MAX_SCHEMAS:,} schemas in it. No grammar can be made of so many.", param
                 )
     return found
 

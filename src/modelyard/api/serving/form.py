@@ -10,9 +10,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.errors import InvalidRequest
 
-MOST_PARTS: Final = 64
+MAX_PARTS: Final = 64
 # Of a field that is no file: a prompt may be a page long.
-LONGEST_FIELD: Final = 2**16
+MAX_FIELD_LENGTH: Final = 2**16
 
 _MEDIA_TYPE: Final = b"multipart/form-data"
 
@@ -90,8 +90,8 @@ class _Parts:
 
     def begin(self) -> None:
         self._number += 1
-        if self._number > MOST_PARTS:
-            raise InvalidRequest(f"The form has more than the {MOST_PARTS} fields that are taken.")
+        if self._number > MAX_PARTS:
+            raise InvalidRequest(f"The form has more than the {MAX_PARTS} fields that are taken.")
         self._headers, self._content = {}, bytearray()
 
     def header_name(self, data: bytes, start: int, end: int) -> None:
@@ -115,8 +115,10 @@ class _Parts:
 
     def data(self, data: bytes, start: int, end: int) -> None:
         self._content += memoryview(data)[start:end]
-        if not self._is_file and len(self._content) > LONGEST_FIELD:
-            raise InvalidRequest(f"'{self._name}' has more than the {LONGEST_FIELD} bytes that are taken.", self._name)
+        if not self._is_file and len(self._content) > MAX_FIELD_LENGTH:
+            raise InvalidRequest(
+                f"'{self._name}' has more than the {MAX_FIELD_LENGTH} bytes that are taken.", self._name
+            )
 
     def end(self) -> None:
         value: bytes | str = bytes(self._content)

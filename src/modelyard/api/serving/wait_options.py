@@ -15,7 +15,7 @@ from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.errors import InvalidRequest
 from modelyard.yard.requests.requests import WaitOptions
 
-MOST_URGENT = MAX_PRIORITY
+MAX_URGENT = MAX_PRIORITY
 
 # Names fields of a request that were not followed because its key may not ask for that.
 IGNORED_HEADER = b"x-modelyard-ignored"
@@ -96,8 +96,8 @@ def urgency_of(http: Request, keep_alive_s: float | None) -> WaitOptions:
 def _priority(text: str | None) -> int | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[+-]?[0-9]{1,3}", text.strip()) or abs(int(text)) > MOST_URGENT:
+    if not re.fullmatch(r"[+-]?[0-9]{1,3}", text.strip()) or abs(int(text)) > MAX_URGENT:
         raise InvalidRequest(
-            f"The header X-Priority must be a whole number from -{MOST_URGENT} to {MOST_URGENT}.", "X-Priority"
+            f"The header X-Priority must be a whole number from -{MAX_URGENT} to {MAX_URGENT}.", "X-Priority"
         )
     return int(text)

@@ -24,7 +24,7 @@ F8_MAX: Final = 448.0
 FP4_VALUES: Final = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
 _FP4_BOUNDS: Final = (FP4_VALUES[1:] + FP4_VALUES[:-1]) / 2
 
-_SMALLEST_SCALE: Final = np.float32(1e-7)
+_MIN_SCALE: Final = np.float32(1e-7)
 
 
 def _e4m3_values() -> NDArray[np.float32]:
@@ -112,7 +112,7 @@ def afq(rows: NDArray[np.float32], bits: int, dtype: str) -> Mapping[str, NDArra
     low, high = groups.min(1), groups.max(1)
     codes_most = np.float32(2**bits - 1)
     is_low = np.abs(low) > np.abs(high)
-    scale = np.maximum((high - low) / codes_most, _SMALLEST_SCALE)
+    scale = np.maximum((high - low) / codes_most, _MIN_SCALE)
     scale = np.where(is_low, scale, -scale)
     edge = np.where(is_low, low, high)
     steps = np.rint(edge / scale)
@@ -148,7 +148,7 @@ def hqq(columns: NDArray[np.float32], bits: int, dtype: str) -> Mapping[str, NDA
     low, high = columns.min(0, keepdims=True), columns.max(0, keepdims=True)
     codes_most = np.float32(2**bits - 1)
     # Groups of equal numbers: any scale will do that the zero can make up for.
-    scale = np.where(high - low > _SMALLEST_SCALE, (high - low) / codes_most, np.maximum(np.abs(low), 1))
+    scale = np.where(high - low > _MIN_SCALE, (high - low) / codes_most, np.maximum(np.abs(low), 1))
     scale = _rounded(scale, dtype)
     zero = _rounded(-low / scale, dtype)
     codes = np.clip(np.rint(columns / scale + zero), 0, codes_most).astype(np.uint8)

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--imatrix", type=Path)
     parser.add_argument("--base-model")
     parser.add_argument("--repo-id")
-    parser.add_argument("--largest-shard", type=int, default=names.LARGEST_SHARD_BYTES, metavar="BYTES")
+    parser.add_argument("--largest-shard", type=int, default=names.MAX_SHARD_BYTES, metavar="BYTES")
     options = parser.parse_args(arguments)
     say(step="reading the checkpoint", fraction=0.0)
     layers, rest = sort_tensors(_all_tensors(options.folder))

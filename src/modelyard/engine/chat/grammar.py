@@ -19,7 +19,7 @@ from modelyard.engine.guidance.grammar_text import Grammar
 from modelyard.errors import InvalidRequest
 
 # A grammar of this size compiles in well under a second; a body may hold fifty times as much.
-LONGEST_GRAMMAR = 1_000_000
+MAX_GRAMMAR_LENGTH = 1_000_000
 
 _JSON_OBJECT: Mapping[str, Any] = {"type": "object"}
 
@@ -93,9 +93,10 @@ def grammar_of(
 
 
 def _grammar(text: str, param: str) -> Grammar:
-    if len(text) > LONGEST_GRAMMAR:
+    if len(text) > MAX_GRAMMAR_LENGTH:
         raise InvalidRequest(
-            f"{param} makes a grammar of {len(text):,} characters; {LONGEST_GRAMMAR:,} are the most. Shorten it.", param
+            f"{param} makes a grammar of {len(text):,} characters; {MAX_GRAMMAR_LENGTH:,} are the most. Shorten it.",
+            param,
         )
     return Grammar(text, param)
 

@@ -12,10 +12,10 @@ from modelyard.errors import ConversationTooLong, EngineError, InvalidRequest, U
 from modelyard.system.bounded.pool import ProcessUnavailable
 
 # Twice the context of any model that llama.cpp reads, in English. A render has 64 MB to work in.
-LONGEST_CONVERSATION: Final = 16 << 20
+MAX_CONVERSATION_LENGTH: Final = 16 << 20
 """Bytes, as JSON, of what a template may be given."""
 
-LONGEST_TEMPLATE: Final = 1_000_000
+MAX_TEMPLATE_LENGTH: Final = 1_000_000
 """Characters. The longest that are published have 30,000."""
 
 _SHOWN_OF_A_LINE: Final = 80
@@ -66,8 +66,8 @@ class ChatTemplate:
         self._processes, self._name = processes, name
         self._digest = hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         self._names = {"bos_token": bos_token, "eos_token": eos_token, "documents": None}
-        if len(source) > LONGEST_TEMPLATE:
-            raise _unusable(f"it has {len(source):,} characters, and {LONGEST_TEMPLATE:,} are the most")
+        if len(source) > MAX_TEMPLATE_LENGTH:
+            raise _unusable(f"it has {len(source):,} characters, and {MAX_TEMPLATE_LENGTH:,} are the most")
         # Lines of the template and of the code that Jinja makes of it, both rising.
         self._lines: Sequence[tuple[int, int]] = ()
         answer = self._ask(None)
@@ -163,6 +163,6 @@ def _as_json(names: Mapping[str, Any]) -> bytes:
         raise InvalidRequest(
             f"The conversation cannot be given to the model's chat template: {error}", "messages"
         ) from error
-    if len(written) > LONGEST_CONVERSATION:
-        raise ConversationTooLong(len(written), LONGEST_CONVERSATION)
+    if len(written) > MAX_CONVERSATION_LENGTH:
+        raise ConversationTooLong(len(written), MAX_CONVERSATION_LENGTH)
     return written

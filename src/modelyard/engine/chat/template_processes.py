@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from modelyard.system.bounded.pool import IDLE_S, WAIT_S, ProcessPool, enter
 
 # Templates that a limit has stopped before do not take all processes.
-_MOST_OF_THE_STOPPED: Final = 2
+_MAX_OF_THE_STOPPED: Final = 2
 
 RENDER_S: Final = 2.0
 """Time of one render, compilation included."""
@@ -18,7 +18,7 @@ RENDER_S: Final = 2.0
 RENDER_BYTES: Final = 64 << 20
 """Memory of one render, beyond that of an idle process."""
 
-LONGEST_TEXT: Final = 16 << 20
+MAX_TEXT_LENGTH: Final = 16 << 20
 """Characters that one render may write."""
 
 _PROGRAM: Final = "modelyard.engine.chat.template_program"
@@ -45,9 +45,9 @@ class TemplateProcesses:
 
     def __init__(self, limit_s: float = RENDER_S, *, idle_s: float = IDLE_S, wait_s: float = WAIT_S) -> None:
         self._wait_s = wait_s
-        self._pool = ProcessPool(_PROGRAM, (limit_s, RENDER_BYTES, LONGEST_TEXT), limit_s=limit_s, idle_s=idle_s)
+        self._pool = ProcessPool(_PROGRAM, (limit_s, RENDER_BYTES, MAX_TEXT_LENGTH), limit_s=limit_s, idle_s=idle_s)
         self._stopped: set[str] = set()
-        self._places_of_the_stopped = threading.BoundedSemaphore(_MOST_OF_THE_STOPPED)
+        self._places_of_the_stopped = threading.BoundedSemaphore(_MAX_OF_THE_STOPPED)
 
     @property
     def pids(self) -> list[int]:

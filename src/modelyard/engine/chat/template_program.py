@@ -41,7 +41,7 @@ from modelyard.system.bounded.inside import address_space, lift_limits, limit, s
 _KEPT_TEMPLATES: Final = 16
 
 # Largest product in a template, in items of a sequence or bits of a number: a larger one takes seconds in C.
-_LARGEST_PRODUCT: Final = 1_000_000
+_MAX_PRODUCT: Final = 1_000_000
 
 # A conversation is given so many times the bytes that it has as JSON, where that is more than the limit: its texts take
 # up to four bytes a character, and a render copies them.
@@ -66,7 +66,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
                 size = times * len(items)
             case _:
                 size = 0
-        if size > _LARGEST_PRODUCT:
+        if size > _MAX_PRODUCT:
             raise SecurityError(f"a product with '{operator}' is too large")
         return super().call_binop(context, operator, left, right)
 

@@ -26,7 +26,7 @@ from modelyard.engine.formats.source import Malformed, Source, Waiting
 from modelyard.engine.formats.tagged import members
 
 _BARE = re.compile(r'[^,:{}\[\]"<]+')
-_LONGEST_BARE = 1000
+_MAX_BARE_LENGTH = 1000
 
 
 def _read(delimiter: str, close: str, source: Source, calls: Calls, _: str) -> Waiting:
@@ -112,7 +112,7 @@ def _text(source: Source, calls: Calls, delimiter: str) -> Waiting:
 
 
 def _bare(source: Source) -> Generator[None, None, str]:
-    word = (yield from source.run(_BARE, _LONGEST_BARE)).strip()
+    word = (yield from source.run(_BARE, _MAX_BARE_LENGTH)).strip()
     if not word:
         raise Malformed
     return word

@@ -28,7 +28,7 @@ _END, _CALL, _RETURN = "<|end|>", "<|call|>", "<|return|>"
 _HEADERS = (_START, _CHANNEL)
 _BODY_ENDS = (_END, _CALL, _RETURN, *_HEADERS)
 
-_LONGEST_HEADER = 1000
+_MAX_HEADER_LENGTH = 1000
 _RECIPIENT = re.compile(r"to=(?:functions\.)?([\w.:/-]+)")
 _WORD = re.compile(r"\w+")
 
@@ -78,7 +78,7 @@ class HarmonyParser:
         """Read the message behind the marker that began it; the marker of the next, where it is not ended before."""
         source = self._source
         try:
-            header = yield from source.until(_MESSAGE, _LONGEST_HEADER)
+            header = yield from source.until(_MESSAGE, _MAX_HEADER_LENGTH)
         except Malformed:
             if source.closed and source.at == len(source.text):
                 # The answer was cut off within a header: nothing was said by it.

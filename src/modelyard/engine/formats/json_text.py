@@ -19,7 +19,7 @@ Emit = Callable[[str], object]
 DEEPEST = 128
 
 # Longest number: Python reads no integer of more than 4300 digits.
-_LONGEST_ATOM = 1000
+_MAX_ATOM_LENGTH = 1000
 
 _SPACE = re.compile(r"[ \t\r\n]+")
 _RUN = re.compile(r'[^"\\\x00-\x1f]+')
@@ -163,7 +163,7 @@ def _escape(source: Source, emit: Emit) -> Waiting:
 
 
 def _atom(source: Source, emit: Emit) -> Waiting:
-    atom = yield from source.run(_ATOM_PART, _LONGEST_ATOM)
+    atom = yield from source.run(_ATOM_PART, _MAX_ATOM_LENGTH)
     if _ATOM.fullmatch(atom) is None:
         raise Malformed
     emit(atom)

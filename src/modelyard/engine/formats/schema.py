@@ -13,7 +13,7 @@ from modelyard.engine.formats.json_text import decode
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 
 # Schemas that refer to each other in a circle say nothing of a type.
-_MOST_REFERENCES = 16
+_MAX_REFERENCES = 16
 
 _JSON_TYPES = {
     dict: "object",
@@ -47,7 +47,7 @@ class Tool:
 
     def resolve(self, schema: object) -> Mapping[str, Any]:
         """``schema``, or what it refers to within the parameters."""
-        for _ in range(_MOST_REFERENCES):
+        for _ in range(_MAX_REFERENCES):
             if not isinstance(schema, Mapping):
                 return {}
             reference = schema.get("$ref")
@@ -75,7 +75,7 @@ class Tool:
             return {_JSON_TYPES[type(schema["const"])]}
         found: set[str] = set()
         for key in ("anyOf", "oneOf", "allOf"):
-            if isinstance(choices := schema.get(key), list) and depth < _MOST_REFERENCES:
+            if isinstance(choices := schema.get(key), list) and depth < _MAX_REFERENCES:
                 for choice in choices:
                     found |= self._types(self.resolve(choice), depth + 1)
         return found

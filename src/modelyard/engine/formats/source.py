@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 Waiting = Generator[None, None, None]
 
 # Longest name or id; one that is longer is no call.
-LONGEST_WORD = 256
+MAX_WORD_LENGTH = 256
 
 _SPACE = re.compile(r"[ \t\r\n]+")
 _WORD = re.compile(r"[\w.:/-]+")
@@ -131,7 +131,7 @@ class Source:
         Raises:
             Malformed: there is none, or it is too long.
         """
-        return (yield from self.run(_WORD, LONGEST_WORD))
+        return (yield from self.run(_WORD, MAX_WORD_LENGTH))
 
     def run(self, pattern: re.Pattern[str], most: int) -> Generator[None, None, str]:
         """Read all that goes on matching ``pattern``, which matches character by character.

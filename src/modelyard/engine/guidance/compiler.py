@@ -12,7 +12,7 @@ from modelyard.engine.guidance.matcher import Limits, Matcher
 from modelyard.engine.guidance.trial import GrammarTrials
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.errors import InvalidRequest
-from modelyard.system.bounded.pool import MOST_PROCESSES
+from modelyard.system.bounded.pool import MAX_PROCESSES
 
 # A grammar of any request takes less than a second to compile, and 0.1 s a mask, of the processor's time: others wait
 # for both. Schemas of 1,000 properties and of 1,000 nested objects are within the bounds.
@@ -64,7 +64,7 @@ class GrammarCompiler:
         that cannot be enforced. To cancel it spares the work, if that has not begun. salt is that of the request.
         """
         if self._compiling is None:
-            self._compiling = ThreadPoolExecutor(MOST_PROCESSES, "grammars")
+            self._compiling = ThreadPoolExecutor(MAX_PROCESSES, "grammars")
         constraint = self._compiling.submit(self._compile, make, answer, salt)
         constraint.add_done_callback(on_done)
         return constraint

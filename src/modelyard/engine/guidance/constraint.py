@@ -19,7 +19,7 @@ _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder=
 _BIASES: npt.NDArray[np.float32] = np.where(_BITS == 1, np.float32(0), np.float32(-np.inf))
 
 # A mask takes milliseconds at the most: llguidance counts its own steps.
-_LONGEST_MASK_S = 30.0
+_MAX_MASK_S = 30.0
 
 
 class ConstraintBroken(Exception):
@@ -57,9 +57,9 @@ class Constraint:
         """
         pending, self._bias = self._bias, None
         try:
-            logits += self._compute() if pending is None else pending.result(_LONGEST_MASK_S)
+            logits += self._compute() if pending is None else pending.result(_MAX_MASK_S)
         except TimeoutError:
-            raise ConstraintBroken(f"what may come next took longer than {_LONGEST_MASK_S:.0f} s") from None
+            raise ConstraintBroken(f"what may come next took longer than {_MAX_MASK_S:.0f} s") from None
 
     def accept(self, token: int) -> None:
         """The answer goes on with ``token``.

@@ -38,14 +38,14 @@ _UNLIMITED_STACK_BYTES: Final = 2 << 20
 _STACK_PART: Final = 0.5
 
 # Of the processor, for what may come next. An answer's other tokens take milliseconds.
-_LONGEST_MASK_S: Final = 0.05
+_MAX_MASK_S: Final = 0.05
 
 # Tokens of the model by their ids, of which there are few here, and one that stands for any by its name.
 _IDS: Final = re.compile(r"<\[[\^\d,\s-]+\]>")
 _UNKNOWN: Final = re.compile(r'unknown special token: "(<[^"]+>)"')
 _ANY_TOKEN: Final = "<[256]>"
 _LAST_ID: Final = 256
-_MOST_NAMES: Final = 64
+_MAX_NAMES: Final = 64
 
 
 def _with_known_ids(grammar: str) -> str:
@@ -69,7 +69,7 @@ def _fault_of_answer(matcher: LLMatcher, walk: float, ends: float) -> str:
         mask = matcher.compute_bitmask()
         if matcher.is_error():
             return str(matcher.get_error())
-        if time.process_time() - started > _LONGEST_MASK_S:
+        if time.process_time() - started > _MAX_MASK_S:
             return "each token of an answer would take too long"
         allowed = [token for token in range(256) if mask[token >> 3] >> (token & 7) & 1]
         allowed = [token for token in allowed if token not in _BLANKS] or allowed
@@ -122,7 +122,7 @@ class Program:
 
     def _matcher(self, grammar: str) -> LLMatcher:
         """Whether a token is one of the model's is not known here."""
-        for _ in range(_MOST_NAMES):
+        for _ in range(_MAX_NAMES):
             matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
             unknown = _UNKNOWN.search(matcher.get_error() or "")
             if unknown is None:

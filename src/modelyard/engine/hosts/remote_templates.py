@@ -14,7 +14,7 @@ from typing import Any, Final
 from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.protocol import AskTemplate, TemplateAnswer
-from modelyard.system.bounded.pool import MOST_PROCESSES, ProcessUnavailable
+from modelyard.system.bounded.pool import MAX_PROCESSES, ProcessUnavailable
 
 # More than the server waits for a place and for the render.
 _MAX_WAIT_S: Final = 60.0
@@ -69,7 +69,7 @@ class TemplateRenderer:
 
     def __init__(self, templates: RendersTemplates) -> None:
         self._templates = templates
-        self._threads = ThreadPoolExecutor(MOST_PROCESSES, "templates")
+        self._threads = ThreadPoolExecutor(MAX_PROCESSES, "templates")
 
     def render(self, asked: AskTemplate, answer: Callable[[TemplateAnswer], object]) -> None:
         """Have ``answer`` called with what comes of ``asked``, on another thread."""

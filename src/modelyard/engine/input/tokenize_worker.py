@@ -25,7 +25,7 @@ from modelyard.protocol.values import SequenceId
 logger = logging.getLogger(__name__)
 
 # In characters, of which llama.cpp tokenises 0.1 to 4 million in a second.
-LONGEST_TEXT: Final = 1 << 20
+MAX_TEXT_LENGTH: Final = 1 << 20
 
 
 class Spells(Protocol):
@@ -139,7 +139,7 @@ class Speller:
                     raise UnsupportedOperation(f"'{self._name}' does not chat. Send the text itself.", "messages")
                 return self._long_prompts.read(chat).tokens
             case Text(text):
-                check_length(text, LONGEST_TEXT, "content")
+                check_length(text, MAX_TEXT_LENGTH, "content")
                 tokens = self._model.tokenize(
                     text, add_special=request.add_special, parse_special=request.parse_special
                 )

@@ -46,7 +46,7 @@ _DIGEST_BYTES = 32
 _ENDING = ".kv"
 
 # A half-written file that is older was left by a process that ended while writing.
-_LONGEST_WRITE_S = 3600
+_MAX_WRITE_S = 3600
 
 # The disk, or the user's share of it, is full; or no file may be so large.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -272,7 +272,7 @@ class KvStore:
     def _sweep(self, now_ns: int) -> None:
         """Delete what others began to write and did not finish."""
         for file in self._folder.glob(f"*{HALF_WRITTEN}"):
-            if now_ns - _used_ns(file) > _LONGEST_WRITE_S * 10**9:
+            if now_ns - _used_ns(file) > _MAX_WRITE_S * 10**9:
                 file.unlink(missing_ok=True)
 
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # Cells from which on it is worth it, and bytes that one step waits for at most: measured in docs/performance.md.
 WORTH_PARKING: Final = 32
-MOST_PARKED_AT_ONCE: Final = 64 << 20
+MAX_PARKED_AT_ONCE: Final = 64 << 20
 
 
 class KvMoves:
@@ -128,7 +128,7 @@ class KvMoves:
         )
 
     def _park(self, arriving: Sequence[TokenSequence]) -> None:
-        left, is_any, is_all = MOST_PARKED_AT_ONCE, False, True
+        left, is_any, is_all = MAX_PARKED_AT_ONCE, False, True
         wanted = self._wanted(arriving)
         for slot in self._cache.slots:
             if slot.owner is not None or slot.stays or not self._is_parkable(slot):
@@ -141,7 +141,7 @@ class KvMoves:
                 self._cache.trim(slot, used)
                 continue
             size = self._context.state_bytes(slot.index)
-            if size > MOST_PARKED_AT_ONCE or not self._has_room(size, slot.salt):
+            if size > MAX_PARKED_AT_ONCE or not self._has_room(size, slot.salt):
                 slot.stays = True
             elif size <= left:
                 left, is_any = left - size, True

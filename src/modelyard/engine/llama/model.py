@@ -30,9 +30,9 @@ STACK_BYTES_OF_BYTE: Final = 512
 QUICK_BYTES: Final = 8192
 # llama.cpp goes over all parts of a text from the first one for each special token that it finds: 20,000 of them take
 # 0.8 to 1.9 s, and ten times as many a hundred times that.
-MOST_SPECIALS: Final = 4000
+MAX_SPECIALS: Final = 4000
 # Beyond it the stack alone may take half a gigabyte.
-MOST_BYTES_HERE: Final = 1 << 20
+MAX_BYTES_HERE: Final = 1 << 20
 
 
 class TokenizeElsewhere(Protocol):
@@ -244,7 +244,7 @@ class Model:
 
     def _has_many_specials(self, text: str) -> bool:
         """Whether special tokens may stand in a text so often that to find them takes long."""
-        return sum(1 for _ in self._special_beginnings.finditer(text)) > MOST_SPECIALS
+        return sum(1 for _ in self._special_beginnings.finditer(text)) > MAX_SPECIALS
 
     @cached_property
     def _special_beginnings(self) -> re.Pattern[str]:
@@ -276,7 +276,7 @@ class Model:
         if (
             self._tokenize_elsewhere is not None
             and len(raw) > QUICK_BYTES
-            and (len(raw) > MOST_BYTES_HERE or has_long_run(text) or self._has_many_specials(text))
+            and (len(raw) > MAX_BYTES_HERE or has_long_run(text) or self._has_many_specials(text))
         ):
             return self._tokenize_elsewhere(raw, add_special=add_special, parse_special=parse_special)
         return self.tokenize_here(raw, add_special=add_special, parse_special=parse_special)

@@ -31,7 +31,7 @@ MAX_LAYOUTS: Final = 1024
 OVERVIEW_OPENINGS: Final = ("<fake_token_around_image><global-img>", "<im_start>")
 
 # Pixels of the longer side: no projector has smaller tiles, and a size is looked for in steps of so many.
-_SMALLEST_EDGE: Final = 32
+_MIN_EDGE: Final = 32
 _EDGE_STEP: Final = 8
 
 Part: TypeAlias = list[int] | Size
@@ -109,7 +109,7 @@ class Layouts:
             width, height = _scaled_size(image, edge)
             return _is_cut(self._prepare(Image(width, height, bytes(3 * width * height), image.param)))
 
-        uncut, cut = _SMALLEST_EDGE, max(image.width, image.height)
+        uncut, cut = _MIN_EDGE, max(image.width, image.height)
         if uncut >= cut or is_cut(uncut):
             return None
         while cut - uncut > _EDGE_STEP:

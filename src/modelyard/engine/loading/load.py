@@ -15,7 +15,7 @@ from modelyard.engine.chat.chat_format import Dialogue
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
 from modelyard.engine.input.prompt_encoder import PromptReader
-from modelyard.engine.input.tokenize_worker import LONGEST_TEXT
+from modelyard.engine.input.tokenize_worker import MAX_TEXT_LENGTH
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
 from modelyard.engine.llama import Context, Model, can_offload, check_devices, version
 from modelyard.engine.loading.vision import Vision
@@ -280,7 +280,7 @@ def _equip(
         can_fill=model.infill_tokens() is not None,
     )
     sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
-    prompts, long_prompts = reader(), reader(longest_text=LONGEST_TEXT)
+    prompts, long_prompts = reader(), reader(longest_text=MAX_TEXT_LENGTH)
     return Resident(
         key,
         pool,

@@ -27,7 +27,7 @@ FILLED: Final = frozenset({"ultravox", "qwen2a", "qwen2.5o", "voxtral", "meralio
 WINDOWED: Final = FILLED | {"gemma4a"}
 
 # Some encoders end the process on clips of a few frames; shorter ones, and shorter ends of clips, get silence behind.
-SHORTEST_S: Final = 0.1
+MIN_S: Final = 0.1
 
 
 def at_rate(audio: Audio, rate: int) -> Audio:
@@ -44,7 +44,7 @@ def at_rate(audio: Audio, rate: int) -> Audio:
 def windows(audio: Audio, *, is_windowed: bool) -> list[Audio]:
     """The clip in the parts that are prepared by themselves: windows of WINDOW_S where the encoder has such."""
     length = WINDOW_S * audio.rate if is_windowed else max(audio.length, 1)
-    shortest = round(SHORTEST_S * audio.rate) * SAMPLE_BYTES
+    shortest = round(MIN_S * audio.rate) * SAMPLE_BYTES
     starts = range(0, max(audio.length, 1), length)
     parts = (audio.samples[start * SAMPLE_BYTES : (start + length) * SAMPLE_BYTES] for start in starts)
     return [Audio(part.ljust(shortest, b"\0"), audio.rate, audio.param, audio.salt) for part in parts]

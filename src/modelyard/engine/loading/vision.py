@@ -16,7 +16,7 @@ from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
 from modelyard.engine.kv.placeholders import Picture
 from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector, Size
 from modelyard.engine.loading.image_layout import OVERVIEW_OPENINGS, Layouts
-from modelyard.engine.loading.sound import SHORTEST_S, WINDOWED, at_rate, shown_of_window, windows
+from modelyard.engine.loading.sound import MIN_S, WINDOWED, at_rate, shown_of_window, windows
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.errors import InvalidRequest, TakesNoImages, TakesNoSound, UnusableModel
 from modelyard.protocol.prompts import SAMPLE_BYTES, Audio, Image, Media
@@ -103,7 +103,7 @@ class Vision:
     def silence(self) -> Audio:
         """The shortest clip that it takes."""
         rate = self._projector.sample_rate
-        return Audio(bytes(round(SHORTEST_S * rate) * SAMPLE_BYTES), rate)
+        return Audio(bytes(round(MIN_S * rate) * SAMPLE_BYTES), rate)
 
     def hear_silence(self) -> None:
         """Encode the shortest clip, for those who want to know whether llama.cpp survives it.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from modelyard.engine.scheduling.engine_table import GENERATION, SHARE_BYTES, EngineRecord, EngineTable
 
 # The longest that a step waits for the sake of other engines.
-LONGEST_WAIT_S = 1.0
+MAX_WAIT_S = 1.0
 
 # How far an engine may be ahead of its part, in seconds of the device's time for a weight of 1.
 LEAD_S = 0.05
@@ -200,7 +200,7 @@ class Device:
                 busy = [other.had for other in view.seats if is_busy(other, now)]
                 seat.had = max(seat.had, min(busy, default=0.0))
             seat.is_here = True
-            while now < began + LONGEST_WAIT_S and waits(seat, view.seats, now):
+            while now < began + MAX_WAIT_S and waits(seat, view.seats, now):
                 # That another has nothing more to do is noticed by the clock alone.
                 self._change.wait(RECENT_S if view.is_local else LOOK_S)
                 now, view = time.monotonic(), self._current()

@@ -21,7 +21,7 @@ from modelyard.engine.kv.placeholders import Picture
 from modelyard.engine.kv.prefix import common_prefix, place
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.scheduling.step_cost import StepCost
-from modelyard.engine.speculative.policy import MOST_GUESSED, worthwhile
+from modelyard.engine.speculative.policy import MAX_GUESSED, worthwhile
 from modelyard.protocol.values import SequenceId
 
 # How much longer than its decoding alone a step may be for the sake of a long prompt: running streams wait for it, and
@@ -29,11 +29,11 @@ from modelyard.protocol.values import SequenceId
 STRETCH = 2.5
 
 # However little that leaves, a step has so many tokens: llama.cpp's kernels take four at a time.
-SMALLEST_STEP = 4
+MIN_STEP = 4
 
 # Where nobody waits, a prompt is computed in parts of 64, 128, 256, 512 tokens, as large as can be done in this time:
 # a cancel, and a request that comes, wait for the end of a step.
-LONGEST_STEP_S = 0.5
+MAX_STEP_S = 0.5
 
 # Tokens of a common beginning for which a prompt waits until another has computed them.
 WORTH_WAITING = 32
@@ -307,7 +307,7 @@ class Scheduler:
             if sequence.guesser is None or sequence.is_alone or most < 1:
                 sequence.is_alone = False
                 continue
-            guess = sequence.guesser.guess(sequence.tokens, min(most, MOST_GUESSED))
+            guess = sequence.guesser.guess(sequence.tokens, min(most, MAX_GUESSED))
             count, expected = worthwhile(sequence.guesser.share, length, expected, len(guess))
             if not count or not self.cache.make_room(count):
                 continue
@@ -380,9 +380,9 @@ class _Step:
         beside = self._decoding + self.prompt_tokens
         if self._decoding and sequence.to_prefill > self._short:
             allowed = self._cost.most_tokens(beside, STRETCH * self._cost.seconds(self._decoding), wanted)
-            return allowed if self.prompt_tokens else min(max(allowed, SMALLEST_STEP - beside, 1), wanted)
+            return allowed if self.prompt_tokens else min(max(allowed, MIN_STEP - beside, 1), wanted)
         largest = self._short
         # The first step of all is a small one: it may take long, and tells how long.
-        while largest < wanted and (self._cost.seconds(beside + 2 * largest) or math.inf) <= LONGEST_STEP_S:
+        while largest < wanted and (self._cost.seconds(beside + 2 * largest) or math.inf) <= MAX_STEP_S:
             largest *= 2
         return min(wanted, largest)

@@ -16,7 +16,7 @@ from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS
 from modelyard.engine.speculative.ngram import PromptLookup
-from modelyard.engine.speculative.policy import MOST_GUESSED, drafts_worthwhile
+from modelyard.engine.speculative.policy import MAX_GUESSED, drafts_worthwhile
 from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class DraftedGuesses:
 
     def _look_up(self, tokens: Sequence[int]) -> None:
         self._length, self._drafted = len(tokens), []
-        self._found = [] if self._lookup is None else self._lookup.guess(tokens, MOST_GUESSED)
+        self._found = [] if self._lookup is None else self._lookup.guess(tokens, MAX_GUESSED)
 
     def take(self, drafted: list[int]) -> None:
         """What was drafted."""

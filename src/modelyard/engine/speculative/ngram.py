@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from modelyard.engine.kv.sequence import Guesser
 
 # Tokens that must stand there in the same order, and how many more are looked at.
-SHORTEST_MATCH = 3
-LONGEST_MATCH = 16
+MIN_MATCH_LENGTH = 3
+MAX_MATCH_LENGTH = 16
 
 # Tokens that are indexed in one step, and how far back: a long prompt is not to stop the streams beside it.
 _INDEXED_A_STEP = 4096
 _INDEXED_MOST = 65_536
 
 # Share of guesses that hold, before any was verified; by the length of the match. Part that the newest guess replaces.
-_SHARES = {3: 0.4, 4: 0.5, 6: 0.8, 10: 0.9, LONGEST_MATCH: 0.95}
+_SHARES = {3: 0.4, 4: 0.5, 6: 0.8, 10: 0.9, MAX_MATCH_LENGTH: 0.95}
 _NEWEST = 0.15
 
 
@@ -35,16 +35,16 @@ class PromptLookup:
         self._ends: dict[tuple[int, ...], int] = {}
         self._indexed = 0
         self._shares = dict(_SHARES)
-        self._match = SHORTEST_MATCH
+        self._match = MIN_MATCH_LENGTH
 
     def guess(self, tokens: Sequence[int], most: int) -> list[int]:
         """At most ``most`` tokens that may follow ``tokens``; [] where the last ones did not occur before."""
         self._index(tokens)
-        end = self._ends.get(tuple(tokens[-SHORTEST_MATCH:]))
+        end = self._ends.get(tuple(tokens[-MIN_MATCH_LENGTH:]))
         if end is None:
             return []
-        match = SHORTEST_MATCH
-        while match < min(LONGEST_MATCH, end) and tokens[end - match - 1] == tokens[-match - 1]:
+        match = MIN_MATCH_LENGTH
+        while match < min(MAX_MATCH_LENGTH, end) and tokens[end - match - 1] == tokens[-match - 1]:
             match += 1
         self._match = max(length for length in self._shares if length <= match)
         return list(tokens[end : end + most])
@@ -65,10 +65,10 @@ class PromptLookup:
     def _index(self, tokens: Sequence[int]) -> None:
         # The last tokens are no place where they occurred before.
         stop = len(tokens) - 1
-        start = max(self._indexed, SHORTEST_MATCH - 1, stop - _INDEXED_MOST)
+        start = max(self._indexed, MIN_MATCH_LENGTH - 1, stop - _INDEXED_MOST)
         stop = min(stop, start + _INDEXED_A_STEP)
         for last in range(start, stop):
-            self._ends[tuple(tokens[last - SHORTEST_MATCH + 1 : last + 1])] = last + 1
+            self._ends[tuple(tokens[last - MIN_MATCH_LENGTH + 1 : last + 1])] = last + 1
         self._indexed = max(self._indexed, stop)
 
 
@@ -87,10 +87,10 @@ class Prediction:
         self._predicted = tuple(predicted)
         self._prompt_length = prompt_length
         self._otherwise = otherwise
-        self._share = _SHARES[LONGEST_MATCH]
+        self._share = _SHARES[MAX_MATCH_LENGTH]
         self._was_predicted = False
-        ends = range(SHORTEST_MATCH, len(predicted) + 1)
-        self._ends = {self._predicted[end - SHORTEST_MATCH : end]: end for end in reversed(ends)}
+        ends = range(MIN_MATCH_LENGTH, len(predicted) + 1)
+        self._ends = {self._predicted[end - MIN_MATCH_LENGTH : end]: end for end in reversed(ends)}
 
     def guess(self, tokens: Sequence[int], most: int) -> list[int]:
         """At most ``most`` tokens that may follow ``tokens``."""
@@ -116,7 +116,7 @@ class Prediction:
     def _place(self, tokens: Sequence[int]) -> int | None:
         """Where in the predicted text the answer goes on; None where it has left it."""
         said = len(tokens) - self._prompt_length
-        if said < SHORTEST_MATCH:
+        if said < MIN_MATCH_LENGTH:
             begun = tuple(tokens[self._prompt_length :])
             return said if begun == self._predicted[:said] else None
-        return self._ends.get(tuple(tokens[-SHORTEST_MATCH:]))
+        return self._ends.get(tuple(tokens[-MIN_MATCH_LENGTH:]))

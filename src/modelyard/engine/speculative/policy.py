@@ -10,12 +10,12 @@ from typing import Final
 
 # Most guessed tokens of one sequence in a step, how much faster than without them it has to be, and what each token
 # more costs of a step of one: 0.3 to 0.4 on two cores, less where memory is slow (docs/performance.md).
-MOST_GUESSED: Final = 31
+MAX_GUESSED: Final = 31
 WORTH: Final = 1.15
 ANOTHER_TOKEN: Final = 0.35
 
 # Most tokens that a draft model says at a time: each costs a step of it, and is as good as all those before it.
-MOST_DRAFTED: Final = 7
+MAX_DRAFTED: Final = 7
 
 
 def worthwhile(share: float, length: int, expected: float, most: int) -> tuple[int, float]:
@@ -47,7 +47,7 @@ def drafts_worthwhile(share: float, cost: float, sequences: int) -> int:
         sequences: for which it drafts.
     """
     best, best_rate = 0, WORTH * sequences / relative_cost(sequences)
-    for count in range(1, MOST_DRAFTED + 1):
+    for count in range(1, MAX_DRAFTED + 1):
         yields = sequences * (1 + _held(share, count))
         rate = yields / (relative_cost(sequences * (count + 1)) + count * cost * relative_cost(sequences))
         if rate > best_rate:

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from modelyard.formats.gguf import constants as gguf
-from modelyard.formats.gguf.parse import MOST_LAYERS, Fail, Pairs
+from modelyard.formats.gguf.parse import MAX_LAYERS, Fail, Pairs
 from modelyard.formats.gguf.projector_checks import check_projector
 from modelyard.formats.gguf.values import GgufArray, GgufTensor
 from modelyard.formats.gguf.vocabulary_checks import check_vocabulary
@@ -22,9 +22,9 @@ from modelyard.formats.gguf.vocabulary_checks import check_vocabulary
 if TYPE_CHECKING:
     from modelyard.formats.gguf.header import GgufHeader
 
-MOST_EXPERTS: Final = 1024  # LLAMA_MAX_EXPERTS
+MAX_EXPERTS: Final = 1024  # LLAMA_MAX_EXPERTS
 ROPE_SCALINGS: Final = ("none", "linear", "yarn", "longrope")
-HIGHEST_POOLING: Final = 4  # LLAMA_POOLING_TYPE_RANK
+MAX_POOLING: Final = 4  # LLAMA_POOLING_TYPE_RANK
 RECURRENT_ARCHITECTURES: Final = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
 
 # Types that only exist in the middle of a computation, or for which there is no matrix product.
@@ -133,8 +133,8 @@ def _check_tensor(tensor: GgufTensor, fail: Fail) -> None:
 
 def _check_layers(numbers: _Numbers, fail: Fail) -> None:
     layers = numbers.integer("block_count")
-    if not 1 <= layers <= MOST_LAYERS:
-        fail(f"'{numbers.key('block_count')}' is {layers}, but must be 1 to {MOST_LAYERS}")
+    if not 1 <= layers <= MAX_LAYERS:
+        fail(f"'{numbers.key('block_count')}' is {layers}, but must be 1 to {MAX_LAYERS}")
     predicted = numbers.integer("nextn_predict_layers", 0)
     if predicted > layers:
         fail(f"'{numbers.key('nextn_predict_layers')}' is {predicted}, but the model has {layers} layers")
@@ -150,8 +150,8 @@ def _check_experts(numbers: _Numbers, fail: Fail) -> None:
     used_groups = numbers.integer("expert_group_used_count", 0)
     if numbers.architecture in ("hunyuan_vl", "hunyuan-dense") and experts <= 1:
         experts = used = 0
-    if experts > MOST_EXPERTS:
-        fail(f"'{numbers.key('expert_count')}' is {experts}, more than the {MOST_EXPERTS} that llama.cpp has room for")
+    if experts > MAX_EXPERTS:
+        fail(f"'{numbers.key('expert_count')}' is {experts}, more than the {MAX_EXPERTS} that llama.cpp has room for")
     if used > experts or (experts > 0 and used == 0):
         fail(f"'{numbers.key('expert_used_count')}' is {used} of {experts} experts")
     if groups and (groups >= experts or (groups > 1 and (experts % groups or not 0 < used_groups < groups))):
@@ -179,8 +179,8 @@ def _check_positions(numbers: _Numbers, fail: Fail) -> None:
     if scaling not in ROPE_SCALINGS:
         fail(f"'{numbers.key('rope.scaling.type')}' is {scaling!r}, but must be one of {', '.join(ROPE_SCALINGS)}")
     pooling = numbers.integer("pooling_type", 0)
-    if pooling > HIGHEST_POOLING:
-        fail(f"'{numbers.key('pooling_type')}' is {pooling}, but must be 0 to {HIGHEST_POOLING}")
+    if pooling > MAX_POOLING:
+        fail(f"'{numbers.key('pooling_type')}' is {pooling}, but must be 0 to {MAX_POOLING}")
     for suffix in ("layer_norm_epsilon", "layer_norm_rms_epsilon", "group_norm_epsilon"):
         epsilon = numbers.values.get(numbers.key(f"attention.{suffix}"), 0.0)
         if not isinstance(epsilon, float) or not math.isfinite(epsilon) or epsilon < 0:

@@ -13,8 +13,8 @@ from typing import Final
 MAGIC: Final = b"GGUF"
 READABLE_VERSIONS: Final = (2, 3)
 DEFAULT_ALIGNMENT: Final = 32
-LONGEST_TENSOR_NAME: Final = 63  # GGML_MAX_NAME, less its final zero
-MOST_DIMENSIONS: Final = 4
+MAX_TENSOR_NAME_LENGTH: Final = 63  # GGML_MAX_NAME, less its final zero
+MAX_DIMENSIONS: Final = 4
 
 UINT16: Final = 2
 UINT32: Final = 4

@@ -16,14 +16,14 @@ from modelyard.formats.gguf import constants as gguf
 from modelyard.formats.gguf.reader import BoundedReader
 from modelyard.formats.gguf.values import GgufArray, GgufTensor, Value
 
-MOST_PAIRS: Final = 1 << 16
-MOST_TENSORS: Final = 1 << 17
-MOST_STRINGS: Final = 1 << 22
-MOST_NUMBERS: Final = 1 << 30
-LONGEST_KEY: Final = (1 << 16) - 1
-LONGEST_STRING: Final = 1 << 24
+MAX_PAIRS: Final = 1 << 16
+MAX_TENSORS: Final = 1 << 17
+MAX_STRINGS: Final = 1 << 22
+MAX_NUMBERS: Final = 1 << 30
+MAX_KEY_LENGTH: Final = (1 << 16) - 1
+MAX_STRING_LENGTH: Final = 1 << 24
 # llama.cpp has room for 512 layers (LLAMA_MAX_LAYERS): arrays with an entry a layer are no longer.
-MOST_LAYERS: Final = 512
+MAX_LAYERS: Final = 512
 
 TOKENS_KEY: Final = "tokenizer.ggml.tokens"
 TOKEN_TYPES_KEY: Final = "tokenizer.ggml.token_type"
@@ -45,9 +45,9 @@ _FIXED_TYPES: Final = {
 
 _U32: Final = gguf.SCALARS[gguf.UINT32]
 _U64: Final = gguf.SCALARS[10]
-_SMALLEST_PAIR: Final = 8 + 1 + 4 + 1
-_SMALLEST_TENSOR: Final = 8 + 1 + 4 + 4 + 8
-_LARGEST_DIMENSION: Final = (1 << 63) - 1
+_MIN_PAIR: Final = 8 + 1 + 4 + 1
+_MIN_TENSOR: Final = 8 + 1 + 4 + 4 + 8
+_MAX_DIMENSION: Final = (1 << 63) - 1
 
 
 class Fail(Protocol):
@@ -89,12 +89,12 @@ def parse_pairs(reader: BoundedReader, count: int) -> Pairs:
     Raises:
         UnusableModel: a length, a type or a text is impossible, a key is empty or there twice.
     """
-    if count > MOST_PAIRS:
-        reader.fail(f"The header claims {count} metadata keys, more than the {MOST_PAIRS} that any file needs")
-    _expect_room(reader, count * _SMALLEST_PAIR, f"{count} metadata keys")
+    if count > MAX_PAIRS:
+        reader.fail(f"The header claims {count} metadata keys, more than the {MAX_PAIRS} that any file needs")
+    _expect_room(reader, count * _MIN_PAIR, f"{count} metadata keys")
     pairs = Pairs()
     for index in range(count):
-        key = reader.text(LONGEST_KEY, f"metadata key {index}")
+        key = reader.text(MAX_KEY_LENGTH, f"metadata key {index}")
         if not key:
             reader.fail(f"Metadata key {index} is empty")
         if key in pairs.values:
@@ -108,7 +108,7 @@ def parse_pairs(reader: BoundedReader, count: int) -> Pairs:
         if value_type == gguf.ARRAY:
             pairs.values[key] = _parse_array(reader, key, pairs)
         elif value_type == gguf.STRING:
-            pairs.values[key] = reader.text(LONGEST_STRING, f"'{key}'")
+            pairs.values[key] = reader.text(MAX_STRING_LENGTH, f"'{key}'")
         elif (layout := gguf.SCALARS.get(value_type)) is not None:
             pairs.values[key] = reader.unpack(layout, f"'{key}'")
         else:
@@ -125,8 +125,8 @@ def _parse_array(reader: BoundedReader, key: str, pairs: Pairs) -> GgufArray:
     if element == gguf.ARRAY:
         reader.fail(f"'{key}' is an array of arrays, which llama.cpp cannot read")
     if element == gguf.STRING:
-        if length > MOST_STRINGS:
-            reader.fail(f"'{key}' claims {length} strings, more than the {MOST_STRINGS} that any model needs")
+        if length > MAX_STRINGS:
+            reader.fail(f"'{key}' claims {length} strings, more than the {MAX_STRINGS} that any model needs")
         _expect_room(reader, length * _U64.size, f"the {length} strings of '{key}'")
         if key == TOKENS_KEY:
             pairs.tokens = reader.distinct_strings(length, f"'{key}'")
@@ -136,11 +136,11 @@ def _parse_array(reader: BoundedReader, key: str, pairs: Pairs) -> GgufArray:
     layout = gguf.SCALARS.get(element)
     if layout is None:
         reader.fail(f"'{key}' is an array of the unknown type {element}")
-    if length > MOST_NUMBERS:
-        reader.fail(f"'{key}' claims {length} elements, more than the {MOST_NUMBERS} that llama.cpp reads")
-    if element in (gguf.UINT32, gguf.INT32) and length <= MOST_LAYERS and key.endswith(PER_LAYER_SUFFIXES):
+    if length > MAX_NUMBERS:
+        reader.fail(f"'{key}' claims {length} elements, more than the {MAX_NUMBERS} that llama.cpp reads")
+    if element in (gguf.UINT32, gguf.INT32) and length <= MAX_LAYERS and key.endswith(PER_LAYER_SUFFIXES):
         pairs.per_layer[key] = tuple(reader.integer(layout, f"'{key}'") for _ in range(length))
-    elif key == TOKEN_TYPES_KEY and element == gguf.INT32 and length <= MOST_STRINGS:
+    elif key == TOKEN_TYPES_KEY and element == gguf.INT32 and length <= MAX_STRINGS:
         # The types are small numbers: their lowest bytes tell them apart.
         pairs.has_byte_tokens = 6 in reader.take(length * layout.size, f"'{key}'")[::4]
     else:
@@ -154,9 +154,9 @@ def parse_tensors(reader: BoundedReader, count: int, alignment: int) -> tuple[Gg
     Raises:
         UnusableModel: a name, shape, type or offset is impossible, or the data goes past the end of the file.
     """
-    if count > MOST_TENSORS:
-        reader.fail(f"The header claims {count} tensors, more than the {MOST_TENSORS} that any model needs")
-    _expect_room(reader, count * _SMALLEST_TENSOR, f"{count} tensors")
+    if count > MAX_TENSORS:
+        reader.fail(f"The header claims {count} tensors, more than the {MAX_TENSORS} that any model needs")
+    _expect_room(reader, count * _MIN_TENSOR, f"{count} tensors")
     tensors: list[GgufTensor] = []
     names: set[str] = set()
     expected_offset = 0
@@ -182,15 +182,15 @@ def parse_tensors(reader: BoundedReader, count: int, alignment: int) -> tuple[Gg
 
 
 def _parse_tensor(reader: BoundedReader, index: int) -> GgufTensor:
-    name = reader.text(gguf.LONGEST_TENSOR_NAME, f"the name of tensor {index}")
+    name = reader.text(gguf.MAX_TENSOR_NAME_LENGTH, f"the name of tensor {index}")
     if not name or "\0" in name:
         reader.fail(f"The name of tensor {index} is {name!r}, which is no name")
     dimensions = reader.integer(_U32, f"the number of dimensions of '{name}'")
-    if dimensions > gguf.MOST_DIMENSIONS:
-        reader.fail(f"The tensor '{name}' has {dimensions} dimensions, more than {gguf.MOST_DIMENSIONS}")
+    if dimensions > gguf.MAX_DIMENSIONS:
+        reader.fail(f"The tensor '{name}' has {dimensions} dimensions, more than {gguf.MAX_DIMENSIONS}")
     shape = tuple(reader.integer(_U64, f"the shape of '{name}'") for _ in range(dimensions))
     elements = prod(shape)
-    if elements == 0 or elements > _LARGEST_DIMENSION:
+    if elements == 0 or elements > _MAX_DIMENSION:
         reader.fail(f"The tensor '{name}' has the impossible shape {list(shape)}")
     number = reader.integer(_U32, f"the type of '{name}'")
     tensor_type = gguf.TENSOR_TYPES.get(number)

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from modelyard.formats.gguf import constants as gguf
-from modelyard.formats.gguf.parse import MOST_LAYERS, Fail, Pairs
+from modelyard.formats.gguf.parse import MAX_LAYERS, Fail, Pairs
 from modelyard.formats.gguf.values import GgufArray
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ _TYPES: Final = {
 _POSITIVE: Final = ("attention.head_count", "image_size", "patch_size", "projector.scale_factor", "spatial_merge_size")
 
 # Larger ones than any that are made: sides are multiplied with one another as 32-bit integers.
-_LARGEST_SIDE: Final = 16_384
+_MAX_SIDE: Final = 16_384
 
 # Spectra of more bands than any encoder has: filters are as many times half the window of a Fourier transform.
-_MOST_MEL_BINS: Final = 4096
+_MAX_MEL_BINS: Final = 4096
 
 # What encoders of Whisper's kind make of a window of sound: frames of its spectrum, and of these every second one.
 _FRAMES: Final = 3000
@@ -98,12 +98,12 @@ def _check_numbers(pairs: Pairs, fail: Fail) -> None:
         value = pairs.values.get(f"clip.vision.{name}", 0)
         return value if isinstance(value, int) else 0
 
-    if number("block_count") > MOST_LAYERS:
-        fail(f"'clip.vision.block_count' is {number('block_count')}, but must be at most {MOST_LAYERS}")
+    if number("block_count") > MAX_LAYERS:
+        fail(f"'clip.vision.block_count' is {number('block_count')}, but must be at most {MAX_LAYERS}")
     width, heads, side, patch = map(number, ("embedding_length", "attention.head_count", "image_size", "patch_size"))
     if heads and width % heads:
         fail(f"'clip.vision.embedding_length' is {width}, which does not divide among {heads} attention heads")
-    if side > _LARGEST_SIDE or patch > max(side, 1):
+    if side > _MAX_SIDE or patch > max(side, 1):
         fail(f"Images of {side} pixels a side cannot be cut into patches of {patch} ('clip.vision.image_size')")
 
 
@@ -115,10 +115,10 @@ def _check_hearing(pairs: Pairs, fail: Fail) -> None:
     width, heads = number("embedding_length"), number("attention.head_count", 1)
     if heads == 0 or width % heads:
         fail(f"'clip.audio.embedding_length' is {width}, which does not divide among {heads} attention heads")
-    if number("block_count") > MOST_LAYERS:
-        fail(f"'clip.audio.block_count' is {number('block_count')}, but must be at most {MOST_LAYERS}")
-    if not 0 < number("num_mel_bins", 128) <= _MOST_MEL_BINS:
-        fail(f"'clip.audio.num_mel_bins' is {number('num_mel_bins')}, but must be from 1 to {_MOST_MEL_BINS}")
+    if number("block_count") > MAX_LAYERS:
+        fail(f"'clip.audio.block_count' is {number('block_count')}, but must be at most {MAX_LAYERS}")
+    if not 0 < number("num_mel_bins", 128) <= _MAX_MEL_BINS:
+        fail(f"'clip.audio.num_mel_bins' is {number('num_mel_bins')}, but must be from 1 to {_MAX_MEL_BINS}")
     kind = str(pairs.values.get("clip.audio.projector_type", pairs.values.get("clip.projector_type", "")))
     stack = number("projector.stack_factor", 1) if kind in _WITH_STACK else 1
     if stack == 0:

@@ -14,8 +14,8 @@ from typing import BinaryIO, Final, NoReturn
 from modelyard.errors import UnusableModel
 
 WINDOW_BYTES: Final = 4 * 1024 * 1024
-LONGEST_TOKEN: Final = 1024 * 1024
-MOST_STRING_BYTES: Final = 64 * 1024 * 1024
+MAX_TOKEN_LENGTH: Final = 1024 * 1024
+MAX_STRING_BYTES: Final = 64 * 1024 * 1024
 # No disk holds a file of this size: an offset beyond it comes from a damaged length, not from a cut-off file.
 IMPOSSIBLE_SIZE: Final = 1 << 48
 
@@ -128,12 +128,12 @@ class BoundedReader:
         return seen
 
     def _strings(self, count: int, what: str) -> list[bytes]:
-        """The next ``count`` strings, MOST_STRING_BYTES of them at most."""
+        """The next ``count`` strings, MAX_STRING_BYTES of them at most."""
         length_at, words = _LENGTH.unpack_from, list[bytes]()
         first = self.position
         while len(words) < count:
             length = self.integer(_LENGTH, what)
-            if length > LONGEST_TOKEN or self.position - first > MOST_STRING_BYTES:
+            if length > MAX_TOKEN_LENGTH or self.position - first > MAX_STRING_BYTES:
                 self.fail(f"{what} takes {self.position - first + length} bytes, more than any model needs")
             words.append(self.take(length, what))
             window, end = self._window, len(self._window)

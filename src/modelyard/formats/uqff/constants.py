@@ -29,7 +29,7 @@ METADATA_PRODUCER: Final = "uqff.producer"
 METADATA_VERSION: Final = "uqff.version"
 
 # Shards get no larger than that, unless one tensor is.
-LARGEST_SHARD_BYTES: Final = 10 * 2**30
+MAX_SHARD_BYTES: Final = 10 * 2**30
 
 
 class Family(IntEnum):

@@ -19,7 +19,7 @@ from modelyard.formats.uqff import constants as form
 from modelyard.formats.uqff.constants import Family
 
 _FLOATS: Final = ("F32", "F16", "BF16")
-_MOST_DIMENSIONS: Final = 4
+_MAX_DIMENSIONS: Final = 4
 _WHOLE_BYTE_BITS: Final = (8, 4, 2, 1)
 _AGAIN: Final = "Make it anew with 'mistralrs quantize', or look for another file of the model."
 _OURS: Final = ".".join(map(str, form.VERSION))
@@ -162,12 +162,12 @@ class _Weight:
 
     def shape(self) -> tuple[int, ...]:
         tensor = self.typed(form.SHAPE, "U32")
-        if not 1 <= tensor.elements <= _MOST_DIMENSIONS:
+        if not 1 <= tensor.elements <= _MAX_DIMENSIONS:
             _refuse(tensor, f"{self.prefix!r} has {tensor.elements} dimensions")
         return self.checked(struct.unpack(f"<{tensor.elements}I", tensor.read()))
 
     def checked(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if not 1 <= len(shape) <= _MOST_DIMENSIONS or 0 in shape:
+        if not 1 <= len(shape) <= _MAX_DIMENSIONS or 0 in shape:
             self.refuse(f"has the shape {list(shape)}, which weights cannot have")
         return shape
 

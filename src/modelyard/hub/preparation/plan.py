@@ -24,7 +24,7 @@ from modelyard.hub.sources.huggingface import Hub
 from modelyard.hub.sources.listing import ListedFile, Listing
 from modelyard.hub.sources.locate import locate
 
-_LONGEST_REPORT: Final = 2**24
+_MAX_REPORT_LENGTH: Final = 2**24
 
 # What ``quant = "auto"`` tries, in this order; None is full precision.
 AUTO_LEVELS: Final = (None, "8", "6", "5", "4", "3", "2")
@@ -154,7 +154,7 @@ def _with_report(listing: Listing, hub: Hub) -> Listing:
     """The same, with the report of what was quantised to UQFF there."""
     if REPORT not in listing.names:
         return listing
-    return replace(listing, uqff_report=hub.read(listing, REPORT, _LONGEST_REPORT))
+    return replace(listing, uqff_report=hub.read(listing, REPORT, _MAX_REPORT_LENGTH))
 
 
 def _of_folder(folder: Path, source: str, names: list[str]) -> Listing:

@@ -47,7 +47,7 @@ class UqffExport:
     has_card: bool = True
     base_model: str | None = None
     repo_id: str | None = None
-    largest_shard_bytes: int = constants.LARGEST_SHARD_BYTES
+    largest_shard_bytes: int = constants.MAX_SHARD_BYTES
 
 
 def parse_types(levels: Iterable[str]) -> tuple[str, ...]:

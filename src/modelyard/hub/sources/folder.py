@@ -9,14 +9,14 @@ from typing import Final
 from modelyard.errors import UnusableModel
 
 DEEPEST: Final = 3
-MOST_FILES: Final = 20_000
+MAX_FILES: Final = 20_000
 
 
 def list_files(folder: Path) -> list[str]:
     """Relative names of the files in a folder and DEEPEST levels below it, with "/", sorted; hidden ones left out.
 
     Raises:
-        UnusableModel: a part of it cannot be listed, or there are more than MOST_FILES: it is no model's folder.
+        UnusableModel: a part of it cannot be listed, or there are more than MAX_FILES: it is no model's folder.
     """
     names: list[str] = []
     for parent, folders, files in os.walk(folder, onerror=_cannot_list):
@@ -25,8 +25,8 @@ def list_files(folder: Path) -> list[str]:
             folders.clear()
         folders[:] = [name for name in folders if not name.startswith(".")]
         names += [(inside / name).as_posix() for name in files if not name.startswith(".")]
-        if len(names) > MOST_FILES:
-            raise UnusableModel(f"{folder}: There are more than {MOST_FILES} files. Name the folder of one model.")
+        if len(names) > MAX_FILES:
+            raise UnusableModel(f"{folder}: There are more than {MAX_FILES} files. Name the folder of one model.")
     return sorted(names)
 
 

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-MOST_PROCESSES: Final = 4
+MAX_PROCESSES: Final = 4
 """Requests at the same time, where a pool says nothing else."""
 
 WAIT_S: Final = 20.0
@@ -39,7 +39,7 @@ IDLE_S: Final = 30.0
 """After how long idle processes end, but for those that are kept."""
 
 # A message of our own; one that claims to be longer is not.
-_LONGEST_ANSWER: Final = 1 << 30
+_MAX_ANSWER_LENGTH: Final = 1 << 30
 _HEADER_BYTES: Final = 8
 _FIRST_READ_BYTES: Final = 1 << 16
 _ENCODING: Final = ("utf-8", "surrogatepass")
@@ -81,7 +81,7 @@ class ProcessPool:
         limit_s: float,
         idle_s: float = IDLE_S,
         kept: int = 1,
-        most: int = MOST_PROCESSES,
+        most: int = MAX_PROCESSES,
     ) -> None:
         self._program, self._arguments = program, arguments
         self._limit_s, self._idle_s, self._kept = limit_s, idle_s, kept
@@ -309,7 +309,7 @@ class _Process:
         while len(message) < _HEADER_BYTES or len(message) < _HEADER_BYTES + int.from_bytes(message[:_HEADER_BYTES]):
             self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
             piece = self._socket.recv(_FIRST_READ_BYTES)
-            if not piece or len(message) > _LONGEST_ANSWER:
+            if not piece or len(message) > _MAX_ANSWER_LENGTH:
                 raise ConnectionError
             message += piece
         answer: dict[str, Any] = json.loads(message[_HEADER_BYTES:].decode(*_ENCODING))

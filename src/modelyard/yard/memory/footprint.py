@@ -67,7 +67,7 @@ NODES: Final[Mapping[str, tuple[int, int]]] = {
         (40, 32),
     ),
 }
-FEWEST_NODES: Final = 1024
+MIN_NODES: Final = 1024
 
 # Architectures for which a step of one sequence is reserved. Source: llama.cpp, src/llama-context.cpp, sched_reserve.
 ONE_RESERVED: Final = frozenset({"kimi-linear", "minimax-01"})
@@ -432,7 +432,7 @@ def graph_bytes(header: GgufHeader, tokens: int) -> int:
     """Bytes in which llama.cpp describes the operations of a step of ``tokens``."""
     for_token, for_tensor = NODES.get(header.architecture, NODES_OF_OTHERS)
     tensors = sum(is_computed(header, tensor.name) for tensor in header.tensors) * max(1, header.split[1])
-    nodes = max(FEWEST_NODES, for_token * tokens, for_tensor * tensors)
+    nodes = max(MIN_NODES, for_token * tokens, for_tensor * tensors)
     graph = nodes * (TENSOR_OVERHEAD + 2 * _POINTER) + _hash_size(2 * nodes) * (_POINTER + _F32 + 1 / 8)
     # The scheduler notes for each what it is computed on, and its copies.
     return int(GRAPHS * graph + _hash_size(nodes) * (_POINTER + _F32))

@@ -8,12 +8,12 @@ from modelyard.yard.residency.state import LoadState, ModelState
 FIRST_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 60.0
 # More of them say nothing: the longest back-off is reached long before, and floats end at 1024.
-_MOST_DOUBLINGS = 16
+_MAX_DOUBLINGS = 16
 
 
 def fail(builder: StateBuilder, name: str, model: ModelState, reason: str) -> None:
     """The model is not there. Those who waited for it hear why; unloads have what they wanted."""
-    backoff = min(FIRST_BACKOFF_S * 2.0 ** min(model.failures, _MOST_DOUBLINGS), MAX_BACKOFF_S)
+    backoff = min(FIRST_BACKOFF_S * 2.0 ** min(model.failures, _MAX_DOUBLINGS), MAX_BACKOFF_S)
     failed = emptied(model, LoadState.FAILED)._replace(
         # The files may have been replaced by the next attempt.
         footprint=None,

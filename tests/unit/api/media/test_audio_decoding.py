@@ -134,7 +134,7 @@ def test_odd_shapes_are_refused() -> None:
         (b"FORM\0\0\0\0AIFF", "This is an AIFF file"),
         (b"<!DOCTYPE html>", "This is a web page"),
         (b"hello, world", "This is no audio that is known here."),
-        (bytes(audio.MOST_BYTES + 1), "more than the 25 MiB"),
+        (bytes(audio.MAX_BYTES + 1), "more than the 25 MiB"),
     ],
 )
 def test_what_is_no_sound_is_told_what_it_is(data: bytes, message: str) -> None:

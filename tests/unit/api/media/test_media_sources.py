@@ -193,7 +193,7 @@ def test_a_strip_is_refused() -> None:
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_opened() -> None:
-    assert refused(bytes(images.MOST_BYTES + 1)) == "The image has more than the 20 MiB that are taken."
+    assert refused(bytes(images.MAX_BYTES + 1)) == "The image has more than the 20 MiB that are taken."
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "JPEG", "WEBP", "AVIF"])

@@ -11,7 +11,7 @@ import pytest
 
 from modelyard.api.media.places import Places
 
-LONGEST_WAIT_S = 20.0
+MAX_WAIT_S = 20.0
 
 
 async def settle() -> None:
@@ -34,7 +34,7 @@ async def holding(places: Places, owner: Hashable, entered: list[Hashable]) -> A
         yield task
     finally:
         task.cancel()
-        await asyncio.wait((task,), timeout=LONGEST_WAIT_S)
+        await asyncio.wait((task,), timeout=MAX_WAIT_S)
 
 
 async def test_without_owners_all_places_are_for_whoever_comes() -> None:
@@ -93,13 +93,13 @@ async def test_work_has_its_place_until_it_is_done_also_where_nobody_waits_for_i
 
     def work() -> int:
         begun.set()
-        assert go_on.wait(LONGEST_WAIT_S)
+        assert go_on.wait(MAX_WAIT_S)
         raise ValueError("nobody reads this")
 
     try:
         task = asyncio.create_task(places.run("a", work))
-        async with asyncio.timeout(LONGEST_WAIT_S):
-            await asyncio.to_thread(begun.wait, LONGEST_WAIT_S)
+        async with asyncio.timeout(MAX_WAIT_S):
+            await asyncio.to_thread(begun.wait, MAX_WAIT_S)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

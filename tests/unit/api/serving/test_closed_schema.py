@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.ollama.schema import ChatRequest
 from modelyard.api.serving import closed_schema
-from modelyard.api.serving.closed_schema import MOST_SCHEMAS, closed
+from modelyard.api.serving.closed_schema import MAX_SCHEMAS, closed
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Text
 
@@ -175,21 +175,21 @@ def test_a_schema_may_refer_to_itself_and_have_a_name() -> None:
 
 def test_no_depth_is_too_deep() -> None:
     schema: dict[str, Any] = copy.deepcopy(A)
-    for _ in range(MOST_SCHEMAS // 4):
+    for _ in range(MAX_SCHEMAS // 4):
         schema = {"type": "object", "properties": {"a": schema}}
     shut = closed(schema, "format")
     depth = 0
     while "properties" in shut:
         assert shut["additionalProperties"] is False
         shut, depth = shut["properties"]["a"], depth + 1
-    assert depth == MOST_SCHEMAS // 4 + 1
+    assert depth == MAX_SCHEMAS // 4 + 1
     # Python frees it a level at a time, and not by calls of calls.
     while "properties" in schema:
         schema = schema["properties"]["a"]
 
 
 def test_a_schema_of_too_many_parts_is_refused_by_the_name_of_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closed_schema, "MOST_SCHEMAS", 10)
+    monkeypatch.setattr(closed_schema, "MAX_SCHEMAS", 10)
     closed({"properties": dict.fromkeys("abcdefghi", NUMBER)}, "format")
     with pytest.raises(InvalidRequest, match=r"format has more than 10 schemas") as refused:
         closed({"properties": dict.fromkeys("abcdefghij", NUMBER)}, "format")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.api.serving.form import LONGEST_FIELD, MOST_PARTS, parse_form
+from modelyard.api.serving.form import MAX_FIELD_LENGTH, MAX_PARTS, parse_form
 from modelyard.errors import InvalidRequest
 
 TYPE = "multipart/form-data; boundary=b"
@@ -52,8 +52,8 @@ def test_a_boundary_may_be_quoted_and_the_body_have_a_preamble_and_an_end() -> N
         (form(b"--b\r\nContent-Disposition: attachment; name=\"a\"\r\n\r\nx\r\n"), "has no name"),
         (form(part("a", b"1"), part("a", b"2")), "has 'a' twice"),
         (form(part("a", b"\xff")), "'a' is not UTF-8"),
-        (form(part("a", b"x" * (LONGEST_FIELD + 1))), "'a' has more than the 65536 bytes"),
-        (form(*(part(f"a{number}", b"") for number in range(MOST_PARTS + 1))), "more than the 64 fields"),
+        (form(part("a", b"x" * (MAX_FIELD_LENGTH + 1))), "'a' has more than the 65536 bytes"),
+        (form(*(part(f"a{number}", b"") for number in range(MAX_PARTS + 1))), "more than the 64 fields"),
         (form(b"--b\r\nX: " + b"y" * 5000 + b"\r\n\r\n\r\n"), "cannot be read"),
     ],
 )  # fmt: skip

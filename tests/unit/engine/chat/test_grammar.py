@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 
-from modelyard.engine.chat.grammar import LONGEST_GRAMMAR, grammar_of
+from modelyard.engine.chat.grammar import MAX_GRAMMAR_LENGTH, grammar_of
 from modelyard.engine.formats.format import Named
 from modelyard.engine.formats.reasoning import REASONING
 from modelyard.engine.formats.registry import FORMATS, control_tokens
@@ -156,9 +156,9 @@ def test_every_format_lets_a_model_choose_between_a_call_and_a_schema(of: str) -
             '"not"',
         ),
         (
-            {"grammar": {"type": "regex", "value": "a" * LONGEST_GRAMMAR}},
+            {"grammar": {"type": "regex", "value": "a" * MAX_GRAMMAR_LENGTH}},
             "grammar",
-            f"{LONGEST_GRAMMAR:,} are the most",
+            f"{MAX_GRAMMAR_LENGTH:,} are the most",
         ),
     ],
 )

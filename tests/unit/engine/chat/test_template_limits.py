@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.engine.chat.template import LONGEST_CONVERSATION, LONGEST_TEMPLATE, ChatTemplate
+from modelyard.engine.chat.template import MAX_CONVERSATION_LENGTH, MAX_TEMPLATE_LENGTH, ChatTemplate
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
 
@@ -161,12 +161,14 @@ def test_a_template_that_does_not_end_when_it_is_looked_at_cannot_be_used(
 
 def test_a_template_of_a_megabyte_cannot_be_used(patient: TemplateProcesses) -> None:
     with pytest.raises(UnsupportedOperation, match="1,000,001 characters, and 1,000,000 are the most"):
-        template(" " * (LONGEST_TEMPLATE + 1), patient)
+        template(" " * (MAX_TEMPLATE_LENGTH + 1), patient)
 
 
 def test_a_conversation_of_many_megabytes_is_longer_than_any_context(patient: TemplateProcesses) -> None:
     with pytest.raises(ContextLengthExceeded, match="Shorten it"):
-        template("{{ messages[0].content }}", patient).render([{"role": "user", "content": "a" * LONGEST_CONVERSATION}])
+        template("{{ messages[0].content }}", patient).render(
+            [{"role": "user", "content": "a" * MAX_CONVERSATION_LENGTH}]
+        )
 
 
 def test_a_long_conversation_is_written(patient: TemplateProcesses) -> None:

@@ -11,7 +11,7 @@ from llguidance import LLMatcher
 
 from modelyard.engine.guidance import Constraint, GrammarCompiler
 from modelyard.errors import InvalidRequest
-from modelyard.system.bounded.pool import MOST_PROCESSES
+from modelyard.system.bounded.pool import MAX_PROCESSES
 from unit.engine.guidance.words import allowed, tokenize, vocabulary
 
 WAIT_S = 30.0
@@ -89,7 +89,7 @@ def test_what_is_given_up_before_it_began_is_not_made(compiler: GrammarCompiler)
     def slow() -> None:
         assert goes_on.wait(WAIT_S)
 
-    first, *_ = [compiler.compile(slow, lambda _: None) for _ in range(MOST_PROCESSES)]
+    first, *_ = [compiler.compile(slow, lambda _: None) for _ in range(MAX_PROCESSES)]
     second = compiler.compile(lambda: made.append(1), lambda _: None)  # type: ignore[func-returns-value]
     assert second.cancel()
     goes_on.set()

@@ -125,7 +125,7 @@ def test_a_mask_that_never_comes_breaks_its_answer_alone(monkeypatch: pytest.Mon
         def submit(self, *_: Any, **__: Any) -> Future[Any]:
             return Future()
 
-    monkeypatch.setattr(module, "_LONGEST_MASK_S", 0.0)
+    monkeypatch.setattr(module, "_MAX_MASK_S", 0.0)
     over = constraint('start: "a"', WORDS)
     over.prepare(Stuck())
     with pytest.raises(ConstraintBroken, match="took longer"):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from modelyard.engine.kv.cache import KvCache, Slot
-from modelyard.engine.kv.offload import MOST_PARKED_AT_ONCE, KvMoves
+from modelyard.engine.kv.offload import MAX_PARKED_AT_ONCE, KvMoves
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Context
 from modelyard.protocol.kv_snapshot import KvState
@@ -176,7 +176,7 @@ def test_what_has_no_room_stays_in_the_cache_and_is_looked_at_once() -> None:
 
 
 def test_a_step_waits_for_no_more_than_it_may() -> None:
-    yard = Yard(token_bytes=MOST_PARKED_AT_ONCE // 60, parked_bytes=2**40)
+    yard = Yard(token_bytes=MAX_PARKED_AT_ONCE // 60, parked_bytes=2**40)
     yard.idle(0, range(50))
     yard.idle(1, range(100, 150))
     too_large = yard.idle(2, range(200, 270))

@@ -73,7 +73,7 @@ def test_of_any_engines_one_may_always_go() -> None:
 
 
 def test_a_wait_has_an_end_though_a_more_urgent_engine_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fair_share, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(fair_share, "MAX_WAIT_S", 0.1)
     device, high, low = Device(), Seat(priority=1), Seat()
     entered, leave = threading.Event(), threading.Event()
 

@@ -54,7 +54,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 @pytest.fixture
 def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait takes as long as its reason does."""
-    monkeypatch.setattr(fair_share, "LONGEST_WAIT_S", 10 * WAIT_S)
+    monkeypatch.setattr(fair_share, "MAX_WAIT_S", 10 * WAIT_S)
 
 
 def seat(had: float = 0.0) -> Seat:
@@ -137,7 +137,7 @@ def test_engines_of_equal_right_compute_at_the_same_time_in_two_processes(journa
 def test_a_process_that_is_killed_in_a_step_holds_nobody_up_for_longer_than_the_longest_wait(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fair_share, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(fair_share, "MAX_WAIT_S", 0.1)
     device, own = Device(journal.table), seat()
     with device.joined(own), table_process(URGENT, journal.path, journal.table) as child:
         assert child.heard() == "computes"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from modelyard.engine.speculative import ngram as lookup_module
-from modelyard.engine.speculative.ngram import LONGEST_MATCH, SHORTEST_MATCH, Prediction, PromptLookup
+from modelyard.engine.speculative.ngram import MAX_MATCH_LENGTH, MIN_MATCH_LENGTH, Prediction, PromptLookup
 from modelyard.engine.speculative.policy import worthwhile
 
 
@@ -46,16 +46,16 @@ def test_a_guess_stands_where_its_first_tokens_stood_in_any_text() -> None:
             guess = guesses.guess(tokens, 4)
             places = [
                 tokens[at : at + 4]
-                for at in range(SHORTEST_MATCH, len(tokens))
-                if tokens[at - SHORTEST_MATCH : at] == tokens[-SHORTEST_MATCH:]
+                for at in range(MIN_MATCH_LENGTH, len(tokens))
+                if tokens[at - MIN_MATCH_LENGTH : at] == tokens[-MIN_MATCH_LENGTH:]
             ]
             assert guess == (places[-1] if places else [])
 
 
 def test_a_long_match_is_trusted_more_than_a_short_one() -> None:
     short, long = PromptLookup(), PromptLookup()
-    short.guess([*range(40), 99, *range(SHORTEST_MATCH)], 1)
-    long.guess([*range(40), 99, *range(LONGEST_MATCH + 5)], 1)
+    short.guess([*range(40), 99, *range(MIN_MATCH_LENGTH)], 1)
+    long.guess([*range(40), 99, *range(MAX_MATCH_LENGTH + 5)], 1)
     assert short.share < long.share < 1
 
 

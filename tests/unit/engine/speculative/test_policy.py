@@ -11,13 +11,13 @@ from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.speculative.draft_model import DraftedGuesses, Drafter
 from modelyard.engine.speculative.ngram import PromptLookup
-from modelyard.engine.speculative.policy import MOST_DRAFTED, drafts_worthwhile
+from modelyard.engine.speculative.policy import MAX_DRAFTED, drafts_worthwhile
 from modelyard.protocol.values import SequenceId
 
 SMALL = 0.1
 
 
-@pytest.mark.parametrize(("share", "count"), [(1.0, MOST_DRAFTED), (0.8, 2), (0.3, 0)])
+@pytest.mark.parametrize(("share", "count"), [(1.0, MAX_DRAFTED), (0.8, 2), (0.3, 0)])
 def test_the_likelier_a_draft_holds_the_more_is_drafted(share: float, count: int) -> None:
     assert drafts_worthwhile(share, SMALL, 1) == count
 
@@ -86,7 +86,7 @@ def decoding(tokens: int, number: int = 0) -> Sequence:
 
 def drafted(sequence: Sequence) -> list[int]:
     assert sequence.guesser is not None
-    return sequence.guesser.guess(sequence.tokens, MOST_DRAFTED)
+    return sequence.guesser.guess(sequence.tokens, MAX_DRAFTED)
 
 
 def test_a_draft_model_reads_what_it_has_not_read_and_says_what_is_wanted() -> None:

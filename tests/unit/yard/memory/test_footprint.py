@@ -10,9 +10,9 @@ from modelyard.yard.memory.footprint import (
     CELL_BYTES,
     CONTEXT_STEP,
     ENGINE_BYTES,
-    FEWEST_NODES,
     GRAPHS,
     MERGE_BYTES,
+    MIN_NODES,
     TENSOR_OVERHEAD,
     TOKEN_BYTES,
     Footprint,
@@ -367,7 +367,7 @@ def test_a_file_whose_layers_are_not_known_is_taken_for_a_usual_model():
 
 def test_graphs_are_described_three_times():
     small = graph_bytes(header(*dense()), 512)
-    assert small >= GRAPHS * FEWEST_NODES * TENSOR_OVERHEAD
+    assert small >= GRAPHS * MIN_NODES * TENSOR_OVERHEAD
     assert small == graph_bytes(header(*dense()), 2048)
 
 

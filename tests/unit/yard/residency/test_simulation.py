@@ -43,7 +43,7 @@ from modelyard.yard.residency.state import LoadState, UnloadMode
 from support.simulation import Violation, World, deeds, run, world_of
 
 RUNS = 200
-MOST_TO_CATCH = 400
+MAX_TO_CATCH = 400
 TESTS = Path(__file__).parents[2]
 
 
@@ -112,12 +112,12 @@ def test_a_violation_tells_the_seed_the_invariant_the_last_events_and_the_state(
 
 def first_violation(play):
     """The violation of the first seed that has one."""
-    for seed in range(MOST_TO_CATCH):
+    for seed in range(MAX_TO_CATCH):
         try:
             play(seed)
         except Violation as violation:
             return violation
-    return pytest.fail(f"{MOST_TO_CATCH} seeds have no violation")
+    return pytest.fail(f"{MAX_TO_CATCH} seeds have no violation")
 
 
 class Deeds(RuleBasedStateMachine):
@@ -474,7 +474,7 @@ BROKEN = {
 @pytest.mark.parametrize(("broken", "invariants"), BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_machine_is_noticed(broken, invariants):
     noticed = []
-    for seed in range(MOST_TO_CATCH):
+    for seed in range(MAX_TO_CATCH):
         with contextlib.suppress(KeyError):
             # A world that hears nonsense may stumble over it itself.
             try:

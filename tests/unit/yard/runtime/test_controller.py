@@ -32,7 +32,7 @@ from modelyard.yard.runtime import controller as conductor_module
 from modelyard.yard.runtime import inflight as streams_module
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.interfaces import ModelFilesReplaced
-from support.scripted_engines import BUDGET, LONGEST_WAIT_S, PROMPT_TOKENS, ScriptedEngine, ScriptedEngines
+from support.scripted_engines import BUDGET, MAX_WAIT_S, PROMPT_TOKENS, ScriptedEngine, ScriptedEngines
 
 # How long a close waits where it is known that an engine hangs.
 SHORT_S = 0.05
@@ -40,7 +40,7 @@ SHORT_S = 0.05
 
 async def soon(awaitable):
     """Wait for what must happen, but not for ever."""
-    async with asyncio.timeout(LONGEST_WAIT_S):
+    async with asyncio.timeout(MAX_WAIT_S):
         return await awaitable
 
 
@@ -111,7 +111,7 @@ async def stage_of():
     for stage in stages:
         for engine in (engine for name in stage.controller.state.models for engine in stage.engines.of(name)):
             engine.wake()
-        assert await soon(stage.controller.close(LONGEST_WAIT_S))
+        assert await soon(stage.controller.close(MAX_WAIT_S))
         await turn()
         stage.assert_nothing_is_left()
         assert await asyncio.to_thread(stage.engines.end)
@@ -344,7 +344,7 @@ async def test_an_unload_of_a_parked_model_gives_its_weights_up(stage_of):
 async def test_a_close_gives_parked_weights_up(stage_of):
     stage = stage_of()
     weights = await parked(stage)
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     assert weights.releases == 1
 
 
@@ -358,7 +358,7 @@ async def test_a_close_gives_weights_up_whose_model_was_about_to_wake(stage_of):
     stage.factory.make = never
     stage.submit()
     await turn()
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     assert weights.releases == 1
 
 
@@ -399,7 +399,7 @@ async def test_leaving_after_the_end_is_nothing(stage_of):
     assert await soon(generation.text()) == "yes"
     stage.controller.abandon(request)
     stage.controller.abandon(10_000)
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     assert [type(message) for message in (await stage.engine())._heard] == [Submit, Stop]
 
 
@@ -442,7 +442,7 @@ async def test_an_unload_waits_for_the_stream_and_requests_behind_it_share_one_r
 
     engine.finish(to=request)
     await soon(unload)
-    assert engine.join(LONGEST_WAIT_S)
+    assert engine.join(MAX_WAIT_S)
     for generation in behind:
         await soon(generation.accepted())
     assert len(stage.engines.of("a")) == 2
@@ -524,7 +524,7 @@ async def test_a_caller_that_is_cancelled_as_the_outcome_arrives_hurts_nobody(st
     await turn()
     engine.fail_load("bad magic")
     # The event loop stands still here: the outcome is next in its line, and the end of the caller's task behind it.
-    assert engine.join(LONGEST_WAIT_S)
+    assert engine.join(MAX_WAIT_S)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await soon(asking)
@@ -629,7 +629,7 @@ async def test_a_close_waits_until_a_dying_engine_is_dead(stage_of):
         await soon(anext(doomed))
     assert not await soon(stage.controller.close(SHORT_S))
     engine.wake()
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
 
 
 @pytest.mark.parametrize("dies", [ScriptedEngine.die, ScriptedEngine.crash_loading])
@@ -704,7 +704,7 @@ async def test_a_request_to_embed_is_sent_again_alone(stage_of):
     (embed,) = await stage.heard(engine, Embed)
     engine.crash("signal 11", active=[request], returns=[request])
     assert await stage.heard(await stage.engine(number=2), Embed) == [replace(embed, alone=True)]
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(inquiry.embedded())
 
@@ -836,7 +836,7 @@ async def test_a_close_during_a_death_ends_what_the_engine_had(stage_of):
     engine = await stage.engine()
     engine.hang()
     engine.crash("signal 11", active=[request])
-    close = asyncio.create_task(stage.controller.close(LONGEST_WAIT_S))
+    close = asyncio.create_task(stage.controller.close(MAX_WAIT_S))
     await turn()
     engine.wake()
     assert await soon(close)
@@ -927,7 +927,7 @@ async def test_what_becomes_of_a_death_is_logged(stage_of, caplog):
 
 async def test_closing_what_was_never_used_is_done_at_once(stage_of):
     stage = stage_of()
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(stage.submit()[1].accepted())
     with pytest.raises(ShuttingDown):
@@ -942,23 +942,23 @@ async def test_a_close_ends_streams_after_their_text_and_refuses_those_who_wait(
     await turn()
     _, waiting = stage.submit()
     engine.say("half")
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     assert await soon(anext(running)) == "half"
     for hearing in (anext(running), waiting.accepted(), unload):
         with pytest.raises(ShuttingDown):
             await soon(hearing)
     stage.assert_nothing_is_left()
-    assert engine.join(LONGEST_WAIT_S)
+    assert engine.join(MAX_WAIT_S)
 
 
 async def test_a_close_during_a_load_gives_it_up(stage_of):
     stage = stage_of(loads=False)
     _, waiting = stage.submit()
     engine = await stage.engine()
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(waiting.accepted())
-    assert engine.join(LONGEST_WAIT_S)
+    assert engine.join(MAX_WAIT_S)
 
 
 @pytest.mark.parametrize("last_words", [ScriptedEngine.load, lambda engine: engine.fail_load("bad magic")])
@@ -967,7 +967,7 @@ async def test_a_load_that_ends_while_it_is_closed_ends_the_close(stage_of, last
     _, waiting = stage.submit()
     engine = await stage.engine()
     last_words(engine)
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(waiting.accepted())
     stage.assert_nothing_is_left()
@@ -979,7 +979,7 @@ async def test_a_close_while_the_files_are_still_looked_for_does_not_wait_and_st
 
     def look():
         is_looking.set()
-        found.wait(LONGEST_WAIT_S)
+        found.wait(MAX_WAIT_S)
         has_looked.set()
 
     async def make(model, publish):
@@ -988,12 +988,12 @@ async def test_a_close_while_the_files_are_still_looked_for_does_not_wait_and_st
 
     stage = stage_of(make=make)
     _, waiting = stage.submit()
-    assert await asyncio.to_thread(is_looking.wait, LONGEST_WAIT_S)
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await asyncio.to_thread(is_looking.wait, MAX_WAIT_S)
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(waiting.accepted())
     found.set()
-    assert await asyncio.to_thread(has_looked.wait, LONGEST_WAIT_S)
+    assert await asyncio.to_thread(has_looked.wait, MAX_WAIT_S)
     await turn()
     assert made == []
     assert stage.model().load_state is LoadState.UNLOADED
@@ -1002,7 +1002,7 @@ async def test_a_close_while_the_files_are_still_looked_for_does_not_wait_and_st
 async def test_a_close_before_the_load_has_begun_makes_no_engine(stage_of):
     stage = stage_of()
     stage.submit()
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     await turn()
     assert stage.engines.of("a") == []
 
@@ -1014,7 +1014,7 @@ async def test_a_close_overtakes_an_unload_that_is_freeing(stage_of):
     engine.hang()
     unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
-    close = asyncio.create_task(stage.controller.close(LONGEST_WAIT_S))
+    close = asyncio.create_task(stage.controller.close(MAX_WAIT_S))
     with pytest.raises(ShuttingDown):
         await soon(unload)
     engine.wake()
@@ -1026,9 +1026,9 @@ async def test_closing_twice_and_at_once_is_closing_once(stage_of):
     stage = stage_of()
     await stage.running()
     engine = await stage.engine()
-    closes = (stage.controller.close(LONGEST_WAIT_S) for _ in range(2))
+    closes = (stage.controller.close(MAX_WAIT_S) for _ in range(2))
     assert await soon(asyncio.gather(*closes)) == [True, True]
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     assert len(await stage.heard(engine, Stop)) == 1
 
 
@@ -1044,7 +1044,7 @@ async def test_closing_an_engine_that_hangs_says_so_and_leaves_nobody_waiting(st
     assert not await soon(stage.controller.close(SHORT_S))
 
     engine.wake()
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     stage.assert_nothing_is_left()
 
 
@@ -1067,7 +1067,7 @@ async def test_a_close_with_a_model_in_every_state_frees_them_all(stage_of):
     await stage.engine("loading")
     with pytest.raises(ModelLoadFailed):
         await soon(asked[3].accepted())
-    assert await soon(stage.controller.close(LONGEST_WAIT_S))
+    assert await soon(stage.controller.close(MAX_WAIT_S))
     for generation in asked[:3]:
         with pytest.raises(ShuttingDown):
             await soon(generation.text())
@@ -1086,7 +1086,7 @@ async def test_two_conductors_share_nothing(stage_of):
     (await other.engine()).say("other")
     assert await soon(anext(of_one)) == "one"
     assert await soon(anext(of_other)) == "other"
-    assert await soon(one.controller.close(LONGEST_WAIT_S))
+    assert await soon(one.controller.close(MAX_WAIT_S))
     (await other.engine()).finish()
     assert await soon(of_other.text()) == ""
 

@@ -18,7 +18,7 @@ from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import TokenStream
 
 # What a model writes of the language before the words has no more characters.
-_LONGEST_HEAD = 64
+_MAX_HEAD_LENGTH = 64
 _HEAD = "language "
 
 
@@ -96,7 +96,7 @@ class SpeechFrames(EventFrames):
             # Spaces at the beginning, and a head that names the language, are no words.
             head = self._text.lstrip()
             may_be_head = _HEAD.startswith(head[: len(_HEAD)]) or head.startswith(_HEAD)
-            is_open = may_be_head and "<asr_text>" not in head and len(head) < _LONGEST_HEAD
+            is_open = may_be_head and "<asr_text>" not in head and len(head) < _MAX_HEAD_LENGTH
             if not head or (is_open and not is_over):
                 return b""
             self._has_words = True

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from modelyard.api.media import AudioFile
 from modelyard.api.openai.audio.languages import language_code
 from modelyard.api.openai.audio.prompts import Task
-from modelyard.api.openai.schema import LONGEST_NAME, MaxTokens, refuse_unsupported
+from modelyard.api.openai.schema import MAX_NAME_LENGTH, MaxTokens, refuse_unsupported
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import Seed, Temperature
 from modelyard.errors import InvalidRequest, UnsupportedOperation
@@ -55,7 +55,7 @@ class SpeechBody(BaseModel):
     file: Annotated[bytes, BeforeValidator(_file), WithJsonSchema(_BINARY)] = Field(
         description="The speech, as a file: WAV, MP3, FLAC or Ogg, of at most 25 MiB."
     )
-    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     prompt: str | None = Field(
         default=None, description="Words that may occur, or the text before: given to the model as context."
     )

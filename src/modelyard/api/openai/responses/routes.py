@@ -31,7 +31,7 @@ from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
 
-MOST_IN_BACKGROUND: Final = 64
+MAX_IN_BACKGROUND: Final = 64
 
 
 class _Background:
@@ -51,9 +51,9 @@ class _Background:
         """
         model, owner = frames.response["model"], current_caller().place_owner
         own, total = self._held[owner], self._held.total()
-        if total >= MOST_IN_BACKGROUND:
+        if total >= MAX_IN_BACKGROUND:
             raise QueueFull(model, total)
-        if owner is not None and not may_take(own, total, MOST_IN_BACKGROUND):
+        if owner is not None and not may_take(own, total, MAX_IN_BACKGROUND):
             raise QueueFull(model, own, of_key=True)
         asked = ExitStack()
         generation = asked.enter_context(self._yard.submit(request))

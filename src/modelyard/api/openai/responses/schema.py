@@ -16,8 +16,8 @@ from modelyard.api.media import ImageReference, Reference
 from modelyard.api.openai.conversation import InputAudio
 from modelyard.api.openai.schema import (
     LABEL,
-    LONGEST_NAME,
-    MOST_TOP_LOGPROBS,
+    MAX_NAME_LENGTH,
+    MAX_TOP_LOGPROBS,
     Effort,
     MaxTokens,
     refuse_unsupported,
@@ -149,12 +149,12 @@ def _one_message(value: Any) -> Any:
 class ResponsesRequest(_Part):
     """The body of ``POST /v1/responses``."""
 
-    model: str | None = Field(default=None, max_length=LONGEST_NAME)
+    model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     input: Annotated[Items[Item], BeforeValidator(_one_message, json_schema_input_type=str | Items[Item])] = Field(
         default=[], description="A text, or a list of messages, calls and their results."
     )
     instructions: str | None = None
-    previous_response_id: str | None = Field(default=None, max_length=LONGEST_NAME)
+    previous_response_id: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     tools: Tools[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -163,7 +163,7 @@ class ResponsesRequest(_Part):
     max_output_tokens: MaxTokens | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     stream: bool | None = None
     store: bool | None = None
     background: bool | None = None

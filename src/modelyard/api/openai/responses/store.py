@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from modelyard.engine.kv.owner_shares import first_to_go
 
-MOST_RESPONSES: Final = 1000
-MOST_BYTES: Final = 64 * 2**20
+MAX_RESPONSES: Final = 1000
+MAX_BYTES: Final = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ResponseStore:
     as he has no more than an equal share.
     """
 
-    def __init__(self, most: int = MOST_RESPONSES, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most: int = MAX_RESPONSES, most_bytes: int = MAX_BYTES) -> None:
         self._most, self._most_bytes = most, most_bytes
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._bytes = 0
