@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelyard.api.llama_cpp import tokenize as tokens
-from modelyard.api.media import audio, fetch, images
+from modelyard.api.media import audio, decoders, fetch, images
 from modelyard.api.middleware import body_intake
 from modelyard.api.openai import embeddings, schema, tools
-from modelyard.api.openai.responses import routes as responses
-from modelyard.api.openai.responses import store
+from modelyard.api.openai.responses import background, store
 from modelyard.api.serving import bounded_items, form, json_body, request_memory
 from modelyard.config import bounded_read
 from modelyard.engine.chat import grammar, template_processes
@@ -111,8 +110,20 @@ BODIES: Final = (
 MEDIA: Final = (
     Bound("Image: bytes", _size(images.MAX_BYTES), _INVALID),
     Bound("Image: pixels", _number(images.MAX_PIXELS), _INVALID),
+    Bound(
+        "Image: decoding",
+        f"{_seconds(decoders.MAX_DECODE_S)} of the processor, {decoders.MAX_IMAGE_MEMORY_BYTES >> 20:,} MiB",
+        _INVALID,
+    ),
     Bound("Sound: bytes", _size(audio.MAX_BYTES), _INVALID),
     Bound("Sound: seconds", "`max_audio_seconds`", _INVALID),
+    Bound(
+        "Sound: decoding",
+        f"{_seconds(decoders.MAX_DECODE_S)} of the processor and 1% of `max_audio_seconds`; "
+        f"{_size(decoders.SOUND_MEMORY_BYTES)} and four times its samples",
+        _INVALID,
+    ),
+    Bound("Files that are decoded at a time", str(decoders.MAX_AT_ONCE), "they wait"),
     Bound("Time to fetch a URL", _seconds(fetch.TIMEOUT_S), _INVALID),
     Bound("Redirects", str(fetch.MAX_REDIRECTS), _INVALID),
 )
@@ -142,7 +153,7 @@ WORK: Final = (
     ),
     Bound("Requests that wait for a model", _number(from_config.WAITING_ROOM), "429 `queue_full`"),
     Bound("Calls that wait for a load", _number(yard.MAX_WAITING_LOADS), "429 `queue_full`"),
-    Bound("Responses in the background", str(responses.MAX_IN_BACKGROUND), "429 `queue_full`"),
+    Bound("Responses in the background", str(background.MAX_IN_BACKGROUND), "429 `queue_full`"),
     Bound(
         "Responses that are kept",
         f"{_number(store.MAX_RESPONSES)}, {_size(store.MAX_BYTES)}",

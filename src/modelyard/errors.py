@@ -43,6 +43,7 @@
     ├── Closed                      503 closed: a model of the Python API after its close
     ├── ForkedProcess               500 forked_process: a model of the Python API in a child by fork
     ├── GrammarUntried              503 grammar_untried: no process could try whether a grammar can be enforced
+    ├── MediaUndecoded              503 media_undecoded: no process could decode an image or a clip of sound
     └── EngineError                 500 engine_error
         └── HarmfulRequest          a request that ended its engine twice
 
@@ -694,6 +695,21 @@ class GrammarUntried(ModelyardError):
 
     def __str__(self) -> str:
         return f"The grammar could not be tried: {self.reason}. Try again."
+
+
+class MediaUndecoded(ModelyardError):
+    """Images and sound are decoded in processes of their own, and none could be had. name is "image" or "audio"."""
+
+    code = "media_undecoded"
+    status = 503
+    retry_after_s = 10
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"The {self.name} could not be decoded: {self.reason}. Try again."
 
 
 class GrammarBroken(InvalidRequest):

@@ -13,7 +13,7 @@ from modelyard.api.anthropic.routes import message_routes
 from modelyard.api.errors import responses
 from modelyard.api.llama_cpp.models import router_routes
 from modelyard.api.llama_cpp.tokenize import tokenize_routes
-from modelyard.api.media import MediaLoader
+from modelyard.api.media.load import MediaLoader
 from modelyard.api.middleware.authorization import guard_route
 from modelyard.api.middleware.body_intake import BodyIntake
 from modelyard.api.middleware.head import AnswerHead

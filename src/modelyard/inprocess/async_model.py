@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, get_args
 
 from pydantic import BaseModel
 
-from modelyard.api.media import MediaLoader
+from modelyard.api.media.load import MediaLoader
 from modelyard.config import Config, default_model, revise
 from modelyard.config import Model as ModelTable
 from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFailed

@@ -11,7 +11,7 @@ from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from typing import Any
 
-from modelyard.api.media import MediaLoader
+from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.chat import ChatFrames
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object

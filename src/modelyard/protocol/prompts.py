@@ -10,6 +10,9 @@ from typing import Any, Final, Literal
 
 SAMPLE_BYTES: Final = 4
 
+# Some encoders end the process on clips of a few frames; shorter ones, and shorter ends of clips, get silence behind.
+MIN_S: Final = 0.1
+
 Detail = Literal["auto", "low", "high", "original"]
 """How closely a model looks at an image, in OpenAI's words: "low" is one overview of it, the others all that it has."""
 

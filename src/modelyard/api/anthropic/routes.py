@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from modelyard.api.anthropic.frames import MessageFrames
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
-from modelyard.api.media import MediaLoader
+from modelyard.api.media.load import MediaLoader
 from modelyard.api.serving.json_response import Told
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.streaming import Ask, reply

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.errors.anthropic import ThreadsNotHeld
-from modelyard.api.media import ImageReference
+from modelyard.api.media.load import ImageReference
 from modelyard.api.openai.schema import (
     LABEL,
     MAX_NAME_LENGTH,

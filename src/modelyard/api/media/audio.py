@@ -1,4 +1,4 @@
-"""The bytes of an audio file become samples, or are refused before they take memory. Runs on a thread of its own."""
+"""The bytes of an audio file become samples, or are refused before they take memory; see ``decoder_program``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.engine.loading.sound import MIN_S
 from modelyard.errors import InvalidRequest
-from modelyard.protocol.prompts import Audio
+from modelyard.protocol.prompts import MIN_S, Audio
 
 if TYPE_CHECKING:
     import soundfile
@@ -60,12 +59,22 @@ Samples = npt.NDArray[np.float32]
 
 
 def decode(data: bytes, param: str, rate: int, longest_s: float) -> Audio:
+    """The sound in ``data``, as ``samples_of``.
+
+    Raises:
+        InvalidRequest, MemoryError: as there.
+    """
+    return Audio(samples_of(data, param, rate, longest_s).tobytes(), rate, param)
+
+
+def samples_of(data: bytes, param: str, rate: int, longest_s: float) -> Samples:
     """The sound in ``data``: its channels as one, at ``rate`` samples a second.
 
     What the file says of its own length is not relied on: it is decoded in blocks, up to ``longest_s`` seconds.
 
     Raises:
         InvalidRequest: it is no sound, of another format, damaged, too large, too long or too short.
+        MemoryError: there is no memory to decode it.
     """
     if len(data) > MAX_BYTES:
         raise InvalidRequest(f"The audio has more than the {MAX_BYTES // 2**20} MiB that are taken.", param)
@@ -78,7 +87,7 @@ def decode(data: bytes, param: str, rate: int, longest_s: float) -> Audio:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_shape(file.channels, file.samplerate, param)
             samples = _resampled(_blocks(file, param, longest_s), file.samplerate, rate)
-    except InvalidRequest:
+    except (InvalidRequest, MemoryError):
         raise
     except Exception as failure:
         # Decoders fail on foreign bytes in every way that there is.
@@ -89,7 +98,7 @@ def decode(data: bytes, param: str, rate: int, longest_s: float) -> Audio:
         raise InvalidRequest(
             f"The audio lasts {len(samples) / rate:.3f} s; {MIN_S} s are the least that is taken.", param
         )
-    return Audio(samples.tobytes(), rate, param)
+    return samples
 
 
 def is_audio(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The bytes of an image file become pixels, or are refused before they take memory. Runs on a thread of its own."""
+"""The bytes of an image file become pixels, or are refused before they take memory; see ``decoder_program``."""
 
 from __future__ import annotations
 
@@ -30,10 +30,23 @@ _PACKED_BOMBS: Final = ("Decompressed data too large", "Too much memory used in 
 
 
 def decode(data: bytes, param: str, longest_edge: int, detail: Detail = "auto") -> Image:
-    """The image in ``data``, upright, on white, with no side longer than ``longest_edge``; of an animation the first.
+    """The image in ``data``, as ``picture``.
+
+    Raises:
+        InvalidRequest, MemoryError: as there.
+    """
+    shown = picture(data, param, longest_edge)
+    return Image(shown.width, shown.height, shown.tobytes(), param, detail)
+
+
+def picture(data: bytes, param: str, longest_edge: int) -> Pillow.Image:
+    """The image in ``data`` in RGB, upright, on white, with no side longer than ``longest_edge``.
+
+    Of an animation it is the first picture.
 
     Raises:
         InvalidRequest: it is no image, of another format, damaged, cut off, or too large.
+        MemoryError: there is no memory to decode it.
     """
     if len(data) > MAX_BYTES:
         raise InvalidRequest(f"The image has more than the {MAX_BYTES // 2**20} MiB that are taken.", param)
@@ -46,8 +59,8 @@ def decode(data: bytes, param: str, longest_edge: int, detail: Detail = "auto") 
                 _check_size(*image.size, param)
                 # A JPEG is not decoded larger than it is needed.
                 image.draft("RGB", (longest_edge, longest_edge))
-                shown = seen(image, longest_edge)
-    except InvalidRequest:
+                return seen(image, longest_edge)
+    except (InvalidRequest, MemoryError):
         raise
     except Pillow.DecompressionBombError:
         raise InvalidRequest(
@@ -67,7 +80,6 @@ def decode(data: bytes, param: str, longest_edge: int, detail: Detail = "auto") 
         raise InvalidRequest(
             f"The image is damaged or cut off ({type(failure).__name__}). Send the whole file.", param
         ) from failure
-    return Image(shown.width, shown.height, shown.tobytes(), param, detail)
 
 
 def _check_format(data: bytes, param: str) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from starlette.types import Receive
 
-from modelyard.api.media.audio import decode as decode_audio
+from modelyard.api.media.decoders import MAX_AT_ONCE, Digits, EncodedFile, MediaDecoders
 from modelyard.api.media.fetch import Fetcher
 from modelyard.api.media.images import MAX_PIXELS
-from modelyard.api.media.images import decode as decode_image
 from modelyard.api.media.kinds import AUDIO, IMAGE, MediaKind
 from modelyard.api.media.local import is_local, read_local
 from modelyard.api.media.places import Places
@@ -25,6 +22,7 @@ from modelyard.config.schema import Multimodal
 from modelyard.errors import InvalidRequest
 from modelyard.hub import Senses
 from modelyard.protocol.prompts import Chat, Detail, Image, Media, Written
+from modelyard.system.bounded.cancellation import Cancellation
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.requests import Request, TokenizeRequest
 from modelyard.yard.yard import Yard
@@ -34,8 +32,8 @@ _Asked = TypeVar("_Asked", Request, TokenizeRequest)
 # Of all clients together, fetched at the same time, and held in memory until they are decoded.
 AT_ONCE: Final = 8
 
-# And decoded at the same time, wherever they come from: a small file may unpack to hundreds of MiB.
-DECODED_AT_ONCE: Final = 2
+# Of a data URL, before its digits: those of files have some dozens.
+MAX_HEAD_CHARS: Final = 1024
 
 # OpenAI scales an image of low detail to so many pixels a side.
 LOW_DETAIL_EDGE: Final = 512
@@ -76,14 +74,19 @@ Reference = ImageReference | AudioReference | AudioFile
 
 
 class MediaLoader:
-    """Loads the images and the sound of requests to ``yard``."""
+    """Loads the images and the sound of requests to ``yard``.
 
-    def __init__(self, yard: Yard) -> None:
+    Args:
+        decoders: decode them; None: its own.
+    """
+
+    def __init__(self, yard: Yard, decoders: MediaDecoders | None = None) -> None:
         self._yard = yard
+        self._decoders = MediaDecoders() if decoders is None else decoders
         self._fetcher = Fetcher()
         # A fetch takes as long as another server likes: it keeps nobody from decoding.
         self._fetches = Places(AT_ONCE)
-        self._decoders = Places(DECODED_AT_ONCE)
+        self._places = Places(MAX_AT_ONCE)
 
     async def loaded(self, request: Request, receive: Receive) -> Request:
         """``request`` with images and sound in the place of references; given up when the client leaves.
@@ -110,7 +113,8 @@ class MediaLoader:
         references = _references(request)
         if not references:
             return request
-        media = await self._media(references, request.model)
+        # By their order: to look one up by its URL would read megabytes of it.
+        media = iter(await self._media(references, request.model))
         match request.prompt:
             case Chat() as chat:
                 messages = tuple(_with_media(message, media) for message in chat.messages)
@@ -119,8 +123,8 @@ class MediaLoader:
                 return replace(request, prompt=Written(_replaced(parts, media)))
         return request
 
-    async def _media(self, references: Sequence[Reference], model: str | None) -> dict[Reference, Media]:
-        """What ``references`` name, for ``model``, by id or alias.
+    async def _media(self, references: Sequence[Reference], model: str | None) -> list[Media]:
+        """What ``references`` name, in their order, for ``model``, by id or alias.
 
         Raises:
             as ``loaded``.
@@ -141,25 +145,44 @@ class MediaLoader:
             await lease.add(most_bytes)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {one: group.create_task(self._load(one, limits, senses)) for one in references}
+                tasks = [group.create_task(self._load(one, limits, senses)) for one in references]
         except BaseExceptionGroup as failed:
             # The first says what to do.
             raise failed.exceptions[0] from None
-        media = {one: task.result() for one, task in tasks.items()}
+        media = [task.result() for task in tasks]
         if lease is not None:
-            lease.give_back(most_bytes - sum(map(_bytes_of, media.values())))
+            lease.give_back(most_bytes - sum(map(_bytes_of, media)))
         return media
 
     async def _load(self, reference: Reference, limits: Multimodal, senses: Senses) -> Media:
         owner = current_caller().place_owner
 
-        async def decoded(read: Callable[[], bytes]) -> Media:
-            return await self._decoders.run(owner, partial(_decoded, reference, read, limits, senses))
+        async def decoded(read: Callable[[], EncodedFile]) -> Media:
+            cancellation = Cancellation()
+            work = partial(self._decoded, reference, read, limits, senses, cancellation)
+            return await self._places.run(owner, work, cancellation.cancel)
 
         if not isinstance(reference, AudioFile) and _is_from_web(reference.url):
             async with self._fetches.place(owner):
-                return await decoded(partial(bytes, await self._fetched(reference)))
+                fetched = await self._fetched(reference)
+                return await decoded(lambda: fetched)
         return await decoded(self._file(reference))
+
+    def _decoded(
+        self,
+        reference: Reference,
+        read: Callable[[], EncodedFile],
+        limits: Multimodal,
+        senses: Senses,
+        cancellation: Cancellation,
+    ) -> Media:
+        """The image or the clip in the file that ``read`` gives. Runs on a thread."""
+        if isinstance(reference, ImageReference):
+            edge = limits.longest_edge
+            if reference.detail == "low":
+                edge = min(edge, LOW_DETAIL_EDGE)
+            return self._decoders.image(read(), reference.param, edge, reference.detail, cancellation)
+        return self._decoders.audio(read(), reference.param, senses.sample_rate, limits.max_audio_seconds, cancellation)
 
     async def _fetched(self, reference: ImageReference | AudioReference) -> bytes:
         server = self._yard.config.server
@@ -168,17 +191,17 @@ class MediaLoader:
             kind, may_be_private = IMAGE, server.allow_private_image_urls
         return await self._fetcher.fetch(reference.url, reference.param, kind, may_be_private=may_be_private)
 
-    def _file(self, reference: Reference) -> Callable[[], bytes]:
+    def _file(self, reference: Reference) -> Callable[[], EncodedFile]:
         """What gives a file that is here, on a thread."""
         if isinstance(reference, AudioFile):
-            return partial(bytes, reference.data)
+            return lambda: reference.data
         url, param, server = reference.url, reference.param, self._yard.config.server
         if isinstance(reference, ImageReference):
             kind, folders = IMAGE, server.image_folders
         else:
             kind, folders = AUDIO, server.audio_folders
         if url[:5].lower() == "data:":
-            return partial(_of_data_url, url, param, kind)
+            return partial(_digits, url, param, kind)
         if is_local(url):
             return partial(read_local, url, param, kind, folders)
         raise InvalidRequest(
@@ -206,15 +229,6 @@ def _is_from_web(url: str) -> bool:
     return url[:7].lower() == "http://" or url[:8].lower() == "https://"
 
 
-def _decoded(reference: Reference, read: Callable[[], bytes], limits: Multimodal, senses: Senses) -> Media:
-    if isinstance(reference, ImageReference):
-        edge = limits.longest_edge
-        if reference.detail == "low":
-            edge = min(edge, LOW_DETAIL_EDGE)
-        return decode_image(read(), reference.param, edge, reference.detail)
-    return decode_audio(read(), reference.param, senses.sample_rate, limits.max_audio_seconds)
-
-
 def _check_number(references: Sequence[Reference], most: int, what: str, key: str) -> None:
     if len(references) > most:
         raise InvalidRequest(
@@ -236,21 +250,18 @@ def _references(request: Request | TokenizeRequest) -> list[Reference]:
     return [part for part in found if isinstance(part, Reference)]
 
 
-def _with_media(message: Mapping[str, Any], media: Mapping[Reference, Media]) -> Mapping[str, Any]:
+def _with_media(message: Mapping[str, Any], media: Iterator[Media]) -> Mapping[str, Any]:
     content = message["content"]
     return message if isinstance(content, str) else {**message, "content": _replaced(content, media)}
 
 
-def _replaced(parts: Sequence[Any], media: Mapping[Reference, Media]) -> tuple[str | Media, ...]:
-    return tuple(media[part] if isinstance(part, Reference) else part for part in parts)
+def _replaced(parts: Sequence[Any], media: Iterator[Media]) -> tuple[str | Media, ...]:
+    """``parts`` with the next of ``media`` in the place of each reference."""
+    return tuple(next(media) if isinstance(part, Reference) else part for part in parts)
 
 
-def _of_data_url(url: str, param: str, kind: MediaKind) -> bytes:
-    head, comma, encoded = url.partition(",")
-    if not comma or not head.lower().endswith(";base64"):
+def _digits(url: str, param: str, kind: MediaKind) -> Digits:
+    comma = url.find(",", 0, MAX_HEAD_CHARS)
+    if comma < 0 or not url[:comma].lower().endswith(";base64"):
         raise InvalidRequest(f"The data URL must have the form {kind.data_url} and the file in base64.", param)
-    try:
-        # Line breaks, which some tools put in, are all that may be there beside the digits.
-        return base64.b64decode("".join(encoded.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("What follows the comma of the data URL is not base64.", param) from None
+    return Digits(url, comma + 1)

@@ -34,8 +34,11 @@ class Places:
         finally:
             self._leave(owner)
 
-    async def run(self, owner: Hashable, work: Callable[[], _T]) -> _T:
-        """Do ``work`` on a thread. Its place is taken until it is done, also where nobody waits for it any more."""
+    async def run(self, owner: Hashable, work: Callable[[], _T], cancel: Callable[[], None]) -> _T:
+        """Do ``work`` on a thread. Its place is taken until it is done, also where nobody waits for it any more.
+
+        cancel has it end early then.
+        """
         await self._take(owner)
         try:
             running = asyncio.get_running_loop().run_in_executor(None, work)
@@ -50,7 +53,11 @@ class Places:
                 done.exception()
 
         running.add_done_callback(end)
-        return await asyncio.shield(running)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            cancel()
+            raise
 
     async def _take(self, owner: Hashable) -> None:
         if self._may_take(owner):

@@ -14,7 +14,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from modelyard.api.media import MediaLoader
+from modelyard.api.media.load import MediaLoader
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.ollama.any_type import TakeAnyType
 from modelyard.api.ollama.frames import OllamaFrames

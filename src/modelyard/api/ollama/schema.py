@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.media import AudioReference, ImageReference, Reference
 from modelyard.api.media.audio import is_audio
+from modelyard.api.media.load import AudioReference, ImageReference, Reference
 from modelyard.api.openai.embeddings import MAX_INPUTS
 from modelyard.api.openai.schema import (
     MAX_NAME_LENGTH,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.media import AudioReference, ImageReference, Reference
+from modelyard.api.media.load import AudioReference, ImageReference, Reference
 from modelyard.api.serving.bounded_items import Calls, Parts
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Detail

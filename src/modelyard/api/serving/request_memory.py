@@ -115,6 +115,12 @@ class RequestMemoryLease:
         """Have ``size`` bytes less, or none where it has not so many."""
         self._memory.shrink(self, max(0, self.size - size))
 
+    def hand_over(self) -> RequestMemoryLease:
+        """All that this one has, for a lease that lasts longer than the request. It is to be entered, and left."""
+        longer = RequestMemoryLease(self._memory)
+        longer.size, self.size = self.size, 0
+        return longer
+
     def __enter__(self) -> RequestMemoryLease:
         return self
 

@@ -1,7 +1,7 @@
 """Engines' messages and events as bytes, for processes that run the same version of this program.
 
 Pickle, held to the values that cross: a process in which a model's file has gone astray is not to call functions in the
-server's. Large arrays do not become bytes: they go beside them as shared memory.
+server's. Large arrays, images and clips of sound do not become bytes: they go beside them as shared memory.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cache, partial
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType
@@ -17,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from modelyard.engine.hosts.shared_memory import SharedArray, SharedMemory
+from modelyard.protocol.prompts import Audio, Image
 
 # A smaller array is copied faster than its block is made.
 MIN_SHARED_BYTES: Final = 64 << 10
@@ -59,6 +61,10 @@ _CLASSES: Final = frozenset(
         ("pathlib", "WindowsPath"),
     }
 )
+
+
+# The field of a medium that goes beside it.
+_CONTENT: Final[dict[type, str]] = {Image: "pixels", Audio: "samples"}
 
 
 class ForeignValue(Exception):
@@ -107,6 +113,8 @@ class _Pickler(pickle.Pickler):
             # Functions are only named by what reduces a value, and types of numbers go by one name.
             if not isinstance(value, FunctionType | BuiltinFunctionType | np.dtype):
                 _class(kind.__module__, kind.__qualname__)
+            if isinstance(value, Image | Audio) and len(media_bytes := _bytes_of(value)) >= MIN_SHARED_BYTES:
+                return self._medium(value, media_bytes)
             return NotImplemented
         if value.nbytes < MIN_SHARED_BYTES and type(value) is np.ndarray:
             return NotImplemented
@@ -119,17 +127,23 @@ class _Pickler(pickle.Pickler):
         self.blocks.append(block)
         return _shared_array, (len(self.blocks) - 1, value.dtype.str, value.shape)
 
+    def _medium(self, value: Image | Audio, content: bytes) -> Any:
+        # As a part of the pickle they are copied twice with the interpreter's lock held: 10 ms for an image.
+        self.blocks.append(SharedMemory.copy_of(np.frombuffer(content, np.uint8)))
+        beside = {each.name: getattr(value, each.name) for each in fields(value) if each.name != _CONTENT[type(value)]}
+        return _shared_medium, (type(value), len(self.blocks) - 1, beside)
+
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, source: io.BytesIO, blocks: Sequence[SharedMemory]) -> None:
         super().__init__(source)
         # It does not refer to this, which the garbage collector cannot free from such a circle.
-        self._shared_array = partial(_shared_array, blocks=blocks)
+        self._shared = {made.__name__: partial(made, blocks=blocks) for made in (_shared_array, _shared_medium)}
 
     def find_class(self, module: str, name: str) -> Any:
         """What may be made of bytes."""
-        if (module, name) == (_shared_array.__module__, _shared_array.__name__):
-            return self._shared_array
+        if module == __name__ and name in self._shared:
+            return self._shared[name]
         return super().find_class(module, name) if (module, name) in _FUNCTIONS else _class(module, name)
 
 
@@ -155,3 +169,19 @@ def _shared_array(
     if not 0 <= block < len(blocks):
         raise ForeignValue(f"There is no block {block}")
     return SharedArray.on(blocks[block], dtype, shape)
+
+
+def _bytes_of(medium: Image | Audio) -> bytes:
+    return medium.pixels if isinstance(medium, Image) else medium.samples
+
+
+def _shared_medium(
+    kind: type, block: int, beside: dict[str, Any], *, blocks: Sequence[SharedMemory] = ()
+) -> Image | Audio:
+    """The image or the clip with its bytes on a block; its digest is not computed again."""
+    if kind not in _CONTENT or not 0 <= block < len(blocks):
+        raise ForeignValue(f"There is no block {block} for a value of {kind.__name__}")
+    made: Image | Audio = object.__new__(kind)
+    for name, value in {**beside, _CONTENT[kind]: blocks[block].read()}.items():
+        object.__setattr__(made, name, value)
+    return made

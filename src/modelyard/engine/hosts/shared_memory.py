@@ -6,10 +6,13 @@ import mmap
 import os
 import tempfile
 import weakref
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+# A single read on Linux gives no more than 2 GiB less a page.
+_MAX_READ_BYTES: Final = 1 << 30
 
 
 class SharedMemory:
@@ -27,6 +30,32 @@ class SharedMemory:
     def __init__(self, descriptor: int, size_bytes: int = 0) -> None:
         self.descriptor, self.size_bytes = descriptor, size_bytes
         weakref.finalize(self, os.close, descriptor)
+
+    def read(self) -> bytes:
+        """A copy of all bytes, made while the interpreter's lock is free: it lies between two processes for a moment.
+
+        Raises:
+            OSError: it cannot be read, or was cut off.
+        """
+        pieces: list[bytes] = []
+        at = 0
+        while at < self.size_bytes:
+            piece = os.pread(self.descriptor, min(self.size_bytes - at, _MAX_READ_BYTES), at)
+            if not piece:
+                raise OSError(f"only {at} bytes of {self.size_bytes} are there")
+            pieces.append(piece)
+            at += len(piece)
+        # Nearly always there is one, which is not copied again.
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @classmethod
+    def empty(cls) -> SharedMemory:
+        """A new block without any bytes, to be written as a file.
+
+        Raises:
+            OSError: there is none to be had.
+        """
+        return cls(_new_descriptor())
 
     @classmethod
     def copy_of(cls, array: npt.NDArray[Any]) -> SharedMemory:

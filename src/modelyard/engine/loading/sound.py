@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from modelyard.engine.llama import Size
-from modelyard.protocol.prompts import SAMPLE_BYTES, Audio
+from modelyard.protocol.prompts import MIN_S, SAMPLE_BYTES, Audio
 
 # What llama.cpp cuts at itself, in seconds.
 WINDOW_S: Final = 30
@@ -25,9 +25,6 @@ WINDOW_S: Final = 30
 # llama.cpp adds one of silence alone.
 FILLED: Final = frozenset({"ultravox", "qwen2a", "qwen2.5o", "voxtral", "meralion", "musicflamingo", "glma"})
 WINDOWED: Final = FILLED | {"gemma4a"}
-
-# Some encoders end the process on clips of a few frames; shorter ones, and shorter ends of clips, get silence behind.
-MIN_S: Final = 0.1
 
 
 def at_rate(audio: Audio, rate: int) -> Audio:

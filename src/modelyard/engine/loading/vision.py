@@ -16,10 +16,10 @@ from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
 from modelyard.engine.kv.placeholders import Picture
 from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector, Size
 from modelyard.engine.loading.image_layout import OVERVIEW_OPENINGS, Layouts
-from modelyard.engine.loading.sound import MIN_S, WINDOWED, at_rate, shown_of_window, windows
+from modelyard.engine.loading.sound import WINDOWED, at_rate, shown_of_window, windows
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.errors import InvalidRequest, TakesNoImages, TakesNoSound, UnusableModel
-from modelyard.protocol.prompts import SAMPLE_BYTES, Audio, Image, Media
+from modelyard.protocol.prompts import MIN_S, SAMPLE_BYTES, Audio, Image, Media
 
 _PROBE: Final = Image(64, 64, bytes(64 * 64 * 3))
 

@@ -1,8 +1,8 @@
 """What the programs have in common that run in bounded processes; see ``pool`` for the outside.
 
 A program reads requests from the socket that is its standard input, and writes the answers there: JSON behind its
-length as 8 bytes, the highest first. It ends when the socket closes. It imports as little as possible: somebody waits
-for its start.
+length as 8 bytes, the highest first. A descriptor of a file may come with the length. The program ends when the socket
+closes. It imports as little as possible: somebody waits for its start.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import resource
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from modelyard.system.bounded.processor_time import limit_processor_time
+
+if TYPE_CHECKING:
+    import socket
 
 _HEADER_BYTES: Final = 8
 # Lone surrogates, which JSON can spell, arrive as they are.
@@ -84,12 +87,13 @@ def _send(answer: dict[str, Any]) -> None:
         message = message[os.write(_SOCKET, message) :]
 
 
-def serve(answer: Callable[[dict[str, Any], int], dict[str, Any]]) -> None:
+def serve(answer: Callable[[dict[str, Any], int], dict[str, Any]], *, takes_files: bool = False) -> None:
     """Answer requests until the socket closes, then end the process.
 
     Args:
         answer: makes the answer to a request of so many bytes. The process ends behind a ``fault`` that is ``stopped``:
             what was stopped may have left something half done.
+        takes_files: whether requests come with a file, whose descriptor is the request's ``file`` until it is answered.
     """
     # Ctrl-C at the terminal is the parent's to handle. What stops a whole service stops its server, whose requests may
     # still need this process.
@@ -103,14 +107,34 @@ def serve(answer: Callable[[dict[str, Any], int], dict[str, Any]]) -> None:
     gc.freeze()
     # An OSError: the parent is gone.
     with suppress(OSError):
-        _serve(answer)
+        _serve(answer, _connection() if takes_files else None)
     os._exit(0)
 
 
-def _serve(answer: Callable[[dict[str, Any], int], dict[str, Any]]) -> None:
+def _connection() -> socket.socket:
+    import socket
+
+    return socket.socket(fileno=_SOCKET)
+
+
+def _receive_header(connection: socket.socket | None) -> tuple[bytes | None, list[int]]:
+    """The length of the next request, None where there is none any more, and the descriptors that came with it."""
+    if connection is None:
+        return _receive(_HEADER_BYTES), []
+    import socket
+
+    first, descriptors, _, _ = socket.recv_fds(connection, _HEADER_BYTES, 1)
+    rest = _receive(_HEADER_BYTES - len(first)) if first else None
+    return None if rest is None else first + rest, descriptors
+
+
+def _serve(answer: Callable[[dict[str, Any], int], dict[str, Any]], connection: socket.socket | None) -> None:
     idle_bytes = address_space()
     _send({})
-    while (header := _receive(_HEADER_BYTES)) is not None and (body := _receive(int.from_bytes(header))) is not None:
+    while True:
+        header, descriptors = _receive_header(connection)
+        if header is None or (body := _receive(int.from_bytes(header))) is None:
+            return
         size = len(body)
         try:
             request = json.loads(body.decode(*_ENCODING))
@@ -118,7 +142,13 @@ def _serve(answer: Callable[[dict[str, Any], int], dict[str, Any]]) -> None:
             _send({"fault": "failed", "why": str(error)})
             continue
         del body
-        answered = answer(request, size)
+        for descriptor in descriptors:
+            request["file"] = descriptor
+        try:
+            answered = answer(request, size)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
         del request
         ends = answered.get("fault") == "stopped" or address_space() > idle_bytes + _KEPT_BYTES
         _send({**answered, "ends": True} if ends else answered)

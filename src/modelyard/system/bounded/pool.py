@@ -16,10 +16,12 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
+
+from modelyard.system.bounded.cancellation import Cancellation
 
 MAX_PROCESSES: Final = 4
 """Requests at the same time, where a pool says nothing else."""
@@ -27,8 +29,9 @@ MAX_PROCESSES: Final = 4
 WAIT_S: Final = 20.0
 """How long a request waits for its turn."""
 
-# A machine may be busy: so many times the processor time that a request may take, its end is waited for.
-_PATIENCE: Final = 4.0
+PATIENCE: Final = 4.0
+"""A machine may be busy: so many times the processor time that a request may take, its end is waited for."""
+
 _GRACE_S: Final = 0.5
 
 # An idle machine starts one in 0.3 s.
@@ -48,10 +51,10 @@ _ENCODING: Final = ("utf-8", "surrogatepass")
 # freed, so that one large request does not leave a large process.
 _PASSED_ON: Final = ("TZ", "TZDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _MALLOC: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-# A debugger's trace takes seconds where llama.cpp ends the process.
-_ENVIRONMENT: Final = {**_MALLOC, "GGML_NO_BACKTRACE": "1"}
+# A debugger's trace takes seconds where llama.cpp ends the process, and numpy's threads take address space.
+_ENVIRONMENT: Final = {**_MALLOC, "GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-_IMPORTED: Final = ("jinja2", "markupsafe", "llguidance", "llama_cpp", "numpy")
+_IMPORTED: Final = ("jinja2", "markupsafe", "llguidance", "llama_cpp", "numpy", "PIL", "soundfile", "soxr")
 _START: Final = "import sys; sys.path[:] = {path!r}; from {program} import main; main()"
 
 
@@ -71,6 +74,7 @@ class ProcessPool:
         idle_s: after how long an idle process ends.
         kept: how many of them do not end.
         most: how many there are at the same time.
+        patience: how many times the processor time of a request its end is waited for.
     """
 
     def __init__(
@@ -82,9 +86,10 @@ class ProcessPool:
         idle_s: float = IDLE_S,
         kept: int = 1,
         most: int = MAX_PROCESSES,
+        patience: float = PATIENCE,
     ) -> None:
         self._program, self._arguments = program, arguments
-        self._limit_s, self._idle_s, self._kept = limit_s, idle_s, kept
+        self._limit_s, self._idle_s, self._kept, self._patience = limit_s, idle_s, kept, patience
         self._places = threading.BoundedSemaphore(most)
         # The one that was used last is at the end.
         self._idle: list[_Process] = []
@@ -100,25 +105,40 @@ class ProcessPool:
         with self._lock:
             return [process.pid for process in (*self._busy, *self._idle)]
 
-    def ask(self, *requests: bytes, limit_s: float | None = None) -> dict[str, Any]:
+    def ask(
+        self,
+        *requests: bytes,
+        limit_s: float | None = None,
+        file: int | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> dict[str, Any]:
         """The answer to the first of ``requests``, objects as JSON, that is not ``unknown`` to a process.
 
         Where its process had to be stopped, or died, there is a ``fault`` that is ``stopped``, with ``why``, the
         exit ``status``, below 0 for a signal, and in ``log`` what the process wrote to its standard error.
-        limit_s is the time of these requests, where that is another than the pool's.
+
+        Args:
+            limit_s: time of these requests, where that is another than the pool's.
+            file: descriptor of a file that goes with each request, to a program that takes files.
+            cancellation: ends the process while it works on these requests.
 
         Raises:
-            ProcessUnavailable: no process can be started, or none became free.
+            ProcessUnavailable: no process can be started, none became free, or the request was cancelled before.
         """
         enter(self._places, WAIT_S)
         try:
+            if cancellation is not None and cancellation.is_cancelled:
+                raise ProcessUnavailable("it was cancelled")
             process = self._take()
             answer: dict[str, Any] = {}
             try:
-                for request in requests:
-                    answer = process.ask(request, self._limit_s if limit_s is None else limit_s)
-                    if not answer.get("unknown"):
-                        break
+                with ExitStack() as asked:
+                    if cancellation is not None and not asked.enter_context(cancellation.covers(process.kill)):
+                        raise ProcessUnavailable("it was cancelled")
+                    for request in requests:
+                        answer = process.ask(request, self._limit_s if limit_s is None else limit_s, file)
+                        if not answer.get("unknown"):
+                            break
             except BaseException:
                 # It may still write an answer, which would be taken for that of the next request.
                 with self._lock:
@@ -162,7 +182,7 @@ class ProcessPool:
 
     def _start(self) -> _Process:
         """A new process, which counts as busy."""
-        process = _Process(self._program, self._arguments)
+        process = _Process(self._program, self._arguments, self._patience)
         with self._lock:
             if not self._is_closed:
                 self._busy.add(process)
@@ -234,7 +254,8 @@ class _Process:
         idle_since: when it was given back, on the monotonic clock.
     """
 
-    def __init__(self, program: str, arguments: Sequence[object]) -> None:
+    def __init__(self, program: str, arguments: Sequence[object], patience: float) -> None:
+        self._patience = patience
         self.idle_since = 0.0
         self._has_started = False
         self._socket, theirs = socket.socketpair()
@@ -270,7 +291,7 @@ class _Process:
         """Have it end, while another thread uses it, which learns of that."""
         self._process.kill()
 
-    def ask(self, request: bytes, limit_s: float) -> dict[str, Any]:
+    def ask(self, request: bytes, limit_s: float, file: int | None = None) -> dict[str, Any]:
         """Send a request; its answer, or the fault that its end is."""
         if not self._has_started:
             try:
@@ -280,9 +301,12 @@ class _Process:
                 raise ProcessUnavailable(f"its process did not start: {_ended(status)}: {log}") from None
             self._has_started = True
         try:
-            wait_s = _PATIENCE * limit_s + _GRACE_S
+            wait_s = self._patience * limit_s + _GRACE_S
             self._socket.settimeout(wait_s)
-            self._socket.sendall(len(request).to_bytes(_HEADER_BYTES) + request)
+            message = len(request).to_bytes(_HEADER_BYTES) + request
+            if file is not None:
+                message = message[socket.send_fds(self._socket, [message[:_HEADER_BYTES]], [file]) :]
+            self._socket.sendall(message)
             return self._receive(wait_s)
         except TimeoutError:
             status, log = self._stop(signal.SIGUSR1)

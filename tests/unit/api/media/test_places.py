@@ -89,7 +89,7 @@ async def test_who_leaves_while_it_waits_takes_no_place() -> None:
 
 
 async def test_work_has_its_place_until_it_is_done_also_where_nobody_waits_for_it() -> None:
-    places, go_on, begun = Places(1), threading.Event(), threading.Event()
+    places, go_on, begun, cancelled = Places(1), threading.Event(), threading.Event(), threading.Event()
 
     def work() -> int:
         begun.set()
@@ -97,13 +97,14 @@ async def test_work_has_its_place_until_it_is_done_also_where_nobody_waits_for_i
         raise ValueError("nobody reads this")
 
     try:
-        task = asyncio.create_task(places.run("a", work))
+        task = asyncio.create_task(places.run("a", work, cancelled.set))
         async with asyncio.timeout(MAX_WAIT_S):
             await asyncio.to_thread(begun.wait, MAX_WAIT_S)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            next_one = asyncio.create_task(places.run("b", lambda: 7))
+            assert cancelled.is_set()
+            next_one = asyncio.create_task(places.run("b", lambda: 7, cancelled.set))
             await settle()
             assert not next_one.done()
             go_on.set()

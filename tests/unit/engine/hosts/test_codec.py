@@ -25,7 +25,7 @@ from modelyard.protocol.events import Accepted, Embedded, Failed, Finished, Load
 from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
 from modelyard.protocol.messages import Resume
 from modelyard.protocol.model_info import ModelProfile
-from modelyard.protocol.prompts import Audio, Chat, Image, NamedTool, Sampling, Text, Tokens
+from modelyard.protocol.prompts import Audio, Chat, Image, NamedTool, Sampling, Text, Tokens, Written, salted
 from modelyard.protocol.requests import Cancel, Stop, Submit
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import Reading, SequenceId, TokenLogprob, Usage, Vitals
@@ -92,6 +92,42 @@ def test_arrays_come_out_as_they_went_in(size: int) -> None:
     copy = there_and_back(Embedded(ONE, vectors, 5))
     assert np.array_equal(copy.vectors, vectors)
     assert copy.vectors.dtype == vectors.dtype
+
+
+@pytest.mark.parametrize(
+    "medium",
+    [
+        salted(Image(200, 150, bytes(range(250)) * 360, "messages[1]", "low"), "key"),
+        Audio(bytes(range(256)) * 400, 16_000, "input"),
+    ],
+    ids=["image", "sound"],
+)
+def test_large_media_go_beside_their_message(medium: Image | Audio) -> None:
+    data, blocks = encode(ToEngine(1, Submit(ONE, Written(("Look: ", medium)))))
+    assert len(data) < MIN_SHARED_BYTES
+    assert len(blocks) == 1
+    prompt = decode(data, blocks).message.prompt
+    assert prompt == Written(("Look: ", medium))
+    assert prompt.parts[1].digest == medium.digest
+
+
+def test_a_small_image_goes_with_its_message() -> None:
+    image = Image(2, 1, bytes(6))
+    data, blocks = encode(image)
+    assert (decode(data, blocks), blocks) == (image, [])
+
+
+def test_media_without_their_block_are_an_error() -> None:
+    data, _ = encode(Image(200, 150, bytes(90_000)))
+    with pytest.raises(ForeignValue, match="no block 0 for a value of Image"):
+        decode(data, [])
+
+
+def test_a_block_that_was_cut_off_is_an_error() -> None:
+    data, blocks = encode(Image(200, 150, bytes(90_000)))
+    os.ftruncate(blocks[0].descriptor, 100)
+    with pytest.raises(OSError, match="only 100 bytes of 90000 are there"):
+        decode(data, blocks)
 
 
 def test_a_large_state_is_not_copied_again_where_it_goes_on() -> None:

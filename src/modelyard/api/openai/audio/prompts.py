@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelyard.api.media import AudioFile
+from modelyard.api.media.load import AudioFile
 from modelyard.api.openai.audio.languages import language_name
 from modelyard.hub import Senses
 from modelyard.protocol.prompts import Chat, Written

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.media import MediaLoader
+from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.audio.frames import SpeechFrames
 from modelyard.api.openai.audio.languages import language_name
 from modelyard.api.openai.audio.prompts import Task, speech_prompt

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from modelyard.api.media import AudioFile
+from modelyard.api.media.load import AudioFile
 from modelyard.api.openai.audio.languages import language_code
 from modelyard.api.openai.audio.prompts import Task
 from modelyard.api.openai.schema import MAX_NAME_LENGTH, MaxTokens, refuse_unsupported

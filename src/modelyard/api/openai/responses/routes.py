@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import Hashable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.media import MediaLoader
+from modelyard.api.media.load import MediaLoader
 from modelyard.api.middleware.authorization import needs
+from modelyard.api.openai.responses.background import Background
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
 from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
@@ -23,70 +21,9 @@ from modelyard.api.request_context import Visit
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.streaming import Ask, reply
 from modelyard.api.serving.wait_options import urgency_of
-from modelyard.engine.kv.owner_shares import may_take
-from modelyard.errors import InvalidRequest, ModelyardError, QueueFull, ResponseNotFound
+from modelyard.errors import InvalidRequest, ResponseNotFound
 from modelyard.protocol.prompts import Chat
-from modelyard.yard.requests.context import current_caller
-from modelyard.yard.requests.generation import TokenStream
-from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
-
-MAX_IN_BACKGROUND: Final = 64
-
-
-class _Background:
-    """Responses that are made while nobody waits."""
-
-    def __init__(self, yard: Yard) -> None:
-        self._yard = yard
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._held: Counter[Hashable] = Counter()
-
-    def start(self, request: Request, frames: ResponseFrames) -> None:
-        """Make a response.
-
-        Raises:
-            QueueFull: too many are made already, or as many for this caller as are left for others.
-            RateLimited, ConcurrencyLimited: the caller may not have another one now.
-        """
-        model, owner = frames.response["model"], current_caller().place_owner
-        own, total = self._held[owner], self._held.total()
-        if total >= MAX_IN_BACKGROUND:
-            raise QueueFull(model, total)
-        if owner is not None and not may_take(own, total, MAX_IN_BACKGROUND):
-            raise QueueFull(model, own, of_key=True)
-        asked = ExitStack()
-        generation = asked.enter_context(self._yard.submit(request))
-        # It does not end with the HTTP request, of which the log would say that it was cancelled.
-        if generation in (made := current_caller().requests):
-            made.remove(generation)
-        name = frames.response["id"]
-        task = self._running[name] = asyncio.create_task(self._run(generation, frames), name=name)
-        self._held[owner] += 1
-        # Not by the task itself: one that is cancelled before it has begun does nothing.
-        task.add_done_callback(lambda _: self._end(name, owner, asked))
-
-    def _end(self, name: str, owner: Hashable, asked: ExitStack) -> None:
-        self._running.pop(name, None)
-        self._held[owner] -= 1
-        if not self._held[owner]:
-            del self._held[owner]
-        asked.close()
-
-    def cancel(self, name: str) -> bool:
-        """Stop making a response; whether it was being made."""
-        task = self._running.get(name)
-        return task is not None and task.cancel()
-
-    async def _run(self, generation: TokenStream, frames: ResponseFrames) -> None:
-        try:
-            await generation.accepted()
-            frames.open(generation)
-            async for text in generation:
-                frames.text(text)
-            frames.close(generation.outcome())
-        except ModelyardError as error:
-            frames.fail(error)
 
 
 def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
@@ -94,14 +31,17 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     router = APIRouter()
     asked = APIRouter(route_class=JsonRoute)
     store = ResponseStore()
-    background = _Background(yard)
+    background = Background(yard)
 
     @asked.post("/v1/responses", response_model=None)
     async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response:
         """Answer, whole, as a stream, or in the background."""
         before: tuple[Mapping[str, Any], ...] = ()
+        # What the body says is kept as messages, and as items of the input.
+        asked_bytes = 2 * Visit.of(http.scope).body_bytes
         if body.previous_response_id is not None:
-            before = _found(store, body.previous_response_id, http).messages
+            earlier = _found(store, body.previous_response_id, http)
+            before, asked_bytes = earlier.messages, asked_bytes + earlier.size_bytes
         messages = body.messages(before)
         request = replace(body.checked(messages), urgency=urgency_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
@@ -110,7 +50,9 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
 
         def keep(response: dict[str, Any]) -> None:
             if body.is_kept:
-                store.keep(response, [*messages, *answer_messages(response["output"])], given, _owner(http))
+                store.keep(
+                    response, [*messages, *answer_messages(response["output"])], given, _owner(http), asked_bytes
+                )
 
         frames = ResponseFrames(body, request.prompt, keep)
         if not body.background:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.media import ImageReference, Reference
+from modelyard.api.media.load import ImageReference, Reference
 from modelyard.api.openai.conversation import InputAudio
 from modelyard.api.openai.schema import (
     LABEL,

@@ -51,10 +51,15 @@ class ResponseStore:
         messages: Sequence[Mapping[str, Any]],
         given: Sequence[Mapping[str, Any]],
         owner: bytes | None = None,
+        asked_bytes: int = 0,
     ) -> None:
-        """Keep a response, in place of what was kept of it before."""
+        """Keep a response, in place of what was kept of it before.
+
+        asked_bytes is about what ``messages`` and ``given`` take: they may hold images of megabytes, which nobody reads
+        on the event loop to count them.
+        """
         self.delete(response["id"])
-        size = len(json.dumps((response, messages, given), default=str))
+        size = asked_bytes + len(json.dumps(response, default=str))
         self._kept[response["id"]] = Kept(response, tuple(messages), tuple(given), owner, size)
         self._bytes += size
         while len(self._kept) > self._most:

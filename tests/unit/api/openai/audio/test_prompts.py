@@ -9,7 +9,7 @@ from typing import Any, Literal
 import orjson
 import pytest
 
-from modelyard.api.media import AudioFile
+from modelyard.api.media.load import AudioFile
 from modelyard.api.openai.audio.frames import SpeechFrames
 from modelyard.api.openai.audio.languages import language_code, language_name
 from modelyard.api.openai.audio.prompts import Task, speech_prompt, spoken_text

@@ -55,6 +55,13 @@ def test_one_that_is_larger_than_the_rest_makes_room_for_them() -> None:
     assert kept(store, ["a", "b"]) == ["a"]
 
 
+def test_what_a_response_was_made_from_counts_as_its_body_did() -> None:
+    store = ResponseStore(most_bytes=10_000)
+    for name in ("a", "b"):
+        store.keep(response(name), [], [], A, 6_000)
+    assert kept(store, ["a", "b"]) == ["b"]
+
+
 def test_without_keys_the_oldest_go() -> None:
     store = ResponseStore(most=3)
     names = [f"r{n}" for n in range(5)]

@@ -1,0 +1,40 @@
+"""Ends a request to a process from another thread than the one that waits for its answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Cancellation:
+    """Cancels one request to a ``ProcessPool``, before it has a process or while that works. For any thread.
+
+    Attributes:
+        is_cancelled: whether ``cancel`` was called.
+    """
+
+    def __init__(self) -> None:
+        self.is_cancelled = False
+        self._lock = threading.Lock()
+        self._kill: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        """Kill the process that works on the request; a request that has none yet is not begun."""
+        with self._lock:
+            self.is_cancelled = True
+            if self._kill is not None:
+                self._kill()
+
+    @contextmanager
+    def covers(self, kill: Callable[[], None]) -> Iterator[bool]:
+        """Have ``cancel`` call ``kill`` while the context is entered; gives whether the request may begin at all."""
+        with self._lock:
+            self._kill = kill
+            may_begin = not self.is_cancelled
+        try:
+            yield may_begin
+        finally:
+            # A process that has answered works for another request next.
+            with self._lock:
+                self._kill = None
