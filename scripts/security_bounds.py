@@ -91,6 +91,7 @@ BODIES: Final = (
     ),
     Bound("JSON: values", _number(json_body.MAX_VALUES), _INVALID),
     Bound("JSON: objects", _number(json_body.MAX_OBJECTS), _INVALID),
+    Bound("JSON: lists", _number(json_body.MAX_LISTS), _INVALID),
     Bound("JSON: fields of objects", _number(json_body.MAX_FIELDS), _INVALID),
     Bound("JSON: depth", "1,024", _INVALID),
     Bound("Messages", _number(bounded_items.MAX_MESSAGES), _INVALID),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -93,6 +94,9 @@ async def _serve(
             server = HttpServer(
                 app, listener, config.server, models=len(config.models), tls=tls, drain_s=DRAIN_S + CLOSE_S
             )
+            # Every full collection would go over all that is there for good, and stop all threads for 25 ms and more.
+            gc.collect()
+            gc.freeze()
             await server.start()
             if not server.serving.done():
                 if link is not None:

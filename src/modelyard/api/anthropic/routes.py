@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from modelyard.api.anthropic.frames import MessageFrames
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
 from modelyard.api.media.load import MediaLoader
+from modelyard.api.middleware.body_intake import RequestBody
 from modelyard.api.serving.json_response import Told
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.streaming import Ask, reply
@@ -27,7 +28,8 @@ def message_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     @router.post("/v1/messages", response_model=None)
     async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream of named events."""
-        request = replace(body.checked(), urgency=urgency_of(http, body.keep_alive))
+        request = await RequestBody.of(http.scope).converted(body.checked)
+        request = replace(request, urgency=urgency_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         assert isinstance(request.prompt, Chat)
         return reply(yard, [Ask(request, MessageFrames(request.prompt))], stream=bool(body.stream))
@@ -35,7 +37,8 @@ def message_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     @router.post("/v1/messages/count_tokens", response_model=None)
     async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:
         """The tokens that a conversation has, with its system prompt and its tools."""
-        request = replace(body.checked(), urgency=urgency_of(http, body.keep_alive))
+        request = await RequestBody.of(http.scope).converted(body.checked)
+        request = replace(request, urgency=urgency_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             spelling = await yard.tokenize(await media.resolved(request))

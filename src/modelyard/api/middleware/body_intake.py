@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Final, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,11 +34,26 @@ _KEY: Final = "modelyard.body"
 _Parsed = TypeVar("_Parsed")
 
 
-def parsed_bytes(body: bytes) -> int:
-    """Memory that a body, and what is parsed from it, takes at the most."""
+def parsed_bytes(pieces: Sequence[bytes]) -> int:
+    """Memory that a body that comes in ``pieces``, and what is parsed from it, takes at the most."""
+    size = sum(map(len, pieces))
     # A string with one character beyond U+FFFF has four bytes for each of its characters.
-    is_narrow = body.isascii() and b"\\u" not in body
-    return len(body) * (2 if is_narrow else 5) + count_objects(body) * OBJECT_BYTES
+    is_narrow = all(piece.isascii() for piece in pieces) and not _has_escaped_character(pieces)
+    return size * (2 if is_narrow else 5) + sum(map(count_objects, pieces)) * OBJECT_BYTES
+
+
+def _has_escaped_character(pieces: Sequence[bytes]) -> bool:
+    return any(
+        b"\\u" in piece or (piece.endswith(b"\\") and after.startswith(b"u"))
+        for piece, after in zip_longest(pieces, pieces[1:], fillvalue=b"")
+    )
+
+
+def _joined(pieces: list[bytes]) -> bytes:
+    """All of them in one. ``pieces`` is empty then, so that their memory is free."""
+    body = b"".join(pieces)
+    pieces.clear()
+    return body
 
 
 class BodyIntake:
@@ -104,6 +120,7 @@ class RequestBody:
 
     def __init__(self, lease: RequestMemoryLease, parsing: asyncio.Semaphore) -> None:
         self._lease, self._parsing = lease, parsing
+        self._is_long = False
 
     @staticmethod
     def of(scope: Scope) -> RequestBody:
@@ -111,17 +128,27 @@ class RequestBody:
         body: RequestBody = scope[_KEY]
         return body
 
-    async def parsed(self, body: bytes, parse: Callable[[bytes], _Parsed]) -> _Parsed:
-        """What ``parse`` makes of ``body``; where that may take long, on a thread.
+    async def parsed(self, pieces: list[bytes], parse: Callable[[bytes], _Parsed]) -> _Parsed:
+        """What ``parse`` makes of a body that came in ``pieces``; where that may take long, on a thread.
+
+        ``pieces`` is empty then.
 
         Raises:
             ServerOverloaded: there is no memory for it.
         """
-        if len(body) <= MAX_INLINE_BYTES:
-            await self._lease.grow(parsed_bytes(body))
-            return parse(body)
+        if sum(map(len, pieces)) <= MAX_INLINE_BYTES:
+            await self._lease.grow(parsed_bytes(pieces))
+            return parse(_joined(pieces))
+        self._is_long = True
         async with self._parsing:
-            size = await asyncio.to_thread(parsed_bytes, body)
+            size = await asyncio.to_thread(parsed_bytes, pieces)
         await self._lease.grow(size)
         async with self._parsing:
-            return await asyncio.to_thread(parse, body)
+            return await asyncio.to_thread(lambda: parse(_joined(pieces)))
+
+    async def converted(self, convert: Callable[[], _Parsed]) -> _Parsed:
+        """What ``convert`` makes of what was parsed; of a long body, on a thread."""
+        if not self._is_long:
+            return convert()
+        async with self._parsing:
+            return await asyncio.to_thread(convert)

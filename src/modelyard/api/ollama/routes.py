@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.middleware.authorization import needs
+from modelyard.api.middleware.body_intake import RequestBody
 from modelyard.api.ollama.any_type import TakeAnyType
 from modelyard.api.ollama.frames import OllamaFrames
 from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest, NamedModel
@@ -72,7 +73,8 @@ def ollama_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         name = named(yard, body.model)
         if not body.messages:
             return await _settled(yard, name, body, http, {"message": {"role": "assistant", "content": ""}})
-        request = await media.loaded(replace(body.to_request(body.chat()), model=name), http.receive)
+        request = await RequestBody.of(http.scope).converted(lambda: body.to_request(body.chat()))
+        request = await media.loaded(replace(request, model=name), http.receive)
         return _reply(yard, request, name, body, http, is_chat=True)
 
     @asked.post("/generate", response_model=None)

@@ -12,6 +12,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.api.media.load import MediaLoader
+from modelyard.api.middleware.body_intake import RequestBody
 from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.message import delta_object, logprobs_object, message_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
@@ -105,7 +106,8 @@ def chat_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     @router.post("/v1/chat/completions", response_model=None)
     async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream."""
-        request = replace(body.checked(), urgency=urgency_of(http, body.keep_alive))
+        request = await RequestBody.of(http.scope).converted(body.checked)
+        request = replace(request, urgency=urgency_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         assert isinstance(request.prompt, Chat)
         identity = Identity("chatcmpl")

@@ -41,9 +41,8 @@ class JsonRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             content_type = request.headers.get("content-type", "")
-            sent = await _whole_body(request.receive)
+            sent = await _received(request.receive)
             body = await RequestBody.of(request.scope).parsed(sent, lambda sent: checked(sent, content_type))
-            del sent
             response: Response = await endpoint(body, request)
             return response
 
@@ -63,8 +62,8 @@ class JsonRoute(APIRoute):
             raise RequestValidationError([problem]) from error
 
 
-async def _whole_body(receive: Receive) -> bytes:
-    """What is received. Starlette's own ``Request.body`` would keep it for as long as the request is there."""
+async def _received(receive: Receive) -> list[bytes]:
+    """The pieces of the body. Starlette's own ``Request.body`` would keep it for as long as the request is there."""
     pieces: list[bytes] = []
     while True:
         message = await receive()
@@ -72,7 +71,7 @@ async def _whole_body(receive: Receive) -> bytes:
             raise HTTPException(400, "The client left before the body was whole")
         pieces.append(message.get("body", b""))
         if not message.get("more_body", False):
-            return b"".join(pieces)
+            return pieces
 
 
 def _is_json(content_type: str) -> bool:

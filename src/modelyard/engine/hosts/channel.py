@@ -24,6 +24,9 @@ _SIZE: Final = struct.Struct("<Q")
 _MAX_DESCRIPTORS: Final = 200
 _BESIDE_BYTES: Final = socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS)
 
+MAX_COPIED_BYTES: Final = 1 << 16
+"""Of a value that is sent in one call with its head."""
+
 
 class ChannelClosed(Exception):
     """The other end is gone."""
@@ -62,6 +65,10 @@ class Channel:
             try:
                 if blocks:
                     self._send_with_descriptors(head, blocks)
+                    self._socket.sendall(data)
+                elif len(data) > MAX_COPIED_BYTES:
+                    # To join them would copy all of it, and hold the interpreter's lock for as long.
+                    self._socket.sendall(head)
                     self._socket.sendall(data)
                 else:
                     self._socket.sendall(head + data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final, Protocol
 
 from modelyard.errors import TooManyConnections
@@ -12,6 +13,7 @@ from modelyard.inprocess.http_server.forwarded import TrustedProxies
 from modelyard.inprocess.http_server.limits import STALL_S
 from modelyard.inprocess.http_server.losses import Losses
 from modelyard.inprocess.http_server.places import Loss, Place, Places, share_of
+from modelyard.inprocess.http_server.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +33,16 @@ class Connections:
     Args:
         limit, address_limit: of connections, in all and of one address.
         trusted: proxies that are believed.
+
+    Attributes:
+        turns: for what may come for many of them at once.
     """
 
     def __init__(self, limit: int, address_limit: int, trusted: TrustedProxies) -> None:
         self.places = Places(limit, address_limit)
         self.losses = Losses()
         self.trusted = trusted
+        self.turns = Turns()
         self._unread: dict[Unread, float] = {}
         self._ticking: asyncio.TimerHandle | None = None
         self._ticked_s = 0.0
@@ -105,13 +111,20 @@ class Connections:
         """Let so much time pass: give up what is late by then."""
         self.places.now_s += elapsed_s
         now_s = self.places.now_s
-        for place, loss in self.places.overdue():
-            self.lose(place, loss)
+        for place in self.places.overdue():
+            self.turns.call(partial(self._lose_late, place))
         for connection, since_s in list(self._unread.items()):
             if now_s - since_s >= STALL_S:
                 self._unread[connection] = now_s
                 connection.check_progress(now_s - since_s)
-        self._say()
+        # After those that are late: else its line would not count them.
+        self.turns.call(self._say)
+
+    def _lose_late(self, place: Place) -> None:
+        """Give one up that was late, unless it has gone on since."""
+        loss = self.places.lateness(place)
+        if loss is not None:
+            self.lose(place, loss)
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()

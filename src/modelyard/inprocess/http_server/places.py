@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import IntEnum, StrEnum
 from ipaddress import IPv6Address, ip_address
+from itertools import takewhile
 from typing import Final
 
 from modelyard.inprocess.http_server.limits import (
@@ -72,6 +73,12 @@ class Place:
         self.give_up: Callable[[Loss], bool] = lambda _: True
 
 
+# How long a connection may be in a phase, whatever it does there.
+_LIMITS: Final = {
+    Phase.CLOSING: (MAX_LINGER_S, Loss.LINGERED),
+    Phase.HEAD: (MAX_HEAD_S, Loss.HEAD_LATE),
+    Phase.IDLE: (MAX_IDLE_S, Loss.IDLE),
+}
 _GIVING_WAY: Final = (Phase.CLOSING, Phase.HEAD, Phase.IDLE, Phase.BODY)
 
 
@@ -192,24 +199,23 @@ class Places:
             self._count -= 1
             self._uncount(place.address)
 
-    def overdue(self) -> list[tuple[Place, Loss]]:
+    def overdue(self) -> list[Place]:
         """Whose time is up."""
-        late: list[tuple[Place, Loss]] = []
-        for phase, limit_s, loss in (
-            (Phase.CLOSING, MAX_LINGER_S, Loss.LINGERED),
-            (Phase.HEAD, MAX_HEAD_S, Loss.HEAD_LATE),
-            (Phase.IDLE, MAX_IDLE_S, Loss.IDLE),
-        ):
-            for place in self._in[phase]:
-                if self.now_s - place.since_s <= limit_s:
-                    break
-                late.append((place, loss))
-        late += [
-            (place, Loss.BODY_LATE)
-            for place in self._in[Phase.BODY]
-            if is_body_late(self.now_s - place.fed_s, self.now_s - place.since_s, place.received)
-        ]
+        late: list[Place] = []
+        for phase in _LIMITS:
+            late += takewhile(self.lateness, self._in[phase])
+        late += filter(self.lateness, self._in[Phase.BODY])
         return late
+
+    def lateness(self, place: Place) -> Loss | None:
+        """Why a connection is to be given up; None: it is not late."""
+        if place.is_left:
+            return None
+        elapsed_s = self.now_s - place.since_s
+        if place.phase is Phase.BODY:
+            return Loss.BODY_LATE if is_body_late(self.now_s - place.fed_s, elapsed_s, place.received) else None
+        limit_s, loss = _LIMITS.get(place.phase, (elapsed_s, None))
+        return loss if elapsed_s > limit_s else None
 
     def _enter(self, address: str | None, *, is_spare: bool) -> Place:
         place = Place(address, self.now_s, is_spare=is_spare)

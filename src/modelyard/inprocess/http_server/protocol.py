@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import httptools
@@ -139,7 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._all.places.leave(self._place)
         self._all.unwatch(self)
         self._unstarted = None
-        super().connection_lost(exc)
+        self._all.turns.call(partial(super().connection_lost, exc))
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is written to."""

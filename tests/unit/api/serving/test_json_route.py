@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Annotated, Any
 
 import fastapi
@@ -13,10 +14,10 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel
 
 from modelyard.api.errors import responses
-from modelyard.api.middleware.body_intake import MAX_INLINE_BYTES, BodyIntake
+from modelyard.api.middleware.body_intake import MAX_INLINE_BYTES, BodyIntake, RequestBody
 from modelyard.api.middleware.http_metrics import HttpTally
 from modelyard.api.middleware.telemetry import Observe
-from modelyard.api.serving.json_body import MAX_OBJECTS, MAX_VALUES
+from modelyard.api.serving.json_body import MAX_LISTS, MAX_OBJECTS, MAX_VALUES
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_memory import RequestMemory
 from modelyard.config import Server
@@ -88,7 +89,7 @@ async def test_every_body_is_answered_as_by_fastapis_own_route(content: bytes, c
         b'{"number": 7}}',
         b"\xff\xfe\xff",
         b'{"number": "\xff"}',
-        b"[" * 100_000,
+        b"[" * 40_000,
         b'{"number": NaN}',
         b'{"number": 1e999}',
         b'{"number": ' + b"9" * 5000 + b"}",
@@ -110,6 +111,23 @@ async def test_a_long_body_is_read_as_a_short_one_is() -> None:
     assert await answer(app(JsonRoute), b'{"number": 7}'.ljust(2 * MAX_INLINE_BYTES), JSON) == (200, "7 more")
 
 
+@pytest.mark.parametrize(("size", "is_beside"), [(100, False), (2 * MAX_INLINE_BYTES, True)])
+async def test_a_long_body_is_converted_beside_the_event_loop(size: int, is_beside: bool) -> None:
+    router = APIRouter(route_class=JsonRoute)
+    threads: list[int] = []
+
+    @router.post("/it", response_model=None)
+    async def it(_: Body, http: Request) -> Response:
+        threads.append(await RequestBody.of(http.scope).converted(threading.get_ident))
+        return PlainTextResponse("")
+
+    served = FastAPI()
+    served.add_middleware(BodyIntake, memory=RequestMemory(1 << 30))
+    served.router.routes.extend(router.routes)
+    assert (await answer(served, b'{"number": 7}'.ljust(size), JSON))[0] == 200
+    assert (threads[0] != threading.get_ident()) is is_beside
+
+
 def test_the_endpoint_is_described_as_fastapis_own_route_is() -> None:
     assert app(JsonRoute).openapi() == app(object).openapi()
 
@@ -117,7 +135,8 @@ def test_the_endpoint_is_described_as_fastapis_own_route_is() -> None:
 @pytest.mark.parametrize(
     ("value", "number", "what"),
     [
-        (b"[1]", MAX_VALUES + 1, "1,000,000 values"),
+        (b"1", MAX_VALUES + 1, "1,000,000 values"),
+        (b"[1]", MAX_LISTS, "50,000 lists"),
         (b'"a"', MAX_VALUES + 1, "1,000,000 values"),
         (b"{}", MAX_OBJECTS, "50,000 objects"),
         (b'{"a": "}"}', MAX_OBJECTS, "50,000 objects"),

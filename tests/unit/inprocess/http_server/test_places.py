@@ -162,7 +162,8 @@ def test_each_phase_but_the_answer_has_a_deadline(phase: Phase, limit_s: float, 
     assert places.overdue() == []
     (young,) = filled(places, phase, "a")
     places.now_s += 0.5
-    assert places.overdue() == [(late, loss)]
+    assert places.overdue() == [late]
+    assert (places.lateness(late), places.lateness(young)) == (loss, None)
     assert not young.is_left
 
 
@@ -174,7 +175,7 @@ def test_a_slow_body_is_waited_for_and_a_drip_is_not() -> None:
         for place, rate in ((honest, 2 * MIN_BODY_BYTES_PER_S), (drip, 1)):
             places.receive(place, 10 * rate)
             place.fed_s = places.now_s
-        late = [place for place, _ in places.overdue()]
+        late = places.overdue()
         assert late == ([drip] if places.now_s > BODY_GRACE_S + 1 else [])
 
 
@@ -191,3 +192,16 @@ def test_a_slow_body_is_waited_for_and_a_drip_is_not() -> None:
 )
 def test_a_share_is_of_an_address_or_of_a_network_of_one_site(host: str, share: str) -> None:
     assert share_of(host) == share
+
+
+def test_a_connection_that_went_on_is_not_late_any_more() -> None:
+    places = Places(10, 10)
+    (place,) = filled(places, Phase.HEAD, "a")
+    places.now_s += MAX_HEAD_S + 1
+    assert places.lateness(place) is Loss.HEAD_LATE
+    places.move(place, Phase.BODY)
+    place.fed_s = places.now_s
+    assert places.lateness(place) is None
+    places.leave(place)
+    places.now_s += MAX_BODY_PAUSE_S + 1
+    assert places.lateness(place) is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from modelyard.protocol.prompts import Chat, Image, Infill, Text, Tokens, Written
 from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
-from modelyard.yard.requests.token_estimate import MEDIUM_TOKENS, TokenEstimate, estimate, prompt_tokens
+from modelyard.yard.requests.token_estimate import MAX_ENCODED, MEDIUM_TOKENS, TokenEstimate, estimate, prompt_tokens
 
 ME = SequenceId(1)
 IMAGE = Image(1, 1, bytes(3))
@@ -23,6 +23,12 @@ def test_a_text_has_no_more_tokens_than_bytes(text: str) -> None:
     assert prompt_tokens(Chat(({"role": "user", "content": (text, IMAGE)},))) >= size + MEDIUM_TOKENS
     assert prompt_tokens(Infill(text, text)) >= 2 * size
     assert prompt_tokens(Written((text, IMAGE))) >= size + MEDIUM_TOKENS
+
+
+@pytest.mark.parametrize("text", ["é", "a", "😀", "a" * 9 + "😀"])
+def test_so_does_a_text_that_is_too_long_to_be_encoded_for_that(text: str) -> None:
+    text *= MAX_ENCODED
+    assert prompt_tokens(Text(text)) >= len(text.encode())
 
 
 def test_tools_count_too() -> None:

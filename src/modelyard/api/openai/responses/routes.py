@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from fastapi.responses import Response
 
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.middleware.authorization import needs
+from modelyard.api.middleware.body_intake import RequestBody
 from modelyard.api.openai.responses.background import Background
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
@@ -42,8 +44,10 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         if body.previous_response_id is not None:
             earlier = _found(store, body.previous_response_id, http)
             before, asked_bytes = earlier.messages, asked_bytes + earlier.size_bytes
-        messages = body.messages(before)
-        request = replace(body.checked(messages), urgency=urgency_of(http, body.keep_alive))
+        sent = RequestBody.of(http.scope)
+        messages = await sent.converted(partial(body.messages, before))
+        request = await sent.converted(partial(body.checked, messages))
+        request = replace(request, urgency=urgency_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         given = [listed_item(item) for item in body.input]
         assert isinstance(request.prompt, Chat)

@@ -1,0 +1,51 @@
+"""What comes for many connections at once leaves turns of the event loop to others."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from itertools import pairwise
+
+import pytest
+
+from modelyard.inprocess.http_server.turns import MAX_AT_ONCE, Turns
+
+
+async def test_a_few_calls_are_made_at_once() -> None:
+    turns, called = Turns(), list[int]()
+    for number in range(MAX_AT_ONCE):
+        turns.call(partial(called.append, number))
+    assert called == list(range(MAX_AT_ONCE))
+
+
+async def test_many_calls_are_made_in_order_a_share_in_each_turn() -> None:
+    turns, called = Turns(), list[int]()
+    for number in range(3 * MAX_AT_ONCE + 1):
+        turns.call(partial(called.append, number))
+    made = [len(called)]
+    while len(called) < 3 * MAX_AT_ONCE + 1:
+        await asyncio.sleep(0)
+        made.append(len(called))
+    assert called == list(range(3 * MAX_AT_ONCE + 1))
+    assert max(after - before for before, after in pairwise(made)) <= MAX_AT_ONCE
+    assert len(made) >= 4
+
+
+async def test_a_call_in_a_later_turn_is_made_at_once_again() -> None:
+    turns, called = Turns(), list[int]()
+    for number in range(MAX_AT_ONCE):
+        turns.call(partial(called.append, number))
+    await asyncio.sleep(0)
+    turns.call(partial(called.append, -1))
+    assert called[-1] == -1
+
+
+async def test_a_call_that_fails_keeps_no_other_from_being_made(caplog: pytest.LogCaptureFixture) -> None:
+    turns, called = Turns(), list[int]()
+    for number in range(MAX_AT_ONCE):
+        turns.call(partial(called.append, number))
+    turns.call(partial(called.remove, -7))
+    turns.call(partial(called.append, -1))
+    await asyncio.sleep(0)
+    assert called[-1] == -1
+    assert "A connection was not let go" in caplog.text
