@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -18,9 +19,15 @@ from typing import Any, Final
 import pytest
 
 from conftest import two_models
+from modelyard.engine.hosts.stalls import StallBounds
+from modelyard.engine.hosts.step_watch import StepWatch
 from support.server import WAIT_S, RunningServer, serving
 
 TOKENS = 48
+# The other model, whose engine nothing happens to, and its streams.
+OTHER: Final = "google/gemma3"
+OTHERS: Final = 8
+OTHER_TOKENS: Final = 3 * TOKENS
 SCHEMA = {
     "type": "json_schema",
     "json_schema": {
@@ -81,20 +88,40 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
         yield running
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """What both models say to COUNTED where nothing happens to their engines."""
+
+    texts: dict[str, str]
+    others: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(weights: dict[str, Path]) -> dict[str, str]:
+def undisturbed(weights: dict[str, Path]) -> Undisturbed:
     with serving(two_models(weights, isolation="thread")) as server:
-        return {prompt: complete(server, prompt) for prompt in COUNTED}
+        return Undisturbed(
+            {prompt: complete(server, prompt) for prompt in COUNTED},
+            {prompt: complete(server, prompt, model=OTHER, tokens=OTHER_TOKENS) for prompt in COUNTED},
+        )
 
 
-def complete(server: RunningServer, prompt: str, on_piece: Callable[[], None] = lambda: None) -> str:
+def complete(
+    server: RunningServer,
+    prompt: str,
+    on_piece: Callable[[], None] = lambda: None,
+    *,
+    model: str = "smollm2",
+    tokens: int = TOKENS,
+) -> str:
     """What is streamed to go on with ``prompt``."""
-    said = ""
+    said, finished = "", ""
     with server.client() as client:
-        body = {"model": "smollm2", "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
+        body = {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0}
         for chunk in client.completions.create(**body, stream=True):
             said += chunk.choices[0].text
+            finished = chunk.choices[0].finish_reason or finished
             on_piece()
+    assert finished == "length"
     return said
 
 
@@ -149,22 +176,25 @@ def until(happens: Callable[[], bool]) -> None:
 
 
 class Streams:
-    """All that is asked of one model at the same time, and of the other one, with a count of the pieces."""
+    """Eight streams of one model at the same time, and eight of the other one, with a count of the pieces."""
 
     def __init__(self, server: RunningServer, pool: ThreadPoolExecutor) -> None:
         self.pieces = 0
         self._lock = threading.Lock()
         self._completions = {prompt: pool.submit(complete, server, prompt, self._count) for prompt in COUNTED}
         self._chats = {name: pool.submit(chat, server, on_piece=self._count, **asked) for name, asked in CHATS.items()}
-        body = {"model": "google/gemma3", "prompt": "The sea", "max_tokens": 3 * TOKENS, "temperature": 0}
-        self._others = [pool.submit(server.post, "/v1/completions", body) for _ in range(4)]
+        prompts = [COUNTED[number % len(COUNTED)] for number in range(OTHERS)]
+        self._others = [
+            (prompt, pool.submit(complete, server, prompt, model=OTHER, tokens=OTHER_TOKENS)) for prompt in prompts
+        ]
+        assert len(self._completions) + len(self._chats) == len(self._others) == 8
 
     def _count(self) -> None:
         with self._lock:
             self.pieces += 1
 
-    def are_complete(self, undisturbed: dict[str, str]) -> None:
-        assert {prompt: said.result(WAIT_S) for prompt, said in self._completions.items()} == undisturbed
+    def are_complete(self, undisturbed: Undisturbed) -> None:
+        assert {prompt: said.result(WAIT_S) for prompt, said in self._completions.items()} == undisturbed.texts
         said = {name: answer.result(WAIT_S) for name, answer in self._chats.items()}
         assert {"name", "age"} <= json.loads(said["schema"].texts[0]).keys()
         assert isinstance(json.loads(said["tool"].calls), dict)
@@ -173,13 +203,14 @@ class Streams:
         for answer in said.values():
             assert answer.finished
             assert answer.usage > 0
-        for other in self._others:
-            assert other.result(WAIT_S).json()["usage"]["completion_tokens"] == 3 * TOKENS
+        for prompt, other in self._others:
+            assert other.result(WAIT_S) == undisturbed.others[prompt]
 
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as pool:
+    # Beside the sixteen streams: what is asked while they run.
+    with ThreadPoolExecutor(18) as pool:
         yield pool
 
 
@@ -190,7 +221,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 )
 def test_all_streams_end_complete_with_the_text_of_undisturbed_ones(
     server: RunningServer,
-    undisturbed: dict[str, str],
+    undisturbed: Undisturbed,
     pool: ThreadPoolExecutor,
     number: signal.Signals,
     times: int,
@@ -205,7 +236,48 @@ def test_all_streams_end_complete_with_the_text_of_undisturbed_ones(
     shown = server.get("/v1/models/smollm2").json()
     assert shown["isolated"]
     assert number.name in shown["last_death"]
-    assert server.get("/v1/models/google/gemma3").json().get("restarts", 0) == 0
+    assert server.get(f"/v1/models/{OTHER}").json().get("restarts", 0) == 0
+
+
+@pytest.mark.long
+def test_all_streams_end_complete_where_the_process_of_an_engine_runs_out_of_memory(
+    server: RunningServer, undisturbed: Undisturbed, pool: ThreadPoolExecutor
+) -> None:
+    streams = Streams(server, pool)
+    until(lambda: streams.pieces > 25)
+    pid = pid_of(server, "smollm2")
+    assert pid is not None
+    resource.prlimit(pid, resource.RLIMIT_AS, (1 << 20, 1 << 20))
+    # So that it needs some; it is refused by the next engine, for its length.
+    long = pool.submit(server.post, "/v1/completions", {"model": "smollm2", "prompt": "word " * (1 << 20)})
+    until(lambda: server.get("/v1/models/smollm2").json().get("restarts", 0) == 1)
+    streams.are_complete(undisturbed)
+    assert long.result(WAIT_S).json()["error"]["code"] == "context_length_exceeded"
+    assert server.get("/v1/models/smollm2").json()["isolated"]
+    assert server.get(f"/v1/models/{OTHER}").json().get("restarts", 0) == 0
+
+
+def test_streams_of_an_engine_that_hangs_in_a_step_go_on_with_the_next_one(
+    server: RunningServer, undisturbed: Undisturbed, pool: ThreadPoolExecutor
+) -> None:
+    hosts = server.yard.workshop._hosts
+    assert hosts is not None
+    pieces = threading.Semaphore(0)
+    answers = {prompt: pool.submit(complete, server, prompt, pieces.release) for prompt in COUNTED}
+    other = pool.submit(complete, server, COUNTED[0], model=OTHER, tokens=OTHER_TOKENS)
+    for _ in range(15):
+        assert pieces.acquire(timeout=WAIT_S)
+    pid = pid_of(server, "smollm2")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    watch = StepWatch(hosts._journal.table, hosts._on_stall, StallBounds(still_s=0.5), look_s=0.1)
+    watch.start()
+    assert {prompt: answer.result(WAIT_S) for prompt, answer in answers.items()} == undisturbed.texts
+    watch.close()
+    assert other.result(WAIT_S) == undisturbed.others[COUNTED[0]]
+    shown = server.get("/v1/models/smollm2").json()
+    assert shown["restarts"] == 1
+    assert "stopped by a signal" in shown["last_death"]
 
 
 @pytest.mark.long
@@ -217,7 +289,7 @@ def test_one_that_dies_while_it_loads_is_loaded_all_the_same(server: RunningServ
 
 
 def test_one_that_dies_while_it_is_suspended_loses_nothing(
-    server: RunningServer, pool: ThreadPoolExecutor, undisturbed: dict[str, str]
+    server: RunningServer, pool: ThreadPoolExecutor, undisturbed: Undisturbed
 ) -> None:
     counted = threading.Semaphore(0)
     answer = pool.submit(complete, server, COUNTED[0], counted.release)
@@ -240,7 +312,7 @@ def test_one_that_dies_while_it_is_suspended_loses_nothing(
     os.kill(pid, signal.SIGKILL)
     assert unloaded.result(WAIT_S).json()["status"] == "unloaded"
     server.post("/v1/models/reload", {"model_id": "smollm2"})
-    assert answer.result(WAIT_S) == undisturbed[COUNTED[0]]
+    assert answer.result(WAIT_S) == undisturbed.texts[COUNTED[0]]
 
 
 def test_parked_weights_that_are_killed_are_loaded_again(server: RunningServer) -> None:
@@ -255,7 +327,7 @@ def test_parked_weights_that_are_killed_are_loaded_again(server: RunningServer) 
 
 
 def test_a_request_that_ends_its_engine_each_time_is_refused_and_others_go_on(
-    server: RunningServer, pool: ThreadPoolExecutor, undisturbed: dict[str, str]
+    server: RunningServer, pool: ThreadPoolExecutor, undisturbed: Undisturbed
 ) -> None:
     poison = {"model": "smollm2", "prompt": "poison " * 40, "max_tokens": 4 * TOKENS, "temperature": 0}
     done = threading.Event()
@@ -282,6 +354,6 @@ def test_a_request_that_ends_its_engine_each_time_is_refused_and_others_go_on(
     killer.result(WAIT_S)
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "engine_error"
-    assert other.result(WAIT_S) == undisturbed[COUNTED[0]]
+    assert other.result(WAIT_S) == undisturbed.texts[COUNTED[0]]
     again = server.post("/v1/completions", poison)
     assert (again.status_code, again.json()["error"]["code"]) == (500, "engine_error")

@@ -19,6 +19,8 @@ from modelyard.engine.hosts import process
 from modelyard.engine.hosts.journal import Journal, open_journal
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.hosts.shared_memory import SharedArray
+from modelyard.engine.hosts.stalls import StallBounds
+from modelyard.engine.hosts.step_watch import StepWatch
 from modelyard.protocol.events import Died, Embedded, Failed, LoadFailed, Returned, Suspended, Tokenized
 from modelyard.protocol.messages import Restore, Resume
 from modelyard.protocol.prompts import Sampling, Text
@@ -410,6 +412,34 @@ def test_an_engine_that_does_not_come_back_is_ended(
     driven.until(lambda: driven.over is not None)
     assert isinstance(driven.over, Died)
     assert is_gone(pid)
+
+
+def test_an_engine_whose_step_does_not_end_is_ended_although_nobody_asks_it_to(
+    smollm2: Path, processes: EngineProcesses, journal: Journal, texts: dict[int, str]
+) -> None:
+    driven = Driven(smollm2, processes=processes)
+    driven.submit(0, PROMPT, GREEDY)
+    driven.until(lambda: len(driven.texts.get(FIRST, "")) > 20)
+    (pid,) = pids(journal)
+    os.kill(pid, signal.SIGSTOP)
+    watch = StepWatch(
+        journal.table,
+        lambda activity, reason: processes.end(activity.pid, reason),
+        StallBounds(still_s=0.5),
+        look_s=0.1,
+    )
+    watch.start()
+    driven.until(lambda: driven.over is not None)
+    watch.close()
+    assert isinstance(driven.over, Died)
+    assert "stopped by a signal" in driven.over.reason
+    assert is_gone(pid)
+    (state,) = [event.state for event in left(driven) if event.sequence == 0]
+    again = Driven(smollm2, processes=processes)
+    again.send(Resume(state))
+    again.finished()
+    assert driven.texts[FIRST] + again.texts.get(FIRST, "") == texts[0]
+    again.stopped(Stop())
 
 
 def test_a_request_that_cannot_be_sent_is_refused_and_the_engine_serves_on(

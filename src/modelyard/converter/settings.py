@@ -1,7 +1,7 @@
 """What classes of transformers have fixed, and llama.cpp's converter looks for in ``config.json``.
 
 Published checkpoints spell it out. Those that transformers has saved, as most tools for fine-tuning do, have lost it:
-the file would then be of a model with other experts, or end the process that computes on it.
+the file would then be of a model with other experts or a short context, or end the process that computes on it.
 Source: transformers, the routers in models/*/modeling_*.py; llama.cpp, conversion/base.py, set_gguf_parameters.
 """
 
@@ -12,8 +12,15 @@ from typing import Any, Final
 
 _SIGMOID: Final = {"scoring_func": "sigmoid"}
 
+# The converter takes the width of the model for its length of context where the configuration has none. ALiBi has no
+# length: this is what Bloom was trained on. Source: T. Le Scao et al., "BLOOM: A 176B-Parameter Open-Access
+# Multilingual Language Model", 2022; llama.cpp, conversion/bloom.py, set_gguf_parameters.
+_BLOOM: Final = {"seq_length": 2048}
+
 _FIXED: Final[Mapping[str, Mapping[str, Any]]] = {
     "AfmoeForCausalLM": {"route_norm": True},
+    "BloomForCausalLM": _BLOOM,
+    "BloomModel": _BLOOM,
     "DeepseekV3ForCausalLM": _SIGMOID,
     "DeepseekV32ForCausalLM": _SIGMOID,
     "Dots1ForCausalLM": _SIGMOID,

@@ -126,7 +126,6 @@ class Books:
         prefixes: bytes that outlived the last unload.
         failed: models whose last load failed, or of which too many engines died in a row.
         deaths, row, load_deaths: of a model's engines: all, in a row, and in a row while they loaded.
-        loaded_at: when a model was loaded last.
         guilty: requests that have to be blamed now.
         poison: contents that are refused, and until when.
         idle_s: how long a model stays when it is idle: at least, at most.
@@ -158,7 +157,6 @@ class Books:
     deaths: dict[str, int] = field(default_factory=dict)
     row: dict[str, int] = field(default_factory=dict)
     load_deaths: dict[str, int] = field(default_factory=dict)
-    loaded_at: dict[str, float] = field(default_factory=dict)
     guilty: set[RequestId] = field(default_factory=set)
     poison: dict[str, float] = field(default_factory=dict)
     idle_s: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -291,7 +289,7 @@ class Books:
 
     def loaded(self, model: str, measured: Footprint | None) -> None:
         engine = self.engines[model]
-        engine.loaded_at = self.used_at[model] = self.loaded_at[model] = self.now
+        engine.loaded_at = self.used_at[model] = self.now
         self.load_deaths.pop(model, None)
         # What was kept is in the engine's own memory again.
         self.prefixes.pop(model, None)
@@ -315,10 +313,9 @@ class Books:
     def died(self, model: str) -> None:
         """The engine of a model is dead."""
         engine, is_stale = self.engines[model], model in self.stale
+        self.note_service(model)
         self.gone(model)
         is_loading = engine.loaded_at is None
-        if not is_loading:
-            self.note_service(model)
         self.deaths[model] = self.deaths.get(model, 0) + 1
         if is_stale:
             self.failed.discard(model)
@@ -331,8 +328,9 @@ class Books:
             self.failed.add(model)
 
     def note_service(self, model: str) -> None:
-        """An engine of a model has ended: one that was there for long ends a row of deaths."""
-        if self.now - self.loaded_at.get(model, 0.0) >= MAX_BACKOFF_S:
+        """The engine of a model has ended: one that was loaded for long ends a row of deaths."""
+        loaded_at = self.engines[model].loaded_at
+        if loaded_at is not None and self.now - loaded_at >= MAX_BACKOFF_S:
             self.row.pop(model, None)
 
     def gone(self, model: str, prefix_bytes: int = 0, *, keeps_weights: bool = False) -> None:

@@ -334,12 +334,10 @@ class World:
         """The weights of a parked model are free. Its prompts are not touched."""
         del self.books.parked[model]
         self.books.stale.discard(model)
-        self.books.note_service(model)
         self.feed(EngineFreed(model, self.books.prefixes.get(model, 0)))
 
     def _closed(self, model: str) -> None:
         """The files of a model that was being sized are closed."""
-        self.books.note_service(model)
         self.feed(EngineFreed(model))
 
     def lose_weights(self, model: str) -> None:

@@ -66,3 +66,8 @@ def test_what_a_class_has_fixed_is_said_where_the_configuration_does_not() -> No
     assert with_fixed_settings({"a": 1}, "DeepseekV3ForCausalLM") == {"a": 1, "scoring_func": "sigmoid"}
     assert with_fixed_settings({"scoring_func": "softmax"}, "DeepseekV3ForCausalLM") == {"scoring_func": "softmax"}
     assert with_fixed_settings({"a": 1}, "LlamaForCausalLM") == {"a": 1}
+
+
+def test_a_bloom_that_does_not_say_how_long_its_context_is_has_the_one_it_was_trained_on() -> None:
+    assert with_fixed_settings({"n_embed": 128}, "BloomForCausalLM") == {"n_embed": 128, "seq_length": 2048}
+    assert with_fixed_settings({"seq_length": 4096}, "BloomForCausalLM") == {"seq_length": 4096}

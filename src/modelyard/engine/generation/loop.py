@@ -38,6 +38,7 @@ from modelyard.engine.scheduling.fair_share import Device, Seat
 from modelyard.engine.scheduling.scheduler import Feed, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
+from modelyard.engine.speculative.policy import MAX_DRAFTED
 from modelyard.errors import EngineError, GrammarBroken, ModelyardError, UnsupportedOperation
 from modelyard.protocol.events import Accepted, Begun, Cancelled, Event, Failed, Finished, Returned, Suspended, Token
 from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
@@ -394,8 +395,11 @@ class EngineLoop:
             self._record.doing = "idle"
         if self._drafter is not None and self._scheduler.only_decodes and self._scheduler.alone is None:
             with self._device.step(self._seat):
-                self._record.begin_step([sequence.id for sequence in self._scheduler.running])
-                self._drafter.draft(self._scheduler.running)
+                running = self._scheduler.running
+                # The draft model reads what it has not seen yet of the sequences, which may be all of it.
+                tokens = sum(len(sequence.tokens) + MAX_DRAFTED for sequence in running)
+                self._record.begin_step([sequence.id for sequence in running], tokens)
+                self._drafter.draft(running)
                 self._record.end_step()
         feeds = self._scheduler.schedule()
         if self._scheduler.begun:
@@ -434,7 +438,7 @@ class EngineLoop:
                 if feed.outputs and (constraint := self._constraints.get(feed.sequence.id)) is not None:
                     constraint.prepare(self._admission.grammars.masks)
         with self._device.step(self._seat):
-            self._record.begin_step([feed.sequence.id for feed in feeds])
+            self._record.begin_step([feed.sequence.id for feed in feeds], length)
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)
             took_s = time.perf_counter() - began
@@ -449,7 +453,7 @@ class EngineLoop:
         assert sequence.slot is not None
         try:
             with self._device.step(self._seat):
-                self._record.begin_step([sequence.id])
+                self._record.begin_step([sequence.id], len(feed.tokens))
                 embeddings = self._vision.embeddings(picture)
                 position = sequence.position_at(feed.position)
                 return self._context.decode_embeddings(embeddings, position, sequence.slot.index)

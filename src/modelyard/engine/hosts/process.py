@@ -83,6 +83,13 @@ class EngineProcesses:
             self._engines += 1
             return ProcessEngine(self, _Hosted(self._engines, settings, publish))
 
+    def end(self, pid: int, reason: str) -> None:
+        """End the process ``pid``, in which an engine hangs; its engines die of ``reason``."""
+        with self._lock:
+            process = next((process for process in self._processes.values() if process.pid == pid), None)
+        if process is not None:
+            process.end(reason)
+
     def close(self) -> None:
         """End the program that starts processes. All engines are gone by then."""
         self._spawner.close()
@@ -170,6 +177,9 @@ class _EngineProcess:
     def __init__(self, spawner: EngineSpawner, table: EngineTable, renderer: TemplateRenderer) -> None:
         self.pid: int | None = None
         self._spawner, self._table, self._renderer = spawner, table, renderer
+        self._spawned: SpawnedProcess | None = None
+        # Why it was killed, where it was.
+        self._verdict = ""
         # In the table, for engines of this process.
         self._reserved = 0
         self._lock = threading.Lock()
@@ -214,6 +224,13 @@ class _EngineProcess:
             self._end()
         self._is_over.wait(_END_S)
 
+    def end(self, reason: str) -> None:
+        """Kill it, because an engine in it hangs: its engines die of ``reason``."""
+        process = self._spawned
+        if process is not None and not self._is_over.is_set():
+            self._verdict = reason
+            process.kill()
+
     def _end(self) -> None:
         """Nothing is left in it. The lock is held."""
         self._is_ending = True
@@ -231,13 +248,13 @@ class _EngineProcess:
             except (OSError, SpawnFailed) as failed:
                 self._fail(f"Its process cannot be started: {failed}")
                 return
-            self.pid = process.pid
+            self.pid, self._spawned = process.pid, process
             writer = threading.Thread(
                 target=self._write, args=(channel, process.pid), name="to engine process", daemon=True
             )
             writer.start()
             try:
-                self._listen(channel, process)
+                self._listen(channel)
             except Exception:
                 # The edge of the thread: without its last events, the callers of its models would wait for ever.
                 logger.exception("A process of engines is killed: what it says cannot be understood")
@@ -246,7 +263,7 @@ class _EngineProcess:
             self._outbox.put(None)
             channel.close_sending()
             writer.join(_END_S)
-            reason = how_it_ended(process.status if ended else None, _end_of(log))
+            reason = self._verdict or how_it_ended(process.status if ended else None, _end_of(log))
             process.forget()
         activities = self._table.release_of(process.pid)
         self._over(reason, {number for each in activities for number in (*each.computing, *each.reading)})
@@ -289,11 +306,11 @@ class _EngineProcess:
             self._table.reserve(pid, name)
             self._reserved += 1
 
-    def _listen(self, channel: Channel, process: SpawnedProcess) -> None:
+    def _listen(self, channel: Channel) -> None:
         try:
             while True:
                 while not channel.wait(_LOOK_S):
-                    self._kill_if_stuck(process)
+                    self._kill_if_stuck()
                 match channel.receive():
                     case FromEngine(number, events, has_parked):
                         self._hear(number, events, has_parked=has_parked)
@@ -304,19 +321,15 @@ class _EngineProcess:
         except ChannelClosed:
             return
 
-    def _kill_if_stuck(self, process: SpawnedProcess) -> None:
+    def _kill_if_stuck(self) -> None:
         """End a process in which an engine does not come back from llama.cpp."""
         with self._lock:
             asked = [hosted for hosted in self._engines.values() if hosted.asked_at is not None]
         for hosted in asked:
             if hosted.asked_at is not None and time.monotonic() > hosted.asked_at + MAX_SILENT_S:
-                logger.error(
-                    "%s: its engine has said nothing for %.0f s since it was told to end something: its process is "
-                    "killed",
-                    hosted.settings.name,
-                    MAX_SILENT_S,
-                )
-                process.kill()
+                reason = f"it has said nothing for {MAX_SILENT_S:.0f} s since it was told to end something"
+                logger.error("%s: %s: its process is killed", hosted.settings.name, reason)
+                self.end(reason)
 
     def _hear(self, number: int, events: Sequence[Event], *, has_parked: bool) -> None:
         hosted = self._engines[number]

@@ -206,7 +206,8 @@ class Embedder:
         if not batch:
             return
         with self._device.step(self._seat):
-            self._record.begin_step(list(dict.fromkeys(place.job.request for place in batch)))
+            requests = list(dict.fromkeys(place.job.request for place in batch))
+            self._record.begin_step(requests, sum(len(place.tokens) for place in batch))
             vectors = self._context.embed([place.tokens for place in batch])
             self._record.end_step()
         complete = self._queue.settle(batch, vectors)

@@ -16,7 +16,7 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -42,7 +42,7 @@ _PID, _TAKES_PART = 0, 1
 _SHARE, _SHARE_WORDS = 2, 5
 # What the engine does, and above it, shifted by _COUNT_SHIFT, the number of sequences in the step: one word, so that
 # both change at once.
-_STATE, _STEPS = 7, 8
+_STATE, _STEPS, _TOKENS = 7, 8, 9
 _DIGEST = 10
 _NAME = _DIGEST + DIGEST_BYTES // _WORD
 _READING = _NAME + MAX_NAME_BYTES // _WORD
@@ -77,6 +77,8 @@ class EngineActivity:
         doing: "reading" where only prompts are read.
         computing: ids of the sequences in the step.
         reading: ids of the requests whose prompts are being read.
+        step: counts its steps, so that two of them are told apart.
+        tokens: of its last step.
     """
 
     name: str
@@ -85,6 +87,8 @@ class EngineActivity:
     doing: Doing
     computing: tuple[int, ...]
     reading: tuple[int, ...]
+    step: int = field(default=0, compare=False)
+    tokens: int = field(default=0, compare=False)
 
 
 class EngineRecord:
@@ -135,8 +139,8 @@ class EngineRecord:
         count = self._words[_STATE] >> _COUNT_SHIFT
         return tuple(self._words[_COMPUTING : _COMPUTING + count])
 
-    def begin_step(self, ids: Sequence[int]) -> None:
-        """Note that the sequences ``ids`` are computed from now on."""
+    def begin_step(self, ids: Sequence[int], tokens: int) -> None:
+        """Note that ``tokens`` of the sequences ``ids`` are computed from now on."""
         count = len(ids)
         if count > MAX_COMPUTING:
             ids, count = ids[:MAX_COMPUTING], MAX_COMPUTING
@@ -144,6 +148,7 @@ class EngineRecord:
         # In this order: the ids that a state counts are those of one step, wherever the process dies.
         words[_STATE] = 0
         words[_STEPS] = self._steps = self._steps + 1
+        words[_TOKENS] = tokens
         _IDS[count].pack_into(self._bytes, _COMPUTING * _WORD, *ids)
         words[_STATE] = _COMPUTES | count << _COUNT_SHIFT
 
@@ -271,7 +276,11 @@ class EngineTable:
 
     def records(self) -> tuple[EngineActivity, ...]:
         """What all engines are doing."""
-        return tuple(_activity(self._memory(index).cast("Q")) for index in self._taken())
+        return tuple(self.records_by_index().values())
+
+    def records_by_index(self) -> dict[int, EngineActivity]:
+        """The same, by their places in the table."""
+        return {index: _activity(self._memory(index).cast("Q")) for index in self._taken()}
 
     def announce(self) -> None:
         """Have all processes look again at who takes part, and with what share."""
@@ -341,7 +350,8 @@ def _taken(words: memoryview[int]) -> list[int]:
 
 def _activity(words: memoryview[int]) -> EngineActivity:
     """What a record says, with the sequences of one step, although the engine writes meanwhile."""
-    state, ids = 0, []
+    steps = state = 0
+    ids: list[int] = []
     for _ in range(_MAX_LOOKS):
         steps, state = words[_STEPS], words[_STATE]
         ids = words[_COMPUTING : _COMPUTING + min(state >> _COUNT_SHIFT, MAX_COMPUTING)].tolist()
@@ -360,4 +370,6 @@ def _activity(words: memoryview[int]) -> EngineActivity:
         doing="reading" if doing == "idle" and reading else doing,
         computing=tuple(ids),
         reading=reading,
+        step=steps,
+        tokens=words[_TOKENS],
     )

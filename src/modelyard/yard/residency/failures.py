@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from modelyard.yard.residency.builder import StateBuilder, load_failure
 from modelyard.yard.residency.state import LoadState, ModelState
 
@@ -32,6 +34,7 @@ def emptied(model: ModelState, load_state: LoadState) -> ModelState:
         load_state=load_state,
         prefix_bytes=0,
         promised_bytes=0,
+        loaded_at=math.inf,
         draining_since=None,
         was_parked=False,
         was_serving=False,
@@ -41,5 +44,5 @@ def emptied(model: ModelState, load_state: LoadState) -> ModelState:
 
 
 def was_sound(model: ModelState, now: float) -> bool:
-    """Whether the model has served for so long that its next failure is the first one."""
+    """Whether the model's engine has served for so long that its next failure is the first one."""
     return now - model.loaded_at >= MAX_BACKOFF_S

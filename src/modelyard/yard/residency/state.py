@@ -151,7 +151,8 @@ class ModelState(NamedTuple):
         reason: why the last load or the engine failed, while FAILED, or while FREEING what a dying engine took.
         failures: in a row.
         retry_at: on the clock of Tick; before that a request does not start another load.
-        load_began, loaded_at, last_used: on the clock of Tick; of the last load, and the last end of a request.
+        load_began, last_used: on the clock of Tick; of the last load, and the last end of a request.
+        loaded_at: on the clock of Tick; when its engine was loaded. Infinite where it has no engine that was.
         load_s: seconds that its last load took; None before the first.
         wake_s: the same of its last load that found the weights parked.
         idle_unload_s: as its last request, or its traits, want it.
@@ -180,7 +181,7 @@ class ModelState(NamedTuple):
     failures: int = 0
     retry_at: float = 0.0
     load_began: float = 0.0
-    loaded_at: float = 0.0
+    loaded_at: float = math.inf
     last_used: float = 0.0
     load_s: float | None = None
     wake_s: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from modelyard.errors import (
@@ -193,7 +194,7 @@ def _freed(builder: StateBuilder, model: ModelState, event: EngineFreed) -> None
         model = model._replace(failures=0, deaths_in_row=0)
     load_state = LoadState.PARKED if event.keeps_weights else LoadState.UNLOADED
     is_stale = model.is_stale
-    model = model._replace(load_state=load_state, was_parked=False)
+    model = model._replace(load_state=load_state, was_parked=False, loaded_at=math.inf)
     if is_stale and not event.keeps_weights:
         model = refreshed(model)
     builder.set_model(event.model, model._replace(prefix_bytes=event.prefix_bytes, promised_bytes=0))

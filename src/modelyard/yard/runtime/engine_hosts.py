@@ -7,6 +7,7 @@ outlives this process: the next one finds there what it died of.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 import threading
@@ -21,8 +22,11 @@ from modelyard.config.schema import Isolation
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.journal import Journal, leftover_journals, open_journal
+from modelyard.engine.hosts.stalls import StallBounds
+from modelyard.engine.hosts.step_watch import StepWatch
 from modelyard.engine.llama import can_offload
 from modelyard.engine.loading.weights import WeightsPool
+from modelyard.engine.scheduling.engine_table import EngineActivity, EngineTable
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
 from modelyard.protocol.events import (
@@ -47,24 +51,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+_STALL_BOUNDS: Final = StallBounds()
+
+
 class EngineHosts:
     """Makes the engines of one yard. May be used on any thread.
 
     Args:
         auto_host: where engines run of models that nothing is known against, where the configuration does not say.
         folder: of the journal and of the records; None: in the user's cache.
+        stall_bounds: what an engine may take before it counts as hanging.
     """
 
-    def __init__(self, auto_host: Host = "thread", folder: Path | None = None) -> None:
+    def __init__(
+        self, auto_host: Host = "thread", folder: Path | None = None, stall_bounds: StallBounds = _STALL_BOUNDS
+    ) -> None:
         self._auto_host = auto_host
         folder = folder or user_cache() / "modelyard"
         self._records = IsolationRecords(folder / "isolation")
         now = time.time()
         leftover_journals(folder / "journal", lambda activity: self._records.note_suspects([activity], now))
         self._journal = _journal(folder / "journal")
-        table = None if self._journal is None else self._journal.table
+        table = EngineTable() if self._journal is None else self._journal.table
         self._pool, self._device, self._templates = WeightsPool(), Device(table), TemplateProcesses()
         self._watch = FileWatch()
+        self._steps = StepWatch(table, self._on_stall, stall_bounds)
         self._processes: EngineProcesses | None = None
         self._making_processes = threading.Lock()
 
@@ -98,18 +109,28 @@ class EngineHosts:
     def engine(self, settings: EngineSettings, publish: Publish, *, is_isolated: bool) -> EngineHandle:
         """An engine, not yet started."""
         observed = _Observed(settings, publish, self._records, self._watch, is_isolated=is_isolated)
+        self._steps.start()
         if is_isolated:
             return self._engine_processes().engine(settings, observed.publish)
         return Engine(settings, observed.publish, self._pool, self._device, self._templates)
 
     def close(self) -> None:
         """End all processes, and the journal. The engines are gone by then."""
+        self._steps.close()
         if self._processes is not None:
             self._processes.close()
         self._templates.close()
         self._watch.close()
         if self._journal is not None:
             self._journal.close()
+
+    def _on_stall(self, activity: EngineActivity, reason: str) -> None:
+        """End the process of an engine that hangs. One on a thread cannot be ended without the whole program."""
+        if activity.pid == os.getpid():
+            logger.error("%s: its engine hangs: %s. It runs on a thread, which goes on", activity.name, reason)
+            return
+        logger.error("%s: its engine hangs: %s. Its process is killed", activity.name, reason)
+        self._engine_processes().end(activity.pid, reason)
 
     def _engine_processes(self) -> EngineProcesses:
         # Imported here: Windows has no sockets that carry descriptors.

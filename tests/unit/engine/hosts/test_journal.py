@@ -17,7 +17,7 @@ SERVER = """
 journal = open_journal(path)
 record = journal.table.claim("smol")
 record.name_files("00112233445566778899aabbccddeeff")
-record.begin_step([3, 5])
+record.begin_step([3, 5], 1)
 record.begin_reading(8)
 idle = journal.table.claim("gemma")
 say("computes")
@@ -59,7 +59,7 @@ def test_a_server_that_ends_as_it_should_leaves_nothing(tmp_path: Path) -> None:
     journal.close()
     assert list(tmp_path.iterdir()) == []
     # An engine that hangs may wake up after the end.
-    record.begin_step([1])
+    record.begin_step([1], 1)
     assert leftover_journals(tmp_path) == ()
 
 

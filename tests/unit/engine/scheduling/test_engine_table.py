@@ -58,23 +58,25 @@ def test_a_record_says_which_model_its_engine_serves_and_what_it_does(table: Eng
 
 def test_the_sequences_of_a_step_are_told_until_it_ends(table: EngineTable) -> None:
     record = table.claim("smol")
-    record.begin_step([3, 2**64 - 1, 0])
+    record.begin_step([3, 2**64 - 1, 0], 12)
     assert (the_one(table).doing, the_one(table).computing) == ("computing", (3, 2**64 - 1, 0))
-    record.begin_step([4])
+    assert (the_one(table).step, the_one(table).tokens) == (1, 12)
+    record.begin_step([4], 1)
     assert the_one(table).computing == (4,)
+    assert (the_one(table).step, the_one(table).tokens) == (2, 1)
     record.end_step()
     assert (the_one(table).doing, the_one(table).computing) == ("idle", ())
 
 
 def test_another_occupation_ends_a_step(table: EngineTable) -> None:
     record = table.claim("smol")
-    record.begin_step([3])
+    record.begin_step([3], 1)
     record.doing = "saving"
     assert (the_one(table).doing, the_one(table).computing) == ("saving", ())
 
 
 def test_of_a_step_with_too_many_sequences_the_first_are_told(table: EngineTable) -> None:
-    table.claim("smol").begin_step(range(MAX_COMPUTING + 1))
+    table.claim("smol").begin_step(range(MAX_COMPUTING + 1), 1)
     assert the_one(table).computing == tuple(range(MAX_COMPUTING))
 
 
@@ -83,7 +85,7 @@ def test_prompts_are_read_beside_a_step(table: EngineTable) -> None:
     record.begin_reading(0)
     with record.reading(8):
         assert (the_one(table).doing, the_one(table).reading) == ("reading", (0, 8))
-        record.begin_step([5])
+        record.begin_step([5], 1)
         assert the_one(table) == EngineActivity("smol", "", os.getpid(), "computing", (5,), (0, 8))
         record.end_step()
     assert the_one(table).reading == (0,)
@@ -122,7 +124,7 @@ def test_a_record_that_was_released_is_free_and_its_last_writers_disturb_nobody(
     second = table.claim("second")
     assert second.index == first.index
     first.end_reading(7)
-    first.begin_step([1])
+    first.begin_step([1], 1)
     first.doing = "loading"
     assert the_one(table) == EngineActivity("second", "", os.getpid(), "idle", (), ())
 
@@ -148,13 +150,13 @@ def test_every_change_of_who_takes_part_is_another_generation(table: EngineTable
 
 
 def test_another_process_sees_what_engines_do_here_and_the_reverse(journal: Journal) -> None:
-    journal.table.claim("here").begin_step([1, 2])
+    journal.table.claim("here").begin_step([1, 2], 1)
     program = """
 table = EngineTable.open(path)
 say([engine.computing for engine in table.records() if engine.name == "here"])
 record = table.claim("there")
 record.name_files("00112233445566778899aabbccddeeff")
-record.begin_step([3])
+record.begin_step([3], 1)
 record.begin_reading(4)
 say("computes")
 hear()
@@ -169,7 +171,7 @@ hear()
 
 def test_what_a_process_did_when_it_was_killed_is_told_by_freeing_its_records(journal: Journal) -> None:
     own = journal.table.claim("here")
-    program = "EngineTable.open(path).claim('there').begin_step([3]); say('computes'); hear()"
+    program = "EngineTable.open(path).claim('there').begin_step([3], 1); say('computes'); hear()"
     with table_process(program, journal.path, journal.table) as child:
         assert child.heard() == "computes"
         child.kill()
@@ -223,7 +225,7 @@ step = 0
 while True:
     step += 1
     count = 1 + step % {MAX_COMPUTING}
-    record.begin_step([step] * count)
+    record.begin_step([step] * count, 1)
 """
     with table_process(program, journal.path, journal.table) as child:
         assert child.heard() == "computes"
@@ -263,7 +265,7 @@ def test_whenever_a_process_dies_the_sequences_it_leaves_are_those_of_one_step(m
     monkeypatch.setattr(engine_table, "_IDS", [Ids()] * 4)
     # One step may follow another without an end between them.
     for ids in ([1, 1, 1], [2, 2], [3, 3, 3]):
-        record.begin_step(ids)
+        record.begin_step(ids, 1)
     record.end_step()
     assert set(left) == {(), (1, 1, 1), (2, 2), (3, 3, 3)}
 

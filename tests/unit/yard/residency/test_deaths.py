@@ -343,6 +343,33 @@ def test_an_engine_that_served_for_long_and_was_unloaded_ends_the_row():
     assert (script.model("a").deaths_in_row, script.model("a").restarts) == (0, 1)
 
 
+def test_an_engine_that_never_served_does_not_end_the_row_however_long_ago_the_one_before_it_did():
+    script = Script("a")
+    script.idle("a")
+    script(EngineDied("a", "segfault"))
+    script.wait(MAX_BACKOFF_S)
+    assert script(ReloadAsked("a", 1)) == [StartLoad("a")]
+    assert frees(script(CloseAsked())) == [("a", False)]
+    # Told to stop while it loads, it may come to the end of its load first.
+    script(EngineLoaded("a"))
+    script(EngineDied("a", "segfault"))
+    assert (script.model("a").deaths_in_row, script.model("a").restarts) == (2, 2)
+
+
+def test_weights_that_stay_parked_for_long_do_not_end_the_row():
+    script = Script("a")
+    script.idle("a")
+    script(EngineDied("a", "segfault"))
+    script.idle("a")
+    script(UnloadAsked("a", 1, PARK))
+    script(EngineFreed("a", keeps_weights=True))
+    script.wait(MAX_BACKOFF_S)
+    script(UnloadAsked("a", 2))
+    script(EngineFreed("a"))
+    assert script.load_state("a") is LoadState.UNLOADED
+    assert script.model("a").deaths_in_row == 1
+
+
 # While it loads
 
 
