@@ -12,9 +12,9 @@ from fastapi.responses import Response
 from modelyard.api.anthropic.frames import MessageFrames
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
 from modelyard.api.media.load import MediaLoader
-from modelyard.api.middleware.body_intake import RequestBody
 from modelyard.api.serving.json_response import Told
 from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.request_body import RequestBody
 from modelyard.api.serving.streaming import Ask, reply
 from modelyard.api.serving.wait_options import urgency_of
 from modelyard.protocol.prompts import Chat

@@ -16,7 +16,6 @@ from fastapi.routing import APIRoute
 
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.middleware.authorization import needs
-from modelyard.api.middleware.body_intake import RequestBody
 from modelyard.api.ollama.any_type import TakeAnyType
 from modelyard.api.ollama.frames import OllamaFrames
 from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest, NamedModel
@@ -24,6 +23,7 @@ from modelyard.api.openai.embeddings import check_dimensions
 from modelyard.api.request_context import Visit
 from modelyard.api.serving.json_response import Told
 from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.request_body import RequestBody
 from modelyard.api.serving.streaming import Ask, reply
 from modelyard.api.serving.wait_options import urgency_of
 from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied

@@ -12,13 +12,13 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.api.media.load import MediaLoader
-from modelyard.api.middleware.body_intake import RequestBody
 from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.message import delta_object, logprobs_object, message_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.api.serving.request_body import RequestBody
 from modelyard.api.serving.streaming import Ask, reply
 from modelyard.api.serving.wait_options import urgency_of
 from modelyard.protocol.deltas import Delta, ToolCallEnd

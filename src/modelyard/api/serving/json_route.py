@@ -13,8 +13,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Receive
 
-from modelyard.api.middleware.body_intake import RequestBody
 from modelyard.api.serving.json_body import parse_json
+from modelyard.api.serving.request_body import RequestBody
 
 
 class JsonRoute(APIRoute):

@@ -14,11 +14,12 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel
 
 from modelyard.api.errors import responses
-from modelyard.api.middleware.body_intake import MAX_INLINE_BYTES, BodyIntake, RequestBody
+from modelyard.api.middleware.body_intake import BodyIntake
 from modelyard.api.middleware.http_metrics import HttpTally
 from modelyard.api.middleware.telemetry import Observe
 from modelyard.api.serving.json_body import MAX_LISTS, MAX_OBJECTS, MAX_VALUES
 from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.request_body import MAX_INLINE_BYTES, RequestBody
 from modelyard.api.serving.request_memory import RequestMemory
 from modelyard.config import Server
 

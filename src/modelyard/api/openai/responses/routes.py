@@ -14,13 +14,13 @@ from fastapi.responses import Response
 
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.middleware.authorization import needs
-from modelyard.api.middleware.body_intake import RequestBody
 from modelyard.api.openai.responses.background import Background
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
 from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
 from modelyard.api.request_context import Visit
 from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.request_body import RequestBody
 from modelyard.api.serving.streaming import Ask, reply
 from modelyard.api.serving.wait_options import urgency_of
 from modelyard.errors import InvalidRequest, ResponseNotFound
