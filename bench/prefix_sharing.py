@@ -17,7 +17,7 @@ from queue import SimpleQueue
 
 from modelyard.engine.engine import Engine
 from modelyard.engine.settings import EngineSettings
-from modelyard.protocol.events import Begun, Event, Failed, Finished, Loaded, Stopped, Token
+from modelyard.protocol.events import Event, Failed, Finished, Loaded, Started, Stopped, Token
 from modelyard.protocol.prompts import Sampling, Text
 from modelyard.protocol.requests import Stop, Submit
 from modelyard.protocol.values import SequenceId
@@ -55,7 +55,7 @@ class Bench:
         self.send(text, salt, 1)
         while not isinstance(event := self._next(), Finished):
             match event:
-                case Begun(_, cached_tokens):
+                case Started(_, cached_tokens):
                     cached = cached_tokens
                 case Token() if not took:
                     took = 1000 * (time.perf_counter() - began)

@@ -62,7 +62,7 @@ TITLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FileRequest:
     """What is resolved together.
 
     Attributes:
@@ -76,7 +76,7 @@ class Wanted:
     has_dependencies: bool = True
 
 
-def compile_pins(wanted: Wanted, constraints: Mapping[str, str]) -> list[Pin]:
+def compile_pins(wanted: FileRequest, constraints: Mapping[str, str]) -> list[Pin]:
     """Resolve ``wanted`` for all platforms, at the versions in ``constraints`` where they say something.
 
     Raises:
@@ -175,15 +175,15 @@ def main() -> int:
         else locked([RUNTIME, *(path for path in FOLDER.glob("*.lock") if path.name != "torch-cpu.lock")])
     )
     demo = tuple(tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["optional-dependencies"]["demo"])
-    every = compile_pins(Wanted(("convert", "dev"), BUILD), before)
+    every = compile_pins(FileRequest(("convert", "dev"), BUILD), before)
     versions = {pin.name: pin.version for pin in every}
     sets = {
-        "runtime": Wanted(()),
-        "convert": Wanted(("convert",)),
-        "dev": Wanted(("convert", "dev")),
-        "build": Wanted(None, BUILD),
-        "demo": Wanted(None, (*demo, *PARTS), has_dependencies=False),
-        "tests": Wanted(None, TEST_WEIGHTS, has_dependencies=False),
+        "runtime": FileRequest(()),
+        "convert": FileRequest(("convert",)),
+        "dev": FileRequest(("convert", "dev")),
+        "build": FileRequest(None, BUILD),
+        "demo": FileRequest(None, (*demo, *PARTS), has_dependencies=False),
+        "tests": FileRequest(None, TEST_WEIGHTS, has_dependencies=False),
     }
     pins: dict[str, list[Pin]] = {}
     for name, wanted in track(sets.items(), "Resolving", console=console):

@@ -17,7 +17,7 @@ from bench.peers import environment
 from rich.console import Console
 
 from modelyard.config import validate_config
-from modelyard.hub import ConvertedModels, Hub, Stores, UqffExport, Wanted, export_uqff, resolve
+from modelyard.hub import ConvertedModels, FileRequest, Hub, Stores, UqffExport, export_uqff, resolve
 from support.server import serving
 
 ROOT = Path(__file__).parent.parent.parent
@@ -49,7 +49,7 @@ def checkpoint(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 def ours(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What we write."""
     out = tmp_path_factory.mktemp("ours")
-    export_uqff(Wanted(str(checkpoint)), UqffExport(TYPES, out), Stores(), lambda _: True)
+    export_uqff(FileRequest(str(checkpoint)), UqffExport(TYPES, out), Stores(), lambda _: True)
     return out
 
 
@@ -70,7 +70,9 @@ def ask_reference(python: Path, jobs: list[dict[str, Any]]) -> list[str]:
 def ask_us(sources: dict[str, Path], folder: Path) -> dict[str, str]:
     """What our engine says to PROMPT, by type, of each type in its folder."""
     stores = Stores(Hub(), ConvertedModels(folder))
-    files = {type_: resolve(Wanted(str(source), from_uqff=type_), stores).paths[0] for type_, source in sources.items()}
+    files = {
+        type_: resolve(FileRequest(str(source), from_uqff=type_), stores).paths[0] for type_, source in sources.items()
+    }
     models = [{"model_id": str(path), "alias": type_, "device": {"max_seq_len": 256}} for type_, path in files.items()]
     said = {}
     with serving(validate_config({"models": models}, source="test", base=ROOT)) as server, server.client() as client:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from checkpoint import make
 
-from modelyard.hub import ConvertedModels, ModelFiles, Stores, Wanted, resolve
+from modelyard.hub import ConvertedModels, FileRequest, ModelFiles, Stores, resolve
 from support.checkpoints import random_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,14 +44,14 @@ def user_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def made(checkpoint: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelFiles]:
-    """The files of SmolLM2 for other keys of ``Wanted``: made once for all processes that test at the same time."""
+    """Returns the files of SmolLM2 for the given keys of a FileRequest; all processes that test share what is made."""
     base = tmp_path_factory.getbasetemp()
     common = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
     stores = Stores(converted=ConvertedModels(common))
     own = ConvertedModels(cache / "modelyard" / "converted")
 
     def make_once(**keys: Any) -> ModelFiles:
-        files = resolve(Wanted(str(checkpoint), **keys), stores)
+        files = resolve(FileRequest(str(checkpoint), **keys), stores)
         folder = files.paths[0].parent
         with own.making(folder.name, lambda _: True) as place:
             if own.find(folder.name) is None:

@@ -13,7 +13,7 @@ import pytest
 from modelyard.config import validate_config
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.loading.weights import WeightsKey, WeightsPool
-from modelyard.engine.speculative.draft_model import Drafter
+from modelyard.engine.speculative.draft_model import DraftModel
 from modelyard.protocol.events import LoadFailed
 from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Sampling
@@ -68,9 +68,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[bool, int]:
     """Steps of draft models, and of others."""
     counts = {True: 0, False: 0}
     drafting = set()
-    decode, make = Context.decode, Drafter.__init__
+    decode, make = Context.decode, DraftModel.__init__
 
-    def making(drafter: Drafter, context: Context, *rest: object) -> None:
+    def making(drafter: DraftModel, context: Context, *rest: object) -> None:
         drafting.add(context)
         make(drafter, context, *rest)  # type: ignore[arg-type]
 
@@ -78,7 +78,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[bool, int]:
         counts[context in drafting] += 1
         return decode(context, batch, length)
 
-    monkeypatch.setattr(Drafter, "__init__", making)
+    monkeypatch.setattr(DraftModel, "__init__", making)
     monkeypatch.setattr(Context, "decode", counting)
     return counts
 

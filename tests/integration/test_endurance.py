@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from conftest import two_models
-from modelyard.engine.generation.loop import EngineLoop
+from modelyard.engine.generation.loop import GenerationLoop
 from support.server import WAIT_S, RunningServer, serving
 
 CYCLES = 60
@@ -151,14 +151,14 @@ def test_a_stopped_client_process_holds_up_nobody(server: RunningServer) -> None
 
 @pytest.mark.long
 def test_a_real_engine_that_dies_takes_nobody_with_it(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    step, faults = EngineLoop._step, threading.Semaphore(0)
+    step, faults = GenerationLoop._step, threading.Semaphore(0)
 
-    def faulty(loop: EngineLoop) -> None:
+    def faulty(loop: GenerationLoop) -> None:
         if loop._name == "smollm2" and faults.acquire(blocking=False):
             raise RuntimeError("a fault in the test")
         step(loop)
 
-    monkeypatch.setattr(EngineLoop, "_step", faulty)
+    monkeypatch.setattr(GenerationLoop, "_step", faulty)
     other: dict[str, Any] = {**STORY, "model": "google/gemma3", "max_tokens": 60}
     body = {**STORY, "max_tokens": 300, "stream": True}
     with ThreadPoolExecutor(1) as pool:

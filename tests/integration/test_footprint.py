@@ -9,7 +9,7 @@ import pytest
 from modelyard.config import validate_config
 from modelyard.engine.llama import Weights
 from modelyard.engine.llama.library import buffer_bytes, lib, log
-from modelyard.hub import Wanted, resolve
+from modelyard.hub import FileRequest, resolve
 from modelyard.yard.memory.footprint import vocabulary_size
 from modelyard.yard.memory.step_graph import Step, step_graph
 from support.busy import Busy, measure_busy
@@ -75,6 +75,6 @@ def test_the_buffer_of_a_step_is_as_large_as_llama_cpp_says(hybrid: Path, weight
     logged = buffer_bytes(log.buffers, "compute")
     lib.llama_free(context)
     loaded.free()
-    header = resolve(Wanted(str(path))).header
+    header = resolve(FileRequest(str(path))).header
     told = step_graph(header, Step(4096, 1024, 4, 4), vocabulary_size(header)).buffer_bytes()
     assert told == pytest.approx(logged, rel=0.01)

@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
-from modelyard.hub import ConvertedModels, Hub, ModelFiles, Progress, Stores, Wanted, plan_files, resolve, sketch_files
+from modelyard.hub import (
+    ConvertedModels,
+    FileRequest,
+    Hub,
+    ModelFiles,
+    Progress,
+    Stores,
+    estimate_files,
+    plan_files,
+    resolve,
+)
 from support.gguf_writer import STR, U32, shards, tiny_model
 from support.hub import LoopbackHub, serving_hub
 
@@ -35,8 +45,8 @@ def model(file_type: int) -> bytes:
     return tiny_model({"general.file_type": (U32, file_type)})
 
 
-def wanted(source: str, **other: Any) -> Wanted:
-    return Wanted(source, siblings=SIBLINGS, **other)
+def wanted(source: str, **other: Any) -> FileRequest:
+    return FileRequest(source, siblings=SIBLINGS, **other)
 
 
 def refusal(source: str, stores: Stores, **other: Any) -> UnusableModel:
@@ -163,7 +173,7 @@ def test_a_plan_downloads_nothing_and_reads_the_header_where_it_lies(hub: Loopba
     plan = plan_files(wanted("org/tiny"), stores)
     assert not plan.is_ready
     assert plan.download_bytes == len(model(Q8_0))
-    assert sketch_files(plan, stores).header.name == "Tiny"
+    assert estimate_files(plan, stores).header.name == "Tiny"
     assert not list((tmp_path / "cache").rglob("*.gguf"))
 
 
@@ -171,7 +181,7 @@ def test_a_header_that_llama_cpp_would_abort_on_is_refused_before_the_download(h
     hub.add("org/tiny", {"tiny.gguf": tiny_model({"llama.rope.scaling.type": (STR, "wrong")})})
     plan = plan_files(wanted("org/tiny"), stores)
     with pytest.raises(UnusableModel, match=r"rope.scaling.type"):
-        sketch_files(plan, stores)
+        estimate_files(plan, stores)
 
 
 # Downloads that go wrong

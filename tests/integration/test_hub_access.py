@@ -16,7 +16,7 @@ import pytest
 
 from modelyard.config import read_token, validate_config
 from modelyard.errors import ConfigError, RepositoryUnavailable
-from modelyard.hub import ConvertedModels, Hub, Stores, Wanted, resolve
+from modelyard.hub import ConvertedModels, FileRequest, Hub, Stores, resolve
 from support.gguf_writer import STR, shards, tiny_model
 from support.hub import LoopbackHub, serving_hub
 from support.server import WAIT_S, serving
@@ -70,7 +70,7 @@ def test_every_source_of_the_token_opens_a_gated_repository(
         case _:
             (tmp_path / "token").write_text(f"{TOKEN}\n")
     token = read_token(source.format(folder=tmp_path))
-    files = resolve(Wanted("org/tiny"), stores(hub, cache, token))
+    files = resolve(FileRequest("org/tiny"), stores(hub, cache, token))
     assert files.paths[0].name == "tiny.gguf"
     assert hub.authorizations == {f"Bearer {TOKEN}"}
 
@@ -79,7 +79,7 @@ def test_who_wants_to_be_nobody_sends_no_token(hub: LoopbackHub, cache: Path, mo
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.add("org/tiny", {"tiny.gguf": tiny_model()}, gated=True, token=TOKEN)
     with pytest.raises(RepositoryUnavailable) as refused:
-        resolve(Wanted("org/tiny"), stores(hub, cache, read_token("none")))
+        resolve(FileRequest("org/tiny"), stores(hub, cache, read_token("none")))
     assert refused.value.why == "gated"
     assert hub.authorizations == {None}
 
@@ -87,7 +87,7 @@ def test_who_wants_to_be_nobody_sends_no_token(hub: LoopbackHub, cache: Path, mo
 def test_a_wrong_token_says_so_without_repeating_it(hub: LoopbackHub, cache: Path):
     hub.add("org/tiny", {"tiny.gguf": tiny_model()}, gated=True, token=TOKEN)
     with pytest.raises(RepositoryUnavailable) as refused:
-        resolve(Wanted("org/tiny"), stores(hub, cache, "hf_another_one"))
+        resolve(FileRequest("org/tiny"), stores(hub, cache, "hf_another_one"))
     assert refused.value.why == "gated"
     assert "hf_another_one" not in str(refused.value)
 
@@ -139,7 +139,7 @@ def test_several_files_come_at_once(hub: LoopbackHub, cache: Path, tmp_path: Pat
 
     hub.add("org/tiny", parts, on_piece=wait_for_the_others)
     assert len(parts) > 1
-    assert len(resolve(Wanted("org/tiny"), stores(hub, cache)).paths) == len(parts)
+    assert len(resolve(FileRequest("org/tiny"), stores(hub, cache)).paths) == len(parts)
 
 
 def test_a_process_that_is_killed_while_it_downloads_leaves_nothing_that_is_used(hub: LoopbackHub, cache: Path):
@@ -167,13 +167,13 @@ def test_a_process_that_is_killed_while_it_downloads_leaves_nothing_that_is_used
             is_over.set()
     assert not list(cache.rglob("*.gguf"))
     repository.on_piece = None
-    assert resolve(Wanted("org/tiny"), stores(hub, cache)).paths[0].read_bytes() == content
+    assert resolve(FileRequest("org/tiny"), stores(hub, cache)).paths[0].read_bytes() == content
 
 
 def test_a_revision_is_a_branch_or_a_commit(hub: LoopbackHub, cache: Path):
     repository = hub.add("org/tiny", {"tiny.gguf": tiny_model()}, revision="v2")
-    by_branch = resolve(Wanted("org/tiny@v2"), stores(hub, cache))
-    by_commit = resolve(Wanted(f"org/tiny@{repository.commit}"), stores(hub, cache))
+    by_branch = resolve(FileRequest("org/tiny@v2"), stores(hub, cache))
+    by_commit = resolve(FileRequest(f"org/tiny@{repository.commit}"), stores(hub, cache))
     assert by_branch.paths == by_commit.paths
 
 

@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 from modelyard.cli import main
-from modelyard.hub import ConvertedModels, Hub, Stores, Wanted, resolve
+from modelyard.hub import ConvertedModels, FileRequest, Hub, Stores, resolve
 from support.gguf_writer import U32, tiny_model
 from support.hub import LoopbackHub, serving_hub
 
@@ -158,7 +158,7 @@ def test_resolve_says_what_why_where_and_how_much_and_downloads_nothing(hub: Loo
 
 def test_resolve_tells_programs_the_same_and_what_is_here(hub: LoopbackHub, shell: Shell):
     published(hub)
-    resolve(Wanted("org/tiny-GGUF", quant="8"), Stores(Hub(shell.cache, endpoint=hub.url)))
+    resolve(FileRequest("org/tiny-GGUF", quant="8"), Stores(Hub(shell.cache, endpoint=hub.url)))
     facts = json.loads(shell.out("resolve", "org/tiny-GGUF", "--quant", "8", "--json"))
     size = len(model(Q8_0))
     assert facts["files"] == [{"name": "tiny-Q8_0.gguf", "size_bytes": size, "is_here": True}]
@@ -219,7 +219,7 @@ def convert(shell: Shell, key: str, name: str, source: str, size: int) -> None:
 
 def download(hub: LoopbackHub, shell: Shell) -> None:
     published(hub)
-    resolve(Wanted("org/tiny-GGUF", quant="8"), Stores(Hub(shell.cache, endpoint=hub.url)))
+    resolve(FileRequest("org/tiny-GGUF", quant="8"), Stores(Hub(shell.cache, endpoint=hub.url)))
 
 
 def listed(shell: Shell) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from gguf_file import GgufFile
 from numpy.typing import NDArray
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import ConvertedModels, Stores, Wanted, resolve
+from modelyard.hub import ConvertedModels, FileRequest, Stores, resolve
 from support.importance import WIDTH, square_model, write_gguf, write_legacy
 
 Columns = dict[str, NDArray[np.float32]]
@@ -36,7 +36,7 @@ def quantized(model: Path, tmp_path: Path) -> Callable[..., Path]:
     stores = Stores(converted=ConvertedModels(tmp_path / "converted"))
 
     def quantize(level: str, imatrix: Path | None = None) -> Path:
-        return resolve(Wanted(str(model), isq=level, imatrix=imatrix), stores).paths[0]
+        return resolve(FileRequest(str(model), isq=level, imatrix=imatrix), stores).paths[0]
 
     return quantize
 

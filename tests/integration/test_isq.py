@@ -20,7 +20,7 @@ import pytest
 from gguf_file import GgufFile
 
 from modelyard.config import Config, validate_config
-from modelyard.hub import ConvertedModels, ModelFiles, Stores, Wanted, plan_files, resolve
+from modelyard.hub import ConvertedModels, FileRequest, ModelFiles, Stores, plan_files, resolve
 from modelyard.hub.sources.llama_converter import child_environment
 from support.checkpoints import random_checkpoint
 from support.converting import WAIT_S, Ending, children, peak_bytes
@@ -123,12 +123,12 @@ def test_dtype_is_the_precision_of_the_weights_and_is_quantised_without_another_
     def types_of(**keys: Any) -> set[str]:
         steps.clear()
         (path,) = resolve(
-            Wanted(str(tiny_checkpoint), **keys), stores, lambda now: steps.append(now.step) or True
+            FileRequest(str(tiny_checkpoint), **keys), stores, lambda now: steps.append(now.step) or True
         ).paths
         return {tensor.tensor_type.name for tensor in GgufFile(path).tensors if len(tensor.shape) > 1}
 
     # What is there in the precision that was published is not what is asked for.
-    with converted.making(plan_files(Wanted(str(tiny_checkpoint)), stores).key, lambda _: True) as place:
+    with converted.making(plan_files(FileRequest(str(tiny_checkpoint)), stores).key, lambda _: True) as place:
         made = shutil.copyfile(weights["smollm2"], place / "made")
         published = converted.finish(place, made, name="published.gguf", source="Tiny", label="BF16")
     assert types_of(dtype="f32") == {"F32"}
@@ -230,7 +230,7 @@ def test_a_model_is_quantised_while_another_serves(
 ):
     made()
     stores = Stores(converted=ConvertedModels(cache / "modelyard" / "converted"))
-    key = plan_files(Wanted(str(checkpoint), isq="q5_0"), stores).key
+    key = plan_files(FileRequest(str(checkpoint), isq="q5_0"), stores).key
     models = config(entry(weights["smollm2"], "there"), entry(checkpoint, "coming", load="on-demand", isq="q5_0"))
     with serving(models) as server, ThreadPoolExecutor(1) as pool:
         # As if another server was at it: it cannot be done before we have looked.

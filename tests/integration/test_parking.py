@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.engine.kv.offload import KvMoves
+from modelyard.engine.kv.offload import KvOffload
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.protocol.prompts import Tokens
 from modelyard.protocol.requests import Stop
@@ -21,14 +21,14 @@ OTHER = Tokens(tuple(range(1000, 1090)))
 def parked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Tokens of what was parked, in order."""
     lengths: list[int] = []
-    make_way = KvMoves.make_way
+    make_way = KvOffload.make_way
 
-    def noting(moves: KvMoves, newcomers: Iterable[Sequence]) -> None:
+    def noting(moves: KvOffload, admissible: Iterable[Sequence]) -> None:
         before = {id(prompt) for prompt in moves.parked}
-        make_way(moves, newcomers)
+        make_way(moves, admissible)
         lengths.extend(len(prompt.tokens) for prompt in moves.parked if id(prompt) not in before)
 
-    monkeypatch.setattr(KvMoves, "make_way", noting)
+    monkeypatch.setattr(KvOffload, "make_way", noting)
     return lengths
 
 

@@ -20,7 +20,7 @@ from modelyard.config import validate_config
 from modelyard.engine.llama import Model, Weights
 from modelyard.engine.pooling.rank_input import PairReader
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.hub import ConvertedModels, Stores, Wanted, resolve
+from modelyard.hub import ConvertedModels, FileRequest, Stores, resolve
 from support.reranker import make_reranker
 from support.server import RunningServer, serving
 
@@ -54,7 +54,7 @@ def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
     folder = tmp_path_factory.mktemp("ranker")
     logits = make_reranker(folder / "tiny-reranker", QUERY, DOCUMENTS)
     stores = Stores(converted=ConvertedModels(folder / "converted"))
-    return Ranker(resolve(Wanted(str(folder / "tiny-reranker")), stores).paths[0], logits)
+    return Ranker(resolve(FileRequest(str(folder / "tiny-reranker")), stores).paths[0], logits)
 
 
 @pytest.fixture(scope="module")

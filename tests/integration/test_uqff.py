@@ -22,7 +22,7 @@ from modelyard.config import validate_config
 from modelyard.converter.uqff.blocks import dequantize
 from modelyard.errors import UnusableModel
 from modelyard.formats.uqff.reader import read_uqff
-from modelyard.hub import ConvertedModels, Hub, ModelFiles, Stores, Wanted, plan_files, resolve, sketch_files
+from modelyard.hub import ConvertedModels, FileRequest, Hub, ModelFiles, Stores, estimate_files, plan_files, resolve
 from support import uqff
 from support.hub import serving_hub
 from support.server import serving
@@ -66,7 +66,7 @@ def smol(folder: Path, checkpoint: Path, weights: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def converted(smol: Path) -> ModelFiles:
-    return resolve(Wanted(str(smol), from_uqff="q4_1"))
+    return resolve(FileRequest(str(smol), from_uqff="q4_1"))
 
 
 def test_the_blocks_of_the_gguf_are_those_of_the_uqff(converted: ModelFiles, weights: dict[str, Path]):
@@ -99,13 +99,13 @@ def test_a_model_in_uqff_answers_as_the_gguf_with_the_same_blocks(
 
 
 def test_a_shard_may_be_named_itself(converted: ModelFiles, smol: Path):
-    assert resolve(Wanted(str(smol / "q4_1-1.uqff"))).paths == converted.paths
+    assert resolve(FileRequest(str(smol / "q4_1-1.uqff"))).paths == converted.paths
 
 
 def test_a_prediction_needs_no_weights(smol: Path, converted: ModelFiles, tmp_path: Path):
-    plan = plan_files(Wanted(str(smol), quant="q4_1"), Stores(converted=ConvertedModels(tmp_path)))
+    plan = plan_files(FileRequest(str(smol), quant="q4_1"), Stores(converted=ConvertedModels(tmp_path)))
     assert not plan.is_ready
-    predicted = sketch_files(plan, Stores())
+    predicted = estimate_files(plan, Stores())
     assert predicted.quantization == "Q4_1"
     assert abs(predicted.size_bytes - converted.size_bytes) < 0.05 * converted.size_bytes
     assert predicted.header.architecture == "sketched"
@@ -191,7 +191,7 @@ def test_every_family_becomes_the_nearest_type_and_the_log_says_so(
     layers[f"{LAYER}.self_attn.q_proj.bias"] = array(bias)
     source = small_model(folder / "mixed", checkpoint, layers, {}, "afq4", attention_bias=True)
     with caplog.at_level(logging.WARNING):
-        files = resolve(Wanted(str(source), quant="4"))
+        files = resolve(FileRequest(str(source), quant="4"))
     made, expected = tensors_of(files), decoded(source)
     for name, (_, _, gguf_name, kind, tolerance) in MIXED.items():
         tensor = made[f"blk.0.{gguf_name}.weight"]
@@ -264,7 +264,7 @@ def published(folder: Path, checkpoint: Path, weights: dict[str, Path]) -> Publi
         hub.add("org/tiny-GGUF", {"tiny-Q4_K_M.gguf": weights["smollm2"]}, base_models=["org/tiny"])
         hub.add("mistralrs-community/tiny-UQFF", {path.name: path for path in source.iterdir()})
         stores = Stores(Hub(folder / "hub", endpoint=hub.url), ConvertedModels(folder / "from-hub"))
-        wanted = Wanted("org/tiny", quant="4", siblings=("mistralrs-community/{name}-UQFF", "{repo}-GGUF"))
+        wanted = FileRequest("org/tiny", quant="4", siblings=("mistralrs-community/{name}-UQFF", "{repo}-GGUF"))
         files = resolve(wanted, stores)
         assert plan_files(wanted, stores).is_ready
         return Published(blocks, files, {path.rpartition("/")[2].partition(" ")[0] for path in hub.downloads()})
@@ -292,7 +292,7 @@ def test_a_damaged_shard_is_refused_before_the_converter_starts(folder: Path, ch
     layers = uqff.afq("a", weights_of(2, 64)) | {"a.weight.bits": uqff.u8(7)}
     source = small_model(folder / "damaged", checkpoint, layers, {}, "afq4")
     with pytest.raises(UnusableModel, match="'a' is stored as AFQ of 7 bits in groups of 64, which cannot be read"):
-        resolve(Wanted(str(source), from_uqff="afq4"))
+        resolve(FileRequest(str(source), from_uqff="afq4"))
     source.joinpath("afq4-0.uqff").write_bytes(safetensors({"0": uqff.u8(0)}))
     with pytest.raises(UnusableModel, match=r"Pre-1\.0 UQFF artifacts are no longer supported"):
-        resolve(Wanted(str(source), from_uqff="afq4"))
+        resolve(FileRequest(str(source), from_uqff="afq4"))

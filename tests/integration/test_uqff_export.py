@@ -16,7 +16,7 @@ from modelyard.converter.safetensors_file import read_tensors
 from modelyard.converter.uqff.blocks import dequantize
 from modelyard.errors import UnusableModel
 from modelyard.formats.uqff.reader import read_uqff
-from modelyard.hub import Progress, Stores, UqffExport, Wanted, export_uqff, parse_types
+from modelyard.hub import FileRequest, Progress, Stores, UqffExport, export_uqff, parse_types
 from support.gguf_writer import U32, tiny_model
 from support.tiny_checkpoint import OUTER, make_tiny_checkpoint
 
@@ -31,7 +31,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def write(checkpoint: Path, out: Path, *types: str, dtype: Any = "auto", **other: Any) -> list[Path]:
-    wanted = Wanted(str(checkpoint), dtype=dtype)
+    wanted = FileRequest(str(checkpoint), dtype=dtype)
     return export_uqff(wanted, UqffExport(types, out, **other), Stores(), lambda _: True)
 
 
@@ -124,7 +124,7 @@ def test_an_export_given_up_at_any_point_leaves_what_was_there(checkpoint: Path,
             return len(seen) <= steps
 
         with pytest.raises(UnusableModel, match="given up"):
-            export_uqff(Wanted(str(checkpoint)), UqffExport(("q4k",), out), Stores(), until)
+            export_uqff(FileRequest(str(checkpoint)), UqffExport(("q4k",), out), Stores(), until)
         assert names(out) == ["q4k-0.uqff"]
         assert (out / "q4k-0.uqff").read_text() == "earlier"
 

@@ -11,7 +11,7 @@ import pytest
 from modelyard.converter.uqff.blocks import dequantize
 from modelyard.errors import UnusableModel
 from modelyard.formats.uqff.reader import read_uqff
-from modelyard.hub import Stores, UqffExport, Wanted, export_uqff
+from modelyard.hub import FileRequest, Stores, UqffExport, export_uqff
 from support.tiny_checkpoint import HIDDEN, make_tiny_checkpoint
 
 PREFIX = "model.layers.0.self_attn.q_proj"
@@ -28,7 +28,7 @@ def legacy_imatrix(path: Path, entries: dict[str, np.ndarray]) -> Path:
 
 
 def q_proj(tmp_path: Path, name: str, imatrix: Path | None) -> np.ndarray:
-    wanted = Wanted(str(tmp_path / "Tiny"), imatrix=imatrix)
+    wanted = FileRequest(str(tmp_path / "Tiny"), imatrix=imatrix)
     shards = export_uqff(wanted, UqffExport(("q2k",), tmp_path / name), Stores(), lambda _: True)
     return np.asarray(dequantize(next(layer for layer in read_uqff(shards) if layer.prefix == PREFIX)))
 

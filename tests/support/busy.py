@@ -59,11 +59,11 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
     from modelyard.engine.loading.weights import WeightsPool
     from modelyard.engine.output.sampler import make_sampler
     from modelyard.engine.settings import PARKED_PART, EngineSettings
-    from modelyard.hub import Wanted, resolve
+    from modelyard.hub import FileRequest, resolve
     from modelyard.protocol.prompts import Sampling
     from modelyard.yard.memory.footprint import predict
 
-    files, sequences = resolve(Wanted(model)), running + kept
+    files, sequences = resolve(FileRequest(model)), running + kept
     predicted = predict(
         files,
         context_length=context or None,

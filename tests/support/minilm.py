@@ -35,9 +35,9 @@ def folder() -> Path:
 
 def converted(cache: Path, isq: str | None = None) -> Path:
     """The GGUF file that is made of it, in ``cache``."""
-    from modelyard.hub import ConvertedModels, Stores, Wanted, resolve
+    from modelyard.hub import ConvertedModels, FileRequest, Stores, resolve
 
-    files = resolve(Wanted(str(folder()), isq=isq), Stores(converted=ConvertedModels(cache)))
+    files = resolve(FileRequest(str(folder()), isq=isq), Stores(converted=ConvertedModels(cache)))
     return files.paths[0]
 
 

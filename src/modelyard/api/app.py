@@ -14,14 +14,14 @@ from modelyard.api.errors import responses
 from modelyard.api.llama_cpp.models import router_routes
 from modelyard.api.llama_cpp.tokenize import tokenize_routes
 from modelyard.api.media.load import MediaLoader
-from modelyard.api.middleware.authorization import guard_route
+from modelyard.api.middleware.authorization import authorize_route
 from modelyard.api.middleware.body_intake import BodyIntake
-from modelyard.api.middleware.head import AnswerHead
+from modelyard.api.middleware.head import ResponseHead
 from modelyard.api.middleware.host import CheckHost, host_names
-from modelyard.api.middleware.http_metrics import HttpTally
+from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.middleware.origin import CheckOrigin
 from modelyard.api.middleware.security import RequireKey
-from modelyard.api.middleware.telemetry import Observe
+from modelyard.api.middleware.telemetry import Telemetry
 from modelyard.api.ollama.routes import ollama_routes
 from modelyard.api.openai.audio.routes import audio_routes
 from modelyard.api.openai.chat import chat_routes
@@ -87,13 +87,13 @@ def create_app(
         host: where it listens; None: as configured.
         is_mounted: it does not listen, another server does, under names that it alone knows.
     """
-    server, tally = yard.config.server, HttpTally()
+    server, tally = yard.config.server, HttpMetrics()
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None)
-    app.observe = lambda inner: Observe(inner, server, tally)
+    app.observe = lambda inner: Telemetry(inner, server, tally)
     responses.install(app)
     # What is added last is met first.
     app.add_middleware(BodyIntake, memory=RequestMemory(request_memory_bytes(total_bytes())))
-    app.add_middleware(AnswerHead)
+    app.add_middleware(ResponseHead)
     if keys:
         app.add_middleware(RequireKey, keys=keys, share_prefixes=server.share_prefixes)
     if server.cors_origins:
@@ -141,5 +141,5 @@ def create_app(
         # Not included as routers, which are searched twice.
         app.router.routes.extend(router.routes)
     for route in app.router.routes:
-        guard_route(route)
+        authorize_route(route)
     return app

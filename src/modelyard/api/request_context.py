@@ -28,7 +28,7 @@ UNKNOWN_MODEL = "unknown"
 _KEY = "modelyard.visit"
 
 
-class Visit:
+class RequestContext:
     """A request that is being answered, or has been.
 
     Attributes:
@@ -58,9 +58,9 @@ class Visit:
         scope[_KEY] = self
 
     @staticmethod
-    def of(scope: Scope) -> Visit:
+    def of(scope: Scope) -> RequestContext:
         """The visit of the request that ``scope`` is of."""
-        visit: Visit = scope[_KEY]
+        visit: RequestContext = scope[_KEY]
         return visit
 
     @property

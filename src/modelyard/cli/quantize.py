@@ -132,7 +132,7 @@ def _write_uqff(
     from rich.console import Console
 
     from modelyard.cli.preparing import shown
-    from modelyard.hub import UqffExport, Wanted, export_uqff, parse_types
+    from modelyard.hub import FileRequest, UqffExport, export_uqff, parse_types
     from modelyard.yard.from_config import stores_of
 
     types = parse_types(levels)
@@ -148,7 +148,7 @@ def _write_uqff(
         base_model=base_model,
         repo_id=repo_id,
     )
-    wanted = Wanted(model.source, kind=model.kind, dtype=model.dtype, imatrix=model.quantization.imatrix)
+    wanted = FileRequest(model.source, kind=model.kind, dtype=model.dtype, imatrix=model.quantization.imatrix)
     with shown(Console(stderr=True, soft_wrap=True, highlight=False)) as show:
         shards = export_uqff(wanted, export, stores_of(config), show)
     for shard in shards:

@@ -13,12 +13,12 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from modelyard.engine.chat.template_processes import RendersTemplates
-from modelyard.engine.generation.loop import EngineLoop, Publish
-from modelyard.engine.loading.load import Resident, load
+from modelyard.engine.generation.loop import GenerationLoop, Publish
+from modelyard.engine.loading.load import LoadedModel, load
 from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.messages import LoopMessage
-from modelyard.engine.pooling.load import ResidentEmbedder, load_embedder
-from modelyard.engine.pooling.loop import Embedder
+from modelyard.engine.pooling.load import LoadedPoolingModel, load_pooling_model
+from modelyard.engine.pooling.loop import PoolingLoop
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
@@ -87,17 +87,17 @@ def run_engine(
         return not is_stopping()
 
     last: Event = Stopped()
-    resident: Resident | ResidentEmbedder | None = None
-    loop: EngineLoop | Embedder | None = None
+    resident: LoadedModel | LoadedPoolingModel | None = None
+    loop: GenerationLoop | PoolingLoop | None = None
     record: EngineRecord | None = None
     try:
         record = device.table.claim(settings.name)
         record.doing = "loading"
         resident = _load_beside_others(settings, pool, templates, report, record.name_files)
-        if isinstance(resident, ResidentEmbedder):
-            loop = Embedder(settings, resident, device, record, inbox, publish)
+        if isinstance(resident, LoadedPoolingModel):
+            loop = PoolingLoop(settings, resident, device, record, inbox, publish)
         else:
-            loop = EngineLoop(settings, resident, device, record, inbox, publish)
+            loop = GenerationLoop(settings, resident, device, record, inbox, publish)
         record.doing = "idle"
         publish([Loaded(resident.profile)])
         stop = loop.serve()
@@ -135,14 +135,14 @@ def _load_beside_others(
     templates: RendersTemplates,
     on_progress: Callable[[float], bool],
     on_files: Callable[[str], object],
-) -> Resident | ResidentEmbedder:
+) -> LoadedModel | LoadedPoolingModel:
     """Load on a thread that leaves the cores to those that compute; its engine's thread takes over what it made."""
-    loaded: Future[Resident | ResidentEmbedder] = Future()
+    loaded: Future[LoadedModel | LoadedPoolingModel] = Future()
 
-    def load_kind() -> Resident | ResidentEmbedder:
+    def load_kind() -> LoadedModel | LoadedPoolingModel:
         if settings.kind == "text":
             return load(settings, pool, on_progress, templates, on_files)
-        return load_embedder(settings, pool, on_progress, on_files)
+        return load_pooling_model(settings, pool, on_progress, on_files)
 
     def run() -> None:
         if sys.platform == "linux":

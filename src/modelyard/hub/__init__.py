@@ -3,14 +3,14 @@
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.formats.gguf.read import read_header
 from modelyard.formats.gguf.values import GgufArray, GgufTensor
-from modelyard.hub.preparation.estimate import sketch_files
+from modelyard.hub.preparation.estimate import estimate_files
 from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
 from modelyard.hub.preparation.prepare import prepare, resolve
 from modelyard.hub.preparation.uqff_export import UqffExport, export_uqff, parse_types
 from modelyard.hub.select.gguf import Choice, choose_gguf
 from modelyard.hub.select.kind import POOLED_KINDS, Kind
 from modelyard.hub.select.model_files import ModelFiles
-from modelyard.hub.select.select import Wanted
+from modelyard.hub.select.select import FileRequest
 from modelyard.hub.select.senses import Senses
 from modelyard.hub.sources.converted import ConvertedModels
 from modelyard.hub.sources.downloaded import Download, Downloads
@@ -24,6 +24,7 @@ __all__ = [
     "Download",
     "Downloads",
     "FilePlan",
+    "FileRequest",
     "GgufArray",
     "GgufHeader",
     "GgufTensor",
@@ -35,13 +36,12 @@ __all__ = [
     "Senses",
     "Stores",
     "UqffExport",
-    "Wanted",
     "choose_gguf",
+    "estimate_files",
     "export_uqff",
     "parse_types",
     "plan_files",
     "prepare",
     "read_header",
     "resolve",
-    "sketch_files",
 ]

@@ -17,8 +17,8 @@ from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage
-from modelyard.api.serving.output_reader import AnswerReader
-from modelyard.api.serving.streaming import Ask, whole_answer
+from modelyard.api.serving.output_reader import OutputReader
+from modelyard.api.serving.streaming import ChoiceRequest, whole_answer
 from modelyard.inprocess.answers import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -53,7 +53,7 @@ class Chats:
         assert isinstance(request.prompt, Chat)
         identity = Identity("chatcmpl")
         asks = [
-            Ask(choice, ChatFrames(body, request.prompt, identity, index))
+            ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
             for index, choice in enumerate(choices_of(request, body.choices))
         ]
         answer, finished = await whole_answer(self._yard, asks)
@@ -151,7 +151,7 @@ class _ChunkWriter:
 
     def __init__(self, generation: TokenStream, chat: Chat, index: int, *, has_logprobs: bool) -> None:
         self._generation, self._index, self._has_logprobs = generation, index, has_logprobs
-        self._reader = AnswerReader(generation, chat)
+        self._reader = OutputReader(generation, chat)
         self._is_bare = self._reader.is_plain and not has_logprobs
         self._has_called = False
 

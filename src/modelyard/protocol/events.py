@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from modelyard.errors import ModelyardError
 from modelyard.protocol.model_info import ModelProfile
-from modelyard.protocol.values import FinishReason, Reading, SequenceId, TokenLogprob, Usage, Vitals
+from modelyard.protocol.values import EngineStats, FinishReason, Reading, SequenceId, TokenLogprob, Usage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,7 +107,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Started:
     """A sequence has left the line: its prompt is being computed. Not told again after a preemption or suspension.
 
     cached_tokens of its prompt were computed before.
@@ -244,8 +244,10 @@ class Failed:
 # Cancelled, Returned, Failed.
 Answered = Embedded | Ranked | Tokenized
 
-SequenceEvent = Accepted | Begun | Token | Finished | Answered | Cancelled | Suspended | Returned | Failed
+SequenceEvent = Accepted | Started | Token | Finished | Answered | Cancelled | Suspended | Returned | Failed
 
-EngineEvent = LoadProgress | Loaded | Vitals | LoadFailed | FileWrittenOver | Dying | Died | Stopped | ParkedWeightsLost
+EngineEvent = (
+    LoadProgress | Loaded | EngineStats | LoadFailed | FileWrittenOver | Dying | Died | Stopped | ParkedWeightsLost
+)
 
 Event = SequenceEvent | EngineEvent

@@ -111,7 +111,7 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Reseat:
+class SetShare:
     """Have another place among the engines of the device; see ``EngineSettings``."""
 
     weight: float

@@ -29,7 +29,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class EngineStats:
     """How an engine is. Published about once a second while it computes, and when it has become idle.
 
     Attributes:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from modelyard.config import Config
-from modelyard.hub import FilePlan, sketch_files
+from modelyard.hub import FilePlan, estimate_files
 from modelyard.hub.preparation.projector_plan import ProjectorPlan
 from modelyard.hub.sources.converted import Entry
 from modelyard.hub.sources.listing import ListedFile
@@ -64,11 +64,11 @@ def foresee(config: Config) -> Forecast:
     budget = memory_budget(config, available_bytes())
 
     def fits(plan: FilePlan) -> bool:
-        return footprint_of(config, model, sketch_files(plan, stores)).total_bytes <= budget
+        return footprint_of(config, model, estimate_files(plan, stores)).total_bytes <= budget
 
     plan = plan_of(config, model, stores, fits)
     # What the hub has is read over the network: once.
-    sketched = sketch_files(plan, stores)
+    sketched = estimate_files(plan, stores)
     predicted = footprint_of(config, model, sketched)
     listing = plan.decision.listing
     wanted = {*plan.decision.names, plan.projector.name}

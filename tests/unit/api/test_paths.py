@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelyard.api.errors.responses import meant_path
-from modelyard.api.middleware.head import AnswerHead
+from modelyard.api.middleware.head import ResponseHead
 
 SERVED = {"/v1/chat/completions", "/v1/messages", "/api/chat", "/health"}
 
@@ -50,7 +50,7 @@ async def test_head_is_answered_as_get_up_to_the_head_even_of_a_stream_without_e
 
     scope = {"type": "http", "method": "HEAD"}
     async with asyncio.timeout(5):
-        await AnswerHead(stream)(scope, None, send)  # type: ignore[arg-type]
+        await ResponseHead(stream)(scope, None, send)  # type: ignore[arg-type]
     assert ended.is_set()
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert (sent[1]["body"], sent[1]["more_body"]) == (b"", False)
@@ -62,4 +62,4 @@ async def test_head_fails_where_get_fails() -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        await AnswerHead(broken)({"type": "http", "method": "HEAD"}, None, None)  # type: ignore[arg-type]
+        await ResponseHead(broken)({"type": "http", "method": "HEAD"}, None, None)  # type: ignore[arg-type]

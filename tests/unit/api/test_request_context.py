@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.api.middleware.access_log import facts_of
-from modelyard.api.middleware.http_metrics import HttpTally
-from modelyard.api.request_context import Visit
+from modelyard.api.middleware.http_metrics import HttpMetrics
+from modelyard.api.request_context import RequestContext
 from modelyard.errors import ModelNotFound, ModelNotPermitted
 from modelyard.yard.requests.context import CALLER
 from modelyard.yard.requests.router import Router
 
 
-def visit(request_id: bytes | None = None, method: str = "POST", path: str = "/v1/completions") -> Visit:
+def visit(request_id: bytes | None = None, method: str = "POST", path: str = "/v1/completions") -> RequestContext:
     headers = [] if request_id is None else [(b"x-request-id", request_id)]
-    return Visit({"type": "http", "method": method, "path": path, "headers": headers})
+    return RequestContext({"type": "http", "method": method, "path": path, "headers": headers})
 
 
 @pytest.mark.parametrize("sent", [b"a", b"req_0123-abc.DEF", b"~" * 128])
@@ -40,7 +40,7 @@ def test_an_id_is_always_one_short_printable_word(sent: bytes) -> None:
 NAMES = Router({"smol": ("smol", "org/smol"), "gemma": ("gemma",)}, "smol")
 
 
-def ask(seen: Visit, name: Any) -> None:
+def ask(seen: RequestContext, name: Any) -> None:
     token = CALLER.set(seen.caller)
     try:
         NAMES.route(name)
@@ -50,7 +50,7 @@ def ask(seen: Visit, name: Any) -> None:
 
 @given(names=st.lists(st.text(max_size=20) | st.sampled_from(["smol", "org/smol", "gemma", "default"]), max_size=20))
 def test_labels_are_bounded_whatever_models_methods_and_paths_are_asked_for(names: list[str]) -> None:
-    tally = HttpTally()
+    tally = HttpMetrics()
     for name in names:
         seen = visit(method=f"X{name}", path=f"/v1/{name}")
         tally.begin(seen)
@@ -71,7 +71,7 @@ def test_a_request_for_no_model_is_for_none() -> None:
 
 
 def test_a_request_is_in_flight_until_it_is_over() -> None:
-    tally, seen = HttpTally(), visit()
+    tally, seen = HttpMetrics(), visit()
     tally.begin(seen)
     ask(seen, "org/smol")
     assert list(tally.in_flight()) == [(("POST", "unknown", "smol"), 1)]

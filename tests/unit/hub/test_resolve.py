@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import ModelFiles, Wanted, resolve
+from modelyard.hub import FileRequest, ModelFiles, resolve
 from support.gguf_writer import STR, U32, Tensor, gguf, model_pairs, model_tensors, shards, tiny_model, write
 
 SAFETENSORS = struct.pack("<Q", 2) + b"{}"
 
 
 def files(source: str | Path, quant: str | None = None, **other: Any) -> ModelFiles:
-    return resolve(Wanted(str(source), quant=quant, **other))
+    return resolve(FileRequest(str(source), quant=quant, **other))
 
 
 def refusal(source: str | Path, quant: str | None = None, **other: Any) -> str:
@@ -104,8 +104,8 @@ def test_what_is_no_model_is_refused_when_named(tmp_path: Path, pairs: dict[str,
 
 def test_an_embedding_model_is_known_by_its_file(tmp_path: Path):
     path = write(tmp_path / "m.gguf", tiny_model({"llama.pooling_type": (U32, 1)}))
-    assert resolve(Wanted(str(path))).kind == "embedding"
-    assert resolve(Wanted(str(path), kind="text")).kind == "text"
+    assert resolve(FileRequest(str(path))).kind == "embedding"
+    assert resolve(FileRequest(str(path), kind="text")).kind == "text"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from modelyard.config import Config, validate_config
-from modelyard.protocol.requests import Reseat
+from modelyard.protocol.requests import SetShare
 from modelyard.yard import yard as yard_module
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
@@ -64,6 +64,6 @@ async def test_another_weight_or_priority_holds_for_the_engine_that_runs_and_for
     done = await yard.reconfigure(config(tmp_path, {"weight": 2.0, "priority": 7}))
     assert (done.diff.retuned, done.replaced) == (("a",), {})
     (engine,) = engines.of("a")
-    assert await asyncio.to_thread(engine.heard, Reseat)
+    assert await asyncio.to_thread(engine.heard, SetShare)
     assert yard.factory.specs["a"].model.weight == 2.0
     await yard.close()

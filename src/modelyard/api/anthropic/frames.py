@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from modelyard.api.errors.anthropic import error_body, event
-from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
@@ -47,7 +47,7 @@ class MessageFrames:
 
     def open(self, generation: TokenStream) -> bytes:
         """The event that begins the message."""
-        self._reader = AnswerReader(generation, self._chat)
+        self._reader = OutputReader(generation, self._chat)
         self._message = {
             "id": f"msg_{uuid.uuid4().hex}",
             "type": "message",

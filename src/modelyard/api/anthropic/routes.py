@@ -12,11 +12,11 @@ from fastapi.responses import Response
 from modelyard.api.anthropic.frames import MessageFrames
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
 from modelyard.api.media.load import MediaLoader
-from modelyard.api.serving.json_response import Told
+from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import Ask, reply
-from modelyard.api.serving.wait_options import urgency_of
+from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.yard import Yard
 
@@ -29,21 +29,21 @@ def message_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream of named events."""
         request = await RequestBody.of(http.scope).converted(body.checked)
-        request = replace(request, urgency=urgency_of(http, body.keep_alive))
+        request = replace(request, urgency=wait_options_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         assert isinstance(request.prompt, Chat)
-        return reply(yard, [Ask(request, MessageFrames(request.prompt))], stream=bool(body.stream))
+        return reply(yard, [ChoiceRequest(request, MessageFrames(request.prompt))], stream=bool(body.stream))
 
     @router.post("/v1/messages/count_tokens", response_model=None)
     async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:
         """The tokens that a conversation has, with its system prompt and its tools."""
         request = await RequestBody.of(http.scope).converted(body.checked)
-        request = replace(request, urgency=urgency_of(http, body.keep_alive))
+        request = replace(request, urgency=wait_options_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             spelling = await yard.tokenize(await media.resolved(request))
             return orjson.dumps({"input_tokens": len(spelling.tokens)})
 
-        return Told(ask)
+        return JsonResponse(ask)
 
     return router

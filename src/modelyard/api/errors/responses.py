@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from modelyard.api.errors.anthropic import error_body as anthropic_body
 from modelyard.api.errors.ollama import error_body as ollama_body
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.errors import MAX_RETRY_AFTER_S, HarmfulRequest, InvalidRequest, ModelyardError, OutOfMemory
 
 logger = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ def install(app: FastAPI) -> None:
         return response
 
     async def unexpected(request: Request, error: Exception) -> Response:
-        request_id = Visit.of(request.scope).request_id
+        request_id = RequestContext.of(request.scope).request_id
         logger.error("Internal error in request %s", request_id, exc_info=error)
         return error_response(InternalError(request_id), request.url.path)
 

@@ -20,9 +20,9 @@ from modelyard.api.openai.conversation import ChatMessage
 from modelyard.api.openai.schema import MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openai.tools import ToolDefinition, Tools, chosen_tools
 from modelyard.api.serving.bounded_items import Messages
-from modelyard.api.serving.json_response import Told
+from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.wait_options import KeepAlive, urgency_of
+from modelyard.api.serving.wait_options import KeepAlive, wait_options_of
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Chat, Text, Tokens
 from modelyard.yard.requests.one_shot import Tokenization
@@ -127,26 +127,26 @@ def tokenize_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     @router.post("/v1/tokenize", response_model=None)
     async def tokenize(body: TokenizeBody, http: HttpRequest) -> Response:
         """The tokens of a text, or of a conversation as the model's template writes it."""
-        request = replace(body.checked(), urgency=urgency_of(http, body.keep_alive))
+        request = replace(body.checked(), urgency=wait_options_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             spelling = await yard.tokenize(await media.resolved(request))
             return tokenized_body(spelling, yard.model(spelling.model).context_length, body)
 
-        return Told(ask)
+        return JsonResponse(ask)
 
     @router.post("/detokenize", response_model=None)
     @router.post("/v1/detokenize", response_model=None)
     async def detokenize(body: DetokenizeBody, http: HttpRequest) -> Response:
         """The text of tokens; special ones are spelt out."""
         request = TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
-        request = replace(request, urgency=urgency_of(http, body.keep_alive))
+        request = replace(request, urgency=wait_options_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             spelling = await yard.tokenize(request)
             text = b"".join(spelling.pieces).decode("utf-8", "replace")
             return orjson.dumps({"content": text, "prompt": text, "model": spelling.model})
 
-        return Told(ask)
+        return JsonResponse(ask)
 
     return router

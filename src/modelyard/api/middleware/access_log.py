@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.config import Server
 
 LOGGER = "modelyard.access"
@@ -24,7 +24,7 @@ class AccessLog:
         self._as_json = server.access_log_format == "json"
         self._logs_health = server.access_log_health
 
-    def note(self, visit: Visit) -> None:
+    def note(self, visit: RequestContext) -> None:
         """A request is over."""
         if not self._is_on or (visit.is_housekeeping and not self._logs_health):
             return
@@ -36,7 +36,7 @@ class AccessLog:
             logger.info("%s", " ".join(head + [f"{name}={value}" for name, value in facts.items()]))
 
 
-def facts_of(visit: Visit) -> dict[str, Any]:
+def facts_of(visit: RequestContext) -> dict[str, Any]:
     """What a line says; what is not known is left out. A client that left before its answer began has status 499."""
     ended = [generation.finished for generation in visit.caller.requests]
     times = visit.times
@@ -58,7 +58,7 @@ def facts_of(visit: Visit) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _finish(visit: Visit) -> str | None:
+def _finish(visit: RequestContext) -> str | None:
     """How the last of its answers ended."""
     if not visit.caller.requests:
         return None

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from modelyard.api.middleware.body_intake import SmallBody
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.open_paths import OPEN_PATHS
 from modelyard.config import Scope
@@ -40,7 +40,7 @@ def needed(route: Route) -> tuple[Scope, bool]:
     return ("read", False) if only_reads else ("admin", True)
 
 
-def guard_route(route: BaseRoute) -> None:
+def authorize_route(route: BaseRoute) -> None:
     """Have ``route`` refuse keys that lack what it needs. What is open without a key is open with any."""
     if isinstance(route, Route) and route.path not in OPEN_PATHS:
         route.app = _RequireScope(route.app, *needed(route))
@@ -56,7 +56,7 @@ class _RequireScope:
         self._scope, self._all_models = scope, all_models
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        key = Visit.of(scope).key
+        key = RequestContext.of(scope).key
         if key is not None and self._scope not in key.scopes:
             allowed = ", ".join(sorted(key.scopes)) or "nothing"
             raise PermissionDenied(

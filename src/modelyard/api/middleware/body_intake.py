@@ -8,7 +8,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.api.errors.responses import error_response
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.api.serving.request_body import BODY_KEY, MAX_BODIES_PARSED_AT_ONCE, RequestBody
 from modelyard.api.serving.request_memory import LEASE, RequestMemory, RequestMemoryLease
 from modelyard.errors import RequestTooLarge
@@ -40,11 +40,11 @@ class BodyIntake:
             scope[BODY_KEY] = RequestBody(lease, self._parsing)
             outer = LEASE.set(lease)
             try:
-                await self._app(scope, self._counted(receive, lease, Visit.of(scope)), send)
+                await self._app(scope, self._counted(receive, lease, RequestContext.of(scope)), send)
             finally:
                 LEASE.reset(outer)
 
-    def _counted(self, receive: Receive, lease: RequestMemoryLease, visit: Visit) -> Receive:
+    def _counted(self, receive: Receive, lease: RequestMemoryLease, visit: RequestContext) -> Receive:
         async def counted() -> Message:
             message = await receive()
             if body := message.get("body"):

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class AnswerHead:
+class ResponseHead:
     """Has HEAD answered as GET is, up to the head. No route needs to know of it."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.yard.stats.counters import WAIT_BOUNDS, Histogram
 
 BODY_BOUNDS = (100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
@@ -14,20 +14,20 @@ Labels = tuple[str, ...]
 """method, path, model, and of a request that is over its status."""
 
 
-class HttpTally:
+class HttpMetrics:
     """Requests but those of housekeeping. Their paths are patterns of routes, their models ids that there are."""
 
     def __init__(self) -> None:
         self.total: Counter[Labels] = Counter()
         self.duration_s: dict[Labels, Histogram] = {}
         self.body_bytes: dict[Labels, Histogram] = {}
-        self._answered: set[Visit] = set()
+        self._answered: set[RequestContext] = set()
 
-    def begin(self, visit: Visit) -> None:
+    def begin(self, visit: RequestContext) -> None:
         """A request has come."""
         self._answered.add(visit)
 
-    def end(self, visit: Visit) -> None:
+    def end(self, visit: RequestContext) -> None:
         """A request is over."""
         self._answered.discard(visit)
         if visit.is_housekeeping:
@@ -44,5 +44,5 @@ class HttpTally:
         yield from Counter(_labels(visit) for visit in self._answered if not visit.is_housekeeping).items()
 
 
-def _labels(visit: Visit) -> Labels:
+def _labels(visit: RequestContext) -> Labels:
     return visit.method, visit.route, visit.model

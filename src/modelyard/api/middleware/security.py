@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.api.middleware.rate_limits import CallLimits, KeyLimits
 from modelyard.api.middleware.refusal import refuse
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.api.serving.open_paths import OPEN_PATHS
 from modelyard.config import AccessKey
 from modelyard.config.base import PrefixSharing
@@ -59,7 +59,7 @@ class RequireKey:
         if found is None:
             return InvalidApiKey()
         key, limits, salt = found
-        visit = Visit.of(scope)
+        visit = RequestContext.of(scope)
         visit.key = key
         self._admit(visit, key, salt)
         visit.caller.limits = CallLimits(limits, self._clock)
@@ -73,14 +73,14 @@ class RequireKey:
 
     def _recognise(self, scope: Scope) -> None:
         """Where no key is needed, one may be shown: it counts against no rate, and is in no log."""
-        sent, visit = _key_of(scope), Visit.of(scope)
+        sent, visit = _key_of(scope), RequestContext.of(scope)
         found = self._find(sent) if sent else None
         if found is None:
             visit.caller.models, visit.caller.scopes = frozenset(), frozenset()
         else:
             self._admit(visit, found[0], found[2])
 
-    def _admit(self, visit: Visit, key: AccessKey, salt: str) -> None:
+    def _admit(self, visit: RequestContext, key: AccessKey, salt: str) -> None:
         """The request is one of ``key``."""
         caller = visit.caller
         caller.models, caller.scopes = key.models, key.scopes

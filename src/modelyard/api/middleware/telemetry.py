@@ -13,17 +13,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.api.middleware.access_log import AccessLog
 from modelyard.api.middleware.answer_headers import private_headers
-from modelyard.api.middleware.http_metrics import HttpTally
+from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.middleware.server_timing import server_timing, trace_phases
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.config import Server
 from modelyard.yard.requests.context import CALLER
 
 
-class Observe:
+class Telemetry:
     """Plain ASGI, outside of all that may answer: also refusals and faults have an id and are counted."""
 
-    def __init__(self, app: ASGIApp, server: Server, tally: HttpTally) -> None:
+    def __init__(self, app: ASGIApp, server: Server, tally: HttpMetrics) -> None:
         self._app = app
         self._tally = tally
         self._log = AccessLog(server)
@@ -35,7 +35,7 @@ class Observe:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        visit = Visit(scope)
+        visit = RequestContext(scope)
 
         def observed(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
@@ -54,7 +54,7 @@ class Observe:
             if visit.times is not None:
                 trace_phases(visit.times, self._tracer)
 
-    def _begin(self, visit: Visit, message: Message) -> None:
+    def _begin(self, visit: RequestContext, message: Message) -> None:
         """The answer begins: what goes into its head is added, to a list of its own."""
         visit.status = message["status"]
         added = list(visit.headers)

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from modelyard.api.errors.ollama import error_body
-from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.api.serving.output_reader import OutputReader
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
     ContentDelta,
@@ -50,7 +50,7 @@ class OllamaFrames:
         self._generation = generation
         self._model = self._name or generation.model
         self._began_ns = self._spoke_ns = time.monotonic_ns()
-        self._reader = AnswerReader(generation, self._prompt)
+        self._reader = OutputReader(generation, self._prompt)
         return b""
 
     def text(self, text: str) -> bytes:

@@ -20,12 +20,12 @@ from modelyard.api.ollama.any_type import TakeAnyType
 from modelyard.api.ollama.frames import OllamaFrames
 from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest, NamedModel
 from modelyard.api.openai.embeddings import check_dimensions
-from modelyard.api.request_context import Visit
-from modelyard.api.serving.json_response import Told
+from modelyard.api.request_context import RequestContext
+from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import Ask, reply
-from modelyard.api.serving.wait_options import urgency_of
+from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied
 from modelyard.protocol.prompts import Text
 from modelyard.yard.requests.requests import EmbeddingRequest, Request
@@ -94,7 +94,9 @@ def ollama_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         name, texts = named(yard, body.model), body.texts()
         if not texts:
             return await _settled(yard, name, body, http, {"embeddings": []})
-        request = EmbeddingRequest(texts, name, urgency_of(http, body.keep_alive), truncates=body.truncate is not False)
+        request = EmbeddingRequest(
+            texts, name, wait_options_of(http, body.keep_alive), truncates=body.truncate is not False
+        )
 
         async def ask() -> bytes:
             embeddings = await yard.embed(request)
@@ -108,7 +110,7 @@ def ollama_routes(yard: Yard, media: MediaLoader) -> APIRouter:
             }
             return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
-        return Told(ask)
+        return JsonResponse(ask)
 
     @asked.post("/embeddings", response_model=None)
     async def embed_one(body: EmbeddingsRequest, http: HttpRequest) -> Response:
@@ -116,14 +118,14 @@ def ollama_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         name = named(yard, body.model)
         if not body.prompt:
             return await _settled(yard, name, body, http, {"embedding": []})
-        how = urgency_of(http, body.keep_alive)
+        how = wait_options_of(http, body.keep_alive)
         request = EmbeddingRequest((Text(body.prompt),), name, how, truncates=True)
 
         async def ask() -> bytes:
             vectors = (await yard.embed(request)).vectors
             return orjson.dumps({"embedding": vectors[0]}, option=orjson.OPT_SERIALIZE_NUMPY)
 
-        return Told(ask)
+        return JsonResponse(ask)
 
     router.routes.extend(asked.routes)
     for route in router.routes:
@@ -141,9 +143,9 @@ def _reply(
     *,
     is_chat: bool,
 ) -> Response:
-    request = replace(request, model=name, urgency=urgency_of(http, body.keep_alive))
+    request = replace(request, model=name, urgency=wait_options_of(http, body.keep_alive))
     frames = OllamaFrames(request.prompt, body.model, is_chat=is_chat)
-    return reply(yard, [Ask(request, frames)], stream=body.streams)
+    return reply(yard, [ChoiceRequest(request, frames)], stream=body.streams)
 
 
 async def _settled(
@@ -155,7 +157,7 @@ async def _settled(
 ) -> Response:
     """A request without a prompt: ``keep_alive`` 0 unloads the model, anything else loads it."""
     if body.keep_alive == 0:
-        if not Visit.of(http.scope).caller.may("admin"):
+        if not RequestContext.of(http.scope).caller.may("admin"):
             raise PermissionDenied("This API key may not unload models: it needs the scope 'admin'.")
         await yard.unload(name)
         reason = "unload"

@@ -100,7 +100,7 @@ class Call(_Part):
     arguments: dict[str, Any] = {}
 
 
-class MadeCall(_Part):
+class PriorToolCall(_Part):
     """Ollama's ``tool_calls[]``."""
 
     function: Call
@@ -113,7 +113,7 @@ class Message(_Part):
     content: str | None = None
     thinking: str | None = None
     images: Images | None = None
-    tool_calls: Calls[MadeCall] | None = None
+    tool_calls: Calls[PriorToolCall] | None = None
     tool_name: str | None = None
 
     def for_template(self, param: str) -> dict[str, Any]:

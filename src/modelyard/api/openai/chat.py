@@ -17,10 +17,10 @@ from modelyard.api.openai.message import delta_object, logprobs_object, message_
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import Ask, reply
-from modelyard.api.serving.wait_options import urgency_of
+from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.deltas import Delta, ToolCallEnd
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
@@ -46,7 +46,7 @@ class ChatFrames(EventFrames):
     def open(self, generation: TokenStream) -> bytes:
         """The chunk that names the role."""
         self._generation = generation
-        self._reader = AnswerReader(generation, self._chat)
+        self._reader = OutputReader(generation, self._chat)
         self._is_bare = self._reader.is_plain and not self._has_logprobs
         self._common = self._identity.of(generation)
         common = {"object": "chat.completion.chunk", **self._common}
@@ -107,12 +107,12 @@ def chat_routes(yard: Yard, media: MediaLoader) -> APIRouter:
     async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
         """Answer a conversation, whole or as a stream."""
         request = await RequestBody.of(http.scope).converted(body.checked)
-        request = replace(request, urgency=urgency_of(http, body.keep_alive))
+        request = replace(request, urgency=wait_options_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         assert isinstance(request.prompt, Chat)
         identity = Identity("chatcmpl")
         asks = [
-            Ask(choice, ChatFrames(body, request.prompt, identity, index))
+            ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
             for index, choice in enumerate(choices_of(request, body.choices))
         ]
         return reply(yard, asks, stream=bool(body.stream))

@@ -15,8 +15,8 @@ from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.schema import CompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.streaming import Ask, reply
-from modelyard.api.serving.wait_options import urgency_of
+from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.events import Finished
 from modelyard.protocol.values import TokenLogprob
 from modelyard.yard.requests.generation import TokenStream
@@ -101,12 +101,14 @@ def completion_routes(yard: Yard) -> APIRouter:
     @router.post("/v1/completions", response_model=None)
     async def create_completion(body: CompletionRequest, http: HttpRequest) -> Response:
         """Continue texts, whole or as a stream."""
-        how = urgency_of(http, body.keep_alive)
+        how = wait_options_of(http, body.keep_alive)
         requests = [
             choice for request in body.checked() for choice in choices_of(replace(request, urgency=how), body.choices)
         ]
         identity = Identity("cmpl")
-        asks = [Ask(request, CompletionFrames(body, identity, index)) for index, request in enumerate(requests)]
+        asks = [
+            ChoiceRequest(request, CompletionFrames(body, identity, index)) for index, request in enumerate(requests)
+        ]
         return reply(yard, asks, stream=bool(body.stream))
 
     return router

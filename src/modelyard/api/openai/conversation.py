@@ -108,7 +108,7 @@ class MadeFunctionCall(BaseModel):
     arguments: str = "{}"
 
 
-class MadeCall(BaseModel):
+class PriorToolCall(BaseModel):
     """A call that the model made in an earlier turn."""
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -125,7 +125,7 @@ class ChatMessage(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Parts[ContentPart] | None = None
-    tool_calls: Calls[MadeCall] | None = None
+    tool_calls: Calls[PriorToolCall] | None = None
 
     def for_template(self, param: str) -> dict[str, Any]:
         """What chat templates read: developer as system, the other fields as they came.

@@ -14,9 +14,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, TextsOrIds
-from modelyard.api.serving.json_response import Told
+from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.wait_options import KeepAlive, urgency_of
+from modelyard.api.serving.wait_options import KeepAlive, wait_options_of
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Text, Tokens
 from modelyard.yard.requests.one_shot import Embeddings
@@ -122,13 +122,13 @@ def embedding_routes(yard: Yard) -> APIRouter:
     @router.post("/v1/embeddings", response_model=None)
     async def create_embeddings(body: EmbeddingsBody, http: HttpRequest) -> Response:
         """Turn texts into vectors."""
-        request = EmbeddingRequest(body.inputs(), body.model, urgency_of(http, body.keep_alive))
+        request = EmbeddingRequest(body.inputs(), body.model, wait_options_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             embeddings = await yard.embed(request)
             check_dimensions(embeddings, body.dimensions)
             return embeddings_body(embeddings, as_base64=body.encoding_format == "base64")
 
-        return Told(ask)
+        return JsonResponse(ask)
 
     return router

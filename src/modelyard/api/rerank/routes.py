@@ -14,9 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.openai.embeddings import MAX_INPUTS
 from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, refuse_unsupported
-from modelyard.api.serving.json_response import Told
+from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.wait_options import KeepAlive, urgency_of
+from modelyard.api.serving.wait_options import KeepAlive, wait_options_of
 from modelyard.yard.requests.one_shot import Ranking
 from modelyard.yard.requests.requests import RankRequest, WaitOptions
 from modelyard.yard.yard import Yard
@@ -104,12 +104,12 @@ def rerank_routes(yard: Yard) -> APIRouter:
     async def rerank(body: RerankBody, http: HttpRequest) -> Response:
         """Sort documents by how well they answer a query."""
         body.checked()
-        request = body.request(urgency_of(http, body.keep_alive))
+        request = body.request(wait_options_of(http, body.keep_alive))
 
         async def ask() -> bytes:
             return orjson.dumps(rerank_body(await yard.rank(request), body))
 
-        return Told(ask)
+        return JsonResponse(ask)
 
     for path in PATHS:
         router.post(path, response_model=None)(rerank)

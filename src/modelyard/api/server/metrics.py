@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from modelyard.api.middleware.authorization import needs
-from modelyard.api.middleware.http_metrics import HttpTally
+from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.version import __version__
 from modelyard.yard.stats.counters import Histogram
 from modelyard.yard.stats.snapshot import MetricsSnapshot, ModelMetrics
@@ -27,7 +27,7 @@ from modelyard.yard.yard import Yard
 
 Value = float | Histogram
 Samples = Iterable[tuple[tuple[str, ...], Value]]
-Read = Callable[[HttpTally, MetricsSnapshot], Samples]
+Read = Callable[[HttpMetrics, MetricsSnapshot], Samples]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Described:
 def _of_models(read: Callable[[ModelMetrics], Value | None]) -> Read:
     """One value a model; None: it has none at the moment."""
 
-    def samples(_http: HttpTally, census: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
+    def samples(_http: HttpMetrics, census: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
         for model in census.models:
             if (value := read(model)) is not None:
                 yield (model.model,), value
@@ -55,7 +55,7 @@ def _of_models(read: Callable[[ModelMetrics], Value | None]) -> Read:
 def _by(read: Callable[[ModelMetrics], Mapping[Any, int]], names: tuple[str, ...]) -> Read:
     """One value a model and each of ``names``, also where it is 0: a rate needs a beginning."""
 
-    def samples(_http: HttpTally, census: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
+    def samples(_http: HttpMetrics, census: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
         for model in census.models:
             counts = read(model)
             yield from (((model.model, name), counts.get(name, 0)) for name in names)
@@ -303,7 +303,7 @@ METRICS: tuple[Described, ...] = (
 class YardCollector(Collector):
     """Reads ``METRICS`` of one application."""
 
-    def __init__(self, yard: Yard, http: HttpTally) -> None:
+    def __init__(self, yard: Yard, http: HttpMetrics) -> None:
         self._yard, self._http = yard, http
 
     def collect(self) -> Iterator[Metric]:
@@ -336,7 +336,7 @@ def render_metrics() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def metrics_routes(yard: Yard, http: HttpTally) -> APIRouter:
+def metrics_routes(yard: Yard, http: HttpMetrics) -> APIRouter:
     """The endpoint, on a registry of its own: two applications in one process count for themselves."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(YardCollector(yard, http))

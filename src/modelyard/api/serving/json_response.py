@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from modelyard.api.serving.streaming import while_connected
 
 
-class Told(Response):
+class JsonResponse(Response):
     """What a model is asked and answers at once: done and sent, unless the client leaves.
 
     Args:

@@ -8,7 +8,7 @@ from modelyard.protocol.prompts import Chat, Prompt
 from modelyard.yard.requests.generation import TokenStream
 
 
-class AnswerReader:
+class OutputReader:
     """Reads one answer to ``prompt``, piece by piece or whole. A plain one is content, and costs nothing.
 
     Attributes:

@@ -72,7 +72,7 @@ class Frames(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ChoiceRequest:
     """One choice that is asked for, and how it is written."""
 
     request: Request
@@ -82,10 +82,10 @@ class Ask:
 class _Reply(Response, ABC):
     """An answer of ``yard``. Errors before its status is sent are raised."""
 
-    def __init__(self, yard: Yard, asks: Sequence[Ask]) -> None:
+    def __init__(self, yard: Yard, choices: Sequence[ChoiceRequest]) -> None:
         super().__init__()
-        self._yard, self._asks = yard, asks
-        self._frames = asks[0].frames
+        self._yard, self._asks = yard, choices
+        self._frames = choices[0].frames
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Generate and send, unless the client leaves."""
@@ -103,23 +103,23 @@ class _WholeReply(_Reply):
         await Response(orjson.dumps(body), media_type="application/json")(scope, receive, send)
 
 
-async def whole_answer(yard: Yard, asks: Sequence[Ask]) -> tuple[Any, list[Finished]]:
+async def whole_answer(yard: Yard, choices: Sequence[ChoiceRequest]) -> tuple[Any, list[Finished]]:
     """The body of a whole answer with the choices that are asked for, and how each of them ended.
 
     Raises:
         ModelyardError: as ``Yard.generate``.
     """
     choices, finished = [], []
-    await yard.check(asks[0].request.model, "text")
+    await yard.check(choices[0].request.model, "text")
     with ExitStack() as asked:
-        generations = [asked.enter_context(yard.submit(ask.request)) for ask in asks]
+        generations = [asked.enter_context(yard.submit(choice.request)) for choice in choices]
         await _accepted(generations)
-        for ask, generation in zip(asks, generations, strict=True):
-            ask.frames.open(generation)
+        for choice, generation in zip(choices, generations, strict=True):
+            choice.frames.open(generation)
             text = await generation.text()
             finished.append(generation.outcome())
-            choices.append(ask.frames.choice(text, finished[-1]))
-    return asks[0].frames.whole(choices, finished), finished
+            choices.append(choice.frames.choice(text, finished[-1]))
+    return choices[0].frames.whole(choices, finished), finished
 
 
 class _StreamReply(_Reply):
@@ -132,7 +132,7 @@ class _StreamReply(_Reply):
     async def _answer(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await self._yard.check(self._asks[0].request.model, "text")
         with ExitStack() as asked:
-            generations = [asked.enter_context(self._yard.submit(ask.request)) for ask in self._asks]
+            generations = [asked.enter_context(self._yard.submit(choice.request)) for choice in self._asks]
             first = generations[0]
             comments = asked.enter_context(_Comments(self._yard, first, self._frames))
 
@@ -155,7 +155,7 @@ class _StreamReply(_Reply):
 
     async def _write(self, generations: Sequence[TokenStream], comments: _Comments, send: Send) -> bytes:
         """Write all choices; what the stream ends with."""
-        opening = [ask.frames.open(generation) for ask, generation in zip(self._asks, generations, strict=True)]
+        opening = [choice.frames.open(generation) for choice, generation in zip(self._asks, generations, strict=True)]
         await _send(send, b"".join(opening))
         if len(generations) == 1:
             await _Writing(generations[0], self._frames, comments, send).done()
@@ -163,17 +163,19 @@ class _StreamReply(_Reply):
             return self._frames.close(finished) + self._frames.end([finished])
         try:
             async with asyncio.TaskGroup() as writing:
-                for ask, generation in zip(self._asks, generations, strict=True):
+                for choice, generation in zip(self._asks, generations, strict=True):
                     # The first speaks for all while nothing is said.
                     says = comments if generation is generations[0] else None
-                    writing.create_task(self._write_choice(ask, generation, says, send))
+                    writing.create_task(self._write_choice(choice, generation, says, send))
         except* ModelyardError as failed:
             raise _first(failed) from None
         return self._frames.end([generation.outcome() for generation in generations])
 
-    async def _write_choice(self, ask: Ask, generation: TokenStream, comments: _Comments | None, send: Send) -> None:
-        await _Writing(generation, ask.frames, comments, send).done()
-        await _send(send, ask.frames.close(generation.outcome()))
+    async def _write_choice(
+        self, choice: ChoiceRequest, generation: TokenStream, comments: _Comments | None, send: Send
+    ) -> None:
+        await _Writing(generation, choice.frames, comments, send).done()
+        await _send(send, choice.frames.close(generation.outcome()))
 
 
 async def _accepted(generations: Sequence[TokenStream]) -> None:
@@ -265,9 +267,9 @@ class _Comments:
         self._generation.wake()
 
 
-def reply(yard: Yard, asks: Sequence[Ask], *, stream: bool) -> Response:
+def reply(yard: Yard, choices: Sequence[ChoiceRequest], *, stream: bool) -> Response:
     """The response that answers with the choices that are asked for: as a stream, or as one JSON body."""
-    return (_StreamReply if stream else _WholeReply)(yard, asks)
+    return (_StreamReply if stream else _WholeReply)(yard, choices)
 
 
 async def _send(send: Send, body: bytes) -> None:

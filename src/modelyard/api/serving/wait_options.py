@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.errors import InvalidRequest
 from modelyard.yard.requests.requests import WaitOptions
@@ -78,7 +78,7 @@ def urgency(headers: Headers, keep_alive_s: float | None) -> WaitOptions:
     return WaitOptions(_priority(headers.get("x-priority")), next(waits, None), keep_alive_s)
 
 
-def urgency_of(http: Request, keep_alive_s: float | None) -> WaitOptions:
+def wait_options_of(http: Request, keep_alive_s: float | None) -> WaitOptions:
     """As ``urgency``, for a request; where its key may not say how long a model stays, the answer's head says so.
 
     Models are unloaded by their idle time, and kept for longer, for everybody: that is for keys with ``admin``. The
@@ -87,7 +87,7 @@ def urgency_of(http: Request, keep_alive_s: float | None) -> WaitOptions:
     Raises:
         InvalidRequest: as ``urgency``.
     """
-    visit = Visit.of(http.scope)
+    visit = RequestContext.of(http.scope)
     if keep_alive_s is not None and not visit.caller.may("admin"):
         visit.headers.append((IGNORED_HEADER, b"keep_alive"))
     return urgency(http.headers, keep_alive_s)

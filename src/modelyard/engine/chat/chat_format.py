@@ -56,7 +56,7 @@ def parser_of(reading: Reading, chat: Chat) -> OutputParser:
     )
 
 
-class Dialogue:
+class ChatFormat:
     """The chat template of one model, with the formats of its tool calls and its reasoning.
 
     Args:

@@ -10,21 +10,21 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from modelyard.engine.chat.chat_format import Dialogue, text_grammar
+from modelyard.engine.chat.chat_format import ChatFormat, text_grammar
 from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.guidance import Constraint, GrammarCompiler
 from modelyard.engine.input.prompt_encoder import PreparedPrompt, ReadPrompt
 from modelyard.engine.input.reading_pool import ReadingPool, is_quick, outcome_of
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.llama import DrySampler, Model
-from modelyard.engine.loading.load import Resident
+from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, PromptRead
-from modelyard.engine.output.logprobs import LogprobTrail
-from modelyard.engine.output.output import Answer
+from modelyard.engine.output.logprobs import LogprobRecorder
+from modelyard.engine.output.output import Output
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.scheduling.engine_table import EngineRecord
-from modelyard.engine.speculative.draft_model import DraftedGuesses
-from modelyard.engine.speculative.ngram import Prediction, PromptLookup
+from modelyard.engine.speculative.draft_model import DraftProposer
+from modelyard.engine.speculative.ngram import NgramProposer, PredictionProposer
 from modelyard.errors import ContextNotPermitted, InvalidRequest
 from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, media_of
 from modelyard.protocol.requests import Submit
@@ -105,7 +105,7 @@ class Admission:
     def __init__(
         self,
         name: str,
-        resident: Resident,
+        resident: LoadedModel,
         readers: ReadingPool,
         record: EngineRecord,
         *,
@@ -117,7 +117,7 @@ class Admission:
         self._model: Model = resident.model
         self._length = resident.context.length
         self._prompts, self._defaults = resident.prompts, resident.sampling
-        self._dialogue: Dialogue | None = resident.dialogue
+        self._dialogue: ChatFormat | None = resident.dialogue
         self._drafts = resident.drafter is not None
         self._looks_up = looks_up
         self._send = send
@@ -295,24 +295,26 @@ class Admission:
             output.replay(answer, pieces, resumed.pending_logprobs)
         # What guesses reads tokens, and would guess placeholders of pictures.
         if not prompt.pictures and self._model.can_trim and sampler.can_verify:
-            lookup = PromptLookup() if self._looks_up else None
-            sequence.guesser = DraftedGuesses(lookup) if self._drafts else lookup
+            lookup = NgramProposer() if self._looks_up else None
+            sequence.proposer = DraftProposer(lookup) if self._drafts else lookup
             if prediction:
                 predicted = prediction[: output.most_tokens]
-                sequence.guesser = Prediction(predicted, len(prompt.tokens), sequence.guesser or PromptLookup())
+                sequence.proposer = PredictionProposer(
+                    predicted, len(prompt.tokens), sequence.proposer or NgramProposer()
+                )
         echo = self._echo(request.prompt, tokens) if request.echoes and resumed is None else ""
         return Admitted(RunningSequence(request, prompt.reading, sequence, output, sampler), echo, resumed)
 
-    def _output(self, request: Submit, prompt: ReadPrompt) -> Answer:
+    def _output(self, request: Submit, prompt: ReadPrompt) -> Output:
         room = min(self._length, request.max_context or self._length) - len(prompt.tokens)
         is_read = prompt.reading is not None and self._dialogue is not None
         limits = (limit for limit in (room, request.max_tokens, request.max_answer) if limit is not None)
-        return Answer(
+        return Output(
             most_tokens=min(limits),
             end_tokens=self._model.end_tokens,
             stops=request.stop,
             spelt=self._dialogue.spelt if is_read and self._dialogue is not None else frozenset(),
-            trail=None if request.logprobs is None else LogprobTrail(request.logprobs, self._model.spelt_piece),
+            trail=None if request.logprobs is None else LogprobRecorder(request.logprobs, self._model.spelt_piece),
         )
 
     def _echo(self, prompt: Prompt, tokens: list[int]) -> str:

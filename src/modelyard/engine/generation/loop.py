@@ -19,31 +19,31 @@ import numpy.typing as npt
 from modelyard.engine.generation.admission import Admission, Admitted
 from modelyard.engine.generation.finite import NOT_FINITE, is_usable
 from modelyard.engine.generation.running import RunningSequence
-from modelyard.engine.generation.stats import Pulse
+from modelyard.engine.generation.stats import StatsReporter
 from modelyard.engine.guidance import Constraint, ConstraintBroken
 from modelyard.engine.guidance.trial import reason_of
 from modelyard.engine.input.reading_pool import ReadingPool
-from modelyard.engine.input.tokenize_worker import Speller
+from modelyard.engine.input.tokenize_worker import TokenizeWorker
 from modelyard.engine.kv.cache import KvCache
-from modelyard.engine.kv.disk import KvStore
-from modelyard.engine.kv.offload import KvMoves
-from modelyard.engine.kv.placeholders import Picture, has_pictures
+from modelyard.engine.kv.disk import KvDiskCache
+from modelyard.engine.kv.offload import KvOffload
+from modelyard.engine.kv.placeholders import ImageSpan, has_pictures
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
-from modelyard.engine.loading.load import Resident
+from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, LoopMessage, PromptRead
 from modelyard.engine.output.logprobs import log_softmax
 from modelyard.engine.scheduling.engine_table import EngineRecord
-from modelyard.engine.scheduling.fair_share import Device, Seat
-from modelyard.engine.scheduling.scheduler import Feed, Scheduler
+from modelyard.engine.scheduling.fair_share import Device, DeviceShare
+from modelyard.engine.scheduling.scheduler import ScheduledChunk, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
 from modelyard.engine.speculative.policy import MAX_DRAFTED
 from modelyard.errors import EngineError, GrammarBroken, ModelyardError, UnsupportedOperation
-from modelyard.protocol.events import Accepted, Begun, Cancelled, Event, Failed, Finished, Returned, Suspended, Token
+from modelyard.protocol.events import Accepted, Cancelled, Event, Failed, Finished, Returned, Started, Suspended, Token
 from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
 from modelyard.protocol.messages import Restore, Resume
-from modelyard.protocol.requests import Cancel, Embed, Rank, Reseat, Stop, Submit, Tokenize
+from modelyard.protocol.requests import Cancel, Embed, Rank, SetShare, Stop, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
 
@@ -52,13 +52,13 @@ logger = logging.getLogger(__name__)
 Publish = Callable[[Sequence[Event]], None]
 
 
-class EngineLoop:
+class GenerationLoop:
     """Serves one loaded model. All methods run on the thread that loaded it."""
 
     def __init__(
         self,
         settings: EngineSettings,
-        resident: Resident,
+        resident: LoadedModel,
         device: Device,
         record: EngineRecord,
         inbox: SimpleQueue[LoopMessage],
@@ -74,7 +74,7 @@ class EngineLoop:
         self._publish = publish
         self._batch = Batch(settings.batch_tokens)
         self._cost = StepCost()
-        self._device, self._seat = device, Seat(settings.weight, settings.priority)
+        self._device, self._seat = device, DeviceShare(settings.weight, settings.priority)
         self._record = record
         self._drafter = resident.drafter
         self._scheduler = Scheduler(
@@ -89,7 +89,7 @@ class EngineLoop:
             can_trim=self._model.can_trim,
             cost=self._cost,
         )
-        self._moves = KvMoves(
+        self._moves = KvOffload(
             settings.name,
             self._scheduler.cache,
             self._context,
@@ -102,7 +102,7 @@ class EngineLoop:
         self._admission = Admission(
             settings.name, resident, self._readers, record, looks_up=settings.prompt_lookup, send=inbox.put
         )
-        self._speller = Speller(
+        self._speller = TokenizeWorker(
             settings.name,
             resident.model,
             publish,
@@ -116,10 +116,10 @@ class EngineLoop:
         # Of those of them that follow a grammar.
         self._constraints: dict[SequenceId, Constraint] = {}
         self._events: list[Event] = []
-        self._pulse = Pulse(self._scheduler, resident.vision)
-        self._store: KvStore | None = None
+        self._pulse = StatsReporter(self._scheduler, resident.vision)
+        self._store: KvDiskCache | None = None
         if settings.kv_keep == "disk" and settings.kv_dir is not None:
-            self._store = KvStore(settings.kv_dir, resident.identity, settings.kv_keep_bytes)
+            self._store = KvDiskCache(settings.kv_dir, resident.identity, settings.kv_keep_bytes)
             # No more once half of the cells are taken: older ones would hardly be asked for before they are evicted.
             for prompt in self._store.load(self._context.length // 2, settings.prefix_slots):
                 self._moves.hold(prompt)
@@ -238,7 +238,7 @@ class EngineLoop:
                     self._resume(state, alone=alone)
                 case Restore(kept):
                     self._restore(kept)
-                case Reseat(weight, priority):
+                case SetShare(weight, priority):
                     self._device.reseat(self._seat, weight, priority)
                 case PromptRead(sequence):
                     self._attempt(sequence, partial(self._admission.read, message))
@@ -325,7 +325,7 @@ class EngineLoop:
                 self._sample(feed, index - feed.outputs, logits[row : row + feed.outputs])
                 row += feed.outputs
 
-    def _sample(self, feed: Feed, index: int, logits: npt.NDArray[np.float32]) -> None:
+    def _sample(self, feed: ScheduledChunk, index: int, logits: npt.NDArray[np.float32]) -> None:
         """Let a sequence go on by one token, and by one more for each guess that was right.
 
         Args:
@@ -364,8 +364,8 @@ class EngineLoop:
                 break
             right += 1
         if guesses:
-            assert sequence.guesser is not None
-            sequence.guesser.learn(right if sequence.is_alone else len(guesses), right)
+            assert sequence.proposer is not None
+            sequence.proposer.record_verified(right if sequence.is_alone else len(guesses), right)
             self._scheduler.settle(feed, right if sequence.is_alone else right + 1)
         if self._scheduler.alone is sequence:
             self._scheduler.alone = None
@@ -381,17 +381,17 @@ class EngineLoop:
         if answer.finish_reason:
             self._end(sequence.id, Finished(sequence.id, answer.finish_reason, sequence.usage, answer.stopped_by))
 
-    def _decode(self) -> list[Feed]:
+    def _decode(self) -> list[ScheduledChunk]:
         """Compute the next step; its feeds, or [] where it did not fit and others must give way first."""
         # Wrong guesses of the last step are not to be saved.
         self._moves.carry_out()
-        is_moving = self._moves.is_due(self._scheduler.newcomers)
+        is_moving = self._moves.is_due(self._scheduler.admissible)
         if self._drafter is not None or is_moving:
             # What was said is not to wait for copies and drafts.
             self._flush()
         if is_moving:
             self._record.doing = "saving"
-            self._moves.make_way(self._scheduler.newcomers)
+            self._moves.make_way(self._scheduler.admissible)
             self._record.doing = "idle"
         if self._drafter is not None and self._scheduler.only_decodes and self._scheduler.alone is None:
             with self._device.step(self._seat):
@@ -403,7 +403,7 @@ class EngineLoop:
                 self._record.end_step()
         feeds = self._scheduler.schedule()
         if self._scheduler.begun:
-            self._events.extend(Begun(begun.id, begun.cached_tokens or 0) for begun in self._scheduler.begun)
+            self._events.extend(Started(begun.id, begun.cached_tokens or 0) for begun in self._scheduler.begun)
             self._scheduler.begun.clear()
         self._moves.carry_out()
         if not feeds:
@@ -426,7 +426,7 @@ class EngineLoop:
         self._moves.carry_out()
         return []
 
-    def _compute(self, feeds: list[Feed]) -> int:
+    def _compute(self, feeds: list[ScheduledChunk]) -> int:
         """Run the model over tokens; what ``Context.decode`` returns."""
         length = 0
         for feed in feeds:
@@ -446,7 +446,7 @@ class EngineLoop:
             self._cost.observe(length, took_s)
         return outcome
 
-    def _show(self, feed: Feed, picture: Picture) -> int | None:
+    def _show(self, feed: ScheduledChunk, picture: ImageSpan) -> int | None:
         """Run the model over a picture; what ``Context.decode`` returns, None where the request cannot go on."""
         sequence = feed.sequence
         assert self._vision is not None

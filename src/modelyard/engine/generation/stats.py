@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from modelyard.engine.loading.vision import Vision
 from modelyard.engine.scheduling.scheduler import Scheduler
-from modelyard.protocol.values import Vitals
+from modelyard.protocol.values import EngineStats
 
 PULSE_S = 1.0
 
 
-class Pulse:
+class StatsReporter:
     """Looks at one engine's scheduler and projector. Hot path: asked once a step, and nearly always for nothing."""
 
     def __init__(self, scheduler: Scheduler, vision: Vision | None = None) -> None:
@@ -20,7 +20,7 @@ class Pulse:
         self._told_idle = False
         self._told_preemptions = 0
 
-    def beat(self, now: float) -> Vitals | None:
+    def beat(self, now: float) -> EngineStats | None:
         """What is to be told at ``now``, in seconds of a clock that never goes back."""
         scheduler = self._scheduler
         is_idle = scheduler.is_idle
@@ -28,7 +28,7 @@ class Pulse:
             return None
         cache, preemptions = scheduler.cache, scheduler.preemptions
         encoded, reused = pictures = (0, 0) if self._vision is None else (self._vision.encoded, self._vision.reused)
-        vitals = Vitals(
+        vitals = EngineStats(
             running=len(scheduler.running),
             waiting=len(scheduler.waiting),
             kv_cells=cache.capacity,

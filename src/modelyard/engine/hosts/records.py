@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from modelyard.protocol.events import (
     Accepted,
-    Begun,
     Cancelled,
     Embedded,
     Event,
@@ -16,6 +15,7 @@ from modelyard.protocol.events import (
     Finished,
     Ranked,
     Returned,
+    Started,
     Suspended,
     Token,
     Tokenized,
@@ -82,7 +82,7 @@ class RequestRecords:
                     case Accepted(sequence, _, reading, tokens):
                         if (record := records.get(sequence)) is not None:
                             record.prompt, record.reading = tokens, reading
-                    case Begun(sequence, cached_tokens):
+                    case Started(sequence, cached_tokens):
                         if (record := records.get(sequence)) is not None:
                             record.cached_tokens = cached_tokens
                     case (

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from modelyard.engine.chat.chat_format import Dialogue
+from modelyard.engine.chat.chat_format import ChatFormat
 from modelyard.engine.input.bounded_tokenize import COMMON_TOKEN_CHARACTERS, tokens_of_beginning
-from modelyard.engine.kv.placeholders import Picture
+from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.errors import (
     ContextLengthExceeded,
     InvalidRequest,
@@ -27,7 +27,7 @@ Tokenize = Callable[[str, bool], list[int]]
 class Sees(Protocol):
     """What knows what images and sound become among tokens; see ``vision.Vision``."""
 
-    def parts(self, source: Media) -> Sequence[list[int] | Picture]:
+    def parts(self, source: Media) -> Sequence[list[int] | ImageSpan]:
         """Pictures, and text that the model wants around them."""
 
 
@@ -39,7 +39,7 @@ class ReadPrompt:
     """
 
     tokens: list[int]
-    pictures: dict[int, Picture] = field(default_factory=dict)
+    pictures: dict[int, ImageSpan] = field(default_factory=dict)
     reading: Reading | None = None
 
 
@@ -87,7 +87,7 @@ class PromptReader:
         self,
         tokenize: Tokenize,
         *,
-        dialogue: Dialogue | None,
+        dialogue: ChatFormat | None,
         why_no_chat: str,
         begin_token: str,
         vocab_size: int,
@@ -150,7 +150,7 @@ class PromptReader:
                 continue
             assert self._vision is not None
             for shown in self._vision.parts(part):
-                if isinstance(shown, Picture):
+                if isinstance(shown, ImageSpan):
                     placeholders = shown.placeholders
                     read.pictures[placeholders[0]] = shown
                     read.tokens.extend(placeholders)
@@ -164,7 +164,7 @@ class PromptReader:
             raise ContextLengthExceeded(self._context_length, len(read.tokens), prepared.param)
         return read
 
-    def _prepare_chat(self, dialogue: Dialogue, chat: Chat) -> PreparedPrompt:
+    def _prepare_chat(self, dialogue: ChatFormat, chat: Chat) -> PreparedPrompt:
         """What the template writes, with each image or clip where it wrote the mark that stands for it.
 
         The marks cannot be guessed, so no text of a message passes for one.

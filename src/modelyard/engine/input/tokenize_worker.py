@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 MAX_TEXT_LENGTH: Final = 1 << 20
 
 
-class Spells(Protocol):
+class SpellsTokens(Protocol):
     """The part of ``llama.Model`` that is needed here. All of it may be called on any thread."""
 
     vocab_size: int
@@ -40,7 +40,7 @@ class Spells(Protocol):
         """The bytes of each token."""
 
 
-class Speller:
+class TokenizeWorker:
     """Answers the Tokenize requests of one engine. Its methods run on the engine's thread.
 
     Args:
@@ -57,7 +57,7 @@ class Speller:
     def __init__(
         self,
         name: str,
-        model: Spells,
+        model: SpellsTokens,
         publish: Callable[[Sequence[Event]], None],
         readers: ReadingPool,
         record: EngineRecord,

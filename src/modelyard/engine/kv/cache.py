@@ -18,7 +18,7 @@ from modelyard.protocol.values import SequenceId
 
 
 @dataclass(frozen=True, slots=True)
-class Trim:
+class TrimCells:
     """Forget the tokens of ``slot`` from that many positions on."""
 
     slot: int
@@ -26,7 +26,7 @@ class Trim:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ShareCells:
     """Let the empty slot ``target`` hold the tokens of ``source`` at the first ``length`` positions."""
 
     source: int
@@ -57,7 +57,7 @@ class Slot:
     salt: str = ""
 
 
-def most_expendable(slots: Sequence[Slot], size: Callable[[Slot], int]) -> Slot:
+def eviction_candidate(slots: Sequence[Slot], size: Callable[[Slot], int]) -> Slot:
     """The idle slot that is given up first: an empty one, one unused for longest, one that a sequence waits for.
 
     Of the last kind, what was restored last goes first: its sequence is behind the others in line. Where the slots are
@@ -96,7 +96,7 @@ class KvCache:
     def __init__(self, capacity: int, slots: int, *, has_pictures: bool = False) -> None:
         self.capacity = capacity
         self.slots = [Slot(index) for index in range(slots)]
-        self.operations: list[Trim | Share] = []
+        self.operations: list[TrimCells | ShareCells] = []
         self._has_pictures = has_pictures
         # Holders of each cell that was ever used; those in _freed hold nothing. A long context costs nothing unused.
         self._holders: list[int] = []
@@ -139,7 +139,7 @@ class KvCache:
         """Keep the first ``length`` tokens of the slot."""
         if length >= len(slot.tokens):
             return
-        self.operations.append(Trim(slot.index, self._position(slot.tokens, length)))
+        self.operations.append(TrimCells(slot.index, self._position(slot.tokens, length)))
         for cell in slot.cells[length:]:
             self._holders[cell] -= 1
             if not self._holders[cell]:
@@ -160,7 +160,7 @@ class KvCache:
         target.salt = source.salt
         for cell in target.cells:
             self._holders[cell] += 1
-        self.operations.append(Share(source.index, target.index, self._position(source.tokens, length)))
+        self.operations.append(ShareCells(source.index, target.index, self._position(source.tokens, length)))
 
     def _position(self, tokens: Sequence[int], length: int) -> int:
         return positions(tokens, length) if self._has_pictures else length
@@ -169,7 +169,7 @@ class KvCache:
         """Give the slot to a running sequence, whose salt that of its tokens is."""
         slot.owner, slot.awaited_by, slot.salt = owner, None, salt
 
-    def forsake(self, sequence: SequenceId) -> None:
+    def release_reservation(self, sequence: SequenceId) -> None:
         """What was restored for ``sequence`` is a prefix like any other: it ended, or runs elsewhere."""
         for slot in self.slots:
             if slot.awaited_by == sequence:
@@ -191,7 +191,7 @@ class KvCache:
         idle = [slot for slot in self.slots if slot.owner is None and slot.awaited_by is None]
         if not idle or not tokens or len(tokens) > self.free + sum(len(slot.cells) for slot in idle):
             return None
-        slot = most_expendable(idle, as_one)
+        slot = eviction_candidate(idle, as_one)
         self.trim(slot, 0)
         if not self.make_room(len(tokens), spares_awaited=True):
             return None
@@ -210,5 +210,5 @@ class KvCache:
             ]
             if not evictable:
                 return False
-            self.trim(most_expendable(evictable, cells_of), 0)
+            self.trim(eviction_candidate(evictable, cells_of), 0)
         return True

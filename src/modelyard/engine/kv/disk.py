@@ -81,7 +81,7 @@ class _Foreign(Exception):
     """The file belongs to another model, whatever its name says."""
 
 
-class KvStore:
+class KvDiskCache:
     """The kept prompts of one engine in ``folder``. Failures of the disk cost a log line, and the prompts.
 
     Args:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from modelyard.engine.kv.cache import KvCache, Slot, Trim
+from modelyard.engine.kv.cache import KvCache, Slot, TrimCells
 from modelyard.engine.kv.disk import Unsaved
 from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
 from modelyard.engine.kv.placeholders import outside
@@ -30,7 +30,7 @@ WORTH_PARKING: Final = 32
 MAX_PARKED_AT_ONCE: Final = 64 << 20
 
 
-class KvMoves:
+class KvOffload:
     """Moves KV state of one engine.
 
     Args:
@@ -60,7 +60,7 @@ class KvMoves:
     def carry_out(self) -> None:
         """Do in llama.cpp what was done in the books."""
         for operation in self._cache.operations:
-            if isinstance(operation, Trim):
+            if isinstance(operation, TrimCells):
                 self._context.trim(operation.slot, operation.length)
             else:
                 self._context.share(operation.source, operation.target, operation.length)
@@ -105,7 +105,7 @@ class KvMoves:
             self.carry_out()
         return True
 
-    def make_way(self, newcomers: Iterable[TokenSequence]) -> None:
+    def make_way(self, admissible: Iterable[TokenSequence]) -> None:
         """Before a step: park what nobody in it needs, then have what newcomers need in a slot again.
 
         In that order: where a prefix lies by itself, its sums are those of when it was computed.
@@ -113,7 +113,7 @@ class KvMoves:
         Args:
             newcomers: sequences that the step may admit.
         """
-        arriving = list(newcomers)
+        arriving = list(admissible)
         if self.is_due(arriving):
             self._park(arriving)
             for sequence in arriving:
@@ -121,10 +121,10 @@ class KvMoves:
                     sequence.was_sought = True
                     self._bring_back(sequence)
 
-    def is_due(self, newcomers: Iterable[TokenSequence]) -> bool:
+    def is_due(self, admissible: Iterable[TokenSequence]) -> bool:
         """Whether ``make_way`` has something to look at: a slot that was left, or a newcomer, since the last look."""
         return bool(self._parked_bytes) and (
-            self._looked_at != self._cache.releases or not all(sequence.was_sought for sequence in newcomers)
+            self._looked_at != self._cache.releases or not all(sequence.was_sought for sequence in admissible)
         )
 
     def _park(self, arriving: Sequence[TokenSequence]) -> None:

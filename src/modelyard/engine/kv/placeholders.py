@@ -26,7 +26,7 @@ _CONTENT_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageSpan:
     """A part of an image, or of a clip of sound, that is shown to the model at once.
 
     Attributes:
@@ -51,7 +51,7 @@ class Picture:
         return [-1 - (first | index) for index in range(self.length)]
 
 
-Pictures: TypeAlias = Mapping[int, Picture]
+Pictures: TypeAlias = Mapping[int, ImageSpan]
 """The pictures of a sequence by the first of their placeholders."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelyard.engine.kv.cache import Slot, as_one, most_expendable
+from modelyard.engine.kv.cache import Slot, as_one, eviction_candidate
 from modelyard.engine.kv.placeholders import outside
 
 # A prefix that loses at most this many tokens is continued in place: a conversation's next turn differs from its last
@@ -65,4 +65,4 @@ def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool, salt:
         if not others:
             return Placement(donor, donor, reused)
         idle = others
-    return Placement(most_expendable(idle, as_one), donor, reused)
+    return Placement(eviction_candidate(idle, as_one), donor, reused)

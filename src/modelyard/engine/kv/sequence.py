@@ -6,7 +6,7 @@ import collections.abc
 from typing import Protocol
 
 from modelyard.engine.kv.cache import Slot
-from modelyard.engine.kv.placeholders import Picture, Pictures, text_run
+from modelyard.engine.kv.placeholders import ImageSpan, Pictures, text_run
 from modelyard.protocol.values import SequenceId, Usage
 
 
@@ -33,12 +33,12 @@ class Sequence:
         "_skipped",
         "arrival",
         "cached_tokens",
-        "guesser",
         "id",
         "is_alone",
         "pictures",
         "priority",
         "prompt_length",
+        "proposer",
         "salt",
         "slot",
         "to_prefill",
@@ -63,7 +63,7 @@ class Sequence:
         self.slot: Slot | None = None
         self.cached_tokens: int | None = None
         self.to_prefill = 0
-        self.guesser: Guesser | None = None
+        self.proposer: Proposer | None = None
         self.was_sought = False
         self.is_alone = False
         self.pictures = pictures or {}
@@ -90,7 +90,7 @@ class Sequence:
         return index - sum(skipped for end, skipped in self._skipped if end <= index)
 
     @property
-    def next_picture(self) -> Picture | None:
+    def next_picture(self) -> ImageSpan | None:
         """What is to be fed next, where that is a picture."""
         return self.pictures.get(self.tokens[self.fed]) if self.pictures and self.pending else None
 
@@ -109,15 +109,15 @@ class Sequence:
         return Usage(self.prompt_length, self.answer_length, self.cached_tokens or 0)
 
 
-class Guesser(Protocol):
+class Proposer(Protocol):
     """Guesses what comes next in one sequence, and learns how good it is at that."""
 
     @property
     def share(self) -> float:
         """The probability of each token of the last guess, if those before it hold."""
 
-    def guess(self, tokens: collections.abc.Sequence[int], most: int) -> list[int]:
+    def propose(self, tokens: collections.abc.Sequence[int], most: int) -> list[int]:
         """At most ``most`` tokens that may follow ``tokens``."""
 
-    def learn(self, guessed: int, held: int) -> None:
+    def record_verified(self, proposed: int, accepted: int) -> None:
         """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""

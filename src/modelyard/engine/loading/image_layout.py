@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from PIL import Image as Pillow
 
-from modelyard.engine.kv.placeholders import Picture
+from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.llama import Size
 from modelyard.protocol.prompts import Image
 
@@ -50,11 +50,11 @@ class Layout:
     edge: int | None
     parts: tuple[tuple[int, Part], ...]
 
-    def of(self, image: Image) -> list[list[int] | Picture]:
+    def of(self, image: Image) -> list[list[int] | ImageSpan]:
         """The parts, with pictures of ``image``."""
         shown = image if self.edge is None else scaled(image, self.edge)
         return [
-            Picture(shown, index, part.length, part.positions) if isinstance(part, Size) else part
+            ImageSpan(shown, index, part.length, part.positions) if isinstance(part, Size) else part
             for index, part in self.parts
         ]
 

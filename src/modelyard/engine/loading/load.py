@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from modelyard.engine.chat.chat_format import Dialogue
+from modelyard.engine.chat.chat_format import ChatFormat
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
 from modelyard.engine.input.prompt_encoder import PromptReader
@@ -21,7 +21,7 @@ from modelyard.engine.llama import Context, Model, can_offload, check_devices, v
 from modelyard.engine.loading.vision import Vision
 from modelyard.engine.loading.weights import ParkedWeights, WeightsKey, WeightsPool
 from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
-from modelyard.engine.speculative.draft_model import Drafter
+from modelyard.engine.speculative.draft_model import DraftModel
 from modelyard.errors import UnsupportedOperation, UnusableModel
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import Sampling
@@ -33,12 +33,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class LoadedDraft:
     """A draft model on borrowed weights."""
 
     key: WeightsKey
     pool: WeightsPool
-    drafter: Drafter
+    drafter: DraftModel
 
     def free(self) -> None:
         """Free its context, and the weights where no other engine uses them."""
@@ -47,7 +47,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
+class LoadedModel:
     """A loaded model. It belongs to the thread that loaded it.
 
     Attributes:
@@ -63,16 +63,16 @@ class Resident:
     context: Context
     prompts: PromptReader
     long_prompts: PromptReader
-    dialogue: Dialogue | None
+    dialogue: ChatFormat | None
     sampling: Sampling
     profile: ModelProfile
     identity: str
-    draft: Draft | None
+    draft: LoadedDraft | None
     vision: Vision | None
     tokenizers: TokenizerProcesses
 
     @property
-    def drafter(self) -> Drafter | None:
+    def drafter(self) -> DraftModel | None:
         """What guesses for it, if anything does."""
         return None if self.draft is None else self.draft.drafter
 
@@ -97,7 +97,7 @@ def load(
     on_progress: Callable[[float], bool],
     templates: RendersTemplates | None = None,
     on_files: Callable[[str], object] = lambda _: None,
-) -> Resident:
+) -> LoadedModel:
     """Load the weights and make a context on them.
 
     Args:
@@ -177,7 +177,7 @@ def _draft(
     model: Model,
     context: Context,
     on_progress: Callable[[float], bool],
-) -> Draft:
+) -> LoadedDraft:
     key = WeightsKey.of(settings.draft, *_placement(settings.offload, settings.draft_device_layers))
     weights = pool.acquire(key, lambda _: on_progress(1.0))
     try:
@@ -201,7 +201,7 @@ def _draft(
     except BaseException:
         pool.release(key)
         raise
-    return Draft(key, pool, Drafter(drafting, settings.max_seqs, small.size_bytes / model.size_bytes))
+    return LoadedDraft(key, pool, DraftModel(drafting, settings.max_seqs, small.size_bytes / model.size_bytes))
 
 
 def _vision(
@@ -227,17 +227,17 @@ def _equip(
     key: WeightsKey,
     model: Model,
     context: Context,
-    draft: Draft | None,
+    draft: LoadedDraft | None,
     vision: Vision | None,
     tokenizers: TokenizerProcesses,
-) -> Resident:
+) -> LoadedModel:
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
     template, why_no_chat = _template(settings, model, templates)
     dialogue = (
         None
         if template is None
-        else Dialogue(
+        else ChatFormat(
             template,
             model.control_token,
             tool_format=settings.tool_format,
@@ -281,7 +281,7 @@ def _equip(
     )
     sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
     prompts, long_prompts = reader(), reader(longest_text=MAX_TEXT_LENGTH)
-    return Resident(
+    return LoadedModel(
         key,
         pool,
         model,

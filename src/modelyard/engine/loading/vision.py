@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
-from modelyard.engine.kv.placeholders import Picture
+from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector, Size
 from modelyard.engine.loading.image_layout import OVERVIEW_OPENINGS, Layouts
 from modelyard.engine.loading.sound import WINDOWED, at_rate, shown_of_window, windows
@@ -113,7 +113,7 @@ class Vision:
         """
         try:
             for part in self.parts(self.silence):
-                if isinstance(part, Picture):
+                if isinstance(part, ImageSpan):
                     self.embeddings(part)
         except (InvalidRequest, RuntimeError) as failure:
             raise UnusableModel(str(failure)) from failure
@@ -128,7 +128,7 @@ class Vision:
         """Whether it takes sound."""
         return self._projector.can_hear
 
-    def parts(self, source: Media) -> list[list[int] | Picture]:
+    def parts(self, source: Media) -> list[list[int] | ImageSpan]:
         """What the image or the clip becomes among the tokens of a prompt: pictures, and text around them.
 
         Raises:
@@ -139,10 +139,10 @@ class Vision:
             return self._parts_of_sound(source)
         return self._parts_of_image(source)
 
-    def _parts_of_sound(self, audio: Audio) -> list[list[int] | Picture]:
+    def _parts_of_sound(self, audio: Audio) -> list[list[int] | ImageSpan]:
         if not self.can_hear:
             raise TakesNoSound(self._name, audio.param)
-        shown: list[list[int] | Picture] = []
+        shown: list[list[int] | ImageSpan] = []
         # How many tokens a window becomes follows from its length alone: of equal ones only the first is prepared now.
         parts_of: dict[int, list[list[int] | Size]] = {}
         clips = windows(at_rate(audio, self._projector.sample_rate), is_windowed=self._is_windowed)
@@ -156,16 +156,16 @@ class Vision:
                 is_last=number == len(clips) - 1,
             )
             shown += [
-                Picture(clip, index, part.length, part.positions) if isinstance(part, Size) else part
+                ImageSpan(clip, index, part.length, part.positions) if isinstance(part, Size) else part
                 for index, part in parts
             ]
         return shown
 
-    def _parts_of_image(self, image: Image) -> list[list[int] | Picture]:
+    def _parts_of_image(self, image: Image) -> list[list[int] | ImageSpan]:
         if not self.can_see:
             raise TakesNoImages(self._name, image.param)
         parts = self._layouts.of(image).of(image)
-        longest = max((part.length for part in parts if isinstance(part, Picture)), default=0)
+        longest = max((part.length for part in parts if isinstance(part, ImageSpan)), default=0)
         if longest > self._batch_tokens and not self._projector.is_causal:
             raise InvalidRequest(
                 f"An image of this size becomes {longest} tokens, which the model must be shown in one step, but "
@@ -174,7 +174,7 @@ class Vision:
             )
         return parts
 
-    def embeddings(self, picture: Picture) -> Embeddings:
+    def embeddings(self, picture: ImageSpan) -> Embeddings:
         """What the model is shown of ``picture``.
 
         Raises:

@@ -22,7 +22,7 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> Scores:
     return shifted - np.log(np.exp(shifted).sum())  # type: ignore[no-any-return]
 
 
-class LogprobTrail:
+class LogprobRecorder:
     """Log-probabilities of one answer, let out with the text that they belong to.
 
     Args:

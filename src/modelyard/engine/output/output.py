@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelyard.engine.output.detokenize import Utf8Stream
-from modelyard.engine.output.logprobs import LogprobTrail
+from modelyard.engine.output.logprobs import LogprobRecorder
 from modelyard.engine.output.stop_strings import StopFilter
 from modelyard.protocol.values import FinishReason, TokenLogprob
 
 
-class Answer:
+class Output:
     """What has been said so far in one sequence.
 
     Args:
@@ -30,7 +30,7 @@ class Answer:
         end_tokens: frozenset[int],
         stops: Sequence[str],
         spelt: frozenset[int] = frozenset(),
-        trail: LogprobTrail | None = None,
+        trail: LogprobRecorder | None = None,
     ) -> None:
         self.spelt = spelt
         self.trail = trail

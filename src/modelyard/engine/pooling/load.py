@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class ResidentEmbedder:
+class LoadedPoolingModel:
     """A loaded model that embeds or ranks. It belongs to the thread that loaded it."""
 
     key: WeightsKey
@@ -44,12 +44,12 @@ class ResidentEmbedder:
         self.pool.release(self.key)
 
 
-def load_embedder(
+def load_pooling_model(
     settings: EngineSettings,
     pool: WeightsPool,
     on_progress: Callable[[float], bool],
     on_files: Callable[[str], object] = lambda _: None,
-) -> ResidentEmbedder:
+) -> LoadedPoolingModel:
     """Load the weights and make a context that pools on them.
 
     Args:
@@ -92,7 +92,7 @@ def load_embedder(
         dimensions=0 if settings.kind == "rerank" else context.dimensions,
     )
     logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
-    return ResidentEmbedder(key, pool, model, context, inputs, profile, tokenizers)
+    return LoadedPoolingModel(key, pool, model, context, inputs, profile, tokenizers)
 
 
 def _reader(settings: EngineSettings, model: Model, longest: int) -> InputReader | PairReader:

@@ -15,19 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
-from modelyard.engine.input.tokenize_worker import Speller
+from modelyard.engine.input.tokenize_worker import TokenizeWorker
 from modelyard.engine.messages import LoopMessage, PromptRead
 from modelyard.engine.pooling.embed_input import InputReader
-from modelyard.engine.pooling.load import ResidentEmbedder
+from modelyard.engine.pooling.load import LoadedPoolingModel
 from modelyard.engine.pooling.queue import EmbedQueue, Job
 from modelyard.engine.pooling.rank_input import PairReader
 from modelyard.engine.scheduling.engine_table import EngineRecord
-from modelyard.engine.scheduling.fair_share import Device, Seat
+from modelyard.engine.scheduling.fair_share import Device, DeviceShare
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ContextNotPermitted, EngineError, ModelyardError, UnsupportedOperation
 from modelyard.protocol.events import Cancelled, Embedded, Event, Failed, Ranked, Returned
 from modelyard.protocol.messages import Restore, Resume
-from modelyard.protocol.requests import Cancel, Embed, Rank, Reseat, Stop, Submit, Tokenize
+from modelyard.protocol.requests import Cancel, Embed, Rank, SetShare, Stop, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 
 Publish = Callable[[Sequence[Event]], None]
@@ -60,13 +60,13 @@ class _Reading:
     outcome: Future[list[list[int]]]
 
 
-class Embedder:
+class PoolingLoop:
     """Serves one loaded model that embeds or ranks. All methods run on the thread that owns its engine."""
 
     def __init__(
         self,
         settings: EngineSettings,
-        resident: ResidentEmbedder,
+        resident: LoadedPoolingModel,
         device: Device,
         record: EngineRecord,
         inbox: SimpleQueue[LoopMessage],
@@ -76,11 +76,11 @@ class Embedder:
         self._context, self._inputs = resident.context, resident.inputs
         self._inbox = inbox
         self._publish = publish
-        self._device, self._seat = device, Seat(settings.weight, settings.priority)
+        self._device, self._seat = device, DeviceShare(settings.weight, settings.priority)
         self._record = record
         self._queue = EmbedQueue(settings.batch_tokens, settings.max_seqs)
         self._readers = ReadingPool(settings.name, record)
-        self._speller = Speller(settings.name, resident.model, publish, self._readers, record, inbox.put)
+        self._speller = TokenizeWorker(settings.name, resident.model, publish, self._readers, record, inbox.put)
         self._tokenizers = resident.tokenizers
         self._reading: dict[SequenceId, _Reading] = {}
 
@@ -152,7 +152,7 @@ class Embedder:
                 case Restore():
                     # Of no use to it: it keeps no prompts.
                     pass
-                case Reseat(weight, priority):
+                case SetShare(weight, priority):
                     self._device.reseat(self._seat, weight, priority)
                 case Stop():
                     stop = message

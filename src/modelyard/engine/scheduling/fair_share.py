@@ -34,7 +34,7 @@ LOOK_S = 0.002
 _WEIGHT, _PRIORITY, _HAD, _IS_HERE, _LAST_STEP = range(5)
 
 
-class Seat:
+class DeviceShare:
     """One engine's place at its device. Its facts lie in the table of engines while it takes part.
 
     Args:
@@ -111,7 +111,7 @@ class _View:
     """
 
     generation: int | None
-    seats: tuple[Seat, ...] = ()
+    seats: tuple[DeviceShare, ...] = ()
     is_even: bool = True
     is_local: bool = True
 
@@ -127,7 +127,7 @@ class Device:
         self.table = table or EngineTable()
         self._words = self.table.words
         self._change = threading.Condition()
-        self._own: dict[int, Seat] = {}
+        self._own: dict[int, DeviceShare] = {}
         self._view = _View(None)
 
     @property
@@ -137,7 +137,7 @@ class Device:
         return any(is_busy(seat, now) for seat in self._current().seats)
 
     @contextmanager
-    def joined(self, seat: Seat, record: EngineRecord | None = None) -> Iterator[EngineRecord]:
+    def joined(self, seat: DeviceShare, record: EngineRecord | None = None) -> Iterator[EngineRecord]:
         """Take part for so long.
 
         Args:
@@ -163,7 +163,7 @@ class Device:
             if record is None:
                 self.table.release(own)
 
-    def reseat(self, seat: Seat, weight: float, priority: int) -> None:
+    def reseat(self, seat: DeviceShare, weight: float, priority: int) -> None:
         """Give an engine another weight and priority."""
         with self._change:
             seat.change(weight, priority)
@@ -171,7 +171,7 @@ class Device:
             self._change.notify_all()
 
     @contextmanager
-    def step(self, seat: Seat) -> Iterator[None]:
+    def step(self, seat: DeviceShare) -> Iterator[None]:
         """Compute one step of an engine that takes part, as soon as the others may be made to wait for it."""
         view = self._view
         if view.generation != self._words[GENERATION]:
@@ -191,7 +191,7 @@ class Device:
                 seat.had += (seat.last_step - began) / seat.weight
                 self._change.notify_all()
 
-    def _begin(self, seat: Seat) -> None:
+    def _begin(self, seat: DeviceShare) -> None:
         with self._change:
             began = now = time.monotonic()
             view = self._current()
@@ -213,7 +213,7 @@ class Device:
         # First: what changes while the shares are read gives a new generation, and another look.
         generation = self._words[GENERATION]
         pid, found = os.getpid(), list(self.table.shares())
-        seats = tuple(self._own.get(index) or Seat(share=share) for index, _, share in found)
+        seats = tuple(self._own.get(index) or DeviceShare(share=share) for index, _, share in found)
         self._view = view = _View(
             generation,
             seats,
@@ -223,12 +223,12 @@ class Device:
         return view
 
 
-def is_busy(seat: Seat, now: float) -> bool:
+def is_busy(seat: DeviceShare, now: float) -> bool:
     """Whether an engine has something to compute."""
     return seat.is_here or now < seat.last_step + RECENT_S
 
 
-def waits(seat: Seat, seats: tuple[Seat, ...], now: float) -> bool:
+def waits(seat: DeviceShare, seats: tuple[DeviceShare, ...], now: float) -> bool:
     """Whether an engine is to wait before its next step."""
     busy = [other for other in seats if other is not seat and is_busy(other, now)]
     if any(other.priority > seat.priority for other in busy):

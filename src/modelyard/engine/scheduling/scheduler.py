@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from modelyard.engine.kv.cache import KvCache
-from modelyard.engine.kv.placeholders import Picture
+from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.prefix import common_prefix, place
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.scheduling.step_cost import StepCost
-from modelyard.engine.speculative.policy import MAX_GUESSED, worthwhile
+from modelyard.engine.speculative.policy import MAX_PROPOSED, worthwhile
 from modelyard.protocol.values import SequenceId
 
 # How much longer than its decoding alone a step may be for the sake of a long prompt: running streams wait for it, and
@@ -40,7 +40,7 @@ WORTH_WAITING = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class ScheduledChunk:
     """Tokens of one sequence that go into the batch, the first of them at ``position``.
 
     Logits are wanted behind the last ``outputs`` of them. Where that is more than one, all tokens but the first are
@@ -52,7 +52,7 @@ class Feed:
     position: int
     tokens: list[int]
     outputs: int
-    picture: Picture | None = None
+    picture: ImageSpan | None = None
 
 
 class Scheduler:
@@ -105,7 +105,7 @@ class Scheduler:
         return not self.waiting and all(sequence.pending == 1 for sequence in self.running)
 
     @property
-    def newcomers(self) -> Iterator[Sequence]:
+    def admissible(self) -> Iterator[Sequence]:
         """Those in line for which there is a place, if the cache has room for them."""
         return islice(self.waiting, self._max_running - len(self.running))
 
@@ -130,7 +130,7 @@ class Scheduler:
         for waiting in self.waiting:
             if waiting.id == sequence:
                 self.waiting.remove(waiting)
-                self.cache.forsake(sequence)
+                self.cache.release_reservation(sequence)
                 return waiting
         return None
 
@@ -146,7 +146,7 @@ class Scheduler:
         self.running, self.waiting, self.alone = [], deque(), None
         return sequences
 
-    def schedule(self) -> list[Feed]:
+    def schedule(self) -> list[ScheduledChunk]:
         """The feeds of the next step; [] only where there is nothing to compute.
 
         The cache's books hold the fed tokens from now on; its ``operations`` are to be carried out before the step.
@@ -154,7 +154,7 @@ class Scheduler:
         self.cache.commit(sequence.slot for sequence in self.running if sequence.slot is not None)
         return self._schedule() if self.alone is None else self._schedule_alone(self.alone)
 
-    def _schedule_alone(self, sequence: Sequence) -> list[Feed]:
+    def _schedule_alone(self, sequence: Sequence) -> list[ScheduledChunk]:
         """A step of one sequence alone. Others keep their places, unless it needs the room."""
         while True:
             running = [other for other in self.running if other is not sequence]
@@ -167,7 +167,7 @@ class Scheduler:
                 return feeds
             self._preempt(max(running, key=_expendability))
 
-    def _schedule(self) -> list[Feed]:
+    def _schedule(self) -> list[ScheduledChunk]:
         is_their_turn = self._was_picture and any(sequence.pending == 1 for sequence in self.running)
         self._was_picture = False
         while True:
@@ -188,7 +188,7 @@ class Scheduler:
                 return [feed]
             self._preempt_youngest()
 
-    def settle(self, feed: Feed, kept: int) -> None:
+    def settle(self, feed: ScheduledChunk, kept: int) -> None:
         """Of a feed that was computed, the first ``kept`` tokens stay: guesses behind them were wrong.
 
         The tokens that were right are those of the sequence by now.
@@ -196,7 +196,7 @@ class Scheduler:
         assert feed.sequence.slot is not None
         self.cache.trim(feed.sequence.slot, feed.position + kept)
 
-    def undo(self, feeds: list[Feed]) -> bool:
+    def undo(self, feeds: list[ScheduledChunk]) -> bool:
         """Take back a step that llama.cpp had no room for, and make room: idle prefixes first, then the youngest.
 
         False where there is nothing left to give up: the one sequence that runs does not fit by itself.
@@ -213,14 +213,14 @@ class Scheduler:
         self._preempt_youngest()
         return True
 
-    def _decode(self) -> list[Feed]:
+    def _decode(self) -> list[ScheduledChunk]:
         while True:
             decoding = [sequence for sequence in self.running if sequence.pending == 1]
             if self.cache.make_room(len(decoding)):
                 return [self._feed(sequence, 1) for sequence in decoding]
             self._preempt_youngest()
 
-    def _show(self) -> Feed | None:
+    def _show(self) -> ScheduledChunk | None:
         """The next picture of the first sequence that comes to one, where the cache has room for it."""
         for sequence in self.running:
             picture = sequence.next_picture
@@ -229,7 +229,7 @@ class Scheduler:
                 return self._feed(sequence, picture.length, picture)
         return None
 
-    def _prefill(self, feeds: list[Feed], step: _Step) -> None:
+    def _prefill(self, feeds: list[ScheduledChunk], step: _Step) -> None:
         for sequence in self.running:
             # A sequence that has just been fed its one token has nothing pending.
             if not sequence.pending or sequence.next_picture:
@@ -242,7 +242,7 @@ class Scheduler:
             feeds.append(self._feed(sequence, count))
             step.prompt_tokens += count
 
-    def _admit(self, feeds: list[Feed], step: _Step) -> None:
+    def _admit(self, feeds: list[ScheduledChunk], step: _Step) -> None:
         while self.waiting and step.budget and len(self.running) < self._max_running:
             head = self.waiting[0]
             placement = place(head.tokens, self.cache.slots, can_trim=self._can_trim, salt=head.salt)
@@ -258,7 +258,7 @@ class Scheduler:
             self.cache.trim(slot, placement.reused if slot is donor else 0)
             if donor is not None and donor is not slot:
                 self.cache.share(donor, slot, placement.reused)
-            self.cache.forsake(head.id)
+            self.cache.release_reservation(head.id)
             self.cache.take(slot, head.id, head.salt)
             self.waiting.popleft()
             self.running.append(head)
@@ -296,7 +296,7 @@ class Scheduler:
                 return True
         return False
 
-    def _guess(self, feeds: list[Feed]) -> None:
+    def _guess(self, feeds: list[ScheduledChunk]) -> None:
         """Let sequences go on with guesses, each as far as the step is expected to give more tokens a second for it.
 
         A step asks for no more logits than there are slots: there is memory for so many.
@@ -304,24 +304,24 @@ class Scheduler:
         length, expected = len(feeds), float(len(feeds))
         for at, feed in enumerate(feeds):
             sequence, most = feed.sequence, min(len(self.cache.slots), self._batch_tokens) - length
-            if sequence.guesser is None or sequence.is_alone or most < 1:
+            if sequence.proposer is None or sequence.is_alone or most < 1:
                 sequence.is_alone = False
                 continue
-            guess = sequence.guesser.guess(sequence.tokens, min(most, MAX_GUESSED))
-            count, expected = worthwhile(sequence.guesser.share, length, expected, len(guess))
+            propose = sequence.proposer.propose(sequence.tokens, min(most, MAX_PROPOSED))
+            count, expected = worthwhile(sequence.proposer.share, length, expected, len(propose))
             if not count or not self.cache.make_room(count):
                 continue
             assert sequence.slot is not None
-            self.cache.extend(sequence.slot, guess[:count])
-            feeds[at] = Feed(sequence, feed.position, [*feed.tokens, *guess[:count]], 1 + count)
+            self.cache.extend(sequence.slot, propose[:count])
+            feeds[at] = ScheduledChunk(sequence, feed.position, [*feed.tokens, *propose[:count]], 1 + count)
             length += count
 
-    def _feed(self, sequence: Sequence, count: int, picture: Picture | None = None) -> Feed:
+    def _feed(self, sequence: Sequence, count: int, picture: ImageSpan | None = None) -> ScheduledChunk:
         assert sequence.slot is not None
         position = sequence.fed
         tokens = sequence.tokens[position : position + count]
         self.cache.extend(sequence.slot, tokens)
-        return Feed(sequence, position, tokens, outputs=0 if sequence.pending else 1, picture=picture)
+        return ScheduledChunk(sequence, position, tokens, outputs=0 if sequence.pending else 1, picture=picture)
 
     def _preempt_youngest(self) -> None:
         self._preempt(max(self.running, key=_expendability))

@@ -15,8 +15,8 @@ from modelyard.engine.kv.prefix import common_prefix
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS
-from modelyard.engine.speculative.ngram import PromptLookup
-from modelyard.engine.speculative.policy import MAX_GUESSED, drafts_worthwhile
+from modelyard.engine.speculative.ngram import NgramProposer
+from modelyard.engine.speculative.policy import MAX_PROPOSED, drafts_worthwhile
 from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _TRIED_AFTER: Final = 48
 _TRIED: Final = 3
 
 
-class DraftedGuesses:
+class DraftProposer:
     """Guesses of one sequence: what stood in its text before, which costs nothing, or else what a model drafted.
 
     It holds nothing of the draft model: it may leave its engine with a suspended sequence.
@@ -41,7 +41,7 @@ class DraftedGuesses:
 
     __slots__ = ("_drafted", "_found", "_length", "_lookup", "_share", "_without")
 
-    def __init__(self, lookup: PromptLookup | None) -> None:
+    def __init__(self, lookup: NgramProposer | None) -> None:
         self._lookup = lookup
         self._found: list[int] = []
         self._drafted: list[int] = []
@@ -63,7 +63,7 @@ class DraftedGuesses:
 
     def _look_up(self, tokens: Sequence[int]) -> None:
         self._length, self._drafted = len(tokens), []
-        self._found = [] if self._lookup is None else self._lookup.guess(tokens, MAX_GUESSED)
+        self._found = [] if self._lookup is None else self._lookup.propose(tokens, MAX_PROPOSED)
 
     def take(self, drafted: list[int]) -> None:
         """What was drafted."""
@@ -74,21 +74,21 @@ class DraftedGuesses:
         """The probability of each token of the last guess, if those before it hold."""
         return self._lookup.share if self._found and self._lookup is not None else self._share
 
-    def guess(self, tokens: Sequence[int], most: int) -> list[int]:
+    def propose(self, tokens: Sequence[int], most: int) -> list[int]:
         """At most ``most`` tokens of what was found or drafted."""
         if self._length != len(tokens):
             # Nobody asked for a draft in this step.
             self._look_up(tokens)
         return (self._found or self._drafted)[:most]
 
-    def learn(self, guessed: int, held: int) -> None:
+    def record_verified(self, proposed: int, accepted: int) -> None:
         """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
         if self._found and self._lookup is not None:
-            self._lookup.learn(guessed, held)
-        elif guessed:
+            self._lookup.record_verified(proposed, accepted)
+        elif proposed:
             # Those behind the first that is wrong say nothing.
-            seen = min(guessed, held + 1)
-            self._share += min(1.0, _NEWEST * seen) * (held / seen - self._share)
+            seen = min(proposed, accepted + 1)
+            self._share += min(1.0, _NEWEST * seen) * (accepted / seen - self._share)
 
 
 @dataclass(slots=True)
@@ -113,13 +113,13 @@ class _Draft:
     """Of one sequence, as far as it is said."""
 
     slot: _Slot
-    guesses: DraftedGuesses
+    guesses: DraftProposer
     count: int
     pending: list[int]
     said: list[int] = field(default_factory=list)
 
 
-class Drafter:
+class DraftModel:
     """The draft model of one engine. It belongs to the engine's thread.
 
     Args:
@@ -138,10 +138,10 @@ class Drafter:
         """Have guesses ready for those of ``sequences``, which decode next, that are worth it."""
         wanting = []
         for sequence in sequences:
-            if isinstance(sequence.guesser, DraftedGuesses) and not sequence.is_alone:
-                count = sequence.guesser.wanted(sequence.tokens, self._cost, len(sequences))
+            if isinstance(sequence.proposer, DraftProposer) and not sequence.is_alone:
+                count = sequence.proposer.wanted(sequence.tokens, self._cost, len(sequences))
                 if count:
-                    wanting.append((sequence, sequence.guesser, count))
+                    wanting.append((sequence, sequence.proposer, count))
         if wanting:
             beside = len(sequences) > 1
             self._say([self._begun(sequence, guesses, count) for sequence, guesses, count in wanting], beside=beside)
@@ -152,7 +152,7 @@ class Drafter:
             if slot.owner == sequence:
                 slot.owner = None
 
-    def _begun(self, sequence: TokenSequence, guesses: DraftedGuesses, count: int) -> _Draft:
+    def _begun(self, sequence: TokenSequence, guesses: DraftProposer, count: int) -> _Draft:
         own = [slot for slot in self._slots if slot.owner == sequence.id]
         idle = [slot for slot in self._slots if slot.owner is None]
         slot = max(own or idle, key=lambda slot: (slot.common(sequence), -len(slot.tokens)))
@@ -189,13 +189,13 @@ class Drafter:
 
     def _computed(self, length: int) -> bool:
         """Compute the batch; False where there is no room for it, and then nothing is held any more."""
-        held = sum(len(slot.tokens) for slot in self._slots)
-        if held > self.context.length:
+        accepted = sum(len(slot.tokens) for slot in self._slots)
+        if accepted > self.context.length:
             for slot in self._slots:
                 if slot.owner is None:
-                    held -= len(slot.tokens)
+                    accepted -= len(slot.tokens)
                     self._trim(slot, 0)
-        if held <= self.context.length:
+        if accepted <= self.context.length:
             outcome = self.context.decode(self._batch, length)
             if outcome == Context.DECODED:
                 return True

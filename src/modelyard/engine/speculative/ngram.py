@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelyard.engine.kv.sequence import Guesser
+from modelyard.engine.kv.sequence import Proposer
 
 # Tokens that must stand there in the same order, and how many more are looked at.
 MIN_MATCH_LENGTH = 3
@@ -25,7 +25,7 @@ _SHARES = {3: 0.4, 4: 0.5, 6: 0.8, 10: 0.9, MAX_MATCH_LENGTH: 0.95}
 _NEWEST = 0.15
 
 
-class PromptLookup:
+class NgramProposer:
     """Guesses of one sequence, and how good they were."""
 
     __slots__ = ("_ends", "_indexed", "_match", "_shares")
@@ -37,7 +37,7 @@ class PromptLookup:
         self._shares = dict(_SHARES)
         self._match = MIN_MATCH_LENGTH
 
-    def guess(self, tokens: Sequence[int], most: int) -> list[int]:
+    def propose(self, tokens: Sequence[int], most: int) -> list[int]:
         """At most ``most`` tokens that may follow ``tokens``; [] where the last ones did not occur before."""
         self._index(tokens)
         end = self._ends.get(tuple(tokens[-MIN_MATCH_LENGTH:]))
@@ -54,13 +54,13 @@ class PromptLookup:
         """The probability of each token of the last guess, if those before it hold."""
         return self._shares[self._match]
 
-    def learn(self, guessed: int, held: int) -> None:
+    def record_verified(self, proposed: int, accepted: int) -> None:
         """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
-        if not guessed:
+        if not proposed:
             return
         # Those behind the first that is wrong say nothing.
-        seen = min(guessed, held + 1)
-        self._shares[self._match] += min(1.0, _NEWEST * seen) * (held / seen - self._shares[self._match])
+        seen = min(proposed, accepted + 1)
+        self._shares[self._match] += min(1.0, _NEWEST * seen) * (accepted / seen - self._shares[self._match])
 
     def _index(self, tokens: Sequence[int]) -> None:
         # The last tokens are no place where they occurred before.
@@ -72,7 +72,7 @@ class PromptLookup:
         self._indexed = max(self._indexed, stop)
 
 
-class Prediction:
+class PredictionProposer:
     """Guesses from a text that the answer may well be, and otherwise as another guesser does.
 
     Args:
@@ -83,7 +83,7 @@ class Prediction:
 
     __slots__ = ("_ends", "_otherwise", "_predicted", "_prompt_length", "_share", "_was_predicted")
 
-    def __init__(self, predicted: Sequence[int], prompt_length: int, otherwise: Guesser) -> None:
+    def __init__(self, predicted: Sequence[int], prompt_length: int, otherwise: Proposer) -> None:
         self._predicted = tuple(predicted)
         self._prompt_length = prompt_length
         self._otherwise = otherwise
@@ -92,12 +92,12 @@ class Prediction:
         ends = range(MIN_MATCH_LENGTH, len(predicted) + 1)
         self._ends = {self._predicted[end - MIN_MATCH_LENGTH : end]: end for end in reversed(ends)}
 
-    def guess(self, tokens: Sequence[int], most: int) -> list[int]:
+    def propose(self, tokens: Sequence[int], most: int) -> list[int]:
         """At most ``most`` tokens that may follow ``tokens``."""
         at = self._place(tokens)
         self._was_predicted = at is not None and at < len(self._predicted)
         if at is None or not self._was_predicted:
-            return self._otherwise.guess(tokens, most)
+            return self._otherwise.propose(tokens, most)
         return list(self._predicted[at : at + most])
 
     @property
@@ -105,13 +105,13 @@ class Prediction:
         """The probability of each token of the last guess, if those before it hold."""
         return self._share if self._was_predicted else self._otherwise.share
 
-    def learn(self, guessed: int, held: int) -> None:
+    def record_verified(self, proposed: int, accepted: int) -> None:
         """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
         if not self._was_predicted:
-            self._otherwise.learn(guessed, held)
-        elif guessed:
-            seen = min(guessed, held + 1)
-            self._share += min(1.0, _NEWEST * seen) * (held / seen - self._share)
+            self._otherwise.record_verified(proposed, accepted)
+        elif proposed:
+            seen = min(proposed, accepted + 1)
+            self._share += min(1.0, _NEWEST * seen) * (accepted / seen - self._share)
 
     def _place(self, tokens: Sequence[int]) -> int | None:
         """Where in the predicted text the answer goes on; None where it has left it."""

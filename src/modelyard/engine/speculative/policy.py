@@ -10,7 +10,7 @@ from typing import Final
 
 # Most guessed tokens of one sequence in a step, how much faster than without them it has to be, and what each token
 # more costs of a step of one: 0.3 to 0.4 on two cores, less where memory is slow (docs/performance.md).
-MAX_GUESSED: Final = 31
+MAX_PROPOSED: Final = 31
 WORTH: Final = 1.15
 ANOTHER_TOKEN: Final = 0.35
 

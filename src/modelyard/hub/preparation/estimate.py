@@ -44,7 +44,7 @@ _NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def sketch_files(plan: FilePlan, stores: Stores) -> ModelFiles:
+def estimate_files(plan: FilePlan, stores: Stores) -> ModelFiles:
     """The files of ``plan`` as they will be. Exact where there is a GGUF header to read, here or at the hub.
 
     For a checkpoint that is still to be converted, shapes come from its configuration, and sizes from what types take

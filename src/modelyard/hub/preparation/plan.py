@@ -15,7 +15,7 @@ from modelyard.hub.select.gguf import Shard, expand_shards, parse_quant
 from modelyard.hub.select.isq import BITS, NEEDS_IMATRIX, Target
 from modelyard.hub.select.kind import check_kind
 from modelyard.hub.select.projector import TriedProjectors
-from modelyard.hub.select.select import Decision, Probe, Wanted, decide
+from modelyard.hub.select.select import Decision, FileRequest, NeedsListing, decide
 from modelyard.hub.select.uqff import gguf_label
 from modelyard.hub.sources.converted import ConvertedModels, Entry
 from modelyard.hub.sources.folder import list_files
@@ -53,7 +53,7 @@ class FilePlan:
         projector: where its projector comes from, if it has one.
     """
 
-    wanted: Wanted
+    wanted: FileRequest
     decision: Decision
     key: str
     made: Entry | None
@@ -76,7 +76,7 @@ class FilePlan:
         return hub_id.name if hub_id is not None else Path(self.decision.listing.source).name
 
 
-def plan_files(wanted: Wanted, stores: Stores, fits: Callable[[FilePlan], bool] | None = None) -> FilePlan:
+def plan_files(wanted: FileRequest, stores: Stores, fits: Callable[[FilePlan], bool] | None = None) -> FilePlan:
     """Find out what ``wanted`` means. Asks the hub for listings where it is not all on this machine.
 
     Args:
@@ -114,7 +114,9 @@ def plan_files(wanted: Wanted, stores: Stores, fits: Callable[[FilePlan], bool] 
     raise UnusableModel(f"'{wanted.source}': quant = 'auto' finds nothing. {' '.join(considered)}")
 
 
-def _plan(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryUnavailable], stores: Stores) -> FilePlan:
+def _plan(
+    wanted: FileRequest, here: Listing, seen: dict[str, Listing | RepositoryUnavailable], stores: Stores
+) -> FilePlan:
     decision = _decide(wanted, here, seen, stores.hub)
     target = decision.target
     projector = plan_projector(wanted, decision, stores.hub, stores.converted)
@@ -186,11 +188,11 @@ def _shards_of(path: Path) -> list[str]:
         raise UnusableModel(f"{path.parent}: The shards cannot be listed: {error}. Check the permissions.") from error
 
 
-def _decide(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryUnavailable], hub: Hub) -> Decision:
+def _decide(wanted: FileRequest, here: Listing, seen: dict[str, Listing | RepositoryUnavailable], hub: Hub) -> Decision:
     if here.hub_id is None and not Path(wanted.source).expanduser().is_dir():
         return _named_file(wanted, here)
     unreachable: RepositoryUnavailable | None = None
-    while isinstance(step := decide(wanted, here, seen), Probe):
+    while isinstance(step := decide(wanted, here, seen), NeedsListing):
         if unreachable is not None:
             seen[step.repo] = unreachable
             continue
@@ -204,7 +206,7 @@ def _decide(wanted: Wanted, here: Listing, seen: dict[str, Listing | RepositoryU
     return step
 
 
-def _named_file(wanted: Wanted, here: Listing) -> Decision:
+def _named_file(wanted: FileRequest, here: Listing) -> Decision:
     """A file that was named directly is what is meant, whatever it is called."""
     if wanted.quantized_file:
         raise UnusableModel(
@@ -212,7 +214,7 @@ def _named_file(wanted: Wanted, here: Listing) -> Decision:
         )
     named = Path(wanted.source).name
     if named.lower().endswith(SUFFIX):
-        decision = decide(Wanted(wanted.source, from_uqff=named), here, {})
+        decision = decide(FileRequest(wanted.source, from_uqff=named), here, {})
         assert isinstance(decision, Decision)
         return decision
     if wanted.isq is not None:

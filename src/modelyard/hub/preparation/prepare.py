@@ -27,7 +27,7 @@ from modelyard.hub.select.gguf import Choice
 from modelyard.hub.select.isq import Target
 from modelyard.hub.select.kind import POOLED_KINDS
 from modelyard.hub.select.model_files import ModelFiles, read_files
-from modelyard.hub.select.select import Wanted
+from modelyard.hub.select.select import FileRequest
 from modelyard.hub.sources.converted import Entry
 from modelyard.hub.sources.converter_process import run_converter
 from modelyard.hub.sources.disk import check_room
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 _REQUANTISABLE: Final = ("F32", "F16", "BF16", "Q8_0")
 
 
-def resolve(wanted: Wanted, stores: Stores | None = None, on_progress: OnProgress = lambda _: True) -> ModelFiles:
+def resolve(wanted: FileRequest, stores: Stores | None = None, on_progress: OnProgress = lambda _: True) -> ModelFiles:
     """The files that ``wanted`` means, prepared and checked: ``plan_files`` and ``prepare`` in one.
 
     Raises:

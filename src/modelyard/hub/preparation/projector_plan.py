@@ -9,7 +9,7 @@ from typing import Final
 from modelyard.errors import UnusableModel
 from modelyard.hub.preparation.conversion_key import conversion_key
 from modelyard.hub.select.projector import KINDS_WITH_PROJECTOR, choose_projector, is_named_after
-from modelyard.hub.select.select import Decision, Wanted
+from modelyard.hub.select.select import Decision, FileRequest
 from modelyard.hub.select.senses import Senses, senses_of_checkpoint
 from modelyard.hub.sources.checkpoint_config import read_config, towers_of
 from modelyard.hub.sources.converted import ConvertedModels, Entry
@@ -65,7 +65,7 @@ class ProjectorPlan:
 NO_PROJECTOR: Final = ProjectorPlan()
 
 
-def plan_projector(wanted: Wanted, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
+def plan_projector(wanted: FileRequest, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
     """Find the projector of the model that ``decision`` is about: a published one first, else one to be made.
 
     Raises:
@@ -91,7 +91,7 @@ def plan_projector(wanted: Wanted, decision: Decision, hub: Hub, converted: Conv
     return NO_PROJECTOR
 
 
-def _of_checkpoint(wanted: Wanted, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
+def _of_checkpoint(wanted: FileRequest, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
     listing = decision.listing
     towers = towers_of(read_config(hub, listing))
     if towers is None:

@@ -16,7 +16,7 @@ from modelyard.formats.uqff import constants
 from modelyard.formats.uqff.card import model_card
 from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
 from modelyard.hub.select.kind import check_kind
-from modelyard.hub.select.select import Wanted
+from modelyard.hub.select.select import FileRequest
 from modelyard.hub.sources.converter_process import run_converter
 from modelyard.hub.sources.disk import check_room
 from modelyard.hub.sources.listing import OnProgress
@@ -69,7 +69,7 @@ def parse_types(levels: Iterable[str]) -> tuple[str, ...]:
     return tuple(types)
 
 
-def export_uqff(wanted: Wanted, export: UqffExport, stores: Stores, on_progress: OnProgress) -> list[Path]:
+def export_uqff(wanted: FileRequest, export: UqffExport, stores: Stores, on_progress: OnProgress) -> list[Path]:
     """Quantise a checkpoint into a UQFF export.
 
     Whoever looks into the folder finds either what was there before or all that is written: it can be given up, or

@@ -26,7 +26,7 @@ _REQUANTISABLE: Final = (*FULL_PRECISION, "Q8_0")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FileRequest:
     """What a configuration says about the files of a model; see ``config.schema``.
 
     Attributes:
@@ -54,7 +54,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class NeedsListing:
     """Another repository has to be looked at before it can be decided."""
 
     repo: str
@@ -86,7 +86,7 @@ Seen: TypeAlias = Mapping[str, Listing | RepositoryUnavailable]
 """Repositories that were looked at, or why they could not be."""
 
 
-def decide(wanted: Wanted, here: Listing, seen: Seen) -> Decision | Probe:
+def decide(wanted: FileRequest, here: Listing, seen: Seen) -> Decision | NeedsListing:
     """What the model is served from, or which repository has to be looked at to know.
 
     Args:
@@ -179,7 +179,7 @@ def _full_precision(here: Listing, dtype: Dtype) -> Decision:
     return _published(here, _choose(here, None), ())
 
 
-def _prebuilt(here: Listing, quant: str, siblings: tuple[str, ...], seen: Seen) -> Decision | Probe:
+def _prebuilt(here: Listing, quant: str, siblings: tuple[str, ...], seen: Seen) -> Decision | NeedsListing:
     """A published file of that type; else quantisation here."""
     considered: list[str] = []
     if here.gguf:
@@ -202,7 +202,7 @@ def _prebuilt(here: Listing, quant: str, siblings: tuple[str, ...], seen: Seen) 
             if repo == here.hub_id.repo:
                 continue
             if repo not in seen:
-                return Probe(repo)
+                return NeedsListing(repo)
             found = _sibling(here.hub_id, seen[repo], repo, quant)
             if isinstance(found, Decision):
                 return replace(found, reasons=(*considered, *found.reasons))

@@ -24,8 +24,8 @@ from modelyard.protocol.events import (
     Stopped,
 )
 from modelyard.protocol.model_info import ModelProfile
-from modelyard.protocol.requests import Embed, Rank, Reseat, Stop, Submit, Tokenize
-from modelyard.protocol.values import SequenceId, Vitals
+from modelyard.protocol.requests import Embed, Rank, SetShare, Stop, Submit, Tokenize
+from modelyard.protocol.values import EngineStats, SequenceId
 from modelyard.yard import residency
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.content import content_of
@@ -128,7 +128,7 @@ class LifecycleController:
         """Give the engine of ``model``, if it has one, another place among those of the device."""
         engine = self._engines.engines.get(model)
         if engine is not None:
-            engine.send(Reseat(weight, priority))
+            engine.send(SetShare(weight, priority))
 
     def unload(self, model: str, mode: UnloadMode) -> asyncio.Future[None]:
         """Free ``model``; done when its memory is free. Fails with ModelBusy where its requests did not end in time."""
@@ -284,7 +284,7 @@ class LifecycleController:
         now = time.monotonic()
         for event in self._streams.receive(self._display_name(model), batch, now):
             match event:
-                case Vitals():
+                case EngineStats():
                     self.tally[self._display_name(model)].record_stats(event)
                 case LoadProgress(fraction):
                     self.load_progress[model] = fraction

@@ -15,7 +15,7 @@ from modelyard.config import Config, Model, effective_cpu, isolation_of, running
 from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
-from modelyard.hub import POOLED_KINDS, FilePlan, Kind, ModelFiles, Progress, Senses, Stores, Wanted, plan_files
+from modelyard.hub import POOLED_KINDS, FilePlan, FileRequest, Kind, ModelFiles, Progress, Senses, Stores, plan_files
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_stamp import FileStamp, first_changed
@@ -273,7 +273,7 @@ class EngineFactory:
         return footprint
 
     async def _files(
-        self, spec: ModelSpec, find: Callable[[Wanted, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
+        self, spec: ModelSpec, find: Callable[[FileRequest, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
     ) -> _Files:
         def fits(files: ModelFiles) -> bool:
             return self._footprint(spec, _Files(files, None)).total_bytes <= self.budget_bytes
@@ -400,9 +400,9 @@ def plan_of(config: Config, model: Model, stores: Stores, fits: Callable[[FilePl
     return plan_files(_wanted(config, model), stores, fits)
 
 
-def _wanted(config: Config, model: Model) -> Wanted:
+def _wanted(config: Config, model: Model) -> FileRequest:
     quantization = model.quantization
-    return Wanted(
+    return FileRequest(
         model.source,
         kind=model.kind,
         quant=quantization.quant,

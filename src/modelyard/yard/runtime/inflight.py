@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.protocol.events import (
     Accepted,
-    Begun,
     Cancelled,
     Embedded,
     EngineEvent,
@@ -23,6 +22,7 @@ from modelyard.protocol.events import (
     Finished,
     Ranked,
     Returned,
+    Started,
     Suspended,
     Token,
     Tokenized,
@@ -210,7 +210,7 @@ class InflightRequests:
                     stream = self.open.get(RequestId(sequence))
                     if stream is not None:
                         stream.result.put(event)
-                case Begun(sequence):
+                case Started(sequence):
                     stream = self.open.get(RequestId(sequence))
                     if stream is not None:
                         stream.result.times.started = now

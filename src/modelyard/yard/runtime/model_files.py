@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from modelyard.hub import FilePlan, ModelFiles, Progress, Stores, Wanted, plan_files, prepare, sketch_files
+from modelyard.hub import FilePlan, FileRequest, ModelFiles, Progress, Stores, estimate_files, plan_files, prepare
 from modelyard.hub.select.model_files import are_current
 
 # Downloads share the network, conversions the cores and up to some gigabytes of memory each.
@@ -29,10 +29,10 @@ class ModelFileProvider:
         self.progress: dict[str, Progress] = {}
         self.on_progress = on_progress
         self._stores = stores
-        self._known: dict[Wanted, ModelFiles] = {}
+        self._known: dict[FileRequest, ModelFiles] = {}
         self._places = asyncio.Semaphore(PREPARED_AT_ONCE)
 
-    async def get(self, name: str, wanted: Wanted, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
+    async def get(self, name: str, wanted: FileRequest, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
         """The files, on this machine and looked into. Cancelling it gives a download or a conversion up.
 
         What came from the hub is not asked for again while the files are the same: a model comes back from an unload
@@ -67,7 +67,7 @@ class ModelFileProvider:
         self.progress[name] = progress
         self.on_progress(name, progress)
 
-    async def estimate(self, wanted: Wanted, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
+    async def estimate(self, wanted: FileRequest, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
         """The files as they will be, without preparing them.
 
         Raises:
@@ -78,20 +78,20 @@ class ModelFileProvider:
             return known
 
         def look() -> ModelFiles:
-            return sketch_files(self._plan(wanted, fits), self._stores)
+            return estimate_files(self._plan(wanted, fits), self._stores)
 
         return await asyncio.to_thread(look)
 
     def _prepare(
-        self, wanted: Wanted, fits: Callable[[ModelFiles], bool], report: Callable[[Progress], bool]
+        self, wanted: FileRequest, fits: Callable[[ModelFiles], bool], report: Callable[[Progress], bool]
     ) -> tuple[ModelFiles, bool]:
         report(Progress("reading files", 0.0))
         plan = self._plan(wanted, fits)
         files = prepare(plan, self._stores, report)
         return files, plan.decision.listing.hub_id is not None
 
-    def _plan(self, wanted: Wanted, fits: Callable[[ModelFiles], bool]) -> FilePlan:
+    def _plan(self, wanted: FileRequest, fits: Callable[[ModelFiles], bool]) -> FilePlan:
         def fits_plan(plan: FilePlan) -> bool:
-            return fits(sketch_files(plan, self._stores))
+            return fits(estimate_files(plan, self._stores))
 
         return plan_files(wanted, self._stores, fits_plan)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from modelyard.protocol.events import Answered, Cancelled, Embedded, Failed, Finished, Ranked, Tokenized
-from modelyard.protocol.values import Vitals
+from modelyard.protocol.values import EngineStats
 from modelyard.yard.requests.timings import RequestTimings
 from modelyard.yard.residency.events import FreeReason
 
@@ -80,7 +80,7 @@ class ModelCounters:
     deaths: int = 0
     retried_alone: int = 0
     blamed: int = 0
-    engine_stats: Vitals | None = None
+    engine_stats: EngineStats | None = None
 
     def record_tokens(self, last_times: Sequence[float], now: float) -> None:
         """Texts have arrived at ``now``; the last ones before them in the same answers at ``last_times``, 0: none."""
@@ -116,7 +116,7 @@ class ModelCounters:
         self.loads["ok"] += 1
         self.load_s.observe(took_s)
 
-    def record_stats(self, vitals: Vitals) -> None:
+    def record_stats(self, vitals: EngineStats) -> None:
         """Its engine says how it is."""
         self.engine_stats = vitals
         self.preemptions += vitals.preemptions

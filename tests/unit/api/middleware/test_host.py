@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelyard.api.middleware.host import CheckHost, HostNames, host_names
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.system.own_names import own_names
 
 
@@ -22,7 +22,7 @@ async def is_let_in(names: HostNames, *hosts: str) -> bool:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", host.encode()) for host in hosts]}
-    Visit(scope)
+    RequestContext(scope)
     await CheckHost(inside, names)(scope, inside, send)  # type: ignore[arg-type]
     if not came:
         assert sent[0]["status"] == 403

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelyard.api.middleware.origin import CheckOrigin
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 
 OWN = "http://localhost:1234"
 CHAT = "https://chat.example"
@@ -33,7 +33,7 @@ async def come(
 
     pairs = [(name.encode(), value.encode()) for name, value in (("host", host), *headers)]
     scope = {"type": kind, "method": method, "path": path, "scheme": scheme, "headers": pairs}
-    Visit(scope)
+    RequestContext(scope)
     await CheckOrigin(inside, origins)(scope, inside, send)  # type: ignore[arg-type]
     if not came and kind == "http":
         assert sent[0]["status"] == 403

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelyard.api.middleware.security import RequireKey
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.config import AccessKey
 from modelyard.config.key_rules import digest_of
 
@@ -26,7 +26,7 @@ class Door:
     async def come(self, kind: str = "http", path: str = "/v1/models", **headers: str) -> None:
         pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         scope = {"type": kind, "method": "GET", "path": path, "headers": pairs}
-        Visit(scope)
+        RequestContext(scope)
         await self._app(scope, self._receive, self._send)
 
     async def _inside(self, *_: Any) -> None:

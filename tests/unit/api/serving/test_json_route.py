@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from modelyard.api.errors import responses
 from modelyard.api.middleware.body_intake import BodyIntake
-from modelyard.api.middleware.http_metrics import HttpTally
-from modelyard.api.middleware.telemetry import Observe
+from modelyard.api.middleware.http_metrics import HttpMetrics
+from modelyard.api.middleware.telemetry import Telemetry
 from modelyard.api.serving.json_body import MAX_LISTS, MAX_OBJECTS, MAX_VALUES
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import MAX_INLINE_BYTES, RequestBody
@@ -46,7 +46,7 @@ def app(route_class: type) -> FastAPI:
 
 async def answer(app: FastAPI, content: bytes, content_type: str | None) -> tuple[int, str]:
     headers = {"x-more": "more"} | ({} if content_type is None else {"content-type": content_type})
-    observed = Observe(app, Server(disable_access_log=True), HttpTally())
+    observed = Telemetry(app, Server(disable_access_log=True), HttpMetrics())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(observed), base_url="http://test") as client:
         answer = await client.post("/it", content=content, headers=headers)
     return answer.status_code, answer.text

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
-from modelyard.engine.generation.stats import PULSE_S, Pulse
+from modelyard.engine.generation.stats import PULSE_S, StatsReporter
 from modelyard.engine.kv.cache import KvCache
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.loading.vision import Vision
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
-from modelyard.protocol.values import SequenceId, Vitals
+from modelyard.protocol.values import EngineStats, SequenceId
 
 
 def scheduler() -> Scheduler:
@@ -20,28 +20,28 @@ def scheduler() -> Scheduler:
 
 
 def test_an_idle_engine_speaks_once() -> None:
-    pulse = Pulse(scheduler())
-    assert pulse.beat(10.0) == Vitals(running=0, waiting=0, kv_cells=100, used_cells=0, preemptions=0)
+    pulse = StatsReporter(scheduler())
+    assert pulse.beat(10.0) == EngineStats(running=0, waiting=0, kv_cells=100, used_cells=0, preemptions=0)
     assert [pulse.beat(10.0 + hours * 3600) for hours in range(3)] == [None] * 3
 
 
 def test_a_busy_one_speaks_when_it_begins_then_once_a_second_and_when_it_is_done() -> None:
     work = scheduler()
-    pulse = Pulse(work)
+    pulse = StatsReporter(work)
     pulse.beat(0.0)
     for number in range(3):
         work.add(Sequence(SequenceId(number), number, [number] * 5))
     work.schedule()
     used = 100 - work.cache.free
     assert used
-    assert pulse.beat(5.0) == Vitals(running=2, waiting=1, kv_cells=100, used_cells=used, preemptions=0)
+    assert pulse.beat(5.0) == EngineStats(running=2, waiting=1, kv_cells=100, used_cells=used, preemptions=0)
     assert pulse.beat(5.0 + PULSE_S / 2) is None
     work.preemptions += 2
-    assert pulse.beat(5.0 + PULSE_S) == Vitals(2, 1, 100, used, preemptions=2)
+    assert pulse.beat(5.0 + PULSE_S) == EngineStats(2, 1, 100, used, preemptions=2)
     for number in range(3):
         work.remove(SequenceId(number))
     idle = pulse.beat(5.0 + PULSE_S)
-    assert idle == Vitals(0, 0, 100, idle.used_cells, preemptions=0)
+    assert idle == EngineStats(0, 0, 100, idle.used_cells, preemptions=0)
     assert idle.used_cells, "what was computed is kept for reuse"
 
 
@@ -52,7 +52,7 @@ class Eyes:
 
 def test_pictures_are_told_once() -> None:
     work, eyes = scheduler(), Eyes()
-    pulse = Pulse(work, cast("Vision", eyes))
+    pulse = StatsReporter(work, cast("Vision", eyes))
     pulse.beat(0.0)
     work.add(Sequence(SequenceId(0), 0, [1, 2, 3]))
     eyes.encoded, eyes.reused = 3, 1

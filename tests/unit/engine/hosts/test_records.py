@@ -8,7 +8,7 @@ import pytest
 
 from modelyard.engine.hosts.records import RequestRecords
 from modelyard.errors import EngineError
-from modelyard.protocol.events import Accepted, Begun, Cancelled, Event, Failed, Finished, Returned, Suspended, Token
+from modelyard.protocol.events import Accepted, Cancelled, Event, Failed, Finished, Returned, Started, Suspended, Token
 from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Cancel, Embed, Submit, Tokenize
@@ -38,7 +38,7 @@ def test_what_was_not_accepted_is_sent_again(records: RequestRecords) -> None:
 
 def test_what_was_accepted_goes_on_with_the_tokens_that_it_has(records: RequestRecords) -> None:
     accept(records)
-    records.note([Begun(ONE, 1), Token(ONE, "", (), (7,)), Token(TWO, "x", (), (1,))])
+    records.note([Started(ONE, 1), Token(ONE, "", (), (7,)), Token(TWO, "x", (), (1,))])
     records.note([Token(ONE, "a", (), (8, 9), PENDING)])
     expected = SuspendedSequence("i", replace(REQUEST, alone=False), (5, 6), (7, 8, 9), READING, 1, PENDING)
     assert records.leave("i") == [Suspended(ONE, expected)]
@@ -46,7 +46,7 @@ def test_what_was_accepted_goes_on_with_the_tokens_that_it_has(records: RequestR
 
 def test_what_went_on_from_a_state_goes_on_from_there(records: RequestRecords) -> None:
     accept(records)
-    records.note([Begun(ONE, 0), Token(ONE, "a", (), (7,))])
+    records.note([Started(ONE, 0), Token(ONE, "a", (), (7,))])
     (left,) = records.leave("i")
     assert isinstance(left, Suspended)
     records.sent(Resume(left.state))

@@ -7,11 +7,11 @@ import pickle
 import numpy as np
 import pytest
 
-from modelyard.engine.chat.chat_format import Dialogue
+from modelyard.engine.chat.chat_format import ChatFormat
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.input.prompt_encoder import PromptReader
-from modelyard.engine.kv.placeholders import Picture
+from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, TakesNoSound, UnsupportedOperation
 from modelyard.protocol.prompts import Audio, Chat, Content, Image, Media, Text, Tokens, Written
 
@@ -37,8 +37,8 @@ def no_token(_text: str) -> int | None:
 class Eyes:
     """Sees or hears three tokens in any image or clip, with one of text on either side."""
 
-    def parts(self, source: Media) -> list[list[int] | Picture]:
-        return [[50], Picture(source, 1, 3, 3), [51]]
+    def parts(self, source: Media) -> list[list[int] | ImageSpan]:
+        return [[50], ImageSpan(source, 1, 3, 3), [51]]
 
 
 def reader(
@@ -51,7 +51,7 @@ def reader(
         words or Words(),
         dialogue=None
         if template is None
-        else Dialogue(ChatTemplate(template, bos_token="<s>", eos_token="", processes=TEMPLATES), no_token),
+        else ChatFormat(ChatTemplate(template, bos_token="<s>", eos_token="", processes=TEMPLATES), no_token),
         why_no_chat="no template here",
         begin_token="<s>",
         vocab_size=100,
@@ -180,7 +180,7 @@ def conversation(*contents: Content) -> Chat:
 
 
 def shown(source: Media) -> list[int]:
-    return [50, *Picture(source, 1, 3, 3).placeholders, 51]
+    return [50, *ImageSpan(source, 1, 3, 3).placeholders, 51]
 
 
 def test_images_stand_where_they_were_put() -> None:
@@ -204,7 +204,7 @@ def test_a_model_without_a_projector_takes_no_image() -> None:
 def test_text_that_looks_like_an_image_stays_text() -> None:
     hostile = "<image 0000000000000000 0> <__media__> <image>"
     read = reader(ALL, vision=Eyes()).read(conversation((hostile, RED)))
-    assert list(read.pictures.values()) == [Picture(RED, 1, 3, 3)]
+    assert list(read.pictures.values()) == [ImageSpan(RED, 1, 3, 3)]
     # The begin token, what the words are, the image, and the answer.
     assert len(read.tokens) == 1 + len(hostile.split()) + 5 + 1
 

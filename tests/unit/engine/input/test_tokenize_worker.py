@@ -9,7 +9,7 @@ from queue import SimpleQueue
 import pytest
 
 from modelyard.engine.input.reading_pool import ReadingPool
-from modelyard.engine.input.tokenize_worker import Speller
+from modelyard.engine.input.tokenize_worker import TokenizeWorker
 from modelyard.engine.scheduling.engine_table import EngineTable
 from modelyard.protocol.events import Cancelled, Event, Returned, Tokenized
 from modelyard.protocol.prompts import Text, Tokens
@@ -59,21 +59,21 @@ def readers(model: SlowModel) -> Iterator[ReadingPool]:
 
 
 @pytest.fixture
-def speller(model: SlowModel, events: SimpleQueue[Event], readers: ReadingPool) -> Speller:
+def speller(model: SlowModel, events: SimpleQueue[Event], readers: ReadingPool) -> TokenizeWorker:
     def publish(batch: Sequence[Event]) -> None:
         for event in batch:
             events.put(event)
 
-    return Speller("small", model, publish, readers, RECORD, lambda _: None)
+    return TokenizeWorker("small", model, publish, readers, RECORD, lambda _: None)
 
 
-def ask(speller: Speller, model: SlowModel) -> None:
+def ask(speller: TokenizeWorker, model: SlowModel) -> None:
     speller.take(Tokenize(FIRST, Text("abc")))
     assert model.has_begun.wait(WAIT_S)
 
 
 def test_a_slow_text_does_not_hold_up_another_request(
-    speller: Speller, model: SlowModel, events: SimpleQueue[Event]
+    speller: TokenizeWorker, model: SlowModel, events: SimpleQueue[Event]
 ) -> None:
     ask(speller, model)
     speller.take(Tokenize(SECOND, Tokens((7,))))
@@ -91,11 +91,11 @@ def test_a_slow_text_does_not_hold_up_another_request(
     ],
 )
 def test_a_request_ends_at_once_and_only_once(
-    speller: Speller,
+    speller: TokenizeWorker,
     model: SlowModel,
     events: SimpleQueue[Event],
     readers: ReadingPool,
-    end: Callable[[Speller], None],
+    end: Callable[[TokenizeWorker], None],
     expected: type[Event],
 ) -> None:
     ask(speller, model)

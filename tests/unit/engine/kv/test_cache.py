@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from modelyard.engine.kv.cache import KvCache, Trim
+from modelyard.engine.kv.cache import KvCache, TrimCells
 from modelyard.protocol.values import SequenceId
 
 CAPACITY = 24
@@ -27,7 +27,7 @@ class Books(RuleBasedStateMachine):
     def replay(self) -> None:
         """What llama.cpp would hold."""
         for operation in self.cache.operations:
-            if isinstance(operation, Trim):
+            if isinstance(operation, TrimCells):
                 del self.replayed[operation.slot][operation.length :]
             else:
                 assert not self.replayed[operation.target]
@@ -94,8 +94,8 @@ class Books(RuleBasedStateMachine):
         self.evicted(before)
 
     @rule(index=SLOT)
-    def forsake(self, index: int) -> None:
-        self.cache.forsake(SequenceId(100 + index))
+    def release_reservation(self, index: int) -> None:
+        self.cache.release_reservation(SequenceId(100 + index))
         assert all(slot.awaited_by != SequenceId(100 + index) for slot in self.cache.slots)
 
     @rule(cells=st.integers(0, CAPACITY))
@@ -149,7 +149,7 @@ def test_what_is_restored_evicts_old_prefixes_but_none_that_a_sequence_waits_for
     assert second is not None
     assert [slot.tokens[:1] for slot in cache.slots] == [[], [2], [3], []]
     assert cache.hold([4] * 3, 0) is None
-    cache.forsake(SequenceId(7))
+    cache.release_reservation(SequenceId(7))
     assert cache.hold([4] * 5, 0) is not None
     assert sorted(slot.tokens[:1] for slot in cache.slots) == [[], [], [3], [4]]
 

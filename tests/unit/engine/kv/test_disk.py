@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from modelyard.engine.kv import disk as kv_store
-from modelyard.engine.kv.disk import KvStore, Unsaved
+from modelyard.engine.kv.disk import KvDiskCache, Unsaved
 from modelyard.protocol.kv_snapshot import KvState
 
 PLENTY = 2**30
@@ -25,11 +25,11 @@ def prompt(first: int, length: int = 5, state_bytes: int = STATE_BYTES) -> Unsav
     return Unsaved(tuple(range(first, first + length)), lambda: np.full(state_bytes, first % 251, np.uint8))
 
 
-def store(folder: Path, identity: str = "smollm2 cells 2048", limit_bytes: int = PLENTY) -> KvStore:
-    return KvStore(folder, identity, limit_bytes)
+def store(folder: Path, identity: str = "smollm2 cells 2048", limit_bytes: int = PLENTY) -> KvDiskCache:
+    return KvDiskCache(folder, identity, limit_bytes)
 
 
-def found(store: KvStore, enough_tokens: int = 10**6, most_prompts: int = 100) -> list[int]:
+def found(store: KvDiskCache, enough_tokens: int = 10**6, most_prompts: int = 100) -> list[int]:
     """First tokens of what is loaded, in that order."""
     return [kept.tokens[0] for kept in store.load(enough_tokens, most_prompts)]
 
@@ -253,11 +253,11 @@ def test_where_files_may_not_be_so_large_shorter_prompts_are_kept(tmp_path: Path
     program = (
         "import resource, sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from modelyard.engine.kv.disk import KvStore, Unsaved\n"
+        "from modelyard.engine.kv.disk import KvDiskCache, Unsaved\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "made = [Unsaved(tuple(range(n)), lambda n=n: np.zeros(100 * n, np.uint8)) for n in (7, 90, 9)]\n"
-        "KvStore(Path(sys.argv[1]), 'identity', 10**9).save(made)\n"
-        "print([len(kept.tokens) for kept in KvStore(Path(sys.argv[1]), 'identity', 10**9).load(1000, 9)])"
+        "KvDiskCache(Path(sys.argv[1]), 'identity', 10**9).save(made)\n"
+        "print([len(kept.tokens) for kept in KvDiskCache(Path(sys.argv[1]), 'identity', 10**9).load(1000, 9)])"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

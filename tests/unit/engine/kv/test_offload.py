@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from modelyard.engine.kv.cache import KvCache, Slot
-from modelyard.engine.kv.offload import MAX_PARKED_AT_ONCE, KvMoves
+from modelyard.engine.kv.offload import MAX_PARKED_AT_ONCE, KvOffload
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Context
 from modelyard.protocol.kv_snapshot import KvState
@@ -50,7 +50,7 @@ class Yard:
         self.cells = Cells(token_bytes)
         self.cache = KvCache(capacity, slots)
         chosen = {"window": 0, "parked_bytes": 10_000, "most_prefixes": 8} | limits
-        self.moves = KvMoves("m", self.cache, cast(Context, self.cells), **chosen)
+        self.moves = KvOffload("m", self.cache, cast(Context, self.cells), **chosen)
 
     def computed(self, slot: int, tokens: Sequence[int]) -> Slot:
         """A slot with these tokens, owned by a sequence."""

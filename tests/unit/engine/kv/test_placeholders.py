@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.engine.kv.placeholders import Picture, has_pictures, outside, positions, text_run
+from modelyard.engine.kv.placeholders import ImageSpan, has_pictures, outside, positions, text_run
 from modelyard.protocol.prompts import Image
 
 RED = Image(1, 1, b"\xff\0\0")
 BLUE = Image(1, 1, b"\0\0\xff")
 
 
-def picture(image: Image = RED, index: int = 0, length: int = 4, positions: int | None = None) -> Picture:
-    return Picture(image, index, length, length if positions is None else positions)
+def picture(image: Image = RED, index: int = 0, length: int = 4, positions: int | None = None) -> ImageSpan:
+    return ImageSpan(image, index, length, length if positions is None else positions)
 
 
 def test_equal_images_have_equal_placeholders_and_others_share_none():

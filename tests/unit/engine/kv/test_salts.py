@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from modelyard.engine.generation.admission import check_context
 from modelyard.engine.input.prompt_encoder import PreparedPrompt
 from modelyard.engine.kv.cache import KvCache, Slot
-from modelyard.engine.kv.disk import KvStore, Unsaved
+from modelyard.engine.kv.disk import KvDiskCache, Unsaved
 from modelyard.engine.kv.owner_shares import amounts_of, first_to_go, may_take
-from modelyard.engine.kv.placeholders import Picture
+from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.prefix import place
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.llama import Context, Projector
 from modelyard.engine.loading import vision
 from modelyard.engine.loading.vision import Vision
-from modelyard.engine.speculative.draft_model import DraftedGuesses, Drafter
+from modelyard.engine.speculative.draft_model import DraftModel, DraftProposer
 from modelyard.errors import ContextNotPermitted
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.prompts import Audio, Image, Text, salted
@@ -151,15 +151,15 @@ def kept(first: int, salt: str) -> Unsaved:
 
 
 def test_a_kept_prompt_is_found_with_its_salt_after_a_restart(tmp_path: Path) -> None:
-    KvStore(tmp_path, "m", 2**30).save([kept(7, A), kept(7, B), kept(7, "")])
-    found = list(KvStore(tmp_path, "m", 2**30).load(10**6, 10))
+    KvDiskCache(tmp_path, "m", 2**30).save([kept(7, A), kept(7, B), kept(7, "")])
+    found = list(KvDiskCache(tmp_path, "m", 2**30).load(10**6, 10))
     assert sorted(prompt.salt for prompt in found) == ["", A, B]
     assert {prompt.tokens for prompt in found} == {(7, 8, 9, 10, 11)}
 
 
 @pytest.mark.parametrize("other", [f"-{B}-", "-"])
 def test_a_kept_prompt_whose_file_is_renamed_to_another_salt_is_not_used(tmp_path: Path, other: str) -> None:
-    store = KvStore(tmp_path, "m", 2**30)
+    store = KvDiskCache(tmp_path, "m", 2**30)
     store.save([kept(7, A)])
     (file,) = tmp_path.iterdir()
     file.rename(tmp_path / file.name.replace(f"-{A}-", other))
@@ -167,10 +167,10 @@ def test_a_kept_prompt_whose_file_is_renamed_to_another_salt_is_not_used(tmp_pat
 
 
 def test_the_folder_of_kept_prompts_is_shared_by_salts(tmp_path: Path) -> None:
-    store = KvStore(tmp_path, "m", 2**30)
+    store = KvDiskCache(tmp_path, "m", 2**30)
     store.save([kept(1, A)])
     size = next(tmp_path.iterdir()).stat().st_size
-    small = KvStore(tmp_path, "m", 4 * size)
+    small = KvDiskCache(tmp_path, "m", 4 * size)
     for first in range(10, 100, 10):
         small.save([kept(first, B)])
     # One of each salt before a second of any, the last used last.
@@ -179,7 +179,7 @@ def test_the_folder_of_kept_prompts_is_shared_by_salts(tmp_path: Path) -> None:
 
 
 def test_a_salt_that_could_not_stand_in_a_name_keeps_nothing(tmp_path: Path) -> None:
-    store = KvStore(tmp_path, "m", 2**30)
+    store = KvDiskCache(tmp_path, "m", 2**30)
     store.save([kept(1, "../a"), kept(2, "key-1")])
     assert list(tmp_path.iterdir()) == []
 
@@ -198,7 +198,7 @@ def test_images_and_sound_of_two_salts_are_different_ones(medium: Image | Audio)
 
 def show(sees: Vision, medium: Image | Audio) -> None:
     for part in sees.parts(medium):
-        if isinstance(part, Picture):
+        if isinstance(part, ImageSpan):
             sees.embeddings(part)
 
 
@@ -245,10 +245,10 @@ class Drafts:
 
 def test_a_draft_model_reads_again_what_it_has_read_for_another_salt() -> None:
     context = Drafts()
-    drafter = Drafter(cast(Context, context), 2, 0.01)
+    drafter = DraftModel(cast(Context, context), 2, 0.01)
     for number, salt in enumerate((A, B, A)):
         asked = sequence(number, PROMPT[:60], salt)
-        asked.guesser = DraftedGuesses(None)
+        asked.guesser = DraftProposer(None)
         context.fed.clear()
         drafter.draft([asked])
         assert context.fed[0] == (1 if number == 2 else 60)

@@ -8,7 +8,7 @@ from math import ceil
 
 import pytest
 
-from modelyard.engine.kv.placeholders import Picture
+from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.llama import Size
 from modelyard.engine.loading import image_layout
 from modelyard.engine.loading.image_layout import Layouts, Part, scaled
@@ -59,8 +59,8 @@ def image(detail: Detail, width: int = 500, height: int = 300, seed: int = 1) ->
     return replace(noise(seed, width, height), detail=detail)
 
 
-def pictures(layouts: Layouts, shown: Image) -> list[Picture]:
-    return [part for part in layouts.of(shown).of(shown) if isinstance(part, Picture)]
+def pictures(layouts: Layouts, shown: Image) -> list[ImageSpan]:
+    return [part for part in layouts.of(shown).of(shown) if isinstance(part, ImageSpan)]
 
 
 @pytest.mark.parametrize("cut", [cut_above_a_tile, cut_by_area, cut_always, cut_never])
@@ -71,7 +71,7 @@ def test_all_of_an_image_is_shown_unless_an_overview_is_asked_for(
     parts = Layouts(Projector(cut), [OPENING]).of(image(detail)).of(image(detail))
     expected = cut(500, 300)
     assert [part if isinstance(part, list) else Size(part.length, part.positions) for part in parts] == expected
-    assert [part.index for part in parts if isinstance(part, Picture)] == [
+    assert [part.index for part in parts if isinstance(part, ImageSpan)] == [
         index for index, part in enumerate(expected) if isinstance(part, Size)
     ]
 
@@ -103,7 +103,7 @@ def test_a_projector_that_cuts_everything_shows_its_overview_alone() -> None:
     layouts = Layouts(Projector(cut_always), [[5], OPENING])
     parts = layouts.of(image("low")).of(image("low"))
     assert [parts[0], parts[2]] == [OPENING, [FAKE]]
-    assert isinstance(parts[1], Picture)
+    assert isinstance(parts[1], ImageSpan)
     assert len(parts) == 3
     # It is the same picture that a closer look ends with, and is encoded once for both.
     assert parts[1].placeholders == pictures(layouts, image("auto"))[-1].placeholders

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from modelyard.engine.kv.placeholders import Picture
+from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.llama import Embeddings, PreparedImage, Projector, Size
 from modelyard.engine.loading import vision
 from modelyard.engine.loading.vision import Vision
@@ -66,8 +66,8 @@ def seeing(encoder: Encoder) -> Vision:
     return Vision(cast("Projector", encoder), 0, 512)
 
 
-def picture(sees: Vision, seed: int) -> Picture:
-    (found,) = (part for part in sees.parts(noise(seed)) if isinstance(part, Picture))
+def picture(sees: Vision, seed: int) -> ImageSpan:
+    (found,) = (part for part in sees.parts(noise(seed)) if isinstance(part, ImageSpan))
     return found
 
 

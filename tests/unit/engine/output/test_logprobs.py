@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelyard.engine.output.logprobs import LogprobTrail, log_softmax
+from modelyard.engine.output.logprobs import LogprobRecorder, log_softmax
 
 PIECES = {0: b"a", 1: b"bc", 2: "é".encode()[:1], 3: "é".encode()[1:], 4: b"<control>"}
 SCORES = log_softmax(np.array([2.0, 1.0, 3.0, 0.0, -1.0], np.float32))
 
 
-def trail(most: int = 2) -> LogprobTrail:
-    return LogprobTrail(most, PIECES.__getitem__)
+def trail(most: int = 2) -> LogprobRecorder:
+    return LogprobRecorder(most, PIECES.__getitem__)
 
 
-def added(tokens: list[int], sizes: dict[int, int] | None = None) -> LogprobTrail:
+def added(tokens: list[int], sizes: dict[int, int] | None = None) -> LogprobRecorder:
     made = trail()
     for token in tokens:
         made.add(token, (sizes or {}).get(token, len(PIECES[token])), SCORES)

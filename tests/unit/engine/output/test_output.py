@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from modelyard.engine.output.output import Answer
+from modelyard.engine.output.output import Output
 
 END = 2
 
 
-def answer(most_tokens: int = 100, stops: tuple[str, ...] = ()) -> Answer:
-    return Answer(most_tokens=most_tokens, end_tokens=frozenset({END}), stops=stops)
+def answer(most_tokens: int = 100, stops: tuple[str, ...] = ()) -> Output:
+    return Output(most_tokens=most_tokens, end_tokens=frozenset({END}), stops=stops)
 
 
 def test_an_end_token_ends_it_and_is_no_text() -> None:

@@ -9,13 +9,13 @@ from itertools import cycle, islice
 import pytest
 
 from modelyard.engine.scheduling import fair_share
-from modelyard.engine.scheduling.fair_share import LEAD_S, RECENT_S, Device, Seat, is_busy, waits
+from modelyard.engine.scheduling.fair_share import LEAD_S, RECENT_S, Device, DeviceShare, is_busy, waits
 
 WAIT_S = 20.0
 
 
-def seat(*, had: float = 0.0, weight: float = 1.0, priority: int = 0, last_step: float = 100.0) -> Seat:
-    made = Seat(weight, priority)
+def seat(*, had: float = 0.0, weight: float = 1.0, priority: int = 0, last_step: float = 100.0) -> DeviceShare:
+    made = DeviceShare(weight, priority)
     made.had, made.last_step = had, last_step
     return made
 
@@ -74,7 +74,7 @@ def test_of_any_engines_one_may_always_go() -> None:
 
 def test_a_wait_has_an_end_though_a_more_urgent_engine_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fair_share, "MAX_WAIT_S", 0.1)
-    device, high, low = Device(), Seat(priority=1), Seat()
+    device, high, low = Device(), DeviceShare(priority=1), DeviceShare()
     entered, leave = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -94,17 +94,17 @@ def test_a_wait_has_an_end_though_a_more_urgent_engine_hangs(monkeypatch: pytest
 
 
 def test_who_comes_back_from_a_pause_has_missed_its_time() -> None:
-    device, worked, paused = Device(), seat(had=40.0, last_step=time.monotonic(), weight=2.0), Seat()
+    device, worked, paused = Device(), seat(had=40.0, last_step=time.monotonic(), weight=2.0), DeviceShare()
     worked.is_here = True
     with device.joined(worked), device.joined(paused), device.step(paused):
         assert paused.had == 40.0
 
 
 def test_engines_of_equal_right_compute_at_the_same_time() -> None:
-    device, seats = Device(), [Seat(), Seat()]
+    device, seats = Device(), [DeviceShare(), DeviceShare()]
     meeting = threading.Barrier(2)
 
-    def compute(own: Seat) -> None:
+    def compute(own: DeviceShare) -> None:
         with device.joined(own), device.step(own):
             meeting.wait(WAIT_S)
 
@@ -118,7 +118,7 @@ def test_engines_of_equal_right_compute_at_the_same_time() -> None:
 
 
 def test_a_step_that_fails_counts_as_one() -> None:
-    device, own, other = Device(), Seat(), Seat(weight=2.0)
+    device, own, other = Device(), DeviceShare(), DeviceShare(weight=2.0)
     with device.joined(own), device.joined(other):
         for taker in islice(cycle((own, other)), 4):
             with pytest.raises(ValueError, match="llama"), device.step(taker):
@@ -128,7 +128,7 @@ def test_a_step_that_fails_counts_as_one() -> None:
 
 
 def test_a_device_is_busy_while_some_engine_computes_and_shortly_after() -> None:
-    device, seat = Device(), Seat()
+    device, seat = Device(), DeviceShare()
     with device.joined(seat):
         assert not device.is_busy
         with device.step(seat):

@@ -11,7 +11,7 @@ import pytest
 
 from modelyard.engine.hosts.journal import Journal, open_journal
 from modelyard.engine.scheduling import fair_share
-from modelyard.engine.scheduling.fair_share import Device, Seat
+from modelyard.engine.scheduling.fair_share import Device, DeviceShare
 from support.table_process import TableProcess, table_process
 
 WAIT_S = 60.0
@@ -57,13 +57,13 @@ def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fair_share, "MAX_WAIT_S", 10 * WAIT_S)
 
 
-def seat(had: float = 0.0) -> Seat:
-    made = Seat()
+def seat(had: float = 0.0) -> DeviceShare:
+    made = DeviceShare()
     made.had = had
     return made
 
 
-def compute(device: Device, own: Seat) -> tuple[threading.Thread, list[float]]:
+def compute(device: Device, own: DeviceShare) -> tuple[threading.Thread, list[float]]:
     """Begin a step on a thread; that, and when the step was let in, once it was."""
     entered: list[float] = []
 
@@ -76,7 +76,7 @@ def compute(device: Device, own: Seat) -> tuple[threading.Thread, list[float]]:
     return thread, entered
 
 
-def waited(device: Device, own: Seat, child: TableProcess) -> bool:
+def waited(device: Device, own: DeviceShare, child: TableProcess) -> bool:
     """Whether a step here begins only after that of the child has ended."""
     thread, entered = compute(device, own)
     deadline = time.monotonic() + WAIT_S

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.engine.kv.cache import KvCache, Trim
+from modelyard.engine.kv.cache import KvCache, TrimCells
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.scheduling.scheduler import STRETCH, WORTH_WAITING, Feed, Scheduler
+from modelyard.engine.scheduling.scheduler import STRETCH, WORTH_WAITING, ScheduledChunk, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
-from modelyard.engine.speculative.ngram import PromptLookup
+from modelyard.engine.speculative.ngram import NgramProposer
 from modelyard.engine.speculative.policy import worthwhile
 from modelyard.protocol.values import SequenceId, Usage
 
@@ -51,7 +51,7 @@ class Llama:
         self.capacity = capacity
         self.period = period
         self.is_uncertain = is_uncertain
-        self.guessed = self.right = 0
+        self.proposed = self.right = 0
         self.room = capacity if room is None else room
         self.max_running = max_running
         self.scheduler = Scheduler(
@@ -63,7 +63,7 @@ class Llama:
             cost=cost(overhead=10.0),
         )
         self.can_trim = can_trim
-        self.held: dict[int, list[int]] = {index: [] for index in range(slots)}
+        self.accepted: dict[int, list[int]] = {index: [] for index in range(slots)}
         # Below it a slot lacks what it would need to go on.
         self.whole_from = dict.fromkeys(range(slots), 0)
         self.answers: dict[SequenceId, int] = {}
@@ -80,7 +80,7 @@ class Llama:
     def add(self, sequence: Sequence, answer: int = 3) -> Sequence:
         self.answers[sequence.id] = answer
         if self.period is not None:
-            sequence.guesser = PromptLookup()
+            sequence.proposer = NgramProposer()
         self.sequences[sequence.id] = sequence
         self.scheduler.add(sequence)
         return sequence
@@ -89,8 +89,8 @@ class Llama:
         slot = self.scheduler.cache.hold(tokens, shortest, awaited_by)
         self.carry_out()
         if slot is not None:
-            assert self.held[slot.index] == []
-            self.held[slot.index] = list(tokens)
+            assert self.accepted[slot.index] == []
+            self.accepted[slot.index] = list(tokens)
             self.whole_from[slot.index] = shortest
         return slot is not None
 
@@ -111,22 +111,22 @@ class Llama:
 
     def carry_out(self) -> None:
         for operation in self.scheduler.cache.operations:
-            if isinstance(operation, Trim):
-                held = self.held[operation.slot]
-                assert self.can_trim or operation.length in (0, len(held)), "a state that cannot be cut was cut"
-                del held[operation.length :]
-                if not held:
+            if isinstance(operation, TrimCells):
+                accepted = self.accepted[operation.slot]
+                assert self.can_trim or operation.length in (0, len(accepted)), "a state that cannot be cut was cut"
+                del accepted[operation.length :]
+                if not accepted:
                     self.whole_from[operation.slot] = 0
-                assert len(held) >= self.whole_from[operation.slot]
+                assert len(accepted) >= self.whole_from[operation.slot]
             else:
                 assert self.can_trim
-                assert self.held[operation.target] == []
-                assert self.whole_from[operation.source] <= operation.length <= len(self.held[operation.source])
+                assert self.accepted[operation.target] == []
+                assert self.whole_from[operation.source] <= operation.length <= len(self.accepted[operation.source])
                 self.whole_from[operation.target] = self.whole_from[operation.source]
-                self.held[operation.target] = self.held[operation.source][: operation.length]
+                self.accepted[operation.target] = self.accepted[operation.source][: operation.length]
         self.scheduler.cache.operations.clear()
 
-    def step(self, *, is_full: bool = False) -> list[Feed]:
+    def step(self, *, is_full: bool = False) -> list[ScheduledChunk]:
         scheduler = self.scheduler
         decoding = [s for s in scheduler.running if s.pending == 1]
         oldest = min(self.sequences, default=None)
@@ -146,13 +146,13 @@ class Llama:
             assert self.sequences[oldest].slot is not None, "the oldest was preempted"
         for feed in feeds:
             assert feed.sequence.slot is not None
-            self.held[feed.sequence.slot.index] += feed.tokens
+            self.accepted[feed.sequence.slot.index] += feed.tokens
         for feed in feeds:
             if feed.outputs:
                 self.sample(feed)
         return feeds
 
-    def sample(self, feed: Feed) -> None:
+    def sample(self, feed: ScheduledChunk) -> None:
         sequence, guesses = feed.sequence, feed.tokens[1:] if feed.outputs > 1 else []
         right = 0
         while True:
@@ -165,7 +165,7 @@ class Llama:
             if is_over or right == len(guesses) or sequence.tokens[-1] != guesses[right]:
                 break
             right += 1
-        self.guessed += len(guesses)
+        self.proposed += len(guesses)
         self.right += right
         if guesses:
             self.scheduler.settle(feed, right if sequence.is_alone else right + 1)
@@ -174,7 +174,7 @@ class Llama:
             self.finished.append(sequence.id)
             self.cancel(sequence.id)
 
-    def check(self, feeds: list[Feed], decoding: list[Sequence]) -> None:
+    def check(self, feeds: list[ScheduledChunk], decoding: list[Sequence]) -> None:
         scheduler = self.scheduler
         assert len({feed.sequence.id for feed in feeds}) == len(feeds)
         assert sum(len(feed.tokens) for feed in feeds) <= BATCH
@@ -187,7 +187,7 @@ class Llama:
             assert slot is not None
             assert feed.tokens
             assert feed.sequence.id in self.first_served or feed.sequence.cached_tokens == feed.position
-            assert self.held[slot.index] == feed.sequence.tokens[: feed.position]
+            assert self.accepted[slot.index] == feed.sequence.tokens[: feed.position]
             known = len(feed.tokens) - max(feed.outputs - 1, 0)
             assert feed.tokens[:known] == feed.sequence.tokens[feed.position : feed.position + known]
             assert bool(feed.outputs) == (feed.position + known == len(feed.sequence.tokens))
@@ -272,7 +272,7 @@ def test_a_cache_that_holds_less_than_its_books_say_stops_nobody_for_ever(seed: 
     assert all(llama.lengths[number] >= llama.room for number in llama.failed)
 
 
-def tokens(feeds: list[Feed]) -> list[tuple[int, int, int]]:
+def tokens(feeds: list[ScheduledChunk]) -> list[tuple[int, int, int]]:
     return [(feed.sequence.id, feed.position, len(feed.tokens)) for feed in feeds]
 
 
@@ -383,7 +383,7 @@ def test_guesses_that_are_wrong_leave_nothing_behind() -> None:
     first = llama.submit(list(range(10)), answer=20)
     llama.run()
     assert first.tokens[10:] == [500 + at % 4 for at in range(10, 30)]
-    assert (llama.guessed > 0, llama.right) == (True, 0)
+    assert (llama.proposed > 0, llama.right) == (True, 0)
 
 
 def test_nothing_is_guessed_while_prompts_are_computed_or_where_it_does_not_pay() -> None:
@@ -605,7 +605,7 @@ def test_a_prompt_that_finds_no_cell_free_waits_and_begins_again() -> None:
     assert [sequence.id for sequence in llama.scheduler.waiting] == [0]
     cache.release(taken)
     llama.carry_out()
-    llama.held[taken.index] = list(taken.tokens)
+    llama.accepted[taken.index] = list(taken.tokens)
     llama.run()
     assert llama.finished == [0]
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from modelyard.engine.kv.cache import KvCache, Share, Trim
-from modelyard.engine.kv.placeholders import Picture
+from modelyard.engine.kv.cache import KvCache, Share, TrimCells
+from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.prefix import place
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.scheduling.scheduler import Feed, Scheduler
+from modelyard.engine.scheduling.scheduler import ScheduledChunk, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.protocol.prompts import Image
 from modelyard.protocol.values import SequenceId
 
 
-def picture(seed: int = 0, length: int = 6, positions: int | None = None) -> Picture:
-    return Picture(Image(1, 1, bytes([seed, 0, 0])), 0, length, length if positions is None else positions)
+def picture(seed: int = 0, length: int = 6, positions: int | None = None) -> ImageSpan:
+    return ImageSpan(Image(1, 1, bytes([seed, 0, 0])), 0, length, length if positions is None else positions)
 
 
 def scheduler(capacity: int = 64, **options: int) -> Scheduler:
@@ -27,17 +27,17 @@ def scheduler(capacity: int = 64, **options: int) -> Scheduler:
     )
 
 
-def sequence(number: int, *parts: list[int] | Picture) -> Sequence:
+def sequence(number: int, *parts: list[int] | ImageSpan) -> Sequence:
     tokens: list[int] = []
     pictures = {}
     for part in parts:
-        if isinstance(part, Picture):
+        if isinstance(part, ImageSpan):
             pictures[part.placeholders[0]] = part
-        tokens += part.placeholders if isinstance(part, Picture) else part
+        tokens += part.placeholders if isinstance(part, ImageSpan) else part
     return Sequence(SequenceId(number), number, tokens, 0, pictures)
 
 
-def shape(feeds: list[Feed]) -> list[tuple[int, int, bool]]:
+def shape(feeds: list[ScheduledChunk]) -> list[tuple[int, int, bool]]:
     """Whose, how many tokens, whether a picture."""
     return [(feed.sequence.id, len(feed.tokens), feed.picture is not None) for feed in feeds]
 
@@ -116,8 +116,8 @@ def test_a_picture_alone_at_the_beginning_is_no_reason_to_give_way() -> None:
 def test_a_prefix_is_reused_up_to_the_end_of_a_picture_never_inside() -> None:
     cache = KvCache(64, 2, has_pictures=True)
     shown = picture(0)
-    held = [1, *shown.placeholders, 2, 3]
-    cache.hold(held, 0)
+    accepted = [1, *shown.placeholders, 2, 3]
+    cache.hold(accepted, 0)
     same = place([1, *shown.placeholders, 9, 9], cache.slots, can_trim=True)
     assert same is not None
     assert same.reused == 7
@@ -139,6 +139,6 @@ def test_what_llama_is_told_is_in_positions() -> None:
     other = next(free for free in cache.slots if free is not slot)
     cache.share(slot, other, 7)
     cache.trim(slot, 8)
-    assert cache.operations == [Share(slot.index, other.index, 3), Trim(slot.index, 4)]
+    assert cache.operations == [Share(slot.index, other.index, 3), TrimCells(slot.index, 4)]
     placed = sequence(0, [1], shown, [2, 3])
     assert [placed.position_at(index) for index in (0, 1, 7, 8)] == [0, 1, 3, 4]

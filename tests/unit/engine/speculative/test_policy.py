@@ -9,8 +9,8 @@ import pytest
 
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.llama import Batch, Context
-from modelyard.engine.speculative.draft_model import DraftedGuesses, Drafter
-from modelyard.engine.speculative.ngram import PromptLookup
+from modelyard.engine.speculative.draft_model import DraftModel, DraftProposer
+from modelyard.engine.speculative.ngram import NgramProposer
 from modelyard.engine.speculative.policy import MAX_DRAFTED, drafts_worthwhile
 from modelyard.protocol.values import SequenceId
 
@@ -31,21 +31,21 @@ def test_of_many_sequences_each_drafts_less() -> None:
 
 
 def test_what_stood_there_before_is_not_drafted() -> None:
-    guesses = DraftedGuesses(PromptLookup())
+    guesses = DraftProposer(NgramProposer())
     tokens = [1, 2, 3, 4, 5, 1, 2, 3]
     assert guesses.wanted(tokens, SMALL, 1) == 0
-    assert guesses.guess(tokens, 2) == [4, 5]
+    assert guesses.propose(tokens, 2) == [4, 5]
 
 
 def test_drafts_that_fail_are_given_up_and_tried_again_later() -> None:
-    guesses = DraftedGuesses(None)
+    guesses = DraftProposer(None)
     wanted, length = [], 10
     for _ in range(100):
         tokens = list(range(length))
         wanted.append(guesses.wanted(tokens, SMALL, 1))
         if wanted[-1]:
             guesses.take([7] * wanted[-1])
-            guesses.learn(len(guesses.guess(tokens, 8)), 0)
+            guesses.record_verified(len(guesses.propose(tokens, 8)), 0)
         length += 1
     given_up = wanted.index(0)
     assert 0 < given_up < 10
@@ -53,11 +53,11 @@ def test_drafts_that_fail_are_given_up_and_tried_again_later() -> None:
 
 
 def test_a_draft_for_other_tokens_is_not_taken_for_a_guess() -> None:
-    guesses = DraftedGuesses(None)
+    guesses = DraftProposer(None)
     assert guesses.wanted([1, 2, 3], SMALL, 1) > 0
     guesses.take([4, 5])
-    assert guesses.guess([1, 2, 3], 8) == [4, 5]
-    assert guesses.guess([1, 2, 3, 9], 8) == []
+    assert guesses.propose([1, 2, 3], 8) == [4, 5]
+    assert guesses.propose([1, 2, 3, 9], 8) == []
 
 
 class Scripted:
@@ -80,18 +80,18 @@ class Scripted:
 
 def decoding(tokens: int, number: int = 0) -> Sequence:
     sequence = Sequence(SequenceId(number), number, list(range(tokens)))
-    sequence.guesser = DraftedGuesses(None)
+    sequence.proposer = DraftProposer(None)
     return sequence
 
 
 def drafted(sequence: Sequence) -> list[int]:
-    assert sequence.guesser is not None
-    return sequence.guesser.guess(sequence.tokens, MAX_DRAFTED)
+    assert sequence.proposer is not None
+    return sequence.proposer.propose(sequence.tokens, MAX_DRAFTED)
 
 
 def test_a_draft_model_reads_what_it_has_not_read_and_says_what_is_wanted() -> None:
     context, sequence = Scripted(100), decoding(20)
-    drafter = Drafter(cast(Context, context), 2, SMALL)
+    drafter = DraftModel(cast(Context, context), 2, SMALL)
     drafter.draft([sequence])
     assert drafted(sequence) == [7, 7]
     assert context.steps == [20, 1]
@@ -103,7 +103,7 @@ def test_a_draft_model_reads_what_it_has_not_read_and_says_what_is_wanted() -> N
 
 def test_a_draft_model_that_has_not_caught_up_says_nothing_yet() -> None:
     context, sequence = Scripted(1000), decoding(200)
-    drafter = Drafter(cast(Context, context), 2, SMALL)
+    drafter = DraftModel(cast(Context, context), 2, SMALL)
     drafter.draft([sequence])
     assert drafted(sequence) == []
     drafter.draft([sequence])
@@ -113,7 +113,7 @@ def test_a_draft_model_that_has_not_caught_up_says_nothing_yet() -> None:
 
 def test_where_its_context_is_full_nothing_is_drafted_and_idle_sequences_give_way() -> None:
     context = Scripted(30)
-    drafter = Drafter(cast(Context, context), 2, SMALL)
+    drafter = DraftModel(cast(Context, context), 2, SMALL)
     first, second, long = decoding(20), decoding(25, 1), decoding(40, 2)
     drafter.draft([first])
     drafter.leave(SequenceId(0))

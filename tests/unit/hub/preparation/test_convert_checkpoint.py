@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import ConvertedModels, Stores, Wanted, plan_files
+from modelyard.hub import ConvertedModels, FileRequest, Stores, plan_files
 from modelyard.hub.preparation.convert_checkpoint import convert_checkpoint
 
 
@@ -19,7 +19,7 @@ def test_weights_that_are_cut_off_are_refused_by_name_before_the_converter_start
     weights = tmp_path / "model.safetensors"
     save_file({"a": np.zeros(1000, np.float32)}, weights)
     weights.write_bytes(weights.read_bytes()[:-100])
-    plan = plan_files(Wanted(str(tmp_path)), Stores(converted=ConvertedModels(tmp_path / "converted")))
+    plan = plan_files(FileRequest(str(tmp_path)), Stores(converted=ConvertedModels(tmp_path / "converted")))
     with pytest.raises(UnusableModel, match=r"model\.safetensors: .* is damaged: 'a' lies at 0 to 4000, but there are"):
         convert_checkpoint(plan, tmp_path, tmp_path / "out.gguf", None, lambda _: True)
     assert not (tmp_path / "out.gguf").exists()

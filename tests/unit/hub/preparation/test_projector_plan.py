@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import ConvertedModels, FilePlan, Stores, Wanted, plan_files, sketch_files
+from modelyard.hub import ConvertedModels, FilePlan, FileRequest, Stores, estimate_files, plan_files
 from modelyard.hub.preparation.convert_checkpoint import Output
 from modelyard.hub.preparation.prepare_projector import attach_projector, making_beside
 from modelyard.hub.select.gguf import Choice
@@ -34,7 +34,7 @@ def planned(folder: Path, config: dict[str, Any], **wanted: Any) -> FilePlan:
     if not (written := folder / "config.json").is_file() or json.loads(written.read_text()) != config:
         written.write_text(json.dumps(config))
         (folder / "model.safetensors").write_bytes(bytes(1000))
-    return plan_files(Wanted(str(folder), **wanted), Stores(converted=ConvertedModels(folder / "converted")))
+    return plan_files(FileRequest(str(folder), **wanted), Stores(converted=ConvertedModels(folder / "converted")))
 
 
 def test_a_checkpoint_with_a_known_tower_gets_a_projector_of_its_own(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_checkpoint_with_a_known_tower_gets_a_projector_of_its_own(tmp_path: P
     assert (conversion.label, conversion.made, plan.projector.warning) == ("F16", None, "")
     assert conversion.key != plan.key
     assert not plan.is_ready
-    files = sketch_files(plan, Stores())
+    files = estimate_files(plan, Stores())
     assert (files.kind, files.projector_bytes) == ("multimodal", conversion.output_bytes)
 
 
@@ -83,7 +83,7 @@ def test_a_tower_that_is_not_known_is_left_out_and_that_is_said(tmp_path: Path) 
     assert plan.projector.warning == (
         "The model is served as text: llama.cpp's converter does not know the vision tower of NewForCausalLM."
     )
-    files = sketch_files(plan, Stores())
+    files = estimate_files(plan, Stores())
     assert (files.kind, files.warnings) == ("text", (plan.projector.warning,))
     with pytest.raises(UnusableModel, match=r"kind = 'multimodal', but llama.cpp's converter does not know the vision"):
         planned(tmp_path, config, kind="multimodal")

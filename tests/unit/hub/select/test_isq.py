@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import Stores, Wanted, plan_files
+from modelyard.hub import FileRequest, Stores, plan_files
 from modelyard.hub.select.isq import BITS, NEEDS_IMATRIX, target_of
 
 NUMBERS = ("2", "3", "4", "5", "6", "8")
@@ -35,7 +35,7 @@ def test_what_gguf_does_not_have_becomes_the_nearest_and_says_so(name: str, tmp_
     assert target.notice.startswith(f"{name} becomes {target.label}: ")
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text("{}")
-    assert target.notice in plan_files(Wanted(str(tmp_path), isq=name), Stores()).decision.reasons[-1]
+    assert target.notice in plan_files(FileRequest(str(tmp_path), isq=name), Stores()).decision.reasons[-1]
 
 
 @pytest.mark.parametrize("name", [*NUMBERS, *OF_GGUF, *NEAREST])

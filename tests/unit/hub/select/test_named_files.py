@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
-from modelyard.hub import Wanted, plan_files
+from modelyard.hub import FileRequest, plan_files
 from modelyard.hub.preparation.plan import Stores
-from modelyard.hub.select.select import Decision, Probe, decide
+from modelyard.hub.select.select import Decision, NeedsListing, decide
 from modelyard.hub.sources.hub_id import HubId
 from modelyard.hub.sources.listing import ListedFile, Listing
 from support.gguf_writer import tiny_model, write
@@ -26,7 +26,7 @@ def listing(*names: str) -> Listing:
 
 def decided(*names: str, **asked: Any) -> Decision:
     missing = RepositoryUnavailable("missing", "it does not exist")
-    decision = decide(Wanted("org/tiny", siblings=SIBLINGS, **asked), listing(*names), {"org/tiny-GGUF": missing})
+    decision = decide(FileRequest("org/tiny", siblings=SIBLINGS, **asked), listing(*names), {"org/tiny-GGUF": missing})
     assert isinstance(decision, Decision)
     return decision
 
@@ -60,7 +60,7 @@ def test_a_file_that_is_not_there_names_those_that_are():
 def test_a_model_that_is_a_file_has_no_file_to_be_named(tmp_path: Path):
     model = write(tmp_path / "tiny.gguf", tiny_model())
     with pytest.raises(UnusableModel, match=r"is a file already: quantized_file names one of a folder"):
-        plan_files(Wanted(str(model), quantized_file=("other.gguf",)), Stores())
+        plan_files(FileRequest(str(model), quantized_file=("other.gguf",)), Stores())
 
 
 # Formats
@@ -82,9 +82,9 @@ def test_plain_is_quantised_here_where_gguf_is_published_too():
 
 
 def test_plain_never_asks_the_siblings_and_gguf_does():
-    ask = Wanted("org/tiny", quant="4", siblings=SIBLINGS, file_format="gguf")
-    assert decide(ask, listing(*CHECKPOINT), {}) == Probe("org/tiny-GGUF")
-    plain = Wanted("org/tiny", quant="4", siblings=SIBLINGS, file_format="plain")
+    ask = FileRequest("org/tiny", quant="4", siblings=SIBLINGS, file_format="gguf")
+    assert decide(ask, listing(*CHECKPOINT), {}) == NeedsListing("org/tiny-GGUF")
+    plain = FileRequest("org/tiny", quant="4", siblings=SIBLINGS, file_format="plain")
     assert isinstance(decide(plain, listing(*CHECKPOINT), {}), Decision)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import ModelFiles, Progress, Stores, Wanted, plan_files, read_header
+from modelyard.hub import FileRequest, ModelFiles, Progress, Stores, plan_files, read_header
 from modelyard.hub.select.gguf import Choice
 from modelyard.hub.select.model_files import read_files
 from modelyard.hub.select.projector import TriedProjectors, choose_projector, with_projector
@@ -79,7 +79,7 @@ def test_other_files_are_no_projectors() -> None:
 
 
 def planned(source: Path, **wanted: Any) -> str:
-    return plan_files(Wanted(str(source), **wanted), Stores()).projector.name
+    return plan_files(FileRequest(str(source), **wanted), Stores()).projector.name
 
 
 @pytest.fixture

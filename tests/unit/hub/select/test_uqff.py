@@ -9,7 +9,7 @@ import pytest
 from modelyard.errors import UnusableModel
 from modelyard.hub.preparation.plan import Stores, plan_files
 from modelyard.hub.select.isq import Target
-from modelyard.hub.select.select import Decision, Probe, Wanted, decide
+from modelyard.hub.select.select import Decision, FileRequest, NeedsListing, decide
 from modelyard.hub.select.uqff import choose_uqff
 from modelyard.hub.sources.converted import ConvertedModels
 from modelyard.hub.sources.hub_id import HubId
@@ -127,13 +127,13 @@ def test_a_report_that_contradicts_itself_or_the_files_is_refused(text: Any, mes
 # What a model is served from
 
 
-def decided(wanted: Wanted, here: Listing, **seen: Listing) -> Decision:
+def decided(wanted: FileRequest, here: Listing, **seen: Listing) -> Decision:
     step = decide(wanted, here, {listed.source: listed for listed in seen.values()})
     assert isinstance(step, Decision), step
     return step
 
 
-def refused(wanted: Wanted, here: Listing) -> str:
+def refused(wanted: FileRequest, here: Listing) -> str:
     with pytest.raises(UnusableModel) as error:
         decide(wanted, here, {})
     return str(error.value)
@@ -141,7 +141,7 @@ def refused(wanted: Wanted, here: Listing) -> str:
 
 def test_shards_come_with_the_weights_that_they_leave_out():
     here = listing(*WHOLE, "q4k-0.uqff", "afq4-0.uqff", "model.safetensors.index.json", "README.md")
-    decision = decided(Wanted("org/tiny-UQFF", from_uqff="4"), here)
+    decision = decided(FileRequest("org/tiny-UQFF", from_uqff="4"), here)
     assert decision.form == "uqff"
     assert decision.names == ("q4k-0.uqff", "residual.safetensors", "config.json", "tokenizer.json")
     assert decision.reasons == ("q4k-0.uqff: UQFF of the type q4k.",)
@@ -149,7 +149,7 @@ def test_shards_come_with_the_weights_that_they_leave_out():
 
 def test_full_precision_weights_beside_the_shards_take_the_place_of_the_residual():
     here = listing(*WHOLE, "q4k-0.uqff", "model.safetensors")
-    names = decided(Wanted("org/tiny", from_uqff="q4k"), here).names
+    names = decided(FileRequest("org/tiny", from_uqff="q4k"), here).names
     assert "model.safetensors" in names
     assert "residual.safetensors" not in names
 
@@ -158,13 +158,13 @@ def test_full_precision_weights_beside_the_shards_take_the_place_of_the_residual
 def test_shards_alone_are_no_model(missing: str):
     here = listing("q4k-0.uqff", *(name for name in WHOLE if name != missing))
     assert f"has q4k-0.uqff, but no {missing}: UQFF is not the whole of a model" in refused(
-        Wanted("org/tiny-UQFF", from_uqff="q4k"), here
+        FileRequest("org/tiny-UQFF", from_uqff="q4k"), here
     )
 
 
 def test_quant_prefers_the_uqff_of_the_repository_itself():
     here = listing(*WHOLE, "q4k-0.uqff", "model.safetensors", repo="org/tiny")
-    wanted = Wanted("org/tiny", quant="4", siblings=SIBLINGS)
+    wanted = FileRequest("org/tiny", quant="4", siblings=SIBLINGS)
     assert decided(wanted, here).form == "uqff"
 
 
@@ -173,14 +173,14 @@ def test_a_repository_of_uqff_alone_without_the_type_is_an_error_that_lists_what
         listing(*WHOLE, "q8_0-0.uqff", repo="org/tiny"),
         listing("model.safetensors", "config.json", "q8_0-0.uqff", repo="org/tiny-uqff"),
     ):
-        message = refused(Wanted("org/tiny", quant="4", siblings=SIBLINGS), here)
+        message = refused(FileRequest("org/tiny", quant="4", siblings=SIBLINGS), here)
         assert message.endswith("has no UQFF that is '4'. Its UQFF files: q8_0-0.uqff.")
-    empty = refused(Wanted("org/tiny-UQFF", quant="4"), listing("README.md"))
+    empty = refused(FileRequest("org/tiny-UQFF", quant="4"), listing("README.md"))
     assert empty == "'org/tiny-UQFF' has no UQFF that is '4'. Its UQFF files: none."
 
 
-@pytest.mark.parametrize("wanted", [Wanted("org/tiny-UQFF"), Wanted("org/tiny-UQFF", isq="4")])
-def test_uqff_alone_must_be_chosen_by_type(wanted: Wanted):
+@pytest.mark.parametrize("wanted", [FileRequest("org/tiny-UQFF"), FileRequest("org/tiny-UQFF", isq="4")])
+def test_uqff_alone_must_be_chosen_by_type(wanted: FileRequest):
     message = refused(wanted, listing(*WHOLE, "q4k-0.uqff", "q8_0-0.uqff"))
     assert message.startswith(
         "'org/tiny-UQFF' has only quantised weights in UQFF: choose some with quant or from_uqff."
@@ -189,8 +189,8 @@ def test_uqff_alone_must_be_chosen_by_type(wanted: Wanted):
 
 def test_the_published_uqff_comes_before_the_published_gguf():
     here = listing("model.safetensors", "config.json", repo="org/tiny")
-    wanted = Wanted("org/tiny", quant="4", siblings=SIBLINGS)
-    assert decide(wanted, here, {}) == Probe("mistralrs-community/tiny-UQFF")
+    wanted = FileRequest("org/tiny", quant="4", siblings=SIBLINGS)
+    assert decide(wanted, here, {}) == NeedsListing("mistralrs-community/tiny-UQFF")
     uqff = listing(*WHOLE, "afq4-0.uqff", repo="mistralrs-community/tiny-UQFF", bases=("org/tiny",))
     decision = decided(wanted, here, uqff=uqff)
     assert (decision.form, decision.listing) == ("uqff", uqff)
@@ -200,7 +200,7 @@ def test_the_report_may_say_what_a_sibling_is_made_from():
     here = listing("model.safetensors", "config.json", repo="org/tiny")
     said = report(output("q4k", "q4k-0.uqff"), base_model="org/tiny")
     uqff = listing(*WHOLE, "q4k-0.uqff", repo="mistralrs-community/tiny-UQFF", report=said)
-    assert decided(Wanted("org/tiny", quant="4", siblings=SIBLINGS), here, uqff=uqff).form == "uqff"
+    assert decided(FileRequest("org/tiny", quant="4", siblings=SIBLINGS), here, uqff=uqff).form == "uqff"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_the_report_may_say_what_a_sibling_is_made_from():
 )
 def test_a_sibling_that_does_not_fit_is_passed_over(sibling: Listing, why: str):
     here = listing("model.safetensors", "config.json", repo="org/tiny")
-    wanted = Wanted("org/tiny", quant="4", siblings=SIBLINGS[:1])
+    wanted = FileRequest("org/tiny", quant="4", siblings=SIBLINGS[:1])
     decision = decided(wanted, here, sibling=sibling)
     assert decision.form == "safetensors"
     assert decision.reasons[0].startswith(why)
@@ -236,9 +236,9 @@ def test_a_plan_knows_what_the_gguf_will_take(tmp_path: Path):
         (tmp_path / name).write_bytes(bytes(1000))
     (tmp_path / "config.json").write_text("{}")
     stores = Stores(converted=ConvertedModels(tmp_path / "converted"))
-    of_two_bits = plan_files(Wanted(str(tmp_path), quant="afq2"), stores)
+    of_two_bits = plan_files(FileRequest(str(tmp_path), quant="afq2"), stores)
     assert (of_two_bits.output_bytes, of_two_bits.decision.target) == (5000, Target("Q4_1"))
-    of_four_bits = plan_files(Wanted(str(tmp_path), from_uqff="4"), stores)
+    of_four_bits = plan_files(FileRequest(str(tmp_path), from_uqff="4"), stores)
     assert (of_four_bits.output_bytes, of_four_bits.decision.target) == (2000, Target("Q4_K_S"))
     assert of_two_bits.key != of_four_bits.key
 
@@ -247,6 +247,8 @@ def test_a_shard_that_is_named_itself_means_its_set(tmp_path: Path):
     for name in (*WHOLE, "q4k-0.uqff", "q4k-1.uqff", "model-Q8_0.gguf"):
         (tmp_path / name).touch()
     (tmp_path / "config.json").write_text("{}")
-    plan = plan_files(Wanted(str(tmp_path / "q4k-1.uqff")), Stores(converted=ConvertedModels(tmp_path / "converted")))
+    plan = plan_files(
+        FileRequest(str(tmp_path / "q4k-1.uqff")), Stores(converted=ConvertedModels(tmp_path / "converted"))
+    )
     assert plan.decision.form == "uqff"
     assert plan.decision.names[:2] == ("q4k-0.uqff", "q4k-1.uqff")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import Hub, ModelFiles, Stores, Wanted, resolve
+from modelyard.hub import FileRequest, Hub, ModelFiles, Stores, resolve
 from support.gguf_writer import shards, tiny_model, write
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -21,7 +21,7 @@ SAFETENSORS = struct.pack("<Q", 2) + b"{}"
 
 
 def files(source: str, quant: str | None = None, *, hub_cache: Path) -> ModelFiles:
-    return resolve(Wanted(source, quant=quant), Stores(Hub(hub_cache, endpoint=NO_HUB)))
+    return resolve(FileRequest(source, quant=quant), Stores(Hub(hub_cache, endpoint=NO_HUB)))
 
 
 def refusal(source: str, *, hub_cache: Path) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modelyard.errors import EngineError
 from modelyard.protocol.events import Cancelled, Failed, Finished
-from modelyard.protocol.values import SequenceId, Usage, Vitals
+from modelyard.protocol.values import EngineStats, SequenceId, Usage
 from modelyard.yard.requests.timings import RequestTimings
 from modelyard.yard.stats.counters import Counters, Histogram, ModelCounters
 
@@ -50,12 +50,12 @@ def test_the_ends_of_requests_are_counted_with_what_they_used() -> None:
 
 def test_preemptions_and_pictures_add_up_over_engines() -> None:
     tally = Counters()
-    tally["a"].record_stats(Vitals(1, 0, 100, 10, preemptions=2))
+    tally["a"].record_stats(EngineStats(1, 0, 100, 10, preemptions=2))
     tally["a"].engine_stats = None
-    tally["a"].record_stats(Vitals(1, 0, 100, 10, preemptions=1))
+    tally["a"].record_stats(EngineStats(1, 0, 100, 10, preemptions=1))
     assert tally["a"].preemptions == 3
     for _ in range(2):
-        tally["a"].record_stats(Vitals(1, 0, 100, 10, 0, pictures_encoded=2, pictures_reused=5))
+        tally["a"].record_stats(EngineStats(1, 0, 100, 10, 0, pictures_encoded=2, pictures_reused=5))
     assert (tally["a"].pictures_encoded, tally["a"].pictures_reused) == (4, 10)
     assert set(tally) == {"a"}
 

@@ -10,7 +10,7 @@ import orjson
 
 from modelyard.api.openai.audio.prompts import spoken_text
 from modelyard.api.openai.chunks import EventFrames
-from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.api.serving.output_reader import OutputReader
 from modelyard.protocol.deltas import ContentDelta, Delta, ToolCallBroken
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
@@ -49,7 +49,7 @@ class SpeechFrames(EventFrames):
 
     def open(self, generation: TokenStream) -> bytes:
         """Nothing: a stream begins with its text."""
-        self._reader = AnswerReader(generation, self._prompt)
+        self._reader = OutputReader(generation, self._prompt)
         return b""
 
     def text(self, text: str) -> bytes:

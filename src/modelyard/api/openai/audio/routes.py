@@ -15,9 +15,9 @@ from modelyard.api.openai.audio.languages import language_name
 from modelyard.api.openai.audio.prompts import Task, speech_prompt
 from modelyard.api.openai.audio.schema import SpeechBody, TranscriptionBody, TranslationBody
 from modelyard.api.serving.form import FormRoute
-from modelyard.api.serving.json_response import Told
-from modelyard.api.serving.streaming import Ask, reply, whole_answer
-from modelyard.api.serving.wait_options import urgency_of
+from modelyard.api.serving.json_response import JsonResponse
+from modelyard.api.serving.streaming import ChoiceRequest, reply, whole_answer
+from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.prompts import Audio, media_of
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
@@ -50,7 +50,7 @@ async def _speech(
         model=body.model,
         sampling=body.sampling,
         max_tokens=body.max_completion_tokens,
-        urgency=urgency_of(http, body.keep_alive),
+        urgency=wait_options_of(http, body.keep_alive),
     )
     request = await media.loaded(request, http.receive)
     (clip,) = media_of(request.prompt)
@@ -58,7 +58,7 @@ async def _speech(
     doing: Literal["transcribe", "translate"] = "translate" if task.translates else "transcribe"
     language = language_name(task.language).lower() if task.language else ""
     frames = SpeechFrames(request.prompt, doing, clip.duration_s, language, body.response_format)
-    asks = [Ask(request, frames)]
+    asks = [ChoiceRequest(request, frames)]
     if stream:
         return reply(yard, asks, stream=True)
 
@@ -66,4 +66,4 @@ async def _speech(
         whole, _ = await whole_answer(yard, asks)
         return f"{whole}\n".encode() if isinstance(whole, str) else orjson.dumps(whole)
 
-    return Told(answer, "text/plain" if body.response_format == "text" else "application/json")
+    return JsonResponse(answer, "text/plain" if body.response_format == "text" else "application/json")

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from modelyard.api.errors.responses import error_object
 from modelyard.api.openai.message import logprobs_object
 from modelyard.api.openai.responses.schema import ResponsesRequest
-from modelyard.api.serving.output_reader import AnswerReader
+from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
@@ -58,7 +58,7 @@ class ResponseFrames:
     def open(self, generation: TokenStream) -> bytes:
         """The events that begin a response."""
         self._generation = generation
-        self._reader = AnswerReader(generation, self._chat)
+        self._reader = OutputReader(generation, self._chat)
         self.response |= {"model": generation.model, "status": "in_progress"}
         return self._event("response.created", response=self.response) + self._event(
             "response.in_progress", response=self.response

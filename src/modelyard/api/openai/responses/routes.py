@@ -18,11 +18,11 @@ from modelyard.api.openai.responses.background import Background
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
 from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
-from modelyard.api.request_context import Visit
+from modelyard.api.request_context import RequestContext
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import Ask, reply
-from modelyard.api.serving.wait_options import urgency_of
+from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.errors import InvalidRequest, ResponseNotFound
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.yard import Yard
@@ -40,14 +40,14 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         """Answer, whole, as a stream, or in the background."""
         before: tuple[Mapping[str, Any], ...] = ()
         # What the body says is kept as messages, and as items of the input.
-        asked_bytes = 2 * Visit.of(http.scope).body_bytes
+        asked_bytes = 2 * RequestContext.of(http.scope).body_bytes
         if body.previous_response_id is not None:
             earlier = _found(store, body.previous_response_id, http)
             before, asked_bytes = earlier.messages, asked_bytes + earlier.size_bytes
         sent = RequestBody.of(http.scope)
         messages = await sent.converted(partial(body.messages, before))
         request = await sent.converted(partial(body.checked, messages))
-        request = replace(request, urgency=urgency_of(http, body.keep_alive))
+        request = replace(request, urgency=wait_options_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         given = [listed_item(item) for item in body.input]
         assert isinstance(request.prompt, Chat)
@@ -60,7 +60,7 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
 
         frames = ResponseFrames(body, request.prompt, keep)
         if not body.background:
-            return reply(yard, [Ask(request, frames)], stream=bool(body.stream))
+            return reply(yard, [ChoiceRequest(request, frames)], stream=bool(body.stream))
         if body.stream:
             raise InvalidRequest("'background' responses are not streamed. Leave 'stream' out.", "stream")
         frames.response["model"] = yard.model(body.model or "default").id
@@ -109,7 +109,7 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
 
 def _owner(http: HttpRequest) -> bytes | None:
     """Whose response it is: those of one key are nobody else's."""
-    return Visit.of(http.scope).caller.owner
+    return RequestContext.of(http.scope).caller.owner
 
 
 def _found(store: ResponseStore, name: str, http: HttpRequest) -> Kept:
