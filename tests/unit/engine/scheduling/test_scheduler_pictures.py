@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.engine.kv.cache import KvCache, Share, TrimCells
+from modelyard.engine.kv.cache import KvCache, ShareCells, TrimCells
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.prefix import place
 from modelyard.engine.kv.sequence import Sequence
@@ -139,6 +139,6 @@ def test_what_llama_is_told_is_in_positions() -> None:
     other = next(free for free in cache.slots if free is not slot)
     cache.share(slot, other, 7)
     cache.trim(slot, 8)
-    assert cache.operations == [Share(slot.index, other.index, 3), TrimCells(slot.index, 4)]
+    assert cache.operations == [ShareCells(slot.index, other.index, 3), TrimCells(slot.index, 4)]
     placed = sequence(0, [1], shown, [2, 3])
     assert [placed.position_at(index) for index in (0, 1, 7, 8)] == [0, 1, 3, 4]
