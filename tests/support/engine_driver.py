@@ -14,7 +14,7 @@ from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.llama import Batch, Context, Model, Weights
-from modelyard.engine.loading.weights import WeightsPool
+from modelyard.engine.loading.weights import WeightsKey, WeightsPool
 from modelyard.engine.scheduling import scheduler
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
@@ -47,6 +47,24 @@ GREEDY = Sampling(temperature=0.0)
 
 # Shared by all engines of a test run: to start a process takes as long as to load a small model.
 TEMPLATES = TemplateProcesses()
+
+
+class _KeptWeights(WeightsPool):
+    """Weights that stay loaded until the tests end: of Gemma 3 alone the vocabulary takes a second to load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: set[WeightsKey] = set()
+
+    def acquire(self, key: WeightsKey, on_progress: Callable[[float], bool]) -> Weights:
+        weights = super().acquire(key, on_progress)
+        if key not in self._kept:
+            self._kept.add(key)
+            self.park([key])
+        return weights
+
+
+_KEPT = _KeptWeights()
 
 WORDS = ["sea", "wind", "rope", "sail", "whale", "storm", "island", "harbour", "map", "star", "moon", "anchor", "ship"]
 
@@ -90,7 +108,7 @@ class Driven:
         if processes is not None:
             self.engine: EngineHandle = processes.engine(told, self._publish)
         else:
-            self.engine = Engine(told, self._publish, pool, device, TEMPLATES)
+            self.engine = Engine(told, self._publish, pool or _KEPT, device, TEMPLATES)
         if starts:
             self.engine.start()
 
