@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 
 from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
-from modelyard.engine.generation.loop import Publish
 from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.messages import LoopMessage
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
-from modelyard.engine.suspects import SuspectLine
+from modelyard.engine.suspects import SuspectQueue
 from modelyard.engine.worker import run_engine
-from modelyard.protocol.events import Event
+from modelyard.protocol.events import Event, Publish
 from modelyard.protocol.messages import Message
 from modelyard.protocol.requests import Stop
 
@@ -38,7 +37,7 @@ class Engine:
         templates: RendersTemplates | None = None,
     ) -> None:
         self._inbox: SimpleQueue[LoopMessage] = SimpleQueue()
-        self._suspects = SuspectLine(self._inbox.put)
+        self._suspects = SuspectQueue(self._inbox.put)
         self._publish = publish
         self._stopping = threading.Event()
         # A daemon, so that an interpreter that exits without closing the yard does not hang on it.
@@ -50,7 +49,7 @@ class Engine:
                 device or Device(),
                 templates or TemplateProcesses(),
                 self._inbox,
-                self._tell,
+                self._publish_events,
                 self._stopping.is_set,
             ),
             name=f"engine {settings.name}",
@@ -63,14 +62,14 @@ class Engine:
 
     def send(self, message: Message) -> None:
         """Hand a message to the engine; never blocks. Messages are taken in order, before the next step."""
-        self._suspects.take(message)
+        self._suspects.submit(message)
         if isinstance(message, Stop):
             # After the message, so that a load that is given up finds it.
             self._stopping.set()
 
-    def _tell(self, events: Sequence[Event]) -> None:
+    def _publish_events(self, events: Sequence[Event]) -> None:
         self._publish(events)
-        self._suspects.hear(events)
+        self._suspects.observe(events)
 
     def join(self, timeout_s: float) -> bool:
         """Wait until the thread has ended; whether it has."""

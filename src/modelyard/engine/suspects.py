@@ -23,7 +23,7 @@ from modelyard.protocol.requests import Cancel, Embed, Rank, Stop, Submit, Token
 from modelyard.protocol.values import SequenceId
 
 
-class SuspectLine:
+class SuspectQueue:
     """Stands before one engine. A suspect waits until the one before it has a token, or has ended.
 
     Every method may be called on any thread.
@@ -38,7 +38,7 @@ class SuspectLine:
         self._tried: SequenceId | None = None
         self._waiting: deque[Request] = deque()
 
-    def take(self, message: Message) -> None:
+    def submit(self, message: Message) -> None:
         """Hand a message to the engine, as soon as it may have it."""
         with self._lock:
             match message:
@@ -49,12 +49,12 @@ class SuspectLine:
                     self._tried = message.sequence
                 case Cancel(sequence):
                     # The engine knows how a request ends that it has not begun.
-                    self._let_in([waiting for waiting in self._waiting if waiting.sequence == sequence])
+                    self._send_waiting([waiting for waiting in self._waiting if waiting.sequence == sequence])
                 case Stop():
-                    self._let_in(list(self._waiting))
+                    self._send_waiting(list(self._waiting))
             self._send(message)
 
-    def hear(self, events: Sequence[Event]) -> None:
+    def observe(self, events: Sequence[Event]) -> None:
         """Take note of what the engine has published. Hot path: called once a step, nearly always for nothing."""
         if self._tried is None:
             return
@@ -66,7 +66,7 @@ class SuspectLine:
                     self._tried = following.sequence
                     self._send(following)
 
-    def _let_in(self, requests: Sequence[Request]) -> None:
+    def _send_waiting(self, requests: Sequence[Request]) -> None:
         for request in requests:
             self._waiting.remove(request)
             self._send(request)

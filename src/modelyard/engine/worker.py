@@ -13,7 +13,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from modelyard.engine.chat.template_processes import RendersTemplates
-from modelyard.engine.generation.loop import GenerationLoop, Publish
+from modelyard.engine.generation.loop import GenerationLoop
 from modelyard.engine.loading.load import LoadedModel, load
 from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.messages import LoopMessage
@@ -31,6 +31,7 @@ from modelyard.protocol.events import (
     Loaded,
     LoadFailed,
     LoadProgress,
+    Publish,
     Stopped,
     Suspended,
 )
@@ -87,21 +88,21 @@ def run_engine(
         return not is_stopping()
 
     last: Event = Stopped()
-    resident: LoadedModel | LoadedPoolingModel | None = None
+    loaded: LoadedModel | LoadedPoolingModel | None = None
     loop: GenerationLoop | PoolingLoop | None = None
     record: EngineRecord | None = None
     try:
         record = device.table.claim(settings.name)
         record.doing = "loading"
-        resident = _load_beside_others(settings, pool, templates, report, record.name_files)
-        if isinstance(resident, LoadedPoolingModel):
-            loop = PoolingLoop(settings, resident, device, record, inbox, publish)
+        loaded = _load_beside_others(settings, pool, templates, report, record.name_files)
+        if isinstance(loaded, LoadedPoolingModel):
+            loop = PoolingLoop(settings, loaded, device, record, inbox, publish)
         else:
-            loop = GenerationLoop(settings, resident, device, record, inbox, publish)
+            loop = GenerationLoop(settings, loaded, device, record, inbox, publish)
         record.doing = "idle"
-        publish([Loaded(resident.profile)])
+        publish([Loaded(loaded.profile)])
         stop = loop.serve()
-        last = Stopped(loop.leave(stop), resident.park() if stop.park else None)
+        last = Stopped(loop.shutdown(stop), loaded.park() if stop.park else None)
     except UnusableModel as refused:
         last = _give_up(inbox, publish) if is_stopping() else LoadFailed(str(refused))
     except Exception as failure:
@@ -117,9 +118,9 @@ def run_engine(
                 publish([Dying(last.reason, tuple(map(SequenceId, active)))])
                 loop.fail()
             loop.free()
-        if resident is not None:
-            resident.free()
-        loop = resident = None
+        if loaded is not None:
+            loaded.free()
+        loop = loaded = None
         # Also after a load that failed: llama.cpp had read the whole vocabulary by then.
         trim_heap()
     finally:
@@ -137,7 +138,7 @@ def _load_beside_others(
     on_files: Callable[[str], object],
 ) -> LoadedModel | LoadedPoolingModel:
     """Load on a thread that leaves the cores to those that compute; its engine's thread takes over what it made."""
-    loaded: Future[LoadedModel | LoadedPoolingModel] = Future()
+    outcome: Future[LoadedModel | LoadedPoolingModel] = Future()
 
     def load_kind() -> LoadedModel | LoadedPoolingModel:
         if settings.kind == "text":
@@ -150,13 +151,13 @@ def _load_beside_others(
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
-            loaded.set_result(load_kind())
+            outcome.set_result(load_kind())
         except Exception as failure:  # noqa: BLE001 (raised where it is waited for)
-            loaded.set_exception(failure)
+            outcome.set_exception(failure)
 
     # Not of a pool, which the interpreter waits for at its end, also where llama.cpp never returns.
     threading.Thread(target=run, name=f"load {settings.name}", daemon=True).start()
-    return loaded.result()
+    return outcome.result()
 
 
 def _give_up(inbox: SimpleQueue[LoopMessage], publish: Publish) -> Stopped:

@@ -72,14 +72,14 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A prompt that is read but for its pictures, and the tokens of what the answer may well be."""
+    """A prompt that is read but for its images, and the tokens of what the answer may well be."""
 
     prompt: PreparedPrompt
     prediction: list[int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Unready:
+class _Compiling:
     """A request whose grammar is being compiled; ``dry`` has its sampler against repetitions, once that is made."""
 
     request: Submit
@@ -95,7 +95,7 @@ class Admission:
 
     Args:
         name: of the model, for messages.
-        resident: the model.
+        loaded: the model.
         readers: threads on which prompts become tokens.
         record: where the engine notes whose prompts are being read.
         looks_up: whether answers are guessed from what was said before.
@@ -105,7 +105,7 @@ class Admission:
     def __init__(
         self,
         name: str,
-        resident: LoadedModel,
+        loaded: LoadedModel,
         readers: ReadingPool,
         record: EngineRecord,
         *,
@@ -114,24 +114,24 @@ class Admission:
     ) -> None:
         self._name = name
         self._readers, self._record = readers, record
-        self._model: Model = resident.model
-        self._length = resident.context.length
-        self._prompts, self._defaults = resident.prompts, resident.sampling
-        self._dialogue: ChatFormat | None = resident.dialogue
-        self._drafts = resident.drafter is not None
+        self._model: Model = loaded.model
+        self._length = loaded.context.length
+        self._prompts, self._defaults = loaded.prompts, loaded.sampling
+        self._chat_format: ChatFormat | None = loaded.chat_format
+        self._drafts = loaded.drafter is not None
         self._looks_up = looks_up
         self._send = send
         self._arrivals = 0
-        self._unready: dict[SequenceId, _Reading | _Unready] = {}
-        self.grammars = GrammarCompiler(resident.model.vocabulary)
+        self._pending: dict[SequenceId, _Reading | _Compiling] = {}
+        self.grammars = GrammarCompiler(loaded.model.vocabulary)
 
     @property
-    def unready(self) -> list[tuple[SequenceId, SuspendedSequence | None]]:
+    def pending(self) -> list[tuple[SequenceId, SuspendedSequence | None]]:
         """Requests whose prompts are being read, or whose grammars or samplers are being made.
 
         Each with what it goes on from; None where it is new.
         """
-        return [(sequence, unready.resumed) for sequence, unready in self._unready.items()]
+        return [(sequence, pending.resumed) for sequence, pending in self._pending.items()]
 
     def submit(self, request: Submit) -> Admitted | None:
         """Admit a request; None where its prompt is to be read before, or its grammar to be compiled, of which ``read``
@@ -160,8 +160,8 @@ class Admission:
             return None
         if running.constraint is not None:
             self.grammars.adopt(running.constraint, self._model.tokenize_plain)
-        if running.output.trail is not None:
-            running.output.trail.piece = self._model.spelt_piece
+        if running.output.recorder is not None:
+            running.output.recorder.piece = self._model.visible_piece
         running.tokens.arrival = self.next_arrival()
         return Admitted(running, resumed=state)
 
@@ -171,7 +171,7 @@ class Admission:
             lambda: self._prepare(request, resumed),
             lambda done: self._send(PromptRead(request.sequence, done)),
         )
-        self._unready[request.sequence] = _Reading(request, resumed, outcome)
+        self._pending[request.sequence] = _Reading(request, resumed, outcome)
 
     def read(self, message: PromptRead) -> Admitted | None:
         """Go on with a request whose prompt is read; None as in ``submit``, or where nobody wants it any more.
@@ -179,10 +179,10 @@ class Admission:
         Raises:
             ModelyardError: it is refused.
         """
-        reading = self._unready.get(message.sequence)
+        reading = self._pending.get(message.sequence)
         if not isinstance(reading, _Reading) or reading.outcome is not message.outcome:
             return None
-        del self._unready[message.sequence]
+        del self._pending[message.sequence]
         return self._begin(reading.request, reading.resumed, outcome_of(message.outcome, self._name))
 
     def _prepare(self, request: Submit, resumed: SuspendedSequence | None) -> _Prepared:
@@ -204,8 +204,8 @@ class Admission:
             check_context(request, len(prompt.tokens))
         elif resumed.prompt:
             prompt = replace(prompt, tokens=list(resumed.prompt), reading=resumed.reading)
-        if isinstance(request.prompt, Chat) and self._dialogue is not None:
-            grammar = self._dialogue.grammar(request, request.prompt, prompt.reading)
+        if isinstance(request.prompt, Chat) and self._chat_format is not None:
+            grammar = self._chat_format.grammar(request, request.prompt, prompt.reading)
         else:
             grammar = text_grammar(request)
         sampling = request.sampling.over(self._defaults)
@@ -223,7 +223,7 @@ class Admission:
         constraint = self.grammars.compile(
             make, lambda done: self._send(Compiled(request.sequence, done)), answer=answer, salt=request.cache_salt
         )
-        self._unready[request.sequence] = _Unready(request, resumed, prompt, prepared.prediction, constraint, dry)
+        self._pending[request.sequence] = _Compiling(request, resumed, prompt, prepared.prediction, constraint, dry)
         return None
 
     def compiled(self, message: Compiled) -> Admitted | None:
@@ -232,25 +232,25 @@ class Admission:
         Raises:
             InvalidRequest: its grammar cannot be enforced.
         """
-        unready = self._unready.get(message.sequence)
-        if not isinstance(unready, _Unready) or unready.outcome is not message.constraint:
+        pending = self._pending.get(message.sequence)
+        if not isinstance(pending, _Compiling) or pending.outcome is not message.constraint:
             return None
-        del self._unready[message.sequence]
+        del self._pending[message.sequence]
         failure = message.constraint.exception()
         if failure is not None and not isinstance(failure, InvalidRequest):
             # Whatever goes wrong in a grammar is of this request alone: a schema nested too deep, a panic in Rust.
             raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
         constraint = message.constraint.result()
         return self._admitted(
-            unready.request, unready.resumed, unready.prompt, unready.prediction, constraint, unready.dry
+            pending.request, pending.resumed, pending.prompt, pending.prediction, constraint, pending.dry
         )
 
-    def forget(self, sequence: SequenceId) -> bool:
+    def discard(self, sequence: SequenceId) -> bool:
         """Give up a request that is not ready; whether there was one."""
-        unready = self._unready.pop(sequence, None)
-        if unready is not None:
-            unready.outcome.cancel()
-        return unready is not None
+        pending = self._pending.pop(sequence, None)
+        if pending is not None:
+            pending.outcome.cancel()
+        return pending is not None
 
     def next_arrival(self) -> int:
         """The place of the next sequence in the order of arrival."""
@@ -267,7 +267,7 @@ class Admission:
         dry: list[DrySampler],
     ) -> Admitted:
         answer = () if resumed is None else resumed.answer
-        tokens = [token for token in prompt.tokens if token >= 0] if prompt.pictures else prompt.tokens
+        tokens = [token for token in prompt.tokens if token >= 0] if prompt.images else prompt.tokens
         sampler: Sampler = make_sampler(
             request.sampling.over(self._defaults),
             self._model,
@@ -285,20 +285,20 @@ class Admission:
             self.next_arrival(),
             prompt.tokens,
             request.priority,
-            prompt.pictures,
+            prompt.images,
             request.cache_salt,
         )
         if resumed is not None:
             sequence.tokens.extend(answer)
             sequence.cached_tokens = resumed.cached_tokens
-            pieces = [self._model.piece_of(token, output.spelt) for token in answer]
+            pieces = [self._model.piece_of(token, output.visible_specials) for token in answer]
             output.replay(answer, pieces, resumed.pending_logprobs)
-        # What guesses reads tokens, and would guess placeholders of pictures.
-        if not prompt.pictures and self._model.can_trim and sampler.can_verify:
+        # What guesses reads tokens, and would guess placeholders of images.
+        if not prompt.images and self._model.can_trim and sampler.can_verify:
             lookup = NgramProposer() if self._looks_up else None
             sequence.proposer = DraftProposer(lookup) if self._drafts else lookup
             if prediction:
-                predicted = prediction[: output.most_tokens]
+                predicted = prediction[: output.max_tokens]
                 sequence.proposer = PredictionProposer(
                     predicted, len(prompt.tokens), sequence.proposer or NgramProposer()
                 )
@@ -307,14 +307,14 @@ class Admission:
 
     def _output(self, request: Submit, prompt: ReadPrompt) -> Output:
         room = min(self._length, request.max_context or self._length) - len(prompt.tokens)
-        is_read = prompt.reading is not None and self._dialogue is not None
+        is_read = prompt.reading is not None and self._chat_format is not None
         limits = (limit for limit in (room, request.max_tokens, request.max_answer) if limit is not None)
         return Output(
-            most_tokens=min(limits),
+            max_tokens=min(limits),
             end_tokens=self._model.end_tokens,
             stops=request.stop,
-            spelt=self._dialogue.spelt if is_read and self._dialogue is not None else frozenset(),
-            trail=None if request.logprobs is None else LogprobRecorder(request.logprobs, self._model.spelt_piece),
+            visible_specials=self._chat_format.spelt if is_read and self._chat_format is not None else frozenset(),
+            recorder=None if request.logprobs is None else LogprobRecorder(request.logprobs, self._model.visible_piece),
         )
 
     def _echo(self, prompt: Prompt, tokens: list[int]) -> str:

@@ -51,8 +51,8 @@ class RunningSequence:
             identity: of the weights and settings that it belongs to.
             kept: its KV state; None: it is computed again.
         """
-        trail = self.output.trail
-        return self._state(identity, len(self.tokens.tokens), () if trail is None else trail.pending, kept, self)
+        recorder = self.output.recorder
+        return self._state(identity, len(self.tokens.tokens), () if recorder is None else recorder.pending, kept, self)
 
     def suspended_by_failure(self, identity: str) -> SuspendedSequence:
         """What can be trusted of a sequence whose engine failed, perhaps in its middle: the tokens that were published.
@@ -62,8 +62,8 @@ class RunningSequence:
         """
         published = max(self.published, self.tokens.prompt_length)
         unpublished = len(self.tokens.tokens) - published
-        trail = self.output.trail
-        pending = () if trail is None else trail.pending
+        recorder = self.output.recorder
+        pending = () if recorder is None else recorder.pending
         if unpublished:
             pending = pending[: len(pending) - unpublished]
         return self._state(identity, published, pending, None, None)

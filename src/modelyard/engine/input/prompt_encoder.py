@@ -24,22 +24,22 @@ from modelyard.protocol.values import Reading
 Tokenize = Callable[[str, bool], list[int]]
 
 
-class Sees(Protocol):
+class SupportsMedia(Protocol):
     """What knows what images and sound become among tokens; see ``vision.Vision``."""
 
     def parts(self, source: Media) -> Sequence[list[int] | ImageSpan]:
-        """Pictures, and text that the model wants around them."""
+        """ImageSpans, and text that the model wants around them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPrompt:
-    """A prompt as token ids, with placeholders for the pictures in it, which are listed by their first.
+    """A prompt as token ids, with placeholders for the images in it, which are listed by their first.
 
     reading says how the answer is to be read; None: it is plain text.
     """
 
     tokens: list[int]
-    pictures: dict[int, ImageSpan] = field(default_factory=dict)
+    images: dict[int, ImageSpan] = field(default_factory=dict)
     reading: Reading | None = None
 
 
@@ -70,7 +70,7 @@ class PromptReader:
 
     Args:
         tokenize: text and whether to put the begin token before it -> ids.
-        dialogue: how a chat is written out; None where the model has no usable template.
+        chat_format: how a chat is written out; None where the model has no usable template.
         why_no_chat: what a chat is answered in that case.
         begin_token: text of the token that begins a sequence.
         vocab_size: ids are below it.
@@ -78,31 +78,31 @@ class PromptReader:
         vision: None where the model takes neither images nor sound.
         name: of the model, for messages.
         infill: see ``Model.infill_tokens``.
-        longest_token: bytes that one token can stand for, at the most, or None; asked where a text is long.
-        longest_text: characters of a text that is only looked at, however many tokens it has; None: texts are read for
-            the model, and refused once they have more tokens than it holds.
+        longest_token: returns the limit of bytes that one token can stand for, or None; called where a text is long.
+        max_characters: limit of characters of a text that is only tokenised, whatever number of tokens it has; None:
+            texts are read for the model, and refused once they have more tokens than its context.
     """
 
     def __init__(
         self,
         tokenize: Tokenize,
         *,
-        dialogue: ChatFormat | None,
+        chat_format: ChatFormat | None,
         why_no_chat: str,
         begin_token: str,
         vocab_size: int,
         context_length: int,
-        vision: Sees | None = None,
+        vision: SupportsMedia | None = None,
         name: str = "",
         infill: tuple[int, int, int] | None = None,
         longest_token: Callable[[], int | None] = lambda: None,
-        longest_text: int | None = None,
+        max_characters: int | None = None,
     ) -> None:
         self._longest_token = longest_token
-        self._longest_text = longest_text
+        self._max_characters = max_characters
         self._infill = infill
         self._tokenize = tokenize
-        self._dialogue = dialogue
+        self._chat_format = chat_format
         self._why_no_chat = why_no_chat
         self._begin_token = begin_token
         self._vocab_size = vocab_size
@@ -124,9 +124,9 @@ class PromptReader:
         """
         match prompt:
             case Chat():
-                if self._dialogue is None:
+                if self._chat_format is None:
                     raise UnsupportedOperation(self._why_no_chat, "model")
-                return self._prepare_chat(self._dialogue, prompt)
+                return self._prepare_chat(self._chat_format, prompt)
             case Text(text):
                 return PreparedPrompt("prompt", (self._tokens_of(text, "prompt"),))
             case Infill(before, behind):
@@ -152,7 +152,7 @@ class PromptReader:
             for shown in self._vision.parts(part):
                 if isinstance(shown, ImageSpan):
                     placeholders = shown.placeholders
-                    read.pictures[placeholders[0]] = shown
+                    read.images[placeholders[0]] = shown
                     read.tokens.extend(placeholders)
                 else:
                     read.tokens.extend(shown)
@@ -160,11 +160,11 @@ class PromptReader:
                 raise ContextLengthExceeded(self._context_length, None, "messages")
         if not read.tokens:
             raise InvalidRequest("The prompt is empty.", prepared.param)
-        if self._longest_text is None and len(read.tokens) >= self._context_length:
+        if self._max_characters is None and len(read.tokens) >= self._context_length:
             raise ContextLengthExceeded(self._context_length, len(read.tokens), prepared.param)
         return read
 
-    def _prepare_chat(self, dialogue: ChatFormat, chat: Chat) -> PreparedPrompt:
+    def _prepare_chat(self, chat_format: ChatFormat, chat: Chat) -> PreparedPrompt:
         """What the template writes, with each image or clip where it wrote the mark that stands for it.
 
         The marks cannot be guessed, so no text of a message passes for one.
@@ -186,7 +186,7 @@ class PromptReader:
         ]
         if sources and self._vision is None:
             raise self._takes_none(sources[0])
-        written = dialogue.write(replace(chat, messages=tuple(spelt)))
+        written = chat_format.write(replace(chat, messages=tuple(spelt)))
         if not sources:
             return PreparedPrompt("messages", (self._tokens_of(written.text, "messages"),), written.reading)
         texts_and_numbers = re.split(rf"<media {nonce} (\d+)>", written.text)
@@ -247,8 +247,8 @@ class PromptReader:
     def _tokens_of(self, text: str, param: str, *, is_start: bool = True) -> list[int]:
         # Most templates write the begin token themselves; a second one would derail the model.
         add_begin = is_start and not (self._begin_token and text.startswith(self._begin_token))
-        if self._longest_text is not None:
-            check_length(text, self._longest_text, param)
+        if self._max_characters is not None:
+            check_length(text, self._max_characters, param)
             return self._tokenize(text, add_begin)
         if self._is_plainly_too_long(text):
             raise ContextLengthExceeded(self._context_length, None, param)

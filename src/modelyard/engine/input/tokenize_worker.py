@@ -17,7 +17,7 @@ from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
 from modelyard.engine.messages import PromptRead
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
-from modelyard.protocol.events import Cancelled, Event, Failed, Returned, Tokenized
+from modelyard.protocol.events import Cancelled, Event, Failed, Publish, Returned, Tokenized
 from modelyard.protocol.prompts import Chat, Text, Tokens, media_of
 from modelyard.protocol.requests import Stop, Tokenize
 from modelyard.protocol.values import SequenceId
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 MAX_TEXT_LENGTH: Final = 1 << 20
 
 
-class SpellsTokens(Protocol):
+class SupportsTokenize(Protocol):
     """The part of ``llama.Model`` that is needed here. All of it may be called on any thread."""
 
     vocab_size: int
@@ -36,7 +36,7 @@ class SpellsTokens(Protocol):
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids of ``text``."""
 
-    def spell(self, tokens: Sequence[int]) -> list[bytes]:
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
         """The bytes of each token."""
 
 
@@ -57,8 +57,8 @@ class TokenizeWorker:
     def __init__(
         self,
         name: str,
-        model: SpellsTokens,
-        publish: Callable[[Sequence[Event]], None],
+        model: SupportsTokenize,
+        publish: Publish,
         readers: ReadingPool,
         record: EngineRecord,
         send: Callable[[PromptRead], None],
@@ -72,12 +72,12 @@ class TokenizeWorker:
         self._pending: dict[SequenceId, Future[Any]] = {}
         self._lock = threading.Lock()
 
-    def take(self, request: Tokenize) -> None:
+    def submit(self, request: Tokenize) -> None:
         """Begin to answer a request."""
         prompts, sequence = self._prompts, request.sequence
         with self._lock:
             if prompts is not None and media_of(request.prompt):
-                # What looks at images and listens to sound belongs to the engine's thread: see ``show``.
+                # What looks at images and listens to sound belongs to the engine's thread: see ``finish``.
                 self._pending[sequence] = self._readers.submit(
                     sequence,
                     lambda: prompts.prepare(request.prompt).salted(request.cache_salt),
@@ -88,7 +88,7 @@ class TokenizeWorker:
                     sequence, lambda: self._answer(sequence, lambda: self._tokens(request))
                 )
 
-    def show(self, message: PromptRead) -> None:
+    def finish(self, message: PromptRead) -> None:
         """Answer a request whose texts are read, and whose images or sound are yet to be looked at; ignore others."""
         prompts = self._prompts
         with self._lock:
@@ -102,7 +102,7 @@ class TokenizeWorker:
         if self._part_with(sequence):
             self._publish([Cancelled(sequence)])
 
-    def leave(self, stop: Stop) -> None:
+    def shutdown(self, stop: Stop) -> None:
         """Part with all requests: where they are suspended, they leave as they came."""
         self._end_all(Returned if stop.suspend else Cancelled)
 
@@ -122,7 +122,7 @@ class TokenizeWorker:
         event: Event
         try:
             tokens = read()
-            event = Tokenized(sequence, tuple(tokens), tuple(self._model.spell(tokens)))
+            event = Tokenized(sequence, tuple(tokens), tuple(self._model.pieces(tokens)))
         except ModelyardError as refused:
             event = Failed(sequence, refused)
         except Exception as failure:

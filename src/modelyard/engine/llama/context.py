@@ -6,24 +6,17 @@ Hot path: ``Context.decode`` and ``Context.logits`` run once a step.
 from __future__ import annotations
 
 import ctypes
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.llama.batch import Batch, EmbeddingBatch
 from modelyard.engine.llama.context_limits import context_limits
-from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
+from modelyard.engine.llama.context_params import KvType, context_params, create_context
+from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
 from modelyard.engine.llama.projector import Embeddings
-from modelyard.errors import UnusableModel
-
-KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
-FLASH_ATTENTION = {
-    None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
-    False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-    True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-}
 
 
 class Context:
@@ -58,30 +51,16 @@ class Context:
         slots: int,
         batch_tokens: int,
         threads: int,
-        kv_type: Literal["f16", "q8_0"] = "f16",
+        kv_type: KvType = "f16",
         flash_attn: bool | None = None,
     ) -> None:
-        params = lib.llama_context_default_params()
-        params.type_k = params.type_v = KV_TYPES[kv_type]
-        params.flash_attn_type = FLASH_ATTENTION[flash_attn]
         limits = context_limits(min(length, model.positions or length), slots, batch_tokens)
-        params.n_ctx, params.n_batch, params.n_ubatch = limits.cells, limits.batch, limits.step
-        params.n_seq_max = slots
-        params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = True
-        # A full-size cache for sliding-window layers costs memory, and lets a prefix be cut at any token.
-        params.swa_full = True
-        params.no_perf = True
-        # llama.cpp reads them for two architectures alone, and takes 32 and 1 for all others: wrong for Kimi K2.
+        params = context_params(limits, slots, threads=threads, kv_type=kv_type, flash_attn=flash_attn)
+        # llama.cpp reads these numbers for two architectures, and takes 32 and 1 for all others: wrong for Kimi K2.
         for name in ("yarn_beta_fast", "yarn_beta_slow"):
             if (value := model.architecture_number(f"rope.scaling.{name}")) is not None:
                 setattr(params, name, value)
-        log.clear()
-        self.pointer = lib.llama_init_from_model(model.pointer, params)
-        if not self.pointer:
-            raise UnusableModel(f"llama.cpp cannot make a context of {length} tokens: {reason()}")
-        # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.
-        self.allocated_bytes = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
+        self.pointer, self.allocated_bytes = create_context(model, params, length)
         self._slots = slots
         self._batch_tokens = batch_tokens
         self.kv_format = (

@@ -116,7 +116,7 @@ class Model:
         self._tokenize_elsewhere = tokenize_elsewhere
         self._vocab = lib.llama_model_get_vocab(self.pointer)
         self._pieces: dict[int, bytes] = {}
-        self._spelt_pieces: dict[int, bytes] = {}
+        self._visible_pieces: dict[int, bytes] = {}
         self._piece_buffer = ctypes.create_string_buffer(512)
         self.vocab_size = int(lib.llama_vocab_n_tokens(self._vocab))
         self.trained_context = int(lib.llama_model_n_ctx_train(self.pointer))
@@ -188,7 +188,7 @@ class Model:
         tokens = self.tokenize(text, add_special=False)
         if len(tokens) != 1 or not 0 <= tokens[0] < self.vocab_size:
             return None
-        return tokens[0] if self.is_control(tokens[0]) and self.spelt_piece(tokens[0]) == text.encode() else None
+        return tokens[0] if self.is_control(tokens[0]) and self.visible_piece(tokens[0]) == text.encode() else None
 
     def is_control(self, token: int) -> bool:
         """Whether a token steers the model and is no text."""
@@ -307,24 +307,26 @@ class Model:
         """The bytes that a token stands for; b"" for special tokens, which are not text."""
         piece = self._pieces.get(token)
         if piece is None:
-            piece = self._pieces[token] = _read_piece(self._vocab, token, self._piece_buffer, is_spelt=False)
+            piece = self._pieces[token] = _read_piece(self._vocab, token, self._piece_buffer, shows_special=False)
         return piece
 
-    def spelt_piece(self, token: int) -> bytes:
+    def visible_piece(self, token: int) -> bytes:
         """The bytes that a token stands for; of a special token, its name."""
-        piece = self._spelt_pieces.get(token)
+        piece = self._visible_pieces.get(token)
         if piece is None:
-            piece = self._spelt_pieces[token] = _read_piece(self._vocab, token, self._piece_buffer, is_spelt=True)
+            piece = self._visible_pieces[token] = _read_piece(
+                self._vocab, token, self._piece_buffer, shows_special=True
+            )
         return piece
 
-    def piece_of(self, token: int, spelt: AbstractSet[int]) -> bytes:
-        """The bytes that a token adds to an answer in which the special tokens of ``spelt`` are text."""
-        return self.spelt_piece(token) if token in spelt else self.piece(token)
+    def piece_of(self, token: int, visible_specials: AbstractSet[int]) -> bytes:
+        """The bytes that a token adds to an answer in which the special tokens of ``visible_specials`` are text."""
+        return self.visible_piece(token) if token in visible_specials else self.piece(token)
 
-    def spell(self, tokens: Sequence[int]) -> list[bytes]:
-        """As ``spelt_piece``, of each; b"" for ids below 0. May be called on any thread."""
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        """As ``visible_piece``, of each; b"" for ids below 0. May be called on any thread."""
         buffer = ctypes.create_string_buffer(512)
-        return [_read_piece(self._vocab, token, buffer, is_spelt=True) if token >= 0 else b"" for token in tokens]
+        return [_read_piece(self._vocab, token, buffer, shows_special=True) if token >= 0 else b"" for token in tokens]
 
     def dry_sampler(self, sampling: Sampling, context: int) -> Any:
         """A sampler that keeps answers from repeating what was said; whoever gets it frees it. On any thread."""
@@ -342,7 +344,7 @@ class Model:
     def vocabulary(self) -> Vocabulary:
         """All tokens, for grammars: 5 µs for each. May be called on any thread."""
         buffer = ctypes.create_string_buffer(512)
-        tokens = [_read_piece(self._vocab, token, buffer, is_spelt=True) for token in range(self.vocab_size)]
+        tokens = [_read_piece(self._vocab, token, buffer, shows_special=True) for token in range(self.vocab_size)]
         # Exactly those whose ``piece`` is b"": what a grammar takes for text must be in the answer. Tokens that a
         # vocabulary defines for its users, such as Qwen's <tool_call>, are text.
         no_text = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -350,9 +352,9 @@ class Model:
         return Vocabulary(tokens, special, self.end_tokens, self.tokenize_plain)
 
 
-def _read_piece(vocab: Any, token: int, buffer: Any, *, is_spelt: bool) -> bytes:
-    length = lib.llama_token_to_piece(vocab, token, buffer, len(buffer), 0, is_spelt)
+def _read_piece(vocab: Any, token: int, buffer: Any, *, shows_special: bool) -> bytes:
+    length = lib.llama_token_to_piece(vocab, token, buffer, len(buffer), 0, shows_special)
     if length < 0:
         buffer = ctypes.create_string_buffer(-length)
-        length = lib.llama_token_to_piece(vocab, token, buffer, len(buffer), 0, is_spelt)
+        length = lib.llama_token_to_piece(vocab, token, buffer, len(buffer), 0, shows_special)
     return bytes(buffer.raw[:length])

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.llama.batch import Batch
-from modelyard.engine.llama.context import FLASH_ATTENTION, KV_TYPES
 from modelyard.engine.llama.context_limits import context_limits
-from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
+from modelyard.engine.llama.context_params import KvType, context_params, create_context
+from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
-from modelyard.errors import UnusableModel
 
 Pooling = Literal["mean", "cls", "last", "rank"]
 
@@ -56,26 +55,14 @@ class PooledContext:
         slots: int,
         step_tokens: int,
         threads: int,
-        kv_type: Literal["f16", "q8_0"] = "f16",
+        kv_type: KvType = "f16",
         flash_attn: bool | None = None,
     ) -> None:
-        params = lib.llama_context_default_params()
+        limits = context_limits(length, slots, step_tokens)
+        params = context_params(limits, slots, threads=threads, kv_type=kv_type, flash_attn=flash_attn)
         params.embeddings = True
         params.pooling_type = _NUMBERS[pooling]
-        params.type_k = params.type_v = KV_TYPES[kv_type]
-        params.flash_attn_type = FLASH_ATTENTION[flash_attn]
-        limits = context_limits(length, slots, step_tokens)
-        params.n_ctx, params.n_batch, params.n_ubatch = limits.cells, limits.batch, limits.step
-        params.n_seq_max = slots
-        params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = True
-        params.swa_full = True
-        params.no_perf = True
-        log.clear()
-        self.pointer = lib.llama_init_from_model(model.pointer, params)
-        if not self.pointer:
-            raise UnusableModel(f"llama.cpp cannot make a context of {length} tokens: {reason()}")
-        self.allocated_bytes = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
+        self.pointer, self.allocated_bytes = create_context(model, params, length)
         self.pooling = pooling
         self.slots = slots
         self.step_tokens = step_tokens

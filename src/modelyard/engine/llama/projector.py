@@ -14,16 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.engine.llama.context_params import FLASH_ATTENTION
 from modelyard.engine.llama.library import buffer_bytes, lib, log, mtmd, reason
 from modelyard.engine.llama.model import Model
 from modelyard.errors import InvalidRequest, UnusableModel
 from modelyard.protocol.prompts import Audio, Media
-
-_FLASH_ATTENTION = {
-    None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
-    False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-    True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +114,7 @@ class Projector:
         params = mtmd.mtmd_context_params_default()
         params.use_gpu = offload
         params.n_threads = threads
-        params.flash_attn_type = _FLASH_ATTENTION[flash_attn]
+        params.flash_attn_type = FLASH_ATTENTION[flash_attn]
         params.print_timings = False
         # Plans how an image is computed, and allocates the memory for it; it computes nothing.
         params.warmup = True

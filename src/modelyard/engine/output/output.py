@@ -14,27 +14,36 @@ class Output:
     """What has been said so far in one sequence.
 
     Args:
-        most_tokens: the answer is complete with so many tokens, reason "length".
+        max_tokens: the answer is complete with so many tokens, reason "length".
         end_tokens: ids that end it, reason "stop".
         stops: strings that end it, reason "stop"; they are not part of it.
-        spelt: special tokens that are part of its text: they mark tool calls and reasoning.
-        trail: log-probabilities of its tokens, where they are asked for.
+        visible_specials: special tokens that are part of its text: they mark tool calls and reasoning.
+        recorder: log-probabilities of its tokens, where they are asked for.
     """
 
-    __slots__ = ("_end_tokens", "_stop", "_tokens", "_utf8", "finish_reason", "most_tokens", "spelt", "trail")
+    __slots__ = (
+        "_end_tokens",
+        "_stop",
+        "_tokens",
+        "_utf8",
+        "finish_reason",
+        "max_tokens",
+        "recorder",
+        "visible_specials",
+    )
 
     def __init__(
         self,
         *,
-        most_tokens: int,
+        max_tokens: int,
         end_tokens: frozenset[int],
         stops: Sequence[str],
-        spelt: frozenset[int] = frozenset(),
-        trail: LogprobRecorder | None = None,
+        visible_specials: frozenset[int] = frozenset(),
+        recorder: LogprobRecorder | None = None,
     ) -> None:
-        self.spelt = spelt
-        self.trail = trail
-        self.most_tokens = most_tokens
+        self.visible_specials = visible_specials
+        self.recorder = recorder
+        self.max_tokens = max_tokens
         self._end_tokens = end_tokens
         self._tokens = 0
         self._utf8 = Utf8Stream()
@@ -60,8 +69,8 @@ class Output:
             pending: log-probabilities of the last of them that were not let out.
         """
         text = "".join(map(self.push, tokens, pieces))
-        if self.trail is not None:
-            self.trail.replay(list(map(len, pieces)), text, pending)
+        if self.recorder is not None:
+            self.recorder.replay(list(map(len, pieces)), text, pending)
 
     def push(self, token: int, piece: bytes) -> str:
         """Add one token, of which ``piece`` are the bytes; the text that became certain, often ""."""
@@ -72,7 +81,7 @@ class Output:
         text = self._stop.push(self._utf8.push(piece))
         if self._stop.stopped_by is not None:
             self.finish_reason = "stop"
-        elif self._tokens >= self.most_tokens:
+        elif self._tokens >= self.max_tokens:
             self.finish_reason = "length"
             text += self._stop.flush()
         return text

@@ -25,12 +25,10 @@ from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, DeviceShare
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ContextNotPermitted, EngineError, ModelyardError, UnsupportedOperation
-from modelyard.protocol.events import Cancelled, Embedded, Event, Failed, Ranked, Returned
+from modelyard.protocol.events import Cancelled, Embedded, Event, Failed, Publish, Ranked, Returned
 from modelyard.protocol.messages import Restore, Resume
 from modelyard.protocol.requests import Cancel, Embed, Rank, SetShare, Stop, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
-
-Publish = Callable[[Sequence[Event]], None]
 
 
 def normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -66,43 +64,43 @@ class PoolingLoop:
     def __init__(
         self,
         settings: EngineSettings,
-        resident: LoadedPoolingModel,
+        loaded: LoadedPoolingModel,
         device: Device,
         record: EngineRecord,
         inbox: SimpleQueue[LoopMessage],
         publish: Publish,
     ) -> None:
         self._name = settings.name
-        self._context, self._inputs = resident.context, resident.inputs
+        self._context, self._inputs = loaded.context, loaded.inputs
         self._inbox = inbox
         self._publish = publish
-        self._device, self._seat = device, DeviceShare(settings.weight, settings.priority)
+        self._device, self._share = device, DeviceShare(settings.weight, settings.priority)
         self._record = record
         self._queue = EmbedQueue(settings.batch_tokens, settings.max_seqs)
         self._readers = ReadingPool(settings.name, record)
-        self._speller = TokenizeWorker(settings.name, resident.model, publish, self._readers, record, inbox.put)
-        self._tokenizers = resident.tokenizers
+        self._tokenize_worker = TokenizeWorker(settings.name, loaded.model, publish, self._readers, record, inbox.put)
+        self._tokenizers = loaded.tokenizers
         self._reading: dict[SequenceId, _Reading] = {}
 
     def serve(self) -> Stop:
         """Serve until told to stop."""
-        with self._device.joined(self._seat, self._record):
+        with self._device.joined(self._share, self._record):
             while (stop := self._receive()) is None:
                 self._step()
         return stop
 
-    def leave(self, stop: Stop) -> None:
-        """Part with all requests: where they are suspended, they leave as they came."""
-        self._speller.leave(stop)
+    def shutdown(self, stop: Stop) -> None:
+        """Part with all requests: where they are suspended, they shutdown as they came."""
+        self._tokenize_worker.shutdown(stop)
         leaves = Returned if stop.suspend else Cancelled
         self._end_all([leaves(request) for request in self._requests()])
 
     def fail(self) -> None:
-        """Part with all requests after a failure: they leave as they came."""
-        self.leave(Stop(suspend=True))
+        """Part with all requests after a failure: they shutdown as they came."""
+        self.shutdown(Stop(suspend=True))
 
     def free(self) -> None:
-        """End the threads of texts: all else is the resident's."""
+        """End the threads of texts: all else is the loaded's."""
         # First: the threads wait for its processes.
         self._tokenizers.close()
         self._readers.close()
@@ -131,11 +129,11 @@ class PoolingLoop:
                 break
             match message:
                 case Embed() | Rank():
-                    self._take(message, events)
+                    self._submit(message, events)
                 case PromptRead():
                     self._read(message, events)
                 case Tokenize():
-                    self._speller.take(message)
+                    self._tokenize_worker.submit(message)
                 case Cancel(request):
                     if (reading := self._reading.pop(request, None)) is not None:
                         reading.outcome.cancel()
@@ -143,7 +141,7 @@ class PoolingLoop:
                     elif self._queue.remove(request):
                         events.append(Cancelled(request))
                     else:
-                        self._speller.cancel(request)
+                        self._tokenize_worker.cancel(request)
                 case Submit(sequence):
                     events.append(Failed(sequence, UnsupportedOperation(f"'{self._name}' generates no text.", "model")))
                 case Resume(state):
@@ -153,14 +151,14 @@ class PoolingLoop:
                     # Of no use to it: it keeps no prompts.
                     pass
                 case SetShare(weight, priority):
-                    self._device.reseat(self._seat, weight, priority)
+                    self._device.set_share(self._share, weight, priority)
                 case Stop():
                     stop = message
         if events:
             self._publish(events)
         return stop
 
-    def _take(self, request: Embed | Rank, events: list[Event]) -> None:
+    def _submit(self, request: Embed | Rank, events: list[Event]) -> None:
         try:
             read = self._reader_of(request)
         except UnsupportedOperation as refused:
@@ -205,12 +203,12 @@ class PoolingLoop:
         batch = self._queue.pack()
         if not batch:
             return
-        with self._device.step(self._seat):
+        with self._device.step(self._share):
             requests = list(dict.fromkeys(place.job.request for place in batch))
             self._record.begin_step(requests, sum(len(place.tokens) for place in batch))
             vectors = self._context.embed([place.tokens for place in batch])
             self._record.end_step()
-        complete = self._queue.settle(batch, vectors)
+        complete = self._queue.complete(batch, vectors)
         if complete:
             self._publish([self._answer(job) for job in complete])
 

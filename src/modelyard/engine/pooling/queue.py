@@ -109,7 +109,7 @@ class EmbedQueue:
         ]
         return batch
 
-    def settle(self, batch: Sequence[Place], vectors: npt.NDArray[np.float32]) -> list[Job]:
+    def complete(self, batch: Sequence[Place], vectors: npt.NDArray[np.float32]) -> list[Job]:
         """Put the vectors of a batch where they belong; the requests that are complete by that leave the line."""
         for place, vector in zip(batch, vectors, strict=True):
             place.job.vectors[place.index] = vector

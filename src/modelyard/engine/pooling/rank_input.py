@@ -24,7 +24,7 @@ class Vocabulary(Protocol):
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids of ``text``."""
 
-    def spell(self, tokens: Sequence[int]) -> list[bytes]:
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
         """The bytes of each token."""
 
     def is_control(self, token: int) -> bool:
@@ -60,7 +60,7 @@ def ranking_frame(vocabulary: Vocabulary) -> Frame:
     run: list[int] = []
 
     def end_run() -> None:
-        text = b"".join(vocabulary.spell(run)).decode("utf-8", "replace")
+        text = b"".join(vocabulary.pieces(run)).decode("utf-8", "replace")
         frame.append(text if _PLACEHOLDER.search(text) else tuple(run))
         run.clear()
 
@@ -85,20 +85,20 @@ class PairReader:
 
     def __init__(self, vocabulary: Vocabulary, *, vocab_size: int, longest: int) -> None:
         self._frame = ranking_frame(vocabulary)
-        self._spell = vocabulary.spell
+        self._piece_bytes = vocabulary.pieces
         self._tokenize: Callable[[str], list[int]] = lambda text: vocabulary.tokenize(
             text, add_special=False, parse_special=False
         )
         self._vocab_size = vocab_size
         self._longest = longest
 
-    def read(self, query: str, documents: Sequence[str], most_tokens: int | None = None) -> list[list[int]]:
+    def read(self, query: str, documents: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
         """Token ids of ``query`` with each of ``documents``.
 
         Args:
             query: what is asked.
             documents: what may answer it.
-            most_tokens: of a document; a longer one is cut, and so is one that does not fit. None: that is refused.
+            max_tokens: of a document; a longer one is cut, and so is one that does not fit. None: that is refused.
 
         Raises:
             InputTooLong: a document, with the query, has more tokens than the model takes.
@@ -112,18 +112,18 @@ class PairReader:
         room = self._longest - len(self._pair(around, query, "", ()))
         if room < 0:
             raise InputTooLong(self._longest, self._longest - room, "query")
-        most = room if most_tokens is None else min(most_tokens, room)
+        most = room if max_tokens is None else min(max_tokens, room)
         inputs: list[list[int]] = []
         for index, document in enumerate(documents):
             param = f"documents[{index}]"
             ids, part = tokens_of_beginning(self._tokenize, document, most)
             tokens = [] if len(ids) > most else self._pair(around, query, document, ids)
             while len(ids) > most or len(tokens) > self._longest:
-                if most_tokens is None:
+                if max_tokens is None:
                     raise InputTooLong(most, len(ids) if part == document else None, param, _CUT)
                 # In a template, the tokens at both ends of a document may be others than where it stands alone.
                 ids = ids[: min(most, len(ids) - 1)]
-                text = b"".join(self._spell(ids)).decode("utf-8", "ignore")
+                text = b"".join(self._piece_bytes(ids)).decode("utf-8", "ignore")
                 tokens = self._pair(around, query, text, ids)
             inputs.append(self._checked(tokens, param))
         return inputs

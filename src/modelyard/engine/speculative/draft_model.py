@@ -49,7 +49,7 @@ class DraftProposer:
         self._share = _FIRST_SHARE
         self._without = 0
 
-    def wanted(self, tokens: Sequence[int], cost: float, sequences: int) -> int:
+    def draft_length(self, tokens: Sequence[int], cost: float, sequences: int) -> int:
         """How many tokens are to be drafted to follow ``tokens``, where ``sequences`` decode together."""
         self._look_up(tokens)
         if self._found:
@@ -65,7 +65,7 @@ class DraftProposer:
         self._length, self._drafted = len(tokens), []
         self._found = [] if self._lookup is None else self._lookup.propose(tokens, MAX_PROPOSED)
 
-    def take(self, drafted: list[int]) -> None:
+    def set_draft(self, drafted: list[int]) -> None:
         """What was drafted."""
         self._drafted = drafted
 
@@ -110,13 +110,13 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Draft:
-    """Of one sequence, as far as it is said."""
+    """Of one sequence, as far as it is drafted."""
 
     slot: _Slot
-    guesses: DraftProposer
+    proposer: DraftProposer
     count: int
     pending: list[int]
-    said: list[int] = field(default_factory=list)
+    drafted: list[int] = field(default_factory=list)
 
 
 class DraftModel:
@@ -135,33 +135,35 @@ class DraftModel:
         self._batch = Batch(DRAFT_BATCH_TOKENS)
 
     def draft(self, sequences: Sequence[TokenSequence]) -> None:
-        """Have guesses ready for those of ``sequences``, which decode next, that are worth it."""
+        """Have proposer ready for those of ``sequences``, which decode next, that are worth it."""
         wanting = []
         for sequence in sequences:
             if isinstance(sequence.proposer, DraftProposer) and not sequence.is_alone:
-                count = sequence.proposer.wanted(sequence.tokens, self._cost, len(sequences))
+                count = sequence.proposer.draft_length(sequence.tokens, self._cost, len(sequences))
                 if count:
                     wanting.append((sequence, sequence.proposer, count))
         if wanting:
             beside = len(sequences) > 1
-            self._say([self._begun(sequence, guesses, count) for sequence, guesses, count in wanting], beside=beside)
+            self._generate(
+                [self._start(sequence, proposer, count) for sequence, proposer, count in wanting], beside=beside
+            )
 
-    def leave(self, sequence: SequenceId) -> None:
+    def release(self, sequence: SequenceId) -> None:
         """It has ended: what it held may be the beginning of another."""
         for slot in self._slots:
             if slot.owner == sequence:
                 slot.owner = None
 
-    def _begun(self, sequence: TokenSequence, guesses: DraftProposer, count: int) -> _Draft:
+    def _start(self, sequence: TokenSequence, proposer: DraftProposer, count: int) -> _Draft:
         own = [slot for slot in self._slots if slot.owner == sequence.id]
         idle = [slot for slot in self._slots if slot.owner is None]
         slot = max(own or idle, key=lambda slot: (slot.common(sequence), -len(slot.tokens)))
         # The last token is always computed: it is what the guess follows.
         self._trim(slot, min(slot.common(sequence), len(sequence.tokens) - 1))
         slot.owner, slot.salt = sequence.id, sequence.salt
-        return _Draft(slot, guesses, count, sequence.tokens[len(slot.tokens) :])
+        return _Draft(slot, proposer, count, sequence.tokens[len(slot.tokens) :])
 
-    def _say(self, drafts: list[_Draft], *, beside: bool) -> None:
+    def _generate(self, drafts: list[_Draft], *, beside: bool) -> None:
         """Compute what is pending of each, then one token after the other; who is not caught up says nothing yet."""
         room = DRAFT_BATCH_TOKENS
         while drafts:
@@ -177,17 +179,17 @@ class DraftModel:
                 )
                 draft.slot.tokens.extend(fed)
                 feeds.append((draft, is_last))
-            if not self._computed(length):
+            if not self._decode(length):
                 return
             asked = [draft for draft, is_last in feeds if is_last]
             if asked:
                 for draft, token in zip(asked, self.context.logits(len(asked)).argmax(axis=1), strict=True):
                     draft.pending = [int(token)]
-                    draft.said.append(int(token))
-                    draft.guesses.take(draft.said)
-            drafts = [draft for draft in asked if len(draft.said) < draft.count]
+                    draft.drafted.append(int(token))
+                    draft.proposer.set_draft(draft.drafted)
+            drafts = [draft for draft in asked if len(draft.drafted) < draft.count]
 
-    def _computed(self, length: int) -> bool:
+    def _decode(self, length: int) -> bool:
         """Compute the batch; False where there is no room for it, and then nothing is held any more."""
         accepted = sum(len(slot.tokens) for slot in self._slots)
         if accepted > self.context.length:

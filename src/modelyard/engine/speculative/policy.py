@@ -31,7 +31,7 @@ def worthwhile(share: float, length: int, expected: float, most: int) -> tuple[i
     totals = {*range(4 * (length // 4 + 1), length + most + 1, 4), length + most}
     best, best_rate, yields = 0, WORTH * expected / relative_cost(length), expected
     for total in sorted(totals - {length}):
-        more = _held(share, total - length)
+        more = _expected_accepted(share, total - length)
         rate = (expected + more) / relative_cost(total)
         if rate > best_rate:
             best, best_rate, yields = total - length, rate, expected + more
@@ -48,14 +48,14 @@ def drafts_worthwhile(share: float, cost: float, sequences: int) -> int:
     """
     best, best_rate = 0, WORTH * sequences / relative_cost(sequences)
     for count in range(1, MAX_DRAFTED + 1):
-        yields = sequences * (1 + _held(share, count))
+        yields = sequences * (1 + _expected_accepted(share, count))
         rate = yields / (relative_cost(sequences * (count + 1)) + count * cost * relative_cost(sequences))
         if rate > best_rate:
             best, best_rate = count, rate
     return best
 
 
-def _held(share: float, guesses: int) -> float:
+def _expected_accepted(share: float, guesses: int) -> float:
     """How many of so many guesses hold, as expected."""
     return share * (1 - share**guesses) / (1 - share) if share < 1 else guesses
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.engine.kv.placeholders import ImageSpan, has_pictures, outside, positions, text_run
+from modelyard.engine.kv.placeholders import ImageSpan, has_placeholders, outside, positions, text_run
 from modelyard.protocol.prompts import Image
 
 RED = Image(1, 1, b"\xff\0\0")
@@ -59,6 +59,6 @@ def test_text_runs_up_to_the_next_picture():
 
 
 def test_text_has_no_pictures():
-    assert not has_pictures([])
-    assert not has_pictures([0, 5])
-    assert has_pictures([5, *picture().placeholders])
+    assert not has_placeholders([])
+    assert not has_placeholders([0, 5])
+    assert has_placeholders([5, *picture().placeholders])

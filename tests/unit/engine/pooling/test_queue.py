@@ -29,7 +29,7 @@ def places(batch: list[Place]) -> list[tuple[int, int]]:
 def compute(line: EmbedQueue, batch: list[Place]) -> list[int]:
     """The requests that are complete with a batch; a vector says whose it is."""
     vectors = np.array([[place.job.request, place.index] for place in batch], np.float32)
-    return [done.request for done in line.settle(batch, vectors)]
+    return [done.request for done in line.complete(batch, vectors)]
 
 
 def test_requests_share_a_batch() -> None:

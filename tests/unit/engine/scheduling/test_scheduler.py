@@ -168,7 +168,7 @@ class Llama:
         self.proposed += len(guesses)
         self.right += right
         if guesses:
-            self.scheduler.settle(feed, right if sequence.is_alone else right + 1)
+            self.scheduler.trim_rejected(feed, right if sequence.is_alone else right + 1)
             self.carry_out()
         if sequence.answer_length >= self.answers[sequence.id] or len(sequence.tokens) >= self.capacity:
             self.finished.append(sequence.id)
@@ -599,7 +599,7 @@ def test_a_prompt_that_finds_no_cell_free_waits_and_begins_again() -> None:
     llama.step()
     cache = llama.scheduler.cache
     taken = cache.slots[-1]
-    cache.take(taken, SequenceId(99))
+    cache.assign(taken, SequenceId(99))
     cache.extend(taken, [7] * cache.free)
     assert llama.scheduler.schedule() == []
     assert [sequence.id for sequence in llama.scheduler.waiting] == [0]
