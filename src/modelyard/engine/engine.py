@@ -1,4 +1,4 @@
-"""One model's engine, as the rest of the process sees it: messages in, events out."""
+"""One model's engine on a thread: messages in, events out."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Engine:
 
     Events arrive through ``publish``, on the engine's thread: LoadProgress, then Loaded or LoadFailed, then those of
     the sequences, and Stopped or Died as the last. LoadFailed, Stopped and Died mean that all memory is free again;
-    Dying comes before Died, and before the sequences hear of it.
-    Engines that share a ``pool`` share the weights of files that they have in common; those that share a
-    ``device`` compute by their weights and priorities. Those that share ``templates`` render in the same processes.
+    Dying comes before Died, and before the last events of the sequences.
+    Engines that share a ``pool`` share the weights of files that they have in common; engines that share a
+    ``device`` compute by their weights and priorities. Engines that share ``templates`` render in the same processes.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Engine:
         self._suspects = SuspectQueue(self._inbox.put)
         self._publish = publish
         self._stopping = threading.Event()
-        # A daemon, so that an interpreter that exits without closing the yard does not hang on it.
+        # A daemon, so that an interpreter that exits without closing the yard is not blocked.
         self._thread = threading.Thread(
             target=run_engine,
             args=(
@@ -57,14 +57,14 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Begin to load."""
+        """Start loading."""
         self._thread.start()
 
     def send(self, message: Message) -> None:
-        """Hand a message to the engine; never blocks. Messages are taken in order, before the next step."""
+        """Send a message to the engine; never blocks. Messages are handled in order, before the next step."""
         self._suspects.submit(message)
         if isinstance(message, Stop):
-            # After the message, so that a load that is given up finds it.
+            # Set after the message is queued, so that a load that is cancelled finds it.
             self._stopping.set()
 
     def _publish_events(self, events: Sequence[Event]) -> None:

@@ -1,7 +1,7 @@
 """From requests to sequences: prompts are read, and grammars compiled, before anything is computed.
 
-What may take long is done on other threads: a request whose prompt, sampler or grammar is not ready waits for it, and
-the engine computes for others meanwhile.
+Slow work is done on other threads: a request waits for its prompt, sampler or grammar there, while the engine computes
+for others.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
 
-# More than a token of text has.
+# More characters than a token of text has.
 _TOKEN_CHARACTERS = 16
 
 
 def check_context(request: Submit, prompt_tokens: int) -> None:
-    """Refuse a request for more tokens than it may have for its prompt and its answer together.
+    """Refuse a request whose prompt and answer together may have more tokens than its key permits.
 
     Raises:
-        ContextNotPermitted: it is one.
+        ContextNotPermitted: the request asks for too many tokens.
     """
     permitted, wanted = request.max_context, request.max_tokens
     if permitted is not None and prompt_tokens + (1 if wanted is None else wanted) > permitted:
@@ -51,9 +51,9 @@ class Admitted:
     """A request that can be computed.
 
     Attributes:
-        running: it, as the engine computes it.
+        running: its sequence.
         echo: text that its answer begins with.
-        resumed: what it goes on from; None: it is new.
+        resumed: state that it continues from; None: it is new.
     """
 
     running: RunningSequence
@@ -63,7 +63,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A request whose prompt is being read, and what it goes on from, if anything."""
+    """A request whose prompt is being read, and the state that it continues from, if any."""
 
     request: Submit
     resumed: SuspendedSequence | None
@@ -72,7 +72,7 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A prompt that is read but for its images, and the tokens of what the answer may well be."""
+    """A prompt whose images are yet to be laid out, and the tokens of the predicted answer."""
 
     prompt: PreparedPrompt
     prediction: list[int]
@@ -80,7 +80,7 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Compiling:
-    """A request whose grammar is being compiled; ``dry`` has its sampler against repetitions, once that is made."""
+    """A request whose grammar is being compiled; ``dry`` holds its DRY sampler, once that is made."""
 
     request: Submit
     resumed: SuspendedSequence | None
@@ -94,12 +94,12 @@ class Admission:
     """Admits the requests of one engine. All methods run on the engine's thread.
 
     Args:
-        name: of the model, for messages.
-        loaded: the model.
-        readers: threads on which prompts become tokens.
+        name: id of the model, for messages.
+        loaded: the loaded model.
+        readers: threads that read prompts.
         record: where the engine notes whose prompts are being read.
-        looks_up: whether answers are guessed from what was said before.
-        send: hands a message to the engine; called on any thread.
+        looks_up: whether draft tokens are looked up in the text so far.
+        send: sends a message to the engine's loop; called on any thread.
     """
 
     def __init__(
@@ -129,16 +129,17 @@ class Admission:
     def pending(self) -> list[tuple[SequenceId, SuspendedSequence | None]]:
         """Requests whose prompts are being read, or whose grammars or samplers are being made.
 
-        Each with what it goes on from; None where it is new.
+        Each with the state that it continues from; None where it is new.
         """
         return [(sequence, pending.resumed) for sequence, pending in self._pending.items()]
 
     def submit(self, request: Submit) -> Admitted | None:
-        """Admit a request; None where its prompt is to be read before, or its grammar to be compiled, of which ``read``
-        and ``compiled`` hear.
+        """Admit a request; None where its prompt must be read or its grammar compiled first.
+
+        In that case a PromptRead or Compiled message follows, to be handed to ``read`` or ``compiled``.
 
         Raises:
-            ModelyardError: it is refused.
+            ModelyardError: the request is refused.
         """
         self._check_bias(request.sampling)
         if is_quick(request.prompt) and not request.prediction:
@@ -152,7 +153,7 @@ class Admission:
         """Admit a sequence that was suspended; None as in ``submit``.
 
         Raises:
-            ModelyardError: it is refused.
+            ModelyardError: the request is refused.
         """
         running = state.live
         if not isinstance(running, RunningSequence):
@@ -174,10 +175,10 @@ class Admission:
         self._pending[request.sequence] = _Reading(request, resumed, outcome)
 
     def read(self, message: PromptRead) -> Admitted | None:
-        """Go on with a request whose prompt is read; None as in ``submit``, or where nobody wants it any more.
+        """Continue with a request whose prompt is read; None as in ``submit``, or where the request was discarded.
 
         Raises:
-            ModelyardError: it is refused.
+            ModelyardError: the request is refused.
         """
         reading = self._pending.get(message.sequence)
         if not isinstance(reading, _Reading) or reading.outcome is not message.outcome:
@@ -186,15 +187,15 @@ class Admission:
         return self._begin(reading.request, reading.resumed, outcome_of(message.outcome, self._name))
 
     def _prepare(self, request: Submit, resumed: SuspendedSequence | None) -> _Prepared:
-        """Runs on a thread that reads."""
+        """Read the prompt of a request. Runs on a reader's thread."""
         if resumed is None or not resumed.prompt or media_of(request.prompt):
             prepared = self._prompts.prepare(request.prompt)
         else:
-            # Not read again: a template may write the date.
+            # The prompt is not read again: a template may write the current date.
             prepared = PreparedPrompt("prompt", (list(resumed.prompt),), resumed.reading)
-        # As much of the prediction as an answer can hold: what is longer would only take time.
-        most = self._length if request.max_tokens is None else min(request.max_tokens, self._length)
-        text = request.prediction[: most * _TOKEN_CHARACTERS]
+        # Only as much of the prediction as an answer can hold.
+        limit = self._length if request.max_tokens is None else min(request.max_tokens, self._length)
+        text = request.prediction[: limit * _TOKEN_CHARACTERS]
         return _Prepared(prepared, self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else [])
 
     def _begin(self, request: Submit, resumed: SuspendedSequence | None, prepared: _Prepared) -> Admitted | None:
@@ -227,7 +228,7 @@ class Admission:
         return None
 
     def compiled(self, message: Compiled) -> Admitted | None:
-        """Admit a request whose grammar is ready; None where nobody wants it any more.
+        """Admit a request whose grammar is compiled; None where the request was discarded.
 
         Raises:
             InvalidRequest: its grammar cannot be enforced.
@@ -238,7 +239,7 @@ class Admission:
         del self._pending[message.sequence]
         failure = message.constraint.exception()
         if failure is not None and not isinstance(failure, InvalidRequest):
-            # Whatever goes wrong in a grammar is of this request alone: a schema nested too deep, a panic in Rust.
+            # Any failure of a grammar, such as a schema nested too deep or a panic in Rust, fails this request alone.
             raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
         constraint = message.constraint.result()
         return self._admitted(
@@ -246,14 +247,14 @@ class Admission:
         )
 
     def discard(self, sequence: SequenceId) -> bool:
-        """Give up a request that is not ready; whether there was one."""
+        """Discard a request that is not admitted yet; whether there was one."""
         pending = self._pending.pop(sequence, None)
         if pending is not None:
             pending.outcome.cancel()
         return pending is not None
 
     def next_arrival(self) -> int:
-        """The place of the next sequence in the order of arrival."""
+        """Return the place of the next sequence in the order of arrival."""
         self._arrivals += 1
         return self._arrivals - 1
 
@@ -293,7 +294,7 @@ class Admission:
             sequence.cached_tokens = resumed.cached_tokens
             pieces = [self._model.piece_of(token, output.visible_specials) for token in answer]
             output.replay(answer, pieces, resumed.pending_logprobs)
-        # What guesses reads tokens, and would guess placeholders of images.
+        # Proposers read tokens, and would propose placeholders of images.
         if not prompt.images and self._model.can_trim and sampler.can_verify:
             lookup = NgramProposer() if self._looks_up else None
             sequence.proposer = DraftProposer(lookup) if self._drafts else lookup

@@ -1,4 +1,4 @@
-"""Says how an engine is: once a second while it computes, and whenever it becomes idle or busy."""
+"""Reports an engine's statistics: once a second while it computes, and when it becomes idle or busy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INTERVAL_S = 1.0
 
 
 class StatsReporter:
-    """Looks at one engine's scheduler and projector. Hot path: asked once a step, and nearly always for nothing."""
+    """Reads statistics of one engine. Hot path: ``poll`` runs once a step, and nearly always returns None."""
 
     def __init__(self, scheduler: Scheduler, vision: Vision | None = None) -> None:
         self._scheduler = scheduler
@@ -21,7 +21,7 @@ class StatsReporter:
         self._published_preemptions = 0
 
     def poll(self, now: float) -> EngineStats | None:
-        """What is to be told at ``now``, in seconds of a clock that never goes back."""
+        """Return the statistics if they are due at ``now``, in seconds of a monotonic clock."""
         scheduler = self._scheduler
         is_idle = scheduler.is_idle
         if is_idle == self._published_idle and (is_idle or now < self._published_at + INTERVAL_S):

@@ -1,6 +1,6 @@
-"""The work of the thread of an engine that embeds or ranks: take messages, pack inputs, compute, publish.
+"""The loop of an engine that embeds or ranks: take messages, pack inputs, compute, publish.
 
-Hot path: ``_step`` runs once for every batch. Inputs of all requests that wait share batches.
+Hot path: ``_step`` runs once for every batch. Inputs of all waiting requests share batches.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from modelyard.protocol.values import SequenceId
 
 
 def normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """``vectors``, [n, dimensions], each of length 1; one of zeros stays as it is."""
+    """Return ``vectors``, [n, dimensions], scaled to length 1; vectors of zeros stay as they are."""
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
 def probabilities(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """How well each document answers, [n], of ``scores``, [n, scores] as llama.cpp gives them.
+    """Return how well each document answers, [n], from ``scores``, [n, scores] as llama.cpp gives them.
 
-    A single score is a logit, as sentence-transformers' cross-encoders take it; of several llama.cpp has made
-    probabilities, and the first is that of "yes".
+    A single score is a logit, as sentence-transformers' cross-encoders take it; several scores are already
+    probabilities, of which the first is that of "yes".
     """
     if scores.shape[1] > 1:
         return scores[:, 0].copy()
-    # Of half the argument: exp overflows nowhere.
+    # The logistic function as a tanh of half the argument, which overflows nowhere.
     logits = scores[:, 0].astype(np.float64)
     return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
 
@@ -83,30 +83,30 @@ class PoolingLoop:
         self._reading: dict[SequenceId, _Reading] = {}
 
     def serve(self) -> Stop:
-        """Serve until told to stop."""
+        """Serve until a Stop arrives, and return it."""
         with self._device.joined(self._share, self._record):
             while (stop := self._receive()) is None:
                 self._step()
         return stop
 
     def shutdown(self, stop: Stop) -> None:
-        """Part with all requests: where they are suspended, they shutdown as they came."""
+        """End all requests: return them if the Stop suspends, else cancel them."""
         self._tokenize_worker.shutdown(stop)
         leaves = Returned if stop.suspend else Cancelled
         self._end_all([leaves(request) for request in self._requests()])
 
     def fail(self) -> None:
-        """Part with all requests after a failure: they shutdown as they came."""
+        """Return all requests after a failure."""
         self.shutdown(Stop(suspend=True))
 
     def free(self) -> None:
-        """End the threads of texts: all else is the loaded's."""
-        # First: the threads wait for its processes.
+        """End the threads that read texts; the loaded model frees everything else."""
+        # Close the processes first: the threads may be waiting for them.
         self._tokenizers.close()
         self._readers.close()
 
     def _requests(self) -> list[SequenceId]:
-        """Those that have no end yet, in the order in which they came."""
+        """The requests that have not ended, in the order of arrival."""
         return sorted((*self._queue.requests, *self._reading))
 
     def _end_all(self, events: Sequence[Event]) -> None:
@@ -119,7 +119,7 @@ class PoolingLoop:
             self._publish(events)
 
     def _receive(self) -> Stop | None:
-        """Take all messages up to a Stop; wait for one where there is nothing else to do."""
+        """Handle all messages up to a Stop, and return that; block for one only while there is nothing to compute."""
         events: list[Event] = []
         stop: Stop | None = None
         while stop is None:
@@ -148,7 +148,7 @@ class PoolingLoop:
                     reason = "it generates no text since it was loaded again"
                     events.append(Failed(state.sequence, EngineError(self._name, reason)))
                 case Restore():
-                    # Of no use to it: it keeps no prompts.
+                    # An engine that pools keeps no prompts.
                     pass
                 case SetShare(weight, priority):
                     self._device.set_share(self._share, weight, priority)
@@ -170,7 +170,7 @@ class PoolingLoop:
         self._reading[request.sequence] = _Reading(request, outcome)
 
     def _read(self, message: PromptRead, events: list[Event]) -> None:
-        """Put the inputs of a request in the line, unless nobody wants it any more."""
+        """Queue the inputs of a request, unless it was cancelled."""
         reading = self._reading.get(message.sequence)
         if reading is None or reading.outcome is not message.outcome:
             return
@@ -188,7 +188,7 @@ class PoolingLoop:
         self._queue.add(Job(message.sequence, inputs, request.priority, vectors, alone=request.alone))
 
     def _reader_of(self, request: Embed | Rank) -> Callable[[], list[list[int]]]:
-        """What reads its inputs, on any thread."""
+        """Return the function that reads the inputs of a request, on any thread."""
         match request, self._inputs:
             case Embed(), InputReader() as inputs:
                 return partial(inputs.read, request.inputs, truncates=request.truncates)
@@ -214,7 +214,7 @@ class PoolingLoop:
 
     def _answer(self, job: Job) -> Event:
         if not np.isfinite(job.vectors).all():
-            # As with 16-bit weights that overflow.
+            # Happens where 16-bit weights overflow.
             return Failed(job.request, EngineError(self._name, "a number that it computed is not finite"))
         if isinstance(self._inputs, PairReader):
             return Ranked(job.request, probabilities(job.vectors), job.tokens)
