@@ -180,7 +180,7 @@ class PromptReader:
             sources.append(part)
             return f"<media {nonce} {len(sources) - 1}>"
 
-        spelt = [
+        messages = [
             {**message, "content": "".join(map(text_of, content))}
             if isinstance(content := message.get("content"), tuple)
             else message
@@ -188,7 +188,7 @@ class PromptReader:
         ]
         if sources and self._vision is None:
             raise self._takes_none(sources[0])
-        written = chat_format.write(replace(chat, messages=tuple(spelt)))
+        written = chat_format.write(replace(chat, messages=tuple(messages)))
         if not sources:
             return PreparedPrompt("messages", (self._tokens_of(written.text, "messages"),), written.reading)
         texts_and_numbers = re.split(rf"<media {nonce} (\d+)>", written.text)

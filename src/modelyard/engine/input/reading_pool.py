@@ -47,7 +47,7 @@ def outcome_of(outcome: Future[_T], name: str) -> _T:
     except ModelyardError:
         raise
     except Exception as failure:
-        logger.exception("A prompt could not be read by %s", name)
+        logger.exception("%s could not read a prompt", name)
         raise EngineError(name, f"{type(failure).__name__}: {failure}") from failure
 
 

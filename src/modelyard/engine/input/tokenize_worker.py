@@ -127,7 +127,7 @@ class TokenizeWorker:
             event = Failed(sequence, refused)
         except Exception as failure:
             # Any error ends the request: a request without an end would be waited for until the server ends.
-            logger.exception("The tokens of a text could not be told by %s", self._name)
+            logger.exception("%s could not tokenise a text", self._name)
             event = Failed(sequence, EngineError(self._name, f"{type(failure).__name__}: {failure}"))
         if self._part_with(sequence):
             self._publish([event])

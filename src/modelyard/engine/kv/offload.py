@@ -199,11 +199,14 @@ class KvOffload:
         return wanted
 
     def _restore_parked(self, sequence: TokenSequence) -> None:
-        best, most = None, max(WORTH_PARKING - 1, *(_reusable_tokens(sequence, slot) for slot in self._cache.slots))
+        best, best_tokens = (
+            None,
+            max(WORTH_PARKING - 1, *(_reusable_tokens(sequence, slot) for slot in self._cache.slots)),
+        )
         for prompt in self.parked:
-            useful = _reusable_tokens(sequence, prompt)
-            if useful > most:
-                best, most = prompt, useful
+            reusable = _reusable_tokens(sequence, prompt)
+            if reusable > best_tokens:
+                best, best_tokens = prompt, reusable
         if best is None:
             return
         if self.hold(best, awaited_by=sequence.id):

@@ -1,4 +1,4 @@
-"""Sharing a resource among owners: who may take more of it, and whose part is evicted. Pure.
+"""Divides a resource among owners: whether an owner may take more of it, and whose part is evicted. Pure.
 
 Requests are assigned to owners by, for example, their key or a group of keys. With a single owner everything is in the
 order of age: the oldest is evicted.

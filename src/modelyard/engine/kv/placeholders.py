@@ -6,7 +6,7 @@ content and count up from its beginning: equal images have equal placeholders an
 with images is reused like any other. A prefix may end before or behind a span, never inside.
 
 llama.cpp's server does the same (``server_tokens`` in tools/server/server-common.cpp), but with equal placeholders, and
-looks up beside them what they stand for.
+keeps the spans in a map beside the tokens.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""llama.cpp, as the engine uses it: the only package that imports llama_cpp.
+"""llama.cpp, as the engine uses it: the only package of the engine that imports llama_cpp.
 
 Every object here belongs to the thread that made it. llama.cpp ends the process on some inputs (a batch larger than
-n_batch, a sequence number out of range), so callers check before they call; where the check is cheap it is here.
+n_batch, a sequence number out of range), so callers check before they call; cheap checks are made here.
 """
 
 from modelyard.engine.llama.batch import Batch

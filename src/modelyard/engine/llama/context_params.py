@@ -1,4 +1,4 @@
-"""What the contexts of all kinds of models have in common: their parameters, and how they are made."""
+"""Parameters that the contexts of all kinds of models share, and how contexts are made."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class _Allocated:
-    """What llama.cpp has allocated for one model."""
+    """The objects that llama.cpp has allocated for one model."""
 
     key: WeightsKey
     model: Model
@@ -272,7 +272,7 @@ def _equip(
 def _prompt_reader(
     settings: EngineSettings, allocated: _Allocated, chat_format: ChatFormat | None, why_no_chat: str
 ) -> partial[PromptReader]:
-    """What makes readers of prompts for the model."""
+    """Return a function that makes a reader of prompts for the model."""
     model = allocated.model
     return partial(
         PromptReader,

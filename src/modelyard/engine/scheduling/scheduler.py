@@ -1,4 +1,4 @@
-"""What the next step computes: decode first, then chunks of prompts, within the batch and the KV cache.
+"""Schedules the next step: decode first, then chunks of prompts, within the batch and the KV cache.
 
 Pure: the state is the two queues and the cache's accounting. Service is in order of arrival; no sequence overtakes, so
 none starves. When the cache is full the youngest sequence is preempted: it waits at the head of the queue with its

@@ -27,7 +27,7 @@ _NEWEST = 0.15
 
 
 class NgramProposer:
-    """Looks draft tokens of one sequence up in its text, and estimates their acceptance by the length of the match."""
+    """Proposes draft tokens where the last tokens of a sequence occurred before, and estimates their acceptance."""
 
     __slots__ = ("_ends", "_indexed", "_match", "_shares")
 
@@ -52,11 +52,11 @@ class NgramProposer:
 
     @property
     def share(self) -> float:
-        """The probability of each token of the last guess, if those before it hold."""
+        """Probability that a token of the last draft is accepted, if those before it are."""
         return self._shares[self._match]
 
     def record_verified(self, proposed: int, accepted: int) -> None:
-        """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
+        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right."""
         if not proposed:
             return
         # Tokens behind the first rejected one carry no information.
@@ -103,11 +103,11 @@ class PredictionProposer:
 
     @property
     def share(self) -> float:
-        """The probability of each token of the last guess, if those before it hold."""
+        """Probability that a token of the last draft is accepted, if those before it are."""
         return self._share if self._was_predicted else self._otherwise.share
 
     def record_verified(self, proposed: int, accepted: int) -> None:
-        """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
+        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right."""
         if not self._was_predicted:
             self._otherwise.record_verified(proposed, accepted)
         elif proposed:
