@@ -24,6 +24,7 @@ class Engine:
     Events arrive through ``publish``, on the engine's thread: LoadProgress, then Loaded or LoadFailed, then those of
     the sequences, and Stopped or Died as the last. LoadFailed, Stopped and Died mean that all memory is free again;
     Dying comes before Died, and before the last events of the sequences.
+
     Engines that share a ``pool`` share the weights of files that they have in common; engines that share a
     ``device`` compute by their weights and priorities. Engines that share ``templates`` render in the same processes.
     """

@@ -15,7 +15,7 @@ from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.guidance import Constraint, GrammarCompiler
 from modelyard.engine.input.prompt_encoder import PreparedPrompt, ReadPrompt
 from modelyard.engine.input.reading_pool import ReadingPool, is_quick, outcome_of
-from modelyard.engine.kv.sequence import Sequence
+from modelyard.engine.kv.sequence import Proposer, Sequence
 from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, PromptRead
@@ -79,15 +79,32 @@ class _Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class _Compiling:
-    """A request whose grammar is being compiled; ``dry`` holds its DRY sampler, once that is made."""
+class _Ready:
+    """A request whose prompt is tokenised, images included."""
 
     request: Submit
     resumed: SuspendedSequence | None
     prompt: ReadPrompt
     prediction: list[int]
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The tokens of the answer that the request continues."""
+        return () if self.resumed is None else self.resumed.answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiling:
+    """A request whose grammar is being compiled; ``dry`` holds its DRY sampler, once that is made."""
+
+    ready: _Ready
     outcome: Future[Constraint | None]
     dry: list[DrySampler]
+
+    @property
+    def resumed(self) -> SuspendedSequence | None:
+        """The state that the request continues from; None where it is new."""
+        return self.ready.resumed
 
 
 class Admission:
@@ -98,7 +115,7 @@ class Admission:
         loaded: the loaded model.
         readers: threads that read prompts.
         record: where the engine notes whose prompts are being read.
-        looks_up: whether draft tokens are looked up in the text so far.
+        prompt_lookup: whether draft tokens are looked up in the text so far.
         send: sends a message to the engine's loop; called on any thread.
     """
 
@@ -109,7 +126,7 @@ class Admission:
         readers: ReadingPool,
         record: EngineRecord,
         *,
-        looks_up: bool,
+        prompt_lookup: bool,
         send: Callable[[Compiled | PromptRead], None],
     ) -> None:
         self._name = name
@@ -119,7 +136,7 @@ class Admission:
         self._prompts, self._defaults = loaded.prompts, loaded.sampling
         self._chat_format: ChatFormat | None = loaded.chat_format
         self._drafts = loaded.drafter is not None
-        self._looks_up = looks_up
+        self._prompt_lookup = prompt_lookup
         self._send = send
         self._arrivals = 0
         self._pending: dict[SequenceId, _Reading | _Compiling] = {}
@@ -145,8 +162,8 @@ class Admission:
         if is_quick(request.prompt) and not request.prediction:
             with self._record.reading(request.sequence):
                 prepared = _Prepared(self._prompts.prepare(request.prompt), [])
-            return self._begin(request, None, prepared)
-        self._read_beside(request, None)
+            return self._admit_prepared(request, None, prepared)
+        self._start_reading(request, None)
         return None
 
     def resume(self, state: SuspendedSequence) -> Admitted | None:
@@ -157,7 +174,7 @@ class Admission:
         """
         running = state.live
         if not isinstance(running, RunningSequence):
-            self._read_beside(state.request, state)
+            self._start_reading(state.request, state)
             return None
         if running.constraint is not None:
             self.grammars.adopt(running.constraint, self._model.tokenize_plain)
@@ -166,7 +183,7 @@ class Admission:
         running.tokens.arrival = self.next_arrival()
         return Admitted(running, resumed=state)
 
-    def _read_beside(self, request: Submit, resumed: SuspendedSequence | None) -> None:
+    def _start_reading(self, request: Submit, resumed: SuspendedSequence | None) -> None:
         outcome = self._readers.submit(
             request.sequence,
             lambda: self._prepare(request, resumed),
@@ -184,7 +201,7 @@ class Admission:
         if not isinstance(reading, _Reading) or reading.outcome is not message.outcome:
             return None
         del self._pending[message.sequence]
-        return self._begin(reading.request, reading.resumed, outcome_of(message.outcome, self._name))
+        return self._admit_prepared(reading.request, reading.resumed, outcome_of(message.outcome, self._name))
 
     def _prepare(self, request: Submit, resumed: SuspendedSequence | None) -> _Prepared:
         """Read the prompt of a request. Runs on a reader's thread."""
@@ -198,7 +215,9 @@ class Admission:
         text = request.prediction[: limit * _TOKEN_CHARACTERS]
         return _Prepared(prepared, self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else [])
 
-    def _begin(self, request: Submit, resumed: SuspendedSequence | None, prepared: _Prepared) -> Admitted | None:
+    def _admit_prepared(
+        self, request: Submit, resumed: SuspendedSequence | None, prepared: _Prepared
+    ) -> Admitted | None:
         with self._record.reading(request.sequence):
             prompt = self._prompts.finish(prepared.prompt.salted(request.cache_salt))
         if resumed is None:
@@ -209,9 +228,10 @@ class Admission:
             grammar = self._chat_format.grammar(request, request.prompt, prompt.reading)
         else:
             grammar = text_grammar(request)
+        ready = _Ready(request, resumed, prompt, prepared.prediction)
         sampling = request.sampling.over(self._defaults)
         if grammar is None and not sampling.dry_multiplier:
-            return self._admitted(request, resumed, prompt, prepared.prediction, None, [])
+            return self._admitted(ready, None, [])
         dry: list[DrySampler] = []
 
         def make() -> str | None:
@@ -220,11 +240,13 @@ class Admission:
                     dry.append(DrySampler(sampling, self._model, self._length))
             return None if grammar is None else grammar()
 
-        answer = () if resumed is None else resumed.answer
         constraint = self.grammars.compile(
-            make, lambda done: self._send(Compiled(request.sequence, done)), answer=answer, salt=request.cache_salt
+            make,
+            lambda done: self._send(Compiled(request.sequence, done)),
+            answer=ready.answer,
+            salt=request.cache_salt,
         )
-        self._pending[request.sequence] = _Compiling(request, resumed, prompt, prepared.prediction, constraint, dry)
+        self._pending[request.sequence] = _Compiling(ready, constraint, dry)
         return None
 
     def compiled(self, message: Compiled) -> Admitted | None:
@@ -241,10 +263,7 @@ class Admission:
         if failure is not None and not isinstance(failure, InvalidRequest):
             # Any failure of a grammar, such as a schema nested too deep or a panic in Rust, fails this request alone.
             raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
-        constraint = message.constraint.result()
-        return self._admitted(
-            pending.request, pending.resumed, pending.prompt, pending.prediction, constraint, pending.dry
-        )
+        return self._admitted(pending.ready, message.constraint.result(), pending.dry)
 
     def discard(self, sequence: SequenceId) -> bool:
         """Discard a request that is not admitted yet; whether there was one."""
@@ -258,16 +277,8 @@ class Admission:
         self._arrivals += 1
         return self._arrivals - 1
 
-    def _admitted(
-        self,
-        request: Submit,
-        resumed: SuspendedSequence | None,
-        prompt: ReadPrompt,
-        prediction: list[int],
-        constraint: Constraint | None,
-        dry: list[DrySampler],
-    ) -> Admitted:
-        answer = () if resumed is None else resumed.answer
+    def _admitted(self, ready: _Ready, constraint: Constraint | None, dry: list[DrySampler]) -> Admitted:
+        request, resumed, prompt = ready.request, ready.resumed, ready.prompt
         tokens = [token for token in prompt.tokens if token >= 0] if prompt.images else prompt.tokens
         sampler: Sampler = make_sampler(
             request.sampling.over(self._defaults),
@@ -276,7 +287,7 @@ class Admission:
             tokens,
             ban_end=request.ignore_eos,
             dry=dry[0] if dry else None,
-            answer=answer,
+            answer=ready.answer,
         )
         if constraint is not None:
             sampler = ConstrainedSampler(sampler, constraint)
@@ -290,21 +301,25 @@ class Admission:
             request.cache_salt,
         )
         if resumed is not None:
-            sequence.tokens.extend(answer)
+            sequence.tokens.extend(resumed.answer)
             sequence.cached_tokens = resumed.cached_tokens
-            pieces = [self._model.piece_of(token, output.visible_specials) for token in answer]
-            output.replay(answer, pieces, resumed.pending_logprobs)
-        # Proposers read tokens, and would propose placeholders of images.
-        if not prompt.images and self._model.can_trim and sampler.can_verify:
-            lookup = NgramProposer() if self._looks_up else None
-            sequence.proposer = DraftProposer(lookup) if self._drafts else lookup
-            if prediction:
-                predicted = prediction[: output.max_tokens]
-                sequence.proposer = PredictionProposer(
-                    predicted, len(prompt.tokens), sequence.proposer or NgramProposer()
-                )
+            pieces = [self._model.piece_of(token, output.visible_specials) for token in resumed.answer]
+            output.replay(resumed.answer, pieces, resumed.pending_logprobs)
+        if sampler.can_verify:
+            sequence.proposer = self._proposer(prompt, ready.prediction[: output.max_tokens])
         echo = self._echo(request.prompt, tokens) if request.echoes and resumed is None else ""
         return Admitted(RunningSequence(request, prompt.reading, sequence, output, sampler), echo, resumed)
+
+    def _proposer(self, prompt: ReadPrompt, prediction: list[int]) -> Proposer | None:
+        """Return the proposer of a sequence; None where none can draft for it."""
+        # Proposers read tokens, and would propose placeholders of images.
+        if prompt.images or not self._model.can_trim:
+            return None
+        lookup = NgramProposer() if self._prompt_lookup else None
+        proposer = DraftProposer(lookup) if self._drafts else lookup
+        if not prediction:
+            return proposer
+        return PredictionProposer(prediction, len(prompt.tokens), proposer or NgramProposer())
 
     def _output(self, request: Submit, prompt: ReadPrompt) -> Output:
         room = min(self._length, request.max_context or self._length) - len(prompt.tokens)

@@ -111,7 +111,7 @@ class GenerationLoop:
         )
         self._readers = ReadingPool(settings.name, record)
         self._admission = Admission(
-            settings.name, loaded, self._readers, record, looks_up=settings.prompt_lookup, send=inbox.put
+            settings.name, loaded, self._readers, record, prompt_lookup=settings.prompt_lookup, send=inbox.put
         )
         self._tokenize_worker = TokenizeWorker(
             settings.name,
@@ -175,7 +175,7 @@ class GenerationLoop:
         return stop
 
     def shutdown(self, stop: Stop) -> KeptPrefixes | None:
-        """End or suspend all sequences. Returns the prompts that are kept in memory, if any are."""
+        """End or suspend all sequences; return the prompts that are kept in memory, if any are."""
         room = self._end_pending(stop, stop.keep_bytes)
         self._tokenize_worker.shutdown(stop)
         self._record.doing = "saving"
@@ -192,7 +192,7 @@ class GenerationLoop:
         return KeptPrefixes(self._identity, tuple(self._offload.save_within(min(room, self._keep_bytes))))
 
     def _end_pending(self, stop: Stop, room: int) -> int:
-        """End or suspend the requests that are not admitted yet. Returns the bytes of ``room`` that are left.
+        """End or suspend the requests that are not admitted yet; return the bytes of ``room`` that are left.
 
         Their prompts and grammars are not waited for: that would delay the model that needs the memory.
         """
@@ -209,7 +209,7 @@ class GenerationLoop:
         return room
 
     def _end_running(self, stop: Stop, room: int) -> int:
-        """End or suspend the admitted sequences, with KV state as far as it fits. Returns the bytes that are left."""
+        """End or suspend the admitted sequences, with KV state as far as it fits; return the bytes that are left."""
         cache = self._scheduler.cache
         for sequence in self._scheduler.drain():
             slot, kept = sequence.slot, None
@@ -317,8 +317,8 @@ class GenerationLoop:
     def _cancel(self, sequence: SequenceId) -> None:
         if sequence in self._running:
             removed = self._scheduler.remove(sequence)
-            has_begun = removed is not None and removed.cached_tokens is not None
-            self._end(sequence, Cancelled(sequence, removed.usage if removed and has_begun else None))
+            has_started = removed is not None and removed.cached_tokens is not None
+            self._end(sequence, Cancelled(sequence, removed.usage if removed and has_started else None))
         elif self._admission.discard(sequence):
             self._events.append(Cancelled(sequence))
         else:
@@ -414,7 +414,7 @@ class GenerationLoop:
             self._scheduler.trim_rejected(chunk, accepted + 1)
 
     def _decode(self) -> list[ScheduledChunk]:
-        """Compute the next step. Returns its chunks, or [] where it did not fit and others must give way first."""
+        """Compute the next step; return its chunks, or [] where it did not fit and others must give way first."""
         # Rejected draft tokens of the last step must not be saved.
         self._offload.carry_out()
         is_moving = self._offload.is_due(self._scheduler.admissible)

@@ -40,10 +40,9 @@ class Slot:
 
     The first ``computed`` of its tokens are in the cache; those behind are computed by the step being prepared. Cut to
     fewer than ``shortest`` tokens the slot could not be continued: a restored state lacks what layers with a sliding
-        window
-    no longer read. ``awaited_by`` is the waiting sequence that the slot was restored for. ``stays`` is set where there
-    was no room to park the slot. ``salt`` is the salt of the request that the tokens were computed for: requests with
-    another salt do not reuse them.
+    window no longer read. ``awaited_by`` is the waiting sequence that the slot was restored for. ``stays`` is set where
+    there was no room to park the slot. ``salt`` is the salt of the request that the tokens were computed for: requests
+    with another salt do not reuse them.
     """
 
     index: int
@@ -99,8 +98,7 @@ class KvCache:
         self.slots = [Slot(index) for index in range(slots)]
         self.operations: list[TrimCells | ShareCells] = []
         self._has_images = has_images
-        # Number of holders of each cell that was ever used; cells in _freed have none. Unused cells take no memory
-        # here.
+        # Number of holders of each cell that was ever used; cells in _freed have none.
         self._holders: list[int] = []
         self._freed: list[int] = []
         # Number of times that a slot was released, which orders prefixes by their last use.

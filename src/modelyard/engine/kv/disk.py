@@ -134,7 +134,7 @@ class KvDiskCache:
         """Yield the most recently used prompts, the most recent last, until their tokens reach ``token_limit``.
 
         Salts take turns: the newest prompt of each salt comes before the second newest of any. Damaged files are
-            deleted.
+        deleted.
         """
         try:
             files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=_used_ns, reverse=True)

@@ -92,8 +92,7 @@ class KvOffload:
     def hold(self, prompt: KeptPrompt, awaited_by: SequenceId | None = None) -> bool:
         """Restore ``prompt`` into an idle slot, where the scheduler finds it; False where there is no room for it."""
         length = len(prompt.tokens)
-        # llama.cpp does not save cells that a sliding window has left behind: such a state can only be continued at its
-        # end.
+        # llama.cpp does not save cells that a sliding window has left behind: the state can only be continued, not cut.
         shortest = length - 1 if 0 < self._window < length else 0
         slot = self._cache.hold(prompt.tokens, shortest, awaited_by, prompt.salt)
         # Also where there was no room: prefixes may have been evicted.

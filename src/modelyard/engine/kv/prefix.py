@@ -41,10 +41,9 @@ def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool, salt:
     """Choose the slot and the donor for a sequence that begins with ``tokens``; None where all slots are owned.
 
     Only tokens computed for requests of the same ``salt`` are reused: the time to the first token reveals whether a
-        prefix
-    was cached, which must not leak between owners. The last token is never reused, since its logits are needed. An
-    image is reused whole or not at all. Where the model cannot trim (a recurrent state), only an idle slot whose whole
-    content is a prefix of ``tokens`` can be continued, in place.
+    prefix was cached, which must not leak between owners. The last token is never reused, since its logits are needed.
+    An image is reused whole or not at all. Where the model cannot trim (a recurrent state), only an idle slot whose
+    whole content is a prefix of ``tokens`` can be continued, in place.
     """
     idle = [slot for slot in slots if slot.owner is None]
     if not idle:

@@ -3,6 +3,7 @@
 Pure: the state is the two queues and the cache's accounting. Service is in order of arrival; no sequence overtakes, so
 none starves. When the cache is full the youngest sequence is preempted: it waits at the head of the queue with its
 tokens and is computed again later. The oldest is never preempted, so there is always progress.
+
 An image is computed whole, in a step of its own: llama.cpp takes tokens or embeddings, not both. While other sequences
 decode, every other step is theirs.
 """

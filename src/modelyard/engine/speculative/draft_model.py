@@ -136,16 +136,16 @@ class DraftModel:
 
     def draft(self, sequences: Sequence[TokenSequence]) -> None:
         """Draft tokens for those of ``sequences``, which all decode next, for which drafting pays."""
-        wanting = []
+        drafting = []
         for sequence in sequences:
             if isinstance(sequence.proposer, DraftProposer) and not sequence.is_alone:
                 count = sequence.proposer.draft_length(sequence.tokens, self._cost, len(sequences))
                 if count:
-                    wanting.append((sequence, sequence.proposer, count))
-        if wanting:
+                    drafting.append((sequence, sequence.proposer, count))
+        if drafting:
             beside = len(sequences) > 1
             self._generate(
-                [self._start(sequence, proposer, count) for sequence, proposer, count in wanting], beside=beside
+                [self._start(sequence, proposer, count) for sequence, proposer, count in drafting], beside=beside
             )
 
     def release(self, sequence: SequenceId) -> None:
@@ -167,27 +167,27 @@ class DraftModel:
         """Compute the pending tokens of each draft, then extend it token by token once none is pending."""
         room = DRAFT_BATCH_TOKENS
         while drafts:
-            length, feeds = 0, []
+            length, computed = 0, []
             for draft in drafts:
                 limit = min(room - length, _CATCH_UP_BESIDE if beside else room)
-                fed = draft.pending[:limit]
-                if not fed:
+                part = draft.pending[:limit]
+                if not part:
                     continue
-                is_last = len(fed) == len(draft.pending)
+                is_last = len(part) == len(draft.pending)
                 length = self._batch.fill(
-                    length, fed, len(draft.slot.tokens), draft.slot.index, outputs=1 if is_last else 0
+                    length, part, len(draft.slot.tokens), draft.slot.index, outputs=1 if is_last else 0
                 )
-                draft.slot.tokens.extend(fed)
-                feeds.append((draft, is_last))
+                draft.slot.tokens.extend(part)
+                computed.append((draft, is_last))
             if not self._decode(length):
                 return
-            asked = [draft for draft, is_last in feeds if is_last]
-            if asked:
-                for draft, token in zip(asked, self.context.logits(len(asked)).argmax(axis=1), strict=True):
+            complete = [draft for draft, is_last in computed if is_last]
+            if complete:
+                for draft, token in zip(complete, self.context.logits(len(complete)).argmax(axis=1), strict=True):
                     draft.pending = [int(token)]
                     draft.drafted.append(int(token))
                     draft.proposer.set_draft(draft.drafted)
-            drafts = [draft for draft in asked if len(draft.drafted) < draft.count]
+            drafts = [draft for draft in complete if len(draft.drafted) < draft.count]
 
     def _decode(self, length: int) -> bool:
         """Compute the batch; False where it does not fit the cache, and then all slots are emptied."""

@@ -20,8 +20,7 @@ MAX_MATCH_LENGTH = 16
 _INDEXED_A_STEP = 4096
 _INDEXED_MOST = 65_536
 
-# Share of draft tokens that are accepted before any was verified, by the length of the match; weight of the newest
-# draft.
+# Initial share of draft tokens that are accepted, by the length of the match; weight of the newest draft.
 _SHARES = {3: 0.4, 4: 0.5, 6: 0.8, 10: 0.9, MAX_MATCH_LENGTH: 0.95}
 _NEWEST = 0.15
 

@@ -27,7 +27,7 @@ def worthwhile(share: float, length: int, expected: float, available: int) -> tu
         expected: tokens that the step yields without them.
         available: draft tokens that are available.
     """
-    # llama.cpp's kernels take four tokens at a time, so only full fours and the most there can be are tried.
+    # llama.cpp's kernels take four tokens at a time, so only multiples of four, and the maximum, are tried.
     totals = {*range(4 * (length // 4 + 1), length + available + 1, 4), length + available}
     best, best_rate, yields = 0, WORTH * expected / relative_cost(length), expected
     for total in sorted(totals - {length}):
