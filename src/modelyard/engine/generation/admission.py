@@ -114,7 +114,7 @@ class Admission:
         name: id of the model, for messages.
         loaded: the loaded model.
         readers: threads that read prompts.
-        record: where the engine notes whose prompts are being read.
+        record: the engine's record, which lists the requests that are being read.
         prompt_lookup: whether draft tokens are looked up in the text so far.
         send: sends a message to the engine's loop; called on any thread.
     """

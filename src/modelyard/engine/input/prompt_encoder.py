@@ -119,8 +119,7 @@ class PromptReader:
 
         Raises:
             UnsupportedOperation: the prompt is a chat and the model has no usable chat template, or it has an image or
-            a
-                clip and the model takes none.
+                a clip and the model takes none.
             ContextLengthExceeded: a text leaves no room for an answer.
             InvalidRequest: the template refuses it, or it holds what is not in the vocabulary.
         """
@@ -195,7 +194,7 @@ class PromptReader:
         if lost := set(range(len(sources))) - set(map(int, texts_and_numbers[1::2])):
             source = sources[min(lost)]
             raise InvalidRequest(
-                f"The model's chat template leaves this {_called(source)} out. Put it into another message, such as "
+                f"The model's chat template leaves this {_kind_of(source)} out. Put it into another message, such as "
                 "the last one of the user.",
                 source.param,
             )
@@ -220,11 +219,11 @@ class PromptReader:
         return (TakesNoSound if isinstance(source, Audio) else TakesNoImages)(self._name, source.param)
 
     def _between(self, texts: Sequence[str], sources: Sequence[Media]) -> tuple[list[int] | Media, ...]:
-        """The tokens of each text, with an image or a clip behind each but the last."""
+        """Return the tokens of each text, with an image or a clip behind each but the last."""
         if not texts[-1]:
             raise InvalidRequest(
-                f"The model's chat template writes nothing behind the last {_called(sources[-1])}, so there is nothing "
-                "to answer.",
+                f"The model's chat template writes nothing behind the last {_kind_of(sources[-1])}, so there is "
+                "nothing to answer.",
                 sources[-1].param,
             )
         parts: list[list[int] | Media] = [self._tokens_of(texts[0], "messages")]
@@ -233,7 +232,7 @@ class PromptReader:
         return tuple(parts)
 
     def _with_gap(self, before: str, behind: str) -> list[int]:
-        """Prefix, suffix, middle: the order that models for code are trained on.
+        """Return the tokens of a text with a gap, in the order prefix, suffix, middle, on which models are trained.
 
         Source: M. Bavarian et al., "Efficient Training of Language Models to Fill in the Middle", 2022.
         """
@@ -279,7 +278,7 @@ class PromptReader:
         return list(ids)
 
 
-def _called(source: Media) -> str:
+def _kind_of(source: Media) -> str:
     return "sound" if isinstance(source, Audio) else "image"
 
 

@@ -56,7 +56,7 @@ class ReadingPool:
 
     Args:
         name: id of the model, in the names of threads.
-        record: where the engine notes whose prompts are being read.
+        record: the engine's record, which lists the requests that are being read.
     """
 
     def __init__(self, name: str, record: EngineRecord) -> None:

@@ -48,7 +48,7 @@ class TokenizeWorker:
         model: the vocabulary.
         publish: takes the events; called on any thread.
         readers: threads that tokenise.
-        record: where the engine notes whose prompts are being read.
+        record: the engine's record, which lists the requests that are being read.
         send: sends a message to the engine's loop; called on any thread.
         prompts: reads chats as for generation; None where the model takes none.
         long_prompts: reads chats that are longer than the model's context too.

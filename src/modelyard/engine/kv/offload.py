@@ -215,7 +215,7 @@ class KvOffload:
             self._looked_at = -1
 
     def _idle_slots(self) -> list[Slot]:
-        """Slots with a prefix that no sequence runs on, the most recently used first."""
+        """Return the slots with a prefix that no sequence runs on, the most recently used first."""
         idle = (slot for slot in self._cache.slots if slot.owner is None and slot.tokens)
         return sorted(idle, key=lambda slot: -slot.last_used)
 
@@ -232,7 +232,7 @@ class KvOffload:
 
 
 def _reusable_tokens(sequence: TokenSequence, held: Slot | KeptPrompt) -> int:
-    """How many tokens of a slot or a copy ``sequence`` can reuse: its last token is computed in any case."""
+    """Return how many tokens of a slot or a copy ``sequence`` can reuse: its last token is computed in any case."""
     if held.salt != sequence.salt:
         return 0
     return outside(sequence.tokens, min(common_prefix(sequence.tokens, held.tokens), len(sequence.tokens) - 1))

@@ -244,7 +244,7 @@ def _equip(
     allocated: _Allocated,
     tokenizers: TokenizerProcesses,
 ) -> LoadedModel:
-    """Add to what was allocated all that reads prompts and describes the model."""
+    """Complete what was allocated to a loaded model, with its prompt readers, chat format and profile."""
     model, context = allocated.model, allocated.context
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
@@ -290,7 +290,7 @@ def _prompt_reader(
 
 
 def _identity(settings: EngineSettings, allocated: _Allocated) -> str:
-    """Names everything that a saved KV state depends on."""
+    """Return a text that names everything that a saved KV state depends on."""
     context = allocated.context
     # The length of the context counts because some models scale positions by it.
     identity = f"{allocated.key.lasting_contents} {version()} {context.length} {context.kv_format}"
@@ -322,7 +322,7 @@ def _profile(
 
 
 def _chat_format(settings: EngineSettings, model: Model, templates: RendersTemplates) -> tuple[ChatFormat | None, str]:
-    """How the model chats, or None and why it does not."""
+    """Return the chat format of the model, or None and why it has none."""
     template, why_no_chat = _template(settings, model, templates)
     if template is None:
         return None, why_no_chat

@@ -35,10 +35,10 @@ class Vision:
         name: id of the model, for messages.
         audio_encoder: name of the encoder of sound in the projector's file; "" where it has none.
 
-        Attributes:
-            size_bytes: memory that it takes, approximately.
-            encoded: image spans that were encoded so far.
-            reused: image spans whose embeddings were cached.
+    Attributes:
+        size_bytes: memory that it takes, approximately.
+        encoded: image spans that were encoded so far.
+        reused: image spans whose embeddings were cached.
     """
 
     def __init__(
@@ -143,8 +143,7 @@ class Vision:
         if not self.can_hear:
             raise TakesNoSound(self._name, audio.param)
         shown: list[list[int] | ImageSpan] = []
-        # The length of a window determines its number of tokens: of windows of equal length only the first is prepared
-        # now.
+        # The length of a window determines its number of tokens, so of equal windows only the first is prepared now.
         parts_of: dict[int, list[list[int] | Size]] = {}
         clips = windows(at_rate(audio, self._projector.sample_rate), is_windowed=self._is_windowed)
         for number, clip in enumerate(clips):
@@ -196,7 +195,7 @@ class Vision:
         return encoded
 
     def _held(self) -> list[tuple[str, int]]:
-        """Salts and sizes in bytes of the cached embeddings."""
+        """Return the salts and the sizes in bytes of the cached embeddings."""
         return [(salt, kept.values.nbytes) for salt, kept in self._embeddings.values()]
 
     def free(self) -> None:

@@ -97,7 +97,7 @@ class WeightsPool:
     def __init__(self, *, are_repacked: bool = True) -> None:
         self._are_repacked = are_repacked
         self._shared: dict[WeightsKey, _Shared] = {}
-        # By contents, since models are loaded again.
+        # End tokens by contents, kept because models are loaded again.
         self._end_tokens: dict[str, frozenset[int]] = {}
         self._change = threading.Condition()
 

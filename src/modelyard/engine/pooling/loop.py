@@ -92,8 +92,8 @@ class PoolingLoop:
     def shutdown(self, stop: Stop) -> None:
         """End all requests: return them if the Stop suspends, else cancel them."""
         self._tokenize_worker.shutdown(stop)
-        leaves = Returned if stop.suspend else Cancelled
-        self._end_all([leaves(request) for request in self._requests()])
+        end = Returned if stop.suspend else Cancelled
+        self._end_all([end(request) for request in self._requests()])
 
     def fail(self) -> None:
         """Return all requests after a failure."""
@@ -127,36 +127,42 @@ class PoolingLoop:
                 message = self._inbox.get(block=not self._queue and not events)
             except Empty:
                 break
-            match message:
-                case Embed() | Rank():
-                    self._submit(message, events)
-                case PromptRead():
-                    self._read(message, events)
-                case Tokenize():
-                    self._tokenize_worker.submit(message)
-                case Cancel(request):
-                    if (reading := self._reading.pop(request, None)) is not None:
-                        reading.outcome.cancel()
-                        events.append(Cancelled(request))
-                    elif self._queue.remove(request):
-                        events.append(Cancelled(request))
-                    else:
-                        self._tokenize_worker.cancel(request)
-                case Submit(sequence):
-                    events.append(Failed(sequence, UnsupportedOperation(f"'{self._name}' generates no text.", "model")))
-                case Resume(state):
-                    reason = "it generates no text since it was loaded again"
-                    events.append(Failed(state.sequence, EngineError(self._name, reason)))
-                case Restore():
-                    # An engine that pools keeps no prompts.
-                    pass
-                case SetShare(weight, priority):
-                    self._device.set_share(self._share, weight, priority)
-                case Stop():
-                    stop = message
+            if isinstance(message, Stop):
+                stop = message
+            else:
+                self._handle(message, events)
         if events:
             self._publish(events)
         return stop
+
+    def _handle(self, message: LoopMessage, events: list[Event]) -> None:
+        match message:
+            case Embed() | Rank():
+                self._submit(message, events)
+            case PromptRead():
+                self._read(message, events)
+            case Tokenize():
+                self._tokenize_worker.submit(message)
+            case Cancel(request):
+                self._cancel(request, events)
+            case Submit(sequence):
+                events.append(Failed(sequence, UnsupportedOperation(f"'{self._name}' generates no text.", "model")))
+            case Resume(state):
+                reason = "it generates no text since it was loaded again"
+                events.append(Failed(state.sequence, EngineError(self._name, reason)))
+            case SetShare(weight, priority):
+                self._device.set_share(self._share, weight, priority)
+            case Restore():
+                # An engine that pools keeps no prompts.
+                pass
+
+    def _cancel(self, request: SequenceId, events: list[Event]) -> None:
+        if (reading := self._reading.pop(request, None)) is not None:
+            reading.outcome.cancel()
+        elif not self._queue.remove(request):
+            self._tokenize_worker.cancel(request)
+            return
+        events.append(Cancelled(request))
 
     def _submit(self, request: Embed | Rank, events: list[Event]) -> None:
         try:
