@@ -26,7 +26,7 @@ from modelyard.protocol.values import SequenceId
 logger = logging.getLogger(__name__)
 
 # Cells from which on parking pays, and limit of the bytes that are saved before one step: see docs/performance.md.
-WORTH_PARKING: Final = 32
+MIN_PARKED_TOKENS: Final = 32
 MAX_PARKED_AT_ONCE: Final = 64 << 20
 
 
@@ -53,7 +53,7 @@ class KvOffload:
         self._parked_bytes = parked_bytes
         self._max_prefixes = max_prefixes
         # Value of ``cache.releases`` when all slots were last considered.
-        self._looked_at = 0
+        self._considered_releases = 0
         # In order of last use, the most recent last.
         self.parked: list[KeptPrompt] = []
 
@@ -124,7 +124,7 @@ class KvOffload:
     def is_due(self, admissible: Iterable[TokenSequence]) -> bool:
         """Whether ``prepare_step`` has work: since its last run a slot was released or a sequence became admissible."""
         return bool(self._parked_bytes) and (
-            self._looked_at != self._cache.releases or not all(sequence.was_sought for sequence in admissible)
+            self._considered_releases != self._cache.releases or not all(sequence.was_sought for sequence in admissible)
         )
 
     def _park(self, arriving: Sequence[TokenSequence]) -> None:
@@ -149,7 +149,7 @@ class KvOffload:
                 self._cache.trim(slot, used)
             else:
                 is_all = False
-        self._looked_at = self._cache.releases if is_all else -1
+        self._considered_releases = self._cache.releases if is_all else -1
         if is_any:
             self.carry_out()
             self._evict_surplus(wanted)
@@ -193,14 +193,14 @@ class KvOffload:
             used, slot = max(
                 ((_reusable_tokens(sequence, slot), slot) for slot in self._cache.slots), key=lambda found: found[0]
             )
-            if used >= WORTH_PARKING:
+            if used >= MIN_PARKED_TOKENS:
                 wanted[slot.index] = max(used, wanted.get(slot.index, 0))
         return wanted
 
     def _restore_parked(self, sequence: TokenSequence) -> None:
         best, best_tokens = (
             None,
-            max(WORTH_PARKING - 1, *(_reusable_tokens(sequence, slot) for slot in self._cache.slots)),
+            max(MIN_PARKED_TOKENS - 1, *(_reusable_tokens(sequence, slot) for slot in self._cache.slots)),
         )
         for prompt in self.parked:
             reusable = _reusable_tokens(sequence, prompt)
@@ -212,7 +212,7 @@ class KvOffload:
             self.parked = [prompt for prompt in self.parked if prompt is not best]
             for slot in self._cache.slots:
                 slot.stays = False
-            self._looked_at = -1
+            self._considered_releases = -1
 
     def _idle_slots(self) -> list[Slot]:
         """Return the slots with a prefix that no sequence runs on, the most recently used first."""
@@ -222,12 +222,12 @@ class KvOffload:
     def _is_parkable(self, slot: Slot) -> bool:
         return (
             slot.awaited_by is None
-            and len(slot.tokens) >= WORTH_PARKING
+            and len(slot.tokens) >= MIN_PARKED_TOKENS
             # A copy lacks the cells that a sliding window has left behind, and could not be cut.
             and not slot.shortest
             and not 0 < self._window < len(slot.tokens)
             # Parking a prefix whose cells others share frees few of them.
-            and self._cache.own_cells(slot) >= max(WORTH_PARKING, len(slot.tokens) // 4)
+            and self._cache.own_cells(slot) >= max(MIN_PARKED_TOKENS, len(slot.tokens) // 4)
         )
 
 

@@ -1,4 +1,4 @@
-"""llama.cpp, as the engine uses it: the only package of the engine that imports llama_cpp.
+"""llama.cpp, as the engine uses it: the only package of the engine that uses ``llama_binding``.
 
 Every object here belongs to the thread that made it. llama.cpp ends the process on some inputs (a batch larger than
 n_batch, a sequence number out of range), so callers check before they call; cheap checks are made here.

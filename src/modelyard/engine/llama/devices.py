@@ -89,7 +89,7 @@ def check_devices(device_layers: Sequence[int]) -> None:
         raise UnusableModel(
             f"device_layers gives {sum(device_layers)} layers to an accelerator, but the installed llama.cpp was built "
             "for the CPU alone. Remove device_layers, or install llama-cpp-python for your accelerator: "
-            "`modelyard doctor` says how."
+            "`modelyard doctor` shows how."
         )
     found = accelerators(devices())
     if len(device_layers) > len(found):

@@ -15,7 +15,7 @@ from modelyard.system.file_stamp import FileStamp, stamps_of
 from modelyard.system.malloc import trim_heap
 
 # Interval at which an engine that waits for another engine's load checks whether it must stop.
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class WeightsPool:
                     shared = self._shared[key] = _Shared()
                     return shared
                 if shared.weights is None:
-                    self._change.wait(_LOOK_S)
+                    self._change.wait(_POLL_S)
                 if shared.weights is not None and self._shared.get(key) is shared:
                     shared.users += 1
                     return shared

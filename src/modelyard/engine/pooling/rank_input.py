@@ -53,9 +53,7 @@ def ranking_frame(vocabulary: Vocabulary) -> Frame:
         return begin, _QUERY, between, _DOCUMENT, end
     for placeholder in (_QUERY, _DOCUMENT):
         if placeholder not in template:
-            raise UnusableModel(
-                f"Its template for rankings has no {placeholder}, where that would be put. Get another file of it."
-            )
+            raise UnusableModel(f"Its ranking template has no place for {placeholder}. Use another file of the model.")
     frame: list[tuple[int, ...] | str] = []
     run: list[int] = []
 

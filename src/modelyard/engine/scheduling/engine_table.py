@@ -64,7 +64,7 @@ _IDS: Final = tuple(struct.Struct(f"@{count}Q") for count in range(MAX_COMPUTING
 _SIGNATURE: Final = int.from_bytes(b"MYARDET1", "little")
 
 # Limit of reads of a record that changes meanwhile: a step takes a millisecond or more, a read some microseconds.
-_MAX_LOOKS: Final = 100
+_MAX_READS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +306,7 @@ class EngineTable:
     def _take(self, pid: int, name: str) -> int:
         index = next((index for index in range(MAX_ENGINES) if not self.words[self._at(index)]), None)
         if index is None:
-            raise EngineError(name, f"{MAX_ENGINES} engines are there already, which is the most")
+            raise EngineError(name, f"all {MAX_ENGINES} records of engines are taken")
         self._clear(index, keeps_pid=False)
         self.words[self._at(index)] = pid
         return index
@@ -353,7 +353,7 @@ def _activity(words: memoryview[int]) -> EngineActivity:
     """Return the contents of a record, with sequences of one step, although the engine writes meanwhile."""
     steps = state = 0
     ids: list[int] = []
-    for _ in range(_MAX_LOOKS):
+    for _ in range(_MAX_READS):
         steps, state = words[_STEPS], words[_STATE]
         ids = words[_COMPUTING : _COMPUTING + min(state >> _COUNT_SHIFT, MAX_COMPUTING)].tolist()
         if words[_STATE] == state and words[_STEPS] == steps:

@@ -28,7 +28,7 @@ LEAD_S = 0.05
 RECENT_S = 0.05
 
 # Interval at which a waiting step reads the table again, where another process may end the wait without a wake-up here.
-LOOK_S = 0.002
+POLL_S = 0.002
 
 # Indices of the fields of a share.
 _WEIGHT, _PRIORITY, _VIRTUAL_TIME, _IS_ACTIVE, _LAST_STEP = range(5)
@@ -202,7 +202,7 @@ class Device:
             share.is_active = True
             while now < began + MAX_WAIT_S and waits(share, view.shares, now):
                 # Only the clock shows that another engine has become idle: nothing notifies of it.
-                self._change.wait(RECENT_S if view.is_local else LOOK_S)
+                self._change.wait(RECENT_S if view.is_local else POLL_S)
                 now, view = time.monotonic(), self._current()
 
     def _current(self) -> _View:

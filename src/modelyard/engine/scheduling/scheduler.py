@@ -26,7 +26,7 @@ from modelyard.protocol.values import SequenceId
 
 # A step with a long prompt may take this multiple of the time of its decoding alone: running streams wait for it, and
 # the longest gap in them must stay below three times the usual one.
-STRETCH = 2.5
+MAX_STRETCH = 2.5
 
 # A step always has room for this many tokens: llama.cpp's kernels take four at a time.
 MIN_STEP = 4
@@ -36,7 +36,7 @@ MIN_STEP = 4
 MAX_STEP_S = 0.5
 
 # Length of a common prefix from which on a prompt waits until another sequence has computed it.
-WORTH_WAITING = 32
+MIN_AWAITED_PREFIX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,7 @@ class Scheduler:
                 continue
             common = common_prefix(tokens, running.tokens)
             # A sequence that decodes is always one token behind.
-            if common >= WORTH_WAITING and common > max(reused, running.slot.computed + 1):
+            if common >= MIN_AWAITED_PREFIX and common > max(reused, running.slot.computed + 1):
                 return True
         return False
 
@@ -380,7 +380,7 @@ class _Step:
         wanted = sequence.text_within(min(max(sequence.pending - 1, 1), self.budget))
         beside = self._decoding + self.prompt_tokens
         if self._decoding and sequence.to_prefill > self._short:
-            allowed = self._cost.max_tokens(beside, STRETCH * self._cost.seconds(self._decoding), wanted)
+            allowed = self._cost.max_tokens(beside, MAX_STRETCH * self._cost.seconds(self._decoding), wanted)
             return allowed if self.prompt_tokens else min(max(allowed, MIN_STEP - beside, 1), wanted)
         largest = self._short
         # The first step of an engine is small: it may take long, and gives the first estimate.

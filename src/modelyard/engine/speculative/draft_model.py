@@ -29,8 +29,8 @@ _CATCH_UP_BESIDE: Final = 32
 _FIRST_SHARE: Final = 0.8
 _GOOD_SHARE: Final = 0.9
 _NEWEST: Final = 0.15
-_TRIED_AFTER: Final = 48
-_TRIED: Final = 3
+_PROBE_AFTER_STEPS: Final = 48
+_PROBE_TOKENS: Final = 3
 
 
 class DraftProposer:
@@ -57,8 +57,8 @@ class DraftProposer:
         count = drafts_worthwhile(self._share, cost, sequences)
         self._without = 0 if count else self._without + 1
         # Each draft after a pause makes the draft model compute all tokens that it has missed.
-        if self._without >= _TRIED_AFTER and drafts_worthwhile(_GOOD_SHARE, cost, sequences):
-            self._without, count = 0, _TRIED
+        if self._without >= _PROBE_AFTER_STEPS and drafts_worthwhile(_GOOD_SHARE, cost, sequences):
+            self._without, count = 0, _PROBE_TOKENS
         return count
 
     def _look_up(self, tokens: Sequence[int]) -> None:

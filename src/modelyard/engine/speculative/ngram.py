@@ -17,8 +17,8 @@ MIN_MATCH_LENGTH = 3
 MAX_MATCH_LENGTH = 16
 
 # Limit of tokens that are indexed in one step, and how far back: a long prompt must not delay the streams beside it.
-_INDEXED_A_STEP = 4096
-_INDEXED_MOST = 65_536
+_MAX_INDEXED_PER_STEP = 4096
+_MAX_INDEXED = 65_536
 
 # Initial share of draft tokens that are accepted, by the length of the match; weight of the newest draft.
 _SHARES = {3: 0.4, 4: 0.5, 6: 0.8, 10: 0.9, MAX_MATCH_LENGTH: 0.95}
@@ -65,8 +65,8 @@ class NgramProposer:
     def _index(self, tokens: Sequence[int]) -> None:
         # The last tokens themselves are not an earlier occurrence.
         stop = len(tokens) - 1
-        start = max(self._indexed, MIN_MATCH_LENGTH - 1, stop - _INDEXED_MOST)
-        stop = min(stop, start + _INDEXED_A_STEP)
+        start = max(self._indexed, MIN_MATCH_LENGTH - 1, stop - _MAX_INDEXED)
+        stop = min(stop, start + _MAX_INDEXED_PER_STEP)
         for last in range(start, stop):
             self._ends[tuple(tokens[last - MIN_MATCH_LENGTH + 1 : last + 1])] = last + 1
         self._indexed = max(self._indexed, stop)

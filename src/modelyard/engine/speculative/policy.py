@@ -11,8 +11,8 @@ from typing import Final
 # Limit of draft tokens of one sequence in a step; the speed-up that drafts must promise; and the cost of each further
 # token, in steps of one token: 0.3 to 0.4 on two cores, less where memory is slow (docs/performance.md).
 MAX_PROPOSED: Final = 31
-WORTH: Final = 1.15
-ANOTHER_TOKEN: Final = 0.35
+MIN_SPEEDUP: Final = 1.15
+TOKEN_COST: Final = 0.35
 
 # Limit of tokens of one draft: each costs a step of the draft model, and counts only if all those before it do.
 MAX_DRAFTED: Final = 7
@@ -29,7 +29,7 @@ def worthwhile(share: float, length: int, expected: float, available: int) -> tu
     """
     # llama.cpp's kernels take four tokens at a time, so only multiples of four, and the maximum, are tried.
     totals = {*range(4 * (length // 4 + 1), length + available + 1, 4), length + available}
-    best, best_rate, yields = 0, WORTH * expected / relative_cost(length), expected
+    best, best_rate, yields = 0, MIN_SPEEDUP * expected / relative_cost(length), expected
     for total in sorted(totals - {length}):
         more = _expected_accepted(share, total - length)
         rate = (expected + more) / relative_cost(total)
@@ -46,7 +46,7 @@ def drafts_worthwhile(share: float, cost: float, sequences: int) -> int:
         cost: cost of a step of the draft model, in steps of the model that verifies.
         sequences: sequences that it drafts for.
     """
-    best, best_rate = 0, WORTH * sequences / relative_cost(sequences)
+    best, best_rate = 0, MIN_SPEEDUP * sequences / relative_cost(sequences)
     for count in range(1, MAX_DRAFTED + 1):
         yields = sequences * (1 + _expected_accepted(share, count))
         rate = yields / (relative_cost(sequences * (count + 1)) + count * cost * relative_cost(sequences))
@@ -62,4 +62,4 @@ def _expected_accepted(share: float, drafted: int) -> float:
 
 def relative_cost(tokens: int) -> float:
     """Return the cost of a step of ``tokens``, in steps of one token."""
-    return 1 + ANOTHER_TOKEN * (tokens - 1)
+    return 1 + TOKEN_COST * (tokens - 1)

@@ -81,7 +81,7 @@ def test_a_query_that_names_the_place_of_the_document_is_a_query() -> None:
 
 @pytest.mark.parametrize("template", ["<q>{query}<end>", "<q>{document}<end>"])
 def test_a_template_without_a_place_for_one_of_them_is_refused(template: str) -> None:
-    with pytest.raises(UnusableModel, match=r"no \{(query|document)\}, where that would be put"):
+    with pytest.raises(UnusableModel, match=r"no place for \{(query|document)\}"):
         ranking_frame(Letters(template))
 
 
