@@ -20,7 +20,7 @@ from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, PromptRead
 from modelyard.engine.output.logprobs import LogprobRecorder
-from modelyard.engine.output.output import Output
+from modelyard.engine.output.output import SequenceOutput
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.speculative.draft_model import DraftProposer
@@ -321,11 +321,11 @@ class Admission:
             return proposer
         return PredictionProposer(prediction, len(prompt.tokens), proposer or NgramProposer())
 
-    def _output(self, request: Submit, prompt: ReadPrompt) -> Output:
+    def _output(self, request: Submit, prompt: ReadPrompt) -> SequenceOutput:
         room = min(self._length, request.max_context or self._length) - len(prompt.tokens)
         is_read = prompt.reading is not None and self._chat_format is not None
         limits = (limit for limit in (room, request.max_tokens, request.max_answer) if limit is not None)
-        return Output(
+        return SequenceOutput(
             max_tokens=min(limits),
             end_tokens=self._model.end_tokens,
             stops=request.stop,

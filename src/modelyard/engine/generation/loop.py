@@ -33,7 +33,7 @@ from modelyard.engine.llama import Batch, Context
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, LoopMessage, PromptRead
 from modelyard.engine.output.logprobs import LogprobRecorder, log_softmax
-from modelyard.engine.output.output import Output
+from modelyard.engine.output.output import SequenceOutput
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, DeviceShare
 from modelyard.engine.scheduling.scheduler import ScheduledChunk, Scheduler
@@ -505,7 +505,7 @@ class GenerationLoop:
 
 
 def _token_with_logprobs(
-    sequence: SequenceId, text: str, ids: tuple[int, ...], output: Output, recorder: LogprobRecorder
+    sequence: SequenceId, text: str, ids: tuple[int, ...], output: SequenceOutput, recorder: LogprobRecorder
 ) -> Token:
     """The event of newly sampled tokens, with the log-probabilities whose text is now certain."""
     if output.finish_reason:

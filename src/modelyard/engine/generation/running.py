@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from modelyard.engine.guidance import Constraint
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.output.output import Output
+from modelyard.engine.output.output import SequenceOutput
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.requests import Submit
@@ -30,7 +30,7 @@ class RunningSequence:
     request: Submit
     reading: Reading | None
     tokens: Sequence
-    output: Output
+    output: SequenceOutput
     sampler: Sampler
     published: int = 0
 

@@ -16,7 +16,7 @@ _STRIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class SlotPlacement:
     """A new sequence goes into ``slot`` and reuses ``reused`` tokens of ``donor``, which may be the same slot."""
 
     slot: Slot
@@ -37,7 +37,7 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return at
 
 
-def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool, salt: str = "") -> Placement | None:
+def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool, salt: str = "") -> SlotPlacement | None:
     """Choose the slot and the donor for a sequence that begins with ``tokens``; None where all slots are owned.
 
     Only tokens computed for requests of the same ``salt`` are reused: the time to the first token reveals whether a
@@ -60,9 +60,9 @@ def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool, salt:
             donor, reused = slot, common
     if donor is not None and donor.owner is None:
         if len(donor.tokens) - reused <= LOSABLE_TOKENS or not can_trim:
-            return Placement(donor, donor, reused)
+            return SlotPlacement(donor, donor, reused)
         others = [slot for slot in idle if slot is not donor]
         if not others:
-            return Placement(donor, donor, reused)
+            return SlotPlacement(donor, donor, reused)
         idle = others
-    return Placement(eviction_candidate(idle, as_one), donor, reused)
+    return SlotPlacement(eviction_candidate(idle, as_one), donor, reused)

@@ -16,7 +16,7 @@ from modelyard.engine.llama.context_limits import context_limits
 from modelyard.engine.llama.context_params import KvType, context_params, create_context
 from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
-from modelyard.engine.llama.projector import Embeddings
+from modelyard.engine.llama.projector import SpanEmbeddings
 
 
 class Context:
@@ -87,7 +87,7 @@ class Context:
         lib.llama_synchronize(self.pointer)
         return outcome
 
-    def decode_embeddings(self, embeddings: Embeddings, position: int, slot: int) -> int:
+    def decode_embeddings(self, embeddings: SpanEmbeddings, position: int, slot: int) -> int:
         """Run the model on an image span in ``slot``, its first token at ``position``; returns what ``decode`` returns.
 
         With causal attention the span may be longer than a step; otherwise all of its tokens see each other, and it

@@ -22,7 +22,7 @@ from modelyard.protocol.prompts import Audio, Media
 
 
 @dataclass(frozen=True, slots=True)
-class Embeddings:
+class SpanEmbeddings:
     """Embeddings of an image span, in the place of tokens.
 
     Attributes:
@@ -45,7 +45,7 @@ class Embeddings:
         return self.places + position * self.moves
 
 
-class Size(NamedTuple):
+class SpanSize(NamedTuple):
     """Size of an image span: its tokens, and the positions that it takes in a sequence."""
 
     length: int
@@ -64,10 +64,10 @@ class PreparedImage:
         self.parts = [self._read(self.chunk(index)) for index in range(int(mtmd.mtmd_input_chunks_size(chunks)))]
 
     @staticmethod
-    def _read(chunk: Any) -> list[int] | Size:
+    def _read(chunk: Any) -> list[int] | SpanSize:
         if mtmd.mtmd_input_chunk_get_type(chunk) != mtmd.MTMD_INPUT_CHUNK_TYPE_TEXT:
             length = int(mtmd.mtmd_input_chunk_get_n_tokens(chunk))
-            return Size(length, int(mtmd.mtmd_input_chunk_get_n_pos(chunk)))
+            return SpanSize(length, int(mtmd.mtmd_input_chunk_get_n_pos(chunk)))
         count = ctypes.c_size_t()
         tokens = mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
         return list(tokens[: count.value])
@@ -175,7 +175,7 @@ class Projector:
             raise InvalidRequest(f"The model cannot take this {what} {problem}.", source.param)
         return prepared
 
-    def encode(self, prepared: PreparedImage, index: int) -> Embeddings:
+    def encode(self, prepared: PreparedImage, index: int) -> SpanEmbeddings:
         """Return the embeddings of an image span, the part at ``index``. Takes as long as a long prompt.
 
         Raises:
@@ -186,15 +186,15 @@ class Projector:
         if mtmd.mtmd_encode_chunk(self._pointer, chunk):
             raise RuntimeError(f"an image or a clip of sound cannot be encoded: {reason()}")
         size = prepared.parts[index]
-        assert isinstance(size, Size)
+        assert isinstance(size, SpanSize)
         length = size.length
         found = mtmd.mtmd_get_output_embd(self._pointer)
         values = np.ctypeslib.as_array(found, shape=(length, self._width)).copy()
         is_causal = not mtmd.mtmd_decode_use_non_causal(self._pointer, chunk)
         if not self._has_places:
-            return Embeddings(values, is_causal)
+            return SpanEmbeddings(values, is_causal)
         places = _places(chunk, length, 0)
-        return Embeddings(values, is_causal, places, _places(chunk, length, 1) - places)
+        return SpanEmbeddings(values, is_causal, places, _places(chunk, length, 1) - places)
 
     @property
     def is_causal(self) -> bool:

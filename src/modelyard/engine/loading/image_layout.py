@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 from PIL import Image as Pillow
 
 from modelyard.engine.kv.placeholders import ImageSpan
-from modelyard.engine.llama import Size
+from modelyard.engine.llama import SpanSize
 from modelyard.protocol.prompts import Image
 
 # Limit of cached layouts; each takes some hundred bytes, or some thousand where there are many tiles.
@@ -33,7 +33,7 @@ OVERVIEW_OPENINGS: Final = ("<fake_token_around_image><global-img>", "<im_start>
 _MIN_EDGE: Final = 32
 _EDGE_STEP: Final = 8
 
-Part: TypeAlias = list[int] | Size
+Part: TypeAlias = list[int] | SpanSize
 """Ids of text, or the size of an image span."""
 
 
@@ -53,7 +53,7 @@ class Layout:
         """Return the parts, with spans of ``image``."""
         shown = image if self.edge is None else scaled(image, self.edge)
         return [
-            ImageSpan(shown, index, part.length, part.positions) if isinstance(part, Size) else part
+            ImageSpan(shown, index, part.length, part.positions) if isinstance(part, SpanSize) else part
             for index, part in self.parts
         ]
 
@@ -94,7 +94,7 @@ class Layouts:
             return _whole(parts)
         if (edge := self._uncut_edge(image)) is not None:
             return _whole(self._prepare(scaled(image, edge)), edge)
-        last = max(index for index, part in enumerate(parts) if isinstance(part, Size))
+        last = max(index for index, part in enumerate(parts) if isinstance(part, SpanSize))
         for opening in self._openings:
             before = parts[last - 1]
             if isinstance(before, list) and before[-len(opening) :] == opening:
@@ -138,4 +138,4 @@ def _whole(parts: Sequence[Part], edge: int | None = None) -> Layout:
 
 
 def _is_cut(parts: Sequence[Part]) -> bool:
-    return sum(isinstance(part, Size) for part in parts) > 1
+    return sum(isinstance(part, SpanSize) for part in parts) > 1

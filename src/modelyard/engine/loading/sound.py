@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from modelyard.engine.llama import Size
+from modelyard.engine.llama import SpanSize
 from modelyard.protocol.prompts import MIN_S, SAMPLE_BYTES, Audio
 
 # Length of llama.cpp's own windows, in seconds.
@@ -48,14 +48,14 @@ def windows(audio: Audio, *, is_windowed: bool) -> list[Audio]:
 
 
 def shown_of_window(
-    parts: Sequence[list[int] | Size], *, is_windowed: bool, is_first: bool, is_last: bool
-) -> list[tuple[int, list[int] | Size]]:
+    parts: Sequence[list[int] | SpanSize], *, is_windowed: bool, is_first: bool, is_last: bool
+) -> list[tuple[int, list[int] | SpanSize]]:
     """Return the parts of one window that enter the prompt, each with its index.
 
     Text that the model expects around sound stands once before the first window and once behind the last. Of a windowed
     encoder only the first spectrum counts: another one is silence.
     """
-    sizes = [index for index, part in enumerate(parts) if isinstance(part, Size)]
+    sizes = [index for index, part in enumerate(parts) if isinstance(part, SpanSize)]
     if not sizes:
         return list(enumerate(parts))
     begin, end = sizes[0], sizes[-1]

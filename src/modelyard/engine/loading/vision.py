@@ -14,7 +14,7 @@ from typing import Final
 
 from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
 from modelyard.engine.kv.placeholders import ImageSpan
-from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector, Size
+from modelyard.engine.llama import Model, PreparedImage, Projector, SpanEmbeddings, SpanSize
 from modelyard.engine.loading.image_layout import OVERVIEW_OPENINGS, Layouts
 from modelyard.engine.loading.sound import WINDOWED, at_rate, shown_of_window, windows
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
@@ -60,7 +60,7 @@ class Vision:
         self._is_windowed = audio_encoder in WINDOWED
         self._prepared: tuple[bytes, PreparedImage] | None = None
         # Embeddings with the salt of their source, by the first placeholder of their span; the most recently used last.
-        self._embeddings: OrderedDict[int, tuple[str, Embeddings]] = OrderedDict()
+        self._embeddings: OrderedDict[int, tuple[str, SpanEmbeddings]] = OrderedDict()
 
     @classmethod
     def load(
@@ -144,7 +144,7 @@ class Vision:
             raise TakesNoSound(self._name, audio.param)
         shown: list[list[int] | ImageSpan] = []
         # The length of a window determines its number of tokens, so of equal windows only the first is prepared now.
-        parts_of: dict[int, list[list[int] | Size]] = {}
+        parts_of: dict[int, list[list[int] | SpanSize]] = {}
         clips = windows(at_rate(audio, self._projector.sample_rate), is_windowed=self._is_windowed)
         for number, clip in enumerate(clips):
             if clip.length not in parts_of:
@@ -156,7 +156,7 @@ class Vision:
                 is_last=number == len(clips) - 1,
             )
             shown += [
-                ImageSpan(clip, index, part.length, part.positions) if isinstance(part, Size) else part
+                ImageSpan(clip, index, part.length, part.positions) if isinstance(part, SpanSize) else part
                 for index, part in parts
             ]
         return shown
@@ -174,7 +174,7 @@ class Vision:
             )
         return parts
 
-    def embeddings(self, span: ImageSpan) -> Embeddings:
+    def embeddings(self, span: ImageSpan) -> SpanEmbeddings:
         """Return the embeddings of a span, cached or encoded now.
 
         Raises:

@@ -10,7 +10,7 @@ from modelyard.engine.output.stop_strings import StopFilter
 from modelyard.protocol.values import FinishReason, TokenLogprob
 
 
-class Output:
+class SequenceOutput:
     """The answer of one sequence so far.
 
     Args:

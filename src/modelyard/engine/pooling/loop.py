@@ -51,7 +51,7 @@ def probabilities(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _PendingRequest:
     """A request whose inputs are being read."""
 
     request: Embed | Rank
@@ -80,7 +80,7 @@ class PoolingLoop:
         self._readers = ReadingPool(settings.name, record)
         self._tokenize_worker = TokenizeWorker(settings.name, loaded.model, publish, self._readers, record, inbox.put)
         self._tokenizers = loaded.tokenizers
-        self._reading: dict[SequenceId, _Reading] = {}
+        self._reading: dict[SequenceId, _PendingRequest] = {}
 
     def serve(self) -> Stop:
         """Serve until a Stop arrives, and return it."""
@@ -173,7 +173,7 @@ class PoolingLoop:
         outcome = self._readers.submit(
             request.sequence, read, lambda done: self._inbox.put(PromptRead(request.sequence, done))
         )
-        self._reading[request.sequence] = _Reading(request, outcome)
+        self._reading[request.sequence] = _PendingRequest(request, outcome)
 
     def _read(self, message: PromptRead, events: list[Event]) -> None:
         """Queue the inputs of a request, unless it was cancelled."""
@@ -210,9 +210,9 @@ class PoolingLoop:
         if not batch:
             return
         with self._device.step(self._share):
-            requests = list(dict.fromkeys(place.job.request for place in batch))
-            self._record.begin_step(requests, sum(len(place.tokens) for place in batch))
-            vectors = self._context.embed([place.tokens for place in batch])
+            requests = list(dict.fromkeys(entry.job.request for entry in batch))
+            self._record.begin_step(requests, sum(len(entry.tokens) for entry in batch))
+            vectors = self._context.embed([entry.tokens for entry in batch])
             self._record.end_step()
         complete = self._queue.complete(batch, vectors)
         if complete:

@@ -37,7 +37,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BatchedInput:
     """An input in a batch."""
 
     job: Job
@@ -81,13 +81,13 @@ class EmbedQueue:
         self._jobs = left
         return was_there
 
-    def pack(self) -> list[Place]:
+    def pack(self) -> list[BatchedInput]:
         """Take the next batch: one input of each request in turn, by priority, while there is room.
 
         An input without room is first in the next batch, and requests that had a place go behind those that had none:
         no request waits for all inputs of a long one.
         """
-        batch: list[Place] = []
+        batch: list[BatchedInput] = []
         room = self._batch_tokens
         alone = [job for job in self._jobs if job.alone]
         queue = alone[:1] or sorted(self._jobs, key=lambda job: -job.priority)
@@ -99,21 +99,21 @@ class EmbedQueue:
                     continue
                 size = len(job.inputs[job.taken])
                 if size <= room or not batch:
-                    batch.append(Place(job, job.taken))
+                    batch.append(BatchedInput(job, job.taken))
                     job.taken += 1
                     room -= size
                     is_taking = True
-        served = {place.job.request for place in batch}
+        served = {entry.job.request for entry in batch}
         self._jobs = [job for job in self._jobs if job.request not in served] + [
             job for job in self._jobs if job.request in served
         ]
         return batch
 
-    def complete(self, batch: Sequence[Place], vectors: npt.NDArray[np.float32]) -> list[Job]:
+    def complete(self, batch: Sequence[BatchedInput], vectors: npt.NDArray[np.float32]) -> list[Job]:
         """Store the vectors of a batch; remove and return the requests that it completes."""
-        for place, vector in zip(batch, vectors, strict=True):
-            place.job.vectors[place.index] = vector
-            place.job.done += 1
+        for entry, vector in zip(batch, vectors, strict=True):
+            entry.job.vectors[entry.index] = vector
+            entry.job.done += 1
         complete = [job for job in self._jobs if job.done == len(job.inputs)]
         self._jobs = [job for job in self._jobs if job.done < len(job.inputs)]
         return complete

@@ -18,7 +18,7 @@ Frame = tuple[tuple[int, ...] | str, ...]
 """The parts of an input: token ids, and text with ``{query}`` or ``{document}`` in it."""
 
 
-class Vocabulary(Protocol):
+class PairVocabulary(Protocol):
     """The part of ``llama.Model`` that reading pairs needs."""
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
@@ -37,7 +37,7 @@ class Vocabulary(Protocol):
         """Return the template of a query and a document; None: the document follows the query."""
 
 
-def ranking_frame(vocabulary: Vocabulary) -> Frame:
+def ranking_frame(vocabulary: PairVocabulary) -> Frame:
     """Return the parts of an input with a query and a document, as the model reads them.
 
     A template is split at its control tokens: a document that spells one out holds text, which ends nothing.
@@ -81,7 +81,7 @@ class PairReader:
         longest: limit of tokens of a query and a document together, with what is around them.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, vocab_size: int, longest: int) -> None:
+    def __init__(self, vocabulary: PairVocabulary, *, vocab_size: int, longest: int) -> None:
         self._frame = ranking_frame(vocabulary)
         self._piece_bytes = vocabulary.pieces
         self._tokenize: Callable[[str], list[int]] = lambda text: vocabulary.tokenize(

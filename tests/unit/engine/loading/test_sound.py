@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelyard.engine.llama import Size
+from modelyard.engine.llama import SpanSize
 from modelyard.engine.loading.sound import at_rate, shown_of_window, windows
 from modelyard.protocol.prompts import Audio, Chat, Image, Text, Written, media_of
 
@@ -41,13 +41,13 @@ def test_another_rate_has_another_number_of_samples() -> None:
     assert (slower.length, slower.rate, slower.param) == (500, 500, "here")
 
 
-BEGIN, SOUND, END = [1], Size(750, 750), [2]
+BEGIN, SOUND, END = [1], SpanSize(750, 750), [2]
 
 
 def test_text_around_sound_stands_once_around_all_windows() -> None:
     parts = [BEGIN, SOUND, END]
 
-    def shown(number: int) -> list[list[int] | Size]:
+    def shown(number: int) -> list[list[int] | SpanSize]:
         kept = shown_of_window(parts, is_windowed=True, is_first=number == 0, is_last=number == 2)
         assert all(parts[index] is part for index, part in kept)
         return [part for _, part in kept]

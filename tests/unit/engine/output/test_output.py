@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from modelyard.engine.output.output import Output
+from modelyard.engine.output.output import SequenceOutput
 
 END = 2
 
 
-def answer(max_tokens: int = 100, stops: tuple[str, ...] = ()) -> Output:
-    return Output(max_tokens=max_tokens, end_tokens=frozenset({END}), stops=stops)
+def answer(max_tokens: int = 100, stops: tuple[str, ...] = ()) -> SequenceOutput:
+    return SequenceOutput(max_tokens=max_tokens, end_tokens=frozenset({END}), stops=stops)
 
 
 def test_an_end_token_ends_it_and_is_no_text() -> None:
