@@ -104,7 +104,7 @@ def run_engine(
         stop = loop.serve()
         last = Stopped(loop.shutdown(stop), loaded.park() if stop.park else None)
     except UnusableModel as refused:
-        last = _give_up(inbox, publish) if is_stopping() else LoadFailed(str(refused))
+        last = _return_undelivered(inbox, publish) if is_stopping() else LoadFailed(str(refused))
     except Exception as failure:
         # Any error ends this engine, and only this engine.
         logger.exception("The engine of %s failed", settings.name)
@@ -160,7 +160,7 @@ def _load_beside_others(
     return outcome.result()
 
 
-def _give_up(inbox: SimpleQueue[LoopMessage], publish: Publish) -> Stopped:
+def _return_undelivered(inbox: SimpleQueue[LoopMessage], publish: Publish) -> Stopped:
     """Return the requests and prompts that were sent to an engine that was stopped while it loaded."""
     messages: list[LoopMessage] = []
     with suppress(Empty):

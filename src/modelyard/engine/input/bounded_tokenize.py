@@ -10,7 +10,7 @@ COMMON_TOKEN_CHARACTERS: Final = 8
 _GROWTH: Final = 4
 
 
-def tokens_of_beginning(tokenize: Callable[[str], list[int]], text: str, limit: int) -> tuple[list[int], str]:
+def tokenize_beginning(tokenize: Callable[[str], list[int]], text: str, limit: int) -> tuple[list[int], str]:
     """Tokenise ``text``, or a part from its beginning that has more than ``limit`` tokens.
 
     Returns:

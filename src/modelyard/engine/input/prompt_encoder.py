@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from modelyard.engine.chat.chat_format import ChatFormat
-from modelyard.engine.input.bounded_tokenize import COMMON_TOKEN_CHARACTERS, tokens_of_beginning
+from modelyard.engine.input.bounded_tokenize import COMMON_TOKEN_CHARACTERS, tokenize_beginning
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.errors import (
     ContextLengthExceeded,
@@ -253,7 +253,7 @@ class PromptReader:
             return self._tokenize(text, add_begin)
         if self._is_plainly_too_long(text):
             raise ContextLengthExceeded(self._context_length, None, param)
-        tokens, part = tokens_of_beginning(
+        tokens, part = tokenize_beginning(
             lambda beginning: self._tokenize(beginning, add_begin), text, self._context_length
         )
         if len(part) < len(text):

@@ -76,7 +76,7 @@ class _NoRoom(Exception):
         self.missing_bytes, self.error = missing_bytes, error
 
 
-class _Foreign(Exception):
+class _WrongOwner(Exception):
     """The file belongs to another model or salt than its name claims."""
 
 
@@ -104,7 +104,7 @@ class KvDiskCache:
         shortest_left_out, left_out, full = math.inf, 0, None
         try:
             make_own_folder(self._folder)
-            self._sweep(now)
+            self._delete_half_written(now)
             for age, prompt in enumerate(prompts):
                 if not _SALT.fullmatch(prompt.salt):
                     continue
@@ -138,7 +138,7 @@ class KvDiskCache:
         """
         try:
             files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=_used_ns, reverse=True)
-            files = _in_turn(files)
+            files = _round_robin(files)
         except OSError as error:
             logger.warning("Prompts kept in %s cannot be read: %s", self._folder, error)
             return
@@ -146,12 +146,12 @@ class KvDiskCache:
         for file in files:
             if token_limit <= 0 or len(chosen) == prompt_limit:
                 break
-            tokens = self._checked(file, self._count)
+            tokens = self._try_read(file, self._count)
             if tokens is not None:
                 chosen.append(file)
                 token_limit -= tokens
         for file in reversed(chosen):
-            prompt = self._checked(file, self._read)
+            prompt = self._try_read(file, self._read)
             if prompt is not None:
                 yield prompt
 
@@ -177,7 +177,7 @@ class KvDiskCache:
         try:
             self._write(file, identity, tokens, state)
         except _NoRoom as no_room:
-            if not self._give_way(no_room.missing_bytes, used_ns):
+            if not self._delete_older(no_room.missing_bytes, used_ns):
                 raise
             self._write(file, identity, tokens, state)
         return _touch(file, used_ns)
@@ -201,7 +201,7 @@ class KvDiskCache:
                 raise _NoRoom(size - written, error) from error
             raise
 
-    def _checked(self, file: Path, read: Callable[[Path], _T]) -> _T | None:
+    def _try_read(self, file: Path, read: Callable[[Path], _T]) -> _T | None:
         """Return what ``read`` reads of the file; None, with a line in the log, where the file cannot be used."""
         try:
             return read(file)
@@ -209,7 +209,7 @@ class KvDiskCache:
             logger.warning("Deleting the kept prompt %s: %s", file.name, damage)
             with contextlib.suppress(OSError):
                 file.unlink()
-        except _Foreign:
+        except _WrongOwner:
             logger.warning("Ignoring the kept prompt %s: it belongs to another model or to other settings", file.name)
         except OSError as error:
             logger.warning("The kept prompt %s cannot be read: %s", file.name, error)
@@ -243,7 +243,7 @@ class KvDiskCache:
         if (magic, version) != (_MAGIC, _VERSION):
             raise _Damaged("it does not begin as a kept prompt does")
         if identity != self._identity_of(salt):
-            raise _Foreign
+            raise _WrongOwner
         return count, state_bytes
 
     def _shrink(self, limit_bytes: int) -> None:
@@ -256,27 +256,27 @@ class KvDiskCache:
             total -= held.pop(at)[1]
             files.pop(at).unlink(missing_ok=True)
 
-    def _give_way(self, missing_bytes: int, used_ns: int) -> bool:
+    def _delete_older(self, missing_bytes: int, used_ns: int) -> bool:
         """Delete the least recently used prompts to make room for one that was used at ``used_ns``.
 
         Returns:
             Whether ``missing_bytes`` could be freed; if all older prompts are too little, none is deleted.
         """
         older = [file for file in self._folder.glob(f"*{_ENDING}") if _used_ns(file) < used_ns]
-        going = enough(((file, _size(file)) for file in sorted(older, key=_used_ns)), missing_bytes)
+        going = _first_with(((file, _size(file)) for file in sorted(older, key=_used_ns)), missing_bytes)
         for file in going:
             with contextlib.suppress(FileNotFoundError):
                 file.unlink()
         return bool(going)
 
-    def _sweep(self, now_ns: int) -> None:
+    def _delete_half_written(self, now_ns: int) -> None:
         """Delete half-written files that dead processes left behind."""
         for file in self._folder.glob(f"*{HALF_WRITTEN}"):
             if now_ns - _used_ns(file) > _MAX_WRITE_S * 10**9:
                 file.unlink(missing_ok=True)
 
 
-def enough(sizes: Iterable[tuple[_T, int]], needed_bytes: int) -> list[_T]:
+def _first_with(sizes: Iterable[tuple[_T, int]], needed_bytes: int) -> list[_T]:
     """Return the first items that have ``needed_bytes`` together; [] if all items have too little."""
     chosen: list[_T] = []
     for item, size in sizes if needed_bytes > 0 else ():
@@ -293,7 +293,7 @@ def _salt_of(file: Path) -> str:
     return parts[1] if len(parts) == 3 else ""
 
 
-def _in_turn(files: Iterable[Path]) -> list[Path]:
+def _round_robin(files: Iterable[Path]) -> list[Path]:
     """Order files in rounds: each round has one file of each salt."""
     turns: Counter[str] = Counter()
     ranked = []

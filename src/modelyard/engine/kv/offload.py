@@ -16,7 +16,7 @@ from typing import Final
 from modelyard.engine.kv.cache import KvCache, Slot, TrimCells
 from modelyard.engine.kv.disk import Unsaved
 from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
-from modelyard.engine.kv.placeholders import outside
+from modelyard.engine.kv.placeholders import end_outside_span
 from modelyard.engine.kv.prefix import LOSABLE_TOKENS, common_prefix
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Context
@@ -129,11 +129,11 @@ class KvOffload:
 
     def _park(self, arriving: Sequence[TokenSequence]) -> None:
         left, is_any, is_all = MAX_PARKED_AT_ONCE, False, True
-        wanted = self._wanted(arriving)
+        reused_slots = self._reused_slots(arriving)
         for slot in self._cache.slots:
             if slot.owner is not None or slot.stays or not self._is_parkable(slot):
                 continue
-            used = wanted.get(slot.index, 0)
+            used = reused_slots.get(slot.index, 0)
             if used and len(slot.tokens) - used <= LOSABLE_TOKENS:
                 continue
             if not self._max_prefixes:
@@ -152,16 +152,16 @@ class KvOffload:
         self._considered_releases = self._cache.releases if is_all else -1
         if is_any:
             self.carry_out()
-            self._evict_surplus(wanted)
+            self._evict_surplus(reused_slots)
 
-    def _evict_surplus(self, wanted: Collection[int]) -> None:
+    def _evict_surplus(self, reused_slots: Collection[int]) -> None:
         """Evict prefixes beyond the limit: from the salt that holds most, the parked ones first.
 
         Args:
-            wanted: slots that admissible sequences will continue.
+            reused_slots: slots that admissible sequences will continue.
         """
         while self.parked and len(idle := self._idle_slots()) + len(self.parked) > self._max_prefixes:
-            loose = [slot for slot in reversed(idle) if slot.awaited_by is None and slot.index not in wanted]
+            loose = [slot for slot in reversed(idle) if slot.awaited_by is None and slot.index not in reused_slots]
             at = first_to_go([*((prompt.salt, 1) for prompt in self.parked), *((slot.salt, 1) for slot in loose)])
             if at < len(self.parked):
                 del self.parked[at]
@@ -183,19 +183,19 @@ class KvOffload:
             del self.parked[at]
         return True
 
-    def _wanted(self, arriving: Sequence[TokenSequence]) -> dict[int, int]:
+    def _reused_slots(self, arriving: Sequence[TokenSequence]) -> dict[int, int]:
         """Return the slots that admissible sequences will continue, with the number of tokens that they reuse.
 
         What such a slot holds beyond is parked: the sequence then continues in place, in consecutive cells.
         """
-        wanted: dict[int, int] = {}
+        reused_slots: dict[int, int] = {}
         for sequence in arriving:
             used, slot = max(
                 ((_reusable_tokens(sequence, slot), slot) for slot in self._cache.slots), key=lambda found: found[0]
             )
             if used >= MIN_PARKED_TOKENS:
-                wanted[slot.index] = max(used, wanted.get(slot.index, 0))
-        return wanted
+                reused_slots[slot.index] = max(used, reused_slots.get(slot.index, 0))
+        return reused_slots
 
     def _restore_parked(self, sequence: TokenSequence) -> None:
         best, best_tokens = (
@@ -235,4 +235,4 @@ def _reusable_tokens(sequence: TokenSequence, held: Slot | KeptPrompt) -> int:
     """Return how many tokens of a slot or a copy ``sequence`` can reuse: its last token is computed in any case."""
     if held.salt != sequence.salt:
         return 0
-    return outside(sequence.tokens, min(common_prefix(sequence.tokens, held.tokens), len(sequence.tokens) - 1))
+    return end_outside_span(sequence.tokens, min(common_prefix(sequence.tokens, held.tokens), len(sequence.tokens) - 1))

@@ -60,7 +60,7 @@ def has_placeholders(tokens: Sequence[int]) -> bool:
     return bool(tokens) and min(tokens) < 0
 
 
-def outside(tokens: Sequence[int], length: int) -> int:
+def end_outside_span(tokens: Sequence[int], length: int) -> int:
     """Return the length of the longest prefix of at most ``length`` tokens that does not end inside an image span."""
     if length < len(tokens) and tokens[length] < 0:
         return length - _index(tokens[length])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelyard.engine.kv.cache import Slot, as_one, eviction_candidate
-from modelyard.engine.kv.placeholders import outside
+from modelyard.engine.kv.placeholders import end_outside_span
 
 # A prefix that loses at most this many tokens is continued in place: the next turn of a conversation differs from its
 # last by the end of the template. A prefix that would lose more is needed by another conversation too, and is shared.
@@ -53,7 +53,7 @@ def place(tokens: Sequence[int], slots: Sequence[Slot], *, can_trim: bool, salt:
     for slot in slots if can_trim else idle:
         if slot.salt != salt:
             continue
-        common = outside(tokens, min(common_prefix(tokens, slot.tokens), slot.computed, limit))
+        common = end_outside_span(tokens, min(common_prefix(tokens, slot.tokens), slot.computed, limit))
         if common < (slot.shortest if can_trim else len(slot.tokens)):
             continue
         if common > reused or (common and common == reused and slot.owner is None):

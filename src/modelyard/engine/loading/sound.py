@@ -27,7 +27,7 @@ FILLED: Final = frozenset({"ultravox", "qwen2a", "qwen2.5o", "voxtral", "meralio
 WINDOWED: Final = FILLED | {"gemma4a"}
 
 
-def at_rate(audio: Audio, rate: int) -> Audio:
+def resampled(audio: Audio, rate: int) -> Audio:
     """Return the clip at the sample rate ``rate``."""
     if audio.rate == rate:
         return audio
@@ -47,7 +47,7 @@ def windows(audio: Audio, *, is_windowed: bool) -> list[Audio]:
     return [Audio(part.ljust(shortest, b"\0"), audio.rate, audio.param, audio.salt) for part in parts]
 
 
-def shown_of_window(
+def parts_of_window(
     parts: Sequence[list[int] | SpanSize], *, is_windowed: bool, is_first: bool, is_last: bool
 ) -> list[tuple[int, list[int] | SpanSize]]:
     """Return the parts of one window that enter the prompt, each with its index.

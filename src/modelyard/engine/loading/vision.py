@@ -16,7 +16,7 @@ from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.llama import Model, PreparedImage, Projector, SpanEmbeddings, SpanSize
 from modelyard.engine.loading.image_layout import OVERVIEW_OPENINGS, Layouts
-from modelyard.engine.loading.sound import WINDOWED, at_rate, shown_of_window, windows
+from modelyard.engine.loading.sound import WINDOWED, parts_of_window, resampled, windows
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.errors import InvalidRequest, TakesNoImages, TakesNoSound, UnusableModel
 from modelyard.protocol.prompts import MIN_S, SAMPLE_BYTES, Audio, Image, Media
@@ -145,11 +145,11 @@ class Vision:
         shown: list[list[int] | ImageSpan] = []
         # The length of a window determines its number of tokens, so of equal windows only the first is prepared now.
         parts_of: dict[int, list[list[int] | SpanSize]] = {}
-        clips = windows(at_rate(audio, self._projector.sample_rate), is_windowed=self._is_windowed)
+        clips = windows(resampled(audio, self._projector.sample_rate), is_windowed=self._is_windowed)
         for number, clip in enumerate(clips):
             if clip.length not in parts_of:
                 parts_of[clip.length] = self._prepare(clip).parts
-            parts = shown_of_window(
+            parts = parts_of_window(
                 parts_of[clip.length],
                 is_windowed=self._is_windowed,
                 is_first=number == 0,

@@ -66,7 +66,7 @@ class WeightsKey:
 
 
 @dataclass(slots=True)
-class _Shared:
+class _SharedWeights:
     """Weights and the number of their users; ``weights`` is None while they are loaded."""
 
     weights: Weights | None = None
@@ -96,7 +96,7 @@ class WeightsPool:
 
     def __init__(self, *, are_repacked: bool = True) -> None:
         self._are_repacked = are_repacked
-        self._shared: dict[WeightsKey, _Shared] = {}
+        self._shared: dict[WeightsKey, _SharedWeights] = {}
         # End tokens by contents, kept because models are loaded again.
         self._end_tokens: dict[str, frozenset[int]] = {}
         self._change = threading.Condition()
@@ -110,7 +110,7 @@ class WeightsPool:
         Raises:
             UnusableModel: they cannot be loaded, or ``on_progress`` returned False.
         """
-        shared = self._share(key, on_progress)
+        shared = self._entry(key, on_progress)
         if shared.weights is not None:
             return shared.weights
 
@@ -139,13 +139,13 @@ class WeightsPool:
             self._change.notify_all()
         return weights
 
-    def _share(self, key: WeightsKey, on_progress: Callable[[float], bool]) -> _Shared:
+    def _entry(self, key: WeightsKey, on_progress: Callable[[float], bool]) -> _SharedWeights:
         """Return the loaded entry of ``key``, waiting while another engine loads it; or a new one to be loaded."""
         while True:
             with self._change:
                 shared = self._shared.get(key)
                 if shared is None:
-                    shared = self._shared[key] = _Shared()
+                    shared = self._shared[key] = _SharedWeights()
                     return shared
                 if shared.weights is None:
                     self._change.wait(_POLL_S)

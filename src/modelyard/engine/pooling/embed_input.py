@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.engine.input.bounded_tokenize import tokens_of_beginning
+from modelyard.engine.input.bounded_tokenize import tokenize_beginning
 from modelyard.engine.input.prompt_encoder import Tokenize, check_known
 from modelyard.errors import InputTooLong, InvalidRequest
 from modelyard.protocol.prompts import Text, Tokens
@@ -50,7 +50,7 @@ class InputReader:
         return tokens
 
     def _tokens_of(self, text: str, param: str) -> list[int]:
-        tokens, part = tokens_of_beginning(self._around, text, self._longest)
+        tokens, part = tokenize_beginning(self._around, text, self._longest)
         if len(part) < len(text):
             raise InputTooLong(self._longest, None, param)
         return tokens
@@ -60,7 +60,7 @@ class InputReader:
 
     def _beginning_of(self, text: str) -> list[int]:
         """Return as many tokens as the model takes, ending with the special tokens that end a text."""
-        tokens, part = tokens_of_beginning(self._around, text, self._longest)
+        tokens, part = tokenize_beginning(self._around, text, self._longest)
         if len(tokens) <= self._longest:
             return tokens
         plain = self._tokenize(part, False)

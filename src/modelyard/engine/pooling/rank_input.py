@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from modelyard.engine.input.bounded_tokenize import tokens_of_beginning
+from modelyard.engine.input.bounded_tokenize import tokenize_beginning
 from modelyard.errors import InputTooLong, InvalidRequest, UnusableModel
 
 _QUERY, _DOCUMENT = "{query}", "{document}"
@@ -103,7 +103,7 @@ class PairReader:
             InputTooLong: a document, with the query, has more tokens than the model takes.
             InvalidRequest: one holds what is not in the vocabulary.
         """
-        beginning, part = tokens_of_beginning(self._tokenize, query, self._longest)
+        beginning, part = tokenize_beginning(self._tokenize, query, self._longest)
         if len(beginning) > self._longest:
             raise InputTooLong(self._longest, len(beginning) if part == query else None, "query")
         # Parts without the document are the same in all inputs.
@@ -115,7 +115,7 @@ class PairReader:
         inputs: list[list[int]] = []
         for index, document in enumerate(documents):
             param = f"documents[{index}]"
-            ids, part = tokens_of_beginning(self._tokenize, document, limit)
+            ids, part = tokenize_beginning(self._tokenize, document, limit)
             tokens = [] if len(ids) > limit else self._pair(around, query, document, ids)
             while len(ids) > limit or len(tokens) > self._longest:
                 if max_tokens is None:
