@@ -12,9 +12,10 @@ from modelyard.engine.hosts.trial_task import TrialTask, trial_of
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.read import read_header
+from modelyard.protocol.events import Publish
 from modelyard.yard.memory.footprint import vocabulary_size
 from modelyard.yard.runtime.engine_factory import EngineFactory, ModelSpec
-from modelyard.yard.runtime.interfaces import EngineHandle, Publish
+from modelyard.yard.runtime.interfaces import EngineHandle
 
 BUDGET_BYTES: Final = 1 << 30
 _NAME: Final = "fuzzed"

@@ -21,14 +21,14 @@ OTHER = Tokens(tuple(range(1000, 1090)))
 def parked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Tokens of what was parked, in order."""
     lengths: list[int] = []
-    make_way = KvOffload.make_way
+    prepare_step = KvOffload.prepare_step
 
     def noting(moves: KvOffload, admissible: Iterable[Sequence]) -> None:
         before = {id(prompt) for prompt in moves.parked}
-        make_way(moves, admissible)
+        prepare_step(moves, admissible)
         lengths.extend(len(prompt.tokens) for prompt in moves.parked if id(prompt) not in before)
 
-    monkeypatch.setattr(KvOffload, "make_way", noting)
+    monkeypatch.setattr(KvOffload, "prepare_step", noting)
     return lengths
 
 

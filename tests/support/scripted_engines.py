@@ -42,6 +42,7 @@ from modelyard.protocol.events import (
     LoadFailed,
     LoadProgress,
     ParkedWeightsLost,
+    Publish,
     Returned,
     Stopped,
     Suspended,
@@ -63,7 +64,6 @@ MODEL_BYTES, CONTEXT_BYTES = 900_000, 100_000
 SUSPENDED_BYTES = 1_000
 BUDGET = 1_000_000_000
 
-Publish = Callable[[Sequence[Event]], None]
 # The texts that a submitted sequence is answered with; a ModelyardError that it raises refuses the sequence.
 Answer = Callable[[Submit], Iterable[str]]
 

@@ -18,7 +18,7 @@ import sys, time
 from pathlib import Path
 from modelyard.engine.scheduling.engine_table import EngineTable
 from modelyard.engine.hosts.journal import leftover_journals, open_journal
-from modelyard.engine.scheduling.fair_share import Device, Seat
+from modelyard.engine.scheduling.fair_share import Device, DeviceShare
 path = Path(sys.argv[1])
 def say(text): print(text, flush=True)
 def hear(): return sys.stdin.readline().strip()

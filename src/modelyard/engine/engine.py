@@ -1,4 +1,4 @@
-"""One model's engine, as the rest of the process sees it: messages in, events out."""
+"""One model's engine on a thread: messages in, events out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 
 from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
-from modelyard.engine.generation.loop import Publish
 from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.messages import LoopMessage
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
-from modelyard.engine.suspects import SuspectLine
+from modelyard.engine.suspects import SuspectQueue
 from modelyard.engine.worker import run_engine
-from modelyard.protocol.events import Event
+from modelyard.protocol.events import Event, Publish
 from modelyard.protocol.messages import Message
 from modelyard.protocol.requests import Stop
 
@@ -24,9 +23,10 @@ class Engine:
 
     Events arrive through ``publish``, on the engine's thread: LoadProgress, then Loaded or LoadFailed, then those of
     the sequences, and Stopped or Died as the last. LoadFailed, Stopped and Died mean that all memory is free again;
-    Dying comes before Died, and before the sequences hear of it.
-    Engines that share a ``pool`` share the weights of files that they have in common; those that share a
-    ``device`` compute by their weights and priorities. Those that share ``templates`` render in the same processes.
+    Dying comes before Died, and before the last events of the sequences.
+
+    Engines that share a ``pool`` share the weights of files that they have in common; engines that share a
+    ``device`` compute by their weights and priorities. Engines that share ``templates`` render in the same processes.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class Engine:
         templates: RendersTemplates | None = None,
     ) -> None:
         self._inbox: SimpleQueue[LoopMessage] = SimpleQueue()
-        self._suspects = SuspectLine(self._inbox.put)
+        self._suspects = SuspectQueue(self._inbox.put)
         self._publish = publish
         self._stopping = threading.Event()
-        # A daemon, so that an interpreter that exits without closing the yard does not hang on it.
+        # A daemon, so that an interpreter that exits without closing the yard is not blocked.
         self._thread = threading.Thread(
             target=run_engine,
             args=(
@@ -50,7 +50,7 @@ class Engine:
                 device or Device(),
                 templates or TemplateProcesses(),
                 self._inbox,
-                self._tell,
+                self._publish_events,
                 self._stopping.is_set,
             ),
             name=f"engine {settings.name}",
@@ -58,19 +58,19 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Begin to load."""
+        """Start loading."""
         self._thread.start()
 
     def send(self, message: Message) -> None:
-        """Hand a message to the engine; never blocks. Messages are taken in order, before the next step."""
-        self._suspects.take(message)
+        """Send a message to the engine; never blocks. Messages are handled in order, before the next step."""
+        self._suspects.submit(message)
         if isinstance(message, Stop):
-            # After the message, so that a load that is given up finds it.
+            # Set after the message is queued, so that a load that is cancelled finds it.
             self._stopping.set()
 
-    def _tell(self, events: Sequence[Event]) -> None:
+    def _publish_events(self, events: Sequence[Event]) -> None:
         self._publish(events)
-        self._suspects.hear(events)
+        self._suspects.observe(events)
 
     def join(self, timeout_s: float) -> bool:
         """Wait until the thread has ended; whether it has."""

@@ -1,4 +1,4 @@
-"""What the threads of an engine send to its loop, beside the messages that come from outside."""
+"""Messages from an engine's own threads to its loop, beside the messages from outside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The grammar of a sequence is ready, or is none. Sent by the engine's own thread for grammars."""
+    """The grammar of a sequence is compiled, or failed. Sent by the engine's grammar thread."""
 
     sequence: SequenceId
     constraint: Future[Constraint | None]
@@ -24,7 +24,7 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class PromptRead:
-    """What a sequence brought is tokens now, or is refused. Sent by the engine's own threads that read."""
+    """The prompt of a sequence is tokenised, or refused. Sent by the engine's readers."""
 
     sequence: SequenceId
     outcome: Future[Any]

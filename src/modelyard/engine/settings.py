@@ -1,4 +1,4 @@
-"""What an engine is told when it is made."""
+"""Settings of an engine."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Literal
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.file_stamp import FileStamp
 
-# Tokens of context where nothing is configured: long contexts cost memory that small machines lack, and a model
-# trained for more says so in its file, not what the user has room for.
+# Tokens of context if none is configured: long contexts need memory that small machines lack, and the length that a
+# model was trained for does not tell what the machine has room for.
 DEFAULT_CONTEXT = 8192
 
-# Most tokens in a step, and most of them for a short prompt while streams run; measured in docs/performance.md.
+# Limit of tokens in a step, and of prompt tokens in a step beside running streams; see docs/performance.md.
 BATCH_TOKENS = 512
 PREFILL_BESIDE_DECODE = 64
 
-# Most tokens in a step of a draft model, which reads a prompt in parts of them.
+# Limit of tokens in a step of a draft model, which computes a prompt in parts of this size.
 DRAFT_BATCH_TOKENS = 128
 
-# Idle prefixes may take one such part of what the KV cache takes, in host memory.
+# Parked prefixes may take the KV cache's size divided by this, in host memory.
 PARKED_PART = 4
 
-# Embeddings of images and sound that an engine keeps, for the same in later turns and in other requests: as much as the
-# largest picture takes, of 4,096 tokens (Qwen2-VL) for a model that is 4,096 wide.
+# Cached embeddings of images and sound of one engine, for later turns and other requests: as much as the largest image
+# takes, with 4,096 tokens (Qwen2-VL) in a model that is 4,096 wide.
 KEPT_EMBEDDINGS_BYTES = 64 << 20
 
-# What llama.cpp's own tools use where neither the request, nor the configuration, nor the file says anything.
+# llama.cpp's own defaults, where neither the request nor the configuration nor the file has a value.
 DEFAULT_SAMPLING = Sampling(
     temperature=0.8,
     top_k=40,
@@ -52,33 +52,32 @@ class EngineSettings:
         name: the model's id, for messages.
         paths: its GGUF file, or all shards in order.
         quantization: label of its quantisation, such as "Q4_K_M".
-        kind: what it is to do.
+        kind: whether the model generates text, embeds or ranks.
         context_length: KV cells in tokens, shared by all its sequences; None: the trained context, at most
             DEFAULT_CONTEXT.
-        max_seqs: sequences that run at once; more wait in line.
+        max_seqs: sequences that run at once; more wait in the queue.
         prefix_slots: prefixes kept beside them.
         offload: whether to use an accelerator that the installed llama.cpp supports.
         device_layers: layers on each accelerator, by its number; None: all layers, as llama.cpp divides them.
         chat_template: Jinja source in place of the file's own.
-        tool_format, reasoning_format: how its answers are read, by names in the registries, "none" for no reasoning;
-            None: told from the template.
-        sampling: defaults for what a request leaves unsaid.
-        batch_tokens: most tokens in a step.
-        kv_type: of the numbers in the KV cache.
+        tool_format, reasoning_format: formats of its answers, by names in the registries, "none" for no reasoning;
+            None: determined from the template.
+        sampling: defaults for what a request does not set.
+        batch_tokens: limit of tokens in a step.
+        kv_type: type of the numbers in the KV cache.
         flash_attn: None: where the device has it.
-        prompt_lookup: whether answers are guessed from what was said before, where that pays.
-        draft: the GGUF file of a smaller model of the same vocabulary, or its shards, which says what may come next; ()
-            for none.
-        draft_name: its id, for messages.
-        draft_device_layers: as ``device_layers``, of that model.
-        weight: its part of the device's time, relative to that of other engines.
-        priority: while it computes, engines with a lower one wait.
+        prompt_lookup: whether draft tokens are looked up in the text so far, where that pays.
+        draft: the GGUF file, or the shards, of a smaller model of the same vocabulary that drafts tokens; () for none.
+        draft_name: id of the draft model, for messages.
+        draft_device_layers: layers of the draft model on each accelerator, as ``device_layers``.
+        weight: part of the device time, relative to the weights of other engines.
+        priority: while this engine computes, engines with a lower priority wait.
         kv_keep: where prompts outlive the engine.
-        kv_keep_bytes: most that they take: of this engine in memory, of all engines together in ``kv_dir``.
+        kv_keep_bytes: limit of their size: of this engine's in memory, of all engines' together in ``kv_dir``.
         kv_dir: folder of prompts kept on disk.
         projector: the GGUF file that turns images or sound into embeddings for the model; None: it takes neither.
-        audio_encoder: what that file calls its encoder of sound; "" where it has none.
-        files: all of its files as they were when they were looked into; () where nobody watches them.
+        audio_encoder: name of the encoder of sound in that file; "" where it has none.
+        files: stamps of all of its files when they were inspected; () where nothing watches them.
     """
 
     name: str

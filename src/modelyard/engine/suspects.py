@@ -1,4 +1,4 @@
-"""Requests that were being computed when an engine died are tried one at a time: the next death tells which it was."""
+"""Requests that were being computed when an engine died are tried one at a time: the next death names the cause."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from modelyard.protocol.requests import Cancel, Embed, Rank, Stop, Submit, Token
 from modelyard.protocol.values import SequenceId
 
 
-class SuspectLine:
-    """Stands before one engine. A suspect waits until the one before it has a token, or has ended.
+class SuspectQueue:
+    """Queues the suspects of one engine. A suspect waits until the one before it has a token, or has ended.
 
     Every method may be called on any thread.
 
     Args:
-        send: hands a message to the engine, without blocking.
+        send: sends a message to the engine, without blocking.
     """
 
     def __init__(self, send: Callable[[Message], object]) -> None:
@@ -38,8 +38,8 @@ class SuspectLine:
         self._tried: SequenceId | None = None
         self._waiting: deque[Request] = deque()
 
-    def take(self, message: Message) -> None:
-        """Hand a message to the engine, as soon as it may have it."""
+    def submit(self, message: Message) -> None:
+        """Send a message to the engine, or queue it behind the suspect that is being tried."""
         with self._lock:
             match message:
                 case Submit() | Embed() | Rank() | Tokenize() | Resume() if message.alone:
@@ -48,14 +48,14 @@ class SuspectLine:
                         return
                     self._tried = message.sequence
                 case Cancel(sequence):
-                    # The engine knows how a request ends that it has not begun.
-                    self._let_in([waiting for waiting in self._waiting if waiting.sequence == sequence])
+                    # The engine ends a request that it has not started, so it must receive it.
+                    self._send_waiting([waiting for waiting in self._waiting if waiting.sequence == sequence])
                 case Stop():
-                    self._let_in(list(self._waiting))
+                    self._send_waiting(list(self._waiting))
             self._send(message)
 
-    def hear(self, events: Sequence[Event]) -> None:
-        """Take note of what the engine has published. Hot path: called once a step, nearly always for nothing."""
+    def observe(self, events: Sequence[Event]) -> None:
+        """Process the engine's events. Hot path: runs once a step, and nearly always returns at once."""
         if self._tried is None:
             return
         with self._lock:
@@ -66,14 +66,14 @@ class SuspectLine:
                     self._tried = following.sequence
                     self._send(following)
 
-    def _let_in(self, requests: Sequence[Request]) -> None:
+    def _send_waiting(self, requests: Sequence[Request]) -> None:
         for request in requests:
             self._waiting.remove(request)
             self._send(request)
 
 
 def _is_over(event: Event, tried: SequenceId | None) -> bool:
-    """Whether nothing more is to be found out about the request that is tried."""
+    """Whether an event shows that the tried request does not kill the engine, or that it has ended."""
     match event:
         case Token(sequence, ids=ids):
             return sequence == tried and bool(ids)

@@ -1,4 +1,4 @@
-"""The life of an engine's thread: load, serve, free; the last event says how it ended."""
+"""The engine's thread: it loads, serves and frees one model; its last event tells how it ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from modelyard.engine.chat.template_processes import RendersTemplates
-from modelyard.engine.generation.loop import GenerationLoop, Publish
+from modelyard.engine.generation.loop import GenerationLoop
 from modelyard.engine.loading.load import LoadedModel, load
 from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.messages import LoopMessage
@@ -31,6 +31,7 @@ from modelyard.protocol.events import (
     Loaded,
     LoadFailed,
     LoadProgress,
+    Publish,
     Stopped,
     Suspended,
 )
@@ -42,13 +43,13 @@ from modelyard.system.malloc import trim_heap
 
 logger = logging.getLogger(__name__)
 
-# Of the thread that loads, which those of streams meet on the same cores: measured in docs/performance.md.
+# Niceness of the loading thread, which shares cores with running streams: measured in docs/performance.md.
 NICENESS = 19
 
-# Between tensors a load pauses for as long as it has worked, while others compute: twice as long a load at the most.
+# While others compute, a load pauses between tensors for as long as it has worked: at most twice the time of a load.
 MAX_PAUSE_S = 0.05
 
-# Part of the weights after which a load says again how far it is.
+# Part of the weights after which a load reports its progress again.
 PROGRESS_STEP = 0.01
 
 
@@ -61,16 +62,16 @@ def run_engine(
     publish: Publish,
     is_stopping: Callable[[], bool],
 ) -> None:
-    """Load, serve until told to stop, free: the whole life of an engine's thread. The last event says how it ended.
+    """Load a model, serve it until a Stop arrives, and free it. The last event tells how the engine ended.
 
     Args:
         settings: what to load and how to serve it.
-        pool: where engines on the same files meet.
-        device: where it computes, with others.
-        templates: where its chat template is rendered.
+        pool: weights that engines on the same files share.
+        device: the device that engines share.
+        templates: renders the chat template.
         inbox: messages from the rest of the process.
         publish: takes the events of a step; called on this thread.
-        is_stopping: whether a Stop is on its way; asked while loading, when the inbox is not read.
+        is_stopping: whether a Stop was sent; called while loading, when the inbox is not read.
     """
 
     reported, resumed = -1.0, time.monotonic()
@@ -87,45 +88,45 @@ def run_engine(
         return not is_stopping()
 
     last: Event = Stopped()
-    resident: LoadedModel | LoadedPoolingModel | None = None
+    loaded: LoadedModel | LoadedPoolingModel | None = None
     loop: GenerationLoop | PoolingLoop | None = None
     record: EngineRecord | None = None
     try:
         record = device.table.claim(settings.name)
         record.doing = "loading"
-        resident = _load_beside_others(settings, pool, templates, report, record.name_files)
-        if isinstance(resident, LoadedPoolingModel):
-            loop = PoolingLoop(settings, resident, device, record, inbox, publish)
+        loaded = _load_beside_others(settings, pool, templates, report, record.name_files)
+        if isinstance(loaded, LoadedPoolingModel):
+            loop = PoolingLoop(settings, loaded, device, record, inbox, publish)
         else:
-            loop = GenerationLoop(settings, resident, device, record, inbox, publish)
+            loop = GenerationLoop(settings, loaded, device, record, inbox, publish)
         record.doing = "idle"
-        publish([Loaded(resident.profile)])
+        publish([Loaded(loaded.profile)])
         stop = loop.serve()
-        last = Stopped(loop.leave(stop), resident.park() if stop.park else None)
+        last = Stopped(loop.shutdown(stop), loaded.park() if stop.park else None)
     except UnusableModel as refused:
-        last = _give_up(inbox, publish) if is_stopping() else LoadFailed(str(refused))
+        last = _return_undelivered(inbox, publish) if is_stopping() else LoadFailed(str(refused))
     except Exception as failure:
-        # The edge of the thread: whatever went wrong ends this engine, and only this engine.
+        # Any error ends this engine, and only this engine.
         logger.exception("The engine of %s failed", settings.name)
         reason = f"{type(failure).__name__}: {failure}"
         last = LoadFailed(reason) if loop is None else Died(reason)
     try:
         if loop is not None:
             if isinstance(last, Died):
-                # First of all: who is told of the failure, and looks, is not to find a model that serves.
+                # Publish Dying before the sequences end: a client that then checks must not find a model that serves.
                 active = () if record is None else record.computing
                 publish([Dying(last.reason, tuple(map(SequenceId, active)))])
                 loop.fail()
             loop.free()
-        if resident is not None:
-            resident.free()
-        loop = resident = None
-        # Also after a load that failed: llama.cpp had read the whole vocabulary by then.
+        if loaded is not None:
+            loaded.free()
+        loop = loaded = None
+        # Also after a failed load: llama.cpp had read the whole vocabulary by then.
         trim_heap()
     finally:
         if record is not None:
             device.table.release(record)
-        # Without a last event the model's callers would wait for ever.
+        # Without a last event the model's requests would wait for ever.
         publish([last])
 
 
@@ -136,8 +137,8 @@ def _load_beside_others(
     on_progress: Callable[[float], bool],
     on_files: Callable[[str], object],
 ) -> LoadedModel | LoadedPoolingModel:
-    """Load on a thread that leaves the cores to those that compute; its engine's thread takes over what it made."""
-    loaded: Future[LoadedModel | LoadedPoolingModel] = Future()
+    """Load on a thread of low priority; the engine's thread takes the result over."""
+    outcome: Future[LoadedModel | LoadedPoolingModel] = Future()
 
     def load_kind() -> LoadedModel | LoadedPoolingModel:
         if settings.kind == "text":
@@ -146,21 +147,21 @@ def _load_beside_others(
 
     def run() -> None:
         if sys.platform == "linux":
-            # Elsewhere niceness is of the whole process, and cannot be taken back. A sandbox may forbid it.
+            # Elsewhere niceness applies to the whole process, and cannot be lowered again. A sandbox may forbid it.
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
-            loaded.set_result(load_kind())
+            outcome.set_result(load_kind())
         except Exception as failure:  # noqa: BLE001 (raised where it is waited for)
-            loaded.set_exception(failure)
+            outcome.set_exception(failure)
 
-    # Not of a pool, which the interpreter waits for at its end, also where llama.cpp never returns.
+    # Not a pool's thread: the interpreter joins those at exit, also where llama.cpp never returns.
     threading.Thread(target=run, name=f"load {settings.name}", daemon=True).start()
-    return loaded.result()
+    return outcome.result()
 
 
-def _give_up(inbox: SimpleQueue[LoopMessage], publish: Publish) -> Stopped:
-    """Hand back what was sent to an engine that was stopped while it loaded."""
+def _return_undelivered(inbox: SimpleQueue[LoopMessage], publish: Publish) -> Stopped:
+    """Return the requests and prompts that were sent to an engine that was stopped while it loaded."""
     messages: list[LoopMessage] = []
     with suppress(Empty):
         while True:

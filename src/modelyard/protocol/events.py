@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from modelyard.errors import ModelyardError
 from modelyard.protocol.model_info import ModelProfile
@@ -251,3 +252,6 @@ EngineEvent = (
 )
 
 Event = SequenceEvent | EngineEvent
+
+Publish: TypeAlias = Callable[[Sequence[Event]], None]
+"""Takes events of one engine, in order. May be called on any thread."""

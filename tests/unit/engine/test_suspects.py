@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.engine.suspects import SuspectLine
+from modelyard.engine.suspects import SuspectQueue
 from modelyard.errors import EngineError
 from modelyard.protocol.events import Cancelled, Event, Failed, Finished, Token
 from modelyard.protocol.messages import Message, Resume
@@ -26,10 +26,10 @@ def sent() -> list[Message]:
 
 
 @pytest.fixture
-def line(sent: list[Message]) -> SuspectLine:
-    line = SuspectLine(sent.append)
-    line.take(suspect(ONE))
-    line.take(suspect(TWO))
+def line(sent: list[Message]) -> SuspectQueue:
+    line = SuspectQueue(sent.append)
+    line.submit(suspect(ONE))
+    line.submit(suspect(TWO))
     return line
 
 
@@ -45,20 +45,20 @@ def line(sent: list[Message]) -> SuspectLine:
     ids=lambda event: f"{type(event).__name__} {getattr(event, 'text', '')}",
 )
 def test_one_comes_when_the_one_before_has_a_token_or_has_ended(
-    line: SuspectLine, sent: list[Message], event: Event
+    line: SuspectQueue, sent: list[Message], event: Event
 ) -> None:
     assert sent == [suspect(ONE)]
-    line.hear([Token(THREE, "x", (), (1,)), event])
+    line.observe([Token(THREE, "x", (), (1,)), event])
     assert sent == [suspect(ONE), suspect(TWO)]
 
 
 @pytest.mark.parametrize("event", [Token(TWO, "a", (), (7,)), Token(ONE, "the prompt"), Finished(THREE, "stop", None)])  # type: ignore[arg-type]
-def test_nothing_else_lets_one_in(line: SuspectLine, sent: list[Message], event: Event) -> None:
-    line.hear([event])
+def test_nothing_else_lets_one_in(line: SuspectQueue, sent: list[Message], event: Event) -> None:
+    line.observe([event])
     assert sent == [suspect(ONE)]
 
 
-def test_every_kind_of_request_waits(line: SuspectLine, sent: list[Message]) -> None:
+def test_every_kind_of_request_waits(line: SuspectQueue, sent: list[Message]) -> None:
     state = SuspendedSequence("i", Submit(THREE, Text("a")), (1,), (), None, None)
     requests = [
         Resume(state, alone=True),
@@ -67,27 +67,27 @@ def test_every_kind_of_request_waits(line: SuspectLine, sent: list[Message]) -> 
         Tokenize(SequenceId(6), Text("a"), alone=True),
     ]
     for request in requests:
-        line.take(request)
+        line.submit(request)
     assert sent == [suspect(ONE)]
     for sequence in range(1, 6):
-        line.hear([Cancelled(SequenceId(sequence))])
+        line.observe([Cancelled(SequenceId(sequence))])
     assert sent == [suspect(ONE), suspect(TWO), *requests]
 
 
-def test_others_do_not_wait(line: SuspectLine, sent: list[Message]) -> None:
+def test_others_do_not_wait(line: SuspectQueue, sent: list[Message]) -> None:
     other = Submit(THREE, Text("b"))
-    line.take(other)
+    line.submit(other)
     assert sent == [suspect(ONE), other]
 
 
-def test_one_that_is_cancelled_while_it_waits_is_ended_by_the_engine(line: SuspectLine, sent: list[Message]) -> None:
-    line.take(Cancel(TWO))
+def test_one_that_is_cancelled_while_it_waits_is_ended_by_the_engine(line: SuspectQueue, sent: list[Message]) -> None:
+    line.submit(Cancel(TWO))
     assert sent == [suspect(ONE), suspect(TWO), Cancel(TWO)]
-    line.hear([Cancelled(TWO)])
-    line.hear([Cancelled(ONE)])
+    line.observe([Cancelled(TWO)])
+    line.observe([Cancelled(ONE)])
     assert len(sent) == 3
 
 
-def test_a_stop_finds_those_that_wait_in_the_engine(line: SuspectLine, sent: list[Message]) -> None:
-    line.take(Stop(suspend=True))
+def test_a_stop_finds_those_that_wait_in_the_engine(line: SuspectQueue, sent: list[Message]) -> None:
+    line.submit(Stop(suspend=True))
     assert sent == [suspect(ONE), suspect(TWO), Stop(suspend=True)]

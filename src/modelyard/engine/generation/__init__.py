@@ -1,1 +1,1 @@
-"""What belongs to one sequence while it is generated, and while it is between two engines."""
+"""Generates text: admits sequences, and runs the loop that computes them."""

@@ -1,7 +1,7 @@
 """From requests to sequences: prompts are read, and grammars compiled, before anything is computed.
 
-What may take long is done on other threads: a request whose prompt, sampler or grammar is not ready waits for it, and
-the engine computes for others meanwhile.
+Slow work is done on other threads: a request waits for its prompt, sampler or grammar there, while the engine computes
+for others.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.guidance import Constraint, GrammarCompiler
 from modelyard.engine.input.prompt_encoder import PreparedPrompt, ReadPrompt
 from modelyard.engine.input.reading_pool import ReadingPool, is_quick, outcome_of
-from modelyard.engine.kv.sequence import Sequence
+from modelyard.engine.kv.sequence import Proposer, Sequence
 from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, PromptRead
 from modelyard.engine.output.logprobs import LogprobRecorder
-from modelyard.engine.output.output import Output
+from modelyard.engine.output.output import SequenceOutput
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.speculative.draft_model import DraftProposer
@@ -31,15 +31,15 @@ from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
 
-# More than a token of text has.
+# More characters than a token of text has.
 _TOKEN_CHARACTERS = 16
 
 
 def check_context(request: Submit, prompt_tokens: int) -> None:
-    """Refuse a request for more tokens than it may have for its prompt and its answer together.
+    """Refuse a request whose prompt and answer together may have more tokens than its key permits.
 
     Raises:
-        ContextNotPermitted: it is one.
+        ContextNotPermitted: the request asks for too many tokens.
     """
     permitted, wanted = request.max_context, request.max_tokens
     if permitted is not None and prompt_tokens + (1 if wanted is None else wanted) > permitted:
@@ -51,9 +51,9 @@ class Admitted:
     """A request that can be computed.
 
     Attributes:
-        running: it, as the engine computes it.
+        running: its sequence.
         echo: text that its answer begins with.
-        resumed: what it goes on from; None: it is new.
+        resumed: state that it continues from; None: it is new.
     """
 
     running: RunningSequence
@@ -63,7 +63,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A request whose prompt is being read, and what it goes on from, if anything."""
+    """A request whose prompt is being read, and the state that it continues from, if any."""
 
     request: Submit
     resumed: SuspendedSequence | None
@@ -72,145 +72,166 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A prompt that is read but for its pictures, and the tokens of what the answer may well be."""
+    """A prompt whose images are yet to be laid out, and the tokens of the predicted answer."""
 
     prompt: PreparedPrompt
     prediction: list[int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Unready:
-    """A request whose grammar is being compiled; ``dry`` has its sampler against repetitions, once that is made."""
+class _Ready:
+    """A request whose prompt is tokenised, images included."""
 
     request: Submit
     resumed: SuspendedSequence | None
     prompt: ReadPrompt
     prediction: list[int]
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The tokens of the answer that the request continues."""
+        return () if self.resumed is None else self.resumed.answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiling:
+    """A request whose grammar is being compiled; ``dry`` holds its DRY sampler, once that is made."""
+
+    ready: _Ready
     outcome: Future[Constraint | None]
     dry: list[DrySampler]
+
+    @property
+    def resumed(self) -> SuspendedSequence | None:
+        """The state that the request continues from; None where it is new."""
+        return self.ready.resumed
 
 
 class Admission:
     """Admits the requests of one engine. All methods run on the engine's thread.
 
     Args:
-        name: of the model, for messages.
-        resident: the model.
-        readers: threads on which prompts become tokens.
-        record: where the engine notes whose prompts are being read.
-        looks_up: whether answers are guessed from what was said before.
-        send: hands a message to the engine; called on any thread.
+        name: id of the model, for messages.
+        loaded: the loaded model.
+        readers: threads that read prompts.
+        record: the engine's record, which lists the requests that are being read.
+        prompt_lookup: whether draft tokens are looked up in the text so far.
+        send: sends a message to the engine's loop; called on any thread.
     """
 
     def __init__(
         self,
         name: str,
-        resident: LoadedModel,
+        loaded: LoadedModel,
         readers: ReadingPool,
         record: EngineRecord,
         *,
-        looks_up: bool,
+        prompt_lookup: bool,
         send: Callable[[Compiled | PromptRead], None],
     ) -> None:
         self._name = name
         self._readers, self._record = readers, record
-        self._model: Model = resident.model
-        self._length = resident.context.length
-        self._prompts, self._defaults = resident.prompts, resident.sampling
-        self._dialogue: ChatFormat | None = resident.dialogue
-        self._drafts = resident.drafter is not None
-        self._looks_up = looks_up
+        self._model: Model = loaded.model
+        self._length = loaded.context.length
+        self._prompts, self._defaults = loaded.prompts, loaded.sampling
+        self._chat_format: ChatFormat | None = loaded.chat_format
+        self._drafts = loaded.drafter is not None
+        self._prompt_lookup = prompt_lookup
         self._send = send
         self._arrivals = 0
-        self._unready: dict[SequenceId, _Reading | _Unready] = {}
-        self.grammars = GrammarCompiler(resident.model.vocabulary)
+        self._pending: dict[SequenceId, _Reading | _Compiling] = {}
+        self.grammars = GrammarCompiler(loaded.model.vocabulary)
 
     @property
-    def unready(self) -> list[tuple[SequenceId, SuspendedSequence | None]]:
+    def pending(self) -> list[tuple[SequenceId, SuspendedSequence | None]]:
         """Requests whose prompts are being read, or whose grammars or samplers are being made.
 
-        Each with what it goes on from; None where it is new.
+        Each with the state that it continues from; None where it is new.
         """
-        return [(sequence, unready.resumed) for sequence, unready in self._unready.items()]
+        return [(sequence, pending.resumed) for sequence, pending in self._pending.items()]
 
     def submit(self, request: Submit) -> Admitted | None:
-        """Admit a request; None where its prompt is to be read before, or its grammar to be compiled, of which ``read``
-        and ``compiled`` hear.
+        """Admit a request; None where its prompt must be read or its grammar compiled first.
+
+        In that case a PromptRead or Compiled message follows, to be handed to ``read`` or ``compiled``.
 
         Raises:
-            ModelyardError: it is refused.
+            ModelyardError: the request is refused.
         """
         self._check_bias(request.sampling)
         if is_quick(request.prompt) and not request.prediction:
             with self._record.reading(request.sequence):
                 prepared = _Prepared(self._prompts.prepare(request.prompt), [])
-            return self._begin(request, None, prepared)
-        self._read_beside(request, None)
+            return self._admit_prepared(request, None, prepared)
+        self._start_reading(request, None)
         return None
 
     def resume(self, state: SuspendedSequence) -> Admitted | None:
         """Admit a sequence that was suspended; None as in ``submit``.
 
         Raises:
-            ModelyardError: it is refused.
+            ModelyardError: the request is refused.
         """
         running = state.live
         if not isinstance(running, RunningSequence):
-            self._read_beside(state.request, state)
+            self._start_reading(state.request, state)
             return None
         if running.constraint is not None:
             self.grammars.adopt(running.constraint, self._model.tokenize_plain)
-        if running.output.trail is not None:
-            running.output.trail.piece = self._model.spelt_piece
+        if running.output.recorder is not None:
+            running.output.recorder.piece = self._model.visible_piece
         running.tokens.arrival = self.next_arrival()
         return Admitted(running, resumed=state)
 
-    def _read_beside(self, request: Submit, resumed: SuspendedSequence | None) -> None:
+    def _start_reading(self, request: Submit, resumed: SuspendedSequence | None) -> None:
         outcome = self._readers.submit(
             request.sequence,
             lambda: self._prepare(request, resumed),
             lambda done: self._send(PromptRead(request.sequence, done)),
         )
-        self._unready[request.sequence] = _Reading(request, resumed, outcome)
+        self._pending[request.sequence] = _Reading(request, resumed, outcome)
 
     def read(self, message: PromptRead) -> Admitted | None:
-        """Go on with a request whose prompt is read; None as in ``submit``, or where nobody wants it any more.
+        """Continue with a request whose prompt is read; None as in ``submit``, or where the request was discarded.
 
         Raises:
-            ModelyardError: it is refused.
+            ModelyardError: the request is refused.
         """
-        reading = self._unready.get(message.sequence)
+        reading = self._pending.get(message.sequence)
         if not isinstance(reading, _Reading) or reading.outcome is not message.outcome:
             return None
-        del self._unready[message.sequence]
-        return self._begin(reading.request, reading.resumed, outcome_of(message.outcome, self._name))
+        del self._pending[message.sequence]
+        return self._admit_prepared(reading.request, reading.resumed, outcome_of(message.outcome, self._name))
 
     def _prepare(self, request: Submit, resumed: SuspendedSequence | None) -> _Prepared:
-        """Runs on a thread that reads."""
+        """Read the prompt of a request. Runs on a reader's thread."""
         if resumed is None or not resumed.prompt or media_of(request.prompt):
             prepared = self._prompts.prepare(request.prompt)
         else:
-            # Not read again: a template may write the date.
+            # The prompt is not read again: a template may write the current date.
             prepared = PreparedPrompt("prompt", (list(resumed.prompt),), resumed.reading)
-        # As much of the prediction as an answer can hold: what is longer would only take time.
-        most = self._length if request.max_tokens is None else min(request.max_tokens, self._length)
-        text = request.prediction[: most * _TOKEN_CHARACTERS]
+        # Only as much of the prediction as an answer can hold.
+        limit = self._length if request.max_tokens is None else min(request.max_tokens, self._length)
+        text = request.prediction[: limit * _TOKEN_CHARACTERS]
         return _Prepared(prepared, self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else [])
 
-    def _begin(self, request: Submit, resumed: SuspendedSequence | None, prepared: _Prepared) -> Admitted | None:
+    def _admit_prepared(
+        self, request: Submit, resumed: SuspendedSequence | None, prepared: _Prepared
+    ) -> Admitted | None:
         with self._record.reading(request.sequence):
             prompt = self._prompts.finish(prepared.prompt.salted(request.cache_salt))
         if resumed is None:
             check_context(request, len(prompt.tokens))
         elif resumed.prompt:
             prompt = replace(prompt, tokens=list(resumed.prompt), reading=resumed.reading)
-        if isinstance(request.prompt, Chat) and self._dialogue is not None:
-            grammar = self._dialogue.grammar(request, request.prompt, prompt.reading)
+        if isinstance(request.prompt, Chat) and self._chat_format is not None:
+            grammar = self._chat_format.grammar(request, request.prompt, prompt.reading)
         else:
             grammar = text_grammar(request)
+        ready = _Ready(request, resumed, prompt, prepared.prediction)
         sampling = request.sampling.over(self._defaults)
         if grammar is None and not sampling.dry_multiplier:
-            return self._admitted(request, resumed, prompt, prepared.prediction, None, [])
+            return self._admitted(ready, None, [])
         dry: list[DrySampler] = []
 
         def make() -> str | None:
@@ -219,55 +240,46 @@ class Admission:
                     dry.append(DrySampler(sampling, self._model, self._length))
             return None if grammar is None else grammar()
 
-        answer = () if resumed is None else resumed.answer
         constraint = self.grammars.compile(
-            make, lambda done: self._send(Compiled(request.sequence, done)), answer=answer, salt=request.cache_salt
+            make,
+            lambda done: self._send(Compiled(request.sequence, done)),
+            answer=ready.answer,
+            salt=request.cache_salt,
         )
-        self._unready[request.sequence] = _Unready(request, resumed, prompt, prepared.prediction, constraint, dry)
+        self._pending[request.sequence] = _Compiling(ready, constraint, dry)
         return None
 
     def compiled(self, message: Compiled) -> Admitted | None:
-        """Admit a request whose grammar is ready; None where nobody wants it any more.
+        """Admit a request whose grammar is compiled; None where the request was discarded.
 
         Raises:
             InvalidRequest: its grammar cannot be enforced.
         """
-        unready = self._unready.get(message.sequence)
-        if not isinstance(unready, _Unready) or unready.outcome is not message.constraint:
+        pending = self._pending.get(message.sequence)
+        if not isinstance(pending, _Compiling) or pending.outcome is not message.constraint:
             return None
-        del self._unready[message.sequence]
+        del self._pending[message.sequence]
         failure = message.constraint.exception()
         if failure is not None and not isinstance(failure, InvalidRequest):
-            # Whatever goes wrong in a grammar is of this request alone: a schema nested too deep, a panic in Rust.
+            # Any failure of a grammar, such as a schema nested too deep or a panic in Rust, fails this request alone.
             raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
-        constraint = message.constraint.result()
-        return self._admitted(
-            unready.request, unready.resumed, unready.prompt, unready.prediction, constraint, unready.dry
-        )
+        return self._admitted(pending.ready, message.constraint.result(), pending.dry)
 
-    def forget(self, sequence: SequenceId) -> bool:
-        """Give up a request that is not ready; whether there was one."""
-        unready = self._unready.pop(sequence, None)
-        if unready is not None:
-            unready.outcome.cancel()
-        return unready is not None
+    def discard(self, sequence: SequenceId) -> bool:
+        """Discard a request that is not admitted yet; whether there was one."""
+        pending = self._pending.pop(sequence, None)
+        if pending is not None:
+            pending.outcome.cancel()
+        return pending is not None
 
     def next_arrival(self) -> int:
-        """The place of the next sequence in the order of arrival."""
+        """Return the place of the next sequence in the order of arrival."""
         self._arrivals += 1
         return self._arrivals - 1
 
-    def _admitted(
-        self,
-        request: Submit,
-        resumed: SuspendedSequence | None,
-        prompt: ReadPrompt,
-        prediction: list[int],
-        constraint: Constraint | None,
-        dry: list[DrySampler],
-    ) -> Admitted:
-        answer = () if resumed is None else resumed.answer
-        tokens = [token for token in prompt.tokens if token >= 0] if prompt.pictures else prompt.tokens
+    def _admitted(self, ready: _Ready, constraint: Constraint | None, dry: list[DrySampler]) -> Admitted:
+        request, resumed, prompt = ready.request, ready.resumed, ready.prompt
+        tokens = [token for token in prompt.tokens if token >= 0] if prompt.images else prompt.tokens
         sampler: Sampler = make_sampler(
             request.sampling.over(self._defaults),
             self._model,
@@ -275,7 +287,7 @@ class Admission:
             tokens,
             ban_end=request.ignore_eos,
             dry=dry[0] if dry else None,
-            answer=answer,
+            answer=ready.answer,
         )
         if constraint is not None:
             sampler = ConstrainedSampler(sampler, constraint)
@@ -285,36 +297,40 @@ class Admission:
             self.next_arrival(),
             prompt.tokens,
             request.priority,
-            prompt.pictures,
+            prompt.images,
             request.cache_salt,
         )
         if resumed is not None:
-            sequence.tokens.extend(answer)
+            sequence.tokens.extend(resumed.answer)
             sequence.cached_tokens = resumed.cached_tokens
-            pieces = [self._model.piece_of(token, output.spelt) for token in answer]
-            output.replay(answer, pieces, resumed.pending_logprobs)
-        # What guesses reads tokens, and would guess placeholders of pictures.
-        if not prompt.pictures and self._model.can_trim and sampler.can_verify:
-            lookup = NgramProposer() if self._looks_up else None
-            sequence.proposer = DraftProposer(lookup) if self._drafts else lookup
-            if prediction:
-                predicted = prediction[: output.most_tokens]
-                sequence.proposer = PredictionProposer(
-                    predicted, len(prompt.tokens), sequence.proposer or NgramProposer()
-                )
+            pieces = [self._model.piece_of(token, output.visible_specials) for token in resumed.answer]
+            output.replay(resumed.answer, pieces, resumed.pending_logprobs)
+        if sampler.can_verify:
+            sequence.proposer = self._proposer(prompt, ready.prediction[: output.max_tokens])
         echo = self._echo(request.prompt, tokens) if request.echoes and resumed is None else ""
         return Admitted(RunningSequence(request, prompt.reading, sequence, output, sampler), echo, resumed)
 
-    def _output(self, request: Submit, prompt: ReadPrompt) -> Output:
+    def _proposer(self, prompt: ReadPrompt, prediction: list[int]) -> Proposer | None:
+        """Return the proposer of a sequence; None where none can draft for it."""
+        # Proposers read tokens, and would propose placeholders of images.
+        if prompt.images or not self._model.can_trim:
+            return None
+        lookup = NgramProposer() if self._prompt_lookup else None
+        proposer = DraftProposer(lookup) if self._drafts else lookup
+        if not prediction:
+            return proposer
+        return PredictionProposer(prediction, len(prompt.tokens), proposer or NgramProposer())
+
+    def _output(self, request: Submit, prompt: ReadPrompt) -> SequenceOutput:
         room = min(self._length, request.max_context or self._length) - len(prompt.tokens)
-        is_read = prompt.reading is not None and self._dialogue is not None
+        is_read = prompt.reading is not None and self._chat_format is not None
         limits = (limit for limit in (room, request.max_tokens, request.max_answer) if limit is not None)
-        return Output(
-            most_tokens=min(limits),
+        return SequenceOutput(
+            max_tokens=min(limits),
             end_tokens=self._model.end_tokens,
             stops=request.stop,
-            spelt=self._dialogue.spelt if is_read and self._dialogue is not None else frozenset(),
-            trail=None if request.logprobs is None else LogprobRecorder(request.logprobs, self._model.spelt_piece),
+            visible_specials=self._chat_format.spelt if is_read and self._chat_format is not None else frozenset(),
+            recorder=None if request.logprobs is None else LogprobRecorder(request.logprobs, self._model.visible_piece),
         )
 
     def _echo(self, prompt: Prompt, tokens: list[int]) -> str:

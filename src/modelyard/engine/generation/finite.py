@@ -1,4 +1,4 @@
-"""Logits that are no numbers: of weights that are damaged, or that overflow in 16 bits."""
+"""Finds logits that are not finite: the weights are damaged, or overflow in 16 bits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NOT_FINITE: Final = (
 
 
 def is_usable(logits: npt.NDArray[np.float32]) -> bool:
-    """Whether a token can be chosen by a row of logits, [vocab_size].
+    """Whether a token can be chosen from a row of logits, [vocab_size].
 
-    Some models forbid tokens by minus infinity; a row of nothing else is as bad as one that holds NaN or infinity.
+    Some models mask tokens with minus infinity; a row of nothing else is as unusable as one with NaN or infinity.
     """
-    # One pass, 5 us for 49,152 tokens: a NaN is the largest of whatever it is among.
+    # One pass, 5 us for 49,152 tokens: the maximum of numbers with a NaN among them is NaN.
     return math.isfinite(logits.max())

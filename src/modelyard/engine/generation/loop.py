@@ -1,14 +1,14 @@
 """The work of an engine's thread: take messages, schedule, decode, sample, publish.
 
-Hot path: ``_step`` runs once for every token of every stream. All events of a step are published in one call, so that
-a step wakes its readers once.
+Hot path: ``_step`` runs once for each step of the engine, and ``_sample`` once for each of its sequences. All events of
+a step are published in one call, so that a step wakes its readers once.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -27,20 +27,33 @@ from modelyard.engine.input.tokenize_worker import TokenizeWorker
 from modelyard.engine.kv.cache import KvCache
 from modelyard.engine.kv.disk import KvDiskCache
 from modelyard.engine.kv.offload import KvOffload
-from modelyard.engine.kv.placeholders import ImageSpan, has_pictures
+from modelyard.engine.kv.placeholders import ImageSpan, has_placeholders
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, LoopMessage, PromptRead
-from modelyard.engine.output.logprobs import log_softmax
+from modelyard.engine.output.logprobs import LogprobRecorder, log_softmax
+from modelyard.engine.output.output import SequenceOutput
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, DeviceShare
 from modelyard.engine.scheduling.scheduler import ScheduledChunk, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
+from modelyard.engine.speculative.draft_model import DraftModel
 from modelyard.engine.speculative.policy import MAX_DRAFTED
 from modelyard.errors import EngineError, GrammarBroken, ModelyardError, UnsupportedOperation
-from modelyard.protocol.events import Accepted, Cancelled, Event, Failed, Finished, Returned, Started, Suspended, Token
+from modelyard.protocol.events import (
+    Accepted,
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    Publish,
+    Returned,
+    Started,
+    Suspended,
+    Token,
+)
 from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
 from modelyard.protocol.messages import Restore, Resume
 from modelyard.protocol.requests import Cancel, Embed, Rank, SetShare, Stop, Submit, Tokenize
@@ -49,8 +62,6 @@ from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
 
-Publish = Callable[[Sequence[Event]], None]
-
 
 class GenerationLoop:
     """Serves one loaded model. All methods run on the thread that loaded it."""
@@ -58,30 +69,30 @@ class GenerationLoop:
     def __init__(
         self,
         settings: EngineSettings,
-        resident: LoadedModel,
+        loaded: LoadedModel,
         device: Device,
         record: EngineRecord,
         inbox: SimpleQueue[LoopMessage],
         publish: Publish,
     ) -> None:
         self._name = settings.name
-        self._model, self._context = resident.model, resident.context
+        self._model, self._context = loaded.model, loaded.context
         self._keep, self._keep_bytes = settings.kv_keep, settings.kv_keep_bytes
-        self._vision = resident.vision
-        self._tokenizers = resident.tokenizers
-        self._identity = resident.identity
+        self._vision = loaded.vision
+        self._tokenizers = loaded.tokenizers
+        self._identity = loaded.identity
         self._inbox = inbox
         self._publish = publish
         self._batch = Batch(settings.batch_tokens)
         self._cost = StepCost()
-        self._device, self._seat = device, DeviceShare(settings.weight, settings.priority)
+        self._device, self._share = device, DeviceShare(settings.weight, settings.priority)
         self._record = record
-        self._drafter = resident.drafter
+        self._drafter = loaded.drafter
         self._scheduler = Scheduler(
             KvCache(
                 self._context.length,
                 settings.max_seqs + settings.prefix_slots,
-                has_pictures=resident.vision is not None,
+                has_images=loaded.vision is not None,
             ),
             max_running=settings.max_seqs,
             batch_tokens=settings.batch_tokens,
@@ -89,56 +100,56 @@ class GenerationLoop:
             can_trim=self._model.can_trim,
             cost=self._cost,
         )
-        self._moves = KvOffload(
+        self._offload = KvOffload(
             settings.name,
             self._scheduler.cache,
             self._context,
             window=self._model.window,
-            # Where nothing can be cut there are states in place of cells, which nobody looks over.
+            # Recurrent models keep a state instead of cells, so parking gains nothing.
             parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
-            most_prefixes=settings.prefix_slots,
+            max_prefixes=settings.prefix_slots,
         )
         self._readers = ReadingPool(settings.name, record)
         self._admission = Admission(
-            settings.name, resident, self._readers, record, looks_up=settings.prompt_lookup, send=inbox.put
+            settings.name, loaded, self._readers, record, prompt_lookup=settings.prompt_lookup, send=inbox.put
         )
-        self._speller = TokenizeWorker(
+        self._tokenize_worker = TokenizeWorker(
             settings.name,
-            resident.model,
+            loaded.model,
             publish,
             self._readers,
             record,
             inbox.put,
-            resident.prompts,
-            resident.long_prompts,
+            loaded.prompts,
+            loaded.long_prompts,
         )
         self._running: dict[SequenceId, RunningSequence] = {}
-        # Of those of them that follow a grammar.
+        # Grammars of the running sequences that have one.
         self._constraints: dict[SequenceId, Constraint] = {}
         self._events: list[Event] = []
-        self._pulse = StatsReporter(self._scheduler, resident.vision)
-        self._store: KvDiskCache | None = None
+        self._stats = StatsReporter(self._scheduler, loaded.vision)
+        self._disk_cache: KvDiskCache | None = None
         if settings.kv_keep == "disk" and settings.kv_dir is not None:
-            self._store = KvDiskCache(settings.kv_dir, resident.identity, settings.kv_keep_bytes)
-            # No more once half of the cells are taken: older ones would hardly be asked for before they are evicted.
-            for prompt in self._store.load(self._context.length // 2, settings.prefix_slots):
-                self._moves.hold(prompt)
+            self._disk_cache = KvDiskCache(settings.kv_dir, loaded.identity, settings.kv_keep_bytes)
+            # At most half of the cells: older prompts would be evicted before they are reused.
+            for prompt in self._disk_cache.load(self._context.length // 2, settings.prefix_slots):
+                self._offload.hold(prompt)
 
     def fail(self) -> None:
-        """Part with all sequences after a failure: each can go on elsewhere from what was published of it."""
-        for sequence, resumed in self._admission.unready:
-            self._admission.forget(sequence)
+        """Suspend all sequences after a failure: each can be resumed elsewhere from the tokens that were published."""
+        for sequence, resumed in self._admission.pending:
+            self._admission.discard(sequence)
             left = Returned(sequence) if resumed is None else Suspended(sequence, resumed.without_kv())
             self._events.append(left)
         for running in self._running.values():
             state = running.suspended_by_failure(self._identity)
             self._events.append(Suspended(running.id, state))
-        self._speller.leave(Stop(suspend=True))
+        self._tokenize_worker.shutdown(Stop(suspend=True))
         self._flush()
 
     def free(self) -> None:
-        """Free the samplers, and end the threads of prompts, grammars and texts."""
-        # First: the threads wait for its processes.
+        """Free the samplers, and end the threads that read prompts, texts and grammars."""
+        # Close the processes first: the threads may be waiting for them.
         self._tokenizers.close()
         self._readers.close()
         self._admission.grammars.close()
@@ -147,63 +158,74 @@ class GenerationLoop:
         self._running.clear()
 
     def serve(self) -> Stop:
-        """Serve until told to stop."""
-        with self._device.joined(self._seat, self._record):
+        """Serve until a Stop arrives, and return it."""
+        with self._device.joined(self._share, self._record):
             stop = self._receive()
             while stop is None:
                 if not self._scheduler.is_idle:
                     self._step()
-                    # Not before its tokens are drawn, which llama.cpp does as well.
+                    # The step ends only after sampling, in which llama.cpp can fail too.
                     self._record.end_step()
-                if (vitals := self._pulse.beat(time.monotonic())) is not None:
-                    self._events.append(vitals)
-                # Else they are published right before the next step is computed, which leaves their readers time.
+                if (stats := self._stats.poll(time.monotonic())) is not None:
+                    self._events.append(stats)
+                # Otherwise they are published right before the next step is computed, while their readers have time.
                 if self._scheduler.is_idle:
                     self._flush()
                 stop = self._receive()
         return stop
 
-    def leave(self, stop: Stop) -> KeptPrefixes | None:
-        """Part with all sequences; the prompts that are kept in memory, if any are."""
-        room = stop.keep_bytes
-        for unready, resumed in self._admission.unready:
-            # To wait for their prompts or grammars would keep others from the memory.
-            self._admission.forget(unready)
+    def shutdown(self, stop: Stop) -> KeptPrefixes | None:
+        """End or suspend all sequences; return the prompts that are kept in memory, if any are."""
+        room = self._end_pending(stop, stop.keep_bytes)
+        self._tokenize_worker.shutdown(stop)
+        self._record.doing = "saving"
+        # Rejected draft tokens of the last step must not be saved.
+        self._offload.carry_out()
+        room = self._end_running(stop, room)
+        self._offload.carry_out()
+        self._flush()
+        if self._disk_cache is not None and not stop.discard:
+            # A token on disk has 32 bits, which are too few for the placeholder of an image.
+            self._disk_cache.save(kept for kept in self._offload.idle_prefixes() if not has_placeholders(kept.tokens))
+        if self._keep != "memory" or stop.discard:
+            return None
+        return KeptPrefixes(self._identity, tuple(self._offload.save_within(min(room, self._keep_bytes))))
+
+    def _end_pending(self, stop: Stop, room: int) -> int:
+        """End or suspend the requests that are not admitted yet; return the bytes of ``room`` that are left.
+
+        Their prompts and grammars are not waited for: that would delay the model that needs the memory.
+        """
+        for sequence, resumed in self._admission.pending:
+            self._admission.discard(sequence)
             if not stop.suspend:
-                self._events.append(Cancelled(unready))
+                self._events.append(Cancelled(sequence))
             elif resumed is None:
-                self._events.append(Returned(unready))
+                self._events.append(Returned(sequence))
             else:
                 resumed = resumed if resumed.size_bytes <= room else resumed.without_kv()
                 room -= resumed.size_bytes
-                self._events.append(Suspended(unready, resumed))
-        self._speller.leave(stop)
-        self._record.doing = "saving"
-        # Wrong guesses of the last step are not to be saved.
-        self._moves.carry_out()
+                self._events.append(Suspended(sequence, resumed))
+        return room
+
+    def _end_running(self, stop: Stop, room: int) -> int:
+        """End or suspend the admitted sequences, with KV state as far as it fits; return the bytes that are left."""
         cache = self._scheduler.cache
         for sequence in self._scheduler.drain():
             slot, kept = sequence.slot, None
             sequence.slot = None
             if slot is not None:
                 if stop.suspend and slot.tokens and self._context.state_bytes(slot.index) <= room:
-                    kept = self._moves.save(slot)
+                    kept = self._offload.save(slot)
                     room -= kept.kv.nbytes
-                    # It is not kept a second time, as a prompt.
+                    # Empty the slot, so that it is not kept a second time as a prefix.
                     cache.trim(slot, 0)
                 cache.release(slot)
             self._events.append(self._suspend(sequence, kept) if stop.suspend else Cancelled(sequence.id))
-        self._moves.carry_out()
-        self._flush()
-        if self._store is not None and not stop.discard:
-            # On disk a token has 32 bits, which the name of a picture has not.
-            self._store.save(kept for kept in self._moves.idle_prefixes() if not has_pictures(kept.tokens))
-        if self._keep != "memory" or stop.discard:
-            return None
-        return KeptPrefixes(self._identity, tuple(self._moves.save_within(min(room, self._keep_bytes))))
+        return room
 
     def _suspend(self, sequence: TokenSequence, kept: KeptPrompt | None) -> Suspended:
-        """From here on the sampler is owned by whoever holds the state."""
+        """Remove a sequence and return its state, which owns the sampler from now on."""
         self._constraints.pop(sequence.id, None)
         return Suspended(sequence.id, self._running.pop(sequence.id).suspended(self._identity, kept))
 
@@ -213,7 +235,7 @@ class GenerationLoop:
             self._events = []
 
     def _receive(self) -> Stop | None:
-        """Take all messages up to a Stop; wait for one where there is nothing else to do."""
+        """Handle all messages up to a Stop, and return that; block for one only while the engine is idle."""
         wait = self._scheduler.is_idle
         while True:
             try:
@@ -224,14 +246,12 @@ class GenerationLoop:
             match message:
                 case Submit(sequence):
                     self._attempt(sequence, partial(self._admission.submit, message))
-                case Embed(sequence):
-                    refused = UnsupportedOperation(f"'{self._name}' generates text and makes no embeddings.", "model")
-                    self._events.append(Failed(sequence, refused))
-                case Rank(sequence):
-                    refused = UnsupportedOperation(f"'{self._name}' generates text and ranks no documents.", "model")
+                case Embed(sequence) | Rank(sequence):
+                    lacking = "makes no embeddings" if isinstance(message, Embed) else "ranks no documents"
+                    refused = UnsupportedOperation(f"'{self._name}' generates text and {lacking}.", "model")
                     self._events.append(Failed(sequence, refused))
                 case Tokenize():
-                    self._speller.take(message)
+                    self._tokenize_worker.submit(message)
                 case Cancel(sequence):
                     self._cancel(sequence)
                 case Resume(state, alone):
@@ -239,10 +259,10 @@ class GenerationLoop:
                 case Restore(kept):
                     self._restore(kept)
                 case SetShare(weight, priority):
-                    self._device.reseat(self._seat, weight, priority)
+                    self._device.set_share(self._share, weight, priority)
                 case PromptRead(sequence):
                     self._attempt(sequence, partial(self._admission.read, message))
-                    self._speller.show(message)
+                    self._tokenize_worker.finish(message)
                 case Compiled(sequence):
                     self._attempt(sequence, partial(self._admission.compiled, message))
                 case Stop():
@@ -266,7 +286,7 @@ class GenerationLoop:
             self._constraints[sequence.id] = constraint
         if resumed is not None and resumed.kept is not None:
             self._record.doing = "restoring"
-            self._moves.hold(resumed.kept, awaited_by=sequence.id)
+            self._offload.hold(resumed.kept, awaited_by=sequence.id)
             self._record.doing = "idle"
         self._scheduler.add(sequence, alone=(running if resumed is None else resumed).request.alone)
         if resumed is None:
@@ -289,156 +309,172 @@ class GenerationLoop:
             logger.warning("%s: prompts kept in memory are of other weights or settings", self._name)
             return
         self._record.doing = "restoring"
-        # The most recently used last, as it was.
+        # Held in reverse, so that the most recently used prompt is again the last one.
         for prompt in reversed(kept.prompts):
-            self._moves.hold(prompt)
+            self._offload.hold(prompt)
         self._record.doing = "idle"
 
     def _cancel(self, sequence: SequenceId) -> None:
         if sequence in self._running:
             removed = self._scheduler.remove(sequence)
-            has_begun = removed is not None and removed.cached_tokens is not None
-            self._end(sequence, Cancelled(sequence, removed.usage if removed and has_begun else None))
-        elif self._admission.forget(sequence):
+            has_started = removed is not None and removed.cached_tokens is not None
+            self._end(sequence, Cancelled(sequence, removed.usage if removed and has_started else None))
+        elif self._admission.discard(sequence):
             self._events.append(Cancelled(sequence))
         else:
-            self._speller.cancel(sequence)
+            self._tokenize_worker.cancel(sequence)
 
     def _end(self, sequence: SequenceId, last: Event) -> None:
         self._scheduler.remove(sequence)
         self._running.pop(sequence).sampler.free()
         self._constraints.pop(sequence, None)
         if self._drafter is not None:
-            self._drafter.leave(sequence)
+            self._drafter.release(sequence)
         self._events.append(last)
 
+    def _fail(self, sequence: TokenSequence, error: ModelyardError) -> None:
+        self._end(sequence.id, Failed(sequence.id, error, sequence.usage))
+
     def _step(self) -> None:
-        feeds = self._decode()
-        rows = sum(feed.outputs for feed in feeds)
+        chunks = self._decode()
+        rows = sum(chunk.outputs for chunk in chunks)
         if not rows:
             return
         logits = self._context.logits(rows)
         index = row = 0
-        for feed in feeds:
-            index += len(feed.tokens)
-            if feed.outputs:
-                self._sample(feed, index - feed.outputs, logits[row : row + feed.outputs])
-                row += feed.outputs
+        for chunk in chunks:
+            index += len(chunk.tokens)
+            if chunk.outputs:
+                self._sample(chunk, index - chunk.outputs, logits[row : row + chunk.outputs])
+                row += chunk.outputs
 
-    def _sample(self, feed: ScheduledChunk, index: int, logits: npt.NDArray[np.float32]) -> None:
-        """Let a sequence go on by one token, and by one more for each guess that was right.
+    def _sample(self, chunk: ScheduledChunk, index: int, logits: npt.NDArray[np.float32]) -> None:
+        """Sample the next token of a sequence, and one more for each draft token that is accepted.
 
         Args:
-            feed: what it was fed.
-            index: in the batch, of the first of its tokens with logits.
+            chunk: the tokens that were computed.
+            index: index in the batch of the first of them with logits.
             logits: [outputs, vocab_size].
         """
-        sequence, guesses = feed.sequence, feed.tokens[len(feed.tokens) - feed.outputs + 1 :]
+        sequence, drafted = chunk.sequence, chunk.tokens[len(chunk.tokens) - chunk.outputs + 1 :]
         running = self._running[sequence.id]
-        sampler, answer = running.sampler, running.output
+        sampler, output = running.sampler, running.output
         constraint = self._constraints.get(sequence.id) if self._constraints else None
-        text, right, trail, before = "", 0, answer.trail, len(sequence.tokens)
+        recorder, first = output.recorder, len(sequence.tokens)
+        text, accepted = "", 0
         if not all(map(is_usable, logits)):
-            self._end(sequence.id, Failed(sequence.id, EngineError(self._name, NOT_FINITE), sequence.usage))
+            self._fail(sequence, EngineError(self._name, NOT_FINITE))
             return
         while True:
-            scores = None if trail is None else log_softmax(logits[right])
+            row = logits[accepted]
+            scores = None if recorder is None else log_softmax(row)
             try:
-                token = sampler.sample(self._context, index + right, logits[right])
+                token = sampler.sample(self._context, index + accepted, row)
             except ConstraintBroken as broken:
-                self._end(sequence.id, Failed(sequence.id, GrammarBroken(reason_of(str(broken))), sequence.usage))
+                self._fail(sequence, GrammarBroken(reason_of(str(broken))))
                 return
-            if guesses and not sampler.is_certain(logits[right], token):
-                # Computed again by itself: a guess is not to change the answer.
+            if drafted and not sampler.is_certain(row, token):
+                # The token is computed again in a step without drafts, which therefore never change an answer.
                 sequence.is_alone = True
                 break
             sequence.tokens.append(token)
-            piece = self._model.piece_of(token, answer.spelt)
-            text += answer.push(token, piece)
-            if trail is not None and scores is not None and token not in self._model.end_tokens:
-                trail.add(token, len(piece), scores)
-            if constraint is not None and constraint.is_complete and answer.stopped_by is None:
-                # Spares the step that would say so, and needs no token that does.
-                text += answer.complete()
-            if answer.finish_reason or right == len(guesses) or token != guesses[right]:
+            piece = self._model.piece_of(token, output.visible_specials)
+            text += output.push(token, piece)
+            if recorder is not None and scores is not None and token not in self._model.end_tokens:
+                recorder.add(token, len(piece), scores)
+            if constraint is not None and constraint.is_complete and output.stopped_by is None:
+                # Nothing can follow: this saves the step that would sample an end token, and needs no such token.
+                text += output.complete()
+            if output.finish_reason or accepted == len(drafted) or token != drafted[accepted]:
                 break
-            right += 1
-        if guesses:
-            assert sequence.proposer is not None
-            sequence.proposer.record_verified(right if sequence.is_alone else len(guesses), right)
-            self._scheduler.settle(feed, right if sequence.is_alone else right + 1)
+            accepted += 1
+        if drafted:
+            self._settle_drafts(chunk, len(drafted), accepted)
         if self._scheduler.alone is sequence:
             self._scheduler.alone = None
-        ids = tuple(sequence.tokens[before:])
+        ids = tuple(sequence.tokens[first:])
         running.published = len(sequence.tokens)
-        if trail is None:
+        if recorder is None:
             self._events.append(Token(sequence.id, text, (), ids))
-        elif answer.finish_reason:
-            logprobs = trail.release_last(text, is_cut=answer.stopped_by is not None)
-            self._events.append(Token(sequence.id, text, logprobs, ids))
         else:
-            self._events.append(Token(sequence.id, text, trail.release(text), ids, trail.pending))
-        if answer.finish_reason:
-            self._end(sequence.id, Finished(sequence.id, answer.finish_reason, sequence.usage, answer.stopped_by))
+            self._events.append(_token_with_logprobs(sequence.id, text, ids, output, recorder))
+        if output.finish_reason:
+            self._end(sequence.id, Finished(sequence.id, output.finish_reason, sequence.usage, output.stopped_by))
+
+    def _settle_drafts(self, chunk: ScheduledChunk, drafted: int, accepted: int) -> None:
+        """Report to the proposer how its draft did, and trim the rejected tokens from the KV cache."""
+        sequence = chunk.sequence
+        assert sequence.proposer is not None
+        if sequence.is_alone:
+            # The token behind the accepted ones was uncertain: it counts neither for the draft nor against it.
+            sequence.proposer.record_verified(accepted, accepted)
+            self._scheduler.trim_rejected(chunk, accepted)
+        else:
+            sequence.proposer.record_verified(drafted, accepted)
+            self._scheduler.trim_rejected(chunk, accepted + 1)
 
     def _decode(self) -> list[ScheduledChunk]:
-        """Compute the next step; its feeds, or [] where it did not fit and others must give way first."""
-        # Wrong guesses of the last step are not to be saved.
-        self._moves.carry_out()
-        is_moving = self._moves.is_due(self._scheduler.admissible)
+        """Compute the next step; return its chunks, or [] where it did not fit and others must give way first."""
+        # Rejected draft tokens of the last step must not be saved.
+        self._offload.carry_out()
+        is_moving = self._offload.is_due(self._scheduler.admissible)
         if self._drafter is not None or is_moving:
-            # What was said is not to wait for copies and drafts.
+            # Publish pending events before slow work.
             self._flush()
         if is_moving:
             self._record.doing = "saving"
-            self._moves.make_way(self._scheduler.admissible)
+            self._offload.prepare_step(self._scheduler.admissible)
             self._record.doing = "idle"
         if self._drafter is not None and self._scheduler.only_decodes and self._scheduler.alone is None:
-            with self._device.step(self._seat):
-                running = self._scheduler.running
-                # The draft model reads what it has not seen yet of the sequences, which may be all of it.
-                tokens = sum(len(sequence.tokens) + MAX_DRAFTED for sequence in running)
-                self._record.begin_step([sequence.id for sequence in running], tokens)
-                self._drafter.draft(running)
-                self._record.end_step()
-        feeds = self._scheduler.schedule()
-        if self._scheduler.begun:
-            self._events.extend(Started(begun.id, begun.cached_tokens or 0) for begun in self._scheduler.begun)
-            self._scheduler.begun.clear()
-        self._moves.carry_out()
-        if not feeds:
-            return feeds
+            self._draft(self._drafter)
+        chunks = self._scheduler.schedule()
+        if self._scheduler.started:
+            self._events.extend(Started(each.id, each.cached_tokens or 0) for each in self._scheduler.started)
+            self._scheduler.started.clear()
+        self._offload.carry_out()
+        if not chunks:
+            return chunks
         self._flush()
-        if feeds[0].picture is not None:
-            outcome = self._show(feeds[0], feeds[0].picture)
+        if chunks[0].image is not None:
+            outcome = self._decode_image(chunks[0], chunks[0].image)
             if outcome is None:
                 return []
         else:
-            outcome = self._compute(feeds)
+            outcome = self._compute(chunks)
         if outcome == Context.DECODED:
-            return feeds
+            return chunks
         if outcome != Context.CACHE_FULL:
             raise RuntimeError(f"llama_decode returned {outcome}: {self._context.failure()}")
-        if not self._scheduler.undo(feeds):
-            sequence = self._scheduler.running[0]
-            reason = "its KV cache has no room for this one request"
-            self._end(sequence.id, Failed(sequence.id, EngineError(self._name, reason), sequence.usage))
-        self._moves.carry_out()
+        if not self._scheduler.undo(chunks):
+            self._fail(
+                self._scheduler.running[0], EngineError(self._name, "its KV cache has no room for this one request")
+            )
+        self._offload.carry_out()
         return []
 
-    def _compute(self, feeds: list[ScheduledChunk]) -> int:
-        """Run the model over tokens; what ``Context.decode`` returns."""
+    def _draft(self, drafter: DraftModel) -> None:
+        """Run the draft model for all running sequences."""
+        with self._device.step(self._share):
+            running = self._scheduler.running
+            # The draft model first computes what it has not computed yet of the sequences, which may be all of it.
+            tokens = sum(len(sequence.tokens) + MAX_DRAFTED for sequence in running)
+            self._record.begin_step([sequence.id for sequence in running], tokens)
+            drafter.draft(running)
+            self._record.end_step()
+
+    def _compute(self, chunks: list[ScheduledChunk]) -> int:
+        """Run the model on the tokens of a step; return what ``Context.decode`` returns."""
         length = 0
-        for feed in feeds:
-            assert feed.sequence.slot is not None
-            position = feed.sequence.position_at(feed.position)
-            length = self._batch.fill(length, feed.tokens, position, feed.sequence.slot.index, outputs=feed.outputs)
+        for chunk in chunks:
+            assert chunk.sequence.slot is not None
+            position = chunk.sequence.position_at(chunk.position)
+            length = self._batch.fill(length, chunk.tokens, position, chunk.sequence.slot.index, outputs=chunk.outputs)
         if self._constraints:
-            for feed in feeds:
-                if feed.outputs and (constraint := self._constraints.get(feed.sequence.id)) is not None:
+            for chunk in chunks:
+                if chunk.outputs and (constraint := self._constraints.get(chunk.sequence.id)) is not None:
                     constraint.prepare(self._admission.grammars.masks)
-        with self._device.step(self._seat):
-            self._record.begin_step([feed.sequence.id for feed in feeds], length)
+        with self._device.step(self._share):
+            self._record.begin_step([chunk.sequence.id for chunk in chunks], length)
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)
             took_s = time.perf_counter() - began
@@ -446,22 +482,32 @@ class GenerationLoop:
             self._cost.observe(length, took_s)
         return outcome
 
-    def _show(self, feed: ScheduledChunk, picture: ImageSpan) -> int | None:
-        """Run the model over a picture; what ``Context.decode`` returns, None where the request cannot go on."""
-        sequence = feed.sequence
+    def _decode_image(self, chunk: ScheduledChunk, image: ImageSpan) -> int | None:
+        """Run the model on an image; return what ``Context.decode`` returns, or None where the request failed."""
+        sequence = chunk.sequence
         assert self._vision is not None
         assert sequence.slot is not None
         try:
-            with self._device.step(self._seat):
-                self._record.begin_step([sequence.id], len(feed.tokens))
-                embeddings = self._vision.embeddings(picture)
-                position = sequence.position_at(feed.position)
+            with self._device.step(self._share):
+                self._record.begin_step([sequence.id], len(chunk.tokens))
+                embeddings = self._vision.embeddings(image)
+                position = sequence.position_at(chunk.position)
                 return self._context.decode_embeddings(embeddings, position, sequence.slot.index)
         except (ModelyardError, RuntimeError) as failure:
-            # Of this picture alone: what others have is as it was.
+            # The failure concerns this image alone: other sequences are unaffected.
             logger.warning("%s: %s", self._name, failure)
-            self._scheduler.cache.trim(sequence.slot, feed.position)
-            error = failure if isinstance(failure, ModelyardError) else EngineError(self._name, str(failure))
-            self._end(sequence.id, Failed(sequence.id, error, sequence.usage))
-            self._moves.carry_out()
+            self._scheduler.cache.trim(sequence.slot, chunk.position)
+            self._fail(
+                sequence, failure if isinstance(failure, ModelyardError) else EngineError(self._name, str(failure))
+            )
+            self._offload.carry_out()
             return None
+
+
+def _token_with_logprobs(
+    sequence: SequenceId, text: str, ids: tuple[int, ...], output: SequenceOutput, recorder: LogprobRecorder
+) -> Token:
+    """The event of newly sampled tokens, with the log-probabilities whose text is now certain."""
+    if output.finish_reason:
+        return Token(sequence, text, recorder.release_last(text, is_cut=output.stopped_by is not None), ids)
+    return Token(sequence, text, recorder.release(text), ids, recorder.pending)

@@ -1,4 +1,4 @@
-"""All that one engine holds of a sequence."""
+"""The state that an engine holds for one running sequence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from modelyard.engine.guidance import Constraint
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.output.output import Output
+from modelyard.engine.output.output import SequenceOutput
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.requests import Submit
@@ -16,54 +16,54 @@ from modelyard.protocol.values import Reading, SequenceId, TokenLogprob
 
 @dataclass(slots=True, eq=False)
 class RunningSequence:
-    """A sequence that an engine computes, or that left it and did not leave its process.
+    """A sequence that an engine computes, or that was suspended within its process.
 
     Attributes:
-        request: as it came.
-        reading: how its text is to be read; None: it is just text.
+        request: the request.
+        reading: how readers parse its text; None: it is plain text.
         tokens: the prompt and the answer so far.
         output: the text side of the answer.
-        sampler: with the state of its random numbers and penalties.
-        published: how many of the tokens, those of the prompt included, events have told of.
+        sampler: holds the state of its random numbers and penalties.
+        published: number of tokens, including those of the prompt, that were published in events.
     """
 
     request: Submit
     reading: Reading | None
     tokens: Sequence
-    output: Output
+    output: SequenceOutput
     sampler: Sampler
     published: int = 0
 
     @property
     def id(self) -> SequenceId:
-        """Its number."""
+        """The number of the sequence."""
         return self.request.sequence
 
     @property
     def constraint(self) -> Constraint | None:
-        """The grammar that its answer follows, and where in it the answer is."""
+        """The grammar of the answer, with its current state; None where it has none."""
         return self.sampler.constraint if isinstance(self.sampler, ConstrainedSampler) else None
 
     def suspended(self, identity: str, kept: KeptPrompt | None) -> SuspendedSequence:
-        """The sequence as a value that another engine can resume. The caller must not compute it any more.
+        """Return the sequence as a value that another engine can resume. The caller must not compute it any more.
 
         Args:
-            identity: of the weights and settings that it belongs to.
+            identity: weights and settings that the state belongs to.
             kept: its KV state; None: it is computed again.
         """
-        trail = self.output.trail
-        return self._state(identity, len(self.tokens.tokens), () if trail is None else trail.pending, kept, self)
+        recorder = self.output.recorder
+        return self._state(identity, len(self.tokens.tokens), () if recorder is None else recorder.pending, kept, self)
 
     def suspended_by_failure(self, identity: str) -> SuspendedSequence:
-        """What can be trusted of a sequence whose engine failed, perhaps in its middle: the tokens that were published.
+        """Return the state of a sequence whose engine failed: the tokens that were published, without KV state.
 
         Args:
-            identity: as in ``suspended``.
+            identity: weights and settings that the state belongs to.
         """
         published = max(self.published, self.tokens.prompt_length)
         unpublished = len(self.tokens.tokens) - published
-        trail = self.output.trail
-        pending = () if trail is None else trail.pending
+        recorder = self.output.recorder
+        pending = () if recorder is None else recorder.pending
         if unpublished:
             pending = pending[: len(pending) - unpublished]
         return self._state(identity, published, pending, None, None)

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.engine.engine import Engine
-from modelyard.engine.generation.loop import Publish
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.protocol import FromEngine, LogLine, ReleaseWeights, StartEngine, TemplateAnswer, ToEngine
 from modelyard.engine.hosts.remote_templates import RemoteTemplates
 from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.scheduling.engine_table import EngineTable
 from modelyard.engine.scheduling.fair_share import Device
-from modelyard.protocol.events import Event, HeldWeights, Stopped
+from modelyard.protocol.events import Event, HeldWeights, Publish, Stopped
 
 logger = logging.getLogger(__name__)
 

@@ -39,14 +39,23 @@ from modelyard.engine.hosts.spawner import EngineSpawner, SpawnedProcess, SpawnF
 from modelyard.engine.scheduling.engine_table import EngineTable
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import EngineError, InvalidRequest
-from modelyard.protocol.events import Died, Dying, Event, Failed, Loaded, LoadFailed, ParkedWeightsLost, Stopped
+from modelyard.protocol.events import (
+    Died,
+    Dying,
+    Event,
+    Failed,
+    Loaded,
+    LoadFailed,
+    ParkedWeightsLost,
+    Publish,
+    Stopped,
+)
 from modelyard.protocol.messages import Message, Request
 from modelyard.protocol.requests import Cancel, Stop
 from modelyard.system.file_stamp import FileStamp
 
 logger = logging.getLogger(__name__)
 
-Publish = Callable[[Sequence[Event]], None]
 
 # Of a process that has closed its connection: the kernel gives back what it had, also where that is many gigabytes.
 _END_S: Final = 30.0

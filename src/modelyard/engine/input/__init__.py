@@ -1,1 +1,1 @@
-"""From what a request brings to token ids."""
+"""From the prompts of requests to token ids."""

@@ -1,22 +1,22 @@
-"""A text is tokenised in growing parts: one of 50 MB is refused after a part as large as what may be there."""
+"""Tokenises a text in growing parts: a text of 50 MB is refused after a part as large as what fits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-# More than most tokens stand for.
+# More characters than most tokens have.
 COMMON_TOKEN_CHARACTERS: Final = 8
 _GROWTH: Final = 4
 
 
-def tokens_of_beginning(tokenize: Callable[[str], list[int]], text: str, most: int) -> tuple[list[int], str]:
-    """The tokens of ``text``, or of a part of it that has more than ``most``.
+def tokenize_beginning(tokenize: Callable[[str], list[int]], text: str, limit: int) -> tuple[list[int], str]:
+    """Tokenise ``text``, or a part from its beginning that has more than ``limit`` tokens.
 
     Returns:
-        Their ids, and what they are of.
+        The token ids, and the text that they represent.
     """
-    length = max(most, 1) * COMMON_TOKEN_CHARACTERS
-    while len(ids := tokenize(text[:length])) <= most and length < len(text):
+    length = max(limit, 1) * COMMON_TOKEN_CHARACTERS
+    while len(ids := tokenize(text[:length])) <= limit and length < len(text):
         length *= _GROWTH
     return ids, text[:length]

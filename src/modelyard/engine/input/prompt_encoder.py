@@ -1,4 +1,4 @@
-"""A request's prompt becomes token ids, or is refused before it costs anything."""
+"""Turns a request's prompt into token ids, or refuses it before it costs anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from modelyard.engine.chat.chat_format import ChatFormat
-from modelyard.engine.input.bounded_tokenize import COMMON_TOKEN_CHARACTERS, tokens_of_beginning
+from modelyard.engine.input.bounded_tokenize import COMMON_TOKEN_CHARACTERS, tokenize_beginning
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.errors import (
     ContextLengthExceeded,
@@ -24,32 +24,32 @@ from modelyard.protocol.values import Reading
 Tokenize = Callable[[str, bool], list[int]]
 
 
-class Sees(Protocol):
-    """What knows what images and sound become among tokens; see ``vision.Vision``."""
+class SupportsMedia(Protocol):
+    """Lays images and sound out as tokens; see ``vision.Vision``."""
 
     def parts(self, source: Media) -> Sequence[list[int] | ImageSpan]:
-        """Pictures, and text that the model wants around them."""
+        """Return the image spans of ``source``, and the token ids of the text that the model expects around them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPrompt:
-    """A prompt as token ids, with placeholders for the pictures in it, which are listed by their first.
+    """A prompt as token ids, with placeholders for its image spans, which ``images`` lists by their first placeholder.
 
-    reading says how the answer is to be read; None: it is plain text.
+    reading tells how readers parse the answer; None: it is plain text.
     """
 
     tokens: list[int]
-    pictures: dict[int, ImageSpan] = field(default_factory=dict)
+    images: dict[int, ImageSpan] = field(default_factory=dict)
     reading: Reading | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedPrompt:
-    """A prompt whose texts are tokens, and whose images and clips are yet to be looked at.
+    """A prompt whose texts are tokenised, and whose images and clips are yet to be laid out.
 
     Attributes:
-        param: the field of the request that it came in.
-        parts: token ids, and what is shown between them.
+        param: the field of the request that the prompt came in.
+        parts: token ids, and the images and clips between them.
         reading: as in ``ReadPrompt``.
     """
 
@@ -58,7 +58,7 @@ class PreparedPrompt:
     reading: Reading | None = None
 
     def salted(self, salt: str) -> PreparedPrompt:
-        """The same, with what is shown found again for requests of the same salt alone."""
+        """Return the prompt with ``salt`` in its images and clips, which only requests of the same salt share."""
         if not salt or all(isinstance(part, list) for part in self.parts):
             return self
         parts = tuple(part if isinstance(part, list) else salted(part, salt) for part in self.parts)
@@ -69,40 +69,40 @@ class PromptReader:
     """Reads prompts for one model.
 
     Args:
-        tokenize: text and whether to put the begin token before it -> ids.
-        dialogue: how a chat is written out; None where the model has no usable template.
-        why_no_chat: what a chat is answered in that case.
+        tokenize: tokenises a text, with the begin token before it if the second argument is True.
+        chat_format: writes chats out; None where the model has no usable template.
+        why_no_chat: message of the error for a chat in that case.
         begin_token: text of the token that begins a sequence.
-        vocab_size: ids are below it.
-        context_length: tokens that one sequence may hold.
+        vocab_size: number of token ids.
+        context_length: limit of tokens of one sequence.
         vision: None where the model takes neither images nor sound.
-        name: of the model, for messages.
+        name: id of the model, for messages.
         infill: see ``Model.infill_tokens``.
-        longest_token: bytes that one token can stand for, at the most, or None; asked where a text is long.
-        longest_text: characters of a text that is only looked at, however many tokens it has; None: texts are read for
-            the model, and refused once they have more tokens than it holds.
+        longest_token: returns the limit of bytes that one token can stand for, or None; called where a text is long.
+        max_characters: limit of characters of a text that is only tokenised, whatever number of tokens it has; None:
+            texts are read for the model, and refused once they have more tokens than its context.
     """
 
     def __init__(
         self,
         tokenize: Tokenize,
         *,
-        dialogue: ChatFormat | None,
+        chat_format: ChatFormat | None,
         why_no_chat: str,
         begin_token: str,
         vocab_size: int,
         context_length: int,
-        vision: Sees | None = None,
+        vision: SupportsMedia | None = None,
         name: str = "",
         infill: tuple[int, int, int] | None = None,
         longest_token: Callable[[], int | None] = lambda: None,
-        longest_text: int | None = None,
+        max_characters: int | None = None,
     ) -> None:
         self._longest_token = longest_token
-        self._longest_text = longest_text
+        self._max_characters = max_characters
         self._infill = infill
         self._tokenize = tokenize
-        self._dialogue = dialogue
+        self._chat_format = chat_format
         self._why_no_chat = why_no_chat
         self._begin_token = begin_token
         self._vocab_size = vocab_size
@@ -111,22 +111,23 @@ class PromptReader:
         self._name = name
 
     def read(self, prompt: Prompt) -> ReadPrompt:
-        """Token ids of ``prompt``: ``prepare`` and ``finish`` in one."""
+        """Return the token ids of ``prompt``: ``prepare`` and ``finish`` in one."""
         return self.finish(self.prepare(prompt))
 
     def prepare(self, prompt: Prompt) -> PreparedPrompt:
-        """Write a chat out, and tokenise all texts. May be called on any thread, and may take seconds.
+        """Render a chat, and tokenise all texts. May be called on any thread, and may take seconds.
 
         Raises:
-            UnsupportedOperation: a chat, and the model has no usable chat template; an image, and it takes none.
+            UnsupportedOperation: the prompt is a chat and the model has no usable chat template, or it has an image or
+                a clip and the model takes none.
             ContextLengthExceeded: a text leaves no room for an answer.
-            InvalidRequest: the template refuses it, or it has what is not in the vocabulary.
+            InvalidRequest: the template refuses it, or it holds what is not in the vocabulary.
         """
         match prompt:
             case Chat():
-                if self._dialogue is None:
+                if self._chat_format is None:
                     raise UnsupportedOperation(self._why_no_chat, "model")
-                return self._prepare_chat(self._dialogue, prompt)
+                return self._prepare_chat(self._chat_format, prompt)
             case Text(text):
                 return PreparedPrompt("prompt", (self._tokens_of(text, "prompt"),))
             case Infill(before, behind):
@@ -137,11 +138,11 @@ class PromptReader:
                 return self._prepare_written(parts)
 
     def finish(self, prepared: PreparedPrompt) -> ReadPrompt:
-        """Token ids of a prompt: at least one, and fewer than the context holds. Runs on the engine's thread.
+        """Return the token ids of a prompt, at least one and fewer than the context holds. Runs on the engine's thread.
 
         Raises:
             ContextLengthExceeded: it leaves no room for an answer.
-            InvalidRequest: it is empty, or an image or a clip cannot be shown.
+            InvalidRequest: it is empty, or an image or a clip cannot be used.
         """
         read = ReadPrompt([], reading=prepared.reading)
         for part in prepared.parts:
@@ -152,7 +153,7 @@ class PromptReader:
             for shown in self._vision.parts(part):
                 if isinstance(shown, ImageSpan):
                     placeholders = shown.placeholders
-                    read.pictures[placeholders[0]] = shown
+                    read.images[placeholders[0]] = shown
                     read.tokens.extend(placeholders)
                 else:
                     read.tokens.extend(shown)
@@ -160,14 +161,14 @@ class PromptReader:
                 raise ContextLengthExceeded(self._context_length, None, "messages")
         if not read.tokens:
             raise InvalidRequest("The prompt is empty.", prepared.param)
-        if self._longest_text is None and len(read.tokens) >= self._context_length:
+        if self._max_characters is None and len(read.tokens) >= self._context_length:
             raise ContextLengthExceeded(self._context_length, len(read.tokens), prepared.param)
         return read
 
-    def _prepare_chat(self, dialogue: ChatFormat, chat: Chat) -> PreparedPrompt:
-        """What the template writes, with each image or clip where it wrote the mark that stands for it.
+    def _prepare_chat(self, chat_format: ChatFormat, chat: Chat) -> PreparedPrompt:
+        """Render a chat, with each image or clip where the template wrote the mark that stands for it.
 
-        The marks cannot be guessed, so no text of a message passes for one.
+        The marks cannot be guessed, so no text of a message is mistaken for one.
         """
         sources: list[Media] = []
         nonce = secrets.token_hex(8)
@@ -178,7 +179,7 @@ class PromptReader:
             sources.append(part)
             return f"<media {nonce} {len(sources) - 1}>"
 
-        spelt = [
+        messages = [
             {**message, "content": "".join(map(text_of, content))}
             if isinstance(content := message.get("content"), tuple)
             else message
@@ -186,14 +187,14 @@ class PromptReader:
         ]
         if sources and self._vision is None:
             raise self._takes_none(sources[0])
-        written = dialogue.write(replace(chat, messages=tuple(spelt)))
+        written = chat_format.write(replace(chat, messages=tuple(messages)))
         if not sources:
             return PreparedPrompt("messages", (self._tokens_of(written.text, "messages"),), written.reading)
         texts_and_numbers = re.split(rf"<media {nonce} (\d+)>", written.text)
         if lost := set(range(len(sources))) - set(map(int, texts_and_numbers[1::2])):
             source = sources[min(lost)]
             raise InvalidRequest(
-                f"The model's chat template leaves this {_called(source)} out. Put it into another message, such as "
+                f"The model's chat template leaves this {_kind_of(source)} out. Put it into another message, such as "
                 "the last one of the user.",
                 source.param,
             )
@@ -218,11 +219,11 @@ class PromptReader:
         return (TakesNoSound if isinstance(source, Audio) else TakesNoImages)(self._name, source.param)
 
     def _between(self, texts: Sequence[str], sources: Sequence[Media]) -> tuple[list[int] | Media, ...]:
-        """The tokens of each text, with an image or a clip behind each but the last."""
+        """Return the tokens of each text, with an image or a clip behind each but the last."""
         if not texts[-1]:
             raise InvalidRequest(
-                f"The model's chat template writes nothing behind the last {_called(sources[-1])}, so there is nothing "
-                "to answer.",
+                f"The model's chat template writes nothing behind the last {_kind_of(sources[-1])}, so there is "
+                "nothing to answer.",
                 sources[-1].param,
             )
         parts: list[list[int] | Media] = [self._tokens_of(texts[0], "messages")]
@@ -231,7 +232,7 @@ class PromptReader:
         return tuple(parts)
 
     def _with_gap(self, before: str, behind: str) -> list[int]:
-        """Prefix, suffix, middle: the order that models for code are trained on.
+        """Return the tokens of a text with a gap, in the order prefix, suffix, middle, on which models are trained.
 
         Source: M. Bavarian et al., "Efficient Training of Language Models to Fill in the Middle", 2022.
         """
@@ -245,24 +246,23 @@ class PromptReader:
         return self._tokens_of(text, "suffix", is_start=False) if text else []
 
     def _tokens_of(self, text: str, param: str, *, is_start: bool = True) -> list[int]:
-        # Most templates write the begin token themselves; a second one would derail the model.
+        # Most templates write the begin token themselves, and a second one would derail the model.
         add_begin = is_start and not (self._begin_token and text.startswith(self._begin_token))
-        if self._longest_text is not None:
-            check_length(text, self._longest_text, param)
+        if self._max_characters is not None:
+            check_length(text, self._max_characters, param)
             return self._tokenize(text, add_begin)
         if self._is_plainly_too_long(text):
             raise ContextLengthExceeded(self._context_length, None, param)
-        tokens, part = tokens_of_beginning(
+        tokens, part = tokenize_beginning(
             lambda beginning: self._tokenize(beginning, add_begin), text, self._context_length
         )
         if len(part) < len(text):
             raise ContextLengthExceeded(self._context_length, None, param)
-        if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocab_size:
-            raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
+        check_known(tokens, self._vocab_size, param)
         return tokens
 
     def _is_plainly_too_long(self, text: str) -> bool:
-        """Whether a text does not fit, however it is tokenised."""
+        """Whether a text cannot fit, however it is tokenised."""
         if len(text) <= self._context_length * COMMON_TOKEN_CHARACTERS:
             return False
         longest = self._longest_token()
@@ -278,19 +278,31 @@ class PromptReader:
         return list(ids)
 
 
-def _called(source: Media) -> str:
+def _kind_of(source: Media) -> str:
     return "sound" if isinstance(source, Audio) else "image"
 
 
-def check_length(text: str, longest: int, param: str) -> None:
-    """Refuse a text that is not to be tokenised in one go.
+def check_known(tokens: Sequence[int], vocab_size: int, param: str) -> None:
+    """Refuse the tokens of a text for parts of which the vocabulary has none.
+
+    Tokenizers without a token for the unknown yield ids outside of the vocabulary, which llama.cpp refuses.
 
     Raises:
-        InvalidRequest: it has more than ``longest`` characters.
+        InvalidRequest: there are such tokens.
     """
-    if len(text) > longest:
+    if tokens and not 0 <= min(tokens) <= max(tokens) < vocab_size:
+        raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
+
+
+def check_length(text: str, max_characters: int, param: str) -> None:
+    """Refuse a text that is too long to be tokenised at once.
+
+    Raises:
+        InvalidRequest: it has more than ``max_characters``.
+    """
+    if len(text) > max_characters:
         raise InvalidRequest(
-            f"'{param}' has {len(text)} characters, and {longest} are the most that are tokenised at once. "
+            f"'{param}' has {len(text)} characters, and {max_characters} are the most that are tokenised at once. "
             "Send it in parts.",
             param,
         )

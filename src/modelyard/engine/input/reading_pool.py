@@ -1,7 +1,7 @@
-"""Threads on which prompts become tokens, beside the engine's own.
+"""Threads that read prompts, beside the engine's own.
 
-A chat template may take two seconds and a text of a megabyte as long, which no stream and no other request is to wait
-for. The engine hears of the outcome through its inbox.
+Rendering a chat template may take two seconds, and tokenising a text of a megabyte as long; no stream and no other
+request waits for that. The outcome reaches the engine through its inbox.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-# So many prompts may take long before another has to wait.
+# Number of threads: with as many slow prompts, the next prompt has to wait.
 READERS: Final = 4
 
-# A text up to so many characters takes half a millisecond, which is less than a thread takes to begin.
+# A text up to this length takes half a millisecond, less than a thread takes to start.
 QUICK_CHARACTERS: Final = 512
 
 
 def is_quick(prompt: Prompt) -> bool:
-    """Whether a prompt can be read at once."""
+    """Whether a prompt can be read on the engine's own thread."""
     match prompt:
         case Tokens():
             return True
@@ -37,26 +37,26 @@ def is_quick(prompt: Prompt) -> bool:
 
 
 def outcome_of(outcome: Future[_T], name: str) -> _T:
-    """What was read for the model ``name``.
+    """Return what was read for the model ``name``.
 
     Raises:
-        ModelyardError: what reading it raised. What it never should raise fails the request alone.
+        ModelyardError: reading raised it, or raised anything else, which fails this request alone.
     """
     try:
         return outcome.result()
     except ModelyardError:
         raise
     except Exception as failure:
-        logger.exception("A prompt could not be read by %s", name)
+        logger.exception("%s could not read a prompt", name)
         raise EngineError(name, f"{type(failure).__name__}: {failure}") from failure
 
 
 class ReadingPool:
-    """The threads of one engine, started when they are needed.
+    """The reader threads of one engine, started when they are needed.
 
     Args:
-        name: of the model, in the names of threads.
-        record: where the engine notes whose prompts are being read.
+        name: id of the model, in the names of threads.
+        record: the engine's record, which lists the requests that are being read.
     """
 
     def __init__(self, name: str, record: EngineRecord) -> None:
@@ -66,10 +66,9 @@ class ReadingPool:
     def submit(
         self, request: int, read: Callable[[], _T], on_done: Callable[[Future[_T]], object] | None = None
     ) -> Future[_T]:
-        """Have ``read`` called for a request on one of the threads. ``on_done`` is called with the outcome, on any
-        thread.
+        """Call ``read`` for a request on one of the threads, then ``on_done`` with the outcome, on any thread.
 
-        To cancel the future spares the work, where that has not begun.
+        Cancelling the future saves the work, if that has not started.
         """
         if self._threads is None:
             self._threads = ThreadPoolExecutor(READERS, f"read {self._name}")
@@ -83,7 +82,7 @@ class ReadingPool:
             return read()
 
     def close(self) -> None:
-        """End the threads, before the vocabulary is freed that they read."""
+        """End the threads. Must be called before the vocabulary that they read is freed."""
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
             self._threads = None

@@ -1,7 +1,7 @@
-"""Texts as their tokens, for those who ask for no more.
+"""Answers requests for the tokens of a text.
 
-On threads beside the engine's: a megabyte of text takes seconds, which no stream is to wait for. llama.cpp only reads
-the vocabulary there.
+Runs on threads beside the engine's: a megabyte of text takes seconds, and no stream waits for that. llama.cpp only
+reads the vocabulary there.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
 from modelyard.engine.messages import PromptRead
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
-from modelyard.protocol.events import Cancelled, Event, Failed, Returned, Tokenized
+from modelyard.protocol.events import Cancelled, Event, Failed, Publish, Returned, Tokenized
 from modelyard.protocol.prompts import Chat, Text, Tokens, media_of
 from modelyard.protocol.requests import Stop, Tokenize
 from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
 
-# In characters, of which llama.cpp tokenises 0.1 to 4 million in a second.
+# Limit of characters; llama.cpp tokenises 0.1 to 4 million of them in a second.
 MAX_TEXT_LENGTH: Final = 1 << 20
 
 
-class SpellsTokens(Protocol):
-    """The part of ``llama.Model`` that is needed here. All of it may be called on any thread."""
+class SupportsTokenize(Protocol):
+    """The part of ``llama.Model`` that tokenising needs. All of it may be called on any thread."""
 
     vocab_size: int
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
-        """Token ids of ``text``."""
+        """Return the token ids of ``text``."""
 
-    def spell(self, tokens: Sequence[int]) -> list[bytes]:
-        """The bytes of each token."""
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        """Return the bytes of each token."""
 
 
 class TokenizeWorker:
     """Answers the Tokenize requests of one engine. Its methods run on the engine's thread.
 
     Args:
-        name: of the model, for messages.
-        model: whose vocabulary it is.
+        name: id of the model, for messages.
+        model: the vocabulary.
         publish: takes the events; called on any thread.
-        readers: threads on which texts are tokenised.
-        record: where the engine notes whose prompts are being read.
-        send: hands a message to the engine; called on any thread.
-        prompts: reads chats as the model is shown them; None where it takes none.
-        long_prompts: reads them also where they are longer than the model's context.
+        readers: threads that tokenise.
+        record: the engine's record, which lists the requests that are being read.
+        send: sends a message to the engine's loop; called on any thread.
+        prompts: reads chats as for generation; None where the model takes none.
+        long_prompts: reads chats that are longer than the model's context too.
     """
 
     def __init__(
         self,
         name: str,
-        model: SpellsTokens,
-        publish: Callable[[Sequence[Event]], None],
+        model: SupportsTokenize,
+        publish: Publish,
         readers: ReadingPool,
         record: EngineRecord,
         send: Callable[[PromptRead], None],
@@ -68,16 +68,16 @@ class TokenizeWorker:
         self._name, self._model, self._publish = name, model, publish
         self._readers, self._record, self._send = readers, record, send
         self._prompts, self._long_prompts = prompts, long_prompts
-        # Whoever takes a request out of it says how it ended.
+        # The caller that removes a request publishes how it ended.
         self._pending: dict[SequenceId, Future[Any]] = {}
         self._lock = threading.Lock()
 
-    def take(self, request: Tokenize) -> None:
-        """Begin to answer a request."""
+    def submit(self, request: Tokenize) -> None:
+        """Start answering a request."""
         prompts, sequence = self._prompts, request.sequence
         with self._lock:
             if prompts is not None and media_of(request.prompt):
-                # What looks at images and listens to sound belongs to the engine's thread: see ``show``.
+                # Images and sound can only be laid out on the engine's thread: see ``finish``.
                 self._pending[sequence] = self._readers.submit(
                     sequence,
                     lambda: prompts.prepare(request.prompt).salted(request.cache_salt),
@@ -88,8 +88,8 @@ class TokenizeWorker:
                     sequence, lambda: self._answer(sequence, lambda: self._tokens(request))
                 )
 
-    def show(self, message: PromptRead) -> None:
-        """Answer a request whose texts are read, and whose images or sound are yet to be looked at; ignore others."""
+    def finish(self, message: PromptRead) -> None:
+        """Answer a request whose texts are read and whose images are yet to be laid out; ignore other messages."""
         prompts = self._prompts
         with self._lock:
             is_mine = self._pending.get(message.sequence) is message.outcome
@@ -98,12 +98,12 @@ class TokenizeWorker:
                 self._answer(message.sequence, lambda: prompts.finish(outcome_of(message.outcome, self._name)).tokens)
 
     def cancel(self, sequence: SequenceId) -> None:
-        """Forget a request."""
+        """Cancel a request, if it is pending."""
         if self._part_with(sequence):
             self._publish([Cancelled(sequence)])
 
-    def leave(self, stop: Stop) -> None:
-        """Part with all requests: where they are suspended, they leave as they came."""
+    def shutdown(self, stop: Stop) -> None:
+        """End all requests: return them if the Stop suspends, else cancel them."""
         self._end_all(Returned if stop.suspend else Cancelled)
 
     def _end_all(self, end: Callable[[SequenceId], Event]) -> None:
@@ -111,7 +111,7 @@ class TokenizeWorker:
             self._publish(ended)
 
     def _part_with(self, sequence: SequenceId) -> bool:
-        """Whether a request was waiting or being answered; it is not any more."""
+        """Remove a request; whether it was pending."""
         with self._lock:
             future = self._pending.pop(sequence, None)
         if future is not None:
@@ -122,12 +122,12 @@ class TokenizeWorker:
         event: Event
         try:
             tokens = read()
-            event = Tokenized(sequence, tuple(tokens), tuple(self._model.spell(tokens)))
+            event = Tokenized(sequence, tuple(tokens), tuple(self._model.pieces(tokens)))
         except ModelyardError as refused:
             event = Failed(sequence, refused)
         except Exception as failure:
-            # The edge of the thread: a request without an end would be waited for until the server ends.
-            logger.exception("The tokens of a text could not be told by %s", self._name)
+            # Any error ends the request: a request without an end would be waited for until the server ends.
+            logger.exception("%s could not tokenise a text", self._name)
             event = Failed(sequence, EngineError(self._name, f"{type(failure).__name__}: {failure}"))
         if self._part_with(sequence):
             self._publish([event])

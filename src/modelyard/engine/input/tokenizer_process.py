@@ -1,7 +1,7 @@
-"""Tokenises texts that may take long, in a process that is ended when it takes too long.
+"""Tokenises texts that may take long, in a process that is killed when it takes too long.
 
-llama.cpp tokenises a text in one call that nothing interrupts. Of most texts it is known that the time is in proportion
-to their length; of those with long runs (see ``long_runs``) it depends on the vocabulary.
+llama.cpp tokenises a text in one call that nothing interrupts. For most texts the time is proportional to their length;
+for texts with long runs (see ``long_runs``) it depends on the vocabulary.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from modelyard.system.file_stamp import FileStamp, first_changed
 
 PROGRAM: Final = "modelyard.engine.input.tokenizer_program"
 
-# Of one engine. Each has a vocabulary of its own in memory.
+# Limit of processes of one engine; each holds a vocabulary in memory.
 MAX_PROCESSES: Final = 2
 
 
 class TokenizerProcesses:
-    """The processes of one vocabulary, started when they are needed. Its methods may be called on any thread.
+    """Tokenizer processes of one vocabulary, started when needed. The methods may be called on any thread.
 
     Args:
-        name: of the model, for messages.
-        paths: its file, or all its shards.
-        program: that runs in them.
-        stamps: the files as they were loaded: a process that starts later is not to read others.
+        name: id of the model, for messages.
+        paths: the model's file, or all its shards.
+        program: the module that the processes run.
+        stamps: stamps of the files when they were loaded: a process that starts later must not read others.
     """
 
     def __init__(
@@ -40,22 +40,22 @@ class TokenizerProcesses:
 
     @property
     def pids(self) -> list[int]:
-        """Of all processes."""
+        """The ids of all processes."""
         return self._pool.pids
 
     def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Token ids of UTF-8, as ``Model.tokenize`` gives them.
+        """Return the token ids of UTF-8, as ``Model.tokenize`` does.
 
         Raises:
             InvalidRequest: it takes too long, or the tokenizer dies of it.
-            EngineError: others take long before it, or its file was replaced since the model was loaded.
+            EngineError: the wait for other texts is too long, or the file was replaced since the model was loaded.
         """
         if (changed := first_changed(self._stamps)) is not None:
             raise EngineError(
                 self._name,
                 f"the file {changed.name} was replaced since it was loaded, and with it the vocabulary for such texts",
             )
-        # A byte a character: what is no UTF-8 arrives as it is.
+        # One character per byte, so that invalid UTF-8 arrives unchanged.
         facts = {"text": text.decode("latin-1"), "add_special": add_special, "parse_special": parse_special}
         request = json.dumps(facts, ensure_ascii=False).encode()
         try:
@@ -71,5 +71,5 @@ class TokenizerProcesses:
         return tokens
 
     def close(self) -> None:
-        """End the processes, those that are at work, too: who waits for them is told that they ended."""
+        """End the processes, also those at work, whose callers get an error."""
         self._pool.close()

@@ -1,7 +1,7 @@
-"""Tokenises texts in a process of its own, which can be ended: see ``tokenizer_process``, and ``bounded.inside``.
+"""Tokenises texts in a process of its own, which can be killed: see ``tokenizer_process``, and ``bounded.inside``.
 
-Arguments: the model's file, or all its shards. A request has a ``text``, a character a byte of its UTF-8, and whether
-to ``add_special`` and ``parse_special``; the answer has its ``tokens``.
+Arguments: the model's file, or all its shards. A request has a ``text``, with one character per byte of its UTF-8, and
+the flags ``add_special`` and ``parse_special``; the answer has its ``tokens``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from modelyard.system.malloc import share_one_heap
 
 
 class Tokenizer:
-    """Answers requests, each within its time."""
+    """Answers requests, each within its time limit."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         weights = Weights(
@@ -27,7 +27,7 @@ class Tokenizer:
         self._model = Model(weights)
 
     def answer(self, request: dict[str, Any], _size: int) -> dict[str, Any]:
-        """The tokens of a text."""
+        """Return the tokens of a text."""
         text = request["text"].encode("latin-1")
         limit(0, cpu_seconds(len(text)))
         try:
@@ -43,6 +43,6 @@ class Tokenizer:
 
 def main() -> None:
     """Serve until the socket closes."""
-    # Each text has a thread of its own, whose heap would look like memory that is kept.
+    # Each text is tokenised on a thread of its own, whose heap would otherwise stay allocated.
     share_one_heap()
     serve(Tokenizer([Path(path) for path in sys.argv[1:]]).answer)

@@ -1,4 +1,4 @@
-"""How long a text may be tokenised."""
+"""Time limit of tokenising a text."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ CPU_S_OF_BYTE: Final = 5e-6
 
 
 def cpu_seconds(length: int) -> float:
-    """Processor time that a text of so many bytes may take: a million characters take 1 to 2.3 s."""
+    """Return the CPU time that a text of ``length`` bytes may take: a million characters take 1 to 2.3 s."""
     return CPU_S + CPU_S_OF_BYTE * length

@@ -1,1 +1,1 @@
-"""The KV cache: its slots, prefixes that requests share, and copies in memory and on disk."""
+"""The KV cache: its slots, shared prefixes, and copies in memory and on disk."""

@@ -1,4 +1,4 @@
-"""Book-keeping of one engine's KV cache: which slot holds which tokens, and which cells they take.
+"""Accounting of one engine's KV cache: which slot holds which tokens, and which cells they take.
 
 Pure: it decides and counts; the operations that llama.cpp must carry out are collected in ``operations``.
 
@@ -19,7 +19,7 @@ from modelyard.protocol.values import SequenceId
 
 @dataclass(frozen=True, slots=True)
 class TrimCells:
-    """Forget the tokens of ``slot`` from that many positions on."""
+    """Remove the tokens of ``slot`` from position ``length`` on."""
 
     slot: int
     length: int
@@ -27,7 +27,7 @@ class TrimCells:
 
 @dataclass(frozen=True, slots=True)
 class ShareCells:
-    """Let the empty slot ``target`` hold the tokens of ``source`` at the first ``length`` positions."""
+    """Share the first ``length`` positions of ``source`` with the empty slot ``target``."""
 
     source: int
     target: int
@@ -38,11 +38,11 @@ class ShareCells:
 class Slot:
     """One sequence number of the cache: owned by a running sequence, or idle and kept as a prefix to reuse.
 
-    The first ``computed`` of its tokens are in the cache; those behind are fed by the step being prepared. Cut to fewer
-    than ``shortest`` tokens it could not be continued: a restored state lacks what layers with a sliding window no
-    longer look at. ``awaited_by`` is the sequence in line for whose sake the slot was restored. ``stays`` says that
-    there was no room to park it. ``salt`` is that of the request that its tokens were computed for: requests of another
-    do not reuse them.
+    The first ``computed`` of its tokens are in the cache; those behind are computed by the step being prepared. Cut to
+    fewer than ``shortest`` tokens the slot could not be continued: a restored state lacks what layers with a sliding
+    window no longer read. ``awaited_by`` is the waiting sequence that the slot was restored for. ``stays`` is set where
+    there was no room to park the slot. ``salt`` is the salt of the request that the tokens were computed for: requests
+    with another salt do not reuse them.
     """
 
     index: int
@@ -58,15 +58,15 @@ class Slot:
 
 
 def eviction_candidate(slots: Sequence[Slot], size: Callable[[Slot], int]) -> Slot:
-    """The idle slot that is given up first: an empty one, one unused for longest, one that a sequence waits for.
+    """Return the idle slot to evict first: an empty one, then the least recently used, then one that a sequence awaits.
 
-    Of the last kind, what was restored last goes first: its sequence is behind the others in line. Where the slots are
-    of several salts, one of the salt that holds most goes before those of others: nobody's prefixes push out all of
-    another's.
+    Of awaited slots the one restored last goes first: its sequence is behind the others in the queue. Where the slots
+    have several salts, a slot of the salt that holds most goes before the others, so that no owner's prefixes push out
+    all prefixes of another.
 
     Args:
-        slots: idle ones; one at least.
-        size: by which it is told who holds most.
+        slots: idle slots, at least one.
+        size: size of a slot, by which the holdings of salts are compared.
     """
     held = amounts_of((slot.salt, size(slot)) for slot in slots if slot.tokens)
 
@@ -78,48 +78,48 @@ def eviction_candidate(slots: Sequence[Slot], size: Callable[[Slot], int]) -> Sl
 
 
 def as_one(_: Slot) -> int:
-    """The size of a slot where there are too few slots."""
+    """Return 1, the size of a slot where slots are scarce."""
     return 1
 
 
 def cells_of(slot: Slot) -> int:
-    """The size of a slot where there are too few cells."""
+    """Return the size of a slot where cells are scarce."""
     return len(slot.cells)
 
 
 class KvCache:
     """``capacity`` cells, shared by ``slots`` slots.
 
-    has_pictures: whether there may be pictures among the tokens, which then differ from positions.
+    has_images: whether the tokens may contain placeholders of images, whose number differs from their positions.
     """
 
-    def __init__(self, capacity: int, slots: int, *, has_pictures: bool = False) -> None:
+    def __init__(self, capacity: int, slots: int, *, has_images: bool = False) -> None:
         self.capacity = capacity
         self.slots = [Slot(index) for index in range(slots)]
         self.operations: list[TrimCells | ShareCells] = []
-        self._has_pictures = has_pictures
-        # Holders of each cell that was ever used; those in _freed hold nothing. A long context costs nothing unused.
+        self._has_images = has_images
+        # Number of holders of each cell that was ever used; cells in _freed have none.
         self._holders: list[int] = []
         self._freed: list[int] = []
-        # How often a slot was left with what it holds: the time by which prefixes are old or new.
+        # Number of times that a slot was released, which orders prefixes by their last use.
         self.releases = 0
 
     @property
     def free(self) -> int:
-        """Cells that hold nothing."""
+        """Number of free cells."""
         return self.capacity - len(self._holders) + len(self._freed)
 
     @property
     def idle(self) -> int:
-        """Cells that evicting every idle slot would free, at most: shared ones are counted with each holder."""
+        """Upper bound of the cells that evicting all idle slots would free: shared cells count with each holder."""
         return sum(len(slot.cells) for slot in self.slots if slot.owner is None)
 
     def own_cells(self, slot: Slot) -> int:
-        """Cells that only ``slot`` holds."""
+        """Number of cells that only ``slot`` holds."""
         return sum(self._holders[cell] == 1 for cell in slot.cells)
 
     def extend(self, slot: Slot, tokens: Sequence[int]) -> None:
-        """Append ``tokens`` to the slot. The caller has made room."""
+        """Append ``tokens`` to the slot. The caller has made room for them."""
         for token in tokens:
             if self._freed:
                 cell = self._freed.pop()
@@ -131,12 +131,12 @@ class KvCache:
             slot.tokens.append(token)
 
     def commit(self, slots: Iterable[Slot]) -> None:
-        """The last step was computed: the tokens of ``slots``, which are all that it fed, are in the cache."""
+        """Mark the tokens of ``slots``, which are all slots of the last step, as computed."""
         for slot in slots:
             slot.computed = len(slot.tokens)
 
     def trim(self, slot: Slot, length: int) -> None:
-        """Keep the first ``length`` tokens of the slot."""
+        """Keep the first ``length`` tokens of the slot, and free the cells of the others."""
         if length >= len(slot.tokens):
             return
         self.operations.append(TrimCells(slot.index, self._position(slot.tokens, length)))
@@ -150,9 +150,9 @@ class KvCache:
             slot.shortest, slot.awaited_by = 0, None
 
     def share(self, source: Slot, target: Slot, length: int) -> None:
-        """Let ``target``, which must be empty, hold the first ``length`` tokens of ``source``.
+        """Share the first ``length`` tokens of ``source`` with ``target``, which must be empty.
 
-        They are computed, and no fewer than the source's ``shortest``.
+        They are computed already, and no fewer than the ``shortest`` of the source.
         """
         target.tokens[:] = source.tokens[:length]
         target.cells[:] = source.cells[:length]
@@ -163,20 +163,20 @@ class KvCache:
         self.operations.append(ShareCells(source.index, target.index, self._position(source.tokens, length)))
 
     def _position(self, tokens: Sequence[int], length: int) -> int:
-        return positions(tokens, length) if self._has_pictures else length
+        return positions(tokens, length) if self._has_images else length
 
-    def take(self, slot: Slot, owner: SequenceId, salt: str = "") -> None:
-        """Give the slot to a running sequence, whose salt that of its tokens is."""
+    def assign(self, slot: Slot, owner: SequenceId, salt: str = "") -> None:
+        """Give the slot to a running sequence; ``salt`` is the salt of its request."""
         slot.owner, slot.awaited_by, slot.salt = owner, None, salt
 
     def release_reservation(self, sequence: SequenceId) -> None:
-        """What was restored for ``sequence`` is a prefix like any other: it ended, or runs elsewhere."""
+        """Make slots that were restored for ``sequence`` ordinary prefixes, since it ended or runs in another slot."""
         for slot in self.slots:
             if slot.awaited_by == sequence:
                 slot.awaited_by = None
 
     def release(self, slot: Slot) -> None:
-        """Leave the slot, with what it holds, as the most recently used prefix."""
+        """Make the slot idle; its tokens become the most recently used prefix."""
         self.releases += 1
         slot.owner, slot.last_used, slot.stays = None, self.releases, False
         slot.computed = len(slot.tokens)
@@ -184,9 +184,9 @@ class KvCache:
     def hold(
         self, tokens: Sequence[int], shortest: int, awaited_by: SequenceId | None = None, salt: str = ""
     ) -> Slot | None:
-        """An idle slot that holds ``tokens``, as the most recently used prefix; None where there is no room.
+        """Assign ``tokens`` to an idle slot, as the most recently used prefix; None where there is no room.
 
-        Other prefixes are evicted for it, but for those that a sequence waits for. The caller restores their state.
+        Other prefixes are evicted for it, except awaited ones. The caller restores the KV state.
         """
         idle = [slot for slot in self.slots if slot.owner is None and slot.awaited_by is None]
         if not idle or not tokens or len(tokens) > self.free + sum(len(slot.cells) for slot in idle):
@@ -201,7 +201,7 @@ class KvCache:
         return slot
 
     def make_room(self, cells: int, *, spares_awaited: bool = False) -> bool:
-        """Evict idle slots, the most expendable first, until ``cells`` are free; whether that was reached."""
+        """Evict idle slots, by ``eviction_candidate``, until ``cells`` are free; whether that was reached."""
         while self.free < cells:
             evictable = [
                 slot

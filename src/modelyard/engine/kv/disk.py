@@ -1,10 +1,9 @@
-"""Prompts and their KV state on disk: one file a prompt, in a folder that all engines share.
+"""Prompts and their KV state on disk: one file per prompt, in a folder that all engines share.
 
-A file's name begins with the identity of the engine that it belongs to, behind which stands the salt of the requests
-that its prompt was computed for, if they have one. Its content is believed only where the checksum is right, and where
-its head belongs to this engine and that salt: a file that was given another name is not used. It is written under
-another name and renamed, so that half a file is never found, and it is private: it holds what people have said to
-models. When it was last used is its time of modification.
+A file's name begins with the identity of its engine, followed by the salt of the requests that the prompt was computed
+for, if they have one. Its content is used only if the checksum is right and the header belongs to this engine and that
+salt, so a renamed file is not used. A file is written under a temporary name and renamed, so that no reader finds half
+a file, and it is private, since it holds the texts of conversations. Its modification time is the time of its last use.
 """
 
 from __future__ import annotations
@@ -37,24 +36,24 @@ _T = TypeVar("_T")
 
 _MAGIC = b"MYKV"
 _VERSION = 1
-# Magic, version, identity, number of tokens, bytes of state; then a BLAKE2b digest of all else; tokens; state.
+# Magic, version, identity, number of tokens, bytes of state; then a BLAKE2b digest of the rest; tokens; state.
 _HEAD = struct.Struct("<4sI16sQQ")
-# What a salt must be to stand in a name; prompts of any other are not kept.
+# Salts that can be part of a file name; prompts with other salts are not kept.
 _SALT = re.compile("[0-9a-f]{0,64}", re.ASCII)
 _TOKEN = np.dtype("<i4")
 _DIGEST_BYTES = 32
 _ENDING = ".kv"
 
-# A half-written file that is older was left by a process that ended while writing.
+# A half-written file older than this was left behind by a process that died.
 _MAX_WRITE_S = 3600
 
-# The disk, or the user's share of it, is full; or no file may be so large.
+# Errors of a full disk, an exhausted quota, or a limit of file sizes.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
 class Unsaved:
-    """A prompt that is to be kept: its tokens, and how to get their state, which may be large. salt as KeptPrompt's."""
+    """A prompt to be kept: its tokens, its salt, and a function that returns its state, which may be large."""
 
     tokens: tuple[int, ...]
     read: Callable[[], KvState]
@@ -62,14 +61,14 @@ class Unsaved:
 
 
 class _Damaged(Exception):
-    """The file is not as it was written; the message is why."""
+    """The file is damaged; the message holds the reason."""
 
 
 class _NoRoom(Exception):
     """The disk has no room for a file.
 
     Attributes:
-        missing_bytes: of it, which were not written.
+        missing_bytes: bytes of the file that were not written.
     """
 
     def __init__(self, missing_bytes: int, error: OSError) -> None:
@@ -77,17 +76,17 @@ class _NoRoom(Exception):
         self.missing_bytes, self.error = missing_bytes, error
 
 
-class _Foreign(Exception):
-    """The file belongs to another model, whatever its name says."""
+class _WrongOwner(Exception):
+    """The file belongs to another model or salt than its name claims."""
 
 
 class KvDiskCache:
-    """The kept prompts of one engine in ``folder``. Failures of the disk cost a log line, and the prompts.
+    """The kept prompts of one engine in ``folder``. On a disk error, prompts are lost and the log has a line.
 
     Args:
-        folder: is made where it does not exist.
-        identity: of weights, llama.cpp and settings: states are only restored where it is the same.
-        limit_bytes: of all files in the folder, of all engines; those that were used longest ago go first.
+        folder: created where it does not exist.
+        identity: weights, llama.cpp and settings: only states with the same identity are restored.
+        limit_bytes: limit of all files in the folder, of all engines; the least recently used are deleted first.
     """
 
     def __init__(self, folder: Path, identity: str, limit_bytes: int) -> None:
@@ -96,25 +95,25 @@ class KvDiskCache:
         self._limit_bytes = limit_bytes
 
     def save(self, prompts: Iterable[Unsaved]) -> None:
-        """Keep ``prompts``, most recently used first. What the folder has of them already is not written again.
+        """Keep ``prompts``, which are ordered from the most recently used. Files that exist are not written again.
 
-        Of a disk that is full, prompts that were used longer ago give way to these; those that do not fit even so are
-        left out, and shorter ones kept.
+        On a full disk, prompts that were used longer ago are deleted for these; prompts that do not fit even so are
+        skipped, and shorter ones kept.
         """
         now, room = time.time_ns(), self._limit_bytes
         shortest_left_out, left_out, full = math.inf, 0, None
         try:
             make_own_folder(self._folder)
-            self._sweep(now)
+            self._delete_half_written(now)
             for age, prompt in enumerate(prompts):
                 if not _SALT.fullmatch(prompt.salt):
                     continue
                 if len(prompt.tokens) >= shortest_left_out:
-                    # To read its state would copy it from the engine for nothing.
+                    # Reading its state would copy it from the engine in vain.
                     left_out += 1
                     continue
                 try:
-                    # A microsecond apart, so that they keep their order.
+                    # Timestamps a microsecond apart preserve the order.
                     room -= self._put(prompt, room, now - 1000 * age)
                 except _NoRoom as no_room:
                     shortest_left_out, full = len(prompt.tokens), no_room.error
@@ -131,43 +130,44 @@ class KvDiskCache:
                 full.strerror,
             )
 
-    def load(self, enough_tokens: int, most_prompts: int) -> Iterator[KeptPrompt]:
-        """The most recently used prompts until their tokens are enough, the most recent last.
+    def load(self, token_limit: int, prompt_limit: int) -> Iterator[KeptPrompt]:
+        """Yield the most recently used prompts, the most recent last, until their tokens reach ``token_limit``.
 
-        Of several salts, the last of each comes before the last but one of any. What is corrupt is deleted.
+        Salts take turns: the newest prompt of each salt comes before the second newest of any. Damaged files are
+        deleted.
         """
         try:
             files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=_used_ns, reverse=True)
-            files = _in_turn(files)
+            files = _round_robin(files)
         except OSError as error:
             logger.warning("Prompts kept in %s cannot be read: %s", self._folder, error)
             return
         chosen: list[Path] = []
         for file in files:
-            if enough_tokens <= 0 or len(chosen) == most_prompts:
+            if token_limit <= 0 or len(chosen) == prompt_limit:
                 break
-            tokens = self._checked(file, self._count)
+            tokens = self._try_read(file, self._count)
             if tokens is not None:
                 chosen.append(file)
-                enough_tokens -= tokens
+                token_limit -= tokens
         for file in reversed(chosen):
-            prompt = self._checked(file, self._read)
+            prompt = self._try_read(file, self._read)
             if prompt is not None:
                 yield prompt
 
     def _put(self, prompt: Unsaved, room: int, used_ns: int) -> int:
-        """Keep one prompt if it fits in ``room``; the bytes that it takes.
+        """Keep one prompt if it fits in ``room``; return the bytes of its file, 0 if it does not fit.
 
         Raises:
-            _NoRoom: the disk has none, also when all that was used longer ago is gone.
+            _NoRoom: the disk is full, even without the prompts that were used longer ago.
         """
         tokens = np.asarray(prompt.tokens, dtype=_TOKEN).tobytes()
         name = hashlib.blake2b(tokens, digest_size=16).hexdigest()
         owner = f"{prompt.salt}-" if prompt.salt else ""
         file = self._folder / f"{self._identity.hex()}-{owner}{name}{_ENDING}"
-        there = _touch(file, used_ns)
-        if there:
-            return there
+        existing_bytes = _touch(file, used_ns)
+        if existing_bytes:
+            return existing_bytes
         state = prompt.read()
         size = _HEAD.size + _DIGEST_BYTES + len(tokens) + state.nbytes
         if size > room:
@@ -177,13 +177,13 @@ class KvDiskCache:
         try:
             self._write(file, identity, tokens, state)
         except _NoRoom as no_room:
-            if not self._give_way(no_room.missing_bytes, used_ns):
+            if not self._delete_older(no_room.missing_bytes, used_ns):
                 raise
             self._write(file, identity, tokens, state)
         return _touch(file, used_ns)
 
     def _identity_of(self, salt: str) -> bytes:
-        """The identity that stands in the heads of files with that salt."""
+        """Return the identity in the headers of files with that salt."""
         return hashlib.blake2b(self._identity + salt.encode(), digest_size=16).digest() if salt else self._identity
 
     def _write(self, file: Path, identity: bytes, tokens: bytes, state: KvState) -> None:
@@ -201,22 +201,22 @@ class KvDiskCache:
                 raise _NoRoom(size - written, error) from error
             raise
 
-    def _checked(self, file: Path, read: Callable[[Path], _T]) -> _T | None:
-        """What ``read`` finds in the file; None, and a log line, where it cannot be used."""
+    def _try_read(self, file: Path, read: Callable[[Path], _T]) -> _T | None:
+        """Return what ``read`` reads of the file; None, with a line in the log, where the file cannot be used."""
         try:
             return read(file)
         except _Damaged as damage:
             logger.warning("Deleting the kept prompt %s: %s", file.name, damage)
             with contextlib.suppress(OSError):
                 file.unlink()
-        except _Foreign:
+        except _WrongOwner:
             logger.warning("Ignoring the kept prompt %s: it belongs to another model or to other settings", file.name)
         except OSError as error:
             logger.warning("The kept prompt %s cannot be read: %s", file.name, error)
         return None
 
     def _count(self, file: Path) -> int:
-        """How many tokens the file holds, by its head alone."""
+        """Return the number of tokens in the file, by its header alone."""
         with open_private(file) as stream:
             count, state_bytes = self._parse_head(stream.read(_HEAD.size), _salt_of(file))
             size = os.fstat(stream.fileno()).st_size
@@ -236,18 +236,18 @@ class KvDiskCache:
         return KeptPrompt(tuple(np.frombuffer(tokens, _TOKEN).tolist()), np.frombuffer(state, np.uint8), salt)
 
     def _parse_head(self, head: bytes, salt: str) -> tuple[int, int]:
-        """Numbers of tokens and of bytes of state."""
+        """Return the number of tokens and the bytes of state."""
         if len(head) < _HEAD.size:
             raise _Damaged("it ends within its head")
         magic, version, identity, count, state_bytes = _HEAD.unpack(head)
         if (magic, version) != (_MAGIC, _VERSION):
             raise _Damaged("it does not begin as a kept prompt does")
         if identity != self._identity_of(salt):
-            raise _Foreign
+            raise _WrongOwner
         return count, state_bytes
 
     def _shrink(self, limit_bytes: int) -> None:
-        """Delete files until the folder takes at most ``limit_bytes``: of those with the salt of most, the oldest."""
+        """Delete files until the folder takes at most ``limit_bytes``, the oldest of the salt that holds most first."""
         files = sorted(self._folder.glob(f"*{_ENDING}"), key=_used_ns)
         held = [(_salt_of(file), _size(file)) for file in files]
         total = sum(size for _, size in held)
@@ -256,31 +256,31 @@ class KvDiskCache:
             total -= held.pop(at)[1]
             files.pop(at).unlink(missing_ok=True)
 
-    def _give_way(self, missing_bytes: int, used_ns: int) -> bool:
-        """Delete what was used longest ago to make room for a prompt that was used at ``used_ns``.
+    def _delete_older(self, missing_bytes: int, used_ns: int) -> bool:
+        """Delete the least recently used prompts to make room for one that was used at ``used_ns``.
 
         Returns:
-            Whether so many bytes could be freed; where all of it is too little, nothing is deleted.
+            Whether ``missing_bytes`` could be freed; if all older prompts are too little, none is deleted.
         """
         older = [file for file in self._folder.glob(f"*{_ENDING}") if _used_ns(file) < used_ns]
-        going = enough(((file, _size(file)) for file in sorted(older, key=_used_ns)), missing_bytes)
+        going = _first_with(((file, _size(file)) for file in sorted(older, key=_used_ns)), missing_bytes)
         for file in going:
             with contextlib.suppress(FileNotFoundError):
                 file.unlink()
         return bool(going)
 
-    def _sweep(self, now_ns: int) -> None:
-        """Delete what others began to write and did not finish."""
+    def _delete_half_written(self, now_ns: int) -> None:
+        """Delete half-written files that dead processes left behind."""
         for file in self._folder.glob(f"*{HALF_WRITTEN}"):
             if now_ns - _used_ns(file) > _MAX_WRITE_S * 10**9:
                 file.unlink(missing_ok=True)
 
 
-def enough(sizes: Iterable[tuple[_T, int]], needed_bytes: int) -> list[_T]:
-    """The first of some things that have ``needed_bytes`` together; none of them where all have too little."""
+def _first_with(sizes: Iterable[tuple[_T, int]], needed_bytes: int) -> list[_T]:
+    """Return the first items that have ``needed_bytes`` together; [] if all items have too little."""
     chosen: list[_T] = []
-    for thing, size in sizes if needed_bytes > 0 else ():
-        chosen.append(thing)
+    for item, size in sizes if needed_bytes > 0 else ():
+        chosen.append(item)
         needed_bytes -= size
         if needed_bytes <= 0:
             return chosen
@@ -288,13 +288,13 @@ def enough(sizes: Iterable[tuple[_T, int]], needed_bytes: int) -> list[_T]:
 
 
 def _salt_of(file: Path) -> str:
-    """The salt in a file's name; "" where it has none."""
+    """Return the salt in a file's name; "" where it has none."""
     parts = file.stem.split("-")
     return parts[1] if len(parts) == 3 else ""
 
 
-def _in_turn(files: Iterable[Path]) -> list[Path]:
-    """Files in turns, one of each salt in each of them."""
+def _round_robin(files: Iterable[Path]) -> list[Path]:
+    """Order files in rounds: each round has one file of each salt."""
     turns: Counter[str] = Counter()
     ranked = []
     for file in files:
@@ -304,7 +304,7 @@ def _in_turn(files: Iterable[Path]) -> list[Path]:
 
 
 def _size(file: Path) -> int:
-    """Bytes of a file; 0 where it is not there any more: another engine may be deleting the same."""
+    """Return the bytes of a file; 0 where it does not exist, since another engine may have deleted it."""
     try:
         return file.lstat().st_size
     except FileNotFoundError:
@@ -319,14 +319,14 @@ def _digest(head: bytes, tokens: bytes | memoryview, state: memoryview) -> bytes
 
 
 def _touch(file: Path, used_ns: int) -> int:
-    """Say that the file was used then; its bytes, 0 where it is not there: another engine may delete it any time."""
+    """Set the time of the file's last use; return its bytes, 0 where it does not exist or is another user's."""
     try:
         with open_private(file):
-            # By its name: another engine may have deleted it since it was opened.
+            # By name, not by descriptor: another engine may have deleted the file since it was opened.
             os.utime(file, ns=(used_ns, used_ns))
             return file.stat().st_size
     except (FileNotFoundError, PermissionError):
-        # What somebody else has put there under this name is written over like nothing.
+        # A file of another user under this name counts as missing, and is replaced.
         return 0
 
 

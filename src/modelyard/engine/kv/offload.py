@@ -1,9 +1,9 @@
-"""KV state on the move: the books' operations carried out in llama.cpp, and prefixes to host memory and back.
+"""Carries the KV cache's operations out in llama.cpp, and moves idle prefixes to host memory and back.
 
-llama.cpp's attention goes over all cells up to the last that is taken, also over those of sequences that have no part
-in the step, and its threads part the cells among them, whoever's they are: on a CPU idle prefixes of 200 to 1,400
-tokens make each token of a small model a tenth to a fifth slower (``docs/performance.md``). So a prefix that others
-are computed beside is parked: saved to host memory and trimmed, until a prompt begins with it.
+llama.cpp's attention goes over all cells up to the last one in use, also over those of sequences that have no part in
+the step, and its threads divide these cells among them: on a CPU, idle prefixes of 200 to 1,400 tokens make each token
+of a small model a tenth to a fifth slower (``docs/performance.md``). So a prefix is parked while others are computed:
+saved to host memory and trimmed, until a prompt begins with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from modelyard.engine.kv.cache import KvCache, Slot, TrimCells
 from modelyard.engine.kv.disk import Unsaved
 from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
-from modelyard.engine.kv.placeholders import outside
+from modelyard.engine.kv.placeholders import end_outside_span
 from modelyard.engine.kv.prefix import LOSABLE_TOKENS, common_prefix
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Context
@@ -25,8 +25,8 @@ from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
 
-# Cells from which on it is worth it, and bytes that one step waits for at most: measured in docs/performance.md.
-WORTH_PARKING: Final = 32
+# Cells from which on parking pays, and limit of the bytes that are saved before one step: see docs/performance.md.
+MIN_PARKED_TOKENS: Final = 32
 MAX_PARKED_AT_ONCE: Final = 64 << 20
 
 
@@ -34,31 +34,31 @@ class KvOffload:
     """Moves KV state of one engine.
 
     Args:
-        name: of the model, for the log.
-        cache: the books.
-        context: whose cells they keep.
-        window: of the narrowest attention layers, in tokens; 0 where all see everything.
+        name: id of the model, for the log.
+        cache: accounting of the KV cache.
+        context: the context whose cells the cache accounts for.
+        window: window of the narrowest attention layers, in tokens; 0 where all layers see everything.
         parked_bytes: host memory for parked prefixes; 0: none is parked.
-        most_prefixes: idle prefixes that are kept at the same time, where some of them are parked; 0: they are given up
-            instead.
+        max_prefixes: limit of idle prefixes, parked or in slots, that are kept once any is parked; 0: idle prefixes are
+            trimmed instead of parked.
     """
 
     def __init__(
-        self, name: str, cache: KvCache, context: Context, *, window: int, parked_bytes: int, most_prefixes: int
+        self, name: str, cache: KvCache, context: Context, *, window: int, parked_bytes: int, max_prefixes: int
     ) -> None:
         self._name = name
         self._cache = cache
         self._context = context
         self._window = window
         self._parked_bytes = parked_bytes
-        self._most_prefixes = most_prefixes
-        # The releases of the cache when all slots were looked at.
-        self._looked_at = 0
-        # The most recently used last.
+        self._max_prefixes = max_prefixes
+        # Value of ``cache.releases`` when all slots were last considered.
+        self._considered_releases = 0
+        # In order of last use, the most recent last.
         self.parked: list[KeptPrompt] = []
 
     def carry_out(self) -> None:
-        """Do in llama.cpp what was done in the books."""
+        """Carry the collected operations of the cache out in llama.cpp."""
         for operation in self._cache.operations:
             if isinstance(operation, TrimCells):
                 self._context.trim(operation.slot, operation.length)
@@ -67,18 +67,18 @@ class KvOffload:
         self._cache.operations.clear()
 
     def save(self, slot: Slot) -> KeptPrompt:
-        """A copy of what is in ``slot``."""
+        """Return a copy of the tokens and the KV state of ``slot``."""
         return KeptPrompt(tuple(slot.tokens), self._context.save(slot.index), slot.salt)
 
     def idle_prefixes(self) -> Iterator[Unsaved]:
-        """All that no sequence runs on, the most recently used first; a copy is made when it is asked for."""
+        """Yield all idle prefixes, the most recently used first; their state is only copied when it is read."""
         for slot in self._idle_slots():
             yield Unsaved(tuple(slot.tokens), partial(self._context.save, slot.index), slot.salt)
         for prompt in reversed(self.parked):
             yield Unsaved(prompt.tokens, prompt.read, prompt.salt)
 
     def save_within(self, room: int) -> Iterator[KeptPrompt]:
-        """Copies of idle prefixes, as far as they go into ``room`` bytes together."""
+        """Yield copies of idle prefixes, as many as fit into ``room`` bytes together."""
         for slot in self._idle_slots():
             size = self._context.state_bytes(slot.index)
             if size <= room:
@@ -90,12 +90,12 @@ class KvOffload:
                 yield prompt
 
     def hold(self, prompt: KeptPrompt, awaited_by: SequenceId | None = None) -> bool:
-        """Have ``prompt`` in an idle slot, where the scheduler finds it; False where there is no room for it."""
+        """Restore ``prompt`` into an idle slot, where the scheduler finds it; False where there is no room for it."""
         length = len(prompt.tokens)
-        # llama.cpp does not save what a sliding window has left behind: the next token must follow at the end.
+        # llama.cpp does not save cells that a sliding window has left behind: the state can only be continued, not cut.
         shortest = length - 1 if 0 < self._window < length else 0
         slot = self._cache.hold(prompt.tokens, shortest, awaited_by, prompt.salt)
-        # Also where it found no room: it may have evicted.
+        # Also where there was no room: prefixes may have been evicted.
         self.carry_out()
         if slot is None:
             return False
@@ -105,13 +105,13 @@ class KvOffload:
             self.carry_out()
         return True
 
-    def make_way(self, admissible: Iterable[TokenSequence]) -> None:
-        """Before a step: park what nobody in it needs, then have what newcomers need in a slot again.
+    def prepare_step(self, admissible: Iterable[TokenSequence]) -> None:
+        """Before a step: park the prefixes that it does not need, then restore those that its new sequences need.
 
-        In that order: where a prefix lies by itself, its sums are those of when it was computed.
+        In this order, a restored prefix lies in cells by itself: attention over it sums as when it was computed.
 
         Args:
-            newcomers: sequences that the step may admit.
+            admissible: sequences that the step may admit.
         """
         arriving = list(admissible)
         if self.is_due(arriving):
@@ -119,24 +119,24 @@ class KvOffload:
             for sequence in arriving:
                 if not sequence.was_sought:
                     sequence.was_sought = True
-                    self._bring_back(sequence)
+                    self._restore_parked(sequence)
 
     def is_due(self, admissible: Iterable[TokenSequence]) -> bool:
-        """Whether ``make_way`` has something to look at: a slot that was left, or a newcomer, since the last look."""
+        """Whether ``prepare_step`` has work: since its last run a slot was released or a sequence became admissible."""
         return bool(self._parked_bytes) and (
-            self._looked_at != self._cache.releases or not all(sequence.was_sought for sequence in admissible)
+            self._considered_releases != self._cache.releases or not all(sequence.was_sought for sequence in admissible)
         )
 
     def _park(self, arriving: Sequence[TokenSequence]) -> None:
         left, is_any, is_all = MAX_PARKED_AT_ONCE, False, True
-        wanted = self._wanted(arriving)
+        reused_slots = self._reused_slots(arriving)
         for slot in self._cache.slots:
             if slot.owner is not None or slot.stays or not self._is_parkable(slot):
                 continue
-            used = wanted.get(slot.index, 0)
+            used = reused_slots.get(slot.index, 0)
             if used and len(slot.tokens) - used <= LOSABLE_TOKENS:
                 continue
-            if not self._most_prefixes:
+            if not self._max_prefixes:
                 is_any = True
                 self._cache.trim(slot, used)
                 continue
@@ -149,19 +149,19 @@ class KvOffload:
                 self._cache.trim(slot, used)
             else:
                 is_all = False
-        self._looked_at = self._cache.releases if is_all else -1
+        self._considered_releases = self._cache.releases if is_all else -1
         if is_any:
             self.carry_out()
-            self._give_up(wanted)
+            self._evict_surplus(reused_slots)
 
-    def _give_up(self, wanted: Collection[int]) -> None:
-        """Keep as many prefixes as may be kept: of the salt that has most, what is parked goes before what is not.
+    def _evict_surplus(self, reused_slots: Collection[int]) -> None:
+        """Evict prefixes beyond the limit: from the salt that holds most, the parked ones first.
 
         Args:
-            wanted: slots that newcomers will go on from.
+            reused_slots: slots that admissible sequences will continue.
         """
-        while self.parked and len(idle := self._idle_slots()) + len(self.parked) > self._most_prefixes:
-            loose = [slot for slot in reversed(idle) if slot.awaited_by is None and slot.index not in wanted]
+        while self.parked and len(idle := self._idle_slots()) + len(self.parked) > self._max_prefixes:
+            loose = [slot for slot in reversed(idle) if slot.awaited_by is None and slot.index not in reused_slots]
             at = first_to_go([*((prompt.salt, 1) for prompt in self.parked), *((slot.salt, 1) for slot in loose)])
             if at < len(self.parked):
                 del self.parked[at]
@@ -170,11 +170,11 @@ class KvOffload:
         self.carry_out()
 
     def _has_room(self, size: int, salt: str) -> bool:
-        """Whether ``size`` bytes more can be parked for ``salt``: others give up what is beyond an equal share."""
+        """Whether ``size`` more bytes fit for ``salt``, after evicting what other salts hold beyond an equal share."""
         held = [(prompt.salt, prompt.kv.nbytes) for prompt in self.parked]
         amounts = amounts_of(held)
         while amounts.total() + size > self._parked_bytes:
-            # Nothing of its own: what was parked last is not worth more than what was parked before.
+            # Nothing of the same salt is evicted: a newer prefix is not worth more than an older one.
             if not held or max(amounts.values()) <= amounts[salt] + size:
                 return False
             at = first_to_go(held)
@@ -183,53 +183,56 @@ class KvOffload:
             del self.parked[at]
         return True
 
-    def _wanted(self, arriving: Sequence[TokenSequence]) -> dict[int, int]:
-        """The slots that newcomers will go on from, with the tokens that are of use to them.
+    def _reused_slots(self, arriving: Sequence[TokenSequence]) -> dict[int, int]:
+        """Return the slots that admissible sequences will continue, with the number of tokens that they reuse.
 
-        What such a slot holds beyond is parked: a newcomer then goes on in place, in cells that are in order.
+        What such a slot holds beyond is parked: the sequence then continues in place, in consecutive cells.
         """
-        wanted: dict[int, int] = {}
+        reused_slots: dict[int, int] = {}
         for sequence in arriving:
             used, slot = max(
-                ((_useful(sequence, slot), slot) for slot in self._cache.slots), key=lambda found: found[0]
+                ((_reusable_tokens(sequence, slot), slot) for slot in self._cache.slots), key=lambda found: found[0]
             )
-            if used >= WORTH_PARKING:
-                wanted[slot.index] = max(used, wanted.get(slot.index, 0))
-        return wanted
+            if used >= MIN_PARKED_TOKENS:
+                reused_slots[slot.index] = max(used, reused_slots.get(slot.index, 0))
+        return reused_slots
 
-    def _bring_back(self, sequence: TokenSequence) -> None:
-        best, most = None, max(WORTH_PARKING - 1, *(_useful(sequence, slot) for slot in self._cache.slots))
+    def _restore_parked(self, sequence: TokenSequence) -> None:
+        best, best_tokens = (
+            None,
+            max(MIN_PARKED_TOKENS - 1, *(_reusable_tokens(sequence, slot) for slot in self._cache.slots)),
+        )
         for prompt in self.parked:
-            useful = _useful(sequence, prompt)
-            if useful > most:
-                best, most = prompt, useful
+            reusable = _reusable_tokens(sequence, prompt)
+            if reusable > best_tokens:
+                best, best_tokens = prompt, reusable
         if best is None:
             return
         if self.hold(best, awaited_by=sequence.id):
             self.parked = [prompt for prompt in self.parked if prompt is not best]
             for slot in self._cache.slots:
                 slot.stays = False
-            self._looked_at = -1
+            self._considered_releases = -1
 
     def _idle_slots(self) -> list[Slot]:
-        """Slots with a prefix that no sequence runs on, the most recently used first."""
+        """Return the slots with a prefix that no sequence runs on, the most recently used first."""
         idle = (slot for slot in self._cache.slots if slot.owner is None and slot.tokens)
         return sorted(idle, key=lambda slot: -slot.last_used)
 
     def _is_parkable(self, slot: Slot) -> bool:
         return (
             slot.awaited_by is None
-            and len(slot.tokens) >= WORTH_PARKING
-            # What a sliding window has left behind is lost in a copy, and with it the freedom to cut the prefix.
+            and len(slot.tokens) >= MIN_PARKED_TOKENS
+            # A copy lacks the cells that a sliding window has left behind, and could not be cut.
             and not slot.shortest
             and not 0 < self._window < len(slot.tokens)
-            # Of a prefix that others share, little would be gained.
-            and self._cache.own_cells(slot) >= max(WORTH_PARKING, len(slot.tokens) // 4)
+            # Parking a prefix whose cells others share frees few of them.
+            and self._cache.own_cells(slot) >= max(MIN_PARKED_TOKENS, len(slot.tokens) // 4)
         )
 
 
-def _useful(sequence: TokenSequence, held: Slot | KeptPrompt) -> int:
-    """How many tokens of what is held ``sequence`` can go on from: its last one is computed in any case."""
+def _reusable_tokens(sequence: TokenSequence, held: Slot | KeptPrompt) -> int:
+    """Return how many tokens of a slot or a copy ``sequence`` can reuse: its last token is computed in any case."""
     if held.salt != sequence.salt:
         return 0
-    return outside(sequence.tokens, min(common_prefix(sequence.tokens, held.tokens), len(sequence.tokens) - 1))
+    return end_outside_span(sequence.tokens, min(common_prefix(sequence.tokens, held.tokens), len(sequence.tokens) - 1))

@@ -1,7 +1,7 @@
-"""What several owners share: who may have more of it, and who gives way. Pure.
+"""Divides a resource among owners: whether an owner may take more of it, and whose part is evicted. Pure.
 
-An owner is whatever requests are told apart by, such as a key or a group of keys. Where everything belongs to one
-owner, nothing changes: what is oldest gives way.
+Requests are assigned to owners by, for example, their key or a group of keys. With a single owner everything is in the
+order of age: the oldest is evicted.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Hashable, Iterable, Sequence
 
 
 def may_take(own: int, total: int, places: int) -> bool:
-    """Whether an owner who has ``own`` of the ``total`` places that are taken may have another of ``places``.
+    """Whether an owner who has ``own`` of the ``total`` occupied places may take another of ``places``.
 
-    As long as it has fewer than are free. The first to come gets half of all places, the next half of the rest: there
-    is a place left for whoever comes late, and nobody has to be told how many there are.
+    It may while it has fewer than are free. The first owner gets up to half of all places, the next half of the rest: a
+    place is left for late comers without knowing the number of owners.
 
     Source: A. Choudhury, E. Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998.
     """
@@ -22,20 +22,20 @@ def may_take(own: int, total: int, places: int) -> bool:
 
 
 def first_to_go(held: Sequence[tuple[Hashable, int]]) -> int:
-    """Index of what is given up first: of all that the owner of most holds, the first in ``held``.
+    """Return the index of the item to evict first: the first item in ``held`` of the owner who holds most.
 
-    Whoever holds less than an equal share of the whole loses nothing to others.
+    An owner who holds less than an equal share loses nothing to others.
 
     Args:
-        held: the owner and the size of everything, in the order in which it would go if all were of one owner.
+        held: owner and size of every item, in the order in which they would be evicted if all had one owner.
     """
     amounts = amounts_of(held)
-    most = max(amounts.values())
-    return next(index for index, (owner, _) in enumerate(held) if amounts[owner] == most)
+    largest = max(amounts.values())
+    return next(index for index, (owner, _) in enumerate(held) if amounts[owner] == largest)
 
 
 def amounts_of(held: Iterable[tuple[Hashable, int]]) -> Counter[Hashable]:
-    """How much each owner holds."""
+    """Return how much each owner holds."""
     amounts: Counter[Hashable] = Counter()
     for owner, size in held:
         amounts[owner] += size

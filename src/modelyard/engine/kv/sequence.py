@@ -1,4 +1,4 @@
-"""One request's tokens and how far they have been computed."""
+"""The tokens of one request, and how far they are computed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import collections.abc
 from typing import Protocol
 
 from modelyard.engine.kv.cache import Slot
-from modelyard.engine.kv.placeholders import ImageSpan, Pictures, text_run
+from modelyard.engine.kv.placeholders import ImageSpan, ImageSpans, text_run
 from modelyard.protocol.values import SequenceId, Usage
 
 
@@ -14,19 +14,19 @@ class Sequence:
     """A prompt and the answer so far.
 
     Attributes:
-        id: its number, unique in the yard.
-        arrival: its place in the order of arrival in this engine; the highest is preempted first.
-        priority: a higher one goes first in line.
+        id: number of the sequence, unique in the yard.
+        arrival: place in the order of arrival in this engine; the highest is preempted first.
+        priority: sequences of a higher priority go first in the queue.
         tokens: the prompt, then the answer.
         prompt_length: tokens of the prompt.
-        slot: its place in the KV cache while it runs; None while it waits.
-        cached_tokens: tokens of the prompt that were found in the cache when it first ran.
-        to_prefill: tokens that were to be computed when it was given its slot.
-        guesser: guesses what comes next; None: nothing is guessed for it.
-        was_sought: whether parked prefixes were searched for its beginning.
-        is_alone: its next token is computed without guesses.
-        pictures: what the placeholders among the tokens stand for.
-        salt: that of its request; see ``Submit.cache_salt``.
+        slot: place in the KV cache while the sequence runs; None while it waits.
+        cached_tokens: tokens of the prompt that were found in the cache when the sequence first ran.
+        to_prefill: tokens that were to be computed when the sequence got its slot.
+        proposer: proposes draft tokens; None: none are drafted.
+        was_sought: whether parked prefixes were searched for the beginning of the sequence.
+        is_alone: whether the next token is computed without draft tokens.
+        images: the image spans among the tokens.
+        salt: salt of the request; see ``Submit.cache_salt``.
     """
 
     __slots__ = (
@@ -34,8 +34,8 @@ class Sequence:
         "arrival",
         "cached_tokens",
         "id",
+        "images",
         "is_alone",
-        "pictures",
         "priority",
         "prompt_length",
         "proposer",
@@ -52,7 +52,7 @@ class Sequence:
         arrival: int,
         prompt: list[int],
         priority: int = 0,
-        pictures: Pictures | None = None,
+        images: ImageSpans | None = None,
         salt: str = "",
     ) -> None:
         self.id = sequence
@@ -66,41 +66,41 @@ class Sequence:
         self.proposer: Proposer | None = None
         self.was_sought = False
         self.is_alone = False
-        self.pictures = pictures or {}
+        self.images = images or {}
         self.salt = salt
-        # Where pictures end, and how many positions fewer than tokens each has.
+        # End of each image span, and the difference between its tokens and its positions.
         self._skipped = tuple(
-            (at + picture.length, picture.length - picture.positions)
+            (at + image.length, image.length - image.positions)
             for at, token in enumerate(prompt)
-            if token < 0 and (picture := self.pictures.get(token)) is not None
+            if token < 0 and (image := self.images.get(token)) is not None
         )
 
     @property
     def fed(self) -> int:
-        """Tokens that are in the KV cache."""
+        """Number of tokens in the KV cache."""
         return len(self.slot.tokens) if self.slot else 0
 
     @property
     def pending(self) -> int:
-        """Tokens to feed before the next one can be sampled: 1 while it decodes, more while it prefills."""
+        """Number of tokens to compute before the next one can be sampled: 1 while decoding, more during prefill."""
         return len(self.tokens) - self.fed
 
     def position_at(self, index: int) -> int:
-        """The position of the token of that index, which is the first of a picture or outside of all."""
+        """Return the position of the token at ``index``, which is outside of all image spans or the first of one."""
         return index - sum(skipped for end, skipped in self._skipped if end <= index)
 
     @property
-    def next_picture(self) -> ImageSpan | None:
-        """What is to be fed next, where that is a picture."""
-        return self.pictures.get(self.tokens[self.fed]) if self.pictures and self.pending else None
+    def next_image(self) -> ImageSpan | None:
+        """The image span that is to be computed next, if the next token is its first placeholder."""
+        return self.images.get(self.tokens[self.fed]) if self.images and self.pending else None
 
     def text_within(self, count: int) -> int:
-        """How many of the next ``count`` tokens come before a picture."""
-        return text_run(self.tokens, self.fed, count) if self.pictures else count
+        """Return how many of the next ``count`` tokens come before an image span."""
+        return text_run(self.tokens, self.fed, count) if self.images else count
 
     @property
     def answer_length(self) -> int:
-        """Tokens sampled so far."""
+        """Number of tokens sampled so far."""
         return len(self.tokens) - self.prompt_length
 
     @property
@@ -110,14 +110,14 @@ class Sequence:
 
 
 class Proposer(Protocol):
-    """Guesses what comes next in one sequence, and learns how good it is at that."""
+    """Proposes draft tokens for one sequence, and estimates how many of them are accepted."""
 
     @property
     def share(self) -> float:
-        """The probability of each token of the last guess, if those before it hold."""
+        """Probability that a token of the last draft is accepted, if those before it are."""
 
-    def propose(self, tokens: collections.abc.Sequence[int], most: int) -> list[int]:
-        """At most ``most`` tokens that may follow ``tokens``."""
+    def propose(self, tokens: collections.abc.Sequence[int], limit: int) -> list[int]:
+        """Return at most ``limit`` tokens that may follow ``tokens``."""
 
     def record_verified(self, proposed: int, accepted: int) -> None:
-        """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
+        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right."""

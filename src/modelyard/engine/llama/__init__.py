@@ -1,7 +1,7 @@
-"""llama.cpp, as the engine uses it: the only package that imports llama_cpp.
+"""llama.cpp, as the engine uses it: the only package of the engine that uses ``llama_binding``.
 
 Every object here belongs to the thread that made it. llama.cpp ends the process on some inputs (a batch larger than
-n_batch, a sequence number out of range), so callers check before they call; where the check is cheap it is here.
+n_batch, a sequence number out of range), so callers check before they call; cheap checks are made here.
 """
 
 from modelyard.engine.llama.batch import Batch
@@ -10,7 +10,7 @@ from modelyard.engine.llama.devices import accelerators, check_devices, devices,
 from modelyard.engine.llama.library import buffer_bytes, can_offload, version
 from modelyard.engine.llama.model import Model, Weights
 from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
-from modelyard.engine.llama.projector import Embeddings, PreparedImage, Projector, Size
+from modelyard.engine.llama.projector import PreparedImage, Projector, SpanEmbeddings, SpanSize
 from modelyard.engine.llama.sampler_chain import DrySampler, SamplerChain, is_greedy
 
 __all__ = [
@@ -18,14 +18,14 @@ __all__ = [
     "Batch",
     "Context",
     "DrySampler",
-    "Embeddings",
     "Model",
     "PooledContext",
     "Pooling",
     "PreparedImage",
     "Projector",
     "SamplerChain",
-    "Size",
+    "SpanEmbeddings",
+    "SpanSize",
     "Weights",
     "accelerators",
     "buffer_bytes",

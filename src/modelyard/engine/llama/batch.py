@@ -1,4 +1,4 @@
-"""What a step feeds to llama.cpp.
+"""Batches: the input of a step of llama.cpp.
 
 Hot path: ``Batch.fill`` runs once a step for each sequence.
 """
@@ -29,7 +29,7 @@ class Batch:
         self.slots: npt.NDArray[np.int32] = np.zeros(capacity, np.int32)
         self.logits: npt.NDArray[np.int8] = np.zeros(capacity, np.int8)
         self._n_seq_id: npt.NDArray[np.int32] = np.ones(capacity, np.int32)
-        # seq_id is an array of pointers, one a token: each points at that token's entry of ``slots``, for good.
+        # seq_id is an array of pointers, one per token: each points at the token's entry of ``slots`` for good.
         self._seq_ids = self.slots.ctypes.data + np.arange(capacity, dtype=np.uintp) * self.slots.itemsize
         fields: dict[str, Any] = {
             "token": self.tokens,
@@ -44,9 +44,9 @@ class Batch:
                 setattr(self._struct, name, ctypes.cast(fields[name].ctypes.data, ctype))
 
     def fill(self, at: int, tokens: Sequence[int], position: int, slot: int, *, outputs: int) -> int:
-        """Put ``tokens`` of one sequence at index ``at``, the first at ``position``; the index behind them.
+        """Put ``tokens`` of one sequence at index ``at``, the first at ``position``; return the index behind them.
 
-        outputs: of the last so many of them the logits are wanted.
+        outputs: number of the last of them whose logits are computed.
         """
         end = at + len(tokens)
         if end == at + 1:
@@ -61,7 +61,7 @@ class Batch:
         return end
 
     def of_length(self, length: int) -> Any:
-        """The structure for ``llama_decode``, holding the first ``length`` tokens."""
+        """Return the structure for ``llama_decode`` with the first ``length`` tokens."""
         self._struct.n_tokens = length
         return self._struct
 
@@ -71,8 +71,8 @@ class EmbeddingBatch:
 
     Args:
         values: [tokens, width].
-        positions: [1 or more, tokens]: of each dimension of the model's positions.
-        slot: of the sequence.
+        positions: [1 or more, tokens]: positions in each dimension.
+        slot: slot of the sequence.
 
     Attributes:
         struct: for ``llama_decode``; valid as long as this object.

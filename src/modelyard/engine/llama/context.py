@@ -1,4 +1,4 @@
-"""The KV cache of one engine, and what computes on it.
+"""The KV cache of one engine, and the computations on it.
 
 Hot path: ``Context.decode`` and ``Context.logits`` run once a step.
 """
@@ -6,42 +6,35 @@ Hot path: ``Context.decode`` and ``Context.logits`` run once a step.
 from __future__ import annotations
 
 import ctypes
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.llama.batch import Batch, EmbeddingBatch
 from modelyard.engine.llama.context_limits import context_limits
-from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
+from modelyard.engine.llama.context_params import KvType, context_params, create_context
+from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
-from modelyard.engine.llama.projector import Embeddings
-from modelyard.errors import UnusableModel
-
-KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
-FLASH_ATTENTION = {
-    None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
-    False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-    True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-}
+from modelyard.engine.llama.projector import SpanEmbeddings
 
 
 class Context:
     """The KV cache and the compute buffers of one engine, on the weights of ``model``.
 
     Args:
-        model: its weights.
-        length: KV cells, in tokens, shared by all sequences; rounded up as llama.cpp wants it, and at most as many as
+        model: the weights.
+        length: KV cells, in tokens, shared by all sequences; rounded up as llama.cpp requires, and at most as many as
             the model has positions.
-        slots: sequences that can be told apart in the cache.
-        batch_tokens: most tokens in one step.
+        slots: sequences that the cache can tell apart.
+        batch_tokens: limit of tokens in one step.
         threads: for decode and for prefill.
-        kv_type: of the numbers in the cache.
+        kv_type: type of the numbers in the cache.
         flash_attn: None: where the device has it.
 
     Attributes:
-        allocated_bytes: of memory for the cache and the outputs, as llama.cpp reports it.
-        kv_format: how a saved state is laid out.
+        allocated_bytes: memory of the cache and the outputs, as llama.cpp reports it.
+        kv_format: layout of a saved state.
 
     Raises:
         UnusableModel: llama.cpp cannot make it, most often for lack of memory.
@@ -58,30 +51,16 @@ class Context:
         slots: int,
         batch_tokens: int,
         threads: int,
-        kv_type: Literal["f16", "q8_0"] = "f16",
+        kv_type: KvType = "f16",
         flash_attn: bool | None = None,
     ) -> None:
-        params = lib.llama_context_default_params()
-        params.type_k = params.type_v = KV_TYPES[kv_type]
-        params.flash_attn_type = FLASH_ATTENTION[flash_attn]
         limits = context_limits(min(length, model.positions or length), slots, batch_tokens)
-        params.n_ctx, params.n_batch, params.n_ubatch = limits.cells, limits.batch, limits.step
-        params.n_seq_max = slots
-        params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = True
-        # A full-size cache for sliding-window layers costs memory, and lets a prefix be cut at any token.
-        params.swa_full = True
-        params.no_perf = True
-        # llama.cpp reads them for two architectures alone, and takes 32 and 1 for all others: wrong for Kimi K2.
+        params = context_params(limits, slots, threads=threads, kv_type=kv_type, flash_attn=flash_attn)
+        # llama.cpp reads these numbers for two architectures, and takes 32 and 1 for all others: wrong for Kimi K2.
         for name in ("yarn_beta_fast", "yarn_beta_slow"):
             if (value := model.architecture_number(f"rope.scaling.{name}")) is not None:
                 setattr(params, name, value)
-        log.clear()
-        self.pointer = lib.llama_init_from_model(model.pointer, params)
-        if not self.pointer:
-            raise UnusableModel(f"llama.cpp cannot make a context of {length} tokens: {reason()}")
-        # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.
-        self.allocated_bytes = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
+        self.pointer, self.allocated_bytes = create_context(model, params, length)
         self._slots = slots
         self._batch_tokens = batch_tokens
         self.kv_format = (
@@ -96,23 +75,23 @@ class Context:
 
     @property
     def has_memory(self) -> bool:
-        """Whether the model keeps a KV cache or a state: without one it cannot generate."""
+        """Whether the model keeps a KV cache or a state, without which it cannot generate."""
         return bool(self._memory)
 
     def decode(self, batch: Batch, length: int) -> int:
-        """Run the model over the first ``length`` tokens of ``batch``; DECODED, CACHE_FULL or an error below 0.
+        """Run the model on the first ``length`` tokens of ``batch``. Returns DECODED, CACHE_FULL or an error below 0.
 
-        Returns when the device has done it.
+        Returns when the device has finished.
         """
         outcome = int(lib.llama_decode(self.pointer, batch.of_length(length)))
         lib.llama_synchronize(self.pointer)
         return outcome
 
-    def decode_embeddings(self, embeddings: Embeddings, position: int, slot: int) -> int:
-        """Run the model over a picture in ``slot``, the first of its tokens at ``position``; as ``decode``.
+    def decode_embeddings(self, embeddings: SpanEmbeddings, position: int, slot: int) -> int:
+        """Run the model on an image span in ``slot``, its first token at ``position``; returns what ``decode`` returns.
 
-        In causal order it may be longer than a step; else all of its tokens see each other, and it must not be.
-        Where it does not fit, a part of it may be in the cache.
+        With causal attention the span may be longer than a step; otherwise all of its tokens see each other, and it
+        must not be. Where it does not fit, a part of it may be in the cache.
         """
         self._check(slot)
         values, positions = embeddings.values, embeddings.positions_from(position)
@@ -134,35 +113,37 @@ class Context:
         return self.DECODED
 
     def logits(self, rows: int) -> npt.NDArray[np.float32]:
-        """Logits behind those of the batch's tokens that asked for them, in order: a view of [rows, vocab_size], valid
-        until the next decode. ``rows`` is how many asked."""
+        """Return the logits of the tokens of the batch that asked for them, in order: a view of [rows, vocab_size].
+
+        The view is valid until the next decode. ``rows`` is the number of these tokens.
+        """
         values = lib.llama_get_logits(self.pointer)
         address = ctypes.addressof(values.contents)
-        # A view costs more than a look at the largest of its rows.
+        # Making a view costs more than finding the largest logit of a row.
         if address != self._logits_address or rows > len(self._logits):
             self._logits = np.ctypeslib.as_array(values, shape=(rows, self._vocab_size))
             self._logits_address = address
         return self._logits[:rows]
 
     def failure(self) -> str:
-        """What llama.cpp logged for the last call that failed."""
+        """Return what llama.cpp logged for the last call that failed."""
         return reason()
 
     def trim(self, slot: int, length: int) -> None:
-        """Forget all tokens of ``slot`` from position ``length`` on."""
+        """Remove all tokens of ``slot`` from position ``length`` on."""
         lib.llama_memory_seq_rm(self._memory, slot, length if length else -1, -1)
 
     def share(self, source: int, target: int, length: int) -> None:
-        """Let ``target``, which is empty, hold the first ``length`` tokens of ``source``; no data is copied."""
+        """Share the first ``length`` positions of ``source`` with ``target``, which is empty; no data is copied."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
     def state_bytes(self, slot: int) -> int:
-        """Bytes that ``save`` gives for ``slot``."""
+        """Return the size in bytes of the saved state of ``slot``."""
         self._check(slot)
         return int(lib.llama_state_seq_get_size(self.pointer, slot))
 
     def save(self, slot: int) -> npt.NDArray[np.uint8]:
-        """The KV state of ``slot``, to be restored in any context of the same weights and ``kv_format``.
+        """Return the KV state of ``slot``, which any context of the same weights and ``kv_format`` can restore.
 
         Raises:
             RuntimeError: llama.cpp cannot read it.
@@ -174,17 +155,17 @@ class Context:
         return state
 
     def restore(self, slot: int, state: npt.NDArray[np.uint8]) -> bool:
-        """Put a saved state into ``slot``, which must be empty; whether llama.cpp took it. If not, it stays empty."""
+        """Restore a saved state into ``slot``, which must be empty and stays so on failure; whether it worked."""
         self._check(slot)
         read = int(lib.llama_state_seq_set_data(self.pointer, _bytes_of(state), state.size, slot))
         if read and read == state.size:
             return True
-        # A state that fails half-way leaves cells without content.
+        # A restore that fails half-way leaves cells without content.
         lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
         return False
 
     def _check(self, slot: int) -> None:
-        # llama.cpp ends the process.
+        # llama.cpp would end the process.
         if not 0 <= slot < self._slots:
             raise ValueError(f"There is no slot {slot}: there are {self._slots}")
 

@@ -1,7 +1,7 @@
-"""The limits of a context that llama.cpp asserts on, kept by construction: whatever is configured, none is broken.
+"""The limits of a context that llama.cpp asserts on, met by construction for any configuration.
 
-An assertion that fails ends the process, and with it every model. What a configuration must fulfil beside these, and
-what it is answered where it does not, is in ``config.rules``.
+A failed assertion ends the process, and with it every model. The other requirements on a configuration, and their
+error messages, are in ``config.rules``.
 
 Source: llama.cpp, src/llama-context.cpp: the constructor, output_reserve, encode and decode.
 """
@@ -17,12 +17,12 @@ CELLS_STEP: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class ContextLimits:
-    """Sizes that fit one another.
+    """Sizes of a context that fit one another.
 
     Attributes:
         cells: n_ctx, KV cells in tokens.
-        batch: n_batch, most tokens in one call. llama.cpp also takes it for the most rows of logits.
-        step: n_ubatch, most tokens that are computed at once.
+        batch: n_batch, limit of tokens in one call. llama.cpp also uses it as the limit of rows of logits.
+        step: n_ubatch, limit of tokens that are computed at once.
     """
 
     cells: int
@@ -31,7 +31,7 @@ class ContextLimits:
 
 
 def context_limits(length: int, slots: int, step_tokens: int) -> ContextLimits:
-    """The sizes to ask llama.cpp for.
+    """Return the sizes to request from llama.cpp.
 
     - ``n_outputs_max <= cparams.n_outputs_max`` (output_reserve): the context makes room for one row of logits for each
       slot, and allows as many rows as ``n_batch``, which it first cuts to the ``n_ctx`` that was asked for, before it
@@ -41,9 +41,9 @@ def context_limits(length: int, slots: int, step_tokens: int) -> ContextLimits:
       would find no free cells.
 
     Args:
-        length: KV cells that are wanted, in tokens.
+        length: KV cells that are needed, in tokens.
         slots: sequences that the context can tell apart.
-        step_tokens: most tokens in one step.
+        step_tokens: limit of tokens in one step.
     """
     cells = -(-max(length, slots) // CELLS_STEP) * CELLS_STEP
     return ContextLimits(cells, max(step_tokens, slots), step_tokens)

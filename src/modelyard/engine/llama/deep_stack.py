@@ -1,4 +1,4 @@
-"""Calls of C that recurse: on a thread whose stack is as large as they need.
+"""Calls recursive C functions on a thread whose stack is as large as they need.
 
 ``std::regex``, which most of llama.cpp's pre-tokenizers use, recurses once for each character of a match. On a thread
 of the usual 8 MB, 30,000 equal letters end the process.
@@ -13,18 +13,18 @@ from typing import Final, TypeVar
 
 _T = TypeVar("_T")
 
-# The size of a stack is set for all threads that are started; other starts meanwhile only get a larger one.
+# The stack size is set for all threads that are started; other threads started meanwhile only get a larger one.
 _SIZE = threading.Lock()
 _PAGE: Final = 4096
 
 
 def call_on_deep_stack(function: Callable[[], _T], stack_bytes: int) -> _T:
-    """What ``function`` returns or raises, called on a thread of its own with a stack of ``stack_bytes``.
+    """Call ``function`` on a thread of its own with a stack of ``stack_bytes``; return or raise what it does.
 
-    They are address space: memory is what is touched of them, and it is given back with the thread.
+    The stack is address space: only touched pages take memory, which is freed with the thread.
 
     Raises:
-        MemoryError: the system does not give so much address space.
+        MemoryError: the system does not grant so much address space.
     """
     outcome: Future[_T] = Future()
 

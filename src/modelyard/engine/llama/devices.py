@@ -1,4 +1,4 @@
-"""What llama.cpp computes on: the devices that it was built for, and the processor's features that it uses."""
+"""The devices that llama.cpp was built for, and the processor's features that it uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS: Final[tuple[DeviceKind, ...]] = ("cpu", "gpu", "igpu", "accel")
 
 @dataclass(frozen=True, slots=True)
 class LlamaDevice:
-    """A device of llama.cpp. An accelerator is a "gpu" or, with the memory of the machine, an "igpu"."""
+    """A device of llama.cpp. An accelerator is a "gpu", or an "igpu" where it shares the machine's memory."""
 
     name: str
     description: str
@@ -28,7 +28,7 @@ class LlamaDevice:
 
 
 def devices() -> tuple[LlamaDevice, ...]:
-    """All devices, as ggml numbers them."""
+    """Return all devices, in the order of their numbers in ggml."""
     # llama-cpp-python does not declare ggml's own functions; they are loaded with libllama.
     ggml = lib._lib
     ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
@@ -55,7 +55,7 @@ def devices() -> tuple[LlamaDevice, ...]:
 
 
 def accelerators(found: Sequence[LlamaDevice]) -> tuple[LlamaDevice, ...]:
-    """Those that layers can be given to, in the order in which ``device_layers`` numbers them. Untested.
+    """Return the devices that layers can be given to, in the order of ``device_layers``. Untested.
 
     Integrated ones count only where there are no others. Source: llama.cpp, default device selection in src/llama.cpp.
     """
@@ -64,7 +64,7 @@ def accelerators(found: Sequence[LlamaDevice]) -> tuple[LlamaDevice, ...]:
 
 
 def features() -> tuple[str, ...]:
-    """Features of the processor that llama.cpp was compiled to use, such as "AVX2".
+    """Return the features of the processor that llama.cpp was compiled to use, such as "AVX2".
 
     Source: llama.cpp, llama_print_system_info: "CPU : AVX = 1 | AVX2 = 1 | ".
     """
@@ -72,16 +72,16 @@ def features() -> tuple[str, ...]:
 
 
 def parse_features(text: str) -> tuple[str, ...]:
-    """The features in a line of llama.cpp's system information that are on."""
+    """Return the enabled features in a line of llama.cpp's system information."""
     pairs = (part.rpartition(":")[2].split("=") for part in text.split("|") if "=" in part)
     return tuple(name.strip() for name, value in pairs if value.strip() == "1")
 
 
 def check_devices(device_layers: Sequence[int]) -> None:
-    """Refuse layers for accelerators that are not there.
+    """Refuse layers for accelerators that do not exist.
 
     Raises:
-        UnusableModel: it says what there is and what to do.
+        UnusableModel: the message lists the accelerators and what to do.
     """
     if not any(device_layers):
         return
@@ -89,11 +89,11 @@ def check_devices(device_layers: Sequence[int]) -> None:
         raise UnusableModel(
             f"device_layers gives {sum(device_layers)} layers to an accelerator, but the installed llama.cpp was built "
             "for the CPU alone. Remove device_layers, or install llama-cpp-python for your accelerator: "
-            "`modelyard doctor` says how."
+            "`modelyard doctor` shows how."
         )
-    there = accelerators(devices())
-    if len(device_layers) > len(there):
+    found = accelerators(devices())
+    if len(device_layers) > len(found):
         raise UnusableModel(
-            f"device_layers gives layers to device {len(device_layers) - 1}, but llama.cpp sees {len(there)}: "
-            f"{', '.join(f'{number} ({device.name})' for number, device in enumerate(there)) or 'none'}."
+            f"device_layers gives layers to device {len(device_layers) - 1}, but llama.cpp sees {len(found)}: "
+            f"{', '.join(f'{number} ({device.name})' for number, device in enumerate(found)) or 'none'}."
         )

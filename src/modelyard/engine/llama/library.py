@@ -1,4 +1,4 @@
-"""The library: llama.cpp in this process, what it logs, and what it was built for."""
+"""llama.cpp in this process: its functions, its log, and what it was built for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from modelyard.system.openmp import SPIN_COUNT, SPIN_VARIABLE
 
-# Before libgomp is loaded, which reads it once.
+# Set before libgomp is loaded, which reads it once.
 os.environ.setdefault(SPIN_VARIABLE, SPIN_COUNT)
 
 from modelyard.llama_binding import ggml, lib, mtmd
@@ -23,7 +23,7 @@ _LOG_LINES_KEPT = 20
 
 
 class _Log(threading.local):
-    """What llama.cpp logged on this thread that it tells in no other way: errors, and the sizes of its buffers."""
+    """What llama.cpp logs on this thread and reports in no other way: errors, and the sizes of its buffers."""
 
     def __init__(self) -> None:
         self.clear()
@@ -44,15 +44,15 @@ def _listen(level: int, text: bytes, _user_data: object) -> None:
         log.buffers.append(text.decode("utf-8", "replace"))
 
 
-# llama.cpp has one log per process; it would otherwise write every line to stderr.
+# llama.cpp has one log per process; by default it writes every line to stderr.
 lib.llama_log_set(_listen, ctypes.c_void_p(0))
-# Sets that of mtmd too, which has one of its own.
+# Also sets the log of mtmd, which has one of its own.
 mtmd.mtmd_helper_log_set(_listen, ctypes.c_void_p(0))
 lib.llama_backend_init()
 
 
 def reason() -> str:
-    """What llama.cpp said went wrong, and forget it."""
+    """Return and clear the errors that llama.cpp logged."""
     lines = log.errors
     log.clear()
     return "; ".join(lines) or "llama.cpp gave no reason"
@@ -62,10 +62,10 @@ _BUFFER = re.compile(r"(\w+) buffer size = *([\d.]+) MiB")
 
 
 def buffer_bytes(lines: Iterable[str], *kinds: str) -> int:
-    """Bytes of the buffers of ``kinds`` that lines of llama.cpp's log speak of, in sum.
+    """Return the bytes of the buffers of ``kinds`` in lines of llama.cpp's log, in sum.
 
-    Kinds are "model", "KV" (and "RS" and "state", what other models have in its place), "output" and "compute".
-    Summaries that count the same bytes again have other words, and count nothing here.
+    Kinds are "model", "KV" (in other models "RS" and "state"), "output" and "compute". Summaries, which repeat the same
+    bytes, have other names and are not counted.
 
     Source: llama.cpp, LLAMA_LOG_INFO in src/llama-model.cpp, llama-kv-cache.cpp, llama-memory-recurrent.cpp,
     llama-kv-cache-dsv4.cpp, llama-context.cpp.
@@ -80,5 +80,5 @@ def can_offload() -> bool:
 
 
 def version() -> str:
-    """Of the installed llama.cpp."""
+    """Return the version of the installed llama.cpp."""
     return str(lib.llama_version().decode())

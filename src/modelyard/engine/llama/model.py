@@ -21,17 +21,17 @@ from modelyard.engine.llama.long_runs import has_long_run
 from modelyard.errors import UnusableModel
 from modelyard.protocol.prompts import Sampling
 
-# Texts up to so many bytes are tokenised on the stack of the thread that asks, which has 512 KB at the least. Of a
-# match, pre-tokenizers take 330 to 400 bytes of stack a character.
+# Limit of bytes that are tokenised on the caller's stack, which has 512 KB at the least. Pre-tokenizers take 330 to 400
+# bytes of stack per character of a match.
 SHALLOW_BYTES: Final = 1024
 STACK_BYTES: Final = 1 << 20
 STACK_BYTES_OF_BYTE: Final = 512
-# Up to it no text takes more than a tenth of a second, whatever it is.
+# Up to this length no text takes more than a tenth of a second.
 QUICK_BYTES: Final = 8192
-# llama.cpp goes over all parts of a text from the first one for each special token that it finds: 20,000 of them take
+# For each special token that it finds, llama.cpp goes over all parts of the text from the first: 20,000 of them take
 # 0.8 to 1.9 s, and ten times as many a hundred times that.
 MAX_SPECIALS: Final = 4000
-# Beyond it the stack alone may take half a gigabyte.
+# Beyond this length the stack alone may take half a gigabyte.
 MAX_BYTES_HERE: Final = 1 << 20
 
 
@@ -39,26 +39,26 @@ class TokenizeElsewhere(Protocol):
     """See ``modelyard.engine.input.tokenizer_process.TokenizerProcesses``."""
 
     def __call__(self, text: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Token ids of UTF-8."""
+        """Return the token ids of UTF-8."""
 
 
 class Weights:
-    """The weights of one GGUF file, or of its shards in order. Read-only: engines on several threads may share them.
+    """The weights of one GGUF file, or of its shards. Read-only: engines on several threads may share them.
 
     Args:
         paths: the file, or all shards in order.
         gpu_layers: layers to put on an accelerator; 0 for none, -1 for all.
-        split: how many of them each accelerator has; () as llama.cpp divides them.
-        on_progress: called with the part read, 0 to 1; returning False gives the load up.
-        are_repacked: whether copies are made that kernels like better, which takes as long as reading everything.
-        is_vocabulary_only: whether the weights themselves stay on disk: texts can be tokenised, and nothing computed.
-        end_tokens: those of its tokens that end an answer, where they are known: to ask for each takes 0.5 us.
+        split: number of layers on each accelerator; () leaves the division to llama.cpp.
+        on_progress: called with the part read, 0 to 1; returning False cancels the load.
+        are_repacked: whether weights are copied into layouts that kernels prefer, which takes as long as reading all.
+        is_vocabulary_only: whether the weights stay on disk: texts can be tokenised, and nothing computed.
+        end_tokens: the tokens that end an answer, if known: querying each token takes 0.5 us.
 
     Attributes:
-        allocated_bytes: of memory, mapped files included, as llama.cpp reports it.
+        allocated_bytes: memory, mapped files included, as llama.cpp reports it.
 
     Raises:
-        UnusableModel: llama.cpp cannot load it; the message holds llama.cpp's reason.
+        UnusableModel: llama.cpp cannot load it; the message has llama.cpp's reason.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Weights:
         self.end_tokens = end_tokens
 
     def free(self) -> None:
-        """Free the weights. All contexts on them must be freed before."""
+        """Free the weights. All contexts on them must be freed first."""
         lib.llama_model_free(self.pointer)
 
 
@@ -107,8 +107,8 @@ class Model:
     """One engine's view of its weights and their vocabulary.
 
     Args:
-        weights: loaded.
-        tokenize_elsewhere: tokenises texts that may take long; None: they are tokenised here.
+        weights: the loaded weights.
+        tokenize_elsewhere: tokenises texts that may take long; None: they are tokenised in this process.
     """
 
     def __init__(self, weights: Weights, tokenize_elsewhere: TokenizeElsewhere | None = None) -> None:
@@ -116,66 +116,68 @@ class Model:
         self._tokenize_elsewhere = tokenize_elsewhere
         self._vocab = lib.llama_model_get_vocab(self.pointer)
         self._pieces: dict[int, bytes] = {}
-        self._spelt_pieces: dict[int, bytes] = {}
+        self._visible_pieces: dict[int, bytes] = {}
         self._piece_buffer = ctypes.create_string_buffer(512)
         self.vocab_size = int(lib.llama_vocab_n_tokens(self._vocab))
         self.trained_context = int(lib.llama_model_n_ctx_train(self.pointer))
         self.size_bytes = int(lib.llama_model_size(self.pointer))
         self.allocated_bytes = weights.allocated_bytes
-        # Tokens that layers with a sliding window look back; 0 where all layers see everything.
+        # Window of layers with a sliding window, in tokens; 0 where all layers see everything.
         self.window = int(lib.llama_model_n_swa(self.pointer))
         # A recurrent state holds the whole past in one place: it cannot be cut back to an earlier token.
         self.can_trim = not (lib.llama_model_is_recurrent(self.pointer) or lib.llama_model_is_hybrid(self.pointer))
-        # Positions that a sequence may have, where they are learned (GPT-2): llama.cpp aborts beyond them. Without a
-        # rotation they are that, or ALiBi's, which is little use beyond its training either.
+        # Limit of positions where they are learned (GPT-2): llama.cpp aborts beyond them. Without a rotation positions
+        # are learned, or ALiBi's, which are of little use beyond the trained context either.
         is_learned = int(lib.llama_model_rope_type(self.pointer)) == lib.LLAMA_ROPE_TYPE_NONE and self.can_trim
         self.positions = self.trained_context if is_learned else None
         self.end_tokens = weights.end_tokens
         # Floats of a text's vector, and of a ranking's scores.
         self.dimensions = int(lib.llama_model_n_embd_out(self.pointer))
         self.scores = int(lib.llama_model_n_cls_out(self.pointer))
-        # The encoder of a T5: it has a KV cache, but is computed as other encoders are.
+        # The encoder of a T5 has a KV cache, but is computed as other encoders are.
         self.is_encoder_with_memory = bool(
             lib.llama_model_has_encoder(self.pointer) and not lib.llama_model_has_decoder(self.pointer)
         )
 
     @property
     def pooling(self) -> int:
-        """How the file wants the vectors of tokens to become one: enum llama_pooling_type of llama.h; 0 for none."""
+        """The pooling that the file declares, by enum llama_pooling_type of llama.h; 0 for none."""
         return int(self.architecture_number("pooling_type") or 0)
 
     @property
     def is_causal(self) -> bool:
-        """Whether no token sees those behind it; as far as the file says, which for most encoders is enough."""
+        """Whether no token sees those behind it, as far as the file declares it, which is enough for most encoders."""
         return self.metadata(f"{self.metadata('general.architecture')}.attention.causal") != "false"
 
     def architecture_number(self, suffix: str) -> float | None:
-        """A number of the GGUF header, by the part of its key behind the architecture; None where it is not there."""
+        """Return a number of the GGUF header, by its key without the architecture; None where it does not exist."""
         value = self.metadata(f"{self.metadata('general.architecture')}.{suffix}")
         return None if value is None else float(value)
 
     def metadata(self, key: str) -> str | None:
-        """A scalar of the GGUF header, as llama.cpp prints it; None where it is not there."""
+        """Return a scalar of the GGUF header, as llama.cpp prints it; None where it does not exist."""
         buffer = ctypes.create_string_buffer(256)
         length = lib.llama_model_meta_val_str(self.pointer, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
     def chat_template(self) -> str | None:
-        """The Jinja source in the file."""
+        """Return the chat template in the file, as Jinja source; None where it has none."""
         source = lib.llama_model_chat_template(self.pointer, None)
         return source.decode("utf-8", "replace") if source else None
 
     def begin_token(self) -> str:
-        """Text of the token that begins a sequence, "" where the vocabulary has none."""
+        """Return the text of the token that begins a sequence; "" where the vocabulary has none."""
         return self._special(lib.llama_vocab_bos(self._vocab))
 
     def end_token(self) -> str:
-        """Text of the token that ends a sequence, "" where the vocabulary has none."""
+        """Return the text of the token that ends a sequence; "" where the vocabulary has none."""
         return self._special(lib.llama_vocab_eos(self._vocab))
 
     def infill_tokens(self) -> tuple[int, int, int] | None:
-        """The tokens before a text with a gap, before what is behind the gap, and before its filling; None: there are
-        none, and the model cannot fill gaps."""
+        """Return the tokens before a text with a gap, before the text behind the gap, and before its filling.
+
+        Returns None where the vocabulary has none, and the model cannot fill gaps.
+        """
         found = (
             int(lib.llama_vocab_fim_pre(self._vocab)),
             int(lib.llama_vocab_fim_suf(self._vocab)),
@@ -184,20 +186,20 @@ class Model:
         return None if min(found) < 0 else found
 
     def control_token(self, text: str) -> int | None:
-        """The control token with exactly this text; None where the vocabulary has none."""
+        """Return the control token with exactly this text; None where the vocabulary has none."""
         tokens = self.tokenize(text, add_special=False)
         if len(tokens) != 1 or not 0 <= tokens[0] < self.vocab_size:
             return None
-        return tokens[0] if self.is_control(tokens[0]) and self.spelt_piece(tokens[0]) == text.encode() else None
+        return tokens[0] if self.is_control(tokens[0]) and self.visible_piece(tokens[0]) == text.encode() else None
 
     def is_control(self, token: int) -> bool:
-        """Whether a token steers the model and is no text."""
+        """Whether a token is a control token, which is not text."""
         return bool(lib.llama_vocab_get_attr(self._vocab, token) & lib.LLAMA_TOKEN_ATTR_CONTROL)
 
     def pair_tokens(self) -> tuple[list[int], list[int], list[int]]:
-        """What the model wants before the first of two texts that it compares, between them, and behind the second.
+        """Return the tokens before the first of two texts that the model compares, between them, and behind the second.
 
-        Where nothing ends a text, the token that separates them ends the second, too, as BERT has it.
+        Where no token ends a text, the token that separates them also ends the second, as in BERT.
         """
         begin, end, separator = map(
             int,
@@ -214,7 +216,7 @@ class Model:
         )
 
     def ranking_template(self) -> str | None:
-        """How a reranker wants a query and a document written; None: the file does not say."""
+        """Return the template of a reranker's query and document; None: the file has none."""
         source = lib.llama_model_chat_template(self.pointer, b"rerank")
         return source.decode("utf-8", "replace") if source else None
 
@@ -222,35 +224,36 @@ class Model:
         return lib.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""
 
     def vocabulary_digest(self) -> str:
-        """Equal for models whose tokens are the same, text by text."""
+        """Return a digest that is equal for models with the same tokens, text by text."""
         digest = hashlib.blake2b(digest_size=16)
         for token in range(self.vocab_size):
             digest.update(lib.llama_vocab_get_text(self._vocab, token) + b"\0")
         return digest.hexdigest()
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
-        """Token ids of ``text``, in which special tokens that are spelt out count as such. May be called on any thread.
+        """Return the token ids of ``text``, in which spelt-out special tokens count as such. Runs on any thread.
 
-        add_special puts the begin token (and what else the model wants) around it. For parts that the vocabulary has no
-        token for, tokenizers without one for the unknown yield ids outside of it, with which nothing can be computed.
+        add_special adds the begin token, and whatever else the model expects, around the text. For parts that the
+        vocabulary has no token for, tokenizers without an unknown token yield ids outside of it, which nothing can
+        compute.
         """
         raw = text.encode("utf-8", "replace")
         return self._tokenize(text, raw, add_special=add_special, parse_special=parse_special)
 
     def tokenize_plain(self, text: bytes) -> list[int]:
-        """Token ids of UTF-8, in which nothing is a special token, as far as it has tokens. Runs on any thread."""
+        """Return the token ids of UTF-8 without special tokens, omitting what has no token. Runs on any thread."""
         tokens = self._tokenize(text.decode("utf-8", "replace"), text, add_special=False, parse_special=False)
         return [token for token in tokens if 0 <= token < self.vocab_size]
 
     def _has_many_specials(self, text: str) -> bool:
-        """Whether special tokens may stand in a text so often that to find them takes long."""
+        """Whether a text may contain so many special tokens that finding them takes long."""
         return sum(1 for _ in self._special_beginnings.finditer(text)) > MAX_SPECIALS
 
     @cached_property
     def _special_beginnings(self) -> re.Pattern[str]:
-        """Finds what begins as a special token does. Takes 0.4 us a token to make.
+        """Matches the first two characters of special tokens. Takes 0.4 us per token to make.
 
-        Source: llama.cpp, src/llama-vocab.cpp, cache_special_tokens: those of these attributes.
+        Source: llama.cpp, src/llama-vocab.cpp, cache_special_tokens: tokens with these attributes.
         """
         special = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_USER_DEFINED | lib.LLAMA_TOKEN_ATTR_UNKNOWN
         texts = {
@@ -262,9 +265,9 @@ class Model:
 
     @cached_property
     def longest_token(self) -> int | None:
-        """Bytes of UTF-8 that one token can stand for, at the most; None where that has no bound. Takes 0.4 us a token.
+        """Limit of bytes of UTF-8 that one token can stand for; None where there is none. Takes 0.4 us per token.
 
-        Tokenizers of words and of unigrams have a token for whatever they do not know, however long it is.
+        Tokenizers of words and of unigrams have one token for anything unknown, however long it is.
         """
         if int(lib.llama_vocab_type(self._vocab)) not in (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE):
             return None
@@ -282,10 +285,10 @@ class Model:
         return self.tokenize_here(raw, add_special=add_special, parse_special=parse_special)
 
     def tokenize_here(self, raw: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Token ids of UTF-8, whatever time it takes. Runs on any thread.
+        """Return the token ids of UTF-8, however long that takes. Runs on any thread.
 
         Raises:
-            MemoryError: there is no room for the stack that the text may need.
+            MemoryError: there is no memory for the stack that the text may need.
         """
         if len(raw) <= SHALLOW_BYTES:
             return self._tokens(raw, add_special=add_special, parse_special=parse_special)
@@ -304,30 +307,32 @@ class Model:
         return list(tokens[:count])
 
     def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; b"" for special tokens, which are not text."""
+        """Return the bytes that a token stands for; b"" for special tokens, which are not text."""
         piece = self._pieces.get(token)
         if piece is None:
-            piece = self._pieces[token] = _read_piece(self._vocab, token, self._piece_buffer, is_spelt=False)
+            piece = self._pieces[token] = _read_piece(self._vocab, token, self._piece_buffer, shows_special=False)
         return piece
 
-    def spelt_piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; of a special token, its name."""
-        piece = self._spelt_pieces.get(token)
+    def visible_piece(self, token: int) -> bytes:
+        """Return the bytes that a token stands for; for a special token, its name."""
+        piece = self._visible_pieces.get(token)
         if piece is None:
-            piece = self._spelt_pieces[token] = _read_piece(self._vocab, token, self._piece_buffer, is_spelt=True)
+            piece = self._visible_pieces[token] = _read_piece(
+                self._vocab, token, self._piece_buffer, shows_special=True
+            )
         return piece
 
-    def piece_of(self, token: int, spelt: AbstractSet[int]) -> bytes:
-        """The bytes that a token adds to an answer in which the special tokens of ``spelt`` are text."""
-        return self.spelt_piece(token) if token in spelt else self.piece(token)
+    def piece_of(self, token: int, visible_specials: AbstractSet[int]) -> bytes:
+        """Return the bytes that a token adds to an answer in which ``visible_specials`` are text."""
+        return self.visible_piece(token) if token in visible_specials else self.piece(token)
 
-    def spell(self, tokens: Sequence[int]) -> list[bytes]:
-        """As ``spelt_piece``, of each; b"" for ids below 0. May be called on any thread."""
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        """Return the ``visible_piece`` of each token; b"" for ids below 0. May be called on any thread."""
         buffer = ctypes.create_string_buffer(512)
-        return [_read_piece(self._vocab, token, buffer, is_spelt=True) if token >= 0 else b"" for token in tokens]
+        return [_read_piece(self._vocab, token, buffer, shows_special=True) if token >= 0 else b"" for token in tokens]
 
     def dry_sampler(self, sampling: Sampling, context: int) -> Any:
-        """A sampler that keeps answers from repeating what was said; whoever gets it frees it. On any thread."""
+        """Make a DRY sampler, which keeps answers from repeating text; the caller frees it. Runs on any thread."""
         breakers = [breaker.encode() for breaker in sampling.dry_sequence_breakers or ()]
         return lib.llama_sampler_init_dry(
             self._vocab,
@@ -340,19 +345,19 @@ class Model:
         )
 
     def vocabulary(self) -> Vocabulary:
-        """All tokens, for grammars: 5 µs for each. May be called on any thread."""
+        """Return all tokens, for grammars; takes 5 µs per token. May be called on any thread."""
         buffer = ctypes.create_string_buffer(512)
-        tokens = [_read_piece(self._vocab, token, buffer, is_spelt=True) for token in range(self.vocab_size)]
-        # Exactly those whose ``piece`` is b"": what a grammar takes for text must be in the answer. Tokens that a
-        # vocabulary defines for its users, such as Qwen's <tool_call>, are text.
+        tokens = [_read_piece(self._vocab, token, buffer, shows_special=True) for token in range(self.vocab_size)]
+        # Exactly the tokens whose ``piece`` is b"", since what a grammar takes for text must be in the answer. Tokens
+        # that a vocabulary defines for its users, such as Qwen's <tool_call>, are text.
         no_text = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
         special = [token for token in range(self.vocab_size) if lib.llama_vocab_get_attr(self._vocab, token) & no_text]
         return Vocabulary(tokens, special, self.end_tokens, self.tokenize_plain)
 
 
-def _read_piece(vocab: Any, token: int, buffer: Any, *, is_spelt: bool) -> bytes:
-    length = lib.llama_token_to_piece(vocab, token, buffer, len(buffer), 0, is_spelt)
+def _read_piece(vocab: Any, token: int, buffer: Any, *, shows_special: bool) -> bytes:
+    length = lib.llama_token_to_piece(vocab, token, buffer, len(buffer), 0, shows_special)
     if length < 0:
         buffer = ctypes.create_string_buffer(-length)
-        length = lib.llama_token_to_piece(vocab, token, buffer, len(buffer), 0, is_spelt)
+        length = lib.llama_token_to_piece(vocab, token, buffer, len(buffer), 0, shows_special)
     return bytes(buffer.raw[:length])

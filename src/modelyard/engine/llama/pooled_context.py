@@ -1,4 +1,4 @@
-"""What computes one vector of a text: a context that pools.
+"""A context that pools: it computes one vector per text.
 
 Hot path: ``PooledContext.embed`` runs once for every batch of inputs.
 """
@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.llama.batch import Batch
-from modelyard.engine.llama.context import FLASH_ATTENTION, KV_TYPES
 from modelyard.engine.llama.context_limits import context_limits
-from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
+from modelyard.engine.llama.context_params import KvType, context_params, create_context
+from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
-from modelyard.errors import UnusableModel
 
 Pooling = Literal["mean", "cls", "last", "rank"]
 
@@ -29,18 +28,18 @@ class PooledContext:
     """The compute buffers of one engine that embeds, and its KV cache where the model is a decoder.
 
     Args:
-        model: its weights.
-        pooling: how the vectors of tokens become one of the text.
-        length: KV cells, in tokens, where there are any; rounded up as llama.cpp wants it.
+        model: the weights.
+        pooling: how the vectors of tokens become one vector of the text.
+        length: KV cells, in tokens, if the model has any; rounded up as llama.cpp requires.
         slots: inputs that are computed at once.
-        step_tokens: most tokens in one call of llama.cpp. An input that is longer is computed in parts, which only
-            causal attention and the pooling "last" allow.
-        threads: to compute on.
-        kv_type: of the numbers in the cache.
+        step_tokens: limit of tokens in one call of llama.cpp. A longer input is computed in parts, which only causal
+            attention and the pooling "last" allow.
+        threads: number of threads.
+        kv_type: type of the numbers in the cache.
         flash_attn: None: where the device has it.
 
     Attributes:
-        allocated_bytes: of memory for the cache and the outputs, as llama.cpp reports it.
+        allocated_bytes: memory of the cache and the outputs, as llama.cpp reports it.
         dimensions: floats of a vector.
 
     Raises:
@@ -56,26 +55,14 @@ class PooledContext:
         slots: int,
         step_tokens: int,
         threads: int,
-        kv_type: Literal["f16", "q8_0"] = "f16",
+        kv_type: KvType = "f16",
         flash_attn: bool | None = None,
     ) -> None:
-        params = lib.llama_context_default_params()
+        limits = context_limits(length, slots, step_tokens)
+        params = context_params(limits, slots, threads=threads, kv_type=kv_type, flash_attn=flash_attn)
         params.embeddings = True
         params.pooling_type = _NUMBERS[pooling]
-        params.type_k = params.type_v = KV_TYPES[kv_type]
-        params.flash_attn_type = FLASH_ATTENTION[flash_attn]
-        limits = context_limits(length, slots, step_tokens)
-        params.n_ctx, params.n_batch, params.n_ubatch = limits.cells, limits.batch, limits.step
-        params.n_seq_max = slots
-        params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = True
-        params.swa_full = True
-        params.no_perf = True
-        log.clear()
-        self.pointer = lib.llama_init_from_model(model.pointer, params)
-        if not self.pointer:
-            raise UnusableModel(f"llama.cpp cannot make a context of {length} tokens: {reason()}")
-        self.allocated_bytes = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
+        self.pointer, self.allocated_bytes = create_context(model, params, length)
         self.pooling = pooling
         self.slots = slots
         self.step_tokens = step_tokens
@@ -86,18 +73,18 @@ class PooledContext:
 
     @property
     def has_memory(self) -> bool:
-        """Whether the model keeps a KV cache or a state: one without is an encoder."""
+        """Whether the model keeps a KV cache or a state; a model without is an encoder."""
         return bool(self._memory)
 
     def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """The pooled vectors of ``inputs``, token ids each: [len(inputs), dimensions], as llama.cpp gives them.
+        """Return the pooled vectors of ``inputs``, token ids each: [len(inputs), dimensions], as llama.cpp gives them.
 
         Raises:
             ValueError: there are more inputs than slots.
             RuntimeError: llama.cpp cannot compute them.
         """
         if len(inputs) > self.slots:
-            # llama.cpp ends the process.
+            # llama.cpp would end the process.
             raise ValueError(f"There are {len(inputs)} inputs, but only {self.slots} slots")
         vectors = np.empty((len(inputs), self.dimensions), np.float32)
         at = 0
@@ -119,7 +106,7 @@ class PooledContext:
         return vectors
 
     def _step(self, length: int, ended: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:
-        """Compute ``length`` tokens, and take the vectors of the slots whose last one is among them."""
+        """Compute ``length`` tokens, and store the vectors of the slots whose last token is among them."""
         outcome = int(self._compute(self.pointer, self._batch.of_length(length)))
         if outcome:
             raise RuntimeError(f"llama.cpp could not embed {length} tokens ({outcome}): {reason()}")

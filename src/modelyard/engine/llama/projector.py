@@ -1,4 +1,4 @@
-"""What turns images and sound into embeddings for a model: its projector, through llama.cpp's mtmd.
+"""The projector of a model, which turns images and sound into embeddings, through llama.cpp's mtmd.
 
 Source: tools/mtmd/mtmd.h and mtmd-helper.cpp of llama.cpp.
 """
@@ -14,28 +14,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.engine.llama.context_params import FLASH_ATTENTION
 from modelyard.engine.llama.library import buffer_bytes, lib, log, mtmd, reason
 from modelyard.engine.llama.model import Model
 from modelyard.errors import InvalidRequest, UnusableModel
 from modelyard.protocol.prompts import Audio, Media
 
-_FLASH_ATTENTION = {
-    None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
-    False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-    True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-}
-
 
 @dataclass(frozen=True, slots=True)
-class Embeddings:
-    """What the model is shown in the place of tokens.
+class SpanEmbeddings:
+    """Embeddings of an image span, in the place of tokens.
 
     Attributes:
         values: [tokens, width of the model's input].
-        is_causal: whether each token sees only those before it; else all of them see each other.
-        places: [4, tokens]: of each token in the picture, in the order of llama.cpp's batches: time, row, column, and
-            one more; None where positions count tokens.
-        moves: [4, tokens]: by how much each place goes up with the position of the picture.
+        is_causal: whether each token sees only those before it; otherwise all of them see each other.
+        places: [4, tokens]: place of each token in the span, in the order of llama.cpp's batches: time, row, column,
+            and one more; None where positions count tokens.
+        moves: [4, tokens]: by how much each place increases with the position of the span.
     """
 
     values: npt.NDArray[np.float32]
@@ -44,24 +39,24 @@ class Embeddings:
     moves: npt.NDArray[np.int32] | None = None
 
     def positions_from(self, position: int) -> npt.NDArray[np.int32]:
-        """[1 or 4, tokens]: the positions of a picture that begins at ``position``."""
+        """Return the positions of the tokens of a span that begins at ``position``, [1 or 4, tokens]."""
         if self.places is None or self.moves is None:
             return np.arange(position, position + len(self.values), dtype=np.int32)[None]
         return self.places + position * self.moves
 
 
-class Size(NamedTuple):
-    """Of a picture: its tokens, and by how many positions a sequence is longer behind it."""
+class SpanSize(NamedTuple):
+    """Size of an image span: its tokens, and the positions that it takes in a sequence."""
 
     length: int
     positions: int
 
 
 class PreparedImage:
-    """An image, or a clip of sound, as its projector takes it: scaled or as a spectrum, in as many parts as it wants.
+    """An image or a clip of sound, scaled or as a spectrum, in the parts that its projector makes of it.
 
     Attributes:
-        parts: in their order: the ids of text that the model wants around pictures, or the size of a picture.
+        parts: in their order: the ids of text that the model expects around image spans, or the size of a span.
     """
 
     def __init__(self, chunks: Any) -> None:
@@ -69,20 +64,20 @@ class PreparedImage:
         self.parts = [self._read(self.chunk(index)) for index in range(int(mtmd.mtmd_input_chunks_size(chunks)))]
 
     @staticmethod
-    def _read(chunk: Any) -> list[int] | Size:
+    def _read(chunk: Any) -> list[int] | SpanSize:
         if mtmd.mtmd_input_chunk_get_type(chunk) != mtmd.MTMD_INPUT_CHUNK_TYPE_TEXT:
             length = int(mtmd.mtmd_input_chunk_get_n_tokens(chunk))
-            return Size(length, int(mtmd.mtmd_input_chunk_get_n_pos(chunk)))
+            return SpanSize(length, int(mtmd.mtmd_input_chunk_get_n_pos(chunk)))
         count = ctypes.c_size_t()
         tokens = mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
         return list(tokens[: count.value])
 
     def chunk(self, index: int) -> Any:
-        """The part of that index, as mtmd has it."""
+        """Return the part at ``index``, as mtmd's chunk."""
         return mtmd.mtmd_input_chunks_get(self._chunks, index)
 
     def free(self) -> None:
-        """Free it."""
+        """Free the prepared parts."""
         mtmd.mtmd_input_chunks_free(self._chunks)
 
 
@@ -91,16 +86,16 @@ class Projector:
 
     Args:
         path: its GGUF file.
-        model: whose embeddings it makes.
+        model: the model that takes the embeddings.
         offload: whether it may use an accelerator.
-        threads: that compute.
+        threads: number of threads.
         flash_attn: None: where the device has it.
-        on_progress: called with the part read, 0 to 1; returning False gives the load up.
+        on_progress: called with the part read, 0 to 1; returning False cancels the load.
 
     Attributes:
-        compute_bytes: of memory that it works in.
+        compute_bytes: working memory.
         can_see, can_hear: whether it takes images, and sound.
-        sample_rate: samples of sound in a second that it takes; 0 where it takes none.
+        sample_rate: samples of sound per second that it takes; 0 where it takes none.
 
     Raises:
         UnusableModel: mtmd cannot load it, it does not fit the model, or it takes neither images nor sound.
@@ -119,9 +114,9 @@ class Projector:
         params = mtmd.mtmd_context_params_default()
         params.use_gpu = offload
         params.n_threads = threads
-        params.flash_attn_type = _FLASH_ATTENTION[flash_attn]
+        params.flash_attn_type = FLASH_ATTENTION[flash_attn]
         params.print_timings = False
-        # Plans how an image is computed, and allocates the memory for it; it computes nothing.
+        # Plans the computation of an image and allocates the memory for it, without computing anything.
         params.warmup = True
         callback = mtmd.mtmd_progress_callback(lambda fraction, _: on_progress(fraction))
         params.progress_callback = callback
@@ -143,9 +138,9 @@ class Projector:
         self._has_places = bool(mtmd.mtmd_decode_use_mrope(self._pointer))
 
     def prepare(self, source: Media) -> PreparedImage:
-        """Scale an image, or compute the spectrum of a clip, and cut it where the projector wants that.
+        """Scale an image, or compute the spectrum of a clip, and cut it where the projector needs that.
 
-        Takes time in proportion to its pixels or samples. The projector must take what ``source`` is, and a clip must
+        Takes time in proportion to its pixels or samples. The projector must take this kind of source, and a clip must
         have its sample rate.
 
         Raises:
@@ -180,8 +175,8 @@ class Projector:
             raise InvalidRequest(f"The model cannot take this {what} {problem}.", source.param)
         return prepared
 
-    def encode(self, prepared: PreparedImage, index: int) -> Embeddings:
-        """The embeddings of a picture: the part of that index. Takes as long as a long prompt.
+    def encode(self, prepared: PreparedImage, index: int) -> SpanEmbeddings:
+        """Return the embeddings of an image span, the part at ``index``. Takes as long as a long prompt.
 
         Raises:
             RuntimeError: mtmd cannot compute it.
@@ -191,28 +186,28 @@ class Projector:
         if mtmd.mtmd_encode_chunk(self._pointer, chunk):
             raise RuntimeError(f"an image or a clip of sound cannot be encoded: {reason()}")
         size = prepared.parts[index]
-        assert isinstance(size, Size)
+        assert isinstance(size, SpanSize)
         length = size.length
         found = mtmd.mtmd_get_output_embd(self._pointer)
         values = np.ctypeslib.as_array(found, shape=(length, self._width)).copy()
         is_causal = not mtmd.mtmd_decode_use_non_causal(self._pointer, chunk)
         if not self._has_places:
-            return Embeddings(values, is_causal)
+            return SpanEmbeddings(values, is_causal)
         places = _places(chunk, length, 0)
-        return Embeddings(values, is_causal, places, _places(chunk, length, 1) - places)
+        return SpanEmbeddings(values, is_causal, places, _places(chunk, length, 1) - places)
 
     @property
     def is_causal(self) -> bool:
-        """Whether the tokens of pictures see only those before them."""
+        """Whether the tokens of image spans see only those before them."""
         return not mtmd.mtmd_decode_use_non_causal(self._pointer, None)
 
     def free(self) -> None:
-        """Free it. The model's weights must still be there."""
+        """Free the projector. The model's weights must still be there."""
         mtmd.mtmd_free(self._pointer)
 
 
 def _bitmap(source: Media) -> Any:
-    """What mtmd calls a bitmap: a copy of the pixels or samples, which the caller frees."""
+    """Return what mtmd calls a bitmap: a copy of the pixels or samples, which the caller frees."""
     if isinstance(source, Audio):
         samples = np.frombuffer(source.samples, np.float32).ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         return mtmd.mtmd_bitmap_init_from_audio(source.length, samples)
@@ -221,13 +216,13 @@ def _bitmap(source: Media) -> Any:
 
 
 def _places(chunk: Any, length: int, position: int) -> npt.NDArray[np.int32]:
-    """[4, length]: where the tokens of a picture are that begins at ``position``."""
+    """Return the positions, [4, length], of the tokens of a span that begins at ``position``."""
     if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_AUDIO:
-        # Sound has a place in time alone, as text has: the same number in every dimension.
+        # Sound has positions in time alone, as text has: the same number in every dimension.
         # Source: mtmd_helper_embd_batch, set_position_mrope_1d.
         return np.tile(np.arange(position, position + length, dtype=np.int32), (4, 1))
     found = (mtmd.mtmd_decoder_pos * length)()
     mtmd.mtmd_helper_image_get_decoder_pos(mtmd.mtmd_input_chunk_get_tokens_image(chunk), position, found)
     numbers = np.frombuffer(found, np.uint32).reshape(length, 4).astype(np.int32)
-    # mtmd says time, column, row; llama.cpp's batches want rows before columns.
+    # mtmd's order is time, column, row; llama.cpp's batches expect rows before columns.
     return np.ascontiguousarray(numbers[:, [0, 2, 1, 3]].T)

@@ -1,6 +1,6 @@
-"""Prints what the installed llama.cpp is and can, as JSON: ``python -m modelyard.engine.llama.report``.
+"""Prints the version, features and devices of llama.cpp as JSON: ``python -m modelyard.engine.llama.report``.
 
-A program of its own: a llama.cpp that was built for another processor ends its process when it is loaded.
+Runs as a program of its own: a llama.cpp built for another processor ends its process when it is loaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sampling in C."""
+"""Sampler chains of llama.cpp."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from modelyard.engine.llama.library import lib
 from modelyard.engine.llama.model import Model
 from modelyard.protocol.prompts import Sampling
 
-# llama.cpp draws a seed of its own for this one. Source: llama.h, LLAMA_DEFAULT_SEED.
+# llama.cpp replaces this seed by a random one. Source: llama.h, LLAMA_DEFAULT_SEED.
 _RANDOM_SEED = 0xFFFFFFFF
 
-# Below it logits divided by the temperature leave the range of 32-bit floats; the draw has long been certain.
+# Below this temperature, logits divided by it leave the range of 32-bit floats; the draw is certain long before.
 _GREEDY_BELOW = 1e-5
 
 
 def is_greedy(sampling: Sampling) -> bool:
-    """Whether the likeliest token is taken, without a draw."""
+    """Whether the most likely token is taken, without a draw."""
     return (sampling.temperature or 0.0) < _GREEDY_BELOW
 
 
 class DrySampler:
-    """What keeps one answer from repeating what was said, as a part of a chain that is to be made.
+    """A DRY sampler, which keeps one answer from repeating its text, for a chain that is yet to be made.
 
-    To make it takes 10 ms to some seconds, by the vocabulary and the breakers: it may be made on any thread.
+    Making it takes 10 ms to some seconds, depending on the vocabulary and the breakers; it may be made on any thread.
     """
 
     __slots__ = ("__weakref__", "_free", "_pointer")
@@ -41,19 +41,19 @@ class DrySampler:
         self._free.atexit = False
 
     def hand_over(self) -> Any:
-        """The sampler in C, for a chain that frees it."""
+        """Return the sampler in C, which its chain must free."""
         self._free.detach()
         return self._pointer
 
 
 class SamplerChain:
-    """A sampler chain in C, with the state of one sequence: penalties count its tokens, the seed's draws go on.
+    """A sampler chain in C, with the state of one sequence: its token counts for penalties, and its random numbers.
 
     Order: bias, penalties, DRY, then top-k, top-p, min-p, temperature and the draw, as llama.cpp orders them.
     Repetition and DRY count the prompt and the answer, presence and frequency count the answer, as OpenAI defines them.
 
     It holds nothing of weights or context: it may leave its engine with a suspended sequence, and is freed with its
-    last reference. Made with the ``answer`` that another one has drawn, it goes on as that would.
+    last reference. Made with the ``answer`` that another chain has sampled, it continues as that one would.
     """
 
     __slots__ = ("__weakref__", "_chain", "_free", "can_verify")
@@ -99,7 +99,7 @@ class SamplerChain:
             lib.llama_sampler_accept(self._chain, token)
 
     def _add_draw(self, sampling: Sampling, draws: int) -> None:
-        """Draw among the likeliest tokens, as after so many draws with the seed."""
+        """Add the samplers that draw a token; ``draws`` were already made with the seed."""
         if sampling.top_k:
             self._add(lib.llama_sampler_init_top_k(sampling.top_k))
         if sampling.top_p is not None and sampling.top_p < 1:
@@ -109,7 +109,7 @@ class SamplerChain:
         self._add(lib.llama_sampler_init_temp(sampling.temperature))
         seed = _RANDOM_SEED if sampling.seed is None else sampling.seed % _RANDOM_SEED
         dist = lib.llama_sampler_init_dist(seed)
-        # Each sampling takes one random number, also from a single candidate.
+        # Each sampling consumes one random number, also for a single candidate.
         # Source: llama.cpp, src/llama-sampler.cpp, llama_sampler_dist_apply.
         candidate = (lib.llama_token_data * 1)()
         candidates = lib.llama_token_data_array(data=candidate, size=1)
@@ -121,11 +121,11 @@ class SamplerChain:
         lib.llama_sampler_chain_add(self._chain, sampler)
 
     def sample(self, context: Context, index: int, _logits: npt.NDArray[np.float32]) -> int:
-        """Draw from the logits behind the batch's token at ``index``, and count the token drawn."""
+        """Sample from the logits of the batch's token at ``index``, and count the sampled token."""
         return int(lib.llama_sampler_sample(self._chain, context.pointer, index))
 
     def is_certain(self, _logits: npt.NDArray[np.float32], _token: int) -> bool:
-        """A draw from slightly other logits is as good."""
+        """Return True: a draw from slightly different logits is as good."""
         return True
 
     def free(self) -> None:

@@ -1,7 +1,7 @@
-"""Looks for weights that are no numbers, in a GGUF file as it lies on disk.
+"""Finds weights that are NaN or infinite in a GGUF file on disk.
 
-llama.cpp's own ``check_tensors`` does the same at a load, with a thread for each tensor: large models have more of them
-than a container may start.
+llama.cpp's own ``check_tensors`` does the same during a load, with a thread for each tensor: large models have more
+tensors than a container may start threads.
 
 Source: ggml.h, ggml_validate_row_data; gguf.h.
 """
@@ -31,7 +31,7 @@ class _InitParams(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A tensor: its number in enum ggml_type, and where its bytes lie in the file."""
+    """A tensor: its type, as in enum ggml_type, and the place of its bytes in the file."""
 
     name: str
     type: int
@@ -40,7 +40,7 @@ class _Stored:
 
 
 def find_broken_tensor(path: Path, threads: int) -> str | None:
-    """The name of a tensor of the file that holds NaN or infinity, also as the scale of a block; None: there is none.
+    """Return the name of a tensor with NaN or infinity, also as the scale of a block; None: there is none.
 
     Raises:
         UnusableModel: ggml cannot read the file.
@@ -79,7 +79,7 @@ def _tensors(path: Path) -> Iterator[_Stored]:
 
 @cache
 def _library() -> Any:
-    """ggml, with the types of what is called here."""
+    """ggml, with the types of the functions that are called here."""
     index, pointer, size = ctypes.c_int64, ctypes.c_void_p, ctypes.c_size_t
     for name, result, arguments in (
         ("ggml_validate_row_data", ctypes.c_bool, (ctypes.c_int, ctypes.c_void_p, size)),

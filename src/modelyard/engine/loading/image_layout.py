@@ -1,12 +1,11 @@
-"""What an image becomes among tokens: pictures, and text that the model wants around them. Pure.
+"""The layout of an image in a prompt: image spans, and the text that the model expects around them. Pure.
 
-Many projectors cut an image into tiles and show an overview of it beside them. With the detail "low" a model is shown
-the overview alone. Most projectors do not cut an image that is small enough. How small depends on numbers in their
-files, for each kind in its own way, so the projector is asked with blank images. Those that cut every image (Idefics 3,
-SmolVLM) put the overview last, and the tiles before it are left out, as the processors of these models do when they are
-told not to split images.
+Many projectors cut an image into tiles and add an overview of it. With the detail "low" only the overview is used. Most
+projectors do not cut an image that is small enough. How small depends on numbers in their files, for each kind in its
+own way, so the limit is found by trying blank images. Projectors that cut every image (Idefics 3, SmolVLM) put the
+overview last; the tiles before it are left out, as the processors of these models do when image splitting is off.
 
-Layouts are kept by the content of images: a conversation sends all its images with every turn, and preparing an image
+Layouts are cached by the content of images: a conversation sends all its images with every turn, and preparing an image
 takes time in proportion to its pixels.
 """
 
@@ -20,41 +19,41 @@ from typing import Final, TypeAlias
 from PIL import Image as Pillow
 
 from modelyard.engine.kv.placeholders import ImageSpan
-from modelyard.engine.llama import Size
+from modelyard.engine.llama import SpanSize
 from modelyard.protocol.prompts import Image
 
-# Layouts that an engine keeps; each takes some hundred bytes, or some thousand where there are many tiles.
+# Limit of cached layouts; each takes some hundred bytes, or some thousand where there are many tiles.
 MAX_LAYOUTS: Final = 1024
 
-# What stands before an overview that comes after its tiles, where projectors cut every image. Source: mtmd_context,
+# The text before an overview that comes after its tiles, in projectors that cut every image. Source: mtmd_context,
 # init_vision in tools/mtmd/mtmd.cpp of llama.cpp, tok_ov_img_start without the end of the line of tiles before it.
 OVERVIEW_OPENINGS: Final = ("<fake_token_around_image><global-img>", "<im_start>")
 
-# Pixels of the longer side: no projector has smaller tiles, and a size is looked for in steps of so many.
+# Pixels of the longer side: no projector has smaller tiles, and the search for a size uses these steps.
 _MIN_EDGE: Final = 32
 _EDGE_STEP: Final = 8
 
-Part: TypeAlias = list[int] | Size
-"""Ids of text, or the size of a picture."""
+Part: TypeAlias = list[int] | SpanSize
+"""Ids of text, or the size of an image span."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What equal images become.
+    """The layout of all images of equal content.
 
     Attributes:
         edge: pixels of the longer side that the image is scaled down to before it is cut; None: it is not scaled.
-        parts: each with its index among all that the projector makes of the image.
+        parts: each with its index among all parts that the projector makes of the image.
     """
 
     edge: int | None
     parts: tuple[tuple[int, Part], ...]
 
     def of(self, image: Image) -> list[list[int] | ImageSpan]:
-        """The parts, with pictures of ``image``."""
+        """Return the parts, with spans of ``image``."""
         shown = image if self.edge is None else scaled(image, self.edge)
         return [
-            ImageSpan(shown, index, part.length, part.positions) if isinstance(part, Size) else part
+            ImageSpan(shown, index, part.length, part.positions) if isinstance(part, SpanSize) else part
             for index, part in self.parts
         ]
 
@@ -63,8 +62,8 @@ class Layouts:
     """The layouts of one projector.
 
     Args:
-        prepare: what the projector makes of an image.
-        openings: ids of each of OVERVIEW_OPENINGS in the model's vocabulary.
+        prepare: returns the parts that the projector makes of an image.
+        openings: token ids of each of OVERVIEW_OPENINGS.
     """
 
     def __init__(self, prepare: Callable[[Image], Sequence[Part]], openings: Sequence[list[int]]) -> None:
@@ -73,7 +72,7 @@ class Layouts:
         self._layouts: OrderedDict[tuple[bytes, bool], Layout] = OrderedDict()
 
     def of(self, image: Image) -> Layout:
-        """The layout of ``image`` at its detail.
+        """Return the layout of ``image`` at its detail.
 
         Raises:
             InvalidRequest: the projector cannot take it.
@@ -95,7 +94,7 @@ class Layouts:
             return _whole(parts)
         if (edge := self._uncut_edge(image)) is not None:
             return _whole(self._prepare(scaled(image, edge)), edge)
-        last = max(index for index, part in enumerate(parts) if isinstance(part, Size))
+        last = max(index for index, part in enumerate(parts) if isinstance(part, SpanSize))
         for opening in self._openings:
             before = parts[last - 1]
             if isinstance(before, list) and before[-len(opening) :] == opening:
@@ -103,7 +102,7 @@ class Layouts:
         return _whole(parts)
 
     def _uncut_edge(self, image: Image) -> int | None:
-        """The longest side at which the projector does not cut an image of these proportions, if it ever leaves one."""
+        """Return the longest side at which the projector leaves an image of these proportions whole, if any."""
 
         def is_cut(edge: int) -> bool:
             width, height = _scaled_size(image, edge)
@@ -122,7 +121,7 @@ class Layouts:
 
 
 def scaled(image: Image, edge: int) -> Image:
-    """``image`` in its proportions with a longer side of ``edge`` pixels, fewer than it has."""
+    """Return ``image`` scaled down, in its proportions, to a longer side of ``edge`` pixels."""
     size = _scaled_size(image, edge)
     pixels = Pillow.frombuffer("RGB", (image.width, image.height), image.pixels)
     shown = pixels.resize(size, Pillow.Resampling.BICUBIC, reducing_gap=2.0)
@@ -139,4 +138,4 @@ def _whole(parts: Sequence[Part], edge: int | None = None) -> Layout:
 
 
 def _is_cut(parts: Sequence[Part]) -> bool:
-    return sum(isinstance(part, Size) for part in parts) > 1
+    return sum(isinstance(part, SpanSize) for part in parts) > 1

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedDraft:
-    """A draft model on borrowed weights."""
+    """A draft model on weights of a ``WeightsPool``."""
 
     key: WeightsKey
     pool: WeightsPool
@@ -51,10 +51,11 @@ class LoadedModel:
     """A loaded model. It belongs to the thread that loaded it.
 
     Attributes:
-        prompts, long_prompts: read prompts for the model, and any for those who only ask for their tokens.
-        dialogue: how it talks; None where it has no usable chat template.
-        sampling: defaults for what a request leaves unsaid, each with a value.
-        identity: names weights and settings: equal where one engine's KV states can be restored in the other.
+        prompts: reads prompts to be computed.
+        long_prompts: reads prompts of any length that are only tokenised.
+        chat_format: how the model chats; None where it has no usable chat template.
+        sampling: defaults for all sampling parameters.
+        identity: names weights and settings: KV states can be restored where it is equal.
     """
 
     key: WeightsKey
@@ -63,7 +64,7 @@ class LoadedModel:
     context: Context
     prompts: PromptReader
     long_prompts: PromptReader
-    dialogue: ChatFormat | None
+    chat_format: ChatFormat | None
     sampling: Sampling
     profile: ModelProfile
     identity: str
@@ -73,11 +74,11 @@ class LoadedModel:
 
     @property
     def drafter(self) -> DraftModel | None:
-        """What guesses for it, if anything does."""
+        """The draft model, if there is one."""
         return None if self.draft is None else self.draft.drafter
 
     def park(self) -> ParkedWeights:
-        """Hold its weights, and those of the draft model, beyond its end."""
+        """Keep its weights, and those of the draft model, in memory after it is freed."""
         return self.pool.park([self.key] if self.draft is None else [self.key, self.draft.key])
 
     def free(self) -> None:
@@ -91,6 +92,23 @@ class LoadedModel:
         self.pool.release(self.key)
 
 
+@dataclass(frozen=True, slots=True)
+class _Allocated:
+    """The objects that llama.cpp has allocated for one model."""
+
+    key: WeightsKey
+    model: Model
+    context: Context
+    draft: LoadedDraft | None
+    vision: Vision | None
+
+    @property
+    def context_bytes(self) -> int:
+        """Bytes of the contexts and of the projector."""
+        draft_bytes = self.draft.drafter.context.allocated_bytes if self.draft else 0
+        return self.context.allocated_bytes + draft_bytes + (self.vision.size_bytes if self.vision else 0)
+
+
 def load(
     settings: EngineSettings,
     pool: WeightsPool,
@@ -102,14 +120,14 @@ def load(
 
     Args:
         settings: which weights, and how large the context is.
-        pool: where engines on the same files meet.
-        on_progress: called with the part read, 0 to 1; returning False gives the load up.
-        templates: where its chat template is rendered; None: in processes of its own.
-        on_files: called with what names the contents of its files, before llama.cpp reads them.
+        pool: weights that engines on the same files share.
+        on_progress: called with the part read, 0 to 1; returning False cancels the load.
+        templates: renders the chat template; None: processes of its own.
+        on_files: called with the digest of the files' contents, before llama.cpp reads them.
 
     Raises:
-        UnusableModel: llama.cpp cannot load it, it does not generate text, or the load was given up. Nothing that was
-            allocated is left.
+        UnusableModel: llama.cpp cannot load it, it does not generate text, or the load was cancelled. Everything that
+            was allocated is freed.
     """
     started = time.perf_counter()
     check_unchanged(settings.files)
@@ -138,32 +156,31 @@ def load(
                 vision = _vision(settings, settings.projector, key.gpu_layers, model, on_progress)
                 undo.callback(vision.free)
             check_unchanged(settings.files)
-            resident = _equip(
-                settings, pool, templates or TemplateProcesses(), key, model, context, draft, vision, tokenizers
-            )
+            allocated = _Allocated(key, model, context, draft, vision)
+            loaded = _equip(settings, pool, templates or TemplateProcesses(), allocated, tokenizers)
             undo.pop_all()
     except BaseException:
         pool.release(key)
         raise
     logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
-    return resident
+    return loaded
 
 
 def check_unchanged(files: Sequence[FileStamp]) -> None:
-    """Refuse files that are not those that were looked into: what was found in them is not true of these.
+    """Refuse files that were changed since they were inspected, since what was found in them may be wrong.
 
     Raises:
-        UnusableModel: it names one of them.
+        UnusableModel: it names a file that was changed.
     """
     if (changed := first_changed(files)) is not None:
         raise UnusableModel(f"{changed.name} was changed while it was being loaded. Try again when it is complete.")
 
 
 def _placement(offload: bool, device_layers: tuple[int, ...] | None) -> tuple[int, tuple[int, ...]]:
-    """How many layers go to accelerators, and how many of them to each.
+    """Return how many layers go to accelerators, and how many of them to each.
 
     Raises:
-        UnusableModel: layers are given to an accelerator that there is none of.
+        UnusableModel: layers are given to an accelerator that does not exist.
     """
     if not offload or device_layers is None or not any(device_layers):
         return (-1 if offload and device_layers is None and can_offload() else 0), ()
@@ -224,82 +241,101 @@ def _equip(
     settings: EngineSettings,
     pool: WeightsPool,
     templates: RendersTemplates,
-    key: WeightsKey,
-    model: Model,
-    context: Context,
-    draft: LoadedDraft | None,
-    vision: Vision | None,
+    allocated: _Allocated,
     tokenizers: TokenizerProcesses,
 ) -> LoadedModel:
+    """Complete what was allocated to a loaded model, with its prompt readers, chat format and profile."""
+    model, context = allocated.model, allocated.context
     if not context.has_memory:
         raise UnusableModel("It is not a model that generates text (an encoder, such as an embedding model).")
-    template, why_no_chat = _template(settings, model, templates)
-    dialogue = (
-        None
-        if template is None
-        else ChatFormat(
-            template,
-            model.control_token,
-            tool_format=settings.tool_format,
-            reasoning_format=settings.reasoning_format,
-        )
+    chat_format, why_no_chat = _chat_format(settings, model, templates)
+    reader = _prompt_reader(settings, allocated, chat_format, why_no_chat)
+    identity = _identity(settings, allocated)
+    prompts, long_prompts = reader(), reader(max_characters=MAX_TEXT_LENGTH)
+    return LoadedModel(
+        key=allocated.key,
+        pool=pool,
+        model=model,
+        context=context,
+        prompts=prompts,
+        long_prompts=long_prompts,
+        chat_format=chat_format,
+        sampling=settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING),
+        profile=_profile(settings, allocated, chat_format, identity),
+        identity=identity,
+        draft=allocated.draft,
+        vision=allocated.vision,
+        tokenizers=tokenizers,
     )
-    reader = partial(
+
+
+def _prompt_reader(
+    settings: EngineSettings, allocated: _Allocated, chat_format: ChatFormat | None, why_no_chat: str
+) -> partial[PromptReader]:
+    """Return a function that makes a reader of prompts for the model."""
+    model = allocated.model
+    return partial(
         PromptReader,
         lambda text, add_special: model.tokenize(text, add_special=add_special),
-        dialogue=dialogue,
+        chat_format=chat_format,
         why_no_chat=why_no_chat,
         begin_token=model.begin_token(),
         vocab_size=model.vocab_size,
-        context_length=context.length,
+        context_length=allocated.context.length,
         infill=model.infill_tokens(),
-        vision=vision,
+        vision=allocated.vision,
         name=settings.name,
         longest_token=lambda: model.longest_token,
     )
-    # Some models scale positions by the length of the context.
-    identity = f"{key.lasting_contents} {version()} {context.length} {context.kv_format}"
+
+
+def _identity(settings: EngineSettings, allocated: _Allocated) -> str:
+    """Return a text that names everything that a saved KV state depends on."""
+    context = allocated.context
+    # The length of the context counts because some models scale positions by it.
+    identity = f"{allocated.key.lasting_contents} {version()} {context.length} {context.kv_format}"
     if settings.projector is not None:
         identity += f" {contents_digest([settings.projector])} {samples_digest([settings.projector])}"
-    profile = ModelProfile(
+    return identity
+
+
+def _profile(
+    settings: EngineSettings, allocated: _Allocated, chat_format: ChatFormat | None, identity: str
+) -> ModelProfile:
+    model, vision = allocated.model, allocated.vision
+    return ModelProfile(
         identity=identity,
-        context_length=context.length,
+        context_length=allocated.context.length,
         quantization=settings.quantization,
         size_bytes=model.size_bytes,
         fingerprint=fingerprint(settings, model),
-        can_chat=template is not None,
+        can_chat=chat_format is not None,
         architecture=model.metadata("general.architecture") or "",
         weights_bytes=model.allocated_bytes,
-        context_bytes=context.allocated_bytes
-        + (draft.drafter.context.allocated_bytes if draft else 0)
-        + (vision.size_bytes if vision else 0),
-        weights_key=str(key),
+        context_bytes=allocated.context_bytes,
+        weights_key=str(allocated.key),
         can_see=vision is not None and vision.can_see,
         can_hear=vision is not None and vision.can_hear,
-        can_reason=dialogue is not None and dialogue.can_reason,
+        can_reason=chat_format is not None and chat_format.can_reason,
         can_fill=model.infill_tokens() is not None,
     )
-    sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
-    prompts, long_prompts = reader(), reader(longest_text=MAX_TEXT_LENGTH)
-    return LoadedModel(
-        key,
-        pool,
-        model,
-        context,
-        prompts,
-        long_prompts,
-        dialogue,
-        sampling,
-        profile,
-        identity,
-        draft,
-        vision,
-        tokenizers,
-    )
+
+
+def _chat_format(settings: EngineSettings, model: Model, templates: RendersTemplates) -> tuple[ChatFormat | None, str]:
+    """Return the chat format of the model, or None and why it has none."""
+    template, why_no_chat = _template(settings, model, templates)
+    if template is None:
+        return None, why_no_chat
+    return ChatFormat(
+        template,
+        model.control_token,
+        tool_format=settings.tool_format,
+        reasoning_format=settings.reasoning_format,
+    ), ""
 
 
 def _template(settings: EngineSettings, model: Model, templates: RendersTemplates) -> tuple[ChatTemplate | None, str]:
-    """The chat template, or None and why there is none: the model can still continue text."""
+    """Return the chat template, or None and why there is none: the model can still continue text."""
     source = settings.chat_template or model.chat_template()
     if source is None:
         return None, (
@@ -321,7 +357,7 @@ def _template(settings: EngineSettings, model: Model, templates: RendersTemplate
 
 
 def _published_sampling(model: Model) -> Sampling:
-    """What the file recommends. Source: llama.cpp, src/llama-arch.cpp, general.sampling.*"""
+    """Return the sampling that the file recommends. Source: llama.cpp, src/llama-arch.cpp, general.sampling.*"""
 
     def number(key: str) -> float | None:
         value = model.metadata(f"general.sampling.{key}")
@@ -338,6 +374,6 @@ def _published_sampling(model: Model) -> Sampling:
 
 
 def fingerprint(settings: EngineSettings, model: Model) -> str:
-    """Equal for equal weights on equal backends, as OpenAI's ``system_fingerprint``."""
+    """Return a text that is equal for equal weights on equal backends, as OpenAI's ``system_fingerprint``."""
     facts = f"{version()} {settings.quantization} {model.size_bytes} {model.metadata('general.name')}"
     return "fp_" + hashlib.sha256(facts.encode()).hexdigest()[:12]

@@ -1,8 +1,8 @@
-"""Clips of sound on their way to a projector: at its sample rate, and in windows that it computes one at a time.
+"""Clips of sound for a projector: resampled, and cut into windows that are computed one at a time.
 
-The encoders of most models take windows of 30 s, and llama.cpp cuts a clip into them only after it computed the
-spectrum of all of it. Cut before, a window is a unit of its own: it is prepared and encoded when its turn comes, others
-decode in between, a client that leaves ends the work at the next window, and memory does not grow with the clip.
+The encoders of most models take windows of 30 s, and llama.cpp cuts a clip into them only after it has computed the
+spectrum of all of it. Cut before, each window is prepared and encoded when its turn comes: other sequences decode in
+between, a cancelled request stops at the next window, and memory does not grow with the clip.
 
 Source: llama.cpp, tools/mtmd/mtmd-audio.cpp, the ``preprocess`` of each kind of encoder.
 """
@@ -14,24 +14,24 @@ from typing import Final
 
 import numpy as np
 
-from modelyard.engine.llama import Size
+from modelyard.engine.llama import SpanSize
 from modelyard.protocol.prompts import MIN_S, SAMPLE_BYTES, Audio
 
-# What llama.cpp cuts at itself, in seconds.
+# Length of llama.cpp's own windows, in seconds.
 WINDOW_S: Final = 30
 
-# Encoders that see windows of that length, each by itself, by the names that projectors have for them. Those of
-# Whisper's kind fill the last window with silence, and where a clip fills its window to the last hundredth of a second,
-# llama.cpp adds one of silence alone.
+# Encoders that take windows of that length, each by itself, by their names in projector files. Those like Whisper's
+# fill the last window with silence; where a clip ends within the last hundredth of a second of its window, llama.cpp
+# adds one of silence alone.
 FILLED: Final = frozenset({"ultravox", "qwen2a", "qwen2.5o", "voxtral", "meralion", "musicflamingo", "glma"})
 WINDOWED: Final = FILLED | {"gemma4a"}
 
 
-def at_rate(audio: Audio, rate: int) -> Audio:
-    """The clip at that sample rate."""
+def resampled(audio: Audio, rate: int) -> Audio:
+    """Return the clip at the sample rate ``rate``."""
     if audio.rate == rate:
         return audio
-    # Imported here: an engine seldom needs it, since clips come at the rate of its projector.
+    # Imported here because it is rarely needed: clips come at the rate of their projector.
     import soxr
 
     samples = soxr.resample(np.frombuffer(audio.samples, np.float32), audio.rate, rate)
@@ -39,7 +39,7 @@ def at_rate(audio: Audio, rate: int) -> Audio:
 
 
 def windows(audio: Audio, *, is_windowed: bool) -> list[Audio]:
-    """The clip in the parts that are prepared by themselves: windows of WINDOW_S where the encoder has such."""
+    """Return the parts of a clip that are prepared one at a time: windows of WINDOW_S, or the whole clip."""
     length = WINDOW_S * audio.rate if is_windowed else max(audio.length, 1)
     shortest = round(MIN_S * audio.rate) * SAMPLE_BYTES
     starts = range(0, max(audio.length, 1), length)
@@ -47,15 +47,15 @@ def windows(audio: Audio, *, is_windowed: bool) -> list[Audio]:
     return [Audio(part.ljust(shortest, b"\0"), audio.rate, audio.param, audio.salt) for part in parts]
 
 
-def shown_of_window(
-    parts: Sequence[list[int] | Size], *, is_windowed: bool, is_first: bool, is_last: bool
-) -> list[tuple[int, list[int] | Size]]:
-    """What the model is shown of one window of a clip, each part with its index.
+def parts_of_window(
+    parts: Sequence[list[int] | SpanSize], *, is_windowed: bool, is_first: bool, is_last: bool
+) -> list[tuple[int, list[int] | SpanSize]]:
+    """Return the parts of one window that enter the prompt, each with its index.
 
-    Text that the model wants around sound stands once before the first window and once behind the last. Of a windowed
+    Text that the model expects around sound stands once before the first window and once behind the last. Of a windowed
     encoder only the first spectrum counts: another one is silence.
     """
-    sizes = [index for index, part in enumerate(parts) if isinstance(part, Size)]
+    sizes = [index for index, part in enumerate(parts) if isinstance(part, SpanSize)]
     if not sizes:
         return list(enumerate(parts))
     begin, end = sizes[0], sizes[-1]

@@ -1,8 +1,8 @@
-"""Images and sound for one engine: what they become among its tokens, and the embeddings that they are fed as.
+"""Images and sound of one engine: their layout in prompts, and the embeddings that stand for them.
 
-A new image is prepared twice, when its request comes and when its turn comes, unless these follow one another: what is
-prepared is many times as large as the image, and requests wait in line by the hundred. An image that came before, in
-whichever request, is neither prepared nor encoded again as long as its layout and its embeddings are kept.
+A new image is prepared twice, when its request is read and when it is computed, unless these follow one another: a
+prepared image is many times as large as the image, and hundreds of requests may wait. An image that came before, in any
+request, is neither prepared nor encoded again while its layout and its embeddings are cached.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 
 from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
 from modelyard.engine.kv.placeholders import ImageSpan
-from modelyard.engine.llama import Embeddings, Model, PreparedImage, Projector, Size
+from modelyard.engine.llama import Model, PreparedImage, Projector, SpanEmbeddings, SpanSize
 from modelyard.engine.loading.image_layout import OVERVIEW_OPENINGS, Layouts
-from modelyard.engine.loading.sound import WINDOWED, at_rate, shown_of_window, windows
+from modelyard.engine.loading.sound import WINDOWED, parts_of_window, resampled, windows
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.errors import InvalidRequest, TakesNoImages, TakesNoSound, UnusableModel
 from modelyard.protocol.prompts import MIN_S, SAMPLE_BYTES, Audio, Image, Media
@@ -29,16 +29,16 @@ class Vision:
 
     Args:
         projector: freed with this object.
-        file_bytes: size of its file.
-        batch_tokens: most tokens in a step.
+        file_bytes: size of the projector's file.
+        batch_tokens: limit of tokens in a step.
         openings: see ``Layouts``.
-        name: of the model, for messages.
-        audio_encoder: what the projector's file calls its encoder of sound; "" where it has none.
+        name: id of the model, for messages.
+        audio_encoder: name of the encoder of sound in the projector's file; "" where it has none.
 
     Attributes:
-        size_bytes: memory that it takes, about.
-        encoded: pictures that were encoded so far.
-        reused: pictures that were shown again without that.
+        size_bytes: memory that it takes, approximately.
+        encoded: image spans that were encoded so far.
+        reused: image spans whose embeddings were cached.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Vision:
         self._name = name
         self._is_windowed = audio_encoder in WINDOWED
         self._prepared: tuple[bytes, PreparedImage] | None = None
-        # By the first placeholder of a picture, with the salt of its source, the last that was shown last.
-        self._embeddings: OrderedDict[int, tuple[str, Embeddings]] = OrderedDict()
+        # Embeddings with the salt of their source, by the first placeholder of their span; the most recently used last.
+        self._embeddings: OrderedDict[int, tuple[str, SpanEmbeddings]] = OrderedDict()
 
     @classmethod
     def load(
@@ -76,7 +76,7 @@ class Vision:
         name: str = "",
         audio_encoder: str = "",
     ) -> Vision:
-        """Load the projector in ``path`` and try it. Arguments are as those of the class, and of Projector.
+        """Load the projector in ``path`` and try it. Arguments as for the class, and for ``Projector``.
 
         Raises:
             UnusableModel: it cannot be used with the model, or with steps of ``batch_tokens``.
@@ -101,12 +101,12 @@ class Vision:
 
     @property
     def silence(self) -> Audio:
-        """The shortest clip that it takes."""
+        """The shortest clip that the projector takes."""
         rate = self._projector.sample_rate
         return Audio(bytes(round(MIN_S * rate) * SAMPLE_BYTES), rate)
 
     def hear_silence(self) -> None:
-        """Encode the shortest clip, for those who want to know whether llama.cpp survives it.
+        """Encode the shortest clip, to find out whether llama.cpp survives it.
 
         Raises:
             UnusableModel: it cannot be computed.
@@ -120,16 +120,16 @@ class Vision:
 
     @property
     def can_see(self) -> bool:
-        """Whether it takes images."""
+        """Whether the model takes images."""
         return self._projector.can_see
 
     @property
     def can_hear(self) -> bool:
-        """Whether it takes sound."""
+        """Whether the model takes sound."""
         return self._projector.can_hear
 
     def parts(self, source: Media) -> list[list[int] | ImageSpan]:
-        """What the image or the clip becomes among the tokens of a prompt: pictures, and text around them.
+        """Return the layout of an image or a clip in a prompt: spans, and the token ids of the text around them.
 
         Raises:
             InvalidRequest: the model cannot take it.
@@ -143,20 +143,20 @@ class Vision:
         if not self.can_hear:
             raise TakesNoSound(self._name, audio.param)
         shown: list[list[int] | ImageSpan] = []
-        # How many tokens a window becomes follows from its length alone: of equal ones only the first is prepared now.
-        parts_of: dict[int, list[list[int] | Size]] = {}
-        clips = windows(at_rate(audio, self._projector.sample_rate), is_windowed=self._is_windowed)
+        # The length of a window determines its number of tokens, so of equal windows only the first is prepared now.
+        parts_of: dict[int, list[list[int] | SpanSize]] = {}
+        clips = windows(resampled(audio, self._projector.sample_rate), is_windowed=self._is_windowed)
         for number, clip in enumerate(clips):
             if clip.length not in parts_of:
                 parts_of[clip.length] = self._prepare(clip).parts
-            parts = shown_of_window(
+            parts = parts_of_window(
                 parts_of[clip.length],
                 is_windowed=self._is_windowed,
                 is_first=number == 0,
                 is_last=number == len(clips) - 1,
             )
             shown += [
-                ImageSpan(clip, index, part.length, part.positions) if isinstance(part, Size) else part
+                ImageSpan(clip, index, part.length, part.positions) if isinstance(part, SpanSize) else part
                 for index, part in parts
             ]
         return shown
@@ -174,44 +174,44 @@ class Vision:
             )
         return parts
 
-    def embeddings(self, picture: ImageSpan) -> Embeddings:
-        """What the model is shown of ``picture``.
+    def embeddings(self, span: ImageSpan) -> SpanEmbeddings:
+        """Return the embeddings of a span, cached or encoded now.
 
         Raises:
             InvalidRequest: the model cannot take it.
             RuntimeError: it cannot be computed.
         """
-        name = picture.placeholders[0]
+        name = span.placeholders[0]
         found = self._embeddings.get(name)
         if found is not None:
             self.reused += 1
             self._embeddings.move_to_end(name)
             return found[1]
-        encoded = self._projector.encode(self._prepare(picture.source), picture.index)
-        self._embeddings[name] = picture.source.salt, encoded
+        encoded = self._projector.encode(self._prepare(span.source), span.index)
+        self._embeddings[name] = span.source.salt, encoded
         self.encoded += 1
         while amounts_of(held := self._held()).total() > KEPT_EMBEDDINGS_BYTES:
             del self._embeddings[list(self._embeddings)[first_to_go(held)]]
         return encoded
 
     def _held(self) -> list[tuple[str, int]]:
-        """Salts and bytes of the embeddings that are kept."""
+        """Return the salts and the sizes in bytes of the cached embeddings."""
         return [(salt, kept.values.nbytes) for salt, kept in self._embeddings.values()]
 
     def free(self) -> None:
         """Free the projector. The model's weights must still be there."""
-        self._forget()
+        self._free_prepared()
         self._projector.free()
 
     def _prepare(self, source: Media) -> PreparedImage:
         if self._prepared is not None and self._prepared[0] == source.digest:
             return self._prepared[1]
-        self._forget()
+        self._free_prepared()
         prepared = self._projector.prepare(source)
         self._prepared = source.digest, prepared
         return prepared
 
-    def _forget(self) -> None:
+    def _free_prepared(self) -> None:
         if self._prepared is not None:
             self._prepared[1].free()
             self._prepared = None

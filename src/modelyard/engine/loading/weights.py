@@ -14,20 +14,20 @@ from modelyard.system.file_digest import contents_digest, samples_digest
 from modelyard.system.file_stamp import FileStamp, stamps_of
 from modelyard.system.malloc import trim_heap
 
-# How often an engine that waits for another's load looks whether it is to stop.
-_LOOK_S = 0.1
+# Interval at which an engine that waits for another engine's load checks whether it must stop.
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsKey:
-    """What tells weights apart. Engines of equal keys share them.
+    """Identifies weights: engines with equal keys share them.
 
     Attributes:
-        paths: of the file, or of all shards in order, without symbolic links.
+        paths: the file, or all shards in order, with symbolic links resolved.
         gpu_layers: layers on an accelerator; 0 for none, -1 for all.
-        contents: digest of the files: one that was replaced since is another.
-        split: of the layers on accelerators, how many each has; () as llama.cpp divides them.
-        stamps: the files: one that was written over since, if only in its middle, is another.
+        contents: digest of sizes, beginnings and ends of the files; differs where a file was replaced.
+        split: number of layers on each accelerator; () leaves the division to llama.cpp.
+        stamps: states of the files; differ where a file was written over, even if only in its middle.
         samples: digest of pages from all over the files.
     """
 
@@ -40,14 +40,14 @@ class WeightsKey:
 
     @classmethod
     def of(cls, paths: Sequence[Path], gpu_layers: int, split: tuple[int, ...] = ()) -> WeightsKey:
-        """The key of the files that are there now.
+        """Return the key of the files as they are now.
 
         Raises:
             UnusableModel: one of them cannot be read.
         """
         try:
             resolved = tuple(path.resolve() for path in paths)
-            # First: a change while the digest is made is then met by the next look.
+            # Take the stamps first: a change while the digest is computed is then found by the next check.
             stamps = stamps_of(resolved)
             return cls(resolved, gpu_layers, contents_digest(paths), split, stamps, samples_digest(paths))
         except OSError as error:
@@ -55,7 +55,7 @@ class WeightsKey:
 
     @property
     def lasting_contents(self) -> str:
-        """Names the contents for what outlives this process, also when the files have moved."""
+        """Names the contents independently of this process and of where the files are."""
         return f"{self.contents} {self.samples}"
 
     def __str__(self) -> str:
@@ -66,8 +66,8 @@ class WeightsKey:
 
 
 @dataclass(slots=True)
-class _Shared:
-    """Weights and how many use them; None while the first of them loads."""
+class _SharedWeights:
+    """Weights and the number of their users; ``weights`` is None while they are loaded."""
 
     weights: Weights | None = None
     users: int = 0
@@ -81,36 +81,36 @@ class ParkedWeights:
         self._pool, self._keys = pool, keys
 
     def release(self) -> None:
-        """Give them up, once: those that no engine uses are freed, which takes as long as unmapping them."""
+        """Release the weights, once: those that no engine uses are freed, which takes as long as unmapping them."""
         were_freed = [self._pool.release(key) for key in self._keys]
         if any(were_freed):
             trim_heap()
 
 
 class WeightsPool:
-    """The weights that the engines of one owner hold. Every method may be called on any thread.
+    """The weights that several engines share. Every method may be called on any thread.
 
     Args:
-        are_repacked: whether llama.cpp makes copies of them that its kernels like better.
+        are_repacked: whether llama.cpp copies weights into layouts that its kernels prefer.
     """
 
     def __init__(self, *, are_repacked: bool = True) -> None:
         self._are_repacked = are_repacked
-        self._shared: dict[WeightsKey, _Shared] = {}
-        # By contents: models come back.
+        self._shared: dict[WeightsKey, _SharedWeights] = {}
+        # End tokens by contents, kept because models are loaded again.
         self._end_tokens: dict[str, frozenset[int]] = {}
         self._change = threading.Condition()
 
     def acquire(self, key: WeightsKey, on_progress: Callable[[float], bool]) -> Weights:
-        """The weights of ``key``, loaded unless another engine has them, or waited for while it loads them.
+        """Return the weights of ``key``: load them, unless another engine holds or is loading them.
 
-        Each ``acquire`` that returns is to be followed by a ``release``. on_progress is called with the part read, 0 to
-        1, at least ten times a second while it waits for another's load; returning False gives up.
+        Each ``acquire`` that returns must be followed by a ``release``. on_progress is called with the part read, 0 to
+        1, at least ten times a second while another engine loads; returning False cancels.
 
         Raises:
             UnusableModel: they cannot be loaded, or ``on_progress`` returned False.
         """
-        shared = self._share(key, on_progress)
+        shared = self._entry(key, on_progress)
         if shared.weights is not None:
             return shared.weights
 
@@ -129,7 +129,7 @@ class WeightsPool:
             )
         except BaseException:
             with self._change:
-                # Those who wait try themselves: this load may only have been given up.
+                # Engines that wait load the weights themselves: this load may only have been cancelled.
                 del self._shared[key]
                 self._change.notify_all()
             raise
@@ -139,16 +139,16 @@ class WeightsPool:
             self._change.notify_all()
         return weights
 
-    def _share(self, key: WeightsKey, on_progress: Callable[[float], bool]) -> _Shared:
-        """What others have of ``key``, once it is loaded; or a new entry, to be loaded by the caller."""
+    def _entry(self, key: WeightsKey, on_progress: Callable[[float], bool]) -> _SharedWeights:
+        """Return the loaded entry of ``key``, waiting while another engine loads it; or a new one to be loaded."""
         while True:
             with self._change:
                 shared = self._shared.get(key)
                 if shared is None:
-                    shared = self._shared[key] = _Shared()
+                    shared = self._shared[key] = _SharedWeights()
                     return shared
                 if shared.weights is None:
-                    self._change.wait(_LOOK_S)
+                    self._change.wait(_POLL_S)
                 if shared.weights is not None and self._shared.get(key) is shared:
                     shared.users += 1
                     return shared
@@ -157,14 +157,14 @@ class WeightsPool:
                 raise UnusableModel("The load was given up.")
 
     def park(self, keys: Sequence[WeightsKey]) -> ParkedWeights:
-        """Hold the weights of ``keys``, which an engine has acquired, beyond its end."""
+        """Keep the weights of ``keys``, which an engine has acquired, in memory after the engine has released them."""
         with self._change:
             for key in keys:
                 self._shared[key].users += 1
         return ParkedWeights(self, keys)
 
     def release(self, key: WeightsKey) -> bool:
-        """An engine's context on the weights of ``key`` is freed; whether that was the last, and freed them too."""
+        """Release the weights of ``key`` after a context on them was freed; whether that freed the weights too."""
         with self._change:
             shared = self._shared[key]
             shared.users -= 1
@@ -176,7 +176,7 @@ class WeightsPool:
         return True
 
     def users(self, key: WeightsKey) -> int:
-        """How many engines hold the weights of ``key``."""
+        """Return how many engines hold the weights of ``key``."""
         with self._change:
             shared = self._shared.get(key)
             return 0 if shared is None else shared.users

@@ -1,4 +1,4 @@
-"""From the bytes of tokens to text: a character that is split over tokens is never sent broken."""
+"""From the bytes of tokens to text: a character that is split over tokens is sent whole."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ class Utf8Stream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, piece: bytes) -> str:
-        """The characters that became complete with ``piece``: often "", for a byte of a longer character."""
+        """Return the characters that ``piece`` completes: often "", for a byte of a longer character."""
         return self._decoder.decode(piece)

@@ -1,6 +1,6 @@
-"""How likely the tokens of an answer were, and what else might have been said. Only for answers that ask for it.
+"""Log-probabilities of the tokens of an answer and of their alternatives, for requests that ask for them.
 
-Of the distribution that the model gives, before temperature, penalties and grammars change it.
+They describe the model's own distribution, before temperature, penalties and grammars change it.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ Scores = npt.NDArray[np.float64]
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> Scores:
-    """Natural logarithms of the probabilities of [vocab_size] logits."""
+    """Return the natural logarithms of the probabilities of [vocab_size] logits."""
     shifted = logits.astype(np.float64) - float(logits.max())
     return shifted - np.log(np.exp(shifted).sum())  # type: ignore[no-any-return]
 
 
 class LogprobRecorder:
-    """Log-probabilities of one answer, let out with the text that they belong to.
+    """Log-probabilities of one answer, released with the text that they belong to.
 
     Args:
-        most: how many of the likeliest tokens are told beside each one.
-        piece: the bytes of a token.
+        top: number of the most likely tokens that are reported beside each token.
+        piece: returns the bytes of a token.
     """
 
-    __slots__ = ("_held", "_most", "_out_bytes", "_seen_bytes", "piece")
+    __slots__ = ("_held", "_out_bytes", "_seen_bytes", "_top", "piece")
 
-    def __init__(self, most: int, piece: Callable[[int], bytes]) -> None:
+    def __init__(self, top: int, piece: Callable[[int], bytes]) -> None:
         self.piece = piece
-        self._most = most
-        # With the numbers of bytes of the answer up to the begin and up to the end of each token.
+        self._top = top
+        # Each with the numbers of bytes of the answer before and after its token.
         self._held: deque[tuple[int, int, TokenLogprob]] = deque()
         self._seen_bytes = self._out_bytes = 0
 
     @property
     def pending(self) -> tuple[TokenLogprob, ...]:
-        """Those that were not let out yet."""
+        """The log-probabilities that were not released yet."""
         return tuple(entry for _, _, entry in self._held)
 
     def replay(self, sizes: Sequence[int], text: str, pending: Sequence[TokenLogprob]) -> None:
-        """Be where the trail of another engine was.
+        """Restore the state that the recorder of another engine had.
 
         Args:
             sizes: bytes that each token so far has added to the answer.
-            text: that became certain by them.
-            pending: of the last of them, that were not let out.
+            text: the text that was released with them.
+            pending: log-probabilities of the last tokens, which were not released.
         """
         seen, ends = 0, []
         for size in sizes:
@@ -61,7 +61,7 @@ class LogprobRecorder:
         self._seen_bytes, self._out_bytes = seen, len(text.encode())
 
     def add(self, token: int, size: int, scores: Scores) -> None:
-        """A token of the answer, and the scores that it was chosen by.
+        """Add a token of the answer, with the scores that it was sampled from.
 
         Args:
             size: bytes that the token adds to the answer; 0 where it is a special token that is no text.
@@ -70,15 +70,15 @@ class LogprobRecorder:
         self._seen_bytes += size
 
     def entry(self, token: int, scores: Scores) -> TokenLogprob:
-        """A token with those that were likeliest in its place."""
-        most = min(self._most, len(scores))
-        best = np.argpartition(-scores, most - 1)[:most] if most else np.empty(0, np.intp)
+        """Return the log-probability of a token, with the most likely tokens in its place."""
+        count = min(self._top, len(scores))
+        best = np.argpartition(-scores, count - 1)[:count] if count else np.empty(0, np.intp)
         ranked = best[np.argsort(-scores[best], kind="stable")]
         top = tuple((self.piece(int(index)), float(scores[index])) for index in ranked)
         return TokenLogprob(self.piece(token), float(scores[token]), top)
 
     def release(self, text: str) -> tuple[TokenLogprob, ...]:
-        """Those whose text has become certain with ``text``."""
+        """Return the log-probabilities of the tokens that begin within the text released so far, ``text`` included."""
         self._out_bytes += len(text.encode())
         let_out = []
         while self._held and self._held[0][1] <= self._out_bytes:
@@ -86,10 +86,10 @@ class LogprobRecorder:
         return tuple(let_out)
 
     def release_last(self, text: str, *, is_cut: bool) -> tuple[TokenLogprob, ...]:
-        """All that are left, with the last of the text.
+        """Return the remaining log-probabilities, with the last of the text.
 
         Args:
-            is_cut: the text ends before a stop string: tokens that are none of it are not let out.
+            is_cut: whether the text ends before a stop string; tokens that begin in that are dropped.
         """
         self._out_bytes += len(text.encode())
         let_out = tuple(each for begin, _, each in self._held if not is_cut or begin < self._out_bytes)

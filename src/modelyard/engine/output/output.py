@@ -1,4 +1,4 @@
-"""The text side of a sequence: its tokens become text, and its text decides when it is complete."""
+"""The text of a sequence: tokens become text, and the text decides when the answer is complete."""
 
 from __future__ import annotations
 
@@ -10,31 +10,40 @@ from modelyard.engine.output.stop_strings import StopFilter
 from modelyard.protocol.values import FinishReason, TokenLogprob
 
 
-class Output:
-    """What has been said so far in one sequence.
+class SequenceOutput:
+    """The answer of one sequence so far.
 
     Args:
-        most_tokens: the answer is complete with so many tokens, reason "length".
+        max_tokens: the answer ends with this many tokens, reason "length".
         end_tokens: ids that end it, reason "stop".
         stops: strings that end it, reason "stop"; they are not part of it.
-        spelt: special tokens that are part of its text: they mark tool calls and reasoning.
-        trail: log-probabilities of its tokens, where they are asked for.
+        visible_specials: special tokens that are part of its text, since they mark tool calls and reasoning.
+        recorder: log-probabilities of its tokens, where they are asked for.
     """
 
-    __slots__ = ("_end_tokens", "_stop", "_tokens", "_utf8", "finish_reason", "most_tokens", "spelt", "trail")
+    __slots__ = (
+        "_end_tokens",
+        "_stop",
+        "_tokens",
+        "_utf8",
+        "finish_reason",
+        "max_tokens",
+        "recorder",
+        "visible_specials",
+    )
 
     def __init__(
         self,
         *,
-        most_tokens: int,
+        max_tokens: int,
         end_tokens: frozenset[int],
         stops: Sequence[str],
-        spelt: frozenset[int] = frozenset(),
-        trail: LogprobRecorder | None = None,
+        visible_specials: frozenset[int] = frozenset(),
+        recorder: LogprobRecorder | None = None,
     ) -> None:
-        self.spelt = spelt
-        self.trail = trail
-        self.most_tokens = most_tokens
+        self.visible_specials = visible_specials
+        self.recorder = recorder
+        self.max_tokens = max_tokens
         self._end_tokens = end_tokens
         self._tokens = 0
         self._utf8 = Utf8Stream()
@@ -43,28 +52,28 @@ class Output:
 
     @property
     def stopped_by(self) -> str | None:
-        """The stop string that ended it, if one did."""
+        """The stop string that ended the answer, if one did."""
         return self._stop.stopped_by
 
     def complete(self) -> str:
-        """Nothing can follow, reason "stop"; the text that was held back."""
+        """End the answer, reason "stop"; return the text that was held back."""
         self.finish_reason = "stop"
         return self._stop.flush()
 
     def replay(self, tokens: Sequence[int], pieces: Sequence[bytes], pending: Sequence[TokenLogprob]) -> None:
-        """Be where the answer of another engine was.
+        """Restore the state that the output of another engine had.
 
         Args:
-            tokens: of the answer so far.
-            pieces: the bytes of each.
-            pending: log-probabilities of the last of them that were not let out.
+            tokens: the answer so far.
+            pieces: the bytes of each token.
+            pending: log-probabilities of the last tokens, which were not released.
         """
         text = "".join(map(self.push, tokens, pieces))
-        if self.trail is not None:
-            self.trail.replay(list(map(len, pieces)), text, pending)
+        if self.recorder is not None:
+            self.recorder.replay(list(map(len, pieces)), text, pending)
 
     def push(self, token: int, piece: bytes) -> str:
-        """Add one token, of which ``piece`` are the bytes; the text that became certain, often ""."""
+        """Add one token, whose bytes are ``piece``; return the text that is certain now, often ""."""
         self._tokens += 1
         if token in self._end_tokens:
             self.finish_reason = "stop"
@@ -72,7 +81,7 @@ class Output:
         text = self._stop.push(self._utf8.push(piece))
         if self._stop.stopped_by is not None:
             self.finish_reason = "stop"
-        elif self._tokens >= self.most_tokens:
+        elif self._tokens >= self.max_tokens:
             self.finish_reason = "length"
             text += self._stop.flush()
         return text

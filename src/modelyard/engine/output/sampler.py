@@ -1,4 +1,4 @@
-"""How a sequence chooses its tokens from logits."""
+"""Samplers: they choose the tokens of a sequence from logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modelyard.engine.guidance import Constraint
 from modelyard.engine.llama import Context, DrySampler, Model, SamplerChain, is_greedy
 from modelyard.protocol.prompts import Sampling
 
-# The lead of one token over another differs by so much, at the most, when it is computed together with other tokens
+# Limit of how much the lead of one token over another changes when other tokens are computed in the same step
 # (docs/performance.md).
 NOISE = 0.6
 
@@ -20,33 +20,35 @@ _BAN = -1e9
 
 
 class Sampler(Protocol):
-    """Chooses the tokens of one sequence, one after the other, and remembers what it needs of them.
+    """Samples the tokens of one sequence, and keeps the state that this needs.
 
-    It holds nothing of weights or context: it may leave its engine with a suspended sequence. What it remembers follows
-    from the tokens that it has drawn.
+    It holds nothing of weights or context: it may leave its engine with a suspended sequence. Its state follows from
+    the tokens that it has sampled.
     """
 
     can_verify: bool
-    """Whether it may be given logits that were computed together with those of guessed tokens.
+    """Whether it may sample from logits that were computed together with those of draft tokens.
 
-    They differ slightly from those of a token by itself: a draw that is to be repeatable must not depend on them.
+    These differ slightly from the logits of a step without drafts: a repeatable draw must not depend on them.
     """
 
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
-        """The token to follow the batch's token at ``index``, whose logits are a row of [vocab_size]. They are used up:
-        a row may be changed, and is sampled from once."""
+        """Return the token after the batch's token at ``index``, whose logits are a row of [vocab_size].
+
+        The row may be changed, and is sampled from once.
+        """
 
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
-        """Whether ``token``, just sampled from ``logits``, would also be chosen from those of a step by itself."""
+        """Whether ``token``, just sampled from ``logits``, would also be sampled in a step without drafts."""
 
     def free(self) -> None:
-        """Free what it holds now, rather than with its last reference."""
+        """Free its memory now, rather than with its last reference."""
 
 
 class GreedySampler:
-    """Takes the likeliest token, of equal ones the first.
+    """Takes the most likely token, of equal ones the first.
 
-    A sampler chain copies all candidates to do that: 0.15 ms for 49,152 tokens, where this takes 0.01.
+    A sampler chain copies all candidates to do that: 0.15 ms for 49,152 tokens, where this takes 0.01 ms.
     """
 
     __slots__ = ("_ids", "_values", "can_verify")
@@ -57,23 +59,23 @@ class GreedySampler:
         self._values = np.fromiter(bias.values(), np.float32, len(bias))
 
     def sample(self, _context: Context, _index: int, logits: npt.NDArray[np.float32]) -> int:
-        """The token of the highest logit."""
+        """Return the token with the highest logit."""
         if self._ids.size:
             logits[self._ids] += self._values
         return int(logits.argmax())
 
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
-        """Whether no other token comes near."""
+        """Whether the token leads all others by more than NOISE."""
         best = logits[token]
         logits[token] = -np.inf
         return bool(best - logits.max() > NOISE)
 
     def free(self) -> None:
-        """There is nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 class ConstrainedSampler:
-    """Lets another sampler choose among the tokens that a grammar allows."""
+    """Has another sampler choose among the tokens that a grammar allows."""
 
     __slots__ = ("_chooser", "can_verify", "constraint")
 
@@ -83,10 +85,10 @@ class ConstrainedSampler:
         self._chooser = chooser
 
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
-        """A token that may come next.
+        """Return a token that the grammar allows next.
 
         Raises:
-            ConstraintBroken: there is none.
+            ConstraintBroken: the grammar allows none.
         """
         # llama.cpp's own samplers read the same memory.
         self.constraint.apply(logits)
@@ -95,14 +97,14 @@ class ConstrainedSampler:
         return token
 
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
-        """As the other sampler says; a token that is not will be sampled again."""
+        """Whether the other sampler is certain; if not, the grammar takes the token back, since it is sampled again."""
         if self._chooser.is_certain(logits, token):
             return True
         self.constraint.take_back()
         return False
 
     def free(self) -> None:
-        """Free what the other sampler holds."""
+        """Free the other sampler."""
         self._chooser.free()
 
 
@@ -116,16 +118,16 @@ def make_sampler(
     dry: DrySampler | None = None,
     answer: Sequence[int] = (),
 ) -> Sampler:
-    """The sampler of one sequence.
+    """Return the sampler of one sequence.
 
     Args:
-        sampling: with nothing left unsaid.
-        model: whose tokens are drawn.
-        context: length of the context: as far as penalties look back.
-        prompt: which the repetition penalty counts.
-        ban_end: never choose a token that ends the answer.
-        dry: what keeps the answer from repetitions, where it is asked for.
-        answer: tokens that another sampler of this kind has drawn: it goes on behind them.
+        sampling: parameters, all set.
+        model: the model whose tokens are sampled.
+        context: length of the context, which penalties cover.
+        prompt: tokens that the repetition penalty counts.
+        ban_end: whether tokens that end the answer are never sampled.
+        dry: DRY sampler against repetitions, where it is asked for.
+        answer: tokens that another sampler with these parameters has sampled: this one continues behind them.
     """
     bias = dict(sampling.logit_bias or {})
     if ban_end:

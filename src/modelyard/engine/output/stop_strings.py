@@ -1,7 +1,7 @@
-"""Stop strings: the text ends before the first of them, also where one is split over many tokens.
+"""Stop strings: the text ends before the first of them, even if it is split over many tokens.
 
 The first is the one that is complete first, and the longest of several that end together. So the cut depends on the
-text alone, not on how it was split: a stream could not wait for a longer one around one that is complete.
+text alone, not on how it was split: a stream cannot wait for a longer stop string around a complete one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class StopFilter:
-    """Lets text pass up to the first stop string, and holds back only what could still become one."""
+    """Releases text up to the first stop string, and holds back only what could still become one."""
 
     __slots__ = ("_held", "_stops", "stopped_by")
 
@@ -20,7 +20,7 @@ class StopFilter:
         self.stopped_by: str | None = None
 
     def push(self, text: str) -> str:
-        """The text that is now certain not to belong to a stop string. After a match: what came before it."""
+        """Return the text that is certain not to belong to a stop string; after a match, the text before it."""
         if not self._stops:
             return text
         held = self._held + text
@@ -34,12 +34,12 @@ class StopFilter:
         return held[: len(held) - keep]
 
     def flush(self) -> str:
-        """The text held back, at the end of a sequence: no stop string can be completed any more."""
+        """Return the text that is held back, at the end of a sequence: no stop string can be completed any more."""
         held, self._held = self._held, ""
         return held
 
     def _possible_start(self, text: str) -> int:
-        """Length of the longest end of ``text`` that begins a stop string."""
+        """Return the length of the longest suffix of ``text`` that begins a stop string."""
         longest = 0
         for stop in self._stops:
             for length in range(min(len(stop) - 1, len(text)), longest, -1):

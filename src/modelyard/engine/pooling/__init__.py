@@ -1,1 +1,1 @@
-"""The engine of embedding and ranking models."""
+"""The engine of models that embed or rank."""

@@ -1,9 +1,9 @@
-"""The inputs of an embedding request become token ids, or are refused before they cost anything."""
+"""Turns the inputs of an embedding request into token ids, or refuses them before they cost anything."""
 
 from __future__ import annotations
 
-from modelyard.engine.input.bounded_tokenize import tokens_of_beginning
-from modelyard.engine.input.prompt_encoder import Tokenize
+from modelyard.engine.input.bounded_tokenize import tokenize_beginning
+from modelyard.engine.input.prompt_encoder import Tokenize, check_known
 from modelyard.errors import InputTooLong, InvalidRequest
 from modelyard.protocol.prompts import Text, Tokens
 
@@ -12,9 +12,9 @@ class InputReader:
     """Reads inputs for one model.
 
     Args:
-        tokenize: text and whether to put the special tokens of a text around it -> ids.
-        vocab_size: ids are below it.
-        longest: tokens that one input may have.
+        tokenize: tokenises a text, with the special tokens of a text around it if the second argument is True.
+        vocab_size: number of token ids.
+        longest: limit of tokens of one input.
     """
 
     def __init__(self, tokenize: Tokenize, *, vocab_size: int, longest: int) -> None:
@@ -23,15 +23,15 @@ class InputReader:
         self._longest = longest
 
     def read(self, inputs: tuple[Text | Tokens, ...], *, truncates: bool = False) -> list[list[int]]:
-        """Token ids of each; ids are taken as they are, without special tokens around them.
+        """Return the token ids of each input; ids are taken as they are, without special tokens around them.
 
         Args:
             inputs: texts and ids.
-            truncates: whether a text that is too long is cut, and not refused.
+            truncates: whether a text that is too long is cut instead of refused.
 
         Raises:
             InputTooLong: one has more tokens than the model takes.
-            InvalidRequest: one is empty, or has what is not in the vocabulary.
+            InvalidRequest: one is empty, or holds what is not in the vocabulary.
         """
         names = ["input"] if len(inputs) == 1 else [f"input[{index}]" for index in range(len(inputs))]
         return [self._read(given, name, truncates=truncates) for given, name in zip(inputs, names, strict=True)]
@@ -40,9 +40,7 @@ class InputReader:
         match given:
             case Text(text):
                 tokens = self._beginning_of(text) if truncates else self._tokens_of(text, param)
-                if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocab_size:
-                    # What tokenizers without a token for the unknown yield. llama.cpp computes nothing of such a batch.
-                    raise InvalidRequest(f"'{param}' has parts for which the model's vocabulary has no token.", param)
+                check_known(tokens, self._vocab_size, param)
             case Tokens(ids):
                 tokens = self._checked(ids, param)
         if not tokens:
@@ -52,7 +50,7 @@ class InputReader:
         return tokens
 
     def _tokens_of(self, text: str, param: str) -> list[int]:
-        tokens, part = tokens_of_beginning(self._around, text, self._longest)
+        tokens, part = tokenize_beginning(self._around, text, self._longest)
         if len(part) < len(text):
             raise InputTooLong(self._longest, None, param)
         return tokens
@@ -61,8 +59,8 @@ class InputReader:
         return self._tokenize(text, True)
 
     def _beginning_of(self, text: str) -> list[int]:
-        """As many tokens as the model takes, with the special ones that end a text behind them."""
-        tokens, part = tokens_of_beginning(self._around, text, self._longest)
+        """Return as many tokens as the model takes, ending with the special tokens that end a text."""
+        tokens, part = tokenize_beginning(self._around, text, self._longest)
         if len(tokens) <= self._longest:
             return tokens
         plain = self._tokenize(part, False)

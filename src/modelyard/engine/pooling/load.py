@@ -1,4 +1,4 @@
-"""From settings to a model that is ready to embed, or to rank."""
+"""From settings to a model that is ready to embed or to rank."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LoadedPoolingModel:
     tokenizers: TokenizerProcesses
 
     def park(self) -> ParkedWeights:
-        """Hold its weights beyond its end."""
+        """Keep its weights in memory after it is freed."""
         return self.pool.park([self.key])
 
     def free(self) -> None:
@@ -54,13 +54,13 @@ def load_pooling_model(
 
     Args:
         settings: which weights, and how long an input may be.
-        pool: where engines on the same files meet.
-        on_progress: called with the part read, 0 to 1; returning False gives the load up.
-        on_files: called with what names the contents of its files, before llama.cpp reads them.
+        pool: weights that engines on the same files share.
+        on_progress: called with the part read, 0 to 1; returning False cancels the load.
+        on_files: called with the digest of the files' contents, before llama.cpp reads them.
 
     Raises:
-        UnusableModel: llama.cpp cannot load it, it does neither, or the load was given up. Nothing that was allocated
-            is left.
+        UnusableModel: llama.cpp cannot load it, it neither embeds nor ranks, or the load was cancelled. Everything that
+            was allocated is freed.
     """
     started = time.perf_counter()
     check_unchanged(settings.files)
@@ -106,10 +106,10 @@ def _reader(settings: EngineSettings, model: Model, longest: int) -> InputReader
 
 
 def _pooled(settings: EngineSettings, model: Model) -> tuple[PooledContext, int]:
-    """A context that pools as the file says, and the tokens that one input may have. Files of rerankers rarely say.
+    """Return a context that pools as the file says, and the limit of tokens of one input.
 
-    Where the file does not say, causal decoders take their last token, which alone has seen all others; the rest take
-    the mean.
+    Files of rerankers rarely declare their pooling. Where a file declares none, causal decoders take their last token,
+    which alone has seen all others; other models take the mean.
     """
     if settings.kind == "rerank":
         return _context(settings, model, "rank", is_whole=True)
@@ -118,7 +118,7 @@ def _pooled(settings: EngineSettings, model: Model) -> tuple[PooledContext, int]
         context, longest = _context(settings, model, "last", is_whole=False)
         if context.has_memory:
             return context, longest
-        # Only now it is known to be an encoder: files need not say so.
+        # Only the context shows that it is an encoder: files need not say so.
         context.free()
     return _context(settings, model, declared or "mean", is_whole=True)
 

@@ -1,6 +1,6 @@
-"""The work of the thread of an engine that embeds or ranks: take messages, pack inputs, compute, publish.
+"""The loop of an engine that embeds or ranks: take messages, pack inputs, compute, publish.
 
-Hot path: ``_step`` runs once for every batch. Inputs of all requests that wait share batches.
+Hot path: ``_step`` runs once for every batch. Inputs of all waiting requests share batches.
 """
 
 from __future__ import annotations
@@ -25,35 +25,33 @@ from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, DeviceShare
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ContextNotPermitted, EngineError, ModelyardError, UnsupportedOperation
-from modelyard.protocol.events import Cancelled, Embedded, Event, Failed, Ranked, Returned
+from modelyard.protocol.events import Cancelled, Embedded, Event, Failed, Publish, Ranked, Returned
 from modelyard.protocol.messages import Restore, Resume
 from modelyard.protocol.requests import Cancel, Embed, Rank, SetShare, Stop, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 
-Publish = Callable[[Sequence[Event]], None]
-
 
 def normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """``vectors``, [n, dimensions], each of length 1; one of zeros stays as it is."""
+    """Return ``vectors``, [n, dimensions], scaled to length 1; vectors of zeros stay as they are."""
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
 def probabilities(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """How well each document answers, [n], of ``scores``, [n, scores] as llama.cpp gives them.
+    """Return how well each document answers, [n], from ``scores``, [n, scores] as llama.cpp gives them.
 
-    A single score is a logit, as sentence-transformers' cross-encoders take it; of several llama.cpp has made
-    probabilities, and the first is that of "yes".
+    A single score is a logit, as sentence-transformers' cross-encoders take it; several scores are already
+    probabilities, of which the first is that of "yes".
     """
     if scores.shape[1] > 1:
         return scores[:, 0].copy()
-    # Of half the argument: exp overflows nowhere.
+    # The logistic function as a tanh of half the argument, which overflows nowhere.
     logits = scores[:, 0].astype(np.float64)
     return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _PendingRequest:
     """A request whose inputs are being read."""
 
     request: Embed | Rank
@@ -66,49 +64,49 @@ class PoolingLoop:
     def __init__(
         self,
         settings: EngineSettings,
-        resident: LoadedPoolingModel,
+        loaded: LoadedPoolingModel,
         device: Device,
         record: EngineRecord,
         inbox: SimpleQueue[LoopMessage],
         publish: Publish,
     ) -> None:
         self._name = settings.name
-        self._context, self._inputs = resident.context, resident.inputs
+        self._context, self._inputs = loaded.context, loaded.inputs
         self._inbox = inbox
         self._publish = publish
-        self._device, self._seat = device, DeviceShare(settings.weight, settings.priority)
+        self._device, self._share = device, DeviceShare(settings.weight, settings.priority)
         self._record = record
         self._queue = EmbedQueue(settings.batch_tokens, settings.max_seqs)
         self._readers = ReadingPool(settings.name, record)
-        self._speller = TokenizeWorker(settings.name, resident.model, publish, self._readers, record, inbox.put)
-        self._tokenizers = resident.tokenizers
-        self._reading: dict[SequenceId, _Reading] = {}
+        self._tokenize_worker = TokenizeWorker(settings.name, loaded.model, publish, self._readers, record, inbox.put)
+        self._tokenizers = loaded.tokenizers
+        self._reading: dict[SequenceId, _PendingRequest] = {}
 
     def serve(self) -> Stop:
-        """Serve until told to stop."""
-        with self._device.joined(self._seat, self._record):
+        """Serve until a Stop arrives, and return it."""
+        with self._device.joined(self._share, self._record):
             while (stop := self._receive()) is None:
                 self._step()
         return stop
 
-    def leave(self, stop: Stop) -> None:
-        """Part with all requests: where they are suspended, they leave as they came."""
-        self._speller.leave(stop)
-        leaves = Returned if stop.suspend else Cancelled
-        self._end_all([leaves(request) for request in self._requests()])
+    def shutdown(self, stop: Stop) -> None:
+        """End all requests: return them if the Stop suspends, else cancel them."""
+        self._tokenize_worker.shutdown(stop)
+        end = Returned if stop.suspend else Cancelled
+        self._end_all([end(request) for request in self._requests()])
 
     def fail(self) -> None:
-        """Part with all requests after a failure: they leave as they came."""
-        self.leave(Stop(suspend=True))
+        """Return all requests after a failure."""
+        self.shutdown(Stop(suspend=True))
 
     def free(self) -> None:
-        """End the threads of texts: all else is the resident's."""
-        # First: the threads wait for its processes.
+        """End the threads that read texts; the loaded model frees everything else."""
+        # Close the processes first: the threads may be waiting for them.
         self._tokenizers.close()
         self._readers.close()
 
     def _requests(self) -> list[SequenceId]:
-        """Those that have no end yet, in the order in which they came."""
+        """The requests that have not ended, in the order of arrival."""
         return sorted((*self._queue.requests, *self._reading))
 
     def _end_all(self, events: Sequence[Event]) -> None:
@@ -121,7 +119,7 @@ class PoolingLoop:
             self._publish(events)
 
     def _receive(self) -> Stop | None:
-        """Take all messages up to a Stop; wait for one where there is nothing else to do."""
+        """Handle all messages up to a Stop, and return that; block for one only while there is nothing to compute."""
         events: list[Event] = []
         stop: Stop | None = None
         while stop is None:
@@ -129,38 +127,44 @@ class PoolingLoop:
                 message = self._inbox.get(block=not self._queue and not events)
             except Empty:
                 break
-            match message:
-                case Embed() | Rank():
-                    self._take(message, events)
-                case PromptRead():
-                    self._read(message, events)
-                case Tokenize():
-                    self._speller.take(message)
-                case Cancel(request):
-                    if (reading := self._reading.pop(request, None)) is not None:
-                        reading.outcome.cancel()
-                        events.append(Cancelled(request))
-                    elif self._queue.remove(request):
-                        events.append(Cancelled(request))
-                    else:
-                        self._speller.cancel(request)
-                case Submit(sequence):
-                    events.append(Failed(sequence, UnsupportedOperation(f"'{self._name}' generates no text.", "model")))
-                case Resume(state):
-                    reason = "it generates no text since it was loaded again"
-                    events.append(Failed(state.sequence, EngineError(self._name, reason)))
-                case Restore():
-                    # Of no use to it: it keeps no prompts.
-                    pass
-                case SetShare(weight, priority):
-                    self._device.reseat(self._seat, weight, priority)
-                case Stop():
-                    stop = message
+            if isinstance(message, Stop):
+                stop = message
+            else:
+                self._handle(message, events)
         if events:
             self._publish(events)
         return stop
 
-    def _take(self, request: Embed | Rank, events: list[Event]) -> None:
+    def _handle(self, message: LoopMessage, events: list[Event]) -> None:
+        match message:
+            case Embed() | Rank():
+                self._submit(message, events)
+            case PromptRead():
+                self._read(message, events)
+            case Tokenize():
+                self._tokenize_worker.submit(message)
+            case Cancel(request):
+                self._cancel(request, events)
+            case Submit(sequence):
+                events.append(Failed(sequence, UnsupportedOperation(f"'{self._name}' generates no text.", "model")))
+            case Resume(state):
+                reason = "it generates no text since it was loaded again"
+                events.append(Failed(state.sequence, EngineError(self._name, reason)))
+            case SetShare(weight, priority):
+                self._device.set_share(self._share, weight, priority)
+            case Restore():
+                # An engine that pools keeps no prompts.
+                pass
+
+    def _cancel(self, request: SequenceId, events: list[Event]) -> None:
+        if (reading := self._reading.pop(request, None)) is not None:
+            reading.outcome.cancel()
+        elif not self._queue.remove(request):
+            self._tokenize_worker.cancel(request)
+            return
+        events.append(Cancelled(request))
+
+    def _submit(self, request: Embed | Rank, events: list[Event]) -> None:
         try:
             read = self._reader_of(request)
         except UnsupportedOperation as refused:
@@ -169,10 +173,10 @@ class PoolingLoop:
         outcome = self._readers.submit(
             request.sequence, read, lambda done: self._inbox.put(PromptRead(request.sequence, done))
         )
-        self._reading[request.sequence] = _Reading(request, outcome)
+        self._reading[request.sequence] = _PendingRequest(request, outcome)
 
     def _read(self, message: PromptRead, events: list[Event]) -> None:
-        """Put the inputs of a request in the line, unless nobody wants it any more."""
+        """Queue the inputs of a request, unless it was cancelled."""
         reading = self._reading.get(message.sequence)
         if reading is None or reading.outcome is not message.outcome:
             return
@@ -190,7 +194,7 @@ class PoolingLoop:
         self._queue.add(Job(message.sequence, inputs, request.priority, vectors, alone=request.alone))
 
     def _reader_of(self, request: Embed | Rank) -> Callable[[], list[list[int]]]:
-        """What reads its inputs, on any thread."""
+        """Return the function that reads the inputs of a request, on any thread."""
         match request, self._inputs:
             case Embed(), InputReader() as inputs:
                 return partial(inputs.read, request.inputs, truncates=request.truncates)
@@ -205,18 +209,18 @@ class PoolingLoop:
         batch = self._queue.pack()
         if not batch:
             return
-        with self._device.step(self._seat):
-            requests = list(dict.fromkeys(place.job.request for place in batch))
-            self._record.begin_step(requests, sum(len(place.tokens) for place in batch))
-            vectors = self._context.embed([place.tokens for place in batch])
+        with self._device.step(self._share):
+            requests = list(dict.fromkeys(entry.job.request for entry in batch))
+            self._record.begin_step(requests, sum(len(entry.tokens) for entry in batch))
+            vectors = self._context.embed([entry.tokens for entry in batch])
             self._record.end_step()
-        complete = self._queue.settle(batch, vectors)
+        complete = self._queue.complete(batch, vectors)
         if complete:
             self._publish([self._answer(job) for job in complete])
 
     def _answer(self, job: Job) -> Event:
         if not np.isfinite(job.vectors).all():
-            # As with 16-bit weights that overflow.
+            # Happens where 16-bit weights overflow.
             return Failed(job.request, EngineError(self._name, "a number that it computed is not finite"))
         if isinstance(self._inputs, PairReader):
             return Ranked(job.request, probabilities(job.vectors), job.tokens)

@@ -1,4 +1,4 @@
-"""What is to be embedded next: inputs of all waiting requests share batches. Pure."""
+"""Packs the next batch to embed: inputs of all waiting requests share batches. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from modelyard.protocol.values import SequenceId
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request on its way.
+    """One request in progress.
 
     Attributes:
-        inputs: token ids of each.
-        vectors: [inputs, dimensions], those of the first ``done`` of them filled in.
-        taken: inputs that were taken into a batch.
-        alone: nothing of others is in its batches.
+        inputs: token ids of each input.
+        vectors: [inputs, dimensions], of which the first ``done`` are filled in.
+        taken: number of inputs that were taken into a batch.
+        alone: whether its batches hold no inputs of other requests.
     """
 
     request: SequenceId
@@ -32,12 +32,12 @@ class Job:
 
     @property
     def tokens(self) -> int:
-        """Of all inputs."""
+        """Number of tokens of all inputs."""
         return sum(map(len, self.inputs))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BatchedInput:
     """An input in a batch."""
 
     job: Job
@@ -45,16 +45,16 @@ class Place:
 
     @property
     def tokens(self) -> Sequence[int]:
-        """Its ids."""
+        """The token ids of the input."""
         return self.job.inputs[self.index]
 
 
 class EmbedQueue:
-    """Requests in line.
+    """Queue of requests.
 
     Args:
-        batch_tokens: that a batch holds; an input that is longer goes alone.
-        slots: inputs that a batch holds.
+        batch_tokens: limit of tokens in a batch; a longer input has a batch of its own.
+        slots: limit of inputs in a batch.
     """
 
     def __init__(self, batch_tokens: int, slots: int) -> None:
@@ -67,53 +67,53 @@ class EmbedQueue:
 
     @property
     def requests(self) -> list[SequenceId]:
-        """All that are in line."""
+        """The requests in the queue."""
         return [job.request for job in self._jobs]
 
     def add(self, job: Job) -> None:
-        """Put a request in line, behind those that are there."""
+        """Queue a request behind all others."""
         self._jobs.append(job)
 
     def remove(self, request: SequenceId) -> bool:
-        """Take a request out; whether it was there."""
+        """Remove a request; whether it was in the queue."""
         left = [job for job in self._jobs if job.request != request]
         was_there = len(left) < len(self._jobs)
         self._jobs = left
         return was_there
 
-    def pack(self) -> list[Place]:
-        """Take the next batch: one input of each request in turn, the urgent first, while there is room.
+    def pack(self) -> list[BatchedInput]:
+        """Take the next batch: one input of each request in turn, by priority, while there is room.
 
-        What had no room is first in the next batch, and those that had a place go behind those that had none: no
-        request waits for all inputs of a long one.
+        An input without room is first in the next batch, and requests that had a place go behind those that had none:
+        no request waits for all inputs of a long one.
         """
-        batch: list[Place] = []
+        batch: list[BatchedInput] = []
         room = self._batch_tokens
         alone = [job for job in self._jobs if job.alone]
-        line = alone[:1] or sorted(self._jobs, key=lambda job: -job.priority)
+        queue = alone[:1] or sorted(self._jobs, key=lambda job: -job.priority)
         is_taking = True
         while is_taking:
             is_taking = False
-            for job in line:
+            for job in queue:
                 if job.taken == len(job.inputs) or len(batch) == self._slots:
                     continue
                 size = len(job.inputs[job.taken])
                 if size <= room or not batch:
-                    batch.append(Place(job, job.taken))
+                    batch.append(BatchedInput(job, job.taken))
                     job.taken += 1
                     room -= size
                     is_taking = True
-        served = {place.job.request for place in batch}
+        served = {entry.job.request for entry in batch}
         self._jobs = [job for job in self._jobs if job.request not in served] + [
             job for job in self._jobs if job.request in served
         ]
         return batch
 
-    def settle(self, batch: Sequence[Place], vectors: npt.NDArray[np.float32]) -> list[Job]:
-        """Put the vectors of a batch where they belong; the requests that are complete by that leave the line."""
-        for place, vector in zip(batch, vectors, strict=True):
-            place.job.vectors[place.index] = vector
-            place.job.done += 1
+    def complete(self, batch: Sequence[BatchedInput], vectors: npt.NDArray[np.float32]) -> list[Job]:
+        """Store the vectors of a batch; remove and return the requests that it completes."""
+        for entry, vector in zip(batch, vectors, strict=True):
+            entry.job.vectors[entry.index] = vector
+            entry.job.done += 1
         complete = [job for job in self._jobs if job.done == len(job.inputs)]
         self._jobs = [job for job in self._jobs if job.done < len(job.inputs)]
         return complete

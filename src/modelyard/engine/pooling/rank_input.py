@@ -1,4 +1,4 @@
-"""A query and a document become the token ids of one input, as rerankers were trained to read them."""
+"""Turns a query and a document into the token ids of one input, in the form that rerankers were trained on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from modelyard.engine.input.bounded_tokenize import tokens_of_beginning
+from modelyard.engine.input.bounded_tokenize import tokenize_beginning
 from modelyard.errors import InputTooLong, InvalidRequest, UnusableModel
 
 _QUERY, _DOCUMENT = "{query}", "{document}"
@@ -15,37 +15,37 @@ _PLACEHOLDER: Final = re.compile(r"\{(query|document)\}")
 _CUT: Final = "set 'max_tokens_per_doc', with which documents are cut"
 
 Frame = tuple[tuple[int, ...] | str, ...]
-"""What an input is put together of: ids as they are, and text with ``{query}`` or ``{document}`` in it."""
+"""The parts of an input: token ids, and text with ``{query}`` or ``{document}`` in it."""
 
 
-class Vocabulary(Protocol):
-    """The part of ``llama.Model`` that is needed here."""
+class PairVocabulary(Protocol):
+    """The part of ``llama.Model`` that reading pairs needs."""
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
-        """Token ids of ``text``."""
+        """Return the token ids of ``text``."""
 
-    def spell(self, tokens: Sequence[int]) -> list[bytes]:
-        """The bytes of each token."""
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        """Return the bytes of each token."""
 
     def is_control(self, token: int) -> bool:
-        """Whether it is no text."""
+        """Whether a token is a control token, which is not text."""
 
     def pair_tokens(self) -> tuple[list[int], list[int], list[int]]:
-        """What belongs before the first of two texts, between them, and behind the second."""
+        """Return the tokens before the first of two texts, between them, and behind the second."""
 
     def ranking_template(self) -> str | None:
-        """How a model wants the two written; None: one behind the other."""
+        """Return the template of a query and a document; None: the document follows the query."""
 
 
-def ranking_frame(vocabulary: Vocabulary) -> Frame:
-    """How ``vocabulary``'s model reads a query and a document.
+def ranking_frame(vocabulary: PairVocabulary) -> Frame:
+    """Return the parts of an input with a query and a document, as the model reads them.
 
-    A template is taken apart at its control tokens: what a document spells as one is text, and ends nothing.
+    A template is split at its control tokens: a document that spells one out holds text, which ends nothing.
 
     Source: llama.cpp, tools/server/server-common.cpp, format_prompt_rerank: [BOS]query[EOS][SEP]document[EOS].
 
     Raises:
-        UnusableModel: its template has no place for one of them.
+        UnusableModel: the template has no place for the query or the document.
     """
     template = vocabulary.ranking_template()
     if template is None:
@@ -53,14 +53,12 @@ def ranking_frame(vocabulary: Vocabulary) -> Frame:
         return begin, _QUERY, between, _DOCUMENT, end
     for placeholder in (_QUERY, _DOCUMENT):
         if placeholder not in template:
-            raise UnusableModel(
-                f"Its template for rankings has no {placeholder}, where that would be put. Get another file of it."
-            )
+            raise UnusableModel(f"Its ranking template has no place for {placeholder}. Use another file of the model.")
     frame: list[tuple[int, ...] | str] = []
     run: list[int] = []
 
     def end_run() -> None:
-        text = b"".join(vocabulary.spell(run)).decode("utf-8", "replace")
+        text = b"".join(vocabulary.pieces(run)).decode("utf-8", "replace")
         frame.append(text if _PLACEHOLDER.search(text) else tuple(run))
         run.clear()
 
@@ -78,58 +76,59 @@ class PairReader:
     """Reads queries and documents for one model.
 
     Args:
-        vocabulary: the model's.
-        vocab_size: ids are below it.
-        longest: tokens that a query and a document may have together, with what is around them.
+        vocabulary: vocabulary of the model.
+        vocab_size: number of token ids.
+        longest: limit of tokens of a query and a document together, with what is around them.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, vocab_size: int, longest: int) -> None:
+    def __init__(self, vocabulary: PairVocabulary, *, vocab_size: int, longest: int) -> None:
         self._frame = ranking_frame(vocabulary)
-        self._spell = vocabulary.spell
+        self._piece_bytes = vocabulary.pieces
         self._tokenize: Callable[[str], list[int]] = lambda text: vocabulary.tokenize(
             text, add_special=False, parse_special=False
         )
         self._vocab_size = vocab_size
         self._longest = longest
 
-    def read(self, query: str, documents: Sequence[str], most_tokens: int | None = None) -> list[list[int]]:
-        """Token ids of ``query`` with each of ``documents``.
+    def read(self, query: str, documents: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
+        """Return the token ids of ``query`` with each of ``documents``.
 
         Args:
-            query: what is asked.
-            documents: what may answer it.
-            most_tokens: of a document; a longer one is cut, and so is one that does not fit. None: that is refused.
+            query: the question.
+            documents: possible answers.
+            max_tokens: limit of tokens of a document; longer ones, and those that do not fit, are cut. None: they are
+                refused.
 
         Raises:
             InputTooLong: a document, with the query, has more tokens than the model takes.
-            InvalidRequest: one has what is not in the vocabulary.
+            InvalidRequest: one holds what is not in the vocabulary.
         """
-        beginning, part = tokens_of_beginning(self._tokenize, query, self._longest)
+        beginning, part = tokenize_beginning(self._tokenize, query, self._longest)
         if len(beginning) > self._longest:
             raise InputTooLong(self._longest, len(beginning) if part == query else None, "query")
-        # What holds no document is the same in all of them.
+        # Parts without the document are the same in all inputs.
         around = [piece if _DOCUMENT in piece else self._ids(piece, query, "") for piece in self._frame]
         room = self._longest - len(self._pair(around, query, "", ()))
         if room < 0:
             raise InputTooLong(self._longest, self._longest - room, "query")
-        most = room if most_tokens is None else min(most_tokens, room)
+        limit = room if max_tokens is None else min(max_tokens, room)
         inputs: list[list[int]] = []
         for index, document in enumerate(documents):
             param = f"documents[{index}]"
-            ids, part = tokens_of_beginning(self._tokenize, document, most)
-            tokens = [] if len(ids) > most else self._pair(around, query, document, ids)
-            while len(ids) > most or len(tokens) > self._longest:
-                if most_tokens is None:
-                    raise InputTooLong(most, len(ids) if part == document else None, param, _CUT)
-                # In a template, the tokens at both ends of a document may be others than where it stands alone.
-                ids = ids[: min(most, len(ids) - 1)]
-                text = b"".join(self._spell(ids)).decode("utf-8", "ignore")
+            ids, part = tokenize_beginning(self._tokenize, document, limit)
+            tokens = [] if len(ids) > limit else self._pair(around, query, document, ids)
+            while len(ids) > limit or len(tokens) > self._longest:
+                if max_tokens is None:
+                    raise InputTooLong(limit, len(ids) if part == document else None, param, _CUT)
+                # In a template, the tokens at both ends of a document may differ from those of the document alone.
+                ids = ids[: min(limit, len(ids) - 1)]
+                text = b"".join(self._piece_bytes(ids)).decode("utf-8", "ignore")
                 tokens = self._pair(around, query, text, ids)
             inputs.append(self._checked(tokens, param))
         return inputs
 
     def _pair(self, around: Sequence[Sequence[int] | str], query: str, document: str, ids: Sequence[int]) -> list[int]:
-        """An input with a document, which has ``ids`` where it stands alone."""
+        """Return an input with a document, whose tokens are ``ids`` where it stands alone."""
         tokens: list[int] = []
         for piece in around:
             tokens += ids if piece == _DOCUMENT else self._ids(piece, query, document)
@@ -139,7 +138,7 @@ class PairReader:
         if not tokens:
             raise InvalidRequest(f"'{param}' is empty, and so is the query.", param)
         if not 0 <= min(tokens) <= max(tokens) < self._vocab_size:
-            # What tokenizers without a token for the unknown yield. llama.cpp computes nothing of such a batch.
+            # Tokenizers without a token for the unknown yield ids outside of the vocabulary, which llama.cpp refuses.
             raise InvalidRequest(
                 f"'{param}', or the query, has parts for which the model's vocabulary has no token.", param
             )

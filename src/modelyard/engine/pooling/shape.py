@@ -1,4 +1,4 @@
-"""How long the inputs of an embedding model may be, and how many tokens are computed at once. Pure."""
+"""Lengths of the inputs of an embedding model, and of the steps that compute them. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Final
 
 from modelyard.engine.settings import DEFAULT_CONTEXT
 
-# Longest input where nothing is configured and inputs are computed whole: memory grows with the length times the
-# vocabulary, for which llama.cpp makes room whether or not there are logits.
+# Limit of an input if none is configured and inputs are computed whole: memory grows with the length times the
+# vocabulary, since llama.cpp reserves memory for logits even where none are computed.
 DEFAULT_WHOLE_INPUT: Final = 2048
 
-# Most tokens of a part, where inputs are computed in parts: their logits are computed too, and thrown away.
+# Limit of tokens of a part, where inputs are computed in parts: their logits are computed too, and discarded.
 PART_TOKENS: Final = 128
 
 
@@ -20,8 +20,8 @@ class EmbeddingShape:
     """Sizes of a context for embeddings, in tokens.
 
     Attributes:
-        longest: of one input.
-        step_tokens: most in one call of llama.cpp.
+        longest: limit of one input.
+        step_tokens: limit of one call of llama.cpp.
     """
 
     longest: int
@@ -29,14 +29,14 @@ class EmbeddingShape:
 
 
 def embedding_shape(trained: int, configured: int | None, batch_tokens: int, *, is_whole: bool) -> EmbeddingShape:
-    """The sizes that a model is served with.
+    """Return the sizes that a model is served with.
 
     Args:
-        trained: tokens that the model was trained for: a longer input has no positions.
-        configured: tokens of context, where they are.
-        batch_tokens: that inputs are packed into.
+        trained: context that the model was trained with: a longer input has no positions.
+        configured: configured context in tokens, if any.
+        batch_tokens: limit of tokens that inputs are packed into.
         is_whole: whether all of an input must be computed at once, since each of its tokens sees those behind it, or
-            the pooling counts all of them.
+            the pooling needs all of them.
     """
     longest = min(configured or (DEFAULT_WHOLE_INPUT if is_whole else DEFAULT_CONTEXT), trained)
     return EmbeddingShape(longest, max(longest, batch_tokens) if is_whole else min(batch_tokens, PART_TOKENS))

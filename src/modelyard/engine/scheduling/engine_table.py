@@ -1,8 +1,9 @@
 """A table of engines in memory that all processes of a server share: their parts of the device, and what they do.
 
-Each engine has a record and is the only one to write it; every process reads all. No lock is held across processes,
-since one that dies would keep it. Instead each fact that a decision rests on is one aligned word of 8 bytes, which the
-processor stores and loads whole, and a reader of several words looks twice (``_activity``).
+Each engine has a record and is its only writer; every process reads all records. No lock is held across processes,
+since a process that dies would keep it. Instead each fact that a decision rests on is one aligned word of 8 bytes,
+which the processor stores and loads whole, and a reader of several words checks that they did not change
+(``_activity``).
 
 Hot path: ``begin_step`` and ``end_step`` run once for each step of an engine and take about a microsecond together.
 """
@@ -25,23 +26,23 @@ from modelyard.errors import EngineError
 Doing = Literal["idle", "loading", "computing", "reading", "saving", "restoring"]
 
 MAX_ENGINES: Final = 256
-# Sequences of a step: one llama.cpp context holds no more.
+# Limit of sequences in a step: one llama.cpp context holds no more.
 MAX_COMPUTING: Final = 256
-# Prompts of an engine that are read at once: four threads read them, beside the engine's own.
+# Limit of prompts of an engine that are read at once: four threads read, beside the engine's own.
 MAX_READING: Final = 32
 MAX_NAME_BYTES: Final = 64
 DIGEST_BYTES: Final = 16
 
 _WORD: Final = 8
 
-# Words of the head, which takes the place of a record.
+# Words of the header, which takes the place of a record.
 _MAGIC, GENERATION = 0, 1
 
 # Words of a record.
 _PID, _TAKES_PART = 0, 1
 _SHARE, _SHARE_WORDS = 2, 5
-# What the engine does, and above it, shifted by _COUNT_SHIFT, the number of sequences in the step: one word, so that
-# both change at once.
+# What the engine does, and above that, shifted by _COUNT_SHIFT, the number of sequences in the step: one word, so
+# that both change at once.
 _STATE, _STEPS, _TOKENS = 7, 8, 9
 _DIGEST = 10
 _NAME = _DIGEST + DIGEST_BYTES // _WORD
@@ -58,12 +59,12 @@ _DOINGS: Final[tuple[Doing, ...]] = get_args(Doing)
 _NUMBERS: Final[dict[Doing, int]] = {doing: number for number, doing in enumerate(_DOINGS)}
 _COMPUTES: Final = _NUMBERS["computing"]
 
-# Native words: what the struct module writes in a fixed byte order it may write byte by byte.
+# Native words: in a fixed byte order, the struct module may write byte by byte.
 _IDS: Final = tuple(struct.Struct(f"@{count}Q") for count in range(MAX_COMPUTING + 1))
 _SIGNATURE: Final = int.from_bytes(b"MYARDET1", "little")
 
-# An engine begins a step in a millisecond or more, and to read its record takes some microseconds.
-_MAX_LOOKS: Final = 100
+# Limit of reads of a record that changes meanwhile: a step takes a millisecond or more, a read some microseconds.
+_MAX_READS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,13 @@ class EngineActivity:
 
     Attributes:
         name: the model's id, cut to 64 bytes.
-        model_digest: names the contents of the model's files, as ``contents_digest`` does; "" before they are read.
-        pid: of the process that the engine runs in.
-        doing: "reading" where only prompts are read.
+        model_digest: digest of the model's files, as by ``contents_digest``; "" before they are read.
+        pid: process that the engine runs in.
+        doing: what the engine's own thread does; "reading" where only prompts are read.
         computing: ids of the sequences in the step.
         reading: ids of the requests whose prompts are being read.
-        step: counts its steps, so that two of them are told apart.
-        tokens: of its last step.
+        step: number of the step, which tells two steps apart.
+        tokens: number of tokens in the last step.
     """
 
     name: str
@@ -92,10 +93,10 @@ class EngineActivity:
 
 
 class EngineRecord:
-    """The record of one engine, for that engine. ``begin_reading`` and ``end_reading`` may be called on any thread.
+    """The record of one engine, as its engine writes it. ``begin_reading`` and ``end_reading`` may run on any thread.
 
     Attributes:
-        index: its place in the table.
+        index: place in the table.
         share: five floats that ``engine.scheduling.fair_share`` keeps there.
     """
 
@@ -114,13 +115,13 @@ class EngineRecord:
         self.share: memoryview[float] = memory.cast("d")[_SHARE : _SHARE + _SHARE_WORDS]
 
     def name_model(self, name: str) -> None:
-        """Note which model the engine serves."""
+        """Record which model the engine serves."""
         encoded = name.encode("utf-8", "replace")[:MAX_NAME_BYTES]
         at = _NAME * _WORD
         self._bytes[at : at + MAX_NAME_BYTES] = encoded.ljust(MAX_NAME_BYTES, b"\0")
 
     def name_files(self, digest: str) -> None:
-        """Note the contents of the model's files, as ``contents_digest`` names them."""
+        """Record the digest of the model's files, as by ``contents_digest``."""
         at = _DIGEST * _WORD
         self._bytes[at : at + DIGEST_BYTES] = bytes.fromhex(digest)
 
@@ -135,17 +136,17 @@ class EngineRecord:
 
     @property
     def computing(self) -> tuple[int, ...]:
-        """The sequences of the step that was begun and not ended, if any."""
+        """The sequences of the current step, if any."""
         count = self._words[_STATE] >> _COUNT_SHIFT
         return tuple(self._words[_COMPUTING : _COMPUTING + count])
 
     def begin_step(self, ids: Sequence[int], tokens: int) -> None:
-        """Note that ``tokens`` of the sequences ``ids`` are computed from now on."""
+        """Record that a step of ``tokens`` tokens of the sequences ``ids`` begins."""
         count = len(ids)
         if count > MAX_COMPUTING:
             ids, count = ids[:MAX_COMPUTING], MAX_COMPUTING
         words = self._words
-        # In this order: the ids that a state counts are those of one step, wherever the process dies.
+        # The order ensures that the ids that a state counts belong to one step, wherever the process dies.
         words[_STATE] = 0
         words[_STEPS] = self._steps = self._steps + 1
         words[_TOKENS] = tokens
@@ -153,20 +154,20 @@ class EngineRecord:
         words[_STATE] = _COMPUTES | count << _COUNT_SHIFT
 
     def end_step(self) -> None:
-        """Note that nothing is computed any more."""
+        """Record that the step has ended."""
         self._words[_STATE] = 0
 
     def begin_reading(self, request: int) -> None:
-        """Note that the prompt of a request is read from now on. Beyond MAX_READING at once none is noted."""
+        """Record that the prompt of a request is being read; beyond MAX_READING at once, do nothing."""
         with self._lock:
             if None in self._reading:
                 place = self._reading.index(None)
                 self._reading[place] = request
-                # 0 is a free place.
+                # 0 marks a free place.
                 self._words[_READING + place] = request + 1
 
     def end_reading(self, request: int) -> None:
-        """Note that the prompt of a request is not read any more."""
+        """Record that the prompt of a request is no longer read."""
         with self._lock:
             if request in self._reading:
                 place = self._reading.index(request)
@@ -175,7 +176,7 @@ class EngineRecord:
 
     @contextmanager
     def reading(self, request: int) -> Iterator[None]:
-        """Note that the prompt of a request is read for so long."""
+        """Record that the prompt of a request is being read while the context is open."""
         self.begin_reading(request)
         try:
             yield
@@ -183,7 +184,7 @@ class EngineRecord:
             self.end_reading(request)
 
     def detach(self) -> None:
-        """Write to memory of its own from now on: the place in the table may have a new owner."""
+        """Write to private memory from now on, since the place in the table may get a new owner."""
         with self._lock:
             self._map(memoryview(bytearray(_RECORD_BYTES)))
 
@@ -191,16 +192,16 @@ class EngineRecord:
 class EngineTable:
     """The records of all engines of a server. Every method may be called on any thread.
 
-    The process that made the table hands out its records, also those of engines in other processes: so no two processes
-    ever take the same one.
+    The process that made the table assigns the records, also those of engines in other processes, so no two processes
+    ever use the same one.
 
     Args:
-        memory: TABLE_BYTES of it; None: memory of this process.
+        memory: TABLE_BYTES of memory; None: memory of this process.
         is_owner: whether this process made the table.
 
     Attributes:
-        words: all of it; the one at GENERATION is another number whenever engines have come or gone, or a share has
-            changed.
+        words: the whole table. The word at GENERATION gets a new value whenever an engine comes or goes, or a share
+            changes.
     """
 
     def __init__(self, memory: mmap.mmap | None = None, *, is_owner: bool = True) -> None:
@@ -215,7 +216,7 @@ class EngineTable:
 
     @classmethod
     def open(cls, path: Path) -> EngineTable:
-        """The table of another process, which has its file at ``path``.
+        """Open the table of another process, whose file is at ``path``.
 
         Raises:
             OSError: it cannot be opened.
@@ -228,7 +229,7 @@ class EngineTable:
         return cls(memory, is_owner=False)
 
     def reserve(self, pid: int, name: str) -> None:
-        """Set a record aside for the engine of the model ``name`` in the process ``pid``, before that one claims it.
+        """Reserve a record for the engine of the model ``name`` in the process ``pid``, which then claims it.
 
         Only for the process that made the table.
 
@@ -239,7 +240,7 @@ class EngineTable:
             self._take(pid, name)
 
     def claim(self, name: str) -> EngineRecord:
-        """A record for an engine of this process that serves the model ``name``, until it is released.
+        """Claim a record for an engine of this process that serves the model ``name``, until it is released.
 
         Raises:
             EngineError: all records are taken, or none was reserved for this process by the one that made the table.
@@ -253,7 +254,7 @@ class EngineTable:
         return record
 
     def release(self, record: EngineRecord) -> None:
-        """Free a record that was claimed here; what is still written to it has no effect."""
+        """Free a record that this process claimed; later writes to it have no effect."""
         record.detach()
         with self._lock:
             self._claimed.discard(record.index)
@@ -261,7 +262,7 @@ class EngineTable:
         self.announce()
 
     def release_of(self, pid: int) -> tuple[EngineActivity, ...]:
-        """Free all records of the process ``pid``, which has died; what its engines were doing.
+        """Free all records of the process ``pid``, which has died; return what its engines were doing.
 
         Only for the process that made the table.
         """
@@ -275,25 +276,25 @@ class EngineTable:
         return tuple(found)
 
     def records(self) -> tuple[EngineActivity, ...]:
-        """What all engines are doing."""
+        """Return what all engines are doing."""
         return tuple(self.records_by_index().values())
 
     def records_by_index(self) -> dict[int, EngineActivity]:
-        """The same, by their places in the table."""
+        """Return what all engines are doing, by their places in the table."""
         return {index: _activity(self._memory(index).cast("Q")) for index in self._taken()}
 
     def announce(self) -> None:
-        """Have all processes look again at who takes part, and with what share."""
-        # Not a counter: of two processes that count up at once, one would be overlooked.
+        """Have all processes read again which engines take part, and with which shares."""
+        # Not a counter: if two processes incremented it at once, one change would be missed.
         self.words[GENERATION] = secrets.randbits(64)
 
     def take_part(self, record: EngineRecord, *, takes_part: bool) -> None:
-        """Note whether the engine shares the device with the others."""
+        """Record whether the engine shares the device with the others."""
         self.words[self._at(record.index) + _TAKES_PART] = int(takes_part)
         self.announce()
 
     def shares(self) -> Iterator[tuple[int, int, memoryview[float]]]:
-        """Index, process and share of each engine that takes part."""
+        """Yield index, process and share of each engine that takes part."""
         for index in self._taken():
             at = self._at(index)
             if self.words[at + _TAKES_PART]:
@@ -305,7 +306,7 @@ class EngineTable:
     def _take(self, pid: int, name: str) -> int:
         index = next((index for index in range(MAX_ENGINES) if not self.words[self._at(index)]), None)
         if index is None:
-            raise EngineError(name, f"{MAX_ENGINES} engines are there already, which is the most")
+            raise EngineError(name, f"all {MAX_ENGINES} records of engines are taken")
         self._clear(index, keeps_pid=False)
         self.words[self._at(index)] = pid
         return index
@@ -317,7 +318,7 @@ class EngineTable:
         raise EngineError(name, f"no record was reserved for its process {pid} in the table of engines")
 
     def _clear(self, index: int, *, keeps_pid: bool) -> None:
-        """Empty a record: who takes part first, and the process last."""
+        """Clear a record: first whether it takes part, last its process."""
         at = self._at(index)
         for word in range(at + _TAKES_PART, at + _RECORD_WORDS):
             self.words[word] = 0
@@ -330,12 +331,12 @@ class EngineTable:
 
     @staticmethod
     def _at(index: int) -> int:
-        """The first word of a record."""
+        """Return the index of the first word of a record."""
         return (index + 1) * _RECORD_WORDS
 
 
 def activities_in(contents: bytes) -> tuple[EngineActivity, ...]:
-    """What the engines of a table were doing whose memory is ``contents``; () where it is no table of this version."""
+    """Return what engines were doing by the ``contents`` of their table; () where it is no table of this version."""
     if len(contents) != TABLE_BYTES:
         return ()
     words = memoryview(contents).cast("Q")
@@ -349,10 +350,10 @@ def _taken(words: memoryview[int]) -> list[int]:
 
 
 def _activity(words: memoryview[int]) -> EngineActivity:
-    """What a record says, with the sequences of one step, although the engine writes meanwhile."""
+    """Return the contents of a record, with sequences of one step, although the engine writes meanwhile."""
     steps = state = 0
     ids: list[int] = []
-    for _ in range(_MAX_LOOKS):
+    for _ in range(_MAX_READS):
         steps, state = words[_STEPS], words[_STATE]
         ids = words[_COMPUTING : _COMPUTING + min(state >> _COUNT_SHIFT, MAX_COMPUTING)].tolist()
         if words[_STATE] == state and words[_STEPS] == steps:

@@ -1,9 +1,9 @@
-"""How engines that compute at the same time share their device, where it is not to be in equal parts.
+"""How engines that compute at the same time share their device, where their parts are not equal.
 
 Steps of several engines run at once: the operating system gives each about the same part of the cores, which is as fast
-as taking turns and leaves smaller gaps (docs/performance.md). What it does not know of are weights and priorities:
-whoever is ahead of its part, or less urgent, waits before its next step, and never for long. The engines may run in
-several processes: what each has had is in a table that all of them see (``engine/scheduling/engine_table.py``).
+as taking turns and leaves smaller gaps (docs/performance.md). It does not know weights and priorities: an engine
+that is ahead of its part, or less urgent, waits before its next step, for a bounded time. The engines may run in
+several processes: the device time of each is in a table that all read (``engine/scheduling/engine_table.py``).
 """
 
 from __future__ import annotations
@@ -18,92 +18,92 @@ from dataclasses import dataclass
 
 from modelyard.engine.scheduling.engine_table import GENERATION, SHARE_BYTES, EngineRecord, EngineTable
 
-# The longest that a step waits for the sake of other engines.
+# Upper bound of the time that a step waits for other engines.
 MAX_WAIT_S = 1.0
 
-# How far an engine may be ahead of its part, in seconds of the device's time for a weight of 1.
+# Seconds of device time, at a weight of 1, by which an engine may be ahead of its part.
 LEAD_S = 0.05
 
-# For so long after a step an engine counts as busy: the next one may be on its way.
+# An engine counts as busy for this long after a step: the next one may be about to begin.
 RECENT_S = 0.05
 
-# How often a step that waits looks again where another process may end the wait, which wakes nobody here.
-LOOK_S = 0.002
+# Interval at which a waiting step reads the table again, where another process may end the wait without a wake-up here.
+POLL_S = 0.002
 
-# Places in a share.
-_WEIGHT, _PRIORITY, _HAD, _IS_HERE, _LAST_STEP = range(5)
+# Indices of the fields of a share.
+_WEIGHT, _PRIORITY, _VIRTUAL_TIME, _IS_ACTIVE, _LAST_STEP = range(5)
 
 
 class DeviceShare:
-    """One engine's place at its device. Its facts lie in the table of engines while it takes part.
+    """One engine's share of its device. Its fields lie in the table of engines while the engine takes part.
 
     Args:
-        weight: its part of the time, relative to that of the others.
-        priority: while it computes, those with a lower one wait.
-        share: the facts of an engine that takes part already; None: those of a new one.
+        weight: part of the device time, relative to the weights of the other engines.
+        priority: while this engine computes, engines with a lower priority wait.
+        fields: the fields of an engine that takes part already; None: new ones.
 
     Attributes:
-        share: the facts.
+        fields: the five floats, by the indices above.
     """
 
-    __slots__ = ("share",)
+    __slots__ = ("fields",)
 
-    def __init__(self, weight: float = 1.0, priority: int = 0, share: memoryview[float] | None = None) -> None:
-        if share is None:
-            share = memoryview(bytearray(SHARE_BYTES)).cast("d")
-            share[_WEIGHT], share[_PRIORITY], share[_LAST_STEP] = weight, priority, -math.inf
-        self.share = share
+    def __init__(self, weight: float = 1.0, priority: int = 0, fields: memoryview[float] | None = None) -> None:
+        if fields is None:
+            fields = memoryview(bytearray(SHARE_BYTES)).cast("d")
+            fields[_WEIGHT], fields[_PRIORITY], fields[_LAST_STEP] = weight, priority, -math.inf
+        self.fields = fields
 
-    def move(self, share: memoryview[float]) -> None:
-        """Keep the facts in ``share`` from now on."""
-        share[:] = self.share
-        self.share = share
+    def move(self, fields: memoryview[float]) -> None:
+        """Copy the fields to ``fields`` and keep them there from now on."""
+        fields[:] = self.fields
+        self.fields = fields
 
     def change(self, weight: float, priority: int) -> None:
-        """Take another part; ``Device.reseat`` tells the other engines."""
-        self.share[_WEIGHT], self.share[_PRIORITY] = weight, priority
+        """Set weight and priority; ``Device.set_share`` also announces them to the other engines."""
+        self.fields[_WEIGHT], self.fields[_PRIORITY] = weight, priority
 
     @property
     def weight(self) -> float:
-        """Part of the time, relative to that of the others."""
-        return self.share[_WEIGHT]
+        """Part of the device time, relative to the weights of the other engines."""
+        return self.fields[_WEIGHT]
 
     @property
     def priority(self) -> float:
-        """Those with a lower one wait."""
-        return self.share[_PRIORITY]
+        """Engines with a lower priority wait while this one computes."""
+        return self.fields[_PRIORITY]
 
     @property
-    def had(self) -> float:
-        """Seconds of its steps, divided by its weight."""
-        return self.share[_HAD]
+    def virtual_time(self) -> float:
+        """Seconds of all its steps, divided by its weight."""
+        return self.fields[_VIRTUAL_TIME]
 
-    @had.setter
-    def had(self, seconds: float) -> None:
-        self.share[_HAD] = seconds
+    @virtual_time.setter
+    def virtual_time(self, seconds: float) -> None:
+        self.fields[_VIRTUAL_TIME] = seconds
 
     @property
-    def is_here(self) -> bool:
-        """Whether it computes, or waits to."""
-        return self.share[_IS_HERE] != 0.0
+    def is_active(self) -> bool:
+        """Whether the engine computes, or waits to."""
+        return self.fields[_IS_ACTIVE] != 0.0
 
-    @is_here.setter
-    def is_here(self, is_here: bool) -> None:
-        self.share[_IS_HERE] = float(is_here)
+    @is_active.setter
+    def is_active(self, is_active: bool) -> None:
+        self.fields[_IS_ACTIVE] = float(is_active)
 
     @property
     def last_step(self) -> float:
-        """When its last step ended, by the monotonic clock, which all processes of a machine have in common."""
-        return self.share[_LAST_STEP]
+        """Time at which its last step ended, on the monotonic clock that all processes of a machine share."""
+        return self.fields[_LAST_STEP]
 
     @last_step.setter
     def last_step(self, when: float) -> None:
-        self.share[_LAST_STEP] = when
+        self.fields[_LAST_STEP] = when
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """Who takes part, as of one generation of the table.
+    """The engines that take part, as of one generation of the table.
 
     Attributes:
         is_even: whether all have the same weight and priority.
@@ -111,7 +111,7 @@ class _View:
     """
 
     generation: int | None
-    seats: tuple[DeviceShare, ...] = ()
+    shares: tuple[DeviceShare, ...] = ()
     is_even: bool = True
     is_local: bool = True
 
@@ -120,7 +120,7 @@ class Device:
     """The engines on one device. Every method may be called on any thread.
 
     Args:
-        table: where the engines of all processes meet; None: those of this process alone.
+        table: the table of the engines of all processes; None: only the engines of this process.
     """
 
     def __init__(self, table: EngineTable | None = None) -> None:
@@ -132,106 +132,106 @@ class Device:
 
     @property
     def is_busy(self) -> bool:
-        """Whether some engine has something to compute."""
+        """Whether any engine has something to compute."""
         now = time.monotonic()
-        return any(is_busy(seat, now) for seat in self._current().seats)
+        return any(is_busy(share, now) for share in self._current().shares)
 
     @contextmanager
-    def joined(self, seat: DeviceShare, record: EngineRecord | None = None) -> Iterator[EngineRecord]:
-        """Take part for so long.
+    def joined(self, share: DeviceShare, record: EngineRecord | None = None) -> Iterator[EngineRecord]:
+        """Take part in sharing the device while the context is open.
 
         Args:
-            seat: of the engine.
-            record: what the engine has claimed of the table; None: one is claimed, and released at the end.
+            share: the engine's share.
+            record: the record that the engine has claimed; None: one is claimed here, and released at the end.
 
         Raises:
-            EngineError: there is no record left.
+            EngineError: all records are taken.
         """
         own = record or self.table.claim("")
         with self._change:
-            self._own[own.index] = seat
-            seat.move(own.share)
+            self._own[own.index] = share
+            share.move(own.share)
             self.table.take_part(own, takes_part=True)
         try:
             yield own
         finally:
             with self._change:
                 self.table.take_part(own, takes_part=False)
-                seat.move(memoryview(bytearray(SHARE_BYTES)).cast("d"))
+                share.move(memoryview(bytearray(SHARE_BYTES)).cast("d"))
                 del self._own[own.index]
                 self._change.notify_all()
             if record is None:
                 self.table.release(own)
 
-    def reseat(self, seat: DeviceShare, weight: float, priority: int) -> None:
-        """Give an engine another weight and priority."""
+    def set_share(self, share: DeviceShare, weight: float, priority: int) -> None:
+        """Give an engine another weight and priority, and announce the change to all processes."""
         with self._change:
-            seat.change(weight, priority)
+            share.change(weight, priority)
             self.table.announce()
             self._change.notify_all()
 
     @contextmanager
-    def step(self, seat: DeviceShare) -> Iterator[None]:
-        """Compute one step of an engine that takes part, as soon as the others may be made to wait for it."""
+    def step(self, share: DeviceShare) -> Iterator[None]:
+        """Compute one step of an engine that takes part, after the wait that its share requires."""
         view = self._view
         if view.generation != self._words[GENERATION]:
-            view = self._look()
+            view = self._refresh()
         if view.is_even:
-            # Nothing to decide, as nearly always.
+            # The usual case: all shares are equal, so no step waits.
             yield
-            seat.share[_LAST_STEP] = time.monotonic()
+            share.fields[_LAST_STEP] = time.monotonic()
             return
-        self._begin(seat)
+        self._wait_for_turn(share)
         began = time.monotonic()
         try:
             yield
         finally:
             with self._change:
-                seat.is_here, seat.last_step = False, time.monotonic()
-                seat.had += (seat.last_step - began) / seat.weight
+                share.is_active, share.last_step = False, time.monotonic()
+                share.virtual_time += (share.last_step - began) / share.weight
                 self._change.notify_all()
 
-    def _begin(self, seat: DeviceShare) -> None:
+    def _wait_for_turn(self, share: DeviceShare) -> None:
         with self._change:
             began = now = time.monotonic()
             view = self._current()
-            if not is_busy(seat, now):
-                # Whoever comes back from a pause has missed its time.
-                busy = [other.had for other in view.seats if is_busy(other, now)]
-                seat.had = max(seat.had, min(busy, default=0.0))
-            seat.is_here = True
-            while now < began + MAX_WAIT_S and waits(seat, view.seats, now):
-                # That another has nothing more to do is noticed by the clock alone.
-                self._change.wait(RECENT_S if view.is_local else LOOK_S)
+            if not is_busy(share, now):
+                # An engine that was idle cannot claim the device time that it left unused.
+                busy = [other.virtual_time for other in view.shares if is_busy(other, now)]
+                share.virtual_time = max(share.virtual_time, min(busy, default=0.0))
+            share.is_active = True
+            while now < began + MAX_WAIT_S and waits(share, view.shares, now):
+                # Only the clock shows that another engine has become idle: nothing notifies of it.
+                self._change.wait(RECENT_S if view.is_local else POLL_S)
                 now, view = time.monotonic(), self._current()
 
     def _current(self) -> _View:
         view = self._view
-        return view if view.generation == self._words[GENERATION] else self._look()
+        return view if view.generation == self._words[GENERATION] else self._refresh()
 
-    def _look(self) -> _View:
-        # First: what changes while the shares are read gives a new generation, and another look.
+    def _refresh(self) -> _View:
+        # Read the generation first: a change while the shares are read then leads to another refresh.
         generation = self._words[GENERATION]
         pid, found = os.getpid(), list(self.table.shares())
-        seats = tuple(self._own.get(index) or DeviceShare(share=share) for index, _, share in found)
+        shares = tuple(self._own.get(index) or DeviceShare(fields=fields) for index, _, fields in found)
         self._view = view = _View(
             generation,
-            seats,
-            is_even=len({(seat.weight, seat.priority) for seat in seats}) <= 1,
+            shares,
+            is_even=len({(share.weight, share.priority) for share in shares}) <= 1,
             is_local=all(owner == pid for _, owner, _ in found),
         )
         return view
 
 
-def is_busy(seat: DeviceShare, now: float) -> bool:
+def is_busy(share: DeviceShare, now: float) -> bool:
     """Whether an engine has something to compute."""
-    return seat.is_here or now < seat.last_step + RECENT_S
+    return share.is_active or now < share.last_step + RECENT_S
 
 
-def waits(seat: DeviceShare, seats: tuple[DeviceShare, ...], now: float) -> bool:
-    """Whether an engine is to wait before its next step."""
-    busy = [other for other in seats if other is not seat and is_busy(other, now)]
-    if any(other.priority > seat.priority for other in busy):
+def waits(share: DeviceShare, shares: tuple[DeviceShare, ...], now: float) -> bool:
+    """Whether an engine must wait before its next step."""
+    busy = [other for other in shares if other is not share and is_busy(other, now)]
+    if any(other.priority > share.priority for other in busy):
         return True
-    peers = (other.had for other in busy if other.priority == seat.priority)
-    return seat.had > min(peers, default=math.inf) + LEAD_S
+    peers = (other.virtual_time for other in busy if other.priority == share.priority)
+    return share.virtual_time > min(peers, default=math.inf) + LEAD_S

@@ -1,11 +1,11 @@
-"""What the next step computes: decode first, then chunks of prompts, within the batch and the KV cache.
+"""Schedules the next step: decode first, then chunks of prompts, within the batch and the KV cache.
 
-Pure: state is the two queues and the cache's books. Order of service is order of arrival; nobody overtakes, so nobody
-starves. When the cache is full the youngest sequence is preempted: it waits at the head of the line with its tokens
-and is computed again later. The oldest is never preempted, so there is always progress.
+Pure: the state is the two queues and the cache's accounting. Service is in order of arrival; no sequence overtakes, so
+none starves. When the cache is full the youngest sequence is preempted: it waits at the head of the queue with its
+tokens and is computed again later. The oldest is never preempted, so there is always progress.
 
-A picture is fed whole, in a step of its own: llama.cpp takes tokens or embeddings, not both. While others decode, every
-other step is theirs.
+An image is computed whole, in a step of its own: llama.cpp takes tokens or embeddings, not both. While other sequences
+decode, every other step is theirs.
 """
 
 from __future__ import annotations
@@ -24,48 +24,48 @@ from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.speculative.policy import MAX_PROPOSED, worthwhile
 from modelyard.protocol.values import SequenceId
 
-# How much longer than its decoding alone a step may be for the sake of a long prompt: running streams wait for it, and
-# the longest gap in them is to stay below three times the usual one.
-STRETCH = 2.5
+# A step with a long prompt may take this multiple of the time of its decoding alone: running streams wait for it, and
+# the longest gap in them must stay below three times the usual one.
+MAX_STRETCH = 2.5
 
-# However little that leaves, a step has so many tokens: llama.cpp's kernels take four at a time.
+# A step always has room for this many tokens: llama.cpp's kernels take four at a time.
 MIN_STEP = 4
 
-# Where nobody waits, a prompt is computed in parts of 64, 128, 256, 512 tokens, as large as can be done in this time:
-# a cancel, and a request that comes, wait for the end of a step.
+# Without running streams, a prompt is computed in parts of 64, 128, 256 or 512 tokens, as many as fit in this time:
+# cancellations and new requests wait for the end of a step.
 MAX_STEP_S = 0.5
 
-# Tokens of a common beginning for which a prompt waits until another has computed them.
-WORTH_WAITING = 32
+# Length of a common prefix from which on a prompt waits until another sequence has computed it.
+MIN_AWAITED_PREFIX = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledChunk:
-    """Tokens of one sequence that go into the batch, the first of them at ``position``.
+    """Tokens of one sequence in the batch, the first of them at ``position``.
 
-    Logits are wanted behind the last ``outputs`` of them. Where that is more than one, all tokens but the first are
-    guesses, which the sequence does not hold yet. ``picture`` is what the tokens stand for, all of them, where they
-    are placeholders; then it is the only feed of its step.
+    Logits are computed for the last ``outputs`` of them. Where ``outputs`` is more than one, all tokens but the first
+    are draft tokens, which the sequence does not hold yet. ``image`` is the image that all the tokens are placeholders
+    of; such a chunk is the only one of its step.
     """
 
     sequence: Sequence
     position: int
     tokens: list[int]
     outputs: int
-    picture: ImageSpan | None = None
+    image: ImageSpan | None = None
 
 
 class Scheduler:
     """Chooses each step of one engine.
 
     Args:
-        cache: the books of the KV cache.
-        max_running: sequences that run at once.
-        batch_tokens: most tokens in a step.
-        prefill_beside_decode: most tokens of prompts in a step that also decodes. A longer prompt gets fewer: running
-            streams wait for the whole step.
+        cache: accounting of the KV cache.
+        max_running: limit of sequences that run at once.
+        batch_tokens: limit of tokens in a step.
+        prefill_beside_decode: limit of prompt tokens in a step that also decodes. A longer prompt gets fewer:
+            running streams wait for the whole step.
         can_trim: whether the model's memory can be cut back to an earlier token.
-        cost: how long steps take, as far as that is known.
+        cost: estimates of the time that steps take.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
-        # Those that have left the line for the first time, until somebody takes note of them.
-        self.begun: list[Sequence] = []
-        # Has steps to itself until its next token, if any does.
+        # Sequences that have left the queue for the first time; the engine's loop takes them out.
+        self.started: list[Sequence] = []
+        # The sequence that is computed without others until its next token, if any.
         self.alone: Sequence | None = None
         self._was_undone = False
-        self._was_picture = False
+        self._was_image = False
         self._max_running = max_running
         self._batch_tokens = batch_tokens
         self._prefill_beside_decode = prefill_beside_decode
@@ -101,16 +101,16 @@ class Scheduler:
 
     @property
     def only_decodes(self) -> bool:
-        """Whether nobody has a prompt to be computed: only then are there guesses in a step."""
+        """Whether all running sequences decode and none waits: only then does a step have draft tokens."""
         return not self.waiting and all(sequence.pending == 1 for sequence in self.running)
 
     @property
     def admissible(self) -> Iterator[Sequence]:
-        """Those in line for which there is a place, if the cache has room for them."""
+        """Waiting sequences that may run at once, if the cache has room for them."""
         return islice(self.waiting, self._max_running - len(self.running))
 
     def add(self, sequence: Sequence, *, alone: bool = False) -> None:
-        """Put a new sequence in the line: behind all that are as urgent. It may have to be ``alone``, one at a time."""
+        """Queue a new sequence behind all of the same or a higher priority; ``alone`` has it computed by itself."""
         if alone:
             self.alone = sequence
         at = len(self.waiting)
@@ -119,7 +119,7 @@ class Scheduler:
         self.waiting.insert(at, sequence)
 
     def remove(self, sequence: SequenceId) -> Sequence | None:
-        """Take a sequence out, finished or cancelled; what it computed stays as a prefix. None if it is unknown."""
+        """Remove and return a sequence; what it computed stays as a prefix. None where the sequence is unknown."""
         if self.alone is not None and self.alone.id == sequence:
             self.alone = None
         for running in self.running:
@@ -135,9 +135,9 @@ class Scheduler:
         return None
 
     def drain(self) -> list[Sequence]:
-        """Take all sequences out, in order of arrival, each with the slot that it runs in or waits for, if any.
+        """Remove all sequences; return them in order of arrival, each with the slot that it runs in or waits for.
 
-        Whoever takes them releases the slots.
+        The caller must release the slots.
         """
         awaited = {slot.awaited_by: slot for slot in self.cache.slots}
         for waiting in self.waiting:
@@ -147,64 +147,64 @@ class Scheduler:
         return sequences
 
     def schedule(self) -> list[ScheduledChunk]:
-        """The feeds of the next step; [] only where there is nothing to compute.
+        """Return the chunks of the next step; [] only where there is nothing to compute.
 
-        The cache's books hold the fed tokens from now on; its ``operations`` are to be carried out before the step.
+        The cache's accounting holds their tokens from now on; its ``operations`` must be carried out before the step.
         """
         self.cache.commit(sequence.slot for sequence in self.running if sequence.slot is not None)
         return self._schedule() if self.alone is None else self._schedule_alone(self.alone)
 
     def _schedule_alone(self, sequence: Sequence) -> list[ScheduledChunk]:
-        """A step of one sequence alone. Others keep their places, unless it needs the room."""
+        """Return a step of one sequence alone. Others keep their slots, unless it needs the room."""
         while True:
             running = [other for other in self.running if other is not sequence]
             waiting = [other for other in self.waiting if other is not sequence]
             self.running = [other for other in self.running if other is sequence]
             self.waiting = deque() if self.running else deque((sequence,))
-            feeds = self._schedule()
+            chunks = self._schedule()
             self.running, self.waiting = [*running, *self.running], deque((*self.waiting, *waiting))
-            if feeds or not running:
-                return feeds
-            self._preempt(max(running, key=_expendability))
+            if chunks or not running:
+                return chunks
+            self._preempt(max(running, key=_eviction_key))
 
     def _schedule(self) -> list[ScheduledChunk]:
-        is_their_turn = self._was_picture and any(sequence.pending == 1 for sequence in self.running)
-        self._was_picture = False
+        is_their_turn = self._was_image and any(sequence.pending == 1 for sequence in self.running)
+        self._was_image = False
         while True:
-            if not is_their_turn and (feed := self._show()):
-                return [feed]
-            feeds = self._decode()
-            step = _Step(self, len(feeds))
-            self._prefill(feeds, step)
-            # After a step that did not fit, one without newcomers: what gave way would come back and not fit again.
+            if not is_their_turn and (chunk := self._schedule_image()):
+                return [chunk]
+            chunks = self._decode()
+            step = _Step(self, len(chunks))
+            self._prefill(chunks, step)
+            # After a step that did not fit, admit nothing: the preempted sequence would come back and not fit again.
             if not (self._was_undone and self.running):
-                self._admit(feeds, step)
-                if feeds and not step.prompt_tokens:
-                    self._guess(feeds)
-            if feeds or not self.running:
+                self._admit(chunks, step)
+                if chunks and not step.prompt_tokens:
+                    self._add_drafts(chunks)
+            if chunks or not self.running:
                 self._was_undone = False
-                return feeds
-            if feed := self._show():
-                return [feed]
+                return chunks
+            if chunk := self._schedule_image():
+                return [chunk]
             self._preempt_youngest()
 
-    def settle(self, feed: ScheduledChunk, kept: int) -> None:
-        """Of a feed that was computed, the first ``kept`` tokens stay: guesses behind them were wrong.
+    def trim_rejected(self, chunk: ScheduledChunk, kept: int) -> None:
+        """Keep the first ``kept`` tokens of a computed chunk in the cache: the draft tokens behind them were rejected.
 
-        The tokens that were right are those of the sequence by now.
+        The accepted tokens already belong to the sequence.
         """
-        assert feed.sequence.slot is not None
-        self.cache.trim(feed.sequence.slot, feed.position + kept)
+        assert chunk.sequence.slot is not None
+        self.cache.trim(chunk.sequence.slot, chunk.position + kept)
 
-    def undo(self, feeds: list[ScheduledChunk]) -> bool:
-        """Take back a step that llama.cpp had no room for, and make room: idle prefixes first, then the youngest.
+    def undo(self, chunks: list[ScheduledChunk]) -> bool:
+        """Undo a step that llama.cpp had no room for, and make room: idle prefixes first, then the youngest sequence.
 
-        False where there is nothing left to give up: the one sequence that runs does not fit by itself.
+        Returns False where nothing is left to evict: the one running sequence does not fit by itself.
         """
         self._was_undone = True
-        for feed in feeds:
-            assert feed.sequence.slot is not None
-            self.cache.trim(feed.sequence.slot, feed.position)
+        for chunk in chunks:
+            assert chunk.sequence.slot is not None
+            self.cache.trim(chunk.sequence.slot, chunk.position)
         if self.cache.idle:
             self.cache.make_room(self.cache.capacity)
             return True
@@ -217,32 +217,32 @@ class Scheduler:
         while True:
             decoding = [sequence for sequence in self.running if sequence.pending == 1]
             if self.cache.make_room(len(decoding)):
-                return [self._feed(sequence, 1) for sequence in decoding]
+                return [self._take_chunk(sequence, 1) for sequence in decoding]
             self._preempt_youngest()
 
-    def _show(self) -> ScheduledChunk | None:
-        """The next picture of the first sequence that comes to one, where the cache has room for it."""
+    def _schedule_image(self) -> ScheduledChunk | None:
+        """Schedule the next image of the first sequence that has reached one, where the cache has room for it."""
         for sequence in self.running:
-            picture = sequence.next_picture
-            if picture is not None and self.cache.make_room(picture.length):
-                self._was_picture = True
-                return self._feed(sequence, picture.length, picture)
+            image = sequence.next_image
+            if image is not None and self.cache.make_room(image.length):
+                self._was_image = True
+                return self._take_chunk(sequence, image.length, image)
         return None
 
-    def _prefill(self, feeds: list[ScheduledChunk], step: _Step) -> None:
+    def _prefill(self, chunks: list[ScheduledChunk], step: _Step) -> None:
         for sequence in self.running:
-            # A sequence that has just been fed its one token has nothing pending.
-            if not sequence.pending or sequence.next_picture:
+            # A sequence that decodes in this step has nothing pending.
+            if not sequence.pending or sequence.next_image:
                 continue
-            count = step.chunk(sequence)
+            count = step.chunk_length(sequence)
             self.cache.make_room(count)
             count = min(count, self.cache.free)
             if count == 0:
                 break
-            feeds.append(self._feed(sequence, count))
+            chunks.append(self._take_chunk(sequence, count))
             step.prompt_tokens += count
 
-    def _admit(self, feeds: list[ScheduledChunk], step: _Step) -> None:
+    def _admit(self, chunks: list[ScheduledChunk], step: _Step) -> None:
         while self.waiting and step.budget and len(self.running) < self._max_running:
             head = self.waiting[0]
             placement = place(head.tokens, self.cache.slots, can_trim=self._can_trim, salt=head.salt)
@@ -251,7 +251,7 @@ class Scheduler:
             promised = sum(sequence.pending for sequence in self.running)
             needed = len(head.tokens) - placement.reused + promised
             slot, donor = placement.slot, placement.donor
-            # Of an idle donor, what is reused makes no room.
+            # What is reused of an idle donor cannot be evicted to make room.
             kept = placement.reused if donor is not None and donor.owner is None else 0
             if needed + kept > self.cache.free + self.cache.idle:
                 return
@@ -259,7 +259,7 @@ class Scheduler:
             if donor is not None and donor is not slot:
                 self.cache.share(donor, slot, placement.reused)
             self.cache.release_reservation(head.id)
-            self.cache.take(slot, head.id, head.salt)
+            self.cache.assign(slot, head.id, head.salt)
             self.waiting.popleft()
             self.running.append(head)
             head.slot = slot
@@ -268,18 +268,18 @@ class Scheduler:
                 return
             if head.cached_tokens is None:
                 head.cached_tokens = placement.reused
-                self.begun.append(head)
+                self.started.append(head)
             head.to_prefill = head.pending
-            if head.next_picture:
+            if head.next_image:
                 continue
-            count = step.chunk(head)
+            count = step.chunk_length(head)
             if not count:
                 return
-            feeds.append(self._feed(head, count))
+            chunks.append(self._take_chunk(head, count))
             step.prompt_tokens += count
 
     def _is_being_computed(self, head: Sequence, reused: int) -> bool:
-        """Whether a running sequence is about to compute what ``head`` could reuse beyond ``reused`` tokens.
+        """Whether a running sequence is about to compute more of the prefix of ``head`` than the ``reused`` tokens.
 
         Waiting for it costs nothing: prompts are computed in the order of their admission.
         """
@@ -291,40 +291,40 @@ class Scheduler:
             if running.salt != head.salt:
                 continue
             common = common_prefix(tokens, running.tokens)
-            # One that decodes is always one token behind.
-            if common >= WORTH_WAITING and common > max(reused, running.slot.computed + 1):
+            # A sequence that decodes is always one token behind.
+            if common >= MIN_AWAITED_PREFIX and common > max(reused, running.slot.computed + 1):
                 return True
         return False
 
-    def _guess(self, feeds: list[ScheduledChunk]) -> None:
-        """Let sequences go on with guesses, each as far as the step is expected to give more tokens a second for it.
+    def _add_drafts(self, chunks: list[ScheduledChunk]) -> None:
+        """Add draft tokens to the chunks, to each as long as the step is expected to yield more tokens per second.
 
-        A step asks for no more logits than there are slots: there is memory for so many.
+        A step asks for no more logits than there are slots, since memory is reserved for so many.
         """
-        length, expected = len(feeds), float(len(feeds))
-        for at, feed in enumerate(feeds):
-            sequence, most = feed.sequence, min(len(self.cache.slots), self._batch_tokens) - length
-            if sequence.proposer is None or sequence.is_alone or most < 1:
+        length, expected = len(chunks), float(len(chunks))
+        for at, chunk in enumerate(chunks):
+            sequence, room = chunk.sequence, min(len(self.cache.slots), self._batch_tokens) - length
+            if sequence.proposer is None or sequence.is_alone or room < 1:
                 sequence.is_alone = False
                 continue
-            propose = sequence.proposer.propose(sequence.tokens, min(most, MAX_PROPOSED))
-            count, expected = worthwhile(sequence.proposer.share, length, expected, len(propose))
+            drafted = sequence.proposer.propose(sequence.tokens, min(room, MAX_PROPOSED))
+            count, expected = worthwhile(sequence.proposer.share, length, expected, len(drafted))
             if not count or not self.cache.make_room(count):
                 continue
             assert sequence.slot is not None
-            self.cache.extend(sequence.slot, propose[:count])
-            feeds[at] = ScheduledChunk(sequence, feed.position, [*feed.tokens, *propose[:count]], 1 + count)
+            self.cache.extend(sequence.slot, drafted[:count])
+            chunks[at] = ScheduledChunk(sequence, chunk.position, [*chunk.tokens, *drafted[:count]], 1 + count)
             length += count
 
-    def _feed(self, sequence: Sequence, count: int, picture: ImageSpan | None = None) -> ScheduledChunk:
+    def _take_chunk(self, sequence: Sequence, count: int, image: ImageSpan | None = None) -> ScheduledChunk:
         assert sequence.slot is not None
         position = sequence.fed
         tokens = sequence.tokens[position : position + count]
         self.cache.extend(sequence.slot, tokens)
-        return ScheduledChunk(sequence, position, tokens, outputs=0 if sequence.pending else 1, picture=picture)
+        return ScheduledChunk(sequence, position, tokens, outputs=0 if sequence.pending else 1, image=image)
 
     def _preempt_youngest(self) -> None:
-        self._preempt(max(self.running, key=_expendability))
+        self._preempt(max(self.running, key=_eviction_key))
 
     def _preempt(self, sequence: Sequence) -> None:
         self.preemptions += 1
@@ -333,7 +333,7 @@ class Scheduler:
         assert slot is not None
         self.cache.trim(slot, 0)
         self._leave_slot(sequence)
-        # Before all that are as urgent: it has begun.
+        # Ahead of all sequences of the same priority, since it has already started.
         at = 0
         while at < len(self.waiting) and self.waiting[at].priority > sequence.priority:
             at += 1
@@ -345,8 +345,8 @@ class Scheduler:
         sequence.slot = None
 
 
-def _expendability(sequence: Sequence) -> tuple[int, int]:
-    """The higher, the sooner it gives way: less urgent ones first, of these the youngest."""
+def _eviction_key(sequence: Sequence) -> tuple[int, int]:
+    """Sort key for eviction; the highest goes first: the lowest priority, and of equal ones the youngest."""
     return -sequence.priority, sequence.arrival
 
 
@@ -354,8 +354,8 @@ class _Step:
     """The part of one step that prompts may take.
 
     Args:
-        scheduler: whose step it is.
-        decoding: sequences that decode in it.
+        scheduler: the scheduler of the step.
+        decoding: number of sequences that decode in it.
     """
 
     def __init__(self, scheduler: Scheduler, decoding: int) -> None:
@@ -363,26 +363,27 @@ class _Step:
         self._cost = scheduler.cost
         self._decoding = decoding
         self._short = scheduler._prefill_beside_decode
-        self._most = min(scheduler._batch_tokens - decoding, self._short if decoding else scheduler._batch_tokens)
+        self._limit = min(scheduler._batch_tokens - decoding, self._short if decoding else scheduler._batch_tokens)
 
     @property
     def budget(self) -> int:
-        """Tokens of prompts that still have a place."""
-        return self._most - self.prompt_tokens
+        """Prompt tokens that the step still has room for."""
+        return self._limit - self.prompt_tokens
 
-    def chunk(self, sequence: Sequence) -> int:
-        """How many pending tokens to feed at once: never the last of a prompt together with those before it.
+    def chunk_length(self, sequence: Sequence) -> int:
+        """Return how many pending tokens to compute at once: never the last of a prompt together with those before it.
 
-        llama.cpp's arithmetic depends on the number of tokens in a batch. Fed by itself, the last token gives the same
-        logits whether the tokens before it were just computed or found in the cache: the same request, the same answer.
+        llama.cpp's arithmetic depends on the number of tokens in a batch. Computed by itself, the last token gives the
+        same logits whether the tokens before it were just computed or found in the cache: equal requests get equal
+        answers.
         """
         wanted = sequence.text_within(min(max(sequence.pending - 1, 1), self.budget))
         beside = self._decoding + self.prompt_tokens
         if self._decoding and sequence.to_prefill > self._short:
-            allowed = self._cost.most_tokens(beside, STRETCH * self._cost.seconds(self._decoding), wanted)
+            allowed = self._cost.max_tokens(beside, MAX_STRETCH * self._cost.seconds(self._decoding), wanted)
             return allowed if self.prompt_tokens else min(max(allowed, MIN_STEP - beside, 1), wanted)
         largest = self._short
-        # The first step of all is a small one: it may take long, and tells how long.
+        # The first step of an engine is small: it may take long, and gives the first estimate.
         while largest < wanted and (self._cost.seconds(beside + 2 * largest) or math.inf) <= MAX_STEP_S:
             largest *= 2
         return min(wanted, largest)

@@ -1,27 +1,27 @@
-"""How long a step of so many tokens takes, learned from the steps that were computed.
+"""Estimates how long a step takes by its number of tokens, from the steps that were computed.
 
-A step is not as long as it has tokens: with one token memory bandwidth decides, with many arithmetic does, and where
-one becomes the other depends on the machine, the weights and the length of the context. So it is measured.
+The time is not proportional to the tokens: memory bandwidth bounds a step of one token, arithmetic a step of many, and
+where one becomes the other depends on the machine, the weights and the length of the context. So it is measured.
 """
 
 from __future__ import annotations
 
-# Part of an estimate that the newest step replaces.
+# Weight of the newest step in the moving average.
 _NEWEST = 0.2
 
-# A step that took so many times what was expected was disturbed by others, and counts as so long at most.
+# A step that took longer than this multiple of its estimate was disturbed by others, and counts as this multiple.
 _OUTLIER = 3.0
 
 
 class StepCost:
-    """Estimates for powers of two, and straight lines between them."""
+    """Estimates by powers of two, interpolated linearly between them."""
 
     def __init__(self) -> None:
-        # By the number of bits of a step's tokens: their mean number, and the mean time in seconds.
+        # Mean number of tokens and mean time in seconds, by the bit length of the number of tokens.
         self._points: dict[int, tuple[float, float]] = {}
 
     def observe(self, tokens: int, seconds: float) -> None:
-        """A step of ``tokens`` took ``seconds``."""
+        """Record that a step of ``tokens`` took ``seconds``."""
         bits = (tokens - 1).bit_length()
         known = self._points.get(bits)
         if known is None:
@@ -31,9 +31,9 @@ class StepCost:
         self._points[bits] = known[0] + _NEWEST * (tokens - known[0]), known[1] + _NEWEST * (seconds - known[1])
 
     def seconds(self, tokens: int) -> float:
-        """How long a step of ``tokens`` would take; 0 while nothing is known.
+        """Return the estimated time of a step of ``tokens``; 0 before any step was observed.
 
-        Beyond the largest step that is known it is in proportion to it; below the smallest too.
+        Beyond the largest observed step the time is proportional to it; below the smallest one too.
         """
         below, above = (0.0, 0.0), None
         for point in self._points.values():
@@ -46,12 +46,12 @@ class StepCost:
         part = (tokens - below[0]) / (above[0] - below[0])
         return below[1] + part * max(0.0, above[1] - below[1])
 
-    def most_tokens(self, beside: int, limit_s: float, most: int) -> int:
-        """How many tokens, at most ``most``, can join ``beside`` others in a step that takes no more than ``limit_s``.
+    def max_tokens(self, beside: int, limit_s: float, limit: int) -> int:
+        """Return how many tokens, at most ``limit``, fit beside ``beside`` others in a step of at most ``limit_s``.
 
-        While nothing is known: ``most``.
+        Before any step was observed: ``limit``.
         """
-        low, high = 0, most
+        low, high = 0, limit
         while low < high:
             middle = (low + high + 1) // 2
             if self.seconds(beside + middle) <= limit_s:

@@ -1,7 +1,7 @@
-"""Drafting: a small model says what comes next, and a large one of the same vocabulary verifies it in one step.
+"""Drafting: a small model proposes tokens, and a large one of the same vocabulary verifies them in one step.
 
 Source: Y. Leviathan, M. Kalman, Y. Matias, "Fast Inference from Transformers via Speculative Decoding", 2023; here for
-greedy decoding alone, where a guess holds if it is the token that would have been chosen anyway.
+greedy drafts alone: a draft token is accepted if it is the token that would have been sampled anyway.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
 
-# Tokens of a prompt that the draft model reads at once while others decode.
+# Prompt tokens that the draft model computes at once while other sequences decode.
 _CATCH_UP_BESIDE: Final = 32
 
-# Share of drafts that hold, before any was verified, and where the text is easy; the part of it that the newest
-# replaces; and after how many steps without a draft so many tokens are drafted to see whether the text has become easy.
+# Share of draft tokens that are accepted: before any was verified, and in easy text. Weight of the newest draft in the
+# moving average. After how many steps without a draft a probe of how many tokens is drafted, in case the text got easy.
 _FIRST_SHARE: Final = 0.8
 _GOOD_SHARE: Final = 0.9
 _NEWEST: Final = 0.15
-_TRIED_AFTER: Final = 48
-_TRIED: Final = 3
+_PROBE_AFTER_STEPS: Final = 48
+_PROBE_TOKENS: Final = 3
 
 
 class DraftProposer:
-    """Guesses of one sequence: what stood in its text before, which costs nothing, or else what a model drafted.
+    """Proposes draft tokens of one sequence: looked up in its text, which costs nothing, or else drafted by a model.
 
     It holds nothing of the draft model: it may leave its engine with a suspended sequence.
     """
@@ -49,53 +49,53 @@ class DraftProposer:
         self._share = _FIRST_SHARE
         self._without = 0
 
-    def wanted(self, tokens: Sequence[int], cost: float, sequences: int) -> int:
-        """How many tokens are to be drafted to follow ``tokens``, where ``sequences`` decode together."""
+    def draft_length(self, tokens: Sequence[int], cost: float, sequences: int) -> int:
+        """Return how many tokens to draft after ``tokens``, where ``sequences`` decode together."""
         self._look_up(tokens)
         if self._found:
             return 0
         count = drafts_worthwhile(self._share, cost, sequences)
         self._without = 0 if count else self._without + 1
-        # The draft model would have to read all that it has missed.
-        if self._without >= _TRIED_AFTER and drafts_worthwhile(_GOOD_SHARE, cost, sequences):
-            self._without, count = 0, _TRIED
+        # Each draft after a pause makes the draft model compute all tokens that it has missed.
+        if self._without >= _PROBE_AFTER_STEPS and drafts_worthwhile(_GOOD_SHARE, cost, sequences):
+            self._without, count = 0, _PROBE_TOKENS
         return count
 
     def _look_up(self, tokens: Sequence[int]) -> None:
         self._length, self._drafted = len(tokens), []
         self._found = [] if self._lookup is None else self._lookup.propose(tokens, MAX_PROPOSED)
 
-    def take(self, drafted: list[int]) -> None:
-        """What was drafted."""
+    def set_draft(self, drafted: list[int]) -> None:
+        """Set the tokens that the draft model drafted."""
         self._drafted = drafted
 
     @property
     def share(self) -> float:
-        """The probability of each token of the last guess, if those before it hold."""
+        """Probability that a token of the last draft is accepted, if those before it are."""
         return self._lookup.share if self._found and self._lookup is not None else self._share
 
-    def propose(self, tokens: Sequence[int], most: int) -> list[int]:
-        """At most ``most`` tokens of what was found or drafted."""
+    def propose(self, tokens: Sequence[int], limit: int) -> list[int]:
+        """Return at most ``limit`` of the tokens that were looked up or drafted."""
         if self._length != len(tokens):
-            # Nobody asked for a draft in this step.
+            # No draft was asked for in this step.
             self._look_up(tokens)
-        return (self._found or self._drafted)[:most]
+        return (self._found or self._drafted)[:limit]
 
     def record_verified(self, proposed: int, accepted: int) -> None:
-        """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
+        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right."""
         if self._found and self._lookup is not None:
             self._lookup.record_verified(proposed, accepted)
         elif proposed:
-            # Those behind the first that is wrong say nothing.
+            # Tokens behind the first rejected one carry no information.
             seen = min(proposed, accepted + 1)
             self._share += min(1.0, _NEWEST * seen) * (accepted / seen - self._share)
 
 
 @dataclass(slots=True)
 class _Slot:
-    """One sequence number of the draft model's cache; idle with what it held where ``owner`` is None.
+    """One sequence number of the draft model's cache; idle, with its last content, where ``owner`` is None.
 
-    salt is that of the sequence whose tokens it holds; see ``Submit.cache_salt``.
+    salt is the salt of the sequence whose tokens the slot holds; see ``Submit.cache_salt``.
     """
 
     index: int
@@ -104,28 +104,28 @@ class _Slot:
     salt: str = ""
 
     def common(self, sequence: TokenSequence) -> int:
-        """How many of its tokens are of use to ``sequence``."""
+        """Return how many of its tokens ``sequence`` can reuse."""
         return common_prefix(self.tokens, sequence.tokens) if self.salt == sequence.salt else 0
 
 
 @dataclass(slots=True)
 class _Draft:
-    """Of one sequence, as far as it is said."""
+    """The draft of one sequence in progress."""
 
     slot: _Slot
-    guesses: DraftProposer
+    proposer: DraftProposer
     count: int
     pending: list[int]
-    said: list[int] = field(default_factory=list)
+    drafted: list[int] = field(default_factory=list)
 
 
 class DraftModel:
     """The draft model of one engine. It belongs to the engine's thread.
 
     Args:
-        context: on the draft model's weights.
+        context: a context on the draft model's weights.
         slots: sequences that ``context`` can tell apart.
-        cost: of a step of it, in steps of the model that verifies.
+        cost: cost of a step of the draft model, in steps of the model that verifies.
     """
 
     def __init__(self, context: Context, slots: int, cost: float) -> None:
@@ -135,67 +135,69 @@ class DraftModel:
         self._batch = Batch(DRAFT_BATCH_TOKENS)
 
     def draft(self, sequences: Sequence[TokenSequence]) -> None:
-        """Have guesses ready for those of ``sequences``, which decode next, that are worth it."""
-        wanting = []
+        """Draft tokens for those of ``sequences``, which all decode next, for which drafting pays."""
+        drafting = []
         for sequence in sequences:
             if isinstance(sequence.proposer, DraftProposer) and not sequence.is_alone:
-                count = sequence.proposer.wanted(sequence.tokens, self._cost, len(sequences))
+                count = sequence.proposer.draft_length(sequence.tokens, self._cost, len(sequences))
                 if count:
-                    wanting.append((sequence, sequence.proposer, count))
-        if wanting:
+                    drafting.append((sequence, sequence.proposer, count))
+        if drafting:
             beside = len(sequences) > 1
-            self._say([self._begun(sequence, guesses, count) for sequence, guesses, count in wanting], beside=beside)
+            self._generate(
+                [self._start(sequence, proposer, count) for sequence, proposer, count in drafting], beside=beside
+            )
 
-    def leave(self, sequence: SequenceId) -> None:
-        """It has ended: what it held may be the beginning of another."""
+    def release(self, sequence: SequenceId) -> None:
+        """Release the slot of a sequence that has ended; its tokens remain as a prefix."""
         for slot in self._slots:
             if slot.owner == sequence:
                 slot.owner = None
 
-    def _begun(self, sequence: TokenSequence, guesses: DraftProposer, count: int) -> _Draft:
+    def _start(self, sequence: TokenSequence, proposer: DraftProposer, count: int) -> _Draft:
         own = [slot for slot in self._slots if slot.owner == sequence.id]
         idle = [slot for slot in self._slots if slot.owner is None]
         slot = max(own or idle, key=lambda slot: (slot.common(sequence), -len(slot.tokens)))
-        # The last token is always computed: it is what the guess follows.
+        # The last token is always computed, since the draft continues from it.
         self._trim(slot, min(slot.common(sequence), len(sequence.tokens) - 1))
         slot.owner, slot.salt = sequence.id, sequence.salt
-        return _Draft(slot, guesses, count, sequence.tokens[len(slot.tokens) :])
+        return _Draft(slot, proposer, count, sequence.tokens[len(slot.tokens) :])
 
-    def _say(self, drafts: list[_Draft], *, beside: bool) -> None:
-        """Compute what is pending of each, then one token after the other; who is not caught up says nothing yet."""
+    def _generate(self, drafts: list[_Draft], *, beside: bool) -> None:
+        """Compute the pending tokens of each draft, then extend it token by token once none is pending."""
         room = DRAFT_BATCH_TOKENS
         while drafts:
-            length, feeds = 0, []
+            length, computed = 0, []
             for draft in drafts:
-                most = min(room - length, _CATCH_UP_BESIDE if beside else room)
-                fed = draft.pending[:most]
-                if not fed:
+                limit = min(room - length, _CATCH_UP_BESIDE if beside else room)
+                part = draft.pending[:limit]
+                if not part:
                     continue
-                is_last = len(fed) == len(draft.pending)
+                is_last = len(part) == len(draft.pending)
                 length = self._batch.fill(
-                    length, fed, len(draft.slot.tokens), draft.slot.index, outputs=1 if is_last else 0
+                    length, part, len(draft.slot.tokens), draft.slot.index, outputs=1 if is_last else 0
                 )
-                draft.slot.tokens.extend(fed)
-                feeds.append((draft, is_last))
-            if not self._computed(length):
+                draft.slot.tokens.extend(part)
+                computed.append((draft, is_last))
+            if not self._decode(length):
                 return
-            asked = [draft for draft, is_last in feeds if is_last]
-            if asked:
-                for draft, token in zip(asked, self.context.logits(len(asked)).argmax(axis=1), strict=True):
+            complete = [draft for draft, is_last in computed if is_last]
+            if complete:
+                for draft, token in zip(complete, self.context.logits(len(complete)).argmax(axis=1), strict=True):
                     draft.pending = [int(token)]
-                    draft.said.append(int(token))
-                    draft.guesses.take(draft.said)
-            drafts = [draft for draft in asked if len(draft.said) < draft.count]
+                    draft.drafted.append(int(token))
+                    draft.proposer.set_draft(draft.drafted)
+            drafts = [draft for draft in complete if len(draft.drafted) < draft.count]
 
-    def _computed(self, length: int) -> bool:
-        """Compute the batch; False where there is no room for it, and then nothing is held any more."""
-        accepted = sum(len(slot.tokens) for slot in self._slots)
-        if accepted > self.context.length:
+    def _decode(self, length: int) -> bool:
+        """Compute the batch; False where it does not fit the cache, and then all slots are emptied."""
+        used = sum(len(slot.tokens) for slot in self._slots)
+        if used > self.context.length:
             for slot in self._slots:
                 if slot.owner is None:
-                    accepted -= len(slot.tokens)
+                    used -= len(slot.tokens)
                     self._trim(slot, 0)
-        if accepted <= self.context.length:
+        if used <= self.context.length:
             outcome = self.context.decode(self._batch, length)
             if outcome == Context.DECODED:
                 return True

@@ -1,6 +1,6 @@
-"""Prompt lookup: what follows the last tokens where they stood before is a good guess at what follows them now.
+"""Prompt lookup: the tokens that followed an earlier occurrence of the last tokens are proposed as a draft.
 
-Edits, summaries and code repeat long parts of their prompt. The guess is verified in one step, which costs less than a
+Edits, summaries and code repeat long parts of their prompt. The draft is verified in one step, which costs less than a
 step for each of its tokens.
 
 Source: A. Saxena, "Prompt Lookup Decoding", 2023.
@@ -12,33 +12,33 @@ from collections.abc import Sequence
 
 from modelyard.engine.kv.sequence import Proposer
 
-# Tokens that must stand there in the same order, and how many more are looked at.
+# Length of a match that is needed, and up to which a match is measured, in tokens.
 MIN_MATCH_LENGTH = 3
 MAX_MATCH_LENGTH = 16
 
-# Tokens that are indexed in one step, and how far back: a long prompt is not to stop the streams beside it.
-_INDEXED_A_STEP = 4096
-_INDEXED_MOST = 65_536
+# Limit of tokens that are indexed in one step, and how far back: a long prompt must not delay the streams beside it.
+_MAX_INDEXED_PER_STEP = 4096
+_MAX_INDEXED = 65_536
 
-# Share of guesses that hold, before any was verified; by the length of the match. Part that the newest guess replaces.
+# Initial share of draft tokens that are accepted, by the length of the match; weight of the newest draft.
 _SHARES = {3: 0.4, 4: 0.5, 6: 0.8, 10: 0.9, MAX_MATCH_LENGTH: 0.95}
 _NEWEST = 0.15
 
 
 class NgramProposer:
-    """Guesses of one sequence, and how good they were."""
+    """Proposes draft tokens where the last tokens of a sequence occurred before, and estimates their acceptance."""
 
     __slots__ = ("_ends", "_indexed", "_match", "_shares")
 
     def __init__(self) -> None:
-        # Where the last tokens that were seen so end: the index behind them.
+        # The index behind the last occurrence of each run of MIN_MATCH_LENGTH tokens.
         self._ends: dict[tuple[int, ...], int] = {}
         self._indexed = 0
         self._shares = dict(_SHARES)
         self._match = MIN_MATCH_LENGTH
 
-    def propose(self, tokens: Sequence[int], most: int) -> list[int]:
-        """At most ``most`` tokens that may follow ``tokens``; [] where the last ones did not occur before."""
+    def propose(self, tokens: Sequence[int], limit: int) -> list[int]:
+        """Return at most ``limit`` tokens that may follow ``tokens``; [] where the last ones did not occur before."""
         self._index(tokens)
         end = self._ends.get(tuple(tokens[-MIN_MATCH_LENGTH:]))
         if end is None:
@@ -47,38 +47,38 @@ class NgramProposer:
         while match < min(MAX_MATCH_LENGTH, end) and tokens[end - match - 1] == tokens[-match - 1]:
             match += 1
         self._match = max(length for length in self._shares if length <= match)
-        return list(tokens[end : end + most])
+        return list(tokens[end : end + limit])
 
     @property
     def share(self) -> float:
-        """The probability of each token of the last guess, if those before it hold."""
+        """Probability that a token of the last draft is accepted, if those before it are."""
         return self._shares[self._match]
 
     def record_verified(self, proposed: int, accepted: int) -> None:
-        """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
+        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right."""
         if not proposed:
             return
-        # Those behind the first that is wrong say nothing.
+        # Tokens behind the first rejected one carry no information.
         seen = min(proposed, accepted + 1)
         self._shares[self._match] += min(1.0, _NEWEST * seen) * (accepted / seen - self._shares[self._match])
 
     def _index(self, tokens: Sequence[int]) -> None:
-        # The last tokens are no place where they occurred before.
+        # The last tokens themselves are not an earlier occurrence.
         stop = len(tokens) - 1
-        start = max(self._indexed, MIN_MATCH_LENGTH - 1, stop - _INDEXED_MOST)
-        stop = min(stop, start + _INDEXED_A_STEP)
+        start = max(self._indexed, MIN_MATCH_LENGTH - 1, stop - _MAX_INDEXED)
+        stop = min(stop, start + _MAX_INDEXED_PER_STEP)
         for last in range(start, stop):
             self._ends[tuple(tokens[last - MIN_MATCH_LENGTH + 1 : last + 1])] = last + 1
         self._indexed = max(self._indexed, stop)
 
 
 class PredictionProposer:
-    """Guesses from a text that the answer may well be, and otherwise as another guesser does.
+    """Proposes draft tokens from a predicted text of the answer, and elsewhere those of another proposer.
 
     Args:
-        predicted: tokens of that text.
+        predicted: tokens of the predicted text.
         prompt_length: tokens before the answer.
-        otherwise: guesses where the answer has left the text.
+        otherwise: proposes where the answer has left the predicted text.
     """
 
     __slots__ = ("_ends", "_otherwise", "_predicted", "_prompt_length", "_share", "_was_predicted")
@@ -92,21 +92,21 @@ class PredictionProposer:
         ends = range(MIN_MATCH_LENGTH, len(predicted) + 1)
         self._ends = {self._predicted[end - MIN_MATCH_LENGTH : end]: end for end in reversed(ends)}
 
-    def propose(self, tokens: Sequence[int], most: int) -> list[int]:
-        """At most ``most`` tokens that may follow ``tokens``."""
+    def propose(self, tokens: Sequence[int], limit: int) -> list[int]:
+        """Return at most ``limit`` tokens that may follow ``tokens``."""
         at = self._place(tokens)
         self._was_predicted = at is not None and at < len(self._predicted)
         if at is None or not self._was_predicted:
-            return self._otherwise.propose(tokens, most)
-        return list(self._predicted[at : at + most])
+            return self._otherwise.propose(tokens, limit)
+        return list(self._predicted[at : at + limit])
 
     @property
     def share(self) -> float:
-        """The probability of each token of the last guess, if those before it hold."""
+        """Probability that a token of the last draft is accepted, if those before it are."""
         return self._share if self._was_predicted else self._otherwise.share
 
     def record_verified(self, proposed: int, accepted: int) -> None:
-        """Of the last guess ``guessed`` tokens were verified, and the first ``held`` of them were right."""
+        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right."""
         if not self._was_predicted:
             self._otherwise.record_verified(proposed, accepted)
         elif proposed:
@@ -114,9 +114,9 @@ class PredictionProposer:
             self._share += min(1.0, _NEWEST * seen) * (accepted / seen - self._share)
 
     def _place(self, tokens: Sequence[int]) -> int | None:
-        """Where in the predicted text the answer goes on; None where it has left it."""
-        said = len(tokens) - self._prompt_length
-        if said < MIN_MATCH_LENGTH:
-            begun = tuple(tokens[self._prompt_length :])
-            return said if begun == self._predicted[:said] else None
+        """Return where in the predicted text the answer continues; None where it has left it."""
+        length = len(tokens) - self._prompt_length
+        if length < MIN_MATCH_LENGTH:
+            start = tuple(tokens[self._prompt_length :])
+            return length if start == self._predicted[:length] else None
         return self._ends.get(tuple(tokens[-MIN_MATCH_LENGTH:]))

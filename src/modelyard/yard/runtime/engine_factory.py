@@ -16,12 +16,13 @@ from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
 from modelyard.hub import POOLED_KINDS, FilePlan, FileRequest, Kind, ModelFiles, Progress, Senses, Stores, plan_files
+from modelyard.protocol.events import Publish
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_stamp import FileStamp, first_changed
 from modelyard.yard.memory.footprint import Footprint, context_cells, predict, vocabulary_size
 from modelyard.yard.memory.pooling_footprint import predict_embedder
-from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, Publish
+from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.model_files import ModelFileProvider
 from modelyard.yard.runtime.trials import Trials

@@ -38,11 +38,12 @@ from modelyard.protocol.events import (
     LoadFailed,
     LoadProgress,
     ParkedWeightsLost,
+    Publish,
     Stopped,
 )
 from modelyard.system.file_digest import contents_digest
 from modelyard.yard.runtime.file_watch import FileWatch, WatchedFiles, WatchedWeights
-from modelyard.yard.runtime.interfaces import EngineHandle, Publish
+from modelyard.yard.runtime.interfaces import EngineHandle
 from modelyard.yard.runtime.isolation import Host, IsolationRecords, is_isolated
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from modelyard.errors import ModelyardError
-from modelyard.protocol.events import Event
+from modelyard.protocol.events import Event, Publish
 from modelyard.protocol.messages import Restore
 from modelyard.protocol.requests import Stop
 from modelyard.yard.residency import events
-from modelyard.yard.runtime.interfaces import EngineHandle, EngineSource, ModelFilesReplaced, Publish
+from modelyard.yard.runtime.interfaces import EngineHandle, EngineSource, ModelFilesReplaced
 
 if TYPE_CHECKING:
     from modelyard.protocol.events import HeldWeights

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from modelyard.protocol.events import Event
+from modelyard.protocol.events import Publish
 from modelyard.protocol.messages import Message
 from modelyard.yard.memory.footprint import Footprint
 
@@ -21,9 +20,6 @@ class EngineHandle(Protocol):
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread's end; whether it has ended."""
-
-
-Publish = Callable[[Sequence[Event]], None]
 
 
 class ModelFilesReplaced(Exception):

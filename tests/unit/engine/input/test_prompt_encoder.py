@@ -49,7 +49,7 @@ def reader(
 ) -> PromptReader:
     return PromptReader(
         words or Words(),
-        dialogue=None
+        chat_format=None
         if template is None
         else ChatFormat(ChatTemplate(template, bos_token="<s>", eos_token="", processes=TEMPLATES), no_token),
         why_no_chat="no template here",
@@ -135,7 +135,7 @@ def test_a_model_without_a_begin_token_leaves_that_to_its_tokeniser() -> None:
         return [7] * len(text)
 
     texts = PromptReader(
-        tokenize, dialogue=None, why_no_chat="", begin_token="", vocab_size=100, context_length=CONTEXT
+        tokenize, chat_format=None, why_no_chat="", begin_token="", vocab_size=100, context_length=CONTEXT
     )
     assert texts.read(Text("ab")).tokens == [7, 7]
     with pytest.raises(InvalidRequest, match="empty") as refused:
@@ -186,8 +186,8 @@ def shown(source: Media) -> list[int]:
 def test_images_stand_where_they_were_put() -> None:
     read = reader(ALL, vision=Eyes()).read(conversation(("a b ", RED, " c"), "d", (BLUE,)))
     assert read.tokens == [1, 7, 7, *shown(RED), 7, 7, *shown(BLUE), 7]
-    assert [picture.source for picture in read.pictures.values()] == [RED, BLUE]
-    assert all(read.tokens[read.tokens.index(first)] == first for first in read.pictures)
+    assert [picture.source for picture in read.images.values()] == [RED, BLUE]
+    assert all(read.tokens[read.tokens.index(first)] == first for first in read.images)
 
 
 def test_an_image_may_begin_a_prompt_and_stand_twice_in_it() -> None:
@@ -204,7 +204,7 @@ def test_a_model_without_a_projector_takes_no_image() -> None:
 def test_text_that_looks_like_an_image_stays_text() -> None:
     hostile = "<image 0000000000000000 0> <__media__> <image>"
     read = reader(ALL, vision=Eyes()).read(conversation((hostile, RED)))
-    assert list(read.pictures.values()) == [ImageSpan(RED, 1, 3, 3)]
+    assert list(read.images.values()) == [ImageSpan(RED, 1, 3, 3)]
     # The begin token, what the words are, the image, and the answer.
     assert len(read.tokens) == 1 + len(hostile.split()) + 5 + 1
 
@@ -231,7 +231,7 @@ BEEP = Audio(np.linspace(-1, 1, 1600, dtype=np.float32).tobytes(), 16_000, "beep
 def test_sound_stands_beside_images_where_it_was_put() -> None:
     read = reader(ALL, vision=Eyes()).read(conversation(("a", BEEP, RED, "b")))
     assert read.tokens == [1, 7, *shown(BEEP), *shown(RED), 7, 7]
-    assert [picture.source for picture in read.pictures.values()] == [BEEP, RED]
+    assert [picture.source for picture in read.images.values()] == [BEEP, RED]
 
 
 def test_the_same_samples_at_another_rate_are_another_clip() -> None:

@@ -34,7 +34,7 @@ class SlowModel:
         assert self.go_on.wait(WAIT_S)
         return [len(text)]
 
-    def spell(self, tokens: Sequence[int]) -> list[bytes]:
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
         return [b"x" for _ in tokens]
 
 
@@ -59,7 +59,7 @@ def readers(model: SlowModel) -> Iterator[ReadingPool]:
 
 
 @pytest.fixture
-def speller(model: SlowModel, events: SimpleQueue[Event], readers: ReadingPool) -> TokenizeWorker:
+def worker(model: SlowModel, events: SimpleQueue[Event], readers: ReadingPool) -> TokenizeWorker:
     def publish(batch: Sequence[Event]) -> None:
         for event in batch:
             events.put(event)
@@ -67,16 +67,16 @@ def speller(model: SlowModel, events: SimpleQueue[Event], readers: ReadingPool) 
     return TokenizeWorker("small", model, publish, readers, RECORD, lambda _: None)
 
 
-def ask(speller: TokenizeWorker, model: SlowModel) -> None:
-    speller.take(Tokenize(FIRST, Text("abc")))
+def ask(worker: TokenizeWorker, model: SlowModel) -> None:
+    worker.submit(Tokenize(FIRST, Text("abc")))
     assert model.has_begun.wait(WAIT_S)
 
 
 def test_a_slow_text_does_not_hold_up_another_request(
-    speller: TokenizeWorker, model: SlowModel, events: SimpleQueue[Event]
+    worker: TokenizeWorker, model: SlowModel, events: SimpleQueue[Event]
 ) -> None:
-    ask(speller, model)
-    speller.take(Tokenize(SECOND, Tokens((7,))))
+    ask(worker, model)
+    worker.submit(Tokenize(SECOND, Tokens((7,))))
     assert events.get(timeout=WAIT_S) == Tokenized(SECOND, (7,), (b"x",))
     model.go_on.set()
     assert events.get(timeout=WAIT_S) == Tokenized(FIRST, (3,), (b"x",))
@@ -85,24 +85,24 @@ def test_a_slow_text_does_not_hold_up_another_request(
 @pytest.mark.parametrize(
     ("end", "expected"),
     [
-        (lambda speller: speller.cancel(FIRST), Cancelled),
-        (lambda speller: speller.leave(Stop()), Cancelled),
-        (lambda speller: speller.leave(Stop(suspend=True)), Returned),
+        (lambda worker: worker.cancel(FIRST), Cancelled),
+        (lambda worker: worker.shutdown(Stop()), Cancelled),
+        (lambda worker: worker.shutdown(Stop(suspend=True)), Returned),
     ],
 )
 def test_a_request_ends_at_once_and_only_once(
-    speller: TokenizeWorker,
+    worker: TokenizeWorker,
     model: SlowModel,
     events: SimpleQueue[Event],
     readers: ReadingPool,
     end: Callable[[TokenizeWorker], None],
     expected: type[Event],
 ) -> None:
-    ask(speller, model)
-    end(speller)
+    ask(worker, model)
+    end(worker)
     # Before the tokenizer comes back.
     assert isinstance(events.get(timeout=WAIT_S), expected)
     model.go_on.set()
     readers.close()
-    speller.cancel(FIRST)
+    worker.cancel(FIRST)
     assert events.empty()

@@ -62,7 +62,7 @@ class Books(RuleBasedStateMachine):
 
     @rule(index=SLOT)
     def take(self, index: int) -> None:
-        self.cache.take(self.cache.slots[index], SequenceId(index))
+        self.cache.assign(self.cache.slots[index], SequenceId(index))
 
     @rule(index=SLOT)
     def release(self, index: int) -> None:
@@ -158,7 +158,7 @@ def test_nothing_is_evicted_for_what_would_not_fit_anyway() -> None:
     cache = KvCache(8, 3)
     kept, running = cache.slots[:2]
     cache.extend(running, [1] * 4)
-    cache.take(running, SequenceId(1))
+    cache.assign(running, SequenceId(1))
     cache.extend(kept, [2] * 4)
     assert cache.hold([3] * 5, 0) is None
     assert kept.tokens == [2] * 4
@@ -169,7 +169,7 @@ def test_cells_shared_with_a_running_sequence_make_no_room() -> None:
     running, sharer, _ = cache.slots
     cache.extend(running, [1] * 4)
     cache.commit([running])
-    cache.take(running, SequenceId(1))
+    cache.assign(running, SequenceId(1))
     cache.share(running, sharer, 4)
     assert cache.hold([3] * 6, 0) is None
     assert (running.tokens, sharer.tokens) == ([1] * 4, [])

@@ -49,13 +49,13 @@ class Yard:
     def __init__(self, slots: int = 4, token_bytes: int = TOKEN_BYTES, capacity: int = 1000, **limits: Any) -> None:
         self.cells = Cells(token_bytes)
         self.cache = KvCache(capacity, slots)
-        chosen = {"window": 0, "parked_bytes": 10_000, "most_prefixes": 8} | limits
+        chosen = {"window": 0, "parked_bytes": 10_000, "max_prefixes": 8} | limits
         self.moves = KvOffload("m", self.cache, cast(Context, self.cells), **chosen)
 
     def computed(self, slot: int, tokens: Sequence[int]) -> Slot:
         """A slot with these tokens, owned by a sequence."""
         self.cache.extend(self.cache.slots[slot], tokens)
-        self.cache.take(self.cache.slots[slot], SequenceId(slot))
+        self.cache.assign(self.cache.slots[slot], SequenceId(slot))
         self.cells.lengths[slot] = len(tokens)
         self.cache.commit(self.cache.slots)
         return self.cache.slots[slot]
@@ -65,11 +65,11 @@ class Yard:
         return self.cache.slots[slot]
 
     def step(self) -> None:
-        self.moves.make_way([])
+        self.moves.prepare_step([])
 
     def arrival(self, prompt: list[int]) -> None:
         """The step of a newcomer."""
-        self.moves.make_way([TokenSequence(ME, 0, prompt)])
+        self.moves.prepare_step([TokenSequence(ME, 0, prompt)])
 
     @property
     def parked(self) -> list[tuple[int, ...]]:
@@ -189,7 +189,7 @@ def test_a_step_waits_for_no_more_than_it_may() -> None:
 
 
 def test_of_more_prefixes_than_are_kept_the_oldest_is_forgotten() -> None:
-    yard = Yard(most_prefixes=2)
+    yard = Yard(max_prefixes=2)
     for start in (0, 100, 200):
         yard.idle(0, range(start, start + 50))
         yard.step()
@@ -197,7 +197,7 @@ def test_of_more_prefixes_than_are_kept_the_oldest_is_forgotten() -> None:
 
 
 def test_where_no_prefixes_are_kept_they_are_given_up_without_a_copy() -> None:
-    yard = Yard(most_prefixes=0)
+    yard = Yard(max_prefixes=0)
     idle = yard.idle(0, range(50))
     yard.step()
     assert (yard.parked, idle.tokens, yard.cells.lengths[0], yard.cells.looks) == ([], [], 0, 0)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.engine.kv.placeholders import ImageSpan, has_pictures, outside, positions, text_run
+from modelyard.engine.kv.placeholders import ImageSpan, end_outside_span, has_placeholders, positions, text_run
 from modelyard.protocol.prompts import Image
 
 RED = Image(1, 1, b"\xff\0\0")
@@ -34,12 +34,12 @@ def test_an_image_has_three_bytes_a_pixel():
 
 def test_a_prefix_ends_before_a_picture_or_behind_it():
     tokens = [7, 8, *picture().placeholders, 9]
-    assert [outside(tokens, length) for length in range(len(tokens) + 1)] == [0, 1, 2, 2, 2, 2, 6, 7]
+    assert [end_outside_span(tokens, length) for length in range(len(tokens) + 1)] == [0, 1, 2, 2, 2, 2, 6, 7]
 
 
 def test_between_two_pictures_a_prefix_may_end():
     tokens = [*picture().placeholders, *picture(BLUE).placeholders]
-    assert [outside(tokens, length) for length in (3, 4, 5, 8)] == [0, 4, 4, 8]
+    assert [end_outside_span(tokens, length) for length in (3, 4, 5, 8)] == [0, 4, 4, 8]
 
 
 def test_a_picture_takes_as_many_positions_as_it_says():
@@ -59,6 +59,6 @@ def test_text_runs_up_to_the_next_picture():
 
 
 def test_text_has_no_pictures():
-    assert not has_pictures([])
-    assert not has_pictures([0, 5])
-    assert has_pictures([5, *picture().placeholders])
+    assert not has_placeholders([])
+    assert not has_placeholders([0, 5])
+    assert has_placeholders([5, *picture().placeholders])

@@ -102,13 +102,13 @@ def test_a_parked_prefix_comes_back_for_its_own_salt_alone() -> None:
     yard.step()
     assert [prompt.salt for prompt in yard.moves.parked] == [A]
     for salt, is_back in ((B, False), ("", False), (A, True)):
-        yard.moves.make_way([sequence(7, [*range(50), 900], salt)])
+        yard.moves.prepare_step([sequence(7, [*range(50), 900], salt)])
         assert any(slot.tokens for slot in yard.cache.slots) == is_back
         assert yard.cache.slots[0].salt == A
 
 
 def test_a_salt_that_parks_much_pushes_out_its_own() -> None:
-    yard = Yard(most_prefixes=3)
+    yard = Yard(max_prefixes=3)
     yard.idle(0, range(1000, 1040)).salt = A
     yard.step()
     for first in range(0, 500, 50):
@@ -119,7 +119,7 @@ def test_a_salt_that_parks_much_pushes_out_its_own() -> None:
 
 def test_prefixes_that_cannot_be_parked_leave_places_for_those_that_are() -> None:
     """They share their cells, so that to park one would gain nothing."""
-    yard = Yard(slots=6, most_prefixes=4)
+    yard = Yard(slots=6, max_prefixes=4)
     first = yard.computed(0, range(100))
     first.salt = B
     for at in range(1, 4):
@@ -248,11 +248,11 @@ def test_a_draft_model_reads_again_what_it_has_read_for_another_salt() -> None:
     drafter = DraftModel(cast(Context, context), 2, 0.01)
     for number, salt in enumerate((A, B, A)):
         asked = sequence(number, PROMPT[:60], salt)
-        asked.guesser = DraftProposer(None)
+        asked.proposer = DraftProposer(None)
         context.fed.clear()
         drafter.draft([asked])
         assert context.fed[0] == (1 if number == 2 else 60)
-        drafter.leave(asked.id)
+        drafter.release(asked.id)
 
 
 def test_a_suspended_sequence_takes_the_salt_of_its_prompt_along() -> None:

@@ -9,7 +9,7 @@ from math import ceil
 import pytest
 
 from modelyard.engine.kv.placeholders import ImageSpan
-from modelyard.engine.llama import Size
+from modelyard.engine.llama import SpanSize
 from modelyard.engine.loading import image_layout
 from modelyard.engine.loading.image_layout import Layouts, Part, scaled
 from modelyard.protocol.prompts import Detail, Image
@@ -35,24 +35,24 @@ class Projector:
 def cut_above_a_tile(width: int, height: int) -> list[Part]:
     """LLaVA-UHD, InternVL: the overview, and tiles of what is larger than one."""
     tiles = ceil(width / TILE) * ceil(height / TILE) if max(width, height) > TILE else 0
-    return [[1], *[Size(256, 256)] * tiles, Size(256, 256), [2]]
+    return [[1], *[SpanSize(256, 256)] * tiles, SpanSize(256, 256), [2]]
 
 
 def cut_by_area(width: int, height: int) -> list[Part]:
     """MiniCPM-V 4.6: a long image may be longer than a tile."""
-    return [[1], *[Size(64, 64)] * (4 if width * height > TILE * TILE else 0), Size(64, 64), [2]]
+    return [[1], *[SpanSize(64, 64)] * (4 if width * height > TILE * TILE else 0), SpanSize(64, 64), [2]]
 
 
 def cut_always(width: int, height: int) -> list[Part]:
     """Idefics 3: four tiles, and the overview behind them."""
     tiles: list[Part] = []
     for _ in range(4):
-        tiles += [[FAKE, 100], Size(64, 64)]
-    return [*tiles, [LINE_END, *OPENING], Size(64, 64), [FAKE]]
+        tiles += [[FAKE, 100], SpanSize(64, 64)]
+    return [*tiles, [LINE_END, *OPENING], SpanSize(64, 64), [FAKE]]
 
 
 def cut_never(width: int, height: int) -> list[Part]:
-    return [[1], Size(ceil(width / 28) * ceil(height / 28), max(width, height) // 28), [2]]
+    return [[1], SpanSize(ceil(width / 28) * ceil(height / 28), max(width, height) // 28), [2]]
 
 
 def image(detail: Detail, width: int = 500, height: int = 300, seed: int = 1) -> Image:
@@ -70,9 +70,9 @@ def test_all_of_an_image_is_shown_unless_an_overview_is_asked_for(
 ) -> None:
     parts = Layouts(Projector(cut), [OPENING]).of(image(detail)).of(image(detail))
     expected = cut(500, 300)
-    assert [part if isinstance(part, list) else Size(part.length, part.positions) for part in parts] == expected
+    assert [part if isinstance(part, list) else SpanSize(part.length, part.positions) for part in parts] == expected
     assert [part.index for part in parts if isinstance(part, ImageSpan)] == [
-        index for index, part in enumerate(expected) if isinstance(part, Size)
+        index for index, part in enumerate(expected) if isinstance(part, SpanSize)
     ]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelyard.engine.llama import Size
-from modelyard.engine.loading.sound import at_rate, shown_of_window, windows
+from modelyard.engine.llama import SpanSize
+from modelyard.engine.loading.sound import parts_of_window, resampled, windows
 from modelyard.protocol.prompts import Audio, Chat, Image, Text, Written, media_of
 
 RATE = 1000
@@ -36,19 +36,19 @@ def test_what_is_too_short_gets_silence_behind_it() -> None:
 
 
 def test_another_rate_has_another_number_of_samples() -> None:
-    assert at_rate(clip(1), RATE) == clip(1)
-    slower = at_rate(clip(1), 500)
+    assert resampled(clip(1), RATE) == clip(1)
+    slower = resampled(clip(1), 500)
     assert (slower.length, slower.rate, slower.param) == (500, 500, "here")
 
 
-BEGIN, SOUND, END = [1], Size(750, 750), [2]
+BEGIN, SOUND, END = [1], SpanSize(750, 750), [2]
 
 
 def test_text_around_sound_stands_once_around_all_windows() -> None:
     parts = [BEGIN, SOUND, END]
 
-    def shown(number: int) -> list[list[int] | Size]:
-        kept = shown_of_window(parts, is_windowed=True, is_first=number == 0, is_last=number == 2)
+    def shown(number: int) -> list[list[int] | SpanSize]:
+        kept = parts_of_window(parts, is_windowed=True, is_first=number == 0, is_last=number == 2)
         assert all(parts[index] is part for index, part in kept)
         return [part for _, part in kept]
 
@@ -57,9 +57,9 @@ def test_text_around_sound_stands_once_around_all_windows() -> None:
 
 def test_of_a_window_that_is_full_the_silent_one_behind_it_is_left_out() -> None:
     parts = [BEGIN, SOUND, SOUND, END]
-    assert shown_of_window(parts, is_windowed=True, is_first=True, is_last=True) == [(0, BEGIN), (1, SOUND), (3, END)]
+    assert parts_of_window(parts, is_windowed=True, is_first=True, is_last=True) == [(0, BEGIN), (1, SOUND), (3, END)]
     # Where the encoder cuts by itself, all of its parts count.
-    assert len(shown_of_window(parts, is_windowed=False, is_first=True, is_last=True)) == 4
+    assert len(parts_of_window(parts, is_windowed=False, is_first=True, is_last=True)) == 4
 
 
 def test_media_are_found_in_every_kind_of_prompt() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modelyard.engine.kv.placeholders import ImageSpan
-from modelyard.engine.llama import Embeddings, PreparedImage, Projector, Size
+from modelyard.engine.llama import PreparedImage, Projector, SpanEmbeddings, SpanSize
 from modelyard.engine.loading import vision
 from modelyard.engine.loading.vision import Vision
 from modelyard.protocol.prompts import Image
@@ -19,7 +19,7 @@ PICTURE_BYTES = TOKENS * WIDTH * 4
 
 
 class Prepared:
-    parts = ([1], Size(TOKENS, TOKENS), [2])
+    parts = ([1], SpanSize(TOKENS, TOKENS), [2])
 
     def __init__(self, live: list[Any]) -> None:
         self._live = live
@@ -49,9 +49,9 @@ class Encoder:
         self.prepared += 1
         return cast("PreparedImage", Prepared(self.live))
 
-    def encode(self, prepared: PreparedImage, index: int) -> Embeddings:
+    def encode(self, prepared: PreparedImage, index: int) -> SpanEmbeddings:
         self.encoded += 1
-        return Embeddings(np.full((TOKENS, WIDTH), self.encoded, np.float32), is_causal=True)
+        return SpanEmbeddings(np.full((TOKENS, WIDTH), self.encoded, np.float32), is_causal=True)
 
     def free(self) -> None:
         pass

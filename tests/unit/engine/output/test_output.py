@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from modelyard.engine.output.output import Output
+from modelyard.engine.output.output import SequenceOutput
 
 END = 2
 
 
-def answer(most_tokens: int = 100, stops: tuple[str, ...] = ()) -> Output:
-    return Output(most_tokens=most_tokens, end_tokens=frozenset({END}), stops=stops)
+def answer(max_tokens: int = 100, stops: tuple[str, ...] = ()) -> SequenceOutput:
+    return SequenceOutput(max_tokens=max_tokens, end_tokens=frozenset({END}), stops=stops)
 
 
 def test_an_end_token_ends_it_and_is_no_text() -> None:
@@ -20,28 +20,28 @@ def test_an_end_token_ends_it_and_is_no_text() -> None:
 
 
 def test_the_last_token_allowed_ends_it_with_its_text() -> None:
-    said = answer(most_tokens=2)
+    said = answer(max_tokens=2)
     said.push(7, b"a")
     assert said.push(7, b"b") == "b"
     assert said.finish_reason == "length"
 
 
 def test_a_stop_string_ends_it_even_with_the_last_token_allowed() -> None:
-    said = answer(most_tokens=2, stops=("STOP",))
+    said = answer(max_tokens=2, stops=("STOP",))
     assert said.push(7, b"a ST") == "a "
     assert said.push(7, b"OP b") == ""
     assert said.finish_reason == "stop"
 
 
 def test_text_held_for_a_stop_string_is_said_at_the_end() -> None:
-    by_length, by_token = answer(most_tokens=1, stops=("STOP",)), answer(stops=("STOP",))
+    by_length, by_token = answer(max_tokens=1, stops=("STOP",)), answer(stops=("STOP",))
     assert by_length.push(7, b"a ST") == "a ST"
     assert by_token.push(7, b"a ST") == "a "
     assert by_token.push(END, b"") == "ST"
 
 
 def test_half_a_character_at_the_end_is_dropped() -> None:
-    said = answer(most_tokens=1)
+    said = answer(max_tokens=1)
     assert said.push(7, b"a\xf0\x9f") == "a"
     assert said.finish_reason == "length"
 
@@ -55,11 +55,11 @@ def test_a_stop_string_is_found_across_the_bytes_of_a_split_character() -> None:
 
 
 def test_the_end_token_as_the_last_allowed_is_a_stop() -> None:
-    said = answer(most_tokens=1)
+    said = answer(max_tokens=1)
     assert said.push(END, b"<end>") == ""
     assert said.finish_reason == "stop"
 
 
 def test_tokens_without_text_count() -> None:
-    said = answer(most_tokens=2)
+    said = answer(max_tokens=2)
     assert [said.push(7, b""), said.finish_reason, said.push(7, b""), said.finish_reason] == ["", None, "", "length"]

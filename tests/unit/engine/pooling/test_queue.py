@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.engine.pooling.queue import EmbedQueue, Job, Place
+from modelyard.engine.pooling.queue import BatchedInput, EmbedQueue, Job
 from modelyard.protocol.values import SequenceId
 
 
@@ -22,14 +22,14 @@ def queue(*jobs: Job, batch_tokens: int = 10, slots: int = 4) -> EmbedQueue:
     return made
 
 
-def places(batch: list[Place]) -> list[tuple[int, int]]:
+def places(batch: list[BatchedInput]) -> list[tuple[int, int]]:
     return [(place.job.request, place.index) for place in batch]
 
 
-def compute(line: EmbedQueue, batch: list[Place]) -> list[int]:
+def compute(line: EmbedQueue, batch: list[BatchedInput]) -> list[int]:
     """The requests that are complete with a batch; a vector says whose it is."""
     vectors = np.array([[place.job.request, place.index] for place in batch], np.float32)
-    return [done.request for done in line.settle(batch, vectors)]
+    return [done.request for done in line.complete(batch, vectors)]
 
 
 def test_requests_share_a_batch() -> None:

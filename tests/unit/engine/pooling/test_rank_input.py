@@ -30,7 +30,7 @@ class Letters:
             text = text[len(special or "x") :]
         return tokens
 
-    def spell(self, tokens: Sequence[int]) -> list[bytes]:
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
         return [chr(token - FIRST_LETTER).encode() for token in tokens]
 
     def is_control(self, token: int) -> bool:
@@ -70,7 +70,7 @@ def test_a_template_says_what_is_around_them() -> None:
 def test_what_a_text_spells_as_a_control_token_is_text(template: str | None) -> None:
     (tokens,) = reader(template).read("<q>", ["<end>"])
     letters = [token for token in tokens if token >= FIRST_LETTER]
-    assert b"<end>" in b"".join(Letters().spell(letters))
+    assert b"<end>" in b"".join(Letters().pieces(letters))
     assert len([token for token in tokens if token < FIRST_LETTER]) == (4 if template is None else 2)
 
 
@@ -81,7 +81,7 @@ def test_a_query_that_names_the_place_of_the_document_is_a_query() -> None:
 
 @pytest.mark.parametrize("template", ["<q>{query}<end>", "<q>{document}<end>"])
 def test_a_template_without_a_place_for_one_of_them_is_refused(template: str) -> None:
-    with pytest.raises(UnusableModel, match=r"no \{(query|document)\}, where that would be put"):
+    with pytest.raises(UnusableModel, match=r"no place for \{(query|document)\}"):
         ranking_frame(Letters(template))
 
 

@@ -132,7 +132,7 @@ def test_a_record_that_was_released_is_free_and_its_last_writers_disturb_nobody(
 def test_an_engine_too_many_is_refused(table: EngineTable, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(MAX_ENGINES):
         table.claim(str(number))
-    with pytest.raises(EngineError, match=r"'more'.*256 engines are there already"):
+    with pytest.raises(EngineError, match=r"'more'.*all 256 records of engines are taken"):
         table.claim("more")
 
 

@@ -16,7 +16,7 @@ WAIT_S = 20.0
 
 def seat(*, had: float = 0.0, weight: float = 1.0, priority: int = 0, last_step: float = 100.0) -> DeviceShare:
     made = DeviceShare(weight, priority)
-    made.had, made.last_step = had, last_step
+    made.virtual_time, made.last_step = had, last_step
     return made
 
 
@@ -27,7 +27,7 @@ def test_an_engine_is_busy_while_it_computes_and_shortly_after() -> None:
     assert is_busy(seat(last_step=NOW), NOW + RECENT_S / 2)
     assert not is_busy(seat(last_step=NOW), NOW + RECENT_S)
     computing = seat(last_step=0.0)
-    computing.is_here = True
+    computing.is_active = True
     assert is_busy(computing, NOW)
 
 
@@ -42,7 +42,7 @@ def test_who_is_ahead_of_its_part_waits_until_the_others_have_had_theirs() -> No
     ahead, behind = seat(had=3 + 2 * LEAD_S), seat(had=3)
     assert waits(ahead, (ahead, behind), NOW)
     assert not waits(behind, (ahead, behind), NOW)
-    behind.had += 1.5 * LEAD_S
+    behind.virtual_time += 1.5 * LEAD_S
     assert not waits(ahead, (ahead, behind), NOW)
 
 
@@ -61,7 +61,7 @@ def test_over_time_each_has_its_part(weight: float) -> None:
         going = [one for one in both if not waits(one, both, NOW)]
         assert going
         for one in going:
-            one.had += 0.01 / one.weight
+            one.virtual_time += 0.01 / one.weight
             computed[one] += 0.01
     assert computed[heavy] / computed[light] == pytest.approx(weight, rel=0.02)
 
@@ -88,16 +88,16 @@ def test_a_wait_has_an_end_though_a_more_urgent_engine_hangs(monkeypatch: pytest
         assert entered.wait(WAIT_S)
         with device.step(low):
             pass
-        assert high.is_here
+        assert high.is_active
         leave.set()
         thread.join(WAIT_S)
 
 
 def test_who_comes_back_from_a_pause_has_missed_its_time() -> None:
     device, worked, paused = Device(), seat(had=40.0, last_step=time.monotonic(), weight=2.0), DeviceShare()
-    worked.is_here = True
+    worked.is_active = True
     with device.joined(worked), device.joined(paused), device.step(paused):
-        assert paused.had == 40.0
+        assert paused.virtual_time == 40.0
 
 
 def test_engines_of_equal_right_compute_at_the_same_time() -> None:
@@ -123,8 +123,8 @@ def test_a_step_that_fails_counts_as_one() -> None:
         for taker in islice(cycle((own, other)), 4):
             with pytest.raises(ValueError, match="llama"), device.step(taker):
                 raise ValueError("llama")
-    assert own.had > 0
-    assert not own.is_here
+    assert own.virtual_time > 0
+    assert not own.is_active
 
 
 def test_a_device_is_busy_while_some_engine_computes_and_shortly_after() -> None:

@@ -26,15 +26,15 @@ with device.joined(seat):
     say(left)
     hear()
 """
-URGENT = "device, seat = Device(EngineTable.open(path)), Seat(priority=1)" + IN_A_STEP
-BEHIND = "device, seat = Device(EngineTable.open(path)), Seat(weight=2.0)" + IN_A_STEP
-EQUAL = "device, seat = Device(EngineTable.open(path)), Seat()" + IN_A_STEP
+URGENT = "device, seat = Device(EngineTable.open(path)), DeviceShare(priority=1)" + IN_A_STEP
+BEHIND = "device, seat = Device(EngineTable.open(path)), DeviceShare(weight=2.0)" + IN_A_STEP
+EQUAL = "device, seat = Device(EngineTable.open(path)), DeviceShare()" + IN_A_STEP
 MORE_URGENT_NOW = """
-device, seat = Device(EngineTable.open(path)), Seat()
+device, seat = Device(EngineTable.open(path)), DeviceShare()
 with device.joined(seat):
     say("joined")
     hear()
-    device.reseat(seat, 1.0, 1)
+    device.set_share(seat, 1.0, 1)
     with device.step(seat):
         say("computes")
         hear()
@@ -59,7 +59,7 @@ def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def seat(had: float = 0.0) -> DeviceShare:
     made = DeviceShare()
-    made.had = had
+    made.virtual_time = had
     return made
 
 
@@ -80,7 +80,7 @@ def waited(device: Device, own: DeviceShare, child: TableProcess) -> bool:
     """Whether a step here begins only after that of the child has ended."""
     thread, entered = compute(device, own)
     deadline = time.monotonic() + WAIT_S
-    while not own.is_here and not entered:
+    while not own.is_active and not entered:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     child.tell("leave")
@@ -113,14 +113,14 @@ def test_an_engine_in_another_process_that_becomes_more_urgent_is_waited_for(jou
 def test_an_engine_that_joins_from_another_process_has_missed_its_time(journal: Journal) -> None:
     """It says how much it has had, once it is let in beside one that has had 40 seconds."""
     program = """
-device, seat = Device(EngineTable.open(path)), Seat(weight=2.0)
+device, seat = Device(EngineTable.open(path)), DeviceShare(weight=2.0)
 with device.joined(seat), device.step(seat):
-    say(seat.had)
+    say(seat.virtual_time)
     hear()
 """
     device, own = Device(journal.table), seat(40.0)
     with device.joined(own):
-        own.is_here = True
+        own.is_active = True
         with table_process(program, journal.path, journal.table) as child:
             assert child.heard() == "40.0"
 
@@ -131,7 +131,7 @@ def test_engines_of_equal_right_compute_at_the_same_time_in_two_processes(journa
     with device.joined(own), table_process(EQUAL, journal.path, journal.table) as child:
         assert child.heard() == "computes"
         with device.step(own):
-            assert not own.is_here
+            assert not own.is_active
 
 
 def test_a_process_that_is_killed_in_a_step_holds_nobody_up_for_longer_than_the_longest_wait(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from modelyard.engine.kv.cache import KvCache, TrimCells
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.scheduling.scheduler import STRETCH, WORTH_WAITING, ScheduledChunk, Scheduler
+from modelyard.engine.scheduling.scheduler import MAX_STRETCH, MIN_AWAITED_PREFIX, ScheduledChunk, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.speculative.ngram import NgramProposer
 from modelyard.engine.speculative.policy import worthwhile
@@ -168,7 +168,7 @@ class Llama:
         self.proposed += len(guesses)
         self.right += right
         if guesses:
-            self.scheduler.settle(feed, right if sequence.is_alone else right + 1)
+            self.scheduler.trim_rejected(feed, right if sequence.is_alone else right + 1)
             self.carry_out()
         if sequence.answer_length >= self.answers[sequence.id] or len(sequence.tokens) >= self.capacity:
             self.finished.append(sequence.id)
@@ -342,7 +342,7 @@ def test_tokens_that_the_same_step_computes_are_not_shared_yet() -> None:
 
 def test_a_long_beginning_that_another_is_computing_is_waited_for_and_computed_once() -> None:
     llama = Llama(capacity=200)
-    system = list(range(WORTH_WAITING + 10))
+    system = list(range(MIN_AWAITED_PREFIX + 10))
     llama.submit([*system, 70, 71])
     second = llama.submit([*system, 80, 81])
     other = llama.submit([90, 91])
@@ -357,7 +357,7 @@ def test_a_long_beginning_that_another_is_computing_is_waited_for_and_computed_o
 
 def test_a_prompt_whose_beginning_is_being_computed_goes_on_when_that_is_cancelled() -> None:
     llama = Llama(capacity=200)
-    system = list(range(WORTH_WAITING + 30))
+    system = list(range(MIN_AWAITED_PREFIX + 30))
     llama.submit([*system, 70, 71])
     second = llama.submit([*system, 80, 81])
     llama.step()
@@ -419,7 +419,7 @@ def test_a_long_prompt_beside_streams_makes_steps_only_so_much_longer() -> None:
     (decode, chunk) = llama.scheduler.schedule()
     assert (decode.sequence, len(decode.tokens)) == (stream, 1)
     # A step of one token takes 10 milliseconds.
-    assert 9 + 1 + len(chunk.tokens) == 10 * STRETCH
+    assert 9 + 1 + len(chunk.tokens) == 10 * MAX_STRETCH
 
 
 def test_a_short_prompt_beside_streams_is_computed_at_once() -> None:
@@ -599,7 +599,7 @@ def test_a_prompt_that_finds_no_cell_free_waits_and_begins_again() -> None:
     llama.step()
     cache = llama.scheduler.cache
     taken = cache.slots[-1]
-    cache.take(taken, SequenceId(99))
+    cache.assign(taken, SequenceId(99))
     cache.extend(taken, [7] * cache.free)
     assert llama.scheduler.schedule() == []
     assert [sequence.id for sequence in llama.scheduler.waiting] == [0]

@@ -18,7 +18,7 @@ def picture(seed: int = 0, length: int = 6, positions: int | None = None) -> Ima
 
 def scheduler(capacity: int = 64, **options: int) -> Scheduler:
     return Scheduler(
-        KvCache(capacity, 4, has_pictures=True),
+        KvCache(capacity, 4, has_images=True),
         max_running=3,
         batch_tokens=8,
         prefill_beside_decode=4,
@@ -39,7 +39,7 @@ def sequence(number: int, *parts: list[int] | ImageSpan) -> Sequence:
 
 def shape(feeds: list[ScheduledChunk]) -> list[tuple[int, int, bool]]:
     """Whose, how many tokens, whether a picture."""
-    return [(feed.sequence.id, len(feed.tokens), feed.picture is not None) for feed in feeds]
+    return [(feed.sequence.id, len(feed.tokens), feed.image is not None) for feed in feeds]
 
 
 def run(engine: Scheduler, steps: int) -> list[list[tuple[int, int, bool]]]:
@@ -114,7 +114,7 @@ def test_a_picture_alone_at_the_beginning_is_no_reason_to_give_way() -> None:
 
 
 def test_a_prefix_is_reused_up_to_the_end_of_a_picture_never_inside() -> None:
-    cache = KvCache(64, 2, has_pictures=True)
+    cache = KvCache(64, 2, has_images=True)
     shown = picture(0)
     accepted = [1, *shown.placeholders, 2, 3]
     cache.hold(accepted, 0)
@@ -131,7 +131,7 @@ def test_a_prefix_is_reused_up_to_the_end_of_a_picture_never_inside() -> None:
 
 
 def test_what_llama_is_told_is_in_positions() -> None:
-    cache = KvCache(64, 2, has_pictures=True)
+    cache = KvCache(64, 2, has_images=True)
     shown = picture(0, length=6, positions=2)
     slot = cache.hold([1, *shown.placeholders, 2, 3], 0)
     assert slot is not None

@@ -19,7 +19,7 @@ def known(**seconds: float) -> StepCost:
 
 def test_before_any_step_nothing_is_known_and_nothing_limits() -> None:
     assert StepCost().seconds(10) == 0
-    assert StepCost().most_tokens(5, 0.001, 100) == 100
+    assert StepCost().max_tokens(5, 0.001, 100) == 100
 
 
 def test_between_two_known_steps_the_time_lies_on_a_line_and_beyond_them_in_proportion() -> None:
@@ -45,7 +45,7 @@ def test_newer_steps_count_more_and_a_disturbed_one_little() -> None:
 @given(st.integers(0, 100), st.floats(0, 300), st.integers(0, 600))
 def test_the_most_tokens_that_fit_fit_and_one_more_does_not(beside: int, limit_s: float, most: int) -> None:
     cost = known(_1=10.0, _8=12.0, _64=60.0)
-    count = cost.most_tokens(beside, limit_s, most)
+    count = cost.max_tokens(beside, limit_s, most)
     assert 0 <= count <= most
     assert count == 0 or cost.seconds(beside + count) <= limit_s
     assert count == most or cost.seconds(beside + count + 1) > limit_s

@@ -76,8 +76,8 @@ def test_guesses_that_fail_are_trusted_less_and_those_that_hold_more() -> None:
 def test_a_long_prompt_is_looked_through_in_parts_and_not_beyond_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lookup_module, "_INDEXED_A_STEP", 10)
-    monkeypatch.setattr(lookup_module, "_INDEXED_MOST", 30)
+    monkeypatch.setattr(lookup_module, "_MAX_INDEXED_PER_STEP", 10)
+    monkeypatch.setattr(lookup_module, "_MAX_INDEXED", 30)
     guesses, tokens = NgramProposer(), [*range(100), 85, 86, 87]
     assert guesses.propose(tokens, 2) == []
     assert guesses.propose(tokens, 2) == [88, 89]

@@ -33,7 +33,7 @@ def test_of_many_sequences_each_drafts_less() -> None:
 def test_what_stood_there_before_is_not_drafted() -> None:
     guesses = DraftProposer(NgramProposer())
     tokens = [1, 2, 3, 4, 5, 1, 2, 3]
-    assert guesses.wanted(tokens, SMALL, 1) == 0
+    assert guesses.draft_length(tokens, SMALL, 1) == 0
     assert guesses.propose(tokens, 2) == [4, 5]
 
 
@@ -42,9 +42,9 @@ def test_drafts_that_fail_are_given_up_and_tried_again_later() -> None:
     wanted, length = [], 10
     for _ in range(100):
         tokens = list(range(length))
-        wanted.append(guesses.wanted(tokens, SMALL, 1))
+        wanted.append(guesses.draft_length(tokens, SMALL, 1))
         if wanted[-1]:
-            guesses.take([7] * wanted[-1])
+            guesses.set_draft([7] * wanted[-1])
             guesses.record_verified(len(guesses.propose(tokens, 8)), 0)
         length += 1
     given_up = wanted.index(0)
@@ -54,8 +54,8 @@ def test_drafts_that_fail_are_given_up_and_tried_again_later() -> None:
 
 def test_a_draft_for_other_tokens_is_not_taken_for_a_guess() -> None:
     guesses = DraftProposer(None)
-    assert guesses.wanted([1, 2, 3], SMALL, 1) > 0
-    guesses.take([4, 5])
+    assert guesses.draft_length([1, 2, 3], SMALL, 1) > 0
+    guesses.set_draft([4, 5])
     assert guesses.propose([1, 2, 3], 8) == [4, 5]
     assert guesses.propose([1, 2, 3, 9], 8) == []
 
@@ -116,10 +116,10 @@ def test_where_its_context_is_full_nothing_is_drafted_and_idle_sequences_give_wa
     drafter = DraftModel(cast(Context, context), 2, SMALL)
     first, second, long = decoding(20), decoding(25, 1), decoding(40, 2)
     drafter.draft([first])
-    drafter.leave(SequenceId(0))
+    drafter.release(SequenceId(0))
     second.tokens = [5] * 25
     drafter.draft([second])
     assert drafted(second) == [7, 7]
-    drafter.leave(SequenceId(1))
+    drafter.release(SequenceId(1))
     drafter.draft([long])
     assert drafted(long) == []

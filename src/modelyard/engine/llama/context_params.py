@@ -1,0 +1,56 @@
+"""Parameters that the contexts of all kinds of models share, and how contexts are made."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+from modelyard.engine.llama.context_limits import ContextLimits
+from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
+from modelyard.engine.llama.model import Model
+from modelyard.errors import UnusableModel
+
+KvType: TypeAlias = Literal["f16", "q8_0"]
+
+_KV_TYPES: Final = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
+FLASH_ATTENTION: Final = {
+    None: lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+}
+
+
+def context_params(limits: ContextLimits, slots: int, *, threads: int, kv_type: KvType, flash_attn: bool | None) -> Any:
+    """Return llama.cpp's parameters for a context whose sequences share one cache.
+
+    Args:
+        limits: sizes of the context.
+        slots: sequences that it can tell apart.
+        threads: for decode and for prefill.
+        kv_type: type of the numbers in the cache.
+        flash_attn: None: where the device has it.
+    """
+    params = lib.llama_context_default_params()
+    params.type_k = params.type_v = _KV_TYPES[kv_type]
+    params.flash_attn_type = FLASH_ATTENTION[flash_attn]
+    params.n_ctx, params.n_batch, params.n_ubatch = limits.cells, limits.batch, limits.step
+    params.n_seq_max = slots
+    params.n_threads = params.n_threads_batch = threads
+    params.kv_unified = True
+    # A full-size cache for sliding-window layers costs memory, and lets a prefix be cut at any token.
+    params.swa_full = True
+    params.no_perf = True
+    return params
+
+
+def create_context(model: Model, params: Any, length: int) -> tuple[Any, int]:
+    """Make a context of ``length`` tokens. Returns its pointer, and the bytes that its cache and its outputs take.
+
+    Raises:
+        UnusableModel: llama.cpp cannot make it, most often for lack of memory.
+    """
+    log.clear()
+    pointer = lib.llama_init_from_model(model.pointer, params)
+    if not pointer:
+        raise UnusableModel(f"llama.cpp cannot make a context of {length} tokens: {reason()}")
+    # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.
+    return pointer, buffer_bytes(log.buffers, "KV", "RS", "state", "output")
