@@ -181,12 +181,12 @@ def test_weights_that_are_written_by_parts_are_those_of_upstreams_converter(chec
 RESOLVE = """
 import sys
 from pathlib import Path
-from modelyard.hub import ConvertedModels, Stores, Wanted, resolve
+from modelyard.hub import ConvertedModels, Stores, FileRequest, resolve
 model, folder = sys.argv[1:]
 def show(progress):
     print(progress.step, flush=True)
     return True
-print(resolve(Wanted(model, isq="8"), Stores(converted=ConvertedModels(Path(folder))), show).paths[0])
+print(resolve(FileRequest(model, isq="8"), Stores(converted=ConvertedModels(Path(folder))), show).paths[0])
 """
 
 

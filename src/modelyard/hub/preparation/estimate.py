@@ -81,7 +81,7 @@ def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
     if plan.made is not None:
         stamps = stamps_before_reading((plan.made.path,))
         header = read_header(plan.made.path)
-        kind = kind_of(plan.made.path, header, plan.wanted.kind, has_projector=bool(plan.projector))
+        kind = kind_of(plan.made.path, header, plan.request.kind, has_projector=bool(plan.projector))
         return ModelFiles((plan.made.path,), header, header.file_size, reason, header.quantization, kind, stamps=stamps)
     listing, first = decision.listing, decision.names[0]
     if decision.form == "gguf":
@@ -94,7 +94,7 @@ def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
                 header = parse_header(BoundedReader(file, Path(first), size))
         if decision.target is None:
             size = listing.size_of(decision.names) or header.file_size
-            kind = kind_of(Path(first), header, plan.wanted.kind, has_projector=bool(plan.projector))
+            kind = kind_of(Path(first), header, plan.request.kind, has_projector=bool(plan.projector))
             return ModelFiles((Path(first),), header, size, reason, decision.label or header.quantization, kind)
         return _scaled(plan, dict(header.metadata), header.architecture, header.scores)
     config = read_config(stores.hub, listing)
@@ -120,7 +120,7 @@ def _scaled(plan: FilePlan, metadata: dict[str, Value], architecture: str, score
         tensors.append(GgufTensor(RANKING_HEAD, (width, scores), "F32", offset=0, size_bytes=0))
     header = GgufHeader(3, {"general.architecture": architecture, **metadata}, tuple(tensors), plan.output_bytes)
     path = Path(plan.name)
-    kind = kind_of(path, header, plan.wanted.kind, has_projector=bool(plan.projector))
+    kind = kind_of(path, header, plan.request.kind, has_projector=bool(plan.projector))
     return ModelFiles((path,), header, plan.output_bytes, plan.decision.reasons[-1], label, kind)
 
 

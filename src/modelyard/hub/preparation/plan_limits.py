@@ -25,6 +25,6 @@ def limits_of(plan: FilePlan, header: GgufHeader, hub: Hub) -> tuple[str, ...]:
         try:
             check_checkpoint(config)
         except UnusableModel as error:
-            raise UnusableModel(f"'{plan.wanted.source}': {error}") from None
+            raise UnusableModel(f"'{plan.request.source}': {error}") from None
         found |= dict.fromkeys(checkpoint_limits(config))
     return tuple(found)

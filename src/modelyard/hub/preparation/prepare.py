@@ -40,14 +40,14 @@ logger = logging.getLogger(__name__)
 _REQUANTISABLE: Final = ("F32", "F16", "BF16", "Q8_0")
 
 
-def resolve(wanted: FileRequest, stores: Stores | None = None, on_progress: OnProgress = lambda _: True) -> ModelFiles:
-    """The files that ``wanted`` means, prepared and checked: ``plan_files`` and ``prepare`` in one.
+def resolve(request: FileRequest, stores: Stores | None = None, on_progress: OnProgress = lambda _: True) -> ModelFiles:
+    """The files that ``request`` means, prepared and checked: ``plan_files`` and ``prepare`` in one.
 
     Raises:
         UnusableModel: with what is wrong and what to do, or it was given up.
     """
     stores = stores or Stores()
-    return prepare(plan_files(wanted, stores), stores, on_progress)
+    return prepare(plan_files(request, stores), stores, on_progress)
 
 
 def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFiles:
@@ -66,12 +66,12 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
         names = (*decision.names, plan.projector.name) if plan.projector.name else decision.names
         folder = stores.hub.fetch(decision.listing, names, on_progress)
         choice = Choice(decision.names, decision.reasons[-1], decision.label)
-        files = read_files(folder, choice, plan.wanted.quant, plan.wanted.kind)
+        files = read_files(folder, choice, plan.request.quant, plan.request.kind)
     else:
         entry = plan.made or _make(plan, decision.target, stores, on_progress)
         stores.converted.use(entry)
         choice = Choice((entry.path.name,), decision.reasons[-1], entry.label)
-        files = read_files(entry.path.parent, choice, None, plan.wanted.kind)
+        files = read_files(entry.path.parent, choice, None, plan.request.kind)
     files = replace(files, warnings=limits_of(plan, files.header, stores.hub))
     for warning in files.warnings:
         logger.warning("%s: %s", files.paths[0].name, warning)
@@ -89,7 +89,7 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
         made = stores.converted.find(plan.key)
         if made is not None:
             return made
-        check_room(place, _needed_bytes(plan, target), f"'{plan.wanted.source}' cannot be converted")
+        check_room(place, _needed_bytes(plan, target), f"'{plan.request.source}' cannot be converted")
         for reason in decision.reasons:
             logger.info("%s", reason)
         if decision.form == "uqff":
@@ -98,7 +98,7 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
                 _convert_uqff(plan, folder, partial, projector, on_progress)
             label = read_header(partial).quantization
             name = f"{plan.name}-{label}.gguf"
-            return stores.converted.finish(place, partial, name=name, source=plan.wanted.source, label=label)
+            return stores.converted.finish(place, partial, name=name, source=plan.request.source, label=label)
         if decision.form == "gguf":
             _check_precision(folder / decision.names[0])
             source: Path | None = folder / decision.names[0]
@@ -113,11 +113,11 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
         partial = full
         if not target.is_full_precision or decision.form == "gguf":
             partial = place / "quantized.partial"
-            _quantize(source, partial, target, plan.wanted.imatrix, on_progress)
+            _quantize(source, partial, target, plan.request.imatrix, on_progress)
             full.unlink(missing_ok=True)
         label = target.label or read_header(partial).quantization
         name = f"{plan.name}-{label}.gguf"
-        return stores.converted.finish(place, partial, name=name, source=plan.wanted.source, label=label)
+        return stores.converted.finish(place, partial, name=name, source=plan.request.source, label=label)
 
 
 def _convert_uqff(plan: FilePlan, folder: Path, out: Path, projector: Output | None, on_progress: OnProgress) -> None:
@@ -128,7 +128,7 @@ def _convert_uqff(plan: FilePlan, folder: Path, out: Path, projector: Output | N
         read_safetensors(folder / RESIDUAL)
     with staged(plan, folder, out.parent) as place:
         arguments = [str(place), str(out), "--name", plan.name, *projector_arguments(projector)]
-        run_converter("uqff", [*arguments, *shards], on_progress, log_notice)
+        run_converter("uqff.main", [*arguments, *shards], on_progress, log_notice)
 
 
 def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_progress: OnProgress) -> None:

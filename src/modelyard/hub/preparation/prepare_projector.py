@@ -32,7 +32,7 @@ def attach_projector(plan: FilePlan, files: ModelFiles, stores: Stores, on_progr
         ConversionFailed: kind is "multimodal", and the towers cannot be converted.
         UnusableModel: the projector is damaged or does not fit the model, cannot be downloaded, or it was given up.
     """
-    is_required = plan.wanted.kind == "multimodal" or plan.wanted.mmproj is not None
+    is_required = plan.request.kind == "multimodal" or plan.request.mmproj is not None
     if plan.projector.warning:
         return _without(files, plan.projector.warning)
     if plan.projector.name:
@@ -109,10 +109,10 @@ def _make(plan: FilePlan, conversion: ProjectorConversion, stores: Stores, on_pr
 
 
 def _output(plan: FilePlan, conversion: ProjectorConversion, place: Path) -> Output:
-    check_room(place, conversion.output_bytes, f"The projector of '{plan.wanted.source}' cannot be converted")
+    check_room(place, conversion.output_bytes, f"The projector of '{plan.request.source}' cannot be converted")
     return Output(place / "projector.partial", conversion.label.lower())
 
 
 def _keep(plan: FilePlan, conversion: ProjectorConversion, stores: Stores, place: Path, output: Output) -> Entry:
     name = f"mmproj-{plan.name}-{conversion.label}.gguf"
-    return stores.converted.finish(place, output.path, name=name, source=plan.wanted.source, label=conversion.label)
+    return stores.converted.finish(place, output.path, name=name, source=plan.request.source, label=conversion.label)

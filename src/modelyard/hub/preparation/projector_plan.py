@@ -65,25 +65,25 @@ class ProjectorPlan:
 NO_PROJECTOR: Final = ProjectorPlan()
 
 
-def plan_projector(wanted: FileRequest, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
+def plan_projector(request: FileRequest, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
     """Find the projector of the model that ``decision`` is about: a published one first, else one to be made.
 
     Raises:
         UnusableModel: the model is to be multimodal and has no projector; or its config.json cannot be read.
     """
-    if wanted.kind not in KINDS_WITH_PROJECTOR:
+    if request.kind not in KINDS_WITH_PROJECTOR:
         return NO_PROJECTOR
     listing = decision.listing
     names = _neighbours(listing) if listing.hub_id is None and listing.folder is not None else listing.names
     try:
-        choice = choose_projector(names, decision.names[0], wanted.mmproj)
+        choice = choose_projector(names, decision.names[0], request.mmproj)
     except UnusableModel as error:
         raise UnusableModel(f"'{listing.source}': {error}") from None
     if choice.name:
         return ProjectorPlan(choice.name)
     if decision.form != "gguf":
-        return _of_checkpoint(wanted, decision, hub, converted)
-    if wanted.kind == "multimodal":
+        return _of_checkpoint(request, decision, hub, converted)
+    if request.kind == "multimodal":
         raise UnusableModel(
             f"'{listing.source}': kind = 'multimodal' needs a projector (mmproj). {choice.reason} "
             "Put its file beside the model's, or set kind = 'text'."
@@ -91,11 +91,11 @@ def plan_projector(wanted: FileRequest, decision: Decision, hub: Hub, converted:
     return NO_PROJECTOR
 
 
-def _of_checkpoint(wanted: FileRequest, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
+def _of_checkpoint(request: FileRequest, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
     listing = decision.listing
     towers = towers_of(read_config(hub, listing))
     if towers is None:
-        if wanted.kind == "multimodal":
+        if request.kind == "multimodal":
             raise UnusableModel(
                 f"'{listing.source}': kind = 'multimodal', but the model's config.json describes no vision or audio "
                 "tower. Set kind = 'text'."
@@ -107,10 +107,10 @@ def _of_checkpoint(wanted: FileRequest, decision: Decision, hub: Hub, converted:
             f"llama.cpp's converter does not know the {towers.name} of "
             f"{towers.architectures[0] if towers.architectures else 'this model'}"
         )
-        if wanted.kind == "multimodal":
+        if request.kind == "multimodal":
             raise UnusableModel(f"'{listing.source}': kind = 'multimodal', but {reason}. Set kind = 'text'.")
         return ProjectorPlan(warning=f"The model is served as text: {reason}.")
-    label = _DEFAULT_LABEL if wanted.dtype == "auto" else wanted.dtype.upper()
+    label = _DEFAULT_LABEL if request.dtype == "auto" else request.dtype.upper()
     key = conversion_key(decision, f"mmproj-{label}")
     size = towers.size_bytes * _BITS[label] // _BITS[_DEFAULT_LABEL]
     senses = senses_of_checkpoint(towers.architectures, has_vision=towers.has_vision, has_audio=towers.has_audio)

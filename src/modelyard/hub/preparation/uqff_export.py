@@ -32,7 +32,7 @@ class UqffExport:
     """What is to be written.
 
     Attributes:
-        types: of ``uqff_format.TYPES``, each at most once.
+        types: of ``formats.uqff.constants.TYPES``, each at most once.
         folder: that gets the files.
         stem: of the shards' names, where there is one type; None: the type's name.
         has_card: whether a README.md is written that the hub shows with the files.
@@ -69,14 +69,14 @@ def parse_types(levels: Iterable[str]) -> tuple[str, ...]:
     return tuple(types)
 
 
-def export_uqff(wanted: FileRequest, export: UqffExport, stores: Stores, on_progress: OnProgress) -> list[Path]:
+def export_uqff(request: FileRequest, export: UqffExport, stores: Stores, on_progress: OnProgress) -> list[Path]:
     """Quantise a checkpoint into a UQFF export.
 
     Whoever looks into the folder finds either what was there before or all that is written: it can be given up, or
     fail, at any point.
 
     Args:
-        wanted: the model; its dtype is that of weights that are not quantised.
+        request: the model; its dtype is that of weights that are not quantised.
         export: what is written, and where.
         stores: where the checkpoint is looked for.
         on_progress: see ``OnProgress``.
@@ -87,11 +87,11 @@ def export_uqff(wanted: FileRequest, export: UqffExport, stores: Stores, on_prog
     Raises:
         UnusableModel: with what is wrong and what to do, or it was given up.
     """
-    check_kind(wanted.kind)
-    plan = plan_files(replace(wanted, quant=None, isq=export.types[0]), stores)
+    check_kind(request.kind)
+    plan = plan_files(replace(request, quant=None, isq=export.types[0]), stores)
     if plan.decision.form != "safetensors":
         raise UnusableModel(
-            f"'{wanted.source}' has no safetensors weights, and UQFF is made of nothing else. Name the model's "
+            f"'{request.source}' has no safetensors weights, and UQFF is made of nothing else. Name the model's "
             "full-precision repository or folder, or write GGUF: -o NAME.gguf."
         )
     _check_target(export)
@@ -103,7 +103,7 @@ def export_uqff(wanted: FileRequest, export: UqffExport, stores: Stores, on_prog
             staged = Path(staging) / "export"
             staged.mkdir(mode=0o755)
             needed = sum((folder / name).stat().st_size for name in plan.decision.names) * len(export.types)
-            check_room(staged, needed, f"'{wanted.source}' cannot be quantised")
+            check_room(staged, needed, f"'{request.source}' cannot be quantised")
             report = _quantize(plan, folder, staged, export, on_progress)
             _copy_descriptions(folder, plan.decision.names, staged)
             if export.has_card:
@@ -144,8 +144,8 @@ def _quantize(plan: FilePlan, folder: Path, out: Path, export: UqffExport, on_pr
     hub_id = plan.decision.listing.hub_id
     given = {
         "--stem": export.stem,
-        "--dtype": None if plan.wanted.dtype == "auto" else plan.wanted.dtype.upper(),
-        "--imatrix": plan.wanted.imatrix,
+        "--dtype": None if plan.request.dtype == "auto" else plan.request.dtype.upper(),
+        "--imatrix": plan.request.imatrix,
         "--base-model": export.base_model or (None if hub_id is None else hub_id.repo),
         "--repo-id": export.repo_id,
     }
@@ -157,7 +157,7 @@ def _quantize(plan: FilePlan, folder: Path, out: Path, export: UqffExport, on_pr
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((folder / name).absolute())
         run_converter(
-            "uqff_write",
+            "uqff.write",
             [checkpoint, str(out), *arguments],
             on_progress,
             lambda text: logger.warning("%s", text),

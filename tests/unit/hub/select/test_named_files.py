@@ -10,7 +10,7 @@ import pytest
 from modelyard.errors import RepositoryUnavailable, UnusableModel
 from modelyard.hub import FileRequest, plan_files
 from modelyard.hub.preparation.plan import Stores
-from modelyard.hub.select.select import Decision, NeedsListing, decide
+from modelyard.hub.select.select import Decision, NeedsListing, select_files
 from modelyard.hub.sources.hub_id import HubId
 from modelyard.hub.sources.listing import ListedFile, Listing
 from support.gguf_writer import tiny_model, write
@@ -26,7 +26,9 @@ def listing(*names: str) -> Listing:
 
 def decided(*names: str, **asked: Any) -> Decision:
     missing = RepositoryUnavailable("missing", "it does not exist")
-    decision = decide(FileRequest("org/tiny", siblings=SIBLINGS, **asked), listing(*names), {"org/tiny-GGUF": missing})
+    decision = select_files(
+        FileRequest("org/tiny", mirror_repos=SIBLINGS, **asked), listing(*names), {"org/tiny-GGUF": missing}
+    )
     assert isinstance(decision, Decision)
     return decision
 
@@ -82,10 +84,10 @@ def test_plain_is_quantised_here_where_gguf_is_published_too():
 
 
 def test_plain_never_asks_the_siblings_and_gguf_does():
-    ask = FileRequest("org/tiny", quant="4", siblings=SIBLINGS, file_format="gguf")
-    assert decide(ask, listing(*CHECKPOINT), {}) == NeedsListing("org/tiny-GGUF")
-    plain = FileRequest("org/tiny", quant="4", siblings=SIBLINGS, file_format="plain")
-    assert isinstance(decide(plain, listing(*CHECKPOINT), {}), Decision)
+    ask = FileRequest("org/tiny", quant="4", mirror_repos=SIBLINGS, file_format="gguf")
+    assert select_files(ask, listing(*CHECKPOINT), {}) == NeedsListing("org/tiny-GGUF")
+    plain = FileRequest("org/tiny", quant="4", mirror_repos=SIBLINGS, file_format="plain")
+    assert isinstance(select_files(plain, listing(*CHECKPOINT), {}), Decision)
 
 
 @pytest.mark.parametrize("quant", [None, "4"])

@@ -90,9 +90,9 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path):
     """In a process of its own: huggingface_hub reads its environment once, when it is imported."""
     snapshot = cached(tmp_path, "org/tiny", {"tiny.gguf": tiny_model()})
     program = (
-        "import sys; from modelyard.hub import Wanted, resolve; "
+        "import sys; from modelyard.hub import FileRequest, resolve; "
         "assert 'huggingface_hub' not in sys.modules; "
-        "print(resolve(Wanted('org/tiny')).paths[0])"
+        "print(resolve(FileRequest('org/tiny')).paths[0])"
     )
     settings = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     environment = os.environ | settings
