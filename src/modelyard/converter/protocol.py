@@ -19,7 +19,7 @@ class Refused(Exception):
 def say(**facts: Any) -> None:
     """Tell the parent something: step (in the present participle) and fraction, a notice, or an error.
 
-    An error that is_of_model would be the same on every machine.
+    An error that is_model_fault would be the same on every machine.
     """
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
@@ -35,7 +35,7 @@ def run(main: Callable[[list[str]], None]) -> int:
     try:
         main(sys.argv[1:])
     except Refused as refused:
-        say(error=str(refused), is_of_model=True)
+        say(error=str(refused), is_model_fault=True)
         return 1
     except MemoryError:
         say(error="Memory ran out while the model was converted. Close other programs, or unload models.")
@@ -44,7 +44,7 @@ def run(main: Callable[[list[str]], None]) -> int:
         say(error=f"The conversion failed: {failure}. Check the disk and the permissions.")
         return 1
     except Exception as failure:
-        say(error=f"The conversion failed: {type(failure).__name__}: {failure}", is_of_model=True)
+        say(error=f"The conversion failed: {type(failure).__name__}: {failure}", is_model_fault=True)
         raise
     return 0
 

@@ -1,4 +1,4 @@
-"""How what a configuration names becomes the files of a model on disk."""
+"""Turns the model that a configuration names into files on disk."""
 
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.formats.gguf.read import read_header

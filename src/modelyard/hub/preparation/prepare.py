@@ -1,4 +1,4 @@
-"""Does what a plan says: downloads, converts, quantises; then the files are on this machine and were looked into."""
+"""Carries out a plan: downloads, converts and quantises, then reads and checks the files."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ _REQUANTISABLE: Final = ("F32", "F16", "BF16", "Q8_0")
 
 
 def resolve(request: FileRequest, stores: Stores | None = None, on_progress: OnProgress = lambda _: True) -> ModelFiles:
-    """The files that ``request`` means, prepared and checked: ``plan_files`` and ``prepare`` in one.
+    """Plan and prepare the files of ``request``: ``plan_files`` and ``prepare`` in one.
 
     Raises:
-        UnusableModel: with what is wrong and what to do, or it was given up.
+        UnusableModel: the request cannot be fulfilled, or ``on_progress`` returned False.
     """
     stores = stores or Stores()
     return prepare(plan_files(request, stores), stores, on_progress)
 
 
 def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFiles:
-    """Have the files of ``plan`` ready to be loaded.
+    """Download and convert the files of ``plan``, and return them ready to be loaded.
 
-    It can be given up, or end with the process, at any point: what was downloaded is kept, what was half converted is
-    thrown away. Others that prepare the same wait for it and use what it made.
+    It can be cancelled, or end with the process, at any point: downloads are kept, incomplete conversions are removed.
+    Other calls that prepare the same files wait for it and use its result.
 
     Raises:
-        UnusableModel: with what is wrong and what to do, or it was given up.
+        UnusableModel: the files cannot be prepared, or ``on_progress`` returned False.
     """
     decision = plan.decision
     if decision.listing.note:
@@ -85,49 +85,59 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
     if decision.form != "gguf":
         check_converter()
     folder = stores.hub.fetch(decision.listing, decision.names, on_progress)
-    with stores.converted.making(plan.key, on_progress) as place:
-        made = stores.converted.find(plan.key)
-        if made is not None:
-            return made
-        check_room(place, _needed_bytes(plan, target), f"'{plan.request.source}' cannot be converted")
+    with stores.converted.making(plan.key, on_progress) as entry_folder:
+        entry = stores.converted.find(plan.key)
+        if entry is not None:
+            return entry
+        check_room(entry_folder, _needed_bytes(plan, target), f"'{plan.request.source}' cannot be converted")
         for reason in decision.reasons:
             logger.info("%s", reason)
         if decision.form == "uqff":
-            partial = place / "uqff.partial"
+            partial = entry_folder / "uqff.partial"
             with making_beside(plan, stores, on_progress) as projector:
                 _convert_uqff(plan, folder, partial, projector, on_progress)
+            # The type of most weights, which can differ from the target where rows do not fit its blocks.
             label = read_header(partial).quantization
-            name = f"{plan.name}-{label}.gguf"
-            return stores.converted.finish(place, partial, name=name, source=plan.request.source, label=label)
-        if decision.form == "gguf":
-            _check_precision(folder / decision.names[0])
-            source: Path | None = folder / decision.names[0]
-        else:
-            source = None if target.is_full_precision else _full_precision(plan, stores)
-        full = place / "full.partial"
-        if source is None:
-            precision = target.label.lower() if target.label and target.is_full_precision else None
-            with making_beside(plan, stores, on_progress) as projector:
-                convert_checkpoint(plan, folder, Output(full, precision), projector, on_progress)
-            source = full
-        partial = full
-        if not target.is_full_precision or decision.form == "gguf":
-            partial = place / "quantized.partial"
+        elif decision.form == "gguf":
+            source = folder / decision.names[0]
+            _check_precision(source)
+            partial = entry_folder / "quantized.partial"
             _quantize(source, partial, target, plan.request.imatrix, on_progress)
-            full.unlink(missing_ok=True)
-        label = target.label or read_header(partial).quantization
+            label = target.label or read_header(partial).quantization
+        else:
+            partial = _convert_safetensors(plan, target, folder, entry_folder, stores, on_progress)
+            label = target.label or read_header(partial).quantization
         name = f"{plan.name}-{label}.gguf"
-        return stores.converted.finish(place, partial, name=name, source=plan.request.source, label=label)
+        return stores.converted.finish(entry_folder, partial, name=name, source=plan.request.source, label=label)
+
+
+def _convert_safetensors(
+    plan: FilePlan, target: Target, folder: Path, entry_folder: Path, stores: Stores, on_progress: OnProgress
+) -> Path:
+    """Convert a checkpoint, quantise the outcome if the target asks for it, and return the file in ``entry_folder``."""
+    full = entry_folder / "full.partial"
+    source = None if target.is_full_precision else _find_full_precision(plan, stores)
+    if source is None:
+        precision = target.label.lower() if target.label and target.is_full_precision else None
+        with making_beside(plan, stores, on_progress) as projector:
+            convert_checkpoint(plan, folder, Output(full, precision), projector, on_progress)
+        source = full
+    if target.is_full_precision:
+        return full
+    quantized = entry_folder / "quantized.partial"
+    _quantize(source, quantized, target, plan.request.imatrix, on_progress)
+    full.unlink(missing_ok=True)
+    return quantized
 
 
 def _convert_uqff(plan: FilePlan, folder: Path, out: Path, projector: Output | None, on_progress: OnProgress) -> None:
-    """UQFF to GGUF, with the weights as they are."""
+    """Convert UQFF to GGUF, with the codes of the weights kept where GGUF has a type for them."""
     shards = [name for name in plan.decision.names if name.endswith(SUFFIX)]
     read_uqff(folder / name for name in shards)
     if RESIDUAL in plan.decision.names:
         read_safetensors(folder / RESIDUAL)
-    with staged(plan, folder, out.parent) as place:
-        arguments = [str(place), str(out), "--name", plan.name, *projector_arguments(projector)]
+    with staged(plan, folder, out.parent) as staging:
+        arguments = [str(staging), str(out), "--name", plan.name, *projector_arguments(projector)]
         run_converter("uqff.main", [*arguments, *shards], on_progress, log_notice)
 
 
@@ -139,13 +149,13 @@ def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_
     run_converter("quantize", arguments, on_progress, log_notice)
 
 
-def _full_precision(plan: FilePlan, stores: Stores) -> Path | None:
-    """The same checkpoint in full precision, where that was made before: as it is published, or in single precision.
+def _find_full_precision(plan: FilePlan, stores: Stores) -> Path | None:
+    """Return an earlier conversion of the checkpoint in its published or in single precision; None if there is none.
 
-    Single precision has the numbers of every type that checkpoints are published in.
+    Single precision represents the numbers of every type in which checkpoints are published.
     """
-    made = (stores.converted.find(conversion_key(plan.decision, label)) for label in ("", "F32"))
-    return next((entry.path for entry in made if entry is not None), None)
+    entries = (stores.converted.find(conversion_key(plan.decision, label)) for label in ("", "F32"))
+    return next((entry.path for entry in entries if entry is not None), None)
 
 
 def _needed_bytes(plan: FilePlan, target: Target) -> int:
@@ -154,7 +164,7 @@ def _needed_bytes(plan: FilePlan, target: Target) -> int:
 
 
 def _check_precision(path: Path) -> None:
-    """What was quantised already loses too much when it is quantised again."""
+    """Raise UnusableModel for weights that are quantised already, and lose too much if they are quantised again."""
     label = read_header(path).quantization
     if normalise(label) not in {normalise(known) for known in _REQUANTISABLE}:
         raise UnusableModel(

@@ -1,4 +1,4 @@
-"""Puts the projector of a plan beside its language model: downloaded, or converted from the checkpoint's towers."""
+"""Downloads or converts the projector of a plan, and adds it to the files of its language model."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 def attach_projector(plan: FilePlan, files: ModelFiles, stores: Stores, on_progress: OnProgress) -> ModelFiles:
-    """``files``, the language model of ``plan``, with the projector that the plan names or makes.
+    """Return ``files``, the language model of ``plan``, with the plan's projector.
 
-    A model whose towers llama.cpp's converter cannot convert is served as text, with a warning, unless it is asked for
-    as a multimodal one.
+    If llama.cpp's converter cannot convert the towers, the model is served as text, with a warning, unless a projector
+    is required: kind is "multimodal", or mmproj names one.
 
     Raises:
-        ConversionFailed: kind is "multimodal", and the towers cannot be converted.
-        UnusableModel: the projector is damaged or does not fit the model, cannot be downloaded, or it was given up.
+        ConversionFailed: a projector is required, and the towers cannot be converted.
+        UnusableModel: the projector is damaged, does not fit the model, or cannot be downloaded; or ``on_progress``
+            returned False.
     """
     is_required = plan.request.kind == "multimodal" or plan.request.mmproj is not None
     if plan.projector.warning:
@@ -54,7 +55,7 @@ def attach_projector(plan: FilePlan, files: ModelFiles, stores: Stores, on_progr
     except UnusableModel as unusable:
         if is_required or plan.projector.name:
             raise
-        # Nobody asked for it: it was made of the checkpoint, and llama.cpp cannot be given it.
+        # The projector was converted from the checkpoint without a request for it, so the model works without it.
         return _without(files, f"The model is served as text: {unusable}")
     stores.projectors.check(files, on_progress)
     return files
@@ -67,52 +68,55 @@ def _without(files: ModelFiles, warning: str) -> ModelFiles:
 
 @contextmanager
 def making_beside(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> Iterator[Output | None]:
-    """The projector that the conversion of a language model is to write, too: what it shares takes longest.
+    """Yield the projector that the conversion of a language model writes as well; None if it has none to write.
 
-    It is kept if it is there in the end; None where there is nothing to write.
+    One process converts both, because starting the converter takes longest. The projector is kept if its file exists
+    at the end of the context.
 
     Raises:
-        UnusableModel: it was given up, or there is no room for it.
+        UnusableModel: ``on_progress`` returned False, or the disk has no room for the projector.
     """
     conversion = plan.projector.conversion
     if conversion is None or conversion.made is not None or stores.projectors.failure(conversion.key) is not None:
         yield None
         return
-    with stores.converted.making(conversion.key, on_progress) as place:
+    with stores.converted.making(conversion.key, on_progress) as entry_folder:
         if stores.converted.find(conversion.key) is not None:
             yield None
             return
-        output = _output(plan, conversion, place)
+        output = _output(plan, conversion, entry_folder)
         yield output
         if output.path.exists():
-            _keep(plan, conversion, stores, place, output)
+            _keep(plan, conversion, stores, entry_folder, output)
 
 
 def _make(plan: FilePlan, conversion: ProjectorConversion, stores: Stores, on_progress: OnProgress) -> Entry:
     if (reason := stores.projectors.failure(conversion.key)) is not None:
         raise ConversionFailed(reason)
-    if (made := stores.converted.find(conversion.key)) is not None:
-        return made
+    if (entry := stores.converted.find(conversion.key)) is not None:
+        return entry
     check_converter()
     folder = stores.hub.fetch(plan.decision.listing, plan.decision.names, on_progress)
-    with stores.converted.making(conversion.key, on_progress) as place:
-        made = stores.converted.find(conversion.key)
-        if made is not None:
-            return made
-        output = _output(plan, conversion, place)
+    with stores.converted.making(conversion.key, on_progress) as entry_folder:
+        entry = stores.converted.find(conversion.key)
+        if entry is not None:
+            return entry
+        output = _output(plan, conversion, entry_folder)
         try:
             convert_checkpoint(plan, folder, None, output, on_progress)
         except ConversionFailed as failed:
             stores.projectors.note_failure(conversion.key, str(failed))
             raise
-        return _keep(plan, conversion, stores, place, output)
+        return _keep(plan, conversion, stores, entry_folder, output)
 
 
-def _output(plan: FilePlan, conversion: ProjectorConversion, place: Path) -> Output:
-    check_room(place, conversion.output_bytes, f"The projector of '{plan.request.source}' cannot be converted")
-    return Output(place / "projector.partial", conversion.label.lower())
+def _output(plan: FilePlan, conversion: ProjectorConversion, entry_folder: Path) -> Output:
+    check_room(entry_folder, conversion.output_bytes, f"The projector of '{plan.request.source}' cannot be converted")
+    return Output(entry_folder / "projector.partial", conversion.label.lower())
 
 
-def _keep(plan: FilePlan, conversion: ProjectorConversion, stores: Stores, place: Path, output: Output) -> Entry:
+def _keep(plan: FilePlan, conversion: ProjectorConversion, stores: Stores, entry_folder: Path, output: Output) -> Entry:
     name = f"mmproj-{plan.name}-{conversion.label}.gguf"
-    return stores.converted.finish(place, output.path, name=name, source=plan.request.source, label=conversion.label)
+    return stores.converted.finish(
+        entry_folder, output.path, name=name, source=plan.request.source, label=conversion.label
+    )
