@@ -94,7 +94,7 @@ async def _serve(
             server = HttpServer(
                 app, listener, config.server, models=len(config.models), tls=tls, drain_s=DRAIN_S + CLOSE_S
             )
-            # Without freeze, every full collection would visit all permanent objects and stop all threads for 25 ms or more.
+            # Without freeze, a full collection visits all permanent objects, and stops all threads for 25 ms or more.
             gc.collect()
             gc.freeze()
             await server.start()

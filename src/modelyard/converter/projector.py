@@ -1,4 +1,4 @@
-"""The projector of a checkpoint, which a program writes beside a language model or by itself."""
+"""Converts the projector of a checkpoint, together with a language model or by itself."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from modelyard.converter.upstream import PRECISIONS, converting
 
 
 def add_projector(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a projector, which are those that ``write_projector`` reads."""
+    """Add the command-line options that ``write_projector`` reads."""
     parser.add_argument("--projector", type=Path)
     parser.add_argument("--projector-type", choices=PRECISIONS)
 
 
 def write_projector(options: argparse.Namespace, *, is_required: bool) -> None:
-    """Write the projector of the checkpoint in ``options.folder`` where the options name one.
+    """Write the projector of the checkpoint in ``options.folder``, if the options name an output for it.
 
-    One that cannot be made and is not required is left out, so that what was made before it is of use. Whoever wants
-    it then asks for it alone and gets the reason.
+    A projector that is not required and cannot be converted is left out, so that the language model, written before
+    it, is not lost. Converting the projector alone reports the reason.
 
     Raises:
-        Refused: it is required, and the converter cannot make it.
+        Refused: the projector is required, and the converter cannot convert it.
     """
     if options.projector is None:
         return
