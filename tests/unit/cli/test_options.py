@@ -1,4 +1,4 @@
-"""What options become in the configuration."""
+"""The configuration that command-line options become."""
 
 from __future__ import annotations
 

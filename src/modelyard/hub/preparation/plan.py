@@ -32,7 +32,7 @@ AUTO_LEVELS: Final = (None, "8", "6", "5", "4", "3", "2")
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where files come from, where converted ones are kept, and which projectors llama.cpp can load."""
+    """The hub, the converted models, and the projectors that were tried, which all plans share."""
 
     hub: Hub = field(default_factory=Hub)
     converted: ConvertedModels = field(default_factory=ConvertedModels)

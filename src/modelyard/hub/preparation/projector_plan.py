@@ -45,7 +45,7 @@ class ProjectorConversion:
 
 @dataclass(frozen=True, slots=True)
 class ProjectorPlan:
-    """Where a model's projector comes from.
+    """The source of a model's projector.
 
     Attributes:
         name: name of a published projector in the decision's listing; "" for none.

@@ -100,7 +100,7 @@ def choose_gguf(names: Sequence[str], quant: str | None) -> Choice:
     if wanted is None:
         return _choose_single(candidates)
     if len(candidates) == 1 and candidates[0].label is None:
-        return _choice_of(candidates[0], "it is the only model there, and its name says no type")
+        return _choice_of(candidates[0], "it is the only model there, and its name contains no type")
     if wanted in PREFERENCES:
         return _choose_width(candidates, wanted)
     for label in _FAMILIES.get(wanted, (wanted,)):
@@ -170,7 +170,7 @@ def _label_of(name: str) -> str | None:
 
 def _choose_single(candidates: Sequence[_Candidate]) -> Choice:
     if len(candidates) > 1:
-        raise UnusableModel(f"There are {len(candidates)} models, and no 'quant' says which. {_available(candidates)}")
+        raise UnusableModel(f"There are {len(candidates)} models, and no 'quant' selects one. {_available(candidates)}")
     return _choice_of(candidates[0], "it is the only model there")
 
 

@@ -123,8 +123,8 @@ def _check_embeds(path: Path, header: GgufHeader, *, has_projector: bool) -> Non
         )
     if header.architecture in _WITHOUT_VECTORS:
         raise UnusableModel(
-            f"{path}: kind = 'embedding', but of this architecture ({header.architecture}) no embeddings can be had. "
-            "Name an embedding model."
+            f"{path}: kind = 'embedding', but this architecture ({header.architecture}) yields no embeddings. Name an "
+            "embedding model."
         )
 
 

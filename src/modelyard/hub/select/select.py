@@ -1,4 +1,4 @@
-"""Which files of which repository a model is served from, and what has to be done to them. Pure.
+"""Selects the files and the repository that a model is served from, and their conversion. Pure.
 
 The order is that of mistral.rs: a published quantised file where there is one, else quantisation on this machine.
 """
@@ -62,7 +62,7 @@ class NeedsListing:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where the weights come from.
+    """The files that were selected for a model, and their conversion.
 
     Attributes:
         listing: the folder or repository.

@@ -37,7 +37,7 @@ _VOICE_ENCODERS: Final = frozenset({"qwen3tts_spkenc", "pockettts_spkenc"})
 # Source: llama.cpp, clip_graph_whisper_enc in tools/mtmd/models/whisper-enc.cpp; transformers, Qwen2_5OmniAudioEncoder.
 _CAVEATS: Final = {
     "qwen2.5o": "llama.cpp encodes sound of Qwen2.5-Omni in windows of 30 s, and the model was trained on windows of "
-    "two seconds: what it hears differs from what it hears in transformers.",
+    "two seconds: its answers to sound differ from those in transformers.",
 }
 
 # Samples per second; all other encoders take 16,000. Source: llama.cpp, load_hparams in tools/mtmd/clip.cpp.

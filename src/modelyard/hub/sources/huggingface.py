@@ -29,7 +29,7 @@ _BLOCK_BYTES: Final = 2**20
 
 
 class Hub:
-    """The hub as one user sees it.
+    """The hub, accessed with one token and cache.
 
     Args:
         cache: the cache folder; None: the cache that huggingface_hub uses (HF_HUB_CACHE, HF_HOME).
@@ -302,7 +302,7 @@ def _explain(hub_id: HubId, failure: BaseException, endpoint: str | None) -> Rep
     if isinstance(failure, errors.GatedRepoError):
         return RepositoryUnavailable(
             "gated",
-            f"'{repo}' is gated: its owner wants its terms accepted. Accept them at {hub}/{repo}, and log in with "
+            f"'{repo}' is gated: its terms must be accepted. Accept them at {hub}/{repo}, and log in with "
             "`hf auth login`, or set HF_TOKEN to a token that may read it.",
         )
     if isinstance(failure, errors.RepositoryNotFoundError):
@@ -330,7 +330,7 @@ def _explain(hub_id: HubId, failure: BaseException, endpoint: str | None) -> Rep
     if isinstance(failure, OSError | httpx2.HTTPError):
         return RepositoryUnavailable(
             "unreachable",
-            f"'{repo}' cannot be had from {hub}: {failure or type(failure).__name__}. Check the network, the "
+            f"'{repo}' cannot be fetched from {hub}: {failure or type(failure).__name__}. Check the network, the "
             "proxy settings and the free disk space; with HF_HUB_OFFLINE=1 the cache alone is used.",
         )
     return None

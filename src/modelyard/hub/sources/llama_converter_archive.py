@@ -2,7 +2,7 @@
 
 ``llama-cpp-python`` is compiled from an archive that carries all of llama.cpp, its converter included. pip fetches that
 archive, so that its indexes, proxies and certificates are those of every other installation; its name, version and
-SHA-256 are checked before anything of it is used.
+SHA-256 are checked before it is opened.
 """
 
 from __future__ import annotations

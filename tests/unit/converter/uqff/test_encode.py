@@ -1,4 +1,4 @@
-"""What the encoders of UQFF write, read by the decoders that the engine's side has."""
+"""Round trips through the encoders and the decoders of UQFF."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modelyard.converter.uqff.tensors import layer_tensors, version_tensors
 from modelyard.formats.uqff.constants import TYPES
 from modelyard.formats.uqff.reader import read_uqff
 
-# Of the standard deviation of normal weights: what the root of the mean squared error may be.
+# Maximum root mean squared error, relative to the standard deviation of normally distributed weights.
 ERRORS = {
     "q2k": 0.40, "q3k": 0.20, "q4k": 0.10, "q4_0": 0.13, "q4_1": 0.12, "q5k": 0.05, "q5_0": 0.07, "q5_1": 0.06,
     "q6k": 0.03, "q8k": 0.01, "q8_0": 0.01, "q8_1": 0.01, "hqq4": 0.12, "hqq8": 0.01, "fp8": 0.04, "afq2": 0.60,

@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint become layers, and which type each of them gets."""
+"""The tensors of a checkpoint that become layers, and the types that layers are stored in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a checkpoint's projector comes from: a published file, its own towers, or nowhere, and then with a warning."""
+"""The source of a checkpoint's projector: a published file, its own towers, or none with a warning."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def converter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(folder: Path, config: dict[str, Any], **wanted: Any) -> FilePlan:
     folder.mkdir(exist_ok=True)
-    # A file that is written again has another time, by which conversions tell it from the one before.
+    # A file that is written again has another modification time, which is a part of the conversion's key.
     if not (written := folder / "config.json").is_file() or json.loads(written.read_text()) != config:
         written.write_text(json.dumps(config))
         (folder / "model.safetensors").write_bytes(bytes(1000))
@@ -96,7 +96,7 @@ def test_a_model_of_text_alone_cannot_be_multimodal(tmp_path: Path) -> None:
         planned(tmp_path, config, kind="multimodal")
 
 
-# What llama.cpp ends the process on: see test_projector.
+# llama.cpp aborts the process on this projector: see test_projector.
 VOXTRAL = {
     "general.architecture": (STR, "clip"),
     "general.type": (STR, "mmproj"),
