@@ -17,7 +17,7 @@ from pathlib import Path
 from modelyard.converter.gguf_write import write
 from modelyard.converter.projector import add_projector, write_projector
 from modelyard.converter.protocol import report, run
-from modelyard.converter.upstream import PRECISIONS, converting
+from modelyard.converter.upstream import PRECISIONS, open_converter
 
 
 def main(arguments: list[str]) -> None:
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
 def _write_model(options: argparse.Namespace) -> None:
     from modelyard.converter.slices import widen_while_reading, write_by_parts
 
-    with converting(options.folder, options.out, options.name, precision=options.type) as model:
+    with open_converter(options.folder, options.out, options.name, precision=options.type) as model:
         widen_while_reading(model)
         model.prepare_tensors()
         model.prepare_metadata(vocab_only=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelyard.converter.gguf_write import write
 from modelyard.converter.protocol import Refused
-from modelyard.converter.upstream import PRECISIONS, converting
+from modelyard.converter.upstream import PRECISIONS, open_converter
 
 
 def add_projector(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def write_projector(options: argparse.Namespace, *, is_required: bool) -> None:
 def _write(folder: Path, out: Path, name: str, precision: str | None) -> None:
     from modelyard.converter.slices import widen_while_reading, write_by_parts
 
-    with converting(folder, out, name, precision=precision, is_projector=True) as model:
+    with open_converter(folder, out, name, precision=precision, is_projector=True) as model:
         widen_while_reading(model)
         model.prepare_tensors()
         if not any(model.gguf_writer.tensors):

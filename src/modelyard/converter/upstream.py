@@ -36,7 +36,7 @@ _ADAPTED_TOWERS: Final = {"InternVisionModel": with_class_position_last}
 
 
 @contextmanager
-def converting(
+def open_converter(
     folder: Path,
     out: Path,
     name: str,

@@ -19,7 +19,7 @@ from typing import Any
 from modelyard.converter.gguf_write import write
 from modelyard.converter.projector import add_projector, write_projector
 from modelyard.converter.protocol import Refused, report, run
-from modelyard.converter.upstream import converting
+from modelyard.converter.upstream import open_converter
 from modelyard.errors import UnusableModel
 from modelyard.formats.uqff.reader import read_uqff
 
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
     _without_nulls(options.folder / "tokenizer_config.json")
     from modelyard.converter.uqff.model import with_layers
 
-    with converting(
+    with open_converter(
         options.folder,
         options.out,
         options.name,

@@ -98,7 +98,7 @@ class _UqffConverter(_ConverterBase):  # type: ignore[misc]
                 lambda numbers: self._by_columns.modify_tensors(numbers, name, bid),
             )
             for new_name, values in converted:
-                self.placement.note(new_name, layer, values.numpy(), sources.get(new_name))
+                self.placement.record(new_name, layer, values.numpy(), sources.get(new_name))
         return converted
 
     def prepare_tensors(self) -> None:
@@ -111,7 +111,7 @@ class _UqffConverter(_ConverterBase):  # type: ignore[misc]
             if raw_dtype != gguf.GGMLQuantizationType.F32:
                 self.placement.add(name, lambda name, tensor, kind: self._add(name, tensor, raw_dtype=kind))
                 return
-            self.placement.drop(name)
+            self.placement.discard(name)
         self._add(name, tensor, *arguments, raw_dtype=raw_dtype, **options)
 
     def _add_experts(self, layer: UqffLayer) -> None:
@@ -124,7 +124,7 @@ class _UqffConverter(_ConverterBase):  # type: ignore[misc]
         except (ValueError, AssertionError) as unknown:
             raise Refused(f"llama.cpp knows no experts like {layer.prefix!r} in a model of this kind.") from unknown
         rows = np.arange(math.prod(layer.shape[:-1])).reshape(layer.shape[:-1])
-        self.placement.note(f"{name}.weight", layer, _lazy(layer).numpy(), rows)
+        self.placement.record(f"{name}.weight", layer, _lazy(layer).numpy(), rows)
         self._add_tensor(f"{name}.weight", None)
         if layer.bias is not None:
             self._add(f"{name}.bias", floats(layer.bias))

@@ -44,7 +44,7 @@ class Placement:
         self._kept_codes: Counter[tuple[str, str]] = Counter()
         self._requantised: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
 
-    def note(self, name: str, layer: UqffLayer, values: Any, rows: Rows | None) -> None:
+    def record(self, name: str, layer: UqffLayer, values: Any, rows: Rows | None) -> None:
         """Record a tensor that the converter will add.
 
         Args:
@@ -72,7 +72,7 @@ class Placement:
         self._requantised[layer.stored, kind.name].append(name)
         add(name, _quantised(values, kind), kind)
 
-    def drop(self, name: str) -> None:
+    def discard(self, name: str) -> None:
         """Discard a tensor that is made of a layer, which the converter adds as numbers."""
         del self._pending[name]
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class GgufOutput:
     """A GGUF file that a conversion writes.
 
     Attributes:
@@ -32,7 +32,7 @@ class Output:
 
 
 def convert_checkpoint(
-    plan: FilePlan, folder: Path, model: Output | None, projector: Output | None, on_progress: OnProgress
+    plan: FilePlan, folder: Path, model: GgufOutput | None, projector: GgufOutput | None, on_progress: OnProgress
 ) -> None:
     """Convert the checkpoint of ``plan`` to GGUF files.
 
@@ -62,7 +62,7 @@ def convert_checkpoint(
         run_converter("checkpoint", [str(staging), *arguments], on_progress, log_notice)
 
 
-def projector_arguments(projector: Output | None) -> list[str]:
+def projector_arguments(projector: GgufOutput | None) -> list[str]:
     """Return the command-line arguments that make a converter write the projector."""
     if projector is None:
         return []

@@ -117,7 +117,7 @@ def plan_files(request: FileRequest, stores: Stores, fits: Callable[[FilePlan], 
 def _plan(
     request: FileRequest, listing: Listing, listings: dict[str, Listing | RepositoryUnavailable], stores: Stores
 ) -> FilePlan:
-    decision = _decide(request, listing, listings, stores.hub)
+    decision = _select(request, listing, listings, stores.hub)
     target = decision.target
     projector = plan_projector(request, decision, stores.hub, stores.converted)
     if target is None:
@@ -188,11 +188,11 @@ def _shards_of(path: Path) -> list[str]:
         raise UnusableModel(f"{path.parent}: The shards cannot be listed: {error}. Check the permissions.") from error
 
 
-def _decide(
+def _select(
     request: FileRequest, listing: Listing, listings: dict[str, Listing | RepositoryUnavailable], hub: Hub
 ) -> Decision:
     if listing.hub_id is None and not Path(request.source).expanduser().is_dir():
-        return _named_file(request, listing)
+        return _select_named_file(request, listing)
     unreachable: RepositoryUnavailable | None = None
     while isinstance(step := select_files(request, listing, listings), NeedsListing):
         if unreachable is not None:
@@ -208,7 +208,7 @@ def _decide(
     return step
 
 
-def _named_file(request: FileRequest, listing: Listing) -> Decision:
+def _select_named_file(request: FileRequest, listing: Listing) -> Decision:
     """Select a file that is named directly, whatever type its name contains."""
     if request.quantized_file:
         raise UnusableModel(

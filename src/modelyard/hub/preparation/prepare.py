@@ -14,7 +14,7 @@ from modelyard.formats.uqff.constants import RESIDUAL, SUFFIX
 from modelyard.formats.uqff.reader import read_uqff
 from modelyard.hub.preparation.conversion_key import conversion_key
 from modelyard.hub.preparation.convert_checkpoint import (
-    Output,
+    GgufOutput,
     convert_checkpoint,
     log_notice,
     projector_arguments,
@@ -22,7 +22,7 @@ from modelyard.hub.preparation.convert_checkpoint import (
 )
 from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
 from modelyard.hub.preparation.plan_limits import limits_of
-from modelyard.hub.preparation.prepare_projector import attach_projector, making_beside
+from modelyard.hub.preparation.prepare_projector import attach_projector, projector_output
 from modelyard.hub.select.gguf import Choice
 from modelyard.hub.select.isq import Target
 from modelyard.hub.select.kind import POOLED_KINDS
@@ -30,7 +30,7 @@ from modelyard.hub.select.model_files import ModelFiles, read_files
 from modelyard.hub.select.select import FileRequest
 from modelyard.hub.sources.converted import Entry
 from modelyard.hub.sources.converter_process import run_converter
-from modelyard.hub.sources.disk import check_room
+from modelyard.hub.sources.disk import check_disk_space
 from modelyard.hub.sources.listing import OnProgress, Progress
 from modelyard.hub.sources.llama_converter import check_converter
 from modelyard.hub.sources.quant_labels import normalise
@@ -68,8 +68,8 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
         choice = Choice(decision.names, decision.reasons[-1], decision.label)
         files = read_files(folder, choice, plan.request.quant, plan.request.kind)
     else:
-        entry = plan.made or _make(plan, decision.target, stores, on_progress)
-        stores.converted.use(entry)
+        entry = plan.made or _convert(plan, decision.target, stores, on_progress)
+        stores.converted.mark_used(entry)
         choice = Choice((entry.path.name,), decision.reasons[-1], entry.label)
         files = read_files(entry.path.parent, choice, None, plan.request.kind)
     files = replace(files, warnings=limits_of(plan, files.header, stores.hub))
@@ -80,21 +80,21 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
     return attach_projector(plan, files, stores, on_progress)
 
 
-def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgress) -> Entry:
+def _convert(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgress) -> Entry:
     decision = plan.decision
     if decision.form != "gguf":
         check_converter()
     folder = stores.hub.fetch(decision.listing, decision.names, on_progress)
-    with stores.converted.making(plan.key, on_progress) as entry_folder:
+    with stores.converted.locked(plan.key, on_progress) as entry_folder:
         entry = stores.converted.find(plan.key)
         if entry is not None:
             return entry
-        check_room(entry_folder, _needed_bytes(plan, target), f"'{plan.request.source}' cannot be converted")
+        check_disk_space(entry_folder, _needed_bytes(plan, target), f"'{plan.request.source}' cannot be converted")
         for reason in decision.reasons:
             logger.info("%s", reason)
         if decision.form == "uqff":
             partial = entry_folder / "uqff.partial"
-            with making_beside(plan, stores, on_progress) as projector:
+            with projector_output(plan, stores, on_progress) as projector:
                 _convert_uqff(plan, folder, partial, projector, on_progress)
             # The type of most weights, which can differ from the target where rows do not fit its blocks.
             label = read_header(partial).quantization
@@ -108,7 +108,7 @@ def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgres
             partial = _convert_safetensors(plan, target, folder, entry_folder, stores, on_progress)
             label = target.label or read_header(partial).quantization
         name = f"{plan.name}-{label}.gguf"
-        return stores.converted.finish(entry_folder, partial, name=name, source=plan.request.source, label=label)
+        return stores.converted.complete(entry_folder, partial, name=name, source=plan.request.source, label=label)
 
 
 def _convert_safetensors(
@@ -119,8 +119,8 @@ def _convert_safetensors(
     source = None if target.is_full_precision else _find_full_precision(plan, stores)
     if source is None:
         precision = target.label.lower() if target.label and target.is_full_precision else None
-        with making_beside(plan, stores, on_progress) as projector:
-            convert_checkpoint(plan, folder, Output(full, precision), projector, on_progress)
+        with projector_output(plan, stores, on_progress) as projector:
+            convert_checkpoint(plan, folder, GgufOutput(full, precision), projector, on_progress)
         source = full
     if target.is_full_precision:
         return full
@@ -130,7 +130,9 @@ def _convert_safetensors(
     return quantized
 
 
-def _convert_uqff(plan: FilePlan, folder: Path, out: Path, projector: Output | None, on_progress: OnProgress) -> None:
+def _convert_uqff(
+    plan: FilePlan, folder: Path, out: Path, projector: GgufOutput | None, on_progress: OnProgress
+) -> None:
     """Convert UQFF to GGUF, with the codes of the weights kept where GGUF has a type for them."""
     shards = [name for name in plan.decision.names if name.endswith(SUFFIX)]
     read_uqff(folder / name for name in shards)

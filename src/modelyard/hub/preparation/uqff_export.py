@@ -18,7 +18,7 @@ from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
 from modelyard.hub.select.kind import check_kind
 from modelyard.hub.select.select import FileRequest
 from modelyard.hub.sources.converter_process import run_converter
-from modelyard.hub.sources.disk import check_room
+from modelyard.hub.sources.disk import check_disk_space
 from modelyard.hub.sources.listing import OnProgress
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def export_uqff(request: FileRequest, export: UqffExport, stores: Stores, on_pro
             staged = Path(staging) / "export"
             staged.mkdir(mode=0o755)
             needed = sum((folder / name).stat().st_size for name in plan.decision.names) * len(export.types)
-            check_room(staged, needed, f"'{request.source}' cannot be quantised")
+            check_disk_space(staged, needed, f"'{request.source}' cannot be quantised")
             report = _quantize(plan, folder, staged, export, on_progress)
             _copy_descriptions(folder, plan.decision.names, staged)
             if export.has_card:

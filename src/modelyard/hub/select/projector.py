@@ -102,7 +102,7 @@ class TriedProjectors:
         """Return why the conversion of that key failed in this process; None if it did not."""
         return self._failures.get(key)
 
-    def note_failure(self, key: str, reason: str) -> None:
+    def record_failure(self, key: str, reason: str) -> None:
         """Record that a conversion fails, so that later loads of the model do not repeat it, which takes seconds."""
         self._failures[key] = reason
 

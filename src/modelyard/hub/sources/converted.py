@@ -80,15 +80,15 @@ class ConvertedModels:
 
     def find(self, key: str) -> Entry | None:
         """Return the entry of that key; None if there is no complete one."""
-        return _read(self.folder / key)
+        return _read_entry(self.folder / key)
 
     def list(self) -> list[Entry]:
         """Return all entries, the most recently used first."""
         folders = self.folder.iterdir() if self.folder.is_dir() else iter(())
-        entries = [entry for folder in folders if (entry := _read(folder)) is not None]
+        entries = [entry for folder in folders if (entry := _read_entry(folder)) is not None]
         return sorted(entries, key=lambda entry: -entry.used_at)
 
-    def use(self, entry: Entry) -> None:
+    def mark_used(self, entry: Entry) -> None:
         """Set the time of the entry's last use to now."""
         os.utime(entry.path.parent / _NOTE)
 
@@ -107,7 +107,7 @@ class ConvertedModels:
             raise UnusableModel(f"{entry.path} cannot be removed: {error.strerror}. Check its permissions.") from error
 
     @contextmanager
-    def making(self, key: str, on_progress: OnProgress) -> Iterator[Path]:
+    def locked(self, key: str, on_progress: OnProgress) -> Iterator[Path]:
         """Lock the folder of a key and yield it: empty, unless the entry is complete.
 
         Waits while another process or thread makes the entry. Removes incomplete entries of killed processes.
@@ -134,17 +134,17 @@ class ConvertedModels:
                 "writable, or set XDG_CACHE_HOME to another folder."
             ) from error
         try:
-            self._sweep(key)
-            if _read(folder) is None:
+            self._remove_incomplete(key)
+            if _read_entry(folder) is None:
                 remove_tree(folder)
                 make_private_folder(folder)
             yield folder
         finally:
-            if _read(folder) is None:
+            if _read_entry(folder) is None:
                 remove_tree(folder)
             lock.release()
 
-    def finish(self, folder: Path, made: Path, *, name: str, source: str, label: str) -> Entry:
+    def complete(self, folder: Path, made: Path, *, name: str, source: str, label: str) -> Entry:
         """Complete an entry: name the file ``made`` in ``folder``, and write the entry's note."""
         path = folder / name
         with made.open("rb") as file:
@@ -153,25 +153,25 @@ class ConvertedModels:
         made.replace(path)
         note = {"file": name, "source": source, "label": label, "made_at": time.time()}
         write_private(folder / _NOTE, json.dumps(note).encode())
-        entry = _read(folder)
+        entry = _read_entry(folder)
         assert entry is not None
         return entry
 
-    def _sweep(self, key: str) -> None:
+    def _remove_incomplete(self, key: str) -> None:
         """Remove incomplete entries, often gigabytes, that no process is making."""
         for folder in self.folder.iterdir():
-            if folder.name in (key, _LOCKS) or not folder.is_dir() or _read(folder) is not None:
+            if folder.name in (key, _LOCKS) or not folder.is_dir() or _read_entry(folder) is not None:
                 continue
             with suppress(Timeout, OSError), self._lock(folder.name, timeout_s=0):
                 # Read again under the lock: another process may have completed it.
-                if _read(folder) is None:
+                if _read_entry(folder) is None:
                     shutil.rmtree(folder)
 
     def _lock(self, key: str, timeout_s: float = -1) -> FileLock:
         return FileLock(self.folder / _LOCKS / f"{key}.lock", timeout=timeout_s, mode=FILE_MODE)
 
 
-def _read(folder: Path) -> Entry | None:
+def _read_entry(folder: Path) -> Entry | None:
     """Return the entry in a folder; None if there is no complete one."""
     note_path = folder / _NOTE
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from modelyard.errors import UnusableModel
 
 
-def check_room(folder: Path, needed_bytes: int, what: str) -> None:
+def check_disk_space(folder: Path, needed_bytes: int, what: str) -> None:
     """Check that the disk of ``folder``, which need not exist yet, has ``needed_bytes`` free.
 
     Raises:

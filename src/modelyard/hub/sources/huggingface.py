@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
-from modelyard.hub.sources.disk import check_room
+from modelyard.hub.sources.disk import check_disk_space
 from modelyard.hub.sources.folder import list_files
 from modelyard.hub.sources.hub_id import DEFAULT_REVISION, HubId
 from modelyard.hub.sources.listing import ListedFile, Listing, OnProgress, Progress
@@ -185,7 +185,7 @@ class Hub:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         cache = self._cache or Path(HF_HUB_CACHE)
-        check_room(cache, needed_bytes, f"'{listing.source}' cannot be downloaded")
+        check_disk_space(cache, needed_bytes, f"'{listing.source}' cannot be downloaded")
 
     def _model_info(self, hub_id: HubId) -> ModelInfo:
         # Imported here, because importing huggingface_hub takes longer than the rest of Modelyard together.

@@ -10,8 +10,8 @@ import pytest
 
 from modelyard.errors import UnusableModel
 from modelyard.hub import ConvertedModels, FilePlan, FileRequest, Stores, estimate_files, plan_files
-from modelyard.hub.preparation.convert_checkpoint import Output
-from modelyard.hub.preparation.prepare_projector import attach_projector, making_beside
+from modelyard.hub.preparation.convert_checkpoint import GgufOutput
+from modelyard.hub.preparation.prepare_projector import attach_projector, projector_output
 from modelyard.hub.select.gguf import Choice
 from modelyard.hub.select.model_files import read_files
 from modelyard.hub.sources.llama_converter import KnownArchitectures
@@ -113,7 +113,9 @@ VOXTRAL = {
 def test_a_tower_that_converts_and_cannot_run_is_left_out_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def convert(_plan: FilePlan, _folder: Path, model: Output | None, projector: Output | None, _: object) -> None:
+    def convert(
+        _plan: FilePlan, _folder: Path, model: GgufOutput | None, projector: GgufOutput | None, _: object
+    ) -> None:
         assert model is None
         assert projector is not None
         write(projector.path, gguf(VOXTRAL, [Tensor("a.blk.0.attn_q.weight", (32, 32))]))
@@ -140,18 +142,18 @@ def test_a_projector_that_is_written_beside_its_model_is_kept_and_one_that_is_no
     plan = planned(tmp_path / "checkpoint", SEEING)
     conversion = plan.projector.conversion
     assert conversion is not None
-    with making_beside(plan, stores, lambda _: True) as output:
+    with projector_output(plan, stores, lambda _: True) as output:
         assert output is not None
         assert output.precision == "f16"
     assert stores.converted.list() == []
-    with making_beside(plan, stores, lambda _: True) as output:
+    with projector_output(plan, stores, lambda _: True) as output:
         assert output is not None
         write(output.path, tiny_model())
     (made,) = stores.converted.list()
     assert (made.key, made.path.name) == (conversion.key, "mmproj-checkpoint-F16.gguf")
-    with making_beside(plan, stores, lambda _: True) as output:
+    with projector_output(plan, stores, lambda _: True) as output:
         assert output is None, "it is there already"
     stores.converted.delete(made)
-    stores.projectors.note_failure(conversion.key, "it has no weights")
-    with making_beside(plan, stores, lambda _: True) as output:
+    stores.projectors.record_failure(conversion.key, "it has no weights")
+    with projector_output(plan, stores, lambda _: True) as output:
         assert output is None, "it would fail again"

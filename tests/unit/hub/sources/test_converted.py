@@ -14,10 +14,10 @@ from modelyard.system import private_files
 
 
 def make(models: ConvertedModels, key: str = "key", contents: bytes = b"GGUF") -> Entry:
-    with models.making(key, lambda _: True) as place:
+    with models.locked(key, lambda _: True) as place:
         made = place / "full.partial"
         made.write_bytes(contents)
-        return models.finish(place, made, name="model.gguf", source="org/model", label="Q8_0")
+        return models.complete(place, made, name="model.gguf", source="org/model", label="Q8_0")
 
 
 def modes(folder: Path) -> dict[str, int]:
