@@ -34,7 +34,7 @@ _MAX_ENTRY_BYTES: Final = 192
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTensor:
+class MappedTensor:
     """A tensor in a file. ``data`` is a memory map of its bytes, which are read when they are accessed."""
 
     name: str
@@ -67,7 +67,7 @@ def to_bytes(values: NDArray[np.float32], dtype: str) -> NDArray[np.uint8]:
     return values.astype("<f2" if dtype == "F16" else "<f4").view(np.uint8)
 
 
-def read_tensors(path: Path) -> list[StoredTensor]:
+def read_tensors(path: Path) -> list[MappedTensor]:
     """Return all tensors of a file, mapped into memory.
 
     Raises:
@@ -85,12 +85,12 @@ def read_tensors(path: Path) -> list[StoredTensor]:
         raise Refused(f"{path}: This is no safetensors file, or it is damaged: {error}. Download it again.") from error
 
 
-def _tensor(name: str, entry: Any, data: NDArray[np.uint8]) -> StoredTensor:
+def _tensor(name: str, entry: Any, data: NDArray[np.uint8]) -> MappedTensor:
     begin, end = entry["data_offsets"]
     shape = tuple(int(size) for size in entry["shape"])
     if not 0 <= begin <= end <= len(data) or end - begin != prod(shape) * ITEM_BYTES[entry["dtype"]]:
         raise ValueError(f"the tensor '{name}' has not the bytes that its header says")
-    return StoredTensor(name, entry["dtype"], shape, data[begin:end])
+    return MappedTensor(name, entry["dtype"], shape, data[begin:end])
 
 
 class SafetensorsWriter:

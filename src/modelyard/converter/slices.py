@@ -40,10 +40,10 @@ def write_by_parts(writer: Any) -> None:
     for shard in writer.tensors:
         for info in shard.values():
             if isinstance(info.tensor, LazyNumpyTensor):
-                info.tensor = _Parts(info.tensor, info.dtype)
+                info.tensor = _TensorParts(info.tensor, info.dtype)
 
 
-class _Parts:
+class _TensorParts:
     """Replaces a tensor that the writer would compute as a whole."""
 
     def __init__(self, tensor: Any, kind: gguf.GGMLQuantizationType) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from modelyard.converter.safetensors_file import FLOATS, StoredTensor
+from modelyard.converter.safetensors_file import FLOATS, MappedTensor
 from modelyard.converter.uqff.encode import GROUP
 from modelyard.formats.gguf.constants import TENSOR_TYPES
 from modelyard.formats.uqff import constants
@@ -58,8 +58,8 @@ class Layer:
     """
 
     prefix: str
-    parts: tuple[StoredTensor, ...]
-    bias: StoredTensor | None
+    parts: tuple[MappedTensor, ...]
+    bias: MappedTensor | None
     is_stacked: bool
     is_sensitive: bool
 
@@ -118,7 +118,7 @@ def _row_multiple(type_: str) -> int:
     return {"f8q8": constants.F8Q8_BLOCK, "mxfp4": constants.MXFP4_BLOCK}.get(type_, 1)
 
 
-def sort_tensors(tensors: Iterable[StoredTensor]) -> tuple[list[Layer], list[StoredTensor]]:
+def sort_tensors(tensors: Iterable[MappedTensor]) -> tuple[list[Layer], list[MappedTensor]]:
     """Return the layers, sorted by prefix, and the tensors that belong to no layer, sorted by name."""
     rest = {tensor.name: tensor for tensor in tensors}
     single: list[str] = []
@@ -148,5 +148,5 @@ def sort_tensors(tensors: Iterable[StoredTensor]) -> tuple[list[Layer], list[Sto
     return sorted(layers, key=lambda layer: layer.prefix), sorted(rest.values(), key=lambda tensor: tensor.name)
 
 
-def _has_bias(parts: Iterable[StoredTensor], rest: Mapping[str, StoredTensor]) -> bool:
+def _has_bias(parts: Iterable[MappedTensor], rest: Mapping[str, MappedTensor]) -> bool:
     return any(part.name.removesuffix(constants.WEIGHT) + constants.BIAS in rest for part in parts)

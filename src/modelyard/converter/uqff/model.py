@@ -19,7 +19,7 @@ from modelyard.converter.protocol import Refused
 from modelyard.converter.rows import row_sources
 from modelyard.converter.settings import text_settings
 from modelyard.converter.uqff.blocks import dequantize, floats
-from modelyard.converter.uqff.placement import Placement
+from modelyard.converter.uqff.placement import TensorPlacement
 from modelyard.formats.safetensors import StoredTensor
 from modelyard.formats.uqff.reader import UqffLayer
 
@@ -57,7 +57,7 @@ class _UqffConverter(_ConverterBase):  # type: ignore[misc]
         self._layers: dict[str, UqffLayer] = {}
         self._experts_layers: list[UqffLayer] = []
         super().__init__(*arguments, **copy.deepcopy(options))
-        self.placement = Placement()
+        self.placement = TensorPlacement()
         self._precision: Any = self.ftype
         # Two converters that get only numbers of rows and columns, because a converter may keep tensors that it gets.
         self._by_rows, self._by_columns = (self.plain_class(*arguments, **copy.deepcopy(options)) for _ in range(2))

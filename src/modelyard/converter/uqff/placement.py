@@ -36,7 +36,7 @@ Add = Callable[[str, Any, Type], None]
 """Adds a tensor to the file: its name, contents and type."""
 
 
-class Placement:
+class TensorPlacement:
     """The tensors that a converter makes of layers until they are in the file, and statistics about their types."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from modelyard.converter import ggml_blocks
 from modelyard.converter.protocol import Refused
-from modelyard.converter.safetensors_file import FLOATS, ITEM_BYTES, StoredTensor, as_float32, to_bytes
+from modelyard.converter.safetensors_file import FLOATS, ITEM_BYTES, MappedTensor, as_float32, to_bytes
 from modelyard.converter.uqff import encode as uqff_encode
 from modelyard.converter.uqff.layers import UNQUANTIZED, Layer, ggml_type
 from modelyard.formats.uqff import constants as names
@@ -86,7 +86,7 @@ def version_tensors() -> list[UqffTensor]:
     ]
 
 
-def as_dtype(tensor: StoredTensor, dtype: str | None) -> NDArray[np.uint8]:
+def as_dtype(tensor: MappedTensor, dtype: str | None) -> NDArray[np.uint8]:
     """Return the bytes of a tensor, converted to ``dtype`` if both types are floating-point numbers and differ."""
     if dtype in (None, tensor.dtype) or tensor.dtype not in FLOATS:
         return tensor.data

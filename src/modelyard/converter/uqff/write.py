@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelyard.converter.protocol import Refused, report, run
-from modelyard.converter.safetensors_file import FLOATS, SafetensorsWriter, StoredTensor, read_tensors
+from modelyard.converter.safetensors_file import FLOATS, MappedTensor, SafetensorsWriter, read_tensors
 from modelyard.converter.uqff.layer_importance import LayerImportance
 from modelyard.converter.uqff.layers import UNQUANTIZED, Layer, StoredAs, choose_stored, sort_tensors
 from modelyard.converter.uqff.tensors import UqffTensor, as_dtype, layer_tensors, version_tensors
@@ -150,7 +150,7 @@ def _write_report(options: argparse.Namespace, outputs: Sequence[_Output]) -> No
     (options.out / names.REPORT).write_text(json.dumps(entries, indent=2), "utf-8")
 
 
-def _all_tensors(folder: Path) -> Iterator[StoredTensor]:
+def _all_tensors(folder: Path) -> Iterator[MappedTensor]:
     file_names: dict[str, str] = {}
     for path in sorted(folder.glob("*.safetensors")):
         for tensor in read_tensors(path):
@@ -160,7 +160,7 @@ def _all_tensors(folder: Path) -> Iterator[StoredTensor]:
             yield tensor
 
 
-def _write_residual(path: Path, tensors: Sequence[StoredTensor], dtype: str | None) -> None:
+def _write_residual(path: Path, tensors: Sequence[MappedTensor], dtype: str | None) -> None:
     with SafetensorsWriter(path, [tensor.name for tensor in tensors], _METADATA) as writer:
         for tensor in tensors:
             stored = dtype if dtype is not None and tensor.dtype in FLOATS else tensor.dtype

@@ -23,7 +23,7 @@ from modelyard.hub.preparation.convert_checkpoint import (
 from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
 from modelyard.hub.preparation.plan_limits import limits_of
 from modelyard.hub.preparation.prepare_projector import attach_projector, projector_output
-from modelyard.hub.select.gguf import Choice
+from modelyard.hub.select.gguf import FileChoice
 from modelyard.hub.select.isq import Target
 from modelyard.hub.select.kind import POOLED_KINDS
 from modelyard.hub.select.model_files import ModelFiles, read_files
@@ -65,12 +65,12 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
     if decision.target is None:
         names = (*decision.names, plan.projector.name) if plan.projector.name else decision.names
         folder = stores.hub.fetch(decision.listing, names, on_progress)
-        choice = Choice(decision.names, decision.reasons[-1], decision.label)
+        choice = FileChoice(decision.names, decision.reasons[-1], decision.label)
         files = read_files(folder, choice, plan.request.quant, plan.request.kind)
     else:
         entry = plan.made or _convert(plan, decision.target, stores, on_progress)
         stores.converted.mark_used(entry)
-        choice = Choice((entry.path.name,), decision.reasons[-1], entry.label)
+        choice = FileChoice((entry.path.name,), decision.reasons[-1], entry.label)
         files = read_files(entry.path.parent, choice, None, plan.request.kind)
     files = replace(files, warnings=limits_of(plan, files.header, stores.hub))
     for warning in files.warnings:

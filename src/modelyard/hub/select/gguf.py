@@ -31,7 +31,7 @@ _SHARD: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class FileChoice:
     """The model file that was chosen.
 
     Attributes:
@@ -80,7 +80,7 @@ class _Candidate:
         return f"{self.names[0]} ({self.label or 'no type in its name'})"
 
 
-def choose_gguf(names: Sequence[str], quant: str | None) -> Choice:
+def choose_gguf(names: Sequence[str], quant: str | None) -> FileChoice:
     """Choose the model file among ``names`` that matches ``quant``.
 
     Args:
@@ -168,13 +168,13 @@ def _label_of(name: str) -> str | None:
     return label_in(path.name) or label_in(path.parent.name)
 
 
-def _choose_single(candidates: Sequence[_Candidate]) -> Choice:
+def _choose_single(candidates: Sequence[_Candidate]) -> FileChoice:
     if len(candidates) > 1:
         raise UnusableModel(f"There are {len(candidates)} models, and no 'quant' selects one. {_available(candidates)}")
     return _choice_of(candidates[0], "it is the only model there")
 
 
-def _choose_width(candidates: Sequence[_Candidate], width: str) -> Choice:
+def _choose_width(candidates: Sequence[_Candidate], width: str) -> FileChoice:
     by_label: defaultdict[str, list[_Candidate]] = defaultdict(list)
     for candidate in candidates:
         by_label[candidate.key].append(candidate)
@@ -203,17 +203,17 @@ def _rank(candidate: _Candidate) -> int:
     return 1 if candidate.key.startswith("UD") else 2
 
 
-def _single(matches: Sequence[_Candidate], reason: str) -> Choice:
+def _single(matches: Sequence[_Candidate], reason: str) -> FileChoice:
     if len(matches) > 1:
         raise UnusableModel(f"{len(matches)} models match equally well. {_available(matches)}")
     return _choice_of(matches[0], reason)
 
 
-def _choice_of(candidate: _Candidate, reason: str) -> Choice:
+def _choice_of(candidate: _Candidate, reason: str) -> FileChoice:
     shard = Shard.parse(candidate.names[0])
     names = expand_shards(shard, candidate.names) if shard else candidate.names
     more = f" and {len(names) - 1} more shards" if len(names) > 1 else ""
-    return Choice(names, f"{names[0]}{more}: {reason}.", candidate.label)
+    return FileChoice(names, f"{names[0]}{more}: {reason}.", candidate.label)
 
 
 def _available(candidates: Sequence[_Candidate]) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.formats.gguf.read import read_header
-from modelyard.hub.select.gguf import PREFERENCES, Choice, parse_quant
+from modelyard.hub.select.gguf import PREFERENCES, FileChoice, parse_quant
 from modelyard.hub.select.kind import Kind, kind_of
 from modelyard.hub.select.senses import NO_SENSES, Senses
 from modelyard.hub.sources.quant_labels import bits, label_in, normalise
@@ -54,7 +54,7 @@ class ModelFiles:
     stamps: tuple[FileStamp, ...] = ()
 
 
-def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> ModelFiles:
+def read_files(folder: Path, choice: FileChoice, quant: str | None, kind: str) -> ModelFiles:
     """Read and check the headers of the chosen files in ``folder``.
 
     Args:

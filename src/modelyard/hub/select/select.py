@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
 from modelyard.formats.uqff.constants import RESIDUAL
-from modelyard.hub.select.gguf import Choice, Shard, choose_gguf, expand_shards
+from modelyard.hub.select.gguf import FileChoice, Shard, choose_gguf, expand_shards
 from modelyard.hub.select.isq import FULL_PRECISION, Target, target_of
 from modelyard.hub.select.uqff import choose_uqff, gguf_label, is_artifact, parse_report
 from modelyard.hub.sources.hub_id import HubId
@@ -239,18 +239,18 @@ def _bases(listing: Listing) -> tuple[str, ...]:
     return (*listing.base_models, *([report.base_model] if report.base_model else []))
 
 
-def _choose(listing: Listing, quant: str | None) -> Choice:
+def _choose(listing: Listing, quant: str | None) -> FileChoice:
     try:
         return choose_gguf(listing.names, quant)
     except UnusableModel as error:
         raise UnusableModel(f"'{listing.source}': {error}") from None
 
 
-def _published(listing: Listing, choice: Choice, considered: tuple[str, ...]) -> Decision:
+def _published(listing: Listing, choice: FileChoice, considered: tuple[str, ...]) -> Decision:
     return Decision(listing, choice.names, "gguf", None, choice.label, (*considered, choice.reason))
 
 
-def _from_uqff(listing: Listing, choice: Choice, considered: tuple[str, ...]) -> Decision:
+def _from_uqff(listing: Listing, choice: FileChoice, considered: tuple[str, ...]) -> Decision:
     """Select UQFF shards and the weights that they leave out, from the source checkpoint or from the residual file."""
     others = listing.safetensors or tuple(name for name in listing.names if name == RESIDUAL)
     for name, is_present in ((RESIDUAL, bool(others)), ("config.json", "config.json" in listing.names)):

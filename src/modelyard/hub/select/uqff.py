@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from modelyard.errors import UnusableModel
 from modelyard.formats.uqff.constants import REPORT, RESIDUAL, SHORTHANDS, SUFFIX
-from modelyard.hub.select.gguf import Choice
+from modelyard.hub.select.gguf import FileChoice
 from modelyard.hub.sources.listing import Listing
 
 _SHARD: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{1,9})\.uqff", re.IGNORECASE | re.DOTALL)
@@ -61,7 +61,7 @@ def is_artifact(listing: Listing) -> bool:
     )
 
 
-def choose_uqff(listing: Listing, wanted: str) -> Choice:
+def choose_uqff(listing: Listing, wanted: str) -> FileChoice:
     """Choose the shards that ``wanted`` names; the label of the choice is their type.
 
     Args:
@@ -78,7 +78,7 @@ def choose_uqff(listing: Listing, wanted: str) -> Choice:
         raise UnusableModel(f"'{wanted}' names no UQFF file. {_available(listing)}")
     names = tuple(dict.fromkeys(name for output in chosen for name in output.shards))
     more = f" and {len(names) - 1} more shards" if len(names) > 1 else ""
-    return Choice(names, f"{names[0]}{more}: UQFF of the type {chosen[0].quant}.", chosen[0].quant)
+    return FileChoice(names, f"{names[0]}{more}: UQFF of the type {chosen[0].quant}.", chosen[0].quant)
 
 
 def parse_report(text: bytes, source: str, present: Iterable[str]) -> UqffReport:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modelyard.converter.protocol import Refused
-from modelyard.converter.safetensors_file import SafetensorsWriter, StoredTensor, as_float32, read_tensors, to_bytes
+from modelyard.converter.safetensors_file import MappedTensor, SafetensorsWriter, as_float32, read_tensors, to_bytes
 from modelyard.converter.uqff.blocks import dequantize
 from modelyard.converter.uqff.encode import E4M3_VALUES, to_e4m3
 from modelyard.converter.uqff.layers import Layer
@@ -28,7 +28,7 @@ def a_layer(values: np.ndarray, dtype: str = "F32") -> Layer:
     values = np.asarray(values, np.float32)
     stacked = values.ndim == 3
     parts = tuple(
-        StoredTensor(f"model.{number}.weight", dtype, part.shape, to_bytes(part, dtype))
+        MappedTensor(f"model.{number}.weight", dtype, part.shape, to_bytes(part, dtype))
         for number, part in enumerate(values if stacked else [values])
     )
     return Layer("model.up_proj", parts, None, is_stacked=stacked, is_sensitive=False)

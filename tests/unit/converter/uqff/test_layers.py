@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelyard.converter.safetensors_file import StoredTensor
+from modelyard.converter.safetensors_file import MappedTensor
 from modelyard.converter.uqff.layers import Layer, choose_stored, sort_tensors
 
 
-def tensor(name: str, *shape: int, dtype: str = "F16") -> StoredTensor:
-    return StoredTensor(name, dtype, shape, np.zeros(2 * int(np.prod(shape)), np.uint8))
+def tensor(name: str, *shape: int, dtype: str = "F16") -> MappedTensor:
+    return MappedTensor(name, dtype, shape, np.zeros(2 * int(np.prod(shape)), np.uint8))
 
 
 def a_layer(columns: int, *, experts: int = 1, is_sensitive: bool = False) -> Layer:

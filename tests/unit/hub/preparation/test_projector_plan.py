@@ -12,7 +12,7 @@ from modelyard.errors import UnusableModel
 from modelyard.hub import ConvertedModels, FilePlan, FileRequest, Stores, estimate_files, plan_files
 from modelyard.hub.preparation.convert_checkpoint import GgufOutput
 from modelyard.hub.preparation.prepare_projector import attach_projector, projector_output
-from modelyard.hub.select.gguf import Choice
+from modelyard.hub.select.gguf import FileChoice
 from modelyard.hub.select.model_files import read_files
 from modelyard.hub.sources.llama_converter import KnownArchitectures
 from support.gguf_writer import BOOL, STR, U32, Tensor, gguf, tiny_model, write
@@ -123,7 +123,7 @@ def test_a_tower_that_converts_and_cannot_run_is_left_out_and_that_is_said(
     monkeypatch.setattr("modelyard.hub.preparation.prepare_projector.check_converter", lambda: None)
     monkeypatch.setattr("modelyard.hub.preparation.prepare_projector.convert_checkpoint", convert)
     text = write(tmp_path / "text" / "voxtral-F16.gguf", tiny_model())
-    files = read_files(text.parent, Choice((text.name,), "", "F16"), None, "auto")
+    files = read_files(text.parent, FileChoice((text.name,), "", "F16"), None, "auto")
     folder, stores = tmp_path / "checkpoint", Stores(converted=ConvertedModels(tmp_path / "checkpoint" / "converted"))
     plan = planned(folder, HEARING)
     served = attach_projector(plan, files, stores, lambda _: True)

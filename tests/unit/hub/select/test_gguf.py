@@ -5,7 +5,7 @@ import random
 import pytest
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import Choice, choose_gguf
+from modelyard.hub import FileChoice, choose_gguf
 from modelyard.hub.sources.quant_labels import bits, label_in
 
 
@@ -29,7 +29,7 @@ def chosen(labels: list[str], quant: str) -> str:
 
 def test_the_only_model_is_chosen():
     names = ["mmproj-model-f16.gguf", "imatrix.gguf", "tiny-lora.gguf", "adapter.gguf", "README.md", "tiny.gguf"]
-    assert choose_gguf(names, None) == Choice(("tiny.gguf",), "tiny.gguf: it is the only model there.", None)
+    assert choose_gguf(names, None) == FileChoice(("tiny.gguf",), "tiny.gguf: it is the only model there.", None)
 
 
 def test_a_name_that_only_contains_lora_is_a_model():

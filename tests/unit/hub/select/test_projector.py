@@ -8,7 +8,7 @@ import pytest
 
 from modelyard.errors import UnusableModel
 from modelyard.hub import FileRequest, ModelFiles, Progress, Stores, plan_files, read_header
-from modelyard.hub.select.gguf import Choice
+from modelyard.hub.select.gguf import FileChoice
 from modelyard.hub.select.model_files import read_files
 from modelyard.hub.select.projector import TriedProjectors, choose_projector, with_projector
 from modelyard.hub.select.senses import Senses
@@ -129,7 +129,7 @@ def test_a_projector_that_does_not_fit_its_model_is_refused_and_ends_nothing_els
 
 
 def read_model(path: Path) -> ModelFiles:
-    return read_files(path.parent, Choice((path.name,), "", "F16"), None, "auto")
+    return read_files(path.parent, FileChoice((path.name,), "", "F16"), None, "auto")
 
 
 def test_a_model_is_no_projector(folder: Path) -> None:
