@@ -1,6 +1,6 @@
-"""The command line, in a process that was started for large allocations.
+"""Entry point of the command line, which restarts the process with huge pages for large allocations.
 
-Imports next to nothing before that is settled: the process may start over.
+It imports almost nothing before the restart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> None:
     tunables = with_huge_pages(os.environ.get(_TUNABLES, ""))
     if tunables is not None:
         os.environ[_TUNABLES] = tunables
-        # The same process, from its beginning: glibc reads this once. Without it only loads take longer.
+        # glibc reads the tunables only when a process starts. If exec fails, loads take longer and nothing else.
         with suppress(OSError):
             os.execv(sys.executable, sys.orig_argv)
     from modelyard.cli import main as run_command
@@ -32,9 +32,9 @@ def main() -> None:
 
 
 def with_huge_pages(tunables: str, kernel: Path = _KERNEL) -> str | None:
-    """``tunables`` of glibc that ask for huge pages; None where that is settled, or the kernel gives none on demand.
+    """Return glibc's ``tunables`` with huge pages; None if they configure them already, or the kernel has none.
 
-    A KV cache and repacked weights are touched once, page after page: with pages of 2 MiB a load takes half the time.
+    A load touches the KV cache and repacked weights page after page: with pages of 2 MiB it takes half the time.
 
     Source: glibc manual, "Memory Allocation Tunables"; Linux, Documentation/admin-guide/mm/transhuge.rst.
     """

@@ -127,7 +127,7 @@ def test_from_config_serves_all_models_of_the_file(weights: dict[str, Path], tmp
 def test_a_server_that_the_network_reaches_warns_where_it_has_no_keys(smol: str, tmp_path: Path) -> None:
     file = tmp_path / "models.toml"
     model = f'[[models]]\nmodel_id = "{smol}"\nload = "on-demand"\n'
-    warning = "WARNING Whoever reaches this machine may use the models"
+    warning = "WARNING Any client that reaches this machine can use the models"
     for server, warns in (('host = "0.0.0.0"', True), ('host = "0.0.0.0"\napi_keys = ["k"]', False), ("", False)):
         file.write_text(f"[server]\nport = 0\n{server}\n{model}")
         with started("from-config", "-f", str(file)) as (_, said):

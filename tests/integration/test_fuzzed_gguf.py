@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.errors import UnusableModel
-from modelyard.hub.select.gguf import Choice
+from modelyard.hub.select.gguf import FileChoice
 from modelyard.hub.select.model_files import read_files
 from support.converting import WAIT_S
 from support.gguf_writer import tiny_model
@@ -47,7 +47,7 @@ def test_what_is_accepted_never_ends_llama_cpp(tmp_path: Path):
         path = tmp_path / f"{seed}.gguf"
         path.write_bytes(damaged(seed))
         with suppress(UnusableModel):
-            read_files(tmp_path, Choice((path.name,), "", None), None, "auto")
+            read_files(tmp_path, FileChoice((path.name,), "", None), None, "auto")
             accepted.append(path)
         seed += 1
     program = ROOT / "tests" / "support" / "load_all.py"

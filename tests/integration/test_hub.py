@@ -46,7 +46,7 @@ def model(file_type: int) -> bytes:
 
 
 def wanted(source: str, **other: Any) -> FileRequest:
-    return FileRequest(source, siblings=SIBLINGS, **other)
+    return FileRequest(source, mirror_repos=SIBLINGS, **other)
 
 
 def refusal(source: str, stores: Stores, **other: Any) -> UnusableModel:

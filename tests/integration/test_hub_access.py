@@ -153,8 +153,8 @@ def test_a_process_that_is_killed_while_it_downloads_leaves_nothing_that_is_used
 
     repository = hub.add("org/tiny", {"tiny.gguf": content}, on_piece=stop_half_way)
     program = (
-        "from pathlib import Path; from modelyard.hub import Hub, Stores, Wanted, resolve; "
-        f"resolve(Wanted('org/tiny'), Stores(Hub(Path({str(cache)!r}), False, {hub.url!r})))"
+        "from pathlib import Path; from modelyard.hub import Hub, Stores, FileRequest, resolve; "
+        f"resolve(FileRequest('org/tiny'), Stores(Hub(Path({str(cache)!r}), False, {hub.url!r})))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", program], env=environment) as process:

@@ -211,10 +211,10 @@ def test_a_download_is_shown_on_a_terminal_as_it_goes_on(hub: LoopbackHub, shell
 
 
 def convert(shell: Shell, key: str, name: str, source: str, size: int) -> None:
-    with shell.converted.making(key, lambda _: True) as folder:
+    with shell.converted.locked(key, lambda _: True) as folder:
         made = folder / "full.partial"
         made.write_bytes(bytes(size))
-        shell.converted.finish(folder, made, name=name, source=source, label="Q4_K_M")
+        shell.converted.complete(folder, made, name=name, source=source, label="Q4_K_M")
 
 
 def download(hub: LoopbackHub, shell: Shell) -> None:
@@ -286,7 +286,7 @@ def test_what_somebody_is_making_or_downloading_is_not_deleted(hub: LoopbackHub,
     (lock,) = (shell.cache / ".locks" / "models--org--tiny-GGUF").glob("*.lock")
     with FileLock(lock):
         assert "'org/tiny-GGUF' is being downloaded by another process. Try again later." in refused("org/tiny-GGUF")
-    with shell.converted.making("0" * 24, lambda _: True):
+    with shell.converted.locked("0" * 24, lambda _: True):
         assert "tiny-Q4_K_M.gguf is being made by another process. Try again later." in refused("tiny-Q4_K_M.gguf")
     assert set(listed(shell)) == {"org/tiny-GGUF", "tiny-Q4_K_M.gguf"}
 
@@ -317,7 +317,7 @@ def test_data_sets_in_the_same_cache_are_nobodys_models(hub: LoopbackHub, shell:
 
 
 def test_what_is_half_made_is_not_in_the_list(shell: Shell):
-    with shell.converted.making("0" * 24, lambda _: True) as folder:
+    with shell.converted.locked("0" * 24, lambda _: True) as folder:
         (folder / "full.partial").write_bytes(bytes(1000))
         assert shell.out("cache", "list") == "Nothing is in the cache.\n"
 

@@ -128,9 +128,9 @@ def test_dtype_is_the_precision_of_the_weights_and_is_quantised_without_another_
         return {tensor.tensor_type.name for tensor in GgufFile(path).tensors if len(tensor.shape) > 1}
 
     # What is there in the precision that was published is not what is asked for.
-    with converted.making(plan_files(FileRequest(str(tiny_checkpoint)), stores).key, lambda _: True) as place:
+    with converted.locked(plan_files(FileRequest(str(tiny_checkpoint)), stores).key, lambda _: True) as place:
         made = shutil.copyfile(weights["smollm2"], place / "made")
-        published = converted.finish(place, made, name="published.gguf", source="Tiny", label="BF16")
+        published = converted.complete(place, made, name="published.gguf", source="Tiny", label="BF16")
     assert types_of(dtype="f32") == {"F32"}
     assert "reading the checkpoint" in steps
     converted.delete(published)
@@ -181,12 +181,12 @@ def test_weights_that_are_written_by_parts_are_those_of_upstreams_converter(chec
 RESOLVE = """
 import sys
 from pathlib import Path
-from modelyard.hub import ConvertedModels, Stores, Wanted, resolve
+from modelyard.hub import ConvertedModels, Stores, FileRequest, resolve
 model, folder = sys.argv[1:]
 def show(progress):
     print(progress.step, flush=True)
     return True
-print(resolve(Wanted(model, isq="8"), Stores(converted=ConvertedModels(Path(folder))), show).paths[0])
+print(resolve(FileRequest(model, isq="8"), Stores(converted=ConvertedModels(Path(folder))), show).paths[0])
 """
 
 
@@ -234,7 +234,7 @@ def test_a_model_is_quantised_while_another_serves(
     models = config(entry(weights["smollm2"], "there"), entry(checkpoint, "coming", load="on-demand", isq="q5_0"))
     with serving(models) as server, ThreadPoolExecutor(1) as pool:
         # As if another server was at it: it cannot be done before we have looked.
-        with stores.converted.making(key, lambda _: True):
+        with stores.converted.locked(key, lambda _: True):
             late = pool.submit(answer, server, "coming")
             waiting = next(event for event in Events(server) if "waiting for another" in event.get("stage", ""))
             assert waiting["model_id"] == "coming"

@@ -21,13 +21,13 @@ EMBEDS = textwrap.dedent("""
     from modelyard.engine.settings import EngineSettings
     from modelyard.engine.loading.weights import WeightsPool
     from modelyard.errors import InvalidRequest, UnusableModel
-    from modelyard.hub import Wanted, resolve
+    from modelyard.hub import FileRequest, resolve
     from modelyard.yard.memory.pooling_footprint import predict_embedder
 
     kind, *paths = sys.argv[1:]
     for path in paths:
         try:
-            files = resolve(Wanted(path, kind=kind))
+            files = resolve(FileRequest(path, kind=kind))
             predict_embedder(files, context_length=None, sequences=4, batch_tokens=64)
             settings = EngineSettings("m", files.paths, "", files.kind, max_seqs=4, batch_tokens=64)
             engine = load_embedder(settings, WeightsPool(), lambda _: True)

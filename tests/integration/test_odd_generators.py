@@ -21,11 +21,11 @@ GENERATES = textwrap.dedent("""
     from modelyard.engine.settings import EngineSettings
     from modelyard.engine.loading.weights import WeightsPool
     from modelyard.errors import InvalidRequest, UnusableModel
-    from modelyard.hub import Wanted, resolve
+    from modelyard.hub import FileRequest, resolve
 
     for path in sys.argv[1:]:
         try:
-            paths = resolve(Wanted(path)).paths
+            paths = resolve(FileRequest(path)).paths
             settings = EngineSettings("m", paths, "", "text", context_length=1024, batch_tokens=64)
             engine = load(settings, WeightsPool(), lambda _: True)
         except UnusableModel as refused:

@@ -135,7 +135,7 @@ def test_it_can_be_interrupted_without_harm(
     assert not (tmp_path / "out.gguf").exists()
     assert converted.list() == before
     # What a killed process left goes with the next conversion of anything.
-    with converted.making("another", lambda _: True):
+    with converted.locked("another", lambda _: True):
         pass
     kept = {entry.key for entry in before} | {".locks"}
     assert {path.name for path in converted.folder.iterdir()} == kept

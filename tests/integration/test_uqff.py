@@ -264,7 +264,7 @@ def published(folder: Path, checkpoint: Path, weights: dict[str, Path]) -> Publi
         hub.add("org/tiny-GGUF", {"tiny-Q4_K_M.gguf": weights["smollm2"]}, base_models=["org/tiny"])
         hub.add("mistralrs-community/tiny-UQFF", {path.name: path for path in source.iterdir()})
         stores = Stores(Hub(folder / "hub", endpoint=hub.url), ConvertedModels(folder / "from-hub"))
-        wanted = FileRequest("org/tiny", quant="4", siblings=("mistralrs-community/{name}-UQFF", "{repo}-GGUF"))
+        wanted = FileRequest("org/tiny", quant="4", mirror_repos=("mistralrs-community/{name}-UQFF", "{repo}-GGUF"))
         files = resolve(wanted, stores)
         assert plan_files(wanted, stores).is_ready
         return Published(blocks, files, {path.rpartition("/")[2].partition(" ")[0] for path in hub.downloads()})

@@ -94,7 +94,7 @@ def test_a_layer_that_fits_no_type_is_kept_and_reported(tmp_path: Path):
 
 
 def test_a_shard_ends_before_the_layer_that_would_make_it_too_large(checkpoint: Path, tmp_path: Path):
-    shards = write(checkpoint, tmp_path / "out", "q8_0", largest_shard_bytes=100_000)
+    shards = write(checkpoint, tmp_path / "out", "q8_0", max_shard_bytes=100_000)
     assert [shard.name for shard in shards] == [f"q8_0-{number}.uqff" for number in range(len(shards))]
     assert len(shards) == 4
     layers = read_uqff(shards)
@@ -131,7 +131,7 @@ def test_an_export_given_up_at_any_point_leaves_what_was_there(checkpoint: Path,
 
 def test_an_export_takes_the_place_of_an_earlier_one_with_all_its_shards(checkpoint: Path, tmp_path: Path):
     out = tmp_path / "out"
-    write(checkpoint, out, "q8_0", largest_shard_bytes=100_000)
+    write(checkpoint, out, "q8_0", max_shard_bytes=100_000)
     write(checkpoint, out, "q8_0")
     assert [name for name in names(out) if name.endswith(".uqff")] == ["q8_0-0.uqff"]
 

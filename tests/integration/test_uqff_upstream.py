@@ -200,7 +200,8 @@ CONVERT = """
 import sys
 from pathlib import Path
 from conversion.base import TextModel
-from modelyard.converter import checkpoint, uqff
+from modelyard.converter import checkpoint
+from modelyard.converter.uqff import main as uqff
 read, kept = TextModel.get_vocab_base, []
 def read_once(model):
     # All have the same vocabulary, which takes a second to read.

@@ -1,4 +1,4 @@
-"""The command line: one file a command."""
+"""The command line: one file per command."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line: what is wrong with the input ends with clear lines and exit code 2, other failures 1.
+    """Run the command line. Exit code 2 means an error in the input, 1 another failure.
 
-    Where nobody reads the output any more, as with ``| head -1``, it ends quietly with 141, unless it serves.
+    When the reader of the output has ended, as with ``| head -1``, every command but a server ends with exit code 141.
     """
     standard_streams.watch()
     try:

@@ -1,4 +1,4 @@
-"""``modelyard cache``: what converted and downloaded models take on disk."""
+"""``modelyard cache``: lists and deletes converted and downloaded models on disk."""
 
 from __future__ import annotations
 
@@ -19,22 +19,30 @@ cache = typer.Typer(help="Show and delete converted and downloaded models.", no_
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A model in one of the caches: names are what it can be deleted by, the one that is shown first."""
+    """A model in one of the caches.
+
+    Attributes:
+        names: names by which the model can be deleted; the first is shown.
+        description: how the model came into the cache, such as "downloaded".
+        size_bytes: size on disk.
+        used_at: time of the last use, in seconds since the epoch.
+        delete: deletes the model.
+    """
 
     names: tuple[str, ...]
-    what: str
+    description: str
     size_bytes: int
     used_at: float
     delete: Callable[[], None]
 
 
 @cache.command("list")
-def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False) -> None:
-    """List converted and downloaded models, the one that was used last first."""
+def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List converted and downloaded models, the most recently used first."""
     rows = _rows()
     if as_json:
         facts = [
-            {"name": row.names[0], "what": row.what, "size_bytes": row.size_bytes, "used_at": row.used_at}
+            {"name": row.names[0], "what": row.description, "size_bytes": row.size_bytes, "used_at": row.used_at}
             for row in rows
         ]
         typer.echo(json.dumps(facts, indent=2))
@@ -47,7 +55,7 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print it a
     table = plain_table("Model", "Size", "Last used", "What", right=("Size",), fold="Model")
     for row in rows:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.used_at))
-        table.add_row(row.names[0], size(row.size_bytes), used, row.what)
+        table.add_row(row.names[0], size(row.size_bytes), used, row.description)
     table.columns[-1].no_wrap = False
     console = table_console()
     console.print(table)
@@ -57,22 +65,23 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print it a
 
 @cache.command("delete")
 def delete_model(
-    model: Annotated[str, typer.Argument(help="As the list shows it.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    model: Annotated[str, typer.Argument(help="Name of the model in the list.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")] = False,
 ) -> None:
-    """Delete a converted model, or a repository with all of its downloaded revisions."""
+    """Delete a converted model, or all downloaded revisions of a repository."""
     from modelyard.cli.tables import size
 
     rows = _rows()
-    meant = [row for row in rows if model in row.names]
-    if len(meant) > 1:
-        raise UnusableModel(f"'{model}' is {len(meant)} models: {', '.join(row.names[0] for row in meant)}. Name one.")
-    if not meant:
+    matches = [row for row in rows if model in row.names]
+    if len(matches) > 1:
+        names = ", ".join(row.names[0] for row in matches)
+        raise UnusableModel(f"'{model}' is {len(matches)} models: {names}. Name one.")
+    if not matches:
         known = ", ".join(row.names[0] for row in rows) or "nothing"
         raise UnusableModel(f"'{model}' is not in the cache. There is: {known}.")
-    (row,) = meant
+    (row,) = matches
     if not yes:
-        typer.confirm(f"Delete {model} ({size(row.size_bytes)}, {row.what})?", abort=True)
+        typer.confirm(f"Delete {model} ({size(row.size_bytes)}, {row.description})?", abort=True)
     row.delete()
     typer.echo(f"Deleted {model}: {size(row.size_bytes)} are free again.")
 
@@ -86,15 +95,15 @@ def _converted() -> list[_Row]:
 
     converted = ConvertedModels()
     entries = converted.list()
-    # The same model of two revisions has one file name.
-    alike = Counter(entry.path.name for entry in entries)
+    # Conversions of two revisions of a model have the same file name.
+    name_counts = Counter(entry.path.name for entry in entries)
     rows = []
     for entry in entries:
         names = (entry.path.name, f"{entry.key}/{entry.path.name}", entry.key)
-        if alike[entry.path.name] > 1:
+        if name_counts[entry.path.name] > 1:
             names = (names[1], names[0], names[2])
-        what = f"converted from {entry.source}"
-        rows.append(_Row(names, what, entry.size_bytes, entry.used_at, partial(converted.delete, entry)))
+        description = f"converted from {entry.source}"
+        rows.append(_Row(names, description, entry.size_bytes, entry.used_at, partial(converted.delete, entry)))
     return rows
 
 
@@ -103,11 +112,13 @@ def _downloaded() -> list[_Row]:
 
     downloads = Downloads()
     rows = []
-    for found in downloads.list():
-        what = "downloaded"
-        if found.partial_bytes:
-            whole = found.size_bytes - found.partial_bytes
-            what = "downloaded, and the rest of a broken-off download" if whole else "broken-off download"
-        delete = partial(downloads.delete, found.repo)
-        rows.append(_Row((found.repo,), what, found.size_bytes, found.used_at, delete))
+    for download in downloads.list():
+        description = "downloaded"
+        if download.partial_bytes:
+            complete_bytes = download.size_bytes - download.partial_bytes
+            description = (
+                "downloaded, and the rest of a broken-off download" if complete_bytes else "broken-off download"
+            )
+        delete = partial(downloads.delete, download.repo)
+        rows.append(_Row((download.repo,), description, download.size_bytes, download.used_at, delete))
     return rows

@@ -1,4 +1,4 @@
-"""A conversation in the terminal, with the default model of a configuration, else its first."""
+"""Chats in the terminal with the default model of a configuration, else its first."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from modelyard.yard.yard import Yard
 
 _Decoded = TypeVar("_Decoded", Image, Audio)
 
-# Samples in a second: more than the encoders of nearly all models take.
-_RATE = 24_000
+# Samples per second, more than the encoders of nearly all models take.
+_SAMPLE_RATE = 24_000
 
 _HELP = "Ctrl-C stops an answer, Ctrl-D leaves."
 
 
 def chat(config: Config, question: str | None, images: Sequence[Path] = (), clips: Sequence[Path] = ()) -> None:
-    """Answer ``question`` about ``images`` and ``clips`` of sound, if any; with None, hold a conversation.
+    """Answer ``question`` about ``images`` and ``clips`` of sound; without a question, hold a conversation.
 
     Raises:
-        ConfigError, ModelLoadFailed: as Yard.start.
-        UnsupportedOperation: it is a model that does not converse.
-        InvalidRequest: an image or a clip cannot be read or decoded; nothing was loaded.
-        ModelyardError: the one question could not be answered.
+        ConfigError, ModelLoadFailed: see Yard.start.
+        UnsupportedOperation: the model does not generate text.
+        InvalidRequest: an image or a clip cannot be read or decoded; no model was loaded.
+        ModelyardError: the question could not be answered.
     """
     logging.basicConfig(level=logging.WARNING)
     limits = config.models[0].multimodal
-    given: list[Media] = [_image(path, limits) for path in images]
-    given += [_audio(path, limits) for path in clips]
+    media: list[Media] = [_image(path, limits) for path in images]
+    media += [_audio(path, limits) for path in clips]
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        # The models have a thread of their own, so that this one can wait for the keyboard and be interrupted.
+        # The models run on a thread of their own, so that this thread can wait for the keyboard and be interrupted.
         with contextlib.closing(LoopThread(lambda: _started(config, console), "modelyard")) as models:
             model = default_model(config) or config.models[0].id
-            models.call(lambda there: there.yard.check(model, "text"))
+            models.call(lambda running: running.yard.check(model, "text"))
             if question is not None:
-                asked = _turn("user", (*given, question) if given else question)
-                models.call(lambda there: _say(there.yard, model, [asked]))
+                message = _message("user", (*media, question) if media else question)
+                models.call(lambda running: _print_answer(running.yard, model, [message]))
             else:
                 _converse(models, model, console)
     except KeyboardInterrupt:
@@ -68,7 +68,7 @@ async def _started(config: Config, console: Console) -> AsyncIterator[AsyncModel
 
 def _converse(models: LoopThread[AsyncModel], model: str, console: Console) -> None:
     with contextlib.suppress(ImportError):
-        # Gives input() line editing and a history.
+        # Importing readline adds line editing and a history to input().
         import readline  # noqa: F401
     console.print(f"[bold]{model}[/]  [dim]{_HELP}[/]")
     messages: list[dict[str, Content]] = []
@@ -82,9 +82,10 @@ def _converse(models: LoopThread[AsyncModel], model: str, console: Console) -> N
             continue
         if not text:
             continue
-        messages.append(_turn("user", text))
+        messages.append(_message("user", text))
         try:
-            messages.append(_turn("assistant", models.call(lambda there: _say(there.yard, model, messages))))
+            answer = models.call(lambda running: _print_answer(running.yard, model, messages))
+            messages.append(_message("assistant", answer))
         except KeyboardInterrupt:
             console.print("\n[dim](stopped)[/]")
             messages.pop()
@@ -94,7 +95,7 @@ def _converse(models: LoopThread[AsyncModel], model: str, console: Console) -> N
             messages.pop()
 
 
-async def _say(yard: Yard, model: str, messages: list[dict[str, Content]]) -> str:
+async def _print_answer(yard: Yard, model: str, messages: list[dict[str, Content]]) -> str:
     pieces = []
     async with yard.generate(Request(Chat(tuple(messages)), model)) as generation:
         async for text in generation:
@@ -104,7 +105,7 @@ async def _say(yard: Yard, model: str, messages: list[dict[str, Content]]) -> st
     return "".join(pieces)
 
 
-def _turn(role: str, content: Content) -> dict[str, Content]:
+def _message(role: str, content: Content) -> dict[str, Content]:
     return {"role": role, "content": content}
 
 
@@ -113,8 +114,8 @@ def _image(path: Path, limits: Multimodal) -> Image:
 
 
 def _audio(path: Path, limits: Multimodal) -> Audio:
-    # Which rate the model takes is known once it is loaded; its engine resamples.
-    return _decoded(path, "audio", lambda data: decode_audio(data, str(path), _RATE, limits.max_audio_seconds))
+    # The model's sample rate is known only once it is loaded; its engine resamples.
+    return _decoded(path, "audio", lambda data: decode_audio(data, str(path), _SAMPLE_RATE, limits.max_audio_seconds))
 
 
 def _decoded(path: Path, what: str, decode: Callable[[bytes], _Decoded]) -> _Decoded:

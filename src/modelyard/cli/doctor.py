@@ -1,4 +1,4 @@
-"""``modelyard doctor``: what this machine and this installation are good for, and what to do about the rest."""
+"""``modelyard doctor``: checks this machine and installation, and gives advice about problems."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _STYLES: Final = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 def doctor(
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", metavar="TOML", help="Look at what this configuration uses.")
+        Path | None, typer.Option("--file", "-f", metavar="TOML", help="Check this configuration's models and hub too.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Look at devices, memory, versions, caches and the hub, and say what to do. Exit code 1: nothing can be served."""
+    """Check devices, memory, versions, caches and the hub, and give advice. Exit code 1: no model can be served."""
     from modelyard.config import Config, load_config
     from modelyard.config.reader import ConfigReader
     from modelyard.doctor.checks import diagnose, is_usable
@@ -38,16 +38,16 @@ def doctor(
     table.show_header = False
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for finding in findings:
-        said = Text(finding.value)
+        text = Text(finding.value)
         if finding.advice:
-            below = " The command is below." if finding.command else ""
-            said.append(f"\n{finding.advice}{below}", style="dim")
-        table.add_row(Text(finding.verdict, style=_STYLES[finding.verdict]), finding.label, said)
+            hint = " The command is below." if finding.command else ""
+            text.append(f"\n{finding.advice}{hint}", style="dim")
+        table.add_row(Text(finding.verdict, style=_STYLES[finding.verdict]), finding.label, text)
     console = table_console()
     console.print(table)
     for finding in findings:
         if finding.command:
-            # Not wrapped: it is to be pasted.
+            # Not wrapped, so that the command can be pasted.
             console.print(f"\n{finding.label}:")
             console.print(Text(finding.command), soft_wrap=True)
     notes = sum(finding.verdict == "note" for finding in findings)

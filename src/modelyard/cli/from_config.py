@@ -1,4 +1,4 @@
-"""``modelyard from-config``: all models of a TOML file."""
+"""``modelyard from-config``: serves or chats with the models of a TOML file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def from_config(
     port: PortOption = None,
     no_supervisor: NoSupervisorOption = False,
 ) -> None:
-    """Serve (or chat with) the models that a TOML file names."""
+    """Serve, or chat with, the models of a TOML file."""
 
     def read_config() -> Config:
         return load_config(file, server=without_unset(host=host, port=port))

@@ -1,4 +1,4 @@
-"""What the terminal says once models are served: which they are, and a line to try one with."""
+"""Prints the served models, and a command to try one, when the server has started."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from modelyard.yard.stats.status import ModelStatus
 
 logger = logging.getLogger(__name__)
 
-# Models that are listed; GET /v1/models lists all.
+# Maximum number of models in the printed table; GET /v1/models lists all.
 MAX_SHOWN: Final = 30
 _ALL_HOSTS: Final = frozenset({"0.0.0.0", "::"})
 
 
 def greet(console: Console, config: Config, models: list[ModelStatus], port: int, *, needs_key: bool) -> None:
-    """Say what ``models`` are served on ``port``, and how to try one: by a line that works as pasted."""
+    """Print the ``models`` that are served on ``port``, and a command, to be pasted, that tries one."""
     host = config.server.host
     reachable = "localhost" if host in _ALL_HOSTS else f"[{host}]" if ":" in host else host
     scheme = "http" if config.server.ssl_certfile is None else "https"
@@ -31,12 +31,12 @@ def greet(console: Console, config: Config, models: list[ModelStatus], port: int
     console.print(_table(models))
     shown = next((model for model in models if model.is_default), models[0])
     console.print("\n[bold]Try it:[/]")
-    # Printed as it is: wrapped or marked up, it would not work as pasted.
+    # Printed without the console, because a wrapped or marked-up command could not be pasted.
     print(curl_line(url, shown, needs_key=needs_key), flush=True)  # noqa: T201
     if not needs_key and not is_loopback(host):
         logger.warning(
-            "Whoever reaches this machine may use the models: it listens on %s, and there are no API keys. Set "
-            "api_keys under [server].",
+            "Any client that reaches this machine can use the models: the server listens on %s, and there are no API "
+            "keys. Set api_keys under [server].",
             host,
         )
     console.print("\nCtrl-C stops it.")
@@ -65,14 +65,14 @@ def _table(models: list[ModelStatus]) -> Table:
 
 
 def curl_line(url: str, model: ModelStatus, *, needs_key: bool) -> str:
-    """What asks ``model``, as far as it is known, at ``url``, for something that it can do."""
-    path, question = _question(model)
-    body = json.dumps({"model": model.id, **question})
+    """Return a curl command that sends ``model`` at ``url`` a request of a kind that it supports."""
+    path, fields = _example_request(model)
+    body = json.dumps({"model": model.id, **fields})
     key = " -H 'Authorization: Bearer <one of the API keys>'" if needs_key else ""
     return f"curl {url}{path} -H 'Content-Type: application/json'{key} -d {shlex.quote(body)}"
 
 
-def _question(model: ModelStatus) -> tuple[str, dict[str, Any]]:
+def _example_request(model: ModelStatus) -> tuple[str, dict[str, Any]]:
     if model.kind == "embedding":
         return "/embeddings", {"input": "Hello!"}
     if model.kind == "rerank":

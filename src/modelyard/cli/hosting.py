@@ -1,4 +1,4 @@
-"""Takes the address of a server, puts the server under a supervisor, and runs it."""
+"""Binds a server's address, starts its supervisor, and runs the server."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from modelyard.system.standard_streams import outlive_readers
 
 
 def host_server(config: Config, read_config: Callable[[], Config] | None = None, *, is_supervised: bool) -> None:
-    """Load the models, serve them, and return when SIGINT or SIGTERM asked for it.
+    """Load the models, serve them, and return after SIGINT or SIGTERM.
 
-    What is imported up to here is little, and nothing is loaded, when this process splits into the server and its
-    supervisor: the server goes on in a fork, and the supervisor, which keeps this process's id, starts it again with
-    the same command when it dies.
+    This process forks into the server and its supervisor before it imports much or loads anything. The server goes on
+    in the fork; the supervisor keeps this process's id and restarts the server with the same command when it dies.
 
     Args:
-        read_config: reads the configuration again on SIGHUP.
-        is_supervised: False serves in this process alone.
+        config: the configuration.
+        read_config: reads the configuration again on SIGHUP; None: SIGHUP is not handled.
+        is_supervised: False serves in this process, without a supervisor.
 
     Raises:
-        PortUnavailable: the address is taken or not ours. Nothing was loaded.
-        ConfigError: a key is not where the configuration says, or the certificate cannot be used; or as Yard.start.
-        ModelLoadFailed: as Yard.start.
+        PortUnavailable: the address is in use or not one of this machine. No model was loaded.
+        ConfigError: an API key cannot be read, or the certificate cannot be used; see also Yard.start.
+        ModelLoadFailed: see Yard.start.
     """
     outlive_readers()
     keys = read_keys(config)
     tls = certificate_of(config.server)
-    passed_on = supervised.inherited(os.environ)
-    if passed_on is not None:
-        listener, link = passed_on
+    inherited = supervised.inherited(os.environ)
+    if inherited is not None:
+        listener, link = inherited
     else:
         listener, link = listen(config.server.host, config.server.port), None
         if is_supervised and supervised.can_be_supervised():

@@ -1,4 +1,4 @@
-"""``modelyard install-converter``: llama.cpp's converter, out of the source archive of the installed engine."""
+"""``modelyard install-converter``: installs llama.cpp's converter from the source archive of the installed engine."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ def install_converter(
         typer.Option(
             "--archive",
             metavar="FILE",
-            help="The source archive (.tar.gz) of llama-cpp-python, where it is on this machine. "
-            "[dim]\\[default: pip fetches it][/]",
+            help="Source archive (.tar.gz) of llama-cpp-python on this machine. [dim]\\[default: fetched by pip][/]",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Install it again, although it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Install it again if it is installed.")] = False,
 ) -> None:
-    """Install what converts safetensors to GGUF: llama.cpp's converter, of the installed engine's version."""
-    from modelyard.cli.preparing import shown
+    """Install llama.cpp's converter from safetensors to GGUF, in the version of the installed engine."""
+    from modelyard.cli.preparing import progress_bar
     from modelyard.cli.tables import table_console
     from modelyard.hub.sources.llama_converter import INSTALL, missing_parts
     from modelyard.hub.sources.llama_converter_archive import install_converter as install
 
-    with shown(table_console()) as show:
+    with progress_bar(table_console()) as show:
         folder = install(show, archive=archive, force=force)
     typer.echo(f"Installed: {folder}")
     if missing := missing_parts():

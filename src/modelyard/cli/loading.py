@@ -1,4 +1,4 @@
-"""Shows models being loaded: bars on a terminal, lines in a log."""
+"""Shows the progress of loading models as bars on a terminal."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _REFRESH_S = 0.1
 
 
 async def start_visibly(model: AsyncModel, console: Console) -> None:
-    """Start ``model`` and show how its loads go on.
+    """Start ``model`` and show the progress of its loads.
 
     Raises:
-        ConfigError, ModelLoadFailed: as AsyncModel.start.
+        ConfigError, ModelLoadFailed: see AsyncModel.start.
     """
     starting = asyncio.create_task(model.start())
     try:
@@ -32,9 +32,8 @@ async def _draw_bars(model: AsyncModel, console: Console, starting: asyncio.Task
     with Progress(*columns, console=console, transient=True) as progress:
         bars = {}
         while not starting.done():
-            for name, at in model.load_progress().items():
+            for name, load in model.load_progress().items():
                 if name not in bars:
                     bars[name] = progress.add_task(name, total=1.0)
-                described = f"{at.step.capitalize()} {name}"
-                progress.update(bars[name], completed=at.fraction, description=described)
+                progress.update(bars[name], completed=load.fraction, description=f"{load.step.capitalize()} {name}")
             await asyncio.wait((starting,), timeout=_REFRESH_S)

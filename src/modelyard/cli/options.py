@@ -1,9 +1,13 @@
-"""The options that several commands share. They have no defaults of their own: unset means what the schema says."""
+"""Command-line options that several commands share. They have no defaults of their own: the schema has the defaults."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
@@ -19,137 +23,203 @@ AllowedHostOption = Annotated[
     typer.Option(
         "--allowed-host",
         metavar="NAME",
-        help="Name by which clients may address the server, such as that of a container; may be given again.",
+        help="Name by which clients address the server, such as a container's; can be repeated.",
     ),
 ]
 NoSupervisorOption = Annotated[
     bool,
-    typer.Option("--no-supervisor", help="Run without the parent process that starts the server again when it dies."),
+    typer.Option(
+        "--no-supervisor", help="Run without the supervisor, the parent process that restarts a crashed server."
+    ),
 ]
-CpuOption = Annotated[bool, typer.Option("--cpu", help="Use the CPU alone, even where an accelerator is there.")]
+CpuOption = Annotated[bool, typer.Option("--cpu", help="Use only the CPU, even if there is an accelerator.")]
 DeviceLayersOption = Annotated[
     str | None,
     typer.Option(
-        "--device-layers", "-n", metavar="LAYERS", help="Layers on the accelerator, or by device: 0:20;1:12. Untested."
+        "--device-layers",
+        "-n",
+        metavar="LAYERS",
+        help="Number of layers on the accelerator, or on each device: 0:20;1:12. Untested.",
     ),
 ]
 MaxSeqsOption = Annotated[
-    int | None, typer.Option(help="Requests that run at once on the model. [dim]\\[default: 32][/]")
+    int | None, typer.Option(help="Requests that the model computes at the same time. [dim]\\[default: 32][/]")
 ]
 CtxOption = Annotated[
     int | None,
     typer.Option(
         "--ctx",
         metavar="TOKENS",
-        help="Context length. [dim]\\[default: what the model was trained on, at most 8192][/]",
+        help="Context length. [dim]\\[default: the model's training context, at most 8192][/]",
     ),
 ]
 QuantOption = Annotated[
     str | None,
     typer.Option(
         metavar="LEVEL",
-        help="Bits (2 to 8) or a type such as q4_k_m: a published file of it, else quantised here. auto: what fits.",
+        help="Bits (2 to 8) or a type such as q4_k_m: use a published file, else quantise on this machine. auto: the "
+        "most bits that fit.",
     ),
 ]
 IsqOption = Annotated[
-    str | None, typer.Option(metavar="LEVEL", help="Quantise here, at load time: bits (2 to 8) or a type such as q4k.")
+    str | None, typer.Option(metavar="LEVEL", help="Quantise on this machine: bits (2 to 8) or a type such as q4k.")
 ]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", metavar="FORMAT", help="Which files count: gguf, or plain for safetensors.")
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="Format of the files to use: gguf, or plain for safetensors."),
 ]
 QuantizedFileOption = Annotated[
     str | None,
     typer.Option(
-        "--quantized-file", "-f", metavar="NAME", help="GGUF file of the folder or repository, instead of --quant."
+        "--quantized-file",
+        "-f",
+        metavar="NAME",
+        help="GGUF file of the folder or repository to use, instead of --quant.",
     ),
 ]
 MmprojOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="GGUF file with the projector, by which the model sees or hears.")
+    str | None,
+    typer.Option(metavar="NAME", help="GGUF file of the projector, which encodes images or sound for the model."),
 ]
 FromUqffOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="UQFF weights of the folder or repository: a file, a type such as q4k, or bits."),
+    typer.Option(
+        metavar="NAME", help="UQFF weights of the folder or repository to use: a file, a type such as q4k, or bits."
+    ),
 ]
 ImatrixOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Which weights matter most, for quantisation here.")
+    Path | None, typer.Option(metavar="FILE", help="Importance matrix for quantisation on this machine.")
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option(metavar="TYPE", help="Numbers of weights that are not quantised: bf16, f16 or f32.")
+    str | None, typer.Option(metavar="TYPE", help="Type of the weights that are not quantised: bf16, f16 or f32.")
 ]
 KindOption = Annotated[
-    str | None, typer.Option(metavar="KIND", help="What the model does. [dim]\\[default: told from its files][/]")
+    str | None,
+    typer.Option(
+        metavar="KIND", help="text, embedding, rerank or multimodal. [dim]\\[default: determined from the files][/]"
+    ),
 ]
 TokenSourceOption = Annotated[
     str | None,
-    typer.Option(metavar="SOURCE", help="Where the hub's token is: cache, env:NAME, path:FILE, literal:TOKEN, none."),
+    typer.Option(metavar="SOURCE", help="Source of the hub's token: cache, env:NAME, path:FILE, literal:TOKEN, none."),
 ]
 TemplateOption = Annotated[
-    Path | None, typer.Option("--chat-template", "-c", metavar="FILE", help="Jinja file to use as chat template.")
+    Path | None, typer.Option("--chat-template", "-c", metavar="FILE", help="Jinja file to use as the chat template.")
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """The options of a command's model. None, or False for ``cpu``, where an option is not given."""
+
+    cpu: CpuOption = False
+    device_layers: DeviceLayersOption = None
+    max_seqs: MaxSeqsOption = None
+    ctx: CtxOption = None
+    quant: QuantOption = None
+    isq: IsqOption = None
+    file_format: FormatOption = None
+    quantized_file: QuantizedFileOption = None
+    mmproj: MmprojOption = None
+    from_uqff: FromUqffOption = None
+    imatrix: ImatrixOption = None
+    dtype: DtypeOption = None
+    kind: KindOption = None
+    token_source: TokenSourceOption = None
+    chat_template: TemplateOption = None
+
+
+_EXPANDED: Final = "options"
+
+
+def takes_model_options(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator for commands with a parameter ``options: ModelOptions``.
+
+    typer makes one command-line option of each parameter, so the decorator replaces that parameter by one for each
+    field of ModelOptions.
+
+    Args:
+        without: fields that the command does not offer.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(ModelOptions, include_extras=True)
+        offered = [field for field in fields(ModelOptions) if field.name not in without]
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            options = ModelOptions(**{field.name: values.pop(field.name) for field in offered})
+            command(**values, **{_EXPANDED: options})
+
+        parameters: list[inspect.Parameter] = []
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            if parameter.name == _EXPANDED:
+                parameters += [
+                    parameter.replace(name=field.name, default=field.default, annotation=hints[field.name])
+                    for field in offered
+                ]
+            else:
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
 
 
 def without_unset(**values: Any) -> dict[str, Any]:
-    """The values that were given."""
+    """Return the values that are not None."""
     return {key: value for key, value in values.items() if value is not None}
 
 
 def one_model(
     model: str,
+    options: ModelOptions,
     *,
-    cpu: bool = False,
-    device_layers: str | None = None,
-    max_seqs: int | None = None,
-    ctx: int | None = None,
-    quant: str | None,
-    isq: str | None,
-    from_uqff: str | None = None,
-    imatrix: Path | None,
-    file_format: str | None = None,
-    quantized_file: str | None = None,
-    mmproj: str | None = None,
-    dtype: str | None,
-    kind: str | None,
-    token_source: str | None,
-    chat_template: Path | None = None,
     host: str | None = None,
     port: int | None = None,
     allowed_hosts: list[str] | None = None,
 ) -> Config:
-    """The configuration of a command that names a single model.
+    """Return the configuration of a command that names a single model.
 
-    A file or folder is listed by its name, without the way to it.
+    The id of a model at a path is its file's or folder's name, without the rest of the path.
 
     Raises:
-        ConfigError: an option has no usable value.
+        ConfigError: the value of an option is invalid.
     """
     path = Path(model).expanduser()
     alias = (path.stem if path.is_file() else path.resolve().name) if path.exists() else None
     entry = without_unset(
         model_id=model,
         alias=alias,
-        kind=kind,
-        dtype=dtype,
-        chat_template=None if chat_template is None else str(chat_template),
-        format=without_unset(format=file_format, quantized_file=quantized_file, mmproj=mmproj),
-        device=without_unset(cpu=cpu or None, device_layers=_layers(device_layers), max_seq_len=ctx),
+        kind=options.kind,
+        dtype=options.dtype,
+        chat_template=None if options.chat_template is None else str(options.chat_template),
+        format=without_unset(format=options.file_format, quantized_file=options.quantized_file, mmproj=options.mmproj),
+        device=without_unset(
+            cpu=options.cpu or None, device_layers=_layers(options.device_layers), max_seq_len=options.ctx
+        ),
         quantization=without_unset(
-            quant=quant, isq=isq, from_uqff=from_uqff, imatrix=None if imatrix is None else str(imatrix)
+            quant=options.quant,
+            isq=options.isq,
+            from_uqff=options.from_uqff,
+            imatrix=None if options.imatrix is None else str(options.imatrix),
         ),
     )
     return validate_config(
         {
             "models": [entry],
             "server": without_unset(host=host, port=port, allowed_hosts=allowed_hosts or None),
-            "runtime": without_unset(max_seqs=max_seqs),
-            "hub": without_unset(token_source=token_source),
+            "runtime": without_unset(max_seqs=options.max_seqs),
+            "hub": without_unset(token_source=options.token_source),
         },
         source="command line",
         base=Path.cwd(),
     )
 
 
-def _layers(written: str | None) -> int | list[str] | None:
-    """As the configuration file would have it."""
-    if written is None:
+def _layers(text: str | None) -> int | list[str] | None:
+    """Return the value of --device-layers in the form of the configuration's ``device_layers``."""
+    if text is None:
         return None
-    return int(written) if written.isdecimal() else written.split(";")
+    return int(text) if text.isdecimal() else text.split(";")

@@ -1,4 +1,4 @@
-"""Shows a model's files being downloaded and converted, where no server waits for them."""
+"""Prepares a model's files without a server, and shows the progress of downloads and conversions."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from modelyard.yard.runtime.engine_factory import plan_of
 
 
 def prepare_visibly(config: Config, console: Console) -> ModelFiles:
-    """The files of the only model of ``config``, ready to be loaded.
+    """Prepare the files of the only model of ``config``, and return them.
 
     Raises:
-        UnusableModel: they cannot be had, or not be converted.
+        UnusableModel: the files cannot be downloaded or converted.
     """
     stores = stores_of(config)
     plan = plan_of(config, config.models[0], stores, lambda _: True)
     for reason in plan.decision.reasons:
         console.print(reason, markup=False)
-    with shown(console) as show:
+    with progress_bar(console) as show:
         return prepare(plan, stores, show)
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[OnProgress]:
-    """Something to report progress to, which is a bar on a terminal."""
+def progress_bar(console: Console) -> Iterator[OnProgress]:
+    """Yield a function to report progress to, which draws a bar on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task("Preparing", total=1.0)
@@ -49,13 +49,13 @@ def shown(console: Console) -> Iterator[OnProgress]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does: the converter goes too, and what is half made."""
+    """Let SIGTERM raise SystemExit within the context, so that the converter ends and its files are removed."""
 
-    def end(number: int, _frame: object) -> NoReturn:
+    def exit_by_signal(number: int, _frame: object) -> NoReturn:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    previous = signal.signal(signal.SIGTERM, exit_by_signal)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -1,4 +1,4 @@
-"""``modelyard quantize``: a model's weights as a UQFF export, or as a GGUF file."""
+"""``modelyard quantize``: writes a model's weights as a UQFF export or a GGUF file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelyard.cli.options import DtypeOption, ImatrixOption, ModelOption, TokenSourceOption, one_model
+from modelyard.cli.options import DtypeOption, ImatrixOption, ModelOption, ModelOptions, TokenSourceOption, one_model
 from modelyard.errors import UnusableModel
 
 if TYPE_CHECKING:
@@ -25,59 +25,55 @@ def quantize(
             "--out",
             "-o",
             metavar="NAME.gguf|NAME.uqff|FOLDER",
-            help="What to write: a GGUF file, or UQFF (a folder for all types, or a name for the only one).",
+            help="Output: a GGUF file, a UQFF folder, or a UQFF file for a single type.",
         ),
     ],
     isq: Annotated[
         list[str] | None,
         typer.Option(
             metavar="LEVEL",
-            help="Bits (2 to 8) or a type such as q4k. For UQFF several: --isq q4k,afq4. GGUF without it keeps the "
-            "precision.",
+            help="Bits (2 to 8) or a type such as q4k; several for UQFF: --isq q4k,afq4. Without it, GGUF keeps the "
+            "precision of the weights.",
         ),
     ] = None,
     imatrix: ImatrixOption = None,
     dtype: DtypeOption = None,
     format_: Annotated[
         str | None,
-        typer.Option("--format", metavar="gguf|uqff", help="What is written into a folder. [dim]\\[default: uqff][/]"),
+        typer.Option(
+            "--format", metavar="gguf|uqff", help="Format of the output in a folder. [dim]\\[default: uqff][/]"
+        ),
     ] = None,
-    readme: Annotated[bool, typer.Option("--readme/--no-readme", help="README.md in a UQFF folder.")] = True,
+    readme: Annotated[bool, typer.Option("--readme/--no-readme", help="Write a README.md into a UQFF folder.")] = True,
     uqff_base_model: Annotated[
-        str | None, typer.Option(metavar="ORG/NAME", help="The model that UQFF is made from, for README and report.")
+        str | None, typer.Option(metavar="ORG/NAME", help="Repository of the original model, for README and report.")
     ] = None,
     uqff_repo_id: Annotated[
-        str | None, typer.Option(metavar="ORG/NAME", help="Where UQFF will be published, for README and report.")
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Repository where UQFF will be published, for README and report."),
     ] = None,
     token_source: TokenSourceOption = None,
 ) -> None:
-    """Quantise a model into a UQFF folder, or into a GGUF file with its projector, if it has one, beside it."""
-    kind = _kind_of(out, format_)
+    """Quantise a model to a UQFF folder, or to a GGUF file and a second file for its projector, if it has one."""
+    output_format = _output_format(out, format_)
     levels = [word.strip() for level in isq or [] for word in level.split(",")]
-    if kind == _GGUF and len(levels) > 1:
+    if output_format == _GGUF and len(levels) > 1:
         raise UnusableModel(f"A GGUF file has one type, not {len(levels)}. Call the command once for each of them.")
-    config = one_model(
-        model,
-        quant=None,
-        isq=levels[0] if levels else None,
-        imatrix=imatrix,
-        dtype=dtype,
-        kind=None,
-        token_source=token_source,
-    )
-    if kind == _GGUF:
+    options = ModelOptions(isq=levels[0] if levels else None, imatrix=imatrix, dtype=dtype, token_source=token_source)
+    config = one_model(model, options)
+    if output_format == _GGUF:
         _write_gguf(config, model, out)
     else:
         _write_uqff(config, levels, out, readme, uqff_base_model, uqff_repo_id)
 
 
-def _kind_of(out: Path, format_: str | None) -> str:
-    by_name = {".gguf": _GGUF, ".uqff": _UQFF}.get(out.suffix.lower())
+def _output_format(out: Path, format_: str | None) -> str:
+    by_suffix = {".gguf": _GGUF, ".uqff": _UQFF}.get(out.suffix.lower())
     if format_ not in (None, _GGUF, _UQFF):
         raise UnusableModel(f"--format {format_} is not known. Choose gguf or uqff.")
-    if format_ is not None and by_name not in (None, format_):
-        raise UnusableModel(f"--out {out} ends like {by_name}, but --format is {format_}. Leave one of them out.")
-    return format_ or by_name or _UQFF
+    if format_ is not None and by_suffix not in (None, format_):
+        raise UnusableModel(f"--out {out} ends like {by_suffix}, but --format is {format_}. Leave one of them out.")
+    return format_ or by_suffix or _UQFF
 
 
 def _write_gguf(config: Config, model: str, out: Path) -> None:
@@ -98,7 +94,7 @@ def _write_gguf(config: Config, model: str, out: Path) -> None:
     _copy(source, target)
     typer.echo(f"{target}: {files.quantization}, {target.stat().st_size / 1e6:,.0f} MB")
     if files.projector is not None:
-        # Named after the model, which is how the two are found to belong together.
+        # A projector is recognised as the model's by its name.
         projector = target.with_name(f"mmproj-{target.stem}-{_precision(files.projector)}.gguf")
         _copy(files.projector, projector)
         typer.echo(f"{projector}: its projector, {projector.stat().st_size / 1e6:,.0f} MB")
@@ -111,7 +107,7 @@ def _precision(projector: Path) -> str:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file to ``target``, which appears whole or not at all."""
+    """Copy a file to ``target``, which gets its name when it is complete."""
     partial = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +127,7 @@ def _write_uqff(
 ) -> None:
     from rich.console import Console
 
-    from modelyard.cli.preparing import shown
+    from modelyard.cli.preparing import progress_bar
     from modelyard.hub import FileRequest, UqffExport, export_uqff, parse_types
     from modelyard.yard.from_config import stores_of
 
@@ -148,8 +144,8 @@ def _write_uqff(
         base_model=base_model,
         repo_id=repo_id,
     )
-    wanted = FileRequest(model.source, kind=model.kind, dtype=model.dtype, imatrix=model.quantization.imatrix)
-    with shown(Console(stderr=True, soft_wrap=True, highlight=False)) as show:
-        shards = export_uqff(wanted, export, stores_of(config), show)
+    request = FileRequest(model.source, kind=model.kind, dtype=model.dtype, imatrix=model.quantization.imatrix)
+    with progress_bar(Console(stderr=True, soft_wrap=True, highlight=False)) as show:
+        shards = export_uqff(request, export, stores_of(config), show)
     for shard in shards:
         typer.echo(f"{shard}: {shard.stat().st_size / 1e6:,.0f} MB")

@@ -1,4 +1,4 @@
-"""``modelyard resolve``: what a model would be served from, and what it would take, without doing any of it."""
+"""``modelyard resolve``: shows which files a model is served from and the memory it needs, without loading it."""
 
 from __future__ import annotations
 
@@ -7,52 +7,18 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.options import (
-    CtxOption,
-    DtypeOption,
-    FormatOption,
-    FromUqffOption,
-    ImatrixOption,
-    IsqOption,
-    KindOption,
-    MmprojOption,
-    QuantizedFileOption,
-    QuantOption,
-    TokenSourceOption,
-    one_model,
-)
+from modelyard.cli.options import ModelOptions, one_model, takes_model_options
 
 
+@takes_model_options(without=("cpu", "device_layers", "max_seqs", "chat_template"))
 def resolve(
     model: Annotated[str, typer.Argument(metavar="PATH|ID", help="GGUF file, model folder, or Hugging Face id.")],
-    quant: QuantOption = None,
-    isq: IsqOption = None,
-    file_format: FormatOption = None,
-    quantized_file: QuantizedFileOption = None,
-    mmproj: MmprojOption = None,
-    from_uqff: FromUqffOption = None,
-    imatrix: ImatrixOption = None,
-    dtype: DtypeOption = None,
-    kind: KindOption = None,
-    ctx: CtxOption = None,
-    token_source: TokenSourceOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    *,
+    options: ModelOptions,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say which files a model is served from, why, and how much memory it takes. Downloads and loads nothing."""
-    config = one_model(
-        model,
-        ctx=ctx,
-        quant=quant,
-        isq=isq,
-        file_format=file_format,
-        quantized_file=quantized_file,
-        mmproj=mmproj,
-        from_uqff=from_uqff,
-        imatrix=imatrix,
-        dtype=dtype,
-        kind=kind,
-        token_source=token_source,
-    )
+    """Show the files that a model is served from, the reasons, and the memory it needs. Downloads and loads nothing."""
+    config = one_model(model, options)
     from rich.markup import escape
 
     from modelyard.yard.estimate import foresee

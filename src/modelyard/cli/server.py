@@ -1,4 +1,4 @@
-"""Runs the HTTP server from a configuration until it is told to stop."""
+"""Runs the HTTP server of a configuration until a signal stops it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from modelyard.yard.yard import Yard
 
 logger = logging.getLogger(__name__)
 
-# How long engines may take to free their models after that.
+# Seconds in which engines free their models, after DRAIN_S in which requests end.
 CLOSE_S = 10.0
 
 
@@ -42,30 +42,30 @@ def run_server(
     link: SupervisorLink | None,
     tls: Certificate | None,
 ) -> None:
-    """Load the models, serve them on ``listener``, and return when SIGINT or SIGTERM asked for it.
+    """Load the models, serve them on ``listener``, and return after SIGINT or SIGTERM.
 
-    On SIGHUP, serve what ``read_config`` reads from then on. With a ``link``, a supervisor has both signals, too, and
-    the server also stops when the supervisor has ended.
+    On SIGHUP the server changes to the configuration that ``read_config`` returns. With a ``link`` the supervisor
+    passes on these signals as well, and the server also stops when the supervisor has ended.
 
     Raises:
-        ConfigError, ModelLoadFailed: as Yard.start.
+        ConfigError, ModelLoadFailed: see Yard.start.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for chatty in ("uvicorn.error", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name in ("uvicorn.error", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if config.server.access_log_format == "json":
-        _log_as_it_is(ACCESS_LOGGER)
+        _log_messages_only(ACCESS_LOGGER)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, keys, listener, read_config, link, tls))
 
 
-def _log_as_it_is(name: str) -> None:
-    """Let the lines of a logger stand for themselves, without time and level before them."""
+def _log_messages_only(name: str) -> None:
+    """Let a logger write its messages without time and level before them."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    lines = logging.getLogger(name)
-    lines.addHandler(handler)
-    lines.propagate = False
+    log = logging.getLogger(name)
+    log.addHandler(handler)
+    log.propagate = False
 
 
 async def _serve(
@@ -77,15 +77,15 @@ async def _serve(
     tls: Certificate | None,
 ) -> None:
     if tls is not None and read_config is not None:
-        read_config = _renewing(tls, read_config)
+        read_config = _with_renewed_certificate(tls, read_config)
     stop, console = _Stop(link), Console(soft_wrap=True, highlight=False)
-    # A crash of one engine is not to end all others; what it costs is in docs/performance.md.
+    # Engines run in processes, so that a crash of one does not end the others; docs/performance.md has the cost.
     model = AsyncModel(config, partial(Yard, auto_host="process"))
     loading = asyncio.create_task(start_visibly(model, console))
-    reload = None if read_config is None else _reloading(model, loading, read_config)
-    with _heard(stop, reload, link):
+    reload = None if read_config is None else _reload_starter(model, loading, read_config)
+    with _signals_handled(stop, reload, link):
         try:
-            if not await finishes_before(stop.asked, loading):
+            if not await finishes_before(stop.requested, loading):
                 loading.cancel()
                 await asyncio.gather(loading, return_exceptions=True)
                 return
@@ -94,7 +94,7 @@ async def _serve(
             server = HttpServer(
                 app, listener, config.server, models=len(config.models), tls=tls, drain_s=DRAIN_S + CLOSE_S
             )
-            # Every full collection would go over all that is there for good, and stop all threads for 25 ms and more.
+            # Without freeze, a full collection visits all permanent objects, and stops all threads for 25 ms or more.
             gc.collect()
             gc.freeze()
             await server.start()
@@ -102,13 +102,13 @@ async def _serve(
                 if link is not None:
                     link.report_serving()
                 greet(console, config, model.yard.models(), listener.getsockname()[1], needs_key=bool(keys))
-            await finishes_before(stop.asked, server.serving)
+            await finishes_before(stop.requested, server.serving)
             server.ask_to_stop()
             model.yard.dismiss_observers()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
-                    await finishes_before(stop.insisted, server.serving)
-            # What still runs ends with an error that says so, and its connections close.
+                    await finishes_before(stop.forced, server.serving)
+            # Closing the model ends running requests with an error, and their connections close.
             await model.aclose(CLOSE_S)
             await server.serving
         finally:
@@ -116,32 +116,32 @@ async def _serve(
 
 
 @contextlib.contextmanager
-def _heard(stop: _Stop, reload: Callable[[], None] | None, link: SupervisorLink | None) -> Iterator[None]:
-    """Have signals, and a supervisor, heard on the event loop for the length of the context.
+def _signals_handled(stop: _Stop, reload: Callable[[], None] | None, link: SupervisorLink | None) -> Iterator[None]:
+    """Handle signals, and messages of the supervisor, on the event loop within the context.
 
-    uvloop itself leaves handlers behind, which hear nothing.
+    The handlers are removed at the end: uvloop leaves its own installed when it closes, where they do nothing.
     """
     loop = asyncio.get_running_loop()
-    # Ctrl-C in a terminal, or systemd's SIGTERM, comes to the server and to its supervisor, which passes it on.
-    stops = TwoWays(stop.hear)
+    # Ctrl-C in a terminal, or systemd's SIGTERM, reaches both the server and its supervisor, which passes it on.
+    stops = TwoWays(stop.on_signal)
     handlers: dict[signal.Signals, Callable[[], None]] = dict.fromkeys(
         (signal.SIGINT, signal.SIGTERM), lambda: stops.arrive("signal")
     )
     if reload is not None:
-        # With a supervisor, its SIGHUP counts alone, so that a hang-up of the terminal reloads once.
+        # With a supervisor, only the SIGHUP that it passes on counts, so that a hang-up of the terminal reloads once.
         handlers[signal.SIGHUP] = reload if link is None else _ignore
     with contextlib.ExitStack() as stack:
-        for number, hear in handlers.items():
-            loop.add_signal_handler(number, hear)
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
             stack.callback(loop.remove_signal_handler, number)
         if link is not None:
-            stack.enter_context(link.heard(lambda: stops.arrive("supervisor"), reload or _ignore, stop.ask))
+            stack.enter_context(link.heard(lambda: stops.arrive("supervisor"), reload or _ignore, stop.request))
             unblock()
         yield
 
 
-def _renewing(tls: Certificate, read_config: Callable[[], Config]) -> Callable[[], Config]:
-    """Reads the configuration again, and the certificate, which is renewed every few weeks."""
+def _with_renewed_certificate(tls: Certificate, read_config: Callable[[], Config]) -> Callable[[], Config]:
+    """Return a function that reads the configuration, and the certificate, which is renewed every few weeks."""
 
     def read() -> Config:
         config = read_config()
@@ -152,11 +152,13 @@ def _renewing(tls: Certificate, read_config: Callable[[], Config]) -> Callable[[
 
 
 def _ignore() -> None:
-    """Do nothing. A signal that has a handler is not ignored in programs that the server starts."""
+    """Do nothing. Unlike SIG_IGN, a handler is not inherited by programs that the server starts."""
 
 
-def _reloading(model: AsyncModel, loading: asyncio.Task[None], read_config: Callable[[], Config]) -> Callable[[], None]:
-    """What reloads the configuration when it is called, as soon as the models are loaded, and does not wait for it."""
+def _reload_starter(
+    model: AsyncModel, loading: asyncio.Task[None], read_config: Callable[[], Config]
+) -> Callable[[], None]:
+    """Return a function that starts a reload of the configuration, which runs once the models are loaded."""
     running: set[asyncio.Task[None]] = set()
     reader = ConfigReader(read_config)
 
@@ -171,31 +173,31 @@ def _reloading(model: AsyncModel, loading: asyncio.Task[None], read_config: Call
         else:
             logger.info("The configuration was reloaded")
 
-    def hear() -> None:
+    def start() -> None:
         task = asyncio.get_running_loop().create_task(reload(), name="reload the configuration")
         running.add(task)
         task.add_done_callback(running.discard)
 
-    return hear
+    return start
 
 
 class _Stop:
-    """What the first SIGINT or SIGTERM asks for, and the second insists on."""
+    """The state of stopping: the first SIGINT or SIGTERM requests it, and the second ends running requests at once."""
 
     def __init__(self, link: SupervisorLink | None) -> None:
-        self.asked = asyncio.Event()
-        self.insisted = asyncio.Event()
+        self.requested = asyncio.Event()
+        self.forced = asyncio.Event()
         self._link = link
 
-    def hear(self) -> None:
-        """Take a signal."""
-        if self.asked.is_set():
-            self.insisted.set()
+    def on_signal(self) -> None:
+        """Request stopping, or force it if it is requested already."""
+        if self.requested.is_set():
+            self.forced.set()
         else:
-            self.ask()
+            self.request()
 
-    def ask(self) -> None:
-        """Stop, without insisting."""
-        if self._link is not None and not self.asked.is_set():
+    def request(self) -> None:
+        """Request stopping, which lets running requests end."""
+        if self._link is not None and not self.requested.is_set():
             self._link.report_stopping()
-        self.asked.set()
+        self.requested.set()

@@ -1,4 +1,4 @@
-"""Tables and sizes for people: within the width of a terminal, and on one line each where a program reads them."""
+"""Formats tables and sizes: tables fit the width of a terminal; elsewhere each row is one line."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-# Nothing is wrapped that is not shown on a terminal.
-_UNBOUNDED = 10_000
+# Width of tables that are not shown on a terminal, where no row is wrapped.
+_UNBOUNDED_WIDTH = 10_000
 
 
 def table_console() -> Console:
-    """A console whose tables fit the terminal, or are not wrapped at all."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+    """Return a console whose tables fit the terminal, or are not wrapped if the output is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED_WIDTH)
 
 
 def plain_table(*headings: str, right: tuple[str, ...] = (), fold: str = "") -> Table:
-    """A table without lines.
+    """Return a table without lines.
 
     Args:
-        headings: of its columns.
-        right: those of numbers.
-        fold: the one that goes on in the next line where the terminal is too narrow.
+        headings: headings of the columns.
+        right: headings of the columns that are aligned to the right.
+        fold: heading of the column that is folded if the terminal is too narrow.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
@@ -36,7 +36,7 @@ def plain_table(*headings: str, right: tuple[str, ...] = (), fold: str = "") -> 
 
 
 def size(count: int | None) -> str:
-    """Bytes for people; "?" where they are not known."""
+    """Return a number of bytes with a unit; "?" if it is None."""
     if count is None:
         return "?"
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):

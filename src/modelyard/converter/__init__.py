@@ -1,1 +1,1 @@
-"""Programs that convert and quantise models, each in a process of its own."""
+"""Programs that convert and quantise models; each runs in a process of its own."""

@@ -1,7 +1,7 @@
-"""The activation of a vision tower, where llama.cpp's converter does not write it down.
+"""Writes the activation of a vision tower where llama.cpp's converter leaves it out.
 
-llama.cpp takes x * sigmoid(1.702 x) where a projector's metadata names no activation. Towers whose configuration says
-GELU, such as Gemma 4's, would then compute embeddings that are one percent off.
+llama.cpp computes x * sigmoid(1.702 x) if a projector's metadata names no activation. For towers configured with GELU,
+such as Gemma 4's, the embeddings would be one percent off.
 Source: llama.cpp, tools/mtmd/clip.cpp, KEY_USE_GELU; transformers, activations.py, for the names.
 """
 
@@ -15,7 +15,7 @@ _KEYS: Final = ("clip.use_gelu", "clip.use_silu")
 
 
 def with_activation(model_class: Any) -> Any:
-    """The converter's projector class ``model_class``, naming the activation that the configuration names."""
+    """Return the converter's projector class ``model_class``, extended to write the activation of the configuration."""
 
     class Activated(model_class):  # type: ignore[misc]
         model_arch = model_class.model_arch

@@ -1,7 +1,7 @@
-"""Whether prompts begin with a token of their own, read from the checkpoint itself.
+"""Reads from the checkpoint whether prompts begin with a BOS token.
 
-For DeepSeek 3.2 the converter asks transformers, which no longer keeps ``add_bos_token`` for tokenizers of its kind,
-and fails then, although the checkpoint says it.
+For DeepSeek 3.2 the converter reads ``add_bos_token`` through transformers, which drops it for tokenizers of this kind,
+so that the conversion fails although the checkpoint has the setting.
 Source: llama.cpp, conversion/deepseek.py, DeepseekV32Model.set_vocab; gguf-py, SpecialVocab, which reads the file.
 """
 
@@ -14,7 +14,7 @@ from modelyard.converter.protocol import Refused
 
 
 def with_declared_begin_token(model_class: Any) -> Any:
-    """``model_class``, of llama.cpp's converter, which takes ``add_bos_token`` from tokenizer_config.json."""
+    """Return the converter's class ``model_class``, changed to read ``add_bos_token`` from tokenizer_config.json."""
 
     class Declared(model_class):  # type: ignore[misc]
         model_arch = model_class.model_arch

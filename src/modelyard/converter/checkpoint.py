@@ -1,11 +1,11 @@
-"""A safetensors checkpoint in, GGUF files of full precision out, by llama.cpp's own converter.
+"""Converts a safetensors checkpoint to GGUF files of full precision with llama.cpp's converter.
 
     python -m modelyard.converter.checkpoint FOLDER OUT.gguf --name NAME [--type f32|f16|bf16]
         [--projector PROJECTOR.gguf --projector-type f32|f16|bf16]
     python -m modelyard.converter.checkpoint FOLDER --name NAME --projector …
 
 OUT is the language model, PROJECTOR the projector (mmproj) of a multimodal checkpoint. The folder holds the files of
-the checkpoint alone, and no code: models whose tokenizer is a program are refused.
+the checkpoint and no code: models whose tokenizer is a program are refused.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 
 from modelyard.converter.gguf_write import write
 from modelyard.converter.projector import add_projector, write_projector
-from modelyard.converter.protocol import run, say
-from modelyard.converter.upstream import PRECISIONS, converting
+from modelyard.converter.protocol import report, run
+from modelyard.converter.upstream import PRECISIONS, open_converter
 
 
 def main(arguments: list[str]) -> None:
-    """Convert as the command line says.
+    """Convert the checkpoint that the command line names.
 
     Raises:
-        Refused: the converter does not know the model, or cannot read it.
+        Refused: the converter does not support the model, or cannot read it.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--name", required=True)
     add_projector(parser)
     options = parser.parse_args(arguments)
-    say(step="reading the checkpoint", fraction=0.0)
+    report(step="reading the checkpoint", fraction=0.0)
     if options.out is not None:
         _write_model(options)
     write_projector(options, is_required=options.out is None)
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
 def _write_model(options: argparse.Namespace) -> None:
     from modelyard.converter.slices import widen_while_reading, write_by_parts
 
-    with converting(options.folder, options.out, options.name, precision=options.type) as model:
+    with open_converter(options.folder, options.out, options.name, precision=options.type) as model:
         widen_while_reading(model)
         model.prepare_tensors()
         model.prepare_metadata(vocab_only=False)

@@ -1,8 +1,8 @@
-"""The positions of InternVL's tower, which llama.cpp counts from the first patch and its makers from the class token.
+"""Reorders the position embeddings of InternVL's tower for llama.cpp, which puts the class token last.
 
-llama.cpp puts the class token behind the patches, but its converter leaves the positions as they are, where the class
-token's is the first: every patch would have the position of its neighbour. Attention does not mind the order of tokens,
-so that the class token's position put last makes it right.
+In the checkpoint the class token's position comes first, and llama.cpp's converter keeps that order, so that every
+patch would get the position of its neighbour. Attention does not depend on the order of tokens: moving the class
+token's position to the end makes the outcome equal.
 Source: llama.cpp, tools/mtmd/models/internvl.cpp; conversion/internvl.py.
 """
 
@@ -15,7 +15,7 @@ _POSITIONS: Final = "embeddings.position_embedding"
 
 
 def with_class_position_last(model_class: Any) -> Any:
-    """The converter's projector class ``model_class``, which writes positions in the order of llama.cpp's tokens."""
+    """Return the converter's projector class ``model_class``, changed to write positions in llama.cpp's token order."""
 
     class Reordered(model_class):  # type: ignore[misc]
         model_arch = model_class.model_arch

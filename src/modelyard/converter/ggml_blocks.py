@@ -1,4 +1,4 @@
-"""Rows of weights as GGML blocks: by llama.cpp's own quantiser, and in numpy for the types that it has none for.
+"""Encodes rows of weights as GGML blocks, with llama.cpp's quantiser, or in numpy for types that it does not encode.
 
 Source: ggml/include/ggml.h, ggml_quantize_chunk; ggml/src/ggml-common.h, block_q8_1 and block_q8_K.
 """
@@ -16,7 +16,7 @@ from modelyard.llama_binding import ggml
 
 NUMBERS: Final = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 
-# By index: each look-up makes a function of its own, whose types nobody else changes.
+# Looked up by index, which yields a new function object, so that its types are not shared with other modules.
 _quantize_chunk: Final = ggml["ggml_quantize_chunk"]
 _quantize_chunk.restype = ctypes.c_size_t
 _quantize_chunk.argtypes = [
@@ -34,15 +34,15 @@ _Q8_K_BLOCK: Final = np.dtype([("d", "<f4"), ("q", "i1", 256), ("sums", "<i2", 1
 def encode_rows(
     rows: NDArray[np.float32], ggml_type: str, importance: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
-    """Rows as blocks of a GGML type.
+    """Encode rows as blocks of a GGML type.
 
     Args:
         rows: shape [rows, columns]; the columns are whole blocks.
-        ggml_type: its name, such as "Q4_K".
-        importance: of each column, which the k-quants heed; None where nobody has measured it.
+        ggml_type: name of the type, such as "Q4_K".
+        importance: importance of each column, which k-quants use; None if it was not measured.
 
     Returns:
-        The bytes; shape [rows, bytes a row].
+        The bytes, in the shape [rows, bytes per row].
     """
     rows = np.ascontiguousarray(rows, np.float32)
     if ggml_type == "Q8_1":
@@ -65,7 +65,7 @@ def encode_rows(
 
 
 def _q8_1(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A scale of half precision and what the block sums up to, then 32 numbers of 8 bits."""
+    """Encode as Q8_1: per block a scale and the block's sum in half precision, then 32 integers of 8 bits."""
     blocks = rows.reshape(-1, 32)
     scale = np.abs(blocks).max(1) / 127
     out = np.zeros(len(blocks), _Q8_1_BLOCK)
@@ -76,9 +76,9 @@ def _q8_1(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _q8_k(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A scale, 256 numbers of 8 bits, and the sums of each 16 of them.
+    """Encode as Q8_K: per block a scale, 256 integers of 8 bits, and the sum of each 16 of them.
 
-    The number that is farthest from zero becomes -127, as llama.cpp has it.
+    The number that is farthest from zero becomes -127, as in llama.cpp.
     """
     blocks = rows.reshape(-1, 256)
     farthest = np.take_along_axis(blocks, np.abs(blocks).argmax(1)[:, None], 1)[:, 0]
@@ -91,6 +91,6 @@ def _q8_k(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _inverse(scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1/scale; 0 for 0."""
+    """Return 1/scale, and 0 for a scale of 0."""
     inverse: NDArray[np.float32] = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
     return inverse

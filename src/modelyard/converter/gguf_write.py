@@ -1,4 +1,4 @@
-"""Writes a GGUF file, and reports how far it is."""
+"""Writes a GGUF file and reports the progress."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from modelyard.converter.protocol import say
+from modelyard.converter.protocol import report
 
-_LOOK_S: Final = 0.2
+_POLL_S: Final = 0.2
 
 
 def write(writer: Any, out: Path) -> None:
-    """Write the file, saying how much of it is there."""
+    """Write the file, and report the written fraction of it."""
     total = sum(tensor.nbytes for shard in writer.tensors for tensor in shard.values())
     is_written = threading.Event()
 
-    def report() -> None:
-        while not is_written.wait(_LOOK_S):
+    def report_progress() -> None:
+        while not is_written.wait(_POLL_S):
             if out.exists():
-                say(step="converting", fraction=min(1.0, out.stat().st_size / max(1, total)))
+                report(step="converting", fraction=min(1.0, out.stat().st_size / max(1, total)))
 
-    reporter = threading.Thread(target=report, daemon=True)
+    reporter = threading.Thread(target=report_progress, daemon=True)
     reporter.start()
     try:
         writer.write_header_to_file(path=out)

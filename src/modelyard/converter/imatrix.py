@@ -1,4 +1,4 @@
-"""Importance matrices: how much each column of a weight matters, measured on text by ``llama-imatrix``.
+"""Reads importance matrices: the importance of each column of a weight, measured on text by ``llama-imatrix``.
 
 Source: llama.cpp, tools/quantize/quantize.cpp, load_imatrix and load_legacy_imatrix; struct
 llama_model_imatrix_data in include/llama.h.
@@ -28,17 +28,17 @@ _MAX_NAME_LENGTH: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """What llama.cpp takes: an array that ends with an empty entry, and the buffers that it points into."""
+    """An importance matrix for llama.cpp: an array that ends with an empty entry, and the buffers it points into."""
 
     entries: Any
     buffers: tuple[Any, ...]
 
 
 def read_imatrix(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Importance:
-    """The importance matrix in a file, as llama.cpp's quantiser takes it, for tensors of those ``shapes``.
+    """Read the importance matrix in a file for llama.cpp's quantiser, and check it against the tensors' ``shapes``.
 
     Raises:
-        Refused: see read_importance; or it is of another model.
+        Refused: see read_importance; or the matrix was measured on another model.
     """
     weights = read_importance(path)
     if not weights.keys() & shapes.keys():
@@ -63,10 +63,10 @@ def read_imatrix(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Importanc
 
 
 def read_importance(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The importance matrix in a file, in GGUF or in the older format: the columns of each weight, by its name in GGUF.
+    """Read an importance matrix in GGUF or in the older format, as importances of columns by the weight's GGUF name.
 
     Raises:
-        Refused: it is neither, or damaged.
+        Refused: the file is not an importance matrix, or is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -79,7 +79,7 @@ def read_importance(path: Path) -> dict[str, NDArray[np.float32]]:
     if not weights:
         raise Refused(f"{path}: The importance matrix is empty. Make it anew with llama-imatrix.")
     for name, values in weights.items():
-        # llama.cpp would divide by the sum of a block, and aborts where it finds no step for it.
+        # llama.cpp divides by the sum of a block's importances, and aborts if it finds no scale for the block.
         if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
             raise Refused(
                 f"{path}: The importance of {name} is not a number, negative, or nothing at all. Make the importance "
@@ -103,7 +103,7 @@ def _read_gguf(path: Path) -> dict[str, NDArray[np.float32]]:
             continue
         weight = name.removesuffix(_SUMS)
         counts = np.asarray(tensors[weight + _COUNTS], np.float32).reshape(-1, 1)
-        # One row for each expert; an expert that no text reached counts as any other.
+        # One row per expert; an expert that no text activated gets the importance 1 for all columns.
         rows = np.asarray(sums, np.float32).reshape(len(counts), -1)
         weights[weight] = np.where(counts > 0, rows / np.maximum(counts, 1), 1.0).astype(np.float32).ravel()
     return weights
@@ -114,15 +114,15 @@ def _read_legacy(path: Path) -> dict[str, NDArray[np.float32]]:
     (count,) = struct.unpack_from("<i", data)
     if not 1 <= count <= _MAX_ENTRIES:
         raise ValueError(f"it begins with a number of {count} entries")
-    at, weights = 4, {}
+    offset, weights = 4, {}
     for _ in range(count):
-        (length,) = struct.unpack_from("<i", data, at)
+        (length,) = struct.unpack_from("<i", data, offset)
         if not 1 <= length <= _MAX_NAME_LENGTH:
-            raise ValueError(f"a name of {length} bytes at {at}")
-        name = data[at + 4 : at + 4 + length].decode()
-        calls, size = struct.unpack_from("<ii", data, at + 4 + length)
-        at += 12 + length
-        values = np.frombuffer(data, "<f4", size, at)
+            raise ValueError(f"a name of {length} bytes at {offset}")
+        name = data[offset + 4 : offset + 4 + length].decode()
+        calls, size = struct.unpack_from("<ii", data, offset + 4 + length)
+        offset += 12 + length
+        values = np.frombuffer(data, "<f4", size, offset)
         weights[name] = values / calls if calls > 0 else values
-        at += 4 * size
+        offset += 4 * size
     return weights

@@ -1,4 +1,4 @@
-"""The layer between a BERT and its ranking head, which upstream's converter drops.
+"""Keeps the layer between a BERT and its ranking head, which llama.cpp's converter drops.
 
 BertForSequenceClassification scores tanh(W x + b), where x is the vector of the first token and W, b are its "pooler".
 llama.cpp computes that before the head, from the tensors that it calls "cls".
@@ -14,7 +14,7 @@ _KEPT: Final = "classifier.dense."
 
 
 def with_pooler(model_class: Any) -> Any:
-    """``model_class``, of upstream's converter, with the pooler kept."""
+    """Return the converter's class ``model_class``, changed to keep the pooler."""
 
     class Pooled(model_class):  # type: ignore[misc]
         model_arch = model_class.model_arch

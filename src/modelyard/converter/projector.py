@@ -1,4 +1,4 @@
-"""The projector of a checkpoint, which a program writes beside a language model or by itself."""
+"""Converts the projector of a checkpoint, together with a language model or by itself."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from pathlib import Path
 
 from modelyard.converter.gguf_write import write
 from modelyard.converter.protocol import Refused
-from modelyard.converter.upstream import PRECISIONS, converting
+from modelyard.converter.upstream import PRECISIONS, open_converter
 
 
 def add_projector(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a projector, which are those that ``write_projector`` reads."""
+    """Add the command-line options that ``write_projector`` reads."""
     parser.add_argument("--projector", type=Path)
     parser.add_argument("--projector-type", choices=PRECISIONS)
 
 
 def write_projector(options: argparse.Namespace, *, is_required: bool) -> None:
-    """Write the projector of the checkpoint in ``options.folder`` where the options name one.
+    """Write the projector of the checkpoint in ``options.folder``, if the options name an output for it.
 
-    One that cannot be made and is not required is left out, so that what was made before it is of use. Whoever wants
-    it then asks for it alone and gets the reason.
+    A projector that is not required and cannot be converted is left out, so that the language model, written before
+    it, is not lost. Converting the projector alone reports the reason.
 
     Raises:
-        Refused: it is required, and the converter cannot make it.
+        Refused: the projector is required, and the converter cannot convert it.
     """
     if options.projector is None:
         return
@@ -38,7 +38,7 @@ def write_projector(options: argparse.Namespace, *, is_required: bool) -> None:
 def _write(folder: Path, out: Path, name: str, precision: str | None) -> None:
     from modelyard.converter.slices import widen_while_reading, write_by_parts
 
-    with converting(folder, out, name, precision=precision, is_projector=True) as model:
+    with open_converter(folder, out, name, precision=precision, is_projector=True) as model:
         widen_while_reading(model)
         model.prepare_tensors()
         if not any(model.gguf_writer.tensors):

@@ -1,4 +1,4 @@
-"""How a converter talks to the process that started it: JSON objects on standard output, one a line."""
+"""The protocol between a converter and the process that started it: JSON objects on standard output, one per line."""
 
 from __future__ import annotations
 
@@ -13,44 +13,45 @@ _NICENESS: Final = 10
 
 
 class Refused(Exception):
-    """The input cannot be converted; the message says why and what to do."""
+    """The input cannot be converted; the message contains the reason and a remedy."""
 
 
-def say(**facts: Any) -> None:
-    """Tell the parent something: step (in the present participle) and fraction, a notice, or an error.
+def report(**facts: Any) -> None:
+    """Send the parent process a progress (``step``, in the present participle, and ``fraction``), a notice or an error.
 
-    An error that is_of_model would be the same on every machine.
+    ``is_model_fault`` marks an error that occurs with this model on every machine.
     """
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 
 
 def run(main: Callable[[list[str]], None]) -> int:
-    """Run ``main`` on the arguments of the command line; the exit status.
+    """Run ``main`` on the arguments of the command line, and return the exit status.
 
-    Ends at once when the parent does, which closes our standard input. Leaves the cores to those who serve.
+    The process ends at once when its parent ends, which closes its standard input. It runs at low priority, so that
+    servers are not slowed down.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(_NICENESS)
     try:
         main(sys.argv[1:])
     except Refused as refused:
-        say(error=str(refused), is_of_model=True)
+        report(error=str(refused), is_model_fault=True)
         return 1
     except MemoryError:
-        say(error="Memory ran out while the model was converted. Close other programs, or unload models.")
+        report(error="Memory ran out while the model was converted. Close other programs, or unload models.")
         return 1
     except OSError as failure:
-        say(error=f"The conversion failed: {failure}. Check the disk and the permissions.")
+        report(error=f"The conversion failed: {failure}. Check the disk and the permissions.")
         return 1
     except Exception as failure:
-        say(error=f"The conversion failed: {type(failure).__name__}: {failure}", is_of_model=True)
+        report(error=f"The conversion failed: {type(failure).__name__}: {failure}", is_model_fault=True)
         raise
     return 0
 
 
 def _end_with_parent() -> None:
-    # Not through Python's buffered stdin, whose lock the interpreter wants at its end.
+    # Not read through sys.stdin, whose lock the interpreter needs when it exits.
     while os.read(0, 4096):
         pass
     os._exit(1)

@@ -1,8 +1,9 @@
-"""GGUF in, quantised GGUF out, by llama.cpp's own quantiser.
+"""Quantises a GGUF file with llama.cpp's quantiser.
 
     python -m modelyard.converter.quantize SOURCE.gguf OUT.gguf FILE_TYPE [--imatrix FILE]
 
-In a process of its own, because llama.cpp cannot be interrupted in it, and ends the process on some failures.
+It runs in a process of its own, because llama.cpp's quantiser cannot be interrupted, and aborts the process on some
+failures.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.converter.imatrix import read_imatrix
-from modelyard.converter.protocol import Refused, run, say
+from modelyard.converter.protocol import Refused, report, run
 from modelyard.formats.gguf.read import read_header
 from modelyard.llama_binding import lib
 
@@ -26,10 +27,10 @@ _LOG_ERROR: Final = 4
 
 
 def main(arguments: list[str]) -> None:
-    """Quantise as the command line says.
+    """Quantise the file that the command line names.
 
     Raises:
-        Refused: llama.cpp could not.
+        Refused: llama.cpp cannot quantise it.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("source", type=Path)
@@ -41,18 +42,18 @@ def main(arguments: list[str]) -> None:
     errors: list[str] = []
 
     @lib.llama_log_callback  # type: ignore[untyped-decorator]
-    def listen(level: int, text: bytes, _user_data: object) -> None:
+    def on_log(level: int, text: bytes, _user_data: object) -> None:
         if (match := _TENSOR.match(text)) is not None:
-            say(step="quantizing", fraction=(int(match[1]) - 1) / int(match[2]))
+            report(step="quantizing", fraction=(int(match[1]) - 1) / int(match[2]))
         elif (match := _FELL_BACK.search(text)) is not None:
-            say(
+            report(
                 notice=f"{int(match[1])} of {int(match[2])} tensors have rows that do not fit the blocks of this type, "
                 "and got the nearest type that does."
             )
         elif level == _LOG_ERROR:
             errors.append(text.decode("utf-8", "replace").strip())
 
-    lib.llama_log_set(listen, ctypes.c_void_p(0))
+    lib.llama_log_set(on_log, ctypes.c_void_p(0))
     lib.llama_backend_init()
     params = lib.llama_model_quantize_default_params()
     params.ftype = options.file_type

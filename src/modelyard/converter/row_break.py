@@ -1,7 +1,7 @@
-"""The embedding of the token [IMG_BREAK] in projectors of Pixtral's tower, which llama.cpp's converter leaves out.
+"""Adds the embedding of the token [IMG_BREAK] to projectors of Pixtral's tower, which llama.cpp's converter leaves out.
 
-llama.cpp puts that embedding between the rows of a picture, and does not load a projector without it. Its converter
-copies it from the token embeddings, but skips all tensors of the language model before it gets there.
+llama.cpp inserts that embedding between the rows of an image, and does not load a projector without it. Its converter
+copies it from the token embeddings, but filters out all tensors of the language model before.
 Source: llama.cpp, conversion/llava.py, LlavaVisionModel; conversion/base.py, MmprojModel.filter_tensors.
 """
 
@@ -14,11 +14,11 @@ _LANGUAGE_MODEL: Final = "language_model."
 
 
 def with_row_break(model_class: Any) -> Any:
-    """The converter's projector class ``model_class``, reading the token embeddings where it looks for that token."""
+    """Return the converter's projector class ``model_class``, changed to read the token embeddings if it needs them."""
     if not getattr(model_class, "use_break_tok", False):
         return model_class
 
-    class Broken(model_class):  # type: ignore[misc]
+    class WithRowBreak(model_class):  # type: ignore[misc]
         model_arch = model_class.model_arch
 
         @classmethod
@@ -28,4 +28,4 @@ def with_row_break(model_class: Any) -> Any:
                 return super().filter_tensors((name.replace(_LANGUAGE_MODEL, ""), read))
             return super().filter_tensors(item)
 
-    return Broken
+    return WithRowBreak

@@ -1,7 +1,8 @@
-"""Where the rows of a converted tensor come from.
+"""Finds the source of each row of a converted tensor.
 
-A converter permutes, splits and stacks weights. Blocks of quantised weights can follow it as long as rows stay whole:
-it is shown a tensor whose rows say their numbers, and one whose columns do, and what comes out is compared.
+A converter permutes, splits and stacks weights. Blocks of quantised weights can be moved the same way if rows stay
+whole. To find the moves, the converter gets one tensor filled with row numbers and one filled with column numbers, and
+the outcomes are compared.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-# Numbers below it are exact in single precision, which converters compute in.
+# Integers below this bound are exact in single precision, in which converters compute.
 _MAX_ROWS: Final = 2**24
 
 Modify = Callable[[torch.Tensor], Iterable[tuple[str, torch.Tensor]]]
@@ -22,19 +23,19 @@ Rows = NDArray[np.int64]
 
 
 def row_sources(shape: tuple[int, ...], by_rows: Modify, by_columns: Modify) -> dict[str, Rows | None]:
-    """For each tensor that a converter makes of weights of ``shape``: the row that each of its rows was.
+    """Return, for each tensor that a converter makes of weights of ``shape``, the source row of each of its rows.
 
-    Rows are counted over all dimensions but the last. None where rows are not kept whole, or are computed with.
+    Rows are counted over all dimensions but the last. The value is None if rows are not kept whole or change values.
 
     Args:
-        shape: of the weights.
-        by_rows: the converter.
-        by_columns: the same converter in the same state, as it may keep what it was shown.
+        shape: shape of the weights.
+        by_rows: the converter, called with row numbers.
+        by_columns: an equal converter in the same state, called with column numbers; a converter may keep its input.
     """
     count, width = math.prod(shape[:-1]), shape[-1]
     if len(shape) < 2 or max(count, width) >= _MAX_ROWS:
         return {}
-    # From one, as nothing times zero is zero.
+    # Numbered from 1, because multiplication would not change a 0.
     numbers = torch.arange(1, count + 1, dtype=torch.float32).reshape(*shape[:-1], 1).expand(shape)
     rows = _modified(by_rows, numbers)
     columns = _modified(by_columns, torch.arange(1, width + 1, dtype=torch.float32).expand(shape))
@@ -51,13 +52,13 @@ def _all_rows(shape: tuple[int, ...]) -> Rows:
     return np.arange(math.prod(shape[:-1])).reshape(shape[:-1])
 
 
-def _is_same(made: torch.Tensor, shown: torch.Tensor) -> bool:
-    """Whether a converter has left weights alone; the largest, which are embeddings, it mostly does."""
-    return (made.data_ptr(), made.shape, made.stride()) == (shown.data_ptr(), shown.shape, shown.stride())
+def _is_same(output: torch.Tensor, given: torch.Tensor) -> bool:
+    """Whether a converter returned its input unchanged, as it mostly does with the largest weights, the embeddings."""
+    return (output.data_ptr(), output.shape, output.stride()) == (given.data_ptr(), given.shape, given.stride())
 
 
 def _modified(modify: Modify, numbers: torch.Tensor) -> dict[str, torch.Tensor] | None:
-    # Some converters look at tensors in another shape, which those cannot have that repeat one number.
+    # Some converters call view(), which fails on the expanded tensor with its repeated numbers; the copy supports it.
     for view in (numbers, numbers.contiguous()):
         try:
             return dict(modify(view))

@@ -1,6 +1,7 @@
-"""Safetensors, read where they lie and written piece by piece: tensors larger than memory allows for pass through.
+"""Reads safetensors by memory map and writes them tensor by tensor, so that files may be larger than memory.
 
-Source: README of huggingface/safetensors: eight bytes of length, a JSON header, the data.
+The format is eight bytes with the header's length, a JSON header, and the data.
+Source: README of huggingface/safetensors.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
 
 FLOATS: Final = ("F16", "BF16", "F32")
 
-# The reference reader takes no longer header.
+# Limit of the safetensors library for the length of a header.
 _MAX_HEADER_LENGTH: Final = 100_000_000
 _ALIGNMENT: Final = 8
-# What an entry of the header takes beside its name, at most: types, four dimensions and two offsets of 20 digits.
-_ENTRY_BYTES: Final = 192
+# Maximum size of a header entry beside the tensor's name: type, four dimensions and two offsets of 20 digits.
+_MAX_ENTRY_BYTES: Final = 192
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor in a file. data is a view of its bytes, which are read when they are looked at."""
+class MappedTensor:
+    """A tensor in a file. ``data`` is a memory map of its bytes, which are read when they are accessed."""
 
     name: str
     dtype: str
@@ -42,15 +43,15 @@ class StoredTensor:
     data: NDArray[np.uint8]
 
     def rows(self, begin: int, end: int) -> NDArray[np.float32]:
-        """Rows of a matrix of floating-point numbers. Shape [end - begin, columns]."""
+        """Return rows of a matrix of floating-point numbers, in the shape [end - begin, columns]."""
         width = self.shape[-1] * ITEM_BYTES[self.dtype]
         raw = self.data[begin * width : end * width]
         return as_float32(raw, self.dtype).reshape(end - begin, self.shape[-1])
 
 
 def as_float32(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float32]:
-    """The numbers in the bytes of one of the types FLOATS; flat."""
-    # Views need aligned bytes, which a file does not promise.
+    """Decode bytes of one of the types FLOATS. Returns a flat array."""
+    # Copied, because a view of another type needs aligned bytes, which a file does not guarantee.
     raw = np.array(raw, copy=True)
     if dtype == "BF16":
         return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
@@ -58,7 +59,7 @@ def as_float32(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float32]:
 
 
 def to_bytes(values: NDArray[np.float32], dtype: str) -> NDArray[np.uint8]:
-    """The bytes of numbers in one of the types FLOATS, rounded to the nearest even; flat."""
+    """Encode numbers in one of the types FLOATS, rounding to the nearest even. Returns a flat array."""
     values = np.ascontiguousarray(values, np.float32).ravel()
     if dtype == "BF16":
         bits = values.view(np.uint32)
@@ -66,11 +67,11 @@ def to_bytes(values: NDArray[np.float32], dtype: str) -> NDArray[np.uint8]:
     return values.astype("<f2" if dtype == "F16" else "<f4").view(np.uint8)
 
 
-def read_tensors(path: Path) -> list[StoredTensor]:
-    """All tensors of a file, mapped into memory.
+def read_tensors(path: Path) -> list[MappedTensor]:
+    """Return all tensors of a file, mapped into memory.
 
     Raises:
-        Refused: it cannot be read, or is damaged.
+        Refused: the file cannot be read, or is damaged.
     """
     try:
         data = np.memmap(path, np.uint8, "r")
@@ -84,28 +85,28 @@ def read_tensors(path: Path) -> list[StoredTensor]:
         raise Refused(f"{path}: This is no safetensors file, or it is damaged: {error}. Download it again.") from error
 
 
-def _tensor(name: str, entry: Any, data: NDArray[np.uint8]) -> StoredTensor:
+def _tensor(name: str, entry: Any, data: NDArray[np.uint8]) -> MappedTensor:
     begin, end = entry["data_offsets"]
     shape = tuple(int(size) for size in entry["shape"])
     if not 0 <= begin <= end <= len(data) or end - begin != prod(shape) * ITEM_BYTES[entry["dtype"]]:
         raise ValueError(f"the tensor '{name}' has not the bytes that its header says")
-    return StoredTensor(name, entry["dtype"], shape, data[begin:end])
+    return MappedTensor(name, entry["dtype"], shape, data[begin:end])
 
 
 class SafetensorsWriter:
-    """Writes a file of tensors that come one after the other, whose sizes nobody knows before.
+    """Writes a file of tensors that are added one after the other, without knowing their sizes before.
 
-    Room for the header is kept at the beginning and filled with blanks, which the format allows.
+    Space for the header is reserved at the beginning and padded with blanks, which the format allows.
 
     Args:
-        path: of the file.
-        names: that tensors may have, or more; the room for the header depends on them.
-        metadata: of the header.
+        path: path of the file.
+        names: the names of all tensors, and possibly others; the reserved space depends on them.
+        metadata: metadata of the header.
     """
 
     def __init__(self, path: Path, names: Iterable[str], metadata: Mapping[str, str]) -> None:
         self._header: dict[str, Any] = {"__metadata__": dict(metadata)}
-        room = sum(len(json.dumps(name)) + _ENTRY_BYTES for name in names) + len(json.dumps(self._header))
+        room = sum(len(json.dumps(name)) + _MAX_ENTRY_BYTES for name in names) + len(json.dumps(self._header))
         self._room = -(-room // _ALIGNMENT) * _ALIGNMENT
         if self._room > _MAX_HEADER_LENGTH:
             raise Refused(f"The model has too many tensors for one safetensors file: {len(list(names))}.")
@@ -124,7 +125,7 @@ class SafetensorsWriter:
         self._file.close()
 
     def add(self, name: str, dtype: str, shape: Sequence[int], data: NDArray[np.uint8]) -> None:
-        """Append a tensor, by its bytes."""
+        """Append a tensor with the bytes ``data``."""
         assert data.nbytes == prod(shape) * ITEM_BYTES[dtype], name
         begin = self.size_bytes
         self._file.write(np.ascontiguousarray(data).data)

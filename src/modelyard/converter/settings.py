@@ -1,7 +1,7 @@
-"""What classes of transformers have fixed, and llama.cpp's converter looks for in ``config.json``.
+"""Settings that classes of transformers fix in code, and that llama.cpp's converter reads from ``config.json``.
 
-Published checkpoints spell it out. Those that transformers has saved, as most tools for fine-tuning do, have lost it:
-the file would then be of a model with other experts or a short context, or end the process that computes on it.
+Published checkpoints contain them. Checkpoints that were saved with transformers, as most fine-tuning tools do, lack
+them: the converted model would select other experts, have a short context, or abort the process that computes it.
 Source: transformers, the routers in models/*/modeling_*.py; llama.cpp, conversion/base.py, set_gguf_parameters.
 """
 
@@ -12,9 +12,9 @@ from typing import Any, Final
 
 _SIGMOID: Final = {"scoring_func": "sigmoid"}
 
-# The converter takes the width of the model for its length of context where the configuration has none. ALiBi has no
-# length: this is what Bloom was trained on. Source: T. Le Scao et al., "BLOOM: A 176B-Parameter Open-Access
-# Multilingual Language Model", 2022; llama.cpp, conversion/bloom.py, set_gguf_parameters.
+# Bloom's training context. ALiBi needs no context length, and if the configuration has none, the converter uses the
+# model's width instead. Source: T. Le Scao et al., "BLOOM: A 176B-Parameter Open-Access Multilingual Language Model",
+# 2022; llama.cpp, conversion/bloom.py, set_gguf_parameters.
 _BLOOM: Final = {"seq_length": 2048}
 
 _FIXED: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -29,18 +29,18 @@ _FIXED: Final[Mapping[str, Mapping[str, Any]]] = {
     "Glm4MoeLiteForCausalLM": _SIGMOID,
     "GlmMoeDsaForCausalLM": _SIGMOID,
     "MiniMaxM2ForCausalLM": _SIGMOID,
-    # The converter takes it for a GLM 4.5, which rotates a half of each head.
+    # The converter treats it as GLM 4.5, which rotates half of each head.
     "SolarOpenForCausalLM": {"partial_rotary_factor": 1.0},
 }
 
 
 def with_fixed_settings(hparams: Mapping[str, Any], architecture: str) -> dict[str, Any]:
-    """The configuration of a checkpoint, with what its class has fixed where it says nothing of it."""
+    """Return the configuration of a checkpoint, completed with the settings that its class fixes."""
     return {**_FIXED.get(architecture, {}), **hparams}
 
 
 def text_settings(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a checkpoint's language model, which those with towers have in a table of its own.
+    """Return the configuration of a checkpoint's language model, which multimodal checkpoints nest in a table.
 
     Source: llama.cpp, conversion/base.py, TextModel.__init__.
     """

@@ -1,12 +1,11 @@
-"""Weights that are converted and written a part at a time.
+"""Converts and writes weights a part at a time, which needs less memory.
 
-Upstream's converter describes each tensor as a tree of operations, and computes it when it is written. It then holds
-the weights as they are published, as floats of 32 bits, and as they are written, all at once: for bfloat16 four times
-the tensor, and more for the experts of a layer, which it joins. This computes the same by parts, so that what is held
-is the tensor as floats of 32 bits: twice its size.
+llama.cpp's converter describes each tensor as a tree of operations, and computes it when it is written. It then holds
+the published weights, the weights as 32-bit floats, and the written weights, all at once: for bfloat16 four times the
+tensor, and more for the experts of a layer, which it stacks. This module computes the same in parts, and holds only the
+tensor as 32-bit floats: twice its size.
 
-It takes apart the trees of the converter that belongs to the engine; a tree that it does not
-recognise is computed at once, as upstream does.
+It recognises the trees of the converter of the engine's version; other trees are computed at once, as in llama.cpp.
 Source: gguf/lazy.py, LazyBase; conversion/base.py, prepare_tensors and LazyTorchTensor.from_local_tensor.
 """
 
@@ -26,9 +25,9 @@ _PART_WEIGHTS: Final = 4 * 2**20
 
 
 def widen_while_reading(model: Any) -> None:
-    """Have the bfloat16 weights of ``model`` read as floats of 32 bits at once, without a copy in between.
+    """Change ``model`` to read bfloat16 weights directly as 32-bit floats, without a copy in between.
 
-    numpy has no bfloat16, so that the converter widens them in any case.
+    numpy has no bfloat16, so that the converter widens them anyway.
     """
     for name, load in model.model_tensors.items():
         local = _published(load())
@@ -37,15 +36,15 @@ def widen_while_reading(model: Any) -> None:
 
 
 def write_by_parts(writer: Any) -> None:
-    """Let ``writer`` compute its tensors by parts when it writes them."""
+    """Change ``writer`` to compute its tensors in parts when it writes them."""
     for shard in writer.tensors:
         for info in shard.values():
             if isinstance(info.tensor, LazyNumpyTensor):
-                info.tensor = _Parts(info.tensor, info.dtype)
+                info.tensor = _TensorParts(info.tensor, info.dtype)
 
 
-class _Parts:
-    """A tensor in the place of one that the writer would compute as a whole."""
+class _TensorParts:
+    """Replaces a tensor that the writer would compute as a whole."""
 
     def __init__(self, tensor: Any, kind: gguf.GGMLQuantizationType) -> None:
         self._tensor = tensor
@@ -53,7 +52,7 @@ class _Parts:
         self.nbytes = tensor.nbytes
 
     def tofile(self, file: IO[bytes]) -> None:
-        """Write it."""
+        """Compute and write the tensor."""
         floats = _operand(self._tensor, LazyNumpyTensor)
         if floats is None or floats.shape[:-1] != self._tensor.shape[:-1] or floats.dtype != np.float32:
             self._tensor.tofile(file)
@@ -67,7 +66,7 @@ class _Parts:
 
 
 def _joined(floats: Any) -> Iterator[Any]:
-    """The values of a tensor; those of each expert by themselves, where it was joined of them."""
+    """Yield the values of a tensor: of each expert separately if the tensor is a stack of experts, else all at once."""
     source = _operand(floats, LazyTorchTensor)
     if source is None or source._func is not torch.stack or source._kwargs.get("dim", 0) != 0 or len(source._args) != 1:
         yield LazyNumpyTensor.to_eager(floats)
@@ -81,13 +80,13 @@ def _joined(floats: Any) -> Iterator[Any]:
 
 
 def _operand(tensor: Any, kind: type[Any]) -> Any:
-    """What a tensor is computed of, where that is one tensor of that kind and not computed yet."""
+    """Return the first operand of a tensor, if it is a lazy tensor of that kind that is not computed yet; else None."""
     operand = tensor._args[0] if tensor._data is None and tensor._args else None
     return operand if isinstance(operand, kind) and operand._data is None else None
 
 
 def _published(tensor: Any) -> LocalTensor | None:
-    """Where the weights are in a file, for a tensor that is nothing but those."""
+    """Return where the weights of a tensor are in a file; None for a tensor that is computed from others."""
     origin = tensor._args[0] if isinstance(tensor, LazyTorchTensor) and tensor._args else None
     return origin if isinstance(origin, LocalTensor) and tuple(origin.shape) == tuple(tensor.shape) else None
 
@@ -103,6 +102,6 @@ def _read_widened(local: LocalTensor) -> torch.Tensor:
         file.seek(local.data_range.offset)
         for first in range(0, len(values), _PART_WEIGHTS):
             part = np.fromfile(file, "<u2", min(_PART_WEIGHTS, len(values) - first))
-            # A float of 32 bits begins with the bfloat16 of the same value.
+            # The upper 16 bits of a 32-bit float are the bfloat16 of the same value.
             np.left_shift(part, 16, out=values[first : first + len(part)], dtype=np.uint32)
     return torch.from_numpy(values.view(np.float32)).reshape(local.shape)

@@ -1,9 +1,9 @@
-"""Load a projector beside its model, and plan how an image is computed, to see whether llama.cpp survives it.
+"""Loads a projector with its model, and reserves the computation of an image, to test that llama.cpp does not abort.
 
     python -m modelyard.converter.try_projector PROJECTOR.gguf MODEL.gguf [MORE SHARDS] [--audio-encoder NAME]
 
-In a process of its own, because mtmd ends the process on tensors that do not fit one another. Nothing is computed but a
-tenth of a second of silence, by encoders of sound that take so little: the weights of the model are mapped, not read.
+It runs in a process of its own, because mtmd aborts the process if tensors do not fit one another. The model's weights
+are mapped and not read. Only audio encoders that accept so little compute anything: a tenth of a second of silence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from modelyard.converter.protocol import Refused, run, say
+from modelyard.converter.protocol import Refused, report, run
 from modelyard.engine.llama import Model, Weights
 from modelyard.engine.loading.sound import FILLED
 from modelyard.engine.loading.vision import Vision
@@ -22,7 +22,7 @@ _ANY_BATCH = 2**31 - 1
 
 
 def main(arguments: list[str]) -> None:
-    """Try as the command line says.
+    """Load the files that the command line names.
 
     Raises:
         Refused: llama.cpp cannot load it.
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("model", type=Path, nargs="+")
     parser.add_argument("--audio-encoder", default="")
     options = parser.parse_args(arguments)
-    say(step="trying the projector", fraction=0.0)
+    report(step="trying the projector", fraction=0.0)
     try:
         weights = Weights(
             options.model, gpu_layers=0, on_progress=lambda _: True, end_tokens=frozenset(), are_repacked=False

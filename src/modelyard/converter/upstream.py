@@ -1,7 +1,7 @@
-"""llama.cpp's converter for a checkpoint, with what it lacks.
+"""Opens llama.cpp's converter for a checkpoint, with corrections.
 
-Its classes for some architectures are adapted, settings that transformers leaves out are filled in, and a prediction
-head that a checkpoint declares and lacks is left out.
+Its classes for some architectures are adapted, settings that transformers does not save are filled in, and a prediction
+head that a checkpoint declares but lacks is left out.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from modelyard.converter.class_position import with_class_position_last
 from modelyard.converter.explain import refusal
 from modelyard.converter.heads import declares_head, has_head, headless, without_declared_head
 from modelyard.converter.pooler import with_pooler
-from modelyard.converter.protocol import Refused, say
+from modelyard.converter.protocol import Refused, report
 from modelyard.converter.rotary import with_partial_rotation
 from modelyard.converter.row_break import with_row_break
 from modelyard.converter.settings import text_settings, with_fixed_settings
 
 PRECISIONS: Final = ("f32", "f16", "bf16")
 
-# What the converter's classes for some architectures lack.
+# Corrections of the converter's classes, by architecture.
 _ADAPTED: Final = {
     "BambaForCausalLM": with_partial_rotation,
     "BertForSequenceClassification": with_pooler,
@@ -36,7 +36,7 @@ _ADAPTED_TOWERS: Final = {"InternVisionModel": with_class_position_last}
 
 
 @contextmanager
-def converting(
+def open_converter(
     folder: Path,
     out: Path,
     name: str,
@@ -46,54 +46,54 @@ def converting(
     more_tensors: Iterable[str] = (),
     wrap: Callable[[Any], Any] = lambda model_class: model_class,
 ) -> Iterator[Any]:
-    """llama.cpp's converter for the checkpoint in ``folder``, of which nothing is computed yet.
+    """Yield llama.cpp's converter for the checkpoint in ``folder``, before it computes anything.
 
-    What it raises within the context becomes a refusal that names the key or tensor.
+    An exception of the converter within the context becomes a refusal that names the key or tensor.
 
     Args:
-        folder: holds the files of the checkpoint.
-        out: the file that will be written.
-        name: what the file calls the model.
-        precision: "f32", "f16" or "bf16"; None: that of most weights.
-        is_projector: whether it converts the vision and audio towers; else it converts the language model.
-        more_tensors: names of tensors that the model has beside those of the checkpoint.
-        wrap: takes the class that converts, and returns the one to use in its place.
+        folder: the folder with the files of the checkpoint.
+        out: the file to write.
+        name: name of the model in the file.
+        precision: "f32", "f16" or "bf16"; None: the precision of most weights.
+        is_projector: True converts the vision and audio towers, False the language model.
+        more_tensors: names of tensors that the model has in addition to those of the checkpoint.
+        wrap: replaces the converter's class.
 
     Raises:
-        Refused: the converter does not know the model, or cannot read it.
+        Refused: the converter does not support the model, or cannot read it.
     """
     import torch
     from conversion import ModelBase
 
-    # Only one tensor at a time is there: threads would wait for each other.
+    # One tensor is computed at a time, so that more threads would only wait for each other.
     torch.set_num_threads(1)
     known = ModelBase.load_hparams(folder, False)
     architecture, model_class = _class_of(known, is_projector=is_projector)
     with torch.inference_mode(), _explained(architecture):
         hparams = with_fixed_settings(known, architecture)
         if not is_projector and declares_head(hparams, model_class):
-            names = chain(_stored(folder), more_tensors)
+            names = chain(_tensor_names(folder), more_tensors)
             if not has_head(names, int(text_settings(hparams).get("num_hidden_layers") or 0)):
-                say(notice="The checkpoint lacks the weights of its prediction head (MTP). The head is left out.")
+                report(notice="The checkpoint lacks the weights of its prediction head (MTP). The head is left out.")
                 model_class, hparams = headless(model_class), without_declared_head(hparams)
         yield wrap(model_class)(
             folder,
             _file_type(precision or _published_precision(folder)),
             out,
-            # Some classes read config.json by themselves, and otherwise than ModelBase, unless they are given another.
+            # None where nothing changed: some classes then read config.json themselves, differently from ModelBase.
             hparams=None if hparams == known else hparams,
             model_name=name,
-            # Modules that follow the pooling of a sentence transformer are part of the model.
+            # The dense modules after the pooling of a sentence transformer are part of the model.
             sentence_transformers_dense_modules=True,
         )
 
 
 @contextmanager
 def _explained(architecture: str) -> Iterator[None]:
-    """Turns what llama.cpp's converter raises into a refusal that names the key or tensor.
+    """Turn an exception of llama.cpp's converter into a refusal that names the key or tensor.
 
     Raises:
-        Refused: the converter failed, for any reason but those of the machine.
+        Refused: the converter failed. Errors of the machine, such as a lack of memory, are raised unchanged.
     """
     try:
         yield
@@ -106,10 +106,10 @@ def _explained(architecture: str) -> Iterator[None]:
 
 
 def _class_of(hparams: Mapping[str, Any], *, is_projector: bool) -> tuple[str, Any]:
-    """The architecture of a checkpoint, and the converter's class for it, or for its projector.
+    """Return the architecture of a checkpoint, and the converter's class for it or for its projector.
 
     Raises:
-        Refused: it knows none.
+        Refused: the converter has no class for it.
     """
     from conversion import ModelType, get_model_architecture, get_model_class
 
@@ -121,27 +121,27 @@ def _class_of(hparams: Mapping[str, Any], *, is_projector: bool) -> tuple[str, A
         part = "vision or audio tower" if is_projector else "architecture"
         raise Refused(
             f"llama.cpp's converter does not know the {part} of this model ({named}). "
-            "Look for a GGUF file that somebody has made of it, or for a newer version of Modelyard."
+            "Look for a published GGUF file of it, or for a newer version of Modelyard."
         ) from unknown
     if is_projector:
         adapt_tower = _ADAPTED_TOWERS.get(architecture, with_row_break)
         return architecture, with_activation(adapt_tower(model_class))
-    model_class = _of_kind(model_class, hparams)
+    model_class = _mistral_class(model_class, hparams)
     adapt = _ADAPTED.get(architecture)
     return architecture, model_class if adapt is None else adapt(model_class)
 
 
-def _of_kind(model_class: Any, hparams: Mapping[str, Any]) -> Any:
-    """The class that converts, where ``model_class`` is the one that stands for two kinds of Mistral.
+def _mistral_class(model_class: Any, hparams: Mapping[str, Any]) -> Any:
+    """Return the class that converts, for a ``model_class`` that delegates to one of two classes of Mistral models.
 
-    Source: llama.cpp, conversion/mistral3.py, Mistral3Model.__init__: it hands everything on to one of two classes.
+    Source: llama.cpp, conversion/mistral3.py, Mistral3Model.__init__.
     """
     kind = "Mistral4Model" if text_settings(hparams).get("model_type") == "mistral4" else "Ministral3Model"
     return getattr(model_class, kind, model_class)
 
 
-def _stored(folder: Path) -> Iterator[str]:
-    """The names of the tensors of a checkpoint."""
+def _tensor_names(folder: Path) -> Iterator[str]:
+    """Yield the names of the tensors of a checkpoint."""
     from gguf.utility import SafetensorsLocal
 
     for path in sorted(folder.glob("model*.safetensors")):
@@ -155,7 +155,7 @@ def _file_type(precision: str) -> Any:
 
 
 def _published_precision(folder: Path) -> str:
-    """The commonest floating-point type among the weights of a checkpoint; "bf16" for types that GGUF does not have."""
+    """Return the commonest float type among the weights of a checkpoint; "bf16" for types that GGUF does not have."""
     from gguf.utility import SafetensorsLocal
 
     weights: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""How what a configuration names becomes the files of a model on disk."""
+"""Turns the model that a configuration names into files on disk."""
 
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.formats.gguf.read import read_header
@@ -7,7 +7,7 @@ from modelyard.hub.preparation.estimate import estimate_files
 from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
 from modelyard.hub.preparation.prepare import prepare, resolve
 from modelyard.hub.preparation.uqff_export import UqffExport, export_uqff, parse_types
-from modelyard.hub.select.gguf import Choice, choose_gguf
+from modelyard.hub.select.gguf import FileChoice, choose_gguf
 from modelyard.hub.select.kind import POOLED_KINDS, Kind
 from modelyard.hub.select.model_files import ModelFiles
 from modelyard.hub.select.select import FileRequest
@@ -19,10 +19,10 @@ from modelyard.hub.sources.listing import OnProgress, Progress
 
 __all__ = [
     "POOLED_KINDS",
-    "Choice",
     "ConvertedModels",
     "Download",
     "Downloads",
+    "FileChoice",
     "FilePlan",
     "FileRequest",
     "GgufArray",

@@ -1,4 +1,4 @@
-"""The line to try a model with asks it for what it can do."""
+"""The printed command sends a model a request of a kind that it supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether prompts of DeepSeek 3.2 begin with a token of their own is read from its files."""
+"""The setting that prompts of DeepSeek 3.2 begin with a BOS token is read from its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modelyard.converter.protocol import Refused
 
 
 class Converter:
-    """A class of llama.cpp's converter, as far as its vocabulary is concerned."""
+    """The vocabulary part of a class of llama.cpp's converter."""
 
     model_arch = "deepseek32"
     is_written = False

@@ -12,7 +12,7 @@ from modelyard.converter.class_position import with_class_position_last
 
 
 class Projector:
-    """A projector's class of llama.cpp's converter, which writes what it is given."""
+    """A projector class of llama.cpp's converter that writes tensors unchanged."""
 
     model_arch = "mmproj"
 

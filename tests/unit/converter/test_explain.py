@@ -1,4 +1,4 @@
-"""What a failure of llama.cpp's converter is told as."""
+"""Messages for failures of llama.cpp's converter."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from modelyard.converter.settings import with_fixed_settings
 
 
 class Converter:
-    """A class of llama.cpp's converter, as far as heads are concerned."""
+    """The part of a class of llama.cpp's converter that concerns prediction heads."""
 
     model_arch = "glm4moe"
     no_mtp = False

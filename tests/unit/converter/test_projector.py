@@ -1,4 +1,4 @@
-"""A projector beside a language model is a gain where it can be made, and no loss where it cannot."""
+"""A projector that cannot be converted does not make the conversion of its language model fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelyard.converter.protocol import Refused
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
-    """Of a checkpoint of which the converter refuses the projector in its midst."""
+    """Options for a checkpoint whose projector the converter refuses while it writes it."""
 
     def refuse(_folder: Path, out: Path, _name: str, _precision: str | None) -> None:
         out.write_bytes(b"half of it")

@@ -1,4 +1,4 @@
-"""Projectors of Pixtral's tower are made with the embedding that stands between the rows of a picture."""
+"""Projectors of Pixtral's tower contain the embedding that is inserted between the rows of an image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modelyard.converter.row_break import with_row_break
 
 
 class Projector:
-    """A projector's class of llama.cpp's converter, as far as it chooses tensors."""
+    """The tensor filter of a projector class of llama.cpp's converter."""
 
     model_arch = "mmproj"
     use_break_tok = True

@@ -210,7 +210,7 @@ def test_quant_chooses_in_a_folder(tmp_path: Path):
     for label in ("Q4_K_M", "Q8_0"):
         write(tmp_path / f"tiny-{label}.gguf", tiny_model())
     assert files(tmp_path, "8").paths == (tmp_path / "tiny-Q8_0.gguf",)
-    assert refusal(tmp_path).startswith(f"'{tmp_path}': There are 2 models, and no 'quant' says which.")
+    assert refusal(tmp_path).startswith(f"'{tmp_path}': There are 2 models, and no 'quant' selects one.")
 
 
 def test_a_folders_single_file_without_a_label_is_checked_by_its_header(tmp_path: Path, model: Path):

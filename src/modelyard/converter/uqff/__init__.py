@@ -1,1 +1,1 @@
-"""Writes UQFF from safetensors."""
+"""Converts UQFF to GGUF, and writes UQFF from safetensors."""

@@ -1,4 +1,4 @@
-"""What the layers of UQFF mean: their weights as numbers, and the blocks of GGUF that have the same codes.
+"""Decodes layers of UQFF: to numbers, and to blocks of GGUF with the same codes.
 
 Source: mistral.rs, mistralrs-quant/src/{hqq,fp8,afq,f8q8,mxfp4}; llama.cpp, ggml/src/ggml-common.h.
 """
@@ -30,20 +30,20 @@ _Q8_K_BLOCK: Final = 256
 
 
 def dequantize(layer: UqffLayer) -> Floats:
-    """The weights of a layer in its own shape, in single precision: each exactly as its family defines it.
+    """Return the weights of a layer in its shape, in single precision, exactly as the layer's family defines them.
 
     Raises:
-        Refused: the file has become shorter.
+        Refused: the file became shorter after its header was read.
     """
     return _DEQUANTIZERS[layer.family](layer)
 
 
 def block_type(layer: UqffLayer) -> Type | None:
-    """The GGUF type that has the codes of the layer; None where none does, and it must be quantised again.
+    """Return the GGUF type that can hold the codes of the layer; None if it must be quantised again.
 
-    Blocks of GGML types are what they are. AFQ of up to four bits becomes Q4_1, MXFP4 stays MXFP4: the same codes and
-    the same scales. F8Q8, Q8_1 and Q8_K become Q8_0: the same codes, with scales rounded to half precision. None of the
-    three where rows are no whole blocks or scales are beyond half precision.
+    Layers of GGML types keep their type. AFQ of up to four bits becomes Q4_1 and MXFP4 stays MXFP4, with equal codes
+    and scales. F8Q8, Q8_1 and Q8_K become Q8_0, with equal codes and scales rounded to half precision, unless rows are
+    not whole blocks or scales exceed half precision.
     """
     match layer.stored:
         case "afq2" | "afq3" | "afq4":
@@ -58,10 +58,10 @@ def block_type(layer: UqffLayer) -> Type | None:
 
 
 def blocks(layer: UqffLayer) -> Bytes:
-    """The weights as blocks of ``block_type(layer)``, which is not None, in the shape [..., out, bytes of a row].
+    """Return the weights as blocks of ``block_type(layer)``, which is not None. Shape [..., out, bytes per row].
 
     Raises:
-        Refused: the file has become shorter.
+        Refused: the file became shorter after its header was read.
     """
     match layer.stored:
         case "afq2" | "afq3" | "afq4":
@@ -75,7 +75,7 @@ def blocks(layer: UqffLayer) -> Bytes:
 
 
 def _array(tensor: StoredTensor) -> NDArray[np.generic]:
-    """A stored tensor, mapped: it is read where it is used."""
+    """Return a memory map of a stored tensor."""
     try:
         return np.memmap(tensor.path, _DTYPES[tensor.dtype], "r", tensor.offset, tensor.shape)
     except (OSError, ValueError) as error:
@@ -83,7 +83,7 @@ def _array(tensor: StoredTensor) -> NDArray[np.generic]:
 
 
 def floats(tensor: StoredTensor) -> Floats:
-    """A stored tensor of a floating-point type, in single precision."""
+    """Return a stored tensor of a floating-point type in single precision."""
     stored = _array(tensor)
     if tensor.dtype == "BF16":
         return (stored.astype(np.uint32) << 16).view(np.float32)
@@ -116,7 +116,8 @@ def _dequantize_unquant(layer: UqffLayer) -> Floats:
 def _dequantize_hqq(layer: UqffLayer) -> Floats:
     elements = math.prod(layer.shape)
     rows = layer.group_size if layer.axis == 0 else elements // layer.group_size
-    # The rows of the code matrix are cut into equal parts; a byte has one code of each, the first part's highest.
+    # The rows of the code matrix are split into equal parts; a byte has one code of each, the first part's in its top
+    # bits.
     packed = _array(layer.parts[""]).astype(np.uint8).reshape(-1, elements // rows)
     mask = (1 << layer.bits) - 1
     codes = np.concatenate([packed >> shift & mask for shift in range(8 - layer.bits, -1, -layer.bits)])
@@ -148,7 +149,7 @@ def _mxfp4_codes(layer: UqffLayer) -> Bytes:
 
 
 def _afq_codes(layer: UqffLayer) -> Bytes:
-    """The codes of AFQ, one a weight: each row is a stream of bits, the lowest of its words first."""
+    """Return the codes of AFQ, one per weight: each row is a stream of bits in words, lowest bits first."""
     words = _array(layer.parts[""]).astype(np.uint32)
     first = np.arange(layer.shape[-1]) * layer.bits
     word, shift = first // 32, (first % 32).astype(np.uint32)
@@ -177,7 +178,7 @@ def _mxfp4_as_mxfp4(layer: UqffLayer) -> Bytes:
 
 
 def _nibbles(codes: Bytes) -> Bytes:
-    """Codes of four bits as blocks of 32 have them: a byte has one of the first half, low, and one of the second."""
+    """Pack codes of four bits in blocks of 32: the low bits of a byte are of the first half, the high of the second."""
     halves = codes.reshape(*codes.shape[:-1], -1, 2, 16)
     packed: Bytes = halves[..., 0, :] | np.left_shift(halves[..., 1, :], np.uint8(4))
     return packed
@@ -189,12 +190,12 @@ def _as_q8_0(layer: UqffLayer, scales: Floats, codes: Codes) -> Bytes:
 
 
 def _rows(layer: UqffLayer, *fields: Bytes) -> Bytes:
-    """Blocks of those fields, one after the other, as rows."""
+    """Return rows of blocks that consist of those fields in that order."""
     return np.concatenate(fields, axis=-1).reshape(*layer.shape[:-1], -1)
 
 
 def _of_eight_bits(layer: UqffLayer) -> tuple[Floats, Codes]:
-    """Scales, and the codes that each is for."""
+    """Return the scales of the blocks, and the codes of each block."""
     return _EIGHT_BITS[layer.stored](np.ascontiguousarray(_array(layer.parts[""])).view(np.uint8))
 
 
@@ -204,13 +205,13 @@ def _f8q8(stored: Bytes) -> tuple[Floats, Codes]:
 
 
 def _q8_1(stored: Bytes) -> tuple[Floats, Codes]:
-    # A block is the scale, the sum of its codes times the scale, and the codes.
+    # A block holds the scale, the sum of its codes times the scale, and the codes.
     blocks = stored.reshape(-1, 4 + _Q8_0_BLOCK)
     return np.ascontiguousarray(blocks[:, :2]).view("<f2")[:, 0].astype(np.float32), _signed(blocks[:, 4:])
 
 
 def _q8_k(stored: Bytes) -> tuple[Floats, Codes]:
-    # A block is the scale in single precision, the codes, and sums of 16 of them each.
+    # A block holds the scale in single precision, the codes, and the sum of each 16 codes.
     blocks = stored.reshape(-1, 4 + _Q8_K_BLOCK + 32)
     return np.ascontiguousarray(blocks[:, :4]).view("<f4")[:, 0], _signed(blocks[:, 4 : 4 + _Q8_K_BLOCK])
 
@@ -220,7 +221,7 @@ def _signed(codes: Bytes) -> Codes:
 
 
 def _e4m3() -> Floats:
-    """All values of E4M3 by their byte: one sign, four bits of exponent, three of mantissa; 0x7F is no number."""
+    """Return the values of E4M3 by byte: one sign bit, four bits of exponent, three of mantissa; 0x7F is NaN."""
     code = np.arange(256)
     exponent, mantissa = code >> 3 & 15, code & 7
     magnitude = np.where(exponent == 0, np.ldexp(mantissa, -9), np.ldexp(8 + mantissa, exponent - 10))

@@ -1,6 +1,6 @@
-"""The families of UQFF: rows of weights in, the tensors of a layer out.
+"""Encodes rows of weights in the families of UQFF.
 
-Every family but HQQ is encoded row by row, so a layer can be handed over in pieces that are joined along the first
+Every family but HQQ is encoded row by row, so that a layer can be encoded in pieces that are joined along the first
 axis.
 
 Source: mistral.rs, mistralrs-quant/src/{afq,hqq,fp8,f8q8,mxfp4} for the layouts; MLX, mlx/backend/cpu/quantized.cpp,
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from modelyard.converter.safetensors_file import as_float32, to_bytes
 
-GROUP: Final = 64  # of AFQ and HQQ
+GROUP: Final = 64  # weights in a group of AFQ and HQQ
 F8_MAX: Final = 448.0
 
-# What the codes 0 to 7 of a number of 4 bits stand for; 8 to 15 are their negatives.
+# Values of the codes 0 to 7 of 4-bit floats; 8 to 15 are their negatives.
 FP4_VALUES: Final = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
 _FP4_BOUNDS: Final = (FP4_VALUES[1:] + FP4_VALUES[:-1]) / 2
 
@@ -28,7 +28,7 @@ _MIN_SCALE: Final = np.float32(1e-7)
 
 
 def _e4m3_values() -> NDArray[np.float32]:
-    """What the codes 0 to 126 stand for; 127 is no number, and the highest bit is the sign."""
+    """Return the values of the codes 0 to 126 of E4M3; 127 is NaN, and the highest bit is the sign."""
     codes = np.arange(127)
     exponent, mantissa = codes >> 3, codes & 7
     normal = (1 + mantissa / 8) * 2.0 ** (exponent - 7)
@@ -39,9 +39,9 @@ E4M3_VALUES: Final = _e4m3_values()
 
 
 def to_e4m3(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The nearest numbers of 8 bits, the even code of two that are as near; what is too large becomes the largest."""
+    """Round to the nearest E4M3 numbers, ties to the even code; numbers that are too large become the largest."""
     size = np.minimum(np.abs(values), np.float32(F8_MAX))
-    # Below the smallest normal number the steps get no smaller.
+    # The distance of numbers is constant below the smallest normal number.
     exponent = np.maximum(np.frexp(np.maximum(size, E4M3_VALUES[1]))[1] - 1, -6)
     steps = np.rint(np.ldexp(size, 3 - exponent)).astype(np.int32)
     code = (exponent + 6) * 8 + steps
@@ -50,15 +50,15 @@ def to_e4m3(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def fp8(rows: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
-    """Rows, divided by ``scale``, in numbers of 8 bits. Shape as that of ``rows``."""
+    """Return the rows, divided by ``scale``, in E4M3. The shape is that of ``rows``."""
     return to_e4m3(rows / np.float32(scale))
 
 
 def f8q8(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Blocks of 32 whole numbers of 8 bits behind a scale of 8 bits. Shape [rows, columns / 32 * 33].
+    """Encode blocks of a scale in E4M3 and 32 integers of 8 bits. Shape [rows, columns / 32 * 33].
 
-    The scale is rounded first and the numbers fitted to it, so its rounding costs no accuracy; it is rounded up where
-    the largest number would not fit otherwise.
+    The scale is rounded first, upwards so that the largest number fits, and the integers are fitted to the rounded
+    scale, so that its rounding costs no accuracy.
     """
     blocks = rows.reshape(-1, 32)
     exact = np.abs(blocks).max(1) / 127 * np.float32(F8_MAX)
@@ -72,9 +72,10 @@ def f8q8(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def mxfp4(rows: NDArray[np.float32]) -> Mapping[str, NDArray[np.uint8]]:
-    """Numbers of 4 bits that share a power of two, 32 at a time: "" [rows, columns / 2], "scales" [rows, columns / 32].
+    """Encode blocks of 32 numbers of 4 bits with a power of two: "" [rows, columns / 2], "scales" [rows, columns / 32].
 
-    Of the two powers between which the largest number would use all codes, the one with the smaller squared error.
+    The power is one of the two between which the largest number would use all codes: the one with the smaller squared
+    error.
     """
     blocks = rows.reshape(-1, 32)
     largest = np.abs(blocks).max(1)
@@ -93,7 +94,7 @@ def mxfp4(rows: NDArray[np.float32]) -> Mapping[str, NDArray[np.uint8]]:
 def _mxfp4_blocks(
     blocks: NDArray[np.float32], exponent: NDArray[np.int32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Codes, and the squared error of each block."""
+    """Return the codes, and the squared error of each block."""
     scale = np.ldexp(np.float32(1), np.clip(exponent, -127, 127))[:, None]
     scaled = blocks / scale
     codes = np.searchsorted(_FP4_BOUNDS, np.abs(scaled), side="right").astype(np.uint8)
@@ -103,22 +104,22 @@ def _mxfp4_blocks(
 
 
 def afq(rows: NDArray[np.float32], bits: int, dtype: str) -> Mapping[str, NDArray[np.uint32] | NDArray[np.float32]]:
-    """Affine groups of 64: "" [rows, columns * bits / 32], "scales" and "biases" [rows, columns / 64].
+    """Encode affine groups of 64: "" [rows, columns * bits / 32], "scales" and "biases" [rows, columns / 64].
 
-    A weight is bias + code * scale. The end of the group that is farther from zero is met, and so is zero. The codes
-    are fitted to scales and biases as they will be after they were rounded to ``dtype``.
+    A weight is bias + code * scale. Zero and the group's extreme that is farther from zero are represented exactly.
+    The codes are fitted to scales and biases that are rounded to ``dtype``.
     """
     groups = rows.reshape(-1, GROUP)
     low, high = groups.min(1), groups.max(1)
-    codes_most = np.float32(2**bits - 1)
+    max_code = np.float32(2**bits - 1)
     is_low = np.abs(low) > np.abs(high)
-    scale = np.maximum((high - low) / codes_most, _MIN_SCALE)
+    scale = np.maximum((high - low) / max_code, _MIN_SCALE)
     scale = np.where(is_low, scale, -scale)
     edge = np.where(is_low, low, high)
     steps = np.rint(edge / scale)
     scale = np.divide(edge, steps, out=scale, where=steps != 0)
     scale, bias = _rounded(scale, dtype), _rounded(np.where(steps != 0, edge, 0), dtype)
-    codes = np.clip(np.rint((groups - bias[:, None]) / scale[:, None]), 0, codes_most).astype(np.uint32)
+    codes = np.clip(np.rint((groups - bias[:, None]) / scale[:, None]), 0, max_code).astype(np.uint32)
     shape = (len(rows), -1)
     return {
         "": pack(codes.reshape(len(rows), -1), bits),
@@ -128,30 +129,30 @@ def afq(rows: NDArray[np.float32], bits: int, dtype: str) -> Mapping[str, NDArra
 
 
 def pack(codes: NDArray[np.uint32], bits: int) -> NDArray[np.uint32]:
-    """Rows of codes as one little-endian stream of bits each; whole words. Shape [rows, columns * bits / 32]."""
+    """Pack each row of codes into a little-endian stream of bits, in whole words. Shape [rows, columns * bits / 32]."""
     stream = (codes[..., None] >> np.arange(bits, dtype=np.uint32)) & 1
     as_bytes = np.packbits(stream.astype(np.uint8).reshape(len(codes), -1), axis=1, bitorder="little")
     return as_bytes.view("<u4")
 
 
 def hqq(columns: NDArray[np.float32], bits: int, dtype: str) -> Mapping[str, NDArray[np.uint8] | NDArray[np.float32]]:
-    """Half-quadratic quantisation without its optimiser, of groups that are columns.
+    """Encode by half-quadratic quantisation without its optimiser; each column is a group.
 
     Args:
-        columns: shape [64, groups]: the weights of a layer in this shape, or some columns of that.
+        columns: shape [64, groups]: the weights of a layer in this shape, or some of its columns.
         bits: 4 or 8.
-        dtype: that scales and zeros will be rounded to; the codes are fitted to that.
+        dtype: type that scales and zeros are rounded to before the codes are fitted.
 
     Returns:
-        "" [64, groups], of 4 bits [32, groups]; "scales" and "zeros" [1, groups]. A weight is (code - zero) * scale.
+        "" [64, groups], with 4 bits [32, groups]; "scales" and "zeros" [1, groups]. A weight is (code - zero) * scale.
     """
     low, high = columns.min(0, keepdims=True), columns.max(0, keepdims=True)
-    codes_most = np.float32(2**bits - 1)
-    # Groups of equal numbers: any scale will do that the zero can make up for.
-    scale = np.where(high - low > _MIN_SCALE, (high - low) / codes_most, np.maximum(np.abs(low), 1))
+    max_code = np.float32(2**bits - 1)
+    # For a group of equal numbers, the zero represents the number at this scale.
+    scale = np.where(high - low > _MIN_SCALE, (high - low) / max_code, np.maximum(np.abs(low), 1))
     scale = _rounded(scale, dtype)
     zero = _rounded(-low / scale, dtype)
-    codes = np.clip(np.rint(columns / scale + zero), 0, codes_most).astype(np.uint8)
+    codes = np.clip(np.rint(columns / scale + zero), 0, max_code).astype(np.uint8)
     if bits == 4:
         half = len(codes) // 2
         codes = (codes[:half] << 4) | codes[half:]

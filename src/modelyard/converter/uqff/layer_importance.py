@@ -1,4 +1,4 @@
-"""Importance matrices, whose entries have GGUF's names, for the layers of a checkpoint."""
+"""Assigns the entries of an importance matrix, which have GGUF's names, to the layers of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.converter.imatrix import read_importance
-from modelyard.converter.protocol import Refused, say
+from modelyard.converter.protocol import Refused, report
 from modelyard.converter.uqff.layers import Layer
 
 _BLOCK: Final = re.compile(r"\.layers\.(\d+)\.")
@@ -21,16 +21,16 @@ _BLOCK: Final = re.compile(r"\.layers\.(\d+)\.")
 
 @dataclass(frozen=True, slots=True)
 class LayerImportance:
-    """What is known of the columns of layers, by prefix: shape [parts, columns]."""
+    """The importance of the columns of layers, in the shape [parts, columns], by the layer's prefix."""
 
     known: Mapping[str, NDArray[np.float32]]
 
     @classmethod
     def read(cls, path: Path, layers: Sequence[Layer], folder: Path) -> LayerImportance:
-        """The importance matrix in a file, for the layers of the checkpoint in ``folder``.
+        """Read the importance matrix in a file for the layers of the checkpoint in ``folder``.
 
         Raises:
-            Refused: it cannot be read, or is of another model.
+            Refused: the matrix cannot be read, or was measured on another model.
         """
         measured = read_importance(path)
         names = _gguf_names(layers, folder)
@@ -49,17 +49,19 @@ class LayerImportance:
             raise Refused(f"{path}: It has none of the layers of this model: it was measured on another one.")
         unknown = sum(layer.prefix not in known and not layer.is_sensitive for layer in layers)
         if unknown:
-            say(notice=f"{unknown} of {len(layers)} layers are not in the importance matrix, and quantised without it.")
+            report(
+                notice=f"{unknown} of {len(layers)} layers are not in the importance matrix, and quantised without it."
+            )
         return cls(known)
 
     def of(self, layer: Layer) -> Sequence[NDArray[np.float32] | None]:
-        """The importance of the columns of each part of a layer."""
+        """Return the importance of the columns of each part of a layer; None for a part that was not measured."""
         values = self.known.get(layer.prefix)
         return [None] * len(layer.parts) if values is None else list(values)
 
 
 def _gguf_names(layers: Sequence[Layer], folder: Path) -> dict[str, str]:
-    """What GGUF calls the layers, by prefix."""
+    """Return the GGUF names of the layers, by prefix."""
     import gguf
 
     kind = str(json.loads((folder / "config.json").read_text("utf-8")).get("model_type", ""))

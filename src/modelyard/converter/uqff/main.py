@@ -1,10 +1,10 @@
-"""A UQFF model in, a GGUF file out whose quantised weights are those of the UQFF.
+"""Converts a UQFF model to a GGUF file with the same quantised weights.
 
     python -m modelyard.converter.uqff.main FOLDER OUT.gguf --name NAME SHARD.uqff...
         [--projector PROJECTOR.gguf --projector-type f32|f16|bf16]
 
 The folder holds the shards, the configuration, the tokenizer, and as ``model*.safetensors`` the weights that the shards
-leave out. Upstream's own converter says what each weight is called in GGUF, and which of its rows goes where.
+leave out. llama.cpp's converter determines the GGUF name of each weight and the order of its rows.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 
 from modelyard.converter.gguf_write import write
 from modelyard.converter.projector import add_projector, write_projector
-from modelyard.converter.protocol import Refused, run, say
-from modelyard.converter.upstream import converting
+from modelyard.converter.protocol import Refused, report, run
+from modelyard.converter.upstream import open_converter
 from modelyard.errors import UnusableModel
 from modelyard.formats.uqff.reader import read_uqff
 
 
 def main(arguments: list[str]) -> None:
-    """Convert as the command line says.
+    """Convert the model that the command line names.
 
     Raises:
-        Refused: the converter does not know the model, or the shards are damaged.
+        Refused: the converter does not support the model, or the shards are damaged.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("shards", nargs="+")
     add_projector(parser)
     options = parser.parse_args(arguments)
-    say(step="reading the UQFF", fraction=0.0)
+    report(step="reading the UQFF", fraction=0.0)
     try:
         layers = read_uqff(options.folder / name for name in options.shards)
     except UnusableModel as unusable:
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
     _without_nulls(options.folder / "tokenizer_config.json")
     from modelyard.converter.uqff.model import with_layers
 
-    with converting(
+    with open_converter(
         options.folder,
         options.out,
         options.name,
@@ -56,20 +56,23 @@ def main(arguments: list[str]) -> None:
         model.ftype = _file_type(model.gguf_writer)
         model.prepare_metadata(vocab_only=False)
         for notice in model.placement.notices():
-            say(notice=notice)
+            report(notice=notice)
         write(model.gguf_writer, options.out)
     write_projector(options, is_required=False)
 
 
 def _without_nulls(settings: Path) -> None:
-    """Drop what mistral.rs writes as null and transformers takes for a table, in a link's place."""
+    """Remove entries that mistral.rs writes as null and transformers expects to be tables.
+
+    The file is a link to the user's file, and is replaced by a copy.
+    """
     if settings.is_symlink():
-        given = json.loads(settings.read_text("utf-8"))
+        entries = json.loads(settings.read_text("utf-8"))
         settings.unlink()
-        settings.write_text(json.dumps({key: value for key, value in given.items() if value is not None}), "utf-8")
+        settings.write_text(json.dumps({key: value for key, value in entries.items() if value is not None}), "utf-8")
 
 
-# A file is called after the type that most of its weights have; of K-quants, those of one type alone are "small".
+# File types by the type of most weights, where the names differ. For K-quants, "S" means a single type throughout.
 _FILE_TYPES = {
     "Q2_K": "MOSTLY_Q2_K",
     "Q3_K": "MOSTLY_Q3_K_S",
@@ -79,13 +82,12 @@ _FILE_TYPES = {
     "MXFP4": "MOSTLY_MXFP4_MOE",
 }
 
-
-# What is mostly stored in more bits than the rest, and outweighs it in small models.
+# Tensors that are mostly stored in more bits than the others, and have most weights of a small model.
 _SENSITIVE = ("token_embd.weight", "output.weight")
 
 
 def _file_type(writer: Any) -> Any:
-    """The GGUF type of a file in which most weights are of the type that most are of here."""
+    """Return the GGUF file type for the type of most weights, without embeddings and the output layer."""
     import gguf
 
     weights: Counter[str] = Counter()

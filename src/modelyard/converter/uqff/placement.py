@@ -1,4 +1,4 @@
-"""What each tensor of a GGUF is made of, where its weights come from a UQFF: blocks as they are, or quantised again."""
+"""Adds tensors that come from UQFF layers to a GGUF file: as the blocks of the layers, or quantised again."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from modelyard.converter.rows import Rows
 from modelyard.converter.uqff.blocks import block_type, blocks
 from modelyard.formats.uqff.reader import UqffLayer
 
-# What is nearest in GGUF to a layer that has no blocks there, or whose rows are not kept whole; else its own type.
+# Nearest GGUF types for layers without blocks in GGUF, or whose rows are not kept whole; others keep their own type.
 _NEAREST: Final = {
     "hqq1": Type.Q2_K, "hqq2": Type.Q2_K, "hqq4": Type.Q4_K, "hqq8": Type.Q8_0, "fp8": Type.Q8_0, "f8q8": Type.Q8_0,
     "afq2": Type.Q4_1, "afq3": Type.Q4_1, "afq4": Type.Q4_1, "afq6": Type.Q6_K, "afq8": Type.Q8_0,
     "mxfp4": Type.IQ4_NL, "Q8_1": Type.Q8_0, "Q8_K": Type.Q8_0,
 }  # fmt: skip
 
-# What llama.cpp takes for rows that are no whole blocks of a type. Source: src/llama-quant.cpp, tensor_type_fallback.
+# Types that llama.cpp uses if rows are not whole blocks of a type. Source: src/llama-quant.cpp, tensor_type_fallback.
 _FALLBACKS: Final = {
     Type.Q2_K: Type.IQ4_NL,
     Type.Q3_K: Type.IQ4_NL,
@@ -33,64 +33,64 @@ _FALLBACKS: Final = {
 }
 
 Add = Callable[[str, Any, Type], None]
-"""Puts a tensor into the file: its name, its contents, its type."""
+"""Adds a tensor to the file: its name, contents and type."""
 
 
-class Placement:
-    """The tensors that a converter makes of layers, until they are in the file; and what became of all."""
+class TensorPlacement:
+    """The tensors that a converter makes of layers until they are in the file, and statistics about their types."""
 
     def __init__(self) -> None:
-        self._made: dict[str, tuple[UqffLayer, Any, Rows | None]] = {}
-        self._same: Counter[tuple[str, str]] = Counter()
-        self._again: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        self._pending: dict[str, tuple[UqffLayer, Any, Rows | None]] = {}
+        self._kept_codes: Counter[tuple[str, str]] = Counter()
+        self._requantised: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
 
-    def note(self, name: str, layer: UqffLayer, values: Any, rows: Rows | None) -> None:
-        """The converter will add a tensor.
+    def record(self, name: str, layer: UqffLayer, values: Any, rows: Rows | None) -> None:
+        """Record a tensor that the converter will add.
 
         Args:
-            name: of the tensor.
-            layer: that it is made of.
-            values: what it is, as a lazy array in single precision.
-            rows: which row of the layer each of its rows is; None where rows are not kept whole.
+            name: name of the tensor.
+            layer: the layer that it is made of.
+            values: its values, a lazy array in single precision.
+            rows: for each of its rows, the row of the layer; None if rows are not kept whole.
         """
-        self._made[name] = layer, values, rows
+        self._pending[name] = layer, values, rows
 
     def has(self, name: str) -> bool:
-        """Whether a tensor is made of a layer, and is not in the file yet."""
-        return name in self._made
+        """Whether a tensor is made of a layer and not in the file yet."""
+        return name in self._pending
 
     def add(self, name: str, add: Add) -> None:
-        """Put a tensor that is made of a layer into the file; it is computed when it is written."""
-        layer, values, rows = self._made.pop(name)
+        """Add a tensor that is made of a layer to the file; it is computed when it is written."""
+        layer, values, rows = self._pending.pop(name)
         kind = block_type(layer)
         if rows is not None and kind is not None:
-            self._same[layer.stored, kind.name] += 1
+            self._kept_codes[layer.stored, kind.name] += 1
             add(name, _gathered(layer, kind, rows), kind)
             return
         wanted = _NEAREST.get(layer.stored) or Type[layer.stored]
         kind = _fitting(wanted, values.shape[-1])
-        self._again[layer.stored, kind.name].append(name)
+        self._requantised[layer.stored, kind.name].append(name)
         add(name, _quantised(values, kind), kind)
 
-    def drop(self, name: str) -> None:
-        """A tensor that is made of a layer is put into the file as numbers."""
-        del self._made[name]
+    def discard(self, name: str) -> None:
+        """Discard a tensor that is made of a layer, which the converter adds as numbers."""
+        del self._pending[name]
 
     def notices(self) -> list[str]:
-        """What is to be known about the file, in sentences."""
+        """Return notices about changed types in the file, in sentences."""
         return [
             f"{count} tensors of the type {stored} become {kind}, which has the same codes."
-            for (stored, kind), count in self._same.items()
+            for (stored, kind), count in self._kept_codes.items()
             if stored != kind
         ] + [
             f"{len(names)} tensors of the type {stored} are quantised again, to {kind}, which is the nearest of GGUF "
             f"(the first is {names[0]})."
-            for (stored, kind), names in self._again.items()
+            for (stored, kind), names in self._requantised.items()
         ]
 
 
 def _gathered(layer: UqffLayer, kind: Type, rows: Rows) -> Any:
-    """The blocks of those rows of a layer."""
+    """Return a lazy array of the blocks of those rows of a layer."""
     elements, size = GGML_QUANT_SIZES[kind]
     row = layer.shape[-1] // elements * size
 
@@ -103,7 +103,7 @@ def _gathered(layer: UqffLayer, kind: Type, rows: Rows) -> Any:
 
 
 def _fitting(kind: Type, row: int) -> Type:
-    """The type itself, or what llama.cpp takes instead for rows of ``row`` weights that are no whole blocks of it."""
+    """Return ``kind``, or the type that llama.cpp uses if rows of ``row`` weights are not whole blocks of ``kind``."""
     while row % GGML_QUANT_SIZES[kind][0]:
         kind = _FALLBACKS.get(kind, Type.F16)
     return kind
@@ -121,6 +121,6 @@ def _quantised(values: Any, kind: Type) -> Any:
     return _lazy(shape, values, quantise)
 
 
-def _lazy(shape: tuple[int, ...], of: Any, compute: Callable[[Any], Any]) -> Any:
+def _lazy(shape: tuple[int, ...], source: Any, compute: Callable[[Any], Any]) -> Any:
     meta = LazyNumpyTensor.meta_with_dtype_and_shape(np.uint8, shape)
-    return LazyNumpyTensor(meta=meta, args=(of,), func=compute)
+    return LazyNumpyTensor(meta=meta, args=(source,), func=compute)

@@ -1,4 +1,4 @@
-"""A layer as the tensors that a UQFF file has of it."""
+"""Encodes a layer as the tensors of a UQFF file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from modelyard.converter import ggml_blocks
 from modelyard.converter.protocol import Refused
-from modelyard.converter.safetensors_file import FLOATS, ITEM_BYTES, StoredTensor, as_float32, to_bytes
+from modelyard.converter.safetensors_file import FLOATS, ITEM_BYTES, MappedTensor, as_float32, to_bytes
 from modelyard.converter.uqff import encode as uqff_encode
 from modelyard.converter.uqff.layers import UNQUANTIZED, Layer, ggml_type
 from modelyard.formats.uqff import constants as names
 from modelyard.formats.uqff.constants import Family
 
-# Of a layer in full precision that is worked on at once, by each thread; what numpy makes on the way is about ten times
-# as much.
+# Weights that each thread encodes at once; numpy's intermediate arrays take about ten times as much memory.
 _PIECE_ELEMENTS: Final = 2**21
 
 T = TypeVar("T")
@@ -28,12 +27,12 @@ P = TypeVar("P")
 
 Rows = NDArray[np.float32]
 Encoded = Mapping[str, NDArray[np.generic]]
-"""What an encoder makes of some rows: arrays by what follows ".weight", "" for the weights themselves."""
+"""The output of an encoder for some rows: arrays by the suffix of their names after ".weight"; "" for the codes."""
 
 
 @dataclass(frozen=True, slots=True)
 class UqffTensor:
-    """A tensor to be written. data is its bytes."""
+    """A tensor to be written, with its bytes in ``data``."""
 
     name: str
     dtype: str
@@ -47,10 +46,10 @@ def layer_tensors(
     """Encode a layer.
 
     Args:
-        layer: whose weights are read piece by piece.
-        stored: the type, one that its shape admits; see ``uqff_layers.choose``.
-        dtype: of scales, offsets, biases, and of weights that are not quantised; None: as the layer has its weights.
-        importance: of the columns, for each part of the layer; heeded by k-quants.
+        layer: the layer, whose weights are read piece by piece.
+        stored: the type, which fits the layer's shape; see ``layers.choose_stored``.
+        dtype: type of scales, offsets, biases and unquantised weights; None: the type of the layer's weights.
+        importance: importance of the columns, for each part of the layer; used by k-quants.
 
     Raises:
         Refused: some weights are not finite.
@@ -61,34 +60,18 @@ def layer_tensors(
     if label is not None:
         _ggml(tensors, layer, label, importance)
     elif stored == UNQUANTIZED:
-        tensors.scalar(names.FORMAT, "U8", Family.UNQUANT)
-        raw = [as_dtype(part, dtype) for part in layer.parts]
-        tensors.raw(names.WEIGHT, dtype, layer.shape, np.concatenate(raw))
+        _unquantized(tensors, layer, dtype)
     elif stored.startswith("afq"):
-        bits = int(stored[3:])
-        tensors.scalar(names.FORMAT, "U8", Family.AFQ)
-        made = _by_rows(layer, lambda rows, _: uqff_encode.afq(rows, bits, dtype))
-        tensors.add("", "U32", (*layer.shape[:-1], -1), made[""])
-        tensors.add(names.SCALES, dtype, (*layer.shape[:-1], -1), made["scales"])
-        tensors.add(names.BIASES, dtype, (*layer.shape[:-1], -1), made["biases"])
-        tensors.scalar(names.BITS, "U8", bits)
-        tensors.scalar(names.GROUP_SIZE, "U8", uqff_encode.GROUP)
+        _afq(tensors, layer, int(stored[3:]), dtype)
     elif stored.startswith("hqq"):
         _hqq(tensors, layer, int(stored[3:]), dtype)
     elif stored == "fp8":
         _fp8(tensors, layer)
     elif stored == "f8q8":
-        tensors.scalar(names.FORMAT, "U8", Family.F8Q8)
-        blocks = _by_rows(layer, lambda rows, _: {"": uqff_encode.f8q8(rows)})[""]
-        tensors.add("", "U8", (blocks.size,), blocks)
-        tensors.scalar(names.NUM_BLOCKS, "U32", blocks.size // names.F8Q8_BLOCK_BYTES)
-        tensors.shape(layer.shape)
+        _f8q8(tensors, layer)
     else:
         assert stored == "mxfp4", stored
-        tensors.scalar(names.FORMAT, "U8", Family.MXFP4)
-        made = _by_rows(layer, lambda rows, _: uqff_encode.mxfp4(rows))
-        tensors.add("", "U8", (*layer.shape[:-1], -1), made[""])
-        tensors.add(names.SCALES, "U8", (*layer.shape[:-1], -1), made["scales"])
+        _mxfp4(tensors, layer)
     if layer.bias is not None:
         bias_dtype = dtype if layer.bias.dtype in FLOATS else layer.bias.dtype
         tensors.raw(names.BIAS, bias_dtype, layer.bias.shape, as_dtype(layer.bias, dtype))
@@ -96,15 +79,15 @@ def layer_tensors(
 
 
 def version_tensors() -> list[UqffTensor]:
-    """What says which version of the format a file is of."""
+    """Return the tensors that contain the version of the format."""
     return [
         UqffTensor(key, "U32", (), np.array([number], "<u4").view(np.uint8))
         for key, number in zip(names.VERSION_KEYS, names.VERSION, strict=True)
     ]
 
 
-def as_dtype(tensor: StoredTensor, dtype: str | None) -> NDArray[np.uint8]:
-    """The bytes of a tensor, in another type of floating-point numbers where it has one and ``dtype`` is another."""
+def as_dtype(tensor: MappedTensor, dtype: str | None) -> NDArray[np.uint8]:
+    """Return the bytes of a tensor, converted to ``dtype`` if both types are floating-point numbers and differ."""
     if dtype in (None, tensor.dtype) or tensor.dtype not in FLOATS:
         return tensor.data
     return to_bytes(as_float32(tensor.data, tensor.dtype), dtype)
@@ -118,7 +101,10 @@ class _Tensors:
         self._prefix = prefix
 
     def add(self, suffix: str, dtype: str, shape: tuple[int, ...], values: NDArray[np.generic]) -> None:
-        """One after ".weight". A size of -1 is what the values make it; of FLOATS the values are rounded to dtype."""
+        """Add a tensor named ``suffix`` after ".weight".
+
+        ``shape`` may contain -1, which is inferred. Values are rounded to ``dtype`` if it is one of FLOATS.
+        """
         sized = values.reshape(shape).shape
         is_float = dtype in FLOATS and values.dtype == np.float32
         raw = to_bytes(values.astype(np.float32, copy=False), dtype) if is_float else _bytes_of(values)
@@ -136,10 +122,10 @@ class _Tensors:
 
 
 def _ggml(tensors: _Tensors, layer: Layer, label: str, importance: Sequence[NDArray[np.float32] | None]) -> None:
-    heeds = label.endswith("_K") and label != "Q8_K"
+    uses_importance = label.endswith("_K") and label != "Q8_K"
 
     def encode(rows: Rows, part: int) -> Encoded:
-        return {"": ggml_blocks.encode_rows(rows, label, importance[part] if heeds else None)}
+        return {"": ggml_blocks.encode_rows(rows, label, importance[part] if uses_importance else None)}
 
     blocks = _by_rows(layer, encode)[""]
     tensors.scalar(names.FORMAT, "U8", Family.GGUF)
@@ -148,8 +134,39 @@ def _ggml(tensors: _Tensors, layer: Layer, label: str, importance: Sequence[NDAr
     tensors.shape(layer.shape)
 
 
+def _unquantized(tensors: _Tensors, layer: Layer, dtype: str) -> None:
+    tensors.scalar(names.FORMAT, "U8", Family.UNQUANT)
+    raw = [as_dtype(part, dtype) for part in layer.parts]
+    tensors.raw(names.WEIGHT, dtype, layer.shape, np.concatenate(raw))
+
+
+def _afq(tensors: _Tensors, layer: Layer, bits: int, dtype: str) -> None:
+    encoded = _by_rows(layer, lambda rows, _: uqff_encode.afq(rows, bits, dtype))
+    tensors.scalar(names.FORMAT, "U8", Family.AFQ)
+    tensors.add("", "U32", (*layer.shape[:-1], -1), encoded[""])
+    tensors.add(names.SCALES, dtype, (*layer.shape[:-1], -1), encoded["scales"])
+    tensors.add(names.BIASES, dtype, (*layer.shape[:-1], -1), encoded["biases"])
+    tensors.scalar(names.BITS, "U8", bits)
+    tensors.scalar(names.GROUP_SIZE, "U8", uqff_encode.GROUP)
+
+
+def _f8q8(tensors: _Tensors, layer: Layer) -> None:
+    blocks = _by_rows(layer, lambda rows, _: {"": uqff_encode.f8q8(rows)})[""]
+    tensors.scalar(names.FORMAT, "U8", Family.F8Q8)
+    tensors.add("", "U8", (blocks.size,), blocks)
+    tensors.scalar(names.NUM_BLOCKS, "U32", blocks.size // names.F8Q8_BLOCK_BYTES)
+    tensors.shape(layer.shape)
+
+
+def _mxfp4(tensors: _Tensors, layer: Layer) -> None:
+    encoded = _by_rows(layer, lambda rows, _: uqff_encode.mxfp4(rows))
+    tensors.scalar(names.FORMAT, "U8", Family.MXFP4)
+    tensors.add("", "U8", (*layer.shape[:-1], -1), encoded[""])
+    tensors.add(names.SCALES, "U8", (*layer.shape[:-1], -1), encoded["scales"])
+
+
 def _fp8(tensors: _Tensors, layer: Layer) -> None:
-    """One scale for all weights: the largest becomes the largest number of 8 bits."""
+    """Encode with one scale for all weights, which maps the largest weight to the largest number of 8 bits."""
     largest = max(piece.max() for piece in _each_piece(layer, lambda rows, _: np.abs(rows).max(initial=0)))
     scale = float(largest) / uqff_encode.F8_MAX or 1.0
     codes = _by_rows(layer, lambda rows, _: {"": uqff_encode.fp8(rows, scale)})[""]
@@ -163,7 +180,7 @@ def _fp8(tensors: _Tensors, layer: Layer) -> None:
 
 
 def _hqq(tensors: _Tensors, layer: Layer, bits: int, dtype: str) -> None:
-    """The weights, in their order, become 64 rows, each column of which is a group."""
+    """Encode the weights, reshaped to 64 rows, with one group per column."""
     (part,) = layer.parts
     raw = part.data.reshape(uqff_encode.GROUP, -1)
     item = ITEM_BYTES[part.dtype]
@@ -175,11 +192,11 @@ def _hqq(tensors: _Tensors, layer: Layer, bits: int, dtype: str) -> None:
         return uqff_encode.hqq(_checked(columns, part.name), bits, dtype)
 
     pieces = range(0, raw.shape[1], at_once)
-    made = _joined(_on_threads(encode, pieces), axis=1)
+    encoded = _joined(_on_threads(encode, pieces), axis=1)
     tensors.scalar(names.FORMAT, "U8", Family.HQQ)
-    tensors.add("", "U8", made[""].shape, made[""])
-    tensors.add(names.SCALES, dtype, made["scales"].shape, made["scales"])
-    tensors.add(names.ZEROS, dtype, made["zeros"].shape, made["zeros"])
+    tensors.add("", "U8", encoded[""].shape, encoded[""])
+    tensors.add(names.SCALES, dtype, encoded["scales"].shape, encoded["scales"])
+    tensors.add(names.ZEROS, dtype, encoded["zeros"].shape, encoded["zeros"])
     tensors.shape(layer.shape)
     tensors.scalar(names.BITS, "U8", bits)
     tensors.scalar(names.GROUP_SIZE, "U32", uqff_encode.GROUP)
@@ -194,7 +211,7 @@ def _by_rows(layer: Layer, encode: Callable[[Rows, int], Encoded]) -> Encoded:
 
 
 def _each_piece(layer: Layer, encode: Callable[[Rows, int], T]) -> list[T]:
-    """Call ``encode`` with some rows and the number of their part, for all rows of a layer in order."""
+    """Call ``encode`` with pieces of a layer's rows and the number of their part; return the results in order."""
     at_once = max(1, _PIECE_ELEMENTS // layer.shape[-1])
     pieces = [
         (number, begin, min(begin + at_once, part.shape[0]))
@@ -211,7 +228,7 @@ def _each_piece(layer: Layer, encode: Callable[[Rows, int], T]) -> list[T]:
 
 
 def _on_threads(work: Callable[[P], T], pieces: Iterable[P]) -> list[T]:
-    """Like map. numpy and llama.cpp work without the interpreter's lock."""
+    """Map ``work`` over the pieces on threads; numpy and llama.cpp release the interpreter's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(work, pieces))
 
@@ -221,7 +238,7 @@ def _joined(made: Sequence[Encoded], axis: int) -> Encoded:
 
 
 def _checked(values: Rows, name: str) -> Rows:
-    # llama.cpp ends the process on them.
+    # llama.cpp aborts the process on values that are not finite.
     if not np.isfinite(values).all():
         raise Refused(f"The weights '{name}' are not all finite numbers: the checkpoint is damaged. Download it again.")
     return values

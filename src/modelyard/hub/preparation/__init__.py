@@ -1,1 +1,1 @@
-"""Plans and makes what has to be there before a model is loaded."""
+"""Plans and prepares the files that a model is loaded from: downloads, conversions, exports."""

@@ -1,4 +1,4 @@
-"""Names conversions by all that their outcome depends on, so that each is made once."""
+"""Names each conversion by a digest of everything that its outcome depends on, so that it is made once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from modelyard.hub.select.select import Decision
 from modelyard.hub.sources.converted import key_of
 from modelyard.hub.sources.llama_converter import ENGINE, engine_version
 
-# Version of this project's own part in a conversion: a change makes all models be converted anew.
+# Version of this project's part in a conversion: another number makes all models be converted again.
 _RECIPE: Final = 4
-_LOOKED_AT_BYTES: Final = 2**20
+_FINGERPRINT_BYTES: Final = 2**20
 
 
 def conversion_key(decision: Decision, label: str, imatrix: Path | None = None) -> str:
-    """The digest that names a conversion: equal for equal weights, type and converters.
+    """Return the digest that names a conversion: equal for equal weights, type and converters.
 
-    A repository at a commit is what it is. Of files outside the hub's cache, sizes, times and the first and last MiB
-    stand for the rest: to read all of many gigabytes would take longer than the model does to load.
+    The commit identifies the files of a repository. Files of a folder are identified by size, time, and first and last
+    MiB: reading many gigabytes would take longer than loading the model.
 
     Args:
         decision: the files that are converted.
-        label: what they become: the type of a whole GGUF file, "" for the precision of the files, or for a projector
+        label: type of the output: the type of a whole GGUF file, "" for the precision of the files, or for a projector
             "mmproj-" and its precision.
         imatrix: importance matrix that the weights are quantised with.
 
@@ -55,7 +55,7 @@ def _fingerprint(path: Path) -> list[object]:
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
-        digest = hashlib.blake2b(file.read(_LOOKED_AT_BYTES), digest_size=16)
-        file.seek(max(0, size - _LOOKED_AT_BYTES))
-        digest.update(file.read(_LOOKED_AT_BYTES))
+        digest = hashlib.blake2b(file.read(_FINGERPRINT_BYTES), digest_size=16)
+        file.seek(max(0, size - _FINGERPRINT_BYTES))
+        digest.update(file.read(_FINGERPRINT_BYTES))
     return [size, path.stat().st_mtime_ns, digest.hexdigest()]

@@ -1,4 +1,4 @@
-"""A checkpoint becomes GGUF files, by llama.cpp's converter in a child process."""
+"""Converts a checkpoint to GGUF files with llama.cpp's converter, in a child process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class GgufOutput:
     """A GGUF file that a conversion writes.
 
     Attributes:
-        path: of the file.
-        precision: "f32", "f16" or "bf16"; None: that of most weights.
+        path: path of the file.
+        precision: "f32", "f16" or "bf16"; None: the precision of most weights.
     """
 
     path: Path
@@ -32,38 +32,38 @@ class Output:
 
 
 def convert_checkpoint(
-    plan: FilePlan, folder: Path, model: Output | None, projector: Output | None, on_progress: OnProgress
+    plan: FilePlan, folder: Path, model: GgufOutput | None, projector: GgufOutput | None, on_progress: OnProgress
 ) -> None:
     """Convert the checkpoint of ``plan`` to GGUF files.
 
     Args:
-        plan: whose files are converted.
-        folder: that holds them.
-        model: the language model; None where it is not wanted.
-        projector: made of the vision and audio towers; None where it is not wanted. Beside a model it is left out where
-            it cannot be made.
-        on_progress: returning False gives it up.
+        plan: the plan whose files are converted.
+        folder: the folder that holds the files.
+        model: the language model to write; None to write none.
+        projector: the projector to write, made of the vision and audio towers; None to write none. Together with a
+            model, a projector that cannot be converted is left out.
+        on_progress: returning False cancels the conversion.
 
     Raises:
-        ConversionFailed: llama.cpp's converter cannot convert it.
-        UnusableModel: a file is damaged, it was given up, or the machine's memory ran out.
+        ConversionFailed: llama.cpp's converter cannot convert the checkpoint.
+        UnusableModel: a file is damaged, the conversion was cancelled, or the machine's memory ran out.
     """
     for name in plan.decision.names:
         if name.endswith(".safetensors"):
-            # What was cut off is told by name here; the converter meets it gigabytes later.
+            # Reports a truncated file by its name; the converter would fail on it only gigabytes later.
             read_safetensors(folder / name)
-    beside = model or projector
-    assert beside is not None
+    output = model or projector
+    assert output is not None
     arguments = ["--name", plan.name, *projector_arguments(projector)]
     if model is not None:
         precision = ["--type", model.precision] if model.precision else []
         arguments = [str(model.path), *arguments, *precision]
-    with staged(plan, folder, beside.path.parent) as place:
-        run_converter("checkpoint", [str(place), *arguments], on_progress, log_notice)
+    with staged(plan, folder, output.path.parent) as staging:
+        run_converter("checkpoint", [str(staging), *arguments], on_progress, log_notice)
 
 
-def projector_arguments(projector: Output | None) -> list[str]:
-    """What has a converter write a projector, on its command line."""
+def projector_arguments(projector: GgufOutput | None) -> list[str]:
+    """Return the command-line arguments that make a converter write the projector."""
     if projector is None:
         return []
     precision = ["--projector-type", projector.precision] if projector.precision else []
@@ -71,23 +71,23 @@ def projector_arguments(projector: Output | None) -> list[str]:
 
 
 @contextmanager
-def staged(plan: FilePlan, folder: Path, beside: Path) -> Iterator[Path]:
-    """A folder with links to the files of a plan, and to nothing else.
+def staged(plan: FilePlan, folder: Path, parent: Path) -> Iterator[Path]:
+    """Yield a folder with links to the files of a plan, and to nothing else.
 
-    It is where the file is made: what a killed process leaves is thrown away with that. It has the model's name, by
-    which the converter knows rerankers of Qwen3.
+    It lies in ``parent``, the folder of the output, so that it is removed with what a killed process leaves there. It
+    has the model's name, by which the converter recognises rerankers of Qwen3.
     """
-    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=beside) as staging:
-        place = Path(staging) / plan.name
-        # Only what is known to be data: a tokenizer that comes as a program would be run.
+    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=parent) as unnamed:
+        staging = Path(unnamed) / plan.name
+        # Only files that are known to be data are linked: the converter would run a tokenizer that is a program.
         for name in plan.decision.names:
-            # Converters look for weights by that name.
-            link = place / ("model.safetensors" if name == RESIDUAL else name)
+            # Converters read weights only from files of this name.
+            link = staging / ("model.safetensors" if name == RESIDUAL else name)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((folder / name).absolute())
-        yield place
+        yield staging
 
 
 def log_notice(text: str) -> None:
-    """Log what people should know of the result of a conversion."""
+    """Log a notice of the converter for the user."""
     logger.warning("%s", text)

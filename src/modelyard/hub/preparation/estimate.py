@@ -1,4 +1,4 @@
-"""What a model will be like, known before its weights are here: enough to predict the memory that it takes."""
+"""Estimates a model's header and sizes before its weights are on this machine, enough to predict its memory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from modelyard.hub.select.model_files import ModelFiles, stamps_before_reading
 from modelyard.hub.select.senses import senses_of
 from modelyard.hub.sources.checkpoint_config import read_config
 
-_ARCHITECTURE: Final = "sketched"
+_ARCHITECTURE: Final = "estimated"
 
-# What a sentence transformer is made of: a transformer and a pooling. Source: sentence-transformers, modules.json.
+# File that lists the modules of a sentence transformer. Source: sentence-transformers.
 _MODULES: Final = "modules.json"
 _MEAN: Final = 1
 
-# How a checkpoint shows that it ranks, or tells classes apart; rerankers of Qwen3 are generators, known by their names.
+# Ending of the architectures that rank or classify; rerankers of Qwen3 are generators, recognised by their names.
 _CLASSIFIER: Final = "ForSequenceClassification"
 _QWEN3_RERANKERS: Final = ("qwen3-reranker", "qwen3-vl-reranker")
 
-# Keys of a transformers configuration, and what GGUF calls them. Of several the first that is there counts.
+# Keys of GGUF, and the keys of a transformers configuration that they correspond to; the first one present counts.
 _NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "block_count": ("num_hidden_layers", "n_layer", "n_layers"),
     "context_length": ("max_position_embeddings", "n_positions", "max_sequence_length"),
@@ -45,13 +45,13 @@ _NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def estimate_files(plan: FilePlan, stores: Stores) -> ModelFiles:
-    """The files of ``plan`` as they will be. Exact where there is a GGUF header to read, here or at the hub.
+    """Estimate the files of ``plan``. Exact where there is a GGUF header to read, on this machine or at the hub.
 
-    For a checkpoint that is still to be converted, shapes come from its configuration, and sizes from what types take
-    on average.
+    For a checkpoint that is not converted yet, shapes come from its configuration, and sizes from the average bits per
+    weight of the type.
 
     Raises:
-        UnusableModel: what is known says already that it cannot be served.
+        UnusableModel: the model cannot be served.
     """
     files = _without_projector(plan, stores)
     files = replace(files, warnings=limits_of(plan, files.header, stores.hub))
@@ -65,7 +65,7 @@ def estimate_files(plan: FilePlan, stores: Stores) -> ModelFiles:
     path = None if listing.folder is None else listing.folder / plan.projector.name
     if conversion is not None and conversion.made is not None:
         path = conversion.made.path
-    # One beside a file that was named directly is in no listing.
+    # The projector beside a file that was named directly is not in the listing.
     if path is not None and path.is_file():
         header = read_header(path)
         return replace(files, projector_bytes=header.file_size, senses=senses_of(header))
@@ -81,7 +81,7 @@ def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
     if plan.made is not None:
         stamps = stamps_before_reading((plan.made.path,))
         header = read_header(plan.made.path)
-        kind = kind_of(plan.made.path, header, plan.wanted.kind, has_projector=bool(plan.projector))
+        kind = kind_of(plan.made.path, header, plan.request.kind, has_projector=bool(plan.projector))
         return ModelFiles((plan.made.path,), header, header.file_size, reason, header.quantization, kind, stamps=stamps)
     listing, first = decision.listing, decision.names[0]
     if decision.form == "gguf":
@@ -94,19 +94,19 @@ def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
                 header = parse_header(BoundedReader(file, Path(first), size))
         if decision.target is None:
             size = listing.size_of(decision.names) or header.file_size
-            kind = kind_of(Path(first), header, plan.wanted.kind, has_projector=bool(plan.projector))
+            kind = kind_of(Path(first), header, plan.request.kind, has_projector=bool(plan.projector))
             return ModelFiles((Path(first),), header, size, reason, decision.label or header.quantization, kind)
         return _scaled(plan, dict(header.metadata), header.architecture, header.scores)
     config = read_config(stores.hub, listing)
     metadata = _metadata(config)
     if _MODULES in listing.names:
-        # Which pooling makes no difference to what is told from it.
+        # Any type of pooling marks the model as one of embeddings.
         metadata[f"{_ARCHITECTURE}.pooling_type"] = _MEAN
     return _scaled(plan, metadata, _ARCHITECTURE, _scores(config, plan.name))
 
 
 def _scaled(plan: FilePlan, metadata: dict[str, Value], architecture: str, scores: int) -> ModelFiles:
-    """A model of those facts, with a head of so many scores, whose weights take what the conversion will write."""
+    """Return the files of a model with that metadata and number of scores, of the size that the conversion writes."""
     target = plan.decision.target
     assert target is not None
     label = target.label or "BF16"
@@ -120,14 +120,14 @@ def _scaled(plan: FilePlan, metadata: dict[str, Value], architecture: str, score
         tensors.append(GgufTensor(RANKING_HEAD, (width, scores), "F32", offset=0, size_bytes=0))
     header = GgufHeader(3, {"general.architecture": architecture, **metadata}, tuple(tensors), plan.output_bytes)
     path = Path(plan.name)
-    kind = kind_of(path, header, plan.wanted.kind, has_projector=bool(plan.projector))
+    kind = kind_of(path, header, plan.request.kind, has_projector=bool(plan.projector))
     return ModelFiles((path,), header, plan.output_bytes, plan.decision.reasons[-1], label, kind)
 
 
 def _scores(config: Mapping[str, Any], name: str) -> int:
-    """How many scores its ranking head will have; 0 where it will have none. Source: llama.cpp, conversion/.
+    """Return the number of scores of the converted model's ranking head; 0 for none. Source: llama.cpp, conversion/.
 
-    One of Qwen3 becomes a head with the score of "yes" alone, as far as is told from it.
+    Rerankers of Qwen3, whose heads score "yes" and "no", count as one score, which is enough to recognise a reranker.
     """
     if any(reranker in name.lower() for reranker in _QWEN3_RERANKERS):
         return 1
@@ -140,7 +140,7 @@ def _scores(config: Mapping[str, Any], name: str) -> int:
 
 
 def _metadata(config: dict[str, Any]) -> dict[str, Value]:
-    """The facts of a transformers configuration, as GGUF has them."""
+    """Return the metadata of GGUF that corresponds to a transformers configuration."""
     inner = next((config[key] for key in ("text_config", "llm_config", "language_config") if key in config), config)
     facts: dict[str, Any] = {**config, **inner} if isinstance(inner, dict) else config
     metadata: dict[str, Value] = {}

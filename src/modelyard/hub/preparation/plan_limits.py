@@ -1,4 +1,4 @@
-"""The limits of the model of a plan, from its checkpoint's configuration where it has one, and from its GGUF header."""
+"""Collects the warnings about the model of a plan, from its GGUF header and its checkpoint's configuration."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from modelyard.hub.sources.huggingface import Hub
 
 
 def limits_of(plan: FilePlan, header: GgufHeader, hub: Hub) -> tuple[str, ...]:
-    """What is to be known of the model, in sentences, each once.
+    """Return warnings about the model, in sentences, without duplicates.
 
-    ``header`` is that of its GGUF file, or what is foreseen of it. A conversion drops some facts of a checkpoint, such
-    as a window that llama.cpp does not know for the architecture.
+    ``header`` is the header of its GGUF file, or an estimate of it. The configuration is read too, because a conversion
+    drops facts such as a sliding window that llama.cpp does not support for the architecture.
 
     Raises:
-        UnusableModel: its answers would be wrong altogether; or its configuration cannot be read.
+        UnusableModel: every answer of the model would be wrong, or its configuration cannot be read.
     """
     found = dict.fromkeys(header_limits(header))
     if plan.decision.form != "gguf":
@@ -25,6 +25,6 @@ def limits_of(plan: FilePlan, header: GgufHeader, hub: Hub) -> tuple[str, ...]:
         try:
             check_checkpoint(config)
         except UnusableModel as error:
-            raise UnusableModel(f"'{plan.wanted.source}': {error}") from None
+            raise UnusableModel(f"'{plan.request.source}': {error}") from None
         found |= dict.fromkeys(checkpoint_limits(config))
     return tuple(found)

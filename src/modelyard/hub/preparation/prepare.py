@@ -1,4 +1,4 @@
-"""Does what a plan says: downloads, converts, quantises; then the files are on this machine and were looked into."""
+"""Carries out a plan: downloads, converts and quantises, then reads and checks the files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelyard.formats.uqff.constants import RESIDUAL, SUFFIX
 from modelyard.formats.uqff.reader import read_uqff
 from modelyard.hub.preparation.conversion_key import conversion_key
 from modelyard.hub.preparation.convert_checkpoint import (
-    Output,
+    GgufOutput,
     convert_checkpoint,
     log_notice,
     projector_arguments,
@@ -22,15 +22,15 @@ from modelyard.hub.preparation.convert_checkpoint import (
 )
 from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
 from modelyard.hub.preparation.plan_limits import limits_of
-from modelyard.hub.preparation.prepare_projector import attach_projector, making_beside
-from modelyard.hub.select.gguf import Choice
+from modelyard.hub.preparation.prepare_projector import attach_projector, projector_output
+from modelyard.hub.select.gguf import FileChoice
 from modelyard.hub.select.isq import Target
 from modelyard.hub.select.kind import POOLED_KINDS
 from modelyard.hub.select.model_files import ModelFiles, read_files
 from modelyard.hub.select.select import FileRequest
 from modelyard.hub.sources.converted import Entry
 from modelyard.hub.sources.converter_process import run_converter
-from modelyard.hub.sources.disk import check_room
+from modelyard.hub.sources.disk import check_disk_space
 from modelyard.hub.sources.listing import OnProgress, Progress
 from modelyard.hub.sources.llama_converter import check_converter
 from modelyard.hub.sources.quant_labels import normalise
@@ -40,24 +40,24 @@ logger = logging.getLogger(__name__)
 _REQUANTISABLE: Final = ("F32", "F16", "BF16", "Q8_0")
 
 
-def resolve(wanted: FileRequest, stores: Stores | None = None, on_progress: OnProgress = lambda _: True) -> ModelFiles:
-    """The files that ``wanted`` means, prepared and checked: ``plan_files`` and ``prepare`` in one.
+def resolve(request: FileRequest, stores: Stores | None = None, on_progress: OnProgress = lambda _: True) -> ModelFiles:
+    """Plan and prepare the files of ``request``: ``plan_files`` and ``prepare`` in one.
 
     Raises:
-        UnusableModel: with what is wrong and what to do, or it was given up.
+        UnusableModel: the request cannot be fulfilled, or ``on_progress`` returned False.
     """
     stores = stores or Stores()
-    return prepare(plan_files(wanted, stores), stores, on_progress)
+    return prepare(plan_files(request, stores), stores, on_progress)
 
 
 def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFiles:
-    """Have the files of ``plan`` ready to be loaded.
+    """Download and convert the files of ``plan``, and return them ready to be loaded.
 
-    It can be given up, or end with the process, at any point: what was downloaded is kept, what was half converted is
-    thrown away. Others that prepare the same wait for it and use what it made.
+    It can be cancelled, or end with the process, at any point: downloads are kept, incomplete conversions are removed.
+    Other calls that prepare the same files wait for it and use its result.
 
     Raises:
-        UnusableModel: with what is wrong and what to do, or it was given up.
+        UnusableModel: the files cannot be prepared, or ``on_progress`` returned False.
     """
     decision = plan.decision
     if decision.listing.note:
@@ -65,13 +65,13 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
     if decision.target is None:
         names = (*decision.names, plan.projector.name) if plan.projector.name else decision.names
         folder = stores.hub.fetch(decision.listing, names, on_progress)
-        choice = Choice(decision.names, decision.reasons[-1], decision.label)
-        files = read_files(folder, choice, plan.wanted.quant, plan.wanted.kind)
+        choice = FileChoice(decision.names, decision.reasons[-1], decision.label)
+        files = read_files(folder, choice, plan.request.quant, plan.request.kind)
     else:
-        entry = plan.made or _make(plan, decision.target, stores, on_progress)
-        stores.converted.use(entry)
-        choice = Choice((entry.path.name,), decision.reasons[-1], entry.label)
-        files = read_files(entry.path.parent, choice, None, plan.wanted.kind)
+        entry = plan.made or _convert(plan, decision.target, stores, on_progress)
+        stores.converted.mark_used(entry)
+        choice = FileChoice((entry.path.name,), decision.reasons[-1], entry.label)
+        files = read_files(entry.path.parent, choice, None, plan.request.kind)
     files = replace(files, warnings=limits_of(plan, files.header, stores.hub))
     for warning in files.warnings:
         logger.warning("%s: %s", files.paths[0].name, warning)
@@ -80,55 +80,67 @@ def prepare(plan: FilePlan, stores: Stores, on_progress: OnProgress) -> ModelFil
     return attach_projector(plan, files, stores, on_progress)
 
 
-def _make(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgress) -> Entry:
+def _convert(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProgress) -> Entry:
     decision = plan.decision
     if decision.form != "gguf":
         check_converter()
     folder = stores.hub.fetch(decision.listing, decision.names, on_progress)
-    with stores.converted.making(plan.key, on_progress) as place:
-        made = stores.converted.find(plan.key)
-        if made is not None:
-            return made
-        check_room(place, _needed_bytes(plan, target), f"'{plan.wanted.source}' cannot be converted")
+    with stores.converted.locked(plan.key, on_progress) as entry_folder:
+        entry = stores.converted.find(plan.key)
+        if entry is not None:
+            return entry
+        check_disk_space(entry_folder, _needed_bytes(plan, target), f"'{plan.request.source}' cannot be converted")
         for reason in decision.reasons:
             logger.info("%s", reason)
         if decision.form == "uqff":
-            partial = place / "uqff.partial"
-            with making_beside(plan, stores, on_progress) as projector:
+            partial = entry_folder / "uqff.partial"
+            with projector_output(plan, stores, on_progress) as projector:
                 _convert_uqff(plan, folder, partial, projector, on_progress)
+            # The type of most weights, which can differ from the target where rows do not fit its blocks.
             label = read_header(partial).quantization
-            name = f"{plan.name}-{label}.gguf"
-            return stores.converted.finish(place, partial, name=name, source=plan.wanted.source, label=label)
-        if decision.form == "gguf":
-            _check_precision(folder / decision.names[0])
-            source: Path | None = folder / decision.names[0]
+        elif decision.form == "gguf":
+            source = folder / decision.names[0]
+            _check_precision(source)
+            partial = entry_folder / "quantized.partial"
+            _quantize(source, partial, target, plan.request.imatrix, on_progress)
+            label = target.label or read_header(partial).quantization
         else:
-            source = None if target.is_full_precision else _full_precision(plan, stores)
-        full = place / "full.partial"
-        if source is None:
-            precision = target.label.lower() if target.label and target.is_full_precision else None
-            with making_beside(plan, stores, on_progress) as projector:
-                convert_checkpoint(plan, folder, Output(full, precision), projector, on_progress)
-            source = full
-        partial = full
-        if not target.is_full_precision or decision.form == "gguf":
-            partial = place / "quantized.partial"
-            _quantize(source, partial, target, plan.wanted.imatrix, on_progress)
-            full.unlink(missing_ok=True)
-        label = target.label or read_header(partial).quantization
+            partial = _convert_safetensors(plan, target, folder, entry_folder, stores, on_progress)
+            label = target.label or read_header(partial).quantization
         name = f"{plan.name}-{label}.gguf"
-        return stores.converted.finish(place, partial, name=name, source=plan.wanted.source, label=label)
+        return stores.converted.complete(entry_folder, partial, name=name, source=plan.request.source, label=label)
 
 
-def _convert_uqff(plan: FilePlan, folder: Path, out: Path, projector: Output | None, on_progress: OnProgress) -> None:
-    """UQFF to GGUF, with the weights as they are."""
+def _convert_safetensors(
+    plan: FilePlan, target: Target, folder: Path, entry_folder: Path, stores: Stores, on_progress: OnProgress
+) -> Path:
+    """Convert a checkpoint, quantise the outcome if the target asks for it, and return the file in ``entry_folder``."""
+    full = entry_folder / "full.partial"
+    source = None if target.is_full_precision else _find_full_precision(plan, stores)
+    if source is None:
+        precision = target.label.lower() if target.label and target.is_full_precision else None
+        with projector_output(plan, stores, on_progress) as projector:
+            convert_checkpoint(plan, folder, GgufOutput(full, precision), projector, on_progress)
+        source = full
+    if target.is_full_precision:
+        return full
+    quantized = entry_folder / "quantized.partial"
+    _quantize(source, quantized, target, plan.request.imatrix, on_progress)
+    full.unlink(missing_ok=True)
+    return quantized
+
+
+def _convert_uqff(
+    plan: FilePlan, folder: Path, out: Path, projector: GgufOutput | None, on_progress: OnProgress
+) -> None:
+    """Convert UQFF to GGUF, with the codes of the weights kept where GGUF has a type for them."""
     shards = [name for name in plan.decision.names if name.endswith(SUFFIX)]
     read_uqff(folder / name for name in shards)
     if RESIDUAL in plan.decision.names:
         read_safetensors(folder / RESIDUAL)
-    with staged(plan, folder, out.parent) as place:
-        arguments = [str(place), str(out), "--name", plan.name, *projector_arguments(projector)]
-        run_converter("uqff", [*arguments, *shards], on_progress, log_notice)
+    with staged(plan, folder, out.parent) as staging:
+        arguments = [str(staging), str(out), "--name", plan.name, *projector_arguments(projector)]
+        run_converter("uqff.main", [*arguments, *shards], on_progress, log_notice)
 
 
 def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_progress: OnProgress) -> None:
@@ -139,13 +151,13 @@ def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_
     run_converter("quantize", arguments, on_progress, log_notice)
 
 
-def _full_precision(plan: FilePlan, stores: Stores) -> Path | None:
-    """The same checkpoint in full precision, where that was made before: as it is published, or in single precision.
+def _find_full_precision(plan: FilePlan, stores: Stores) -> Path | None:
+    """Return an earlier conversion of the checkpoint in its published or in single precision; None if there is none.
 
-    Single precision has the numbers of every type that checkpoints are published in.
+    Single precision represents the numbers of every type in which checkpoints are published.
     """
-    made = (stores.converted.find(conversion_key(plan.decision, label)) for label in ("", "F32"))
-    return next((entry.path for entry in made if entry is not None), None)
+    entries = (stores.converted.find(conversion_key(plan.decision, label)) for label in ("", "F32"))
+    return next((entry.path for entry in entries if entry is not None), None)
 
 
 def _needed_bytes(plan: FilePlan, target: Target) -> int:
@@ -154,7 +166,7 @@ def _needed_bytes(plan: FilePlan, target: Target) -> int:
 
 
 def _check_precision(path: Path) -> None:
-    """What was quantised already loses too much when it is quantised again."""
+    """Raise UnusableModel for weights that are quantised already, and lose too much if they are quantised again."""
     label = read_header(path).quantization
     if normalise(label) not in {normalise(known) for known in _REQUANTISABLE}:
         raise UnusableModel(

@@ -1,4 +1,4 @@
-"""Where the projector of a model comes from: a published file, or the model's own checkpoint. Converts nothing."""
+"""Plans where a model's projector comes from: a published file, or its own checkpoint. Converts nothing."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from modelyard.hub.sources.listing import Listing
 from modelyard.hub.sources.llama_converter import known_architectures
 from modelyard.hub.sources.quant_labels import is_auxiliary
 
-# Precision of a projector where no dtype is asked for: its weights are a small part of a model's, so that smaller ones
-# would gain little memory.
+# Precision of a projector if no dtype is configured: its weights are a small part of a model's, so that a smaller type
+# would save little memory.
 _DEFAULT_LABEL: Final = "F16"
 _BITS: Final = {"F16": 16, "BF16": 16, "F32": 32}
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectorConversion:
-    """A projector that is made of the towers in a model's own checkpoint.
+    """A projector that is converted from the towers in a model's own checkpoint.
 
     Attributes:
-        key: of the converted file.
+        key: key of the converted file.
         label: its precision, such as "F16".
-        made: the converted file, where an earlier conversion has made it.
-        output_bytes: that the conversion writes, about.
-        senses: what the model will take beside text.
+        made: the converted file, if an earlier conversion made it.
+        output_bytes: approximate bytes that the conversion writes.
+        senses: the inputs beside text that the model takes with the projector.
     """
 
     key: str
@@ -45,12 +45,12 @@ class ProjectorConversion:
 
 @dataclass(frozen=True, slots=True)
 class ProjectorPlan:
-    """Where a model's projector comes from.
+    """The source of a model's projector.
 
     Attributes:
-        name: of a published one in the decision's listing; "" for none.
-        conversion: what makes one of the checkpoint; None where none is made.
-        warning: why the model is served without, although it has a vision or audio tower; "" where nothing is lost.
+        name: name of a published projector in the decision's listing; "" for none.
+        conversion: the conversion of the checkpoint's towers; None for none.
+        warning: why a model with a vision or audio tower is served without a projector; "" if it is not.
     """
 
     name: str = ""
@@ -58,32 +58,32 @@ class ProjectorPlan:
     warning: str = ""
 
     def __bool__(self) -> bool:
-        """Whether there will be a projector."""
+        """Whether the model has a projector."""
         return bool(self.name) or self.conversion is not None
 
 
 NO_PROJECTOR: Final = ProjectorPlan()
 
 
-def plan_projector(wanted: FileRequest, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
-    """Find the projector of the model that ``decision`` is about: a published one first, else one to be made.
+def plan_projector(request: FileRequest, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
+    """Find the projector of the model of ``decision``: a published file, or else a conversion of its checkpoint.
 
     Raises:
-        UnusableModel: the model is to be multimodal and has no projector; or its config.json cannot be read.
+        UnusableModel: the configured kind is "multimodal" and there is no projector, or config.json cannot be read.
     """
-    if wanted.kind not in KINDS_WITH_PROJECTOR:
+    if request.kind not in KINDS_WITH_PROJECTOR:
         return NO_PROJECTOR
     listing = decision.listing
-    names = _neighbours(listing) if listing.hub_id is None and listing.folder is not None else listing.names
+    names = _names_beside(listing) if listing.hub_id is None and listing.folder is not None else listing.names
     try:
-        choice = choose_projector(names, decision.names[0], wanted.mmproj)
+        choice = choose_projector(names, decision.names[0], request.mmproj)
     except UnusableModel as error:
         raise UnusableModel(f"'{listing.source}': {error}") from None
     if choice.name:
         return ProjectorPlan(choice.name)
     if decision.form != "gguf":
-        return _of_checkpoint(wanted, decision, hub, converted)
-    if wanted.kind == "multimodal":
+        return _checkpoint_projector(request, decision, hub, converted)
+    if request.kind == "multimodal":
         raise UnusableModel(
             f"'{listing.source}': kind = 'multimodal' needs a projector (mmproj). {choice.reason} "
             "Put its file beside the model's, or set kind = 'text'."
@@ -91,11 +91,13 @@ def plan_projector(wanted: FileRequest, decision: Decision, hub: Hub, converted:
     return NO_PROJECTOR
 
 
-def _of_checkpoint(wanted: FileRequest, decision: Decision, hub: Hub, converted: ConvertedModels) -> ProjectorPlan:
+def _checkpoint_projector(
+    request: FileRequest, decision: Decision, hub: Hub, converted: ConvertedModels
+) -> ProjectorPlan:
     listing = decision.listing
     towers = towers_of(read_config(hub, listing))
     if towers is None:
-        if wanted.kind == "multimodal":
+        if request.kind == "multimodal":
             raise UnusableModel(
                 f"'{listing.source}': kind = 'multimodal', but the model's config.json describes no vision or audio "
                 "tower. Set kind = 'text'."
@@ -107,26 +109,26 @@ def _of_checkpoint(wanted: FileRequest, decision: Decision, hub: Hub, converted:
             f"llama.cpp's converter does not know the {towers.name} of "
             f"{towers.architectures[0] if towers.architectures else 'this model'}"
         )
-        if wanted.kind == "multimodal":
+        if request.kind == "multimodal":
             raise UnusableModel(f"'{listing.source}': kind = 'multimodal', but {reason}. Set kind = 'text'.")
         return ProjectorPlan(warning=f"The model is served as text: {reason}.")
-    label = _DEFAULT_LABEL if wanted.dtype == "auto" else wanted.dtype.upper()
+    label = _DEFAULT_LABEL if request.dtype == "auto" else request.dtype.upper()
     key = conversion_key(decision, f"mmproj-{label}")
     size = towers.size_bytes * _BITS[label] // _BITS[_DEFAULT_LABEL]
     senses = senses_of_checkpoint(towers.architectures, has_vision=towers.has_vision, has_audio=towers.has_audio)
     return ProjectorPlan(conversion=ProjectorConversion(key, label, converted.find(key), size, senses))
 
 
-def _neighbours(listing: Listing) -> tuple[str, ...]:
-    """The files of the listing, with those beside a file that was named directly.
+def _names_beside(listing: Listing) -> tuple[str, ...]:
+    """Return the names of the listing, with the GGUF files in the folder of a file that was named directly.
 
-    Where other models lie there too, only projectors that are named after it are its own.
+    If the folder has other models too, only projectors that are named after the file are included.
     """
     assert listing.folder is not None
     if Path(listing.source).expanduser().is_dir():
         return listing.names
     beside = sorted(path.name for path in listing.folder.glob("*.[gG][gG][uU][fF]"))
-    more = [name for name in beside if name not in listing.names]
-    if not all(map(is_auxiliary, more)):
-        more = [name for name in more if is_auxiliary(name) and is_named_after(name, listing.names[0])]
-    return (*listing.names, *more)
+    others = [name for name in beside if name not in listing.names]
+    if not all(map(is_auxiliary, others)):
+        others = [name for name in others if is_auxiliary(name) and is_named_after(name, listing.names[0])]
+    return (*listing.names, *others)

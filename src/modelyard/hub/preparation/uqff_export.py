@@ -1,4 +1,4 @@
-"""UQFF exports: a folder with a model's weights, quantised, and all that a loader needs beside them."""
+"""Exports a model as UQFF: a folder with its quantised weights and the other files that a loader needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
 from modelyard.hub.select.kind import check_kind
 from modelyard.hub.select.select import FileRequest
 from modelyard.hub.sources.converter_process import run_converter
-from modelyard.hub.sources.disk import check_room
+from modelyard.hub.sources.disk import check_disk_space
 from modelyard.hub.sources.listing import OnProgress
 
 logger = logging.getLogger(__name__)
@@ -29,16 +29,16 @@ _CARD: Final = "README.md"
 
 @dataclass(frozen=True, slots=True)
 class UqffExport:
-    """What is to be written.
+    """The output of an export.
 
     Attributes:
-        types: of ``uqff_format.TYPES``, each at most once.
-        folder: that gets the files.
-        stem: of the shards' names, where there is one type; None: the type's name.
-        has_card: whether a README.md is written that the hub shows with the files.
-        base_model: the repository that the model comes from, for report and card; None: the one that is quantised.
-        repo_id: the repository that the files will be published in, likewise.
-        largest_shard_bytes: a layer that would make a shard larger begins the next one.
+        types: types in ``formats.uqff.constants.TYPES``, each at most once.
+        folder: the folder that the files are written to.
+        stem: stem of the shards' names, for an export of one type; None: the type's name.
+        has_card: whether a README.md is written, which the hub shows with the files.
+        base_model: repository of the original model, for report and card; None: the repository that is quantised.
+        repo_id: repository in which the files will be published, for report and card; None: not known.
+        max_shard_bytes: size of a shard; a layer that would exceed it starts the next shard.
     """
 
     types: tuple[str, ...]
@@ -47,14 +47,14 @@ class UqffExport:
     has_card: bool = True
     base_model: str | None = None
     repo_id: str | None = None
-    largest_shard_bytes: int = constants.MAX_SHARD_BYTES
+    max_shard_bytes: int = constants.MAX_SHARD_BYTES
 
 
 def parse_types(levels: Iterable[str]) -> tuple[str, ...]:
-    """The types of UQFF that levels mean: each is a name, a number of bits, or several of these with commas between.
+    """Return the UQFF types that levels name: each level is a name, a number of bits, or several separated by commas.
 
     Raises:
-        UnusableModel: one of them is none, or none is there.
+        UnusableModel: a level names no type, or there are no levels.
     """
     types: list[str] = []
     for word in (word.strip().lower() for level in levels for word in level.split(",")):
@@ -69,29 +69,28 @@ def parse_types(levels: Iterable[str]) -> tuple[str, ...]:
     return tuple(types)
 
 
-def export_uqff(wanted: FileRequest, export: UqffExport, stores: Stores, on_progress: OnProgress) -> list[Path]:
+def export_uqff(request: FileRequest, export: UqffExport, stores: Stores, on_progress: OnProgress) -> list[Path]:
     """Quantise a checkpoint into a UQFF export.
 
-    Whoever looks into the folder finds either what was there before or all that is written: it can be given up, or
-    fail, at any point.
+    The folder holds either its previous files or the complete export, even if the export fails or is cancelled.
 
     Args:
-        wanted: the model; its dtype is that of weights that are not quantised.
-        export: what is written, and where.
-        stores: where the checkpoint is looked for.
+        request: the model; its dtype applies to weights that are not quantised.
+        export: the output.
+        stores: where the checkpoint is looked up.
         on_progress: see ``OnProgress``.
 
     Returns:
         The shards, in order.
 
     Raises:
-        UnusableModel: with what is wrong and what to do, or it was given up.
+        UnusableModel: the model cannot be exported, or ``on_progress`` returned False.
     """
-    check_kind(wanted.kind)
-    plan = plan_files(replace(wanted, quant=None, isq=export.types[0]), stores)
+    check_kind(request.kind)
+    plan = plan_files(replace(request, quant=None, isq=export.types[0]), stores)
     if plan.decision.form != "safetensors":
         raise UnusableModel(
-            f"'{wanted.source}' has no safetensors weights, and UQFF is made of nothing else. Name the model's "
+            f"'{request.source}' has no safetensors weights, and UQFF is made of nothing else. Name the model's "
             "full-precision repository or folder, or write GGUF: -o NAME.gguf."
         )
     _check_target(export)
@@ -103,7 +102,7 @@ def export_uqff(wanted: FileRequest, export: UqffExport, stores: Stores, on_prog
             staged = Path(staging) / "export"
             staged.mkdir(mode=0o755)
             needed = sum((folder / name).stat().st_size for name in plan.decision.names) * len(export.types)
-            check_room(staged, needed, f"'{wanted.source}' cannot be quantised")
+            check_disk_space(staged, needed, f"'{request.source}' cannot be quantised")
             report = _quantize(plan, folder, staged, export, on_progress)
             _copy_descriptions(folder, plan.decision.names, staged)
             if export.has_card:
@@ -117,7 +116,7 @@ def export_uqff(wanted: FileRequest, export: UqffExport, stores: Stores, on_prog
 
 
 def _check_target(export: UqffExport) -> None:
-    """Files of one export belong together: two of them cannot share a folder, nor one with a checkpoint."""
+    """Raise UnusableModel if the target folder has weights that a loader would take for a part of the export."""
     folder = export.folder
     if folder.exists() and not folder.is_dir():
         raise UnusableModel(f"{folder} is a file, and a UQFF export is a folder. Choose another place with --out.")
@@ -137,19 +136,19 @@ def _stem_of(shard: str) -> str:
 
 
 def _quantize(plan: FilePlan, folder: Path, out: Path, export: UqffExport, on_progress: OnProgress) -> dict[str, Any]:
-    """Write shards, residual tensors and report; the report."""
-    arguments = ["--largest-shard", str(export.largest_shard_bytes)]
+    """Write shards, residual tensors and the report, and return the report."""
+    arguments = ["--max-shard-bytes", str(export.max_shard_bytes)]
     for type_ in export.types:
         arguments += ["--type", type_]
     hub_id = plan.decision.listing.hub_id
-    given = {
+    options = {
         "--stem": export.stem,
-        "--dtype": None if plan.wanted.dtype == "auto" else plan.wanted.dtype.upper(),
-        "--imatrix": plan.wanted.imatrix,
+        "--dtype": None if plan.request.dtype == "auto" else plan.request.dtype.upper(),
+        "--imatrix": plan.request.imatrix,
         "--base-model": export.base_model or (None if hub_id is None else hub_id.repo),
         "--repo-id": export.repo_id,
     }
-    for option, value in given.items():
+    for option, value in options.items():
         arguments += [] if value is None else [option, str(value)]
     with tempfile.TemporaryDirectory(prefix="modelyard-") as checkpoint:
         for name in plan.decision.names:
@@ -157,7 +156,7 @@ def _quantize(plan: FilePlan, folder: Path, out: Path, export: UqffExport, on_pr
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((folder / name).absolute())
         run_converter(
-            "uqff_write",
+            "uqff.write",
             [checkpoint, str(out), *arguments],
             on_progress,
             lambda text: logger.warning("%s", text),
@@ -168,7 +167,7 @@ def _quantize(plan: FilePlan, folder: Path, out: Path, export: UqffExport, on_pr
 
 
 def _copy_descriptions(folder: Path, names: Sequence[str], out: Path) -> None:
-    """Configuration, tokenizer and templates; not what describes the weights as they were."""
+    """Copy configuration, tokenizer and templates, without descriptions of the original weights."""
     for name in names:
         if name.endswith((".safetensors", ".safetensors.index.json")) or name == constants.REPORT:
             continue
@@ -194,7 +193,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _without(value: Any, key: str) -> Any:
-    """A JSON value without the entries of that name, at any depth."""
+    """Return a JSON value without the entries of that name, at any depth."""
     if isinstance(value, dict):
         return {name: _without(inner, key) for name, inner in value.items() if name != key}
     if isinstance(value, list):
@@ -203,13 +202,13 @@ def _without(value: Any, key: str) -> Any:
 
 
 def _publish(staged: Path, folder: Path, before: Path) -> None:
-    """Move the files of ``staged`` to ``folder``, all or none; what they replace goes to ``before``."""
+    """Move the files of ``staged`` to ``folder``, all or none; files that they replace are moved to ``before``."""
     if not folder.exists():
         staged.replace(folder)
         return
     before.mkdir()
     stems = {_stem_of(path.name) for path in staged.glob(f"*{constants.SUFFIX}")}
-    # An earlier export of the same name may have had more shards.
+    # An earlier export of the same name may have more shards.
     stale = {path.name for path in folder.glob(f"*{constants.SUFFIX}") if _stem_of(path.name) in stems}
     made = [path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file()]
     moved: list[tuple[Path, Path]] = []

@@ -1,1 +1,1 @@
-"""Chooses which files of a repository are served."""
+"""Selects the files of a folder or repository that a model is served from."""

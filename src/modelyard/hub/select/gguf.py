@@ -1,4 +1,4 @@
-"""Which of the GGUF files of a folder or repository is meant. Pure: names in, names out."""
+"""Chooses among the GGUF files of a folder or repository. Pure: names in, names out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from modelyard.errors import UnusableModel
 from modelyard.hub.sources.quant_labels import bits, is_auxiliary, is_label, label_in, normalise
 
-# What ``quant`` asks for -> normalised labels, best first. Source: the reference's published-GGUF selection.
+# Normalised labels, best first, for each number of bits in ``quant``. Source: mistral.rs, selection of published GGUF.
 PREFERENCES: Final[Mapping[str, tuple[str, ...]]] = {
     "2": ("Q2K", "Q2KL", "Q2KS"),
     "3": ("Q3KM", "Q3KS", "Q3KL", "Q3K"),
@@ -31,13 +31,13 @@ _SHARD: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The file that is meant.
+class FileChoice:
+    """The model file that was chosen.
 
     Attributes:
-        names: its shards in order; a single name where it is whole.
-        reason: why this one, in one sentence.
-        label: the quantisation in its name; None where the name says none.
+        names: its shards in order; a single name for a file without shards.
+        reason: why this file was chosen, in one sentence.
+        label: the quantisation in its name; None if the name has none.
     """
 
     names: tuple[str, ...]
@@ -55,18 +55,18 @@ class Shard:
 
     @classmethod
     def parse(cls, name: str) -> Shard | None:
-        """The parts of a shard's name; None where it is not one."""
+        """Parse the name of a shard; None for other names."""
         match = _SHARD.fullmatch(name)
         return cls(match["stem"], int(match["number"]), int(match["count"])) if match else None
 
     def sibling(self, number: int) -> str:
-        """The name of another shard of the same model."""
+        """Return the name of another shard of the same model."""
         return f"{self.stem}-{number:05d}-of-{self.count:05d}.gguf"
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One model among the files: its single file, or those of its shards that are there."""
+    """One model among the files: its single file, or the shards of it that are present."""
 
     names: tuple[str, ...]
     label: str | None
@@ -76,44 +76,44 @@ class _Candidate:
         return normalise(self.label or "")
 
     @property
-    def listed(self) -> str:
+    def description(self) -> str:
         return f"{self.names[0]} ({self.label or 'no type in its name'})"
 
 
-def choose_gguf(names: Sequence[str], quant: str | None) -> Choice:
-    """The model file among ``names`` that ``quant`` means.
+def choose_gguf(names: Sequence[str], quant: str | None) -> FileChoice:
+    """Choose the model file among ``names`` that matches ``quant``.
 
     Args:
-        names: files of one folder or repository, relative, with "/"; other files than GGUF are ignored.
-        quant: None, a number of bits ("2" to "8"), or a label such as "q4_k_m". With a number: the preference list, the
-            same with Unsloth's "UD-" in front, then any other type of that width, except IQ types.
+        names: files of one folder or repository, relative, with "/"; files that are not GGUF are ignored.
+        quant: None, a number of bits ("2" to "8"), or a label such as "q4_k_m". For a number the order of preference
+            is: the list in PREFERENCES, the list with the prefix "UD-", any other type of that width except IQ types.
 
     Raises:
-        UnusableModel: no model, shards missing, none that matches, or several that match equally well.
+        UnusableModel: there is no model, shards are missing, no model matches, or several match equally well.
     """
     wanted = None if quant is None else parse_quant(quant)
     candidates = _group(names)
     if not candidates:
         auxiliary = sorted(name for name in names if name.lower().endswith(".gguf"))
-        only = f" There are only auxiliary files: {', '.join(auxiliary)}." if auxiliary else ""
-        raise UnusableModel(f"There is no GGUF model.{only} Name a folder or a file with a model.")
+        listed = f" There are only auxiliary files: {', '.join(auxiliary)}." if auxiliary else ""
+        raise UnusableModel(f"There is no GGUF model.{listed} Name a folder or a file with a model.")
     if wanted is None:
-        return _choose_only(candidates)
+        return _choose_single(candidates)
     if len(candidates) == 1 and candidates[0].label is None:
-        return _chosen(candidates[0], "it is the only model there, and its name says no type")
+        return _choice_of(candidates[0], "it is the only model there, and its name contains no type")
     if wanted in PREFERENCES:
         return _choose_width(candidates, wanted)
     for label in _FAMILIES.get(wanted, (wanted,)):
         if matches := [candidate for candidate in candidates if candidate.key == label]:
-            return _sole(matches, f"its type is the '{quant}' that was asked for")
-    raise UnusableModel(f"There is no '{quant}' file. {_offer(candidates)}")
+            return _single(matches, f"its type is the '{quant}' that was asked for")
+    raise UnusableModel(f"There is no '{quant}' file. {_available(candidates)}")
 
 
 def parse_quant(quant: str) -> str:
-    """A number of bits that is a key of PREFERENCES, or else a normalised label.
+    """Return the number of bits, a key of PREFERENCES, or the normalised label that ``quant`` names.
 
     Raises:
-        UnusableModel: "auto", which this version does not have, or a word that names no type.
+        UnusableModel: ``quant`` is "auto", which is resolved before, or names no type.
     """
     word = quant.strip()
     if word.lower() == "auto":
@@ -134,10 +134,10 @@ def parse_quant(quant: str) -> str:
 
 
 def expand_shards(shard: Shard, present: Iterable[str]) -> tuple[str, ...]:
-    """All shards of one model, in order.
+    """Return the names of all shards of the model of ``shard``, in order.
 
     Raises:
-        UnusableModel: some are not among ``present``, or the name itself is impossible.
+        UnusableModel: shards are not among ``present``, or the number of ``shard`` exceeds the count.
     """
     if not 1 <= shard.number <= shard.count:
         raise UnusableModel(f"'{shard.sibling(shard.number)}' is no possible shard. Check the name of the file.")
@@ -153,7 +153,7 @@ def expand_shards(shard: Shard, present: Iterable[str]) -> tuple[str, ...]:
 
 
 def _group(names: Sequence[str]) -> list[_Candidate]:
-    """The models among the names, sorted by name."""
+    """Return the models among the names, sorted by name."""
     groups: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
     for name in sorted(names):
         if name.lower().endswith(".gguf") and not is_auxiliary(name):
@@ -163,61 +163,62 @@ def _group(names: Sequence[str]) -> list[_Candidate]:
 
 
 def _label_of(name: str) -> str | None:
-    """From the file's name, or else from the folder's: publishers put the shards of one type in one folder."""
+    """Return the label in the file's name, or else in its folder's: publishers put shards of one type in one folder."""
     path = PurePosixPath(name)
     return label_in(path.name) or label_in(path.parent.name)
 
 
-def _choose_only(candidates: Sequence[_Candidate]) -> Choice:
+def _choose_single(candidates: Sequence[_Candidate]) -> FileChoice:
     if len(candidates) > 1:
-        raise UnusableModel(f"There are {len(candidates)} models, and no 'quant' says which. {_offer(candidates)}")
-    return _chosen(candidates[0], "it is the only model there")
+        raise UnusableModel(f"There are {len(candidates)} models, and no 'quant' selects one. {_available(candidates)}")
+    return _choice_of(candidates[0], "it is the only model there")
 
 
-def _choose_width(candidates: Sequence[_Candidate], width: str) -> Choice:
+def _choose_width(candidates: Sequence[_Candidate], width: str) -> FileChoice:
     by_label: defaultdict[str, list[_Candidate]] = defaultdict(list)
     for candidate in candidates:
         by_label[candidate.key].append(candidate)
     for prefix in ("", "UD"):
         for label in PREFERENCES[width]:
             if matches := by_label.get(prefix + label):
-                return _sole(matches, f"{matches[0].label} is the preferred type of {width} bits there")
+                return _single(matches, f"{matches[0].label} is the preferred type of {width} bits there")
     of_width = [c for c in candidates if c.label is not None and bits(c.label) == int(width)]
     usable = [c for c in of_width if not c.key.removeprefix("UD").startswith("IQ")]
     if usable:
         best = min(map(_rank, usable))
         matches = [candidate for candidate in usable if _rank(candidate) == best]
-        return _sole(matches, f"{matches[0].label} is the only type of {width} bits there")
+        return _single(matches, f"{matches[0].label} is the only type of {width} bits there")
     if of_width:
         raise UnusableModel(
-            f"Of {width} bits there are only IQ types, which a number never means. Name one of them. {_offer(of_width)}"
+            f"Of {width} bits there are only IQ types, which a number never means. Name one of them. "
+            f"{_available(of_width)}"
         )
-    raise UnusableModel(f"There is no model of {width} bits. {_offer(candidates)}")
+    raise UnusableModel(f"There is no model of {width} bits. {_available(candidates)}")
 
 
 def _rank(candidate: _Candidate) -> int:
-    """Plain types before Unsloth's mixes before MXFP and the like."""
+    """Return the rank of a candidate: 0 for plain types, 1 for Unsloth's mixes, 2 for MXFP and the like."""
     if candidate.key.startswith("Q"):
         return 0
     return 1 if candidate.key.startswith("UD") else 2
 
 
-def _sole(matches: Sequence[_Candidate], reason: str) -> Choice:
+def _single(matches: Sequence[_Candidate], reason: str) -> FileChoice:
     if len(matches) > 1:
-        raise UnusableModel(f"{len(matches)} models match equally well. {_offer(matches)}")
-    return _chosen(matches[0], reason)
+        raise UnusableModel(f"{len(matches)} models match equally well. {_available(matches)}")
+    return _choice_of(matches[0], reason)
 
 
-def _chosen(candidate: _Candidate, reason: str) -> Choice:
+def _choice_of(candidate: _Candidate, reason: str) -> FileChoice:
     shard = Shard.parse(candidate.names[0])
     names = expand_shards(shard, candidate.names) if shard else candidate.names
     more = f" and {len(names) - 1} more shards" if len(names) > 1 else ""
-    return Choice(names, f"{names[0]}{more}: {reason}.", candidate.label)
+    return FileChoice(names, f"{names[0]}{more}: {reason}.", candidate.label)
 
 
-def _offer(candidates: Sequence[_Candidate]) -> str:
-    """The choices and how to write them: by type where the types differ, else by path."""
-    listed = ", ".join(candidate.listed for candidate in candidates)
+def _available(candidates: Sequence[_Candidate]) -> str:
+    """Return a sentence that lists the candidates and how to select one: by type where types differ, else by path."""
+    listed = ", ".join(candidate.description for candidate in candidates)
     by_key = {candidate.key: candidate.label for candidate in candidates}
     if len(by_key) == len(candidates) and None not in by_key.values():
         levels = ", ".join(f"'{label.lower()}'" for label in sorted(filter(None, by_key.values())))

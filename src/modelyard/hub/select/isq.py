@@ -1,4 +1,4 @@
-"""What a level of quantisation becomes in GGUF. Pure."""
+"""Maps levels of quantisation to types of GGUF files. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modelyard.errors import UnusableModel
 from modelyard.formats.gguf import constants
 from modelyard.hub.sources.quant_labels import normalise
 
-# Bits a weight that a file of that type has on average, with its embeddings and outputs, which have more.
+# Average bits per weight of a file of each type, including embeddings and output layers, which have more.
 # Source: llama.cpp, tools/quantize/README.md, the sizes of Llama 3.1 8B.
 BITS: Final[Mapping[str, float]] = {
     "F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.56, "Q5_K_M": 5.70, "Q5_K_S": 5.57, "Q5_1": 6.0,
@@ -22,22 +22,22 @@ BITS: Final[Mapping[str, float]] = {
 
 FULL_PRECISION: Final = ("BF16", "F16", "F32")
 
-# Types that llama.cpp makes of weights only with an importance matrix.
+# Types to which llama.cpp quantises only with an importance matrix.
 # Source: src/llama-quant.cpp, tensor_requires_imatrix.
 NEEDS_IMATRIX: Final = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "Q2_K_S"})
 
-# What a bare number becomes on a CPU: of the types of so many bits the one with the smallest error, unless another is
-# as good and faster. Measured with AVX2, see docs/quantization.md; on ARM llama.cpp interleaves Q4_K to Q8_0 alike.
+# Types for a bare number of bits on a CPU: the type with the smallest error, unless another is as good and faster.
+# Measured with AVX2, see docs/quantization.md; on ARM llama.cpp interleaves Q4_K to Q8_0 alike.
 _NUMBERS: Final[Mapping[str, str]] = {
-    "2": "Q2_K",  # llama.cpp makes the others of 2 bits with an importance matrix alone
+    "2": "Q2_K",  # llama.cpp quantises to the other types of 2 bits only with an importance matrix
     "3": "Q3_K_M",  # error 15.6 %; IQ3_S 17.2 %
     "4": "Q4_K_M",  # 7.4 %; IQ4_NL 7.8 %, 5 % faster for one stream and 10 % slower on prompts; Q4_0 9.0 %, 6 and 18 %
     "5": "Q5_K_M",  # 3.7 %; Q5_0 4.5 %, slower; Q5_1 3.9 %, slower
-    "6": "Q6_K",  # the only one
-    "8": "Q8_0",  # the only one
+    "6": "Q6_K",  # the only type of 6 bits
+    "8": "Q8_0",  # the only type of 8 bits
 }
 
-# The names of the reference, and what is nearest in GGUF: as many bits, and scales for blocks no larger.
+# The level names of mistral.rs, and the nearest type in GGUF: as many bits, and scales for blocks no larger.
 _LEVELS: Final[Mapping[str, str]] = {
     **_NUMBERS,
     "q2k": "Q2_K", "q3k": "Q3_K_M", "q4k": "Q4_K_M", "q5k": "Q5_K_M", "q6k": "Q6_K", "q8k": "Q8_0",
@@ -63,11 +63,11 @@ _WHY_NEAREST: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the weights become.
+    """The type that weights are converted to.
 
     Attributes:
-        label: a type of a whole GGUF file, such as "Q4_K_M"; "" for the precision that they were published in.
-        notice: what is to be known where the label is not what was asked for; "" if nothing is.
+        label: a type of a whole GGUF file, such as "Q4_K_M"; "" for the precision in which they are published.
+        notice: why the label differs from the requested level; "" where it does not.
     """
 
     label: str
@@ -75,20 +75,20 @@ class Target:
 
     @property
     def is_full_precision(self) -> bool:
-        """Whether nothing is quantised."""
+        """Whether the weights are not quantised."""
         return self.label in ("", *FULL_PRECISION)
 
     @property
     def file_type(self) -> int:
-        """Its number in llama.cpp's enum llama_ftype."""
+        """Number of the type in llama.cpp's enum llama_ftype."""
         return next(number for number, label in constants.FILE_TYPES.items() if label == self.label)
 
 
 def target_of(level: str) -> Target:
-    """What ``isq`` or ``quant`` asks for: bits, a name of the reference, or a type as published files are labelled.
+    """Return the target of ``isq`` or ``quant``: a number of bits, a level name of mistral.rs, or a type label.
 
     Raises:
-        UnusableModel: llama.cpp makes no such file.
+        UnusableModel: llama.cpp cannot quantise to that level.
     """
     word = level.strip().lower()
     label = _LEVELS.get(word)

@@ -1,7 +1,8 @@
-"""What llama.cpp computes otherwise than the makers of a model do, told from the model's description. Pure.
+"""Models that llama.cpp computes differently from their original implementation. Pure.
 
-Each entry was found by comparing answers with those of transformers: docs/models.md has what was compared. What would
-be wrong from the first token on is refused; what differs for some prompts is served, with a sentence for people.
+Each entry was found by comparing answers with those of transformers; docs/models.md lists the comparisons. A model
+whose answers would be wrong from the first token on is refused; one that differs for some prompts is served with a
+warning.
 Source: llama.cpp, src/models and conversion/, of the engine's version.
 """
 
@@ -13,39 +14,39 @@ from typing import Any, Final
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.header import GgufHeader
 
-# Classes of transformers with a sliding window in all of their layers, or in those that layer_types says, which
-# llama.cpp has as models without.
+# Classes of transformers with a sliding window in all layers, or in those that layer_types names, which llama.cpp
+# computes without a window.
 _WINDOWLESS: Final = frozenset({
     "MistralForCausalLM", "MixtralForCausalLM", "Starcoder2ForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM",
     "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "PhimoeForCausalLM", "PhiMoEForCausalLM", "Dots1ForCausalLM",
     "SmolLM3ForCausalLM", "Phi3ForCausalLM",
 })  # fmt: skip
-# Of them those whose window counts only where they say so.
+# Classes of _WINDOWLESS whose window applies only if use_sliding_window is set.
 _WINDOW_ON_DEMAND: Final = frozenset({
     "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "SmolLM3ForCausalLM",
 })  # fmt: skip
 
 _SPARSE_MIXERS: Final = frozenset({"PhimoeForCausalLM", "PhiMoEForCausalLM"})
 
-# The one EXAONE 4 whose windows llama.cpp uses has so many layers.
+# Number of layers of the only EXAONE 4 whose sliding windows llama.cpp applies.
 _EXAONE4_LAYERS: Final = 64
 
 
 def header_limits(header: GgufHeader) -> tuple[str, ...]:
-    """What is to be known of the model of a GGUF file, in sentences."""
-    return tuple(_of_header(header))
+    """Return warnings about the model of a GGUF file, in sentences."""
+    return tuple(_header_limits(header))
 
 
 def checkpoint_limits(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What is to be known of a checkpoint with that ``config.json``, in sentences."""
-    return tuple(_of_config({**config, **(config.get("text_config") or {})}, _architecture(config)))
+    """Return warnings about a checkpoint with that ``config.json``, in sentences."""
+    return tuple(_config_limits({**config, **(config.get("text_config") or {})}, _architecture(config)))
 
 
 def check_checkpoint(config: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint whose answers would be wrong altogether.
+    """Check that llama.cpp can compute a checkpoint correctly.
 
     Raises:
-        UnusableModel: says why.
+        UnusableModel: every answer of the model would be wrong.
     """
     if _architecture(config) == "AfmoeForCausalLM" and not config.get("mup_enabled"):
         raise UnusableModel(
@@ -54,7 +55,7 @@ def check_checkpoint(config: Mapping[str, Any]) -> None:
         )
 
 
-def _of_header(header: GgufHeader) -> Iterator[str]:
+def _header_limits(header: GgufHeader) -> Iterator[str]:
     architecture, context = header.architecture, header.context_length
     window = _number(header, "attention.sliding_window")
     is_ignored = architecture == "phi3" or (architecture == "exaone4" and header.block_count != _EXAONE4_LAYERS)
@@ -69,7 +70,7 @@ def _of_header(header: GgufHeader) -> Iterator[str]:
         yield RANGE_ROUNDED
 
 
-def _of_config(config: Mapping[str, Any], architecture: str) -> Iterator[str]:
+def _config_limits(config: Mapping[str, Any], architecture: str) -> Iterator[str]:
     if architecture == "Llama4ForConditionalGeneration" and config.get("vision_config"):
         yield PICTURES_DISORDERED
     context = _integer(config, "max_position_embeddings")
@@ -98,7 +99,7 @@ def _of_config(config: Mapping[str, Any], architecture: str) -> Iterator[str]:
 
 
 def window_ignored(window: int) -> str:
-    """Of a model whose attention reaches as far as the context does, although its makers bound it."""
+    """Return the warning for a model with a sliding window that llama.cpp ignores."""
     return (
         f"llama.cpp ignores this model's sliding window of {window} tokens: answers to longer prompts differ from "
         "those of the original."
@@ -106,7 +107,7 @@ def window_ignored(window: int) -> str:
 
 
 def factors_by_context(original: int) -> str:
-    """Of a model with two sets of rotary factors."""
+    """Return the warning for a model with separate rotary factors for short and long prompts."""
     return (
         "llama.cpp chooses this model's rotary factors by the size of the context, not of the prompt: with max_seq_len "
         f"above {original}, answers to prompts of up to {original} tokens differ a little from those of the original."

@@ -1,4 +1,4 @@
-"""The files of one model on disk, opened and checked."""
+"""Reads and checks the files of one model on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.formats.gguf.read import read_header
-from modelyard.hub.select.gguf import PREFERENCES, Choice, parse_quant
+from modelyard.hub.select.gguf import PREFERENCES, FileChoice, parse_quant
 from modelyard.hub.select.kind import Kind, kind_of
 from modelyard.hub.select.senses import NO_SENSES, Senses
 from modelyard.hub.sources.quant_labels import bits, label_in, normalise
@@ -28,17 +28,17 @@ class ModelFiles:
     """The files of one model, checked.
 
     Attributes:
-        paths: absolute; the shards in order, or the single file. Links of the cache are kept as links.
-        header: of the first file.
-        size_bytes: of all files but the projector.
-        reason: which file, and why, in one sentence.
+        paths: absolute paths of the shards in order, or of the single file. Links of the cache are kept as links.
+        header: header of the first file.
+        size_bytes: size of all files but the projector.
+        reason: which file was selected and why, in one sentence.
         quantization: the type of the weights, such as "Q4_K_M".
-        kind: what it is served as.
-        projector: what turns images and sound into embeddings for it, if anything does.
-        projector_bytes: size of that file.
-        senses: what it takes beside text.
-        warnings: what the model cannot do here although its makers promise it, in sentences.
-        stamps: of all files, as they were when they were looked into.
+        kind: the kind that the model is served as.
+        projector: file of the projector that turns images or sound into embeddings; None for a model without one.
+        projector_bytes: size of the projector's file.
+        senses: the inputs beside text that the model takes.
+        warnings: differences from the original model when llama.cpp computes it, in sentences.
+        stamps: stamps of all files, taken before their headers were read.
     """
 
     paths: tuple[Path, ...]
@@ -54,13 +54,17 @@ class ModelFiles:
     stamps: tuple[FileStamp, ...] = ()
 
 
-def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> ModelFiles:
-    """The chosen files in ``folder``, with every header read and checked.
+def read_files(folder: Path, choice: FileChoice, quant: str | None, kind: str) -> ModelFiles:
+    """Read and check the headers of the chosen files in ``folder``.
 
-    quant is checked against the header where no label in the name says what the type is; kind is the configured one.
+    Args:
+        folder: the folder of the files.
+        choice: the files to read.
+        quant: the requested quantisation, checked against the header if the file's name has no label.
+        kind: the configured kind.
 
     Raises:
-        UnusableModel: with what is wrong and what to do.
+        UnusableModel: a file cannot be served; the message contains the reason and a remedy.
     """
     paths = tuple(folder / name for name in choice.names)
     stamps = stamps_before_reading(paths)
@@ -71,15 +75,15 @@ def read_files(folder: Path, choice: Choice, quant: str | None, kind: str) -> Mo
     if quant is not None and choice.label is None:
         _check_type(paths[0], first.quantization, quant)
     size = sum(header.file_size for header in headers)
-    # Of a model that is to be multimodal, a projector was found before.
+    # For kind = "multimodal" the plan has already found a projector.
     found = kind_of(paths[0], first, kind, has_projector=kind == "multimodal")
     return ModelFiles(paths, first, size, choice.reason, first.quantization, found, stamps=stamps)
 
 
 def stamps_before_reading(paths: Sequence[Path]) -> tuple[FileStamp, ...]:
-    """The files as they are; what changes while they are read is noticed afterwards.
+    """Return stamps of the files, by which changes while they are read are detected afterwards.
 
-    () where one cannot be looked at: whoever reads it says why.
+    () if a file is not accessible: reading it raises the error.
     """
     try:
         return stamps_of(paths)
@@ -94,7 +98,7 @@ def _check_role(path: Path, header: GgufHeader) -> None:
 
 
 def _check_shards(paths: Sequence[Path], headers: Sequence[GgufHeader]) -> None:
-    """Every file must be the shard that its name says, and no tensor may be in two or in none.
+    """Check that every file is the shard that its name tells, and that each tensor is in exactly one shard.
 
     Source: llama.cpp, the constructor of llama_model_loader in src/llama-model-loader.cpp.
     """
@@ -120,12 +124,12 @@ def _check_shards(paths: Sequence[Path], headers: Sequence[GgufHeader]) -> None:
 
 
 def _check_type(path: Path, label: str, quant: str) -> None:
-    """A file named directly, and a quantisation asked for: both must mean the same."""
+    """Check that the type of a file that was named directly is the requested quantisation."""
     wanted = parse_quant(quant)
     if wanted in PREFERENCES:
         matches = bits(label) == int(wanted)
     else:
-        # The header knows no publisher's mixes ("UD-Q4_K_XL" is a Q4_K_M there): the name may tell them.
+        # Headers do not contain publishers' mixes (for "UD-Q4_K_XL" the header has Q4_K_M): file names may.
         matches = normalise(label).startswith(wanted) or wanted == normalise(label_in(path.name) or "")
     if not matches:
         raise UnusableModel(
@@ -135,5 +139,5 @@ def _check_type(path: Path, label: str, quant: str) -> None:
 
 
 def are_current(files: ModelFiles) -> bool:
-    """Whether the files are still those that were looked into."""
+    """Whether the files are unchanged since their headers were read."""
     return first_changed(files.stamps) is None

@@ -1,4 +1,4 @@
-"""Which projector of a folder or repository goes with a model, and whether it can be used."""
+"""Chooses the projector of a model among the files of a folder or repository, and checks that it can be used."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from modelyard.hub.sources.quant_labels import label_in, normalise
 
 logger = logging.getLogger(__name__)
 
-# Best first. Source: the reference's choice where no type is asked for.
+# Types of projectors, best first. Source: mistral.rs, the choice where no type is requested.
 _PREFERRED: Final = ("BF16", "F16", "F32")
 _NAMED_PROJECTOR: Final = re.compile(r"(?:^|[^a-z])mmproj(?:[^a-z]|$)", re.IGNORECASE)
 
-# Kinds of models that a projector is looked for.
+# Configured kinds for which a projector is looked up.
 KINDS_WITH_PROJECTOR: Final = frozenset({"auto", "multimodal"})
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectorChoice:
-    """The projector that is meant: its name, "" for none, and why, in one sentence."""
+    """The projector that was chosen: its name, "" for none, and the reason in one sentence."""
 
     name: str
     reason: str
 
 
 def choose_projector(names: Sequence[str], model: str, mmproj: str | None = None) -> ProjectorChoice:
-    """The projector among ``names`` for the file ``model`` among them. Pure.
+    """Choose the projector among ``names`` for the file ``model`` among them. Pure.
 
-    Of those in the model's own folder, else of all: those that are named after the model, else all; of these BF16
-    before F16 before F32 before other types. Where several are equally good, none is taken.
+    Projectors in the model's own folder take precedence, then projectors that are named after the model, then BF16
+    before F16 before F32 before other types. If several are equally good, none is chosen.
 
     Args:
         names: files of one folder or repository, relative, with "/".
-        model: of which the projector is wanted.
-        mmproj: the name of the one that is asked for.
+        model: the file that needs a projector.
+        mmproj: the name of the requested projector; None: any.
 
     Raises:
-        UnusableModel: there is none of that name.
+        UnusableModel: there is no file of the name ``mmproj``.
     """
     found = [name for name in names if name.lower().endswith(".gguf") and _is_named_projector(name)]
     if mmproj is not None:
@@ -69,12 +69,12 @@ def choose_projector(names: Sequence[str], model: str, mmproj: str | None = None
 
 
 def is_named_after(projector: str, model: str) -> bool:
-    """Whether two names differ in "mmproj" and types of weights alone: mmproj-tiny-F16.gguf and tiny-Q4_K_M.gguf."""
+    """Whether two names differ only in "mmproj" and the type, as mmproj-tiny-F16.gguf and tiny-Q4_K_M.gguf do."""
     return _base(projector) == _base(model) != ""
 
 
 def _base(name: str) -> str:
-    """Letters and digits of a file's name, without "mmproj", the type of its weights and the ending."""
+    """Return the letters and digits of a file's name, without "mmproj", the type of its weights and the suffix."""
     stem = PurePosixPath(name).stem
     label = label_in(PurePosixPath(name).name)
     if label is not None:
@@ -92,31 +92,31 @@ def _rank(name: str) -> int:
 
 
 class TriedProjectors:
-    """Projectors that llama.cpp survived beside their models, and those that cannot be made. Thread-safe."""
+    """Projectors that llama.cpp loaded with their models, and conversions of projectors that failed. Thread-safe."""
 
     def __init__(self) -> None:
-        self._survived: set[tuple[object, ...]] = set()
+        self._loaded: set[tuple[object, ...]] = set()
         self._failures: dict[str, str] = {}
 
     def failure(self, key: str) -> str | None:
-        """Why the conversion of that key failed in this process; None where it did not."""
+        """Return why the conversion of that key failed in this process; None if it did not."""
         return self._failures.get(key)
 
-    def note_failure(self, key: str, reason: str) -> None:
-        """Remember that a conversion fails: each load of a model would try it again, which takes seconds."""
+    def record_failure(self, key: str, reason: str) -> None:
+        """Record that a conversion fails, so that later loads of the model do not repeat it, which takes seconds."""
         self._failures[key] = reason
 
     def check(self, files: ModelFiles, on_progress: OnProgress) -> None:
-        """Try the projector of ``files`` in a process of its own, unless these very files were tried before.
+        """Load the projector of ``files`` in a process of its own, unless these files were loaded before.
 
         Raises:
-            UnusableModel: llama.cpp cannot load it, or ends the process on it; or it was given up.
+            UnusableModel: llama.cpp cannot load it, or aborts the process; or ``on_progress`` returned False.
         """
         if files.projector is None:
             return
         paths = (files.projector, *files.paths)
         key = tuple((path, status.st_size, status.st_mtime_ns) for path in paths for status in (path.stat(),))
-        if key in self._survived:
+        if key in self._loaded:
             return
         try:
             options = ["--audio-encoder", files.senses.audio_encoder] if files.senses.hears else []
@@ -126,19 +126,19 @@ class TriedProjectors:
                 f"The projector {files.projector.name} does not work with {files.paths[0].name}. {problem} Download it "
                 "again, use the model's own, or set kind = 'text' to serve the model without images and sound."
             ) from problem
-        self._survived.add(key)
+        self._loaded.add(key)
 
 
 def with_projector(files: ModelFiles, path: Path, *, is_required: bool) -> ModelFiles:
-    """The same files with the projector in ``path``, looked into and checked.
+    """Read and check the projector at ``path``, and return ``files`` with it.
 
     Args:
-        files: of the model.
-        path: of the projector.
-        is_required: whether it was asked for; else one that takes neither images nor sound is left aside.
+        files: files of the language model.
+        path: file of the projector.
+        is_required: whether the projector was requested; else one that takes neither images nor sound is left out.
 
     Raises:
-        UnusableModel: it is none, is damaged, or takes neither images nor sound though it is required.
+        UnusableModel: the file is no projector, is damaged, or takes neither images nor sound though it is required.
     """
     stamps = stamps_before_reading((path,))
     header = read_header(path)

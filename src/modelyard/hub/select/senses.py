@@ -1,4 +1,4 @@
-"""What a model takes beside text, told from the header of its projector."""
+"""The inputs beside text (images, sound) that a model takes, from the header of its projector."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final
 
 from modelyard.formats.gguf.header import GgufHeader
 
-# Encoders of sound beside encoders of images that llama.cpp leaves aside.
+# Projector types of images with which llama.cpp ignores the encoder of sound.
 # Source: llama.cpp, clip_init in tools/mtmd/clip.cpp: "we don't support audio for Gemma 3N".
-_DEAF_BESIDE: Final = frozenset({"gemma3nv"})
+_AUDIO_IGNORED_BESIDE_VISION: Final = frozenset({"gemma3nv"})
 
-# Checkpoints whose sound llama.cpp's converter makes a projector of, and what that calls the encoder.
+# Architectures of checkpoints with an audio encoder, and the encoder's name in the projector that llama.cpp converts.
 # Source: llama.cpp, conversion/__init__.py and add_clip_audio_projector_type in conversion/.
-_OF_CHECKPOINTS: Final = {
+_CHECKPOINT_ENCODERS: Final = {
     "AudioFlamingo3ForConditionalGeneration": "musicflamingo",
     "Gemma4ForConditionalGeneration": "gemma4a",
     "Gemma4UnifiedForConditionalGeneration": "gemma4ua",
@@ -29,29 +29,29 @@ _OF_CHECKPOINTS: Final = {
     "UltravoxModel": "ultravox",
     "VoxtralForConditionalGeneration": "voxtral",
 }
-_DEAF_CHECKPOINTS: Final = frozenset({"Gemma3nForConditionalGeneration"})
+_AUDIO_IGNORED_CHECKPOINTS: Final = frozenset({"Gemma3nForConditionalGeneration"})
 
-# Encoders that turn the voice to be imitated, and not speech to be understood, into embeddings.
-_OF_VOICES: Final = frozenset({"qwen3tts_spkenc", "pockettts_spkenc"})
+# Encoders that embed the voice to be imitated, not speech to be understood.
+_VOICE_ENCODERS: Final = frozenset({"qwen3tts_spkenc", "pockettts_spkenc"})
 
 # Source: llama.cpp, clip_graph_whisper_enc in tools/mtmd/models/whisper-enc.cpp; transformers, Qwen2_5OmniAudioEncoder.
 _CAVEATS: Final = {
     "qwen2.5o": "llama.cpp encodes sound of Qwen2.5-Omni in windows of 30 s, and the model was trained on windows of "
-    "two seconds: what it hears differs from what it hears in transformers.",
+    "two seconds: its answers to sound differ from those in transformers.",
 }
 
-# Every other encoder takes 16,000 samples a second. Source: llama.cpp, load_hparams in tools/mtmd/clip.cpp.
+# Samples per second; all other encoders take 16,000. Source: llama.cpp, load_hparams in tools/mtmd/clip.cpp.
 _SAMPLE_RATES: Final = {"mimo_audio": 24_000}
 _SAMPLE_RATE: Final = 16_000
 
 
 @dataclass(frozen=True, slots=True)
 class Senses:
-    """What a model takes beside text.
+    """The inputs beside text that a model takes.
 
     Attributes:
-        sees, hears: whether it takes images, and sound.
-        audio_encoder: what the projector's file calls its encoder of sound, such as "ultravox"; "" where it has none.
+        sees, hears: whether the model takes images, and sound.
+        audio_encoder: name of the audio encoder in the projector's file, such as "ultravox"; "" for none.
     """
 
     sees: bool = False
@@ -60,36 +60,36 @@ class Senses:
 
     @property
     def caveat(self) -> str:
-        """In what llama.cpp hears something else than the model was trained on; "" where nothing is known."""
+        """How llama.cpp encodes sound differently from the model's training; "" if no difference is known."""
         return _CAVEATS.get(self.audio_encoder, "")
 
     @property
     def sample_rate(self) -> int:
-        """Samples of sound in a second that it takes."""
+        """Samples of sound per second that the audio encoder takes."""
         return _SAMPLE_RATES.get(self.audio_encoder, _SAMPLE_RATE)
 
 
 NO_SENSES: Final = Senses()
-"""What a model has that reads text alone."""
+"""The value for a model that takes text alone."""
 
 
 def senses_of(header: GgufHeader) -> Senses:
-    """What the projector of ``header`` lets a model see and hear.
+    """Return the inputs that the projector of ``header`` encodes.
 
     Source: llama.cpp, load_hparams and clip_init in tools/mtmd/clip.cpp.
     """
     sees = header.metadata.get("clip.has_vision_encoder") is True
     hears = header.metadata.get("clip.has_audio_encoder") is True
     kind = header.metadata.get("clip.projector_type", "")
-    seeing = header.metadata.get("clip.vision.projector_type", kind)
+    vision_encoder = header.metadata.get("clip.vision.projector_type", kind)
     encoder = str(header.metadata.get("clip.audio.projector_type", kind)) if hears else ""
-    if (sees and seeing in _DEAF_BESIDE) or encoder in _OF_VOICES:
+    if (sees and vision_encoder in _AUDIO_IGNORED_BESIDE_VISION) or encoder in _VOICE_ENCODERS:
         hears, encoder = False, ""
     return Senses(sees, hears, encoder)
 
 
 def senses_of_checkpoint(architectures: Sequence[str], *, has_vision: bool, has_audio: bool) -> Senses:
-    """What a checkpoint of those architectures will see and hear, once a projector is made of its towers."""
-    hears = has_audio and _DEAF_CHECKPOINTS.isdisjoint(architectures)
-    encoders = (_OF_CHECKPOINTS[name] for name in architectures if name in _OF_CHECKPOINTS)
+    """Return the inputs that a projector will encode once it is converted from the towers of a checkpoint."""
+    hears = has_audio and _AUDIO_IGNORED_CHECKPOINTS.isdisjoint(architectures)
+    encoders = (_CHECKPOINT_ENCODERS[name] for name in architectures if name in _CHECKPOINT_ENCODERS)
     return Senses(has_vision, hears, next(encoders, "") if hears else "")

@@ -1,4 +1,4 @@
-"""Which UQFF shards of a folder or repository are meant. Pure: names and a report in, names out."""
+"""Chooses among the UQFF shards of a folder or repository. Pure: names and a report in, names out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from modelyard.errors import UnusableModel
 from modelyard.formats.uqff.constants import REPORT, RESIDUAL, SHORTHANDS, SUFFIX
-from modelyard.hub.select.gguf import Choice
+from modelyard.hub.select.gguf import FileChoice
 from modelyard.hub.sources.listing import Listing
 
 _SHARD: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{1,9})\.uqff", re.IGNORECASE | re.DOTALL)
 
-# What a shard's type becomes in GGUF, as the label of a whole file, and how much more or less it takes there.
+# For each type of UQFF: the label of the GGUF file that it is converted to, and the ratio of the sizes, GGUF to UQFF.
 _LABELS: Final[Mapping[str, tuple[str, float]]] = {
     "q2k": ("Q2_K", 1.0), "q3k": ("Q3_K_S", 1.0), "q4k": ("Q4_K_S", 1.0), "q5k": ("Q5_K_S", 1.0), "q6k": ("Q6_K", 1.0),
     "q8k": ("Q8_0", 272 / 292), "q4_0": ("Q4_0", 1.0), "q4_1": ("Q4_1", 1.0), "q5_0": ("Q5_0", 1.0),
@@ -29,28 +29,28 @@ _LABELS: Final[Mapping[str, tuple[str, float]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """One quantised model: the type that it was asked for in, and its shards in order."""
+class UqffOutput:
+    """One quantised model: its requested type, and its shards in order."""
 
     quant: str
     shards: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What ``uqff_report.json`` says. base_model is "" where it does not say it."""
+class UqffReport:
+    """The contents of ``uqff_report.json``. base_model is "" if the report has none."""
 
-    outputs: tuple[Output, ...]
+    outputs: tuple[UqffOutput, ...]
     base_model: str
 
 
 def gguf_label(quant: str) -> tuple[str, float]:
-    """The label of the GGUF that a UQFF of that type becomes, and its size in sizes of the UQFF; ("", 1) if unknown."""
+    """Return the label of the GGUF that a UQFF type is converted to, and the ratio of sizes; ("", 1) if unknown."""
     return _LABELS.get(quant.lower(), ("", 1.0))
 
 
 def is_artifact(listing: Listing) -> bool:
-    """Whether a repository or folder looks like one of UQFF alone, whose full-precision weights are elsewhere."""
+    """Whether a repository or folder holds UQFF alone, with the full-precision weights in another one."""
     name = listing.hub_id.name if listing.hub_id is not None else ""
     has_sources = bool(listing.safetensors or listing.gguf or listing.pickles)
     return (
@@ -61,31 +61,31 @@ def is_artifact(listing: Listing) -> bool:
     )
 
 
-def choose_uqff(listing: Listing, wanted: str) -> Choice:
-    """The shards that ``wanted`` means; the label of the choice is their type.
+def choose_uqff(listing: Listing, wanted: str) -> FileChoice:
+    """Choose the shards that ``wanted`` names; the label of the choice is their type.
 
     Args:
-        listing: of the folder or repository; its report, where there is one, says which shards belong together.
-        wanted: a file name, several with ";" between, a number of bits, or a type.
+        listing: the folder or repository; its report, if it has one, tells which shards belong together.
+        wanted: a file name, several separated by ";", a number of bits, or a type.
 
     Raises:
-        UnusableModel: nothing is it, shards are missing, or the report cannot be relied on. It lists what there is.
+        UnusableModel: no file matches, shards are missing, or the report is invalid. The message lists the UQFF files.
     """
     outputs = _outputs(listing)
     parts = [part.strip() for part in wanted.split(";") if part.strip()]
     chosen = list(dict.fromkeys(_find(outputs, part, listing) for part in parts))
     if not chosen:
-        raise UnusableModel(f"'{wanted}' names no UQFF file. {_offer(listing)}")
+        raise UnusableModel(f"'{wanted}' names no UQFF file. {_available(listing)}")
     names = tuple(dict.fromkeys(name for output in chosen for name in output.shards))
     more = f" and {len(names) - 1} more shards" if len(names) > 1 else ""
-    return Choice(names, f"{names[0]}{more}: UQFF of the type {chosen[0].quant}.", chosen[0].quant)
+    return FileChoice(names, f"{names[0]}{more}: UQFF of the type {chosen[0].quant}.", chosen[0].quant)
 
 
-def parse_report(text: bytes, source: str, present: Iterable[str]) -> Report:
-    """The report of a UQFF repository, checked against the files that are ``present`` there.
+def parse_report(text: bytes, source: str, present: Iterable[str]) -> UqffReport:
+    """Parse the report of a UQFF repository, and check it against the files that are ``present`` there.
 
     Raises:
-        UnusableModel: it is no report, or contradicts itself or the files.
+        UnusableModel: the report is malformed, or contradicts itself or the files.
     """
 
     def refuse(problem: str) -> UnusableModel:
@@ -98,9 +98,9 @@ def parse_report(text: bytes, source: str, present: Iterable[str]) -> Report:
     entries = report.get("outputs") if isinstance(report, dict) else None
     if not isinstance(entries, list) or not entries:
         raise refuse("lists no outputs")
-    outputs: list[Output] = []
+    outputs: list[UqffOutput] = []
     files = set(present)
-    of_output: dict[str, str] = {}
+    quant_by_shard: dict[str, str] = {}
     for entry in entries:
         output = _parse_output(entry)
         if output is None:
@@ -110,25 +110,25 @@ def parse_report(text: bytes, source: str, present: Iterable[str]) -> Report:
         for shard in output.shards:
             if shard not in files:
                 raise refuse(f"lists the shard {shard!r} of {output.quant!r}, which is missing")
-            if shard in of_output:
-                raise refuse(f"has the shard {shard!r} in two outputs, {of_output[shard]!r} and {output.quant!r}")
-            of_output[shard] = output.quant
+            if shard in quant_by_shard:
+                raise refuse(f"has the shard {shard!r} in two outputs, {quant_by_shard[shard]!r} and {output.quant!r}")
+            quant_by_shard[shard] = output.quant
         outputs.append(output)
     base_model = report.get("base_model")
-    return Report(tuple(outputs), base_model if isinstance(base_model, str) else "")
+    return UqffReport(tuple(outputs), base_model if isinstance(base_model, str) else "")
 
 
-def _parse_output(entry: Any) -> Output | None:
+def _parse_output(entry: Any) -> UqffOutput | None:
     quant, shards = (entry.get("quant"), entry.get("shards")) if isinstance(entry, dict) else (None, None)
     if not isinstance(quant, str) or not quant.strip() or not isinstance(shards, list) or not shards:
         return None
     if not all(isinstance(shard, str) for shard in shards):
         return None
-    return Output(quant.strip(), tuple(shards))
+    return UqffOutput(quant.strip(), tuple(shards))
 
 
-def _outputs(listing: Listing) -> Sequence[Output]:
-    """What was published: as the report says, else as the files are named."""
+def _outputs(listing: Listing) -> Sequence[UqffOutput]:
+    """Return the published models, from the report or else from the names of the shards."""
     if listing.uqff_report is not None:
         return parse_report(listing.uqff_report, listing.source, listing.names).outputs
     numbered: defaultdict[str, dict[int, str]] = defaultdict(dict)
@@ -136,27 +136,29 @@ def _outputs(listing: Listing) -> Sequence[Output]:
     for name in listing.uqff:
         shard = _SHARD.fullmatch(name)
         if shard is None:
-            outputs.append(Output(PurePosixPath(name).stem, (name,)))
+            outputs.append(UqffOutput(PurePosixPath(name).stem, (name,)))
         else:
             numbered[shard["stem"]][int(shard["number"])] = name
-    outputs += [Output(stem, tuple(name for _, name in sorted(shards.items()))) for stem, shards in numbered.items()]
+    outputs += [
+        UqffOutput(stem, tuple(name for _, name in sorted(shards.items()))) for stem, shards in numbered.items()
+    ]
     return outputs
 
 
-def _find(outputs: Sequence[Output], wanted: str, listing: Listing) -> Output:
+def _find(outputs: Sequence[UqffOutput], wanted: str, listing: Listing) -> UqffOutput:
     by_type = {PurePosixPath(output.quant).name.lower(): output for output in outputs}
     found = next((output for output in outputs if wanted in output.shards), None)
     if found is None:
         types = SHORTHANDS.get(wanted, (wanted.lower(),))
         found = next((by_type[name] for name in types if name in by_type), None)
     if found is None:
-        raise UnusableModel(f"'{listing.source}' has no UQFF that is '{wanted}'. {_offer(listing)}")
+        raise UnusableModel(f"'{listing.source}' has no UQFF that is '{wanted}'. {_available(listing)}")
     _check_contiguous(found, listing)
     return found
 
 
-def _check_contiguous(output: Output, listing: Listing) -> None:
-    """Shards count from 0, without a gap; how many there are is written nowhere."""
+def _check_contiguous(output: UqffOutput, listing: Listing) -> None:
+    """Check that the numbers of the shards start at 0 and have no gap; the format does not contain their count."""
     shards = [match for name in output.shards if (match := _SHARD.fullmatch(name)) is not None]
     for expected, shard in enumerate(sorted(shards, key=lambda match: int(match["number"]))):
         if int(shard["number"]) != expected:
@@ -166,5 +168,5 @@ def _check_contiguous(output: Output, listing: Listing) -> None:
             )
 
 
-def _offer(listing: Listing) -> str:
+def _available(listing: Listing) -> str:
     return f"Its UQFF files: {', '.join(listing.uqff) or 'none'}."

@@ -1,1 +1,1 @@
-"""Where files of models come from: the Hub, folders, caches, conversions."""
+"""Sources of model files: the hub, folders, caches, conversions."""

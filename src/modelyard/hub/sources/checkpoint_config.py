@@ -1,4 +1,4 @@
-"""A checkpoint's ``config.json``: how it is read, and which towers (vision, audio) it says that the model has."""
+"""Reads a checkpoint's ``config.json`` and the vision and audio towers that it describes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 CONFIG: Final = "config.json"
 _MAX_CONFIG_BYTES: Final = 2**22
 
-# Keys of config.json that hold the configuration of a tower.
+# Keys of config.json under which checkpoints have the configuration of a tower.
 # Source: llama.cpp, conversion/base.py, MmprojModel.get_vision_config and get_audio_config.
 _VISION: Final = ("vision_config", "vision_encoder", "vit_config", "visual")
 _AUDIO: Final = ("audio_config", "whisper_config", "audio_encoder", "speech_config", "encoder_config")
 _INNER: Final = ("thinker_config",)
 
-# Sizes within the configuration of a tower, by the names that towers have for them.
+# Names that configurations of towers use for their sizes.
 _WIDTH: Final = ("hidden_size", "embed_dim", "d_model", "width", "vt_hidden_size")
 _LAYERS: Final = ("num_hidden_layers", "depth", "encoder_layers", "n_layers", "layers", "vt_num_hidden_layers")
 _FEED_FORWARD: Final = ("intermediate_size", "encoder_ffn_dim", "ffn_dim", "vt_intermediate_size")
@@ -31,12 +31,12 @@ _F16_BYTES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Towers:
-    """What a checkpoint has beside its language model.
+    """The vision and audio towers of a checkpoint.
 
     Attributes:
-        architectures: names that the converter may know the towers by; the first that it knows counts.
-        has_vision, has_audio: which towers there are.
-        size_bytes: of their weights in 16 bits, about.
+        architectures: names by which the converter may know the towers; the first that it knows counts.
+        has_vision, has_audio: which towers the checkpoint has.
+        size_bytes: approximate size of the towers' weights in 16 bits.
     """
 
     architectures: tuple[str, ...]
@@ -46,34 +46,34 @@ class Towers:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The kinds of the towers, for messages."""
         names = (["vision"] if self.has_vision else []) + (["audio"] if self.has_audio else [])
         return " and ".join(names) + (" towers" if len(names) > 1 else " tower")
 
 
 def read_config(hub: Hub, listing: Listing) -> dict[str, Any]:
-    """The ``config.json`` of a folder or repository.
+    """Return the ``config.json`` of a folder or repository.
 
     Raises:
-        UnusableModel: it cannot be had, or is not a JSON object.
+        UnusableModel: the file cannot be read, or is not a JSON object.
     """
     text = hub.read(listing, CONFIG, _MAX_CONFIG_BYTES)
     try:
         config = json.loads(text)
         if not isinstance(config, dict):
-            raise ValueError("it is no object")  # noqa: TRY004 (refused as any other fault of it)
+            raise ValueError("it is no object")  # noqa: TRY004 (reported like JSON that does not parse)
     except ValueError as error:
         raise UnusableModel(f"'{listing.source}': Its {CONFIG} is not JSON: {error}. Download it again.") from error
     return config
 
 
 def towers_of(config: Mapping[str, Any]) -> Towers | None:
-    """The towers that ``config`` describes; None for a model of text alone. Pure."""
+    """Return the towers that ``config`` describes; None for a model of text alone. Pure."""
     vision = list(_configs(config, _VISION))
     audio = list(_configs(config, _AUDIO))
     if not vision and not audio:
         return None
-    # As get_model_architecture in llama.cpp's conversion/base.py: a tower's own name goes before the model's.
+    # A tower's own name takes precedence. Source: llama.cpp, conversion/base.py, get_model_architecture.
     named = [*(inner.get("architectures") for inner in vision), config.get("architectures")]
     architectures = tuple(str(names[0]) for names in named if isinstance(names, list) and names)
     size = sum(map(_size_bytes, (*vision, *audio)))
@@ -81,7 +81,7 @@ def towers_of(config: Mapping[str, Any]) -> Towers | None:
 
 
 def _configs(config: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[Mapping[str, Any]]:
-    """Configurations under one of ``keys``, here or in a configuration inside."""
+    """Yield the configurations under one of ``keys``, in ``config`` or in a configuration nested in it."""
     for key in keys:
         if isinstance(inner := config.get(key), dict) and inner:
             yield inner
@@ -91,7 +91,7 @@ def _configs(config: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[Mappi
 
 
 def _size_bytes(tower: Mapping[str, Any]) -> int:
-    """A transformer's layers: four square matrices of attention, and two of a feed-forward network."""
+    """Return the size of a tower's layers in 16 bits: four square attention matrices, two of a feed-forward network."""
     width, layers = _number(tower, _WIDTH), _number(tower, _LAYERS)
     feed_forward = _number(tower, _FEED_FORWARD) or 4 * width
     return layers * (4 * width * width + 2 * width * feed_forward) * _F16_BYTES

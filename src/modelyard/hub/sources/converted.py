@@ -1,7 +1,7 @@
-"""Models that were converted or quantised on this machine: kept by what they were made of, and made once.
+"""Cache of models that were converted or quantised on this machine, keyed by their inputs, so each is made once.
 
-An entry is a folder, named by a digest, with the GGUF file and a note of what it is. The file gets its name when it is
-complete, under a lock that other processes respect: neither a crash nor two servers leave half of one behind.
+An entry is a folder, named by a digest, with the GGUF file and a JSON note that describes it. The file gets its name
+when it is complete, under a lock between processes: neither a crash nor two servers leave an incomplete entry.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 _NOTE: Final = "entry.json"
 _LOCKS: Final = ".locks"
-_LOOK_S: Final = 0.2
+_POLL_S: Final = 0.2
 _DIGEST_BYTES: Final = 12
 
 
@@ -46,11 +46,11 @@ class Entry:
     """A converted model.
 
     Attributes:
-        key: digest of what it was made of.
-        path: of its GGUF file.
-        source: what it was made of, as people call it.
-        label: its type, such as "Q4_K_M".
-        used_at: when it was last asked for, in seconds since the epoch.
+        key: digest of the inputs of the conversion.
+        path: path of the GGUF file.
+        source: the model that was converted, as the user named it.
+        label: quantisation type, such as "Q4_K_M".
+        used_at: time of the last use, in seconds since the epoch.
     """
 
     key: str
@@ -62,12 +62,12 @@ class Entry:
 
 
 def default_folder() -> Path:
-    """Where converted models are kept."""
+    """Return the folder in which converted models are kept."""
     return own_cache() / "converted"
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
-    """Digest of everything that the contents of a converted file depend on."""
+    """Return a digest of ``facts``: everything that the contents of a converted file depend on."""
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES).hexdigest()
 
@@ -79,27 +79,27 @@ class ConvertedModels:
         self.folder = folder or default_folder()
 
     def find(self, key: str) -> Entry | None:
-        """The entry of that key, if it is complete."""
-        return _read(self.folder / key)
+        """Return the entry of that key; None if there is no complete one."""
+        return _read_entry(self.folder / key)
 
     def list(self) -> list[Entry]:
-        """All entries, the one that was used last first."""
+        """Return all entries, the most recently used first."""
         folders = self.folder.iterdir() if self.folder.is_dir() else iter(())
-        entries = [entry for folder in folders if (entry := _read(folder)) is not None]
+        entries = [entry for folder in folders if (entry := _read_entry(folder)) is not None]
         return sorted(entries, key=lambda entry: -entry.used_at)
 
-    def use(self, entry: Entry) -> None:
-        """Note that it was asked for now."""
+    def mark_used(self, entry: Entry) -> None:
+        """Set the time of the entry's last use to now."""
         os.utime(entry.path.parent / _NOTE)
 
     def delete(self, entry: Entry) -> None:
         """Remove an entry; engines that have its weights mapped keep them.
 
         Raises:
-            UnusableModel: it is being made or read by another process, or cannot be removed.
+            UnusableModel: another process is making or reading the entry, or it cannot be removed.
         """
         try:
-            with self._lock(entry.key, timeout_s=_LOOK_S):
+            with self._lock(entry.key, timeout_s=_POLL_S):
                 shutil.rmtree(entry.path.parent)
         except Timeout:
             raise UnusableModel(f"{entry.path.name} is being made by another process. Try again later.") from None
@@ -107,13 +107,13 @@ class ConvertedModels:
             raise UnusableModel(f"{entry.path} cannot be removed: {error.strerror}. Check its permissions.") from error
 
     @contextmanager
-    def making(self, key: str, on_progress: OnProgress) -> Iterator[Path]:
-        """Alone with the folder of a key, which is empty unless it is complete.
+    def locked(self, key: str, on_progress: OnProgress) -> Iterator[Path]:
+        """Lock the folder of a key and yield it: empty, unless the entry is complete.
 
-        Waits while another process or thread makes it. Throws away what killed processes left of any key.
+        Waits while another process or thread makes the entry. Removes incomplete entries of killed processes.
 
         Raises:
-            UnusableModel: it was given up, or the folder cannot be written.
+            UnusableModel: ``on_progress`` returned False, or the folder cannot be written.
         """
         folder = self.folder / key
         try:
@@ -122,7 +122,7 @@ class ConvertedModels:
             lock = self._lock(key)
             while True:
                 try:
-                    lock.acquire(timeout=_LOOK_S)
+                    lock.acquire(timeout=_POLL_S)
                 except Timeout:
                     if not on_progress(Progress("waiting for another process that converts it", 0.0)):
                         raise UnusableModel("The conversion was given up.") from None
@@ -134,18 +134,18 @@ class ConvertedModels:
                 "writable, or set XDG_CACHE_HOME to another folder."
             ) from error
         try:
-            self._sweep(key)
-            if _read(folder) is None:
+            self._remove_incomplete(key)
+            if _read_entry(folder) is None:
                 remove_tree(folder)
                 make_private_folder(folder)
             yield folder
         finally:
-            if _read(folder) is None:
+            if _read_entry(folder) is None:
                 remove_tree(folder)
             lock.release()
 
-    def finish(self, folder: Path, made: Path, *, name: str, source: str, label: str) -> Entry:
-        """Give the file ``made`` in ``folder`` its name, and the entry its note."""
+    def complete(self, folder: Path, made: Path, *, name: str, source: str, label: str) -> Entry:
+        """Complete an entry: name the file ``made`` in ``folder``, and write the entry's note."""
         path = folder / name
         with made.open("rb") as file:
             os.fsync(file.fileno())
@@ -153,26 +153,26 @@ class ConvertedModels:
         made.replace(path)
         note = {"file": name, "source": source, "label": label, "made_at": time.time()}
         write_private(folder / _NOTE, json.dumps(note).encode())
-        entry = _read(folder)
+        entry = _read_entry(folder)
         assert entry is not None
         return entry
 
-    def _sweep(self, key: str) -> None:
-        """Remove what a process left that did not get to the end, unless another is at it: gigabytes, mostly."""
+    def _remove_incomplete(self, key: str) -> None:
+        """Remove incomplete entries, often gigabytes, that no process is making."""
         for folder in self.folder.iterdir():
-            if folder.name in (key, _LOCKS) or not folder.is_dir() or _read(folder) is not None:
+            if folder.name in (key, _LOCKS) or not folder.is_dir() or _read_entry(folder) is not None:
                 continue
             with suppress(Timeout, OSError), self._lock(folder.name, timeout_s=0):
-                # Looked at again: it may have been finished since.
-                if _read(folder) is None:
+                # Read again under the lock: another process may have completed it.
+                if _read_entry(folder) is None:
                     shutil.rmtree(folder)
 
     def _lock(self, key: str, timeout_s: float = -1) -> FileLock:
         return FileLock(self.folder / _LOCKS / f"{key}.lock", timeout=timeout_s, mode=FILE_MODE)
 
 
-def _read(folder: Path) -> Entry | None:
-    """The entry in a folder; None where there is none, or not all of it."""
+def _read_entry(folder: Path) -> Entry | None:
+    """Return the entry in a folder; None if there is no complete one."""
     note_path = folder / _NOTE
     try:
         note = json.loads(read_private(note_path))

@@ -1,8 +1,8 @@
-"""Programs of ``modelyard.converter`` in a process of their own, from outside.
+"""Runs programs of ``modelyard.converter``, each in a process of its own.
 
-They load what a server must not hold (torch), can be killed at any point, and take only themselves down when they
-crash. They say on standard output how far they are, one JSON object a line; the pipe to their standard input tells them
-when we are gone.
+Such a process loads libraries that a server must not hold (torch), can be killed at any point, and takes nothing else
+down when it crashes. It reports its progress on standard output, one JSON object a line, and ends when the pipe to its
+standard input closes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from modelyard.hub.sources.llama_converter import child_environment
 from modelyard.system.private_files import PRIVATE_UMASK
 from modelyard.system.reporting_process import Ended, run_reporting
 
-_SHOWN_OF_A_CRASH: Final = 2000
+_MAX_CRASH_LOG_LENGTH: Final = 2000
 
 
 def run_converter(
@@ -32,26 +32,26 @@ def run_converter(
 
     Args:
         program: name of the module.
-        arguments: of its command line.
-        on_progress: what it reports is handed on; returning False kills it.
-        on_notice: takes what people should know of the result.
-        is_private: what it writes is for this user alone; else as the user's umask has it.
+        arguments: arguments of the program's command line.
+        on_progress: called with the progress that the program reports; returning False kills it.
+        on_notice: called with each notice to the user that the program reports.
+        is_private: whether the files it writes are for this user alone; else the user's umask applies.
 
     Raises:
-        ConversionFailed: the program refused or failed on its input; the message is its own.
-        UnusableModel: it was given up, or the machine ran out of memory or disk.
+        ConversionFailed: the program refused or failed on its input; the message is the program's.
+        UnusableModel: the conversion was cancelled, or the machine ran out of memory or disk.
     """
     progress = Progress("starting the converter", 0.0)
     error: UnusableModel | None = None
 
-    def hear(said: dict[str, Any]) -> bool:
+    def on_report(report: dict[str, Any]) -> bool:
         nonlocal progress, error
-        if "step" in said:
-            progress = Progress(str(said["step"]), float(said.get("fraction", 0.0)))
-        if "notice" in said:
-            on_notice(str(said["notice"]))
-        if "error" in said:
-            error = (ConversionFailed if said.get("is_of_model") else UnusableModel)(str(said["error"]))
+        if "step" in report:
+            progress = Progress(str(report["step"]), float(report.get("fraction", 0.0)))
+        if "notice" in report:
+            on_notice(str(report["notice"]))
+        if "error" in report:
+            error = (ConversionFailed if report.get("is_model_fault") else UnusableModel)(str(report["error"]))
         if not on_progress(progress):
             raise UnusableModel("The conversion was given up.")
         return True
@@ -59,7 +59,7 @@ def run_converter(
     module = f"modelyard.converter.{program}"
     environment = {**child_environment(), "HF_HUB_OFFLINE": "1"}
     umask = PRIVATE_UMASK if is_private else -1
-    ended = run_reporting(("-m", module, *arguments), environment, hear, umask=umask)
+    ended = run_reporting(("-m", module, *arguments), environment, on_report, umask=umask)
     if error is not None:
         raise error
     if ended.status != 0:
@@ -69,7 +69,7 @@ def run_converter(
 
 def _describe_crash(program: str, ended: Ended) -> str:
     status = ended.status
-    last = " ".join(ended.log[-_SHOWN_OF_A_CRASH:].split())
+    last = " ".join(ended.log[-_MAX_CRASH_LOG_LENGTH:].split())
     how = f"signal {-status} ({signal.strsignal(-status)})" if status < 0 else f"exit status {status}"
     memory = " Memory may have run out." if status == -signal.SIGKILL else ""
     return f"The program {program} ended with {how}.{memory} Its last words: {last or 'none'}"

@@ -1,4 +1,4 @@
-"""Repositories that were downloaded: what they take in the cache of huggingface_hub, which other programs use too."""
+"""Downloaded repositories in the cache of huggingface_hub, which other programs share."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from modelyard.errors import UnusableModel
 if TYPE_CHECKING:
     from huggingface_hub import CachedRepoInfo, HFCacheInfo
 
-# Of a lock file that no process holds, how long it may take to find that out.
-_LOOK_S: Final = 0.05
+# Time in which a lock file that no process holds is surely acquired.
+_LOCK_TIMEOUT_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Download:
     """A model repository in the cache.
 
     Attributes:
-        size_bytes: on disk, with what downloads left that were broken off.
-        partial_bytes: of those.
-        used_at: in seconds since the epoch.
+        size_bytes: size on disk, with the files of interrupted downloads.
+        partial_bytes: size of the files of interrupted downloads.
+        used_at: time of the last use, in seconds since the epoch.
     """
 
     repo: str
@@ -38,21 +38,21 @@ class Download:
 
 
 class Downloads:
-    """The model repositories in a cache; None: the one that huggingface_hub uses (HF_HUB_CACHE, HF_HOME)."""
+    """The model repositories in a cache folder; None: the cache that huggingface_hub uses (HF_HUB_CACHE, HF_HOME)."""
 
     def __init__(self, cache: Path | None = None) -> None:
         self._cache = cache
 
     @property
     def folder(self) -> Path:
-        """Where they are; it need not exist yet."""
-        # Imported here: it takes longer than the rest of Modelyard together.
+        """The cache folder; it need not exist yet."""
+        # Imported here, because importing huggingface_hub takes longer than the rest of Modelyard together.
         from huggingface_hub.constants import HF_HUB_CACHE
 
         return self._cache or Path(HF_HUB_CACHE)
 
     def list(self) -> list[Download]:
-        """All of them, the one that was used last first."""
+        """Return all downloads, the most recently used first."""
         scan = self._scan()
         if scan is None:
             return []
@@ -60,7 +60,7 @@ class Downloads:
         partial: dict[str, list[os.stat_result]] = {}
         for path in (file.file_path for file in scan.incomplete_files):
             kind, _, name = path.parent.parent.name.partition("--")
-            with suppress(OSError):  # it may be complete by now
+            with suppress(OSError):  # the download may have completed since the scan
                 partial.setdefault(name.replace("--", "/") if kind == "models" else "", []).append(path.stat())
         partial.pop("", None)
         found = []
@@ -75,7 +75,7 @@ class Downloads:
         """Remove a repository with all of its revisions; engines that have its weights mapped keep them.
 
         Raises:
-            UnusableModel: it is being downloaded, or cannot be removed.
+            UnusableModel: the repository is being downloaded, or cannot be removed.
         """
         if self._is_being_downloaded(repo):
             raise UnusableModel(f"'{repo}' is being downloaded by another process. Try again later.")
@@ -86,7 +86,8 @@ class Downloads:
                 rev.commit_hash for cached in _models(scan) if cached.repo_id == repo for rev in cached.revisions
             ]
             scan.delete_revisions(*revisions).execute()
-        # What was broken off before a first revision was there; and what it cannot remove, huggingface_hub only logs.
+        # Removes a download that was interrupted before its first revision. Files that huggingface_hub cannot remove,
+        # it only logs.
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
             raise UnusableModel(f"{folder} cannot be removed. Check its permissions.")
@@ -101,25 +102,25 @@ class Downloads:
             return None
 
     def _is_being_downloaded(self, repo: str) -> bool:
-        """Whether somebody holds one of its locks. Source: huggingface_hub, file_download.py, lock_path."""
+        """Whether a process holds a lock of the repository. Source: huggingface_hub, file_download.py, lock_path."""
         folder = self.folder / ".locks" / _folder_name(repo)
         for path in folder.glob("*.lock"):
             try:
-                with FileLock(path, timeout=_LOOK_S):
+                with FileLock(path, timeout=_LOCK_TIMEOUT_S):
                     pass
             except Timeout:
                 return True
             except OSError:
-                # Not ours to look at; whether its files can be removed shows.
+                # A lock of another user; delete() reports files that it cannot remove.
                 continue
         return False
 
 
 def _models(scan: HFCacheInfo) -> Iterator[CachedRepoInfo]:
-    """The cache has data sets too."""
+    """Return the repositories of models: the cache has data sets too."""
     return (repo for repo in scan.repos if repo.repo_type == "model")
 
 
 def _folder_name(repo: str) -> str:
-    """Source: huggingface_hub, file_download.py, repo_folder_name."""
+    """Return the name of a repository's folder. Source: huggingface_hub, file_download.py, repo_folder_name."""
     return f"models--{repo.replace('/', '--')}"

@@ -1,4 +1,4 @@
-"""The files of a folder, by relative name."""
+"""Lists the files of a folder by their relative names."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import Final
 
 from modelyard.errors import UnusableModel
 
-DEEPEST: Final = 3
+MAX_DEPTH: Final = 3
 MAX_FILES: Final = 20_000
 
 
 def list_files(folder: Path) -> list[str]:
-    """Relative names of the files in a folder and DEEPEST levels below it, with "/", sorted; hidden ones left out.
+    """Return the relative names of the files in a folder and MAX_DEPTH levels below it, with "/", sorted.
+
+    Hidden files and folders are left out.
 
     Raises:
-        UnusableModel: a part of it cannot be listed, or there are more than MAX_FILES: it is no model's folder.
+        UnusableModel: a folder cannot be listed, or there are more than MAX_FILES files: it is no model's folder.
     """
     names: list[str] = []
     for parent, folders, files in os.walk(folder, onerror=_cannot_list):
         inside = Path(parent).relative_to(folder)
-        if len(inside.parts) >= DEEPEST:
+        if len(inside.parts) >= MAX_DEPTH:
             folders.clear()
         folders[:] = [name for name in folders if not name.startswith(".")]
         names += [(inside / name).as_posix() for name in files if not name.startswith(".")]

@@ -1,4 +1,4 @@
-"""The names of repositories on the hub."""
+"""Names of repositories on the hub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class HubId:
 
     @classmethod
     def parse(cls, text: str) -> HubId | None:
-        """The parts of ``org/name[@revision]``; None where it is not of that form."""
+        """Parse ``org/name[@revision]``; None for text of another form."""
         match = _HUB_ID.fullmatch(text)
         if match is None or ".." in text:
             return None

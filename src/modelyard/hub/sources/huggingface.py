@@ -1,4 +1,4 @@
-"""Repositories of the hub, through huggingface_hub: its cache, its tokens, its offline mode, its resumed downloads."""
+"""Repositories of the hub, through huggingface_hub with its cache, tokens, offline mode and resumed downloads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
-from modelyard.hub.sources.disk import check_room
+from modelyard.hub.sources.disk import check_disk_space
 from modelyard.hub.sources.folder import list_files
 from modelyard.hub.sources.hub_id import DEFAULT_REVISION, HubId
 from modelyard.hub.sources.listing import ListedFile, Listing, OnProgress, Progress
@@ -24,32 +24,32 @@ logger = logging.getLogger(__name__)
 
 LISTING_TIMEOUT_S: Final = 15.0
 DOWNLOADS_AT_ONCE: Final = 4
-_LOOK_S: Final = 0.2
+_POLL_S: Final = 0.2
 _BLOCK_BYTES: Final = 2**20
 
 
 class Hub:
-    """The hub as one user sees it.
+    """The hub, accessed with one token and cache.
 
     Args:
-        cache: the folder of the cache; None: the one that huggingface_hub uses (HF_HUB_CACHE, HF_HOME).
-        token: a token; None: the one that the user has logged in with; False: none.
-        endpoint: URL of the hub; None: the one that huggingface_hub uses (HF_ENDPOINT).
+        cache: the cache folder; None: the cache that huggingface_hub uses (HF_HUB_CACHE, HF_HOME).
+        token: a token; None: the token that the user has logged in with; False: no token.
+        endpoint: URL of the hub; None: the endpoint that huggingface_hub uses (HF_ENDPOINT).
     """
 
     def __init__(self, cache: Path | None = None, token: str | bool | None = None, endpoint: str | None = None) -> None:
         self._cache, self._token, self._endpoint = cache, token, endpoint
 
     def list(self, hub_id: HubId) -> Listing:
-        """The files of a repository: as the hub has them, else as the cache has them.
+        """Return the files of a repository: those on the hub, or those in the cache if the hub is unavailable.
 
         Raises:
-            RepositoryUnavailable: neither has it; with what is wrong and what to do.
+            RepositoryUnavailable: neither has the repository; the message contains the reason and a remedy.
         """
         try:
-            info = self._ask(hub_id)
+            info = self._model_info(hub_id)
         except RepositoryUnavailable as unavailable:
-            cached = self._from_cache(hub_id, unavailable)
+            cached = self._cached_listing(hub_id, unavailable)
             if cached is None:
                 raise
             return cached
@@ -68,14 +68,14 @@ class Hub:
         )
 
     def fetch(self, listing: Listing, names: Sequence[str], on_progress: OnProgress) -> Path:
-        """Have files of a repository on this machine; the folder that they are in.
+        """Download files of a repository that are not on this machine yet, and return their folder.
 
-        What is there already is not downloaded again. A connection that breaks is taken up again where it was; a file
-        gets its name when it is complete, and what is there of it otherwise goes, as huggingface_hub has it.
+        A broken connection is resumed where it ended. A file gets its name when it is complete; huggingface_hub
+        removes incomplete files.
 
         Raises:
-            RepositoryUnavailable: they cannot be had; with what is wrong and what to do.
-            UnusableModel: there is no room for them, or it was given up.
+            RepositoryUnavailable: the files cannot be downloaded; the message contains the reason and a remedy.
+            UnusableModel: the disk has no room for the files, or ``on_progress`` returned False.
         """
         missing = listing.missing(names)
         if not missing:
@@ -88,11 +88,11 @@ class Hub:
             problem = self._attempt(listing.hub_id, names, transfer, on_progress)
             if isinstance(problem, Path):
                 break
-            # huggingface_hub resumes by itself, but gives up when the connection broke a few times. An attempt that
-            # got nothing at all is the last.
+            # huggingface_hub resumes by itself, but fails when the connection broke a few times. The loop ends with an
+            # attempt that transferred nothing.
             if problem.why != "unreachable" or not transfer.has_moved:
                 raise problem
-            logger.info("The download of %s goes on after: %s", listing.source, problem)
+            logger.info("The download of %s is resumed after: %s", listing.source, problem)
         if absent := [name for name in names if not (problem / name).is_file()]:
             raise UnusableModel(
                 f"'{listing.source}' has changed while it was downloaded: {absent[0]} is no longer there. Try again."
@@ -101,10 +101,10 @@ class Hub:
 
     @contextmanager
     def open(self, listing: Listing, name: str) -> Iterator[BinaryIO]:
-        """A file of a repository, read where it lies: only the parts that are asked for are transferred.
+        """Open a file of a repository remotely: only the ranges that are read are transferred.
 
         Raises:
-            RepositoryUnavailable: it cannot be had.
+            RepositoryUnavailable: the file cannot be read.
         """
         from huggingface_hub import HfFileSystem
 
@@ -122,26 +122,29 @@ class Hub:
                 raise
             raise problem from failure
 
-    def read(self, listing: Listing, name: str, longest: int) -> bytes:
-        """At most ``longest`` bytes of a small file, wherever it is.
+    def read(self, listing: Listing, name: str, max_bytes: int) -> bytes:
+        """Return at most ``max_bytes`` of a small file, from this machine or from the hub.
 
         Raises:
-            UnusableModel: it cannot be had.
+            UnusableModel: the file cannot be read.
         """
         if listing.folder is not None and not listing.missing((name,)):
             try:
                 with (listing.folder / name).open("rb") as file:
-                    return file.read(longest)
+                    return file.read(max_bytes)
             except OSError as error:
                 raise UnusableModel(f"{listing.folder / name} cannot be read: {error.strerror}.") from error
         with self.open(listing, name) as remote:
-            return remote.read(longest)
+            return remote.read(max_bytes)
 
     def _attempt(
         self, hub_id: HubId, names: Sequence[str], transfer: _Transfer, on_progress: OnProgress
     ) -> Path | RepositoryUnavailable:
-        """One attempt, on a thread of its own: while it waits for the network, or for another process that downloads
-        the same file, it can be given up all the same."""
+        """Make one attempt to download files; return their folder, or why the attempt failed.
+
+        It runs on a thread of its own, so that it can be cancelled while it waits for the network or for another
+        process that downloads the same file.
+        """
         from huggingface_hub import snapshot_download
 
         outcome: Future[Path] = Future()
@@ -156,18 +159,18 @@ class Hub:
                     endpoint=self._endpoint,
                     allow_patterns=[glob.escape(name) for name in names],
                     max_workers=DOWNLOADS_AT_ONCE,
-                    tqdm_class=transfer.bar(),
+                    tqdm_class=transfer.bar_class(),
                 )
                 outcome.set_result(Path(folder))
-            except BaseException as failure:  # noqa: BLE001 (raised where it is waited for)
+            except BaseException as failure:  # noqa: BLE001 (raised on the thread that waits for the outcome)
                 outcome.set_exception(failure)
 
-        transfer.begin()
+        transfer.begin_attempt()
         threading.Thread(target=download, name=f"download {hub_id}", daemon=True).start()
         while not outcome.done():
-            wait((outcome,), timeout=_LOOK_S)
+            wait((outcome,), timeout=_POLL_S)
             if not on_progress(Progress("downloading", transfer.fraction)):
-                transfer.is_given_up = True
+                transfer.is_cancelled = True
                 raise UnusableModel("The download was given up; files that are complete are kept.")
         failure = outcome.exception()
         if failure is None:
@@ -182,10 +185,10 @@ class Hub:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         cache = self._cache or Path(HF_HUB_CACHE)
-        check_room(cache, needed_bytes, f"'{listing.source}' cannot be downloaded")
+        check_disk_space(cache, needed_bytes, f"'{listing.source}' cannot be downloaded")
 
-    def _ask(self, hub_id: HubId) -> ModelInfo:
-        # Imported here: it takes longer than the rest of Modelyard together.
+    def _model_info(self, hub_id: HubId) -> ModelInfo:
+        # Imported here, because importing huggingface_hub takes longer than the rest of Modelyard together.
         from huggingface_hub import HfApi
 
         try:
@@ -198,7 +201,7 @@ class Hub:
                 raise
             raise problem from failure
 
-    def _from_cache(self, hub_id: HubId, unavailable: RepositoryUnavailable) -> Listing | None:
+    def _cached_listing(self, hub_id: HubId, unavailable: RepositoryUnavailable) -> Listing | None:
         folder = self._snapshot(hub_id.repo, hub_id.revision)
         if folder is None:
             return None
@@ -215,7 +218,7 @@ class Hub:
         )
 
     def _snapshot(self, repo: str, revision: str) -> Path | None:
-        """The folder of that revision in the cache, if something of it is there."""
+        """Return the folder of that revision in the cache; None if the cache has nothing of it."""
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -226,7 +229,7 @@ class Hub:
                     revision=revision or DEFAULT_REVISION,
                     cache_dir=self._cache,
                     local_files_only=True,
-                    # Expect no file in particular: who downloaded one file of a repository may have what is needed.
+                    # Requires no file in particular: a cache with one file of a repository may have the needed one.
                     allow_patterns=[],
                 )
             )
@@ -234,35 +237,35 @@ class Hub:
             return None
 
 
-class _GivenUp(BaseException):
-    """Leaves a download from inside. No Exception: huggingface_hub would take it for a failure and try again."""
+class _DownloadCancelled(BaseException):
+    """Ends a download from inside. Not an Exception, which huggingface_hub would treat as a failure and retry."""
 
 
 class _Transfer:
-    """How far the downloads of one snapshot are, as huggingface_hub's progress bars tell it."""
+    """The progress of the downloads of one snapshot, counted by huggingface_hub's progress bars."""
 
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes = total_bytes
-        self.is_given_up = False
-        self._counting = threading.Lock()
+        self.is_cancelled = False
+        self._lock = threading.Lock()
         self._done_bytes = self._before_bytes = 0
 
     @property
     def fraction(self) -> float:
-        """0 to 1."""
+        """The transferred part of the download, 0 to 1."""
         return min(1.0, self._done_bytes / self.total_bytes) if self.total_bytes else 0.0
 
     @property
     def has_moved(self) -> bool:
-        """Whether this attempt got further than those before it."""
+        """Whether this attempt transferred more than all attempts before it."""
         return self._done_bytes > self._before_bytes
 
-    def begin(self) -> None:
-        """Another attempt."""
+    def begin_attempt(self) -> None:
+        """Start counting another attempt."""
         self._before_bytes, self._done_bytes = max(self._before_bytes, self._done_bytes), 0
 
-    def bar(self) -> Any:
-        """A class that huggingface_hub makes its bars of: it counts bytes, and shows nothing."""
+    def bar_class(self) -> Any:
+        """Return a class of progress bars for huggingface_hub that counts bytes and draws nothing."""
         from tqdm import tqdm
 
         transfer = self
@@ -270,15 +273,15 @@ class _Transfer:
         class Bar(tqdm):  # type: ignore[misc]
             def __init__(self, *arguments: Any, **options: Any) -> None:
                 options.pop("name", None)
-                # Of its two bars, one counts what comes from the network, and one what is on disk.
+                # huggingface_hub has one bar for bytes from the network and one for bytes on disk: the latter counts.
                 self._counts = str(options.get("desc", "")).startswith("Reconstructing")
                 super().__init__(*arguments, **{**options, "disable": True})
 
             def update(self, n: float | None = 1) -> bool | None:
-                if transfer.is_given_up:
-                    raise _GivenUp
+                if transfer.is_cancelled:
+                    raise _DownloadCancelled
                 if self._counts:
-                    with transfer._counting:
+                    with transfer._lock:
                         transfer._done_bytes += int(n or 0)
                 return None
 
@@ -286,7 +289,7 @@ class _Transfer:
 
 
 def _explain(hub_id: HubId, failure: BaseException, endpoint: str | None) -> RepositoryUnavailable | None:
-    """What keeps a repository from being had, and what to do; None for what is no such failure."""
+    """Return the error of a repository that is unavailable, with a remedy; None for failures of another kind."""
     import httpx2
     from huggingface_hub import errors
     from huggingface_hub.constants import ENDPOINT
@@ -299,7 +302,7 @@ def _explain(hub_id: HubId, failure: BaseException, endpoint: str | None) -> Rep
     if isinstance(failure, errors.GatedRepoError):
         return RepositoryUnavailable(
             "gated",
-            f"'{repo}' is gated: its owner wants its terms accepted. Accept them at {hub}/{repo}, and log in with "
+            f"'{repo}' is gated: its terms must be accepted. Accept them at {hub}/{repo}, and log in with "
             "`hf auth login`, or set HF_TOKEN to a token that may read it.",
         )
     if isinstance(failure, errors.RepositoryNotFoundError):
@@ -327,14 +330,14 @@ def _explain(hub_id: HubId, failure: BaseException, endpoint: str | None) -> Rep
     if isinstance(failure, OSError | httpx2.HTTPError):
         return RepositoryUnavailable(
             "unreachable",
-            f"'{repo}' cannot be had from {hub}: {failure or type(failure).__name__}. Check the network, the "
+            f"'{repo}' cannot be fetched from {hub}: {failure or type(failure).__name__}. Check the network, the "
             "proxy settings and the free disk space; with HF_HUB_OFFLINE=1 the cache alone is used.",
         )
     return None
 
 
 def _base_models(info: ModelInfo) -> tuple[str, ...]:
-    """What the card says it was made from: ``base_model`` of its metadata, and the tags that the hub derives."""
+    """Return the base models of a repository: ``base_model`` of its card, and the tags that the hub derives."""
     declared = (info.card_data.get("base_model") if info.card_data is not None else None) or []
     names = [declared] if isinstance(declared, str) else [str(name) for name in declared]
     names += [tag.rsplit(":", 1)[1] for tag in info.tags or [] if tag.startswith("base_model:")]

@@ -1,4 +1,4 @@
-"""The files of a folder or of a repository, before any of them is opened."""
+"""Listings: the names and sizes of the files of a folder or repository, before any of them is opened."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from typing import Final
 from modelyard.hub.sources.hub_id import HubId
 from modelyard.hub.sources.quant_labels import is_auxiliary
 
-# What a checkpoint in the layout of the hub consists of, beside its weights. No code: nothing of it is ever run.
+# Suffixes of a checkpoint's files beside its weights. Code is not among them: no program of a checkpoint is run.
 _DESCRIPTIONS: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A file by its relative name, with "/". size_bytes is None where nobody has said it."""
+    """A file of a listing.
+
+    Attributes:
+        name: relative path, with "/".
+        size_bytes: size of the file; None where it is not known.
+        is_here: whether the file is on this machine.
+    """
 
     name: str
     size_bytes: int | None
@@ -28,15 +34,15 @@ class Listing:
     """The files of one folder, or of one repository at one commit.
 
     Attributes:
-        source: what people call it.
-        files: sorted by name.
-        folder: where the files are, or will be; None for a repository of which nothing was downloaded yet.
-        hub_id: the repository, its revision as it was asked for; None for a folder.
-        commit: that the revision stood for.
-        base_models: repositories that it declares to be made from.
-        note: what is to be known about the listing itself; "" if nothing is.
-        file_format: "gguf" or "plain" where weights of the other format were left out; "" where all are there.
-        uqff_report: contents of its ``uqff_report.json``; None where there is none.
+        source: the folder or repository, as the user named it.
+        files: the files, sorted by name.
+        folder: the folder of the files; None for a repository of which nothing is downloaded.
+        hub_id: the repository with the requested revision; None for a folder.
+        commit: the commit that the revision resolved to.
+        base_models: repositories that the repository declares to be derived from.
+        note: a notice about the listing for the user; "" for none.
+        file_format: "gguf" or "plain" if weights of the other format were left out; "" if none were.
+        uqff_report: contents of ``uqff_report.json``; None where there is none.
     """
 
     source: str
@@ -51,27 +57,27 @@ class Listing:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all files."""
+        """Names of all files."""
         return tuple(file.name for file in self.files)
 
     @property
     def gguf(self) -> tuple[str, ...]:
-        """Models in GGUF, without projectors, importance matrices and adapters."""
+        """Names of models in GGUF, without projectors, importance matrices and adapters."""
         return tuple(name for name in self.names if name.lower().endswith(".gguf") and not is_auxiliary(name))
 
     @property
     def uqff(self) -> tuple[str, ...]:
-        """Shards in UQFF."""
+        """Names of UQFF shards."""
         return tuple(name for name in self.names if name.lower().endswith(".uqff"))
 
     @property
     def pickles(self) -> tuple[str, ...]:
-        """PyTorch's pickled weights."""
+        """Names of files with PyTorch's pickled weights."""
         return tuple(name for name in self.names if name.lower().endswith((".bin", ".pt", ".pth")))
 
     @property
     def safetensors(self) -> tuple[str, ...]:
-        """The weights of a full-precision checkpoint, as its converter finds them.
+        """Names of the weight files of a full-precision checkpoint that llama.cpp's converter reads.
 
         Source: llama.cpp, ModelBase.index_tensors in conversion/base.py: ``model*.safetensors`` at the top.
         """
@@ -80,7 +86,7 @@ class Listing:
 
     @property
     def descriptions(self) -> tuple[str, ...]:
-        """Configuration and tokenizer of a checkpoint, with those of sentence-transformers' modules."""
+        """Names of the configuration and tokenizer files of a checkpoint and of its sentence-transformers modules."""
         return tuple(
             name
             for name in self.names
@@ -89,23 +95,28 @@ class Listing:
         )
 
     def size_of(self, names: Iterable[str]) -> int:
-        """Bytes of those files, as far as they are known."""
+        """Return the sum of the known sizes of those files."""
         wanted = set(names)
         return sum(file.size_bytes or 0 for file in self.files if file.name in wanted)
 
     def missing(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of ``names`` that are not on this machine."""
+        """Return the files among ``names`` that are not on this machine."""
         wanted = set(names)
         return tuple(file.name for file in self.files if file.name in wanted and not file.is_here)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the preparation of a model is. step is in the present participle, for people; fraction 0 to 1."""
+    """The progress of preparing a model.
+
+    Attributes:
+        step: the current step, in the present participle, such as "downloading".
+        fraction: the completed part of the step, 0 to 1.
+    """
 
     step: str
     fraction: float
 
 
 OnProgress = Callable[[Progress], bool]
-"""Called at least every second while files are prepared; returning False gives the preparation up."""
+"""Called at least every second while files are prepared; returning False cancels the preparation."""

@@ -1,7 +1,7 @@
-"""llama.cpp's own converter, of exactly the version that the engine is built from.
+"""Location and capabilities of llama.cpp's converter, of exactly the version that the engine is built from.
 
-The converter runs in child processes alone: nothing of it, and nothing that it imports (torch, transformers), is ever
-imported by a server. Here is where it lies, and what it can convert.
+The converter runs only in child processes: a server imports neither the converter nor what it imports (torch,
+transformers).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from modelyard.errors import UnusableModel
 
 ENGINE: Final = "llama-cpp-python"
 
-# Python packages that the converter imports, by the names that they are imported by.
+# Import names of the Python packages that the converter needs.
 PACKAGES: Final = ("torch", "transformers", "sentencepiece", "google.protobuf", "yaml", "requests", "tqdm")
 
 INSTALL: Final = "make convert in a checkout, else pip install 'modelyard[convert]' && modelyard install-converter"
@@ -35,7 +35,7 @@ _TABLES: Final = Path("conversion") / "__init__.py"
 
 @dataclass(frozen=True, slots=True)
 class KnownArchitectures:
-    """Values of ``architectures`` in ``config.json`` that the converter has a class for.
+    """Values of ``architectures`` in ``config.json`` for which the converter has a class.
 
     Attributes:
         text: language models.
@@ -47,7 +47,7 @@ class KnownArchitectures:
 
 
 def engine_version() -> str:
-    """The installed version of the package that the engine is; "" where none is installed."""
+    """Return the installed version of the engine's package; "" if it is not installed."""
     try:
         return version(ENGINE)
     except PackageNotFoundError:
@@ -55,9 +55,9 @@ def engine_version() -> str:
 
 
 def converter_folder() -> Path:
-    """Where the converter of the installed engine belongs: in the Python environment that has the engine.
+    """Return the folder of the installed engine's converter, in the Python environment that has the engine.
 
-    A change of XDG_CACHE_HOME does not lose it, and two environments with two engines keep two converters.
+    It does not depend on XDG_CACHE_HOME, and two environments with two engines have two converters.
     """
     spec = importlib.util.find_spec("llama_cpp")
     is_user_install = (
@@ -71,15 +71,15 @@ def converter_folder() -> Path:
 
 
 def search_path() -> tuple[str, str]:
-    """Folders for PYTHONPATH, from which a child process imports ``conversion`` and ``gguf``."""
+    """Return the folders for PYTHONPATH from which a child process imports ``conversion`` and ``gguf``."""
     folder = converter_folder()
     return str(folder), str(folder / "gguf-py")
 
 
 def child_environment() -> dict[str, str]:
-    """Environment variables of this process, with which a child imports the converter."""
-    before = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((*search_path(), *([before] if before else [])))}
+    """Return this process's environment variables, with the converter's folders added to PYTHONPATH."""
+    inherited = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((*search_path(), *([inherited] if inherited else [])))}
 
 
 def is_installed() -> bool:
@@ -88,16 +88,16 @@ def is_installed() -> bool:
 
 
 def missing_parts() -> tuple[str, ...]:
-    """What a conversion still needs on this machine, as a person would call it; () if nothing."""
+    """Return the names of what must be installed before a conversion can run; () if nothing is missing."""
     packages = [name for name in PACKAGES if not _can_import(name)]
     return (*packages, *(() if is_installed() else ("llama.cpp's converter",)))
 
 
 def check_converter() -> None:
-    """Refuse a conversion that cannot run here.
+    """Check that conversions can run on this machine.
 
     Raises:
-        UnusableModel: names what is missing and the command that installs it.
+        UnusableModel: a package is missing; the message names it and the command that installs it.
     """
     if missing := missing_parts():
         raise UnusableModel(
@@ -107,9 +107,9 @@ def check_converter() -> None:
 
 
 def known_architectures() -> KnownArchitectures | None:
-    """What the installed converter can convert; None where none is installed.
+    """Return the architectures that the installed converter can convert; None if no converter is installed.
 
-    The tables are read from its source without running it.
+    They are read from tables in the converter's source, without running it.
 
     Raises:
         UnusableModel: the installed converter is damaged.
@@ -137,5 +137,5 @@ def _read_tables(path: Path) -> KnownArchitectures:
 def _can_import(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # the package that holds it is missing
+    except ModuleNotFoundError:  # the parent package is missing
         return False

@@ -1,8 +1,8 @@
-"""Takes llama.cpp's converter out of the source archive of the installed engine.
+"""Extracts llama.cpp's converter from the source archive of the installed engine.
 
 ``llama-cpp-python`` is compiled from an archive that carries all of llama.cpp, its converter included. pip fetches that
 archive, so that its indexes, proxies and certificates are those of every other installation; its name, version and
-SHA-256 are checked before anything of it is used.
+SHA-256 are checked before it is opened.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from modelyard.errors import UnusableModel
 from modelyard.hub.sources.listing import OnProgress, Progress
 from modelyard.hub.sources.llama_converter import ENGINE, LICENCE, converter_folder, engine_version, is_installed
 
-# SHA-256 of the source archives. The engine is pinned in pyproject.toml: a new version is added here with it.
+# SHA-256 of the source archives by version. The engine is pinned in pyproject.toml: a new version is added to both.
 ARCHIVES: Final = {"0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}
 
-# What is taken of llama.cpp's tree: the converters, their library, and templates that conversions look up.
-_TAKEN: Final = (
+# Paths in llama.cpp's tree that are extracted: the converters, their library, and templates that conversions look up.
+_EXTRACTED: Final = (
     "convert_hf_to_gguf.py",
     "convert_lora_to_gguf.py",
     "conversion/",
@@ -40,31 +40,31 @@ _TAKEN: Final = (
     "models/templates/",
     LICENCE,
 )
-_INSIDE: Final = "vendor/llama.cpp/"
-_LOOK_S: Final = 0.2
+_LLAMA_CPP_ROOT: Final = "vendor/llama.cpp/"
+_POLL_S: Final = 0.2
 _READ_BYTES: Final = 2**20
-_SHOWN_OF_PIP: Final = 1500
-# Of llama-cpp-python. Source: its pyproject.toml, build-system.
+_MAX_PIP_LOG_LENGTH: Final = 1500
+# Build backend of llama-cpp-python. Source: its pyproject.toml, build-system.
 _BUILD_BACKEND: Final = "scikit_build_core"
 
 
 def install_converter(on_progress: OnProgress, *, archive: Path | None = None, force: bool = False) -> Path:
-    """Have llama.cpp's converter of the installed engine's version on disk; its folder.
+    """Install llama.cpp's converter of the installed engine's version, and return its folder.
 
-    Any number of processes may do so at once. Interrupted, it leaves nothing that is taken for a converter.
+    Any number of processes may call this at once. An interrupted installation is not taken for a complete one.
 
     Args:
-        on_progress: returning False gives it up.
-        archive: the source archive, where it is on this machine already; None: pip fetches it.
-        force: take it out of the archive again, although it is there.
+        on_progress: returning False cancels the installation.
+        archive: the source archive on this machine; None: pip fetches it.
+        force: extract the converter again, although it is installed.
 
     Raises:
-        UnusableModel: with what is wrong and what to do, or it was given up.
+        UnusableModel: the installation failed or was cancelled; the message contains the reason and a remedy.
     """
-    wanted = engine_version()
-    if wanted not in ARCHIVES:
+    version = engine_version()
+    if version not in ARCHIVES:
         raise UnusableModel(
-            f"{ENGINE} {wanted or '(not installed)'} has no known converter: Modelyard knows the source archives of "
+            f"{ENGINE} {version or '(not installed)'} has no known converter: Modelyard knows the source archives of "
             f"{', '.join(ARCHIVES)}. Install that version: pip install {ENGINE}=={max(ARCHIVES)}"
         )
     folder = converter_folder()
@@ -74,13 +74,13 @@ def install_converter(on_progress: OnProgress, *, archive: Path | None = None, f
             if is_installed() and not force:
                 return folder
             with tempfile.TemporaryDirectory(prefix=".converter-", dir=folder.parent) as name:
-                place = Path(name)
-                source = archive or _fetch(wanted, place, on_progress)
-                _check_hash(source, ARCHIVES[wanted])
-                _unpack(source, place / "made", on_progress)
+                staging = Path(name)
+                source = archive or _fetch(version, staging, on_progress)
+                _check_hash(source, ARCHIVES[version])
+                _unpack(source, staging / "made", on_progress)
                 if folder.exists():
-                    folder.replace(place / "before")
-                (place / "made").replace(folder)
+                    folder.replace(staging / "before")
+                (staging / "made").replace(folder)
     except OSError as error:
         raise UnusableModel(
             f"llama.cpp's converter cannot be written to {folder}: {error.strerror or error}. Make the folder writable."
@@ -93,7 +93,7 @@ def _locked(path: Path, on_progress: OnProgress) -> Iterator[None]:
     lock = FileLock(path)
     while True:
         try:
-            lock.acquire(timeout=_LOOK_S)
+            lock.acquire(timeout=_POLL_S)
         except Timeout:
             if not on_progress(Progress("waiting for another process that installs the converter", 0.0)):
                 raise UnusableModel("The installation was given up.") from None
@@ -105,10 +105,10 @@ def _locked(path: Path, on_progress: OnProgress) -> Iterator[None]:
         lock.release()
 
 
-def _fetch(wanted: str, place: Path, on_progress: OnProgress) -> Path:
-    """The source archive, from wherever pip takes packages."""
-    pinned = place / "archive.txt"
-    pinned.write_text(f"{ENGINE}=={wanted} --hash=sha256:{ARCHIVES[wanted]}\n", "utf-8")
+def _fetch(version: str, staging: Path, on_progress: OnProgress) -> Path:
+    """Fetch the source archive from the package index that pip is configured for, and return its path."""
+    pinned = staging / "archive.txt"
+    pinned.write_text(f"{ENGINE}=={version} --hash=sha256:{ARCHIVES[version]}\n", "utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ENGINE, "--require-hashes"]
     command += [
         "--disable-pip-version-check",
@@ -118,45 +118,45 @@ def _fetch(wanted: str, place: Path, on_progress: OnProgress) -> Path:
         "-r",
         str(pinned),
         "-d",
-        str(place),
+        str(staging),
     ]
     if importlib.util.find_spec(_BUILD_BACKEND) is not None:
-        # pip asks it for the archive's metadata. The one that is installed is locked by hash; in an environment of its
-        # own pip would run whatever the index has.
+        # pip runs the build backend to read the archive's metadata. The installed backend is locked by hash; with build
+        # isolation pip would run the version that the index has.
         command.append("--no-build-isolation")
     with tempfile.TemporaryFile() as log:
-        # pip asks the build backend for metadata in a child of its own: a process group ends both.
+        # pip runs the build backend in a child process of its own: killing the process group ends both.
         pip = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, process_group=0)
         try:
             while True:
                 try:
-                    status = pip.wait(_LOOK_S)
+                    status = pip.wait(_POLL_S)
                     break
                 except subprocess.TimeoutExpired:
-                    if not on_progress(Progress(f"fetching the source archive of {ENGINE} {wanted}", 0.0)):
+                    if not on_progress(Progress(f"fetching the source archive of {ENGINE} {version}", 0.0)):
                         raise UnusableModel("The installation was given up.") from None
         finally:
-            _end(pip)
+            _kill(pip)
         if status:
             raise UnusableModel(
-                f"pip cannot fetch the source archive of {ENGINE} {wanted}: {_last_words(log)} Check the network and "
+                f"pip cannot fetch the source archive of {ENGINE} {version}: {_log_tail(log)} Check the network and "
                 "pip's settings (pip config list), or name the archive: modelyard install-converter --archive "
-                f"llama_cpp_python-{wanted}.tar.gz"
+                f"llama_cpp_python-{version}.tar.gz"
             )
-    found = sorted(place.glob("*.tar.gz"))
+    found = sorted(staging.glob("*.tar.gz"))
     if not found:
-        raise UnusableModel(f"pip fetched no source archive of {ENGINE} {wanted}. Name it with --archive.")
+        raise UnusableModel(f"pip fetched no source archive of {ENGINE} {version}. Name it with --archive.")
     return found[0]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _last_words(log: IO[bytes]) -> str:
-    log.seek(max(0, log.seek(0, os.SEEK_END) - _SHOWN_OF_PIP))
+def _log_tail(log: IO[bytes]) -> str:
+    log.seek(max(0, log.seek(0, os.SEEK_END) - _MAX_PIP_LOG_LENGTH))
     return " ".join(log.read().decode("utf-8", "replace").split())
 
 
@@ -167,13 +167,16 @@ def _check_hash(archive: Path, expected: str) -> None:
             digest.update(part)
     if digest.hexdigest() != expected:
         raise UnusableModel(
-            f"{archive} is not the source archive that is wanted: its SHA-256 is {digest.hexdigest()}, and must be "
+            f"{archive} is not the source archive that is needed: its SHA-256 is {digest.hexdigest()}, and must be "
             f"{expected}. Download it again."
         )
 
 
 def _unpack(archive: Path, out: Path, on_progress: OnProgress) -> None:
-    """The converter's files of an archive whose hash was checked; the licence, which marks it complete, last."""
+    """Extract the converter from an archive whose hash was checked.
+
+    The licence, which marks the installation as complete, is written last.
+    """
     out.mkdir()
     size = archive.stat().st_size
     with archive.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as tar:
@@ -181,7 +184,7 @@ def _unpack(archive: Path, out: Path, on_progress: OnProgress) -> None:
         for member in tar:
             if not on_progress(Progress("unpacking llama.cpp's converter", min(1.0, file.tell() / size))):
                 raise UnusableModel("The installation was given up.")
-            name = _taken(member.name, _TAKEN)
+            name = _extracted_name(member.name, _EXTRACTED)
             if name is None or not member.isfile():
                 continue
             content = tar.extractfile(member)
@@ -198,11 +201,15 @@ def _unpack(archive: Path, out: Path, on_progress: OnProgress) -> None:
     (out / LICENCE).write_bytes(licence)
 
 
-def _taken(member: str, taken: Iterable[str]) -> str | None:
-    """The name below llama.cpp's root of a file that is taken; None for all others."""
+def _extracted_name(member: str, extracted: Iterable[str]) -> str | None:
+    """Return the path below llama.cpp's root of a member that is extracted; None for all others."""
     parts = PurePosixPath(member).parts
     inside = "/".join(parts[1:])
-    if ".." in parts or not inside.startswith(_INSIDE):
+    if ".." in parts or not inside.startswith(_LLAMA_CPP_ROOT):
         return None
-    name = inside.removeprefix(_INSIDE)
-    return name if any(name == one or (one.endswith("/") and name.startswith(one)) for one in taken) else None
+    name = inside.removeprefix(_LLAMA_CPP_ROOT)
+    return (
+        name
+        if any(name == prefix or (prefix.endswith("/") and name.startswith(prefix)) for prefix in extracted)
+        else None
+    )

@@ -1,4 +1,4 @@
-"""What a model is named by: a path, or a repository of the hub."""
+"""Tells whether a model is named by a path or by a repository of the hub."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _WEIGHT_SUFFIXES: Final = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".uqf
 
 
 def locate(source: str) -> Path | HubId:
-    """The absolute path that ``source`` is, else the repository.
+    """Return the absolute path that ``source`` names, else the repository.
 
-    What starts with / ./ ../ ~ or ends like a weight file is a path; so is anything that exists.
+    A source that starts with / ./ ../ ~, ends like a weight file, or exists as a file or folder is a path.
 
     Raises:
-        UnusableModel: it is neither a path that exists nor a hub id.
+        UnusableModel: ``source`` is neither a path that exists nor a hub id.
     """
     path = _as_path(source)
     if path is not None:
@@ -33,13 +33,13 @@ def locate(source: str) -> Path | HubId:
 
 
 def _as_path(source: str) -> Path | None:
-    """The path that ``source`` is; None where it can only be a hub id."""
+    """Return the path that ``source`` names; None if it can only be a hub id."""
     if not source.strip() or "\0" in source:
         raise UnusableModel(f"{source!r} is not a model. Name a GGUF file, a folder or a hub id (org/name).")
     try:
         path = Path(source).expanduser().absolute()
         exists = path.exists()
-    except (OSError, RuntimeError) as error:  # RuntimeError: the user of ~user is not known
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user in ~user does not exist
         raise UnusableModel(f"'{source}' cannot be looked up: {error}. Check the path.") from error
     if exists:
         return path

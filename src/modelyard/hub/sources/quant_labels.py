@@ -1,4 +1,4 @@
-"""Quantisation labels: how a type is written in file names, and how many bits it stands for."""
+"""Quantisation labels in file names, and the bits that they stand for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Final
 
-# Every label that llama.cpp's quantiser or a well-known publisher puts in a file name; "UD-" is Unsloth's own mix.
+# The labels that llama.cpp's quantiser and well-known publishers put in file names; "UD-" marks Unsloth's mixes.
 _LABEL: Final = re.compile(
     r"(?<![A-Za-z0-9])"
     r"((?:UD[-_]?)?(?:"
@@ -23,7 +23,7 @@ _BITS: Final = re.compile(r"(?:UD)?(?:IQ|Q|TQ|MXFP|NVFP|BF|F|FP)(\d+)")
 
 
 def normalise(label: str) -> str:
-    """A label without case and punctuation: "q4_k_m", "Q4-K-M" and "Q4KM" are all "Q4KM"; "FP16" is "F16"."""
+    """Return a label in capital letters and digits: "q4_k_m" and "Q4-K-M" become "Q4KM"; "FP16" becomes "F16"."""
     return re.sub(r"^FP(?=16|32)", "F", re.sub(r"[^A-Z0-9]", "", label.upper()))
 
 
@@ -33,13 +33,13 @@ def is_label(text: str) -> bool:
 
 
 def label_in(name: str) -> str | None:
-    """The last label in a file name, as written there; None where there is none."""
+    """Return the last label in a file name, as it is written there; None if there is none."""
     found = _LABEL.findall(name)
     return found[-1] if found else None
 
 
 def bits(label: str) -> int | None:
-    """Bits a weight, in name: 4 for "Q4_K_M", "IQ4_XS" and "MXFP4", 16 for "BF16"; None for no known type."""
+    """Return the nominal bits per weight: 4 for "Q4_K_M", "IQ4_XS" and "MXFP4", 16 for "BF16"; None if unknown."""
     match = _BITS.match(normalise(label))
     if match is None:
         return None
@@ -52,5 +52,5 @@ _AUXILIARY: Final = re.compile(r"(?:^|[^a-z])(?:mmproj|imatrix|lora|adapter)(?:[
 
 
 def is_auxiliary(name: str) -> bool:
-    """Whether a file name is that of a projector, an importance matrix or an adapter: no model by itself."""
+    """Whether a file name marks a projector, an importance matrix or an adapter: no model by itself."""
     return _AUXILIARY.search(PurePosixPath(name).name) is not None

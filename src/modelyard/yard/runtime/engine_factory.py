@@ -414,7 +414,7 @@ def _wanted(config: Config, model: Model) -> FileRequest:
         quantized_file=model.format.quantized_files,
         mmproj=model.format.mmproj,
         imatrix=quantization.imatrix,
-        siblings=config.hub.siblings,
+        mirror_repos=config.hub.siblings,
     )
 
 

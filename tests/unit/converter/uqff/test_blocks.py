@@ -1,4 +1,4 @@
-"""Each family is decoded exactly, and goes over into GGUF with the same codes where there is a type for them."""
+"""Each family is decoded exactly, and converted to GGUF with the same codes where there is a type for them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_blocks_of_ggml_are_kept(layer, kind: Type):
     assert np.array_equal(dequantize(stored), dequantize_ggml(data, kind))
 
 
-# Codes that go over into another type
+# Codes that another type holds
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])

@@ -1,4 +1,4 @@
-"""What the encoders of UQFF write, read by the decoders that the engine's side has."""
+"""Round trips through the encoders and the decoders of UQFF."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modelyard.converter.protocol import Refused
-from modelyard.converter.safetensors_file import SafetensorsWriter, StoredTensor, as_float32, read_tensors, to_bytes
+from modelyard.converter.safetensors_file import MappedTensor, SafetensorsWriter, as_float32, read_tensors, to_bytes
 from modelyard.converter.uqff.blocks import dequantize
 from modelyard.converter.uqff.encode import E4M3_VALUES, to_e4m3
 from modelyard.converter.uqff.layers import Layer
@@ -16,7 +16,7 @@ from modelyard.converter.uqff.tensors import layer_tensors, version_tensors
 from modelyard.formats.uqff.constants import TYPES
 from modelyard.formats.uqff.reader import read_uqff
 
-# Of the standard deviation of normal weights: what the root of the mean squared error may be.
+# Maximum root mean squared error, relative to the standard deviation of normally distributed weights.
 ERRORS = {
     "q2k": 0.40, "q3k": 0.20, "q4k": 0.10, "q4_0": 0.13, "q4_1": 0.12, "q5k": 0.05, "q5_0": 0.07, "q5_1": 0.06,
     "q6k": 0.03, "q8k": 0.01, "q8_0": 0.01, "q8_1": 0.01, "hqq4": 0.12, "hqq8": 0.01, "fp8": 0.04, "afq2": 0.60,
@@ -28,7 +28,7 @@ def a_layer(values: np.ndarray, dtype: str = "F32") -> Layer:
     values = np.asarray(values, np.float32)
     stacked = values.ndim == 3
     parts = tuple(
-        StoredTensor(f"model.{number}.weight", dtype, part.shape, to_bytes(part, dtype))
+        MappedTensor(f"model.{number}.weight", dtype, part.shape, to_bytes(part, dtype))
         for number, part in enumerate(values if stacked else [values])
     )
     return Layer("model.up_proj", parts, None, is_stacked=stacked, is_sensitive=False)

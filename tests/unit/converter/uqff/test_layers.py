@@ -1,16 +1,16 @@
-"""Which tensors of a checkpoint become layers, and which type each of them gets."""
+"""The tensors of a checkpoint that become layers, and the types that layers are stored in."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from modelyard.converter.safetensors_file import StoredTensor
-from modelyard.converter.uqff.layers import Layer, choose, sort_tensors
+from modelyard.converter.safetensors_file import MappedTensor
+from modelyard.converter.uqff.layers import Layer, choose_stored, sort_tensors
 
 
-def tensor(name: str, *shape: int, dtype: str = "F16") -> StoredTensor:
-    return StoredTensor(name, dtype, shape, np.zeros(2 * int(np.prod(shape)), np.uint8))
+def tensor(name: str, *shape: int, dtype: str = "F16") -> MappedTensor:
+    return MappedTensor(name, dtype, shape, np.zeros(2 * int(np.prod(shape)), np.uint8))
 
 
 def a_layer(columns: int, *, experts: int = 1, is_sensitive: bool = False) -> Layer:
@@ -73,7 +73,7 @@ def test_experts_that_are_not_all_there_stay_as_they_are():
     ],
 )  # fmt: skip
 def test_rows_decide_what_a_layer_is_stored_as(type_: str, columns: int, stored: str):
-    choice = choose(type_, a_layer(columns))
+    choice = choose_stored(type_, a_layer(columns))
     assert choice.stored == stored
     assert bool(choice.reason) == (stored == "unquant")
 
@@ -86,10 +86,10 @@ def test_rows_decide_what_a_layer_is_stored_as(type_: str, columns: int, stored:
     ],
 )  # fmt: skip
 def test_embeddings_and_heads_get_more_bits(type_: str, wanted: str, stored: str):
-    choice = choose(type_, a_layer(256, is_sensitive=True))
+    choice = choose_stored(type_, a_layer(256, is_sensitive=True))
     assert (choice.wanted, choice.stored) == (wanted, stored)
 
 
 def test_experts_of_a_type_without_a_layout_for_them_are_not_quantised():
-    assert choose("hqq4", a_layer(256, experts=4)).reason == "hqq4 has no layout for stacked experts"
-    assert choose("afq4", a_layer(256, experts=4)).stored == "afq4"
+    assert choose_stored("hqq4", a_layer(256, experts=4)).reason == "hqq4 has no layout for stacked experts"
+    assert choose_stored("afq4", a_layer(256, experts=4)).stored == "afq4"

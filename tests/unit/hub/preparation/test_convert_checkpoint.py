@@ -1,4 +1,4 @@
-"""What is looked at before a checkpoint is converted."""
+"""Checks of a checkpoint's files before it is converted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a checkpoint's projector comes from: a published file, its own towers, or nowhere, and then with a warning."""
+"""The source of a checkpoint's projector: a published file, its own towers, or none with a warning."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from modelyard.errors import UnusableModel
 from modelyard.hub import ConvertedModels, FilePlan, FileRequest, Stores, estimate_files, plan_files
-from modelyard.hub.preparation.convert_checkpoint import Output
-from modelyard.hub.preparation.prepare_projector import attach_projector, making_beside
-from modelyard.hub.select.gguf import Choice
+from modelyard.hub.preparation.convert_checkpoint import GgufOutput
+from modelyard.hub.preparation.prepare_projector import attach_projector, projector_output
+from modelyard.hub.select.gguf import FileChoice
 from modelyard.hub.select.model_files import read_files
 from modelyard.hub.sources.llama_converter import KnownArchitectures
 from support.gguf_writer import BOOL, STR, U32, Tensor, gguf, tiny_model, write
@@ -30,7 +30,7 @@ def converter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(folder: Path, config: dict[str, Any], **wanted: Any) -> FilePlan:
     folder.mkdir(exist_ok=True)
-    # A file that is written again has another time, by which conversions tell it from the one before.
+    # A file that is written again has another modification time, which is a part of the conversion's key.
     if not (written := folder / "config.json").is_file() or json.loads(written.read_text()) != config:
         written.write_text(json.dumps(config))
         (folder / "model.safetensors").write_bytes(bytes(1000))
@@ -96,7 +96,7 @@ def test_a_model_of_text_alone_cannot_be_multimodal(tmp_path: Path) -> None:
         planned(tmp_path, config, kind="multimodal")
 
 
-# What llama.cpp ends the process on: see test_projector.
+# llama.cpp aborts the process on this projector: see test_projector.
 VOXTRAL = {
     "general.architecture": (STR, "clip"),
     "general.type": (STR, "mmproj"),
@@ -113,7 +113,9 @@ VOXTRAL = {
 def test_a_tower_that_converts_and_cannot_run_is_left_out_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def convert(_plan: FilePlan, _folder: Path, model: Output | None, projector: Output | None, _: object) -> None:
+    def convert(
+        _plan: FilePlan, _folder: Path, model: GgufOutput | None, projector: GgufOutput | None, _: object
+    ) -> None:
         assert model is None
         assert projector is not None
         write(projector.path, gguf(VOXTRAL, [Tensor("a.blk.0.attn_q.weight", (32, 32))]))
@@ -121,7 +123,7 @@ def test_a_tower_that_converts_and_cannot_run_is_left_out_and_that_is_said(
     monkeypatch.setattr("modelyard.hub.preparation.prepare_projector.check_converter", lambda: None)
     monkeypatch.setattr("modelyard.hub.preparation.prepare_projector.convert_checkpoint", convert)
     text = write(tmp_path / "text" / "voxtral-F16.gguf", tiny_model())
-    files = read_files(text.parent, Choice((text.name,), "", "F16"), None, "auto")
+    files = read_files(text.parent, FileChoice((text.name,), "", "F16"), None, "auto")
     folder, stores = tmp_path / "checkpoint", Stores(converted=ConvertedModels(tmp_path / "checkpoint" / "converted"))
     plan = planned(folder, HEARING)
     served = attach_projector(plan, files, stores, lambda _: True)
@@ -140,18 +142,18 @@ def test_a_projector_that_is_written_beside_its_model_is_kept_and_one_that_is_no
     plan = planned(tmp_path / "checkpoint", SEEING)
     conversion = plan.projector.conversion
     assert conversion is not None
-    with making_beside(plan, stores, lambda _: True) as output:
+    with projector_output(plan, stores, lambda _: True) as output:
         assert output is not None
         assert output.precision == "f16"
     assert stores.converted.list() == []
-    with making_beside(plan, stores, lambda _: True) as output:
+    with projector_output(plan, stores, lambda _: True) as output:
         assert output is not None
         write(output.path, tiny_model())
     (made,) = stores.converted.list()
     assert (made.key, made.path.name) == (conversion.key, "mmproj-checkpoint-F16.gguf")
-    with making_beside(plan, stores, lambda _: True) as output:
+    with projector_output(plan, stores, lambda _: True) as output:
         assert output is None, "it is there already"
     stores.converted.delete(made)
-    stores.projectors.note_failure(conversion.key, "it has no weights")
-    with making_beside(plan, stores, lambda _: True) as output:
+    stores.projectors.record_failure(conversion.key, "it has no weights")
+    with projector_output(plan, stores, lambda _: True) as output:
         assert output is None, "it would fail again"

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from modelyard.errors import UnusableModel
-from modelyard.hub import Choice, choose_gguf
+from modelyard.hub import FileChoice, choose_gguf
 from modelyard.hub.sources.quant_labels import bits, label_in
 
 
@@ -16,7 +16,7 @@ def refusal(names: list[str], quant: str | None) -> str:
 
 
 def published(*labels: str) -> list[str]:
-    """A repository with those types, in no order."""
+    """The files of a repository with those types, not sorted."""
     names = [f"Tiny-1B-{label}.gguf" for label in labels]
     random.Random(0).shuffle(names)
     return ["README.md", "config.json", *names]
@@ -29,7 +29,7 @@ def chosen(labels: list[str], quant: str) -> str:
 
 def test_the_only_model_is_chosen():
     names = ["mmproj-model-f16.gguf", "imatrix.gguf", "tiny-lora.gguf", "adapter.gguf", "README.md", "tiny.gguf"]
-    assert choose_gguf(names, None) == Choice(("tiny.gguf",), "tiny.gguf: it is the only model there.", None)
+    assert choose_gguf(names, None) == FileChoice(("tiny.gguf",), "tiny.gguf: it is the only model there.", None)
 
 
 def test_a_name_that_only_contains_lora_is_a_model():
@@ -43,7 +43,7 @@ def test_nothing_but_auxiliary_files_is_no_model():
 
 def test_several_models_without_quant_are_listed_with_what_to_write():
     assert refusal(["b-Q8_0.gguf", "a-Q4_K_M.gguf"], None) == (
-        "There are 2 models, and no 'quant' says which. There are: a-Q4_K_M.gguf (Q4_K_M), b-Q8_0.gguf (Q8_0). "
+        "There are 2 models, and no 'quant' selects one. There are: a-Q4_K_M.gguf (Q4_K_M), b-Q8_0.gguf (Q8_0). "
         "Set quant to one of 'q4_k_m', 'q8_0', or name the file itself."
     )
 

@@ -1,4 +1,4 @@
-"""What a level of quantisation becomes."""
+"""The types of GGUF files that levels of quantisation map to."""
 
 from __future__ import annotations
 

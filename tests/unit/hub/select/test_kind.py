@@ -1,4 +1,4 @@
-"""What a model does, told from its header, from what comes with it, and from what was asked for."""
+"""The kind of a model, from its header, its projector and the configured kind."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_kind_follows_from_the_files_unless_it_is_said(
         (ranker("bert", 2), "rerank", False, "Its head tells 2 classes apart"),
         (header("qwen3", 4), "auto", False, "but the head that scores them ('cls.output.weight') is not in it"),
         (BERT, "rerank", False, "kind = 'rerank', but this model (bert) has no head that scores documents"),
-        (header("t5"), "embedding", False, "of this architecture (t5) no embeddings can be had"),
+        (header("t5"), "embedding", False, "this architecture (t5) yields no embeddings"),
     ],
 )
 def test_a_kind_that_the_files_are_not_is_refused(

@@ -1,4 +1,4 @@
-"""What llama.cpp computes otherwise than a model's makers, told from a GGUF header or from a config.json."""
+"""Warnings about models that llama.cpp computes differently, from a GGUF header or a config.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are named, formats that are asked for, and numbers of full precision: from listings, without files."""
+"""Selection by file name, format and dtype, from listings without files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from modelyard.errors import RepositoryUnavailable, UnusableModel
 from modelyard.hub import FileRequest, plan_files
 from modelyard.hub.preparation.plan import Stores
-from modelyard.hub.select.select import Decision, NeedsListing, decide
+from modelyard.hub.select.select import Decision, NeedsListing, select_files
 from modelyard.hub.sources.hub_id import HubId
 from modelyard.hub.sources.listing import ListedFile, Listing
 from support.gguf_writer import tiny_model, write
 
 CHECKPOINT = ("config.json", "tokenizer.json", "model.safetensors")
-SIBLINGS = ("{repo}-GGUF",)
+MIRROR_REPOS = ("{repo}-GGUF",)
 
 
 def listing(*names: str) -> Listing:
@@ -24,16 +24,18 @@ def listing(*names: str) -> Listing:
     return Listing("org/tiny", files, hub_id=HubId("org/tiny"))
 
 
-def decided(*names: str, **asked: Any) -> Decision:
+def selected(*names: str, **asked: Any) -> Decision:
     missing = RepositoryUnavailable("missing", "it does not exist")
-    decision = decide(FileRequest("org/tiny", siblings=SIBLINGS, **asked), listing(*names), {"org/tiny-GGUF": missing})
+    decision = select_files(
+        FileRequest("org/tiny", mirror_repos=MIRROR_REPOS, **asked), listing(*names), {"org/tiny-GGUF": missing}
+    )
     assert isinstance(decision, Decision)
     return decision
 
 
 def refusal(*names: str, **asked: Any) -> str:
     with pytest.raises(UnusableModel) as refused:
-        decided(*names, **asked)
+        selected(*names, **asked)
     return str(refused.value)
 
 
@@ -41,15 +43,15 @@ def refusal(*names: str, **asked: Any) -> str:
 
 
 def test_the_file_that_is_named_is_taken_as_it_is():
-    decision = decided("a-Q4_K_M.gguf", "a-Q8_0.gguf", quantized_file=("a-Q8_0.gguf",))
+    decision = selected("a-Q4_K_M.gguf", "a-Q8_0.gguf", quantized_file=("a-Q8_0.gguf",))
     assert (decision.names, decision.target) == (("a-Q8_0.gguf",), None)
     assert decision.reasons == ("a-Q8_0.gguf: it is named by quantized_file.",)
 
 
 def test_one_shard_stands_for_all():
     shards = tuple(f"a-0000{number}-of-00003.gguf" for number in (1, 2, 3))
-    assert decided(*shards, "b.gguf", quantized_file=shards[:1]).names == shards
-    assert decided(*shards, quantized_file=shards).names == shards
+    assert selected(*shards, "b.gguf", quantized_file=shards[:1]).names == shards
+    assert selected(*shards, quantized_file=shards).names == shards
 
 
 def test_a_file_that_is_not_there_names_those_that_are():
@@ -68,24 +70,24 @@ def test_a_model_that_is_a_file_has_no_file_to_be_named(tmp_path: Path):
 
 def test_gguf_is_taken_beside_safetensors_where_that_is_the_format():
     both = (*CHECKPOINT, "a-Q4_K_M.gguf")
-    assert decided(*both).form == "safetensors"
-    assert decided(*both, file_format="gguf").names == ("a-Q4_K_M.gguf",)
+    assert selected(*both).form == "safetensors"
+    assert selected(*both, file_format="gguf").names == ("a-Q4_K_M.gguf",)
 
 
 def test_plain_is_quantised_here_where_gguf_is_published_too():
     both = (*CHECKPOINT, "a-Q4_K_M.gguf")
-    assert decided(*both, quant="4").form == "gguf"
-    decision = decided(*both, quant="4", file_format="plain")
+    assert selected(*both, quant="4").form == "gguf"
+    decision = selected(*both, quant="4", file_format="plain")
     assert decision.form == "safetensors"
     assert decision.target is not None
     assert decision.target.label == "Q4_K_M"
 
 
 def test_plain_never_asks_the_siblings_and_gguf_does():
-    ask = FileRequest("org/tiny", quant="4", siblings=SIBLINGS, file_format="gguf")
-    assert decide(ask, listing(*CHECKPOINT), {}) == NeedsListing("org/tiny-GGUF")
-    plain = FileRequest("org/tiny", quant="4", siblings=SIBLINGS, file_format="plain")
-    assert isinstance(decide(plain, listing(*CHECKPOINT), {}), Decision)
+    ask = FileRequest("org/tiny", quant="4", mirror_repos=MIRROR_REPOS, file_format="gguf")
+    assert select_files(ask, listing(*CHECKPOINT), {}) == NeedsListing("org/tiny-GGUF")
+    plain = FileRequest("org/tiny", quant="4", mirror_repos=MIRROR_REPOS, file_format="plain")
+    assert isinstance(select_files(plain, listing(*CHECKPOINT), {}), Decision)
 
 
 @pytest.mark.parametrize("quant", [None, "4"])
@@ -101,26 +103,26 @@ def test_a_format_that_is_not_there_says_so(quant: str | None):
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16", "f32"])
 def test_safetensors_become_the_numbers_that_are_asked_for(dtype: Any):
-    decision = decided(*CHECKPOINT, dtype=dtype)
+    decision = selected(*CHECKPOINT, dtype=dtype)
     assert decision.form == "safetensors"
     assert decision.target is not None
     assert decision.target.label == dtype.upper()
 
 
 def test_safetensors_keep_their_numbers_where_none_are_asked_for():
-    decision = decided(*CHECKPOINT, dtype="auto")
+    decision = selected(*CHECKPOINT, dtype="auto")
     assert decision.target is not None
     assert decision.target.label == ""
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("bf16", "a-BF16.gguf"), ("f16", "a-fp16.gguf"), ("f32", "a-F32.gguf")])
 def test_a_gguf_file_of_those_numbers_is_served_as_it_is(dtype: Any, name: str):
-    decision = decided("a-BF16.gguf", "a-fp16.gguf", "a-F32.gguf", "a-Q4_0.gguf", dtype=dtype)
+    decision = selected("a-BF16.gguf", "a-fp16.gguf", "a-F32.gguf", "a-Q4_0.gguf", dtype=dtype)
     assert (decision.names, decision.target) == ((name,), None)
 
 
 def test_a_gguf_file_of_other_numbers_is_converted():
-    decision = decided("a-F32.gguf", "a-Q4_0.gguf", dtype="bf16")
+    decision = selected("a-F32.gguf", "a-Q4_0.gguf", dtype="bf16")
     assert decision.names == ("a-F32.gguf",)
     assert decision.target is not None
     assert decision.target.label == "BF16"
@@ -131,5 +133,5 @@ def test_numbers_that_were_quantised_away_are_gone():
 
 
 def test_beside_safetensors_the_only_gguf_file_of_full_precision_saves_the_conversion():
-    assert decided(*CHECKPOINT, "a-BF16.gguf", "a-Q4_0.gguf").names == ("a-BF16.gguf",)
-    assert decided(*CHECKPOINT, "a-BF16.gguf", "a-F32.gguf").form == "safetensors"
+    assert selected(*CHECKPOINT, "a-BF16.gguf", "a-Q4_0.gguf").names == ("a-BF16.gguf",)
+    assert selected(*CHECKPOINT, "a-BF16.gguf", "a-F32.gguf").form == "safetensors"

@@ -8,7 +8,7 @@ import pytest
 
 from modelyard.errors import UnusableModel
 from modelyard.hub import FileRequest, ModelFiles, Progress, Stores, plan_files, read_header
-from modelyard.hub.select.gguf import Choice
+from modelyard.hub.select.gguf import FileChoice
 from modelyard.hub.select.model_files import read_files
 from modelyard.hub.select.projector import TriedProjectors, choose_projector, with_projector
 from modelyard.hub.select.senses import Senses
@@ -113,7 +113,7 @@ def test_a_projector_that_does_not_fit_its_model_is_refused_and_ends_nothing_els
 ) -> None:
     folder = vision_models["gemma3"]
     model = folder / "tiny-vision-F16.gguf"
-    # A matrix on its side: mtmd loads it, and ends the process when it plans how to multiply with it.
+    # A transposed matrix: mtmd loads it, and aborts the process when it reserves the multiplication.
     raw = bytearray((folder / MMPROJ).read_bytes())
     name = b"mm.input_projection.weight"
     at = raw.index(name) + len(name)
@@ -129,7 +129,7 @@ def test_a_projector_that_does_not_fit_its_model_is_refused_and_ends_nothing_els
 
 
 def read_model(path: Path) -> ModelFiles:
-    return read_files(path.parent, Choice((path.name,), "", "F16"), None, "auto")
+    return read_files(path.parent, FileChoice((path.name,), "", "F16"), None, "auto")
 
 
 def test_a_model_is_no_projector(folder: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_model_is_no_projector(folder: Path) -> None:
         with_projector(files, folder / "tiny-F16.gguf", is_required=False)
 
 
-# An encoder of sound in the place of that of images.
+# An audio encoder declared as the encoder of images.
 HEARS: dict[str, tuple[int, Any] | None] = {
     "clip.has_vision_encoder": None,
     "clip.has_audio_encoder": (BOOL, True),
@@ -171,7 +171,7 @@ def test_a_projector_of_nothing_is_left_aside_unless_it_was_asked_for(folder: Pa
             | {"clip.vision.projector_type": (STR, "gemma4v"), "clip.audio.projector_type": (STR, "gemma4a")},
             Senses(sees=True, hears=True, audio_encoder="gemma4a"),
         ),
-        # llama.cpp leaves the ears of Gemma 3n aside.
+        # llama.cpp ignores the audio encoder of Gemma 3n.
         (
             HEARS
             | {"clip.has_vision_encoder": (BOOL, True), "clip.projector_type": None}

@@ -9,14 +9,14 @@ import pytest
 from modelyard.errors import UnusableModel
 from modelyard.hub.preparation.plan import Stores, plan_files
 from modelyard.hub.select.isq import Target
-from modelyard.hub.select.select import Decision, FileRequest, NeedsListing, decide
+from modelyard.hub.select.select import Decision, FileRequest, NeedsListing, select_files
 from modelyard.hub.select.uqff import choose_uqff
 from modelyard.hub.sources.converted import ConvertedModels
 from modelyard.hub.sources.hub_id import HubId
 from modelyard.hub.sources.listing import ListedFile, Listing
 
 WHOLE = ("config.json", "tokenizer.json", "residual.safetensors")
-SIBLINGS = ("mistralrs-community/{name}-UQFF", "{repo}-GGUF")
+MIRROR_REPOS = ("mistralrs-community/{name}-UQFF", "{repo}-GGUF")
 
 
 def listing(*names: str, repo: str = "org/tiny-UQFF", report: Any = None, bases: tuple[str, ...] = ()) -> Listing:
@@ -40,7 +40,7 @@ def refusal(here: Listing, wanted: str) -> str:
     return str(refused.value)
 
 
-# What a name means
+# Names of files and types
 
 PUBLISHED = ("q4k-0.uqff", "q4k-1.uqff", "afq4-0.uqff", "q8_0-0.uqff", "afq6-0.uqff", "own.uqff")
 
@@ -124,24 +124,24 @@ def test_a_report_that_contradicts_itself_or_the_files_is_refused(text: Any, mes
     assert refusal(here, "q4k").startswith(f"'org/tiny-UQFF': Its uqff_report.json {message}")
 
 
-# What a model is served from
+# Selection of a model's files
 
 
-def decided(wanted: FileRequest, here: Listing, **seen: Listing) -> Decision:
-    step = decide(wanted, here, {listed.source: listed for listed in seen.values()})
+def selected(wanted: FileRequest, here: Listing, **seen: Listing) -> Decision:
+    step = select_files(wanted, here, {listed.source: listed for listed in seen.values()})
     assert isinstance(step, Decision), step
     return step
 
 
 def refused(wanted: FileRequest, here: Listing) -> str:
     with pytest.raises(UnusableModel) as error:
-        decide(wanted, here, {})
+        select_files(wanted, here, {})
     return str(error.value)
 
 
 def test_shards_come_with_the_weights_that_they_leave_out():
     here = listing(*WHOLE, "q4k-0.uqff", "afq4-0.uqff", "model.safetensors.index.json", "README.md")
-    decision = decided(FileRequest("org/tiny-UQFF", from_uqff="4"), here)
+    decision = selected(FileRequest("org/tiny-UQFF", from_uqff="4"), here)
     assert decision.form == "uqff"
     assert decision.names == ("q4k-0.uqff", "residual.safetensors", "config.json", "tokenizer.json")
     assert decision.reasons == ("q4k-0.uqff: UQFF of the type q4k.",)
@@ -149,7 +149,7 @@ def test_shards_come_with_the_weights_that_they_leave_out():
 
 def test_full_precision_weights_beside_the_shards_take_the_place_of_the_residual():
     here = listing(*WHOLE, "q4k-0.uqff", "model.safetensors")
-    names = decided(FileRequest("org/tiny", from_uqff="q4k"), here).names
+    names = selected(FileRequest("org/tiny", from_uqff="q4k"), here).names
     assert "model.safetensors" in names
     assert "residual.safetensors" not in names
 
@@ -164,8 +164,8 @@ def test_shards_alone_are_no_model(missing: str):
 
 def test_quant_prefers_the_uqff_of_the_repository_itself():
     here = listing(*WHOLE, "q4k-0.uqff", "model.safetensors", repo="org/tiny")
-    wanted = FileRequest("org/tiny", quant="4", siblings=SIBLINGS)
-    assert decided(wanted, here).form == "uqff"
+    wanted = FileRequest("org/tiny", quant="4", mirror_repos=MIRROR_REPOS)
+    assert selected(wanted, here).form == "uqff"
 
 
 def test_a_repository_of_uqff_alone_without_the_type_is_an_error_that_lists_what_it_has():
@@ -173,7 +173,7 @@ def test_a_repository_of_uqff_alone_without_the_type_is_an_error_that_lists_what
         listing(*WHOLE, "q8_0-0.uqff", repo="org/tiny"),
         listing("model.safetensors", "config.json", "q8_0-0.uqff", repo="org/tiny-uqff"),
     ):
-        message = refused(FileRequest("org/tiny", quant="4", siblings=SIBLINGS), here)
+        message = refused(FileRequest("org/tiny", quant="4", mirror_repos=MIRROR_REPOS), here)
         assert message.endswith("has no UQFF that is '4'. Its UQFF files: q8_0-0.uqff.")
     empty = refused(FileRequest("org/tiny-UQFF", quant="4"), listing("README.md"))
     assert empty == "'org/tiny-UQFF' has no UQFF that is '4'. Its UQFF files: none."
@@ -189,10 +189,10 @@ def test_uqff_alone_must_be_chosen_by_type(wanted: FileRequest):
 
 def test_the_published_uqff_comes_before_the_published_gguf():
     here = listing("model.safetensors", "config.json", repo="org/tiny")
-    wanted = FileRequest("org/tiny", quant="4", siblings=SIBLINGS)
-    assert decide(wanted, here, {}) == NeedsListing("mistralrs-community/tiny-UQFF")
+    wanted = FileRequest("org/tiny", quant="4", mirror_repos=MIRROR_REPOS)
+    assert select_files(wanted, here, {}) == NeedsListing("mistralrs-community/tiny-UQFF")
     uqff = listing(*WHOLE, "afq4-0.uqff", repo="mistralrs-community/tiny-UQFF", bases=("org/tiny",))
-    decision = decided(wanted, here, uqff=uqff)
+    decision = selected(wanted, here, uqff=uqff)
     assert (decision.form, decision.listing) == ("uqff", uqff)
 
 
@@ -200,7 +200,7 @@ def test_the_report_may_say_what_a_sibling_is_made_from():
     here = listing("model.safetensors", "config.json", repo="org/tiny")
     said = report(output("q4k", "q4k-0.uqff"), base_model="org/tiny")
     uqff = listing(*WHOLE, "q4k-0.uqff", repo="mistralrs-community/tiny-UQFF", report=said)
-    assert decided(FileRequest("org/tiny", quant="4", siblings=SIBLINGS), here, uqff=uqff).form == "uqff"
+    assert selected(FileRequest("org/tiny", quant="4", mirror_repos=MIRROR_REPOS), here, uqff=uqff).form == "uqff"
 
 
 @pytest.mark.parametrize(
@@ -225,8 +225,8 @@ def test_the_report_may_say_what_a_sibling_is_made_from():
 )
 def test_a_sibling_that_does_not_fit_is_passed_over(sibling: Listing, why: str):
     here = listing("model.safetensors", "config.json", repo="org/tiny")
-    wanted = FileRequest("org/tiny", quant="4", siblings=SIBLINGS[:1])
-    decision = decided(wanted, here, sibling=sibling)
+    wanted = FileRequest("org/tiny", quant="4", mirror_repos=MIRROR_REPOS[:1])
+    decision = selected(wanted, here, sibling=sibling)
     assert decision.form == "safetensors"
     assert decision.reasons[0].startswith(why)
 

@@ -1,4 +1,4 @@
-"""Which towers a checkpoint's config.json says that the model has."""
+"""The towers that a checkpoint's config.json describes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Converted models: files of one user, found where nobody else can have put them."""
+"""Converted models: only files of the same user are used."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from modelyard.system import private_files
 
 
 def make(models: ConvertedModels, key: str = "key", contents: bytes = b"GGUF") -> Entry:
-    with models.making(key, lambda _: True) as place:
+    with models.locked(key, lambda _: True) as place:
         made = place / "full.partial"
         made.write_bytes(contents)
-        return models.finish(place, made, name="model.gguf", source="org/model", label="Q8_0")
+        return models.complete(place, made, name="model.gguf", source="org/model", label="Q8_0")
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -30,12 +30,12 @@ def give(monkeypatch: pytest.MonkeyPatch):
     """Gives a file to another user, as this process sees it."""
     given: set[tuple[int, int]] = set()
 
-    def told_by(found: os.stat_result) -> tuple[int, int]:
+    def identity(found: os.stat_result) -> tuple[int, int]:
         # What takes a link's place may get its number.
         return found.st_ino, found.st_mtime_ns
 
-    monkeypatch.setattr(private_files, "_owned", lambda found: told_by(found) not in given)
-    return lambda path: given.add(told_by(path.lstat()))
+    monkeypatch.setattr(private_files, "_owned", lambda found: identity(found) not in given)
+    return lambda path: given.add(identity(path.lstat()))
 
 
 def test_nobody_else_reads_what_was_converted(tmp_path: Path) -> None:

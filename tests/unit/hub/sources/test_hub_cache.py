@@ -1,4 +1,4 @@
-"""Models that are named by their hub id: found in the local cache, or nowhere."""
+"""Models that are named by their hub id, with a local cache and no network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelyard.hub import FileRequest, Hub, ModelFiles, Stores, resolve
 from support.gguf_writer import shards, tiny_model, write
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-# Where nobody listens.
+# An address on which no server listens.
 NO_HUB = "http://127.0.0.1:9"
 SAFETENSORS = struct.pack("<Q", 2) + b"{}"
 
@@ -53,7 +53,7 @@ def test_a_revision_may_be_named(tmp_path: Path, revision: str):
     snapshot = cached(tmp_path, "org/tiny", {"tiny.gguf": tiny_model()}, revision)
     assert files(f"org/tiny@{revision}", hub_cache=tmp_path).paths == (snapshot / "tiny.gguf",)
     assert files(f"org/tiny@{COMMIT}", hub_cache=tmp_path).paths == (snapshot / "tiny.gguf",)
-    assert refusal("org/tiny", hub_cache=tmp_path).startswith(f"'org/tiny' cannot be had from {NO_HUB}: ")
+    assert refusal("org/tiny", hub_cache=tmp_path).startswith(f"'org/tiny' cannot be fetched from {NO_HUB}: ")
 
 
 def test_shards_in_the_cache_are_found_by_their_links(tmp_path: Path):
@@ -64,7 +64,7 @@ def test_shards_in_the_cache_are_found_by_their_links(tmp_path: Path):
 
 def test_what_is_neither_in_the_cache_nor_to_be_had_says_what_to_check(tmp_path: Path):
     message = refusal("org/tiny@v2", hub_cache=tmp_path)
-    assert message.startswith(f"'org/tiny' cannot be had from {NO_HUB}: ")
+    assert message.startswith(f"'org/tiny' cannot be fetched from {NO_HUB}: ")
     assert message.endswith(
         "Check the network, the proxy settings and the free disk space; with HF_HUB_OFFLINE=1 the cache alone is used."
     )
@@ -90,9 +90,9 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path):
     """In a process of its own: huggingface_hub reads its environment once, when it is imported."""
     snapshot = cached(tmp_path, "org/tiny", {"tiny.gguf": tiny_model()})
     program = (
-        "import sys; from modelyard.hub import Wanted, resolve; "
+        "import sys; from modelyard.hub import FileRequest, resolve; "
         "assert 'huggingface_hub' not in sys.modules; "
-        "print(resolve(Wanted('org/tiny')).paths[0])"
+        "print(resolve(FileRequest('org/tiny')).paths[0])"
     )
     settings = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     environment = os.environ | settings

@@ -1,4 +1,4 @@
-"""llama.cpp's converter: taken out of a source archive whole or not at all, and read without being run."""
+"""llama.cpp's converter: extracted completely or not at all, and read without being run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write_archive(path: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the converter of a made-up engine belongs."""
+    """The folder for the converter of an engine with an invented version."""
     folder = tmp_path / "environment" / "share" / "llama.cpp-1.0"
     for module in (llama_converter, llama_converter_archive):
         monkeypatch.setattr(module, "converter_folder", lambda: folder)
