@@ -10,14 +10,15 @@ from typing import Any, Final, Literal
 
 import orjson
 from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.models import input_modalities
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
+from modelyard.api.services import Services
 from modelyard.yard.stats.status import ModelStatus, Status
-from modelyard.yard.yard import Yard
 
 _VALUES: Final[dict[Status, str]] = {"loaded": "loaded", "reloading": "loading", "unloaded": "unloaded"}
 
@@ -56,28 +57,27 @@ def router_object(model: ModelStatus) -> dict[str, Any]:
     }
 
 
-def router_routes(yard: Yard) -> APIRouter:
-    """The endpoints of llama.cpp's router on ``yard``."""
-    router = APIRouter()
+router = APIRouter()
 
-    @router.get("/models")
-    async def list_router_models() -> Response:
-        """All models, loaded or not."""
-        models = [router_object(model) for model in yard.models()]
-        return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
-    @router.post("/models/load")
-    @needs("admin")
-    async def load_model(body: LoadBody) -> dict[str, Literal[True]]:
-        """Have a model loaded; answered when it serves. Idempotent."""
-        await yard.reload(body.model)
-        return {"success": True}
+@router.get("/models")
+async def list_router_models(http: HttpRequest) -> Response:
+    """All models, loaded or not."""
+    models = [router_object(model) for model in Services.of(http).yard.models()]
+    return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
-    @router.post("/models/unload")
-    @needs("admin")
-    async def unload_router_model(body: LoadBody) -> dict[str, Literal[True]]:
-        """Free a model's memory when its requests are done. Idempotent."""
-        await yard.unload(body.model)
-        return {"success": True}
 
-    return router
+@router.post("/models/load")
+@needs("admin")
+async def load_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
+    """Have a model loaded; answered when it serves. Idempotent."""
+    await Services.of(http).yard.reload(body.model)
+    return {"success": True}
+
+
+@router.post("/models/unload")
+@needs("admin")
+async def unload_router_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
+    """Free a model's memory when its requests are done. Idempotent."""
+    await Services.of(http).yard.unload(body.model)
+    return {"success": True}

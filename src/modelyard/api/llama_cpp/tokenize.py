@@ -7,6 +7,7 @@ entrypoints/serve/tokenize/protocol.py.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -15,10 +16,10 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.conversation import ChatMessage
 from modelyard.api.openai.schema import MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openai.tools import ToolDefinition, Tools, chosen_tools
+from modelyard.api.services import Services
 from modelyard.api.serving.bounded_items import Messages
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
@@ -119,34 +120,34 @@ def _piece(piece: bytes) -> str | list[int]:
         return list(piece)
 
 
-def tokenize_routes(yard: Yard, media: MediaLoader) -> APIRouter:
-    """The endpoints of tokens on ``yard``."""
-    router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute)
 
-    @router.post("/tokenize", response_model=None)
-    @router.post("/v1/tokenize", response_model=None)
-    async def tokenize(body: TokenizeBody, http: HttpRequest) -> Response:
-        """The tokens of a text, or of a conversation as the model's template writes it."""
-        request = replace(body.checked(), urgency=wait_options_of(http, body.keep_alive))
 
-        async def ask() -> bytes:
-            spelling = await yard.tokenize(await media.resolved(request))
-            return tokenized_body(spelling, yard.model(spelling.model).context_length, body)
+@router.post("/tokenize", response_model=None)
+@router.post("/v1/tokenize", response_model=None)
+async def tokenize(body: TokenizeBody, http: HttpRequest) -> Response:
+    """The tokens of a text, or of a conversation as the model's template writes it."""
+    request = replace(body.checked(), urgency=wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_tokenize, Services.of(http), request, body))
 
-        return JsonResponse(ask)
 
-    @router.post("/detokenize", response_model=None)
-    @router.post("/v1/detokenize", response_model=None)
-    async def detokenize(body: DetokenizeBody, http: HttpRequest) -> Response:
-        """The text of tokens; special ones are spelt out."""
-        request = TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
-        request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+async def _tokenize(services: Services, request: TokenizeRequest, body: TokenizeBody) -> bytes:
+    """The body of the answer."""
+    tokenization = await services.yard.tokenize(await services.media.resolved(request))
+    return tokenized_body(tokenization, services.yard.model(tokenization.model).context_length, body)
 
-        async def ask() -> bytes:
-            spelling = await yard.tokenize(request)
-            text = b"".join(spelling.pieces).decode("utf-8", "replace")
-            return orjson.dumps({"content": text, "prompt": text, "model": spelling.model})
 
-        return JsonResponse(ask)
+@router.post("/detokenize", response_model=None)
+@router.post("/v1/detokenize", response_model=None)
+async def detokenize(body: DetokenizeBody, http: HttpRequest) -> Response:
+    """The text of tokens; special ones are spelt out."""
+    request = TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
+    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_detokenize, Services.of(http).yard, request))
 
-    return router
+
+async def _detokenize(yard: Yard, request: TokenizeRequest) -> bytes:
+    """The body of the answer."""
+    tokenization = await yard.tokenize(request)
+    text = b"".join(tokenization.pieces).decode("utf-8", "replace")
+    return orjson.dumps({"content": text, "prompt": text, "model": tokenization.model})

@@ -11,11 +11,11 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.message import delta_object, logprobs_object, message_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
+from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.request_body import RequestBody
@@ -25,7 +25,6 @@ from modelyard.protocol.deltas import Delta, ToolCallEnd
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.requests.generation import TokenStream
-from modelyard.yard.yard import Yard
 
 
 class ChatFrames(EventFrames):
@@ -99,22 +98,20 @@ class ChatFrames(EventFrames):
         return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
-def chat_routes(yard: Yard, media: MediaLoader) -> APIRouter:
-    """The chat endpoint on ``yard``."""
-    router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute)
 
-    @router.post("/v1/chat/completions", response_model=None)
-    async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
-        """Answer a conversation, whole or as a stream."""
-        request = await RequestBody.of(http.scope).converted(body.checked)
-        request = replace(request, urgency=wait_options_of(http, body.keep_alive))
-        request = await media.loaded(request, http.receive)
-        assert isinstance(request.prompt, Chat)
-        identity = Identity("chatcmpl")
-        asks = [
-            ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
-            for index, choice in enumerate(choices_of(request, body.choices))
-        ]
-        return reply(yard, asks, stream=bool(body.stream))
 
-    return router
+@router.post("/v1/chat/completions", response_model=None)
+async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
+    """Answer a conversation, whole or as a stream."""
+    services = Services.of(http)
+    request = await RequestBody.of(http.scope).converted(body.checked)
+    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+    request = await services.media.loaded(request, http.receive)
+    assert isinstance(request.prompt, Chat)
+    identity = Identity("chatcmpl")
+    choices = [
+        ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
+        for index, choice in enumerate(choices_of(request, body.choices))
+    ]
+    return reply(services.yard, choices, stream=bool(body.stream))

@@ -14,13 +14,13 @@ from fastapi.responses import Response
 from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.schema import CompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
+from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.streaming import ChoiceRequest, reply
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.events import Finished
 from modelyard.protocol.values import TokenLogprob
 from modelyard.yard.requests.generation import TokenStream
-from modelyard.yard.yard import Yard
 
 
 class CompletionFrames(EventFrames):
@@ -94,21 +94,18 @@ class CompletionFrames(EventFrames):
         }
 
 
-def completion_routes(yard: Yard) -> APIRouter:
-    """The completion endpoint on ``yard``."""
-    router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute)
 
-    @router.post("/v1/completions", response_model=None)
-    async def create_completion(body: CompletionRequest, http: HttpRequest) -> Response:
-        """Continue texts, whole or as a stream."""
-        how = wait_options_of(http, body.keep_alive)
-        requests = [
-            choice for request in body.checked() for choice in choices_of(replace(request, urgency=how), body.choices)
-        ]
-        identity = Identity("cmpl")
-        asks = [
-            ChoiceRequest(request, CompletionFrames(body, identity, index)) for index, request in enumerate(requests)
-        ]
-        return reply(yard, asks, stream=bool(body.stream))
 
-    return router
+@router.post("/v1/completions", response_model=None)
+async def create_completion(body: CompletionRequest, http: HttpRequest) -> Response:
+    """Continue texts, whole or as a stream."""
+    options = wait_options_of(http, body.keep_alive)
+    requests = [
+        choice for request in body.checked() for choice in choices_of(replace(request, urgency=options), body.choices)
+    ]
+    identity = Identity("cmpl")
+    choices = [
+        ChoiceRequest(request, CompletionFrames(body, identity, index)) for index, request in enumerate(requests)
+    ]
+    return reply(Services.of(http).yard, choices, stream=bool(body.stream))

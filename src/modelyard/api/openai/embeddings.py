@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, TextsOrIds
+from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.wait_options import KeepAlive, wait_options_of
@@ -115,20 +117,18 @@ def check_dimensions(embeddings: Embeddings, wanted: int | None) -> None:
         )
 
 
-def embedding_routes(yard: Yard) -> APIRouter:
-    """The embeddings endpoint on ``yard``."""
-    router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute)
 
-    @router.post("/v1/embeddings", response_model=None)
-    async def create_embeddings(body: EmbeddingsBody, http: HttpRequest) -> Response:
-        """Turn texts into vectors."""
-        request = EmbeddingRequest(body.inputs(), body.model, wait_options_of(http, body.keep_alive))
 
-        async def ask() -> bytes:
-            embeddings = await yard.embed(request)
-            check_dimensions(embeddings, body.dimensions)
-            return embeddings_body(embeddings, as_base64=body.encoding_format == "base64")
+@router.post("/v1/embeddings", response_model=None)
+async def create_embeddings(body: EmbeddingsBody, http: HttpRequest) -> Response:
+    """Turn texts into vectors."""
+    request = EmbeddingRequest(body.inputs(), body.model, wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_embed, Services.of(http).yard, request, body))
 
-        return JsonResponse(ask)
 
-    return router
+async def _embed(yard: Yard, request: EmbeddingRequest, body: EmbeddingsBody) -> bytes:
+    """The body of the answer."""
+    embeddings = await yard.embed(request)
+    check_dimensions(embeddings, body.dimensions)
+    return embeddings_body(embeddings, as_base64=body.encoding_format == "base64")

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
+from modelyard.api.services import Services
 from modelyard.api.serving.streaming import EVENT_STREAM, KEEP_ALIVE_S, while_connected
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import STATUS, ModelStatus, Plan
@@ -161,52 +163,55 @@ class _EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def model_routes(yard: Yard) -> APIRouter:
-    """The model endpoints on ``yard``."""
-    router = APIRouter()
+router = APIRouter()
 
-    # An id may be empty, too, as far as the route of one model is concerned.
-    @router.get("/v1/models/", include_in_schema=False)
-    @router.get("/v1/models")
-    async def list_models() -> Response:
-        """All models, loaded or not, in the order of the configuration."""
-        models = [model_object(model) for model in yard.models()]
-        return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
-    @router.get("/v1/models/events", response_model=None)
-    @needs("admin", all_models=True)
-    async def watch_models() -> Response:
-        """What happens to all models, as server-sent events."""
-        return _EventStream(yard)
+# The path of one model also matches an empty id, so that the list answers this address, too.
+@router.get("/v1/models/", include_in_schema=False)
+@router.get("/v1/models")
+async def list_models(http: HttpRequest) -> Response:
+    """All models, loaded or not, in the order of the configuration."""
+    models = [model_object(model) for model in Services.of(http).yard.models()]
+    return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
-    # An id may hold slashes.
-    @router.get("/v1/models/{model_id:path}")
-    async def retrieve_model(model_id: str) -> dict[str, Any]:
-        """One model, by id or alias."""
-        return model_object(yard.model(model_id))
 
-    @router.post("/v1/models/unload")
-    @needs("admin")
-    async def unload_model(body: Unload) -> dict[str, Any]:
-        """Free a model's memory. Idempotent."""
-        return status_object(body.model_id, await yard.unload(body.model_id, body.mode))
+@router.get("/v1/models/events", response_model=None)
+@needs("admin", all_models=True)
+async def watch_models(http: HttpRequest) -> Response:
+    """What happens to all models, as server-sent events."""
+    return _EventStream(Services.of(http).yard)
 
-    @router.post("/v1/models/reload")
-    @needs("admin")
-    async def reload_model(body: ModelName) -> dict[str, Any]:
-        """Have a model loaded. Idempotent."""
-        return status_object(body.model_id, await yard.reload(body.model_id))
 
-    @router.post("/v1/models/status")
-    @needs("read")
-    async def model_status(body: ModelName) -> dict[str, Any]:
-        """Where a model is."""
-        return status_object(body.model_id, yard.model(body.model_id))
+# An id may hold slashes.
+@router.get("/v1/models/{model_id:path}")
+async def retrieve_model(model_id: str, http: HttpRequest) -> dict[str, Any]:
+    """One model, by id or alias."""
+    return model_object(Services.of(http).yard.model(model_id))
 
-    @router.post("/v1/models/plan")
-    @needs("read")
-    async def plan_load(body: ModelName) -> dict[str, Any]:
-        """What a load of the model would do now. Changes nothing."""
-        return plan_object(await yard.plan(body.model_id))
 
-    return router
+@router.post("/v1/models/unload")
+@needs("admin")
+async def unload_model(body: Unload, http: HttpRequest) -> dict[str, Any]:
+    """Free a model's memory. Idempotent."""
+    return status_object(body.model_id, await Services.of(http).yard.unload(body.model_id, body.mode))
+
+
+@router.post("/v1/models/reload")
+@needs("admin")
+async def reload_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+    """Have a model loaded. Idempotent."""
+    return status_object(body.model_id, await Services.of(http).yard.reload(body.model_id))
+
+
+@router.post("/v1/models/status")
+@needs("read")
+async def model_status(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+    """Where a model is."""
+    return status_object(body.model_id, Services.of(http).yard.model(body.model_id))
+
+
+@router.post("/v1/models/plan")
+@needs("read")
+async def plan_load(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+    """What a load of the model would do now. Changes nothing."""
+    return plan_object(await Services.of(http).yard.plan(body.model_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Final
 
 import orjson
@@ -14,14 +15,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.openai.embeddings import MAX_INPUTS
 from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, refuse_unsupported
+from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.wait_options import KeepAlive, wait_options_of
 from modelyard.yard.requests.one_shot import Ranking
 from modelyard.yard.requests.requests import RankRequest, WaitOptions
 from modelyard.yard.yard import Yard
-
-PATHS: Final = ("/v1/rerank", "/v2/rerank", "/rerank")
 
 # Fields of Cohere's that are not honoured, with the values that ask for nothing.
 RERANK_HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -97,20 +97,19 @@ def rerank_body(ranking: Ranking, body: RerankBody) -> dict[str, Any]:
     }
 
 
-def rerank_routes(yard: Yard) -> APIRouter:
-    """The reranking endpoint on ``yard``."""
-    router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute)
 
-    async def rerank(body: RerankBody, http: HttpRequest) -> Response:
-        """Sort documents by how well they answer a query."""
-        body.checked()
-        request = body.request(wait_options_of(http, body.keep_alive))
 
-        async def ask() -> bytes:
-            return orjson.dumps(rerank_body(await yard.rank(request), body))
+@router.post("/rerank", response_model=None)
+@router.post("/v2/rerank", response_model=None)
+@router.post("/v1/rerank", response_model=None)
+async def rerank(body: RerankBody, http: HttpRequest) -> Response:
+    """Sort documents by how well they answer a query."""
+    body.checked()
+    request = body.request(wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_rank, Services.of(http).yard, request, body))
 
-        return JsonResponse(ask)
 
-    for path in PATHS:
-        router.post(path, response_model=None)(rerank)
-    return router
+async def _rank(yard: Yard, request: RankRequest, body: RerankBody) -> bytes:
+    """The body of the answer."""
+    return orjson.dumps(rerank_body(await yard.rank(request), body))

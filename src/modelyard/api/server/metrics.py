@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -336,18 +337,20 @@ def render_metrics() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def metrics_routes(yard: Yard, http: HttpMetrics) -> APIRouter:
-    """The endpoint, on a registry of its own: two applications in one process count for themselves."""
+def metrics_registry(yard: Yard, http: HttpMetrics) -> CollectorRegistry:
+    """A registry for one application: two applications in one process count for themselves."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(YardCollector(yard, http))
     ProcessCollector(registry=registry)
-    router = APIRouter()
+    return registry
 
-    @router.get("/metrics", response_model=None)
-    @needs("read", all_models=True)
-    async def metrics(request: Request) -> Response:
-        """All metrics, as text for Prometheus, or as OpenMetrics where the client prefers it."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), media_type=content_type)
 
-    return router
+router = APIRouter()
+
+
+@router.get("/metrics", response_model=None)
+@needs("read", all_models=True)
+async def metrics(http: HttpRequest) -> Response:
+    """All metrics, as text for Prometheus, or as OpenMetrics where the client prefers it."""
+    encode, content_type = choose_encoder(http.headers.get("accept", ""))
+    return Response(encode(http.app.state.metrics_registry), media_type=content_type)
