@@ -45,6 +45,6 @@ async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:
 
 
 async def _count(services: Services, request: TokenizeRequest) -> bytes:
-    """The body of the answer."""
+    """Compute the body of the answer."""
     tokenization = await services.yard.tokenize(await services.media.resolved(request))
     return orjson.dumps({"input_tokens": len(tokenization.tokens)})

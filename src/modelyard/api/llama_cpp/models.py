@@ -1,4 +1,4 @@
-"""GET /models, POST /models/load and /models/unload, as llama.cpp's server has them where it serves several models.
+"""GET /models, POST /models/load and /models/unload, compatible with the router of llama.cpp's server.
 
 Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, "Using multiple models".
 """
@@ -20,10 +20,10 @@ from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
 from modelyard.yard.stats.status import ModelStatus, Status
 
-_VALUES: Final[dict[Status, str]] = {"loaded": "loaded", "reloading": "loading", "unloaded": "unloaded"}
+_STATUS: Final[dict[Status, str]] = {"loaded": "loaded", "reloading": "loading", "unloaded": "unloaded"}
 
-# What a model yields, by its kind, where that is not text.
-_YIELDS: Final[Mapping[str, str]] = {"embedding": "embeddings", "rerank": "scores"}
+# Kind of model -> output modality, if that is not text.
+_OUTPUT: Final[Mapping[str, str]] = {"embedding": "embeddings", "rerank": "scores"}
 
 
 class LoadBody(BaseModel):
@@ -35,9 +35,9 @@ class LoadBody(BaseModel):
 
 
 def router_object(model: ModelStatus) -> dict[str, Any]:
-    """A model as llama.cpp's router lists it. Where its files are is told to nobody."""
-    # One whose weights wait in memory is what llama.cpp has put to sleep.
-    value = "sleeping" if model.is_parked else _VALUES[model.status]
+    """Return a model in the shape of llama.cpp's router, without the paths of its files."""
+    # A parked model corresponds to llama.cpp's sleeping one.
+    value = "sleeping" if model.is_parked else _STATUS[model.status]
     if model.progress is not None and model.progress.step == "downloading":
         value = "downloading"
     status: dict[str, Any] = {"value": value}
@@ -52,7 +52,7 @@ def router_object(model: ModelStatus) -> dict[str, Any]:
         "status": status,
         "architecture": {
             "input_modalities": input_modalities(model),
-            "output_modalities": [_YIELDS.get(model.kind or "text", "text")],
+            "output_modalities": [_OUTPUT.get(model.kind or "text", "text")],
         },
     }
 

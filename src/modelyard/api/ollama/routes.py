@@ -31,11 +31,11 @@ from modelyard.yard.requests.requests import EmbeddingRequest, Request
 from modelyard.yard.stats.status import ModelStatus
 from modelyard.yard.yard import Yard
 
-# The version of Ollama whose API this is: clients ask for a least one.
+# The version of Ollama whose API is implemented: clients require a minimum version.
 API_VERSION: Final = "0.13.0"
 
-# The largest keep_alive that a datetime holds comes long after.
-FOR_EVER_S: Final = 365 * 86400.0
+# The reported lifetime of a model that is never unloaded for being idle: a year.
+NO_EXPIRY_S: Final = 365 * 86400.0
 
 _TAG: Final = ":latest"
 
@@ -53,13 +53,13 @@ async def version() -> dict[str, str]:
 @router.get("/tags")
 async def list_models(http: HttpRequest) -> dict[str, Any]:
     """All models, loaded or not."""
-    return {"models": [_listed(model) for model in Services.of(http).yard.models()]}
+    return {"models": [_model_entry(model) for model in Services.of(http).yard.models()]}
 
 
 @router.get("/ps")
 async def list_loaded_models(http: HttpRequest) -> dict[str, Any]:
     """The models that are loaded."""
-    return {"models": [_running(model) for model in Services.of(http).yard.models() if model.status == "loaded"]}
+    return {"models": [_loaded_entry(model) for model in Services.of(http).yard.models() if model.status == "loaded"]}
 
 
 @router.post("/show")
@@ -67,7 +67,7 @@ async def list_loaded_models(http: HttpRequest) -> dict[str, Any]:
 async def show_model(body: NamedModel, http: HttpRequest) -> dict[str, Any]:
     """One model."""
     yard = Services.of(http).yard
-    return _shown(yard.model(model_id_of(yard, body.model or body.name)))
+    return _model_details(yard.model(model_id_of(yard, body.model or body.name)))
 
 
 @json_router.post("/chat", response_model=None)
@@ -103,24 +103,24 @@ def _generate(request: Request, body: ChatRequest | GenerateRequest, http: HttpR
 @json_router.post("/embed", response_model=None)
 async def embed(body: EmbedRequest, http: HttpRequest) -> Response:
     """Turn texts into vectors; without one, load the model or unload it."""
-    began_ns = time.monotonic_ns()
+    started_ns = time.monotonic_ns()
     yard = Services.of(http).yard
     name, texts = model_id_of(yard, body.model), body.texts()
     if not texts:
         return await _load_or_unload(name, body, http, {"embeddings": []})
     options = wait_options_of(http, body.keep_alive)
     request = EmbeddingRequest(texts, name, options, truncates=body.truncate is not False)
-    return JsonResponse(partial(_embed, yard, request, body, began_ns))
+    return JsonResponse(partial(_embed, yard, request, body, started_ns))
 
 
-async def _embed(yard: Yard, request: EmbeddingRequest, body: EmbedRequest, began_ns: int) -> bytes:
-    """The body of the answer of /api/embed."""
+async def _embed(yard: Yard, request: EmbeddingRequest, body: EmbedRequest, started_ns: int) -> bytes:
+    """Compute the body of /api/embed."""
     embeddings = await yard.embed(request)
     check_dimensions(embeddings, body.dimensions or None)
     answer = {
         "model": body.model or request.model,
         "embeddings": embeddings.vectors,
-        "total_duration": time.monotonic_ns() - began_ns,
+        "total_duration": time.monotonic_ns() - started_ns,
         "load_duration": 0,
         "prompt_eval_count": embeddings.prompt_tokens,
     }
@@ -140,7 +140,7 @@ async def embed_one(body: EmbeddingsRequest, http: HttpRequest) -> Response:
 
 
 async def _embed_one(yard: Yard, request: EmbeddingRequest) -> bytes:
-    """The body of the answer of /api/embeddings."""
+    """Compute the body of /api/embeddings."""
     vectors = (await yard.embed(request)).vectors
     return orjson.dumps({"embedding": vectors[0]}, option=orjson.OPT_SERIALIZE_NUMPY)
 
@@ -161,17 +161,17 @@ async def _load_or_unload(
     else:
         await yard.reload(name)
         reason = "load"
-    line = {"model": body.model or name, "created_at": _now(), **empty_answer, "done": True, "done_reason": reason}
+    answer = {"model": body.model or name, "created_at": _now(), **empty_answer, "done": True, "done_reason": reason}
     streams = isinstance(body, ChatRequest | GenerateRequest) and body.streams
     media_type = "application/x-ndjson" if streams else "application/json"
-    return Response(orjson.dumps(line) + (b"\n" if streams else b""), media_type=media_type)
+    return Response(orjson.dumps(answer) + (b"\n" if streams else b""), media_type=media_type)
 
 
 def model_id_of(yard: Yard, name: str | None) -> str:
-    """The id that ``name`` means: Ollama's clients write ":latest" behind names that have no tag.
+    """Return the id of the model that ``name`` refers to. Ollama's clients append ":latest" to names without a tag.
 
     Raises:
-        InvalidRequest: there is no name.
+        InvalidRequest: the name is missing.
         ModelNotFound: there is no such model.
     """
     if not name:
@@ -188,7 +188,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _listed(model: ModelStatus) -> dict[str, Any]:
+def _model_entry(model: ModelStatus) -> dict[str, Any]:
     return {
         "name": model.id,
         "model": model.id,
@@ -210,11 +210,11 @@ def _details(model: ModelStatus) -> dict[str, Any]:
     }
 
 
-def _running(model: ModelStatus) -> dict[str, Any]:
-    # Else it stays until room is needed for another: clients want a time all the same.
-    expires = datetime.now(UTC) + timedelta(seconds=FOR_EVER_S if model.leaves_in_s is None else model.leaves_in_s)
+def _loaded_entry(model: ModelStatus) -> dict[str, Any]:
+    # Clients require a time, also for a model that stays until another one needs its memory.
+    expires = datetime.now(UTC) + timedelta(seconds=NO_EXPIRY_S if model.leaves_in_s is None else model.leaves_in_s)
     return {
-        **_listed(model),
+        **_model_entry(model),
         "size": model.memory_bytes or model.size_bytes or 0,
         "size_vram": 0,
         "expires_at": expires.isoformat().replace("+00:00", "Z"),
@@ -222,35 +222,35 @@ def _running(model: ModelStatus) -> dict[str, Any]:
     }
 
 
-def _shown(model: ModelStatus) -> dict[str, Any]:
-    facts: dict[str, Any] = {"general.architecture": model.architecture or ""}
+def _model_details(model: ModelStatus) -> dict[str, Any]:
+    model_info: dict[str, Any] = {"general.architecture": model.architecture or ""}
     if model.context_length:
-        facts[f"{model.architecture}.context_length"] = model.context_length
+        model_info[f"{model.architecture}.context_length"] = model.context_length
     return {
         "modelfile": "",
         "parameters": "",
         "template": "",
         "details": _details(model),
-        "model_info": facts,
+        "model_info": model_info,
         "capabilities": capabilities(model),
         "modified_at": datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z"),
     }
 
 
 def capabilities(model: ModelStatus) -> list[str]:
-    """What a model can do, in Ollama's words. Source: Ollama, types/model/capability.go."""
+    """Return the capabilities of a model by Ollama's names. Source: Ollama, types/model/capability.go."""
     if model.kind == "embedding":
         return ["embedding"]
     if model.kind == "rerank":
-        # Ollama has no word for it.
+        # Ollama has no name for it.
         return []
-    known = {
+    supported = {
         "completion": True,
-        # One whose template knows no tools is told of them in words.
+        # If the chat template does not support tools, the prompt describes them in words.
         "tools": model.can_chat is not False,
         "vision": model.can_see,
         "audio": model.can_hear,
         "thinking": model.can_reason,
         "insert": model.can_fill,
     }
-    return [name for name, is_so in known.items() if is_so]
+    return [name for name, has_capability in supported.items() if has_capability]

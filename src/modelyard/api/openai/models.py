@@ -43,8 +43,8 @@ class Unload(ModelName):
 
 
 def model_object(model: ModelStatus) -> dict[str, Any]:
-    """A model in OpenAI's shape with the reference's and our fields; what is not known is left out."""
-    known = {
+    """Return a model in OpenAI's shape, with mistral.rs's fields and more; unknown fields are left out."""
+    fields = {
         "id": model.id,
         "object": "model",
         "created": model.created,
@@ -72,16 +72,16 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "warnings": list(model.warnings) or None,
         "error": model.reason,
     }
-    return {key: value for key, value in known.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def input_modalities(model: ModelStatus) -> list[str]:
-    """What a model takes, as far as it is known, in the words of OpenAI and OpenRouter."""
+    """Return the known input modalities of a model, by the names of OpenAI and OpenRouter."""
     return ["text", *(["image"] if model.can_see else []), *(["audio"] if model.can_hear else [])]
 
 
 def capabilities(model: ModelStatus) -> list[str] | None:
-    """What can be asked of a model, as far as it is known: "embeddings", "rerank", "completion", "chat"."""
+    """Return what a model can do: "embeddings", "rerank", "completion", "chat"; None: not known yet."""
     if model.kind is None:
         return None
     if model.kind == "embedding":
@@ -92,27 +92,27 @@ def capabilities(model: ModelStatus) -> list[str] | None:
 
 
 def status_object(name: str, model: ModelStatus) -> dict[str, Any]:
-    """The reference's ModelStatusResponse: the name as it was asked for, and the state of what it means."""
+    """Return mistral.rs's ModelStatusResponse: the requested ``name``, and the status of its model."""
     answer = {"model_id": name, "status": model.status}
     return answer if model.reason is None else {**answer, "error": model.reason}
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
-    """What a load would do."""
+    """Return what a load of the model would do."""
     return {
         "model_id": plan.model,
         "outcome": plan.outcome,
         "needed_bytes": plan.needed_bytes,
         "free_bytes": plan.free_bytes,
         "budget_bytes": plan.budget_bytes,
-        "evicts": [{"model_id": gone.model, "bytes": gone.bytes, "reason": gone.why} for gone in plan.evicts],
+        "evicts": [{"model_id": each.model, "bytes": each.bytes, "reason": each.why} for each in plan.evicts],
         "load_seconds": round(plan.load_s, 3),
     }
 
 
 def event_frame(change: StatusChange) -> bytes:
-    """One change as a server-sent event: ``progress`` while a load gets on, ``status`` when a model's state changes."""
-    known = {
+    """Return a server-sent event: ``progress`` for the progress of a load, ``status`` for a change of state."""
+    fields = {
         "model_id": change.model,
         "status": "removed" if change.load_state is None else STATUS[change.load_state],
         "stage": change.step or (None if change.load_state is None else change.load_state.value),
@@ -122,19 +122,19 @@ def event_frame(change: StatusChange) -> bytes:
         "last_death": change.last_death,
     }
     name = b"status" if change.progress is None else b"progress"
-    data = orjson.dumps({key: value for key, value in known.items() if value is not None})
+    data = orjson.dumps({key: value for key, value in fields.items() if value is not None})
     return b"event: " + name + b"\ndata: " + data + b"\n\n"
 
 
 class _EventStream(Response):
-    """All changes of all models: first where each is, then what happens."""
+    """A stream of server-sent events: the status of each model, then every change."""
 
     def __init__(self, yard: Yard) -> None:
         super().__init__()
         self._yard = yard
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the client leaves or the yard closes."""
+        """Send events until the client disconnects or the yard closes."""
         await while_connected(receive, self._stream(send))
 
     async def _stream(self, send: Send) -> None:

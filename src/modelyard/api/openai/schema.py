@@ -1,7 +1,7 @@
-"""What OpenAI's clients send, and the reference's extensions, as far as this version honours them.
+"""Request bodies of OpenAI's chat and text completions, with the extensions of mistral.rs that are supported.
 
-A field that OpenAI defines and this version does not honour is refused by name where its value would change the
-answer; fields that nobody defines are ignored, as clients of all kinds send some.
+A field that OpenAI defines and that is not supported is refused by name if its value would change the answer. Fields
+that OpenAI does not define are ignored, as clients of all kinds send some.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ MAX_BREAKERS = 8
 MAX_TOKENS = 2**31 - 1
 MAX_BIASES = 4096
 MAX_CHOICES = 64
-# An error repeats the name, so it must not be a megabyte.
+# Bounded because errors repeat the name.
 MAX_NAME_LENGTH = 512
 
 
 def one_or_more(value: Any) -> Any:
-    """A single text as a list of it; all else as it is."""
+    """Return a single text as a list; any other value unchanged."""
     return [value] if isinstance(value, str) else value
 
 
@@ -57,7 +57,7 @@ _OneStop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 _Stops = Annotated[list[_OneStop], Field(max_length=MAX_STOPS, fail_fast=True)]
 Stop = Annotated[_Stops, BeforeValidator(one_or_more, json_schema_input_type=_OneStop | _Stops)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
-# Checked item by item elsewhere, where the message names the item.
+# Items are validated after parsing, so that the error can name the item.
 TextsOrIds = Annotated[
     str | list[Any], WithJsonSchema(TypeAdapter(str | list[str] | list[int] | list[list[int]]).json_schema())
 ]
@@ -68,19 +68,19 @@ Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh", "ma
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
-# A field that says who asks, or what OpenAI is to keep: it changes no answer, and nothing is done with it.
+# A field that names the user, or that controls what OpenAI stores: it is accepted and ignored.
 LABEL: Any = Field(default=None, description="Taken, and without effect on the answer.")
 
 
 def refuse_unsupported(body: BaseModel, harmless: Mapping[str, tuple[Any, ...]]) -> None:
-    """Refuse fields that are known and not honoured, unless they ask for nothing.
+    """Refuse known fields that are not supported, unless their value has no effect.
 
     Args:
-        body: what a client sent.
-        harmless: such fields -> values that change no answer (beside null).
+        body: the request.
+        harmless: the unsupported fields -> their values without an effect, beside null.
 
     Raises:
-        InvalidRequest: one of them asks for something.
+        InvalidRequest: such a field has another value.
     """
     for name, values in harmless.items():
         value = (body.model_extra or {}).get(name)
@@ -137,16 +137,16 @@ class GenerationFields(BaseModel):
 
     @property
     def choices(self) -> int:
-        """Answers for each prompt."""
+        """The number of choices for each prompt."""
         return self.n or 1
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream is to end with the usage."""
+        """Whether the stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def to_request(self, prompt: Prompt, max_tokens: int | None) -> Request:
-        """What the yard is asked."""
+        """Return the request for the yard."""
         return Request(
             prompt=prompt,
             model=self.model,
@@ -180,7 +180,7 @@ class Prediction(BaseModel):
     content: str | Parts[ContentPart]
 
     def text(self) -> str:
-        """What is predicted."""
+        """Return the predicted text."""
         parts = [self.content] if isinstance(self.content, str) else [part.text or "" for part in self.content]
         return "".join(parts)
 
@@ -189,7 +189,7 @@ def _one_user_message(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-# The reference's that this version does not honour.
+# The fields of mistral.rs that are not supported -> their values without an effect.
 COMPLETION_HARMLESS: dict[str, tuple[Any, ...]] = {"adapter": (), "truncate_sequence": (False,)}
 
 CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
@@ -247,10 +247,10 @@ class ChatCompletionRequest(GenerationFields):
     prompt_cache_options: dict[str, Any] | None = LABEL
 
     def checked(self) -> Request:
-        """What the yard is asked.
+        """Return the request for the yard.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, CHAT_HARMLESS)
         if self.top_logprobs is not None and not self.logprobs:
@@ -266,14 +266,14 @@ class ChatCompletionRequest(GenerationFields):
         request = self.to_request(chat, self.max_completion_tokens or self.max_tokens)
         return replace(
             request,
-            response_format=None if self.response_format is None else self.response_format.demanded(),
-            grammar=None if self.grammar is None else self.grammar.demanded(),
+            response_format=None if self.response_format is None else self.response_format.to_constraint(),
+            grammar=None if self.grammar is None else self.grammar.to_constraint(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             prediction="" if self.prediction is None else self.prediction.text(),
         )
 
     def _options(self) -> dict[str, Any]:
-        """What the template is told of how to reason."""
+        """Return the variables for the chat template, with those that control reasoning."""
         options = dict(self.chat_template_kwargs or {})
         if self.reasoning_effort is not None:
             options |= {"reasoning_effort": self.reasoning_effort}
@@ -298,10 +298,10 @@ class CompletionRequest(GenerationFields):
     grammar: GrammarField | None = None
 
     def checked(self) -> list[Request]:
-        """What the yard is asked, prompt by prompt.
+        """Return one request for the yard for each prompt.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, COMPLETION_HARMLESS)
         if self.best_of not in (None, self.choices):
@@ -313,8 +313,8 @@ class CompletionRequest(GenerationFields):
         return [
             replace(
                 self.to_request(prompt, self.max_tokens),
-                response_format=None if self.response_format is None else self.response_format.demanded(),
-                grammar=None if self.grammar is None else self.grammar.demanded(),
+                response_format=None if self.response_format is None else self.response_format.to_constraint(),
+                grammar=None if self.grammar is None else self.grammar.to_constraint(),
                 logprobs=self.logprobs,
                 echoes=bool(self.echo),
             )
@@ -324,11 +324,13 @@ class CompletionRequest(GenerationFields):
     def _prompts(self) -> list[Prompt]:
         match self.prompt:
             case str(text):
-                prompts = [self._of_text(text)]
+                prompts = [self._text_prompt(text)]
             case list(ids) if _are_ids(ids):
-                prompts = [self._of_ids(ids)]
+                prompts = [self._ids_prompt(ids)]
             case list(parts) if parts and len(parts) * self.choices <= MAX_PROMPTS:
-                prompts = [self._of_text(part) if isinstance(part, str) else self._of_ids(part) for part in parts]
+                prompts = [
+                    self._text_prompt(part) if isinstance(part, str) else self._ids_prompt(part) for part in parts
+                ]
             case _:
                 raise InvalidRequest(
                     f"'prompt' must be a text or a list of token ids, or a list of either; with 'n' choices for each, "
@@ -337,10 +339,10 @@ class CompletionRequest(GenerationFields):
                 )
         return prompts
 
-    def _of_text(self, text: str) -> Prompt:
+    def _text_prompt(self, text: str) -> Prompt:
         return Infill(text, self.suffix) if self.suffix else Text(text)
 
-    def _of_ids(self, ids: Any) -> Prompt:
+    def _ids_prompt(self, ids: Any) -> Prompt:
         if not _are_ids(ids):
             raise InvalidRequest("'prompt' must hold texts, or lists of token ids that are not empty.", "prompt")
         if self.suffix:
@@ -353,7 +355,7 @@ def _are_ids(value: Any) -> bool:
 
 
 def choices_of(request: Request, choices: int) -> list[Request]:
-    """The request once for each of its choices, each with a seed of its own."""
+    """Return the request once for each choice; a given seed is increased by one for each."""
     seed = request.sampling.seed
     if choices == 1:
         return [request]

@@ -1,4 +1,4 @@
-"""Tools and forced formats, as OpenAI's clients ask for them, with the reference's grammars."""
+"""Tools and answer formats of OpenAI's requests, with the grammars of mistral.rs."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ class ResponseFormat(_Part):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
 
-    def demanded(self) -> dict[str, Any]:
-        """As the engine reads it."""
+    def to_constraint(self) -> dict[str, Any]:
+        """Return the constraint in the form that the engine reads."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
 def schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for a bare schema, which is to be followed in all."""
+    """Return the engine's constraint for a JSON schema, enforced strictly."""
     return {"type": "json_schema", "json_schema": {"schema": schema, "strict": True}}
 
 
@@ -108,23 +108,23 @@ class GrammarField(_Part):
     type: Literal["regex", "json_schema", "lark", "llguidance"]
     value: Any
 
-    def demanded(self) -> dict[str, Any]:
-        """As the engine reads it."""
+    def to_constraint(self) -> dict[str, Any]:
+        """Return the constraint in the form that the engine reads."""
         return {"type": self.type, "value": self.value}
 
 
 def chosen_tools(
     tools: list[ToolDefinition], choice: ToolChoiceField | None
 ) -> tuple[tuple[dict[str, Any], ...], ToolChoice]:
-    """The tools that the model is told of, in OpenAI's shape, and whether it must call one.
+    """Return the tools for the prompt, in OpenAI's shape, and whether the model must call one.
 
     Raises:
-        InvalidRequest: two have the same name, or one is named that is not there.
+        InvalidRequest: two tools have the same name, or ``choice`` names or requires one that does not exist.
     """
     names = [tool.function.name for tool in tools]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InvalidRequest(f"Two tools are named '{twice}'. Give each a name of its own.", "tools")
-    shown = tools
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise InvalidRequest(f"Two tools are named '{duplicate}'. Give each a name of its own.", "tools")
+    offered = tools
     chosen: ToolChoice
     match choice:
         case None:
@@ -136,15 +136,15 @@ def chosen_tools(
             allowed = [tool.function.name for tool in choice.allowed_tools.tools]
             for name in allowed:
                 _check_known(name, names)
-            shown = [tool for tool in tools if tool.function.name in allowed]
+            offered = [tool for tool in tools if tool.function.name in allowed]
             chosen = choice.allowed_tools.mode
-        case word:
-            chosen = word
-    if chosen == "required" and not shown:
+        case mode:
+            chosen = mode
+    if chosen == "required" and not offered:
         raise InvalidRequest(
             "'tool_choice' is 'required', but there are no tools. Give some in 'tools'.", "tool_choice"
         )
-    return tuple(tool.model_dump(exclude_none=True) for tool in shown), chosen
+    return tuple(tool.model_dump(exclude_none=True) for tool in offered), chosen
 
 
 def _check_known(name: str, names: list[str]) -> None:

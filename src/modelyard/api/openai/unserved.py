@@ -1,4 +1,4 @@
-"""What OpenAI's clients ask of models that make speech or pictures: refused by name, since none here do."""
+"""OpenAI's endpoints for the generation of speech and images: they answer with an error that says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /v1/rerank, as Jina, Cohere and llama.cpp have it; Cohere's client asks /v2/rerank."""
+"""POST /v1/rerank, compatible with Jina, Cohere and llama.cpp, and /v2/rerank for Cohere's client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from modelyard.yard.requests.one_shot import Ranking
 from modelyard.yard.requests.requests import RankRequest, WaitOptions
 from modelyard.yard.yard import Yard
 
-# Fields of Cohere's that are not honoured, with the values that ask for nothing.
+# Fields of Cohere's that are not supported -> their values without an effect.
 RERANK_HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
     "relevant_spans": (),
     "rank_fields": ([],),
@@ -32,9 +32,9 @@ RERANK_HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 
 
-def _text_of(given: Any) -> Any:
-    """The text of a document that is an object, as Jina and Cohere had them."""
-    return given["text"] if isinstance(given, dict) and given.keys() == {"text"} else given
+def _text_of(document: Any) -> Any:
+    """Return the text of a document; Jina and Cohere also take an object with one."""
+    return document["text"] if isinstance(document, dict) and document.keys() == {"text"} else document
 
 
 Document = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | dict[str, str])]
@@ -66,21 +66,21 @@ class RerankBody(BaseModel):
     user: str | None = LABEL
     keep_alive: KeepAlive | None = None
 
-    def request(self, how: WaitOptions) -> RankRequest:
-        """What is asked of the yard."""
-        return RankRequest(self.query, tuple(self.documents), self.model, self.max_tokens_per_doc, how)
+    def request(self, options: WaitOptions) -> RankRequest:
+        """Return the request for the yard."""
+        return RankRequest(self.query, tuple(self.documents), self.model, self.max_tokens_per_doc, options)
 
     def checked(self) -> None:
-        """Refuse what is known and not honoured.
+        """Refuse known fields that are not supported, unless their value has no effect.
 
         Raises:
-            InvalidRequest: there is such a field.
+            InvalidRequest: such a field has another value.
         """
         refuse_unsupported(self, RERANK_HARMLESS)
 
 
 def rerank_body(ranking: Ranking, body: RerankBody) -> dict[str, Any]:
-    """The answer, with the best document first."""
+    """Return the answer, with the best document first."""
     results: list[dict[str, Any]] = []
     for index in ranking.best(body.top_n):
         result: dict[str, Any] = {"index": index, "relevance_score": float(ranking.scores[index])}
@@ -111,5 +111,5 @@ async def rerank(body: RerankBody, http: HttpRequest) -> Response:
 
 
 async def _rank(yard: Yard, request: RankRequest, body: RerankBody) -> bytes:
-    """The body of the answer."""
+    """Compute the body of the answer."""
     return orjson.dumps(rerank_body(await yard.rank(request), body))

@@ -1,4 +1,4 @@
-"""The server's configuration."""
+"""POST /v1/config/reload."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from modelyard.errors import InvalidRequest
 from modelyard.yard.reconfigure import Reconfiguration
 
 
-def reconfiguration_object(done: Reconfiguration, *, applied: bool) -> dict[str, Any]:
-    """What a new configuration changed, or would change."""
-    changes = done.diff
+def reconfiguration_object(result: Reconfiguration, *, applied: bool) -> dict[str, Any]:
+    """Return what a new configuration has changed, or would change."""
+    changes = result.diff
     return {
         "applied": applied,
         "added": list(changes.added),
         "removed": list(changes.removed),
         "changed": {
-            model: {"keys": list(keys), "how": done.replaced[model], "error": done.failed.get(model)}
+            model: {"keys": list(keys), "how": result.replaced[model], "error": result.failed.get(model)}
             for model, keys in changes.changed.items()
         },
         "retuned": list(changes.retuned),
@@ -41,5 +41,5 @@ async def reload_config(http: HttpRequest, dry_run: bool = False) -> dict[str, A
     reader: ConfigReader | None = http.app.state.config_reader
     if reader is None:
         raise InvalidRequest("The server was started without a configuration file, so there is none to read again.")
-    done = await Services.of(http).yard.reconfigure(await reader.read_async(), dry_run=dry_run)
-    return reconfiguration_object(done, applied=not dry_run)
+    result = await Services.of(http).yard.reconfigure(await reader.read_async(), dry_run=dry_run)
+    return reconfiguration_object(result, applied=not dry_run)

@@ -1,4 +1,4 @@
-"""GET /health, /health/live and /health/ready: open to all, and without effect on any model."""
+"""GET /health, /health/live and /health/ready: they need no key, and trigger no load."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def health(http: HttpRequest, model: str | None = None) -> Response:
         reason = yard.unready(model)
     except (ModelNotFound, ModelRequired):
         raise ModelNotFound(model, ()) from None
-    known = {"model": model, "status": "unavailable" if reason else "ok", "reason": reason or None}
-    return _answer({key: value for key, value in known.items() if value is not None})
+    fields = {"model": model, "status": "unavailable" if reason else "ok", "reason": reason or None}
+    return _answer({key: value for key, value in fields.items() if value is not None})
 
 
 @router.get("/health/live")

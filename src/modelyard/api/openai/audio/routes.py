@@ -1,4 +1,4 @@
-"""POST /v1/audio/transcriptions and /v1/audio/translations; speech and pictures that are to be made are refused."""
+"""POST /v1/audio/transcriptions and /v1/audio/translations."""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ async def _speech(body: SpeechBody, task: Task, http: HttpRequest, *, stream: bo
 
 
 async def _whole_speech(yard: Yard, choice: ChoiceRequest) -> bytes:
-    """The body of a whole answer: a line of text, or JSON."""
+    """Compute the body of a whole answer: a line of text, or JSON."""
     answer, _ = await whole_answer(yard, [choice])
     return f"{answer}\n".encode() if isinstance(answer, str) else orjson.dumps(answer)

@@ -1,4 +1,4 @@
-"""What clients of /v1/audio/transcriptions and /v1/audio/translations send.
+"""Request bodies of /v1/audio/transcriptions and /v1/audio/translations.
 
 Source: https://platform.openai.com/docs/api-reference/audio.
 """
@@ -18,10 +18,10 @@ from modelyard.config.schema import Seed, Temperature
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Sampling
 
-# Formats with times, which models that answer in words do not tell.
+# Formats with timestamps, which language models do not produce.
 _WITH_TIMES: Final = ("srt", "vtt", "diarized_json")
 
-# Known to OpenAI's API, and not honoured, unless they say one of these.
+# Fields of OpenAI's that are not supported -> their values without an effect.
 _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
     "chunking_strategy": ("auto",),
     "known_speaker_names": ([],),
@@ -68,17 +68,17 @@ class SpeechBody(BaseModel):
     keep_alive: KeepAlive | None = None
 
     def task(self) -> Task:
-        """What is to be done.
+        """Return the task of the request.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, _HARMLESS)
         return Task(AudioFile(self.file, "file"), hint=self.prompt or "")
 
     @property
     def sampling(self) -> Sampling:
-        """How tokens are drawn. The likeliest is best where a text is to be found and not made up."""
+        """The sampling parameters. The default temperature is 0: a transcription has one right answer."""
         return Sampling(temperature=self.temperature, seed=self.seed)
 
 
@@ -91,10 +91,10 @@ class TranscriptionBody(SpeechBody):
     include: list[str] | None = Field(default=None, description="Only none.")
 
     def task(self) -> Task:
-        """What is to be done.
+        """Return the task of the request.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         if self.timestamp_granularities:
             raise UnsupportedOperation(
@@ -112,10 +112,10 @@ class TranslationBody(SpeechBody):
     """The form of ``POST /v1/audio/translations``."""
 
     def task(self) -> Task:
-        """What is to be done.
+        """Return the task of the request.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         task = super().task()
         return Task(task.clip, None, task.hint, translates=True)

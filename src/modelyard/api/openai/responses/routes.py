@@ -16,7 +16,7 @@ from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.responses.background import Background
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
-from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_messages
+from modelyard.api.openai.responses.store import ResponseStore, StoredResponse, answer_messages
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
@@ -67,7 +67,7 @@ async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response
     request = await services.media.loaded(request, http.receive)
     items = [listed_item(item) for item in body.input]
     assert isinstance(request.prompt, Chat)
-    keep = partial(_keep, responses.store, messages, items, _owner(http), size_bytes) if body.is_kept else _discard
+    keep = partial(_store, responses.store, messages, items, _owner(http), size_bytes) if body.is_kept else _discard
     frames = ResponseFrames(body, request.prompt, keep)
     if not body.background:
         return reply(services.yard, [ChoiceRequest(request, frames)], stream=bool(body.stream))
@@ -80,7 +80,7 @@ async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response
     return _json(frames.response)
 
 
-def _keep(
+def _store(
     store: ResponseStore,
     messages: Sequence[Mapping[str, Any]],
     items: Sequence[Mapping[str, Any]],
@@ -140,16 +140,16 @@ def _owner(http: HttpRequest) -> bytes | None:
     return RequestContext.of(http.scope).caller.owner
 
 
-def _found(response_id: str, http: HttpRequest) -> Kept:
+def _found(response_id: str, http: HttpRequest) -> StoredResponse:
     """The stored response of that id, as far as the request's key may see it.
 
     Raises:
         ResponseNotFound: there is none, or it belongs to another key.
     """
-    kept = ResponseServices.of(http).store.find(response_id)
-    if kept is None or kept.owner != _owner(http):
+    stored = ResponseServices.of(http).store.find(response_id)
+    if stored is None or stored.owner != _owner(http):
         raise ResponseNotFound(response_id)
-    return kept
+    return stored
 
 
 def _json(value: Any) -> Response:
