@@ -38,7 +38,7 @@ async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
 
 @router.post("/v1/messages/count_tokens", response_model=None)
 async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:
-    """The tokens that a conversation has, with its system prompt and its tools."""
+    """Count the tokens of a conversation, with its system prompt and its tools."""
     request = await RequestBody.of(http.scope).converted(body.checked)
     request = replace(request, urgency=wait_options_of(http, body.keep_alive))
     return JsonResponse(partial(_count, Services.of(http), request))

@@ -35,7 +35,7 @@ class _Part(BaseModel):
 
 
 class Block(_Part):
-    """One block of a message's content; which fields count, its type says."""
+    """One block of a message's content. Its type decides which fields are read."""
 
     type: str
     text: str | None = None
@@ -82,15 +82,19 @@ class Choice(_Part):
 
 
 class Thinking(_Part):
-    """Whether the model is to reason."""
+    """Whether the model reasons."""
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
-    budget_tokens: int | None = Field(default=None, description="Taken, and not enforced: models end by themselves.")
-    display: Literal["summarized"] | None = Field(default=None, description="The reasoning itself is told.")
+    budget_tokens: int | None = Field(
+        default=None, description="Accepted, but not enforced: the model ends its reasoning itself."
+    )
+    display: Literal["summarized"] | None = Field(
+        default=None, description="Reasoning is returned in full, never as a summary."
+    )
 
 
 class Format(_Part):
-    """A schema that the answer is to follow."""
+    """A schema that the answer must follow."""
 
     type: Literal["json_schema"]
     schema_: dict[str, Any] = Field(alias="schema")
@@ -120,7 +124,7 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 
 
 class ContextEdit(_Part):
-    """What is to become of a part of the conversation before the model is shown it."""
+    """An edit of the conversation before it becomes the prompt."""
 
     type: str
 
@@ -132,7 +136,7 @@ class ContextManagement(_Part):
 
 
 class Prompted(_Part):
-    """What the messages and the count of their tokens have in common."""
+    """The fields that both endpoints share."""
 
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     messages: Messages[Message]
@@ -232,7 +236,7 @@ class MessagesRequest(Prompted):
 
 
 class CountRequest(Prompted):
-    """The body of ``POST /v1/messages/count_tokens``. What only an answer needs is taken, and counts for nothing."""
+    """The body of ``POST /v1/messages/count_tokens``. Fields that only matter for an answer are ignored."""
 
     def checked(self) -> TokenizeRequest:
         """Return the request for the yard.
@@ -320,7 +324,7 @@ def _tool(tool: Tool, index: int) -> dict[str, Any]:
     if tool.type not in (None, "custom") or not tool.name:
         raise InvalidRequest(
             f"'tools[{index}]': Only tools of the caller are supported, with a name and an input_schema; "
-            f"'{tool.type}' is one of Anthropic's servers. Leave it out.",
+            f"'{tool.type}' runs on Anthropic's servers. Leave it out.",
             f"tools[{index}].type",
         )
     function = {
@@ -343,7 +347,7 @@ def _choice(choice: Choice, tools: list[dict[str, Any]]) -> ToolChoice:
             if choice.name not in names:
                 known = ", ".join(names) or "none"
                 raise InvalidRequest(
-                    f"'tool_choice' names '{choice.name}', which is none of the tools: {known}.", "tool_choice"
+                    f"'tool_choice' names '{choice.name}', which is not one of the tools: {known}.", "tool_choice"
                 )
             return NamedTool(choice.name or "")
         case kind:

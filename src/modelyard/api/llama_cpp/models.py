@@ -27,7 +27,7 @@ _OUTPUT: Final[Mapping[str, str]] = {"embedding": "embeddings", "rerank": "score
 
 
 class LoadBody(BaseModel):
-    """Which model."""
+    """The body of requests that name a model."""
 
     model_config = ConfigDict(strict=True)
 
@@ -70,7 +70,7 @@ async def list_router_models(http: HttpRequest) -> Response:
 @router.post("/models/load")
 @needs("admin")
 async def load_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
-    """Have a model loaded; answered when it serves. Idempotent."""
+    """Load a model; the answer follows when it is loaded. Idempotent."""
     await Services.of(http).yard.reload(body.model)
     return {"success": True}
 
@@ -78,6 +78,6 @@ async def load_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[Tru
 @router.post("/models/unload")
 @needs("admin")
 async def unload_router_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
-    """Free a model's memory when its requests are done. Idempotent."""
+    """Free a model's memory after its requests are done. Idempotent."""
     await Services.of(http).yard.unload(body.model)
     return {"success": True}

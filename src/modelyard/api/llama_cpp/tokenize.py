@@ -54,18 +54,24 @@ class _Body(BaseModel):
 class TokenizeBody(_Body):
     """The body of ``POST /tokenize``: a text, in llama.cpp's field or in vLLM's, or a conversation."""
 
-    content: str | None = Field(default=None, description="A text: without special tokens, unless `add_special`.")
-    prompt: str | None = Field(default=None, description="A text: with special tokens, unless `add_special` is false.")
+    content: str | None = Field(
+        default=None, description="A text. No special tokens are added, unless `add_special` is true."
+    )
+    prompt: str | None = Field(
+        default=None, description="A text. Special tokens are added, unless `add_special` is false."
+    )
     messages: Messages[ChatMessage] | None = Field(
-        default=None, description="A conversation, written out by the model's chat template."
+        default=None, description="A conversation, rendered by the model's chat template."
     )
     tools: Tools[ToolDefinition] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_special: bool | None = None
     add_special_tokens: bool | None = Field(default=None, description="vLLM's name for `add_special`.")
     parse_special: bool | None = None
-    with_pieces: bool | None = Field(default=None, description="Whether each token comes with its text.")
-    return_token_strs: bool | None = Field(default=None, description="Whether `token_strs` has the texts, in order.")
+    with_pieces: bool | None = Field(default=None, description="Whether each token is returned with its text.")
+    return_token_strs: bool | None = Field(
+        default=None, description="Whether the answer has `token_strs`, the texts of the tokens in order."
+    )
 
     def checked(self) -> TokenizeRequest:
         """Return the request for the yard.
@@ -128,7 +134,7 @@ router = APIRouter(route_class=JsonRoute)
 @router.post("/tokenize", response_model=None)
 @router.post("/v1/tokenize", response_model=None)
 async def tokenize(body: TokenizeBody, http: HttpRequest) -> Response:
-    """The tokens of a text, or of a conversation as the model's template writes it."""
+    """The tokens of a text, or of a conversation in the model's chat template."""
     request = replace(body.checked(), urgency=wait_options_of(http, body.keep_alive))
     return JsonResponse(partial(_tokenize, Services.of(http), request, body))
 
@@ -142,7 +148,7 @@ async def _tokenize(services: Services, request: TokenizeRequest, body: Tokenize
 @router.post("/detokenize", response_model=None)
 @router.post("/v1/detokenize", response_model=None)
 async def detokenize(body: DetokenizeBody, http: HttpRequest) -> Response:
-    """The text of tokens; special ones are spelt out."""
+    """The text of tokens, special tokens included."""
     request = TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
     request = replace(request, urgency=wait_options_of(http, body.keep_alive))
     return JsonResponse(partial(_detokenize, Services.of(http).yard, request))

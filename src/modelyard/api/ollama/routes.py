@@ -46,7 +46,7 @@ json_router = APIRouter(prefix="/api", route_class=AnyTypeJsonRoute)
 
 @router.get("/version")
 async def version() -> dict[str, str]:
-    """The version of Ollama's API that is spoken."""
+    """The version of Ollama's API that is implemented."""
     return {"version": API_VERSION}
 
 

@@ -164,7 +164,7 @@ def _reference(encoded: str, param: str) -> Reference:
 
 
 class _Generated(_Part):
-    """What chats and completions have in common."""
+    """The fields that chats and completions share."""
 
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     stream: bool | None = None
@@ -256,7 +256,9 @@ class GenerateRequest(_Generated):
             UnsupportedOperation: there are images, but the prompt is not a turn.
         """
         if self.images and (self.suffix or self.raw or not can_chat):
-            raise UnsupportedOperation("'images' are only shown to models that chat, without 'raw'.", "images")
+            raise UnsupportedOperation(
+                "'images' need a model with a chat template, and neither 'raw' nor 'suffix'.", "images"
+            )
         if self.suffix:
             return Infill(self.prompt, self.suffix)
         if self.raw or not can_chat:
@@ -271,9 +273,11 @@ class EmbedRequest(_Part):
 
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     input: Annotated[_Inputs, BeforeValidator(one_or_more, json_schema_input_type=str | _Inputs)] = []
-    truncate: bool | None = Field(default=None, description="False: what is too long is refused, and not cut.")
+    truncate: bool | None = Field(
+        default=None, description="False: an input that is too long is refused instead of cut."
+    )
     dimensions: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Only what the model has anyway: its vectors are not cut."
+        default=None, description="Must be the model's own number of dimensions: vectors are not shortened."
     )
     options: Options | None = None
     keep_alive: KeepAlive | None = None

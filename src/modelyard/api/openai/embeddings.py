@@ -42,7 +42,7 @@ class EmbeddingsBody(BaseModel):
         default=None, description="`base64`: the 32-bit floats of each vector, little-endian."
     )
     dimensions: int | None = Field(
-        default=None, ge=1, description="Only what the model has anyway: its vectors are not cut."
+        default=None, ge=1, description="Must be the model's own number of dimensions: vectors are not shortened."
     )
     user: str | None = LABEL
     keep_alive: KeepAlive | None = None
@@ -62,7 +62,8 @@ class EmbeddingsBody(BaseModel):
             return (Tokens(tuple(inputs)),)
         if len(inputs) > MAX_INPUTS:
             raise InvalidRequest(
-                f"'input' has {len(inputs)} elements, but {MAX_INPUTS} are the most in one request. Send several.",
+                f"'input' has {len(inputs)} elements, but at most {MAX_INPUTS} are allowed in one request. "
+                "Send several requests.",
                 "input",
             )
         return tuple(_input(item, f"input[{index}]") for index, item in enumerate(inputs))

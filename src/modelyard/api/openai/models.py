@@ -24,7 +24,7 @@ from modelyard.yard.yard import Yard
 
 
 class ModelName(BaseModel):
-    """The body of the management calls."""
+    """The body of requests that name a model."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
@@ -32,13 +32,13 @@ class ModelName(BaseModel):
 
 
 class Unload(ModelName):
-    """The body of an unload."""
+    """The body of ``POST /v1/models/unload``."""
 
     mode: Annotated[UnloadMode, Field(strict=False)] = Field(
         default=UnloadMode.DRAIN,
-        description="What becomes of running requests: `drain` waits for them, `suspend` lets them pause until the "
-        "model is loaded again, `force` ends them with an error. `park` waits like `drain`, and then leaves the "
-        "weights in memory, from where the model is back in a fraction of its load time.",
+        description="What happens to running requests: `drain` waits for them, `suspend` pauses them until the model "
+        "is loaded again, `force` ends them with an error. `park` waits like `drain` and keeps the weights in memory, "
+        "so that the next load takes a fraction of the time.",
     )
 
 
@@ -178,7 +178,7 @@ async def list_models(http: HttpRequest) -> Response:
 @router.get("/v1/models/events", response_model=None)
 @needs("admin", all_models=True)
 async def watch_models(http: HttpRequest) -> Response:
-    """What happens to all models, as server-sent events."""
+    """Changes of the status of all models, as server-sent events."""
     return _EventStream(Services.of(http).yard)
 
 
@@ -199,19 +199,19 @@ async def unload_model(body: Unload, http: HttpRequest) -> dict[str, Any]:
 @router.post("/v1/models/reload")
 @needs("admin")
 async def reload_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
-    """Have a model loaded. Idempotent."""
+    """Load a model. Idempotent."""
     return status_object(body.model_id, await Services.of(http).yard.reload(body.model_id))
 
 
 @router.post("/v1/models/status")
 @needs("read")
 async def model_status(body: ModelName, http: HttpRequest) -> dict[str, Any]:
-    """Where a model is."""
+    """The status of a model."""
     return status_object(body.model_id, Services.of(http).yard.model(body.model_id))
 
 
 @router.post("/v1/models/plan")
 @needs("read")
 async def plan_load(body: ModelName, http: HttpRequest) -> dict[str, Any]:
-    """What a load of the model would do now. Changes nothing."""
+    """What a load of the model would do now. It changes nothing."""
     return plan_object(await Services.of(http).yard.plan(body.model_id))

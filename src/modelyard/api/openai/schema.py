@@ -69,7 +69,7 @@ MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
 # A field that names the user, or that controls what OpenAI stores: it is accepted and ignored.
-LABEL: Any = Field(default=None, description="Taken, and without effect on the answer.")
+LABEL: Any = Field(default=None, description="Accepted, without an effect on the answer.")
 
 
 def refuse_unsupported(body: BaseModel, harmless: Mapping[str, tuple[Any, ...]]) -> None:
@@ -98,7 +98,7 @@ class StreamOptions(BaseModel):
 
 
 class GenerationFields(BaseModel):
-    """What chats and completions have in common."""
+    """The fields that chat and text completions share."""
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
@@ -119,7 +119,7 @@ class GenerationFields(BaseModel):
     logit_bias: LogitBias | None = None
     stop: Stop | None = None
     dry_multiplier: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = Field(
-        default=None, description="How much a token loses that would go on with a repetition; 0: nothing."
+        default=None, description="Penalty of a token that would continue a repetition; 0: none."
     )
     dry_base: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = None
     dry_allowed_length: Annotated[int, Field(ge=0, le=MAX_STOP_LENGTH)] | None = None
@@ -231,14 +231,16 @@ class ChatCompletionRequest(GenerationFields):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     prediction: Prediction | None = Field(
-        default=None, description="What the answer may well be, such as a text before its edit: it then comes faster."
+        default=None,
+        description="A likely answer, such as a text before it is edited: what matches it is generated faster.",
     )
     reasoning_effort: Effort | None = Field(
-        default=None, description="For models that reason: given to their template; `none` and `off` forbid it."
+        default=None,
+        description="For reasoning models: passed to the chat template; `none` and `off` disable reasoning.",
     )
     enable_thinking: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = Field(
-        default=None, description="Names that the model's chat template may read."
+        default=None, description="Variables for the model's chat template."
     )
     metadata: dict[str, Any] | None = LABEL
     safety_identifier: str | None = LABEL
@@ -290,7 +292,7 @@ class CompletionRequest(GenerationFields):
     """The body of ``POST /v1/completions``."""
 
     prompt: TextsOrIds = Field(description="Text to continue, or token ids, or a list of either.")
-    suffix: str | None = Field(default=None, description="Text behind what is to be filled in.")
+    suffix: str | None = Field(default=None, description="Text after the gap that the model fills in.")
     echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     best_of: int | None = None
@@ -305,9 +307,9 @@ class CompletionRequest(GenerationFields):
         """
         refuse_unsupported(self, COMPLETION_HARMLESS)
         if self.best_of not in (None, self.choices):
-            raise InvalidRequest("'best_of' must be equal to 'n': no answers are thrown away.", "best_of")
+            raise InvalidRequest("'best_of' must be equal to 'n': every answer is returned.", "best_of")
         if self.echo and self.logprobs is not None:
-            raise InvalidRequest("'echo' and 'logprobs' cannot both be given: those of prompts are not told.", "echo")
+            raise InvalidRequest("'echo' and 'logprobs' cannot both be given: prompts have no logprobs here.", "echo")
         if self.echo and self.suffix:
             raise InvalidRequest("'echo' and 'suffix' cannot both be given. Leave one out.", "echo")
         return [

@@ -26,7 +26,7 @@ class FunctionDefinition(_Part):
     name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")
     description: str | None = None
     parameters: dict[str, Any] | None = Field(default=None, description="JSON schema of the arguments.")
-    strict: bool | None = Field(default=None, description="The arguments are to follow the schema, always.")
+    strict: bool | None = Field(default=None, description="Whether the arguments are constrained to the schema.")
 
 
 class ToolDefinition(_Part):
@@ -43,14 +43,14 @@ class FunctionName(_Part):
 
 
 class NamedFunction(_Part):
-    """The function that must be called."""
+    """The function that the model must call."""
 
     type: Literal["function"]
     function: FunctionName
 
 
 class AllowedTools(_Part):
-    """Those of the tools that may be called, or of which one must be."""
+    """The tools that the model may call, or of which it must call one."""
 
     mode: Literal["auto", "required"]
     tools: Tools[NamedFunction]
@@ -79,7 +79,7 @@ ToolChoiceField = Annotated[
 
 
 class JsonSchemaFormat(_Part):
-    """A schema that the answer is to follow."""
+    """A schema that the answer must follow."""
 
     name: str = ""
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
@@ -103,7 +103,7 @@ def schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class GrammarField(_Part):
-    """The reference's ``grammar``: what the answer must follow."""
+    """The ``grammar`` of mistral.rs, which the answer must follow."""
 
     type: Literal["regex", "json_schema", "lark", "llguidance"]
     value: Any
@@ -150,4 +150,4 @@ def chosen_tools(
 def _check_known(name: str, names: list[str]) -> None:
     if name not in names:
         known = ", ".join(names) or "none"
-        raise InvalidRequest(f"'tool_choice' names '{name}', which is none of the tools: {known}.", "tool_choice")
+        raise InvalidRequest(f"'tool_choice' names '{name}', which is not one of the tools: {known}.", "tool_choice")

@@ -45,23 +45,25 @@ class RerankBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
-    query: Document = Field(min_length=1, description="What is asked: a text, or an object with a `text`.")
+    query: Document = Field(min_length=1, description="The query: a text, or an object with a `text`.")
     documents: list[Document] = Field(
         min_length=1,
         max_length=MAX_INPUTS,
         fail_fast=True,
-        description="Texts that may answer it, or objects with a `text`.",
+        description="Texts to rank, or objects with a `text`.",
     )
     model: str | None = Field(
         default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
     )
-    top_n: int | None = Field(default=None, ge=1, description="How many of the best are answered. Unset: all.")
+    top_n: int | None = Field(
+        default=None, ge=1, description="Number of documents in the answer, the best first. Unset: all."
+    )
     return_documents: bool | None = Field(default=None, description="Whether the answer repeats the documents.")
     max_tokens_per_doc: int | None = Field(
         default=None,
         ge=1,
         le=2**31 - 1,
-        description="A longer document is cut, and so is one that does not fit into the model. Unset: that is refused.",
+        description="Longer documents are cut, also those that are too long for the model. Unset: those are refused.",
     )
     user: str | None = LABEL
     keep_alive: KeepAlive | None = None

@@ -37,7 +37,7 @@ router = APIRouter()
 @router.post("/v1/config/reload")
 @needs("admin", all_models=True)
 async def reload_config(http: HttpRequest, dry_run: bool = False) -> dict[str, Any]:
-    """Read the configuration file again and serve it. Models that did not change keep running."""
+    """Read the configuration file again and apply it. Models that did not change keep running."""
     reader: ConfigReader | None = http.app.state.config_reader
     if reader is None:
         raise InvalidRequest("The server was started without a configuration file, so there is none to read again.")

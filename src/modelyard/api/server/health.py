@@ -19,9 +19,9 @@ router = APIRouter()
 @router.get("/", include_in_schema=False)
 @router.get("/health")
 async def health(http: HttpRequest, model: str | None = None) -> Response:
-    """The process is alive; with ``model``, that model would begin a request at once: else 503, with the reason.
+    """Whether the process runs; with ``model``, whether that model can start a request at once, or 503 with the reason.
 
-    Without a key that may read, and for models that the key may not see, the answer is yes or no.
+    Without a key that may read, and for models that the key may not see, the answer has no reason.
     """
     if model is None:
         return PlainTextResponse("OK")
@@ -38,15 +38,15 @@ async def health(http: HttpRequest, model: str | None = None) -> Response:
 
 @router.get("/health/live")
 async def live() -> PlainTextResponse:
-    """The process is alive, and its event loop turns."""
+    """Whether the process runs and its event loop responds."""
     return PlainTextResponse("OK")
 
 
 @router.get("/health/ready")
 async def ready(http: HttpRequest) -> Response:
-    """Whether every model can serve: 503, with the reasons, while an engine or a load has failed.
+    """Whether every model can serve; 503 with the reasons while an engine or a load has failed.
 
-    The reasons are for keys that may read, and those of the models that the key may see.
+    A key that may read gets the reasons of the models that it may see.
     """
     yard = Services.of(http).yard
     status = "ok" if yard.is_sound else "failed"

@@ -33,7 +33,7 @@ def language_code(language: str, param: str = "language") -> str:
     code = _CODES.get(name, name.replace("_", "-").partition("-")[0])
     if code not in _NAMES:
         raise InvalidRequest(
-            f"'{param}': '{language[:40]}' is no language that is known here. Send its ISO 639-1 code, such as 'en', "
+            f"'{param}': '{language[:40]}' is not a known language. Send its ISO 639-1 code, such as 'en', "
             "or leave it out.",
             param,
         )

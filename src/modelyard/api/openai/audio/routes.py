@@ -28,13 +28,13 @@ router = APIRouter(route_class=FormRoute)
 
 @router.post("/v1/audio/transcriptions", response_model=None)
 async def create_transcription(body: TranscriptionBody, http: HttpRequest) -> Response:
-    """Write down what is spoken, whole or as a stream."""
+    """Transcribe speech, whole or as a stream."""
     return await _speech(body, body.task(), http, stream=bool(body.stream))
 
 
 @router.post("/v1/audio/translations", response_model=None)
 async def create_translation(body: TranslationBody, http: HttpRequest) -> Response:
-    """Write down in English what is spoken."""
+    """Translate speech into English text."""
     return await _speech(body, body.task(), http, stream=False)
 
 

@@ -41,7 +41,7 @@ class ResponseServices:
 
     @staticmethod
     def of(http: HttpRequest) -> ResponseServices:
-        """The services of the application that ``http`` was sent to."""
+        """Return the services of the application that ``http`` was sent to."""
         services: ResponseServices = http.app.state.responses
         return services
 
@@ -52,7 +52,7 @@ json_router = APIRouter(route_class=JsonRoute)
 
 @json_router.post("/v1/responses", response_model=None)
 async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response:
-    """Answer, whole, as a stream, or in the background."""
+    """Generate a response: whole, as a stream, or in the background."""
     services, responses = Services.of(http), ResponseServices.of(http)
     before: tuple[Mapping[str, Any], ...] = ()
     # The store keeps the contents of the body twice: as messages, and as items of the input.
@@ -99,14 +99,14 @@ def _discard(_response: dict[str, Any]) -> None:
 @router.get("/v1/responses/{response_id}")
 @needs("inference")
 async def retrieve_response(response_id: str, http: HttpRequest) -> Response:
-    """A response, as it is by now."""
+    """A response, as far as it has been generated."""
     return _json(_found(response_id, http).response)
 
 
 @router.get("/v1/responses/{response_id}/input_items")
 @needs("inference")
 async def list_input_items(response_id: str, http: HttpRequest) -> Response:
-    """What a response was made from."""
+    """The input items of a response."""
     items = list(_found(response_id, http).input)
     first, last = (items[0]["id"], items[-1]["id"]) if items else (None, None)
     return _json({"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": False})
@@ -115,7 +115,7 @@ async def list_input_items(response_id: str, http: HttpRequest) -> Response:
 @router.delete("/v1/responses/{response_id}")
 @needs("inference")
 async def delete_response(response_id: str, http: HttpRequest) -> Response:
-    """Forget a response."""
+    """Delete a response."""
     responses = ResponseServices.of(http)
     _found(response_id, http)
     responses.background.cancel(response_id)
@@ -126,7 +126,7 @@ async def delete_response(response_id: str, http: HttpRequest) -> Response:
 @router.post("/v1/responses/{response_id}/cancel")
 @needs("inference")
 async def cancel_response(response_id: str, http: HttpRequest) -> Response:
-    """Stop making a response in the background."""
+    """Cancel a response in the background."""
     response = _found(response_id, http).response
     if not response["background"]:
         raise InvalidRequest("Only responses in the background can be cancelled.", "response_id")
@@ -136,12 +136,12 @@ async def cancel_response(response_id: str, http: HttpRequest) -> Response:
 
 
 def _owner(http: HttpRequest) -> bytes | None:
-    """The digest of the request's key, which alone reaches the responses that it asked for; None without a key."""
+    """Return the digest of the request's key, which owns the responses that it creates; None without a key."""
     return RequestContext.of(http.scope).caller.owner
 
 
 def _found(response_id: str, http: HttpRequest) -> StoredResponse:
-    """The stored response of that id, as far as the request's key may see it.
+    """Return the stored response of that id.
 
     Raises:
         ResponseNotFound: there is none, or it belongs to another key.

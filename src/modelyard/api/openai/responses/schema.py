@@ -59,7 +59,7 @@ class ContentPart(_Part):
 
 
 class Item(_Part):
-    """One item of the input; which fields count, its type says."""
+    """One item of the input. Its type decides which fields are read."""
 
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
@@ -82,7 +82,7 @@ class Tool(_Part):
 
 
 class ToolChoice(_Part):
-    """A function that must be called, or those that may be."""
+    """The function that the model must call, or the functions that it may call."""
 
     type: Literal["function", "allowed_tools"]
     name: str | None = None
@@ -91,7 +91,7 @@ class ToolChoice(_Part):
 
 
 class TextFormat(_Part):
-    """What the text is to follow."""
+    """The format that the text must follow."""
 
     type: Literal["text", "json_object", "json_schema"]
     name: str = ""
@@ -111,7 +111,7 @@ class Reasoning(_Part):
 
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = Field(
-        default=None, description="The reasoning itself is told, and none is summarised."
+        default=None, description="Reasoning is returned in full, never as a summary."
     )
     generate_summary: Literal["auto", "concise", "detailed"] | None = Field(
         default=None, description="An older name of `summary`."
@@ -169,8 +169,8 @@ class ResponsesRequest(_Part):
     background: bool | None = None
     include: Labels[Included] | None = Field(
         default=None,
-        description="`message.output_text.logprobs`: how likely each token was. Reasoning is told in the clear, and "
-        "images are told as they came, with and without it.",
+        description="`message.output_text.logprobs` adds the logprobs of tokens. Reasoning is never encrypted, and "
+        "images are listed as they were sent, with any value.",
     )
     stream_options: StreamOptions | None = None
     user: str | None = LABEL
@@ -215,7 +215,7 @@ class ResponsesRequest(_Part):
         """
         refuse_unsupported(self, RESPONSES_HARMLESS)
         if self.background and not self.is_kept:
-            raise InvalidRequest("'background' needs 'store': a response is fetched when it is done.", "background")
+            raise InvalidRequest("'background' needs 'store': the response is retrieved later.", "background")
         defined = [_tool(tool, index) for index, tool in enumerate(self.tools or [])]
         tools, choice = chosen_tools(defined, self._choice())
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []

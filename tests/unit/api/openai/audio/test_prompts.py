@@ -98,7 +98,7 @@ def test_languages_are_codes_or_names() -> None:
         "yue",
     ]
     assert language_name("zh") == "Chinese"
-    with pytest.raises(InvalidRequest, match="'klingon' is no language"):
+    with pytest.raises(InvalidRequest, match="'klingon' is not a known language"):
         language_code("klingon")
 
 
