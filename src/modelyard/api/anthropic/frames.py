@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
+from typing_extensions import TypedDict
 
 from modelyard.api.errors.anthropic import error_body, event
+from modelyard.api.openapi.answers_anthropic import (
+    MessageObject,
+    MessageUsage,
+    TextBlock,
+    ThinkingBlock,
+    ToolUseBlock,
+)
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
@@ -28,9 +36,18 @@ from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import TokenStream
 
-_TEXT: Final = {"type": "text", "text": ""}
-_THINKING: Final = {"type": "thinking", "thinking": "", "signature": ""}
+_TEXT: Final[TextBlock] = {"type": "text", "text": ""}
+_THINKING: Final[ThinkingBlock] = {"type": "thinking", "thinking": "", "signature": ""}
 _PING: Final = event("ping", b'{"type":"ping"}')
+
+
+class _MessageFields(TypedDict):
+    """The fields of a message that are known before it is generated."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
 
 
 class MessageFrames:
@@ -48,7 +65,7 @@ class MessageFrames:
     def open(self, generation: TokenStream) -> bytes:
         """Return the event that begins the message."""
         self._reader = OutputReader(generation, self._chat)
-        self._message = {
+        self._message: _MessageFields = {
             "id": f"msg_{uuid.uuid4().hex}",
             "type": "message",
             "role": "assistant",
@@ -94,7 +111,7 @@ class MessageFrames:
         """Return the parsed message."""
         return self._reader.whole(text)
 
-    def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> dict[str, Any]:
+    def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> MessageObject:
         """Return the message as one object."""
         (message,), (outcome,) = choices, finished
         return {
@@ -112,7 +129,7 @@ class MessageFrames:
             case ReasoningDelta(text):
                 return self._begin("thinking", _THINKING) + self._delta({"type": "thinking_delta", "thinking": text})
             case ToolCallBegin(_, id, name):
-                block = {"type": "tool_use", "id": id, "name": name, "input": {}}
+                block: ToolUseBlock = {"type": "tool_use", "id": id, "name": name, "input": {}}
                 return self._end_block() + self._begin("tool_use", block)
             case ToolCallArguments(_, text):
                 return self._delta({"type": "input_json_delta", "partial_json": text})
@@ -123,7 +140,7 @@ class MessageFrames:
                 begin = self._end_block() + self._begin("text", _TEXT)
                 return begin + self._delta({"type": "text_delta", "text": text})
 
-    def _begin(self, kind: str, block: dict[str, Any]) -> bytes:
+    def _begin(self, kind: str, block: TextBlock | ThinkingBlock | ToolUseBlock) -> bytes:
         """Return the event that starts a block; nothing if a block of that type is open."""
         if self._block == kind:
             return b""
@@ -145,8 +162,8 @@ def _event(data: dict[str, Any]) -> bytes:
     return event(data["type"], orjson.dumps(data))
 
 
-def _blocks(message: Message) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
+def _blocks(message: Message) -> list[TextBlock | ThinkingBlock | ToolUseBlock]:
+    blocks: list[TextBlock | ThinkingBlock | ToolUseBlock] = []
     if message.reasoning:
         blocks.append({**_THINKING, "thinking": message.reasoning})
     if message.content or not (message.reasoning or message.tool_calls):
@@ -158,13 +175,13 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
     return blocks
 
 
-def _stop_reason(finished: Finished) -> str:
+def _stop_reason(finished: Finished) -> Literal["end_turn", "max_tokens", "stop_sequence"]:
     if finished.stop is not None:
         return "stop_sequence"
     return "max_tokens" if finished.reason == "length" else "end_turn"
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _usage(usage: Usage) -> MessageUsage:
     return {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "output_tokens": usage.completion_tokens,

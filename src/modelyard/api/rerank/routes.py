@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.openai.embeddings import MAX_INPUTS
 from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, refuse_unsupported
+from modelyard.api.openapi.answers_rerank import RankedDocument, RankedDocuments
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
@@ -81,11 +82,11 @@ class RerankBody(BaseModel):
         refuse_unsupported(self, RERANK_HARMLESS)
 
 
-def rerank_body(ranking: Ranking, body: RerankBody) -> dict[str, Any]:
+def rerank_body(ranking: Ranking, body: RerankBody) -> RankedDocuments:
     """Return the answer, with the best document first."""
-    results: list[dict[str, Any]] = []
+    results: list[RankedDocument] = []
     for index in ranking.best(body.top_n):
-        result: dict[str, Any] = {"index": index, "relevance_score": float(ranking.scores[index])}
+        result: RankedDocument = {"index": index, "relevance_score": float(ranking.scores[index])}
         if body.return_documents:
             result["document"] = {"text": body.documents[index]}
         results.append(result)

@@ -10,6 +10,7 @@ import orjson
 
 from modelyard.api.openai.audio.prompts import spoken_text
 from modelyard.api.openai.chunks import EventFrames
+from modelyard.api.openapi.answers_openai import SpeechText, SpeechUsage
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.protocol.deltas import ContentDelta, Delta, ToolCallBroken
 from modelyard.protocol.events import Finished
@@ -70,7 +71,7 @@ class SpeechFrames(EventFrames):
         """Return nothing: ``close`` has returned the last event."""
         return b""
 
-    def choice(self, text: str, finished: Finished) -> Any:
+    def choice(self, text: str, finished: Finished) -> SpeechText | str:
         """Return the whole answer: an object, or the text."""
         detected, words = spoken_text(self._reader.whole(text).content)
         words = words.strip()
@@ -86,7 +87,7 @@ class SpeechFrames(EventFrames):
             "usage": {"type": "duration", "seconds": math.ceil(self._duration_s)},
         }
 
-    def whole(self, choices: Sequence[Any], finished: Sequence[Finished]) -> Any:  # noqa: ARG002
+    def whole(self, choices: Sequence[SpeechText | str], finished: Sequence[Finished]) -> SpeechText | str:  # noqa: ARG002
         """Return the only answer."""
         return choices[0]
 
@@ -106,7 +107,7 @@ class SpeechFrames(EventFrames):
         return _event({"type": "transcript.text.delta", "delta": added}) if added else b""
 
 
-def usage_object(usage: Usage) -> dict[str, Any]:
+def usage_object(usage: Usage) -> SpeechUsage:
     """Return the token counts in the shape of OpenAI's endpoints for speech."""
     return {
         "type": "tokens",

@@ -13,6 +13,14 @@ from pydantic import BaseModel
 from modelyard.api.errors.responses import error_object
 from modelyard.api.openai.message import logprobs_object
 from modelyard.api.openai.responses.schema import ResponsesRequest
+from modelyard.api.openapi.answers_openai import (
+    FunctionCallItem,
+    MessageItem,
+    OutputText,
+    ReasoningItem,
+    ResponseObject,
+    ResponseUsage,
+)
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
@@ -30,7 +38,7 @@ from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import TokenStream
 
-Object = dict[str, Any]
+Item = MessageItem | ReasoningItem | FunctionCallItem
 
 
 class ResponseFrames:
@@ -47,12 +55,12 @@ class ResponseFrames:
 
     headers = EVENT_STREAM
 
-    def __init__(self, body: ResponsesRequest, chat: Chat, on_done: Callable[[Object], None]) -> None:
+    def __init__(self, body: ResponsesRequest, chat: Chat, on_done: Callable[[ResponseObject], None]) -> None:
         self._chat, self._on_done = chat, on_done
         self._sequence = 0
         self._reads_logprobs = body.logprobs is not None
         # The output item that is being generated.
-        self._item: Object | None = None
+        self._item: Item | None = None
         self.response = _queued(body)
 
     def open(self, generation: TokenStream) -> bytes:
@@ -102,13 +110,13 @@ class ResponseFrames:
         self.response |= {"status": "failed", "error": {"code": failure["code"], "message": failure["message"]}}
         self._on_done(self.response)
 
-    def choice(self, text: str, finished: Finished) -> Object:
+    def choice(self, text: str, finished: Finished) -> ResponseObject:
         """Return the complete response."""
         self.text(text)
         self.close(finished)
         return self.response
 
-    def whole(self, choices: Sequence[Object], _finished: Sequence[Finished]) -> Object:
+    def whole(self, choices: Sequence[ResponseObject], _finished: Sequence[Finished]) -> ResponseObject:
         """Return the response as one object."""
         return choices[0]
 
@@ -119,10 +127,10 @@ class ResponseFrames:
             case ReasoningDelta(text):
                 return self._begin_reasoning() + self._add_reasoning(text)
             case ToolCallBegin(_, id, name):
-                item = {"type": "function_call", "id": _new_id("fc"), "call_id": id, "name": name, "arguments": ""}
-                return self._end_item() + self._begin(item)
+                return self._end_item() + self._begin(_function_call(id, name))
             case ToolCallArguments(_, text):
                 assert self._item is not None
+                assert self._item["type"] == "function_call"
                 self._item["arguments"] += text
                 return self._item_event("response.function_call_arguments.delta", delta=text)
             case ToolCallEnd():
@@ -136,23 +144,36 @@ class ResponseFrames:
     def _begin_message(self) -> bytes:
         if self._item is not None and self._item["type"] == "message":
             return b""
-        part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-        item = {"type": "message", "id": _new_id("msg"), "role": "assistant", "content": []}
+        part: OutputText = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+        item: MessageItem = {
+            "type": "message",
+            "id": _new_id("msg"),
+            "role": "assistant",
+            "content": [],
+            "status": "in_progress",
+        }
         begin = self._end_item() + self._begin(item)
-        item["content"].append(part)  # type: ignore[attr-defined]
+        item["content"].append(part)
         return begin + self._item_event("response.content_part.added", content_index=0, part=part)
 
     def _begin_reasoning(self) -> bytes:
         if self._item is not None and self._item["type"] == "reasoning":
             return b""
-        part = {"type": "reasoning_text", "text": ""}
-        item = {"type": "reasoning", "id": _new_id("rs"), "summary": [], "content": []}
+        item: ReasoningItem = {
+            "type": "reasoning",
+            "id": _new_id("rs"),
+            "summary": [],
+            "content": [],
+            "status": "in_progress",
+        }
         begin = self._end_item() + self._begin(item)
-        item["content"].append(part)  # type: ignore[attr-defined]
+        item["content"].append({"type": "reasoning_text", "text": ""})
         return begin
 
     def _add_text(self, text: str) -> bytes:
-        part = self._part()
+        assert self._item is not None
+        assert self._item["type"] == "message"
+        part = self._item["content"][0]
         part["text"] += text
         new_logprobs, self._generation.logprobs = self._generation.logprobs, []
         logprobs = logprobs_object(new_logprobs)["content"] if self._reads_logprobs else []
@@ -160,16 +181,12 @@ class ResponseFrames:
         return self._item_event("response.output_text.delta", content_index=0, delta=text, logprobs=logprobs)
 
     def _add_reasoning(self, text: str) -> bytes:
-        self._part()["text"] += text
+        assert self._item is not None
+        assert self._item["type"] == "reasoning"
+        self._item["content"][0]["text"] += text
         return self._item_event("response.reasoning_text.delta", content_index=0, delta=text)
 
-    def _part(self) -> Object:
-        assert self._item is not None
-        part: Object = self._item["content"][0]
-        return part
-
-    def _begin(self, item: Object) -> bytes:
-        item["status"] = "in_progress"
+    def _begin(self, item: Item) -> bytes:
         self._item = item
         self.response["output"].append(item)
         return self._event("response.output_item.added", output_index=self._index(), item=item)
@@ -181,12 +198,14 @@ class ResponseFrames:
         events = b""
         match item["type"]:
             case "message":
-                part = self._part()
+                part = item["content"][0]
                 events = self._item_event(
                     "response.output_text.done", content_index=0, text=part["text"], logprobs=part["logprobs"]
                 ) + self._item_event("response.content_part.done", content_index=0, part=part)
             case "reasoning":
-                events = self._item_event("response.reasoning_text.done", content_index=0, text=self._part()["text"])
+                events = self._item_event(
+                    "response.reasoning_text.done", content_index=0, text=item["content"][0]["text"]
+                )
             case "function_call" if item["status"] != "incomplete":
                 events = self._item_event(
                     "response.function_call_arguments.done", arguments=item["arguments"], name=item["name"]
@@ -214,7 +233,18 @@ def _new_id(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex}"
 
 
-def _queued(body: ResponsesRequest) -> Object:
+def _function_call(call_id: str, name: str) -> FunctionCallItem:
+    return {
+        "type": "function_call",
+        "id": _new_id("fc"),
+        "call_id": call_id,
+        "name": name,
+        "arguments": "",
+        "status": "in_progress",
+    }
+
+
+def _queued(body: ResponsesRequest) -> ResponseObject:
     """Return the response object before anything is generated: the fields of the request, and empty output."""
     text_format = None if body.text is None or body.text.format is None else body.text.format
     return {
@@ -250,7 +280,7 @@ def _queued(body: ResponsesRequest) -> Object:
     }
 
 
-def _usage(usage: Usage) -> Object:
+def _usage(usage: Usage) -> ResponseUsage:
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},

@@ -17,6 +17,7 @@ from modelyard.api.openai.responses.background import Background
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
 from modelyard.api.openai.responses.store import ResponseStore, StoredResponse, answer_messages
+from modelyard.api.openapi.answers_openai import ResponseObject
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
@@ -86,13 +87,13 @@ def _store(
     items: Sequence[Mapping[str, Any]],
     owner: bytes | None,
     size_bytes: int,
-    response: dict[str, Any],
+    response: ResponseObject,
 ) -> None:
     """Keep a response that is complete, has failed, or has begun in the background."""
     store.keep(response, [*messages, *answer_messages(response["output"])], items, owner, size_bytes)
 
 
-def _discard(_response: dict[str, Any]) -> None:
+def _discard(_response: ResponseObject) -> None:
     """Keep nothing: the request says ``store: false``."""
 
 

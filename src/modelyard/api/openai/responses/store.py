@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from modelyard.api.openapi.answers_openai import ResponseObject
 from modelyard.engine.kv.owner_shares import first_to_go
 
 MAX_RESPONSES: Final = 1000
@@ -26,7 +27,7 @@ class StoredResponse:
         size_bytes: estimate of the memory that it takes.
     """
 
-    response: dict[str, Any]
+    response: ResponseObject
     messages: tuple[Mapping[str, Any], ...]
     input: tuple[Mapping[str, Any], ...]
     owner: bytes | None
@@ -47,7 +48,7 @@ class ResponseStore:
 
     def keep(
         self,
-        response: dict[str, Any],
+        response: ResponseObject,
         messages: Sequence[Mapping[str, Any]],
         items: Sequence[Mapping[str, Any]],
         owner: bytes | None = None,
