@@ -65,11 +65,11 @@ _ROUTERS: Final = (
 
 # The headers that pages of other origins may send and read, beside those that CORS always allows.
 # Source: the lists of mistral.rs, and Modelyard's own headers.
-_SENT = (
+_CORS_REQUEST_HEADERS = (
     *("Content-Type", "Authorization", "Prefer", "X-Priority", "X-Request-Id", "X-Api-Key"),
     *("Anthropic-Version", "Anthropic-Beta"),
 )
-_READ = (
+_CORS_RESPONSE_HEADERS = (
     *("x-request-id", "server-timing", "retry-after", "x-modelyard-ignored"),
     *(f"x-ratelimit-{part}-{what}" for what in ("requests", "tokens") for part in ("limit", "remaining", "reset")),
 )
@@ -123,8 +123,8 @@ def create_app(
             CORSMiddleware,
             allow_origins=server.cors_origins,
             allow_methods=("GET", "POST", "PUT", "DELETE"),
-            allow_headers=_SENT,
-            expose_headers=_READ,
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
         )
     app.add_middleware(CheckOrigin, origins=server.cors_origins)
     host = host or server.host

@@ -57,7 +57,7 @@ class Dialect:
 
 
 def fields(*params: Any) -> frozenset[str]:
-    """Keys of TypedDicts, or of pydantic models."""
+    """Return the keys of TypedDicts or of pydantic models."""
     return frozenset(
         name
         for each in params
@@ -66,13 +66,13 @@ def fields(*params: Any) -> frozenset[str]:
 
 
 def arguments(*methods: Callable[..., Any]) -> frozenset[str]:
-    """What a client's methods take, but for how a request is made."""
+    """Return the parameters of a client's methods, without those that control the HTTP request."""
     return frozenset().union(*(inspect.signature(method).parameters for method in methods)) - {
         *("self", "request_options")
     }
 
 
-# What the reference adds to OpenAI's. Source: its behaviour, "ChatCompletionRequest fields".
+# The fields that mistral.rs adds to OpenAI's. Source: its behaviour, "ChatCompletionRequest fields".
 SAMPLING_OF_THE_REFERENCE = frozenset(
     {
         *("top_k", "min_p", "repetition_penalty", "ignore_eos", "grammar", "adapter", "truncate_sequence"),
@@ -94,7 +94,7 @@ def ollama_chat(body: ollama_schema.ChatRequest) -> object:
 
 
 def ollama_generate(body: ollama_schema.GenerateRequest) -> object:
-    return body.to_request(body.prompted(can_chat=True))
+    return body.to_request(body.to_prompt(can_chat=True))
 
 
 DIALECTS = {
@@ -228,7 +228,7 @@ def test_an_option_of_sampling_that_is_not_honoured_is_refused(option: str) -> N
 
 
 def test_what_forms_the_prompt_of_tokens_is_decided_too() -> None:
-    """vLLM's and llama.cpp's fields of /tokenize."""
+    """The fields of /tokenize are those of vLLM and llama.cpp."""
     llama_cpp = {"content", "add_special", "parse_special", "with_pieces"}
     vllm = {"model", "prompt", "messages", "tools", "add_special_tokens", "return_token_strs", "chat_template_kwargs"}
     assert llama_cpp | vllm <= set(TokenizeBody.model_fields)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from modelyard.api.errors.anthropic import ThreadsNotHeld
 from modelyard.api.media.load import ImageReference
 from modelyard.api.openai.schema import (
-    LABEL,
+    IGNORED,
     MAX_NAME_LENGTH,
     MAX_STOP_LENGTH,
     MAX_STOPS,
@@ -135,7 +135,7 @@ class ContextManagement(_Part):
     edits: Labels[ContextEdit] = []
 
 
-class Prompted(_Part):
+class _PromptFields(_Part):
     """The fields that both endpoints share."""
 
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
@@ -148,10 +148,10 @@ class Prompted(_Part):
     output_format: Format | None = None
     context_management: ContextManagement | None = None
     keep_alive: KeepAlive | None = None
-    betas: Labels[str] | None = LABEL
-    cache_control: dict[str, Any] | None = LABEL
-    user_profile_id: str | None = LABEL
-    workspace_id: str | None = LABEL
+    betas: Labels[str] | None = IGNORED
+    cache_control: dict[str, Any] | None = IGNORED
+    user_profile_id: str | None = IGNORED
+    workspace_id: str | None = IGNORED
 
     def chat(self) -> Chat:
         """Return the conversation in the form that chat templates read.
@@ -199,7 +199,7 @@ class Prompted(_Part):
         return options
 
 
-class MessagesRequest(Prompted):
+class MessagesRequest(_PromptFields):
     """The body of ``POST /v1/messages``."""
 
     max_tokens: MaxTokens
@@ -214,7 +214,7 @@ class MessagesRequest(Prompted):
     temperature: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     top_p: TopP | None = None
     top_k: TopK | None = None
-    metadata: dict[str, Any] | None = LABEL
+    metadata: dict[str, Any] | None = IGNORED
 
     def checked(self) -> Request:
         """Return the request for the yard.
@@ -235,7 +235,7 @@ class MessagesRequest(Prompted):
         )
 
 
-class CountRequest(Prompted):
+class CountRequest(_PromptFields):
     """The body of ``POST /v1/messages/count_tokens``. Fields that only matter for an answer are ignored."""
 
     def checked(self) -> TokenizeRequest:

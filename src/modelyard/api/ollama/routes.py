@@ -89,7 +89,7 @@ async def generate(body: GenerateRequest, http: HttpRequest) -> Response:
     name = model_id_of(services.yard, body.model)
     if not body.prompt:
         return await _load_or_unload(name, body, http, {"response": ""})
-    request = body.to_request(body.prompted(can_chat=services.yard.model(name).can_chat is not False))
+    request = body.to_request(body.to_prompt(can_chat=services.yard.model(name).can_chat is not False))
     request = await services.media.loaded(replace(request, model=name), http.receive)
     return _generate(request, body, http, is_chat=False)
 

@@ -163,7 +163,7 @@ def _reference(encoded: str, param: str) -> Reference:
     return AudioReference(url, param) if is_sound else ImageReference(url, "auto", param)
 
 
-class _Generated(_Part):
+class _GenerationFields(_Part):
     """The fields that chats and completions share."""
 
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
@@ -227,7 +227,7 @@ class _Generated(_Part):
         return schema_format(closed(self.format, "format"))
 
 
-class ChatRequest(_Generated):
+class ChatRequest(_GenerationFields):
     """The body of ``POST /api/chat``. Without messages it only loads the model, or unloads it."""
 
     messages: Items[Message] | None = None
@@ -240,7 +240,7 @@ class ChatRequest(_Generated):
         return Chat(messages, tools, options=self.template_options())
 
 
-class GenerateRequest(_Generated):
+class GenerateRequest(_GenerationFields):
     """The body of ``POST /api/generate``. Without a prompt it only loads the model, or unloads it."""
 
     prompt: str = ""
@@ -249,7 +249,7 @@ class GenerateRequest(_Generated):
     raw: bool = False
     images: Images | None = None
 
-    def prompted(self, *, can_chat: bool) -> Prompt:
+    def to_prompt(self, *, can_chat: bool) -> Prompt:
         """Return the prompt: a user's turn, or plain text if it is raw or the model has no chat template.
 
         Raises:

@@ -14,7 +14,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, TextsOrIds
+from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, TextsOrIds
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
@@ -44,7 +44,7 @@ class EmbeddingsBody(BaseModel):
     dimensions: int | None = Field(
         default=None, ge=1, description="Must be the model's own number of dimensions: vectors are not shortened."
     )
-    user: str | None = LABEL
+    user: str | None = IGNORED
     keep_alive: KeepAlive | None = None
 
     def inputs(self) -> tuple[Text | Tokens, ...]:

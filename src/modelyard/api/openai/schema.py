@@ -69,7 +69,7 @@ MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
 # A field that names the user, or that controls what OpenAI stores: it is accepted and ignored.
-LABEL: Any = Field(default=None, description="Accepted, without an effect on the answer.")
+IGNORED: Any = Field(default=None, description="Accepted, without an effect on the answer.")
 
 
 def refuse_unsupported(body: BaseModel, harmless: Mapping[str, tuple[Any, ...]]) -> None:
@@ -130,7 +130,7 @@ class GenerationFields(BaseModel):
         ]
         | None
     ) = None
-    user: str | None = LABEL
+    user: str | None = IGNORED
     ignore_eos: bool | None = None
     keep_alive: KeepAlive | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(default=None, description="Choices for each prompt.")
@@ -242,11 +242,11 @@ class ChatCompletionRequest(GenerationFields):
     chat_template_kwargs: dict[str, Any] | None = Field(
         default=None, description="Variables for the model's chat template."
     )
-    metadata: dict[str, Any] | None = LABEL
-    safety_identifier: str | None = LABEL
-    prompt_cache_key: str | None = LABEL
-    prompt_cache_retention: str | None = LABEL
-    prompt_cache_options: dict[str, Any] | None = LABEL
+    metadata: dict[str, Any] | None = IGNORED
+    safety_identifier: str | None = IGNORED
+    prompt_cache_key: str | None = IGNORED
+    prompt_cache_retention: str | None = IGNORED
+    prompt_cache_options: dict[str, Any] | None = IGNORED
 
     def checked(self) -> Request:
         """Return the request for the yard.

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.openai.embeddings import MAX_INPUTS
-from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, refuse_unsupported
+from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openapi.answers_rerank import RankedDocument, RankedDocuments
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
@@ -66,7 +66,7 @@ class RerankBody(BaseModel):
         le=2**31 - 1,
         description="Longer documents are cut, also those that are too long for the model. Unset: those are refused.",
     )
-    user: str | None = LABEL
+    user: str | None = IGNORED
     keep_alive: KeepAlive | None = None
 
     def request(self, options: WaitOptions) -> RankRequest:

@@ -55,15 +55,15 @@ json_router = APIRouter(route_class=JsonRoute)
 async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response:
     """Generate a response: whole, as a stream, or in the background."""
     services, responses = Services.of(http), ResponseServices.of(http)
-    before: tuple[Mapping[str, Any], ...] = ()
+    earlier_messages: tuple[Mapping[str, Any], ...] = ()
     # The store keeps the contents of the body twice: as messages, and as items of the input.
     size_bytes = 2 * RequestContext.of(http.scope).body_bytes
     if body.previous_response_id is not None:
         earlier = _found(body.previous_response_id, http)
-        before, size_bytes = earlier.messages, size_bytes + earlier.size_bytes
-    sent = RequestBody.of(http.scope)
-    messages = await sent.converted(partial(body.messages, before))
-    request = await sent.converted(partial(body.checked, messages))
+        earlier_messages, size_bytes = earlier.messages, size_bytes + earlier.size_bytes
+    received = RequestBody.of(http.scope)
+    messages = await received.converted(partial(body.messages, earlier_messages))
+    request = await received.converted(partial(body.checked, messages))
     request = replace(request, urgency=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     items = [listed_item(item) for item in body.input]

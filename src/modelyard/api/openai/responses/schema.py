@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from modelyard.api.media.load import ImageReference, Reference
 from modelyard.api.openai.conversation import InputAudio
 from modelyard.api.openai.schema import (
-    LABEL,
+    IGNORED,
     MAX_NAME_LENGTH,
     MAX_TOP_LOGPROBS,
     Effort,
@@ -173,11 +173,11 @@ class ResponsesRequest(_Part):
         "images are listed as they were sent, with any value.",
     )
     stream_options: StreamOptions | None = None
-    user: str | None = LABEL
-    safety_identifier: str | None = LABEL
-    prompt_cache_key: str | None = LABEL
-    prompt_cache_retention: str | None = LABEL
-    prompt_cache_options: dict[str, Any] | None = LABEL
+    user: str | None = IGNORED
+    safety_identifier: str | None = IGNORED
+    prompt_cache_key: str | None = IGNORED
+    prompt_cache_retention: str | None = IGNORED
+    prompt_cache_options: dict[str, Any] | None = IGNORED
     metadata: Annotated[dict[str, str], Field(max_length=MAX_LABELS), at_most(MAX_LABELS)] | None = None
     truncation: Literal["disabled"] | None = None
     keep_alive: KeepAlive | None = None

@@ -1,4 +1,4 @@
-"""Stored responses: whose they are, and who has to make room."""
+"""Stored responses: their owners, and which ones are dropped when the store is full."""
 
 from __future__ import annotations
 
