@@ -36,7 +36,7 @@ from modelyard.api.rerank import routes as rerank
 from modelyard.api.server import config, health, metrics
 from modelyard.api.services import Services
 from modelyard.api.serving.request_memory import RequestMemory, request_memory_bytes
-from modelyard.config import AccessKey, Config, is_loopback
+from modelyard.config import AccessKey, Config, Server, is_loopback
 from modelyard.config.reader import ConfigReader
 from modelyard.system.memory import total_bytes
 from modelyard.system.own_names import own_names
@@ -112,6 +112,20 @@ def create_app(
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None)
     app.observe = lambda inner: Telemetry(inner, server, http_metrics)
     error_responses.install(app)
+    _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
+    app.state.services = Services(yard, MediaLoader(yard))
+    app.state.responses = responses.ResponseServices(ResponseStore(), Background(yard))
+    app.state.config_reader = None if read_config is None else ConfigReader(read_config)
+    routers = [*_ROUTERS, page_routes()]
+    if not server.disable_metrics:
+        app.state.metrics_registry = metrics.metrics_registry(yard, http_metrics)
+        routers.append(metrics.router)
+    # Routes are added one by one: a request to an included router would search its routes twice.
+    app.router.routes.extend(_authorized(route) for router in routers for route in router.routes)
+    return app
+
+
+def _add_middleware(app: FastAPI, server: Server, keys: Sequence[AccessKey], host: str, *, is_mounted: bool) -> None:
     # Middleware that is added later runs earlier.
     app.add_middleware(BodyIntake, memory=RequestMemory(request_memory_bytes(total_bytes())))
     app.add_middleware(ResponseHead)
@@ -127,7 +141,6 @@ def create_app(
             expose_headers=_CORS_RESPONSE_HEADERS,
         )
     app.add_middleware(CheckOrigin, origins=server.cors_origins)
-    host = host or server.host
     is_reachable = not is_mounted and not is_loopback(host)
     names = host_names(
         host,
@@ -138,20 +151,10 @@ def create_app(
     )
     if names is not None:
         app.add_middleware(CheckHost, names=names)
-    app.state.services = Services(yard, MediaLoader(yard))
-    app.state.responses = responses.ResponseServices(ResponseStore(), Background(yard))
-    app.state.config_reader = None if read_config is None else ConfigReader(read_config)
-    routers = [*_ROUTERS, page_routes()]
-    if not server.disable_metrics:
-        app.state.metrics_registry = metrics.metrics_registry(yard, http_metrics)
-        routers.append(metrics.router)
-    # Routes are added one by one: a request to an included router would search its routes twice.
-    app.router.routes.extend(_authorized(route) for router in routers for route in router.routes)
-    return app
 
 
 def _authorized(route: BaseRoute) -> BaseRoute:
-    """A copy of ``route`` that refuses keys without the scope it needs; the original belongs to all applications."""
+    """Return a copy of ``route`` that refuses keys without its scope; the original belongs to all applications."""
     route = copy(route)
     authorize_route(route)
     return route

@@ -1,6 +1,6 @@
-"""Every field that the official clients can send is decided: honoured, or refused by name where it asks for something.
+"""Every field that the official clients can send is supported, or refused by name unless its value has no effect.
 
-A field that a new version of a client adds fails here until it is decided.
+A field that a new version of a client adds fails here until it is in one of both lists.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ TURN = [{"role": "user", "content": "Hello"}]
 
 @dataclass(frozen=True)
 class Dialect:
-    """One request: what clients know of it, and what is decided here.
+    """One request: the fields that clients can send, and those that Modelyard knows.
 
-    ``refused`` has the fields that are not honoured, with the values that ask for nothing.
+    ``refused`` maps the fields that are not supported to their values without an effect.
     """
 
     known: frozenset[str]
@@ -73,13 +73,13 @@ def arguments(*methods: Callable[..., Any]) -> frozenset[str]:
 
 
 # The fields that mistral.rs adds to OpenAI's. Source: its behaviour, "ChatCompletionRequest fields".
-SAMPLING_OF_THE_REFERENCE = frozenset(
+SAMPLING_OF_MISTRAL_RS = frozenset(
     {
         *("top_k", "min_p", "repetition_penalty", "ignore_eos", "grammar", "adapter", "truncate_sequence"),
         *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_sequence_breakers"),
     }
 )
-CHAT_OF_THE_REFERENCE = SAMPLING_OF_THE_REFERENCE | {
+CHAT_OF_MISTRAL_RS = SAMPLING_OF_MISTRAL_RS | {
     *("enable_thinking", "chat_template_kwargs", "web_search_options", "session_id", "files", "max_tool_rounds"),
     *("agent_permission", "code_execution_permission", "enable_shell", "reasoning_effort"),
 }
@@ -99,14 +99,14 @@ def ollama_generate(body: ollama_schema.GenerateRequest) -> object:
 
 DIALECTS = {
     "chat completions": Dialect(
-        fields(openai.types.chat.completion_create_params.CompletionCreateParamsStreaming) | CHAT_OF_THE_REFERENCE,
+        fields(openai.types.chat.completion_create_params.CompletionCreateParamsStreaming) | CHAT_OF_MISTRAL_RS,
         openai_schema.ChatCompletionRequest,
         openai_schema.CHAT_HARMLESS,
         {"messages": TURN},
         openai_schema.ChatCompletionRequest.checked,
     ),
     "completions": Dialect(
-        fields(openai.types.completion_create_params.CompletionCreateParamsStreaming) | SAMPLING_OF_THE_REFERENCE,
+        fields(openai.types.completion_create_params.CompletionCreateParamsStreaming) | SAMPLING_OF_MISTRAL_RS,
         openai_schema.CompletionRequest,
         openai_schema.COMPLETION_HARMLESS,
         {"prompt": "Hello"},
