@@ -313,7 +313,7 @@ def refusal(server: RunningServer, **body: Any) -> tuple[int, str, str | None, s
         ([True], "input[0]", "'input[0]' must be a text or a list of token ids"),
         ([[101, 30522]], "input", "'input' holds token 30522, but this model's vocabulary has ids 0 to 30521"),
         ([[101], [-1]], "input[1]", "'input[1]' holds token -1"),
-        (["a"] * 2049, "input", "'input' has 2049 elements, but 2048 are the most in one request"),
+        (["a"] * 2049, "input", "'input' has 2049 elements, but at most 2048 are allowed in one request"),
         (7, "input", "'input': "),
         (None, "input", "'input': "),
     ],

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from modelyard.api.anthropic.routes import message_routes
-from modelyard.api.errors import responses
-from modelyard.api.llama_cpp.models import router_routes
-from modelyard.api.llama_cpp.tokenize import tokenize_routes
+from modelyard.api.anthropic import routes as anthropic
+from modelyard.api.errors import responses as error_responses
+from modelyard.api.llama_cpp import models as llama_cpp_models
+from modelyard.api.llama_cpp import tokenize
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.middleware.authorization import authorize_route
 from modelyard.api.middleware.body_intake import BodyIntake
@@ -22,40 +24,59 @@ from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.middleware.origin import CheckOrigin
 from modelyard.api.middleware.security import RequireKey
 from modelyard.api.middleware.telemetry import Telemetry
-from modelyard.api.ollama.routes import ollama_routes
-from modelyard.api.openai.audio.routes import audio_routes
-from modelyard.api.openai.chat import chat_routes
-from modelyard.api.openai.completions import completion_routes
-from modelyard.api.openai.embeddings import embedding_routes
-from modelyard.api.openai.models import model_routes
-from modelyard.api.openai.responses.routes import response_routes
-from modelyard.api.openai.unserved import unserved_routes
+from modelyard.api.ollama import routes as ollama
+from modelyard.api.openai import chat, completions, embeddings, models, unserved
+from modelyard.api.openai.audio import routes as audio
+from modelyard.api.openai.responses import routes as responses
+from modelyard.api.openai.responses.background import Background
+from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
-from modelyard.api.rerank.routes import rerank_routes
-from modelyard.api.server.config import admin_routes
-from modelyard.api.server.health import health_routes
-from modelyard.api.server.metrics import metrics_routes
+from modelyard.api.rerank import routes as rerank
+from modelyard.api.server import config, health, metrics
+from modelyard.api.services import Services
 from modelyard.api.serving.request_memory import RequestMemory, request_memory_bytes
-from modelyard.config import AccessKey, Config, is_loopback
+from modelyard.config import AccessKey, Config, Server, is_loopback
+from modelyard.config.reader import ConfigReader
 from modelyard.system.memory import total_bytes
 from modelyard.system.own_names import own_names
 from modelyard.version import __version__
 from modelyard.yard.yard import Yard
 
-# What pages may send and read, beside what they always may: the reference's lists, and what we say.
-_SENT = (
+# The routers in the order of the API's description, which is also the order in which paths are matched.
+_ROUTERS: Final = (
+    chat.router,
+    completions.router,
+    embeddings.router,
+    audio.router,
+    rerank.router,
+    responses.router,
+    responses.json_router,
+    anthropic.router,
+    tokenize.router,
+    ollama.router,
+    ollama.json_router,
+    models.router,
+    llama_cpp_models.router,
+    config.router,
+    health.router,
+    unserved.router,
+)
+
+# The headers that pages of other origins may send and read, beside those that CORS always allows.
+# Source: the lists of mistral.rs, and Modelyard's own headers.
+_CORS_REQUEST_HEADERS = (
     *("Content-Type", "Authorization", "Prefer", "X-Priority", "X-Request-Id", "X-Api-Key"),
     *("Anthropic-Version", "Anthropic-Beta"),
 )
-_READ = (
+_CORS_RESPONSE_HEADERS = (
     *("x-request-id", "server-timing", "retry-after", "x-modelyard-ignored"),
     *(f"x-ratelimit-{part}-{what}" for what in ("requests", "tokens") for part in ("limit", "remaining", "reset")),
 )
 
 
 class _Application(FastAPI):
-    """FastAPI, observed from outside: also what answers faults is inside. It describes itself in our words."""
+    """A FastAPI application with telemetry around all of its middleware, and with its own OpenAPI document."""
 
     observe: Callable[[ASGIApp], ASGIApp]
 
@@ -76,70 +97,64 @@ def create_app(
     host: str | None = None,
     is_mounted: bool = False,
 ) -> FastAPI:
-    """The ASGI application that serves ``yard``, as its configuration's ``[server]`` says.
+    """Return the ASGI application that serves ``yard``, by the ``[server]`` table of its configuration.
 
     The caller starts the yard before, and closes it after.
 
     Args:
         yard: the models.
-        keys: of which a request must carry one, except for health; () lets everybody in.
-        read_config: reads the configuration file again; None where there is none.
-        host: where it listens; None: as configured.
-        is_mounted: it does not listen, another server does, under names that it alone knows.
+        keys: the accepted API keys; a request must carry one, except for health. (): no key is needed.
+        read_config: reads the configuration file again; None: there is no file.
+        host: the address that the server listens on; None: the configured one.
+        is_mounted: whether another server listens for it, under names that only that server knows.
     """
-    server, tally = yard.config.server, HttpMetrics()
+    server, http_metrics = yard.config.server, HttpMetrics()
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None)
-    app.observe = lambda inner: Telemetry(inner, server, tally)
-    responses.install(app)
-    # What is added last is met first.
+    app.observe = lambda inner: Telemetry(inner, server, http_metrics)
+    error_responses.install(app)
+    _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
+    app.state.services = Services(yard, MediaLoader(yard))
+    app.state.responses = responses.ResponseServices(ResponseStore(), Background(yard))
+    app.state.config_reader = None if read_config is None else ConfigReader(read_config)
+    routers = [*_ROUTERS, page_routes()]
+    if not server.disable_metrics:
+        app.state.metrics_registry = metrics.metrics_registry(yard, http_metrics)
+        routers.append(metrics.router)
+    # Routes are added one by one: a request to an included router would search its routes twice.
+    app.router.routes.extend(_authorized(route) for router in routers for route in router.routes)
+    return app
+
+
+def _add_middleware(app: FastAPI, server: Server, keys: Sequence[AccessKey], host: str, *, is_mounted: bool) -> None:
+    # Middleware that is added later runs earlier.
     app.add_middleware(BodyIntake, memory=RequestMemory(request_memory_bytes(total_bytes())))
     app.add_middleware(ResponseHead)
     if keys:
         app.add_middleware(RequireKey, keys=keys, share_prefixes=server.share_prefixes)
     if server.cors_origins:
-        # Before the keys: a browser asks without one whether it may ask.
+        # Outside of the check for keys: a browser sends its preflight request without one.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=server.cors_origins,
             allow_methods=("GET", "POST", "PUT", "DELETE"),
-            allow_headers=_SENT,
-            expose_headers=_READ,
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
         )
     app.add_middleware(CheckOrigin, origins=server.cors_origins)
-    host = host or server.host
-    is_reached = not is_mounted and not is_loopback(host)
+    is_reachable = not is_mounted and not is_loopback(host)
     names = host_names(
         host,
         server.allowed_hosts,
-        own_names() if is_reached else (),
+        own_names() if is_reachable else (),
         is_mounted=is_mounted,
         has_keys=bool(keys),
     )
     if names is not None:
         app.add_middleware(CheckHost, names=names)
-    media = MediaLoader(yard)
-    routers = [
-        chat_routes(yard, media),
-        completion_routes(yard),
-        embedding_routes(yard),
-        audio_routes(yard, media),
-        rerank_routes(yard),
-        response_routes(yard, media),
-        message_routes(yard, media),
-        tokenize_routes(yard, media),
-        ollama_routes(yard, media),
-        model_routes(yard),
-        router_routes(yard),
-        admin_routes(yard, read_config),
-        health_routes(yard),
-        unserved_routes(),
-        page_routes(),
-    ]
-    if not server.disable_metrics:
-        routers.append(metrics_routes(yard, tally))
-    for router in routers:
-        # Not included as routers, which are searched twice.
-        app.router.routes.extend(router.routes)
-    for route in app.router.routes:
-        authorize_route(route)
-    return app
+
+
+def _authorized(route: BaseRoute) -> BaseRoute:
+    """Return a copy of ``route`` that refuses keys without its scope; the original belongs to all applications."""
+    route = copy(route)
+    authorize_route(route)
+    return route

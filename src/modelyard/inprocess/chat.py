@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import replace
-from typing import Any
 
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.chat import ChatFrames
@@ -175,7 +174,7 @@ class _ChunkWriter:
 
     def _written(self, deltas: Sequence[Delta]) -> Iterator[ChunkChoice]:
         self._has_called = self._has_called or any(isinstance(delta, ToolCallEnd) for delta in deltas)
-        written: list[dict[str, Any]] = [told for delta in deltas if (told := delta_object(delta)) is not None]
+        written = [told for delta in deltas if (told := delta_object(delta)) is not None]
         for told in written:
             yield ChunkChoice(self._index, ChoiceDelta.of(told), logprobs=self._logprobs())
 

@@ -1,4 +1,4 @@
-"""What a response in the background holds of the memory of requests, it holds until it is made."""
+"""A response in the background keeps the memory of its request leased until it is done."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ WAIT_S = 20.0
 REQUEST = cast("Request", None)
 
 
-class Making:
-    """A generation that says nothing until it is over, and the yard that makes it."""
+class FakeYard:
+    """A fake yard and its only generation, which yields its text when ``is_over`` is set."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.is_over = asyncio.Event()
         self._failure = failure
 
     @contextmanager
-    def submit(self, _request: Request) -> Iterator[Making]:
+    def submit(self, _request: Request) -> Iterator[FakeYard]:
         yield self
 
     async def accepted(self) -> None:
@@ -54,8 +54,8 @@ def frames() -> ResponseFrames:
     return cast("ResponseFrames", fake)
 
 
-async def begun(background: Background, memory: RequestMemory) -> asyncio.Task[None]:
-    """The task that makes a response whose HTTP request, with 10 MiB, is over."""
+async def started(background: Background, memory: RequestMemory) -> asyncio.Task[None]:
+    """Start a response whose HTTP request of 10 MiB has ended, and return its task."""
     with memory.lease() as lease:
         await lease.grow(10 * MIB)
         LEASE.set(lease)
@@ -63,34 +63,34 @@ async def begun(background: Background, memory: RequestMemory) -> asyncio.Task[N
     return next(task for task in asyncio.all_tasks() if task.get_name() == NAME)
 
 
-async def test_its_memory_is_counted_until_it_is_made() -> None:
-    making, memory = Making(), RequestMemory(100 * MIB)
-    task = await begun(Background(cast("Yard", making)), memory)
+async def test_memory_is_leased_until_the_response_is_done() -> None:
+    yard, memory = FakeYard(), RequestMemory(100 * MIB)
+    task = await started(Background(cast("Yard", yard)), memory)
     assert memory.used == 10 * MIB
-    making.is_over.set()
+    yard.is_over.set()
     await asyncio.wait((task,), timeout=WAIT_S)
     assert memory.used == 0
 
 
-async def test_its_memory_is_given_back_when_it_is_cancelled() -> None:
+async def test_a_cancelled_response_releases_its_memory() -> None:
     memory = RequestMemory(100 * MIB)
-    background = Background(cast("Yard", Making()))
-    task = await begun(background, memory)
+    background = Background(cast("Yard", FakeYard()))
+    task = await started(background, memory)
     assert background.cancel(NAME)
     await asyncio.wait((task,), timeout=WAIT_S)
     assert memory.used == 0
 
 
-async def test_its_memory_is_given_back_when_it_fails() -> None:
+async def test_a_failed_response_releases_its_memory() -> None:
     memory = RequestMemory(100 * MIB)
-    task = await begun(Background(cast("Yard", Making(EngineError("m", "it ended")))), memory)
+    task = await started(Background(cast("Yard", FakeYard(EngineError("m", "it ended")))), memory)
     await asyncio.wait((task,), timeout=WAIT_S)
     assert memory.used == 0
 
 
-async def test_one_that_is_refused_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_response_leases_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelyard.api.openai.responses.background.MAX_IN_BACKGROUND", 0)
     memory = RequestMemory(100 * MIB)
     with pytest.raises(QueueFull):
-        await begun(Background(cast("Yard", Making())), memory)
+        await started(Background(cast("Yard", FakeYard())), memory)
     assert memory.used == 0

@@ -1,6 +1,6 @@
-"""Every field that the official clients can send is decided: honoured, or refused by name where it asks for something.
+"""Every field that the official clients can send is supported, or refused by name unless its value has no effect.
 
-A field that a new version of a client adds fails here until it is decided.
+A field that a new version of a client adds fails here until it is in one of both lists.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ TURN = [{"role": "user", "content": "Hello"}]
 
 @dataclass(frozen=True)
 class Dialect:
-    """One request: what clients know of it, and what is decided here.
+    """One request: the fields that clients can send, and those that Modelyard knows.
 
-    ``refused`` has the fields that are not honoured, with the values that ask for nothing.
+    ``refused`` maps the fields that are not supported to their values without an effect.
     """
 
     known: frozenset[str]
@@ -57,7 +57,7 @@ class Dialect:
 
 
 def fields(*params: Any) -> frozenset[str]:
-    """Keys of TypedDicts, or of pydantic models."""
+    """Return the keys of TypedDicts or of pydantic models."""
     return frozenset(
         name
         for each in params
@@ -66,20 +66,20 @@ def fields(*params: Any) -> frozenset[str]:
 
 
 def arguments(*methods: Callable[..., Any]) -> frozenset[str]:
-    """What a client's methods take, but for how a request is made."""
+    """Return the parameters of a client's methods, without those that control the HTTP request."""
     return frozenset().union(*(inspect.signature(method).parameters for method in methods)) - {
         *("self", "request_options")
     }
 
 
-# What the reference adds to OpenAI's. Source: its behaviour, "ChatCompletionRequest fields".
-SAMPLING_OF_THE_REFERENCE = frozenset(
+# The fields that mistral.rs adds to OpenAI's. Source: its behaviour, "ChatCompletionRequest fields".
+SAMPLING_OF_MISTRAL_RS = frozenset(
     {
         *("top_k", "min_p", "repetition_penalty", "ignore_eos", "grammar", "adapter", "truncate_sequence"),
         *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_sequence_breakers"),
     }
 )
-CHAT_OF_THE_REFERENCE = SAMPLING_OF_THE_REFERENCE | {
+CHAT_OF_MISTRAL_RS = SAMPLING_OF_MISTRAL_RS | {
     *("enable_thinking", "chat_template_kwargs", "web_search_options", "session_id", "files", "max_tool_rounds"),
     *("agent_permission", "code_execution_permission", "enable_shell", "reasoning_effort"),
 }
@@ -94,19 +94,19 @@ def ollama_chat(body: ollama_schema.ChatRequest) -> object:
 
 
 def ollama_generate(body: ollama_schema.GenerateRequest) -> object:
-    return body.to_request(body.prompted(can_chat=True))
+    return body.to_request(body.to_prompt(can_chat=True))
 
 
 DIALECTS = {
     "chat completions": Dialect(
-        fields(openai.types.chat.completion_create_params.CompletionCreateParamsStreaming) | CHAT_OF_THE_REFERENCE,
+        fields(openai.types.chat.completion_create_params.CompletionCreateParamsStreaming) | CHAT_OF_MISTRAL_RS,
         openai_schema.ChatCompletionRequest,
         openai_schema.CHAT_HARMLESS,
         {"messages": TURN},
         openai_schema.ChatCompletionRequest.checked,
     ),
     "completions": Dialect(
-        fields(openai.types.completion_create_params.CompletionCreateParamsStreaming) | SAMPLING_OF_THE_REFERENCE,
+        fields(openai.types.completion_create_params.CompletionCreateParamsStreaming) | SAMPLING_OF_MISTRAL_RS,
         openai_schema.CompletionRequest,
         openai_schema.COMPLETION_HARMLESS,
         {"prompt": "Hello"},
@@ -228,7 +228,7 @@ def test_an_option_of_sampling_that_is_not_honoured_is_refused(option: str) -> N
 
 
 def test_what_forms_the_prompt_of_tokens_is_decided_too() -> None:
-    """vLLM's and llama.cpp's fields of /tokenize."""
+    """The fields of /tokenize are those of vLLM and llama.cpp."""
     llama_cpp = {"content", "add_special", "parse_special", "with_pieces"}
     vllm = {"model", "prompt", "messages", "tools", "add_special_tokens", "return_token_strs", "chat_template_kwargs"}
     assert llama_cpp | vllm <= set(TokenizeBody.model_fields)

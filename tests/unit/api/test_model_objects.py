@@ -1,4 +1,4 @@
-"""What the endpoints of models show of engines that died."""
+"""The endpoints of models show engines that died."""
 
 from __future__ import annotations
 

@@ -1,15 +1,23 @@
-"""One answer as Anthropic's clients read it: blocks of text, thinking and calls, whole or as named events."""
+"""Encodes the answers of /v1/messages: blocks of text, thinking and tool calls, whole or as named events."""
 
 from __future__ import annotations
 
 import json
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
+from typing_extensions import TypedDict
 
 from modelyard.api.errors.anthropic import error_body, event
+from modelyard.api.openapi.answers_anthropic import (
+    MessageObject,
+    MessageUsage,
+    TextBlock,
+    ThinkingBlock,
+    ToolUseBlock,
+)
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
@@ -28,27 +36,36 @@ from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import TokenStream
 
-_TEXT: Final = {"type": "text", "text": ""}
-_THINKING: Final = {"type": "thinking", "thinking": "", "signature": ""}
+_TEXT: Final[TextBlock] = {"type": "text", "text": ""}
+_THINKING: Final[ThinkingBlock] = {"type": "thinking", "thinking": "", "signature": ""}
 _PING: Final = event("ping", b'{"type":"ping"}')
 
 
+class _MessageFields(TypedDict):
+    """The fields of a message that are known before it is generated."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+
+
 class MessageFrames:
-    """Writes one message, the answer to ``chat``."""
+    """Encodes one message, the answer to ``chat``."""
 
     headers = EVENT_STREAM
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
-        # The block that is open: its type, and how many came before it.
+        # The type of the block that is being generated, "" between blocks, and the index of the last block.
         self._block = ""
         self._index = -1
         self._has_called = False
 
     def open(self, generation: TokenStream) -> bytes:
-        """The event that begins the message."""
+        """Return the event that begins the message."""
         self._reader = OutputReader(generation, self._chat)
-        self._message = {
+        self._message: _MessageFields = {
             "id": f"msg_{uuid.uuid4().hex}",
             "type": "message",
             "role": "assistant",
@@ -65,54 +82,54 @@ class MessageFrames:
         return _event({"type": "message_start", "message": message})
 
     def text(self, text: str) -> bytes:
-        """Events of what became certain with ``text``."""
-        return b"".join(map(self._written, self._reader.push(text)))
+        """Return the events of the deltas that the reader finds in ``text``."""
+        return b"".join(map(self._encode, self._reader.push(text)))
 
     def close(self, finished: Finished) -> bytes:
-        """What was held back, and why the message ends."""
-        rest = b"".join(map(self._written, self._reader.finish()))
+        """Return the events of the text that was held back, and the event with the stop_reason."""
+        events = b"".join(map(self._encode, self._reader.finish()))
         if self._index < 0:
-            rest += self._begin("text", _TEXT)
+            events += self._begin("text", _TEXT)
         reason = "tool_use" if self._has_called else _stop_reason(finished)
         delta = {"stop_reason": reason, "stop_sequence": finished.stop}
         message_delta = {"type": "message_delta", "delta": delta, "usage": _usage(finished.usage)}
-        return rest + self._end_block() + _event(message_delta)
+        return events + self._end_block() + _event(message_delta)
 
     def end(self, _finished: Sequence[Finished]) -> bytes:
-        """The last event."""
+        """Return the last event."""
         return _event({"type": "message_stop"})
 
     def comment(self, _text: str) -> bytes:
-        """A ping, as Anthropic's own streams have them."""
+        """Return a ping event; Anthropic's streams have no comments."""
         return _PING
 
     def error(self, error: ModelyardError) -> bytes:
-        """The event of a failure."""
+        """Return the error event."""
         return event("error", error_body(error))
 
     def choice(self, text: str, _finished: Finished) -> Message:
-        """The message, understood."""
+        """Return the parsed message."""
         return self._reader.whole(text)
 
-    def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> dict[str, Any]:
-        """The message as one object."""
-        (message,), (last,) = choices, finished
+    def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> MessageObject:
+        """Return the message as one object."""
+        (message,), (outcome,) = choices, finished
         return {
             **self._message,
             "content": _blocks(message),
-            "stop_reason": "tool_use" if message.tool_calls else _stop_reason(last),
-            "stop_sequence": last.stop,
-            "usage": _usage(last.usage),
+            "stop_reason": "tool_use" if message.tool_calls else _stop_reason(outcome),
+            "stop_sequence": outcome.stop,
+            "usage": _usage(outcome.usage),
         }
 
-    def _written(self, delta: Delta) -> bytes:
+    def _encode(self, delta: Delta) -> bytes:
         match delta:
             case ContentDelta(text):
                 return self._begin("text", _TEXT) + self._delta({"type": "text_delta", "text": text})
             case ReasoningDelta(text):
                 return self._begin("thinking", _THINKING) + self._delta({"type": "thinking_delta", "thinking": text})
             case ToolCallBegin(_, id, name):
-                block = {"type": "tool_use", "id": id, "name": name, "input": {}}
+                block: ToolUseBlock = {"type": "tool_use", "id": id, "name": name, "input": {}}
                 return self._end_block() + self._begin("tool_use", block)
             case ToolCallArguments(_, text):
                 return self._delta({"type": "input_json_delta", "partial_json": text})
@@ -120,11 +137,11 @@ class MessageFrames:
                 self._has_called = True
                 return self._end_block()
             case ToolCallBroken(_, text):
-                broken = self._end_block() + self._begin("text", _TEXT)
-                return broken + self._delta({"type": "text_delta", "text": text})
+                begin = self._end_block() + self._begin("text", _TEXT)
+                return begin + self._delta({"type": "text_delta", "text": text})
 
-    def _begin(self, kind: str, block: dict[str, Any]) -> bytes:
-        """Open a block, unless it is open."""
+    def _begin(self, kind: str, block: TextBlock | ThinkingBlock | ToolUseBlock) -> bytes:
+        """Return the event that starts a block; nothing if a block of that type is open."""
         if self._block == kind:
             return b""
         ended = self._end_block()
@@ -145,8 +162,8 @@ def _event(data: dict[str, Any]) -> bytes:
     return event(data["type"], orjson.dumps(data))
 
 
-def _blocks(message: Message) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
+def _blocks(message: Message) -> list[TextBlock | ThinkingBlock | ToolUseBlock]:
+    blocks: list[TextBlock | ThinkingBlock | ToolUseBlock] = []
     if message.reasoning:
         blocks.append({**_THINKING, "thinking": message.reasoning})
     if message.content or not (message.reasoning or message.tool_calls):
@@ -158,13 +175,13 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
     return blocks
 
 
-def _stop_reason(finished: Finished) -> str:
+def _stop_reason(finished: Finished) -> Literal["end_turn", "max_tokens", "stop_sequence"]:
     if finished.stop is not None:
         return "stop_sequence"
     return "max_tokens" if finished.reason == "length" else "end_turn"
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _usage(usage: Usage) -> MessageUsage:
     return {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "output_tokens": usage.completion_tokens,

@@ -1,4 +1,4 @@
-"""What Anthropic's clients send.
+"""Request bodies of Anthropic's endpoints.
 
 Source: https://docs.anthropic.com/en/api/messages.
 """
@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from modelyard.api.errors.anthropic import ThreadsNotHeld
 from modelyard.api.media.load import ImageReference
 from modelyard.api.openai.schema import (
-    LABEL,
+    IGNORED,
     MAX_NAME_LENGTH,
     MAX_STOP_LENGTH,
     MAX_STOPS,
@@ -35,7 +35,7 @@ class _Part(BaseModel):
 
 
 class Block(_Part):
-    """One block of a message's content; which fields count, its type says."""
+    """One block of a message's content. Its type decides which fields are read."""
 
     type: str
     text: str | None = None
@@ -82,15 +82,19 @@ class Choice(_Part):
 
 
 class Thinking(_Part):
-    """Whether the model is to reason."""
+    """Whether the model reasons."""
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
-    budget_tokens: int | None = Field(default=None, description="Taken, and not enforced: models end by themselves.")
-    display: Literal["summarized"] | None = Field(default=None, description="The reasoning itself is told.")
+    budget_tokens: int | None = Field(
+        default=None, description="Accepted, but not enforced: the model ends its reasoning itself."
+    )
+    display: Literal["summarized"] | None = Field(
+        default=None, description="Reasoning is returned in full, never as a summary."
+    )
 
 
 class Format(_Part):
-    """A schema that the answer is to follow."""
+    """A schema that the answer must follow."""
 
     type: Literal["json_schema"]
     schema_: dict[str, Any] = Field(alias="schema")
@@ -103,7 +107,7 @@ class OutputConfig(_Part):
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
 
-# Anthropic's that are not honoured here -> values that ask for nothing.
+# Fields of Anthropic's that are not supported -> their values without an effect.
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "billing_policy": (),
     "compaction": (),
@@ -120,7 +124,7 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 
 
 class ContextEdit(_Part):
-    """What is to become of a part of the conversation before the model is shown it."""
+    """An edit of the conversation before it becomes the prompt."""
 
     type: str
 
@@ -131,8 +135,8 @@ class ContextManagement(_Part):
     edits: Labels[ContextEdit] = []
 
 
-class Prompted(_Part):
-    """What the messages and the count of their tokens have in common."""
+class _PromptFields(_Part):
+    """The fields that both endpoints share."""
 
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     messages: Messages[Message]
@@ -144,16 +148,16 @@ class Prompted(_Part):
     output_format: Format | None = None
     context_management: ContextManagement | None = None
     keep_alive: KeepAlive | None = None
-    betas: Labels[str] | None = LABEL
-    cache_control: dict[str, Any] | None = LABEL
-    user_profile_id: str | None = LABEL
-    workspace_id: str | None = LABEL
+    betas: Labels[str] | None = IGNORED
+    cache_control: dict[str, Any] | None = IGNORED
+    user_profile_id: str | None = IGNORED
+    workspace_id: str | None = IGNORED
 
     def chat(self) -> Chat:
-        """The conversation, as chat templates read it.
+        """Return the conversation in the form that chat templates read.
 
         Raises:
-            InvalidRequest: a block, or a tool, is none that a local model can be shown.
+            InvalidRequest: a block, or a tool, is not supported.
         """
         messages = [{"role": "system", "content": _text(self.system, "system")}] if self.system else []
         for index, message in enumerate(self.messages):
@@ -165,14 +169,14 @@ class Prompted(_Part):
         )
 
     def refuse_unsupported(self) -> None:
-        """Refuse what is not honoured, where it asks for something.
+        """Refuse known fields that are not supported, unless their value has no effect.
 
         Raises:
-            InvalidRequest: it does.
+            InvalidRequest: such a field has another value.
         """
         refuse_unsupported(self, HARMLESS)
         for edit in self.context_management.edits if self.context_management is not None else []:
-            # What earlier turns thought is left to the chat template, which has its own mind on it.
+            # The chat template decides which reasoning of earlier turns stays in the prompt.
             if not edit.type.startswith("clear_thinking"):
                 raise InvalidRequest(
                     f"'context_management': Edits of type '{edit.type}' are not supported here. Leave it out.",
@@ -180,11 +184,11 @@ class Prompted(_Part):
                 )
 
     def response_format(self) -> dict[str, Any] | None:
-        """What the answer must follow; None: nothing."""
-        form = self.output_format
+        """Return the constraint for the answer; None: there is none."""
+        answer_format = self.output_format
         if self.output_config is not None and self.output_config.format is not None:
-            form = self.output_config.format
-        return None if form is None else schema_format(form.schema_)
+            answer_format = self.output_config.format
+        return None if answer_format is None else schema_format(answer_format.schema_)
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {}
@@ -195,7 +199,7 @@ class Prompted(_Part):
         return options
 
 
-class MessagesRequest(Prompted):
+class MessagesRequest(_PromptFields):
     """The body of ``POST /v1/messages``."""
 
     max_tokens: MaxTokens
@@ -210,13 +214,13 @@ class MessagesRequest(Prompted):
     temperature: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     top_p: TopP | None = None
     top_k: TopK | None = None
-    metadata: dict[str, Any] | None = LABEL
+    metadata: dict[str, Any] | None = IGNORED
 
     def checked(self) -> Request:
-        """What the yard is asked.
+        """Return the request for the yard.
 
         Raises:
-            InvalidRequest: a part asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         if (self.model_extra or {}).get("thread") is not None:
             raise ThreadsNotHeld
@@ -231,25 +235,25 @@ class MessagesRequest(Prompted):
         )
 
 
-class CountRequest(Prompted):
-    """The body of ``POST /v1/messages/count_tokens``. What only an answer needs is taken, and counts for nothing."""
+class CountRequest(_PromptFields):
+    """The body of ``POST /v1/messages/count_tokens``. Fields that only matter for an answer are ignored."""
 
     def checked(self) -> TokenizeRequest:
-        """What the yard is asked.
+        """Return the request for the yard.
 
         Raises:
-            InvalidRequest: a part asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         self.refuse_unsupported()
         return TokenizeRequest(self.chat(), self.model)
 
 
 def _turns(message: Message, param: str) -> list[dict[str, Any]]:
-    """One turn of Anthropic's as those of chat templates: results of tools are turns of their own, before the rest."""
+    """Return the turns of chat templates for one message: results of tools are turns of their own, before the rest."""
     turns: list[dict[str, Any]] = []
     content: list[Block] = []
     calls: list[dict[str, Any]] = []
-    thoughts: list[str] = []
+    reasoning: list[str] = []
     for index, block in enumerate(message.content):
         match block.type:
             case "tool_result" if message.role == "user":
@@ -257,7 +261,7 @@ def _turns(message: Message, param: str) -> list[dict[str, Any]]:
             case "tool_use" if message.role == "assistant":
                 calls.append(_call(block, f"{param}[{index}]"))
             case "thinking" if message.role == "assistant":
-                thoughts.append(block.thinking or "")
+                reasoning.append(block.thinking or "")
             case "redacted_thinking":
                 pass
             case _:
@@ -266,8 +270,8 @@ def _turns(message: Message, param: str) -> list[dict[str, Any]]:
         turn: dict[str, Any] = {"role": message.role, "content": _content(content, param)}
         if calls:
             turn["tool_calls"] = calls
-        if thoughts:
-            turn["reasoning_content"] = "\n".join(thoughts)
+        if reasoning:
+            turn["reasoning_content"] = "\n".join(reasoning)
         turns.append(turn)
     return turns
 
@@ -282,14 +286,14 @@ def _call(block: Block, param: str) -> dict[str, Any]:
 def _result(block: Block, param: str) -> dict[str, Any]:
     if block.tool_use_id is None:
         raise InvalidRequest(f"'{param}': A tool_result block must have a tool_use_id.", param)
-    shown = block.content if isinstance(block.content, str) else _content(block.content or [], f"{param}.content")
+    result = block.content if isinstance(block.content, str) else _content(block.content or [], f"{param}.content")
     if block.is_error:
-        shown = f"Error: {shown}" if isinstance(shown, str) else ("Error: ", *shown)
-    return {"role": "tool", "tool_call_id": block.tool_use_id, "content": shown}
+        result = f"Error: {result}" if isinstance(result, str) else ("Error: ", *result)
+    return {"role": "tool", "tool_call_id": block.tool_use_id, "content": result}
 
 
 def _content(blocks: list[Block], param: str) -> str | tuple[str | ImageReference, ...]:
-    """Text; where there are images, it is text and references to them."""
+    """Return the text of the blocks; with images, a tuple of texts and references."""
     if all(block.type != "image" for block in blocks):
         return _text(blocks, param)
     return tuple(
@@ -320,7 +324,7 @@ def _tool(tool: Tool, index: int) -> dict[str, Any]:
     if tool.type not in (None, "custom") or not tool.name:
         raise InvalidRequest(
             f"'tools[{index}]': Only tools of the caller are supported, with a name and an input_schema; "
-            f"'{tool.type}' is one of Anthropic's servers. Leave it out.",
+            f"'{tool.type}' runs on Anthropic's servers. Leave it out.",
             f"tools[{index}].type",
         )
     function = {
@@ -343,7 +347,7 @@ def _choice(choice: Choice, tools: list[dict[str, Any]]) -> ToolChoice:
             if choice.name not in names:
                 known = ", ".join(names) or "none"
                 raise InvalidRequest(
-                    f"'tool_choice' names '{choice.name}', which is none of the tools: {known}.", "tool_choice"
+                    f"'tool_choice' names '{choice.name}', which is not one of the tools: {known}.", "tool_choice"
                 )
             return NamedTool(choice.name or "")
         case kind:

@@ -1,4 +1,4 @@
-"""GET /models, POST /models/load and /models/unload, as llama.cpp's server has them where it serves several models.
+"""GET /models, POST /models/load and /models/unload, compatible with the router of llama.cpp's server.
 
 Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, "Using multiple models".
 """
@@ -10,23 +10,24 @@ from typing import Any, Final, Literal
 
 import orjson
 from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.models import input_modalities
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
+from modelyard.api.services import Services
 from modelyard.yard.stats.status import ModelStatus, Status
-from modelyard.yard.yard import Yard
 
-_VALUES: Final[dict[Status, str]] = {"loaded": "loaded", "reloading": "loading", "unloaded": "unloaded"}
+_STATUS: Final[dict[Status, str]] = {"loaded": "loaded", "reloading": "loading", "unloaded": "unloaded"}
 
-# What a model yields, by its kind, where that is not text.
-_YIELDS: Final[Mapping[str, str]] = {"embedding": "embeddings", "rerank": "scores"}
+# Kind of model -> output modality, if that is not text.
+_OUTPUT: Final[Mapping[str, str]] = {"embedding": "embeddings", "rerank": "scores"}
 
 
 class LoadBody(BaseModel):
-    """Which model."""
+    """The body of requests that name a model."""
 
     model_config = ConfigDict(strict=True)
 
@@ -34,9 +35,9 @@ class LoadBody(BaseModel):
 
 
 def router_object(model: ModelStatus) -> dict[str, Any]:
-    """A model as llama.cpp's router lists it. Where its files are is told to nobody."""
-    # One whose weights wait in memory is what llama.cpp has put to sleep.
-    value = "sleeping" if model.is_parked else _VALUES[model.status]
+    """Return a model in the shape of llama.cpp's router, without the paths of its files."""
+    # A parked model corresponds to llama.cpp's sleeping one.
+    value = "sleeping" if model.is_parked else _STATUS[model.status]
     if model.progress is not None and model.progress.step == "downloading":
         value = "downloading"
     status: dict[str, Any] = {"value": value}
@@ -51,33 +52,32 @@ def router_object(model: ModelStatus) -> dict[str, Any]:
         "status": status,
         "architecture": {
             "input_modalities": input_modalities(model),
-            "output_modalities": [_YIELDS.get(model.kind or "text", "text")],
+            "output_modalities": [_OUTPUT.get(model.kind or "text", "text")],
         },
     }
 
 
-def router_routes(yard: Yard) -> APIRouter:
-    """The endpoints of llama.cpp's router on ``yard``."""
-    router = APIRouter()
+router = APIRouter()
 
-    @router.get("/models")
-    async def list_router_models() -> Response:
-        """All models, loaded or not."""
-        models = [router_object(model) for model in yard.models()]
-        return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
-    @router.post("/models/load")
-    @needs("admin")
-    async def load_model(body: LoadBody) -> dict[str, Literal[True]]:
-        """Have a model loaded; answered when it serves. Idempotent."""
-        await yard.reload(body.model)
-        return {"success": True}
+@router.get("/models")
+async def list_router_models(http: HttpRequest) -> Response:
+    """All models, loaded or not."""
+    models = [router_object(model) for model in Services.of(http).yard.models()]
+    return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
-    @router.post("/models/unload")
-    @needs("admin")
-    async def unload_router_model(body: LoadBody) -> dict[str, Literal[True]]:
-        """Free a model's memory when its requests are done. Idempotent."""
-        await yard.unload(body.model)
-        return {"success": True}
 
-    return router
+@router.post("/models/load")
+@needs("admin")
+async def load_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
+    """Load a model; the answer follows when it is loaded. Idempotent."""
+    await Services.of(http).yard.reload(body.model)
+    return {"success": True}
+
+
+@router.post("/models/unload")
+@needs("admin")
+async def unload_router_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
+    """Free a model's memory after its requests are done. Idempotent."""
+    await Services.of(http).yard.unload(body.model)
+    return {"success": True}

@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize, as llama.cpp's server and vLLM have them; also under /v1.
+"""POST /tokenize and /detokenize, compatible with llama.cpp's server and vLLM; also under /v1.
 
 Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, and vLLM's
 entrypoints/serve/tokenize/protocol.py.
@@ -7,6 +7,7 @@ entrypoints/serve/tokenize/protocol.py.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -15,10 +16,10 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.conversation import ChatMessage
 from modelyard.api.openai.schema import MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openai.tools import ToolDefinition, Tools, chosen_tools
+from modelyard.api.services import Services
 from modelyard.api.serving.bounded_items import Messages
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
@@ -29,7 +30,7 @@ from modelyard.yard.requests.one_shot import Tokenization
 from modelyard.yard.requests.requests import TokenizeRequest
 from modelyard.yard.yard import Yard
 
-# As many as a text of the longest can have.
+# A text of the maximum length has no more tokens.
 MAX_IDS: Final = 1 << 20
 
 _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
@@ -53,42 +54,48 @@ class _Body(BaseModel):
 class TokenizeBody(_Body):
     """The body of ``POST /tokenize``: a text, in llama.cpp's field or in vLLM's, or a conversation."""
 
-    content: str | None = Field(default=None, description="A text: without special tokens, unless `add_special`.")
-    prompt: str | None = Field(default=None, description="A text: with special tokens, unless `add_special` is false.")
+    content: str | None = Field(
+        default=None, description="A text. No special tokens are added, unless `add_special` is true."
+    )
+    prompt: str | None = Field(
+        default=None, description="A text. Special tokens are added, unless `add_special` is false."
+    )
     messages: Messages[ChatMessage] | None = Field(
-        default=None, description="A conversation, written out by the model's chat template."
+        default=None, description="A conversation, rendered by the model's chat template."
     )
     tools: Tools[ToolDefinition] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_special: bool | None = None
     add_special_tokens: bool | None = Field(default=None, description="vLLM's name for `add_special`.")
     parse_special: bool | None = None
-    with_pieces: bool | None = Field(default=None, description="Whether each token comes with its text.")
-    return_token_strs: bool | None = Field(default=None, description="Whether `token_strs` has the texts, in order.")
+    with_pieces: bool | None = Field(default=None, description="Whether each token is returned with its text.")
+    return_token_strs: bool | None = Field(
+        default=None, description="Whether the answer has `token_strs`, the texts of the tokens in order."
+    )
 
     def checked(self) -> TokenizeRequest:
-        """What the yard is asked.
+        """Return the request for the yard.
 
         Raises:
-            InvalidRequest: it is not one text or one conversation, or a field asks for what is not supported.
+            InvalidRequest: there is not exactly one text or conversation, or a field is not supported.
         """
         refuse_unsupported(self, _HARMLESS)
-        given = [name for name in ("content", "prompt", "messages") if getattr(self, name) is not None]
-        if len(given) != 1:
+        inputs = [name for name in ("content", "prompt", "messages") if getattr(self, name) is not None]
+        if len(inputs) != 1:
             raise InvalidRequest(
                 "Give one of 'content', 'prompt' and 'messages'"
-                + (f", not both '{given[0]}' and '{given[1]}'." if given else "."),
-                given[1] if given else "content",
+                + (f", not both '{inputs[0]}' and '{inputs[1]}'." if inputs else "."),
+                inputs[1] if inputs else "content",
             )
         if self.messages is not None:
             tools, _ = chosen_tools(self.tools or [], None)
-            messages = tuple(message.for_template(f"messages[{at}]") for at, message in enumerate(self.messages))
+            messages = tuple(message.for_template(f"messages[{index}]") for index, message in enumerate(self.messages))
             return TokenizeRequest(Chat(messages, tools, options=self.chat_template_kwargs or {}), self.model)
-        asked = self.add_special if self.add_special is not None else self.add_special_tokens
+        add_special = self.add_special if self.add_special is not None else self.add_special_tokens
         return TokenizeRequest(
             Text(self.content if self.content is not None else self.prompt or ""),
             self.model,
-            add_special=self.prompt is not None if asked is None else asked,
+            add_special=self.prompt is not None if add_special is None else add_special,
             parse_special=self.parse_special is not False,
         )
 
@@ -99,54 +106,56 @@ class DetokenizeBody(_Body):
     tokens: list[int] = Field(max_length=MAX_IDS, fail_fast=True, description="Token ids.")
 
 
-def tokenized_body(spelling: Tokenization, context_length: int | None, body: TokenizeBody) -> bytes:
-    """The answer of /tokenize: llama.cpp's ``tokens``, and vLLM's count, context length and ``token_strs``."""
-    # What stands for an image or for sound has no id; llama.cpp calls it -1, too (LLAMA_TOKEN_NULL).
-    tokens: list[Any] = [max(token, -1) for token in spelling.tokens]
+def tokenized_body(tokenization: Tokenization, context_length: int | None, body: TokenizeBody) -> bytes:
+    """Return the body of /tokenize: llama.cpp's ``tokens``, and vLLM's count, context length and ``token_strs``."""
+    # Placeholders for images and sound have no id; llama.cpp also writes -1 (LLAMA_TOKEN_NULL).
+    tokens: list[Any] = [max(token, -1) for token in tokenization.tokens]
     if body.with_pieces:
-        tokens = [{"id": token, "piece": _piece(piece)} for token, piece in zip(tokens, spelling.pieces, strict=True)]
-    answer = {"tokens": tokens, "count": len(tokens), "max_model_len": context_length, "model": spelling.model}
+        tokens = [
+            {"id": token, "piece": _piece(piece)} for token, piece in zip(tokens, tokenization.pieces, strict=True)
+        ]
+    answer = {"tokens": tokens, "count": len(tokens), "max_model_len": context_length, "model": tokenization.model}
     if body.return_token_strs:
-        answer["token_strs"] = [piece.decode("utf-8", "replace") for piece in spelling.pieces]
+        answer["token_strs"] = [piece.decode("utf-8", "replace") for piece in tokenization.pieces]
     return orjson.dumps(answer)
 
 
 def _piece(piece: bytes) -> str | list[int]:
-    """As llama.cpp writes it: text, or the bytes where they are not whole characters."""
+    """Return llama.cpp's ``piece``: text, or a list of bytes if they are not complete UTF-8."""
     try:
         return piece.decode()
     except UnicodeDecodeError:
         return list(piece)
 
 
-def tokenize_routes(yard: Yard, media: MediaLoader) -> APIRouter:
-    """The endpoints of tokens on ``yard``."""
-    router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute)
 
-    @router.post("/tokenize", response_model=None)
-    @router.post("/v1/tokenize", response_model=None)
-    async def tokenize(body: TokenizeBody, http: HttpRequest) -> Response:
-        """The tokens of a text, or of a conversation as the model's template writes it."""
-        request = replace(body.checked(), urgency=wait_options_of(http, body.keep_alive))
 
-        async def ask() -> bytes:
-            spelling = await yard.tokenize(await media.resolved(request))
-            return tokenized_body(spelling, yard.model(spelling.model).context_length, body)
+@router.post("/tokenize", response_model=None)
+@router.post("/v1/tokenize", response_model=None)
+async def tokenize(body: TokenizeBody, http: HttpRequest) -> Response:
+    """The tokens of a text, or of a conversation in the model's chat template."""
+    request = replace(body.checked(), urgency=wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_tokenize, Services.of(http), request, body))
 
-        return JsonResponse(ask)
 
-    @router.post("/detokenize", response_model=None)
-    @router.post("/v1/detokenize", response_model=None)
-    async def detokenize(body: DetokenizeBody, http: HttpRequest) -> Response:
-        """The text of tokens; special ones are spelt out."""
-        request = TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
-        request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+async def _tokenize(services: Services, request: TokenizeRequest, body: TokenizeBody) -> bytes:
+    """Compute the body of the answer."""
+    tokenization = await services.yard.tokenize(await services.media.resolved(request))
+    return tokenized_body(tokenization, services.yard.model(tokenization.model).context_length, body)
 
-        async def ask() -> bytes:
-            spelling = await yard.tokenize(request)
-            text = b"".join(spelling.pieces).decode("utf-8", "replace")
-            return orjson.dumps({"content": text, "prompt": text, "model": spelling.model})
 
-        return JsonResponse(ask)
+@router.post("/detokenize", response_model=None)
+@router.post("/v1/detokenize", response_model=None)
+async def detokenize(body: DetokenizeBody, http: HttpRequest) -> Response:
+    """The text of tokens, special tokens included."""
+    request = TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
+    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_detokenize, Services.of(http).yard, request))
 
-    return router
+
+async def _detokenize(yard: Yard, request: TokenizeRequest) -> bytes:
+    """Compute the body of the answer."""
+    tokenization = await yard.tokenize(request)
+    text = b"".join(tokenization.pieces).decode("utf-8", "replace")
+    return orjson.dumps({"content": text, "prompt": text, "model": tokenization.model})

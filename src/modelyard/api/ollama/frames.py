@@ -1,4 +1,4 @@
-"""One answer as Ollama's clients read it: JSON objects, one a line."""
+"""Encodes the answers of /api/chat and /api/generate: one JSON object, or one a line."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from modelyard.yard.requests.generation import TokenStream
 
 
 class OllamaFrames:
-    """Writes one answer.
+    """Encodes one answer.
 
     Args:
-        prompt: what is answered.
-        name: of the model, as the client wrote it: its clients compare.
-        is_chat: whether the answer is a message, or bare text.
+        prompt: the prompt that is answered.
+        name: the model's name as the client wrote it, because clients compare it.
+        is_chat: whether the answer is a message; else it is bare text.
     """
 
     headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]  # noqa: RUF012 (read alone)
@@ -43,95 +43,99 @@ class OllamaFrames:
     def __init__(self, prompt: Prompt, name: str | None, *, is_chat: bool) -> None:
         self._prompt, self._name, self._is_chat = prompt, name, is_chat
         self._calls: dict[int, tuple[str, list[str]]] = {}
-        self._asked_ns = self._began_ns = self._spoke_ns = time.monotonic_ns()
+        self._submitted_ns = self._accepted_ns = self._first_text_ns = time.monotonic_ns()
 
     def open(self, generation: TokenStream) -> bytes:
-        """Nothing: an answer begins with its first words."""
+        """Return nothing: an answer begins with its first words."""
         self._generation = generation
         self._model = self._name or generation.model
-        self._began_ns = self._spoke_ns = time.monotonic_ns()
+        self._accepted_ns = self._first_text_ns = time.monotonic_ns()
         self._reader = OutputReader(generation, self._prompt)
         return b""
 
     def text(self, text: str) -> bytes:
-        """Lines of what became certain with ``text``."""
-        if self._spoke_ns == self._began_ns:
-            self._spoke_ns = time.monotonic_ns()
-        return b"".join(map(self._written, self._reader.push(text)))
+        """Return the lines of the deltas that the reader finds in ``text``."""
+        if self._first_text_ns == self._accepted_ns:
+            self._first_text_ns = time.monotonic_ns()
+        return b"".join(map(self._encode, self._reader.push(text)))
 
     def close(self, finished: Finished) -> bytes:
-        """What was held back, and the last line, with counts and times."""
-        rest = b"".join(map(self._written, self._reader.finish()))
-        return rest + self._line(self._said("", None, []), self._last(finished))
+        """Return the lines of the text that was held back, and the last line, with counts and durations."""
+        rest = b"".join(map(self._encode, self._reader.finish()))
+        return rest + self._line(self._content("", None, []), self._final_fields(finished))
 
     def end(self, _finished: Sequence[Finished]) -> bytes:
-        """Nothing: the last line says so."""
+        """Return nothing: ``close`` has returned the last line."""
         return b""
 
     def comment(self, _text: str) -> bytes:
-        """Nothing: lines of JSON have no comments."""
+        """Return nothing: lines of JSON have no comments."""
         return b""
 
     def error(self, error: ModelyardError) -> bytes:
-        """The line of a failure."""
+        """Return the line with the error."""
         return error_body(error) + b"\n"
 
     def choice(self, text: str, _finished: Finished) -> Message:
-        """The answer, understood."""
+        """Return the parsed answer."""
         return self._reader.whole(text)
 
     def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> dict[str, Any]:
-        """The answer as one object."""
-        (message,), (last,) = choices, finished
+        """Return the answer as one object."""
+        (message,), (outcome,) = choices, finished
         calls = [(call.name, call.arguments) for call in message.tool_calls]
-        return {**self._head(), **self._said(message.content, message.reasoning or None, calls), **self._last(last)}
+        return {
+            **self._head(),
+            **self._content(message.content, message.reasoning or None, calls),
+            **self._final_fields(outcome),
+        }
 
-    def _written(self, delta: Delta) -> bytes:
+    def _encode(self, delta: Delta) -> bytes:
         match delta:
             case ContentDelta(text) | ToolCallBroken(_, text):
-                return self._line(self._said(text, None, []), {"done": False})
+                return self._line(self._content(text, None, []), {"done": False})
             case ReasoningDelta(text):
-                return self._line(self._said("", text, []), {"done": False})
+                return self._line(self._content("", text, []), {"done": False})
             case ToolCallBegin(index, _, name):
                 self._calls[index] = (name, [])
             case ToolCallArguments(index, text):
                 self._calls[index][1].append(text)
             case ToolCallEnd(index):
-                # A call is one object, so it is sent when it is whole.
+                # Ollama sends a call as one object, so it is sent when it is complete.
                 name, arguments = self._calls.pop(index)
-                return self._line(self._said("", None, [(name, "".join(arguments))]), {"done": False})
+                return self._line(self._content("", None, [(name, "".join(arguments))]), {"done": False})
         return b""
 
     def _head(self) -> dict[str, Any]:
         return {"model": self._model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
 
-    def _line(self, said: dict[str, Any], state: dict[str, Any]) -> bytes:
-        return orjson.dumps({**self._head(), **said, **state}) + b"\n"
+    def _line(self, content: dict[str, Any], state: dict[str, Any]) -> bytes:
+        return orjson.dumps({**self._head(), **content, **state}) + b"\n"
 
-    def _said(self, content: str, thinking: str | None, calls: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        taken, self._generation.logprobs = self._generation.logprobs, []
-        logprobs = {"logprobs": [_logprob(each) for each in taken]} if taken else {}
-        thought = {} if thinking is None else {"thinking": thinking}
+    def _content(self, content: str, thinking: str | None, calls: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        new_logprobs, self._generation.logprobs = self._generation.logprobs, []
+        logprobs = {"logprobs": [_logprob(each) for each in new_logprobs]} if new_logprobs else {}
+        thinking_field = {} if thinking is None else {"thinking": thinking}
         if not self._is_chat:
-            return {"response": content, **thought, **logprobs}
-        message: dict[str, Any] = {"role": "assistant", "content": content, **thought}
+            return {"response": content, **thinking_field, **logprobs}
+        message: dict[str, Any] = {"role": "assistant", "content": content, **thinking_field}
         if calls:
             message["tool_calls"] = [
                 {"function": {"name": name, "arguments": json.loads(arguments)}} for name, arguments in calls
             ]
         return {"message": message, **logprobs}
 
-    def _last(self, finished: Finished) -> dict[str, Any]:
+    def _final_fields(self, finished: Finished) -> dict[str, Any]:
         now_ns = time.monotonic_ns()
         return {
             "done": True,
             "done_reason": finished.reason,
-            "total_duration": now_ns - self._asked_ns,
-            "load_duration": self._began_ns - self._asked_ns,
+            "total_duration": now_ns - self._submitted_ns,
+            "load_duration": self._accepted_ns - self._submitted_ns,
             "prompt_eval_count": finished.usage.prompt_tokens,
-            "prompt_eval_duration": self._spoke_ns - self._began_ns,
+            "prompt_eval_duration": self._first_text_ns - self._accepted_ns,
             "eval_count": finished.usage.completion_tokens,
-            "eval_duration": now_ns - self._spoke_ns,
+            "eval_duration": now_ns - self._first_text_ns,
         }
 
 

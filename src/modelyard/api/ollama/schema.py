@@ -1,4 +1,4 @@
-"""What Ollama's clients send.
+"""Request bodies of Ollama's endpoints.
 
 Source: https://github.com/ollama/ollama/blob/main/docs/api.md and api/types.go.
 """
@@ -40,8 +40,8 @@ from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Chat, Infill, Prompt, Sampling, Text
 from modelyard.yard.requests.requests import Request
 
-# Digits of base64 that tell what a file is: twelve bytes, as many as any beginning that is looked for.
-_BEGINNING: Final = 16
+# Digits of base64 that identify the type of a file: 12 bytes, the length of the longest signature.
+_SIGNATURE_DIGITS: Final = 16
 
 
 Images = Parts[str]
@@ -52,9 +52,9 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
 
 
-# How a model is loaded is the configuration's: options that say so are taken, as Ollama's clients send them with every
-# request, and count for nothing. So do those that have no meaning without one that is refused, or in a context that
-# never shifts.
+# Options that are accepted and ignored. Most control how a model is loaded, which the configuration decides here, but
+# Ollama's clients send them with every request. The others only matter with an option that is refused, or in a context
+# that shifts.
 LOADING_OPTIONS: Final = frozenset(
     {
         *("embedding_only", "f16_kv", "logits_all", "low_vram", "main_gpu", "num_batch", "num_ctx", "num_gpu"),
@@ -65,7 +65,7 @@ LOADING_OPTIONS: Final = frozenset(
 
 OPTIONS_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {"mirostat": (0,), "tfs_z": (1, 0), "typical_p": (1, 0)}
 
-# Ollama's that are not honoured here -> values that ask for nothing.
+# Fields of Ollama's that are not supported -> their values without an effect.
 HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
     "context": ([],),
     "height": (0,),
@@ -117,14 +117,14 @@ class Message(_Part):
     tool_name: str | None = None
 
     def for_template(self, param: str) -> dict[str, Any]:
-        """The turn as chat templates read it, with references to its images and its sound.
+        """Return the turn as chat templates read it, with references to its images and its sound.
 
         Args:
-            param: the field that the message is.
+            param: the path of the message in the body, for errors.
         """
         turn: dict[str, Any] = {
             "role": self.role,
-            "content": _shown(self.images, self.content or "", f"{param}.images"),
+            "content": _content_with_media(self.images, self.content or "", f"{param}.images"),
         }
         if self.thinking:
             turn["reasoning_content"] = self.thinking
@@ -142,29 +142,29 @@ class Message(_Part):
         return turn
 
 
-def _shown(images: list[str] | None, text: str, param: str) -> str | tuple[str | Reference, ...]:
-    """Text, behind the images and clips of sound that there are: files in base64.
+def _content_with_media(images: list[str] | None, text: str, param: str) -> str | tuple[str | Reference, ...]:
+    """Return the text; with images or sound, files in base64, a tuple of their references and the text.
 
-    Ollama takes sound in the same list, and tells it by how its file begins.
+    Ollama takes sound in the same list, and detects it by the signature of the file.
     Source: https://github.com/ollama/ollama/blob/main/llm/media.go.
     """
     if not images:
         return text
-    return (*(_reference(data, f"{param}[{at}]") for at, data in enumerate(images)), text)
+    return (*(_reference(data, f"{param}[{index}]") for index, data in enumerate(images)), text)
 
 
 def _reference(encoded: str, param: str) -> Reference:
     url = f"data:;base64,{encoded}"
     try:
-        is_sound = is_audio(base64.b64decode(encoded.lstrip()[:_BEGINNING]))
+        is_sound = is_audio(base64.b64decode(encoded.lstrip()[:_SIGNATURE_DIGITS]))
     except ValueError:
-        # It is refused where it is decoded, as an image.
+        # Invalid base64 counts as an image, whose decoder refuses it.
         is_sound = False
     return AudioReference(url, param) if is_sound else ImageReference(url, "auto", param)
 
 
-class _Generated(_Part):
-    """What chats and completions have in common."""
+class _GenerationFields(_Part):
+    """The fields that chats and completions share."""
 
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     stream: bool | None = None
@@ -177,26 +177,26 @@ class _Generated(_Part):
 
     @property
     def streams(self) -> bool:
-        """Ollama streams unless it is told not to."""
+        """Whether the answer is a stream, which is Ollama's default."""
         return self.stream is not False
 
     def template_options(self) -> dict[str, Any]:
-        """What the chat template is told of reasoning."""
+        """Return the variables for the chat template that control reasoning."""
         if self.think is None:
             return {}
         effort = {"reasoning_effort": self.think} if isinstance(self.think, str) else {}
         return {"enable_thinking": bool(self.think), **effort}
 
     def to_request(self, prompt: Prompt) -> Request:
-        """What the yard is asked.
+        """Return the request for the yard.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         options = self.options or Options()
         refuse_unsupported(self, HARMLESS)
         refuse_unsupported(options, OPTIONS_HARMLESS)
-        most = options.num_predict
+        max_tokens = options.num_predict
         return Request(
             prompt=prompt,
             model=self.model,
@@ -211,8 +211,8 @@ class _Generated(_Part):
                 seed=options.seed,
                 penalty_window=options.repeat_last_n,
             ),
-            # -1 and -2: as many as the context holds.
-            max_tokens=most if most is not None and most > 0 else None,
+            # -1 and -2: until the context is full.
+            max_tokens=max_tokens if max_tokens is not None and max_tokens > 0 else None,
             stop=tuple(options.stop or ()),
             response_format=self._format(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
@@ -223,24 +223,24 @@ class _Generated(_Part):
             return None
         if self.format == "json":
             return {"type": "json_object"}
-        # As Ollama enforces it: its clients send the schemas of classes, which say nothing of other properties.
+        # Ollama allows no additional properties: clients send schemas of classes, which do not mention them.
         return schema_format(closed(self.format, "format"))
 
 
-class ChatRequest(_Generated):
+class ChatRequest(_GenerationFields):
     """The body of ``POST /api/chat``. Without messages it only loads the model, or unloads it."""
 
     messages: Items[Message] | None = None
     tools: Tools[ToolDefinition] | None = None
 
     def chat(self) -> Chat:
-        """The conversation."""
+        """Return the conversation."""
         tools = tuple(tool.model_dump(exclude_none=True) for tool in self.tools or [])
-        messages = tuple(turn.for_template(f"messages[{at}]") for at, turn in enumerate(self.messages or []))
+        messages = tuple(turn.for_template(f"messages[{index}]") for index, turn in enumerate(self.messages or []))
         return Chat(messages, tools, options=self.template_options())
 
 
-class GenerateRequest(_Generated):
+class GenerateRequest(_GenerationFields):
     """The body of ``POST /api/generate``. Without a prompt it only loads the model, or unloads it."""
 
     prompt: str = ""
@@ -249,20 +249,22 @@ class GenerateRequest(_Generated):
     raw: bool = False
     images: Images | None = None
 
-    def prompted(self, *, can_chat: bool) -> Prompt:
-        """The prompt: a single turn, or plain text where it is raw or the model does not chat.
+    def to_prompt(self, *, can_chat: bool) -> Prompt:
+        """Return the prompt: a user's turn, or plain text if it is raw or the model has no chat template.
 
         Raises:
-            UnsupportedOperation: there are images, and it is no turn.
+            UnsupportedOperation: there are images, but the prompt is not a turn.
         """
         if self.images and (self.suffix or self.raw or not can_chat):
-            raise UnsupportedOperation("'images' are only shown to models that chat, without 'raw'.", "images")
+            raise UnsupportedOperation(
+                "'images' need a model with a chat template, and neither 'raw' nor 'suffix'.", "images"
+            )
         if self.suffix:
             return Infill(self.prompt, self.suffix)
         if self.raw or not can_chat:
             return Text(self.prompt)
         system = ({"role": "system", "content": self.system},) if self.system else ()
-        turn = {"role": "user", "content": _shown(self.images, self.prompt, "images")}
+        turn = {"role": "user", "content": _content_with_media(self.images, self.prompt, "images")}
         return Chat((*system, turn), options=self.template_options())
 
 
@@ -271,24 +273,28 @@ class EmbedRequest(_Part):
 
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     input: Annotated[_Inputs, BeforeValidator(one_or_more, json_schema_input_type=str | _Inputs)] = []
-    truncate: bool | None = Field(default=None, description="False: what is too long is refused, and not cut.")
+    truncate: bool | None = Field(
+        default=None, description="False: an input that is too long is refused instead of cut."
+    )
     dimensions: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Only what the model has anyway: its vectors are not cut."
+        default=None, description="Must be the model's own number of dimensions: vectors are not shortened."
     )
     options: Options | None = None
     keep_alive: KeepAlive | None = None
 
     def texts(self) -> tuple[Text, ...]:
-        """What is to be embedded; () where it is nothing.
+        """Return the texts to embed; () if there are none.
 
         Raises:
-            InvalidRequest: one text of several is empty.
+            InvalidRequest: one of several texts is empty.
         """
         if self.input == [""]:
             return ()
-        for at, text in enumerate(self.input):
+        for index, text in enumerate(self.input):
             if not text:
-                raise InvalidRequest(f"'input[{at}]' is an empty text, which has no embedding. Leave it out.", "input")
+                raise InvalidRequest(
+                    f"'input[{index}]' is an empty text, which has no embedding. Leave it out.", "input"
+                )
         return tuple(map(Text, self.input))
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import orjson
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.media.load import MediaLoader
-from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
-from modelyard.api.openai.message import delta_object, logprobs_object, message_object
+from modelyard.api.openai.chunks import ChatChunkChoice, Chunks, EventFrames, Identity
+from modelyard.api.openai.message import MessageDelta, delta_object, logprobs_object, message_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
+from modelyard.api.openapi.answers_openai import ChatChoice, ChatCompletion, FinishReason
+from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.request_body import RequestBody
@@ -25,17 +25,16 @@ from modelyard.protocol.deltas import Delta, ToolCallEnd
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.requests.generation import TokenStream
-from modelyard.yard.yard import Yard
 
 
 class ChatFrames(EventFrames):
-    """Writes one choice of a chat completion.
+    """Encodes one choice of a chat completion.
 
     Args:
         body: the request.
-        chat: what is answered.
-        identity: of the completion.
-        index: of the choice.
+        chat: the conversation that is answered.
+        identity: the id and the time of the completion.
+        index: the number of the choice, from 0.
     """
 
     def __init__(self, body: ChatCompletionRequest, chat: Chat, identity: Identity, index: int = 0) -> None:
@@ -44,35 +43,35 @@ class ChatFrames(EventFrames):
         self._has_called = False
 
     def open(self, generation: TokenStream) -> bytes:
-        """The chunk that names the role."""
+        """Return the chunk with the role."""
         self._generation = generation
         self._reader = OutputReader(generation, self._chat)
         self._is_bare = self._reader.is_plain and not self._has_logprobs
         self._common = self._identity.of(generation)
-        common = {"object": "chat.completion.chunk", **self._common}
-        self._chunks = Chunks(common, include_usage=self._body.wants_usage, choices=self._body.choices)
+        self._chunks = Chunks(
+            "chat.completion.chunk", self._common, include_usage=self._body.wants_usage, choices=self._body.choices
+        )
         self._before_text = self._chunks.head + b'[{"index":%d,"delta":{"content":' % self._index
         self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._chunks.tail
         return self._chunks.of(self._choice({"role": "assistant", "content": ""}))
 
     def text(self, text: str) -> bytes:
-        """Chunks of content, reasoning and calls."""
+        """Return the chunks of the content, the reasoning and the calls in ``text``."""
         if self._is_bare:
             return self._before_text + orjson.dumps(text) + self._after_text
-        return self._written(self._reader.push(text))
+        return self._encode(self._reader.push(text))
 
     def close(self, finished: Finished) -> bytes:
-        """What was held back, and the chunk with the reason."""
-        rest = self._written(self._reader.finish())
-        reason = "tool_calls" if self._has_called else finished.reason
-        return rest + self._chunks.of(self._choice({}, finish_reason=reason))
+        """Return the chunks of the text that was held back, and the chunk with the finish_reason."""
+        rest = self._encode(self._reader.finish())
+        return rest + self._chunks.of(self._choice({}, "tool_calls" if self._has_called else finished.reason))
 
     def end(self, finished: Sequence[Finished]) -> bytes:
-        """The usage, where it was asked for, and the end mark."""
+        """Return the usage, if the client asked for it, and the end marker."""
         return self._chunks.end(finished)
 
-    def choice(self, text: str, finished: Finished) -> dict[str, Any]:
-        """The choice in a whole completion."""
+    def choice(self, text: str, finished: Finished) -> ChatChoice:
+        """Return the choice of a whole completion."""
         message = self._reader.whole(text)
         return {
             "index": self._index,
@@ -81,40 +80,42 @@ class ChatFrames(EventFrames):
             "finish_reason": "tool_calls" if message.tool_calls else finished.reason,
         }
 
-    def whole(self, choices: Sequence[Any], finished: Sequence[Finished]) -> dict[str, Any]:
-        """The completion as one object."""
-        usage = usage_object(total_usage(finished, self._body.choices))
-        return {"object": "chat.completion", **self._common, "choices": choices, "usage": usage}
+    def whole(self, choices: Sequence[ChatChoice], finished: Sequence[Finished]) -> ChatCompletion:
+        """Return the whole completion."""
+        return {
+            "object": "chat.completion",
+            **self._common,
+            "choices": list(choices),
+            "usage": usage_object(total_usage(finished, self._body.choices)),
+        }
 
-    def _written(self, deltas: list[Delta]) -> bytes:
+    def _encode(self, deltas: list[Delta]) -> bytes:
         self._has_called = self._has_called or any(isinstance(delta, ToolCallEnd) for delta in deltas)
         choices = [self._choice(delta) for delta in map(delta_object, deltas) if delta is not None]
         if self._has_logprobs and self._generation.logprobs:
-            taken, self._generation.logprobs = self._generation.logprobs, []
+            logprobs, self._generation.logprobs = self._generation.logprobs, []
             choices = choices or [self._choice({})]
-            choices[0]["logprobs"] = logprobs_object(taken)
+            choices[0]["logprobs"] = logprobs_object(logprobs)
         return b"".join(map(self._chunks.of, choices))
 
-    def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+    def _choice(self, delta: MessageDelta, finish_reason: FinishReason | None = None) -> ChatChunkChoice:
         return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
-def chat_routes(yard: Yard, media: MediaLoader) -> APIRouter:
-    """The chat endpoint on ``yard``."""
-    router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute)
 
-    @router.post("/v1/chat/completions", response_model=None)
-    async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
-        """Answer a conversation, whole or as a stream."""
-        request = await RequestBody.of(http.scope).converted(body.checked)
-        request = replace(request, urgency=wait_options_of(http, body.keep_alive))
-        request = await media.loaded(request, http.receive)
-        assert isinstance(request.prompt, Chat)
-        identity = Identity("chatcmpl")
-        asks = [
-            ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
-            for index, choice in enumerate(choices_of(request, body.choices))
-        ]
-        return reply(yard, asks, stream=bool(body.stream))
 
-    return router
+@router.post("/v1/chat/completions", response_model=None)
+async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
+    """Answer a conversation, whole or as a stream."""
+    services = Services.of(http)
+    request = await RequestBody.of(http.scope).converted(body.checked)
+    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+    request = await services.media.loaded(request, http.receive)
+    assert isinstance(request.prompt, Chat)
+    identity = Identity("chatcmpl")
+    choices = [
+        ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
+        for index, choice in enumerate(choices_of(request, body.choices))
+    ]
+    return reply(services.yard, choices, stream=bool(body.stream))

@@ -1,30 +1,59 @@
-"""The server-sent chunks of one completion. Hot path: a chunk is bytes rendered once around its choices."""
+"""The chunks of OpenAI's streams. Hot path: the bytes around a chunk's choice are rendered once a stream."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
+from typing_extensions import TypedDict
 
 from modelyard.api.errors.responses import error_body
+from modelyard.api.openai.message import MessageDelta
 from modelyard.api.openai.usage import total_usage, usage_object
+from modelyard.api.openapi.answers_openai import FinishReason, ListedLogprobs, Logprobs
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.events import Finished
 from modelyard.yard.requests.generation import TokenStream
 
 
+class CommonFields(TypedDict):
+    """The fields that a completion shares with all of its chunks, beside ``object``."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+
+class ChatChunkChoice(TypedDict):
+    """One choice in a chunk of a chat completion; only the last chunk of a choice has a finish_reason."""
+
+    index: int
+    delta: MessageDelta
+    logprobs: Logprobs | None
+    finish_reason: FinishReason | None
+
+
+class TextChunkChoice(TypedDict):
+    """One choice in a chunk of a text completion; only the last chunk of a choice has a finish_reason."""
+
+    index: int
+    text: str
+    logprobs: ListedLogprobs | None
+    finish_reason: FinishReason | None
+
+
 class Identity:
-    """What all choices and chunks of one answer have in common; ``prefix`` begins its id."""
+    """The id and the time of one completion; ``prefix`` is the beginning of its id."""
 
     def __init__(self, prefix: str) -> None:
         self._id, self._created = f"{prefix}-{uuid.uuid4().hex}", int(time.time())
 
-    def of(self, generation: TokenStream) -> dict[str, Any]:
-        """The fields, once it is known which model answers."""
+    def of(self, generation: TokenStream) -> CommonFields:
+        """Return the common fields of a completion that ``generation`` computes."""
         return {
             "id": self._id,
             "created": self._created,
@@ -34,25 +63,26 @@ class Identity:
 
 
 class Chunks:
-    """Writes chunks that differ in their choices alone.
+    """Writes the chunks of one stream, which differ only in their choices.
 
     Args:
+        kind: the ``object`` of the chunks.
         common: the fields of every chunk.
-        include_usage: whether the client asked for usage: a last chunk has it, all others have it as null.
-        choices: for each prompt.
+        include_usage: whether the client asked for usage: the last chunk has it, and all others have null.
+        choices: the number of choices for each prompt.
     """
 
-    def __init__(self, common: dict[str, Any], *, include_usage: bool, choices: int = 1) -> None:
+    def __init__(self, kind: str, common: CommonFields, *, include_usage: bool, choices: int = 1) -> None:
         self._include_usage, self._choices = include_usage, choices
-        self.head = b"data: " + orjson.dumps(common)[:-1] + b',"choices":'
+        self.head = b"data: " + orjson.dumps({"object": kind, **common})[:-1] + b',"choices":'
         self.tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
 
-    def of(self, choice: dict[str, Any]) -> bytes:
-        """A chunk with one choice."""
+    def of(self, choice: ChatChunkChoice | TextChunkChoice) -> bytes:
+        """Return a chunk with one choice."""
         return self.head + orjson.dumps([choice]) + self.tail
 
     def end(self, finished: Sequence[Finished]) -> bytes:
-        """The chunk with the usage of all choices, where it was asked for, and the end mark."""
+        """Return the chunk with the usage of all choices, if the client asked for it, and the end marker."""
         if not self._include_usage:
             return b"data: [DONE]\n\n"
         usage = orjson.dumps(usage_object(total_usage(finished, self._choices)))
@@ -60,14 +90,14 @@ class Chunks:
 
 
 class EventFrames:
-    """What all of OpenAI's streams have in common."""
+    """The parts of an encoder that all of OpenAI's streams share."""
 
     headers = EVENT_STREAM
 
     def comment(self, text: str) -> bytes:
-        """A comment of server-sent events."""
+        """Return a comment of server-sent events."""
         return b": " + text.encode() + b"\n\n"
 
     def error(self, error: ModelyardError) -> bytes:
-        """An error in place of a chunk; no end mark follows."""
+        """Return an error in place of a chunk; no end marker follows it."""
         return b"data: " + error_body(error) + b"\n\n"

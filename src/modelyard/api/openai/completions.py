@@ -4,111 +4,118 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import orjson
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
+from modelyard.api.openai.chunks import Chunks, EventFrames, Identity, TextChunkChoice
 from modelyard.api.openai.schema import CompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
+from modelyard.api.openapi.answers_openai import FinishReason, ListedLogprobs, TextChoice, TextCompletion
+from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.streaming import ChoiceRequest, reply
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.events import Finished
-from modelyard.protocol.values import TokenLogprob
 from modelyard.yard.requests.generation import TokenStream
-from modelyard.yard.yard import Yard
 
 
 class CompletionFrames(EventFrames):
-    """Writes one choice of a text completion.
+    """Encodes one choice of a text completion.
 
     Args:
         body: the request.
-        identity: of the completion.
-        index: of the choice.
+        identity: the id and the time of the completion.
+        index: the number of the choice, from 0.
     """
 
     def __init__(self, body: CompletionRequest, identity: Identity, index: int = 0) -> None:
         self._body, self._identity, self._index = body, identity, index
         self._has_logprobs = body.logprobs is not None
-        # Where the next token begins, in characters of the answer.
+        # Offset of the next token in the choice's text, in characters.
         self._offset = 0
 
     def open(self, generation: TokenStream) -> bytes:
-        """Nothing: a text completion begins with its text."""
+        """Return nothing: a text completion begins with its text."""
         self._generation = generation
-        self._common = {"object": "text_completion", **self._identity.of(generation)}
-        self._chunks = Chunks(self._common, include_usage=self._body.wants_usage, choices=self._body.choices)
+        self._common = self._identity.of(generation)
+        self._chunks = Chunks(
+            "text_completion", self._common, include_usage=self._body.wants_usage, choices=self._body.choices
+        )
         self._before_text = self._chunks.head + b'[{"index":%d,"text":' % self._index
         self._after_text = b',"logprobs":null,"finish_reason":null}]' + self._chunks.tail
         return b""
 
     def text(self, text: str) -> bytes:
-        """A chunk of text."""
+        """Return a chunk of text."""
         if self._has_logprobs:
-            return self._chunks.of(self._choice(text, None))
+            return self._chunk(text, None)
         return self._before_text + orjson.dumps(text) + self._after_text
 
     def close(self, finished: Finished) -> bytes:
-        """The chunk with the reason."""
-        return self._chunks.of(self._choice("", finished.reason))
+        """Return the chunk with the finish_reason."""
+        return self._chunk("", finished.reason)
 
     def end(self, finished: Sequence[Finished]) -> bytes:
-        """The usage, where it was asked for, and the end mark."""
+        """Return the usage, if the client asked for it, and the end marker."""
         return self._chunks.end(finished)
 
-    def choice(self, text: str, finished: Finished) -> dict[str, Any]:
-        """The choice in a whole completion."""
-        return self._choice(text, finished.reason)
+    def choice(self, text: str, finished: Finished) -> TextChoice:
+        """Return the choice of a whole completion."""
+        return {"index": self._index, "text": text, "logprobs": self._logprobs(), "finish_reason": finished.reason}
 
-    def whole(self, choices: Sequence[Any], finished: Sequence[Finished]) -> dict[str, Any]:
-        """The completion as one object."""
-        usage = usage_object(total_usage(finished, self._body.choices))
-        return {**self._common, "choices": choices, "usage": usage}
+    def whole(self, choices: Sequence[TextChoice], finished: Sequence[Finished]) -> TextCompletion:
+        """Return the whole completion."""
+        return {
+            "object": "text_completion",
+            **self._common,
+            "choices": list(choices),
+            "usage": usage_object(total_usage(finished, self._body.choices)),
+        }
 
-    def _choice(self, text: str, finish_reason: str | None) -> dict[str, Any]:
-        logprobs = None
-        if self._has_logprobs:
-            taken, self._generation.logprobs = self._generation.logprobs, []
-            logprobs = self._logprobs(taken)
-        return {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
+    def _chunk(self, text: str, finish_reason: FinishReason | None) -> bytes:
+        choice: TextChunkChoice = {
+            "index": self._index,
+            "text": text,
+            "logprobs": self._logprobs(),
+            "finish_reason": finish_reason,
+        }
+        return self._chunks.of(choice)
 
-    def _logprobs(self, taken: Sequence[TokenLogprob]) -> dict[str, Any]:
-        """OpenAI's older form: lists side by side."""
-        tokens = [each.token.decode("utf-8", "replace") for each in taken]
+    def _logprobs(self) -> ListedLogprobs | None:
+        """Take the generation's new logprobs, in the parallel lists of OpenAI's older API; None: not asked for."""
+        if not self._has_logprobs:
+            return None
+        logprobs, self._generation.logprobs = self._generation.logprobs, []
+        tokens = [each.token.decode("utf-8", "replace") for each in logprobs]
         offsets = []
         for token in tokens:
             offsets.append(self._offset)
             self._offset += len(token)
         return {
             "tokens": tokens,
-            "token_logprobs": [each.logprob for each in taken],
+            "token_logprobs": [each.logprob for each in logprobs],
             "top_logprobs": [
-                {token.decode("utf-8", "replace"): logprob for token, logprob in each.top} for each in taken
+                {token.decode("utf-8", "replace"): logprob for token, logprob in each.top} for each in logprobs
             ],
             "text_offset": offsets,
         }
 
 
-def completion_routes(yard: Yard) -> APIRouter:
-    """The completion endpoint on ``yard``."""
-    router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute)
 
-    @router.post("/v1/completions", response_model=None)
-    async def create_completion(body: CompletionRequest, http: HttpRequest) -> Response:
-        """Continue texts, whole or as a stream."""
-        how = wait_options_of(http, body.keep_alive)
-        requests = [
-            choice for request in body.checked() for choice in choices_of(replace(request, urgency=how), body.choices)
-        ]
-        identity = Identity("cmpl")
-        asks = [
-            ChoiceRequest(request, CompletionFrames(body, identity, index)) for index, request in enumerate(requests)
-        ]
-        return reply(yard, asks, stream=bool(body.stream))
 
-    return router
+@router.post("/v1/completions", response_model=None)
+async def create_completion(body: CompletionRequest, http: HttpRequest) -> Response:
+    """Continue texts, whole or as a stream."""
+    options = wait_options_of(http, body.keep_alive)
+    requests = [
+        choice for request in body.checked() for choice in choices_of(replace(request, urgency=options), body.choices)
+    ]
+    identity = Identity("cmpl")
+    choices = [
+        ChoiceRequest(request, CompletionFrames(body, identity, index)) for index, request in enumerate(requests)
+    ]
+    return reply(Services.of(http).yard, choices, stream=bool(body.stream))

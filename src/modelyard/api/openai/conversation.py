@@ -1,4 +1,4 @@
-"""A conversation, turn by turn, as OpenAI's clients send it."""
+"""The messages of a conversation in OpenAI's requests."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class InputAudio(BaseModel):
     format: Literal["wav", "mp3", "flac", "ogg"] | None = None
 
     def reference(self, param: str) -> AudioReference:
-        """The clip. A data URL is taken, too: some clients send one."""
+        """Return a reference to the clip. ``data`` may also be a data URL, which some clients send."""
         is_url = self.data[:5].lower() == "data:"
         return AudioReference(self.data if is_url else f"data:;base64,{self.data}", f"{param}.data")
 
 
-def _url_alone(value: Any) -> Any:
+def _url_object(value: Any) -> Any:
     return {"url": value} if isinstance(value, str) else value
 
 
@@ -54,24 +54,24 @@ class ContentPart(BaseModel):
 
     type: str
     text: str | None = None
-    image_url: Annotated[ImageUrl | None, BeforeValidator(_url_alone, json_schema_input_type=str | ImageUrl | None)] = (
-        None
-    )
+    image_url: Annotated[
+        ImageUrl | None, BeforeValidator(_url_object, json_schema_input_type=str | ImageUrl | None)
+    ] = None
 
     input_audio: InputAudio | None = None
-    audio_url: Annotated[AudioUrl | None, BeforeValidator(_url_alone, json_schema_input_type=str | AudioUrl | None)] = (
-        None
-    )
+    audio_url: Annotated[
+        AudioUrl | None, BeforeValidator(_url_object, json_schema_input_type=str | AudioUrl | None)
+    ] = None
 
     def read(self, param: str) -> str | Reference:
-        """The text, or which image or clip of sound.
+        """Return the text of the part, or a reference to its image or sound.
 
         Args:
-            param: the field that the part is.
+            param: the path of the part in the body, for errors.
 
         Raises:
-            InvalidRequest: it lacks what its type says.
-            UnsupportedOperation: models are shown nothing of that type.
+            InvalidRequest: the part lacks the field of its type.
+            UnsupportedOperation: parts of that type are not supported.
         """
         match self.type:
             case "text":
@@ -128,12 +128,12 @@ class ChatMessage(BaseModel):
     tool_calls: Calls[PriorToolCall] | None = None
 
     def for_template(self, param: str) -> dict[str, Any]:
-        """What chat templates read: developer as system, the other fields as they came.
+        """Return the message as chat templates read it: the role developer becomes system, other fields stay.
 
-        Content is text; where there are images or sound, it is text and references to them.
+        The content is a text; with images or sound, a tuple of texts and references.
 
         Args:
-            param: the field that the message is.
+            param: the path of the message in the body, for errors.
         """
         calls = None if self.tool_calls is None else [call.model_dump(exclude_none=True) for call in self.tool_calls]
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,8 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, TextsOrIds
+from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, TextsOrIds
+from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.wait_options import KeepAlive, wait_options_of
@@ -40,33 +42,34 @@ class EmbeddingsBody(BaseModel):
         default=None, description="`base64`: the 32-bit floats of each vector, little-endian."
     )
     dimensions: int | None = Field(
-        default=None, ge=1, description="Only what the model has anyway: its vectors are not cut."
+        default=None, ge=1, description="Must be the model's own number of dimensions: vectors are not shortened."
     )
-    user: str | None = LABEL
+    user: str | None = IGNORED
     keep_alive: KeepAlive | None = None
 
     def inputs(self) -> tuple[Text | Tokens, ...]:
-        """What is to be embedded.
+        """Return the inputs to embed.
 
         Raises:
-            InvalidRequest: it is nothing, too much, or neither text nor token ids.
+            InvalidRequest: there are none or too many, or one is neither text nor token ids.
         """
-        given = self.input
-        if isinstance(given, str):
-            return (_text(given, "input"),)
-        if not given:
+        inputs = self.input
+        if isinstance(inputs, str):
+            return (_text(inputs, "input"),)
+        if not inputs:
             raise InvalidRequest("'input' is empty. Send a text, or a list of texts.", "input")
-        if _are_ids(given):
-            return (Tokens(tuple(given)),)
-        if len(given) > MAX_INPUTS:
+        if _are_ids(inputs):
+            return (Tokens(tuple(inputs)),)
+        if len(inputs) > MAX_INPUTS:
             raise InvalidRequest(
-                f"'input' has {len(given)} elements, but {MAX_INPUTS} are the most in one request. Send several.",
+                f"'input' has {len(inputs)} elements, but at most {MAX_INPUTS} are allowed in one request. "
+                "Send several requests.",
                 "input",
             )
-        return tuple(_one(item, f"input[{index}]") for index, item in enumerate(given))
+        return tuple(_input(item, f"input[{index}]") for index, item in enumerate(inputs))
 
 
-def _one(item: Any, param: str) -> Text | Tokens:
+def _input(item: Any, param: str) -> Text | Tokens:
     if isinstance(item, str):
         return _text(item, param)
     if isinstance(item, list) and _are_ids(item):
@@ -83,12 +86,12 @@ def _text(text: str, param: str) -> Text:
 
 
 def _are_ids(items: list[Any]) -> bool:
-    # bool is an int, too.
+    # Not isinstance: bool is a subclass of int.
     return all(type(item) is int for item in items)
 
 
 def embeddings_body(embeddings: Embeddings, *, as_base64: bool) -> bytes:
-    """OpenAI's answer."""
+    """Return the body of the answer as JSON."""
     encoded = map(_base64, embeddings.vectors) if as_base64 else embeddings.vectors
     usage = {"prompt_tokens": embeddings.prompt_tokens, "total_tokens": embeddings.prompt_tokens}
     data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(encoded)]
@@ -100,35 +103,33 @@ def _base64(vector: npt.NDArray[np.float32]) -> str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
 
 
-def check_dimensions(embeddings: Embeddings, wanted: int | None) -> None:
-    """Refuse vectors of another length than the client wants.
+def check_dimensions(embeddings: Embeddings, requested: int | None) -> None:
+    """Refuse a request for another number of dimensions than the model has.
 
     Raises:
-        InvalidRequest: they are.
+        InvalidRequest: ``requested`` is set and differs.
     """
-    has = embeddings.vectors.shape[1]
-    if wanted not in (None, has):
+    dimensions = embeddings.vectors.shape[1]
+    if requested not in (None, dimensions):
         raise InvalidRequest(
-            f"'dimensions' is {wanted}, but the embeddings of '{embeddings.model}' have {has} dimensions and are not "
-            "cut. Leave it out.",
+            f"'dimensions' is {requested}, but the embeddings of '{embeddings.model}' have {dimensions} dimensions and "
+            "are not cut. Leave it out.",
             "dimensions",
         )
 
 
-def embedding_routes(yard: Yard) -> APIRouter:
-    """The embeddings endpoint on ``yard``."""
-    router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute)
 
-    @router.post("/v1/embeddings", response_model=None)
-    async def create_embeddings(body: EmbeddingsBody, http: HttpRequest) -> Response:
-        """Turn texts into vectors."""
-        request = EmbeddingRequest(body.inputs(), body.model, wait_options_of(http, body.keep_alive))
 
-        async def ask() -> bytes:
-            embeddings = await yard.embed(request)
-            check_dimensions(embeddings, body.dimensions)
-            return embeddings_body(embeddings, as_base64=body.encoding_format == "base64")
+@router.post("/v1/embeddings", response_model=None)
+async def create_embeddings(body: EmbeddingsBody, http: HttpRequest) -> Response:
+    """Turn texts into vectors."""
+    request = EmbeddingRequest(body.inputs(), body.model, wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_embed, Services.of(http).yard, request, body))
 
-        return JsonResponse(ask)
 
-    return router
+async def _embed(yard: Yard, request: EmbeddingRequest, body: EmbeddingsBody) -> bytes:
+    """Compute the body of the answer."""
+    embeddings = await yard.embed(request)
+    check_dimensions(embeddings, body.dimensions)
+    return embeddings_body(embeddings, as_base64=body.encoding_format == "base64")

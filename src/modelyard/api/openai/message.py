@@ -1,10 +1,13 @@
-"""The parts of an assistant's message as OpenAI's clients read them, piece by piece and whole."""
+"""An assistant's message in OpenAI's shape: the deltas of a stream, and the whole message."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal, NotRequired
 
+from typing_extensions import TypedDict
+
+from modelyard.api.openapi.answers_openai import AssistantMessage, LikelyToken, Logprobs
 from modelyard.protocol.deltas import (
     ContentDelta,
     Delta,
@@ -18,15 +21,45 @@ from modelyard.protocol.deltas import (
 from modelyard.protocol.values import TokenLogprob
 
 
-def delta_object(delta: Delta) -> dict[str, Any] | None:
-    """A chunk's ``delta``; None where there is nothing to say."""
+class FunctionDelta(TypedDict):
+    """A function's name, in the first delta of a call, and a piece of its arguments."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class FunctionCallDelta(TypedDict):
+    """A piece of a tool call; id and type are in its first delta."""
+
+    index: int
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionDelta
+
+
+class MessageDelta(TypedDict):
+    """The ``delta`` of a chunk."""
+
+    role: NotRequired[Literal["assistant"]]
+    content: NotRequired[str]
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[FunctionCallDelta]]
+
+
+def delta_object(delta: Delta) -> MessageDelta | None:
+    """Return a chunk's ``delta``; None for the end of a call, which OpenAI's stream does not mark."""
     match delta:
         case ContentDelta(text) | ToolCallBroken(_, text):
             return {"content": text}
         case ReasoningDelta(text):
             return {"reasoning_content": text}
         case ToolCallBegin(index, id, name):
-            call = {"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}
+            call: FunctionCallDelta = {
+                "index": index,
+                "id": id,
+                "type": "function",
+                "function": {"name": name, "arguments": ""},
+            }
             return {"tool_calls": [call]}
         case ToolCallArguments(index, text):
             return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
@@ -34,29 +67,31 @@ def delta_object(delta: Delta) -> dict[str, Any] | None:
             return None
 
 
-def message_object(message: Message) -> dict[str, Any]:
-    """A whole message."""
-    known: dict[str, Any] = {"role": "assistant", "content": message.content, "refusal": None}
+def message_object(message: Message) -> AssistantMessage:
+    """Return a whole message."""
+    answer: AssistantMessage = {"role": "assistant", "content": message.content, "refusal": None}
     if message.reasoning:
-        known["reasoning_content"] = message.reasoning
+        answer["reasoning_content"] = message.reasoning
     if message.tool_calls:
-        known["content"] = message.content or None
-        known["tool_calls"] = [
+        answer["content"] = message.content or None
+        answer["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
-    return known
+    return answer
 
 
-def logprobs_object(logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """OpenAI's ``logprobs`` of a choice."""
-    content = [
-        {**_token(each.token, each.logprob), "top_logprobs": [_token(*other) for other in each.top]}
-        for each in logprobs
-    ]
-    return {"content": content, "refusal": None}
+def logprobs_object(logprobs: Sequence[TokenLogprob]) -> Logprobs:
+    """Return OpenAI's ``logprobs`` of a choice."""
+    return {
+        "content": [
+            {**_token(each.token, each.logprob), "top_logprobs": [_token(*other) for other in each.top]}
+            for each in logprobs
+        ],
+        "refusal": None,
+    }
 
 
-def _token(token: bytes, logprob: float) -> dict[str, Any]:
-    # JSON has no infinity; OpenAI's clients read so small a number as none.
+def _token(token: bytes, logprob: float) -> LikelyToken:
+    # JSON has no infinity; OpenAI documents -9999.0 for tokens that are not likely at all.
     return {"token": token.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(token)}

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
+from modelyard.api.services import Services
 from modelyard.api.serving.streaming import EVENT_STREAM, KEEP_ALIVE_S, while_connected
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import STATUS, ModelStatus, Plan
@@ -22,7 +24,7 @@ from modelyard.yard.yard import Yard
 
 
 class ModelName(BaseModel):
-    """The body of the management calls."""
+    """The body of requests that name a model."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
@@ -30,19 +32,19 @@ class ModelName(BaseModel):
 
 
 class Unload(ModelName):
-    """The body of an unload."""
+    """The body of ``POST /v1/models/unload``."""
 
     mode: Annotated[UnloadMode, Field(strict=False)] = Field(
         default=UnloadMode.DRAIN,
-        description="What becomes of running requests: `drain` waits for them, `suspend` lets them pause until the "
-        "model is loaded again, `force` ends them with an error. `park` waits like `drain`, and then leaves the "
-        "weights in memory, from where the model is back in a fraction of its load time.",
+        description="What happens to running requests: `drain` waits for them, `suspend` pauses them until the model "
+        "is loaded again, `force` ends them with an error. `park` waits like `drain` and keeps the weights in memory, "
+        "so that the next load takes a fraction of the time.",
     )
 
 
 def model_object(model: ModelStatus) -> dict[str, Any]:
-    """A model in OpenAI's shape with the reference's and our fields; what is not known is left out."""
-    known = {
+    """Return a model in OpenAI's shape, with mistral.rs's fields and more; unknown fields are left out."""
+    fields = {
         "id": model.id,
         "object": "model",
         "created": model.created,
@@ -70,16 +72,16 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "warnings": list(model.warnings) or None,
         "error": model.reason,
     }
-    return {key: value for key, value in known.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def input_modalities(model: ModelStatus) -> list[str]:
-    """What a model takes, as far as it is known, in the words of OpenAI and OpenRouter."""
+    """Return the known input modalities of a model, by the names of OpenAI and OpenRouter."""
     return ["text", *(["image"] if model.can_see else []), *(["audio"] if model.can_hear else [])]
 
 
 def capabilities(model: ModelStatus) -> list[str] | None:
-    """What can be asked of a model, as far as it is known: "embeddings", "rerank", "completion", "chat"."""
+    """Return what a model can do: "embeddings", "rerank", "completion", "chat"; None: not known yet."""
     if model.kind is None:
         return None
     if model.kind == "embedding":
@@ -90,27 +92,27 @@ def capabilities(model: ModelStatus) -> list[str] | None:
 
 
 def status_object(name: str, model: ModelStatus) -> dict[str, Any]:
-    """The reference's ModelStatusResponse: the name as it was asked for, and the state of what it means."""
+    """Return mistral.rs's ModelStatusResponse: the requested ``name``, and the status of its model."""
     answer = {"model_id": name, "status": model.status}
     return answer if model.reason is None else {**answer, "error": model.reason}
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
-    """What a load would do."""
+    """Return what a load of the model would do."""
     return {
         "model_id": plan.model,
         "outcome": plan.outcome,
         "needed_bytes": plan.needed_bytes,
         "free_bytes": plan.free_bytes,
         "budget_bytes": plan.budget_bytes,
-        "evicts": [{"model_id": gone.model, "bytes": gone.bytes, "reason": gone.why} for gone in plan.evicts],
+        "evicts": [{"model_id": each.model, "bytes": each.bytes, "reason": each.why} for each in plan.evicts],
         "load_seconds": round(plan.load_s, 3),
     }
 
 
 def event_frame(change: StatusChange) -> bytes:
-    """One change as a server-sent event: ``progress`` while a load gets on, ``status`` when a model's state changes."""
-    known = {
+    """Return a server-sent event: ``progress`` for the progress of a load, ``status`` for a change of state."""
+    fields = {
         "model_id": change.model,
         "status": "removed" if change.load_state is None else STATUS[change.load_state],
         "stage": change.step or (None if change.load_state is None else change.load_state.value),
@@ -120,19 +122,19 @@ def event_frame(change: StatusChange) -> bytes:
         "last_death": change.last_death,
     }
     name = b"status" if change.progress is None else b"progress"
-    data = orjson.dumps({key: value for key, value in known.items() if value is not None})
+    data = orjson.dumps({key: value for key, value in fields.items() if value is not None})
     return b"event: " + name + b"\ndata: " + data + b"\n\n"
 
 
 class _EventStream(Response):
-    """All changes of all models: first where each is, then what happens."""
+    """A stream of server-sent events: the status of each model, then every change."""
 
     def __init__(self, yard: Yard) -> None:
         super().__init__()
         self._yard = yard
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the client leaves or the yard closes."""
+        """Send events until the client disconnects or the yard closes."""
         await while_connected(receive, self._stream(send))
 
     async def _stream(self, send: Send) -> None:
@@ -161,52 +163,55 @@ class _EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def model_routes(yard: Yard) -> APIRouter:
-    """The model endpoints on ``yard``."""
-    router = APIRouter()
+router = APIRouter()
 
-    # An id may be empty, too, as far as the route of one model is concerned.
-    @router.get("/v1/models/", include_in_schema=False)
-    @router.get("/v1/models")
-    async def list_models() -> Response:
-        """All models, loaded or not, in the order of the configuration."""
-        models = [model_object(model) for model in yard.models()]
-        return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
-    @router.get("/v1/models/events", response_model=None)
-    @needs("admin", all_models=True)
-    async def watch_models() -> Response:
-        """What happens to all models, as server-sent events."""
-        return _EventStream(yard)
+# The path of one model also matches an empty id, so that the list answers this address, too.
+@router.get("/v1/models/", include_in_schema=False)
+@router.get("/v1/models")
+async def list_models(http: HttpRequest) -> Response:
+    """All models, loaded or not, in the order of the configuration."""
+    models = [model_object(model) for model in Services.of(http).yard.models()]
+    return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
-    # An id may hold slashes.
-    @router.get("/v1/models/{model_id:path}")
-    async def retrieve_model(model_id: str) -> dict[str, Any]:
-        """One model, by id or alias."""
-        return model_object(yard.model(model_id))
 
-    @router.post("/v1/models/unload")
-    @needs("admin")
-    async def unload_model(body: Unload) -> dict[str, Any]:
-        """Free a model's memory. Idempotent."""
-        return status_object(body.model_id, await yard.unload(body.model_id, body.mode))
+@router.get("/v1/models/events", response_model=None)
+@needs("admin", all_models=True)
+async def watch_models(http: HttpRequest) -> Response:
+    """Changes of the status of all models, as server-sent events."""
+    return _EventStream(Services.of(http).yard)
 
-    @router.post("/v1/models/reload")
-    @needs("admin")
-    async def reload_model(body: ModelName) -> dict[str, Any]:
-        """Have a model loaded. Idempotent."""
-        return status_object(body.model_id, await yard.reload(body.model_id))
 
-    @router.post("/v1/models/status")
-    @needs("read")
-    async def model_status(body: ModelName) -> dict[str, Any]:
-        """Where a model is."""
-        return status_object(body.model_id, yard.model(body.model_id))
+# An id may hold slashes.
+@router.get("/v1/models/{model_id:path}")
+async def retrieve_model(model_id: str, http: HttpRequest) -> dict[str, Any]:
+    """One model, by id or alias."""
+    return model_object(Services.of(http).yard.model(model_id))
 
-    @router.post("/v1/models/plan")
-    @needs("read")
-    async def plan_load(body: ModelName) -> dict[str, Any]:
-        """What a load of the model would do now. Changes nothing."""
-        return plan_object(await yard.plan(body.model_id))
 
-    return router
+@router.post("/v1/models/unload")
+@needs("admin")
+async def unload_model(body: Unload, http: HttpRequest) -> dict[str, Any]:
+    """Free a model's memory. Idempotent."""
+    return status_object(body.model_id, await Services.of(http).yard.unload(body.model_id, body.mode))
+
+
+@router.post("/v1/models/reload")
+@needs("admin")
+async def reload_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+    """Load a model. Idempotent."""
+    return status_object(body.model_id, await Services.of(http).yard.reload(body.model_id))
+
+
+@router.post("/v1/models/status")
+@needs("read")
+async def model_status(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+    """The status of a model."""
+    return status_object(body.model_id, Services.of(http).yard.model(body.model_id))
+
+
+@router.post("/v1/models/plan")
+@needs("read")
+async def plan_load(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+    """What a load of the model would do now. It changes nothing."""
+    return plan_object(await Services.of(http).yard.plan(body.model_id))

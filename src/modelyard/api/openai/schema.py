@@ -1,7 +1,7 @@
-"""What OpenAI's clients send, and the reference's extensions, as far as this version honours them.
+"""Request bodies of OpenAI's chat and text completions, with the extensions of mistral.rs that are supported.
 
-A field that OpenAI defines and this version does not honour is refused by name where its value would change the
-answer; fields that nobody defines are ignored, as clients of all kinds send some.
+A field that OpenAI defines and that is not supported is refused by name if its value would change the answer. Fields
+that OpenAI does not define are ignored, as clients of all kinds send some.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ MAX_BREAKERS = 8
 MAX_TOKENS = 2**31 - 1
 MAX_BIASES = 4096
 MAX_CHOICES = 64
-# An error repeats the name, so it must not be a megabyte.
+# Bounded because errors repeat the name.
 MAX_NAME_LENGTH = 512
 
 
 def one_or_more(value: Any) -> Any:
-    """A single text as a list of it; all else as it is."""
+    """Return a single text as a list; any other value unchanged."""
     return [value] if isinstance(value, str) else value
 
 
@@ -57,7 +57,7 @@ _OneStop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 _Stops = Annotated[list[_OneStop], Field(max_length=MAX_STOPS, fail_fast=True)]
 Stop = Annotated[_Stops, BeforeValidator(one_or_more, json_schema_input_type=_OneStop | _Stops)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
-# Checked item by item elsewhere, where the message names the item.
+# Items are validated after parsing, so that the error can name the item.
 TextsOrIds = Annotated[
     str | list[Any], WithJsonSchema(TypeAdapter(str | list[str] | list[int] | list[list[int]]).json_schema())
 ]
@@ -68,19 +68,19 @@ Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh", "ma
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
-# A field that says who asks, or what OpenAI is to keep: it changes no answer, and nothing is done with it.
-LABEL: Any = Field(default=None, description="Taken, and without effect on the answer.")
+# A field that names the user, or that controls what OpenAI stores: it is accepted and ignored.
+IGNORED: Any = Field(default=None, description="Accepted, without an effect on the answer.")
 
 
 def refuse_unsupported(body: BaseModel, harmless: Mapping[str, tuple[Any, ...]]) -> None:
-    """Refuse fields that are known and not honoured, unless they ask for nothing.
+    """Refuse known fields that are not supported, unless their value has no effect.
 
     Args:
-        body: what a client sent.
-        harmless: such fields -> values that change no answer (beside null).
+        body: the request.
+        harmless: the unsupported fields -> their values without an effect, beside null.
 
     Raises:
-        InvalidRequest: one of them asks for something.
+        InvalidRequest: such a field has another value.
     """
     for name, values in harmless.items():
         value = (body.model_extra or {}).get(name)
@@ -98,7 +98,7 @@ class StreamOptions(BaseModel):
 
 
 class GenerationFields(BaseModel):
-    """What chats and completions have in common."""
+    """The fields that chat and text completions share."""
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
@@ -119,7 +119,7 @@ class GenerationFields(BaseModel):
     logit_bias: LogitBias | None = None
     stop: Stop | None = None
     dry_multiplier: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = Field(
-        default=None, description="How much a token loses that would go on with a repetition; 0: nothing."
+        default=None, description="Penalty of a token that would continue a repetition; 0: none."
     )
     dry_base: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = None
     dry_allowed_length: Annotated[int, Field(ge=0, le=MAX_STOP_LENGTH)] | None = None
@@ -130,23 +130,23 @@ class GenerationFields(BaseModel):
         ]
         | None
     ) = None
-    user: str | None = LABEL
+    user: str | None = IGNORED
     ignore_eos: bool | None = None
     keep_alive: KeepAlive | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(default=None, description="Choices for each prompt.")
 
     @property
     def choices(self) -> int:
-        """Answers for each prompt."""
+        """The number of choices for each prompt."""
         return self.n or 1
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream is to end with the usage."""
+        """Whether the stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def to_request(self, prompt: Prompt, max_tokens: int | None) -> Request:
-        """What the yard is asked."""
+        """Return the request for the yard."""
         return Request(
             prompt=prompt,
             model=self.model,
@@ -180,7 +180,7 @@ class Prediction(BaseModel):
     content: str | Parts[ContentPart]
 
     def text(self) -> str:
-        """What is predicted."""
+        """Return the predicted text."""
         parts = [self.content] if isinstance(self.content, str) else [part.text or "" for part in self.content]
         return "".join(parts)
 
@@ -189,7 +189,7 @@ def _one_user_message(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-# The reference's that this version does not honour.
+# The fields of mistral.rs that are not supported -> their values without an effect.
 COMPLETION_HARMLESS: dict[str, tuple[Any, ...]] = {"adapter": (), "truncate_sequence": (False,)}
 
 CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
@@ -231,26 +231,28 @@ class ChatCompletionRequest(GenerationFields):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     prediction: Prediction | None = Field(
-        default=None, description="What the answer may well be, such as a text before its edit: it then comes faster."
+        default=None,
+        description="A likely answer, such as a text before it is edited: what matches it is generated faster.",
     )
     reasoning_effort: Effort | None = Field(
-        default=None, description="For models that reason: given to their template; `none` and `off` forbid it."
+        default=None,
+        description="For reasoning models: passed to the chat template; `none` and `off` disable reasoning.",
     )
     enable_thinking: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = Field(
-        default=None, description="Names that the model's chat template may read."
+        default=None, description="Variables for the model's chat template."
     )
-    metadata: dict[str, Any] | None = LABEL
-    safety_identifier: str | None = LABEL
-    prompt_cache_key: str | None = LABEL
-    prompt_cache_retention: str | None = LABEL
-    prompt_cache_options: dict[str, Any] | None = LABEL
+    metadata: dict[str, Any] | None = IGNORED
+    safety_identifier: str | None = IGNORED
+    prompt_cache_key: str | None = IGNORED
+    prompt_cache_retention: str | None = IGNORED
+    prompt_cache_options: dict[str, Any] | None = IGNORED
 
     def checked(self) -> Request:
-        """What the yard is asked.
+        """Return the request for the yard.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, CHAT_HARMLESS)
         if self.top_logprobs is not None and not self.logprobs:
@@ -266,14 +268,14 @@ class ChatCompletionRequest(GenerationFields):
         request = self.to_request(chat, self.max_completion_tokens or self.max_tokens)
         return replace(
             request,
-            response_format=None if self.response_format is None else self.response_format.demanded(),
-            grammar=None if self.grammar is None else self.grammar.demanded(),
+            response_format=None if self.response_format is None else self.response_format.to_constraint(),
+            grammar=None if self.grammar is None else self.grammar.to_constraint(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             prediction="" if self.prediction is None else self.prediction.text(),
         )
 
     def _options(self) -> dict[str, Any]:
-        """What the template is told of how to reason."""
+        """Return the variables for the chat template, with those that control reasoning."""
         options = dict(self.chat_template_kwargs or {})
         if self.reasoning_effort is not None:
             options |= {"reasoning_effort": self.reasoning_effort}
@@ -290,7 +292,7 @@ class CompletionRequest(GenerationFields):
     """The body of ``POST /v1/completions``."""
 
     prompt: TextsOrIds = Field(description="Text to continue, or token ids, or a list of either.")
-    suffix: str | None = Field(default=None, description="Text behind what is to be filled in.")
+    suffix: str | None = Field(default=None, description="Text after the gap that the model fills in.")
     echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     best_of: int | None = None
@@ -298,23 +300,23 @@ class CompletionRequest(GenerationFields):
     grammar: GrammarField | None = None
 
     def checked(self) -> list[Request]:
-        """What the yard is asked, prompt by prompt.
+        """Return one request for the yard for each prompt.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, COMPLETION_HARMLESS)
         if self.best_of not in (None, self.choices):
-            raise InvalidRequest("'best_of' must be equal to 'n': no answers are thrown away.", "best_of")
+            raise InvalidRequest("'best_of' must be equal to 'n': every answer is returned.", "best_of")
         if self.echo and self.logprobs is not None:
-            raise InvalidRequest("'echo' and 'logprobs' cannot both be given: those of prompts are not told.", "echo")
+            raise InvalidRequest("'echo' and 'logprobs' cannot both be given: prompts have no logprobs here.", "echo")
         if self.echo and self.suffix:
             raise InvalidRequest("'echo' and 'suffix' cannot both be given. Leave one out.", "echo")
         return [
             replace(
                 self.to_request(prompt, self.max_tokens),
-                response_format=None if self.response_format is None else self.response_format.demanded(),
-                grammar=None if self.grammar is None else self.grammar.demanded(),
+                response_format=None if self.response_format is None else self.response_format.to_constraint(),
+                grammar=None if self.grammar is None else self.grammar.to_constraint(),
                 logprobs=self.logprobs,
                 echoes=bool(self.echo),
             )
@@ -324,11 +326,13 @@ class CompletionRequest(GenerationFields):
     def _prompts(self) -> list[Prompt]:
         match self.prompt:
             case str(text):
-                prompts = [self._of_text(text)]
+                prompts = [self._text_prompt(text)]
             case list(ids) if _are_ids(ids):
-                prompts = [self._of_ids(ids)]
+                prompts = [self._ids_prompt(ids)]
             case list(parts) if parts and len(parts) * self.choices <= MAX_PROMPTS:
-                prompts = [self._of_text(part) if isinstance(part, str) else self._of_ids(part) for part in parts]
+                prompts = [
+                    self._text_prompt(part) if isinstance(part, str) else self._ids_prompt(part) for part in parts
+                ]
             case _:
                 raise InvalidRequest(
                     f"'prompt' must be a text or a list of token ids, or a list of either; with 'n' choices for each, "
@@ -337,10 +341,10 @@ class CompletionRequest(GenerationFields):
                 )
         return prompts
 
-    def _of_text(self, text: str) -> Prompt:
+    def _text_prompt(self, text: str) -> Prompt:
         return Infill(text, self.suffix) if self.suffix else Text(text)
 
-    def _of_ids(self, ids: Any) -> Prompt:
+    def _ids_prompt(self, ids: Any) -> Prompt:
         if not _are_ids(ids):
             raise InvalidRequest("'prompt' must hold texts, or lists of token ids that are not empty.", "prompt")
         if self.suffix:
@@ -353,7 +357,7 @@ def _are_ids(value: Any) -> bool:
 
 
 def choices_of(request: Request, choices: int) -> list[Request]:
-    """The request once for each of its choices, each with a seed of its own."""
+    """Return the request once for each choice; a given seed is increased by one for each."""
     seed = request.sampling.seed
     if choices == 1:
         return [request]

@@ -1,4 +1,4 @@
-"""Tools and forced formats, as OpenAI's clients ask for them, with the reference's grammars."""
+"""Tools and answer formats of OpenAI's requests, with the grammars of mistral.rs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FunctionDefinition(_Part):
     name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")
     description: str | None = None
     parameters: dict[str, Any] | None = Field(default=None, description="JSON schema of the arguments.")
-    strict: bool | None = Field(default=None, description="The arguments are to follow the schema, always.")
+    strict: bool | None = Field(default=None, description="Whether the arguments are constrained to the schema.")
 
 
 class ToolDefinition(_Part):
@@ -43,14 +43,14 @@ class FunctionName(_Part):
 
 
 class NamedFunction(_Part):
-    """The function that must be called."""
+    """The function that the model must call."""
 
     type: Literal["function"]
     function: FunctionName
 
 
 class AllowedTools(_Part):
-    """Those of the tools that may be called, or of which one must be."""
+    """The tools that the model may call, or of which it must call one."""
 
     mode: Literal["auto", "required"]
     tools: Tools[NamedFunction]
@@ -79,7 +79,7 @@ ToolChoiceField = Annotated[
 
 
 class JsonSchemaFormat(_Part):
-    """A schema that the answer is to follow."""
+    """A schema that the answer must follow."""
 
     name: str = ""
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
@@ -92,39 +92,39 @@ class ResponseFormat(_Part):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
 
-    def demanded(self) -> dict[str, Any]:
-        """As the engine reads it."""
+    def to_constraint(self) -> dict[str, Any]:
+        """Return the constraint in the form that the engine reads."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
 def schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for a bare schema, which is to be followed in all."""
+    """Return the engine's constraint for a JSON schema, enforced strictly."""
     return {"type": "json_schema", "json_schema": {"schema": schema, "strict": True}}
 
 
 class GrammarField(_Part):
-    """The reference's ``grammar``: what the answer must follow."""
+    """The ``grammar`` of mistral.rs, which the answer must follow."""
 
     type: Literal["regex", "json_schema", "lark", "llguidance"]
     value: Any
 
-    def demanded(self) -> dict[str, Any]:
-        """As the engine reads it."""
+    def to_constraint(self) -> dict[str, Any]:
+        """Return the constraint in the form that the engine reads."""
         return {"type": self.type, "value": self.value}
 
 
 def chosen_tools(
     tools: list[ToolDefinition], choice: ToolChoiceField | None
 ) -> tuple[tuple[dict[str, Any], ...], ToolChoice]:
-    """The tools that the model is told of, in OpenAI's shape, and whether it must call one.
+    """Return the tools for the prompt, in OpenAI's shape, and whether the model must call one.
 
     Raises:
-        InvalidRequest: two have the same name, or one is named that is not there.
+        InvalidRequest: two tools have the same name, or ``choice`` names or requires one that does not exist.
     """
     names = [tool.function.name for tool in tools]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InvalidRequest(f"Two tools are named '{twice}'. Give each a name of its own.", "tools")
-    shown = tools
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise InvalidRequest(f"Two tools are named '{duplicate}'. Give each a name of its own.", "tools")
+    offered = tools
     chosen: ToolChoice
     match choice:
         case None:
@@ -136,18 +136,18 @@ def chosen_tools(
             allowed = [tool.function.name for tool in choice.allowed_tools.tools]
             for name in allowed:
                 _check_known(name, names)
-            shown = [tool for tool in tools if tool.function.name in allowed]
+            offered = [tool for tool in tools if tool.function.name in allowed]
             chosen = choice.allowed_tools.mode
-        case word:
-            chosen = word
-    if chosen == "required" and not shown:
+        case mode:
+            chosen = mode
+    if chosen == "required" and not offered:
         raise InvalidRequest(
             "'tool_choice' is 'required', but there are no tools. Give some in 'tools'.", "tool_choice"
         )
-    return tuple(tool.model_dump(exclude_none=True) for tool in shown), chosen
+    return tuple(tool.model_dump(exclude_none=True) for tool in offered), chosen
 
 
 def _check_known(name: str, names: list[str]) -> None:
     if name not in names:
         known = ", ".join(names) or "none"
-        raise InvalidRequest(f"'tool_choice' names '{name}', which is none of the tools: {known}.", "tool_choice")
+        raise InvalidRequest(f"'tool_choice' names '{name}', which is not one of the tools: {known}.", "tool_choice")

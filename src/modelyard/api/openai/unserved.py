@@ -1,40 +1,30 @@
-"""What OpenAI's clients ask of models that make speech or pictures: refused by name, since none here do."""
+"""OpenAI's endpoints for the generation of speech and images: they answer with an error that says why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, NoReturn
+from typing import NoReturn
 
 from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 
 from modelyard.api.middleware.authorization import needs
+from modelyard.api.request_context import RequestContext
 from modelyard.errors import UnsupportedOperation
 
-_UNSERVED: Final = {
-    "/v1/audio/speech": "speech",
-    "/v1/images/generations": "pictures",
-    "/v1/images/edits": "pictures",
-    "/v1/images/variations": "pictures",
-}
+router = APIRouter()
 
 
-def unserved_routes() -> APIRouter:
-    """Endpoints that answer 400 whatever they are asked. They are in no description."""
-    router = APIRouter()
-    for path, what in _UNSERVED.items():
-        router.add_api_route(
-            path, _refusing(path, what), methods=["POST"], include_in_schema=False, response_model=None
-        )
-    return router
-
-
-def _refusing(path: str, what: str) -> Callable[[], Coroutine[Any, Any, NoReturn]]:
-    @needs("inference")
-    async def refuse() -> NoReturn:
-        raise UnsupportedOperation(
-            f"{path}: Modelyard serves no models that make {what} (kind = 'speech' and 'diffusion'). Its models answer "
-            "in text: GET /v1/models lists what they take.",
-            "model",
-        )
-
-    return refuse
+@router.post("/v1/images/variations", include_in_schema=False, response_model=None)
+@router.post("/v1/images/edits", include_in_schema=False, response_model=None)
+@router.post("/v1/images/generations", include_in_schema=False, response_model=None)
+@router.post("/v1/audio/speech", include_in_schema=False, response_model=None)
+@needs("inference")
+async def refuse(http: HttpRequest) -> NoReturn:
+    """Answer 400, whatever was sent."""
+    path = RequestContext.of(http.scope).route
+    product = "speech" if path == "/v1/audio/speech" else "pictures"
+    raise UnsupportedOperation(
+        f"{path}: Modelyard serves no models that make {product} (kind = 'speech' and 'diffusion'). Its models answer "
+        "in text: GET /v1/models lists what they take.",
+        "model",
+    )

@@ -1,16 +1,16 @@
-"""Token counts as OpenAI's clients read them."""
+"""Token counts in OpenAI's shape."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from modelyard.api.openapi.answers_openai import TokenUsage
 from modelyard.protocol.events import Finished
 from modelyard.protocol.values import Usage
 
 
 def total_usage(finished: Sequence[Finished], choices: int) -> Usage:
-    """Of all answers. Each prompt has so many ``choices``, one after the other, and counts once."""
+    """Return the usage of all choices. ``finished`` has ``choices`` in a row for each prompt, which counts once."""
     usages = [each.usage for each in finished]
     prompts = usages[::choices]
     return Usage(
@@ -20,8 +20,8 @@ def total_usage(finished: Sequence[Finished], choices: int) -> Usage:
     )
 
 
-def usage_object(usage: Usage) -> dict[str, Any]:
-    """OpenAI's ``usage``; cached_tokens are those of the prompt that cost no prefill."""
+def usage_object(usage: Usage) -> TokenUsage:
+    """Return OpenAI's ``usage``; cached_tokens are the tokens of the prompt that needed no prefill."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

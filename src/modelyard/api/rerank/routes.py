@@ -1,9 +1,10 @@
-"""POST /v1/rerank, as Jina, Cohere and llama.cpp have it; Cohere's client asks /v2/rerank."""
+"""POST /v1/rerank, compatible with Jina, Cohere and llama.cpp, and /v2/rerank for Cohere's client."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Final
 
 import orjson
@@ -13,7 +14,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.openai.embeddings import MAX_INPUTS
-from modelyard.api.openai.schema import LABEL, MAX_NAME_LENGTH, refuse_unsupported
+from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, refuse_unsupported
+from modelyard.api.openapi.answers_rerank import RankedDocument, RankedDocuments
+from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.wait_options import KeepAlive, wait_options_of
@@ -21,9 +24,7 @@ from modelyard.yard.requests.one_shot import Ranking
 from modelyard.yard.requests.requests import RankRequest, WaitOptions
 from modelyard.yard.yard import Yard
 
-PATHS: Final = ("/v1/rerank", "/v2/rerank", "/rerank")
-
-# Fields of Cohere's that are not honoured, with the values that ask for nothing.
+# Fields of Cohere's that are not supported -> their values without an effect.
 RERANK_HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
     "relevant_spans": (),
     "rank_fields": ([],),
@@ -32,9 +33,9 @@ RERANK_HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 
 
-def _text_of(given: Any) -> Any:
-    """The text of a document that is an object, as Jina and Cohere had them."""
-    return given["text"] if isinstance(given, dict) and given.keys() == {"text"} else given
+def _text_of(document: Any) -> Any:
+    """Return the text of a document; Jina and Cohere also take an object with one."""
+    return document["text"] if isinstance(document, dict) and document.keys() == {"text"} else document
 
 
 Document = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | dict[str, str])]
@@ -45,45 +46,47 @@ class RerankBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
-    query: Document = Field(min_length=1, description="What is asked: a text, or an object with a `text`.")
+    query: Document = Field(min_length=1, description="The query: a text, or an object with a `text`.")
     documents: list[Document] = Field(
         min_length=1,
         max_length=MAX_INPUTS,
         fail_fast=True,
-        description="Texts that may answer it, or objects with a `text`.",
+        description="Texts to rank, or objects with a `text`.",
     )
     model: str | None = Field(
         default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
     )
-    top_n: int | None = Field(default=None, ge=1, description="How many of the best are answered. Unset: all.")
+    top_n: int | None = Field(
+        default=None, ge=1, description="Number of documents in the answer, the best first. Unset: all."
+    )
     return_documents: bool | None = Field(default=None, description="Whether the answer repeats the documents.")
     max_tokens_per_doc: int | None = Field(
         default=None,
         ge=1,
         le=2**31 - 1,
-        description="A longer document is cut, and so is one that does not fit into the model. Unset: that is refused.",
+        description="Longer documents are cut, also those that are too long for the model. Unset: those are refused.",
     )
-    user: str | None = LABEL
+    user: str | None = IGNORED
     keep_alive: KeepAlive | None = None
 
-    def request(self, how: WaitOptions) -> RankRequest:
-        """What is asked of the yard."""
-        return RankRequest(self.query, tuple(self.documents), self.model, self.max_tokens_per_doc, how)
+    def request(self, options: WaitOptions) -> RankRequest:
+        """Return the request for the yard."""
+        return RankRequest(self.query, tuple(self.documents), self.model, self.max_tokens_per_doc, options)
 
     def checked(self) -> None:
-        """Refuse what is known and not honoured.
+        """Refuse known fields that are not supported, unless their value has no effect.
 
         Raises:
-            InvalidRequest: there is such a field.
+            InvalidRequest: such a field has another value.
         """
         refuse_unsupported(self, RERANK_HARMLESS)
 
 
-def rerank_body(ranking: Ranking, body: RerankBody) -> dict[str, Any]:
-    """The answer, with the best document first."""
-    results: list[dict[str, Any]] = []
+def rerank_body(ranking: Ranking, body: RerankBody) -> RankedDocuments:
+    """Return the answer, with the best document first."""
+    results: list[RankedDocument] = []
     for index in ranking.best(body.top_n):
-        result: dict[str, Any] = {"index": index, "relevance_score": float(ranking.scores[index])}
+        result: RankedDocument = {"index": index, "relevance_score": float(ranking.scores[index])}
         if body.return_documents:
             result["document"] = {"text": body.documents[index]}
         results.append(result)
@@ -97,20 +100,19 @@ def rerank_body(ranking: Ranking, body: RerankBody) -> dict[str, Any]:
     }
 
 
-def rerank_routes(yard: Yard) -> APIRouter:
-    """The reranking endpoint on ``yard``."""
-    router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute)
 
-    async def rerank(body: RerankBody, http: HttpRequest) -> Response:
-        """Sort documents by how well they answer a query."""
-        body.checked()
-        request = body.request(wait_options_of(http, body.keep_alive))
 
-        async def ask() -> bytes:
-            return orjson.dumps(rerank_body(await yard.rank(request), body))
+@router.post("/rerank", response_model=None)
+@router.post("/v2/rerank", response_model=None)
+@router.post("/v1/rerank", response_model=None)
+async def rerank(body: RerankBody, http: HttpRequest) -> Response:
+    """Sort documents by how well they answer a query."""
+    body.checked()
+    request = body.request(wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_rank, Services.of(http).yard, request, body))
 
-        return JsonResponse(ask)
 
-    for path in PATHS:
-        router.post(path, response_model=None)(rerank)
-    return router
+async def _rank(yard: Yard, request: RankRequest, body: RerankBody) -> bytes:
+    """Compute the body of the answer."""
+    return orjson.dumps(rerank_body(await yard.rank(request), body))

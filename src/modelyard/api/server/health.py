@@ -1,4 +1,4 @@
-"""GET /health, /health/live and /health/ready: open to all, and without effect on any model."""
+"""GET /health, /health/live and /health/ready: they need no key, and trigger no load."""
 
 from __future__ import annotations
 
@@ -6,52 +6,51 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from fastapi.responses import PlainTextResponse, Response
 
+from modelyard.api.services import Services
 from modelyard.errors import ModelNotFound, ModelRequired
 from modelyard.yard.requests.context import current_caller
-from modelyard.yard.yard import Yard
+
+router = APIRouter()
 
 
-def health_routes(yard: Yard) -> APIRouter:
-    """Health of the server on ``yard`` and of its models."""
-    router = APIRouter()
+@router.get("/", include_in_schema=False)
+@router.get("/health")
+async def health(http: HttpRequest, model: str | None = None) -> Response:
+    """Whether the process runs; with ``model``, whether that model can start a request at once, or 503 with the reason.
 
-    @router.get("/", include_in_schema=False)
-    @router.get("/health")
-    async def health(model: str | None = None) -> Response:
-        """The process is alive; with ``model``, that model would begin a request at once: else 503, with the reason.
-
-        Without a key that may read, and for models that the key may not see, the answer is yes or no.
-        """
-        if model is None:
-            return PlainTextResponse("OK")
-        if not current_caller().may("read") or not yard.is_known(model):
-            return _answer({"status": "ok" if yard.is_ready(model) else "unavailable"})
-        try:
-            reason = yard.unready(model)
-        except (ModelNotFound, ModelRequired):
-            raise ModelNotFound(model, ()) from None
-        known = {"model": model, "status": "unavailable" if reason else "ok", "reason": reason or None}
-        return _answer({key: value for key, value in known.items() if value is not None})
-
-    @router.get("/health/live")
-    async def live() -> PlainTextResponse:
-        """The process is alive, and its event loop turns."""
+    Without a key that may read, and for models that the key may not see, the answer has no reason.
+    """
+    if model is None:
         return PlainTextResponse("OK")
+    yard = Services.of(http).yard
+    if not current_caller().may("read") or not yard.is_known(model):
+        return _answer({"status": "ok" if yard.is_ready(model) else "unavailable"})
+    try:
+        reason = yard.unready(model)
+    except (ModelNotFound, ModelRequired):
+        raise ModelNotFound(model, ()) from None
+    fields = {"model": model, "status": "unavailable" if reason else "ok", "reason": reason or None}
+    return _answer({key: value for key, value in fields.items() if value is not None})
 
-    @router.get("/health/ready")
-    async def ready() -> Response:
-        """Whether every model can serve: 503, with the reasons, while an engine or a load has failed.
 
-        The reasons are for keys that may read, and those of the models that the key may see.
-        """
-        status = "ok" if yard.is_sound else "failed"
-        return _answer(
-            {"status": status, "failed": yard.failed()} if current_caller().may("read") else {"status": status}
-        )
+@router.get("/health/live")
+async def live() -> PlainTextResponse:
+    """Whether the process runs and its event loop responds."""
+    return PlainTextResponse("OK")
 
-    return router
+
+@router.get("/health/ready")
+async def ready(http: HttpRequest) -> Response:
+    """Whether every model can serve; 503 with the reasons while an engine or a load has failed.
+
+    A key that may read gets the reasons of the models that it may see.
+    """
+    yard = Services.of(http).yard
+    status = "ok" if yard.is_sound else "failed"
+    return _answer({"status": status, "failed": yard.failed()} if current_caller().may("read") else {"status": status})
 
 
 def _answer(body: dict[str, Any]) -> Response:

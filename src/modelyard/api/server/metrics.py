@@ -1,7 +1,7 @@
-"""GET /metrics: all that is counted, in Prometheus's words. Nothing is computed before somebody asks.
+"""GET /metrics: all metrics in Prometheus's text format, collected when they are scraped.
 
-``METRICS`` is the list of what there is; docs/operations.md is written from it. Labels are bounded: models are ids of
-the configuration, paths are patterns.
+``METRICS`` lists them, and the table in docs/operations.md is generated from it. Labels are bounded: models are ids
+of the configuration, paths are patterns of routes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -31,8 +32,8 @@ Read = Callable[[HttpMetrics, MetricsSnapshot], Samples]
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """One metric: its name as it is exposed, what kind it is, its labels, its meaning, and where it is read."""
+class MetricSpec:
+    """One metric: its exposed name, its type, its labels, its help text, and the function that reads its samples."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -41,256 +42,262 @@ class Described:
     read: Read
 
 
-def _of_models(read: Callable[[ModelMetrics], Value | None]) -> Read:
-    """One value a model; None: it has none at the moment."""
+def _per_model(read: Callable[[ModelMetrics], Value | None]) -> Read:
+    """Return a reader of one sample for each model; None: the model has no value at the moment."""
 
-    def samples(_http: HttpMetrics, census: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
-        for model in census.models:
+    def samples(_: HttpMetrics, snapshot: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
+        for model in snapshot.models:
             if (value := read(model)) is not None:
                 yield (model.model,), value
 
     return samples
 
 
-def _by(read: Callable[[ModelMetrics], Mapping[Any, int]], names: tuple[str, ...]) -> Read:
-    """One value a model and each of ``names``, also where it is 0: a rate needs a beginning."""
+def _per_name(read: Callable[[ModelMetrics], Mapping[Any, int]], names: tuple[str, ...]) -> Read:
+    """Return a reader of one sample for each model and name; zeros are included, as a rate needs a first sample."""
 
-    def samples(_http: HttpMetrics, census: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
-        for model in census.models:
+    def samples(_: HttpMetrics, snapshot: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
+        for model in snapshot.models:
             counts = read(model)
             yield from (((model.model, name), counts.get(name, 0)) for name in names)
 
     return samples
 
 
-def _vital(name: str) -> Read:
-    """What the engine of a model said of itself last, while there is one."""
-    return _of_models(lambda m: None if m.counters.engine_stats is None else getattr(m.counters.engine_stats, name))
+def _engine(name: str) -> Read:
+    """Return a reader of the last statistics of each model's engine, while it has one."""
+    return _per_model(lambda m: None if m.counters.engine_stats is None else getattr(m.counters.engine_stats, name))
 
 
 _HTTP, _MODEL = ("method", "path", "model"), ("model",)
 
-METRICS: tuple[Described, ...] = (
-    Described(
+METRICS: tuple[MetricSpec, ...] = (
+    MetricSpec(
         "http_requests_total",
         "counter",
         (*_HTTP, "status"),
-        "Requests that are over.",
+        "Requests that have ended.",
         lambda http, _: http.total.items(),
     ),
-    Described(
+    MetricSpec(
         "http_request_duration_seconds",
         "histogram",
         (*_HTTP, "status"),
         "From a request's head to the end of its answer.",
         lambda http, _: http.duration_s.items(),
     ),
-    Described(
+    MetricSpec(
         "http_requests_in_flight", "gauge", _HTTP, "Requests that are being answered.", lambda http, _: http.in_flight()
     ),
-    Described(
+    MetricSpec(
         "http_request_body_bytes", "histogram", _HTTP, "Bodies of requests.", lambda http, _: http.body_bytes.items()
     ),
-    Described(
+    MetricSpec(
         "modelyard_requests_finished_total",
         "counter",
         ("model", "reason"),
-        "Answers that are over, by how they ended.",
-        _by(lambda m: m.counters.requests, ("stop", "length", "cancelled", "failed")),
+        "Answers that have ended, by reason.",
+        _per_name(lambda m: m.counters.requests, ("stop", "length", "cancelled", "failed")),
     ),
-    Described(
+    MetricSpec(
         "modelyard_requests_waiting",
         "gauge",
         _MODEL,
-        "Requests that wait for the model: for memory, a load, or an unload to be over.",
-        _of_models(lambda m: m.waiting),
+        "Requests that wait for the model: for memory, for a load, or for the end of an unload.",
+        _per_model(lambda m: m.waiting),
     ),
-    Described(
+    MetricSpec(
         "modelyard_requests_running",
         "gauge",
         _MODEL,
         "Requests that the model's engine has.",
-        _of_models(lambda m: m.running),
+        _per_model(lambda m: m.running),
     ),
-    Described(
-        "modelyard_sequences_running", "gauge", _MODEL, "Of those, how many are being computed.", _vital("running")
+    MetricSpec(
+        "modelyard_sequences_running",
+        "gauge",
+        _MODEL,
+        "Sequences in the model's engine that are being computed.",
+        _engine("running"),
     ),
-    Described(
+    MetricSpec(
         "modelyard_sequences_waiting",
         "gauge",
         _MODEL,
-        "Of those, how many wait for a place in the batch.",
-        _vital("waiting"),
+        "Sequences in the model's engine that wait for a place in the batch.",
+        _engine("waiting"),
     ),
-    Described(
+    MetricSpec(
         "modelyard_queue_seconds",
         "histogram",
         _MODEL,
         "From a request's arrival until its prompt is computed, without the load of its model.",
-        _of_models(lambda m: m.counters.queue_s),
+        _per_model(lambda m: m.counters.queue_s),
     ),
-    Described(
+    MetricSpec(
         "modelyard_time_to_first_token_seconds",
         "histogram",
         _MODEL,
         "From a request's arrival to its first text.",
-        _of_models(lambda m: m.counters.first_token_s),
+        _per_model(lambda m: m.counters.first_token_s),
     ),
-    Described(
+    MetricSpec(
         "modelyard_inter_token_latency_seconds",
         "histogram",
         _MODEL,
-        "Gaps between two texts of an answer, pauses of all kinds included.",
-        _of_models(lambda m: m.counters.gap_s),
+        "Time between two pieces of an answer's text, pauses included.",
+        _per_model(lambda m: m.counters.gap_s),
     ),
-    Described(
+    MetricSpec(
         "modelyard_prompt_tokens_total",
         "counter",
         _MODEL,
-        "Tokens of prompts, of answers that are over.",
-        _of_models(lambda m: m.counters.prompt_tokens),
+        "Prompt tokens of answers that have ended.",
+        _per_model(lambda m: m.counters.prompt_tokens),
     ),
-    Described(
+    MetricSpec(
         "modelyard_completion_tokens_total",
         "counter",
         _MODEL,
-        "Tokens of answers that are over.",
-        _of_models(lambda m: m.counters.completion_tokens),
+        "Generated tokens of answers that have ended.",
+        _per_model(lambda m: m.counters.completion_tokens),
     ),
-    Described(
+    MetricSpec(
         "modelyard_prefix_hit_tokens_total",
         "counter",
         _MODEL,
-        "Tokens of prompts that were in the KV cache already, and were not computed.",
-        _of_models(lambda m: m.counters.cached_tokens),
+        "Prompt tokens that were in the KV cache and were not computed again.",
+        _per_model(lambda m: m.counters.cached_tokens),
     ),
-    Described(
+    MetricSpec(
         "modelyard_prefix_hits_total",
         "counter",
         _MODEL,
-        "Requests of whose prompts a beginning was in the KV cache already.",
-        _of_models(lambda m: m.counters.prefix_hits),
+        "Requests whose prompt began with a prefix in the KV cache.",
+        _per_model(lambda m: m.counters.prefix_hits),
     ),
-    Described(
+    MetricSpec(
         "modelyard_kv_cells",
         "gauge",
         _MODEL,
-        "Tokens that the KV cache holds at most; absent while unloaded.",
-        _vital("kv_cells"),
+        "Capacity of the KV cache in tokens; absent while the model is unloaded.",
+        _engine("kv_cells"),
     ),
-    Described(
+    MetricSpec(
         "modelyard_kv_cells_used",
         "gauge",
         _MODEL,
-        "Tokens in the KV cache, of running requests and of kept prompts.",
-        _vital("used_cells"),
+        "Tokens in the KV cache, of running requests and of cached prompts.",
+        _engine("used_cells"),
     ),
-    Described(
+    MetricSpec(
         "modelyard_preemptions_total",
         "counter",
         _MODEL,
-        "Sequences that gave way because the KV cache was full, and were computed again.",
-        _of_models(lambda m: m.counters.preemptions),
+        "Sequences that were preempted because the KV cache was full, and computed again.",
+        _per_model(lambda m: m.counters.preemptions),
     ),
-    Described(
+    MetricSpec(
         "modelyard_pictures_encoded_total",
         "counter",
         _MODEL,
         "Images, or tiles of them, that the model's projector encoded.",
-        _of_models(lambda m: m.counters.pictures_encoded),
+        _per_model(lambda m: m.counters.pictures_encoded),
     ),
-    Described(
+    MetricSpec(
         "modelyard_pictures_reused_total",
         "counter",
         _MODEL,
-        "Images, or tiles of them, that the model was shown again from what its projector had encoded before.",
-        _of_models(lambda m: m.counters.pictures_reused),
+        "Images, or tiles of them, whose earlier encoding was used again.",
+        _per_model(lambda m: m.counters.pictures_reused),
     ),
-    Described(
-        "modelyard_model_loaded", "gauge", _MODEL, "1 while the model serves.", _of_models(lambda m: m.is_loaded)
+    MetricSpec(
+        "modelyard_model_loaded", "gauge", _MODEL, "1 while the model is loaded.", _per_model(lambda m: m.is_loaded)
     ),
-    Described(
+    MetricSpec(
         "modelyard_loads_total",
         "counter",
         ("model", "result"),
-        "Loads that are over.",
-        _by(lambda m: m.counters.loads, ("ok", "failed")),
+        "Loads that have ended, by result.",
+        _per_name(lambda m: m.counters.loads, ("ok", "failed")),
     ),
-    Described(
-        "modelyard_load_seconds", "histogram", _MODEL, "Durations of loads.", _of_models(lambda m: m.counters.load_s)
+    MetricSpec(
+        "modelyard_load_seconds", "histogram", _MODEL, "Durations of loads.", _per_model(lambda m: m.counters.load_s)
     ),
-    Described(
+    MetricSpec(
         "modelyard_evictions_total",
         "counter",
         ("model", "reason"),
         "Unloads: asked for, idle, to make room, over budget, retired by a new configuration, the server closes, "
         "a file of it was written over, or the engine died.",
-        _by(lambda m: m.counters.unloads, ("asked", "idle", "room", "budget", "retired", "closing", "changed", "died")),
+        _per_name(
+            lambda m: m.counters.unloads, ("asked", "idle", "room", "budget", "retired", "closing", "changed", "died")
+        ),
     ),
-    Described(
+    MetricSpec(
         "modelyard_engine_deaths_total",
         "counter",
         _MODEL,
         "Engines of the model that died: while they served, loaded or were unloaded.",
-        _of_models(lambda m: m.counters.deaths),
+        _per_model(lambda m: m.counters.deaths),
     ),
-    Described(
+    MetricSpec(
         "modelyard_requests_retried_alone_total",
         "counter",
         _MODEL,
-        "Times that a request, which an engine was computing when it died, was computed in steps of its own.",
-        _of_models(lambda m: m.counters.retried_alone),
+        "Retries of requests alone in a step, because an engine died while it computed them.",
+        _per_model(lambda m: m.counters.retried_alone),
     ),
-    Described(
+    MetricSpec(
         "modelyard_requests_blamed_total",
         "counter",
         _MODEL,
         "Requests that ended with an error because the model's engine died twice while it computed them.",
-        _of_models(lambda m: m.counters.blamed),
+        _per_model(lambda m: m.counters.blamed),
     ),
-    Described(
+    MetricSpec(
         "modelyard_model_isolated",
         "gauge",
         _MODEL,
         "1 where the model's engine, or its last one, runs in a process of its own.",
-        _of_models(lambda m: m.is_isolated),
+        _per_model(lambda m: m.is_isolated),
     ),
-    Described(
+    MetricSpec(
         "modelyard_resident_bytes",
         "gauge",
         _MODEL,
-        "Memory that the model takes, with weights that it shares with others.",
-        _of_models(lambda m: m.resident_bytes),
+        "Memory that the model takes, including weights that it shares with other models.",
+        _per_model(lambda m: m.resident_bytes),
     ),
-    Described(
+    MetricSpec(
         "modelyard_predicted_bytes",
         "gauge",
         _MODEL,
-        "Memory that its last load was expected to take.",
-        _of_models(lambda m: m.counters.predicted_bytes),
+        "Estimate of the memory that the model's last load takes.",
+        _per_model(lambda m: m.counters.predicted_bytes),
     ),
-    Described(
+    MetricSpec(
         "modelyard_memory_budget_bytes",
         "gauge",
         (),
-        "Memory that all models may take together.",
-        lambda _, census: [((), census.budget_bytes)],
+        "Memory budget of all models together.",
+        lambda _, snapshot: [((), snapshot.budget_bytes)],
     ),
-    Described(
+    MetricSpec(
         "modelyard_memory_used_bytes",
         "gauge",
         (),
         "Memory that counts against the budget; shared weights once.",
-        lambda _, census: [((), census.used_bytes)],
+        lambda _, snapshot: [((), snapshot.used_bytes)],
     ),
-    Described(
+    MetricSpec(
         "modelyard_memory_kept_bytes",
         "gauge",
         (),
-        "Of that, for what outlived unloads: prompts and suspended requests.",
-        lambda _, census: [((), census.kept_bytes)],
+        "Part of the used memory that outlives unloads: cached prompts and suspended requests.",
+        lambda _, snapshot: [((), snapshot.kept_bytes)],
     ),
-    Described(
+    MetricSpec(
         "modelyard_build_info",
         "gauge",
         ("version",),
@@ -301,19 +308,19 @@ METRICS: tuple[Described, ...] = (
 
 
 class YardCollector(Collector):
-    """Reads ``METRICS`` of one application."""
+    """Collects ``METRICS`` of one application."""
 
     def __init__(self, yard: Yard, http: HttpMetrics) -> None:
         self._yard, self._http = yard, http
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, as they are now. On the event loop, as all that they are read from."""
-        census = self._yard.metrics()
+        """Yield all metrics. Runs on the event loop, which owns everything that they are read from."""
+        snapshot = self._yard.metrics()
         for metric in METRICS:
-            yield _family(metric, metric.read(self._http, census))
+            yield _family(metric, metric.read(self._http, snapshot))
 
 
-def _family(metric: Described, samples: Samples) -> Metric:
+def _family(metric: MetricSpec, samples: Samples) -> Metric:
     if metric.kind == "histogram":
         histogram = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
         for labels, value in samples:
@@ -330,24 +337,26 @@ def _family(metric: Described, samples: Samples) -> Metric:
 
 
 def render_metrics() -> str:
-    """A Markdown table of all metrics."""
+    """Return a Markdown table of all metrics."""
     rows = [("Metric", "Kind", "Labels", "Meaning"), ("---",) * 4]
     rows += [(f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.meaning) for m in METRICS]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def metrics_routes(yard: Yard, http: HttpMetrics) -> APIRouter:
-    """The endpoint, on a registry of its own: two applications in one process count for themselves."""
+def metrics_registry(yard: Yard, http: HttpMetrics) -> CollectorRegistry:
+    """Return the registry of one application; applications of one process do not share metrics."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(YardCollector(yard, http))
     ProcessCollector(registry=registry)
-    router = APIRouter()
+    return registry
 
-    @router.get("/metrics", response_model=None)
-    @needs("read", all_models=True)
-    async def metrics(request: Request) -> Response:
-        """All metrics, as text for Prometheus, or as OpenMetrics where the client prefers it."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), media_type=content_type)
 
-    return router
+router = APIRouter()
+
+
+@router.get("/metrics", response_model=None)
+@needs("read", all_models=True)
+async def metrics(http: HttpRequest) -> Response:
+    """All metrics, as text for Prometheus, or as OpenMetrics where the client prefers it."""
+    encode, content_type = choose_encoder(http.headers.get("accept", ""))
+    return Response(encode(http.app.state.metrics_registry), media_type=content_type)

@@ -1,4 +1,4 @@
-"""The text of speech as OpenAI's clients read it, whole and as events."""
+"""Encodes the answers of /v1/audio: the text of speech, whole and as events."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import orjson
 
 from modelyard.api.openai.audio.prompts import spoken_text
 from modelyard.api.openai.chunks import EventFrames
+from modelyard.api.openapi.answers_openai import SpeechText, SpeechUsage
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.protocol.deltas import ContentDelta, Delta, ToolCallBroken
 from modelyard.protocol.events import Finished
@@ -17,20 +18,20 @@ from modelyard.protocol.prompts import Prompt
 from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import TokenStream
 
-# What a model writes of the language before the words has no more characters.
+# Maximum length of the head, in which a model names the language before the words.
 _MAX_HEAD_LENGTH = 64
 _HEAD = "language "
 
 
 class SpeechFrames(EventFrames):
-    """Writes one transcription or translation.
+    """Encodes one transcription or translation.
 
     Args:
-        prompt: what is answered.
-        task: what is done.
-        duration_s: of the clip.
-        language: that the client named; "" where it named none.
-        response_format: of a whole answer.
+        prompt: the prompt that is answered.
+        task: "transcribe" or "translate".
+        duration_s: length of the clip.
+        language: English name of the language that the client named, in lower case; "" if it named none.
+        response_format: the format of a whole answer.
     """
 
     def __init__(
@@ -43,57 +44,57 @@ class SpeechFrames(EventFrames):
     ) -> None:
         self._prompt, self._task, self._format = prompt, task, response_format
         self._duration_s, self._language = duration_s, language
-        # The text so far, and how much of it was sent; what may still be a head is held back.
+        # The text so far, and how many of its characters were sent. A possible head is held back.
         self._text, self._sent = "", 0
         self._has_words = False
 
     def open(self, generation: TokenStream) -> bytes:
-        """Nothing: a stream begins with its text."""
+        """Return nothing: a stream begins with its text."""
         self._reader = OutputReader(generation, self._prompt)
         return b""
 
     def text(self, text: str) -> bytes:
-        """An event with what was added to the words."""
+        """Return the event with the words in ``text``."""
         return self._events(self._reader.push(text), is_over=False)
 
     def close(self, finished: Finished) -> bytes:
-        """What was held back, and the event with all of the text."""
+        """Return the words that were held back, and the event with the whole text."""
         rest = self._events(self._reader.finish(), is_over=True)
         done = {
             "type": "transcript.text.done",
             "text": spoken_text(self._text)[1].strip(),
-            "usage": usage(finished.usage),
+            "usage": usage_object(finished.usage),
         }
         return rest + _event(done)
 
     def end(self, finished: Sequence[Finished]) -> bytes:  # noqa: ARG002 (as every dialect has it)
-        """Nothing: the event before was the last."""
+        """Return nothing: ``close`` has returned the last event."""
         return b""
 
-    def choice(self, text: str, finished: Finished) -> Any:
-        """The whole answer: an object, or the text."""
-        heard, words = spoken_text(self._reader.whole(text).content)
+    def choice(self, text: str, finished: Finished) -> SpeechText | str:
+        """Return the whole answer: an object, or the text."""
+        detected, words = spoken_text(self._reader.whole(text).content)
         words = words.strip()
         if self._format == "text":
             return words
         if self._format == "json":
-            return {"text": words, "usage": usage(finished.usage)}
+            return {"text": words, "usage": usage_object(finished.usage)}
         return {
             "task": self._task,
-            "language": "english" if self._task == "translate" else (self._language or heard.lower() or "unknown"),
+            "language": "english" if self._task == "translate" else (self._language or detected.lower() or "unknown"),
             "duration": round(self._duration_s, 3),
             "text": words,
             "usage": {"type": "duration", "seconds": math.ceil(self._duration_s)},
         }
 
-    def whole(self, choices: Sequence[Any], finished: Sequence[Finished]) -> Any:  # noqa: ARG002
-        """The answer by itself."""
+    def whole(self, choices: Sequence[SpeechText | str], finished: Sequence[Finished]) -> SpeechText | str:  # noqa: ARG002
+        """Return the only answer."""
         return choices[0]
 
     def _events(self, deltas: Sequence[Delta], *, is_over: bool) -> bytes:
         self._text += "".join(delta.text for delta in deltas if isinstance(delta, ContentDelta | ToolCallBroken))
         if not self._has_words:
-            # Spaces at the beginning, and a head that names the language, are no words.
+            # Leading spaces and the head that names the language are not part of the words.
             head = self._text.lstrip()
             may_be_head = _HEAD.startswith(head[: len(_HEAD)]) or head.startswith(_HEAD)
             is_open = may_be_head and "<asr_text>" not in head and len(head) < _MAX_HEAD_LENGTH
@@ -106,13 +107,13 @@ class SpeechFrames(EventFrames):
         return _event({"type": "transcript.text.delta", "delta": added}) if added else b""
 
 
-def usage(used: Usage) -> dict[str, Any]:
-    """Token counts of OpenAI's endpoints for speech."""
+def usage_object(usage: Usage) -> SpeechUsage:
+    """Return the token counts in the shape of OpenAI's endpoints for speech."""
     return {
         "type": "tokens",
-        "input_tokens": used.prompt_tokens,
-        "output_tokens": used.completion_tokens,
-        "total_tokens": used.prompt_tokens + used.completion_tokens,
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
 
 

@@ -1,4 +1,4 @@
-"""Names of the languages that people speak, by their codes, for prompts in English."""
+"""English names of languages by their codes, for prompts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from modelyard.errors import InvalidRequest
 
-# Source: ISO 639-1, as far as models for speech know its languages.
+# The languages that speech models support. Source: ISO 639-1, and ISO 639-3 for Cantonese.
 _NAMES: Final = {
     "af": "Afrikaans", "ar": "Arabic", "az": "Azerbaijani", "be": "Belarusian", "bg": "Bulgarian", "bn": "Bengali",
     "bs": "Bosnian", "ca": "Catalan", "cs": "Czech", "cy": "Welsh", "da": "Danish", "de": "German", "el": "Greek",
@@ -24,16 +24,16 @@ _CODES: Final = {name.lower(): code for code, name in _NAMES.items()}
 
 
 def language_code(language: str, param: str = "language") -> str:
-    """The code of a language that is given by its code, as "en" or "en-GB", or by its name.
+    """Return the code of a language that is given by its code, such as "en" or "en-GB", or by its English name.
 
     Raises:
-        InvalidRequest: it is not known.
+        InvalidRequest: the language is not known.
     """
-    said = language.strip().lower()
-    code = _CODES.get(said, said.replace("_", "-").partition("-")[0])
+    name = language.strip().lower()
+    code = _CODES.get(name, name.replace("_", "-").partition("-")[0])
     if code not in _NAMES:
         raise InvalidRequest(
-            f"'{param}': '{language[:40]}' is no language that is known here. Send its ISO 639-1 code, such as 'en', "
+            f"'{param}': '{language[:40]}' is not a known language. Send its ISO 639-1 code, such as 'en', "
             "or leave it out.",
             param,
         )
@@ -41,5 +41,5 @@ def language_code(language: str, param: str = "language") -> str:
 
 
 def language_name(code: str) -> str:
-    """The name in English of the language of that code."""
+    """Return the English name of the language of that code."""
     return _NAMES[code]

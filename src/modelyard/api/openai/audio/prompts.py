@@ -1,10 +1,10 @@
-"""How each family of models is asked to transcribe or to translate speech: in words that are meant to be its own.
+"""Prompts for transcription and translation of speech, for each family of models. Pure functions.
 
-Which family it is, the projector's file says. Pure.
+The projector's file names the family.
 
 Sources: transformers, ``processing_qwen3_asr.py``, ``processing_audioflamingo3.py`` and ``processing_glmasr.py``, for
-what these three are asked to transcribe. The words of the other families, and all for translations, were compared with
-no source, and none of them was tried on published weights.
+the transcription prompts of these three. The prompts of the other families, and all prompts for translation, are not
+checked against a source, and none is tried on published weights.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from modelyard.api.openai.audio.languages import language_name
 from modelyard.hub import Senses
 from modelyard.protocol.prompts import Chat, Written
 
-# What Qwen3-ASR writes before the words: "language English<asr_text>", where it was not given.
+# The end of the head that Qwen3-ASR writes before the words if no language is given: "language English<asr_text>".
 _SPOKEN: Final = "<asr_text>"
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be done with a clip.
+    """One transcription or translation.
 
     Attributes:
         clip: the sound.
-        language: code of the language that is spoken, where that is known.
-        hint: words that may occur, or a text that goes before.
-        translates: whether the words are wanted in English.
+        language: code of the spoken language; None: not known.
+        hint: words that may occur, or the text before the clip.
+        translates: whether to translate the words into English.
     """
 
     clip: AudioFile
@@ -40,7 +40,7 @@ class Task:
 
     @property
     def spoken(self) -> str:
-        """The name of the language that is spoken, with a space behind; "" where it is not known."""
+        """The English name of the spoken language and a space; "" if it is not known."""
         return f"{language_name(self.language)} " if self.language else ""
 
 
@@ -48,16 +48,16 @@ Prompt = Chat | Written
 
 
 def speech_prompt(task: Task, senses: Senses | None) -> Prompt:
-    """What a model with those senses is asked; None: they are not known yet."""
+    """Return the prompt for a model with those senses; None: they are not known yet."""
     encoder = "" if senses is None else senses.audio_encoder
     if encoder == "qwen3a" and senses is not None and senses.sees:
-        # Qwen3-Omni, which is asked in words, has the encoder of Qwen3-ASR.
+        # Qwen3-Omni has the encoder of Qwen3-ASR, but takes instructions in words.
         encoder = ""
     return _FAMILIES.get(encoder, _generic)(task)
 
 
 def spoken_text(text: str) -> tuple[str, str]:
-    """What a model wrote as the language that it heard, if it tells one, and as the words."""
+    """Split an answer into the detected language, "" if the answer names none, and the words."""
     before, mark, words = text.partition(_SPOKEN)
     if not mark:
         return "", text
@@ -65,7 +65,7 @@ def spoken_text(text: str) -> tuple[str, str]:
 
 
 def _chat(*content: Any, system: str = "") -> Chat:
-    """A turn of the user, behind what the system is told."""
+    """Return a user's turn, after a system prompt if one is given."""
     turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     return Chat((*turns, {"role": "user", "content": content}))
 
@@ -83,9 +83,9 @@ def _generic(task: Task) -> Chat:
 
 
 def _qwen2_audio(task: Task) -> Chat:
-    doing = "translate the speech into English" if task.translates else "recognize the speech"
+    instruction = "translate the speech into English" if task.translates else "recognize the speech"
     mark = f" <|{task.language}|>" if task.language else ""
-    return _chat(task.clip, _hinted(task, f"Detect the language and {doing}:{mark}"))
+    return _chat(task.clip, _hinted(task, f"Detect the language and {instruction}:{mark}"))
 
 
 def _qwen25_omni(task: Task) -> Chat:
@@ -99,13 +99,13 @@ def _qwen25_omni(task: Task) -> Chat:
 def _qwen3_asr(task: Task) -> Prompt:
     if task.translates:
         return _generic(task)
-    # A language that is known is written as the beginning of the answer, for which no template has a place.
-    begun = f"language {language_name(task.language)}{_SPOKEN}" if task.language else ""
+    # A known language becomes the beginning of the answer, for which the chat template has no place.
+    prefix = f"language {language_name(task.language)}{_SPOKEN}" if task.language else ""
     return Written(
         (
             f"<|im_start|>system\n{task.hint}<|im_end|>\n<|im_start|>user\n",
             task.clip,
-            f"<|im_end|>\n<|im_start|>assistant\n{begun}",
+            f"<|im_end|>\n<|im_start|>assistant\n{prefix}",
         )
     )
 
@@ -168,7 +168,7 @@ def _voxtral(task: Task) -> Prompt:
     return Written(("[INST]", task.clip, f"[/INST]{language}[TRANSCRIBE]"))
 
 
-# By what the projectors' files call their encoders of sound. Source: llama.cpp, tools/mtmd/clip-impl.h.
+# Audio encoder, as projector files name it -> prompt. Source: llama.cpp, tools/mtmd/clip-impl.h.
 _FAMILIES: Final[Mapping[str, Callable[[Task], Prompt]]] = {
     "qwen2a": _qwen2_audio,
     "qwen2.5o": _qwen25_omni,

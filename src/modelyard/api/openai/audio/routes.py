@@ -1,7 +1,8 @@
-"""POST /v1/audio/transcriptions and /v1/audio/translations; speech and pictures that are to be made are refused."""
+"""POST /v1/audio/transcriptions and /v1/audio/translations."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import orjson
@@ -9,11 +10,11 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.audio.frames import SpeechFrames
 from modelyard.api.openai.audio.languages import language_name
 from modelyard.api.openai.audio.prompts import Task, speech_prompt
 from modelyard.api.openai.audio.schema import SpeechBody, TranscriptionBody, TranslationBody
+from modelyard.api.services import Services
 from modelyard.api.serving.form import FormRoute
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.streaming import ChoiceRequest, reply, whole_answer
@@ -22,29 +23,25 @@ from modelyard.protocol.prompts import Audio, media_of
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
 
-
-def audio_routes(yard: Yard, media: MediaLoader) -> APIRouter:
-    """The endpoints for speech on ``yard``."""
-    router = APIRouter(route_class=FormRoute)
-
-    @router.post("/v1/audio/transcriptions", response_model=None)
-    async def create_transcription(body: TranscriptionBody, http: HttpRequest) -> Response:
-        """Write down what is spoken, whole or as a stream."""
-        return await _speech(yard, media, body, body.task(), http, stream=bool(body.stream))
-
-    @router.post("/v1/audio/translations", response_model=None)
-    async def create_translation(body: TranslationBody, http: HttpRequest) -> Response:
-        """Write down in English what is spoken."""
-        return await _speech(yard, media, body, body.task(), http, stream=False)
-
-    return router
+router = APIRouter(route_class=FormRoute)
 
 
-async def _speech(
-    yard: Yard, media: MediaLoader, body: SpeechBody, task: Task, http: HttpRequest, *, stream: bool
-) -> Response:
-    await yard.check(body.model, "text")
-    senses = await yard.check_senses(body.model, image=None, sound="model")
+@router.post("/v1/audio/transcriptions", response_model=None)
+async def create_transcription(body: TranscriptionBody, http: HttpRequest) -> Response:
+    """Transcribe speech, whole or as a stream."""
+    return await _speech(body, body.task(), http, stream=bool(body.stream))
+
+
+@router.post("/v1/audio/translations", response_model=None)
+async def create_translation(body: TranslationBody, http: HttpRequest) -> Response:
+    """Translate speech into English text."""
+    return await _speech(body, body.task(), http, stream=False)
+
+
+async def _speech(body: SpeechBody, task: Task, http: HttpRequest, *, stream: bool) -> Response:
+    services = Services.of(http)
+    await services.yard.check(body.model, "text")
+    senses = await services.yard.check_senses(body.model, image=None, sound="model")
     request = Request(
         prompt=speech_prompt(task, senses),
         model=body.model,
@@ -52,18 +49,20 @@ async def _speech(
         max_tokens=body.max_completion_tokens,
         urgency=wait_options_of(http, body.keep_alive),
     )
-    request = await media.loaded(request, http.receive)
+    request = await services.media.loaded(request, http.receive)
     (clip,) = media_of(request.prompt)
     assert isinstance(clip, Audio)
-    doing: Literal["transcribe", "translate"] = "translate" if task.translates else "transcribe"
+    kind: Literal["transcribe", "translate"] = "translate" if task.translates else "transcribe"
     language = language_name(task.language).lower() if task.language else ""
-    frames = SpeechFrames(request.prompt, doing, clip.duration_s, language, body.response_format)
-    asks = [ChoiceRequest(request, frames)]
+    frames = SpeechFrames(request.prompt, kind, clip.duration_s, language, body.response_format)
+    choice = ChoiceRequest(request, frames)
     if stream:
-        return reply(yard, asks, stream=True)
+        return reply(services.yard, [choice], stream=True)
+    media_type = "text/plain" if body.response_format == "text" else "application/json"
+    return JsonResponse(partial(_whole_speech, services.yard, choice), media_type)
 
-    async def answer() -> bytes:
-        whole, _ = await whole_answer(yard, asks)
-        return f"{whole}\n".encode() if isinstance(whole, str) else orjson.dumps(whole)
 
-    return JsonResponse(answer, "text/plain" if body.response_format == "text" else "application/json")
+async def _whole_speech(yard: Yard, choice: ChoiceRequest) -> bytes:
+    """Compute the body of a whole answer: a line of text, or JSON."""
+    answer, _ = await whole_answer(yard, [choice])
+    return f"{answer}\n".encode() if isinstance(answer, str) else orjson.dumps(answer)

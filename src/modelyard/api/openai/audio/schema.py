@@ -1,4 +1,4 @@
-"""What clients of /v1/audio/transcriptions and /v1/audio/translations send.
+"""Request bodies of /v1/audio/transcriptions and /v1/audio/translations.
 
 Source: https://platform.openai.com/docs/api-reference/audio.
 """
@@ -18,10 +18,10 @@ from modelyard.config.schema import Seed, Temperature
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Sampling
 
-# Formats with times, which models that answer in words do not tell.
+# Formats with timestamps, which language models do not produce.
 _WITH_TIMES: Final = ("srt", "vtt", "diarized_json")
 
-# Known to OpenAI's API, and not honoured, unless they say one of these.
+# Fields of OpenAI's that are not supported -> their values without an effect.
 _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
     "chunking_strategy": ("auto",),
     "known_speaker_names": ([],),
@@ -29,7 +29,7 @@ _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
 }
 
 _BINARY: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
-_LANGUAGE: Final = "Code of the language that is spoken, such as `en`; left out: the model finds it out."
+_LANGUAGE: Final = "Code of the language that is spoken, such as `en`; left out: the model detects it."
 
 
 def _file(value: Any) -> Any:
@@ -41,14 +41,15 @@ def _file(value: Any) -> Any:
 def _format(value: Any) -> Any:
     if value in _WITH_TIMES:
         raise UnsupportedOperation(
-            f"'response_format': '{value}' tells times, which this model does not. Ask for json, text or verbose_json.",
+            f"'response_format': '{value}' needs timestamps, which the model does not produce. "
+            "Use json, text or verbose_json.",
             "response_format",
         )
     return value
 
 
 class SpeechBody(BaseModel):
-    """A form with speech in it."""
+    """The fields of both forms."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True, protected_namespaces=())
 
@@ -57,28 +58,28 @@ class SpeechBody(BaseModel):
     )
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     prompt: str | None = Field(
-        default=None, description="Words that may occur, or the text before: given to the model as context."
+        default=None, description="Words that may occur, or the text before the clip: context for the model."
     )
     response_format: Annotated[Literal["json", "text", "verbose_json"], BeforeValidator(_format)] = Field(
-        default="json", description="`verbose_json` has the length of the clip, too. None has times of words."
+        default="json", description="`verbose_json` also has the length of the clip. No format has timestamps of words."
     )
-    temperature: Temperature = Field(default=0, description="How much chance decides.")
+    temperature: Temperature = Field(default=0, description="Sampling temperature; 0: always the most likely token.")
     max_completion_tokens: MaxTokens | None = None
     seed: Seed | None = None
     keep_alive: KeepAlive | None = None
 
     def task(self) -> Task:
-        """What is to be done.
+        """Return the task of the request.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, _HARMLESS)
         return Task(AudioFile(self.file, "file"), hint=self.prompt or "")
 
     @property
     def sampling(self) -> Sampling:
-        """How tokens are drawn. The likeliest is best where a text is to be found and not made up."""
+        """The sampling parameters. The default temperature is 0: a transcription has one right answer."""
         return Sampling(temperature=self.temperature, seed=self.seed)
 
 
@@ -87,18 +88,20 @@ class TranscriptionBody(SpeechBody):
 
     language: str | None = Field(default=None, description=_LANGUAGE)
     stream: bool | None = None
-    timestamp_granularities: list[str] | None = Field(default=None, description="Only none: models here tell no times.")
-    include: list[str] | None = Field(default=None, description="Only none.")
+    timestamp_granularities: list[str] | None = Field(
+        default=None, description="Must be empty: there are no timestamps."
+    )
+    include: list[str] | None = Field(default=None, description="Must be empty.")
 
     def task(self) -> Task:
-        """What is to be done.
+        """Return the task of the request.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         if self.timestamp_granularities:
             raise UnsupportedOperation(
-                "'timestamp_granularities': models here tell no times of words or segments. Leave it out.",
+                "'timestamp_granularities': Timestamps of words and segments are not supported. Leave it out.",
                 "timestamp_granularities",
             )
         if self.include:
@@ -112,10 +115,10 @@ class TranslationBody(SpeechBody):
     """The form of ``POST /v1/audio/translations``."""
 
     def task(self) -> Task:
-        """What is to be done.
+        """Return the task of the request.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         task = super().task()
         return Task(task.clip, None, task.hint, translates=True)

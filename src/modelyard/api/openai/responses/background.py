@@ -1,4 +1,4 @@
-"""Responses that are made behind their HTTP request, which is answered at once."""
+"""Responses that are generated in the background: the HTTP request is answered before they are done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_IN_BACKGROUND: Final = 64
 
 
 class Background:
-    """Responses that are made while nobody waits."""
+    """The responses that are being generated in the background, as one task each."""
 
     def __init__(self, yard: Yard) -> None:
         self._yard = yard
@@ -29,11 +29,11 @@ class Background:
         self._held: Counter[Hashable] = Counter()
 
     def start(self, request: Request, frames: ResponseFrames) -> None:
-        """Make a response.
+        """Start to generate a response.
 
         Raises:
-            QueueFull: too many are made already, or as many for this caller as are left for others.
-            RateLimited, ConcurrencyLimited: the caller may not have another one now.
+            QueueFull: too many responses are being generated, in all or for this caller.
+            RateLimited, ConcurrencyLimited: the caller has reached its limits.
         """
         model, owner = frames.response["model"], current_caller().place_owner
         own, total = self._held[owner], self._held.total()
@@ -41,30 +41,30 @@ class Background:
             raise QueueFull(model, total)
         if owner is not None and not may_take(own, total, MAX_IN_BACKGROUND):
             raise QueueFull(model, own, of_key=True)
-        asked = ExitStack()
-        generation = asked.enter_context(self._yard.submit(request))
-        # It does not end with the HTTP request, of which the log would say that it was cancelled.
-        if generation in (made := current_caller().requests):
-            made.remove(generation)
+        resources = ExitStack()
+        generation = resources.enter_context(self._yard.submit(request))
+        # The generation outlives the HTTP request, whose access log would report it as cancelled.
+        if generation in (requests := current_caller().requests):
+            requests.remove(generation)
         if (lease := LEASE.get()) is not None:
-            # Its images, and what was parsed from its body, live as long as it is being made.
-            asked.enter_context(lease.hand_over())
-        name = frames.response["id"]
-        task = self._running[name] = asyncio.create_task(self._run(generation, frames), name=name)
+            # The images and the parsed body stay in memory until the response is done.
+            resources.enter_context(lease.hand_over())
+        response_id = frames.response["id"]
+        task = self._running[response_id] = asyncio.create_task(self._run(generation, frames), name=response_id)
         self._held[owner] += 1
-        # Not by the task itself: one that is cancelled before it has begun does nothing.
-        task.add_done_callback(lambda _: self._end(name, owner, asked))
+        # A callback, because a task that is cancelled before its first step runs no ``finally``.
+        task.add_done_callback(lambda _: self._end(response_id, owner, resources))
 
-    def _end(self, name: str, owner: Hashable, asked: ExitStack) -> None:
-        self._running.pop(name, None)
+    def _end(self, response_id: str, owner: Hashable, resources: ExitStack) -> None:
+        self._running.pop(response_id, None)
         self._held[owner] -= 1
         if not self._held[owner]:
             del self._held[owner]
-        asked.close()
+        resources.close()
 
-    def cancel(self, name: str) -> bool:
-        """Stop making a response; whether it was being made."""
-        task = self._running.get(name)
+    def cancel(self, response_id: str) -> bool:
+        """Cancel a response; return whether it was being generated."""
+        task = self._running.get(response_id)
         return task is not None and task.cancel()
 
     async def _run(self, generation: TokenStream, frames: ResponseFrames) -> None:

@@ -1,4 +1,4 @@
-"""One response as OpenAI's clients read it: output items, whole or as named events."""
+"""Encodes the answers of /v1/responses: output items, whole or as named events."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ from pydantic import BaseModel
 from modelyard.api.errors.responses import error_object
 from modelyard.api.openai.message import logprobs_object
 from modelyard.api.openai.responses.schema import ResponsesRequest
+from modelyard.api.openapi.answers_openai import (
+    FunctionCallItem,
+    MessageItem,
+    OutputText,
+    ReasoningItem,
+    ResponseObject,
+    ResponseUsage,
+)
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
@@ -30,33 +38,33 @@ from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
 from modelyard.yard.requests.generation import TokenStream
 
-Object = dict[str, Any]
+Item = MessageItem | ReasoningItem | FunctionCallItem
 
 
 class ResponseFrames:
-    """Writes one response.
+    """Encodes one response.
 
     Args:
         body: the request.
-        chat: what is answered.
-        on_done: called with the response when it is complete, or failed.
+        chat: the conversation that is answered.
+        on_done: called with the response when it is complete or has failed.
 
     Attributes:
-        response: as it is by now.
+        response: the response object, as far as it has been generated.
     """
 
     headers = EVENT_STREAM
 
-    def __init__(self, body: ResponsesRequest, chat: Chat, on_done: Callable[[Object], None]) -> None:
+    def __init__(self, body: ResponsesRequest, chat: Chat, on_done: Callable[[ResponseObject], None]) -> None:
         self._chat, self._on_done = chat, on_done
         self._sequence = 0
         self._reads_logprobs = body.logprobs is not None
-        # The item that is open, and the last key of its content.
-        self._item: Object | None = None
-        self.response = _begun(body)
+        # The output item that is being generated.
+        self._item: Item | None = None
+        self.response = _queued(body)
 
     def open(self, generation: TokenStream) -> bytes:
-        """The events that begin a response."""
+        """Return the events that begin a response."""
         self._generation = generation
         self._reader = OutputReader(generation, self._chat)
         self.response |= {"model": generation.model, "status": "in_progress"}
@@ -65,12 +73,12 @@ class ResponseFrames:
         )
 
     def text(self, text: str) -> bytes:
-        """Events of what became certain with ``text``."""
-        return b"".join(map(self._written, self._reader.push(text)))
+        """Return the events of the deltas that the reader finds in ``text``."""
+        return b"".join(map(self._encode, self._reader.push(text)))
 
     def close(self, finished: Finished) -> bytes:
-        """What was held back, and the response as a whole."""
-        rest = b"".join(map(self._written, self._reader.finish()))
+        """Return the events of the text that was held back, and the event with the whole response."""
+        rest = b"".join(map(self._encode, self._reader.finish()))
         if not self.response["output"]:
             rest += self._begin_message()
         rest += self._end_item()
@@ -84,92 +92,101 @@ class ResponseFrames:
         return rest + self._event(f"response.{self.response['status']}", response=self.response)
 
     def end(self, _finished: Sequence[Finished]) -> bytes:
-        """Nothing: the last event has the whole response."""
+        """Return nothing: ``close`` has returned the last event."""
         return b""
 
     def comment(self, text: str) -> bytes:
-        """A comment of server-sent events."""
+        """Return a comment of server-sent events."""
         return b": " + text.encode() + b"\n\n"
 
     def error(self, error: ModelyardError) -> bytes:
-        """The response, failed."""
+        """Return the event with the failed response."""
         self.fail(error)
         return self._event("response.failed", response=self.response)
 
     def fail(self, error: ModelyardError) -> None:
-        """It ends with ``error``."""
-        shown = error_object(error)
-        self.response |= {"status": "failed", "error": {"code": shown["code"], "message": shown["message"]}}
+        """Mark the response as failed with ``error``."""
+        failure = error_object(error)
+        self.response |= {"status": "failed", "error": {"code": failure["code"], "message": failure["message"]}}
         self._on_done(self.response)
 
-    def choice(self, text: str, finished: Finished) -> Object:
-        """The response, complete."""
+    def choice(self, text: str, finished: Finished) -> ResponseObject:
+        """Return the complete response."""
         self.text(text)
         self.close(finished)
         return self.response
 
-    def whole(self, choices: Sequence[Object], _finished: Sequence[Finished]) -> Object:
-        """The response as one object."""
+    def whole(self, choices: Sequence[ResponseObject], _finished: Sequence[Finished]) -> ResponseObject:
+        """Return the response as one object."""
         return choices[0]
 
-    def _written(self, delta: Delta) -> bytes:
+    def _encode(self, delta: Delta) -> bytes:
         match delta:
             case ContentDelta(text):
-                return self._begin_message() + self._more_text(text)
+                return self._begin_message() + self._add_text(text)
             case ReasoningDelta(text):
-                return self._begin_reasoning() + self._more_reasoning(text)
+                return self._begin_reasoning() + self._add_reasoning(text)
             case ToolCallBegin(_, id, name):
-                item = {"type": "function_call", "id": _new_id("fc"), "call_id": id, "name": name, "arguments": ""}
-                return self._end_item() + self._begin(item)
+                return self._end_item() + self._begin(_function_call(id, name))
             case ToolCallArguments(_, text):
                 assert self._item is not None
+                assert self._item["type"] == "function_call"
                 self._item["arguments"] += text
-                return self._at("response.function_call_arguments.delta", delta=text)
+                return self._item_event("response.function_call_arguments.delta", delta=text)
             case ToolCallEnd():
                 return self._end_item()
             case ToolCallBroken(_, text):
-                # It was none: no client is to find a half call in the response.
+                # The text was not a call after all, so its item must not stay in progress.
                 assert self._item is not None
                 self._item["status"] = "incomplete"
-                return self._end_item() + self._begin_message() + self._more_text(text)
+                return self._end_item() + self._begin_message() + self._add_text(text)
 
     def _begin_message(self) -> bytes:
         if self._item is not None and self._item["type"] == "message":
             return b""
-        part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-        item = {"type": "message", "id": _new_id("msg"), "role": "assistant", "content": []}
-        begun = self._end_item() + self._begin(item)
-        item["content"].append(part)  # type: ignore[attr-defined]
-        return begun + self._at("response.content_part.added", content_index=0, part=part)
+        part: OutputText = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+        item: MessageItem = {
+            "type": "message",
+            "id": _new_id("msg"),
+            "role": "assistant",
+            "content": [],
+            "status": "in_progress",
+        }
+        begin = self._end_item() + self._begin(item)
+        item["content"].append(part)
+        return begin + self._item_event("response.content_part.added", content_index=0, part=part)
 
     def _begin_reasoning(self) -> bytes:
         if self._item is not None and self._item["type"] == "reasoning":
             return b""
-        part = {"type": "reasoning_text", "text": ""}
-        item = {"type": "reasoning", "id": _new_id("rs"), "summary": [], "content": []}
-        begun = self._end_item() + self._begin(item)
-        item["content"].append(part)  # type: ignore[attr-defined]
-        return begun
+        item: ReasoningItem = {
+            "type": "reasoning",
+            "id": _new_id("rs"),
+            "summary": [],
+            "content": [],
+            "status": "in_progress",
+        }
+        begin = self._end_item() + self._begin(item)
+        item["content"].append({"type": "reasoning_text", "text": ""})
+        return begin
 
-    def _more_text(self, text: str) -> bytes:
-        part = self._part()
-        part["text"] += text
-        taken, self._generation.logprobs = self._generation.logprobs, []
-        logprobs = logprobs_object(taken)["content"] if self._reads_logprobs else []
-        part["logprobs"] += logprobs
-        return self._at("response.output_text.delta", content_index=0, delta=text, logprobs=logprobs)
-
-    def _more_reasoning(self, text: str) -> bytes:
-        self._part()["text"] += text
-        return self._at("response.reasoning_text.delta", content_index=0, delta=text)
-
-    def _part(self) -> Object:
+    def _add_text(self, text: str) -> bytes:
         assert self._item is not None
-        part: Object = self._item["content"][0]
-        return part
+        assert self._item["type"] == "message"
+        part = self._item["content"][0]
+        part["text"] += text
+        new_logprobs, self._generation.logprobs = self._generation.logprobs, []
+        logprobs = logprobs_object(new_logprobs)["content"] if self._reads_logprobs else []
+        part["logprobs"] += logprobs
+        return self._item_event("response.output_text.delta", content_index=0, delta=text, logprobs=logprobs)
 
-    def _begin(self, item: Object) -> bytes:
-        item["status"] = "in_progress"
+    def _add_reasoning(self, text: str) -> bytes:
+        assert self._item is not None
+        assert self._item["type"] == "reasoning"
+        self._item["content"][0]["text"] += text
+        return self._item_event("response.reasoning_text.delta", content_index=0, delta=text)
+
+    def _begin(self, item: Item) -> bytes:
         self._item = item
         self.response["output"].append(item)
         return self._event("response.output_item.added", output_index=self._index(), item=item)
@@ -178,32 +195,36 @@ class ResponseFrames:
         item = self._item
         if item is None:
             return b""
-        said = b""
+        events = b""
         match item["type"]:
             case "message":
-                part = self._part()
-                said = self._at(
+                part = item["content"][0]
+                events = self._item_event(
                     "response.output_text.done", content_index=0, text=part["text"], logprobs=part["logprobs"]
-                ) + self._at("response.content_part.done", content_index=0, part=part)
+                ) + self._item_event("response.content_part.done", content_index=0, part=part)
             case "reasoning":
-                said = self._at("response.reasoning_text.done", content_index=0, text=self._part()["text"])
+                events = self._item_event(
+                    "response.reasoning_text.done", content_index=0, text=item["content"][0]["text"]
+                )
             case "function_call" if item["status"] != "incomplete":
-                said = self._at("response.function_call_arguments.done", arguments=item["arguments"], name=item["name"])
+                events = self._item_event(
+                    "response.function_call_arguments.done", arguments=item["arguments"], name=item["name"]
+                )
         if item["status"] == "in_progress":
             item["status"] = "completed"
-        said += self._event("response.output_item.done", output_index=self._index(), item=item)
+        events += self._event("response.output_item.done", output_index=self._index(), item=item)
         self._item = None
-        return said
+        return events
 
     def _index(self) -> int:
         return len(self.response["output"]) - 1
 
-    def _at(self, kind: str, /, **facts: Any) -> bytes:
+    def _item_event(self, kind: str, /, **fields: Any) -> bytes:
         assert self._item is not None
-        return self._event(kind, item_id=self._item["id"], output_index=self._index(), **facts)
+        return self._event(kind, item_id=self._item["id"], output_index=self._index(), **fields)
 
-    def _event(self, kind: str, /, **facts: Any) -> bytes:
-        data = orjson.dumps({"type": kind, "sequence_number": self._sequence, **facts})
+    def _event(self, kind: str, /, **fields: Any) -> bytes:
+        data = orjson.dumps({"type": kind, "sequence_number": self._sequence, **fields})
         self._sequence += 1
         return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
@@ -212,9 +233,20 @@ def _new_id(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex}"
 
 
-def _begun(body: ResponsesRequest) -> Object:
-    """A response of which nothing is known but what was asked."""
-    form = None if body.text is None or body.text.format is None else body.text.format
+def _function_call(call_id: str, name: str) -> FunctionCallItem:
+    return {
+        "type": "function_call",
+        "id": _new_id("fc"),
+        "call_id": call_id,
+        "name": name,
+        "arguments": "",
+        "status": "in_progress",
+    }
+
+
+def _queued(body: ResponsesRequest) -> ResponseObject:
+    """Return the response object before anything is generated: the fields of the request, and empty output."""
+    text_format = None if body.text is None or body.text.format is None else body.text.format
     return {
         "id": _new_id("resp"),
         "object": "response",
@@ -233,7 +265,11 @@ def _begun(body: ResponsesRequest) -> Object:
         "reasoning": {"effort": None if body.reasoning is None else body.reasoning.effort, "summary": None},
         "store": body.is_kept,
         "temperature": body.temperature,
-        "text": {"format": {"type": "text"} if form is None else form.model_dump(by_alias=True, exclude_none=True)},
+        "text": {
+            "format": {"type": "text"}
+            if text_format is None
+            else text_format.model_dump(by_alias=True, exclude_none=True)
+        },
         "tool_choice": body.tool_choice.model_dump(exclude_none=True)
         if isinstance(body.tool_choice, BaseModel)
         else body.tool_choice or "auto",
@@ -244,7 +280,7 @@ def _begun(body: ResponsesRequest) -> Object:
     }
 
 
-def _usage(usage: Usage) -> Object:
+def _usage(usage: Usage) -> ResponseUsage:
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},

@@ -1,4 +1,4 @@
-"""What clients of /v1/responses send.
+"""Request bodies of /v1/responses.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create.
 """
@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from modelyard.api.media.load import ImageReference, Reference
 from modelyard.api.openai.conversation import InputAudio
 from modelyard.api.openai.schema import (
-    LABEL,
+    IGNORED,
     MAX_NAME_LENGTH,
     MAX_TOP_LOGPROBS,
     Effort,
@@ -59,7 +59,7 @@ class ContentPart(_Part):
 
 
 class Item(_Part):
-    """One item of the input; which fields count, its type says."""
+    """One item of the input. Its type decides which fields are read."""
 
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
@@ -82,7 +82,7 @@ class Tool(_Part):
 
 
 class ToolChoice(_Part):
-    """A function that must be called, or those that may be."""
+    """The function that the model must call, or the functions that it may call."""
 
     type: Literal["function", "allowed_tools"]
     name: str | None = None
@@ -91,7 +91,7 @@ class ToolChoice(_Part):
 
 
 class TextFormat(_Part):
-    """What the text is to follow."""
+    """The format that the text must follow."""
 
     type: Literal["text", "json_object", "json_schema"]
     name: str = ""
@@ -111,7 +111,7 @@ class Reasoning(_Part):
 
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = Field(
-        default=None, description="The reasoning itself is told, and none is summarised."
+        default=None, description="Reasoning is returned in full, never as a summary."
     )
     generate_summary: Literal["auto", "concise", "detailed"] | None = Field(
         default=None, description="An older name of `summary`."
@@ -126,7 +126,7 @@ class StreamOptions(_Part):
     include_obfuscation: Literal[False] = Field(default=False, description="Events are never padded.")
 
 
-# What models here can have more of. The rest of OpenAI's is of tools that run on its servers, and none are here.
+# The values of ``include`` that are accepted. OpenAI's others belong to tools that run on its servers.
 Included = Literal["message.output_text.logprobs", "reasoning.encrypted_content", "message.input_image.image_url"]
 
 RESPONSES_HARMLESS: dict[str, tuple[Any, ...]] = {
@@ -169,35 +169,36 @@ class ResponsesRequest(_Part):
     background: bool | None = None
     include: Labels[Included] | None = Field(
         default=None,
-        description="`message.output_text.logprobs`: how likely each token was. Reasoning is told in the clear, and "
-        "images are told as they came, with and without it.",
+        description="`message.output_text.logprobs` adds the logprobs of tokens. Reasoning is never encrypted, and "
+        "images are listed as they were sent, with any value.",
     )
     stream_options: StreamOptions | None = None
-    user: str | None = LABEL
-    safety_identifier: str | None = LABEL
-    prompt_cache_key: str | None = LABEL
-    prompt_cache_retention: str | None = LABEL
-    prompt_cache_options: dict[str, Any] | None = LABEL
+    user: str | None = IGNORED
+    safety_identifier: str | None = IGNORED
+    prompt_cache_key: str | None = IGNORED
+    prompt_cache_retention: str | None = IGNORED
+    prompt_cache_options: dict[str, Any] | None = IGNORED
     metadata: Annotated[dict[str, str], Field(max_length=MAX_LABELS), at_most(MAX_LABELS)] | None = None
     truncation: Literal["disabled"] | None = None
     keep_alive: KeepAlive | None = None
 
     @property
     def is_kept(self) -> bool:
-        """Whether the response can be asked for later, and gone on from."""
+        """Whether the response is stored, so that it can be retrieved and continued."""
         return self.store is not False
 
     @property
     def logprobs(self) -> int | None:
-        """How many of the likeliest tokens are told beside each token; None: nothing is told."""
+        """The number of alternatives whose logprobs are returned with each token; None: no logprobs."""
         is_included = "message.output_text.logprobs" in (self.include or ())
         return 0 if self.top_logprobs is None and is_included else self.top_logprobs
 
     def messages(self, before: Sequence[Mapping[str, Any]]) -> Messages:
-        """The conversation without its instructions, behind what came ``before``.
+        """Return the conversation without its instructions, as messages that follow those of ``before``.
 
         Raises:
-            InvalidRequest: an item is none that a local model can be shown.
+            InvalidRequest: the input is empty, or an item lacks a field.
+            UnsupportedOperation: a local model cannot read an item.
         """
         messages: Messages = [dict(message) for message in before]
         for index, item in enumerate(self.input):
@@ -207,14 +208,14 @@ class ResponsesRequest(_Part):
         return messages
 
     def checked(self, messages: Messages) -> Request:
-        """What the yard is asked.
+        """Return the request for the yard.
 
         Raises:
-            InvalidRequest: a field asks for what is not supported.
+            InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, RESPONSES_HARMLESS)
         if self.background and not self.is_kept:
-            raise InvalidRequest("'background' needs 'store': a response is fetched when it is done.", "background")
+            raise InvalidRequest("'background' needs 'store': the response is retrieved later.", "background")
         defined = [_tool(tool, index) for index, tool in enumerate(self.tools or [])]
         tools, choice = chosen_tools(defined, self._choice())
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []
@@ -229,8 +230,12 @@ class ResponsesRequest(_Part):
             sampling=Sampling(temperature=self.temperature, top_p=self.top_p),
             max_tokens=self.max_output_tokens,
         )
-        form = self._format()
-        return replace(request, response_format=None if form is None else form.demanded(), logprobs=self.logprobs)
+        text_format = self._format()
+        return replace(
+            request,
+            response_format=None if text_format is None else text_format.to_constraint(),
+            logprobs=self.logprobs,
+        )
 
     def _choice(self) -> Any:
         choice = self.tool_choice
@@ -242,20 +247,20 @@ class ResponsesRequest(_Part):
         return AllowedToolsChoice(type="allowed_tools", allowed_tools=AllowedTools(mode=choice.mode, tools=names))
 
     def _format(self) -> ResponseFormat | None:
-        form = None if self.text is None else self.text.format
-        if form is None:
+        text_format = None if self.text is None else self.text.format
+        if text_format is None:
             return None
         schema = None
-        if form.type == "json_schema":
-            schema = JsonSchemaFormat(name=form.name, schema=form.schema_, strict=form.strict)
-        return ResponseFormat(type=form.type, json_schema=schema)
+        if text_format.type == "json_schema":
+            schema = JsonSchemaFormat(name=text_format.name, schema=text_format.schema_, strict=text_format.strict)
+        return ResponseFormat(type=text_format.type, json_schema=schema)
 
 
 def listed_item(item: Item) -> dict[str, Any]:
-    """An item as it is listed later: with an id and a status, and its content as parts, however it came."""
-    known = {"type": item.type, **item.model_dump(exclude_none=True, exclude_unset=True)}
+    """Return an item as /input_items lists it: with an id and a status, and its content as parts."""
+    sent = {"type": item.type, **item.model_dump(exclude_none=True, exclude_unset=True)}
     prefix = {"message": "msg", "function_call": "fc", "reasoning": "rs"}.get(item.type, "item")
-    listed = {"id": f"{prefix}_{uuid.uuid4().hex}", "status": "completed", **known}
+    listed = {"id": f"{prefix}_{uuid.uuid4().hex}", "status": "completed", **sent}
     if isinstance(item.content, str):
         is_answer = item.role == "assistant"
         part = {"type": "output_text", "annotations": [], "logprobs": []} if is_answer else {"type": "input_text"}
@@ -276,19 +281,19 @@ def _tool(tool: Tool, index: int) -> ToolDefinition:
 
 
 def _add(messages: Messages, item: Item, param: str) -> None:
-    """Add an item as chat templates read it: calls belong to the message of the assistant before them."""
+    """Add an item as chat templates read it: a call becomes part of the assistant's message before it."""
     match item.type:
         case "message":
             if item.role is None:
                 raise InvalidRequest(f"'{param}': A message must have a role.", param)
             role = "system" if item.role == "developer" else item.role
-            text = _text(item.content, param) if role != "user" else _shown(item.content, param)
-            if role == "assistant" and messages and _is_thought(messages[-1]):
+            text = _text(item.content, param) if role != "user" else _content(item.content, param)
+            if role == "assistant" and messages and _is_reasoning(messages[-1]):
                 messages[-1]["content"] = text
             else:
                 messages.append({"role": role, "content": text})
         case "function_call" if item.status == "incomplete":
-            # A call that broke off, which is told as text, too: clients send back both.
+            # The text of a call that broke off is also a message, and clients send back both.
             pass
         case "function_call":
             if item.name is None or item.call_id is None:
@@ -299,46 +304,50 @@ def _add(messages: Messages, item: Item, param: str) -> None:
         case "function_call_output":
             if item.call_id is None:
                 raise InvalidRequest(f"'{param}': A function_call_output must have a call_id.", param)
-            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _shown(item.output, param)})
+            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _content(item.output, param)})
         case "reasoning":
-            thought = item.content if isinstance(item.content, list) else []
-            text = "".join(part.text or "" for part in thought)
+            reasoning = item.content if isinstance(item.content, list) else []
+            text = "".join(part.text or "" for part in reasoning)
             if text:
                 messages.append({"role": "assistant", "content": "", "reasoning_content": text})
         case kind:
             raise UnsupportedOperation(f"'{param}': Items of type '{kind}' are not supported.", param)
 
 
-def _is_thought(message: Mapping[str, Any]) -> bool:
-    """Whether it is reasoning of which the answer is still to come."""
+def _is_reasoning(message: Mapping[str, Any]) -> bool:
+    """Whether ``message`` is reasoning without the answer that follows it."""
     return "reasoning_content" in message and not message["content"] and "tool_calls" not in message
 
 
 def _assistant(messages: Messages) -> dict[str, Any]:
-    """The message of the assistant that ends the conversation, begun where there is none."""
+    """Return the assistant's message at the end of the conversation; an empty one is added if there is none."""
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": ""})
     return messages[-1]
 
 
-def _shown(content: str | list[ContentPart] | None, param: str) -> str | tuple[str | Reference, ...]:
-    """Text; where there are images or sound, it is text and references to them."""
+def _content(content: str | list[ContentPart] | None, param: str) -> str | tuple[str | Reference, ...]:
+    """Return the text of the content; with images or sound, a tuple of texts and references."""
     if not isinstance(content, list) or all(part.type not in ("input_image", "input_audio") for part in content):
         return _text(content, param)
-    shown: list[str | Reference] = []
+    parts: list[str | Reference] = []
     for index, part in enumerate(content):
-        where = f"{param}.content[{index}]"
+        part_param = f"{param}.content[{index}]"
         if part.type == "input_audio":
             if part.input_audio is None:
-                raise InvalidRequest(f"'{where}': An input_audio must have input_audio.", f"{where}.input_audio")
-            shown.append(part.input_audio.reference(f"{where}.input_audio"))
+                raise InvalidRequest(
+                    f"'{part_param}': An input_audio must have input_audio.", f"{part_param}.input_audio"
+                )
+            parts.append(part.input_audio.reference(f"{part_param}.input_audio"))
         elif part.type != "input_image":
-            shown.append(_text([part], where))
+            parts.append(_text([part], part_param))
         elif part.image_url is None:
-            raise UnsupportedOperation(f"'{where}': An input_image must have an image_url: no files are kept.", where)
+            raise UnsupportedOperation(
+                f"'{part_param}': An input_image must have an image_url: no files are kept.", part_param
+            )
         else:
-            shown.append(ImageReference(part.image_url, part.detail or "auto", f"{where}.image_url"))
-    return tuple(shown)
+            parts.append(ImageReference(part.image_url, part.detail or "auto", f"{part_param}.image_url"))
+    return tuple(parts)
 
 
 def _text(content: str | list[ContentPart] | None, param: str) -> str:

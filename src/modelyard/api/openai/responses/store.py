@@ -1,4 +1,4 @@
-"""Responses that can be asked for later, up to a bound. They are gone when the server ends."""
+"""Responses that clients can retrieve later: in memory, up to a bound."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from modelyard.api.openapi.answers_openai import ResponseObject
 from modelyard.engine.kv.owner_shares import first_to_go
 
 MAX_RESPONSES: Final = 1000
@@ -15,18 +16,18 @@ MAX_BYTES: Final = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A response.
+class StoredResponse:
+    """One stored response.
 
     Attributes:
-        response: as clients read it.
-        messages: of the conversation up to its answer, as chat templates read them.
-        input: items of the request, as they came.
-        owner: digest of the key that asked for it; None where keys are not asked for. Names may change hands.
-        size_bytes: about what it takes.
+        response: the response object.
+        messages: the conversation including the answer, as chat templates read it.
+        input: the items of the request.
+        owner: digest of the key that created it, as a key's name can be given to another key; None without keys.
+        size_bytes: estimate of the memory that it takes.
     """
 
-    response: dict[str, Any]
+    response: ResponseObject
     messages: tuple[Mapping[str, Any], ...]
     input: tuple[Mapping[str, Any], ...]
     owner: bytes | None
@@ -34,66 +35,71 @@ class Kept:
 
 
 class ResponseStore:
-    """The responses of one server, by id.
+    """The responses of one application, by id.
 
-    Where there are too many, the oldest of the owner of most goes: nobody's are pushed out by those of others, as long
-    as he has no more than an equal share.
+    When it is full, it drops the oldest response of the owner who holds the most. An owner with no more than an equal
+    share therefore loses nothing to others.
     """
 
-    def __init__(self, most: int = MAX_RESPONSES, most_bytes: int = MAX_BYTES) -> None:
-        self._most, self._most_bytes = most, most_bytes
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+    def __init__(self, max_responses: int = MAX_RESPONSES, max_bytes: int = MAX_BYTES) -> None:
+        self._max_responses, self._max_bytes = max_responses, max_bytes
+        self._stored: OrderedDict[str, StoredResponse] = OrderedDict()
         self._bytes = 0
 
     def keep(
         self,
-        response: dict[str, Any],
+        response: ResponseObject,
         messages: Sequence[Mapping[str, Any]],
-        given: Sequence[Mapping[str, Any]],
+        items: Sequence[Mapping[str, Any]],
         owner: bytes | None = None,
-        asked_bytes: int = 0,
+        request_bytes: int = 0,
     ) -> None:
-        """Keep a response, in place of what was kept of it before.
+        """Store a response, in place of an earlier state of it.
 
-        asked_bytes is about what ``messages`` and ``given`` take: they may hold images of megabytes, which nobody reads
-        on the event loop to count them.
+        Args:
+            response: the response object.
+            messages: the conversation including the answer.
+            items: the items of the request.
+            owner: digest of the key; None without keys.
+            request_bytes: estimate of the size of ``messages`` and ``items``. They may hold images of megabytes, so
+                they are not measured on the event loop.
         """
         self.delete(response["id"])
-        size = asked_bytes + len(json.dumps(response, default=str))
-        self._kept[response["id"]] = Kept(response, tuple(messages), tuple(given), owner, size)
+        size = request_bytes + len(json.dumps(response, default=str))
+        self._stored[response["id"]] = StoredResponse(response, tuple(messages), tuple(items), owner, size)
         self._bytes += size
-        while len(self._kept) > self._most:
-            self._drop([(kept.owner, 1) for kept in self._kept.values()])
-        while self._bytes > self._most_bytes and len(self._kept) > 1:
-            self._drop([(kept.owner, kept.size_bytes) for kept in self._kept.values()])
+        while len(self._stored) > self._max_responses:
+            self._drop([(stored.owner, 1) for stored in self._stored.values()])
+        while self._bytes > self._max_bytes and len(self._stored) > 1:
+            self._drop([(stored.owner, stored.size_bytes) for stored in self._stored.values()])
 
     def _drop(self, held: Sequence[tuple[bytes | None, int]]) -> None:
-        """Give up one, by what all of them hold, the oldest first."""
-        self.delete(list(self._kept)[first_to_go(held)])
+        """Delete one response; ``held`` has the owner and the share of each response, oldest first."""
+        self.delete(list(self._stored)[first_to_go(held)])
 
-    def find(self, id: str) -> Kept | None:  # noqa: A002 (OpenAI's own word)
-        """The response of that id."""
-        return self._kept.get(id)
+    def find(self, id: str) -> StoredResponse | None:  # noqa: A002 (OpenAI's own word)
+        """Return the response of that id; None: there is none."""
+        return self._stored.get(id)
 
     def delete(self, id: str) -> bool:  # noqa: A002 (OpenAI's own word)
-        """Forget a response; whether there was one."""
-        kept = self._kept.pop(id, None)
-        if kept is None:
+        """Delete a response; return whether there was one."""
+        stored = self._stored.pop(id, None)
+        if stored is None:
             return False
-        self._bytes -= kept.size_bytes
+        self._bytes -= stored.size_bytes
         return True
 
 
 def answer_messages(output: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The output of a response as the turn of the assistant that chat templates read."""
+    """Return the output of a response as the assistant's turn, in the form that chat templates read."""
     turn: dict[str, Any] = {"role": "assistant", "content": ""}
     for item in output:
         match item["type"]:
             case "message":
                 turn["content"] += "".join(part["text"] for part in item["content"])
             case "reasoning":
-                thought = "".join(part["text"] for part in item["content"])
-                turn["reasoning_content"] = turn.get("reasoning_content", "") + thought
+                text = "".join(part["text"] for part in item["content"])
+                turn["reasoning_content"] = turn.get("reasoning_content", "") + text
             case "function_call" if item["status"] == "completed":
                 function = {"name": item["name"], "arguments": item["arguments"]}
                 call = {"id": item["call_id"], "type": "function", "function": function}

@@ -1,4 +1,4 @@
-"""Each family is asked in its own words, and what it writes beside the words is left out."""
+"""Each family of models has its own prompt, and the head of an answer is not part of its words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLIP = AudioFile(b"", "file")
 
 
 def asked(encoder: str, *, sees: bool = False, **task: Any) -> list[str]:
-    """The texts of a prompt, with ~ for the clip."""
+    """Return the text of a prompt, with ~ for the clip."""
     prompt = speech_prompt(Task(CLIP, **task), Senses(sees, True, encoder))
     contents = [prompt.parts] if isinstance(prompt, Written) else [turn["content"] for turn in prompt.messages]
     return [
@@ -98,7 +98,7 @@ def test_languages_are_codes_or_names() -> None:
         "yue",
     ]
     assert language_name("zh") == "Chinese"
-    with pytest.raises(InvalidRequest, match="'klingon' is no language"):
+    with pytest.raises(InvalidRequest, match="'klingon' is not a known language"):
         language_code("klingon")
 
 

@@ -1,4 +1,4 @@
-"""The items of /v1/responses, as the model reads them and as they are listed."""
+"""Input items of /v1/responses, as messages for the model and as /input_items lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored responses: whose they are, and who has to make room."""
+"""Stored responses: their owners, and which ones are dropped when the store is full."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def kept(store: ResponseStore, names: list[str]) -> list[str]:
 
 
 def test_responses_of_one_key_do_not_push_out_those_of_another() -> None:
-    store = ResponseStore(most=10)
+    store = ResponseStore(max_responses=10)
     few, many = ["a1", "a2"], [f"b{n}" for n in range(50)]
     keep(store, A, few)
     keep(store, B, many)
@@ -32,7 +32,7 @@ def test_responses_of_one_key_do_not_push_out_those_of_another() -> None:
 
 
 def test_who_comes_late_has_an_equal_share() -> None:
-    store = ResponseStore(most=10)
+    store = ResponseStore(max_responses=10)
     early, late = [f"a{n}" for n in range(10)], [f"b{n}" for n in range(10)]
     keep(store, A, early)
     keep(store, B, late)
@@ -40,7 +40,7 @@ def test_who_comes_late_has_an_equal_share() -> None:
 
 
 def test_bytes_are_shared_as_well() -> None:
-    store = ResponseStore(most_bytes=10_000)
+    store = ResponseStore(max_bytes=10_000)
     keep(store, A, ["a"], 500)
     large = [f"b{n}" for n in range(5)]
     keep(store, B, large, 4000)
@@ -49,21 +49,21 @@ def test_bytes_are_shared_as_well() -> None:
 
 
 def test_one_that_is_larger_than_the_rest_makes_room_for_them() -> None:
-    store = ResponseStore(most_bytes=10_000)
+    store = ResponseStore(max_bytes=10_000)
     keep(store, A, ["a"], 500)
     keep(store, B, ["b"], 50_000)
     assert kept(store, ["a", "b"]) == ["a"]
 
 
 def test_what_a_response_was_made_from_counts_as_its_body_did() -> None:
-    store = ResponseStore(most_bytes=10_000)
+    store = ResponseStore(max_bytes=10_000)
     for name in ("a", "b"):
         store.keep(response(name), [], [], A, 6_000)
     assert kept(store, ["a", "b"]) == ["b"]
 
 
 def test_without_keys_the_oldest_go() -> None:
-    store = ResponseStore(most=3)
+    store = ResponseStore(max_responses=3)
     names = [f"r{n}" for n in range(5)]
     keep(store, None, names)
     assert kept(store, names) == names[-3:]
