@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from modelyard.engine.llama import Batch, Context, Model, Weights
+from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.protocol.events import Cancelled, Died, Failed, Finished, Suspended
 from modelyard.protocol.messages import Resume
@@ -403,7 +404,7 @@ def test_a_sequence_is_resumed_while_the_engine_still_loads(smollm2: Path, steps
 @pytest.mark.parametrize("suspend", [True, False])
 def test_a_load_that_is_given_up_hands_back_what_it_was_to_resume(smollm2: Path, steps: Steps, suspend: bool) -> None:
     _, states = everybody(smollm2, steps, 5, PROMPTS[:2])
-    driven = Driven(smollm2, starts=False)
+    driven = Driven(smollm2, starts=False, pool=WeightsPool())
     driven.send(*map(Resume, states), Stop(suspend=suspend, keep_bytes=states[0].size_bytes))
     driven.engine.start()
     driven.stopped()
