@@ -112,20 +112,22 @@ DENSE: Final = (
     Architecture(
         "gemma3n",
         "Gemma3nForCausalLM",
+        # llama.cpp has two numbers of the published models in its source: the first 20 layers have keys and values of
+        # their own, and the first 10 sparse activations.
         base(
-            num_hidden_layers=10,
+            num_hidden_layers=25,
             head_dim=32,
             sliding_window=64,
             tie_word_embeddings=True,
-            layer_types=layer_types(10, 5),
+            layer_types=layer_types(25, 5),
             num_kv_shared_layers=5,
             hidden_size_per_layer_input=256,
             vocab_size_per_layer_input=VOCABULARY,
             altup_num_inputs=4,
             altup_active_idx=0,
             laurel_rank=64,
-            intermediate_size=[256] * 10,
-            activation_sparsity_pattern=[0.95] * 10,
+            intermediate_size=[256] * 25,
+            activation_sparsity_pattern=[0.95] * 10 + [0.0] * 15,
             final_logit_softcapping=30.0,
         ),
         "sentencepiece-plain",
