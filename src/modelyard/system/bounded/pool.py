@@ -1,7 +1,6 @@
-"""Processes that run foreign code of models and requests, from outside; see ``inside`` for what runs in them.
+"""A pool of processes that run the foreign code of models and requests; ``inside`` is the part that runs in them.
 
-A request costs one write and one read. A process that is stopped, or dies, takes one request down with it, and another
-is started in its place.
+A request costs one write and one read. A process that is stopped or dies fails one request, and is replaced.
 """
 
 from __future__ import annotations
@@ -24,34 +23,34 @@ from typing import Any, Final
 from modelyard.system.bounded.cancellation import Cancellation
 
 MAX_PROCESSES: Final = 4
-"""Requests at the same time, where a pool says nothing else."""
+"""Default limit of concurrent requests."""
 
 WAIT_S: Final = 20.0
-"""How long a request waits for its turn."""
+"""How long a request waits for a free process."""
 
 PATIENCE: Final = 4.0
-"""A machine may be busy: so many times the processor time that a request may take, its end is waited for."""
+"""Wall-clock limit of a request, as a multiple of its processor time: the machine may be busy."""
 
 _GRACE_S: Final = 0.5
 
-# An idle machine starts one in 0.3 s.
+# A process starts in 0.3 s on an idle machine.
 _START_S: Final = 20.0
 _END_S: Final = 1.0
 
 IDLE_S: Final = 30.0
-"""After how long idle processes end, but for those that are kept."""
+"""Idle time after which processes end, except those that are kept."""
 
-# A message of our own; one that claims to be longer is not.
+# A longer answer is not one of ``inside``.
 _MAX_ANSWER_LENGTH: Final = 1 << 30
 _HEADER_BYTES: Final = 8
 _FIRST_READ_BYTES: Final = 1 << 16
 _ENCODING: Final = ("utf-8", "surrogatepass")
 
-# Nothing else of the environment concerns what runs there, and much of it is secret. glibc gives memory back as it is
-# freed, so that one large request does not leave a large process.
+# The only environment variables that a process inherits: others may be secret, and none concerns it.
 _PASSED_ON: Final = ("TZ", "TZDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+# glibc returns freed memory at once, so that a process does not stay large after one large request.
 _MALLOC: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-# A debugger's trace takes seconds where llama.cpp ends the process, and numpy's threads take address space.
+# A debugger's trace would take seconds when llama.cpp aborts, and numpy's threads would take address space.
 _ENVIRONMENT: Final = {**_MALLOC, "GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 _IMPORTED: Final = ("jinja2", "markupsafe", "llguidance", "llama_cpp", "numpy", "PIL", "soundfile", "soxr")
@@ -59,22 +58,22 @@ _START: Final = "import sys; sys.path[:] = {path!r}; from {program} import main;
 
 
 class ProcessUnavailable(Exception):
-    """A request could not be run for a reason that is not its own."""
+    """A request could not be run, for a reason that lies outside it."""
 
 
 class ProcessPool:
-    """Processes of one program. Every method may be called on any thread.
+    """Processes of one program. Thread-safe.
 
-    None is started before the first request. They end with ``close``, with this object, or with the interpreter.
+    The first request starts the first process. Processes end with ``close``, with this object, or with the interpreter.
 
     Args:
         program: a module whose ``main`` serves requests, see ``inside.serve``.
-        arguments: of its command line.
-        limit_s: time of the processor that a request may take.
-        idle_s: after how long an idle process ends.
-        kept: how many of them do not end.
-        most: how many there are at the same time.
-        patience: how many times the processor time of a request its end is waited for.
+        arguments: arguments of its command line.
+        limit_s: processor time that a request may take.
+        idle_s: idle time after which a process ends.
+        kept: number of idle processes that do not end.
+        most: limit of concurrent processes.
+        patience: wall-clock limit of a request, as a multiple of its processor time.
     """
 
     def __init__(
@@ -91,17 +90,17 @@ class ProcessPool:
         self._program, self._arguments = program, arguments
         self._limit_s, self._idle_s, self._kept, self._patience = limit_s, idle_s, kept, patience
         self._places = threading.BoundedSemaphore(most)
-        # The one that was used last is at the end.
+        # The most recently used process is last.
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
         self._lock = threading.Lock()
-        self._looks_after: threading.Timer | None = None
+        self._prune_timer: threading.Timer | None = None
         self._is_closed = False
         self._finalizer = weakref.finalize(self, _end_all, self._idle, os.getpid())
 
     @property
     def pids(self) -> list[int]:
-        """Of all processes, the one that was used last at the end."""
+        """Ids of all processes, the most recently used one last."""
         with self._lock:
             return [process.pid for process in (*self._busy, *self._idle)]
 
@@ -112,18 +111,19 @@ class ProcessPool:
         file: int | None = None,
         cancellation: Cancellation | None = None,
     ) -> dict[str, Any]:
-        """The answer to the first of ``requests``, objects as JSON, that is not ``unknown`` to a process.
+        """Return the answer to the first of ``requests``, JSON objects, that the process does not call ``unknown``.
 
-        Where its process had to be stopped, or died, there is a ``fault`` that is ``stopped``, with ``why``, the
-        exit ``status``, below 0 for a signal, and in ``log`` what the process wrote to its standard error.
+        If the process had to be stopped, or died, the answer has a ``fault`` that is ``stopped``, with ``why``, the
+        exit ``status``, below 0 for a signal, and the process's standard error in ``log``.
 
         Args:
-            limit_s: time of these requests, where that is another than the pool's.
+            limit_s: processor time of each request; None: the pool's.
             file: descriptor of a file that goes with each request, to a program that takes files.
-            cancellation: ends the process while it works on these requests.
+            cancellation: kills the process while it works on these requests.
 
         Raises:
-            ProcessUnavailable: no process can be started, none became free, or the request was cancelled before.
+            ProcessUnavailable: no process can be started or became free, or the request was cancelled before it
+                started.
         """
         enter(self._places, WAIT_S)
         try:
@@ -140,7 +140,7 @@ class ProcessPool:
                         if not answer.get("unknown"):
                             break
             except BaseException:
-                # It may still write an answer, which would be taken for that of the next request.
+                # The process may still write an answer, which the next request would read as its own.
                 with self._lock:
                     self._busy.discard(process)
                 process.end()
@@ -149,7 +149,8 @@ class ProcessPool:
                 process.end()
                 with self._lock:
                     self._busy.discard(process)
-                # So that the next request does not wait for it. Should that fail, the next request says why.
+                # Start a replacement now, so that the next request need not wait. If that fails, the next request
+                # reports why.
                 with suppress(ProcessUnavailable):
                     process = self._start()
                     self._give_back(process)
@@ -160,13 +161,13 @@ class ProcessPool:
             self._places.release()
 
     def close(self) -> None:
-        """End all processes, and what they do. Nothing is to be asked afterwards."""
+        """End all processes and their requests. ``ask`` must not be called afterwards."""
         with self._lock:
             self._is_closed = True
             for process in self._busy:
                 process.kill()
-            if self._looks_after is not None:
-                self._looks_after.cancel()
+            if self._prune_timer is not None:
+                self._prune_timer.cancel()
         self._finalizer()
 
     def _take(self) -> _Process:
@@ -181,7 +182,7 @@ class ProcessPool:
             process.end()
 
     def _start(self) -> _Process:
-        """A new process, which counts as busy."""
+        """Start a process, which counts as busy."""
         process = _Process(self._program, self._arguments, self._patience)
         with self._lock:
             if not self._is_closed:
@@ -196,25 +197,25 @@ class ProcessPool:
             self._busy.discard(process)
             if not self._is_closed:
                 self._idle.append(process)
-                self._look_later()
+                self._prune_later()
                 return
         process.end()
 
-    def _look_later(self) -> None:
-        """Have idle processes ended that are not kept, unless that is going to be done. The caller holds the lock."""
-        if self._looks_after is None and len(self._idle) > self._kept:
-            self._looks_after = threading.Timer(self._idle_s, _prune, (weakref.ref(self),))
-            self._looks_after.daemon = True
-            self._looks_after.start()
+    def _prune_later(self) -> None:
+        """Start a timer that ends idle processes, if there are more than are kept. The caller holds the lock."""
+        if self._prune_timer is None and len(self._idle) > self._kept:
+            self._prune_timer = threading.Timer(self._idle_s, _prune, (weakref.ref(self),))
+            self._prune_timer.daemon = True
+            self._prune_timer.start()
 
     def _prune(self) -> None:
-        """End what has long been idle, but for what is kept."""
+        """End processes that have been idle for long, except those that are kept."""
         with self._lock:
-            self._looks_after = None
+            self._prune_timer = None
             latest = time.monotonic() - self._idle_s
             ended = [process for process in self._idle[: len(self._idle) - self._kept] if process.idle_since <= latest]
             self._idle[:] = [process for process in self._idle if process not in ended]
-            self._look_later()
+            self._prune_later()
         for process in ended:
             process.end()
 
@@ -225,13 +226,13 @@ def _prune(pool: weakref.ref[ProcessPool]) -> None:
 
 
 def _end_all(idle: list[_Process], owner: int) -> None:
-    # They are not those of a fork.
+    # A fork inherits the list, but not the processes.
     while idle and os.getpid() == owner:
         idle.pop().end()
 
 
 def enter(places: threading.BoundedSemaphore, wait_s: float) -> None:
-    """Wait for a place.
+    """Acquire ``places``, and wait for that if need be.
 
     Raises:
         ProcessUnavailable: none became free in time.
@@ -241,17 +242,17 @@ def enter(places: threading.BoundedSemaphore, wait_s: float) -> None:
 
 
 def _search_path() -> list[str]:
-    """Where a process finds what it imports, also where an installation leaves that to a hook of ``site``."""
-    found = [find_spec(name) for name in ("modelyard", *_IMPORTED)]
-    homes = [str(Path(spec.origin).parents[1]) for spec in found if spec is not None and spec.origin is not None]
-    return [*filter(None, sys.path), *homes]
+    """Return a ``sys.path`` that finds a program's imports, even if the installation finds them by a ``site`` hook."""
+    specs = [find_spec(name) for name in ("modelyard", *_IMPORTED)]
+    folders = [str(Path(spec.origin).parents[1]) for spec in specs if spec is not None and spec.origin is not None]
+    return [*filter(None, sys.path), *folders]
 
 
 class _Process:
-    """One process. One thread at a time uses it.
+    """One process, used by one thread at a time.
 
     Attributes:
-        idle_since: when it was given back, on the monotonic clock.
+        idle_since: when it became idle, on the monotonic clock.
     """
 
     def __init__(self, program: str, arguments: Sequence[object], patience: float) -> None:
@@ -262,13 +263,13 @@ class _Process:
         start = _START.format(path=_search_path(), program=program)
         try:
             self._process = subprocess.Popen(
-                # Isolated: neither the working directory nor the environment has a say in what is imported.
+                # Isolated: neither the working directory nor the environment affects the imports.
                 [sys.executable, "-I", "-S", "-W", "ignore", "-c", start, *map(str, arguments)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 env={**{name: os.environ[name] for name in _PASSED_ON if name in os.environ}, **_ENVIRONMENT},
-                # Ctrl-C at the terminal is ours to handle.
+                # Ctrl-C at the terminal signals the parent only.
                 process_group=0,
             )
         except OSError as error:
@@ -284,15 +285,15 @@ class _Process:
 
     @property
     def pid(self) -> int:
-        """Its id."""
+        """Process id."""
         return self._process.pid
 
     def kill(self) -> None:
-        """Have it end, while another thread uses it, which learns of that."""
+        """Kill it while another thread uses it; that thread's request fails."""
         self._process.kill()
 
     def ask(self, request: bytes, limit_s: float, file: int | None = None) -> dict[str, Any]:
-        """Send a request; its answer, or the fault that its end is."""
+        """Send a request and return its answer, or a fault if the process ended."""
         if not self._has_started:
             try:
                 self._receive(_START_S)
@@ -318,15 +319,15 @@ class _Process:
             return _fault(f"ended its process ({_ended(status)})", status, log)
 
     def end(self) -> None:
-        """End it, whatever it does."""
+        """Kill it."""
         self._stop(signal.SIGKILL)
 
     def _receive(self, within_s: float) -> dict[str, Any]:
-        """The next message.
+        """Read the next message.
 
         Raises:
-            TimeoutError: it was not there in time.
-            OSError: there will be none.
+            TimeoutError: it did not arrive in time.
+            OSError: the process closed the connection, or its message is too long.
         """
         deadline = time.monotonic() + within_s
         message = bytearray()
@@ -340,10 +341,10 @@ class _Process:
         return answer
 
     def _stop(self, first: signal.Signals | None) -> tuple[int, str]:
-        """End it: its exit status, below 0 for a signal, and what it wrote to its standard error.
+        """End the process; return its exit status, below 0 for a signal, and its standard error.
 
         Args:
-            first: the signal that is to end it; None: it ends by itself.
+            first: the signal to send before SIGKILL; None: the process ends by itself.
         """
         self._socket.close()
         if first is not None:
