@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -249,3 +250,6 @@ EngineEvent = (
 )
 
 Event = SequenceEvent | EngineEvent
+
+Publish = Callable[[Sequence[Event]], None]
+"""Receives all events of one step of an engine, in order, on the engine's thread."""
