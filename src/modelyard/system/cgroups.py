@@ -18,8 +18,8 @@ class ControlGroup(NamedTuple):
     """A control group that a process is in.
 
     Attributes:
-        folder: where its files are.
-        is_v1: whether they are those of the first version of the interface.
+        folder: the folder of its files.
+        is_v1: whether the files are those of the first version of the interface.
     """
 
     folder: Path

@@ -25,7 +25,7 @@ class HostedEngine:
 
     Attributes:
         number: identifies it in messages to and from the process.
-        identity: that of its profile; None until it has loaded.
+        identity: identity in its profile; None until it has loaded.
         is_over: set before its last event is published.
         unanswered_since: when a Cancel or Stop was sent after which no event has come, on the monotonic clock; None if
             there is none.

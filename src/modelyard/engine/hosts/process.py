@@ -63,8 +63,8 @@ class EngineProcesses:
     def start(self, hosted: HostedEngine) -> EngineProcess:
         """Start an engine, in the process of the engines on the same files if there is one."""
         settings = hosted.settings
-        # Stamps keep replaced files apart from the old ones, whose weights, and whose end if they are written over,
-        # they do not share.
+        # Stamps keep replaced files apart from the old ones: they have other weights, and engines on the old files end
+        # if those are written over.
         stamps = tuple(stamp for stamp in settings.files if stamp.path in settings.paths)
         key: tuple[Path | FileStamp, ...] = (*(path.resolve() for path in settings.paths), *stamps)
         with self._lock:
