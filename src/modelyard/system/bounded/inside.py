@@ -28,7 +28,7 @@ _ENCODING: Final = ("utf-8", "surrogatepass")
 _SOCKET: Final = 0
 _READ_BYTES: Final = 1 << 20
 
-# A process whose memory stays larger by more than this after a request ends, and a fresh one replaces it.
+# Limit of the memory that a process keeps after a request. Beyond it the process ends, and a fresh one replaces it.
 _MAX_GROWTH_BYTES: Final = 32 << 20
 
 # Time beyond the limit after which the kernel kills the process, for calls into C that do not return.
