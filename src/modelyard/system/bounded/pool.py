@@ -101,15 +101,8 @@ class ProcessPool:
             if cancellation is not None and cancellation.is_cancelled:
                 raise ProcessUnavailable("it was cancelled")
             process = self._take()
-            answer: dict[str, Any] = {}
             try:
-                with ExitStack() as asked:
-                    if cancellation is not None and not asked.enter_context(cancellation.covers(process.kill)):
-                        raise ProcessUnavailable("it was cancelled")
-                    for request in requests:
-                        answer = process.ask(request, self._limit_s if limit_s is None else limit_s, file)
-                        if not answer.get("unknown"):
-                            break
+                answer = _ask(process, requests, self._limit_s if limit_s is None else limit_s, file, cancellation)
             except BaseException:
                 # The process may still write an answer, which the next request would read as its own.
                 with self._lock:
@@ -117,14 +110,7 @@ class ProcessPool:
                 process.end()
                 raise
             if answer.pop("ends", False):
-                process.end()
-                with self._lock:
-                    self._busy.discard(process)
-                # Start a replacement now, so that the next request need not wait. If that fails, the next request
-                # reports why.
-                with suppress(ProcessUnavailable):
-                    process = self._start()
-                    self._give_back(process)
+                self._replace(process)
             else:
                 self._give_back(process)
             return answer
@@ -162,6 +148,15 @@ class ProcessPool:
         process.end()
         raise ProcessUnavailable("its server has closed")
 
+    def _replace(self, process: BoundedProcess) -> None:
+        """End a process and start another, so that the next request need not wait."""
+        process.end()
+        with self._lock:
+            self._busy.discard(process)
+        # If the start fails, the next request reports why.
+        with suppress(ProcessUnavailable):
+            self._give_back(self._start())
+
     def _give_back(self, process: BoundedProcess) -> None:
         process.idle_since = time.monotonic()
         with self._lock:
@@ -191,9 +186,27 @@ class ProcessPool:
             process.end()
 
 
-def _prune(pool: weakref.ref[ProcessPool]) -> None:
-    if (alive := pool()) is not None:
-        alive._prune()
+def _ask(
+    process: BoundedProcess,
+    requests: Sequence[bytes],
+    limit_s: float,
+    file: int | None,
+    cancellation: Cancellation | None,
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {}
+    with ExitStack() as stack:
+        if cancellation is not None and not stack.enter_context(cancellation.covers(process.kill)):
+            raise ProcessUnavailable("it was cancelled")
+        for request in requests:
+            answer = process.ask(request, limit_s, file)
+            if not answer.get("unknown"):
+                break
+    return answer
+
+
+def _prune(reference: weakref.ref[ProcessPool]) -> None:
+    if (pool := reference()) is not None:
+        pool._prune()
 
 
 def _end_all(idle: list[BoundedProcess], owner: int) -> None:
