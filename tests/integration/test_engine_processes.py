@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelyard.engine.hosts import process
+from modelyard.engine.hosts import engine_process, hosted_engine
 from modelyard.engine.hosts.journal import Journal, open_journal
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.hosts.shared_memory import SharedArray
@@ -401,8 +401,8 @@ def test_a_draft_model_lives_in_the_process_of_its_target(
 def test_an_engine_that_does_not_come_back_is_ended(
     smollm2: Path, processes: EngineProcesses, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "MAX_SILENT_S", 0.5)
-    monkeypatch.setattr(process, "_LOOK_S", 0.1)
+    monkeypatch.setattr(hosted_engine, "MAX_SILENT_S", 0.5)
+    monkeypatch.setattr(engine_process, "POLL_S", 0.1)
     driven = Driven(smollm2, processes=processes)
     driven.submit(0, PROMPT)
     driven.until(lambda: bool(driven.texts))

@@ -275,10 +275,10 @@ class SlowGrammars:
         self.begun, self._goes_on = threading.Event(), threading.Event()
         make = chat_format.grammar_of
 
-        def waiting(**demands: Any) -> str | None:
+        def waiting(*arguments: Any) -> str | None:
             self.begun.set()
             assert self._goes_on.wait(WAIT_S)
-            return make(**demands)
+            return make(*arguments)
 
         monkeypatch.setattr(chat_format, "grammar_of", waiting)
 
@@ -329,7 +329,7 @@ def test_a_grammar_that_fails_in_any_way_fails_its_request_alone(
     class Panic(BaseException):
         pass
 
-    def panics(**_: Any) -> str:
+    def panics(*_: Any) -> str:
         raise Panic("in Rust")
 
     driven = engine(smollm2)

@@ -1,7 +1,7 @@
-"""The header of a safetensors file, read with every bound checked: what is in the file, and where.
+"""Reads and checks the header of a safetensors file, which has the name, type and place of each tensor.
 
 Source: the safetensors format, https://github.com/huggingface/safetensors, "Format": eight bytes of length,
-little-endian; JSON of that length; the data, where ``data_offsets`` say.
+little-endian; JSON of that length; the data, at the offsets in ``data_offsets``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies: size_bytes at offset of the file at path, row-major, little-endian."""
+    """The place of a tensor: size_bytes at offset in the file at path, row-major, little-endian."""
 
     path: Path
     name: str
@@ -40,11 +40,11 @@ class StoredTensor:
 
     @property
     def elements(self) -> int:
-        """How many numbers it has."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     def read(self) -> bytes:
-        """Its contents, which should be small.
+        """Read the contents into memory, for small tensors.
 
         Raises:
             UnusableModel: the file cannot be read, or has become shorter.
@@ -61,12 +61,12 @@ class StoredTensor:
 
 
 def read_safetensors(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file by name, without their contents.
+    """Return the tensors of a safetensors file by name, without their contents.
 
-    Every tensor has the bytes that its type and shape need, all of them in the file, and none has those of another.
+    The size of every tensor matches its type and shape, all its bytes are in the file, and no tensors overlap.
 
     Raises:
-        UnusableModel: the file cannot be read, or is damaged; with where.
+        UnusableModel: the file cannot be read, or is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -120,7 +120,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, file_size: int) -> St
 
 
 def _are_counts(value: Any) -> TypeGuard[list[int]]:
-    """Whether it is a list of numbers that sizes can be."""
+    """Whether ``value`` is a list of integers that are valid sizes."""
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
 
 

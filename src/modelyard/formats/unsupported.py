@@ -1,11 +1,11 @@
-"""What a file is that should be GGUF and is not."""
+"""Describes files that are not GGUF, by their first bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-LOOK_AT_BYTES: Final = 256
+HEAD_BYTES: Final = 256
 
 _CONVERSION: Final = "Name the folder of the whole checkpoint, with safetensors weights, or a GGUF file of the model."
 _DOWNLOAD: Final = "Download the file itself again."
@@ -31,11 +31,11 @@ _SIGNS: Final[tuple[tuple[Callable[[bytes], bool], str, str], ...]] = (
 )
 
 
-def describe_foreign(head: bytes) -> tuple[str, str]:
-    """What is wrong with a file that starts with ``head`` (LOOK_AT_BYTES of it), and what to do about it.
+def describe_unsupported(head: bytes) -> tuple[str, str]:
+    """Return the problem of a file that starts with ``head`` (HEAD_BYTES of it), and an advice.
 
-    The magics of safetensors (a u64 length, then JSON), of torch.save (a zip, or a pickle) and of the formats before
-    GGUF (ggml, ggmf, ggjt, ggla) are known; of anything else, the first bytes are shown.
+    It knows the magics of safetensors (a u64 length, then JSON), of torch.save (a zip, or a pickle) and of the formats
+    before GGUF (ggml, ggmf, ggjt, ggla). For any other file it shows the first bytes.
     """
     for matches, problem, advice in _SIGNS:
         if matches(head):

@@ -1,6 +1,6 @@
-"""What an answer is made of once its text is understood: content, reasoning and tool calls, piece by piece.
+"""The parsed pieces of an answer: content, reasoning and tool calls.
 
-A parser turns text into these; an answer that is not streamed is the fold over them.
+A parser turns the text of an answer into deltas; an answer that is not streamed is the fold over them.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class ContentDelta:
-    """More of what the model says to the user."""
+    """More text for the user."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """More of what the model says to itself."""
+    """More text of the model's reasoning."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallBegin:
-    """A call with a whole name; its arguments follow. index counts the calls of one answer from 0."""
+    """The start of a call, with its whole name; the arguments follow. index counts the calls of one answer from 0."""
 
     index: int
     id: str
@@ -35,7 +35,7 @@ class ToolCallBegin:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallArguments:
-    """More of the arguments: the pieces of a call that ends add up to one JSON object."""
+    """More text of the arguments. The pieces of a call that ends with ``ToolCallEnd`` add up to one JSON object."""
 
     index: int
     text: str
@@ -43,7 +43,7 @@ class ToolCallArguments:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallEnd:
-    """The arguments are whole."""
+    """The arguments of a call are complete."""
 
     index: int
 
@@ -52,11 +52,11 @@ class ToolCallEnd:
 class ToolCallBroken:
     """A call that began turned out to be none: its JSON is malformed, or the answer was cut off within it.
 
-    What was sent of its arguments is the beginning of a JSON object, and never the whole of one: a client that parses
-    them finds out. Closing them instead would call a tool with arguments that the model never finished.
+    The arguments sent so far are an incomplete JSON object, so a client that parses them notices. Closing them instead
+    would call a tool with arguments that the model never finished.
 
     Attributes:
-        text: all that the model wrote for the call, markers included, which is content then.
+        text: all that the model wrote for the call, markers included; it counts as content.
     """
 
     index: int
@@ -67,18 +67,18 @@ Delta = ContentDelta | ReasoningDelta | ToolCallBegin | ToolCallArguments | Tool
 
 
 class OutputParser(Protocol):
-    """Understands one answer. Its result does not depend on how the text was split."""
+    """Parses one answer. The deltas add up to the same message however the text is split."""
 
     def push(self, text: str) -> list[Delta]:
-        """What became certain with ``text``. Never raises, whatever the text."""
+        """Return the deltas that became certain with ``text``. Never raises, whatever the text."""
 
     def finish(self) -> list[Delta]:
-        """What was held back, now that no more text comes. Nothing is pushed after it."""
+        """Return the deltas of the text that was held back. ``push`` must not be called afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A whole call. arguments is the text of a JSON object."""
+    """A complete tool call. arguments is the text of a JSON object."""
 
     id: str
     name: str
@@ -87,7 +87,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A whole answer."""
+    """A complete answer."""
 
     content: str = ""
     reasoning: str = ""
@@ -95,12 +95,15 @@ class Message:
 
 
 def fold(deltas: Iterable[Delta]) -> Message:
-    """The answer that the deltas add up to. A call that broke, or did not end, is content or nothing, never a call."""
+    """Return the message that the deltas add up to.
+
+    A broken call becomes content, and a call without an end is left out.
+    """
     content: list[str] = []
     reasoning: list[str] = []
-    begun: dict[int, ToolCallBegin] = {}
+    started: dict[int, ToolCallBegin] = {}
     arguments: dict[int, list[str]] = {}
-    whole: list[ToolCall] = []
+    calls: list[ToolCall] = []
     for delta in deltas:
         match delta:
             case ContentDelta(text):
@@ -108,12 +111,12 @@ def fold(deltas: Iterable[Delta]) -> Message:
             case ReasoningDelta(text):
                 reasoning.append(text)
             case ToolCallBegin(index):
-                begun[index] = delta
+                started[index] = delta
                 arguments[index] = []
             case ToolCallArguments(index, text):
                 arguments[index].append(text)
             case ToolCallEnd(index):
-                whole.append(ToolCall(begun[index].id, begun[index].name, "".join(arguments[index])))
+                calls.append(ToolCall(started[index].id, started[index].name, "".join(arguments[index])))
             case ToolCallBroken(_, text):
                 content.append(text)
-    return Message("".join(content), "".join(reasoning), tuple(whole))
+    return Message("".join(content), "".join(reasoning), tuple(calls))

@@ -1,4 +1,4 @@
-"""What an engine tells: how loading goes, what a sequence has produced, how it ended. All of it is immutable."""
+"""Events that an engine publishes: the progress of loading, and the output and end of sequences. All are immutable."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ if TYPE_CHECKING:
 
 
 class HeldWeights(Protocol):
-    """Weights that stay in memory, wherever that is."""
+    """Weights that stay in memory, of this process or of another."""
 
     def release(self) -> None:
-        """Give them up, once; returns when they are free, where nothing else uses them."""
+        """Release the weights; called once. If nothing else uses them, their memory is free on return."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadProgress:
-    """Part of the weights that is read, from 0 to 1."""
+    """The fraction of the weights that has been read, from 0 to 1."""
 
     fraction: float
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The engine serves from now on."""
+    """The engine has loaded its model and serves requests."""
 
     profile: ModelProfile
 
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """The engine could not load its model; it has freed what it had and its thread ends."""
+    """The engine could not load its model. It has freed its memory, and its thread ends."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Dying:
-    """The engine failed while serving: it hears nothing any more, its sequences leave it next, and last it says Died.
+    """The engine failed while serving. It reads no more messages; its sequences leave it next, and Died comes last.
 
-    active: requests that it was computing, or whose texts it was reading, when it failed: one of them may be the cause.
+    active: requests that it was computing or tokenising when it failed; one of them may be the cause.
     """
 
     reason: str
@@ -59,9 +59,9 @@ class Dying:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """An engine that was Dying: its sequences have left it, it has freed what it had, its thread or process ends.
+    """The last event of an engine that was Dying: its memory is free, and its thread or process ends.
 
-    Of one that did not serve yet it comes without Dying: its process ended while it loaded.
+    An engine whose process ends while it loads publishes it without Dying.
     """
 
     reason: str
@@ -69,7 +69,7 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The engine has freed everything, as it was told, but what it kept of prompts in host memory, and the weights."""
+    """The engine was stopped. It has freed everything except the prompts and weights that Stop asked it to keep."""
 
     kept: KeptPrefixes | None = None
     parked: HeldWeights | None = None
@@ -77,9 +77,9 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class FileWrittenOver:
-    """A file that the engine, or what it has parked, has mapped is not what it was: what is computed is nonsense.
+    """A file that is mapped by the engine, or for its parked weights, was written over, so outputs are meaningless.
 
-    file is its name. Comes before Dying where the engine has died of it.
+    file is its name. Precedes Dying if the engine died of it.
     """
 
     file: str
@@ -87,18 +87,18 @@ class FileWrittenOver:
 
 @dataclass(frozen=True, slots=True)
 class ParkedWeightsLost:
-    """The process that held the parked weights of a model has ended: they are free. Comes after Stopped."""
+    """The process that held a model's parked weights has ended, which freed them. Comes after Stopped."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A sequence passed all checks and is in line.
+    """A sequence passed all checks and is queued.
 
     Attributes:
-        reading: None where its text is all there is to it.
-        tokens: of its prompt, those of images below 0.
+        reading: how its output is parsed; None: it is plain text.
+        tokens: token ids of its prompt; those of images are below 0.
     """
 
     sequence: SequenceId
@@ -109,9 +109,9 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A sequence has left the line: its prompt is being computed. Not told again after a preemption or suspension.
+    """The prefill of a sequence has begun. Published once, not again after a preemption or suspension.
 
-    cached_tokens of its prompt were computed before.
+    cached_tokens: tokens of its prompt whose KV state was reused.
     """
 
     sequence: SequenceId
@@ -122,12 +122,11 @@ class Started:
 class Token:
     """Text that became certain with one step of one sequence.
 
-    text is complete UTF-8 that no stop string can still claim, never a broken character; "" where a step makes none
-    certain.
-
     Attributes:
+        text: complete UTF-8 that can no longer become part of a stop string; "" if the step made no text certain.
         ids: the tokens of the answer that the step computed; () for an echo of the prompt.
-        pending_logprobs: of the last tokens so far whose text is not certain yet; logprobs has them later.
+        pending_logprobs: logprobs of the latest tokens whose text is not certain yet; a later event repeats them in
+            ``logprobs``.
     """
 
     sequence: SequenceId
@@ -137,13 +136,13 @@ class Token:
     pending_logprobs: tuple[TokenLogprob, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Hot path between processes: a third of the time that a dataclass takes."""
+        """Pickle by constructor arguments: on the hot path between processes, in a third of a dataclass's time."""
         return Token, (self.sequence, self.text, self.logprobs, self.ids, self.pending_logprobs)
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A sequence is complete. stop is the stop string that ended it, where one did."""
+    """A sequence is complete. stop is the stop string that ended it, if any."""
 
     sequence: SequenceId
     reason: FinishReason
@@ -153,11 +152,11 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """All inputs of an Embed are done.
+    """The result of an Embed.
 
     Attributes:
         vectors: [inputs, dimensions], each of length 1.
-        prompt_tokens: of all inputs.
+        prompt_tokens: sum over all inputs.
     """
 
     sequence: SequenceId
@@ -166,17 +165,17 @@ class Embedded:
 
     @property
     def usage(self) -> Usage:
-        """Nothing but the prompts."""
+        """Return the usage, which has prompt tokens only."""
         return Usage(self.prompt_tokens, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranked:
-    """All documents of a Rank are scored.
+    """The result of a Rank.
 
     Attributes:
         scores: [documents], each from 0 to 1.
-        prompt_tokens: of all documents, each with the query.
+        prompt_tokens: sum over all documents, each with the query.
     """
 
     sequence: SequenceId
@@ -185,17 +184,17 @@ class Ranked:
 
     @property
     def usage(self) -> Usage:
-        """Nothing but the prompts."""
+        """Return the usage, which has prompt tokens only."""
         return Usage(self.prompt_tokens, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """What a Tokenize asked for.
+    """The result of a Tokenize.
 
     Attributes:
         tokens: ids; those of images are below 0.
-        pieces: the bytes that each stands for; special tokens are spelt out.
+        pieces: the bytes of each token; special tokens are spelt out.
     """
 
     sequence: SequenceId
@@ -204,20 +203,20 @@ class Tokenized:
 
     @property
     def usage(self) -> Usage:
-        """Nothing: the model computed nothing."""
+        """Return a usage of 0: the model computed nothing."""
         return Usage(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """A request left the engine as it came, by a Stop that suspends or by a death: it is to be sent again."""
+    """A request left the engine unchanged, by a Stop that suspends or by the engine's death, and must be sent again."""
 
     sequence: SequenceId
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A sequence was ended by Cancel or Stop. usage is what it had used by then, where it had begun."""
+    """A sequence was ended by Cancel or Stop. usage: the tokens used so far; None if it had not started."""
 
     sequence: SequenceId
     usage: Usage | None = None
@@ -225,7 +224,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """A sequence left the engine in the middle of its answer, by a Stop that suspends or by a death."""
+    """A sequence left the engine in the middle of its answer, by a Stop that suspends or by the engine's death."""
 
     sequence: SequenceId
     state: SuspendedSequence
@@ -233,16 +232,15 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A sequence was refused, or could not go on. usage is what it had used by then, where it had begun."""
+    """A sequence was refused, or could not continue. usage: the tokens used so far; None if it had not started."""
 
     sequence: SequenceId
     error: ModelyardError
     usage: Usage | None = None
 
 
-# Every sequence that was submitted or resumed gets exactly one of Finished, Cancelled, Suspended, Failed, as its last
-# event on an engine; what was sent to be embedded, ranked or tokenised gets one of Embedded, Ranked or Tokenized,
-# Cancelled, Returned, Failed.
+# The last event of a submitted or resumed sequence on an engine is exactly one of Finished, Cancelled, Suspended and
+# Failed. The last event of an Embed, Rank or Tokenize is its result, Cancelled, Returned or Failed.
 Answered = Embedded | Ranked | Tokenized
 
 SequenceEvent = Accepted | Started | Token | Finished | Answered | Cancelled | Suspended | Returned | Failed

@@ -1,4 +1,4 @@
-"""What an engine has computed and another can go on from: tokens with their KV state."""
+"""Prompts with their KV state, which another engine of the same weights and settings can restore."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ KvState = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class KeptPrompt:
-    """Tokens and their KV state, as ``Context.save`` gives it. salt: of the request that they were computed for."""
+    """Tokens and their KV state, as ``Context.save`` returns it. salt: the cache salt of the request."""
 
     tokens: tuple[int, ...]
     kv: KvState
     salt: str = ""
 
     def read(self) -> KvState:
-        """The state, as what is yet to be copied gives it."""
+        """Return the state; the disk cache also stores prompts whose ``read`` copies the state on demand."""
         return self.kv
 
 
 @dataclass(frozen=True, slots=True)
 class KeptPrefixes:
-    """The prompts that one engine keeps beyond its end, most recently used first.
+    """The prompts that outlive one engine, most recently used first.
 
-    identity names the weights and settings under which they can be restored.
+    identity: the weights and settings under which they can be restored.
     """
 
     identity: str
@@ -35,5 +35,5 @@ class KeptPrefixes:
 
     @property
     def size_bytes(self) -> int:
-        """Host memory that they hold."""
+        """Host memory of all KV states."""
         return sum(prompt.kv.nbytes for prompt in self.prompts)

@@ -1,4 +1,4 @@
-"""Everything that an engine may be sent from outside."""
+"""Messages that an engine receives."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Go on with a sequence that was suspended, on this engine or another of the same weights and settings.
+    """Continue a suspended sequence, on this engine or another of the same weights and settings.
 
-    alone is as in Submit.
+    alone: as in Submit.
     """
 
     state: SuspendedSequence
@@ -25,13 +25,13 @@ class Resume:
 
     @property
     def sequence(self) -> SequenceId:
-        """Its number."""
+        """Number of the sequence."""
         return self.state.sequence
 
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Keep these prompts for reuse, as before the last Stop. Sent before any sequence."""
+    """Keep these prompts for reuse, as an earlier engine did before its Stop. Sent before any sequence."""
 
     kept: KeptPrefixes
 

@@ -1,4 +1,4 @@
-"""A model as its engine knows it, once it is loaded."""
+"""Properties of a loaded model."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """What an engine knows of its model once it is loaded.
+    """Properties of a model that its engine reports once it is loaded.
 
     Attributes:
-        architecture: as its file says, such as "llama".
+        architecture: name in the model's file, such as "llama".
         context_length: tokens that one sequence may hold.
-        size_bytes: of the weights, as the file has them.
+        size_bytes: size of the weights in the file.
         can_see, can_hear: whether it takes images, and sound.
-        can_reason: whether its answers have reasoning before them that is told apart.
+        can_reason: whether the reasoning in its answers is separated from the content.
         can_fill: whether it fills gaps in text.
         weights_key: equal for engines that share their weights.
         weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
             outputs of this engine.
-        identity: of weights and settings: equal where one engine's KV states can be restored in the other.
+        identity: weights and settings; engines with equal identities can restore each other's KV states.
         is_isolated: whether its engine has a process of its own.
-        dimensions: floats of a vector that it embeds a text in; 0 where it does something else.
+        dimensions: length of an embedding; 0 if the model does not embed.
     """
 
     context_length: int

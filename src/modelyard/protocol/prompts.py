@@ -1,4 +1,4 @@
-"""What is asked of a model: what its answer goes on from, and how the next token is drawn."""
+"""Prompts and their media, and the parameters of sampling."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Final, Literal
 
 SAMPLE_BYTES: Final = 4
 
-# Some encoders end the process on clips of a few frames; shorter ones, and shorter ends of clips, get silence behind.
+# Some audio encoders end the process on clips of a few frames, so shorter clips and remainders are padded with silence.
 MIN_S: Final = 0.1
 
 Detail = Literal["auto", "low", "high", "original"]
-"""How closely a model looks at an image, in OpenAI's words: "low" is one overview of it, the others all that it has."""
+"""OpenAI's levels of image detail: "low" is one overview of the image, the others use its full resolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class Image:
     Attributes:
         width, height: in pixels.
         pixels: [height, width, 3] as bytes: red, green, blue.
-        param: the field of the request that it came in.
-        detail: how closely the model is to look.
+        param: the request field that contained it.
+        detail: resolution at which the model sees it.
         salt: see ``salted``.
-        digest: equal for equal pixels and salts, whatever the detail: that decides which pictures are made of them.
+        digest: equal for equal pixels and salts. It leaves out detail, which only decides how the image is cut up.
     """
 
     width: int
@@ -51,10 +51,10 @@ class Audio:
 
     Attributes:
         samples: 32-bit floats from -1 to 1, as bytes in the machine's order.
-        rate: samples in a second.
-        param: the field of the request that it came in.
+        rate: samples per second.
+        param: the request field that contained it.
         salt: see ``salted``.
-        digest: equal for equal samples at the same rate, and salts.
+        digest: equal for equal samples, rates and salts.
     """
 
     samples: bytes = field(repr=False)
@@ -72,30 +72,30 @@ class Audio:
 
     @property
     def length(self) -> int:
-        """How many samples it has."""
+        """Number of samples."""
         return len(self.samples) // SAMPLE_BYTES
 
     @property
     def duration_s(self) -> float:
-        """How long it lasts."""
+        """Duration in seconds."""
         return self.length / self.rate
 
 
 Media = Image | Audio
-"""What a prompt may hold beside text."""
+"""The parts of a prompt that are not text."""
 
 
 def salted(medium: Media, salt: str) -> Media:
-    """``medium``, which has no salt yet, with one: what is kept of it is found again for requests of that salt alone.
+    """Return ``medium``, which has no salt yet, with ``salt``: its cached state is reused for that salt alone.
 
-    Its pixels or samples are not read for that.
+    The new digest is derived from the old one, without reading the pixels or samples.
     """
     if not salt:
         return medium
-    found = copy.copy(medium)
-    object.__setattr__(found, "salt", salt)
-    object.__setattr__(found, "digest", _salted(medium.digest, salt))
-    return found
+    copied = copy.copy(medium)
+    object.__setattr__(copied, "salt", salt)
+    object.__setattr__(copied, "digest", _salted(medium.digest, salt))
+    return copied
 
 
 def _salted(digest: bytes, salt: str) -> bytes:
@@ -103,19 +103,19 @@ def _salted(digest: bytes, salt: str) -> bytes:
 
 
 Content = str | tuple[str | Media, ...]
-"""The content of a message: text, or text with images and clips of sound in their order."""
+"""The content of a message: text, or a sequence of texts, images and clips."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation, to be written out by the model's chat template.
+    """A conversation, which the model's chat template renders.
 
     Attributes:
         messages: role/content mappings, as templates read them.
         tools: functions that the model may call, in OpenAI's shape.
         tool_choice: "auto", "none", "required", or a named function.
         parallel_tool_calls: whether an answer may call more than one.
-        options: what else the template is given, such as enable_thinking.
+        options: further variables of the template, such as enable_thinking.
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -134,10 +134,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A prompt that was written out already, special tokens included, with images and clips of sound in their order.
+    """A rendered prompt: texts, special tokens included, with images and clips in their order.
 
-    For tasks whose form no chat template has, such as transcription by some models. As in the messages of a chat, what
-    names an image or a clip may stand in its place until it is loaded.
+    For tasks that no chat template covers, such as transcription by some models. Until an image or clip is loaded, a
+    reference may stand in its place, as in the messages of a chat.
     """
 
     parts: tuple[Any, ...]
@@ -152,7 +152,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class NamedTool:
-    """The function that must be called."""
+    """A tool choice that requires a call of the function ``name``."""
 
     name: str
 
@@ -162,7 +162,7 @@ ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 @dataclass(frozen=True, slots=True)
 class Infill:
-    """Text with a gap, to be filled."""
+    """Text with a gap that the model fills."""
 
     before: str
     behind: str
@@ -172,7 +172,7 @@ Prompt = Chat | Text | Tokens | Infill | Written
 
 
 def media_of(prompt: Prompt) -> list[Media]:
-    """The images and clips of sound in ``prompt``, in their order."""
+    """Return the images and clips in ``prompt``, in their order."""
     match prompt:
         case Written(parts):
             contents: list[Any] = [parts]
@@ -185,14 +185,14 @@ def media_of(prompt: Prompt) -> list[Media]:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn. None means: not said here, the next source of defaults decides.
+    """Parameters of sampling. None means unset: the next source of defaults decides.
 
     temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off. logit_bias adds to the logit of a token id. Penalties
-    look back over penalty_window tokens, over all where it is below 0.
+    look back over penalty_window tokens; a window below 0 is the whole sequence.
 
-    A token that would go on with a repetition of n tokens loses dry_multiplier * dry_base ** (n - dry_allowed_length),
-    where n is at least the last of them; no repetition goes beyond one of the dry_sequence_breakers.
-    Source: https://github.com/oobabooga/text-generation-webui/pull/5677.
+    DRY lowers the logit of a token that would extend a repetition of n >= dry_allowed_length tokens by
+    dry_multiplier * dry_base ** (n - dry_allowed_length); a repetition does not extend across any of the
+    dry_sequence_breakers. Source: https://github.com/oobabooga/text-generation-webui/pull/5677.
     """
 
     temperature: float | None = None
@@ -211,6 +211,6 @@ class Sampling:
     dry_sequence_breakers: tuple[str, ...] | None = None
 
     def over(self, defaults: Sampling) -> Sampling:
-        """Fill what is unsaid here from ``defaults``."""
-        unsaid = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
-        return replace(self, **unsaid)
+        """Return these parameters, with those that are None taken from ``defaults``."""
+        unset = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **unset)

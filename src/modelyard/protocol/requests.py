@@ -1,16 +1,13 @@
-"""What an engine is asked to do. All of it is immutable."""
+"""Requests to an engine, and the messages that control it. All are immutable."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, Tokens
 from modelyard.protocol.values import SequenceId
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +15,18 @@ class Submit:
     """Start a sequence.
 
     Attributes:
-        max_tokens: None: as many as the context holds.
-        priority: a higher one goes first in line.
-        response_format, grammar: what the answer must follow, behind the model's reasoning; OpenAI's field and the
-            reference's, as ``engine.chat.grammar.grammar_of`` reads them.
-        logprobs: how many of the likeliest tokens are told beside each token of the answer; None: nothing is told.
+        max_tokens: limit of the answer; None: as many as the context holds.
+        priority: higher priorities leave the queue first.
+        response_format, grammar: constraints on the answer after the model's reasoning; OpenAI's field and that of
+            mistral.rs, as ``engine.chat.grammar.grammar_of`` reads them.
+        logprobs: how many of the likeliest tokens are reported beside each token of the answer; None: no logprobs.
         echoes: whether the answer begins with the prompt.
-        prediction: text that the answer may well be: where it is, it comes faster.
-        alone: compute it in steps of its own until its first token: it was being computed when an engine died.
-        cache_salt: only what was computed for requests of the same salt is reused for it; see ``AccessKey.cache_salt``.
-        max_context: tokens of prompt and answer together; None: as many as the context holds.
-        max_answer: tokens of an answer, also where the request names none; None: any number.
+        prediction: the expected text of the answer; matching tokens are decoded faster.
+        alone: whether to compute it in steps of its own until its first token, because it was active when an engine
+            died.
+        cache_salt: KV state is reused between requests of the same salt only; see ``AccessKey.cache_salt``.
+        max_context: limit of prompt and answer together, in tokens; None: as many as the context holds.
+        max_answer: upper bound of max_tokens, which holds also where that is None; None: no bound.
     """
 
     sequence: SequenceId
@@ -51,10 +49,12 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """Turn each of ``inputs`` into a vector; as a request it goes by a sequence's number.
+    """Embed each of ``inputs`` as a vector. The request is identified by a sequence number.
 
-    priority, alone and max_context (of each) are as in Submit. truncates: a text that is too long is cut, and not
-    refused.
+    Attributes:
+        priority, alone: as in Submit.
+        truncates: whether an input that is too long is cut rather than refused.
+        max_context: limit of each input, in tokens; None: as many as the context holds.
     """
 
     sequence: SequenceId
@@ -67,12 +67,12 @@ class Embed:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """Score how well each of ``documents`` answers ``query``; as a request it goes by a sequence's number.
+    """Score how well each of ``documents`` answers ``query``. The request is identified by a sequence number.
 
     Attributes:
-        most_tokens: of a document; a longer one is cut. None: one that does not fit is refused.
+        most_tokens: a document that is longer is cut to it; None: a document that does not fit is refused.
         priority, alone: as in Submit.
-        max_context: the same, of each document with the query.
+        max_context: limit of each document with the query, in tokens; None: as many as the context holds.
     """
 
     sequence: SequenceId
@@ -86,13 +86,13 @@ class Rank:
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """Say which tokens ``prompt`` becomes, and compute nothing of it; as a request it goes by a sequence's number.
+    """Return the tokens of ``prompt`` without computing them. The request is identified by a sequence number.
 
     Attributes:
-        prompt: a chat is written out by its template; tokens are taken as they are.
-        add_special: whether a text has the tokens around it that the model wants there; chats have what is written.
-        parse_special: whether special tokens that are spelt out in a text count as such.
-        alone, cache_salt: as in Submit; what is looked at for its images is kept.
+        prompt: a chat is rendered by its template; tokens are returned unchanged.
+        add_special: whether the model's begin and end tokens are added to a text; a chat gets those of its template.
+        parse_special: whether special tokens that are spelt out in a text become those tokens.
+        alone, cache_salt: as in Submit; the salt applies to encoded images, which are cached.
     """
 
     sequence: SequenceId
@@ -112,7 +112,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class SetShare:
-    """Have another place among the engines of the device; see ``EngineSettings``."""
+    """Change the engine's share of the device; see ``EngineSettings``."""
 
     weight: float
     priority: int
@@ -120,13 +120,13 @@ class SetShare:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Free everything and end the thread.
+    """Free everything and end the engine's thread.
 
     Attributes:
-        suspend: all sequences leave as Suspended; else they are Cancelled.
-        keep_bytes: of KV state that may stay in host memory: that of suspended sequences first, then of prompts.
-        park: the weights stay, too.
-        discard: no prompt is kept, neither in memory nor on disk: the weights that made it are no more.
+        suspend: whether sequences leave as Suspended rather than Cancelled.
+        keep_bytes: limit of the KV state that stays in host memory; suspended sequences come first, then prompts.
+        park: whether the weights stay in memory.
+        discard: whether no prompt is kept, neither in memory nor on disk, because its weights no longer exist.
     """
 
     suspend: bool = False

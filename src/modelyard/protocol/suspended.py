@@ -1,8 +1,8 @@
-"""A sequence between two engines: everything that it needs to go on, as values that can be written down.
+"""A sequence between two engines: everything that it needs to continue, as values that can be pickled.
 
-A suspended sequence is told by its request and its tokens. Whatever else an engine holds of it follows from these: the
-text that is held back, the penalties, how far the seed's draws and the grammar are. So it can go on in another process,
-and also when its engine's process has died and nothing but its tokens is left.
+The request and the tokens determine all other state that an engine has of a sequence: text that is held back,
+penalties, the position of the random generator and of the grammar. So a sequence can continue in another process, and
+also after its engine's process has died and only its tokens are left.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from modelyard.protocol.values import Reading, SequenceId, TokenLogprob, Usage
 
 @dataclass(frozen=True, slots=True)
 class SuspendedSequence:
-    """A sequence in the middle of its answer, which no engine has.
+    """A sequence in the middle of its answer that is on no engine.
 
     Attributes:
-        identity: of the weights and settings that it belongs to.
-        request: as it came.
-        prompt: its tokens; those of images below 0.
-        answer: its tokens so far; all of their text that is certain was published.
-        reading: how the text is to be read; None: it is just text.
-        cached_tokens: of the prompt, that cost no prefill when it first ran; None where it has not begun.
-        pending_logprobs: of the last tokens of the answer, whose text is not certain yet.
-        kept: the KV state of those tokens that were computed; None: they are computed again.
-        live: the engine's own ``RunningSequence``, as long as it stays in the process; the holder of the state owns it.
-            None: it is made again.
+        identity: the weights and settings that it belongs to.
+        request: the original request.
+        prompt: token ids; those of images are below 0.
+        answer: token ids so far; their text was published as far as it is certain.
+        reading: how the output is parsed; None: it is plain text.
+        cached_tokens: tokens of the prompt that were reused when it first ran; None if it has not started.
+        pending_logprobs: logprobs of the last tokens of the answer, whose text is not certain yet.
+        kept: KV state of the computed tokens; None: they are computed again.
+        live: the engine's ``RunningSequence``, which this value owns as long as it stays in the process; None: it is
+            built again.
     """
 
     identity: str
@@ -44,28 +44,28 @@ class SuspendedSequence:
 
     @property
     def sequence(self) -> SequenceId:
-        """Its number."""
+        """Number of the sequence."""
         return self.request.sequence
 
     @property
     def size_bytes(self) -> int:
-        """Host memory that its KV state holds."""
+        """Host memory of its KV state."""
         return 0 if self.kept is None else self.kept.kv.nbytes
 
     @property
     def usage(self) -> Usage | None:
-        """What it has used so far; None: it has not begun."""
+        """Tokens used so far; None if it has not started."""
         if self.cached_tokens is None:
             return None
         return Usage(len(self.prompt), len(self.answer), self.cached_tokens)
 
     def without_kv(self) -> SuspendedSequence:
-        """The same, to be computed again."""
+        """Return the sequence without its KV state, which is then computed again."""
         return replace(self, kept=None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Written down without the objects of its engine, which are of its process."""
-        written = (
+        """Pickle without ``live``, which is valid in this process only."""
+        arguments = (
             self.identity,
             self.request,
             self.prompt,
@@ -75,4 +75,4 @@ class SuspendedSequence:
             self.pending_logprobs,
             self.kept,
         )
-        return SuspendedSequence, written
+        return SuspendedSequence, arguments

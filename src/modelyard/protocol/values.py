@@ -1,12 +1,9 @@
-"""Values that requests and events have in common: numbers of tokens, probabilities, how an engine is."""
+"""Values that requests and events share: token counts, probabilities, engine statistics."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NewType
-
-if TYPE_CHECKING:
-    pass
+from typing import Literal, NewType
 
 SequenceId = NewType("SequenceId", int)
 
@@ -15,11 +12,11 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the text of an answer is to be read; see ``modelyard.engine.chat.chat_format``.
+    """How the text of an answer is parsed; see ``modelyard.engine.chat.chat_format``.
 
     Attributes:
-        tools: the format of tool calls, by its name in the registry.
-        reasoning: that of reasoning, by name; "" for none.
+        tools: name of the tool-call format in the registry.
+        reasoning: name of the reasoning format; "" for none.
         is_open: whether the prompt ends within reasoning.
     """
 
@@ -30,14 +27,14 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """How an engine is. Published about once a second while it computes, and when it has become idle.
+    """Statistics of an engine. Published about once a second while it computes, and when it becomes idle.
 
     Attributes:
-        running, waiting: sequences in the batch, and in line for it.
-        kv_cells, used_cells: of the KV cache; a cell holds one token, kept prompts take theirs.
-        preemptions: sequences that gave way because the cache was full, since the last Vitals.
-        pictures_encoded, pictures_reused: images, or tiles of them, that the projector encoded since then, and that
-            were shown again from what it had encoded before.
+        running, waiting: sequences in the batch, and in the queue.
+        kv_cells, used_cells: cells of the KV cache, one a token; kept prompts count as used.
+        preemptions: sequences preempted because the cache was full, since the last EngineStats.
+        pictures_encoded, pictures_reused: images, or tiles of them, that the projector encoded, and that were reused
+            from earlier encodings, since the last EngineStats.
     """
 
     running: int
@@ -51,12 +48,12 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """How likely a token was.
+    """The log probability of a sampled token.
 
     Attributes:
         token: its bytes.
         logprob: natural logarithm of its probability.
-        top: the likeliest tokens in its place, likeliest first, with theirs.
+        top: (bytes, logprob) of the likeliest tokens at its position, likeliest first.
     """
 
     token: bytes
@@ -66,7 +63,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request. cached_tokens of the prompt were reused and cost no prefill."""
+    """Token counts of one request. cached_tokens: tokens of the prompt whose KV state was reused, without prefill."""
 
     prompt_tokens: int
     completion_tokens: int

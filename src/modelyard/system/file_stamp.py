@@ -1,4 +1,4 @@
-"""What tells whether a file is still the one that was read: cheap to have, and to compare."""
+"""Stamps of files, which show cheaply whether a file has changed since it was read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 Change = Literal["none", "replaced", "written over"]
-"""What happened to a file since. One that was replaced, also by nothing, stays whole for those who have it open or
-mapped; one that was written over, or cut off, does not."""
+"""How a file has changed. A process that has a file open or mapped keeps the old contents if it was "replaced" or
+removed, and sees other contents if it was "written over" or truncated."""
 
 
 class FileStamp(NamedTuple):
-    """A file as it was.
+    """The state of a file at one time.
 
     Attributes:
-        path: absolute; links are followed when it is looked at.
-        modified_ns: of its contents, since the epoch.
+        path: absolute; symbolic links are followed.
+        modified_ns: time of the last change of the contents, since the epoch.
     """
 
     path: Path
@@ -28,34 +28,34 @@ class FileStamp(NamedTuple):
 
     @property
     def contents(self) -> tuple[Path, int, int]:
-        """Equal where the contents are, as far as that is told without reading them.
+        """Values that are equal if the contents are, as far as that shows without reading them.
 
-        Without the inode, which some file systems in user space number anew each time that they are asked.
+        The inode is left out, because some file systems in user space number it anew at each query.
         """
         return self.path, self.size, self.modified_ns
 
     @classmethod
     def of(cls, path: Path, status: os.stat_result | None = None) -> FileStamp:
-        """The file at ``path`` as it is, or as ``status`` says.
+        """Return the stamp of the file at ``path``, from ``status`` if given.
 
         Raises:
-            OSError: it cannot be looked at.
+            OSError: its status cannot be read.
         """
         found = path.stat() if status is None else status
         return cls(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def stamps_of(paths: Iterable[Path]) -> tuple[FileStamp, ...]:
-    """The files at ``paths`` as they are.
+    """Return the stamps of the files at ``paths``.
 
     Raises:
-        OSError: one of them cannot be looked at.
+        OSError: the status of one of them cannot be read.
     """
     return tuple(FileStamp.of(path) for path in paths)
 
 
 def change(before: FileStamp, now: FileStamp | None) -> Change:
-    """What happened to a file; None: nothing is at its path any more."""
+    """Return how a file changed between two stamps. ``now`` is None if its path no longer exists."""
     if now is None or (before.device, before.inode) != (now.device, now.inode):
         return "replaced"
     is_same = (before.size, before.modified_ns) == (now.size, now.modified_ns)
@@ -63,7 +63,7 @@ def change(before: FileStamp, now: FileStamp | None) -> Change:
 
 
 def first_changed(stamps: Sequence[FileStamp]) -> Path | None:
-    """The first file that is not there any more, or has other contents, by whatever way; None: all are as they were."""
+    """Return the path of the first file that is missing or has other contents; None if all are unchanged."""
     for stamp in stamps:
         try:
             now = FileStamp.of(stamp.path)

@@ -1,4 +1,4 @@
-"""The C library's heap: memory goes back to the system when a model goes."""
+"""Settings of glibc's heap, so that the memory of an unloaded model returns to the system."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ _libc = ctypes.CDLL(None)
 
 
 def share_one_heap() -> None:
-    """Let threads that are started from now on allocate from one heap. Without effect where glibc has no say.
+    """Let threads that are started from now on allocate from one heap. No effect without glibc.
 
-    glibc gives every thread a heap of its own, and keeps what is freed in it: after an unload some 45 MB of a model
-    with 262,144 tokens stayed behind. Only vocabularies are allocated in small pieces here, so that one heap costs no
-    time.
+    glibc gives each thread a heap of its own and keeps freed memory in it: after the unload of a model with 262,144
+    tokens some 45 MB stayed allocated. Only vocabularies are allocated in small pieces, so that one heap costs no time.
     """
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def trim_heap() -> None:
-    """Give freed memory back to the system, which glibc otherwise keeps for the process."""
+    """Return freed memory to the system, which glibc otherwise keeps for the process. No effect without glibc."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)

@@ -1,8 +1,8 @@
-"""How long threads of OpenMP spin at a barrier before they sleep: measured in docs/performance.md.
+"""How long OpenMP threads spin at a barrier before they sleep; measured in docs/performance.md.
 
 llama.cpp's threads meet at a barrier several hundred times a token, and GNU OpenMP spins there for milliseconds: as
-soon as another process or engine takes one of the cores, a token takes seconds. With a short spin they sleep instead,
-and the core is free. libgomp reads the variable once, when it is loaded.
+soon as another process or engine uses one of the cores, a token takes seconds. After a short spin the threads sleep
+instead and free their core. libgomp reads the variable once, when it is loaded.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Final
 
 SPIN_VARIABLE: Final = "GOMP_SPINCOUNT"
 
-# GNU OpenMP spins less where its own process has more threads than cores.
 SPIN_COUNT: Final = "1000"
-# It knows nothing of other processes: where each engine is one, none may spin as if it had all cores.
+# GNU OpenMP spins less only if its own process has more threads than cores. With several engine processes each would
+# spin as if it had all cores, so the limit is lower.
 _SPIN_COUNT_IN_PROCESSES: Final = "100"
 
 
 def for_engine_process(environment: Mapping[str, str]) -> dict[str, str]:
-    """``environment`` for a process of one of several engines, unless the user has chosen for all."""
-    chosen = environment.get(SPIN_VARIABLE, SPIN_COUNT)
-    return {**environment, SPIN_VARIABLE: _SPIN_COUNT_IN_PROCESSES if chosen == SPIN_COUNT else chosen}
+    """Return ``environment`` with the spin count of engine processes, unless the user has set another one."""
+    count = environment.get(SPIN_VARIABLE, SPIN_COUNT)
+    return {**environment, SPIN_VARIABLE: _SPIN_COUNT_IN_PROCESSES if count == SPIN_COUNT else count}

@@ -1,4 +1,4 @@
-"""The names of this machine."""
+"""Host names of this machine."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import socket
 import threading
 from typing import Final
 
-# A resolver that does not answer is not waited for.
+# Limit of the wait for a resolver that does not answer.
 LOOKUP_S: Final = 1.0
 
 
 def own_names() -> frozenset[str]:
-    """Names by which others on its network address this machine, in small letters.
+    """Return the names by which other machines address this one, in lower case.
 
-    Its host name, that within its domain, and that of multicast DNS.
+    They are its host name, its fully qualified name, and its name in multicast DNS.
     """
     name = socket.gethostname().lower()
     short = name.partition(".")[0]
@@ -26,7 +26,7 @@ def _full_name(name: str) -> str:
     def look_up() -> None:
         found.append(socket.getfqdn(name).lower())
 
-    looking = threading.Thread(target=look_up, name="look up the own name", daemon=True)
-    looking.start()
-    looking.join(LOOKUP_S)
+    lookup = threading.Thread(target=look_up, name="look up the own name", daemon=True)
+    lookup.start()
+    lookup.join(LOOKUP_S)
     return found[0] if found else ""

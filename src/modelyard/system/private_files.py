@@ -1,11 +1,11 @@
-"""Files and folders that only the user who runs the program may read: 0700 and 0600, whatever the umask is.
+"""Files and folders that only the user who runs the program may read: modes 0700 and 0600, whatever the umask is.
 
-They lie where other users of the machine may write, too: under /tmp, or in a cache folder that several share. So what
-belongs to another user is refused, and a symbolic link that another user made is not followed. A user's own link is: a
-cache folder is often moved to another disk.
+They may lie in folders that other users can write to, such as /tmp or a shared cache folder. So files of another user
+are refused, and a symbolic link that another user made is not followed. A link of the user's own is followed, because
+cache folders are often moved to another disk.
 
-Errors are ``OSError``, whose ``strerror`` says what is wrong and what to do. Where the system knows no owners
-(Windows), nothing is refused.
+Errors are ``OSError``, whose ``strerror`` names the problem and the way out. On Windows, which has no owner ids,
+nothing is refused.
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ logger = logging.getLogger(__name__)
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 PRIVATE_UMASK: Final = 0o077
-"""For child processes that write files for this one."""
+"""Umask of child processes that write files for this one."""
 
 HALF_WRITTEN: Final = ".part"
-"""Names of files that are being written end so. One that stays was left by a process that was killed."""
+"""Suffix of files that are being written. Such a file stays behind if its process was killed."""
 
 _OTHERS: Final = 0o077
 _ROOT: Final = 0
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
-# A FIFO in the place of a file would hold whoever opens it.
+# Opening a FIFO that lies in the place of a file would block.
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 
 
 def make_private_folder(folder: Path, root: Path | None = None) -> None:
-    """Have ``folder``, closed to other users; one that is there and is open to them is closed.
+    """Make ``folder`` with access for its user only; an existing folder loses the access of others.
 
     Args:
         folder: absolute.
-        root: the first of its parents that is the program's own, and is closed as well; None: there is none.
+        root: the outermost parent that belongs to the program, which is closed as well; None: there is none.
 
     Raises:
-        OSError: it cannot be made, or it or a folder on the way from ``root`` belongs to another user.
+        OSError: the folder cannot be made, or a folder between ``root`` and it belongs to another user.
     """
     own = [folder, *folder.parents][: len(folder.relative_to(root).parts) + 1] if root is not None else [folder]
     for each in reversed(own):
         try:
-            # Parents, too: a user's cache folder that is made here is the user's alone.
+            # Missing parents, such as the user's cache folder, become private, too.
             _make_missing(each)
         except FileExistsError:
             _close(each)
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file or folder is there, is the user's own, and is no link that another user made."""
+    """Whether a file or folder exists, belongs to the user, and is not a link that another user made."""
     try:
         link, target = path.lstat(), path.stat()
     except OSError:
@@ -70,10 +70,10 @@ def is_ours(path: Path) -> bool:
 
 @contextmanager
 def open_private(path: Path) -> Iterator[BinaryIO]:
-    """A file of the program, to be read; one that others can read is closed to them.
+    """Open a file of the program for reading; other users lose access to it.
 
     Raises:
-        OSError: it cannot be read, is a link or no regular file, or belongs to another user.
+        OSError: it cannot be read, is a link or not a regular file, or belongs to another user.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | _NO_WAIT | _BINARY)
@@ -88,17 +88,17 @@ def open_private(path: Path) -> Iterator[BinaryIO]:
         if not _owned(found):
             raise _foreign(found, path)
         if found.st_mode & _OTHERS and hasattr(os, "fchmod"):
-            # A file system without permissions has nothing to close.
+            # Some file systems have no permissions.
             with suppress(OSError):
                 os.fchmod(descriptor, FILE_MODE)
         yield file
 
 
 def read_private(path: Path) -> bytes:
-    """The contents of a file of the program.
+    """Return the contents of a file of the program.
 
     Raises:
-        OSError: as of ``open_private``.
+        OSError: as ``open_private``.
     """
     with open_private(path) as file:
         return file.read()
@@ -106,9 +106,9 @@ def read_private(path: Path) -> bytes:
 
 @contextmanager
 def writing_private(path: Path) -> Iterator[BinaryIO]:
-    """A file that is written under another name and gets its own when it is complete; else nothing of it stays.
+    """Open a file for writing under a temporary name; it is renamed to ``path`` on success and removed on failure.
 
-    It is unbuffered: what a failed ``write`` has written before is known from ``tell``.
+    It is unbuffered, so after a failed ``write`` ``tell`` is the number of bytes written.
 
     Raises:
         OSError: it cannot be written.
@@ -118,7 +118,7 @@ def writing_private(path: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             if hasattr(os, "fchmod"):
-                # A umask may have taken rights even from the owner.
+                # The umask may remove rights of the owner, too.
                 with suppress(OSError):
                     os.fchmod(descriptor, FILE_MODE)
             yield file
@@ -130,7 +130,7 @@ def writing_private(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_private(path: Path, contents: bytes) -> None:
-    """Write a file of the program, whole or not at all.
+    """Write a file of the program atomically.
 
     Raises:
         OSError: it cannot be written.
@@ -140,10 +140,10 @@ def write_private(path: Path, contents: bytes) -> None:
 
 
 def write_all(file: BinaryIO, contents: bytes | memoryview) -> None:
-    """Write everything to an unbuffered file, which may take less of it at a time.
+    """Write all of ``contents`` to an unbuffered file, whose ``write`` may take a part at a time.
 
     Raises:
-        OSError: it does not take all of it.
+        OSError: not all of it can be written.
     """
     left = memoryview(contents).cast("B")
     while left:
@@ -154,14 +154,14 @@ def close_to_others(path: Path) -> None:
     """Make a file private that another program has written for this one.
 
     Raises:
-        OSError: it is not there.
+        OSError: it does not exist.
     """
     if sys.platform != "win32":
         path.chmod(FILE_MODE)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder with all that is in it; of a link, the link alone. What is not there, or stays, is no error."""
+    """Remove a folder and its contents, or a link without its target. Files that are missing or stay are no error."""
     if path.is_symlink():
         with suppress(OSError):
             path.unlink()
@@ -173,7 +173,7 @@ def _make_missing(folder: Path) -> None:
     """Make a folder and its missing parents.
 
     Raises:
-        FileExistsError: something of that name is there.
+        FileExistsError: the path exists.
     """
     try:
         folder.mkdir(FOLDER_MODE)
@@ -182,15 +182,15 @@ def _make_missing(folder: Path) -> None:
             _make_missing(folder.parent)
         folder.mkdir(FOLDER_MODE)
     if sys.platform != "win32":
-        # A umask may have taken rights even from the owner.
+        # The umask may remove rights of the owner, too.
         folder.chmod(FOLDER_MODE)
 
 
 def _close(folder: Path) -> None:
-    """Close a folder that is there to other users.
+    """Remove other users' access to an existing folder.
 
     Raises:
-        OSError: it is no folder, or belongs to another user.
+        OSError: it is not a folder, or belongs to another user.
     """
     link = folder.lstat()
     if stat.S_ISLNK(link.st_mode) and not _owned(link):
@@ -201,7 +201,7 @@ def _close(folder: Path) -> None:
     if sys.platform == "win32":
         return
     if found.st_uid != os.geteuid():
-        # The system's own folder, of which others cannot take files away: files in it are private all the same.
+        # A folder of root's from which other users cannot remove files: files in it can still be private.
         is_safe = found.st_uid == _ROOT and not (found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX)
         if not is_safe:
             raise _foreign(found, folder)
@@ -214,7 +214,7 @@ def _close(folder: Path) -> None:
 
 
 def _owned(found: os.stat_result) -> bool:
-    """Whether it belongs to the user who runs the program, or to root, who could read and write everything anyway."""
+    """Whether the file belongs to the user who runs the program, or to root, who can read and write everything."""
     return sys.platform == "win32" or found.st_uid in (os.geteuid(), _ROOT)
 
 

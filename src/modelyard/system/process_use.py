@@ -1,4 +1,4 @@
-"""What a process uses of the machine, as Linux tells it under ``/proc``."""
+"""Processor time, page faults and state of a process, from Linux's ``/proc``."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# Places in /proc/PID/stat behind the command, which may hold anything but ends with the last parenthesis.
+# Indexes of fields in /proc/PID/stat after the command, which may contain anything and ends at the last parenthesis.
 # Source: man 5 proc_pid_stat.
 _STATE, _MAJOR_FAULTS, _USER, _SYSTEM, _START = 0, 9, 11, 12, 19
-# A thread that sleeps until something happens, that was stopped, or that the kernel parks. One that runs or would run
-# if it had a core (R) uses the machine, and so does one that waits for a disk (D) or for a debugger (t).
+# States of a thread that sleeps (S), was stopped (T) or is idle in the kernel (I). A thread that runs or is ready to
+# run (R), or waits for a disk (D) or a debugger (t), counts as using the machine.
 _ASLEEP: Final = frozenset("STI")
 _GONE: Final = frozenset("ZXx")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessUse:
-    """What a process has used since it began.
+    """Resources that a process has used since it started.
 
     Attributes:
-        start: when it began, in ticks of the kernel: another process of its number began at another time.
-        cpu_s: of all its threads.
-        major_faults: pages that it waited for the disk for.
-        is_asleep: whether none of its threads runs, would run if it had a core, or waits for a disk.
+        start: start time in ticks of the kernel, which distinguishes processes that had the same id.
+        cpu_s: processor time of all its threads.
+        major_faults: page faults that had to read from the disk.
+        is_asleep: whether none of its threads runs, is ready to run, or waits for a disk.
         is_stopped: whether a signal has stopped it.
     """
 
@@ -37,11 +37,11 @@ class ProcessUse:
 
 
 def process_use(pid: int, *, has_threads: bool = True) -> ProcessUse | None:
-    """What the process ``pid`` uses; None where it is gone, or the system does not say.
+    """Return the resources used by the process ``pid``; None if it has ended, or the system has no ``/proc``.
 
     Args:
-        pid: its number.
-        has_threads: whether to look at each of its threads; else ``is_asleep`` is that of the first one.
+        pid: process id.
+        has_threads: whether ``is_asleep`` takes all its threads into account, or only the first one.
     """
     try:
         fields = _stat(Path(f"/proc/{pid}/stat"))
@@ -65,7 +65,7 @@ def _states(pid: int) -> Iterator[str]:
         try:
             yield _stat(thread / "stat")[_STATE]
         except (FileNotFoundError, ProcessLookupError):
-            # It ended since the folder was listed.
+            # The thread ended since the folder was listed.
             continue
 
 

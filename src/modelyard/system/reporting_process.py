@@ -1,6 +1,6 @@
-"""Runs a Python program that says on standard output how far it is, one JSON object a line.
+"""Runs a Python program that reports its progress on standard output, one JSON object a line.
 
-It can be ended at any point, and its standard input tells it when nobody waits for it any more.
+The program can be ended at any point. Its standard input reaches the end of file when this process has ended.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
-_LOOK_S: Final = 0.1
+_POLL_S: Final = 0.1
 _END_S: Final = 10.0
-_KEPT_OF_LOG: Final = 4000
+_MAX_LOG_BYTES: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Ended:
     """How a program ended.
 
     Attributes:
-        status: of its exit, a signal as a negative number.
-        log: the end of what it wrote to its standard error.
+        status: its exit status; a signal is a negative number.
+        log: the end of its standard error.
     """
 
     status: int
@@ -39,7 +39,7 @@ class Ended:
 def run_reporting(
     arguments: Sequence[str],
     environment: Mapping[str, str],
-    hear: Callable[[dict[str, Any]], bool],
+    on_report: Callable[[dict[str, Any]], bool],
     task: bytes = b"",
     *,
     umask: int = -1,
@@ -47,12 +47,12 @@ def run_reporting(
     """Run a program to its end.
 
     Args:
-        arguments: of the Python interpreter.
-        environment: beside what every such program gets.
-        hear: called with each object that it says, and with {} ten times a second where it says nothing. Returning
-            False ends it, and so does what is raised there.
-        task: that it reads from its standard input, which stays open.
-        umask: of the files that it writes; -1: as of this process.
+        arguments: arguments of the Python interpreter.
+        environment: environment variables, to which this function adds its own.
+        on_report: called with each reported object, and with {} ten times a second while there is none. If it returns
+            False or raises, the program is killed.
+        task: bytes for its standard input, which stays open.
+        umask: umask of the program; -1: that of this process.
     """
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
@@ -61,9 +61,9 @@ def run_reporting(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            # What llama.cpp says of its own failures is enough: a debugger's trace would bury it, and takes seconds.
+            # A debugger's trace takes seconds and would hide llama.cpp's own message.
             env={**environment, "PYTHONUNBUFFERED": "1", "GGML_NO_BACKTRACE": "1"},
-            # Ctrl-C at the terminal is ours to handle.
+            # Ctrl-C at the terminal signals this process only.
             process_group=0,
             umask=umask,
         )
@@ -73,12 +73,12 @@ def run_reporting(
         reader = threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True)
         reader.start()
         try:
-            # A program that ended at once does not read it: its status says so.
+            # A program that ends at once does not read the task; its status shows that.
             with suppress(BrokenPipeError):
                 child.stdin.write(task)
                 child.stdin.flush()
-            if _follow(lines, hear):
-                # One that has closed its output and goes on is ended below.
+            if _follow(lines, on_report):
+                # A program that has closed its output and does not end is killed below.
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(_END_S)
         finally:
@@ -89,7 +89,7 @@ def run_reporting(
                 child.stdin.close()
             reader.join(_END_S)
             child.stdout.close()
-        log.seek(max(0, log.seek(0, os.SEEK_END) - _KEPT_OF_LOG))
+        log.seek(max(0, log.seek(0, os.SEEK_END) - _MAX_LOG_BYTES))
         return Ended(child.returncode, log.read().decode("utf-8", "replace"))
 
 
@@ -99,23 +99,23 @@ def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> No
     lines.put(None)
 
 
-def _follow(lines: queue.SimpleQueue[bytes | None], hear: Callable[[dict[str, Any]], bool]) -> bool:
-    """Hand on what the program says until it says no more; False where it is to be ended before."""
+def _follow(lines: queue.SimpleQueue[bytes | None], on_report: Callable[[dict[str, Any]], bool]) -> bool:
+    """Pass reports on until the program closes its output; return False if ``on_report`` ends it before."""
     while True:
         try:
-            line = lines.get(timeout=_LOOK_S)
+            line = lines.get(timeout=_POLL_S)
         except queue.Empty:
             line = b""
         if line is None:
             return True
-        if not hear(_parse(line)):
+        if not on_report(_parse(line)):
             return False
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    """What a line says; {} where it is not of the protocol: libraries print, too."""
+    """Return the report in a line; {} if the line is no report, because libraries print, too."""
     try:
-        said = json.loads(line)
+        report = json.loads(line)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return report if isinstance(report, dict) else {}

@@ -1,6 +1,7 @@
-"""Standard streams that may be closed from the beginning, or lose whoever reads them.
+"""Standard streams that are missing at the start, or whose reader goes away.
 
-A program that is started without them would have its next files and sockets there, and write its log into them.
+A program that is started without them would open its next files and sockets under their descriptors, and write its log
+into those.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import signal
 import sys
 from typing import Final, TextIO
 
-# Nobody will ever read there again: a pipe without reader, a terminal that has hung up.
+# Errors of a stream that has lost its reader for good: a pipe without reader, a terminal that has hung up.
 _GONE: Final = frozenset({errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF})
 
-# What a shell says of a program that SIGPIPE has ended, which is how most programs end when nobody reads on.
+# Exit status that a shell reports for a program that SIGPIPE has ended, as most programs end without a reader.
 CUT_STATUS: Final = 128 + getattr(signal, "SIGPIPE", 13)
 
 
 def open_missing() -> None:
-    """Have descriptors 0, 1 and 2 be there, for this process and for those that it starts."""
+    """Open descriptors 0, 1 and 2 that are missing, for this process and for its child processes."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -39,11 +40,11 @@ def open_missing() -> None:
 
 
 class OutputFile(io.FileIO):
-    """Standard output, or the error stream.
+    """Standard output or standard error.
 
     Attributes:
-        is_cut: it was written to when nobody could read it any more. It leads nowhere from then on.
-        outlives_readers: that is no error: the program has more to do than to write.
+        is_cut: whether a write found that the reader is gone. Later output is discarded.
+        outlives_readers: whether a missing reader is no error, because the program goes on without its output.
     """
 
     def __init__(self, number: int) -> None:
@@ -51,41 +52,41 @@ class OutputFile(io.FileIO):
         self.is_cut = self.outlives_readers = False
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Write as much as is taken."""
+        """Write as much as the stream accepts, and return how many bytes that was."""
         try:
             written = super().write(data)
         except OSError as error:
             if error.errno in _GONE:
                 self.is_cut = True
-                self._lead_nowhere()
+                self._discard_output()
             if not self.outlives_readers:
                 raise
             written = len(data)
         if written is None and self.outlives_readers:
-            # A pipe that does not wait is full: that is lost, and what comes later is not.
+            # A non-blocking pipe is full: these bytes are dropped, later ones are not.
             written = len(data)
         return written
 
-    def _lead_nowhere(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
+    def _discard_output(self) -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
 
 
 def watch() -> None:
-    """Have ``sys.stdout`` and ``sys.stderr`` notice when nobody reads them any more."""
+    """Make ``sys.stdout`` and ``sys.stderr`` notice when their reader is gone."""
     if os.name == "posix":
         sys.stdout, sys.stderr = _watched(sys.stdout, 1), _watched(sys.stderr, 2)
 
 
 def outlive_readers() -> None:
-    """Go on when nobody reads the output any more."""
+    """Let the program go on when the reader of its output is gone."""
     for raw in _files():
         raw.outlives_readers = True
 
 
 def was_cut() -> bool:
-    """Whether this program was to write where nobody reads, and had nothing else to do."""
+    """Whether the output lost its reader, in a program that ends for that reason."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -97,11 +98,11 @@ def was_cut() -> bool:
 def _watched(stream: TextIO, number: int) -> TextIO:
     own = sys.__stdout__ if number == 1 else sys.__stderr__
     if stream is not own or not isinstance(stream, io.TextIOWrapper):
-        # A program that calls the command line gathers what it writes.
+        # A Python program that calls the command line has replaced the stream to capture the output.
         return stream
     stream.flush()
     raw = OutputFile(number)
-    # Python's own is unbuffered where it was asked to be, and then has no buffer in between.
+    # Python's unbuffered mode (-u) has no buffer between the text layer and the file.
     is_unbuffered = stream.write_through
     return io.TextIOWrapper(
         raw if is_unbuffered else io.BufferedWriter(raw),  # type: ignore[type-var]

@@ -1,4 +1,4 @@
-"""A server's side of its supervisor: how it comes to have one, and what they tell each other."""
+"""The server's side of supervision: how a server gets a supervisor, and the messages between them."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ class SupervisorLink:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         channel.setblocking(False)
-        # Processes that the server starts must not hold it: its end is how both sides see each other's.
+        # The server's child processes must not inherit it: each side sees the other's end by the socket's closing.
         os.set_inheritable(channel.fileno(), False)
 
     def report_serving(self) -> None:
-        """Connections are accepted from now on: what ends the server from now on is worth another start."""
+        """Report that connections are accepted, so that a later crash is followed by a restart."""
         self._send(SERVING)
 
     def report_stopping(self) -> None:
-        """The server ends on purpose: its supervisor is to let go of the listening socket, and not to start another."""
+        """Report that the server stops on purpose: the supervisor closes the listening socket and starts no other."""
         self._send(STOPPING)
 
     @contextmanager
     def heard(self, stop: Callable[[], None], reload: Callable[[], None], gone: Callable[[], None]) -> Iterator[None]:
-        """Have the supervisor heard on the running event loop, for the length of the context.
+        """Handle the supervisor's messages on the running event loop while the context is entered.
 
         Args:
-            stop: called each time that the supervisor is told to stop the server.
-            reload: called each time that it is told to have the configuration read again.
+            stop: called for each request to stop the server.
+            reload: called for each request to read the configuration again.
             gone: called when the supervisor has ended.
         """
         loop = asyncio.get_running_loop()
@@ -63,25 +63,25 @@ class SupervisorLink:
             loop.remove_reader(self._channel)
 
     def _send(self, message: bytes) -> None:
-        # A supervisor that is gone needs no report.
+        # The supervisor may have ended.
         with suppress(OSError):
             self._channel.send(message)
 
 
 def can_be_supervised() -> bool:
-    """Whether this system and this interpreter have what a supervisor needs: processes of POSIX, and a command line."""
+    """Whether the system has POSIX processes and the interpreter a command line, which a supervisor needs."""
     return hasattr(os, "fork") and hasattr(os, "posix_spawn") and bool(sys.executable) and bool(sys.orig_argv)
 
 
 def inherited(environment: MutableMapping[str, str]) -> tuple[socket.socket, SupervisorLink] | None:
-    """The listening socket and the link that a supervisor has started this process with; None without a supervisor.
+    """Return the listening socket and the link inherited from a supervisor; None without a supervisor.
 
-    They are taken out of ``environment``: programs that this process starts do not have them.
+    Their variable is removed from ``environment``, so that child processes do not use it.
     """
-    written = environment.pop(SOCKETS_VARIABLE, None)
-    if written is None:
+    descriptors = environment.pop(SOCKETS_VARIABLE, None)
+    if descriptors is None:
         return None
-    listener, channel = (socket.socket(fileno=int(number)) for number in written.split(","))
+    listener, channel = (socket.socket(fileno=int(number)) for number in descriptors.split(","))
     os.set_inheritable(listener.fileno(), False)
     return listener, SupervisorLink(channel)
 
@@ -89,17 +89,17 @@ def inherited(environment: MutableMapping[str, str]) -> tuple[socket.socket, Sup
 def put_under_supervisor(listener: socket.socket, *, reloads: bool) -> SupervisorLink:
     """Make this process the supervisor of a server that listens on ``listener``; return in the server's process.
 
-    The process keeps its id, so whoever has started it still waits for, and signals, the right one. Signals that stop
-    the server, and SIGHUP where it ``reloads``, are blocked on return, until ``unblock`` is called.
+    The process keeps its id, so its parent still waits for, and signals, the right process. Signals that stop the
+    server, and SIGHUP if it ``reloads``, are blocked on return, until ``unblock`` is called.
     """
     signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if reloads else [])]
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     ours, theirs = socket.socketpair()
-    # What is still in a buffer would be written by both processes.
+    # Both processes would write the contents of unflushed buffers.
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # All that is imported and read by now is there in the fork, too. Threads of others, such as those of an
-    # OpenTelemetry exporter, are not: beside these, the supervisor starts the server from its command.
+    # The fork keeps everything that is imported and read by now, but no threads. If there are some, such as those of an
+    # OpenTelemetry exporter, the supervisor starts the server from its command instead.
     pid = os.fork() if threading.active_count() == 1 else -1
     if pid != 0:
         _become_supervisor(listener, ours, pid, reloads=reloads)
@@ -108,15 +108,15 @@ def put_under_supervisor(listener: socket.socket, *, reloads: bool) -> Superviso
 
 
 def unblock() -> None:
-    """Let signals in that were blocked for as long as nothing handled them."""
+    """Unblock the signals that ``put_under_supervisor`` has blocked, once they have handlers."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 def _become_supervisor(listener: socket.socket, channel: socket.socket, pid: int, *, reloads: bool) -> NoReturn:
-    for passed_on in (listener, channel):
-        os.set_inheritable(passed_on.fileno(), True)
+    for inherited_socket in (listener, channel):
+        os.set_inheritable(inherited_socket.fileno(), True)
     program = _PROGRAM.format(path=str(Path(__file__).parents[2]))
     arguments = [str(listener.fileno()), str(channel.fileno()), str(pid), "reloads" if reloads else ""]
     command = [sys.executable, *sys.orig_argv[1:]]
-    # Isolated, and without site: what the environment has the server import has no business here.
+    # Isolated, and without site: the environment's imports are for the server only.
     os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", program, *arguments, *command])

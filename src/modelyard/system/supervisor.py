@@ -1,7 +1,7 @@
 """The program that keeps a server's listening socket, and starts the server again when it has died.
 
-It imports the standard library alone, so it takes about nine megabytes, and has little to die of. What it decides is in
-``restarts``; what it sends the server, and hears from it, in ``supervision``.
+It imports the standard library alone, so it takes about nine megabytes, and few faults can reach it. Its decisions are
+in ``restarts``, the messages between it and the server in ``supervision``.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _STDERR: Final = 2
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Supervise a server until it has ended for good, and end as it did.
+    """Supervise a server until it has ended for good, and end with its status.
 
     Args:
         arguments: file descriptors of the listening socket and of a socket to the server; the server's process id, or
-            -1 where it is to be started first; "reloads" where SIGHUP is for the server, else ""; the command that
-            starts the server.
+            -1 if it has yet to be started; "reloads" if SIGHUP is for the server, else ""; the command that starts the
+            server.
     """
     listener, channel, pid, reloads, *command = arguments
     forwarded = {*_STOPS, signal.SIGHUP} if reloads else _STOPS
@@ -49,13 +49,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 class Supervisor:
-    """One server, over all its processes. Its signal handlers are those of the process: there is one in a process.
+    """Supervises one server, over all its processes. It sets the process's signal handlers, so a process has one.
 
     Args:
         command: starts the server.
-        listener: file descriptor of the listening socket, which each process of the server accepts from.
-        forwarded: signals that are for the server. They are blocked in this process until it handles them, and in the
-            server's until that does.
+        listener: file descriptor of the listening socket, on which each process of the server accepts.
+        forwarded: signals that are for the server. They are blocked in this process and in the server's until they
+            have handlers there.
     """
 
     def __init__(self, command: list[str], listener: int, forwarded: Collection[signal.Signals]) -> None:
@@ -71,21 +71,21 @@ class Supervisor:
         self._waker.setblocking(False)
 
     def adopt(self, pid: int, channel: socket.socket) -> None:
-        """Supervise a server that is started already."""
+        """Supervise a server that is already running."""
         self._pid, self._channel, self._start_at_s = pid, channel, None
         channel.setblocking(False)
         # The listening socket stays inheritable: it is for every process of the server.
         os.set_inheritable(channel.fileno(), False)
 
     def run(self) -> End:
-        """Keep the server up until it has ended for good."""
+        """Restart the server as needed; return when it has ended for good."""
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for handled in (*self._forwarded, signal.SIGCHLD, signal.SIGTSTP):
-            # The bytes at the wake-up descriptor are what is looked at.
+            # Signals are read from the wake-up descriptor instead.
             signal.signal(handled, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._forwarded)
         while True:
-            # Signals first: one that ended the server directly came to this process before the server's end did.
+            # Signals first: a signal that also ended the server arrives here before the news of its end.
             for number in self._signals():
                 self._take_signal(number)
             self._read_channel()
@@ -107,7 +107,7 @@ class Supervisor:
         if self._channel is not None:
             poll.register(self._channel, select.POLLIN)
         left_s = None if self._start_at_s is None else max(0.0, self._start_at_s - time.monotonic())
-        # Rounded up: the start is due when the wait is over.
+        # Rounded up, so that the start is due when the wait is over.
         poll.poll(None if left_s is None else int(left_s * 1000) + 1)
 
     def _signals(self) -> bytes:
@@ -123,25 +123,25 @@ class Supervisor:
             self._suspend()
 
     def _expect_stop(self) -> None:
-        """Let go of the listening socket: as soon as the server has, too, clients are refused and do not wait."""
+        """Close the listening socket, so that clients are refused, and do not wait, once the server closes it, too."""
         self._service = replace(self._service, is_stop_asked=True)
         if self._listener != _NO_FD:
             os.close(self._listener)
             self._listener = _NO_FD
 
     def _suspend(self) -> None:
-        """Stop with the server, as both do at Ctrl-Z in a terminal, until SIGCONT."""
+        """Stop the server and this process until SIGCONT, as Ctrl-Z in a terminal does."""
         if self._pid is not None:
             os.kill(self._pid, signal.SIGTSTP)
-        taken = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, taken)
+        signal.signal(signal.SIGTSTP, handler)
         if self._pid is not None:
             os.kill(self._pid, signal.SIGCONT)
 
     def _send(self, message: bytes) -> None:
         if self._channel is not None:
-            # It has ended, or thousands of messages are waiting for it.
+            # The server has ended, or has thousands of unread messages.
             with suppress(OSError):
                 self._channel.send(message)
 
@@ -159,7 +159,7 @@ class Supervisor:
             self._expect_stop()
 
     def _reap(self) -> End | None:
-        """Collect processes that have ended. As the first process of a container it inherits those of others, too."""
+        """Collect ended processes. The first process of a container also inherits orphans of other processes."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -168,7 +168,7 @@ class Supervisor:
             if pid == 0:
                 return None
             if pid == self._pid:
-                # What it sent before it died is there now.
+                # The messages that it sent before it died have arrived by now.
                 self._read_channel()
                 return self._follow(os.waitstatus_to_exitcode(status))
 
@@ -203,27 +203,27 @@ class Supervisor:
 
 
 def _log(message: str) -> None:
-    """Write a line as the server's ``logging`` does, whose import would take more memory than the rest."""
+    """Write a line in the format of the server's log. Importing ``logging`` would take more memory than the rest."""
     now_s = time.time()
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now_s))
     _print(f"{stamp},{int(now_s % 1 * 1000):03d} ERROR {message}")
 
 
 def _print(line: str) -> None:
-    # Nobody reads it any more; the server is still to be kept up.
+    # The reader of the log may be gone, and the supervisor still goes on.
     with suppress(OSError):
         os.write(_STDERR, f"{line}\n".encode("utf-8", "replace"))
 
 
 def _end_with(status: int) -> None:
-    """End this process as the server's ended."""
+    """End this process as the server's ended: with the same status, or by the same signal."""
     if status < 0:
-        # The server's memory may be worth a core file, this process's is not.
+        # No core file: the server's process has written its own.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {-status})
         os.kill(os.getpid(), -status)
-        # The first process of a container outlives its own signals.
+        # Still running: the kernel does not kill the first process of a container by its own signals.
         status = 128 - status
     sys.exit(status)

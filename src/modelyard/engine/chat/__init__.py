@@ -1,1 +1,1 @@
-"""Chat templates, in processes that they cannot leave."""
+"""Chat templates, which are rendered in processes with limits, and the grammars of answers."""

@@ -1,98 +1,117 @@
-"""What a request demands of its answer, as one grammar for llguidance: a schema, a grammar of its own, or calls.
+"""The grammar of an answer, for llguidance, from the constraints of a request: a schema, a grammar, or tool calls.
 
-The grammar is that of the answer: reasoning before it stays free.
+The grammar covers the answer; reasoning before it stays free.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from llguidance import LLMatcher
 
-from modelyard.engine.formats.format import Named, ToolChoice, ToolFormat
-from modelyard.engine.formats.lark import Lark, TokenId
-from modelyard.engine.formats.reasoning import ReasoningFormat
+from modelyard.engine.formats.answer_grammar import AnswerGrammar, Named, ToolChoice
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.guidance.grammar_text import Grammar
 from modelyard.errors import InvalidRequest
 
-# A grammar of this size compiles in well under a second; a body may hold fifty times as much.
+# A grammar of this length compiles in well under a second; a request body may hold fifty times as much.
 MAX_GRAMMAR_LENGTH = 1_000_000
 
 _JSON_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 
-def grammar_of(
-    *,
-    tool_format: ToolFormat,
-    token_id: TokenId,
-    tools: Sequence[Tool] = (),
-    choice: ToolChoice | Literal["none"] = "auto",
-    parallel: bool = True,
-    response_format: Mapping[str, Any] | None = None,
-    grammar: Mapping[str, Any] | None = None,
-    reasoning: ReasoningFormat | None = None,
-    prompt_ends_in_reasoning: bool = False,
-) -> Grammar | None:
-    """The grammar that a request's answer must follow; None where it is free.
+@dataclass(frozen=True, slots=True)
+class AnswerConstraints:
+    """The fields of a request that constrain its answer.
 
-    Calls are enforced where they are required, or where one of the tools is strict; then those that the model chooses
-    to make follow their schemas. With a schema for the answer as well, the model writes either of the two.
+    Attributes:
+        tools: the functions that the model may call.
+        choice: ``tool_choice``.
+        parallel: ``parallel_tool_calls``.
+        response_format: OpenAI's field, as it was sent: ``text``, ``json_object`` or ``json_schema``.
+        grammar: the field of mistral.rs, as it was sent: ``type`` ``regex``, ``json_schema``, ``lark`` or
+            ``llguidance``, and ``value``.
+    """
 
-    Args:
-        tool_format: how the model writes calls.
-        token_id: finds the ids of control tokens by their text.
-        tools: those of the request.
-        choice: its ``tool_choice``.
-        parallel: its ``parallel_tool_calls``.
-        response_format: OpenAI's, as it was sent: ``text``, ``json_object`` or ``json_schema``.
-        grammar: the reference's, as it was sent: ``type`` ``regex``, ``json_schema``, ``lark`` or ``llguidance``, and
-            ``value``.
-        reasoning: how the model reasons.
-        prompt_ends_in_reasoning: its reasoning was opened by the prompt.
+    tools: Sequence[Tool] = ()
+    choice: ToolChoice | Literal["none"] = "auto"
+    parallel: bool = True
+    response_format: Mapping[str, Any] | None = None
+    grammar: Mapping[str, Any] | None = None
+
+    @property
+    def requires_call(self) -> bool:
+        """Whether the answer must be a call."""
+        return self.choice not in ("none", "auto")
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the model may choose to call a tool."""
+        return self.choice == "auto" and bool(self.tools)
+
+
+def grammar_of(answer: AnswerGrammar, constraints: AnswerConstraints) -> Grammar | None:
+    """Return the grammar that a request's answer must follow; None if the answer is free.
+
+    Calls are constrained if one is required, or if one of the tools is strict; in the latter case calls that the model
+    chooses to make follow the schemas. If there is also a schema for the answer, the model writes either a call or
+    content of that schema.
 
     Raises:
-        InvalidRequest: the parts exclude each other, or it is too long. Whether llguidance can enforce it is found out
-            by ``guidance.trial``.
+        InvalidRequest: the constraints exclude each other, or the grammar is too long. ``guidance.trial`` finds out
+            whether llguidance can enforce it.
     """
-    schema, strict = _answer_schema(response_format)
+    schema, is_strict = _answer_schema(constraints.response_format)
+    _check_choice(constraints)
+    if constraints.grammar is not None:
+        _check_own_grammar(constraints, schema)
+        return _limited(_own_grammar(answer, constraints.grammar), "grammar")
+    has_strict_tool = any(tool.strict for tool in constraints.tools)
+    if constraints.requires_call or (constraints.may_call and (schema is not None or has_strict_tool)):
+        return _limited(_call_grammar(answer, constraints, schema, is_strict=is_strict), "tools")
+    if schema is None:
+        return None
+    return _limited(answer.of_content(answer.lark.json(schema, strict=is_strict)), "response_format")
+
+
+def _check_choice(constraints: AnswerConstraints) -> None:
+    choice, tools = constraints.choice, constraints.tools
     if isinstance(choice, Named) and choice.name not in {tool.name for tool in tools}:
         known = ", ".join(tool.name for tool in tools) or "none"
         raise InvalidRequest(f"tool_choice names the function '{choice.name}', tools has: {known}.", "tool_choice")
     if choice == "required" and not tools:
         raise InvalidRequest("tool_choice is 'required', but tools is empty. Name the tools.", "tool_choice")
-    calls = choice not in ("none", "auto")
-    if grammar is not None:
-        if schema is not None:
-            raise InvalidRequest("grammar and response_format exclude each other. Send one of them.", "grammar")
-        if calls:
-            raise InvalidRequest("grammar excludes a tool_choice that requires a call. Send one of them.", "grammar")
-        lead = tool_format, token_id, reasoning, prompt_ends_in_reasoning
-        return _grammar(_own(grammar, *lead), "grammar")
-    may_call = choice == "auto" and bool(tools)
-    if calls or (may_call and (schema is not None or any(tool.strict for tool in tools))):
-        assert choice != "none"
-        text = tool_format.grammar(
-            [tool if choice != "auto" or tool.strict else _loose(tool) for tool in tools],
-            choice,
-            parallel=parallel,
-            token_id=token_id,
-            reasoning=reasoning,
-            prompt_ends_in_reasoning=prompt_ends_in_reasoning,
-            content=schema,
-            strict_content=strict,
-        )
-        return _grammar(text, "tools")
-    if schema is None:
-        return None
-    lark = _lark(tool_format, token_id, reasoning)
-    answer = lark.json(schema, strict=strict)
-    return _grammar(_behind(lark, answer, tool_format, reasoning, prompt_ends_in_reasoning), "response_format")
 
 
-def _grammar(text: str, param: str) -> Grammar:
+def _check_own_grammar(constraints: AnswerConstraints, schema: Mapping[str, Any] | None) -> None:
+    if schema is not None:
+        raise InvalidRequest("grammar and response_format exclude each other. Send one of them.", "grammar")
+    if constraints.requires_call:
+        raise InvalidRequest("grammar excludes a tool_choice that requires a call. Send one of them.", "grammar")
+
+
+def _call_grammar(
+    answer: AnswerGrammar, constraints: AnswerConstraints, schema: Mapping[str, Any] | None, *, is_strict: bool
+) -> str:
+    assert constraints.choice != "none"
+    return answer.of_calls(
+        [tool if constraints.choice != "auto" or tool.strict else _loose(tool) for tool in constraints.tools],
+        constraints.choice,
+        parallel=constraints.parallel,
+        content=schema,
+        strict_content=is_strict,
+    )
+
+
+def _limited(text: str, param: str) -> Grammar:
+    """Return a grammar that comes from the field ``param``.
+
+    Raises:
+        InvalidRequest: it is too long.
+    """
     if len(text) > MAX_GRAMMAR_LENGTH:
         raise InvalidRequest(
             f"{param} makes a grammar of {len(text):,} characters; {MAX_GRAMMAR_LENGTH:,} are the most. Shorten it.",
@@ -102,7 +121,7 @@ def _grammar(text: str, param: str) -> Grammar:
 
 
 def _answer_schema(response_format: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, bool]:
-    """The schema that an answer must follow, and whether it must in all; None for free text."""
+    """Return the schema of an answer, None for free text, and whether all of it must be enforced."""
     match response_format:
         case None | {"type": "text"}:
             return None, False
@@ -122,28 +141,21 @@ def _answer_schema(response_format: Mapping[str, Any] | None) -> tuple[Mapping[s
 
 
 def _loose(tool: Tool) -> Tool:
-    """A tool whose arguments may be any object, as is right for one that is not strict and not required."""
+    """Return a tool whose arguments may be any object, for a tool that is neither strict nor required."""
     return Tool(tool.name, parameters=_JSON_OBJECT)
 
 
-def _own(
-    grammar: Mapping[str, Any],
-    tool_format: ToolFormat,
-    token_id: TokenId,
-    reasoning: ReasoningFormat | None,
-    inside: bool,
-) -> str:
-    lark = _lark(tool_format, token_id, reasoning)
+def _own_grammar(answer: AnswerGrammar, grammar: Mapping[str, Any]) -> str:
+    """Return the grammar of an answer that follows the request's own grammar."""
     match grammar:
         case {"type": "json_schema", "value": Mapping() as schema}:
-            answer = lark.json(schema, strict=True)
-            return _behind(lark, answer, tool_format, reasoning, inside)
+            return answer.of_content(answer.lark.json(schema, strict=True))
         case {"type": "regex", "value": str() as regex}:
             own = json.loads(LLMatcher.grammar_from_regex(regex))["grammars"][0]["lark_grammar"]
         case {"type": "lark", "value": str() as own}:
             pass
         case {"type": "llguidance", "value": str() | Mapping() as value}:
-            # A list of grammars that refer to each other, which only its author can put behind reasoning.
+            # A list of grammars that refer to each other cannot be put behind reasoning here; its author has to do it.
             return value if isinstance(value, str) else json.dumps(value)
         case _:
             raise InvalidRequest(
@@ -151,14 +163,5 @@ def _own(
                 "for json_schema and llguidance.",
                 "grammar",
             )
-    lead = _behind(lark, "@own", tool_format, reasoning, inside)
+    lead = answer.of_content("@own")
     return json.dumps({"grammars": [{"lark_grammar": lead}, {"name": "own", "lark_grammar": own}]})
-
-
-def _lark(tool_format: ToolFormat, token_id: TokenId, reasoning: ReasoningFormat | None) -> Lark:
-    return Lark(token_id, tool_format.markers | (reasoning.markers if reasoning else frozenset()))
-
-
-def _behind(lark: Lark, answer: str, tool_format: ToolFormat, reasoning: ReasoningFormat | None, inside: bool) -> str:
-    start = f"{lark.text(tool_format.content_opener)} {answer}".lstrip()
-    return lark.grammar(tool_format.after_reasoning(lark, start, reasoning, inside))

@@ -1,4 +1,4 @@
-"""Chat templates: a conversation becomes the text that its model was trained on."""
+"""Chat templates, which turn a conversation into the text that the model was trained on."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.errors import ConversationTooLong, EngineError, InvalidRequest, UnsupportedOperation
 from modelyard.system.bounded.pool import ProcessUnavailable
 
-# Twice the context of any model that llama.cpp reads, in English. A render has 64 MB to work in.
+# Twice the longest context of any model that llama.cpp reads, in English text. A render may take 64 MB of memory.
 MAX_CONVERSATION_LENGTH: Final = 16 << 20
-"""Bytes, as JSON, of what a template may be given."""
+"""Limit of a template's input, in bytes of JSON."""
 
 MAX_TEMPLATE_LENGTH: Final = 1_000_000
-"""Characters. The longest that are published have 30,000."""
+"""Limit of a template, in characters. The longest published ones have 30,000."""
 
-_SHOWN_OF_A_LINE: Final = 80
+_MAX_SHOWN_LENGTH: Final = 80
 
-# What a template is given to find out what it reads.
+# A message that shows which form of content a template reads.
 _PROBE: Mapping[str, str] = {"role": "user", "content": "lorem"}
 
 
@@ -30,7 +30,7 @@ def _in_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON has no form for, as one that it has."""
+    """Convert a mapping for ``json.dumps``, which accepts only ``dict``."""
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a value of type {type(value).__name__} is no JSON")
@@ -39,24 +39,25 @@ def _plain(value: Any) -> Any:
 class ChatTemplate:
     """A Jinja chat template, run in a sandbox that can neither change its input nor reach Python.
 
-    variables are the names that it reads.
-
-    Offers what Hugging Face's ``apply_chat_template`` offers to templates: ``raise_exception``, ``strftime_now``,
-    ``tojson``, loop controls, ``generation`` blocks, trimmed blocks, ``bos_token``, ``eos_token`` and ``tools``;
-    ``documents`` are none. It is run in a process of its own, which bounds its time and memory: see
-    ``chat.template_program``. Every method may be called on any thread, and blocks while the template is run.
+    Templates may use everything that Hugging Face's ``apply_chat_template`` provides: ``raise_exception``,
+    ``strftime_now``, ``tojson``, loop controls, ``generation`` blocks, trimmed blocks, ``bos_token``, ``eos_token`` and
+    ``tools``; ``documents`` is None. A template runs in a process of its own, which limits its time and memory: see
+    ``chat.template_program``. Every method may be called on any thread, and blocks while the template runs.
 
     Source: https://huggingface.co/docs/transformers/chat_templating_writing
 
     Args:
         source: the template.
         bos_token, eos_token: texts of the tokens that begin and end a sequence.
-        processes: where it is run.
-        name: of the model, for messages.
+        processes: renders it.
+        name: name of the model, for errors.
+
+    Attributes:
+        variables: names of the variables that it reads.
 
     Raises:
         UnsupportedOperation: ``source`` is not valid Jinja, or does not end within the limits for any conversation.
-        EngineError: there is no process to run it in.
+        EngineError: no process can run it.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class ChatTemplate:
         self._names = {"bos_token": bos_token, "eos_token": eos_token, "documents": None}
         if len(source) > MAX_TEMPLATE_LENGTH:
             raise _unusable(f"it has {len(source):,} characters, and {MAX_TEMPLATE_LENGTH:,} are the most")
-        # Lines of the template and of the code that Jinja makes of it, both rising.
+        # (line of the template, line of the code that Jinja compiles it to), in ascending order.
         self._lines: Sequence[tuple[int, int]] = ()
         answer = self._ask(None)
         if "fault" in answer:
@@ -76,13 +77,13 @@ class ChatTemplate:
             raise _unusable(f"{answer['why']}{'' if line is None else f' (line {line})'}")
         self.variables: frozenset[str] = frozenset(answer["variables"])
         self._lines = answer["lines"]
-        self._wants_parts = not self._shows(_PROBE) and self._shows(_in_parts(_PROBE))
+        self._needs_parts = not self._renders_content(_PROBE) and self._renders_content(_in_parts(_PROBE))
 
-    def _shows(self, message: Mapping[str, Any]) -> bool:
-        """Whether the content of a message is in what it writes.
+    def _renders_content(self, message: Mapping[str, Any]) -> bool:
+        """Whether the prompt contains the content of a message.
 
         Raises:
-            UnsupportedOperation: a limit stopped it.
+            UnsupportedOperation: a limit stopped the render.
         """
         answer = self._ask(_as_json({"messages": [message], "add_generation_prompt": True, **self._names}))
         if answer.get("fault") == "stopped":
@@ -95,22 +96,22 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] = (),
         options: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt for ``messages``, whose contents are texts, open for the assistant's next turn.
+        """Return the prompt for ``messages``, whose contents are texts, open for the assistant's next turn.
 
-        A template that only writes contents out that are lists of parts, as those of some models that take images do,
-        is given lists; as llama.cpp does it, which finds out in the same way.
+        The templates of some models with images ignore contents that are not lists of parts, so they get lists.
+        llama.cpp detects and handles such templates in the same way.
 
         Args:
             messages: the conversation.
             tools: functions that the model may call, in OpenAI's shape.
-            options: other names that the template may read, such as enable_thinking. They replace none of ours.
+            options: further variables of the template, such as enable_thinking. They cannot replace those set here.
 
         Raises:
-            InvalidRequest: the template refuses the conversation (for example: roles that do not alternate), needs
-                something that the messages lack, or was stopped by a limit; or the conversation is no JSON.
-            EngineError: there is no process to run it in.
+            InvalidRequest: the template refuses the conversation (for example because roles do not alternate), needs
+                something that the messages lack, or was stopped by a limit; or the conversation is not JSON.
+            EngineError: no process can run the template.
         """
-        if self._wants_parts:
+        if self._needs_parts:
             messages = [_in_parts(message) for message in messages]
         names = {"add_generation_prompt": True, **self._names, "messages": messages, "tools": list(tools) or None}
         answer = self._ask(_as_json({**(options or {}), **names}))
@@ -133,7 +134,7 @@ class ChatTemplate:
             raise EngineError(self._name, f"its chat template could not be run: {failure}") from failure
 
     def _stopped(self, answer: Mapping[str, Any]) -> str:
-        """How a limit stopped it, and at which line."""
+        """Return which limit stopped the template, and at which line."""
         line, code_line = answer.get("line"), answer.get("code_line")
         if line is None and code_line is not None:
             line = max((ours for ours, code in self._lines if code <= code_line), default=1)
@@ -141,7 +142,7 @@ class ChatTemplate:
             return str(answer["why"])
         lines = self.source.split("\n")
         text = lines[line - 1].strip() if line <= len(lines) else ""
-        shown = text if len(text) <= _SHOWN_OF_A_LINE else f"{text[:_SHOWN_OF_A_LINE]}…"
+        shown = text if len(text) <= _MAX_SHOWN_LENGTH else f"{text[:_MAX_SHOWN_LENGTH]}…"
         return f"{answer['why']} (line {line}: {shown})"
 
 
@@ -152,17 +153,17 @@ def _unusable(reason: str) -> UnsupportedOperation:
 
 
 def _as_json(names: Mapping[str, Any]) -> bytes:
-    """What a template is given, as JSON, in which lone surrogates and NaN stay what they are.
+    """Return a template's variables as JSON, in which lone surrogates and NaN are kept.
 
     Raises:
-        InvalidRequest: it is no JSON, nests too deeply, or is too long.
+        InvalidRequest: they are not JSON, nest too deeply, or are too long.
     """
     try:
-        written = json.dumps(names, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
+        encoded = json.dumps(names, ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
     except (RecursionError, TypeError, ValueError) as error:
         raise InvalidRequest(
             f"The conversation cannot be given to the model's chat template: {error}", "messages"
         ) from error
-    if len(written) > MAX_CONVERSATION_LENGTH:
-        raise ConversationTooLong(len(written), MAX_CONVERSATION_LENGTH)
-    return written
+    if len(encoded) > MAX_CONVERSATION_LENGTH:
+        raise ConversationTooLong(len(encoded), MAX_CONVERSATION_LENGTH)
+    return encoded

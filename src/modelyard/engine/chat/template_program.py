@@ -1,18 +1,17 @@
 """Compiles and renders chat templates, in a process of its own.
 
 A template is foreign code that comes with a model's weights. In Jinja's sandbox it reaches neither files nor Python,
-but it may loop without end, or build a text that takes all memory. Here either ends one render, or at worst this
-process.
+but it can loop without end, or build a text that takes all memory. Here that ends one render, or at worst this process.
 
-The process holds itself to its limits:
+The process enforces its limits itself:
 
 - time: a signal raises an exception in the render. Code in C that does not return is not interrupted; the parent ends
-  the process a little later, and where there is no parent any more the limit of processor time does.
-- memory: RLIMIT_AS, as far above that of the idle process as one render may take. Where there is no ``/proc`` (macOS)
-  nothing bounds memory but the time and the length of the text.
+  the process a little later, or the limit of processor time does, if the parent is gone.
+- memory: RLIMIT_AS, above that of the idle process by what one render may take. Without ``/proc`` (macOS) only the time
+  and the length of the text limit the memory.
 - the length of the text.
 
-Imports as little as possible: it is started where somebody waits for a render.
+It imports as little as possible, because a render waits for its start.
 """
 
 from __future__ import annotations
@@ -37,22 +36,22 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from modelyard.system.bounded.inside import address_space, lift_limits, limit, serve
 
-# Compiled templates that are kept. More models are seldom served in turns.
-_KEPT_TEMPLATES: Final = 16
+# Limit of compiled templates that are kept; more models are seldom served in turns.
+_MAX_KEPT_TEMPLATES: Final = 16
 
-# Largest product in a template, in items of a sequence or bits of a number: a larger one takes seconds in C.
+# Largest product in a template, in items of a sequence or bits of a number. A larger one takes seconds in C.
 _MAX_PRODUCT: Final = 1_000_000
 
-# A conversation is given so many times the bytes that it has as JSON, where that is more than the limit: its texts take
-# up to four bytes a character, and a render copies them.
-_MEMORY_OF_INPUT: Final = 8
+# The memory limit is at least this multiple of the input's JSON: texts take up to four bytes a character, and a render
+# copies them.
+_MEMORY_PER_INPUT_BYTE: Final = 8
 
-# What Jinja calls a template without a file, also in the traces of ``faulthandler``.
+# Jinja's name for a template without a file, also in the traces of ``faulthandler``.
 _FILE_NAME: Final = "<template>"
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Refuses products that would take long in C, where no signal is seen."""
+    """Refuses products that would take long in C, where no signal is handled."""
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -71,7 +70,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-# Jinja computes constants while it compiles. Left to the render, all that takes long has a line.
+# Jinja computes constants at compile time. Done in the render instead, slow code has a line number.
 class _Generator(CodeGenerator):
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
         if isinstance(node, nodes.TemplateData):
@@ -85,7 +84,7 @@ class _Names(TrackingCodeGenerator):
 
 
 class _Generation(Extension):
-    """``{% generation %}`` marks what a model is trained on; its content is written out as it is."""
+    """Parses ``{% generation %}``, which marks text that a model is trained on, and renders its content unchanged."""
 
     tags = {"generation"}  # noqa: RUF012 (as the base declares it)
 
@@ -99,11 +98,11 @@ class _Refused(TemplateError):
 
 
 class _TimeUp(BaseException):
-    """The time of a render is over. Nothing in Jinja catches it."""
+    """The time of a render is over. A BaseException, which nothing in Jinja catches."""
 
 
 class _TooLong(Exception):
-    """The text of a render is longer than it may be. lineno: the line of the template's code that it had come to."""
+    """The text of a render exceeds the limit. lineno: the line of the compiled template."""
 
     def __init__(self, lineno: int) -> None:
         super().__init__(lineno)
@@ -121,7 +120,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    # Jinja's own tojson escapes HTML, which no model was trained on. The parameters are Hugging Face's, in its order.
+    # Jinja's own tojson escapes HTML, which no model was trained on. Parameters: Hugging Face's, in the same order.
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
@@ -130,7 +129,7 @@ def _now(pattern: str) -> str:
 
 
 def _environment() -> _Sandbox:
-    """One for each template, so that none can leave anything to another."""
+    """Return an environment for one template, so that templates share no state."""
     environment = _Sandbox(
         trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=[loopcontrols, _Generation]
     )
@@ -141,22 +140,22 @@ def _environment() -> _Sandbox:
 
 
 def _variables(template: Template, source: str) -> list[str]:
-    """The names that a template reads.
+    """Return the names that a template reads.
 
-    Source: jinja2.meta.find_undeclared_variables, which would compute constants.
+    Source: jinja2.meta.find_undeclared_variables, which would also compute constants.
     """
     names = _Names(template.environment)
     names.visit(template.environment.parse(source))
     return sorted(names.undeclared_identifiers)
 
 
-def _written(template: Template, names: dict[str, Any], longest: int) -> str:
+def _render(template: Template, names: dict[str, Any], max_length: int) -> str:
     pieces: list[str] = []
     size = 0
     rendering: Any = template.root_render_func(template.new_context(names))
     for piece in rendering:
         size += len(piece)
-        if size > longest:
+        if size > max_length:
             raise _TooLong(rendering.gi_frame.f_lineno)
         pieces.append(piece)
     return "".join(pieces)
@@ -165,29 +164,33 @@ def _written(template: Template, names: dict[str, Any], longest: int) -> str:
 class Program:
     """Answers requests, each within the limits.
 
-    A request has the ``digest`` of a template, its ``source`` where this process may not have it, and ``names`` to
-    render it with. The answer has ``text``; without names ``variables`` that the template reads, and ``lines``, pairs
-    of a line of the template and one of the code that Jinja made of it; ``unknown`` where the source is needed; or a
-    ``fault`` with the reason in ``why`` and the ``line``, if it is known: ``unusable`` (no valid template),
-    ``refused`` (by raise_exception), ``failed`` or ``stopped`` (by a limit).
+    A request has the ``digest`` of a template, its ``source`` if this process may not have it, and the ``names`` to
+    render it with. The answer is one of:
+
+    - ``text``, the prompt.
+    - ``variables`` and ``lines``, if the request has no names: the variables that the template reads, and pairs of a
+      line of the template and a line of the code that Jinja compiles it to.
+    - ``unknown``, if the source is needed.
+    - ``fault``, with the reason in ``why``, and the ``line`` if it is known: ``unusable`` (the template is invalid),
+      ``refused`` (by raise_exception), ``failed`` or ``stopped`` (by a limit).
 
     Args:
-        limit_s: time of the processor that a render takes, compilation included.
-        limit_bytes: memory that it may take.
-        longest_text: characters that it may write.
+        limit_s: limit of the processor time of a render, compilation included.
+        limit_bytes: limit of its memory.
+        max_text_length: limit of its text, in characters.
     """
 
-    def __init__(self, limit_s: float, limit_bytes: int, longest_text: int) -> None:
-        self._limit_s, self._limit_bytes, self._longest_text = limit_s, limit_bytes, longest_text
+    def __init__(self, limit_s: float, limit_bytes: int, max_text_length: int) -> None:
+        self._limit_s, self._limit_bytes, self._max_text_length = limit_s, limit_bytes, max_text_length
         self._idle_bytes = address_space()
         self._templates: OrderedDict[str, Template] = OrderedDict()
 
     def answer(self, request: dict[str, Any], input_bytes: int) -> dict[str, Any]:
-        """The answer to a request of so many bytes."""
+        """Return the answer to a request of ``input_bytes`` bytes."""
         digest = request["digest"]
         if digest not in self._templates and "source" not in request:
             return {"unknown": True}
-        limit_bytes = max(self._limit_bytes, _MEMORY_OF_INPUT * input_bytes)
+        limit_bytes = max(self._limit_bytes, _MEMORY_PER_INPUT_BYTE * input_bytes)
         try:
             self._begin(limit_bytes)
             try:
@@ -199,39 +202,39 @@ class Program:
         except MemoryError as stopped:
             return _stopped(f"took more than {limit_bytes >> 20} MB of memory", self._line(digest, stopped))
         except _TooLong as stopped:
-            why = f"wrote more than {self._longest_text:,} characters"
+            why = f"wrote more than {self._max_text_length:,} characters"
             return _stopped(why, self._templates[digest].get_corresponding_lineno(stopped.lineno))
         except _Refused as refused:
             return {"fault": "refused", "why": str(refused)}
         except Exception as failure:  # noqa: BLE001 (a template is foreign code: it may raise anything)
             if digest in self._templates:
                 return {"fault": "failed", "why": _reason(failure)}
-            # What nests too deeply fails in Jinja's compiler or in Python's, each in its own way.
+            # Templates that nest too deeply fail in Jinja's compiler or in Python's, with various exceptions.
             line = failure.lineno if isinstance(failure, TemplateSyntaxError) else None
             return {"fault": "unusable", "why": _reason(failure), "line": line}
 
     def _begin(self, memory_bytes: int) -> None:
         limit(self._idle_bytes and self._idle_bytes + memory_bytes, self._limit_s)
-        # More than once: an exception in a finalizer is not passed on.
-        # Of the processor's time: on a busy machine a render takes longer, and is no worse for that.
+        # Processor time, because a render takes longer on a busy machine. The signal repeats, because an exception in a
+        # finalizer is not passed on.
         signal.setitimer(signal.ITIMER_PROF, self._limit_s, 0.05)
 
     def _work(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What a signal may interrupt: see ``_on_alarm``."""
+        """Answer a request. The signal interrupts only this method; see ``_on_alarm``."""
         template = self._templates.get(request["digest"]) or self._compile(request["digest"], request["source"])
         self._templates.move_to_end(request["digest"])
         if "names" in request:
-            return {"text": _written(template, request["names"], self._longest_text)}
+            return {"text": _render(template, request["names"], self._max_text_length)}
         return {"variables": _variables(template, request["source"]), "lines": template.debug_info}
 
     def _compile(self, digest: str, source: str) -> Template:
         template = self._templates[digest] = _environment().from_string(source)
-        if len(self._templates) > _KEPT_TEMPLATES:
+        if len(self._templates) > _MAX_KEPT_TEMPLATES:
             self._templates.popitem(last=False)
         return template
 
     def _line(self, digest: str, error: BaseException) -> int | None:
-        """The line of the template where ``error`` was raised, in its render or while it was compiled."""
+        """Return the line of the template where ``error`` was raised, in its render or its compilation."""
         line = None
         trace = error.__traceback__
         while trace is not None:
@@ -260,7 +263,7 @@ def _end() -> None:
 
 
 def _on_alarm(_signal: int, frame: FrameType | None) -> None:
-    """Raise in a render. Elsewhere the signal came too late, and no exception is expected."""
+    """Raise in a render. Elsewhere the signal came too late, and an exception would not be handled."""
     while frame is not None:
         if frame.f_code is Program._work.__code__:
             raise _TimeUp
@@ -268,7 +271,7 @@ def _on_alarm(_signal: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Serve until the socket closes. Arguments: those of ``Program``."""
+    """Serve until the socket closes. Command line: the arguments of ``Program``."""
     signal.signal(signal.SIGPROF, _on_alarm)
-    limit_s, limit_bytes, longest_text = sys.argv[1:]
-    serve(Program(float(limit_s), int(limit_bytes), int(longest_text)).answer)
+    limit_s, limit_bytes, max_text_length = sys.argv[1:]
+    serve(Program(float(limit_s), int(limit_bytes), int(max_text_length)).answer)

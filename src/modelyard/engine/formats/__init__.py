@@ -1,4 +1,4 @@
-"""Tool calls: one file a format family, and one registry (``modelyard.engine.formats.registry``).
+"""Formats of tool calls and reasoning: one file a family, and one registry (``modelyard.engine.formats.registry``).
 
-Text comes in, deltas go out (``modelyard.protocol.deltas``). No HTTP, no llama.cpp.
+Parsers turn text into deltas (``modelyard.protocol.deltas``). They know neither HTTP nor llama.cpp.
 """

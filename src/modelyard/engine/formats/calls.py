@@ -1,4 +1,4 @@
-"""The calls of one answer as a format finds them: their numbers, their ids, and what of them was told already."""
+"""Collects the calls of one answer, as a format's reader finds them, and turns them into deltas."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from modelyard.protocol.deltas import (
 
 
 def new_call_id() -> str:
-    """An id as OpenAI's look: unique within a conversation, and beyond."""
+    """Return a call id of OpenAI's form, which is globally unique."""
     return f"call_{secrets.token_hex(12)}"
 
 
 class Calls:
-    """Collects the deltas of one piece of text.
+    """Collects the deltas of one answer.
 
-    A call is told once the first member of its arguments began: what looks like a call up to its opening brace, and is
-    Python or prose behind it, stays content as a whole.
+    The start of a call is published once the first member of its arguments begins. So text that looks like a call up to
+    its opening brace, and goes on as Python or prose, stays content as a whole.
 
     Args:
-        tools: those of the request.
-        new_id: makes the id of a call to which its model gave none.
+        tools: the tools of the request.
+        source: the text of the answer.
+        new_id: makes the id of a call without an id of the model's.
     """
 
-    __slots__ = ("_arguments", "_begun", "_index", "_new_id", "_out", "_source", "_waiting", "tools")
+    __slots__ = ("_arguments", "_index", "_is_published", "_new_id", "_out", "_pending", "_source", "tools")
 
     def __init__(self, tools: Iterable[Tool], source: Source, new_id: Callable[[], str] = new_call_id) -> None:
         self.tools = {tool.name: tool for tool in tools}
@@ -42,76 +43,77 @@ class Calls:
         self._new_id = new_id
         self._out: list[Delta] = []
         self._index = 0
-        self._begun = False
-        self._waiting: ToolCallBegin | None = None
+        # Whether the start of the present call is among the deltas.
+        self._is_published = False
+        self._pending: ToolCallBegin | None = None
         self._arguments: list[str] = []
 
     def content(self, text: str) -> None:
-        """Tell content."""
+        """Add content."""
         if text:
             self._out.append(ContentDelta(text))
 
     def reasoning(self, text: str) -> None:
-        """Tell reasoning."""
+        """Add reasoning."""
         if text:
             self._out.append(ReasoningDelta(text))
 
     def begin(self, name: str, call_id: str | None = None) -> None:
-        """A call with this name begins; its arguments come next.
+        """Begin a call; its arguments come next.
 
         Raises:
             Malformed: the name is empty.
         """
         if not name:
             raise Malformed
-        self._waiting = ToolCallBegin(self._index, call_id or self._new_id(), name)
+        self._pending = ToolCallBegin(self._index, call_id or self._new_id(), name)
 
     def arguments(self, text: str) -> None:
-        """More text of the arguments."""
-        if self._waiting is not None and text not in ("", "{") and not text.isspace():
-            self._out.append(self._waiting)
-            self._waiting = None
-            self._begun = True
+        """Add text of the arguments."""
+        if self._pending is not None and text not in ("", "{") and not text.isspace():
+            self._out.append(self._pending)
+            self._pending = None
+            self._is_published = True
         self._arguments.append(text)
 
     def end(self) -> None:
-        """The arguments are whole. What the model writes next is not part of this call."""
-        self._tell_arguments()
+        """End the call, whose arguments are complete. The text behind it is not part of it."""
+        self._flush_arguments()
         self._out.append(ToolCallEnd(self._index))
-        self._begun = False
+        self._is_published = False
         self._index += 1
         self._source.mark()
 
     def settle(self) -> None:
-        """What was read so far belongs to calls that are whole: nothing behind it can make it content."""
+        """Assign the text so far to complete calls, so that no fault behind it turns it into content."""
         self._source.mark()
 
     def whole(self, name: str, arguments: str, call_id: str | None = None) -> None:
-        """A call of which all is known at once."""
+        """Add a complete call."""
         self.begin(name, call_id)
         self.arguments(arguments)
         self.end()
 
     def give_up(self, text: str) -> None:
-        """What is being read is no call: ``text`` is all of it."""
-        if self._begun:
-            self._tell_arguments()
+        """End the present call as broken; ``text`` is all that was read of it."""
+        if self._is_published:
+            self._flush_arguments()
             self._out.append(ToolCallBroken(self._index, text))
-            self._begun = False
+            self._is_published = False
             self._index += 1
         else:
             self.content(text)
-        self._waiting = None
+        self._pending = None
         self._arguments.clear()
 
     def deltas(self) -> list[Delta]:
-        """All that was told since the last time."""
-        if self._begun:
-            self._tell_arguments()
+        """Return the deltas since the last call of this method."""
+        if self._is_published:
+            self._flush_arguments()
         out, self._out = self._out, []
         return out
 
-    def _tell_arguments(self) -> None:
+    def _flush_arguments(self) -> None:
         if self._arguments:
             self._out.append(ToolCallArguments(self._index, "".join(self._arguments)))
             self._arguments.clear()

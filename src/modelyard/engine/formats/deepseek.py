@@ -1,7 +1,7 @@
 """DeepSeek V3, V3.1 and R1.
 
-V3 and R1 put the arguments into a fence, V3.1 does not; both are read alike, and differ in what is enforced. White
-space between the markers counts for nothing.
+V3 and R1 put the arguments into a fence, V3.1 does not. One reader accepts both; their grammars differ. White space
+between the markers is ignored.
 
     <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather
     ```json
@@ -24,7 +24,7 @@ from modelyard.engine.formats.schema import Tool
 from modelyard.engine.formats.source import Source, Waiting
 
 _SECTION, _SECTION_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
-_CALL, _CALL_END, _BEHIND_KIND = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>"
+_CALL, _CALL_END, _SEPARATOR = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>"
 _FENCE = "```"
 
 
@@ -34,7 +34,7 @@ def _read(source: Source, calls: Calls, marker: str) -> Waiting:
         yield from source.expect(_CALL)
     while True:
         name = yield from source.word()
-        yield from source.expect(_BEHIND_KIND)
+        yield from source.expect(_SEPARATOR)
         if (yield from source.space()) != "{":
             name = yield from source.word()
             yield from source.space()
@@ -52,16 +52,16 @@ def _read(source: Source, calls: Calls, marker: str) -> Waiting:
 
 
 def _fenced(lark: Lark, tool: Tool) -> str:
-    opened = lark.text(f"function{_BEHIND_KIND}{tool.name}\n{_FENCE}json\n")
+    opened = lark.text(f"function{_SEPARATOR}{tool.name}\n{_FENCE}json\n")
     closed = lark.text(f"\n{_FENCE}{_CALL_END}")
     return f"{opened} {lark.arguments(tool)} {closed}"
 
 
 def _plain(lark: Lark, tool: Tool) -> str:
-    return f"{lark.text(tool.name + _BEHIND_KIND)} {lark.arguments(tool)} {lark.text(_CALL_END)}"
+    return f"{lark.text(tool.name + _SEPARATOR)} {lark.arguments(tool)} {lark.text(_CALL_END)}"
 
 
-_MARKERS = frozenset((_SECTION, _SECTION_END, _CALL, _CALL_END, _BEHIND_KIND))
+_MARKERS = frozenset((_SECTION, _SECTION_END, _CALL, _CALL_END, _SEPARATOR))
 
 DEEPSEEK = ToolFormat(
     name="deepseek",

@@ -1,9 +1,9 @@
-"""Gemma 4 and FunctionGemma. Gemma 3 has no format of its own: it is told of the generic one.
+"""Gemma 4 and FunctionGemma. Gemma 3 has no format of its own, and gets instructions for the generic one.
 
     <|tool_call>call:get_weather{city:<|"|>Paris<|"|>,days:3}<tool_call|>
     <start_function_call>call:get_weather{city:<escape>Paris<escape>,days:3}<end_function_call>
 
-Strings stand between delimiters of their own and escape nothing; keys are bare. All is re-encoded as JSON.
+Strings stand between special delimiters, without escapes; keys are bare. The arguments are re-encoded as JSON.
 
 Sources: https://ai.google.dev/gemma/docs/capabilities/text/function-calling-gemma4 and
 https://ai.google.dev/gemma/docs/functiongemma/formatting-and-best-practices; the chat templates of both.
@@ -19,7 +19,7 @@ from typing import Any
 
 from modelyard.engine.formats.calls import Calls
 from modelyard.engine.formats.format import Shape, ToolFormat
-from modelyard.engine.formats.json_text import DEEPEST, decode, string
+from modelyard.engine.formats.json_text import MAX_DEPTH, decode, string
 from modelyard.engine.formats.lark import Lark
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.formats.source import Malformed, Source, Waiting
@@ -44,13 +44,13 @@ def _read(delimiter: str, close: str, source: Source, calls: Calls, _: str) -> W
 
 
 def _value(source: Source, calls: Calls, delimiter: str) -> Waiting:
-    """Read one value, of any depth, and tell it as JSON."""
+    """Read one value, of any depth, and pass it on as JSON."""
     closers: list[str] = []
     while True:
         character = yield from source.space()
         if character in ("{", "["):
             closer = "}" if character == "{" else "]"
-            if len(closers) == DEEPEST:
+            if len(closers) == MAX_DEPTH:
                 raise Malformed
             source.at += 1
             calls.arguments(character)
@@ -67,21 +67,29 @@ def _value(source: Source, calls: Calls, delimiter: str) -> Waiting:
             yield from _text(source, calls, delimiter)
         else:
             calls.arguments(_atom((yield from _bare(source))))
-        while closers:
-            character = yield from source.space()
-            if character == ",":
-                source.at += 1
-                calls.arguments(", ")
-                if closers[-1] == "}":
-                    yield from source.space()
-                    yield from _key(source, calls, delimiter)
-                break
-            if character != closers[-1]:
-                raise Malformed
-            source.at += 1
-            calls.arguments(closers.pop())
-        else:
+        if not (yield from _next_value(source, calls, delimiter, closers)):
             return
+
+
+def _next_value(source: Source, calls: Calls, delimiter: str, closers: list[str]) -> Generator[None, None, bool]:
+    """Read from the end of a value up to the next one, and return whether there is one.
+
+    closers: brackets that close the open arrays and objects, the innermost last.
+    """
+    while closers:
+        character = yield from source.space()
+        if character == ",":
+            source.at += 1
+            calls.arguments(", ")
+            if closers[-1] == "}":
+                yield from source.space()
+                yield from _key(source, calls, delimiter)
+            return True
+        if character != closers[-1]:
+            raise Malformed
+        source.at += 1
+        calls.arguments(closers.pop())
+    return False
 
 
 def _key(source: Source, calls: Calls, delimiter: str) -> Waiting:
@@ -91,7 +99,7 @@ def _key(source: Source, calls: Calls, delimiter: str) -> Waiting:
         yield from string(source, calls.arguments)
     else:
         key = yield from _bare(source)
-        # Told only once it is one: what looks like a call up to here may be prose.
+        # Passed on only behind its colon: text that looks like a call up to here may be prose.
         if (yield from source.space()) != ":":
             raise Malformed
         calls.arguments(json.dumps(key, ensure_ascii=False))
@@ -119,7 +127,7 @@ def _bare(source: Source) -> Generator[None, None, str]:
 
 
 def _atom(word: str) -> str:
-    """JSON of a bare word: a number or a constant where it is one, else a string whose delimiters were forgotten."""
+    """Return a bare word as JSON: a number or a constant if it is one, else a string that lacks its delimiters."""
     try:
         decode(word)
     except ValueError:
@@ -132,19 +140,21 @@ def _call(delimiter: str, close: str, lark: Lark, tool: Tool) -> str:
     return f"{lark.text(tool.name)} {body} {lark.text(close)}"
 
 
-# Deeper values of a schema are enforced as any value, so that a schema that contains itself has a grammar.
-_DEEPEST_GRAMMAR = 6
+# Below this depth a schema is not enforced, so that a recursive schema has a finite grammar.
+_MAX_GRAMMAR_DEPTH = 6
 
 
 def _object(lark: Lark, tool: Tool, schema: Mapping[str, Any], delimiter: str, depth: int) -> str:
-    """Members in the order of the schema: each has a rule for being the first, and one for having a comma before it."""
-    listed = members(Tool(tool.name, parameters=schema))
+    """Return the expression of an object with its members in the order of the schema.
+
+    Each member has a rule for being the first one, and one for following a comma.
+    """
     first, later = "", ""
-    for name, each, needed in reversed(listed):
-        pair = lark.rule(f"{lark.text(name + ':')} {_any(lark, tool, each, delimiter, depth + 1)}")
+    for name, member, is_required in reversed(members(Tool(tool.name, parameters=schema))):
+        pair = lark.rule(f"{lark.text(name + ':')} {_any(lark, tool, member, delimiter, depth + 1)}")
         alone, behind = f"{pair} {later}".strip(), f'"," {pair} {later}'.strip()
-        first = lark.rule(alone if needed else f"{alone} | {first or _EMPTY}")
-        later = lark.rule(behind if needed else f"{behind} | {later or _EMPTY}")
+        first = lark.rule(alone if is_required else f"{alone} | {first or _EMPTY}")
+        later = lark.rule(behind if is_required else f"{behind} | {later or _EMPTY}")
     return f'"{{" {first} "}}"'
 
 
@@ -165,7 +175,7 @@ def _any(lark: Lark, tool: Tool, schema: Mapping[str, Any], delimiter: str, dept
     if isinstance(choices, list):
         return f"({' | '.join(_choice(lark, choice, delimiter) for choice in choices)})"
     types = tool.types(schema)
-    if depth > _DEEPEST_GRAMMAR:
+    if depth > _MAX_GRAMMAR_DEPTH:
         types -= {"array", "object"}
     expressions = [_PLAIN[kind] for kind in sorted(types) if kind in _PLAIN]
     if "array" in types:

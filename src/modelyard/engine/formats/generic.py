@@ -1,9 +1,9 @@
-"""JSON, for models without a format of their own. Their templates know no tools: ``instructions`` tells them.
+"""JSON calls, for models without a format of their own, whose templates do not render tools; see ``instructions``.
 
     {"name": "get_weather", "arguments": {"city": "Paris"}}
 
-Read where it opens the answer, or in a fence, or in the tags of Hermes, which small models imitate; as one object or
-as a list. JSON is a call only where it names a tool of the request: all other JSON is content.
+A call is read if it opens the answer, or is in a fence, or in the tags of Hermes, which small models imitate; as one
+object or as a list. JSON is a call only if it names a tool of the request. All other JSON is content.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _read(source: Source, calls: Calls, marker: str) -> Waiting:
 
 
 def instructions(tools: Sequence[Tool]) -> str:
-    """What a model must be told of its tools, and of how it calls them."""
+    """Return instructions for a model: its tools, and how it calls them."""
     described = "\n".join(
         json.dumps(
             {"name": tool.name, "description": tool.description, "parameters": tool.parameters}, ensure_ascii=False

@@ -27,7 +27,7 @@ _VALUE, _VALUE_END = "<arg_value>", "</arg_value>"
 def _read(source: Source, calls: Calls, _: str) -> Waiting:
     yield from source.space()
     name = yield from source.word()
-    # Behind the name comes a tag: with anything else it was no name.
+    # A tag follows the name of a call; other text is not one.
     if (yield from source.space()) != "<":
         raise Malformed
     calls.begin(name)
@@ -49,10 +49,10 @@ def _read(source: Source, calls: Calls, _: str) -> Waiting:
 def _call(lark: Lark, tool: Tool) -> str:
     line = lark.rule(r"/\n?/")
     parts = [lark.text(tool.name), line]
-    for name, schema, needed in members(tool):
+    for name, schema, is_required in members(tool):
         head = f"{lark.text(f'{_KEY}{name}{_KEY_END}')} {line} {lark.text(_VALUE)}"
         part = f"{head} {value(lark, tool, schema, _VALUE_END)} {line}"
-        parts.append(part if needed else f"({part})?")
+        parts.append(part if is_required else f"({part})?")
     parts.append(lark.text(_CLOSE))
     return " ".join(parts)
 

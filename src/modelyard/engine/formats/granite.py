@@ -2,8 +2,9 @@
 
     <|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}]
 
-Source: the chat templates of ibm-granite/granite-3.0-8b-instruct and granite-3.3-8b-instruct; 3.1 writes
-``<tool_call>`` in its place.
+Granite 3.1 writes ``<tool_call>`` in place of the marker.
+
+Source: the chat templates of ibm-granite/granite-3.0-8b-instruct and granite-3.3-8b-instruct.
 """
 
 from __future__ import annotations

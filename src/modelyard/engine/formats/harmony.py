@@ -1,10 +1,10 @@
-"""Harmony, the format of gpt-oss: messages on channels, of which each has a header.
+"""Harmony, the format of gpt-oss: an answer is a series of messages, each with a header that names its channel.
 
     <|channel|>analysis<|message|>The user wants the weather.<|end|><|start|>assistant<|channel|>commentary
     to=functions.get_weather <|constrain|>json<|message|>{"city": "Paris"}<|call|>
 
-(in one line). What is on ``analysis`` is reasoning; ``final``, and ``commentary`` to nobody, is content; a message
-with a recipient is a call, on whatever channel. Text before any header is content.
+(in one line). A message with a recipient is a call, whatever its channel. Of the others, those on ``analysis`` are
+reasoning, and those on ``final`` and ``commentary`` content. Text before the first header is content.
 
 Source: https://cookbook.openai.com/articles/openai-harmony
 """
@@ -34,7 +34,7 @@ _WORD = re.compile(r"\w+")
 
 
 class HarmonyParser:
-    """Parses one answer, reasoning and calls alike."""
+    """Parses the reasoning, content and calls of one answer."""
 
     __slots__ = ("_calls", "_done", "_has_tools", "_source", "_steps")
 
@@ -46,16 +46,16 @@ class HarmonyParser:
         self._done = False
 
     def push(self, text: str) -> list[Delta]:
-        """What became certain with ``text``."""
+        """Return the deltas that became certain with ``text``."""
         self._source.feed(text)
-        return self._go_on()
+        return self._resume()
 
     def finish(self) -> list[Delta]:
-        """What was held back."""
+        """Return the deltas of the text that was held back."""
         self._source.closed = True
-        return self._go_on()
+        return self._resume()
 
-    def _go_on(self) -> list[Delta]:
+    def _resume(self) -> list[Delta]:
         if not self._done:
             self._done = next(self._steps, True) is True
         return self._calls.deltas()
@@ -75,13 +75,16 @@ class HarmonyParser:
                     marker = ""
 
     def _message(self) -> Generator[None, None, str]:
-        """Read the message behind the marker that began it; the marker of the next, where it is not ended before."""
+        """Read the message behind the marker that began it.
+
+        Return the marker of the next message if it ended this one; "" if this message has an end of its own.
+        """
         source = self._source
         try:
             header = yield from source.until(_MESSAGE, _MAX_HEADER_LENGTH)
         except Malformed:
             if source.closed and source.at == len(source.text):
-                # The answer was cut off within a header: nothing was said by it.
+                # The answer was cut off within a header, which is neither content nor reasoning.
                 source.since_mark()
                 return ""
             raise

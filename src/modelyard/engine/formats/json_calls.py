@@ -1,10 +1,10 @@
-"""Calls that are JSON objects, with the name and the arguments as members: what most formats are made of.
+"""Calls that are JSON objects with the name and the arguments as members, as in most formats.
 
     {"name": "get_weather", "arguments": {"city": "Paris"}}
 
-Read with the members in any order, with ``parameters`` for ``arguments``, and within ``function``, ``tool_call`` or
-``tool_calls``, as models write it now and then. Arguments that are JSON within a string are taken out of it. A name
-without arguments is a call with none.
+The readers accept variants that models write now and then: the members in any order, ``parameters`` for ``arguments``,
+calls within ``function``, ``tool_call`` or ``tool_calls``, arguments as JSON within a string, and a name without
+arguments.
 """
 
 from __future__ import annotations
@@ -21,46 +21,45 @@ from modelyard.engine.formats.source import Malformed, Source, Waiting
 
 _NAME = frozenset(("name", "function"))
 _ARGUMENTS = frozenset(("arguments", "parameters"))
-_AROUND = frozenset(("function", "tool_call", "function_call"))
-# How deep calls are looked for within each other.
-_DEEPEST = 4
+_WRAPPERS = frozenset(("function", "tool_call", "function_call"))
+_OTHER_MEMBERS = frozenset(("id", "type"))
 
-_BESIDE = frozenset(("id", "type"))
+# Limit of calls that are wrapped in each other.
+_MAX_DEPTH = 4
 
 
 def read_list(source: Source, calls: Calls, *, known: bool = False) -> Waiting:
-    """Read ``[call, call, …]`` from its bracket on. A bracket that never closes behind a whole call is no fault.
+    """Read ``[call, call, …]`` from its bracket on. The closing bracket may be missing behind a complete call.
 
     Raises:
-        Malformed: it is no list of calls.
+        Malformed: it is not a list of calls.
     """
-    yield from _list(source, calls, known, 0)
+    return _list(source, calls, known, 0)
 
 
-def read_object(source: Source, calls: Calls, *, known: bool = False) -> Waiting:
-    """Read one call from its brace on. Faults behind whole arguments do not undo it: what is wrong there is content.
+def read_object(source: Source, calls: Calls, *, known: bool = False) -> Generator[None, None, bool]:
+    """Read one call from its brace on. Malformed text behind complete arguments is content, and the call stays.
 
     Args:
-        source: what to read.
-        calls: takes the call.
-        known: the name must be that of a tool, and no member may be one that calls do not have. For calls without a
-            marker, which are told from JSON that is meant to be content by nothing else.
+        source: the text.
+        calls: receives the call.
+        known: whether the name must be that of a tool, and members that calls do not have are faults. For calls without
+            a marker, which nothing else distinguishes from JSON that is content.
 
     Raises:
-        Malformed: it is no call.
+        Malformed: it is not a call.
     """
-    if not (yield from _object(source, calls, known, 0)):
-        raise Malformed
+    return _CallReader(source, calls, known, 0).read(is_required=True)
 
 
 def read_any(source: Source, calls: Calls, *, known: bool = False, separators: str = "") -> Waiting:
-    """Read a list of calls, or one, or several behind each other.
+    """Read a list of calls, or one or more calls behind each other.
 
     Args:
-        source: what to read.
-        calls: takes the calls.
-        known: as in read_object.
-        separators: characters that may stand between them, white space apart.
+        source: the text.
+        calls: receives the calls.
+        known: as in ``read_object``.
+        separators: characters that may stand between calls, besides white space.
 
     Raises:
         Malformed: it is none of these.
@@ -79,10 +78,10 @@ def read_any(source: Source, calls: Calls, *, known: bool = False, separators: s
 
 
 def read_arguments(source: Source, calls: Calls, name: str, call_id: str | None = None) -> Waiting:
-    """Read the arguments of a call whose name stands apart from them.
+    """Read the arguments of a call whose name was read already.
 
     Raises:
-        Malformed: they are no JSON object.
+        Malformed: they are not a JSON object.
     """
     if (yield from source.space()) != "{":
         raise Malformed
@@ -92,7 +91,7 @@ def read_arguments(source: Source, calls: Calls, name: str, call_id: str | None 
 
 
 def read_close(source: Source, closers: Sequence[str]) -> Waiting:
-    """Read one of ``closers``, if one comes. Brackets before it that close nothing count for nothing."""
+    """Read one of ``closers``, if one comes next, and unmatched brackets before it."""
     while (yield from source.space()) in ("}", "]"):
         source.at += 1
     for closer in closers:
@@ -102,73 +101,106 @@ def read_close(source: Source, closers: Sequence[str]) -> Waiting:
 
 def _list(source: Source, calls: Calls, known: bool, depth: int) -> Waiting:
     yield from source.expect("[")
-    found = False
+    has_call = False
     while (yield from source.space()) == "{":
-        found = (yield from _object(source, calls, known, depth)) or found
+        has_call = (yield from _CallReader(source, calls, known, depth).read()) or has_call
         if (yield from source.space()) != ",":
             break
         source.at += 1
-    if not found:
+    if not has_call:
         raise Malformed
     if (yield from source.take("]")):
         calls.settle()
 
 
-def _object(source: Source, calls: Calls, known: bool, depth: int) -> Generator[None, None, bool]:
-    """As read_object; returns whether a call was in it."""
-    if depth > _DEEPEST:
-        raise Malformed
-    yield from source.expect("{")
-    name: str | None = None
-    held: str | None = None
-    told = False
-    while (yield from source.space()) == '"':
-        key = yield from read_string(source)
-        if (yield from source.space()) != ":":
-            break
-        source.at += 1
-        first = yield from source.space()
-        if key in _NAME and first == '"' and name is None and not told:
-            name = yield from read_string(source)
-            if known and name not in calls.tools:
+class _CallReader:
+    """Reads one JSON object as a call, member by member.
+
+    Args:
+        source: the text.
+        calls: receives the call.
+        known: see ``read_object``.
+        depth: number of objects and lists around this one.
+    """
+
+    __slots__ = ("_arguments", "_calls", "_depth", "_has_call", "_known", "_name", "_source")
+
+    def __init__(self, source: Source, calls: Calls, known: bool, depth: int) -> None:
+        self._source, self._calls, self._known, self._depth = source, calls, known, depth
+        self._name: str | None = None
+        # Arguments that came before the name.
+        self._arguments: str | None = None
+        self._has_call = False
+
+    def read(self, *, is_required: bool = False) -> Generator[None, None, bool]:
+        """Read the object, and return whether a call was in it.
+
+        Raises:
+            Malformed: it is not a call, or has none although ``is_required``.
+        """
+        source = self._source
+        if self._depth > _MAX_DEPTH:
+            raise Malformed
+        yield from source.expect("{")
+        while (yield from source.space()) == '"':
+            key = yield from read_string(source)
+            if (yield from source.space()) != ":":
+                break
+            source.at += 1
+            yield from self._member(key, (yield from source.space()))
+            if (yield from source.space()) != ",":
+                break
+            source.at += 1
+        is_closed = yield from source.take("}")
+        if is_closed and self._name is not None and not self._has_call:
+            self._add(self._name, "{}")
+        if self._has_call:
+            self._calls.settle()
+        elif is_required:
+            raise Malformed
+        return self._has_call
+
+    def _member(self, key: str, first: str) -> Waiting:
+        """Read the value of ``key``, which begins with the character ``first``."""
+        source, calls = self._source, self._calls
+        if key in _NAME and first == '"' and self._name is None and not self._has_call:
+            self._name = yield from read_string(source)
+            if self._known and self._name not in calls.tools:
                 raise Malformed
-            if held is not None:
-                calls.whole(name, held)
-                told = True
-        elif key in _ARGUMENTS and not told:
-            if first == "{" and name is not None:
-                calls.begin(name)
+            if self._arguments is not None:
+                self._add(self._name, self._arguments)
+        elif key in _ARGUMENTS and not self._has_call:
+            if first == "{" and self._name is not None:
+                calls.begin(self._name)
                 yield from value(source, calls.arguments)
                 calls.end()
-                told = True
-            else:
-                held = yield from _held(source, first)
-                if name is not None:
-                    calls.whole(name, held)
-                    told = True
-        elif key in _AROUND and first == "{":
-            told = (yield from _object(source, calls, known, depth + 1)) or told
+                self._has_call = True
+                return
+            self._arguments = yield from _whole_arguments(source, first)
+            if self._name is not None:
+                self._add(self._name, self._arguments)
+        elif key in _WRAPPERS and first == "{":
+            has_call = yield from _CallReader(source, calls, self._known, self._depth + 1).read()
+            self._has_call = has_call or self._has_call
         elif key == "tool_calls" and first == "[":
-            yield from _list(source, calls, known, depth + 1)
-            told = True
-        elif known and not told and key not in _BESIDE:
+            yield from _list(source, calls, self._known, self._depth + 1)
+            self._has_call = True
+        elif self._known and not self._has_call and key not in _OTHER_MEMBERS:
             raise Malformed
         else:
             yield from read_value(source)
-        if (yield from source.space()) != ",":
-            break
-        source.at += 1
-    closed = yield from source.take("}")
-    if not told and name is not None and closed:
-        calls.whole(name, "{}")
-        told = True
-    if told:
-        calls.settle()
-    return told
+
+    def _add(self, name: str, arguments: str) -> None:
+        self._calls.whole(name, arguments)
+        self._has_call = True
 
 
-def _held(source: Source, first: str) -> Generator[None, None, str]:
-    """Arguments that cannot be passed on as they come."""
+def _whole_arguments(source: Source, first: str) -> Generator[None, None, str]:
+    """Read arguments that cannot be passed on as they arrive, and return them as a JSON object.
+
+    Raises:
+        Malformed: they are not a JSON object, nor a string that holds one.
+    """
     text = (yield from read_string(source)) if first == '"' else (yield from read_value(source))
     if first == '"' and not text.strip():
         return "{}"
@@ -184,16 +216,16 @@ def _held(source: Source, first: str) -> Generator[None, None, str]:
 
 
 def call(lark: Lark, tool: Tool, arguments: str = "arguments") -> str:
-    """The expression of one call, as ``tojson`` writes it in chat templates."""
+    """Return the expression of one call, in the form that ``tojson`` writes in chat templates."""
     head = lark.text(f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "{arguments}": ')
     return f'{head} {lark.arguments(tool)} "}}"'
 
 
 def bare_call(lark: Lark, tool: Tool, arguments: str = "arguments") -> str:
-    """The expression of one call where no marker comes before it: one schema as a whole.
+    """Return the expression of one call without a marker, as a single schema.
 
-    So it can be told from another schema for the answer as late as where the two differ, which llguidance does for
-    schemas, but not for text against a schema.
+    llguidance can choose between two schemas at the first character in which they differ, but not between literal text
+    and a schema. So a call that is an alternative to a schema for the answer has to be a schema, too.
     """
     schema = {
         "type": "object",
@@ -208,7 +240,7 @@ def bare_call(lark: Lark, tool: Tool, arguments: str = "arguments") -> str:
 
 
 def _moved(schema: Any, to: str) -> Any:
-    """``schema`` as a part of another, at ``to``: what it refers to in itself has moved with it."""
+    """Return ``schema`` with its references adapted to its place ``to`` in another schema."""
     if isinstance(schema, list):
         return [_moved(each, to) for each in schema]
     if not isinstance(schema, Mapping):

@@ -1,7 +1,7 @@
-"""JSON read a piece at a time: checked as it passes, and passed on as soon as it is certain.
+"""Incremental JSON: text is checked as it arrives, and passed on as soon as it is certain.
 
-Source of the grammar: RFC 8259. White space passes as it was written. One thing is put right, because it has one
-meaning only and models do it: a control character within a string is written as its escape.
+Source of the grammar: RFC 8259. White space is passed on unchanged. A control character within a string, which models
+write although JSON forbids it, is passed on as its escape.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from modelyard.engine.formats.source import Malformed, Source, Waiting
 
 Emit = Callable[[str], object]
 
-# Deeper than any real argument, and well within what JSON parsers of clients bear.
-DEEPEST = 128
+# Deeper than any real argument, and well within the limits of clients' JSON parsers.
+MAX_DEPTH = 128
 
-# Longest number: Python reads no integer of more than 4300 digits.
+# Limit of a number's length: Python parses no integer of more than 4300 digits.
 _MAX_ATOM_LENGTH = 1000
 
 _SPACE = re.compile(r"[ \t\r\n]+")
@@ -30,17 +30,17 @@ _ESCAPE_BEGUN = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?")
 
 
 def value(source: Source, emit: Emit) -> Waiting:
-    """Read one JSON value and give its text to ``emit`` as it comes.
+    """Read one JSON value and pass its text to ``emit`` as it arrives.
 
     Raises:
-        Malformed: at the first character that JSON does not allow there, or at the end of the text.
+        Malformed: JSON does not allow the next character, or the text ends within the value.
     """
     closers: list[str] = []
     while True:
         character = yield from _space(source, emit)
         if character in ("{", "["):
             closer = "}" if character == "{" else "]"
-            if len(closers) == DEEPEST:
+            if len(closers) == MAX_DEPTH:
                 raise Malformed
             source.at += 1
             emit(character)
@@ -73,10 +73,10 @@ def value(source: Source, emit: Emit) -> Waiting:
 
 
 def string(source: Source, emit: Emit) -> Waiting:
-    """Read one JSON string, quotes included, and give its text to ``emit`` as it comes.
+    """Read one JSON string, and pass its text, quotes included, to ``emit`` as it arrives.
 
     Raises:
-        Malformed: it is none, or does not end.
+        Malformed: the text is not a string, or ends within it.
     """
     yield from source.expect('"')
     emit('"')
@@ -98,10 +98,10 @@ def string(source: Source, emit: Emit) -> Waiting:
 
 
 def read_string(source: Source) -> Generator[None, None, str]:
-    """Read one JSON string, and return what it stands for.
+    """Read one JSON string, and return the decoded string.
 
     Raises:
-        Malformed: it is none, or does not end.
+        Malformed: the text is not a string, or ends within it.
     """
     parts: list[str] = []
     yield from string(source, parts.append)
@@ -112,7 +112,7 @@ def read_value(source: Source) -> Generator[None, None, str]:
     """Read one JSON value, and return its text.
 
     Raises:
-        Malformed: it is none, or does not end.
+        Malformed: the text is not a value, or ends within it.
     """
     parts: list[str] = []
     yield from value(source, parts.append)
@@ -120,10 +120,10 @@ def read_value(source: Source) -> Generator[None, None, str]:
 
 
 def decode(text: str) -> Any:
-    """What a JSON text stands for.
+    """Return the decoded value of a JSON text.
 
     Raises:
-        ValueError: it is no JSON, or nests too deeply for Python.
+        ValueError: it is not JSON, or nests too deeply for Python.
     """
     try:
         return json.loads(text, parse_constant=_refuse_constant)
@@ -132,7 +132,7 @@ def decode(text: str) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    # Python reads NaN and Infinity, which are no JSON.
+    # Python's parser accepts NaN and Infinity, which are not JSON.
     raise ValueError(name)
 
 

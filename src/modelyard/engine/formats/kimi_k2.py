@@ -1,9 +1,9 @@
-"""Kimi K2 and K2 Thinking: the model gives each call an id of its own, which its template wants back.
+"""Kimi K2 and K2 Thinking. The model gives each call an id, which its template expects in later messages.
 
     <|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city": "Paris"}
     <|tool_call_end|><|tool_calls_section_end|>
 
-(in one line). A section may come within reasoning, and ends it.
+(in one line). A section within reasoning ends it.
 
 Source: https://huggingface.co/moonshotai/Kimi-K2-Instruct/blob/main/docs/tool_call_guidance.md
 """

@@ -1,7 +1,7 @@
-"""Grammars that make a model write calls, in llguidance's dialect of Lark.
+"""Builds grammars in llguidance's dialect of Lark.
 
-A marker is one control token in the vocabulary of the model that was trained on it, and plain text in another's. A
-grammar must name a control token as such: text never matches one.
+A marker is one control token in the vocabulary of a model that was trained on it, and plain text in others. A grammar
+must refer to a control token by its id, because text never matches one.
 
 Source: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md and docs/json_schema.md.
 """
@@ -15,19 +15,19 @@ from typing import Any
 
 from modelyard.engine.formats.schema import Tool
 
-# The id of the control token with exactly this text, which text never matches. None where there is none: tokens that a
-# vocabulary defines for its users, such as Qwen's <tool_call>, are text.
+# Returns the id of the control token with exactly this text; None if there is none. User-defined tokens of a
+# vocabulary, such as Qwen's <tool_call>, are text.
 TokenId = Callable[[str], int | None]
 
-# White space between the parts of JSON is free, but bounded: a small model would fill its answer with it.
+# White space between the parts of JSON is limited, because a small model could fill its answer with it.
 _WHITE_SPACE = r"[ \n\t]{0,16}"
 
 
 class Lark:
-    """Collects the rules of one grammar, and makes expressions to put into them.
+    """Collects the rules of one grammar, and makes the expressions in them.
 
     Args:
-        token_id: finds control tokens.
+        token_id: finds control tokens by their text.
         markers: all texts that may be control tokens.
     """
 
@@ -38,7 +38,7 @@ class Lark:
         self._rules: list[str] = []
 
     def text(self, text: str) -> str:
-        """Exactly this text, in which the markers that are control tokens are those."""
+        """Return the expression of exactly this text, with markers as control tokens if they are some."""
         parts: list[str] = []
         at = 0
         for found in self._split.finditer(text) if self._split else ():
@@ -52,41 +52,41 @@ class Lark:
         return marker in self._tokens
 
     def rule(self, body: str, options: str = "") -> str:
-        """The name of a rule with this body."""
+        """Add a rule, and return its name."""
         name = f"r{len(self._rules)}"
         self._rules.append(f"{name}{options}: {body}")
         return name
 
     def any_text(self) -> str:
-        """Any text without control tokens."""
+        """Return the expression of any text without control tokens."""
         return self.rule(r"/(.|\n)*/")
 
     def text_until(self, end: str) -> str:
-        """Any text up to and with ``end``, in which ``end`` does not occur."""
+        """Return the expression of any text up to and including the first ``end``."""
         if not (self._split and self._split.search(end)):
             return self.rule(r"/(.|\n)*/", f"[suffix={_literal(end)}]")
-        # The control token spelt out in plain text would end it, too, for whoever reads the text.
+        # The control token spelt out as plain text is excluded, because the parser would take it for the end.
         spelt = re.escape(end).replace("/", r"\/").replace("\\\n", r"\n")
         terminal = f"T{len(self._rules)}"
         self._rules.append(rf"{terminal}: /(?s:.*)/ & ~/(?s:.*){spelt}(?s:.*)/")
         return f"{terminal} {self.text(end)}"
 
     def json(self, schema: Mapping[str, Any], *, strict: bool) -> str:
-        """JSON of ``schema``. Where it need not be strict, keywords that llguidance does not know count for nothing."""
+        """Return the expression of JSON of ``schema``. strict: whether unknown keywords are errors, not ignored."""
         guidance = {"whitespace_pattern": _WHITE_SPACE, "coerce_one_of": True, "lenient": not strict}
         return self.rule("%json " + json.dumps({**schema, "x-guidance": guidance}))
 
     def arguments(self, tool: Tool) -> str:
-        """JSON of the arguments of ``tool``."""
+        """Return the expression of the arguments of ``tool``."""
         return self.json(as_object(tool.parameters), strict=tool.strict)
 
     def grammar(self, start: str) -> str:
-        """The whole grammar, from the expression that it begins with."""
+        """Return the whole grammar, which begins with the expression ``start``."""
         return "\n".join(["%llguidance {}", f"start: {start}", *self._rules, ""])
 
 
 def as_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema of arguments that does not say that they are an object, and says so."""
+    """Return a schema of arguments with the type "object" if it has no type of its own."""
     if "type" in schema or {"anyOf", "oneOf", "allOf", "$ref"} & schema.keys():
         return schema
     return {**schema, "type": "object"}

@@ -1,8 +1,8 @@
-"""Llama 3.1, 3.2 and 3.3: an answer that is a call has no marker, or ``<|python_tag|>`` before it.
+"""Llama 3.1, 3.2 and 3.3. A call opens the answer, without a marker or behind ``<|python_tag|>``.
 
     {"name": "get_weather", "parameters": {"city": "Paris"}}; {"name": …}
 
-JSON without a marker is a call only where it names a tool of the request. Calls of the custom kind,
+JSON without a marker is a call only if it names a tool of the request. Calls of the custom kind,
 ``<function=get_weather>{"city": "Paris"}</function>``, are read as well. Code behind ``<|python_tag|>`` is content.
 
 Source: https://github.com/meta-llama/llama-models/blob/main/models/llama3_1/prompt_format.md

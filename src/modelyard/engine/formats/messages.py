@@ -1,6 +1,6 @@
-"""Conversations with calls in them, as chat templates expect them.
+"""Converts conversations with tool calls to the form that chat templates expect.
 
-OpenAI's API has the arguments of a call as text; templates iterate over them, or write them with ``tojson``, which
+In OpenAI's API the arguments of a call are text. Templates iterate over them, or write them with ``tojson``, which
 would quote text once more.
 
 Source: https://huggingface.co/docs/transformers/chat_extras#tool-use
@@ -16,39 +16,39 @@ from modelyard.errors import InvalidRequest
 
 
 def for_template(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same conversation with arguments as objects, no content as "", and results as text.
+    """Return the conversation with arguments as objects, missing content as "", and results as text.
 
-    A result that names no function gets the name of the call that it answers: some templates want it.
+    A result without a function name gets that of its call, which some templates require.
 
     Raises:
-        InvalidRequest: the arguments of a call are no JSON object.
+        InvalidRequest: the arguments of a call are not a JSON object.
     """
     names: dict[str, str] = {}
-    out: list[dict[str, Any]] = []
-    for place, message in enumerate(messages):
-        told = dict(message)
-        if told.get("content") is None:
-            told["content"] = ""
-        if told.get("role") in ("assistant", "tool"):
-            told["content"] = _text(told["content"])
-        if calls := told.get("tool_calls"):
-            told["tool_calls"] = [_call(call, place) for call in calls]
-            names |= {call["id"]: call["function"]["name"] for call in told["tool_calls"] if call.get("id")}
-        if told.get("role") == "tool" and not told.get("name") and told.get("tool_call_id") in names:
-            told["name"] = names[told["tool_call_id"]]
-        out.append(told)
-    return out
+    converted: list[dict[str, Any]] = []
+    for index, original in enumerate(messages):
+        message = dict(original)
+        if message.get("content") is None:
+            message["content"] = ""
+        if message.get("role") in ("assistant", "tool"):
+            message["content"] = _text(message["content"])
+        if calls := message.get("tool_calls"):
+            message["tool_calls"] = [_call(call, index) for call in calls]
+            names |= {call["id"]: call["function"]["name"] for call in message["tool_calls"] if call.get("id")}
+        if message.get("role") == "tool" and not message.get("name") and message.get("tool_call_id") in names:
+            message["name"] = names[message["tool_call_id"]]
+        converted.append(message)
+    return converted
 
 
 def with_instructions(messages: Sequence[Mapping[str, Any]], instructions: str) -> list[Mapping[str, Any]]:
-    """The conversation with ``instructions`` at the end of what its system message says."""
+    """Return the conversation with ``instructions`` at the end of its system message, which is added if need be."""
     first, *rest = messages or [{}]
     if first.get("role") not in ("system", "developer"):
         return [{"role": "system", "content": instructions}, *messages]
     return [{**first, "content": f"{_text(first.get('content') or '')}\n\n{instructions}".lstrip()}, *rest]
 
 
-def _call(call: Mapping[str, Any], place: int) -> dict[str, Any]:
+def _call(call: Mapping[str, Any], index: int) -> dict[str, Any]:
     function = dict(call["function"])
     arguments = function.get("arguments")
     if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
@@ -60,7 +60,7 @@ def _call(call: Mapping[str, Any], place: int) -> dict[str, Any]:
             arguments = None
     if not isinstance(arguments, Mapping):
         raise InvalidRequest(
-            f"The arguments of the call of '{function.get('name')}' in message {place} are not a JSON object: "
+            f"The arguments of the call of '{function.get('name')}' in message {index} are not a JSON object: "
             "send them as the model wrote them.",
             "messages",
         )
@@ -68,7 +68,7 @@ def _call(call: Mapping[str, Any], place: int) -> dict[str, Any]:
 
 
 def _text(content: Any) -> Any:
-    """The text of content that consists of text parts; all other content as it is."""
+    """Return the joined text of content that consists of text parts; other content unchanged."""
     if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
         return "".join(str(part.get("text", "")) for part in content)
     return content

@@ -4,7 +4,7 @@
     [TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}[TOOL_CALLS]…                     v11 and later
     [TOOL_CALLS]get_weather[CALL_ID]Ab3dE6gH9[ARGS]{"city": "Paris"}                Mistral Small 3.2
 
-All are read alike; they differ in what is enforced.
+One reader accepts all three; their grammars differ.
 
 Sources: mistral-common, tokens/tokenizers/instruct.py; the chat templates of mistralai/Mistral-7B-Instruct-v0.3,
 mistralai/Mistral-Small-3.2-24B-Instruct-2506 and mistralai/Ministral-3-8B-Instruct-2512.
@@ -38,7 +38,7 @@ def _read(source: Source, calls: Calls, _: str) -> Waiting:
 
 
 def _new_id() -> str:
-    # Templates of the family refuse ids of any other form.
+    # The family's templates refuse ids of any other form.
     return "".join(secrets.choice(ascii_letters + digits) for _ in range(9))
 
 

@@ -1,6 +1,6 @@
-"""Finds the calls of one format in an answer, and lets everything else pass as content.
+"""Finds the calls of one format in an answer, and passes everything else on as content.
 
-White space between calls and either end of the answer belongs to the format, not to the content.
+White space between a call and either end of the answer is not content.
 
 Hot path: ``push`` runs once a token. Content without the first character of a marker costs one ``find``.
 """
@@ -14,7 +14,7 @@ from modelyard.engine.formats.schema import Tool
 from modelyard.engine.formats.source import Malformed, Source, Waiting, first_marker, partial_marker
 from modelyard.protocol.deltas import ContentDelta, Delta
 
-# Reads a call, or several, that begin behind this marker ("" for a call that needs none).
+# Reads one or more calls behind a marker, the third argument; "" for a call without a marker.
 ReadCalls = Callable[[Source, Calls, str], Waiting]
 
 
@@ -22,10 +22,10 @@ class CallParser:
     """Parses one answer of a format whose calls begin with a marker, or open the answer.
 
     Args:
-        read: reads the calls behind a marker; raises Malformed where they are none.
-        openers: the markers. None may begin another.
-        bare: characters that begin a call where they open the answer.
-        tools: those of the request.
+        read: reads the calls behind a marker; raises Malformed if they are none.
+        openers: the markers, of which none may be the beginning of another.
+        bare: characters that begin a call if they open the answer.
+        tools: the tools of the request.
         new_id: makes the ids of calls.
     """
 
@@ -34,13 +34,13 @@ class CallParser:
         "_bare",
         "_calls",
         "_first_characters",
+        "_has_content",
+        "_is_blank",
         "_openers",
         "_read",
-        "_reading",
-        "_said",
+        "_reader",
         "_source",
         "_space",
-        "_untouched",
     )
 
     def __init__(
@@ -58,50 +58,50 @@ class CallParser:
         self._bare = bare
         self._source = Source()
         self._calls = Calls(tools, self._source, new_id)
-        self._reading: Generator[None, None, None] | None = None
-        # White space that is content only where no call follows.
+        self._reader: Generator[None, None, None] | None = None
+        # White space that is content only if no call follows.
         self._space: list[str] = []
-        self._said = False
+        self._has_content = False
         self._after_call = False
-        # Nothing but white space was said so far, so that a call may still open the answer.
-        self._untouched = bool(bare)
+        # Whether the answer is white space so far, so that a bare call may still open it.
+        self._is_blank = bool(bare)
 
     def push(self, text: str) -> list[Delta]:
-        """What became certain with ``text``."""
+        """Return the deltas that became certain with ``text``."""
         if not text:
             return []
         if (
-            self._reading is None
-            and not (self._space or self._after_call or self._untouched)
+            self._reader is None
+            and not (self._space or self._after_call or self._is_blank)
             and self._source.at == len(self._source.text)
             and not text[-1].isspace()
             and not any(character in text for character in self._first_characters)
         ):
-            self._said = True
+            self._has_content = True
             return [ContentDelta(text)]
         self._source.feed(text)
-        self._go_on()
+        self._parse()
         return self._calls.deltas()
 
     def finish(self) -> list[Delta]:
-        """What was held back: an unfinished call breaks, unless its arguments were whole."""
+        """Return the deltas of the text that was held back. A call with incomplete arguments breaks."""
         self._source.closed = True
-        self._go_on()
+        self._parse()
         if not self._after_call:
             self._calls.content("".join(self._space))
         return self._calls.deltas()
 
-    def _go_on(self) -> None:
-        while self._reading is not None or self._source.at < len(self._source.text):
-            if not (self._content() if self._reading is None else self._call(self._reading)):
+    def _parse(self) -> None:
+        while self._reader is not None or self._source.at < len(self._source.text):
+            if not (self._content() if self._reader is None else self._call(self._reader)):
                 return
 
     def _content(self) -> bool:
-        """Let content pass up to the next call; False where more text must come first."""
+        """Pass content on up to the next call; return False if more text is needed."""
         source = self._source
         text = source.text[source.at :]
-        if self._untouched and (words := text.lstrip()):
-            self._untouched = False
+        if self._is_blank and (words := text.lstrip()):
+            self._is_blank = False
             if words[0] in self._bare:
                 self._begin_call(text[: len(text) - len(words)], "")
                 return True
@@ -115,7 +115,7 @@ class CallParser:
         return False
 
     def _pass(self, text: str) -> None:
-        """Tell ``text`` as content, but for the white space at its end: a call may follow."""
+        """Pass ``text`` on as content, without the white space at its end, because a call may follow."""
         words = text.lstrip()
         if len(words) < len(text):
             self._space.append(text[: len(text) - len(words)])
@@ -127,25 +127,25 @@ class CallParser:
             self._space.append(text[len(words) :])
 
     def _space_before_words(self) -> str:
-        """White space held back is content where words follow, unless it parts the first of them from a call."""
-        space = "".join(self._space) if self._said or not self._after_call else ""
+        """Return the white space held back before content; "" between a call and the first content."""
+        space = "".join(self._space) if self._has_content or not self._after_call else ""
         self._space.clear()
-        self._said = True
+        self._has_content = True
         self._after_call = False
         return space
 
     def _begin_call(self, before: str, marker: str) -> None:
         self._pass(before)
-        self._untouched = False
+        self._is_blank = False
         self._source.at += len(before)
         self._source.mark()
         self._source.at += len(marker)
-        self._reading = self._read(self._source, self._calls, marker)
+        self._reader = self._read(self._source, self._calls, marker)
 
-    def _call(self, reading: Generator[None, None, None]) -> bool:
-        """Go on with a call; False where more text must come first."""
+    def _call(self, reader: Generator[None, None, None]) -> bool:
+        """Continue to read a call; return False if more text is needed."""
         try:
-            next(reading)
+            next(reader)
         except StopIteration:
             self._after_call = True
             self._source.since_mark()
@@ -154,5 +154,5 @@ class CallParser:
             self._calls.give_up(self._source.since_mark())
         else:
             return False
-        self._reading = None
+        self._reader = None
         return True

@@ -2,7 +2,7 @@
 
     <|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}]<|/tool_call|>
 
-and, as it was trained to for prompts that describe it so, ``functools[{"name": …}]``.
+or, for prompts that describe this form, which is part of its training: ``functools[{"name": …}]``.
 
 Sources: the model card of microsoft/Phi-4-mini-instruct; llguidance, docs/toolcalls.md.
 """

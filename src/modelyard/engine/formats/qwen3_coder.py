@@ -8,7 +8,7 @@
     </function>
     </tool_call>
 
-The model leaves the outer tags out now and then, and writes calls as Hermes does: both are read.
+The model sometimes leaves out the outer tags, or writes calls as Hermes does. The reader accepts both.
 
 Source: the chat template of Qwen/Qwen3-Coder-30B-A3B-Instruct.
 """
@@ -62,9 +62,9 @@ def _function(source: Source, calls: Calls) -> Waiting:
 
 def _call(lark: Lark, tool: Tool) -> str:
     parts = [lark.text(f"{_FUNCTION}{tool.name}>\n")]
-    for name, schema, needed in members(tool):
+    for name, schema, is_required in members(tool):
         part = f"{lark.text(f'{_PARAMETER}{name}>')} {_line(lark)} {value(lark, tool, schema, _LINE + _PARAMETER_END)}"
-        parts.append(f"{part} {_line(lark)}" if needed else f"({part} {_line(lark)})?")
+        parts.append(f"{part} {_line(lark)}" if is_required else f"({part} {_line(lark)})?")
     parts.append(lark.text(f"{_FUNCTION_END}\n{_CLOSE}"))
     return " ".join(parts)
 

@@ -1,7 +1,7 @@
-"""Reasoning that a model writes before its answer, apart from it.
+"""Separates the reasoning at the start of an answer from the rest.
 
-It opens the answer, or was opened by the prompt; the same markers further on are content. White space around it
-belongs to the markers. Reasoning that is never closed is reasoning up to the end.
+Reasoning opens the answer, or the prompt has opened it; its markers further on are content. White space around the
+reasoning is dropped. Reasoning that is never closed extends to the end.
 
 Hot path: ``push`` runs once a token. Behind the reasoning it costs nothing.
 """
@@ -20,7 +20,7 @@ class ReasoningFormat:
     """The markers around the reasoning of a family of models.
 
     Attributes:
-        token: the part of ``open`` that is a control token in most vocabularies; "" for all of it.
+        token: the part of ``open`` that is a control token in most vocabularies; "" if all of it is.
     """
 
     name: str
@@ -30,11 +30,11 @@ class ReasoningFormat:
 
     @property
     def markers(self) -> frozenset[str]:
-        """Both, as far as they may be control tokens."""
+        """Both markers, as far as they may be control tokens."""
         return frozenset((self.token or self.open, self.close))
 
     def opened_by(self, prompt: str) -> bool:
-        """Whether the prompt ends in reasoning that it has opened, for the model to go on with."""
+        """Whether the prompt ends with the opening marker, so that the model continues within reasoning."""
         return prompt.rstrip().endswith(self.open.rstrip())
 
 
@@ -53,9 +53,9 @@ REASONING: dict[str, ReasoningFormat] = {
 
 
 def reasoning_of(chat_template: str) -> ReasoningFormat | None:
-    """The reasoning that a chat template speaks of; None where it speaks of none."""
+    """Return the reasoning format whose markers are in a chat template; None if there is none."""
     if "<|channel|>" in chat_template:
-        return None  # Harmony: its channels are read together with its calls.
+        return None  # Harmony: one parser reads its reasoning and its calls.
     for reasoning in REASONING.values():
         if reasoning.close in chat_template or reasoning.open in chat_template:
             return reasoning
@@ -63,15 +63,15 @@ def reasoning_of(chat_template: str) -> ReasoningFormat | None:
 
 
 class ReasoningParser:
-    """Parts the reasoning of one answer from the rest.
+    """Separates the reasoning of one answer from the rest.
 
     Args:
         reasoning: its markers.
-        inside: the prompt has opened it.
-        also_ends: markers that end it, too, and are not part of it.
+        inside: whether the prompt has opened it.
+        also_ends: further markers that end it, without being part of it.
     """
 
-    __slots__ = ("_also_ends", "_ends", "_held", "_reasoning", "_said", "_space", "_state")
+    __slots__ = ("_also_ends", "_ends", "_has_reasoning", "_held", "_reasoning", "_space", "_state")
 
     def __init__(self, reasoning: ReasoningFormat, *, inside: bool, also_ends: Sequence[str] = ()) -> None:
         self._reasoning = reasoning
@@ -80,10 +80,10 @@ class ReasoningParser:
         self._state = "inside" if inside else "before"
         self._held = ""
         self._space: list[str] = []
-        self._said = False
+        self._has_reasoning = False
 
     def push(self, text: str) -> list[Delta]:
-        """What became certain with ``text``."""
+        """Return the deltas that became certain with ``text``."""
         if self._state == "behind":
             return [ContentDelta(text)] if text else []
         out: list[Delta] = []
@@ -97,7 +97,7 @@ class ReasoningParser:
         return out
 
     def finish(self) -> list[Delta]:
-        """What was held back."""
+        """Return the deltas of the text that was held back."""
         out: list[Delta] = []
         if self._state == "inside":
             self._inside(out, final=True)
@@ -136,13 +136,13 @@ class ReasoningParser:
             self._answer(out, self._held)
 
     def _think(self, out: list[Delta], text: str) -> None:
-        if not self._said:
+        if not self._has_reasoning:
             text = text.lstrip()
         words = text.rstrip()
         if words:
             out.append(ReasoningDelta("".join(self._space) + words))
             self._space.clear()
-            self._said = True
+            self._has_reasoning = True
         if len(words) < len(text):
             self._space.append(text[len(words) :])
 
@@ -154,8 +154,8 @@ class ReasoningParser:
             out.append(ContentDelta(text))
 
 
-class InTurn:
-    """Reasoning first, then calls in what is left."""
+class ReasoningThenRest:
+    """Parses reasoning first, and the content behind it with another parser."""
 
     __slots__ = ("_reasoning", "_rest")
 
@@ -164,11 +164,11 @@ class InTurn:
         self._rest = rest
 
     def push(self, text: str) -> list[Delta]:
-        """What became certain with ``text``."""
+        """Return the deltas that became certain with ``text``."""
         return self._pass(self._reasoning.push(text))
 
     def finish(self) -> list[Delta]:
-        """What was held back, by either."""
+        """Return the deltas of the text that either parser held back."""
         return self._pass(self._reasoning.finish()) + self._rest.finish()
 
     def _pass(self, deltas: list[Delta]) -> list[Delta]:

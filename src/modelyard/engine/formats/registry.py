@@ -1,4 +1,4 @@
-"""All formats by name, and the one that a chat template speaks."""
+"""All tool-call formats by name, and the detection of a chat template's format."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from modelyard.engine.formats.llama3 import LLAMA3
 from modelyard.engine.formats.mistral import MISTRAL, MISTRAL_ARGS, MISTRAL_CALL_ID
 from modelyard.engine.formats.phi import PHI
 from modelyard.engine.formats.qwen3_coder import QWEN3_CODER
-from modelyard.engine.formats.reasoning import InTurn, ReasoningFormat, ReasoningParser
+from modelyard.engine.formats.reasoning import ReasoningFormat, ReasoningParser, ReasoningThenRest
 from modelyard.engine.formats.schema import Tool
 from modelyard.protocol.deltas import OutputParser
 
-# What a template must contain for its model to write calls so. The first that fits counts: formats that share a marker
-# come before the one that has it alone.
-_TOLD_BY: tuple[tuple[ToolFormat, tuple[str, ...]], ...] = (
+# The markers that a template of each format contains. The first match counts, so a format with further markers comes
+# before one that has a subset of them.
+_TEMPLATE_MARKERS: tuple[tuple[ToolFormat, tuple[str, ...]], ...] = (
     (HARMONY, ("<|channel|>", "<|message|>")),
     (DEEPSEEK, ("<｜tool▁calls▁begin｜>", "```json")),
     (DEEPSEEK_V31, ("<｜tool▁calls▁begin｜>",)),
@@ -43,12 +43,12 @@ _TOLD_BY: tuple[tuple[ToolFormat, tuple[str, ...]], ...] = (
     (LLAMA3, ("<|start_header_id|>", "ipython")),
 )
 
-FORMATS: dict[str, ToolFormat] = {each.name: each for each, _ in _TOLD_BY} | {GENERIC.name: GENERIC}
+FORMATS: dict[str, ToolFormat] = {each.name: each for each, _ in _TEMPLATE_MARKERS} | {GENERIC.name: GENERIC}
 
 
 def format_of(chat_template: str) -> ToolFormat:
-    """The format that a chat template speaks; the generic one where it speaks none that is known."""
-    for each, markers in _TOLD_BY:
+    """Return the format of a chat template; the generic one if it is of no known format."""
+    for each, markers in _TEMPLATE_MARKERS:
         if all(marker in chat_template for marker in markers):
             return each
     return GENERIC
@@ -62,22 +62,22 @@ def parser(
     prompt_ends_in_reasoning: bool = False,
     new_id: Callable[[], str] | None = None,
 ) -> OutputParser:
-    """A parser for one answer.
+    """Return a parser for one answer.
 
     Args:
         tool_format: how the model writes calls.
-        reasoning: how it reasons; None where it does not, or where its format has reasoning of its own.
-        tools: those of the request, none where it has none or forbids to call them.
+        reasoning: how it reasons; None if it does not, or its tool format has reasoning of its own.
+        tools: the tools of the request; none if it has none or forbids to call them.
         prompt_ends_in_reasoning: see ``ReasoningFormat.opened_by``.
-        new_id: makes the ids of calls; the format's own where not given.
+        new_id: makes the ids of calls; None: the format's own.
     """
     calls = tool_format.parser(tools, new_id)
     if reasoning is None or tool_format.own_reasoning is not None:
         return calls
     also_ends = tool_format.openers if tool_format.ends_reasoning and tools else ()
-    return InTurn(ReasoningParser(reasoning, inside=prompt_ends_in_reasoning, also_ends=also_ends), calls)
+    return ReasoningThenRest(ReasoningParser(reasoning, inside=prompt_ends_in_reasoning, also_ends=also_ends), calls)
 
 
 def control_tokens(tool_format: ToolFormat, reasoning: ReasoningFormat | None) -> frozenset[str]:
-    """The markers that the parser must see: an engine writes these control tokens out as their text, and no others."""
+    """Return the markers that a parser must see: an engine outputs these control tokens as text, and no others."""
     return tool_format.markers | (reasoning.markers if reasoning else frozenset())

@@ -1,4 +1,4 @@
-"""The tools of a request, and what their JSON schemas say of the type of an argument."""
+"""The tools of a request, and the types of arguments in their JSON schemas."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from modelyard.engine.formats.json_text import decode
 
-# A tool that names no parameters takes none (OpenAI: "omitting parameters defines a function with an empty list").
+# A tool without a schema takes no parameters (OpenAI: "omitting parameters defines a function with an empty list").
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 
-# Schemas that refer to each other in a circle say nothing of a type.
+# Limit of references that are followed, because schemas may refer to each other in a circle.
 _MAX_REFERENCES = 16
 
 _JSON_TYPES = {
@@ -32,7 +32,7 @@ class Tool:
 
     Attributes:
         parameters: JSON schema of the arguments, an object.
-        strict: whether its arguments must follow the schema even where the model may choose not to call it.
+        strict: whether arguments must follow the schema even if the model is free not to call it.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Tool:
     strict: bool = False
 
     def parameter(self, name: str) -> Mapping[str, Any]:
-        """The schema of one argument, references followed; empty where it says nothing."""
+        """Return the schema of one argument with references followed; empty if there is none."""
         properties = self.parameters.get("properties")
         return self.resolve(properties.get(name) if isinstance(properties, Mapping) else None)
 
     def resolve(self, schema: object) -> Mapping[str, Any]:
-        """``schema``, or what it refers to within the parameters."""
+        """Return ``schema``, or the schema that it refers to within the parameters."""
         for _ in range(_MAX_REFERENCES):
             if not isinstance(schema, Mapping):
                 return {}
@@ -60,7 +60,7 @@ class Tool:
         return {}
 
     def types(self, schema: Mapping[str, Any]) -> frozenset[str]:
-        """The JSON types that ``schema`` allows; empty where it does not say."""
+        """Return the JSON types that ``schema`` allows; empty if it does not restrict them."""
         return frozenset(self._types(schema, 0))
 
     def _types(self, schema: Mapping[str, Any], depth: int) -> set[str]:
@@ -81,20 +81,20 @@ class Tool:
         return found
 
     def is_text(self, name: str) -> bool:
-        """Whether an argument can be nothing but a string, so that its text needs no second look."""
+        """Whether an argument can only be a string, so that its text can be passed on as it arrives."""
         return self.types(self.parameter(name)) == {"string"}
 
     def argument(self, name: str, text: str) -> str:
-        """JSON of an argument that a model wrote as bare ``text``.
+        """Return an argument as JSON that a model wrote as bare ``text``.
 
-        Text of a value that the schema allows is that value; all other text is a string, unless the schema allows no
-        string and the text is JSON all the same.
+        Text that is JSON of a type that the schema allows is that value, and so is other JSON if the schema allows no
+        string. All other text is a string.
         """
         types = self.types(self.parameter(name))
         if types == {"string"}:
             return json.dumps(text, ensure_ascii=False)
         bare = text.strip()
-        # As Python writes them: models that were trained on Python do, too.
+        # Models that were trained on Python write its constants.
         bare = {"True": "true", "False": "false", "None": "null"}.get(bare, bare)
         try:
             decoded = decode(bare)

@@ -1,10 +1,10 @@
-"""The text of an answer as it arrives, for parsers that are written as generators.
+"""The text of an answer as it arrives, for readers that are generators.
 
-A parser asks for text; where there is none yet, it yields, and goes on with the next piece. So a format reads from top
-to bottom like a parser of whole texts, and cannot tell how its text was split.
+A reader that needs more text yields, and is resumed with the next piece. So it is written like a reader of whole texts,
+and its result does not depend on how the text is split.
 
 Hot path: runs once a token within a call. Only text that is not yet certain is kept, so that the work for each piece
-depends on the piece alone.
+does not grow with the answer.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Sequence
 
-# A generator that waits for text at each yield.
+# A reader, which waits for more text at each yield.
 Waiting = Generator[None, None, None]
 
-# Longest name or id; one that is longer is no call.
+# Limit of a name or an id; longer text is not a call.
 MAX_WORD_LENGTH = 256
 
 _SPACE = re.compile(r"[ \t\r\n]+")
@@ -23,11 +23,11 @@ _WORD = re.compile(r"[\w.:/-]+")
 
 
 class Malformed(Exception):
-    """The text is no call from here on: it is content."""
+    """The text is not a call, and counts as content."""
 
 
 def partial_marker(text: str, markers: Sequence[str]) -> int:
-    """Length of the longest end of ``text`` that begins one of ``markers``, but is not the whole of it."""
+    """Return the length of the longest suffix of ``text`` that is a proper prefix of one of ``markers``."""
     longest = 0
     for marker in markers:
         for length in range(min(len(marker) - 1, len(text)), longest, -1):
@@ -38,7 +38,7 @@ def partial_marker(text: str, markers: Sequence[str]) -> int:
 
 
 def first_marker(text: str, markers: Sequence[str], start: int = 0) -> tuple[int, str]:
-    """Where in ``text`` the first of ``markers`` is, and which; (-1, "") where none is."""
+    """Return the index in ``text`` of the first of ``markers``, and that marker; (-1, "") if there is none."""
     best, which = -1, ""
     for marker in markers:
         at = text.find(marker, start, best + len(marker) if best >= 0 else len(text))
@@ -48,11 +48,12 @@ def first_marker(text: str, markers: Sequence[str], start: int = 0) -> tuple[int
 
 
 class Source:
-    """Text that was read up to ``at``, and more to come unless it is closed.
+    """Text that was read up to ``at``.
 
     Attributes:
-        text: the piece at hand: a short rest of what came before, and the last piece.
-        at: how far in ``text`` it was read.
+        text: the unread rest of earlier pieces, and the last piece.
+        at: index in ``text`` of the next unread character.
+        closed: whether no more text follows.
     """
 
     __slots__ = ("_marked", "_marked_from", "at", "closed", "text")
@@ -65,7 +66,7 @@ class Source:
         self._marked_from = 0
 
     def feed(self, text: str) -> None:
-        """Add a piece; what was read is let go."""
+        """Add a piece, and drop the text that was read."""
         if self._marked is not None:
             self._marked.append(self.text[self._marked_from : self.at])
             self._marked_from = 0
@@ -73,18 +74,18 @@ class Source:
         self.at = 0
 
     def mark(self, before: str = "") -> None:
-        """Keep what is read from here on, and ``before`` with it, for ``since_mark``."""
+        """Keep the text that is read from now on, with ``before`` in front of it, for ``since_mark``."""
         self._marked = [before]
         self._marked_from = self.at
 
     def since_mark(self) -> str:
-        """All that was read since the mark, which is taken away."""
+        """Return the text that was read since the mark, and remove the mark."""
         text = "".join(self._marked or ()) + self.text[self._marked_from : self.at]
         self._marked = None
         return text
 
     def more(self) -> Generator[None, None, bool]:
-        """Wait until there is unread text; False where none will come."""
+        """Wait for unread text; return False if none follows."""
         while self.at >= len(self.text):
             if self.closed:
                 return False
@@ -92,19 +93,19 @@ class Source:
         return True
 
     def peek(self) -> Generator[None, None, str]:
-        """The next character, unread; "" at the end."""
+        """Return the next character without reading it; "" at the end."""
         if self.at >= len(self.text) and not (yield from self.more()):
             return ""
         return self.text[self.at]
 
     def take(self, literal: str) -> Generator[None, None, bool]:
-        """Read ``literal`` where the text goes on with it; else read nothing."""
+        """Read ``literal`` if it comes next, and return whether it did."""
         while True:
-            have = self.text[self.at : self.at + len(literal)]
-            if have == literal:
+            found = self.text[self.at : self.at + len(literal)]
+            if found == literal:
                 self.at += len(literal)
                 return True
-            if not literal.startswith(have) or self.closed:
+            if not literal.startswith(found) or self.closed:
                 return False
             yield
 
@@ -112,13 +113,13 @@ class Source:
         """Read ``literal``.
 
         Raises:
-            Malformed: the text goes on with something else, or ends.
+            Malformed: other text comes next, or the text ends.
         """
         if not (yield from self.take(literal)):
             raise Malformed
 
     def space(self) -> Generator[None, None, str]:
-        """Read white space, and return the next character unread; "" at the end."""
+        """Read white space, and return the character behind it without reading that; "" at the end."""
         while (yield from self.more()):
             if (run := _SPACE.match(self.text, self.at)) is None:
                 return self.text[self.at]
@@ -133,17 +134,17 @@ class Source:
         """
         return (yield from self.run(_WORD, MAX_WORD_LENGTH))
 
-    def run(self, pattern: re.Pattern[str], most: int) -> Generator[None, None, str]:
-        """Read all that goes on matching ``pattern``, which matches character by character.
+    def run(self, pattern: re.Pattern[str], max_length: int) -> Generator[None, None, str]:
+        """Read the longest run of ``pattern``, which must match each character independently of the others.
 
         Raises:
-            Malformed: there is nothing of it, or more than ``most`` characters.
+            Malformed: the run is empty, or longer than ``max_length``.
         """
         parts: list[str] = []
-        left = most
+        left = max_length
         while (yield from self.more()) and (run := pattern.match(self.text, self.at)):
             if run.end() - self.at > left:
-                # As far as it would have come with any other split of the text.
+                # The position must not depend on how the text was split.
                 self.at += left
                 raise Malformed
             left -= run.end() - self.at
@@ -154,9 +155,9 @@ class Source:
         return "".join(parts)
 
     def pour(self, markers: Sequence[str], sink: Callable[[str], object]) -> Generator[None, None, str]:
-        """Give all text before the first of ``markers`` to ``sink``; read the marker, and return it.
+        """Pass all text before the first of ``markers`` to ``sink``, read the marker, and return it.
 
-        At the end without one: all text has gone to ``sink``, and "" is returned.
+        Without a marker, pass all text, and return "".
         """
         while True:
             at, marker = first_marker(self.text, markers, self.at)
@@ -174,14 +175,14 @@ class Source:
                 return ""
             yield
 
-    def until(self, marker: str, most: int | None = None) -> Generator[None, None, str]:
-        """Read up to and with ``marker``; return what came before it.
+    def until(self, marker: str, max_length: int | None = None) -> Generator[None, None, str]:
+        """Read up to and including ``marker``; return the text before it.
 
         Raises:
-            Malformed: the text ends without it, or goes on for more than ``most`` characters before it.
+            Malformed: the text ends without it, or has more than ``max_length`` characters before it.
         """
         parts: list[str] = []
-        left = most
+        left = max_length
         while True:
             at = self.text.find(marker, self.at)
             end = at if at >= 0 else len(self.text) - (0 if self.closed else partial_marker(self.text, (marker,)))

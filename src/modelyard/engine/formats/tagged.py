@@ -1,6 +1,6 @@
-"""Arguments that are written as bare text between tags: re-encoded as JSON, with types from the tool's schema.
+"""Arguments that are bare text between tags, re-encoded as JSON with the types of the tool's schema.
 
-A string is passed on as it comes. What may be of another type is read as a whole first.
+A string is passed on as it arrives. An argument of another possible type is read as a whole first.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from modelyard.engine.formats.source import Source, Waiting
 
 
 class TaggedArguments:
-    """The arguments of one call, told to ``calls`` as a JSON object.
+    """The arguments of one call, passed to ``calls`` as a JSON object.
 
     Args:
-        tool: what is called; a tool without a schema where it is unknown.
-        calls: where a call was begun.
+        tool: the called tool; a tool without a schema if it is unknown.
+        calls: collects the call, which has begun.
         trimmed: whether one line break on either side of a value belongs to the tags.
     """
 
@@ -33,7 +33,7 @@ class TaggedArguments:
         self._first = True
 
     def read(self, source: Source, name: str, end: str) -> Waiting:
-        """Read the value of ``name`` up to and with the tag ``end``.
+        """Read the value of ``name`` up to and including the tag ``end``.
 
         Raises:
             Malformed: the text ends without it.
@@ -44,7 +44,7 @@ class TaggedArguments:
             text = _Text(self._calls, trimmed=self._trimmed)
             ended = yield from source.pour((end,), text.push)
             if not ended:
-                # What is open stays open, so that what was told cannot be taken for whole.
+                # Raises: the string stays open, so that the arguments cannot be mistaken for complete ones.
                 yield from source.expect(end)
             self._calls.arguments('"')
             return
@@ -55,7 +55,7 @@ class TaggedArguments:
         self._calls.arguments(self._tool.argument(name, raw))
 
     def end(self) -> None:
-        """The call is whole."""
+        """End the call."""
         self._calls.arguments("{}" if self._first else "}")
         self._calls.end()
 
@@ -66,32 +66,32 @@ class TaggedArguments:
 
 
 class _Text:
-    """Passes a string on as it comes, but for the line breaks that belong to its tags."""
+    """Passes a string on as it arrives, without the line breaks that belong to its tags."""
 
-    __slots__ = ("_begun", "_calls", "_held", "_trimmed")
+    __slots__ = ("_calls", "_has_started", "_held", "_trimmed")
 
     def __init__(self, calls: Calls, *, trimmed: bool) -> None:
         self._calls = calls
         self._trimmed = trimmed
-        self._begun = False
+        self._has_started = False
         self._held = ""
 
     def push(self, text: str) -> None:
         if self._trimmed:
-            if not self._begun:
+            if not self._has_started:
                 text = text.removeprefix("\n")
             text = self._held + text
             self._held = "\n" if text.endswith("\n") else ""
             text = text.removesuffix("\n")
-        self._begun = True
+        self._has_started = True
         if text:
             self._calls.arguments(json.dumps(text, ensure_ascii=False)[1:-1])
 
 
 def value(lark: Lark, tool: Tool, schema: Mapping[str, Any], end: str) -> str:
-    """The expression of a bare value of ``schema``, up to and with ``end``.
+    """Return the expression of a bare value of ``schema``, up to and including ``end``.
 
-    A string may leave out the white space before ``end``: it has to, for the tag alone to end it.
+    A string ends at the tag in ``end``, whatever white space is before it.
     """
     schema = tool.resolve(schema)
     choices = schema.get("enum", [schema["const"]] if "const" in schema else None)
@@ -105,9 +105,9 @@ def value(lark: Lark, tool: Tool, schema: Mapping[str, Any], end: str) -> str:
 
 
 def members(tool: Tool) -> list[tuple[str, Mapping[str, Any], bool]]:
-    """Name, schema and necessity of the arguments of ``tool``, in the order of its schema."""
+    """Return (name, schema, whether it is required) of the arguments of ``tool``, in the order of its schema."""
     properties = tool.parameters.get("properties")
-    required = tool.parameters.get("required")
-    needed = frozenset(required) if isinstance(required, list) else frozenset()
     listed = properties if isinstance(properties, Mapping) else {}
-    return [(name, schema if isinstance(schema, Mapping) else {}, name in needed) for name, schema in listed.items()]
+    required = tool.parameters.get("required")
+    names = frozenset(required) if isinstance(required, list) else frozenset()
+    return [(name, schema if isinstance(schema, Mapping) else {}, name in names) for name, schema in listed.items()]

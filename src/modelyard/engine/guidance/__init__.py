@@ -1,4 +1,4 @@
-"""Answers that must follow a grammar: llguidance says which tokens may come next."""
+"""Constrained answers: llguidance computes which tokens a grammar allows next."""
 
 from modelyard.engine.guidance.compiler import GrammarCompiler
 from modelyard.engine.guidance.constraint import Constraint, ConstraintBroken

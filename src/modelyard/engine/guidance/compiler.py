@@ -1,4 +1,4 @@
-"""Grammars become constraints on threads of their own: a large one takes seconds, which no stream is to wait for."""
+"""Compiles grammars on threads of their own, because a large one takes seconds and must not delay streams."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.errors import InvalidRequest
 from modelyard.system.bounded.pool import MAX_PROCESSES
 
-# A grammar of any request takes less than a second to compile, and 0.1 s a mask, of the processor's time: others wait
-# for both. Schemas of 1,000 properties and of 1,000 nested objects are within the bounds.
+# With these limits a grammar takes less than 1 s of processor time to compile and 0.1 s a mask, for both of which other
+# requests wait. Schemas of 1,000 properties and of 1,000 nested objects are within them.
 LIMITS = Limits(
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=200_000,
@@ -28,19 +28,20 @@ LIMITS = Limits(
 class GrammarCompiler:
     """Makes the constraints of one engine.
 
-    Each grammar is tried in a process of its own before. One that takes long holds up no other.
+    Each grammar is first tried in a process of its own. A slow one does not delay others.
 
     Args:
-        make_vocabulary: of the engine's model; called once, with the first grammar, on a thread of the compiler's.
+        make_vocabulary: returns the vocabulary of the engine's model; called once, for the first grammar, on a thread
+            of the compiler.
     """
 
     def __init__(self, make_vocabulary: Callable[[], Vocabulary]) -> None:
         self._make_vocabulary = make_vocabulary
         self._vocabulary: Vocabulary | None = None
-        self._reading = threading.Lock()
+        self._vocabulary_lock = threading.Lock()
         self._trials = GrammarTrials(LIMITS)
         self._adopted: list[Vocabulary] = []
-        self._compiling: ThreadPoolExecutor | None = None
+        self._compile_threads: ThreadPoolExecutor | None = None
         self._masks: ThreadPoolExecutor | None = None
 
     @property
@@ -58,30 +59,36 @@ class GrammarCompiler:
         answer: Sequence[int] = (),
         salt: str = "",
     ) -> Future[Constraint | None]:
-        """Make the constraint of the grammar that ``make`` gives; ``on_done`` is called with it on any thread.
+        """Compile the grammar that ``make`` returns, on another thread.
 
-        It stands behind the tokens of ``answer``. It is None where the grammar is, and fails with InvalidRequest where
-        that cannot be enforced. To cancel it spares the work, if that has not begun. salt is that of the request.
+        The result is None if ``make`` returns None, and InvalidRequest if the grammar cannot be enforced. A future that
+        is cancelled before its work starts costs nothing.
+
+        Args:
+            make: makes the grammar; called on a thread of the compiler.
+            on_done: called with the future on any thread.
+            answer: tokens that the answer has already; the constraint continues behind them.
+            salt: cache salt of the request.
         """
-        if self._compiling is None:
-            self._compiling = ThreadPoolExecutor(MAX_PROCESSES, "grammars")
-        constraint = self._compiling.submit(self._compile, make, answer, salt)
+        if self._compile_threads is None:
+            self._compile_threads = ThreadPoolExecutor(MAX_PROCESSES, "grammars")
+        constraint = self._compile_threads.submit(self._compile, make, answer, salt)
         constraint.add_done_callback(on_done)
         return constraint
 
     def adopt(self, constraint: Constraint, tokenize: Callable[[bytes], list[int]]) -> None:
-        """Go on with a constraint of another engine, whose model has the same tokens."""
+        """Take over a constraint from another engine, whose model has the same tokens."""
         constraint.vocabulary.attach(tokenize)
         self._adopted.append(constraint.vocabulary)
 
     def close(self) -> None:
-        """End the threads, before the model is freed. Constraints may be adopted."""
-        # Nobody waits for what is tried any more.
+        """End the threads; called before the model is freed. Other engines may adopt the constraints afterwards."""
+        # Trials first: their results are no longer needed, and threads wait for them.
         self._trials.close()
-        for executor in (self._compiling, self._masks):
+        for executor in (self._compile_threads, self._masks):
             if executor is not None:
-                executor.shutdown(cancel_futures=executor is self._compiling)
-        self._compiling = self._masks = None
+                executor.shutdown(cancel_futures=executor is self._compile_threads)
+        self._compile_threads = self._masks = None
         for vocabulary in (self._vocabulary, *self._adopted):
             if vocabulary is not None:
                 vocabulary.detach()
@@ -92,11 +99,11 @@ class GrammarCompiler:
         if grammar is None:
             return None
         self._trials.check(grammar, grammar.param if isinstance(grammar, Grammar) else None, salt)
-        with self._reading:
+        with self._vocabulary_lock:
             if self._vocabulary is None:
                 self._vocabulary = self._make_vocabulary()
         matcher = Matcher(self._vocabulary, grammar, LIMITS)
-        # The first mask belongs to it: it may be the one that is too complex.
+        # Compiling includes the first mask, which may exceed the limits, too.
         if matcher.compute_mask() is None:
             raise InvalidRequest(f"The grammar cannot be enforced with this model: {(matcher.error or '').strip()}")
         constraint = Constraint(self._vocabulary, matcher)

@@ -1,4 +1,4 @@
-"""The text of a grammar, and where it comes from."""
+"""The text of a grammar, with the field of the request that it comes from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 class Grammar(str):
     """A grammar for llguidance: Lark, or a list of grammars in JSON.
 
-    param is the field of the request that it comes from, for errors.
+    param: the field of the request that it comes from, for errors.
     """
 
     __slots__ = ("param",)
@@ -14,7 +14,7 @@ class Grammar(str):
     param: str
 
     def __new__(cls, text: str, param: str) -> Grammar:
-        """A grammar of this text."""
-        made = super().__new__(cls, text)
-        made.param = param
-        return made
+        """Return the grammar ``text``, which comes from the field ``param``."""
+        grammar = super().__new__(cls, text)
+        grammar.param = param
+        return grammar

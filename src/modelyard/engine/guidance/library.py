@@ -1,7 +1,7 @@
-"""The one use of llguidance's C interface, which the shared object of its wheel exports.
+"""Bindings to llguidance's C interface, which the shared object of its wheel exports.
 
-It is used because it needs no lock of Python's: the class of the wheel that reads a vocabulary holds it for seconds, in
-which every stream of every model stands still, and keeps what it read for ever (docs/performance.md).
+The C interface does not need the GIL. The wheel's Python class holds it for seconds while it reads a vocabulary, which
+stops the streams of all models, and never frees what it has read (docs/performance.md).
 
 Source: llguidance.h, as of 1.9.1.
 """
@@ -16,17 +16,17 @@ from typing import Any
 import llguidance
 import llguidance._lib
 
-# Nothing in the interface tells how its structs are laid out, and a change proposed upstream takes it out of the wheels
-# (https://github.com/guidance-ai/llguidance/pull/385): another version is to be compared first, with its header and by
+# The layout of the structs cannot be queried, and a proposed change removes the interface from the wheels
+# (https://github.com/guidance-ai/llguidance/pull/385). Before a change of the version, compare the header, and run
 # tests/unit/engine/guidance.
 VERSION = "1.9.1"
 
 
 def require(version: str) -> None:
-    """Go no further with another version.
+    """Check the version of llguidance.
 
     Raises:
-        ImportError: it is another one.
+        ImportError: ``version`` is not ``VERSION``.
     """
     if version != VERSION:
         raise ImportError(
@@ -37,13 +37,13 @@ def require(version: str) -> None:
 
 require(llguidance.__version__)
 
-# size_t tokenize(user_data, bytes, bytes_len, output_tokens, output_tokens_len): how many tokens there are, of which
-# no more than output_tokens_len are to be written. Runs on any thread, and takes Python's lock.
+# size_t tokenize(user_data, bytes, bytes_len, output_tokens, output_tokens_len): returns the number of tokens, of which
+# it writes at most output_tokens_len. Runs on any thread, and takes the GIL.
 Tokenize = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t)
 
 
 class TokenizerInit(ctypes.Structure):
-    """LlgTokenizerInitV2. All that it points to is copied, but for the function."""
+    """LlgTokenizerInitV2. The library copies everything that it points to, except the function."""
 
     _fields_ = (
         ("struct_size", c_size_t),
@@ -90,34 +90,33 @@ class MatcherInit(ctypes.Structure):
     )
 
 
-def _declared(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+def _declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     function = getattr(library, name)
     function.restype, function.argtypes = result, arguments
     return function  # type: ignore[no-any-return]
 
 
-# What takes long lets go of Python's lock. What is short keeps it: to take it again may take 5 ms, where other threads
-# compute.
+# Long functions release the GIL. Short ones keep it, because taking it again may need 5 ms while other threads compute.
 _long = ctypes.CDLL(llguidance._lib.__file__)
 _short = ctypes.PyDLL(llguidance._lib.__file__)
 
-# Of a tokenizer: NULL where there is an error, which is written to the buffer that is given, and its length.
-new_tokenizer = _declared(
+# Returns NULL after an error, which it writes to the given buffer of the given length.
+new_tokenizer = _declare(
     _long, "llg_new_tokenizer_v2", c_void_p, POINTER(TokenizerInit), POINTER(ctypes.c_char), c_size_t
 )
-free_tokenizer = _declared(_long, "llg_free_tokenizer", None, c_void_p)
+free_tokenizer = _declare(_long, "llg_free_tokenizer", None, c_void_p)
 
-set_defaults = _declared(_short, "llg_constraint_init_set_defaults", None, POINTER(MatcherInit), c_void_p)
+set_defaults = _declare(_short, "llg_constraint_init_set_defaults", None, POINTER(MatcherInit), c_void_p)
 
-# Of a matcher: never NULL. Its kind, and the grammar.
-new_matcher = _declared(_long, "llg_new_matcher", c_void_p, POINTER(MatcherInit), c_char_p, c_char_p)
-free_matcher = _declared(_long, "llg_free_matcher", None, c_void_p)
-# 0, or -1 where it is broken. The array has as many bytes as ``mask_size`` says.
-compute_mask = _declared(_long, "llg_matcher_compute_mask_into", c_int32, c_void_p, c_void_p, c_size_t)
-mask_size = _declared(_short, "llg_matcher_get_mask_byte_size", c_size_t, c_void_p)
-# 0, or -1 where it is broken, or breaks.
-consume_token = _declared(_short, "llg_matcher_consume_token", c_int32, c_void_p, c_uint32)
-rollback = _declared(_short, "llg_matcher_rollback", c_int32, c_void_p, c_size_t)
-is_stopped = _declared(_short, "llg_matcher_is_stopped", c_bool, c_void_p)
-# NULL where it is not broken.
-get_error = _declared(_short, "llg_matcher_get_error", c_char_p, c_void_p)
+# Takes the kind of the grammar, and the grammar. Never returns NULL.
+new_matcher = _declare(_long, "llg_new_matcher", c_void_p, POINTER(MatcherInit), c_char_p, c_char_p)
+free_matcher = _declare(_long, "llg_free_matcher", None, c_void_p)
+# Fills an array of ``mask_size`` bytes. Returns 0, or -1 if the matcher is broken.
+compute_mask = _declare(_long, "llg_matcher_compute_mask_into", c_int32, c_void_p, c_void_p, c_size_t)
+mask_size = _declare(_short, "llg_matcher_get_mask_byte_size", c_size_t, c_void_p)
+# Returns 0, or -1 if the matcher is or becomes broken.
+consume_token = _declare(_short, "llg_matcher_consume_token", c_int32, c_void_p, c_uint32)
+rollback = _declare(_short, "llg_matcher_rollback", c_int32, c_void_p, c_size_t)
+is_stopped = _declare(_short, "llg_matcher_is_stopped", c_bool, c_void_p)
+# Returns NULL if the matcher is not broken.
+get_error = _declare(_short, "llg_matcher_get_error", c_char_p, c_void_p)

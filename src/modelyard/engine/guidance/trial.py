@@ -1,4 +1,4 @@
-"""Whether a grammar can be compiled here, found out where it takes nobody down with it; see ``trial_program``."""
+"""Tries grammars in processes of their own, where a harmful one affects nothing else; see ``trial_program``."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from modelyard.errors import GrammarUntried, InvalidRequest
 from modelyard.system.bounded.pool import ProcessPool, ProcessUnavailable
 
 COMPILE_S: Final = 2.0
-"""Time of the processor to compile a grammar."""
+"""Limit of the processor time to compile a grammar."""
 
 COMPILE_BYTES: Final = 64 << 20
-"""Memory to compile it."""
+"""Limit of the memory to compile a grammar."""
 
 _PROGRAM: Final = "modelyard.engine.guidance.trial_program"
 
-# Clients send the same schema again and again.
-_KNOWN_GRAMMARS: Final = 1024
+# Grammars that passed are kept, because clients send the same schema many times.
+_MAX_KNOWN_GRAMMARS: Final = 1024
 
 
-# A row is of all the places in the grammar where an answer may be; llguidance has room for 2,000 of them.
+# llguidance keeps a row of all positions in the grammar where an answer may be, with a limit of 2,000 positions.
 _TOO_MANY_WAYS: Final = re.compile("Current row has|Too many items")
 
 
 def reason_of(error: str) -> str:
-    """Why llguidance refuses a grammar, without the lines of its own source that it says with it."""
+    """Return why llguidance refuses a grammar, without the locations in its own source."""
     if _TOO_MANY_WAYS.search(error):
         return (
             "an answer could go on in too many ways at once, as with more than 450 optional properties of one object. "
@@ -44,17 +44,17 @@ def reason_of(error: str) -> str:
 
 
 class GrammarTrials:
-    """Tries the grammars of one engine, each once. Every method may be called on any thread.
+    """Tries the grammars of one engine, each once. Thread-safe.
 
-    No process is started before the first grammar, and none is kept that was idle for a while.
+    The first grammar starts the first process, and idle processes end.
 
     Args:
-        limits: of llguidance.
-        limit_s: time of the processor to compile one.
+        limits: limits of llguidance.
+        limit_s: limit of the processor time to compile a grammar.
     """
 
     def __init__(self, limits: Limits, limit_s: float = COMPILE_S) -> None:
-        arguments = (limit_s, COMPILE_BYTES, *(f"{name}={most}" for name, most in asdict(limits).items()))
+        arguments = (limit_s, COMPILE_BYTES, *(f"{name}={limit}" for name, limit in asdict(limits).items()))
         self._pool = ProcessPool(_PROGRAM, arguments, limit_s=limit_s, kept=0)
         self._limit_s = limit_s
         self._passed: OrderedDict[bytes, None] = OrderedDict()
@@ -64,23 +64,23 @@ class GrammarTrials:
         """Try a grammar.
 
         Args:
-            grammar: for llguidance.
+            grammar: the grammar, as llguidance reads it.
             param: the field of the request that it comes from.
-            salt: only requests of the same one are spared what was tried before: how fast an answer comes tells whether
-                its schema was there. See ``Submit.cache_salt``.
+            salt: results are reused for requests of the same salt only, because the time of an answer would reveal
+                whether another client has sent the same schema. See ``Submit.cache_salt``.
 
         Raises:
             InvalidRequest: llguidance refuses it, or it takes too long or too much memory.
             GrammarUntried: it could not be tried.
         """
-        written = json.dumps({"grammar": grammar}, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(written, digest_size=16, key=salt.encode()).digest()
+        request = json.dumps({"grammar": grammar}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(request, digest_size=16, key=salt.encode()).digest()
         with self._lock:
             if digest in self._passed:
                 self._passed.move_to_end(digest)
                 return
         try:
-            answer = self._pool.ask(written)
+            answer = self._pool.ask(request)
         except ProcessUnavailable as failure:
             raise GrammarUntried(str(failure)) from failure
         subject = param or "The grammar"
@@ -88,7 +88,7 @@ class GrammarTrials:
             case None:
                 with self._lock:
                     self._passed[digest] = None
-                    if len(self._passed) > _KNOWN_GRAMMARS:
+                    if len(self._passed) > _MAX_KNOWN_GRAMMARS:
                         self._passed.popitem(last=False)
             case "stopped":
                 raise InvalidRequest(
@@ -100,14 +100,14 @@ class GrammarTrials:
     def _cost(self, answer: Mapping[str, Any]) -> str:
         if answer["status"] == -signal.SIGPROF:
             return f"takes more than {self._limit_s:g} s"
-        # llguidance calls itself for each rule that another one consists of.
+        # llguidance recurses into each rule that a rule refers to.
         if answer["status"] == -signal.SIGSEGV:
             return "takes more than the stack: its rules refer to one another too deeply"
-        # What Rust writes before it aborts.
+        # Rust writes this before it aborts.
         if "memory allocation of" in answer["log"]:
             return f"takes more than {COMPILE_BYTES >> 20} MB of memory"
         return str(answer["why"])
 
     def close(self) -> None:
-        """End all processes. Nothing is to be tried afterwards."""
+        """End all processes. ``check`` must not be called afterwards."""
         self._pool.close()

@@ -1,7 +1,7 @@
-"""Compiles a grammar once to see what that costs, in a process of its own.
+"""Compiles a grammar once, in a process of its own, to find out whether its cost is within the limits.
 
-llguidance counts its own steps, and yet a grammar of a few bytes may take it minutes or all memory (``multipleOf`` in a
-schema), or end its process. What passes here takes the engine's process no more.
+llguidance limits its own steps, but a grammar of a few bytes can still take minutes or all memory (``multipleOf`` in a
+schema), or end the process. A grammar that passes here does not do that in the engine's process.
 
 Source of the limits: see ``compiler``.
 """
@@ -19,28 +19,29 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from modelyard.system.bounded.inside import address_space, lift_limits, limit, serve
 
-# Tokens of each of the answers that are tried, by which a grammar that is slow, or that becomes too complex where an
-# answer could go on in very many ways, has shown it.
+# Length of each answer that is tried. Within it a grammar shows whether it is slow, or becomes too complex because an
+# answer can continue in very many ways.
 _TRIED_TOKENS: Final = 48
 
-# Time of the processor for all of these answers, within that of the compilation.
+# Limit of the processor time for all these answers, within that of the compilation.
 _TRIED_S: Final = 0.3
 
-# Which of the tokens that may come next an answer goes on with: the first, the last, or that in the middle.
+# Position of each next token of an answer among the allowed ones: the first, the last, or the middle one.
 _WALKS: Final = (0.0, 1.0, 0.5)
 
-# An answer of blanks alone gets nowhere.
+# Blanks are avoided, because an answer of blanks alone makes no progress.
 _BLANKS: Final = frozenset(b" \t\n\r")
 
-# The largest part of the stack of the engine's threads that a grammar may take here. Those of C have so much where the
-# stack of a program has no limit (glibc on x86-64).
-_UNLIMITED_STACK_BYTES: Final = 2 << 20
+# A grammar may take this fraction of the stack of the engine's threads. The second value is the stack of glibc's
+# threads on x86-64 if the stack of the process has no limit.
 _STACK_PART: Final = 0.5
+_UNLIMITED_STACK_BYTES: Final = 2 << 20
 
-# Of the processor, for what may come next. An answer's other tokens take milliseconds.
+# Limit of the processor time of a mask; most take milliseconds.
 _MAX_MASK_S: Final = 0.05
 
-# Tokens of the model by their ids, of which there are few here, and one that stands for any by its name.
+# The vocabulary here has 256 bytes and one special token, which stands for all tokens of the model that a grammar
+# refers to by id or by name.
 _IDS: Final = re.compile(r"<\[[\^\d,\s-]+\]>")
 _UNKNOWN: Final = re.compile(r'unknown special token: "(<[^"]+>)"')
 _ANY_TOKEN: Final = "<[256]>"
@@ -49,20 +50,22 @@ _MAX_NAMES: Final = 64
 
 
 def _with_known_ids(grammar: str) -> str:
-    def known(ids: re.Match[str]) -> str:
-        # The order of a range stays.
+    """Return ``grammar`` with ids beyond the vocabulary replaced by the last one."""
+
+    def clamp(ids: re.Match[str]) -> str:
+        # The ends of a range stay in order.
         return re.sub(r"\d+", lambda number: str(min(int(number[0][:7]), _LAST_ID)), ids[0])
 
-    return _IDS.sub(known, grammar)
+    return _IDS.sub(clamp, grammar)
 
 
 def _fault_of_answer(matcher: LLMatcher, walk: float, ends: float) -> str:
-    """Why an answer cannot follow a grammar that was compiled; "" where it can, as far as it was tried.
+    """Return why an answer cannot follow a compiled grammar; "" if it can, as far as it was tried.
 
     Args:
-        matcher: at the beginning of the answer.
-        walk: which of the tokens that may come next it goes on with, from 0 for the first to 1 for the last.
-        ends: when to stop trying, on the clock of the processor's time.
+        matcher: a matcher at the beginning of the answer.
+        walk: position of each next token among the allowed ones, from 0 for the first to 1 for the last.
+        ends: when to stop, in processor time.
     """
     for number in range(_TRIED_TOKENS):
         started = time.process_time()
@@ -81,29 +84,30 @@ def _fault_of_answer(matcher: LLMatcher, walk: float, ends: float) -> str:
 
 
 def _limit_stack() -> None:
-    """Leave this process a part of the stack that the threads have on which engines compile grammars."""
+    """Limit the stack of this process to a part of that of the threads on which engines compile grammars."""
     soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
-    of_threads = _UNLIMITED_STACK_BYTES if soft == resource.RLIM_INFINITY else soft
-    resource.setrlimit(resource.RLIMIT_STACK, (int(of_threads * _STACK_PART), hard))
+    thread_bytes = _UNLIMITED_STACK_BYTES if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_STACK, (int(thread_bytes * _STACK_PART), hard))
 
 
 class Program:
-    """Answers requests with a ``grammar``: nothing, or a ``fault`` with the reason in ``why``.
+    """Answers requests that have a ``grammar``: with {}, or with a ``fault`` and the reason in ``why``.
 
     Args:
-        limit_s: of the processor, to compile it. A signal ends the process then: nothing else interrupts llguidance.
-        limit_bytes: memory that it may take.
-        limits: as llguidance names them.
+        limit_s: limit of the processor time to compile it, at which a signal ends the process: nothing else interrupts
+            llguidance.
+        limit_bytes: limit of the memory that it takes.
+        limits: limits of llguidance.
     """
 
     def __init__(self, limit_s: float, limit_bytes: int, limits: LLParserLimits) -> None:
         self._limit_s, self._limit_bytes, self._limits = limit_s, limit_bytes, limits
-        # Bytes for tokens: what is tried depends on the grammar alone.
+        # A token a byte, so that the result depends on the grammar alone.
         self._tokenizer = LLTokenizer("byte")
         self._idle_bytes = address_space()
 
     def answer(self, request: dict[str, Any], _input_bytes: int) -> dict[str, Any]:
-        """The answer to a request."""
+        """Return the answer to a request."""
         limit(self._idle_bytes and self._idle_bytes + self._limit_bytes, self._limit_s)
         signal.setitimer(signal.ITIMER_PROF, self._limit_s)
         try:
@@ -121,7 +125,7 @@ class Program:
         return {}
 
     def _matcher(self, grammar: str) -> LLMatcher:
-        """Whether a token is one of the model's is not known here."""
+        """Return a matcher in which special tokens of the model that are unknown here are replaced by a known one."""
         for _ in range(_MAX_NAMES):
             matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
             unknown = _UNKNOWN.search(matcher.get_error() or "")
@@ -132,7 +136,7 @@ class Program:
 
 
 def main() -> None:
-    """Serve until the socket closes. Arguments: those of ``Program``, the limits as ``name=value``."""
+    """Serve until the socket closes. Command line: the arguments of ``Program``, the limits as ``name=value``."""
     _limit_stack()
     limit_s, limit_bytes, *limits = sys.argv[1:]
     named: dict[str, Any] = {name: int(value) for name, _, value in (each.partition("=") for each in limits)}

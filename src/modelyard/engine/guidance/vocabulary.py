@@ -1,4 +1,4 @@
-"""A model's tokens as llguidance wants them."""
+"""A model's vocabulary as a tokenizer of llguidance."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy as np
 
 from modelyard.engine.guidance import library
 
-# Begins the bytes of tokens that stand for no text. Source: toktrie, TokTrie::SPECIAL_TOKEN_MARKER.
+# First byte of special tokens. Source: toktrie, TokTrie::SPECIAL_TOKEN_MARKER.
 _NO_TEXT = b"\xff"
 
 
 class Vocabulary:
-    """The tokens of one model, by the bytes that they stand for.
+    """The tokens of one model and their bytes.
 
-    It may outlive its model, with the grammar of a suspended answer: ``detach`` it before the model is freed, and
-    ``attach`` it to the one where the answer goes on.
+    A suspended answer takes the vocabulary of its grammar along, beyond the life of its model: ``detach`` it before the
+    model is freed, and ``attach`` it to the model where the answer continues.
 
-    To read them takes 3 to 6 µs a token of the processor's time, in which other threads run.
+    Reading it takes 3 to 6 µs of processor time a token, during which other threads run.
 
     Args:
-        tokens: bytes of each token, in order of their ids; those of special tokens are their names.
-        special: ids that stand for no text.
-        end_tokens: ids that end an answer; where there are none, it ends where nothing else can follow.
-        tokenize: text as UTF-8 -> ids, without special tokens. Where a grammar leaves one text only, llguidance has
-            the model's own tokens say it. It may be called on any thread that uses a matcher.
+        tokens: bytes of each token, in order of their ids; special tokens have their names.
+        special: ids of special tokens, which are no text.
+        end_tokens: ids that end an answer; if there are none, it ends where nothing else can follow.
+        tokenize: UTF-8 text -> ids, without special tokens. llguidance calls it where the grammar allows a single text,
+            on any thread that uses a matcher.
 
     Attributes:
-        size: of tokens that the model has.
-        end_tokens: those given, or one that is none of the model's.
-        tokenizer: llguidance's, which is freed with this.
+        size: number of the model's tokens.
+        end_tokens: the given ones, or an additional one if there are none.
+        tokenizer: llguidance's tokenizer, which is freed with this object.
 
     Raises:
-        ValueError: llguidance cannot read it; the message holds its reason.
+        ValueError: llguidance cannot read the vocabulary; the message holds its reason.
     """
 
     def __init__(
@@ -48,36 +48,36 @@ class Vocabulary:
     ) -> None:
         self.size = len(tokens)
         if not end_tokens:
-            # llguidance needs one: none of the model's.
+            # llguidance requires an end token, so one is added to the model's.
             tokens, special, end_tokens = [*tokens, b"<end>"], [*special, len(tokens)], frozenset((len(tokens),))
         self.end_tokens = end_tokens
         self._texts = _Texts(tokenize)
-        # llguidance calls it for as long as it has the tokenizer. It does not refer to this vocabulary, so that both go
-        # with the last user, and not with a garbage collection.
+        # llguidance calls it as long as the tokenizer exists. It must not refer to this vocabulary: without a cycle,
+        # both are freed with the last user, not by the garbage collector.
         self._tokenize = library.Tokenize(self._texts)
         self.tokenizer = _read(tokens, special, sorted(end_tokens), self._tokenize)
         weakref.finalize(self, library.free_tokenizer, self.tokenizer).atexit = False
 
     def attach(self, tokenize: Callable[[bytes], list[int]]) -> None:
-        """Serve a model of the same tokens."""
+        """Use the tokenizer of a model with the same tokens."""
         self._texts.tokenize = tokenize
 
     def detach(self) -> None:
-        """Have no use for the model any more."""
+        """Stop using the model."""
         self._texts.tokenize = None
 
     def take_failure(self) -> Exception | None:
-        """Why this thread's last call of llguidance could not split a text into tokens, and forget it."""
+        """Return and clear the error of tokenising in this thread's last call of llguidance; None if there was none."""
         failures = self._texts.failures
         return failures.pop(threading.get_ident(), None) if failures else None
 
 
 class _Texts:
-    """Splits texts into tokens for llguidance.
+    """Tokenises texts for llguidance.
 
     Attributes:
-        tokenize: does so; None where there is no model.
-        failures: what it raised, by thread. llguidance is told of no tokens then, and makes masks that mean nothing.
+        tokenize: tokenizer of the model; None without a model.
+        failures: exceptions of ``tokenize`` by thread. llguidance gets no tokens in that case, so its mask is invalid.
     """
 
     __slots__ = ("failures", "tokenize")
@@ -91,16 +91,16 @@ class _Texts:
             tokenize = self.tokenize
             assert tokenize is not None, "no mask is computed without a model"
             tokens = tokenize(ctypes.string_at(text, length))
-            written = min(room, len(tokens))
-            ctypes.memmove(output, (ctypes.c_uint32 * written)(*tokens[:written]), 4 * written)
-        except Exception as failure:  # noqa: BLE001 - there is nobody above but C, which knows no exceptions
+            count = min(room, len(tokens))
+            ctypes.memmove(output, (ctypes.c_uint32 * count)(*tokens[:count]), 4 * count)
+        except Exception as failure:  # noqa: BLE001 - the caller is C, which has no exceptions
             self.failures[threading.get_ident()] = failure
             return 0
         return len(tokens)
 
 
 def _read(tokens: Sequence[bytes], special: Sequence[int], end_tokens: Sequence[int], tokenize: object) -> int:
-    """A tokenizer of llguidance's. It has copies of everything but ``tokenize``."""
+    """Return a tokenizer of llguidance, which has copies of everything except ``tokenize``."""
     marked = list(tokens)
     for token in special:
         if not marked[token].startswith(_NO_TEXT):
@@ -113,7 +113,7 @@ def _read(tokens: Sequence[bytes], special: Sequence[int], end_tokens: Sequence[
         tok_eos=end_tokens[0],
         token_lens=lengths.ctypes.data,
         token_bytes=b"".join(marked),
-        # Bytes that are no UTF-8 are left to llguidance.
+        # llguidance handles bytes that are not UTF-8 itself.
         tokenize_assumes_string=True,
         tokenize_fn=tokenize,
         tok_eos_extra=others.ctypes.data,

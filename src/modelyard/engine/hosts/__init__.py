@@ -1,1 +1,1 @@
-"""Where an engine runs, beside a thread of the server."""
+"""Engines in processes of their own, and the checks of models and engines that need a process of their own."""

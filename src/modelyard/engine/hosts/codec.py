@@ -1,7 +1,8 @@
-"""Engines' messages and events as bytes, for processes that run the same version of this program.
+"""Encodes engines' messages and events as bytes, for processes that run the same version of this program.
 
-Pickle, held to the values that cross: a process in which a model's file has gone astray is not to call functions in the
-server's. Large arrays, images and clips of sound do not become bytes: they go beside them as shared memory.
+The encoding is pickle, restricted to the classes of the protocol: a process that a broken model file has compromised
+must not be able to call functions in the server's process. Large arrays, images and clips of sound are not part of the
+bytes; they are sent beside them as shared memory.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from modelyard.engine.hosts.shared_memory import SharedArray, SharedMemory
 from modelyard.protocol.prompts import Audio, Image
 
-# A smaller array is copied faster than its block is made.
+# Copying a smaller array is faster than making a block.
 MIN_SHARED_BYTES: Final = 64 << 10
 
 _MODULES: Final = frozenset(
@@ -63,19 +64,19 @@ _CLASSES: Final = frozenset(
 )
 
 
-# The field of a medium that goes beside it.
+# The field of a medium that is sent as shared memory.
 _CONTENT: Final[dict[type, str]] = {Image: "pixels", Audio: "samples"}
 
 
 class ForeignValue(Exception):
-    """Bytes name something that is no part of the protocol."""
+    """A value is not part of the protocol."""
 
 
 def encode(value: object) -> tuple[bytes, list[SharedMemory]]:
-    """Bytes of ``value``, and the blocks of shared memory that belong to them, in order.
+    """Return the bytes of ``value``, and the blocks of shared memory that belong to them, in order.
 
     Raises:
-        ForeignValue: it holds something that is not of the protocol, or is nested too deeply.
+        ForeignValue: it contains a value that is not of the protocol, or is nested too deeply.
         OSError: there is no memory for a block.
     """
     output = io.BytesIO()
@@ -83,17 +84,17 @@ def encode(value: object) -> tuple[bytes, list[SharedMemory]]:
     try:
         pickler.dump(value)
     except (pickle.PicklingError, TypeError, AttributeError) as foreign:
-        raise ForeignValue(f"it holds what cannot be written down: {foreign}") from foreign
+        raise ForeignValue(f"it contains a value that cannot be encoded: {foreign}") from foreign
     except RecursionError as nested:
         raise ForeignValue("it is nested too deeply") from nested
     return output.getvalue(), pickler.blocks
 
 
 def decode(data: bytes | bytearray, blocks: Sequence[SharedMemory]) -> Any:
-    """What ``encode`` was given. Large arrays lie in ``blocks``.
+    """Return the value that ``encode`` was called with. Large arrays stay in ``blocks``.
 
     Raises:
-        ForeignValue: it holds something that is not of the protocol.
+        ForeignValue: it contains a value that is not of the protocol.
     """
     return _Unpickler(io.BytesIO(data), blocks).load()
 
@@ -104,17 +105,18 @@ class _Pickler(pickle.Pickler):
         self.blocks: list[SharedMemory] = []
 
     def reducer_override(self, value: Any) -> Any:
-        """Large arrays as the numbers of their blocks, and nothing that the other side would not take."""
+        """Reduce large arrays to the indexes of their blocks, and refuse classes that the decoder would refuse."""
         if isinstance(value, np.generic):
             plain = value.item()
             return type(plain), (plain,)
         if not isinstance(value, np.ndarray):
             kind = value if isinstance(value, type) else type(value)
-            # Functions are only named by what reduces a value, and types of numbers go by one name.
+            # Functions occur only in the reductions of values that are checked themselves, and the dtypes' many classes
+            # are decoded by the name numpy.dtype.
             if not isinstance(value, FunctionType | BuiltinFunctionType | np.dtype):
-                _class(kind.__module__, kind.__qualname__)
+                _find_class(kind.__module__, kind.__qualname__)
             if isinstance(value, Image | Audio) and len(media_bytes := _bytes_of(value)) >= MIN_SHARED_BYTES:
-                return self._medium(value, media_bytes)
+                return self._reduce_medium(value, media_bytes)
             return NotImplemented
         if value.nbytes < MIN_SHARED_BYTES and type(value) is np.ndarray:
             return NotImplemented
@@ -127,36 +129,38 @@ class _Pickler(pickle.Pickler):
         self.blocks.append(block)
         return _shared_array, (len(self.blocks) - 1, value.dtype.str, value.shape)
 
-    def _medium(self, value: Image | Audio, content: bytes) -> Any:
-        # As a part of the pickle they are copied twice with the interpreter's lock held: 10 ms for an image.
+    def _reduce_medium(self, value: Image | Audio, content: bytes) -> Any:
+        # Pickling would copy the bytes twice while the GIL is held, which takes 10 ms for an image.
         self.blocks.append(SharedMemory.copy_of(np.frombuffer(content, np.uint8)))
-        beside = {each.name: getattr(value, each.name) for each in fields(value) if each.name != _CONTENT[type(value)]}
-        return _shared_medium, (type(value), len(self.blocks) - 1, beside)
+        others = {each.name: getattr(value, each.name) for each in fields(value) if each.name != _CONTENT[type(value)]}
+        return _shared_medium, (type(value), len(self.blocks) - 1, others)
 
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, source: io.BytesIO, blocks: Sequence[SharedMemory]) -> None:
         super().__init__(source)
-        # It does not refer to this, which the garbage collector cannot free from such a circle.
-        self._shared = {made.__name__: partial(made, blocks=blocks) for made in (_shared_array, _shared_medium)}
+        # Partial functions, not bound methods: the garbage collector cannot free an unpickler that refers to itself.
+        self._shared = {
+            function.__name__: partial(function, blocks=blocks) for function in (_shared_array, _shared_medium)
+        }
 
     def find_class(self, module: str, name: str) -> Any:
-        """What may be made of bytes."""
+        """Return the class or function of this name, if it is part of the protocol."""
         if module == __name__ and name in self._shared:
             return self._shared[name]
-        return super().find_class(module, name) if (module, name) in _FUNCTIONS else _class(module, name)
+        return super().find_class(module, name) if (module, name) in _FUNCTIONS else _find_class(module, name)
 
 
 @cache
-def _class(module: str, name: str) -> type:
-    """A class of the protocol, by name.
+def _find_class(module: str, name: str) -> type:
+    """Return a class of the protocol by its name.
 
     Raises:
-        ForeignValue: it is none.
+        ForeignValue: the protocol has no such class.
     """
     is_known = module in _MODULES or (module, name) in _CLASSES
     found = getattr(import_module(module), name, None) if is_known else None
-    # What a module of the protocol has imported is not of the protocol.
+    # Names that a module of the protocol imports do not belong to the protocol.
     if not isinstance(found, type) or (module in _MODULES and found.__module__ != module):
         raise ForeignValue(f"{module}.{name} is not part of the protocol")
     return found
@@ -165,7 +169,7 @@ def _class(module: str, name: str) -> type:
 def _shared_array(
     block: int, dtype: str, shape: tuple[int, ...], *, blocks: Sequence[SharedMemory] = ()
 ) -> SharedArray:
-    """The array on a block, by the number that it has among ``blocks``, which whoever decodes it knows."""
+    """Return the array on ``blocks[block]``. The decoder supplies ``blocks``; the pickle has the other arguments."""
     if not 0 <= block < len(blocks):
         raise ForeignValue(f"There is no block {block}")
     return SharedArray.on(blocks[block], dtype, shape)
@@ -176,12 +180,12 @@ def _bytes_of(medium: Image | Audio) -> bytes:
 
 
 def _shared_medium(
-    kind: type, block: int, beside: dict[str, Any], *, blocks: Sequence[SharedMemory] = ()
+    kind: type, block: int, others: dict[str, Any], *, blocks: Sequence[SharedMemory] = ()
 ) -> Image | Audio:
-    """The image or the clip with its bytes on a block; its digest is not computed again."""
+    """Return the image or clip whose bytes are on ``blocks[block]``, without computing its digest again."""
     if kind not in _CONTENT or not 0 <= block < len(blocks):
         raise ForeignValue(f"There is no block {block} for a value of {kind.__name__}")
-    made: Image | Audio = object.__new__(kind)
-    for name, value in {**beside, _CONTENT[kind]: blocks[block].read()}.items():
-        object.__setattr__(made, name, value)
-    return made
+    medium: Image | Audio = object.__new__(kind)
+    for name, value in {**others, _CONTENT[kind]: blocks[block].read()}.items():
+        object.__setattr__(medium, name, value)
+    return medium

@@ -1,4 +1,4 @@
-"""A process of engines: the same engines that run as threads of a server, with a connection to it in between."""
+"""The program of a process of engines, which are those that also run on threads, behind a connection to the server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class EngineProgram:
-    """The engines of one process: those that share their weights."""
+    """The engines of one process, which share their weights."""
 
     def __init__(self, channel: Channel, table: EngineTable) -> None:
         self._channel = channel
@@ -34,7 +34,7 @@ class EngineProgram:
         self._parked: dict[int, HeldWeights] = {}
 
     def run(self) -> None:
-        """Do what the server says until it is gone, or has nothing more to say."""
+        """Execute the server's messages until the connection is closed."""
         while True:
             try:
                 message = self._channel.receive()
@@ -49,13 +49,13 @@ class EngineProgram:
                     )
                     engine.start()
                 case TemplateAnswer():
-                    self._templates.hear(message)
+                    self._templates.on_answer(message)
                 case ReleaseWeights(number):
                     self._parked.pop(number).release()
 
     def _publisher(self, number: int) -> Publish:
         def publish(events: Sequence[Event]) -> None:
-            """Called on an engine's thread, with all events of a step."""
+            """Send all events of a step; called on the engine's thread."""
             last, has_parked = events[-1], False
             if isinstance(last, Stopped) and last.parked is not None:
                 self._parked[number], has_parked = last.parked, True
@@ -63,11 +63,11 @@ class EngineProgram:
             try:
                 self._channel.send(FromEngine(number, tuple(events), has_parked))
             except ChannelClosed:
-                # The server is gone, and with it whoever could hear of it: ``run`` ends this process.
+                # The server is gone; ``run`` ends this process.
                 return
             except Exception:
-                # Most often there is no memory left. Without these events callers would wait for ever; from the end of
-                # the process the server knows what to do.
+                # Most often there is no memory left. Without these events callers would wait for ever, whereas the
+                # server handles the end of the process.
                 logger.exception("Events of an engine cannot be sent")
                 os._exit(1)
 
@@ -80,7 +80,7 @@ class _LogToServer(logging.Handler):
         self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have the server log it."""
+        """Send the record to the server's log."""
         try:
             text = self.format(record)
             self._channel.send(LogLine(record.name, record.levelno, text))
@@ -92,10 +92,10 @@ def main(connection: socket.socket, setup: dict[str, Any]) -> None:
     """Run engines until the connection is closed.
 
     Args:
-        connection: to the server.
-        setup: "log_level" is that of the server's log, "table" the file of its table of engines.
+        connection: connection to the server.
+        setup: "log_level" is the level of the server's log, "table" the file of its table of engines.
     """
-    _leave_no_core_dump()
+    _disable_core_dumps()
     channel = Channel(connection)
     root = logging.getLogger()
     root.handlers = [_LogToServer(channel)]
@@ -105,13 +105,13 @@ def main(connection: socket.socket, setup: dict[str, Any]) -> None:
 
 
 def _end_process(failure: threading.ExceptHookArgs) -> None:
-    """A thread that somebody waits for has died: the server goes on from the end of the process."""
+    """End the process after an exception in a thread, because the server handles the end of a process."""
     traceback.print_exception(failure.exc_value)
     os._exit(1)
 
 
-def _leave_no_core_dump() -> None:
-    """A process with a model in it would take seconds, and the disk, to be written down before it is started again."""
+def _disable_core_dumps() -> None:
+    """Disable core dumps, which take seconds, and disk space, for a process with a model before it is restarted."""
     try:
         import resource
     except ImportError:

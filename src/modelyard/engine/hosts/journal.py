@@ -1,7 +1,7 @@
-"""The table of a server's engines as a file, which says what they were doing when the whole server died.
+"""The table of a server's engines as a file, which shows what they were doing when the whole server died.
 
-A process that ends by a signal leaves its shared memory in the page cache, so the next start finds it. The owner holds
-a lock on its file, which the system releases when the owner is gone: a file without one is a dead server's.
+A process that ends by a signal leaves its shared memory in the page cache, so the next start finds it. The owner locks
+its file, and the system releases the lock when the owner ends, so an unlocked file belongs to a dead server.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if sys.platform != "win32":
 logger = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".engines"
-# Names are random: more than one attempt is made only where a starting server looks for leftovers at that moment.
+# Names are random, so an attempt fails only if a starting server searches for leftovers at that moment.
 _MAX_ATTEMPTS: Final = 8
 
 
 class Journal:
-    """A table of engines that lies in a file while its server lives, and beyond if that dies.
+    """A table of engines in a file, which stays behind if the server dies.
 
     Attributes:
         path: the file, for ``EngineTable.open`` in other processes of the server.
-        table: its engines.
+        table: the table of the server's engines.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -45,7 +45,7 @@ class Journal:
         self.table = EngineTable(mmap.mmap(descriptor, TABLE_BYTES))
 
     def close(self) -> None:
-        """Remove the file: the server ends as it should. Engines that still run keep their memory. Idempotent."""
+        """Remove the file at a regular end. Engines that still run keep their mapping of it. Idempotent."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
@@ -57,7 +57,7 @@ class Journal:
 
 
 def open_journal(folder: Path) -> Journal:
-    """A new table in a file in ``folder``.
+    """Return a new table in a file in ``folder``.
 
     Raises:
         OSError: the file cannot be made, or the system has no locks that end with their process (Windows).
@@ -67,10 +67,9 @@ def open_journal(folder: Path) -> Journal:
         path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            # Between open and lock it looked like a leftover, and a server that starts may have removed it.
+            # Before it was locked the file looked like a leftover, and a starting server may have removed it.
             if _lock(descriptor) and _is_at(path, descriptor):
-                # In full: a disk that has no room for a page is found out here, and not by a signal in the middle of a
-                # step.
+                # Written in full: a full disk raises an error here rather than a signal in the middle of a step.
                 _write(descriptor, bytes(TABLE_BYTES))
                 return Journal(path, descriptor)
         except BaseException:
@@ -85,28 +84,28 @@ def open_journal(folder: Path) -> Journal:
 def leftover_journals(
     folder: Path, note: Callable[[EngineActivity], object] = lambda _: None
 ) -> tuple[EngineActivity, ...]:
-    """What the engines of dead servers were doing that had their journals in ``folder``. The files are removed.
+    """Return what the engines of dead servers were doing, from the journals in ``folder``, and remove those.
 
-    Each is reported to one caller, also where several servers start at once. What cannot be read is left out.
+    Each activity is returned to one caller, also if several servers start at once. Unreadable files are left out.
 
     Args:
-        folder: of the journals; it need not exist.
-        note: called with each activity before its file is removed: what dies in between loses nothing.
+        folder: the folder of journals; it need not exist.
+        note: called with each activity before its file is removed, so that a death in between loses none.
     """
     found: list[EngineActivity] = []
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
         try:
-            found.extend(_taken_over(path, note))
+            found.extend(_take_over(path, note))
         except FileNotFoundError:
-            # Another server was faster, or the file's owner ended.
+            # Another server or the file's owner has removed it.
             continue
         except OSError as error:
             logger.warning("The journal %s cannot be read: %s", path, error)
     return tuple(found)
 
 
-def _taken_over(path: Path, note: Callable[[EngineActivity], object]) -> tuple[EngineActivity, ...]:
-    """What a file says, which is then removed; () where its owner lives, or another process has it."""
+def _take_over(path: Path, note: Callable[[EngineActivity], object]) -> tuple[EngineActivity, ...]:
+    """Return the activities in a file and remove it; () if its owner lives, or another process has locked it."""
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if not is_ours(path):
@@ -123,10 +122,10 @@ def _taken_over(path: Path, note: Callable[[EngineActivity], object]) -> tuple[E
 
 
 def _lock(descriptor: int) -> bool:
-    """Hold the file until the descriptor is closed; False where somebody else holds it.
+    """Lock the file until the descriptor is closed; return False if another process has locked it.
 
     Raises:
-        OSError: the file system has no locks, or the system none that end with their process.
+        OSError: the file system has no locks, or the operating system none that end with their process.
     """
     if sys.platform == "win32":
         raise OSError(errno.ENOTSUP, "Windows has no locks that end with their process")

@@ -1,4 +1,4 @@
-"""Why a process ended, in words, from its exit status and from what llama.cpp wrote last."""
+"""Describes why a process ended, from its exit status and the last message of llama.cpp."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import re
 import signal
 from typing import Final
 
-_SHOWN_OF_LOG: Final = 300
+_MAX_SHOWN_LENGTH: Final = 300
 
-# Last words of llama.cpp, and of a C++ exception that nobody catches. Source: ggml/src/ggml.c, ggml_abort.
+# The last message of llama.cpp, and of an uncaught C++ exception. Source: ggml/src/ggml.c, ggml_abort.
 _LAST_WORDS: Final = re.compile(r"\.(?:c|cc|cpp|cu|h|m|metal):\d+: |what\(\):")
 _SOURCE_FOLDER: Final = re.compile(r"\S*/(?=[^/\s]+\.(?:c|cc|cpp|cu|h|m):\d+)")
 
 
 def last_words(log: str) -> str:
-    """The last line of a log that says why the process ended, without the folders of source files; "" for none."""
+    """Return the last line of a log that states why the process ended, without folders of source files; "" if none."""
     lines = (line.strip() for line in reversed(log.splitlines()))
     found = next((line for line in lines if _LAST_WORDS.search(line)), "")
-    return _SOURCE_FOLDER.sub("", found)[:_SHOWN_OF_LOG].strip()
+    return _SOURCE_FOLDER.sub("", found)[:_MAX_SHOWN_LENGTH].strip()
 
 
 def how_it_ended(status: int | None, log: str) -> str:
-    """How a process ended, for people.
+    """Return how a process ended, in words for users.
 
     Args:
-        status: of its exit, a signal as a negative number; None: it is not known.
-        log: the end of what it wrote to its standard error.
+        status: its exit status, a signal as a negative number; None: unknown.
+        log: the end of its standard error.
     """
     words = last_words(log)
     if status is None:

@@ -1,4 +1,4 @@
-"""What crosses between a server and a process of engines, beside the engines' own messages and events."""
+"""The frames between a server and a process of engines, which carry the engines' messages and events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modelyard.protocol.messages import Message
 
 @dataclass(frozen=True, slots=True)
 class StartEngine:
-    """To the process: make the engine of that number, and have it load."""
+    """To the process: start an engine with this number."""
 
     engine: int
     settings: EngineSettings
@@ -28,14 +28,14 @@ class ToEngine:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseWeights:
-    """To the process: give up weights that an engine of that number has parked."""
+    """To the process: release the weights that the engine of this number has parked."""
 
     engine: int
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateAnswer:
-    """To the process: what came of ``AskTemplate``; None where no process could be had, and why_not says why."""
+    """To the process: the answer to ``AskTemplate``; None if no process could render it, for the reason why_not."""
 
     number: int
     answer: dict[str, Any] | None
@@ -54,7 +54,7 @@ class AskTemplate:
 
 @dataclass(frozen=True, slots=True)
 class FromEngine:
-    """From the process: what an engine published with one step. Weights that it parked stay in the process."""
+    """From the process: the events of one step of an engine. has_parked: whether it left parked weights there."""
 
     engine: int
     events: tuple[Event, ...]
@@ -63,7 +63,7 @@ class FromEngine:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """From the process: something for the server's log, by Python's levels."""
+    """From the process: a record for the server's log. level: as in ``logging``."""
 
     logger: str
     level: int

@@ -1,4 +1,4 @@
-"""What a server knows of the requests in an engine's process: enough to have them go on when that process dies."""
+"""The server's records of the requests in an engine's process, from which they continue when that process dies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from modelyard.protocol.values import Reading, SequenceId, TokenLogprob
 
 @dataclass(slots=True, eq=False)
 class _Record:
-    """One request. prompt is None until it is accepted: until then it is sent again as it came."""
+    """One request. prompt is None until it is accepted; until then it can be sent again unchanged."""
 
     request: Submit | Embed | Rank | Tokenize
     answer: list[int]
@@ -39,17 +39,17 @@ class _Record:
 
 
 class RequestRecords:
-    """The requests of one engine that have no end yet. May be used on several threads.
+    """The unfinished requests of one engine. Thread-safe.
 
-    Hot path: ``note`` runs once a step, and its loop once a token.
+    Hot path: ``update`` runs once a step, and its loop once a token.
     """
 
     def __init__(self) -> None:
         self._records: dict[SequenceId, _Record] = {}
         self._lock = threading.Lock()
 
-    def sent(self, message: Message) -> None:
-        """Note what was sent to the engine."""
+    def add(self, message: Message) -> None:
+        """Record a request that is sent to the engine; other messages are ignored."""
         match message:
             case Submit() | Embed() | Rank() | Tokenize():
                 record = _Record(message, [])
@@ -67,8 +67,8 @@ class RequestRecords:
         with self._lock:
             self._records[record.request.sequence] = record
 
-    def note(self, events: Sequence[Event]) -> None:
-        """Note what the engine has said of them."""
+    def update(self, events: Sequence[Event]) -> None:
+        """Apply events that the engine has published."""
         with self._lock:
             records = self._records
             # Nearly all events are tokens.
@@ -97,17 +97,17 @@ class RequestRecords:
                     ):
                         records.pop(sequence, None)
 
-    def leave(self, identity: str) -> list[Suspended | Returned]:
-        """Part with all of them: how each leaves an engine that is no more, in the order in which they came.
+    def drain(self, identity: str) -> list[Suspended | Returned]:
+        """Remove all records, and return the last event of each request on a dead engine, in order of arrival.
 
-        identity: of the engine; see ``SuspendedSequence``.
+        identity: identity of the engine; see ``SuspendedSequence``.
         """
         with self._lock:
             records, self._records = self._records, {}
-        return [_left(identity, record) for record in records.values()]
+        return [_last_event(identity, record) for record in records.values()]
 
 
-def _left(identity: str, record: _Record) -> Suspended | Returned:
+def _last_event(identity: str, record: _Record) -> Suspended | Returned:
     request = record.request
     if record.prompt is None or not isinstance(request, Submit):
         return Returned(request.sequence)

@@ -1,6 +1,6 @@
-"""Chat templates of engines in processes are rendered where those of all others are: the server starts the processes.
+"""Rendering of chat templates for engines in processes, by the server's template processes.
 
-One that each engine's process started would take 20 MB and 0.2 s of every load.
+A template process for each engine's process would cost 20 MB, and 0.2 s of every load.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.protocol import AskTemplate, TemplateAnswer
 from modelyard.system.bounded.pool import MAX_PROCESSES, ProcessUnavailable
 
-# More than the server waits for a place and for the render.
+# Longer than the server waits for a process and for the render.
 _MAX_WAIT_S: Final = 60.0
 
 
 class RemoteTemplates:
-    """The engine's side: asks the server at the other end of a channel. ``ask`` may be called on any thread."""
+    """The engine's side, which asks the server at the other end of a channel. ``ask`` may be called on any thread."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._lock = threading.Lock()
-        self._asked: dict[int, Future[dict[str, Any]]] = {}
+        self._pending: dict[int, Future[dict[str, Any]]] = {}
         self._numbers = 0
 
     def ask(self, digest: str, source: str, names: bytes | None = None) -> dict[str, Any]:
-        """As ``TemplateProcesses.ask``.
+        """Return the answer of the server's ``TemplateProcesses.ask``.
 
         Raises:
-            ProcessUnavailable: as there, or the server does not answer.
+            ProcessUnavailable: as ``TemplateProcesses.ask``, or the server does not answer.
         """
         answer: Future[dict[str, Any]] = Future()
         with self._lock:
             self._numbers += 1
             number = self._numbers
-            self._asked[number] = answer
+            self._pending[number] = answer
         try:
             self._channel.send(AskTemplate(number, digest, source, names))
             return answer.result(_MAX_WAIT_S)
@@ -49,41 +49,42 @@ class RemoteTemplates:
             raise ProcessUnavailable(f"the server did not answer within {_MAX_WAIT_S:.0f} s") from late
         finally:
             with self._lock:
-                del self._asked[number]
+                del self._pending[number]
 
-    def hear(self, message: TemplateAnswer) -> None:
-        """Take the server's answer."""
+    def on_answer(self, message: TemplateAnswer) -> None:
+        """Pass the server's answer to the ``ask`` that waits for it."""
         with self._lock:
-            asked = self._asked.get(message.number)
-        if asked is None:
-            # Nobody waits for it any more.
+            pending = self._pending.get(message.number)
+        if pending is None:
+            # ``ask`` has timed out.
             return
         if message.answer is None:
-            asked.set_exception(ProcessUnavailable(message.why_not))
+            pending.set_exception(ProcessUnavailable(message.why_not))
         else:
-            asked.set_result(message.answer)
+            pending.set_result(message.answer)
 
 
 class TemplateRenderer:
-    """The server's side: renders for all processes, on threads of its own. One that takes long holds up no events."""
+    """The server's side, which renders for all processes on threads of its own, so that renders delay no events."""
 
     def __init__(self, templates: RendersTemplates) -> None:
         self._templates = templates
         self._threads = ThreadPoolExecutor(MAX_PROCESSES, "templates")
 
-    def render(self, asked: AskTemplate, answer: Callable[[TemplateAnswer], object]) -> None:
-        """Have ``answer`` called with what comes of ``asked``, on another thread."""
+    def render(self, question: AskTemplate, send: Callable[[TemplateAnswer], object]) -> None:
+        """Render on another thread, which calls ``send`` with the answer."""
 
         def run() -> None:
             try:
-                answer(TemplateAnswer(asked.number, self._templates.ask(asked.digest, asked.source, asked.names)))
+                answer = self._templates.ask(question.digest, question.source, question.names)
+                send(TemplateAnswer(question.number, answer))
             except ProcessUnavailable as unavailable:
-                answer(TemplateAnswer(asked.number, None, str(unavailable)))
+                send(TemplateAnswer(question.number, None, str(unavailable)))
 
         with suppress(RuntimeError):
-            # It is closed: no engine is left to hear an answer.
+            # A RuntimeError means that the renderer is closed: no engine is left that waits for an answer.
             self._threads.submit(run)
 
     def close(self) -> None:
-        """Render nothing more."""
+        """Cancel renders that have not started, and accept no more."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Starts processes of engines through ``spawner_program``, and knows how each of them ended."""
+"""Starts processes of engines through ``spawner_program``, and keeps their exit statuses."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from modelyard.system.openmp import for_engine_process
 
 _PROGRAM: Final = "modelyard.engine.hosts.spawner_program"
 
-# An idle machine imports everything in 0.7 s.
+# The imports take 0.7 s on an idle machine.
 _START_S: Final = 60.0
 _END_S: Final = 5.0
 
 
 class SpawnFailed(Exception):
-    """A process could not be started; the message says why."""
+    """A process could not be started; the message is the reason."""
 
 
 class EngineSpawner:
-    """Starts processes. Every method may be called on any thread. Nothing is started before it is needed.
+    """Starts processes. Every method may be called on any thread. The program that starts them runs from first use on.
 
     Args:
         table: the file of the table of engines.
@@ -40,12 +40,12 @@ class EngineSpawner:
         self._program: _Program | None = None
 
     def prepare(self) -> None:
-        """Begin to start the program that starts them; returns at once. If that fails, ``spawn`` says so."""
+        """Start the program that starts them, and return at once. If that fails, ``spawn`` raises the error."""
         with self._starting, suppress(SpawnFailed):
             self._running()
 
     def _running(self) -> _Program:
-        """The program that starts them. The lock is held."""
+        """Return the program that starts them, started if need be. The caller holds the lock."""
         if self._program is None or not self._program.is_alive:
             try:
                 self._program = _Program()
@@ -57,11 +57,11 @@ class EngineSpawner:
         """Start a process of engines.
 
         Args:
-            connection: to it: the end that belongs to it.
-            errors: the descriptor that it has as its standard error.
+            connection: the process's end of its connection.
+            errors: descriptor of its standard error.
 
         Raises:
-            SpawnFailed: the system does not start one.
+            SpawnFailed: the system cannot start it.
         """
         setup = {"log_level": logging.getLogger().getEffectiveLevel(), "table": str(self._table)}
         with self._starting:
@@ -75,7 +75,7 @@ class EngineSpawner:
         return SpawnedProcess(program, pid)
 
     def close(self) -> None:
-        """End the program that starts processes. Those that it started end when their connections do."""
+        """End the program that starts processes. The processes end when their connections are closed."""
         with self._starting:
             program, self._program = self._program, None
         if program is not None:
@@ -83,28 +83,28 @@ class EngineSpawner:
 
 
 class SpawnedProcess:
-    """A process that was started."""
+    """A process of engines that was started."""
 
     def __init__(self, program: _Program, pid: int) -> None:
         self._program = program
         self.pid = pid
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its end; whether it has ended. One whose starter is gone has ended when the system says so."""
+        """Wait for its end, and return whether it has ended."""
         return self._program.wait(self.pid, timeout_s)
 
     @property
     def status(self) -> int | None:
-        """Its exit status, a signal as a negative number; None while it runs, or where nobody knows."""
+        """Exit status, a signal as a negative number; None while it runs, or if it is unknown."""
         return self._program.statuses.get(self.pid)
 
     def kill(self) -> None:
-        """End it by force."""
+        """Kill it."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, 9)
 
-    def forget(self) -> None:
-        """Nobody asks for its status any more."""
+    def discard_status(self) -> None:
+        """Free the record of its exit status."""
         self._program.statuses.pop(self.pid, None)
 
 
@@ -118,10 +118,10 @@ class _Program:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", _PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
-                # What llama.cpp says of its own failures is enough: a debugger's trace takes seconds.
+                # llama.cpp's own message is enough, and a debugger's trace takes seconds.
                 env={**for_engine_process(os.environ), "GGML_NO_BACKTRACE": "1"},
                 pass_fds=[theirs.fileno()],
-                # Ctrl-C at the terminal is the server's to handle.
+                # Ctrl-C at the terminal signals the server only.
                 process_group=0,
             )
         self.statuses: dict[int, int] = {}
@@ -136,10 +136,10 @@ class _Program:
         return not self._is_over
 
     def start(self, setup: dict[str, Any], descriptors: list[int]) -> int:
-        """Start a process; its number.
+        """Start a process and return its id.
 
         Raises:
-            OSError: it cannot.
+            OSError: it cannot be started.
         """
         socket.send_fds(self._control, [json.dumps(setup).encode() + b"\n"], descriptors)
         with self._change:
@@ -150,7 +150,10 @@ class _Program:
             return self._started.pop()
 
     def wait(self, pid: int, timeout_s: float) -> bool:
-        """Wait for the end of a process."""
+        """Wait for the end of a process, and return whether it has ended.
+
+        If this program has ended, no exit status arrives, and the process is polled instead.
+        """
         deadline = time.monotonic() + timeout_s
         with self._change:
             self._change.wait_for(lambda: pid in self.statuses or self._is_over, timeout_s)
@@ -161,7 +164,7 @@ class _Program:
         return not is_alive
 
     def close(self) -> None:
-        """End it."""
+        """End the program."""
         with suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         try:
@@ -173,18 +176,18 @@ class _Program:
     def _listen(self) -> None:
         with self._control, self._control.makefile("rb") as lines, suppress(OSError):
             for line in lines:
-                self._hear(json.loads(line))
+                self._record(json.loads(line))
         with self._change:
             self._is_over = True
             self._change.notify_all()
         self._process.wait()
 
-    def _hear(self, said: dict[str, int]) -> None:
+    def _record(self, report: dict[str, int]) -> None:
         with self._change:
-            if "started" in said:
-                self._started.append(said["started"])
+            if "started" in report:
+                self._started.append(report["started"])
             else:
-                self.statuses[said["ended"]] = said["status"]
+                self.statuses[report["ended"]] = report["status"]
             self._change.notify_all()
 
 

@@ -1,11 +1,11 @@
-"""Starts processes of engines, each as a copy of this one, which has everything imported.
+"""Starts processes of engines as forks of this process, which has everything imported.
 
     python -m modelyard.engine.hosts.spawner_program DESCRIPTOR
 
-A copy takes 2 ms and one megabyte, where a new interpreter takes 0.7 s and thirty. This process runs one thread and
-computes nothing, so that it can be copied. It reads requests from the socket at DESCRIPTOR: one line of JSON, which is
-how the process is to be set up, with the descriptors of its connection and of its standard error. It answers with the
-number of the process, and says how each one ended. It ends when the server does.
+A fork takes 2 ms and one megabyte, a new interpreter 0.7 s and thirty megabytes. This process runs a single thread and
+computes nothing, so that it can be forked. It reads requests from the socket at DESCRIPTOR: one line of JSON, the setup
+of the process, with the descriptors of its connection and of its standard error. It answers with the id of the process,
+and reports the exit status of each. It ends when the server does.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Run = Callable[[socket.socket, dict[str, Any]], None]
 
 def main() -> None:
     """Serve requests until the socket is closed."""
-    # What engines need, before the first of them is asked for.
+    # Imported before the first request, so that forks need not import it.
     from modelyard.engine.hosts import engine_program
 
     control = socket.socket(fileno=int(sys.argv[1]))
-    # They are of the server's process: it says when an engine is to stop. Systems that stop a service tell them all.
+    # A service manager signals all processes of a service, but engines stop only when the server tells them to.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     woken, wake = socket.socketpair()
@@ -41,7 +41,7 @@ def main() -> None:
     signal.set_wakeup_fd(wake.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
     gc.collect()
-    # The collector would touch, and so copy, what all of them share.
+    # The garbage collector would write to, and so copy, the pages that all forks share.
     gc.freeze()
     _serve(control, woken, engine_program.main)
 
@@ -54,8 +54,8 @@ def _serve(control: socket.socket, woken: socket.socket, run: Run) -> None:
         ready = {key.fileobj for key, _ in selector.select()}
         if woken in ready:
             _drain(woken)
-            for pid, status in _ended():
-                _say(control, {"ended": pid, "status": status})
+            for pid, status in _reap():
+                _report(control, {"ended": pid, "status": status})
         if control in ready:
             line, descriptors, _, _ = socket.recv_fds(control, _MAX_LINE_BYTES, _DESCRIPTORS)
             if not line:
@@ -63,14 +63,16 @@ def _serve(control: socket.socket, woken: socket.socket, run: Run) -> None:
             pid = os.fork()
             if not pid:
                 selector.close()
-                _become(json.loads(line), descriptors, (control, woken), run)
+                _run_child(json.loads(line), descriptors, (control, woken), run)
             for descriptor in descriptors:
                 os.close(descriptor)
-            _say(control, {"started": pid})
+            _report(control, {"started": pid})
 
 
-def _become(setup: dict[str, Any], descriptors: list[int], inherited: tuple[socket.socket, ...], run: Run) -> NoReturn:
-    """Be a process of engines from here on."""
+def _run_child(
+    setup: dict[str, Any], descriptors: list[int], inherited: tuple[socket.socket, ...], run: Run
+) -> NoReturn:
+    """Run engines in a fork of this process, and end the fork."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -83,7 +85,7 @@ def _become(setup: dict[str, Any], descriptors: list[int], inherited: tuple[sock
         run(socket.socket(fileno=connection), setup)
         status = 0
     finally:
-        # Not through what the copied process would do at its end.
+        # Skip the exit handlers of the process that was forked.
         os._exit(status)
 
 
@@ -95,8 +97,8 @@ def _drain(woken: socket.socket) -> None:
         return
 
 
-def _ended() -> list[tuple[int, int]]:
-    """Processes that have ended since the last look, with their exit statuses; a signal as a negative number."""
+def _reap() -> list[tuple[int, int]]:
+    """Return the processes that have ended since the last call, with their statuses; a signal is negative."""
     found: list[tuple[int, int]] = []
     while True:
         try:
@@ -108,11 +110,11 @@ def _ended() -> list[tuple[int, int]]:
         found.append((pid, os.waitstatus_to_exitcode(status)))
 
 
-def _say(control: socket.socket, said: dict[str, int]) -> None:
+def _report(control: socket.socket, report: dict[str, int]) -> None:
     try:
-        control.sendall(json.dumps(said).encode() + b"\n")
+        control.sendall(json.dumps(report).encode() + b"\n")
     except (BrokenPipeError, ConnectionResetError):
-        # The server is gone; the next look at the socket ends this process.
+        # The server is gone; the next read from the socket ends this process.
         return
 
 

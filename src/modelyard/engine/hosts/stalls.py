@@ -1,9 +1,8 @@
-"""Tells an engine that does not come back from llama.cpp from one that is slow.
+"""Distinguishes an engine that hangs in llama.cpp from one that is slow.
 
-Time by the clock tells nothing: a machine may be asleep, swap, or have no core for a process for minutes. So what
-counts is what the process of an engine does while the engine is in one and the same step. Either it does nothing at all
-(no thread runs, would run if it had a core, or waits for a disk), which no step that goes on does for minutes. Or it
-computes, and then the CPU time that it has used is compared with the size of the step.
+Wall-clock time alone shows nothing: a machine may sleep, swap, or have no core for a process for minutes. So the
+activity of the engine's process during a single step counts. If the process is idle (no thread runs, is ready to run,
+or waits for a disk) for minutes, the step hangs. If it computes, its CPU time is compared with the size of the step.
 """
 
 from __future__ import annotations
@@ -15,41 +14,42 @@ from modelyard.engine.scheduling.engine_table import EngineActivity
 from modelyard.system.process_use import ProcessUse
 
 MAX_STILL_S: Final = 300.0
-"""So long the process of an engine may do nothing within one step, or be stopped by a signal."""
+"""Limit of the time that an engine's process is idle within one step, or stopped by a signal."""
 
 MAX_STEP_CPU_S: Final = 900.0
-"""CPU time of a step, whatever its size."""
+"""Limit of a step's CPU time, whatever its size."""
 
 MAX_TOKEN_CPU_S: Final = 60.0
-"""The same, for each of its tokens: a token of the largest open models, of 400 billion weights that are all used, takes
+"""Further CPU time for each token of a step. A token of the largest dense open models, of 400 billion weights, takes
 half of it on a core that computes 30 GFLOPS."""
 
-# Of the time between two looks: the thread that listens to the server uses as much while an engine hangs.
+# CPU time of an idle process, as a fraction of the time between two checks: the thread that reads from the server uses
+# it while an engine hangs.
 _STILL_CPU_PART: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class StallBounds:
-    """What an engine may take before it counts as hanging."""
+    """Limits beyond which an engine counts as hanging."""
 
     still_s: float = MAX_STILL_S
     step_cpu_s: float = MAX_STEP_CPU_S
     token_cpu_s: float = MAX_TOKEN_CPU_S
 
     def cpu_s(self, tokens: int) -> float:
-        """CPU time that a step of ``tokens`` may take."""
+        """Return the limit of the CPU time of a step of ``tokens``."""
         return self.step_cpu_s + tokens * self.token_cpu_s
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """An engine as it was at a look.
+    """The state of an engine at one check.
 
     Attributes:
-        step: counts its steps; None where it is in none.
-        use: of its process.
-        still_s: for how long it has done nothing, in this step or because its process is stopped.
-        cpu_s: what its process has used since this step was first seen.
+        step: number of its present step; None if it is in none.
+        use: resources that its process has used.
+        still_s: for how long it has been idle in this step, or its process stopped.
+        cpu_s: CPU time of its process since this step was first observed.
     """
 
     step: int | None
@@ -59,7 +59,7 @@ class Observed:
 
 
 def observe(before: Observed | None, activity: EngineActivity, use: ProcessUse, passed_s: float) -> Observed:
-    """The engine at the next look, ``passed_s`` after the one ``before``; None: it is the first."""
+    """Return the state of an engine at a check, ``passed_s`` after the state ``before``; None: it is the first."""
     step = activity.step if activity.doing == "computing" else None
     if before is None or before.use.start != use.start:
         return Observed(step, use)
@@ -78,7 +78,7 @@ def observe(before: Observed | None, activity: EngineActivity, use: ProcessUse, 
 
 
 def stall_reason(observed: Observed, activity: EngineActivity, bounds: StallBounds) -> str | None:
-    """Why an engine counts as hanging, for people; None where it does not."""
+    """Return why an engine counts as hanging, in words for users; None if it does not."""
     if observed.still_s >= bounds.still_s:
         if observed.use.is_stopped:
             return f"its process has been stopped by a signal for {observed.still_s:.0f} s"

@@ -1,4 +1,4 @@
-"""Looks every few seconds at the steps of all engines of a server, and finds those that do not end."""
+"""Checks the steps of all engines of a server every few seconds, and reports those that do not end."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from modelyard.engine.scheduling.engine_table import EngineActivity, EngineTable
 from modelyard.system.process_use import ProcessUse, process_use
 
 LOOK_S: Final = 5.0
-"""Between two looks, each of which takes some 20 us for an engine at rest and 0.3 ms for one that computes."""
+"""Interval of the checks. A check takes some 20 us for an idle engine and 0.3 ms for one that computes."""
 
-# More between two looks counts as so many times LOOK_S: this process had no core, was stopped, or the machine slept.
+# Limit of the interval that is counted, as a multiple of LOOK_S: after a longer one this process had no core, was
+# stopped, or the machine slept.
 _MAX_GAPS: Final = 2.0
 _END_S: Final = 5.0
 
@@ -26,10 +27,10 @@ class StepWatch:
     """Watches the engines of one table. Thread-safe.
 
     Args:
-        table: of this process; engines of others have records in it too.
-        on_stall: told once of each step that does not end, and why it counts as one; called on the watch's thread.
-        bounds: what an engine may take.
-        look_s: between two looks.
+        table: the server's table, in which the engines of its other processes have records, too.
+        on_stall: called on the watch's thread, once for each step that hangs, with the reason.
+        bounds: limits of an engine.
+        look_s: interval of the checks.
     """
 
     def __init__(
@@ -41,21 +42,21 @@ class StepWatch:
     ) -> None:
         self._table, self._on_stall, self._bounds, self._look_s = table, on_stall, bounds, look_s
         self._seen: dict[int, Observed] = {}
-        # By the place in the table: of the process and the step that was reported, which is not reported again.
+        # Index in the table -> start of the process and number of the step that was reported.
         self._reported: dict[int, tuple[int, int | None]] = {}
         self._is_closed = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to look, if that has not begun."""
+        """Start to check, once."""
         with self._starting:
             if self._thread is None and not self._is_closed.is_set():
                 self._thread = threading.Thread(target=self._run, name="steps of engines", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
-        """Look no more. Idempotent."""
+        """Stop to check. Idempotent."""
         self._is_closed.set()
         with self._starting:
             thread, self._thread = self._thread, None
@@ -70,7 +71,7 @@ class StepWatch:
             last = now
 
     def look(self, passed_s: float) -> None:
-        """Look at all engines, ``passed_s`` after the last look."""
+        """Check all engines, ``passed_s`` after the last check."""
         seen: dict[int, Observed] = {}
         for index, activity in self._table.records_by_index().items():
             use = self._use(self._seen.get(index), activity, passed_s)
@@ -89,7 +90,7 @@ class StepWatch:
     def _use(before: Observed | None, activity: EngineActivity, passed_s: float) -> ProcessUse | None:
         if activity.pid != os.getpid():
             return process_use(activity.pid, has_threads=activity.doing == "computing")
-        # What an engine on a thread uses cannot be told from what the rest of the process does: time has to stand for
-        # it, and nothing is ended of it.
+        # The CPU time of an engine on a thread cannot be separated from the rest of this process. Wall-clock time
+        # stands in for it, because a stall on a thread is only reported.
         used_s = 0.0 if before is None else before.use.cpu_s + passed_s
         return ProcessUse(0, used_s, 0, is_asleep=False, is_stopped=False)

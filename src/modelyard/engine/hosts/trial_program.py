@@ -1,14 +1,14 @@
-"""Serves a model in a process of its own, as a server would, to see whether llama.cpp and its weights survive it.
+"""Serves a model once in a process of its own, to find out whether llama.cpp can compute it.
 
     python -m modelyard.engine.hosts.trial_program < SETTINGS
 
-Standard input holds a pickled ``TrialTask``, and stays open for as long as somebody waits for the outcome. Standard
+Standard input holds a pickled ``TrialTask``, and stays open as long as the parent waits for the outcome. Standard
 output has a JSON object a line: ``{"step": ...}`` before each step, then ``{"failure": ...}`` or ``{"passed": true}``.
-A process that ends without one of the last two died of the step that it named last.
+A process that ends without one of the last two died in the step that it reported last.
 
-The engine is the one that serves: what it is asked covers each way in which llama.cpp computes for it, which is a
-prompt of one token, of several, and of more than a step; several sequences that decode together; and a sequence that
-leaves with its state and goes on in another context. An embedding or ranking model is given inputs of such lengths.
+The engine is the one that serves. Its requests cover each way in which llama.cpp computes for it: a prompt of one
+token, of several, and of more than a step; several sequences that decode together; and a sequence that is suspended
+with its state and continues in another context. An embedding or ranking model gets inputs of such lengths.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ from modelyard.protocol.requests import Embed, Rank, Stop, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.system.cores import usable_cores
 
-# Ordinary text in several scripts, with digits and marks: what any vocabulary is made for.
+# Ordinary text in several scripts, with digits and punctuation.
 SAMPLE: Final = "The 3 quick foxes, 12 of them, jump!\n\tВсё течёт. 日本語 αβγ 👋"
 NICENESS: Final = 10
 ANSWER_TOKENS: Final = 2
-# Enough for a Stop to meet it in the middle.
+# Long enough for a Stop to arrive in the middle.
 LONG_ANSWER_TOKENS: Final = 6
 STREAMS: Final = 3
 
@@ -61,19 +61,19 @@ _GREEDY: Final = Sampling(temperature=0.0)
 
 
 class Failure(Exception):
-    """The model cannot be served; the message says why."""
+    """The model cannot be served; the message is the reason."""
 
 
 class _NoTemplates:
-    """Takes no chat template: what that writes is text like any other to llama.cpp, and a process more to start."""
+    """Refuses all chat templates: they would take another process, and llama.cpp sees only the text that they write."""
 
     def ask(self, *_: object, **__: object) -> dict[str, Any]:
-        """That no template can be used."""
+        """Return a fault, so that the model has no template."""
         return {"fault": "unusable", "why": "a trial takes none", "line": None}
 
 
 class Trial:
-    """One engine after the other on the same weights, each asked a few things."""
+    """Sends a few requests to engines on the same weights, one engine after the other."""
 
     def __init__(self, task: TrialTask) -> None:
         self._settings = task.settings
@@ -86,10 +86,10 @@ class Trial:
         self._context_length = 0
 
     def run(self) -> None:
-        """Try everything.
+        """Run all steps.
 
         Raises:
-            Failure: something did not work.
+            Failure: a step failed.
         """
         self._check_weights()
         self._start("loading")
@@ -97,12 +97,12 @@ class Trial:
             self._generate()
         else:
             self._pool_inputs()
-        say(step="unloading")
+        report(step="unloading")
         self._stop(Stop())
 
     def _check_weights(self) -> None:
-        """This reads the files from their beginning to their end, which is the fastest way to have them in memory."""
-        say(step="reading the weights")
+        """Find weights that are not finite. This reads the files in order, which is the fastest way to cache them."""
+        report(step="reading the weights")
         for path in self._settings.paths:
             try:
                 broken = find_broken_tensor(path, usable_cores())
@@ -117,7 +117,7 @@ class Trial:
     def _generate(self) -> None:
         self._tokenize()
         if self._is_large:
-            # Each step takes as long as it takes to read all weights: the same things in a third of the steps.
+            # Each step reads all weights, so the same cases are covered in a third of the steps.
             prompts = [self._tokens(length) for length in (1, STREAMS, self._long)]
             step = "prompts of one token, of several and of more than a step, and a state that is saved"
             self._suspend_and_resume(step, [self._submit(prompt, ANSWER_TOKENS + 1) for prompt in prompts])
@@ -129,26 +129,26 @@ class Trial:
         self._suspend_and_resume("a state that is saved and restored", [prompt])
 
     def _tokenize(self) -> None:
-        say(step="the tokens of a text")
+        report(step="the tokens of a text")
         number = self._next()
         self._send(Tokenize(number, Text(SAMPLE)))
-        self._ends([number])
+        self._await_ends([number])
 
     def _pool_inputs(self) -> None:
-        fits = max(1, min(self._settings.batch_tokens, self._context_length) - 2)
-        say(step="inputs of one token, of several, and as many as fit a step")
+        max_tokens = max(1, min(self._settings.batch_tokens, self._context_length) - 2)
+        report(step="inputs of one token, of several, and as many as fit a step")
         requests: list[Embed | Rank]
         if self._settings.kind == "rerank":
-            requests = [Rank(self._next(), SAMPLE[:8], ("a", SAMPLE), most_tokens=fits)]
+            requests = [Rank(self._next(), SAMPLE[:8], ("a", SAMPLE), most_tokens=max_tokens)]
         else:
-            tokens = (self._tokens(1), self._tokens(min(5, fits)), self._tokens(fits))
+            tokens = (self._tokens(1), self._tokens(min(5, max_tokens)), self._tokens(max_tokens))
             requests = [Embed(self._next(), tokens), Embed(self._next(), (Text(SAMPLE),), truncates=True)]
         for request in requests:
             self._send(request)
-        self._ends([request.sequence for request in requests])
+        self._await_ends([request.sequence for request in requests])
 
     def _suspend_and_resume(self, step: str, requests: Sequence[Submit]) -> None:
-        say(step=step)
+        report(step=step)
         for request in requests:
             self._send(request)
         last = requests[-1].sequence
@@ -162,19 +162,19 @@ class Trial:
         parked = event.parked
         self._start("a second context")
         _release(parked)
-        say(step="a state that is restored")
+        report(step="a state that is restored")
         for state in states:
             self._send(Resume(state))
-        self._ends([state.sequence for state in states])
+        self._await_ends([state.sequence for state in states])
 
     def _answer(self, step: str, requests: Sequence[Submit]) -> None:
-        say(step=step)
+        report(step=step)
         for request in requests:
             self._send(request)
-        self._ends([request.sequence for request in requests])
+        self._await_ends([request.sequence for request in requests])
 
-    def _ends(self, sequences: Iterable[SequenceId]) -> None:
-        """Wait for the ends of ``sequences``. A model that refuses a request is not a broken one."""
+    def _await_ends(self, sequences: Iterable[SequenceId]) -> None:
+        """Wait for the ends of ``sequences``. A refused request does not fail the trial."""
         waiting = set(sequences)
         while waiting:
             event = self._next_event()
@@ -182,7 +182,7 @@ class Trial:
                 waiting.discard(event.sequence)
 
     def _start(self, step: str) -> None:
-        say(step=step)
+        report(step=step)
         self._engine = Engine(self._settings, self._publish, self._pool, templates=_NoTemplates())
         self._engine.start()
         loaded = self._wait(lambda event: isinstance(event, Loaded))
@@ -194,8 +194,8 @@ class Trial:
         self._wait(lambda event: isinstance(event, Stopped))
         self._join()
 
-    def _wait(self, is_it: Callable[[Event], bool]) -> Event:
-        while not is_it(event := self._next_event()):
+    def _wait(self, matches: Callable[[Event], bool]) -> Event:
+        while not matches(event := self._next_event()):
             pass
         return event
 
@@ -223,7 +223,7 @@ class Trial:
             self._events.put(event)
 
     def _submit(self, prompt: Tokens, max_tokens: int = ANSWER_TOKENS) -> Submit:
-        # Logprobs make the engine look at all logits.
+        # Logprobs make the engine read all logits.
         return Submit(self._next(), prompt, _GREEDY, max_tokens, ignore_eos=True, logprobs=1)
 
     def _next(self) -> SequenceId:
@@ -232,12 +232,12 @@ class Trial:
 
     @property
     def _long(self) -> int:
-        """Tokens of a prompt that takes two steps, as far as the context holds them."""
-        wanted = self._settings.batch_tokens + self._settings.batch_tokens // 4
-        return max(1, min(wanted, self._context_length - ANSWER_TOKENS - 1))
+        """Length of a prompt that takes two steps, as far as the context allows, in tokens."""
+        two_steps = self._settings.batch_tokens + self._settings.batch_tokens // 4
+        return max(1, min(two_steps, self._context_length - ANSWER_TOKENS - 1))
 
     def _tokens(self, length: int) -> Tokens:
-        """A prompt of that many tokens, from all over the vocabulary."""
+        """Return a prompt of ``length`` tokens, spread over the vocabulary."""
         stride = max(1, self._vocabulary_size // (length + 1))
         return Tokens(tuple(stride * (number + 1) % max(1, self._vocabulary_size) for number in range(length)))
 
@@ -251,25 +251,25 @@ def _release(parked: HeldWeights | None) -> None:
         parked.release()
 
 
-def say(**facts: object) -> None:
-    """Tell whoever waits."""
+def report(**facts: object) -> None:
+    """Write a report for the parent."""
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """Run the trial that standard input describes; the exit status."""
+    """Run the trial that standard input describes, and return the exit status."""
     task: TrialTask = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Streams of other models go on beside it, and meet it on the same cores.
+    # Streams of other models use the same cores meanwhile.
     os.nice(NICENESS)
     task.limits.apply()
     try:
         Trial(task).run()
     except Failure as failure:
-        say(failure=str(failure))
+        report(failure=str(failure))
     else:
-        say(passed=True)
+        report(passed=True)
     return 0
 
 
@@ -283,5 +283,5 @@ def _end_with_parent() -> None:
 if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
-    # Threads of llama.cpp, and whatever a broken file did to its memory, are not to be taken apart.
+    # Skip the cleanup, which could hang or crash on threads of llama.cpp or on memory that a broken file has damaged.
     os._exit(status)

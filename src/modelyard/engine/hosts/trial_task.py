@@ -1,4 +1,4 @@
-"""What a trial is told: which engine to run, and what its process may take."""
+"""The task of a trial: the engine to run, and the limits of its process."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from modelyard.system.bounded.processor_time import limit_processor_time
 
 GIB: Final = 1 << 30
 
-# Up to this size a trial computes with the same copies of the weights as the engine will, and with longer steps. The
-# copies of larger ones take as long to make as the load itself: they are tried on the weights as the file has them.
+# Up to this size a trial computes with the same repacked weights as the engine will, and with longer steps. Repacking
+# larger weights takes as long as loading them, so these are tried as the file has them.
 EXACT_BYTES: Final = 2 * GIB
 STEP_TOKENS: Final = 64
 STEP_TOKENS_OF_LARGE: Final = 8
 CELLS: Final = 512
 TRIAL_SEQS: Final = 4
 
-# Processor time of a trial that does not hang, ten times what it takes: 3 s for the start and the vocabulary, and 7 s a
-# GiB for the weights, which are read once and computed on some fifteen times (docs/performance.md).
+# Limits of a trial's processor time, about ten times the usual: 3 s for the start and the vocabulary, and 7 s a GiB for
+# the weights, which are read once and computed on some fifteen times (docs/performance.md).
 CPU_S: Final = 20.0
 CPU_S_OF_GIB: Final = 120.0
-# A machine may be busy, or its disk slow: that is waited for, four times as long.
+# Limit of the wall-clock time, as a multiple of the processor time: the machine may be busy, or its disk slow.
 PATIENCE: Final = 4.0
 
-# Memory beside what the engine itself takes: the interpreter, llama.cpp's library.
+# Memory beside that of the engine: the interpreter and llama.cpp's library.
 PROCESS_BYTES: Final = 96 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class TrialLimits:
-    """What the process of a trial may take before it is ended.
+    """Limits at which the process of a trial is ended.
 
     Attributes:
-        cpu_s: seconds of all its threads together.
-        wall_s: seconds by the clock.
-        data_bytes: of memory that it allocates; mapped files are not counted.
+        cpu_s: processor time of all its threads together.
+        wall_s: wall-clock time.
+        data_bytes: memory that it allocates; mapped files do not count.
     """
 
     cpu_s: float
@@ -45,7 +45,7 @@ class TrialLimits:
     data_bytes: int
 
     def apply(self) -> None:
-        """Hold this process to the time of processors and the memory, where the system can (POSIX)."""
+        """Limit the processor time and memory of this process, on POSIX systems."""
         limit_processor_time(self.cpu_s)
         try:
             import resource
@@ -62,10 +62,10 @@ class TrialTask:
     """One trial.
 
     Attributes:
-        settings: of the engine that is tried.
-        vocabulary_size: its tokens have ids below it.
-        repacks: whether llama.cpp makes the copies of the weights that its kernels like better.
-        limits: of the process.
+        settings: settings of the engine that is tried.
+        vocabulary_size: number of tokens.
+        repacks: whether llama.cpp repacks the weights for its kernels.
+        limits: limits of the process.
     """
 
     settings: EngineSettings
@@ -82,14 +82,14 @@ def trial_of(
     vocabulary_size: int,
     cores: int,
 ) -> TrialTask:
-    """The trial of a model that will be served with ``settings``: the same engine, with less of everything.
+    """Return the trial of a model that will be served with ``settings``: the same engine, with smaller limits.
 
     Args:
-        settings: as the model is to be served.
-        file_bytes: of all its files.
-        trained_context: tokens that the model was trained for, as far as its header says.
-        vocabulary_size: how many tokens it knows.
-        cores: that the trial computes on.
+        settings: settings with which the model will be served.
+        file_bytes: size of all its files.
+        trained_context: context length of its training, if its header has it.
+        vocabulary_size: number of tokens.
+        cores: cores that the trial computes on.
     """
     is_small = file_bytes <= EXACT_BYTES
     step = STEP_TOKENS if is_small else STEP_TOKENS_OF_LARGE
@@ -101,10 +101,10 @@ def trial_of(
             max_seqs=min(settings.max_seqs, TRIAL_SEQS),
             prefix_slots=min(settings.prefix_slots, 1),
             batch_tokens=min(settings.batch_tokens, step),
-            # An accelerator has no room for a model twice. Its kernels are not tried.
+            # An accelerator may have no memory for a second copy of the model, so its kernels are not tried.
             offload=False,
             device_layers=None,
-            # Of no matter to what llama.cpp computes.
+            # The settings below do not affect what llama.cpp computes.
             sampling=Sampling(),
             kv_keep="off",
             kv_dir=None,

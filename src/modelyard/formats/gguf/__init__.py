@@ -1,1 +1,1 @@
-"""GGUF: header, values, and checks of what llama.cpp would abort on."""
+"""GGUF: the header of a file, its values, and checks for faults on which llama.cpp would abort."""

@@ -1,7 +1,7 @@
-"""What llama.cpp would abort the process on, refused before it sees the file.
+"""Checks of models: refuses headers on which llama.cpp would abort the process.
 
-Many models live in one process: a GGML_ASSERT in one loader would end them all. Everything that llama.cpp reports
-as an error of its own (a missing tensor, a shape that does not fit) is left to it.
+A process serves many models, and a GGML_ASSERT in one loader would end them all. Faults that llama.cpp reports as
+errors (a missing tensor, a shape that does not fit) are left to it.
 
 Source: llama.cpp as of b11739: load_hparams in src/llama-model.cpp, src/models, build_pooling in
 src/llama-graph.cpp, and the operators in ggml/src/ggml-cpu/ops.cpp (norms, rotary embedding, sums and rows of tensors).
@@ -27,14 +27,14 @@ ROPE_SCALINGS: Final = ("none", "linear", "yarn", "longrope")
 MAX_POOLING: Final = 4  # LLAMA_POOLING_TYPE_RANK
 RECURRENT_ARCHITECTURES: Final = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
 
-# Types that only exist in the middle of a computation, or for which there is no matrix product.
+# Types that exist only within a computation, or have no matrix product.
 _NO_WEIGHT_TYPES: Final = frozenset({"Q8_1", "Q8_K", "F64"})
 _INTEGER_TYPES: Final = frozenset({"I8", "I16", "I32", "I64"})
 _FLOAT_WEIGHT: Final = re.compile(
     r"(?:token_embd|output|blk\.\d+\.(?:attn_(?:q|k|v|qkv|output)|ffn_(?:up|down|gate)(?:_exps)?))\.weight"
 )
 
-# What llama.cpp divides by, or takes for granted, once an architecture has it.
+# Keys that llama.cpp divides by, or requires to be positive, if an architecture has them.
 _POSITIVE: Final = (
     "full_attention_interval",
     "ssm.conv_kernel",
@@ -44,20 +44,20 @@ _POSITIVE: Final = (
     "wkv.head_size",
 )
 _ALWAYS_EXPERTS: Final = frozenset({"bailingmoe2", "glm4moe", "grovemoe", "llada-moe", "smallthinker"})
-_TWICE_AS_WIDE_INSIDE: Final = frozenset({"jamba", "granitehybrid"})
+_DOUBLE_INNER_WIDTH: Final = frozenset({"jamba", "granitehybrid"})
 _LATENT_ATTENTION: Final = frozenset({"deepseek2", "deepseek2-ocr", "mistral4", "hy_v4"})
-# Of other architectures, llama.cpp assumes how their experts are chosen where the file does not say it.
+# Architectures with experts whose gating function the file must name; llama.cpp has a default for all others.
 _NO_DEFAULT_GATING: Final = frozenset({"dots1", "hy_v4", "minimax-m2", "smallthinker"})
 _GATING_FUNCTIONS: Final = range(1, 5)  # enum llama_expert_gating_func_type, without "none"
 _LIGHTNING_INDEXERS: Final = frozenset({"deepseek32", "deepseek4", "glm-dsa", "dots3note"})
-_INDEXER_STEP: Final = 64  # the smallest matrix that llama.cpp turns keys of indexers with
+_INDEXER_STEP: Final = 64  # size of the smallest matrix that llama.cpp transforms the keys of indexers with
 _SECTIONED_ROPE: Final = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "paddleocr"})
 
 
 def check_loadable(header: GgufHeader, pairs: Pairs, fail: Fail) -> None:
-    """Refuse a file that llama.cpp cannot be given.
+    """Refuse a file on which llama.cpp would abort the process.
 
-    An adapter and every shard but the first are not looked into: they carry no description of a model.
+    Adapters, and shards other than the first, have no description of a model, and are checked in part only.
 
     Raises:
         UnusableModel: through ``fail``.
@@ -99,7 +99,7 @@ class _Numbers:
         return f"{self.architecture}.{suffix}"
 
     def integer(self, suffix: str, default: int | None = None) -> int:
-        """The u32 under that key. Missing: the default, or a failure where there is none."""
+        """Return the u32 of a key; if it is missing the default, or fail without one."""
         key = self.key(suffix)
         value = self.values.get(key)
         if value is None and default is not None:
@@ -111,7 +111,7 @@ class _Numbers:
         return value
 
     def per_layer(self, suffix: str, layers: int) -> tuple[int, ...]:
-        """One number a layer, from an array or from one number for all; () where the key is missing."""
+        """Return a number for each layer, from an array or from one number for all; () if the key is missing."""
         key = self.key(suffix)
         value = self.values.get(key)
         if value is None:
@@ -167,7 +167,7 @@ def _check_attention(numbers: _Numbers, fail: Fail) -> None:
     if any(heads) and not any(heads_kv):
         fail(f"'{numbers.key('attention.head_count_kv')}' is 0")
     for layer, (query, shared) in enumerate(zip(heads, heads_kv, strict=True)):
-        # Hybrid models have layers without attention; there one or both of the numbers are 0.
+        # In the layers of hybrid models without attention, one or both of the numbers are 0.
         if shared and query % shared:
             fail(f"Layer {layer} has {query} attention heads, which do not divide among {shared} key-value heads")
 
@@ -188,7 +188,7 @@ def _check_positions(numbers: _Numbers, fail: Fail) -> None:
 
 
 def _check_architecture(numbers: _Numbers, fail: Fail) -> None:
-    """The assertions of single architectures (load_arch_hparams and load_arch_tensors in src/models)."""
+    """Check the assertions of single architectures (load_arch_hparams and load_arch_tensors in src/models)."""
     for suffix in _POSITIVE:
         if numbers.integer(suffix, 1) == 0:
             fail(f"'{numbers.key(suffix)}' is 0")
@@ -205,7 +205,7 @@ def _check_architecture(numbers: _Numbers, fail: Fail) -> None:
     if architecture in _LIGHTNING_INDEXERS and indexed % _INDEXER_STEP:
         fail(f"'{numbers.key('attention.indexer.key_length')}' is {indexed}, but must be a multiple of {_INDEXER_STEP}")
     width = numbers.integer("embedding_length")
-    if architecture in _TWICE_AS_WIDE_INSIDE and numbers.integer("ssm.inner_size", 0) != 2 * width:
+    if architecture in _DOUBLE_INNER_WIDTH and numbers.integer("ssm.inner_size", 0) != 2 * width:
         fail(f"'{numbers.key('ssm.inner_size')}' must be twice 'embedding_length' ({width})")
     rotated = numbers.integer("rope.dimension_count", 0)
     latent = numbers.integer("attention.key_length_mla", rotated + 1)

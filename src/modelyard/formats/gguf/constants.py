@@ -28,7 +28,7 @@ VALUE_TYPE_NAMES: Final = (
     "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "str", "arr", "u64", "i64", "f64",
 )  # fmt: skip
 
-# What a scalar of each type looks like on disk: little-endian, unpadded.
+# Layout of a scalar of each type on disk: little-endian, unpadded.
 SCALARS: Final = {
     0: Struct("<B"),
     1: Struct("<b"),
@@ -46,7 +46,7 @@ SCALARS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """How a tensor's elements are stored: in blocks of block_elements that take block_bytes each."""
+    """The layout of a tensor's elements: blocks of block_elements that take block_bytes each."""
 
     name: str
     block_elements: int
@@ -92,7 +92,7 @@ TENSOR_TYPES: Final = {
     42: TensorType("Q2_0", 64, 18),
 }
 
-# enum llama_ftype: what ``general.file_type`` says of the file as a whole.
+# enum llama_ftype, the values of ``general.file_type``.
 FILE_TYPES: Final = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
     12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS",
@@ -104,5 +104,5 @@ FILE_TYPE_GUESSED: Final = 1024  # LLAMA_FTYPE_GUESSED, a flag over the numbers 
 
 
 def value_type_name(number: int) -> str:
-    """The short name of a value type; its number where it has none."""
+    """Return the short name of a value type; "type" and its number if it is unknown."""
     return VALUE_TYPE_NAMES[number] if 0 <= number < len(VALUE_TYPE_NAMES) else f"type {number}"

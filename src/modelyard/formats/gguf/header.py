@@ -1,4 +1,4 @@
-"""Everything that is known of a model before its weights are loaded: the header of its GGUF file."""
+"""The header of a GGUF file, which describes a model before its weights are loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENCODER_ARCHITECTURES: Final = frozenset({
     "t5encoder", "gemma-embedding", "llama-embed",
 })  # fmt: skip
 
-# The tensor that turns a vector into scores, in every architecture. Source: llama.cpp, src/llama-arch.cpp.
+# The tensor of every architecture that turns a vector into scores. Source: llama.cpp, src/llama-arch.cpp.
 RANKING_HEAD: Final = "cls.output.weight"
 
 # Source: llama.cpp, include/llama.h, enum llama_pooling_type.
@@ -29,15 +29,13 @@ Metadata: TypeAlias = Mapping[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """The header of one GGUF file, checked.
+    """The checked header of one GGUF file. Its keys are documented in ggml/docs/gguf.md.
 
     Attributes:
-        version: of the format, 2 or 3.
-        metadata: key -> scalar or string; of an array only its element type and length.
+        version: version of the format, 2 or 3.
+        metadata: key -> scalar, string, or the element type and length of an array.
         tensors: in the order of the file.
-        file_size: bytes of the whole file.
-
-    The keys are those of ggml/docs/gguf.md.
+        file_size: size of the whole file in bytes.
     """
 
     version: int
@@ -47,9 +45,9 @@ class GgufHeader:
 
     @property
     def role(self) -> str:
-        """What the file is for: "model", or "mmproj" (a projector), "adapter", "imatrix", "vocab".
+        """The purpose of the file: "model", "mmproj" (a projector), "adapter", "imatrix" or "vocab".
 
-        From ``general.type``; older projectors have only their architecture, "clip".
+        It is ``general.type``; older projectors have only their architecture, "clip".
         """
         if self.architecture == "clip":
             return "mmproj"
@@ -62,25 +60,25 @@ class GgufHeader:
 
     @property
     def name(self) -> str:
-        """``general.name``, as its author wrote it; "" where it has none."""
+        """``general.name``; "" if there is none."""
         return self._text("general.name")
 
     @property
     def context_length(self) -> int:
-        """Tokens of context that the model was trained with; 0 in what is not a model's first file."""
+        """Context length of the training in tokens; 0 except in the first file of a model."""
         return self._count("context_length")
 
     @property
     def block_count(self) -> int:
-        """Layers; 0 in what is not a model's first file."""
+        """Number of layers; 0 except in the first file of a model."""
         return self._count("block_count")
 
     @property
     def quantization(self) -> str:
-        """The type of its weights, such as "Q4_1", "Q4_K_M", "F16".
+        """The type of the weights, such as "Q4_1", "Q4_K_M", "F16".
 
-        ``general.file_type`` (enum llama_ftype of llama.cpp's include/llama.h) where it says one; else the commonest
-        type among the tensors with two dimensions or more; "" where there are none.
+        It is ``general.file_type`` (enum llama_ftype of llama.cpp's include/llama.h) if that is known, else the most
+        common type of tensors with two dimensions or more; "" if there are none.
         """
         file_type = self.metadata.get("general.file_type")
         if isinstance(file_type, int) and (label := gguf.FILE_TYPES.get(file_type & ~gguf.FILE_TYPE_GUESSED)):
@@ -90,48 +88,48 @@ class GgufHeader:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all tensors of this file, without padding."""
+        """Size of all tensors in this file, without padding."""
         return sum(tensor.size_bytes for tensor in self.tensors)
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether the file says how a conversation becomes a prompt."""
+        """Whether the file has a chat template."""
         return bool(self._text("tokenizer.chat_template"))
 
     @property
     def is_projector(self) -> bool:
-        """Whether it turns pictures or sound into embeddings for another model, and is none itself."""
+        """Whether the file is a projector, which turns images or sound into embeddings for a model."""
         return self.role == "mmproj"
 
     @property
     def is_encoder(self) -> bool:
-        """Whether its architecture only encodes: it has no KV cache and cannot generate."""
+        """Whether the architecture only encodes, without a KV cache, and cannot generate."""
         return self.architecture in ENCODER_ARCHITECTURES
 
     @property
     def pooling(self) -> int:
-        """How the vectors of tokens become one of the text: enum llama_pooling_type of include/llama.h; 0 for none."""
+        """How token vectors are pooled to one vector: enum llama_pooling_type of include/llama.h; 0 for none."""
         return self._count("pooling_type")
 
     @property
     def is_ranker(self) -> bool:
-        """Whether it says how well a document answers a query. Most such files have the head for it and no pooling."""
+        """Whether the model scores documents against a query. Most such files have a ranking head, and no pooling."""
         return self.pooling == _POOLING_RANK or self.scores > 0
 
     @property
     def scores(self) -> int:
-        """How many numbers its ranking head yields; 0 where it has none."""
+        """Number of outputs of the ranking head; 0 if there is none."""
         head = next((tensor for tensor in self.tensors if tensor.name == RANKING_HEAD), None)
         return 0 if head is None else head.shape[1] if len(head.shape) > 1 else 1
 
     @property
     def is_embedding_model(self) -> bool:
-        """Whether it yields one vector a text instead of more text: an encoder, or a decoder with a pooling."""
+        """Whether the model yields a vector for each text: an encoder, or a decoder with pooling."""
         return (self.is_encoder or self.pooling > 0) and not self.is_ranker
 
     @property
     def split(self) -> tuple[int, int]:
-        """(index from 0, count) of this file among the shards of its model; (0, 1) where it is whole."""
+        """(index from 0, count) of this file among the shards of its model; (0, 1) for a single file."""
         number, count = self.metadata.get("split.no", 0), self.metadata.get("split.count", 1)
         assert isinstance(number, int)
         assert isinstance(count, int)

@@ -1,8 +1,8 @@
-"""The two tables of a GGUF header: metadata and tensors.
+"""Parses the two tables of a GGUF header: metadata and tensors.
 
-Source: llama.cpp as of b11739, ggml/docs/gguf.md and gguf_init_from_reader in ggml/src/gguf.cpp. What that reader
-refuses is refused here, with the reason; the limits below are narrower than its own (2**30), because what they bound
-is held in memory.
+Source: llama.cpp as of b11739, ggml/docs/gguf.md and gguf_init_from_reader in ggml/src/gguf.cpp. Headers that this
+reader refuses are refused here, with the reason. The limits below are narrower than its own (2**30), because the tables
+are held in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_STRINGS: Final = 1 << 22
 MAX_NUMBERS: Final = 1 << 30
 MAX_KEY_LENGTH: Final = (1 << 16) - 1
 MAX_STRING_LENGTH: Final = 1 << 24
-# llama.cpp has room for 512 layers (LLAMA_MAX_LAYERS): arrays with an entry a layer are no longer.
+# LLAMA_MAX_LAYERS, which also limits arrays with an entry for each layer.
 MAX_LAYERS: Final = 512
 
 TOKENS_KEY: Final = "tokenizer.ggml.tokens"
@@ -34,7 +34,7 @@ PER_LAYER_SUFFIXES: Final = (
     ".rope.dimension_sections",
 )
 
-# gguf_get_val_* aborts the process on another type; llama.cpp reads these without asking for the type.
+# gguf_get_val_* aborts the process on another type, and llama.cpp reads these keys without checking the type.
 _FIXED_TYPES: Final = {
     "general.alignment": gguf.UINT32,
     "general.architecture": gguf.STRING,
@@ -59,12 +59,12 @@ class Fail(Protocol):
 
 @dataclass(slots=True)
 class Pairs:
-    """The metadata as read, with what the checks need beyond the values.
+    """The metadata as read, with further facts for the checks.
 
     Attributes:
         values: key -> scalar, string or the description of an array.
         types: key -> the type on disk; ARRAY for arrays.
-        per_layer: the contents of the few short arrays that say a number a layer (or a section).
+        per_layer: contents of the short arrays with a number for each layer (or section).
         tokens: the vocabulary.
         has_byte_tokens: whether a token is marked as a byte (LLAMA_TOKEN_TYPE_BYTE, 6).
     """
@@ -77,7 +77,7 @@ class Pairs:
 
     @property
     def alignment(self) -> int:
-        """Bytes that every tensor is aligned to."""
+        """Alignment of tensors in bytes."""
         value = self.values.get("general.alignment", gguf.DEFAULT_ALIGNMENT)
         assert isinstance(value, int)
         return value
@@ -87,7 +87,7 @@ def parse_pairs(reader: BoundedReader, count: int) -> Pairs:
     """Read ``count`` metadata pairs.
 
     Raises:
-        UnusableModel: a length, a type or a text is impossible, a key is empty or there twice.
+        UnusableModel: a length, a type or a text is invalid, or a key is empty or occurs twice.
     """
     if count > MAX_PAIRS:
         reader.fail(f"The header claims {count} metadata keys, more than the {MAX_PAIRS} that any file needs")
@@ -141,7 +141,7 @@ def _parse_array(reader: BoundedReader, key: str, pairs: Pairs) -> GgufArray:
     if element in (gguf.UINT32, gguf.INT32) and length <= MAX_LAYERS and key.endswith(PER_LAYER_SUFFIXES):
         pairs.per_layer[key] = tuple(reader.integer(layout, f"'{key}'") for _ in range(length))
     elif key == TOKEN_TYPES_KEY and element == gguf.INT32 and length <= MAX_STRINGS:
-        # The types are small numbers: their lowest bytes tell them apart.
+        # The types are small numbers, so their lowest bytes suffice.
         pairs.has_byte_tokens = 6 in reader.take(length * layout.size, f"'{key}'")[::4]
     else:
         reader.skip(length * layout.size, f"the {length} elements of '{key}'")
@@ -152,7 +152,7 @@ def parse_tensors(reader: BoundedReader, count: int, alignment: int) -> tuple[Gg
     """Read ``count`` tensor descriptions, and check that the file holds their data.
 
     Raises:
-        UnusableModel: a name, shape, type or offset is impossible, or the data goes past the end of the file.
+        UnusableModel: a name, shape, type or offset is invalid, or the data exceeds the file.
     """
     if count > MAX_TENSORS:
         reader.fail(f"The header claims {count} tensors, more than the {MAX_TENSORS} that any model needs")
@@ -174,7 +174,7 @@ def parse_tensors(reader: BoundedReader, count: int, alignment: int) -> tuple[Gg
         tensors.append(tensor)
         expected_offset = _padded(tensor.offset + tensor.size_bytes, alignment)
     if tensors:
-        # The padding after the last tensor may be missing: nothing reads it.
+        # The padding after the last tensor may be missing, because nothing reads it.
         end = _padded(reader.position, alignment) + tensors[-1].offset + tensors[-1].size_bytes
         if end > reader.size:
             reader.cut_off(end)
@@ -211,7 +211,7 @@ def _parse_tensor(reader: BoundedReader, index: int) -> GgufTensor:
 
 
 def _expect_room(reader: BoundedReader, at_least: int, what: str) -> None:
-    """Fail early where even the smallest entries would not fit."""
+    """Fail early if ``at_least`` bytes, the minimum for ``what``, exceed the file."""
     if at_least > reader.remaining:
         reader.cut_off(reader.position + at_least, f" at least, for {what}")
 

@@ -1,8 +1,8 @@
-"""What mtmd would abort the process on, refused before it sees the projector.
+"""Checks of projectors: refuses those on which mtmd would abort the process.
 
-What mtmd reports as an error of its own (a missing key or tensor, an unknown type of projector, another width than the
-model's) is left to it. It does not compare the shapes of most tensors with one another before it computes; what all
-projectors have in common is compared here.
+Faults that mtmd reports as errors (a missing key or tensor, an unknown type of projector, another width than the
+model's) are left to it. It does not compare the shapes of most tensors before it computes, so those that all projectors
+have in common are compared here.
 
 Source: llama.cpp as of b11739, load_hparams and load_tensors in tools/mtmd/clip.cpp, and clip_graph::build_vit.
 """
@@ -48,19 +48,19 @@ _TYPES: Final = {
     "clip.audio.projector.stack_factor": gguf.UINT32,
 }
 
-# What is divided by.
+# Divisors in mtmd.
 _POSITIVE: Final = ("attention.head_count", "image_size", "patch_size", "projector.scale_factor", "spatial_merge_size")
 
-# Larger ones than any that are made: sides are multiplied with one another as 32-bit integers.
+# Larger than the images of any projector. mtmd multiplies sides as 32-bit integers.
 _MAX_SIDE: Final = 16_384
 
-# Spectra of more bands than any encoder has: filters are as many times half the window of a Fourier transform.
+# More bands than any encoder has. The filters take memory for each band and half the window of a Fourier transform.
 _MAX_MEL_BINS: Final = 4096
 
-# What encoders of Whisper's kind make of a window of sound: frames of its spectrum, and of these every second one.
+# Frames of the spectrum of a full window of sound in Whisper's encoders, and positions, one for every second frame.
 _FRAMES: Final = 3000
 _POSITIONS: Final = _FRAMES // 2
-# The same source says which of them average neighbours, and which stack them.
+# Projectors that average neighbouring positions, and those that stack them, in tools/mtmd/clip.cpp.
 _WITH_AVERAGE: Final = frozenset({"qwen2a", "qwen2.5o", "voxtral", "musicflamingo"})
 _WITH_STACK: Final = frozenset({"ultravox", "voxtral", "meralion"})
 
@@ -69,7 +69,7 @@ _NOT_WEIGHTS: Final = frozenset({"Q8_1", "Q8_K", "F64", "I8", "I16", "I32", "I64
 
 
 def check_projector(header: GgufHeader, pairs: Pairs, fail: Fail) -> None:
-    """Refuse a projector that mtmd cannot be given.
+    """Refuse a projector on which mtmd would abort the process.
 
     Raises:
         UnusableModel: through ``fail``.
@@ -79,13 +79,13 @@ def check_projector(header: GgufHeader, pairs: Pairs, fail: Fail) -> None:
         if found != wanted:
             fail(f"'{key}' has the type {gguf.value_type_name(found)}, but must be {gguf.value_type_name(wanted)}")
     if pairs.values.get("clip.has_vision_encoder"):
-        _check_numbers(pairs, fail)
+        _check_vision(pairs, fail)
     if pairs.values.get("clip.has_audio_encoder"):
-        _check_hearing(pairs, fail)
+        _check_audio(pairs, fail)
     _check_tensors(header, pairs, fail)
 
 
-def _check_numbers(pairs: Pairs, fail: Fail) -> None:
+def _check_vision(pairs: Pairs, fail: Fail) -> None:
     for name in ("image_mean", "image_std"):
         value = pairs.values.get(f"clip.vision.{name}")
         if not isinstance(value, GgufArray) or value.type != "f32" or value.length < 3:
@@ -107,7 +107,7 @@ def _check_numbers(pairs: Pairs, fail: Fail) -> None:
         fail(f"Images of {side} pixels a side cannot be cut into patches of {patch} ('clip.vision.image_size')")
 
 
-def _check_hearing(pairs: Pairs, fail: Fail) -> None:
+def _check_audio(pairs: Pairs, fail: Fail) -> None:
     def number(name: str, default: int = 0) -> int:
         value = pairs.values.get(f"clip.audio.{name}", default)
         return value if isinstance(value, int) else default
@@ -123,20 +123,20 @@ def _check_hearing(pairs: Pairs, fail: Fail) -> None:
     stack = number("projector.stack_factor", 1) if kind in _WITH_STACK else 1
     if stack == 0:
         fail("'clip.audio.projector.stack_factor' is 0")
-    expected, yielded = _tokens_of_window(kind, stack)
-    if expected != yielded:
+    expected, computed = _tokens_of_window(kind, stack)
+    if expected != computed:
         fail(
             f"llama.cpp ends the process on sound of this projector ('{kind}'): it counts on {expected} tokens for a "
-            f"window of 30 s, and computes {yielded}",
+            f"window of 30 s, and computes {computed}",
             "Serve the model without it (kind = 'text'), or choose one whose sound works: docs/audio.md lists them.",
         )
 
 
 def _tokens_of_window(kind: str, stack: int) -> tuple[int, int]:
-    """Tokens of a full window that llama.cpp counts on, and that it computes, where these may differ.
+    """Return the tokens of a full window that llama.cpp expects, and those that it computes.
 
-    Source: clip_n_output_tokens in tools/mtmd/clip.cpp halves what is left of the frames once they are stacked, and
-    drops what is over; build_vit and build_stack there average the positions first, and stack them with padding.
+    Source: tools/mtmd/clip.cpp. clip_n_output_tokens stacks the frames, then halves them, rounding down; build_vit and
+    build_stack average the positions first, and stack them with padding.
     """
     average = 2 if kind in _WITH_AVERAGE else 1
     return -(-_FRAMES // stack) // 2 // average, -(-(_POSITIONS // average) // stack)

@@ -1,4 +1,4 @@
-"""Reads the header of a GGUF file, once for each state of the file."""
+"""Reads the headers of GGUF files, and caches them as long as the files do not change."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from modelyard.formats.gguf.checks import check_loadable
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.formats.gguf.parse import parse_pairs, parse_tensors
 from modelyard.formats.gguf.reader import BoundedReader
-from modelyard.formats.unsupported import LOOK_AT_BYTES, describe_foreign
+from modelyard.formats.unsupported import HEAD_BYTES, describe_unsupported
 
-# Headers of files that are as they were, by path and what the file system says of the file: models come back.
-_HEADERS_KEPT: Final = 64
+_MAX_CACHED: Final = 64
 
-_keeping = threading.Lock()
+_cache_lock = threading.Lock()
 
-_read_before: dict[tuple[Path, int, int, int, int, int], GgufHeader] = {}
+# (path, device, inode, size, modification time, change time) -> header.
+_cache: dict[tuple[Path, int, int, int, int, int], GgufHeader] = {}
 
 
 def read_header(path: Path) -> GgufHeader:
     """Read and check the header of a GGUF file (version 2 or 3, little-endian).
 
-    Takes 0.1 s for a vocabulary of 262,144 tokens, and nothing for a file that has not changed since; reads neither
-    weights nor the contents of numeric arrays. What would make llama.cpp abort the process is refused here (see
-    gguf_checks).
+    This takes 0.1 s for a vocabulary of 262,144 tokens, and no time for a file that has not changed since. It reads
+    neither weights nor the contents of numeric arrays. Headers on which llama.cpp would abort the process are refused;
+    see ``checks``.
 
     Raises:
-        UnusableModel: it cannot be read, is not GGUF, is damaged or cut off, or is not safe to load.
+        UnusableModel: the file cannot be read, is not GGUF, is damaged or truncated, or is not safe to load.
 
     Source: ggml/docs/gguf.md and ggml/src/gguf.cpp of llama.cpp, as of b11739.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            # Opening a named pipe would wait for its writer, for ever.
+            # Opening a named pipe would block until it has a writer.
             raise UnusableModel(f"{path}: This is not a file. Name a GGUF file.")
         with path.open("rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             key = (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            header = _read_before.get(key)
+            header = _cache.get(key)
             if header is None:
                 header = parse_header(BoundedReader(file, path, status.st_size))
-                with _keeping:
-                    if len(_read_before) >= _HEADERS_KEPT:
-                        del _read_before[next(iter(_read_before))]
-                    _read_before[key] = header
+                with _cache_lock:
+                    if len(_cache) >= _MAX_CACHED:
+                        del _cache[next(iter(_cache))]
+                    _cache[key] = header
             return header
     except FileNotFoundError:
         raise UnusableModel(f"{path}: There is no such file. Check the path.") from None
@@ -63,10 +63,10 @@ def read_header(path: Path) -> GgufHeader:
 
 
 def parse_header(reader: BoundedReader) -> GgufHeader:
-    """The checked header of an open file, from its first byte.
+    """Read and check the header of an open file, from its first byte.
 
     Raises:
-        UnusableModel: as read_header, except for what concerns the path.
+        UnusableModel: the file is not GGUF, is damaged or truncated, or is not safe to load.
     """
     version = _read_version(reader)
     u64 = gguf.SCALARS[10]
@@ -80,16 +80,16 @@ def parse_header(reader: BoundedReader) -> GgufHeader:
 
 
 def _read_version(reader: BoundedReader) -> int:
-    """Check what the file starts with."""
+    """Check the magic and the version, and return the version."""
     if reader.size == 0:
         reader.fail("The file is empty", "Download it again.")
-    head = reader.take(min(reader.size, LOOK_AT_BYTES), "its first bytes")
+    head = reader.take(min(reader.size, HEAD_BYTES), "its first bytes")
     reader.rewind()
     magic = reader.take(min(reader.size, len(gguf.MAGIC)), "its first bytes")
     if magic != gguf.MAGIC:
         if gguf.MAGIC.startswith(magic):
             reader.cut_off(24, " at least, for the start of a GGUF file")
-        reader.fail(*describe_foreign(head))
+        reader.fail(*describe_unsupported(head))
     version = reader.integer(gguf.SCALARS[gguf.UINT32], "the GGUF version")
     if version not in gguf.READABLE_VERSIONS:
         if version & 0xFFFF == 0:

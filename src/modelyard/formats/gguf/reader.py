@@ -1,7 +1,8 @@
-"""Bounded reading of a file that cannot be trusted.
+"""Bounded reading of an untrusted file.
 
-Nothing is allocated or skipped before it is compared with the file's size, and no more than one window of the file is
-in memory. Plain reads, no mmap: a file that shrinks under an mmap kills the process (SIGBUS).
+Every length is compared with the file's size before memory is allocated or bytes are skipped, and at most one window of
+the file is in memory. The file is read rather than mapped, because a mapped file that shrinks kills the process
+(SIGBUS).
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from modelyard.errors import UnusableModel
 WINDOW_BYTES: Final = 4 * 1024 * 1024
 MAX_TOKEN_LENGTH: Final = 1024 * 1024
 MAX_STRING_BYTES: Final = 64 * 1024 * 1024
-# No disk holds a file of this size: an offset beyond it comes from a damaged length, not from a cut-off file.
+# Larger than any disk: an offset beyond it comes from a damaged length, not from a truncated file.
 IMPOSSIBLE_SIZE: Final = 1 << 48
 
 _LENGTH: Final = Struct("<Q")
 
 
 class BoundedReader:
-    """Reads a file from its start to its end, and fails with UnusableModel instead of going past it.
+    """Reads a file from its start to its end, and raises UnusableModel rather than read past it.
 
     Args:
-        file: opened for reading bytes, positioned anywhere.
-        path: its name, for messages.
-        size: bytes that the file has.
+        file: opened for reading bytes, at any position.
+        path: its path, for errors.
+        size: its size in bytes.
     """
 
     def __init__(self, file: BinaryIO, path: Path, size: int) -> None:
@@ -54,7 +55,7 @@ class BoundedReader:
         raise UnusableModel(f"{self.path}: {problem}. {advice}")
 
     def unpack(self, layout: Struct, what: str) -> int | float | bool:
-        """The single value of that layout at the position."""
+        """Read a single value of ``layout``. what: the value's name in errors."""
         self._ensure(layout.size, what)
         (value,) = layout.unpack_from(self._window, self._at)
         self._at += layout.size
@@ -62,26 +63,26 @@ class BoundedReader:
         return value
 
     def integer(self, layout: Struct, what: str) -> int:
-        """The single integer of that layout at the position."""
+        """Read a single integer of ``layout``."""
         value = self.unpack(layout, what)
         assert isinstance(value, int)
         return value
 
     def rewind(self) -> None:
-        """Go back to the start of the file. Only valid while nothing beyond the first window was read."""
+        """Return to the start of the file. Valid only while nothing beyond the first window was read."""
         self._at = 0
 
     def take(self, count: int, what: str) -> bytes:
-        """The next ``count`` bytes. The caller has bounded ``count``: they are copied."""
+        """Read ``count`` bytes into memory; the caller must limit ``count``."""
         self._ensure(count, what)
         self._at += count
         return self._window[self._at - count : self._at]
 
-    def text(self, longest: int, what: str) -> str:
-        """A string: its length in bytes (u64), then UTF-8."""
+    def text(self, max_length: int, what: str) -> str:
+        """Read a string: its length in bytes (u64), then UTF-8."""
         length = self.integer(_LENGTH, f"the length of {what}")
-        if length > longest:
-            self.fail(f"{what} claims {length} bytes, more than the {longest} that any file needs")
+        if length > max_length:
+            self.fail(f"{what} claims {length} bytes, more than the {max_length} that any file needs")
         raw = self.take(length, what)
         try:
             return raw.decode()
@@ -89,17 +90,17 @@ class BoundedReader:
             self.fail(f"{what} is not UTF-8: byte 0x{raw[error.start]:02x} at {error.start} of {raw[:40]!r}")
 
     def skip(self, count: int, what: str) -> None:
-        """Go on by ``count`` bytes, without reading them."""
+        """Skip ``count`` bytes without reading them."""
         target = self.position + count
         if target > self.size:
-            self._beyond(target, what)
+            self._fail_beyond(target, what)
         if self._at + count <= len(self._window):
             self._at += count
         else:
             self._start, self._at, self._window = target, 0, b""
 
     def skip_strings(self, count: int, what: str) -> None:
-        """Go on by ``count`` strings. The hot loop of a header read: 0.1 s for a million strings."""
+        """Skip ``count`` strings. The hot loop of reading a header: 0.1 s for a million strings."""
         length_at, done = _LENGTH.unpack_from, 0
         while done < count:
             self._ensure(_LENGTH.size, what)
@@ -110,10 +111,10 @@ class BoundedReader:
             self.skip(at - self._at, what)
 
     def distinct_strings(self, count: int, what: str) -> Set[bytes]:
-        """The next ``count`` strings, which must differ from each other, as llama.cpp compares them.
+        """Read ``count`` strings, which must differ from each other as llama.cpp compares them.
 
-        It reads them as C strings, up to the first zero byte, and calls an empty one ``[EMPTY_<index>]``; then it
-        aborts the process if two are the same (src/llama-vocab.cpp, id_to_token.size() == token_to_id.size()).
+        llama.cpp reads them as C strings, up to the first zero byte, and replaces an empty one by ``[EMPTY_<index>]``.
+        It aborts the process if two are equal (src/llama-vocab.cpp, id_to_token.size() == token_to_id.size()).
         """
         words = self._strings(count, what)
         distinct = set(words)
@@ -128,7 +129,7 @@ class BoundedReader:
         return seen
 
     def _strings(self, count: int, what: str) -> list[bytes]:
-        """The next ``count`` strings, MAX_STRING_BYTES of them at most."""
+        """Read ``count`` strings, of at most MAX_STRING_BYTES together."""
         length_at, words = _LENGTH.unpack_from, list[bytes]()
         first = self.position
         while len(words) < count:
@@ -140,7 +141,7 @@ class BoundedReader:
             last = end - _LENGTH.size
             at = self._at
             for _ in range(count - len(words)):
-                # Only whole strings of the window; the outer loop takes the one that reaches beyond it.
+                # Only strings within the window; the outer loop reads one that extends beyond it.
                 if at > last:
                     break
                 start = at + _LENGTH.size
@@ -153,19 +154,19 @@ class BoundedReader:
         return words
 
     def _ensure(self, count: int, what: str) -> None:
-        """Have the next ``count`` bytes in the window."""
+        """Read the next ``count`` bytes into the window, if they are not there."""
         if self._at + count <= len(self._window):
             return
         start = self.position
         if start + count > self.size:
-            self._beyond(start + count, what)
+            self._fail_beyond(start + count, what)
         self._file.seek(start)
         self._window = self._file.read(min(max(count, WINDOW_BYTES), self.size - start))
         self._start, self._at = start, 0
         if len(self._window) < count:
             self.fail("The file became shorter while it was read", "Wait until it is written, then try again.")
 
-    def _beyond(self, expected: int, what: str) -> NoReturn:
+    def _fail_beyond(self, expected: int, what: str) -> NoReturn:
         if expected >= IMPOSSIBLE_SIZE:
             self.fail(f"{what} claims to reach byte {expected} of a file of {self.size}")
         self.cut_off(expected, f" at least, for {what}")

@@ -1,4 +1,4 @@
-"""What the header of a GGUF file is made of."""
+"""The values in the header of a GGUF file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class GgufArray:
-    """An array of the metadata, its contents left in the file.
+    """An array of the metadata, without its contents.
 
     Attributes:
-        type: of its elements, as in "i32", "f32", "str".
-        length: elements.
+        type: type of its elements, such as "i32", "f32", "str".
+        length: number of elements.
     """
 
     type: str
@@ -21,14 +21,14 @@ class GgufArray:
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
-    """Where one tensor lies, and how it is stored.
+    """The place and the layout of one tensor.
 
     Attributes:
         name: such as "blk.0.attn_q.weight".
-        shape: ggml's order: the first dimension is the one that is contiguous.
+        shape: in ggml's order, the contiguous dimension first.
         type: such as "Q4_K", "F32".
         offset: bytes from the start of the data section.
-        size_bytes: without the padding after it.
+        size_bytes: size without the padding behind it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The checks of a tokenizer: what llama.cpp would abort on when it loads it, or when it meets a text.
+"""Checks of tokenizers: refuses those on which llama.cpp would abort the process, when it loads them or tokenises.
 
 Source: llama.cpp as of b11739, src/llama-vocab.cpp: impl::load, impl::tokenize, byte_to_token, token_to_byte,
 find_bpe_rank and llm_tokenizer_rwkv_session.
@@ -12,7 +12,7 @@ from typing import Final
 from modelyard.formats.gguf.parse import TOKENS_KEY, Fail, Pairs
 from modelyard.formats.gguf.values import GgufArray, Value
 
-# tokenizer.ggml.model -> the ids that llama.cpp takes for begin, end and separator where the file names none.
+# tokenizer.ggml.model -> llama.cpp's default ids of the begin, end and separator tokens.
 _DEFAULT_SPECIALS: Final[Mapping[str, Mapping[str, int]]] = {
     "llama": {"bos": 1, "eos": 2},
     "plamo2": {"bos": 1, "eos": 2},
@@ -28,14 +28,14 @@ _BOS_PRE_TOKENIZERS: Final = frozenset({
     "chameleon",
 })  # fmt: skip
 _FORCED_BOS_PRE_TOKENIZERS: Final = ("gemma4", "granite-embed-multi-311m")
-# With these models, the pre-tokenizer "whitespace" leaves blanks in a text, and asserts that there are none.
-# The model "whitespace" drops them before.
+# With these models the pre-tokenizer "whitespace" asserts that a text has no blanks, although it keeps them. The model
+# "whitespace" drops them before.
 _MODELS_THAT_KEEP_BLANKS: Final = ("gpt2", "hybriddna")
 _NO_TOKENIZER: Final = ("no_vocab", "none")
 
 
 def check_vocabulary(pairs: Pairs, fail: Fail) -> None:
-    """Refuse a tokenizer that is missing, or that llama.cpp would abort on.
+    """Refuse a tokenizer that is missing, or on which llama.cpp would abort the process.
 
     Raises:
         UnusableModel: through ``fail``.
@@ -64,13 +64,13 @@ def check_vocabulary(pairs: Pairs, fail: Fail) -> None:
 
 def _check_bytes(pairs: Pairs, model: str, fail: Fail) -> None:
     if model == "llama":
-        # Text that no token covers falls back on the tokens of its bytes; llama_tokenize throws where one is missing.
+        # Text without a token is split into byte tokens, and llama_tokenize throws if one is missing.
         for byte in range(256):
             if b"<0x%02X>" % byte not in pairs.tokens and bytes([byte]) not in pairs.tokens:
                 fail(f"The vocabulary lacks the token <0x{byte:02X}>: the tokenizer would end the process without it")
     if model == "rwkv":
-        # Where it finds the start of tokens and no whole one, the tokenizer begins at the start of the text again, for
-        # ever. Tokens are written as Python writes bytes.
+        # If a text matches the start of tokens but no whole one, the tokenizer starts over for ever. The file has its
+        # tokens as Python literals of bytes.
         for byte in range(256):
             spellings = {bytes([byte]), rb"\x%02x" % byte, repr(bytes([byte]))[2:-1].encode()} - {b"\\"}
             if spellings.isdisjoint(pairs.tokens):
@@ -80,9 +80,9 @@ def _check_bytes(pairs: Pairs, model: str, fail: Fail) -> None:
 
 
 def _check_special_tokens(values: Mapping[str, Value], model: str, vocabulary: int, fail: Fail) -> None:
-    """Every token that is put around a prompt must exist: to add a missing one is an abort.
+    """Check that the tokens around a prompt exist, because llama.cpp aborts when it adds a missing one.
 
-    An id out of range is no error by itself: llama.cpp then falls back on the default of the tokenizer.
+    An id out of range is no error by itself, because llama.cpp then uses the tokenizer's default.
     """
     pre = values.get("tokenizer.ggml.pre")
     byte_pairs = model in _BYTE_PAIR_MODELS
@@ -96,8 +96,8 @@ def _check_special_tokens(values: Mapping[str, Value], model: str, vocabulary: i
     for name, is_added in added.items():
         key = f"tokenizer.ggml.{name}_token_id"
         own = values.get(key)
-        named = isinstance(own, int) and 0 <= own < vocabulary
+        is_valid = isinstance(own, int) and 0 <= own < vocabulary
         fallback = _DEFAULT_SPECIALS.get(model, {}).get(name, vocabulary)
-        if is_added and not named and fallback >= vocabulary:
+        if is_added and not is_valid and fallback >= vocabulary:
             problem = "is missing" if own is None else f"is {own}"
             fail(f"'{key}' {problem}, but the tokenizer puts that token around every prompt ({vocabulary} tokens)")

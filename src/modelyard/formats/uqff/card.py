@@ -1,4 +1,4 @@
-"""The README.md of a UQFF export, which the hub shows with its files. Pure."""
+"""The model card (README.md) of a UQFF export, which the hub shows with its files. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def model_card(name: str, report: Mapping[str, Any]) -> str:
-    """The text.
+    """Return the text of the card.
 
     Args:
-        name: of the model, as people call it.
-        report: the contents of uqff_report.json.
+        name: display name of the model.
+        report: contents of uqff_report.json.
     """
     base = report.get("base_model")
     place = report.get("repo_id", ".")

@@ -1,4 +1,4 @@
-"""The layers of UQFF shards: what each is, where its parts lie, and that they fit together. Reads no weights.
+"""Reads the layers of UQFF shards, their types and the places of their parts, and checks them. Reads no weights.
 
 Source: mistral.rs, mistralrs-quant/src/uqff, version 1.2.0 of the format.
 """
@@ -34,12 +34,12 @@ class UqffLayer:
         family: how its weights are stored.
         stored: the type of its weights: "Q4_K" (family GGUF), "BF16" (UNQUANT), else "afq4", "hqq8", "fp8", "f8q8",
             "mxfp4".
-        shape: of its weights as they are computed with: [out, in], or [experts, out, in].
-        parts: the stored tensors by what follows ".weight" in their names; "" is the weights themselves.
-        bits: of a code, of HQQ and AFQ; else 0.
-        group_size: how many weights share a scale, of HQQ and AFQ; else 0.
-        axis: of HQQ: 0 where the weights that share a scale are a column, 1 where they are a row.
-        bias: that is added to the outputs; None where there is none.
+        shape: logical shape of its weights: [out, in], or [experts, out, in].
+        parts: suffix of ".weight" -> stored tensor; "" is the weights themselves.
+        bits: bits of a code in HQQ and AFQ; else 0.
+        group_size: weights that share a scale in HQQ and AFQ; else 0.
+        axis: in HQQ, 0 if a group of weights is a column, 1 if it is a row.
+        bias: added to the outputs; None if there is none.
     """
 
     prefix: str
@@ -54,10 +54,10 @@ class UqffLayer:
 
 
 def read_uqff(paths: Iterable[Path]) -> list[UqffLayer]:
-    """The layers in all of the shards, sorted by name. The parts of each are there and have the sizes that they need.
+    """Return the layers in all shards, sorted by name. Their parts are present and have the right sizes.
 
     Raises:
-        UnusableModel: a shard cannot be read, is damaged or of another version, or two have the same tensor.
+        UnusableModel: a shard cannot be read, is damaged or of another version, or two shards have the same tensor.
     """
     tensors: dict[str, StoredTensor] = {}
     first: Path | None = None
@@ -89,9 +89,9 @@ def _add(tensors: dict[str, StoredTensor], name: str, tensor: StoredTensor) -> N
         raise UnusableModel(
             f"Duplicate tensor key {name!r} found in {other.path} and {tensor.path}. Name the shards of one model."
         )
-    elif (here := _u32(tensor)) != (before := _u32(other)):
+    elif (number := _u32(tensor)) != (before := _u32(other)):
         raise UnusableModel(
-            f"Conflicting UQFF version tensor '{name}' found in {other.path} ({before}) and {tensor.path} ({here}). "
+            f"Conflicting UQFF version tensor '{name}' found in {other.path} ({before}) and {tensor.path} ({number}). "
             "Download all shards of the same model again."
         )
 
@@ -104,12 +104,12 @@ def _check_version(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
     if missing := [key for key in form.VERSION_KEYS if key not in tensors]:
         raise UnusableModel(f"{path}: Its version is not complete: {missing[0]} is missing. {_AGAIN}")
     version = tuple(_u32(tensors[key]) for key in form.VERSION_KEYS)
-    words = ".".join(map(str, version))
+    text = ".".join(map(str, version))
     if version[0] != form.VERSION[0]:
-        raise UnusableModel(f"{path}: UQFF version {words} is incompatible with {_OURS}, which is read here. {_AGAIN}")
+        raise UnusableModel(f"{path}: UQFF version {text} is incompatible with {_OURS}, which is read here. {_AGAIN}")
     if version[1] > form.VERSION[1]:
         raise UnusableModel(
-            f"{path}: UQFF version {words} is newer than {_OURS}, which is read here. Update modelyard, or use an "
+            f"{path}: UQFF version {text} is newer than {_OURS}, which is read here. Update modelyard, or use an "
             "older file of the model."
         )
 
@@ -129,7 +129,7 @@ def _layer(prefix: str, tensors: Mapping[str, StoredTensor]) -> UqffLayer:
 
 
 class _Weight:
-    """The tensors of one layer, by what follows ".weight"."""
+    """The tensors of one layer, by their suffixes of ".weight"."""
 
     def __init__(self, prefix: str, tensors: Mapping[str, StoredTensor]) -> None:
         self.prefix = prefix
@@ -179,8 +179,8 @@ class _Weight:
             self.refuse(f"is stored as {kind}, and has the shape {list(shape)}: {kind} is for matrices alone")
 
     def check_size(self, size_bytes: int) -> None:
-        if (there := self.part("").size_bytes) != size_bytes:
-            self.refuse(f"has {there} bytes of weights, but its type and shape need {size_bytes}")
+        if (found := self.part("").size_bytes) != size_bytes:
+            self.refuse(f"has {found} bytes of weights, but its type and shape need {size_bytes}")
 
 
 def _gguf(weight: _Weight) -> UqffLayer:

@@ -1,1 +1,1 @@
-"""Foreign code of models and requests, in processes of their own that are held to limits."""
+"""Processes with limits of time and memory, for the foreign code of models and requests."""

@@ -1,4 +1,4 @@
-"""Ends a request to a process from another thread than the one that waits for its answer."""
+"""Cancels a request to a process from another thread than the one that waits for its answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Cancellation:
-    """Cancels one request to a ``ProcessPool``, before it has a process or while that works. For any thread.
+    """Cancels one request to a ``ProcessPool``, before or while a process works on it. Thread-safe.
 
     Attributes:
         is_cancelled: whether ``cancel`` was called.
@@ -20,7 +20,7 @@ class Cancellation:
         self._kill: Callable[[], None] | None = None
 
     def cancel(self) -> None:
-        """Kill the process that works on the request; a request that has none yet is not begun."""
+        """Kill the process that works on the request; a request without a process never starts."""
         with self._lock:
             self.is_cancelled = True
             if self._kill is not None:
@@ -28,13 +28,13 @@ class Cancellation:
 
     @contextmanager
     def covers(self, kill: Callable[[], None]) -> Iterator[bool]:
-        """Have ``cancel`` call ``kill`` while the context is entered; gives whether the request may begin at all."""
+        """Let ``cancel`` call ``kill`` while the context is entered; yield whether the request may start."""
         with self._lock:
             self._kill = kill
-            may_begin = not self.is_cancelled
+            may_start = not self.is_cancelled
         try:
-            yield may_begin
+            yield may_start
         finally:
-            # A process that has answered works for another request next.
+            # The process works on another request next.
             with self._lock:
                 self._kill = None

@@ -1,8 +1,8 @@
-"""What the programs have in common that run in bounded processes; see ``pool`` for the outside.
+"""The part inside a bounded process that all its programs share; ``pool`` is the part outside.
 
-A program reads requests from the socket that is its standard input, and writes the answers there: JSON behind its
-length as 8 bytes, the highest first. A descriptor of a file may come with the length. The program ends when the socket
-closes. It imports as little as possible: somebody waits for its start.
+A program reads requests from the socket that is its standard input, and writes the answers there: JSON after its length
+as 8 bytes, big endian. A file descriptor may come with the length. The program ends when the socket closes. It imports
+as little as possible, because a request waits for its start.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     import socket
 
 _HEADER_BYTES: Final = 8
-# Lone surrogates, which JSON can spell, arrive as they are.
+# JSON can contain lone surrogates, which pass unchanged.
 _ENCODING: Final = ("utf-8", "surrogatepass")
 _SOCKET: Final = 0
 _READ_BYTES: Final = 1 << 20
 
-# A process that keeps more than this of what a request took ends, for another to begin with little.
-_KEPT_BYTES: Final = 32 << 20
+# Limit of the memory that a process keeps after a request. Beyond it the process ends, and a fresh one replaces it.
+_MAX_GROWTH_BYTES: Final = 32 << 20
 
-# Beyond the limit of time, where a call of C does not return: the process is ended then.
+# Time beyond the limit after which the kernel kills the process, for calls into C that do not return.
 _GRACE_S: Final = 0.25
 
 
 def address_space() -> int:
-    """Bytes of the address space of this process; 0 where the system does not tell."""
+    """Return the bytes of this process's address space; 0 if the system has no ``/proc``."""
     try:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 (pathlib takes 5 ms to import)
             return int(file.read().split()[0]) * resource.getpagesize()
@@ -45,11 +45,11 @@ def address_space() -> int:
 
 
 def limit(memory_bytes: int, time_s: float) -> None:
-    """Hold this process to limits, until ``lift_limits``.
+    """Limit this process, until ``lift_limits``.
 
     Args:
-        memory_bytes: its address space; 0: no limit.
-        time_s: of the processor, from now on. The kernel ends the process up to a second later.
+        memory_bytes: limit of its address space; 0: no limit.
+        time_s: limit of processor time from now on. The kernel ends the process up to a second later.
     """
     if memory_bytes:
         _set(resource.RLIMIT_AS, memory_bytes)
@@ -57,7 +57,7 @@ def limit(memory_bytes: int, time_s: float) -> None:
 
 
 def lift_limits() -> None:
-    """Take the limits away."""
+    """Remove the limits."""
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
         _, hard = resource.getrlimit(kind)
         resource.setrlimit(kind, (hard, hard))
@@ -69,7 +69,7 @@ def _set(kind: int, soft: int) -> None:
 
 
 def _receive(size: int) -> bytes | None:
-    """So many bytes of the socket; None where it was closed."""
+    """Read ``size`` bytes from the socket; None if it was closed."""
     pieces = []
     while size:
         piece = os.read(_SOCKET, min(size, _READ_BYTES))
@@ -91,21 +91,21 @@ def serve(answer: Callable[[dict[str, Any], int], dict[str, Any]], *, takes_file
     """Answer requests until the socket closes, then end the process.
 
     Args:
-        answer: makes the answer to a request of so many bytes. The process ends behind a ``fault`` that is ``stopped``:
-            what was stopped may have left something half done.
+        answer: returns the answer to a request, given the request and its size in bytes. The process ends after an
+            answer whose ``fault`` is ``stopped``, because interrupted code may have left inconsistent state.
         takes_files: whether requests come with a file, whose descriptor is the request's ``file`` until it is answered.
     """
-    # Ctrl-C at the terminal is the parent's to handle. What stops a whole service stops its server, whose requests may
-    # still need this process.
+    # The parent handles Ctrl-C. A signal to the whole service also reaches the server, whose last requests may still
+    # need this process.
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     _set(resource.RLIMIT_CORE, 0)
-    # Says the line where the process is when it crashes, or when the kernel or the parent ends it.
+    # Prints the current line when the process crashes, or when the kernel or the parent ends it.
     faulthandler.enable(all_threads=False)
     for ending in (signal.SIGXCPU, signal.SIGUSR1):
         faulthandler.register(ending, all_threads=False, chain=True)
     gc.freeze()
-    # An OSError: the parent is gone.
+    # An OSError means that the parent is gone.
     with suppress(OSError):
         _serve(answer, _connection() if takes_files else None)
     os._exit(0)
@@ -118,7 +118,7 @@ def _connection() -> socket.socket:
 
 
 def _receive_header(connection: socket.socket | None) -> tuple[bytes | None, list[int]]:
-    """The length of the next request, None where there is none any more, and the descriptors that came with it."""
+    """Read the length of the next request, None at the end, and the descriptors that came with it."""
     if connection is None:
         return _receive(_HEADER_BYTES), []
     import socket
@@ -145,12 +145,12 @@ def _serve(answer: Callable[[dict[str, Any], int], dict[str, Any]], connection: 
         for descriptor in descriptors:
             request["file"] = descriptor
         try:
-            answered = answer(request, size)
+            reply = answer(request, size)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         del request
-        ends = answered.get("fault") == "stopped" or address_space() > idle_bytes + _KEPT_BYTES
-        _send({**answered, "ends": True} if ends else answered)
+        ends = reply.get("fault") == "stopped" or address_space() > idle_bytes + _MAX_GROWTH_BYTES
+        _send({**reply, "ends": True} if ends else reply)
         if ends:
             return

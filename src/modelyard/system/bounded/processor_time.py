@@ -1,4 +1,4 @@
-"""A limit of the processor time of this process, after which the system ends it."""
+"""A limit of this process's processor time, after which the kernel ends it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 
 
 def limit_processor_time(seconds: float) -> None:
-    """End this process with SIGXCPU after so much more processor time of all its threads.
+    """End this process with SIGXCPU after ``seconds`` more of processor time, summed over its threads.
 
-    Where the system cannot (it is no POSIX), the clock of whoever started the process is what remains.
+    On systems without POSIX resource limits it has no effect, and the parent's timeout is the only limit.
     """
     try:
         import resource
@@ -17,5 +17,5 @@ def limit_processor_time(seconds: float) -> None:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     end_s = math.ceil(time.process_time() + seconds)
-    # A limit that the server itself was started under cannot be raised.
+    # The hard limit, under which the server was started, cannot be raised.
     resource.setrlimit(resource.RLIMIT_CPU, (end_s if hard == resource.RLIM_INFINITY else min(end_s, hard), hard))

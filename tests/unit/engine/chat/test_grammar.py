@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 
-from modelyard.engine.chat.grammar import MAX_GRAMMAR_LENGTH, grammar_of
-from modelyard.engine.formats.format import Named
-from modelyard.engine.formats.reasoning import REASONING
+from modelyard.engine.chat.grammar import MAX_GRAMMAR_LENGTH, AnswerConstraints, grammar_of
+from modelyard.engine.formats.answer_grammar import AnswerGrammar, Named
+from modelyard.engine.formats.lark import TokenId
+from modelyard.engine.formats.reasoning import REASONING, ReasoningFormat
 from modelyard.engine.formats.registry import FORMATS, control_tokens
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.guidance.compiler import LIMITS
@@ -19,7 +20,6 @@ from modelyard.engine.guidance.trial import GrammarTrials
 from modelyard.errors import InvalidRequest
 from unit.engine.formats.bytes_vocabulary import BytesVocabulary
 
-HERMES = FORMATS["hermes"]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}
 AGE = Tool("age", parameters=SCHEMA)
 STRICT_AGE = Tool("age", parameters=SCHEMA, strict=True)
@@ -31,11 +31,23 @@ def schema_format(schema: Any, **more: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, **more}}
 
 
+def demanded(
+    of: str = "hermes",
+    token_id: TokenId = lambda _: None,
+    reasoning: ReasoningFormat | None = None,
+    prompt_ends_in_reasoning: bool = False,
+    **demands: Any,
+) -> Grammar | None:
+    """The grammar of an answer to a request with these demands."""
+    answer = AnswerGrammar(FORMATS[of], token_id, reasoning, prompt_ends_in_reasoning=prompt_ends_in_reasoning)
+    return grammar_of(answer, AnswerConstraints(**demands))
+
+
 def lets_pass(text: str, *, of: str = "hermes", control: bool = False, **demands: Any) -> bool:
     """Whether ``text`` is a whole answer to a request with these demands."""
     markers = control_tokens(FORMATS[of], demands.get("reasoning"))
     words = BytesVocabulary(markers if control else ())
-    grammar = grammar_of(tool_format=FORMATS[of], token_id=words.control.get, **demands)
+    grammar = demanded(of, words.control.get, **demands)
     assert grammar is not None
     matcher: LLMatcher = words.matcher(grammar)
     tokens = words.tokens_of(text)
@@ -52,7 +64,7 @@ def tried(grammar: Grammar | None) -> None:
 
 def refusal(**demands: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as refused:
-        tried(grammar_of(tool_format=HERMES, token_id=lambda _: None, **demands))
+        tried(demanded(**demands))
     return refused.value
 
 
@@ -66,7 +78,7 @@ def refusal(**demands: Any) -> InvalidRequest:
     ],
 )
 def test_an_answer_is_free_unless_something_is_demanded(demands: dict[str, Any]) -> None:
-    assert grammar_of(tool_format=HERMES, token_id=lambda _: None, **demands) is None
+    assert demanded(**demands) is None
 
 
 @pytest.mark.parametrize(
@@ -179,11 +191,11 @@ def test_schemas_may_refer_to_their_own_parts() -> None:
     assert lets_pass('{"a": 1}', response_format=schema_format(schema))
     tool = Tool("age", parameters=schema, strict=True)
     for of in ("hermes", "qwen3-coder", "gemma"):
-        grammar = grammar_of(tool_format=FORMATS[of], token_id=lambda _: None, tools=(tool,), choice="required")
+        grammar = demanded(of, tools=(tool,), choice="required")
         assert grammar
 
 
 def test_a_grammar_is_text_that_llguidance_reads() -> None:
-    grammar = grammar_of(tool_format=HERMES, token_id=lambda _: None, grammar={"type": "lark", "value": 'start: "é"'})
+    grammar = demanded(grammar={"type": "lark", "value": 'start: "é"'})
     assert grammar is not None
     assert json.loads(grammar)["grammars"][1] == {"name": "own", "lark_grammar": 'start: "é"'}

@@ -8,7 +8,8 @@ from random import Random
 import pytest
 from llguidance import LLMatcher
 
-from modelyard.engine.formats.format import Named, ToolChoice, ToolFormat
+from modelyard.engine.formats.answer_grammar import AnswerGrammar, Named, ToolChoice
+from modelyard.engine.formats.format import ToolFormat
 from modelyard.engine.formats.reasoning import REASONING, ReasoningFormat
 from modelyard.engine.formats.registry import FORMATS, control_tokens, parser
 from modelyard.engine.formats.schema import Tool
@@ -47,14 +48,9 @@ def accepted(vocabulary: BytesVocabulary, grammar: str, text: str) -> str:
 def test_recorded_calls_are_accepted(answer: Recorded, choice: ToolChoice, as_tokens: bool) -> None:
     of = FORMATS[answer.of]
     words = vocabulary(of, as_tokens)
-    grammar = of.grammar(
-        TOOLS,
-        choice,
-        parallel=True,
-        token_id=words.control.get,
-        reasoning=reasoning_for(answer.of),
-        prompt_ends_in_reasoning=answer.inside,
-    )
+    reasoning = reasoning_for(answer.of)
+    made = AnswerGrammar(of, words.control.get, reasoning, prompt_ends_in_reasoning=answer.inside)
+    grammar = made.of_calls(TOOLS, choice, parallel=True)
     assert accepted(words, grammar, answer.text) == answer.text
 
 
@@ -99,7 +95,7 @@ def read(of: ToolFormat, tools: tuple[Tool, ...], text: str) -> Message:
 @each_format
 def test_whatever_a_model_writes_under_the_grammar_is_a_call(of: ToolFormat, as_tokens: bool) -> None:
     words = vocabulary(of, as_tokens)
-    grammar = of.grammar((WEATHER, NOW), "required", parallel=True, token_id=words.control.get)
+    grammar = AnswerGrammar(of, words.control.get).of_calls((WEATHER, NOW), "required", parallel=True)
     for seed in range(6):
         text = written(words, grammar, seed)
         message = read(of, (WEATHER, NOW), text)
@@ -120,7 +116,7 @@ def test_whatever_a_model_writes_under_the_grammar_is_a_call(of: ToolFormat, as_
 @each_format
 def test_a_named_function_is_the_only_one_that_can_be_called(of: ToolFormat, as_tokens: bool) -> None:
     words = vocabulary(of, as_tokens)
-    grammar = of.grammar(TOOLS, Named("now"), parallel=False, token_id=words.control.get)
+    grammar = AnswerGrammar(of, words.control.get).of_calls(TOOLS, Named("now"), parallel=False)
     message = read(of, TOOLS, written(words, grammar, 1))
     assert readable(message.tool_calls) == (("now", {}),)
 
@@ -128,7 +124,7 @@ def test_a_named_function_is_the_only_one_that_can_be_called(of: ToolFormat, as_
 @each_format
 def test_without_parallel_calls_there_is_one(of: ToolFormat) -> None:
     words = vocabulary(of, True)
-    grammar = of.grammar((NOW,), "required", parallel=False, token_id=words.control.get)
+    grammar = AnswerGrammar(of, words.control.get).of_calls((NOW,), "required", parallel=False)
     for seed in range(4):
         assert len(read(of, (NOW,), written(words, grammar, seed)).tool_calls) == 1
 
@@ -137,20 +133,20 @@ def test_without_parallel_calls_there_is_one(of: ToolFormat) -> None:
 @each_format
 def test_a_free_choice_leaves_text_without_calls_alone(of: ToolFormat, as_tokens: bool) -> None:
     words = vocabulary(of, as_tokens)
-    grammar = of.grammar(TOOLS, "auto", parallel=True, token_id=words.control.get)
+    grammar = AnswerGrammar(of, words.control.get).of_calls(TOOLS, "auto", parallel=True)
     for text in ("", "Sun, 20 < 21.\n\nAnd `code`: é🎉"):
         assert accepted(words, grammar, text) == text
 
 
 def test_a_free_choice_enforces_what_follows_a_marker() -> None:
     words = BytesVocabulary(())
-    grammar = FORMATS["hermes"].grammar(TOOLS, "auto", parallel=True, token_id=words.control.get)
+    grammar = AnswerGrammar(FORMATS["hermes"], words.control.get).of_calls(TOOLS, "auto", parallel=True)
     assert accepted(words, grammar, 'So <tool_call>\n{"name": "x') == 'So <tool_call>\n{"name": "'
 
 
 def test_white_space_in_arguments_is_bounded() -> None:
     words = BytesVocabulary(())
-    grammar = FORMATS["hermes"].grammar(TOOLS, "required", parallel=True, token_id=words.control.get)
+    grammar = AnswerGrammar(FORMATS["hermes"], words.control.get).of_calls(TOOLS, "required", parallel=True)
     begun = '<tool_call>\n{"name": "get_weather", "arguments": {'
     assert len(accepted(words, grammar, begun + " " * 100)) < len(begun) + 20
 
@@ -175,7 +171,7 @@ def test_schemas_of_all_kinds_have_a_grammar(of: ToolFormat) -> None:
     }
     words = vocabulary(of, True)
     tool = Tool("f", parameters=schema)
-    grammar = of.grammar((tool, Tool("g", parameters={})), "required", parallel=True, token_id=words.control.get)
+    grammar = AnswerGrammar(of, words.control.get).of_calls((tool, Tool("g", parameters={})), "required", parallel=True)
     words.matcher(grammar)
 
 
@@ -185,7 +181,7 @@ def test_a_strict_tool_with_a_keyword_that_cannot_be_enforced_has_no_grammar() -
 
     def refusal(strict: bool) -> str:
         tool = Tool("f", parameters=schema, strict=strict)
-        grammar = FORMATS["hermes"].grammar((tool,), "required", parallel=True, token_id=words.control.get)
+        grammar = AnswerGrammar(FORMATS["hermes"], words.control.get).of_calls((tool,), "required", parallel=True)
         is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar, words.llguidance)
         return messages[0] if is_error else ""
 
@@ -196,7 +192,7 @@ def test_a_strict_tool_with_a_keyword_that_cannot_be_enforced_has_no_grammar() -
 def test_tools_with_optional_arguments_alone_may_be_called_with_any_of_them() -> None:
     words = BytesVocabulary(())
     for of in ("gemma", "function-gemma"):
-        grammar = FORMATS[of].grammar((SEARCH, WRITE), "required", parallel=False, token_id=words.control.get)
+        grammar = AnswerGrammar(FORMATS[of], words.control.get).of_calls((SEARCH, WRITE), "required", parallel=False)
         opener = FORMATS[of].openers[0]
         close = {"gemma": "<tool_call|>", "function-gemma": "<end_function_call>"}[of]
         for body in ("{}", "{score:1}", "{limit:null}", "{filters:{},score:1}", "{filters:{tags:[]},limit:2,score:1}"):

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from modelyard.engine.chat.grammar import grammar_of
+from modelyard.engine.chat.grammar import AnswerConstraints, grammar_of
+from modelyard.engine.formats.answer_grammar import AnswerGrammar
 from modelyard.engine.formats.registry import FORMATS
 from unit.engine.guidance.words import END, OTHER_END, TOKENS, babble, constraint, vocabulary
 
@@ -95,7 +96,7 @@ TREE = {
 
 def babbled(schema: Any, seed: int, *, strict: bool = True) -> Any:
     demand = {"type": "json_schema", "json_schema": {"schema": schema, "strict": strict}}
-    grammar = grammar_of(tool_format=FORMATS["generic"], token_id=lambda _: None, response_format=demand)
+    grammar = grammar_of(AnswerGrammar(FORMATS["generic"], lambda _: None), AnswerConstraints(response_format=demand))
     assert grammar is not None
     said, _ = babble(constraint(grammar, WORDS), TOKENS, ENDS, seed)
     return json.loads(said.decode())
@@ -132,9 +133,8 @@ def test_what_cannot_be_enforced_of_a_schema_leaves_the_rest_enforced(seed: int)
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_json_object_is_one(seed: int) -> None:
-    grammar = grammar_of(
-        tool_format=FORMATS["generic"], token_id=lambda _: None, response_format={"type": "json_object"}
-    )
+    constraints = AnswerConstraints(response_format={"type": "json_object"})
+    grammar = grammar_of(AnswerGrammar(FORMATS["generic"], lambda _: None), constraints)
     assert grammar is not None
     with ThreadPoolExecutor(1) as masks:
         said, _ = babble(constraint(grammar, WORDS), TOKENS, ENDS, seed, masks=masks)

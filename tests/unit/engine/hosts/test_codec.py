@@ -178,7 +178,7 @@ def test_a_function_is_not_called_by_bytes() -> None:
     ("value", "why"),
     [
         (threading.Lock(), "not part of the protocol"),
-        (lambda: 1, "cannot be written down"),
+        (lambda: 1, "cannot be encoded"),
         (reduce(lambda inner, _: [inner], range(2000), []), "nested too deeply"),
     ],
     ids=["lock", "function", "nested"],

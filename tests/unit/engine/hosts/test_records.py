@@ -24,34 +24,34 @@ PENDING = (TokenLogprob(b"a", -1.0, ()),)
 @pytest.fixture
 def records() -> RequestRecords:
     records = RequestRecords()
-    records.sent(REQUEST)
+    records.add(REQUEST)
     return records
 
 
 def accept(records: RequestRecords) -> None:
-    records.note([Accepted(ONE, 2, READING, (5, 6))])
+    records.update([Accepted(ONE, 2, READING, (5, 6))])
 
 
 def test_what_was_not_accepted_is_sent_again(records: RequestRecords) -> None:
-    assert records.leave("i") == [Returned(ONE)]
+    assert records.drain("i") == [Returned(ONE)]
 
 
 def test_what_was_accepted_goes_on_with_the_tokens_that_it_has(records: RequestRecords) -> None:
     accept(records)
-    records.note([Started(ONE, 1), Token(ONE, "", (), (7,)), Token(TWO, "x", (), (1,))])
-    records.note([Token(ONE, "a", (), (8, 9), PENDING)])
+    records.update([Started(ONE, 1), Token(ONE, "", (), (7,)), Token(TWO, "x", (), (1,))])
+    records.update([Token(ONE, "a", (), (8, 9), PENDING)])
     expected = SuspendedSequence("i", replace(REQUEST, alone=False), (5, 6), (7, 8, 9), READING, 1, PENDING)
-    assert records.leave("i") == [Suspended(ONE, expected)]
+    assert records.drain("i") == [Suspended(ONE, expected)]
 
 
 def test_what_went_on_from_a_state_goes_on_from_there(records: RequestRecords) -> None:
     accept(records)
-    records.note([Started(ONE, 0), Token(ONE, "a", (), (7,))])
-    (left,) = records.leave("i")
+    records.update([Started(ONE, 0), Token(ONE, "a", (), (7,))])
+    (left,) = records.drain("i")
     assert isinstance(left, Suspended)
-    records.sent(Resume(left.state))
-    records.note([Token(ONE, "b", (), (8,))])
-    assert records.leave("i") == [Suspended(ONE, replace(left.state, answer=(7, 8)))]
+    records.add(Resume(left.state))
+    records.update([Token(ONE, "b", (), (8,))])
+    assert records.drain("i") == [Suspended(ONE, replace(left.state, answer=(7, 8)))]
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,18 @@ def test_what_went_on_from_a_state_goes_on_from_there(records: RequestRecords) -
 )
 def test_what_has_ended_does_not_go_on(records: RequestRecords, end: Event) -> None:
     accept(records)
-    records.note([end])
-    assert records.leave("i") == []
+    records.update([end])
+    assert records.drain("i") == []
 
 
 def test_what_is_answered_at_once_is_sent_again(records: RequestRecords) -> None:
-    records.note([Cancelled(ONE)])
-    records.sent(Embed(ONE, (Text("a"),)))
-    records.sent(Tokenize(TWO, Text("b")))
-    records.sent(Cancel(TWO))
-    assert records.leave("i") == [Returned(ONE), Returned(TWO)]
+    records.update([Cancelled(ONE)])
+    records.add(Embed(ONE, (Text("a"),)))
+    records.add(Tokenize(TWO, Text("b")))
+    records.add(Cancel(TWO))
+    assert records.drain("i") == [Returned(ONE), Returned(TWO)]
 
 
 def test_they_leave_once(records: RequestRecords) -> None:
-    assert records.leave("i")
-    assert records.leave("i") == []
+    assert records.drain("i")
+    assert records.drain("i") == []
