@@ -103,23 +103,23 @@ class _WholeReply(_Reply):
         await Response(orjson.dumps(body), media_type="application/json")(scope, receive, send)
 
 
-async def whole_answer(yard: Yard, choices: Sequence[ChoiceRequest]) -> tuple[Any, list[Finished]]:
-    """The body of a whole answer with the choices that are asked for, and how each of them ended.
+async def whole_answer(yard: Yard, requests: Sequence[ChoiceRequest]) -> tuple[Any, list[Finished]]:
+    """Return the body of a whole answer with the requested choices, and how each of them ended.
 
     Raises:
         ModelyardError: as ``Yard.generate``.
     """
     choices, finished = [], []
-    await yard.check(choices[0].request.model, "text")
-    with ExitStack() as asked:
-        generations = [asked.enter_context(yard.submit(choice.request)) for choice in choices]
-        await _accepted(generations)
-        for choice, generation in zip(choices, generations, strict=True):
-            choice.frames.open(generation)
-            text = await generation.text()
-            finished.append(generation.outcome())
+    await yard.check(requests[0].request.model, "text")
+    with ExitStack() as submitted:
+        streams = [submitted.enter_context(yard.submit(choice.request)) for choice in requests]
+        await _accepted(streams)
+        for choice, stream in zip(requests, streams, strict=True):
+            choice.frames.open(stream)
+            text = await stream.text()
+            finished.append(stream.outcome())
             choices.append(choice.frames.choice(text, finished[-1]))
-    return choices[0].frames.whole(choices, finished), finished
+    return requests[0].frames.whole(choices, finished), finished
 
 
 class _StreamReply(_Reply):
