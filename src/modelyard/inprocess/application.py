@@ -28,7 +28,7 @@ def create_app(model: Model | AsyncModel) -> ASGIApp:
     """
     if isinstance(model, AsyncModel):
         return MountedApp(UsableApp(_mountable(model), lambda: model.yard))
-    return MountedApp(OtherLoopApp(model.thread.look(_mountable), model.thread))
+    return MountedApp(OtherLoopApp(model.thread.call_sync(_mountable), model.thread))
 
 
 def _mountable(model: AsyncModel) -> ASGIApp:

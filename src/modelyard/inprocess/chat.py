@@ -49,7 +49,7 @@ class Chats:
         Raises:
             ModelyardError: as ``Yard.generate``.
         """
-        request = await self._media.resolved(requested(body))
+        request = await self._media.resolved(to_request(body))
         assert isinstance(request.prompt, Chat)
         identity = Identity("chatcmpl")
         asks = [
@@ -105,7 +105,7 @@ class Chats:
                     yield ChatCompletionChunk(**identity, choices=(last,), usage=usage)
 
 
-def requested(body: ChatCompletionRequest) -> Request:
+def to_request(body: ChatCompletionRequest) -> Request:
     """What the yard is asked by ``body``.
 
     Raises:

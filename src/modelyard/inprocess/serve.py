@@ -34,7 +34,7 @@ def serve(model: Model, *, host: str | None = None, port: int | None = None) -> 
     try:
         serving.result()
     except KeyboardInterrupt:
-        model.thread.look(lambda _: stopping.set())
+        model.thread.call_sync(lambda _: stopping.set())
         try:
             serving.result()
         except KeyboardInterrupt:
