@@ -1,19 +1,20 @@
-"""Every error that a caller can meet, with its code, its HTTP status and its advice.
+"""All errors of Modelyard, with code, HTTP status and advice.
 
     ModelyardError
-    ├── ConfigError                 400 config_error: the TOML file or the command line is wrong
-    ├── UnusableModel               a model's files are missing, damaged or of a kind that is not served
-    │   └── RepositoryUnavailable   a repository of the hub is missing, gated, unreachable, or not there offline
+    ├── ConfigError                 400 config_error: the TOML file or the command line is invalid
+    ├── UnusableModel               files of a model are missing, damaged or not supported
+    │   ├── ConversionFailed        llama.cpp cannot convert the files
+    │   └── RepositoryUnavailable   a repository of the hub is missing, gated, unreachable, or not cached while offline
     ├── PortUnavailable             the address cannot be listened on
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
     │   │   ├── ConversationTooLong a conversation of many megabytes
-    │   │   └── ContextNotPermitted more than the request's key may have
-    │   ├── GrammarBroken           400 invalid_request: an answer came to where its grammar cannot be followed
+    │   │   └── ContextNotPermitted more tokens than the API key may use
+    │   ├── GrammarBroken           400 invalid_request: an answer cannot follow its grammar any further
     │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded or ranked
     │   └── UnsupportedOperation    400 unsupported_operation
-    │       ├── TakesNoImages       an image for a model that does not see
-    │       └── TakesNoSound        a clip of sound for a model that does not hear
+    │       ├── TakesNoImages       an image for a model without vision
+    │       └── TakesNoSound        a clip of sound for a model without audio input
     ├── ModelRequired               400 model_required
     ├── InvalidApiKey               401 invalid_api_key
     ├── PermissionDenied            403 permission_denied
@@ -24,30 +25,31 @@
     ├── ResponseNotFound            404 response_not_found
     ├── RequestTimeout              408 request_timeout
     ├── RequestTooLarge             413 request_too_large
-    ├── ServerOverloaded            503 server_overloaded: bodies of requests take too much memory
+    ├── ServerOverloaded            503 server_overloaded: the memory for request bodies is used up
     ├── UriTooLong                  414 uri_too_long
     ├── HeadTooLarge                431 request_head_too_large
-    ├── OutOfMemory                 507 out_of_memory: the system gave none for the request
+    ├── OutOfMemory                 507 out_of_memory: an allocation for the request failed
     ├── QueueFull                   429 queue_full
     ├── RateLimited                 429 rate_limit_exceeded
-    │   └── TokensReserved          429 rate_limit_exceeded: by requests that are being answered
+    │   └── TokensReserved          429 rate_limit_exceeded: running requests have reserved the tokens
     ├── ConcurrencyLimited          429 concurrency_limit_exceeded
     ├── ModelLoading                503 model_loading
     ├── ModelBusy                   503 model_busy
     ├── ModelUnloaded               503 model_unloaded
-    ├── ModelFileChanged            503 model_file_changed: a file of the model was written over while it was served
+    ├── ModelFileChanged            503 model_file_changed: a file of the model was overwritten while it was served
     ├── ModelLoadFailed             503 model_load_failed
     ├── TooManyConnections          503 too_many_connections
     ├── ShuttingDown                503 shutting_down
     ├── InsufficientMemory          507 insufficient_memory
-    ├── Closed                      503 closed: a model of the Python API after its close
-    ├── ForkedProcess               500 forked_process: a model of the Python API in a child by fork
-    ├── GrammarUntried              503 grammar_untried: no process could try whether a grammar can be enforced
-    ├── MediaUndecoded              503 media_undecoded: no process could decode an image or a clip of sound
+    ├── Closed                      503 closed: a model of the Python API was used after its close
+    ├── ForkedProcess               500 forked_process: a model of the Python API was used in a forked child
+    ├── GrammarUntried              503 grammar_untried: no process was available to test a grammar
+    ├── MediaUndecoded              503 media_undecoded: no process was available to decode an image or a clip of sound
     └── EngineError                 500 engine_error
         └── HarmfulRequest          a request that ended its engine twice
 
-Wire facts (code, status) live on the class, values on the instance, the text in ``__str__``; so an error pickles.
+Code and status are on the class, values on the instance, and the text is made by ``__str__``, so that an error can be
+pickled.
 """
 
 from __future__ import annotations
@@ -57,22 +59,22 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
-# OpenAI's client does not retry at all when it is told to wait longer than this.
+# OpenAI's client does not retry at all if Retry-After is longer than this.
 MAX_RETRY_AFTER_S = 120
 
 MAX_MESSAGE_CHARS = 2000
-"""Characters of an error's message on the wire. Some repeat what a client sent, which may be megabytes."""
+"""Characters of an error message in a response. Messages may quote input, which may be megabytes."""
 
 
 class ModelyardError(Exception):
     """Base of all errors that Modelyard raises on purpose.
 
     Attributes:
-        code: stable name of the case, ``error.code`` on the wire.
-        status: the HTTP status that it maps to.
-        type: ``error.type`` on the wire, in OpenAI's vocabulary.
-        param: the request field at fault, where one is.
-        retry_after_s: whole seconds after which a retry makes sense; None where it does not help or is unknown.
+        code: stable name of the error, ``error.code`` in a response.
+        status: HTTP status of the response.
+        type: ``error.type`` in a response, in OpenAI's vocabulary.
+        param: the request field at fault; None: no single field is.
+        retry_after_s: whole seconds after which to retry; None: a retry does not help, or the time is unknown.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -88,19 +90,19 @@ class ModelyardError(Exception):
         return message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Written down by what it holds: what an error is made from is its own."""
+        """Pickle by attributes, because constructors have different parameters."""
         return restore_error, (type(self), self.args, self.__dict__)
 
 
 def restore_error(kind: type[ModelyardError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> ModelyardError:
-    """An error that was written down, in another process."""
+    """Restore a pickled error."""
     error = kind.__new__(kind, *arguments)
     error.__dict__.update(attributes)
     return error
 
 
 class _Message(ModelyardError):
-    """An error whose text is given where it is raised."""
+    """An error whose message is an argument."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -111,7 +113,7 @@ class _Message(ModelyardError):
 
 
 class ConfigError(ModelyardError):
-    """The configuration cannot be used. Holds every problem found, not only the first."""
+    """The configuration is invalid. The error lists all problems, not only the first."""
 
     code = "config_error"
     status = 400
@@ -129,19 +131,19 @@ class ConfigError(ModelyardError):
 
 
 class UnusableModel(_Message):
-    """A model's files are missing, damaged, ambiguous, or of a kind that this version does not serve."""
+    """Files of a model are missing, damaged, ambiguous or not supported."""
 
     code = "unusable_model"
 
 
 class ConversionFailed(UnusableModel):
-    """llama.cpp's converter or quantiser cannot convert a model's files; the machine is not at fault."""
+    """llama.cpp's converter or quantiser does not support the files; the machine is not at fault."""
 
     code = "conversion_failed"
 
 
 class RepositoryUnavailable(UnusableModel):
-    """A repository of the hub cannot be had."""
+    """A repository of the hub is not available."""
 
     code = "repository_unavailable"
 
@@ -186,9 +188,12 @@ class UnsupportedOperation(InvalidRequest):
 
 
 class TakesNoImages(UnsupportedOperation):
-    """An image was sent to a model that does not see.
+    """An image was sent to a model that takes no images.
 
-    able are models that do, by id, as far as they are known.
+    Args:
+        model: id of the model.
+        param: the request field of the image.
+        able: ids of known models that take images.
     """
 
     def __init__(self, model: str, param: str, able: Sequence[str] = ()) -> None:
@@ -197,9 +202,12 @@ class TakesNoImages(UnsupportedOperation):
 
 
 class TakesNoSound(UnsupportedOperation):
-    """A clip of sound was sent to a model that does not hear.
+    """A clip of sound was sent to a model that takes no sound.
 
-    able are models that do, by id, as far as they are known.
+    Args:
+        model: id of the model.
+        param: the request field of the clip.
+        able: ids of known models that take sound.
     """
 
     def __init__(self, model: str, param: str, able: Sequence[str] = ()) -> None:
@@ -208,16 +216,19 @@ class TakesNoSound(UnsupportedOperation):
 
 
 def _takes_none(model: str, what: str, able: Sequence[str]) -> str:
-    instead = (
+    advice = (
         f"Models that take {what}: {', '.join(able)}" if able else f"Send text alone, or name one that takes {what}"
     )
-    return f"The model '{model}' takes no {what}: it is served without a projector (mmproj) that does. {instead}."
+    return f"The model '{model}' takes no {what}: it is served without a projector (mmproj) that does. {advice}."
 
 
 class ContextLengthExceeded(InvalidRequest):
     """The prompt alone does not fit the model's context.
 
-    prompt_tokens is None where the text is so long that it was refused before it was tokenised.
+    Args:
+        context_length: length of the context in tokens.
+        prompt_tokens: tokens of the prompt; None: the text was refused before it was tokenised.
+        param: the request field of the prompt.
     """
 
     code = "context_length_exceeded"
@@ -225,7 +236,7 @@ class ContextLengthExceeded(InvalidRequest):
     def __init__(self, context_length: int, prompt_tokens: int | None, param: str = "messages") -> None:
         length = f"{prompt_tokens} tokens" if prompt_tokens is not None else "far too much text"
         super().__init__(
-            f"The prompt has {length}, but the model's context is {context_length} tokens, of which one at least "
+            f"The prompt has {length}, but the model's context is {context_length} tokens, of which at least one "
             "must be left for the answer. Shorten the prompt, or serve the model with a larger context.",
             param,
         )
@@ -233,34 +244,38 @@ class ContextLengthExceeded(InvalidRequest):
 
 
 class ConversationTooLong(ContextLengthExceeded):
-    """A conversation has more bytes than any chat template is given: more than fits the context of any model."""
+    """A conversation has more bytes than a chat template may render, which is more than fits any context."""
 
-    def __init__(self, size: int, longest: int, param: str = "messages") -> None:
+    def __init__(self, size: int, limit: int, param: str = "messages") -> None:
         InvalidRequest.__init__(
             self,
-            f"The conversation has {size:,} bytes, and {longest:,} are the most that a chat template is given. "
-            "Shorten it.",
+            f"The conversation has {size:,} bytes, and a chat template renders {limit:,} at most. Shorten it.",
             param,
         )
-        self.args = (size, longest, param)
+        self.args = (size, limit, param)
 
 
 class ContextNotPermitted(ContextLengthExceeded):
-    """A prompt and its answer have more tokens than the request's key may have together.
+    """A prompt and its answer have more tokens than the API key may use for both.
 
-    max_tokens is what the request wants for its answer; None: what is left.
+    Args:
+        permitted: limit of the key.
+        prompt_tokens: tokens of the prompt.
+        max_tokens: limit of the answer in the request; None: it has none.
+        param: the request field of the prompt.
     """
 
     def __init__(
         self, permitted: int, prompt_tokens: int, max_tokens: int | None = None, param: str = "messages"
     ) -> None:
         if max_tokens is None:
-            asked, remedy = "", "Shorten the prompt."
+            requested, remedy = "", "Shorten the prompt."
         else:
-            asked, remedy = f", and {max_tokens} are wanted for the answer", "Shorten the prompt, or ask for fewer."
+            requested = f", and {max_tokens} are requested for the answer"
+            remedy = "Shorten the prompt, or lower max_tokens."
         InvalidRequest.__init__(
             self,
-            f"The prompt has {prompt_tokens} tokens{asked}. This API key may have {permitted} for a prompt and its "
+            f"The prompt has {prompt_tokens} tokens{requested}. This API key may use {permitted} for a prompt and its "
             f"answer together (max_context). {remedy}",
             param,
         )
@@ -268,26 +283,29 @@ class ContextNotPermitted(ContextLengthExceeded):
 
 
 class InputTooLong(InvalidRequest):
-    """A text to be embedded or ranked has more tokens than the model takes.
+    """A text for an embedding or a ranking has more tokens than the model takes.
 
-    tokens is None where the text is so long that it was refused before it was tokenised; remedy is what else can be
-    done.
+    Args:
+        limit: limit of the model in tokens.
+        tokens: tokens of the text; None: the text was refused before it was tokenised.
+        param: the request field of the text.
+        remedy: an alternative to a shorter text.
     """
 
     code = "context_length_exceeded"
 
     def __init__(
-        self, longest: int, tokens: int | None, param: str, remedy: str = "split it into several inputs"
+        self, limit: int, tokens: int | None, param: str, remedy: str = "split it into several inputs"
     ) -> None:
         length = f"{tokens} tokens" if tokens is not None else "far too much text"
         super().__init__(
-            f"'{param}' has {length}, but the model takes {longest} tokens at most. Shorten it, or {remedy}.", param
+            f"'{param}' has {length}, but the model takes {limit} tokens at most. Shorten it, or {remedy}.", param
         )
-        self.args = (longest, tokens, param, remedy)
+        self.args = (limit, tokens, param, remedy)
 
 
 class ModelRequired(ModelyardError):
-    """No model was named and no default is configured."""
+    """The request names no model, and no default model is configured."""
 
     code = "model_required"
     status = 400
@@ -305,7 +323,7 @@ class ModelRequired(ModelyardError):
 
 
 class InvalidApiKey(ModelyardError):
-    """The request carries no API key, or one that is not configured."""
+    """The API key of the request is missing or not configured."""
 
     code = "invalid_api_key"
     status = 401
@@ -316,7 +334,7 @@ class InvalidApiKey(ModelyardError):
 
 
 class PermissionDenied(_Message):
-    """The request's key may not do this."""
+    """The API key of the request does not permit the request."""
 
     code = "permission_denied"
     status = 403
@@ -324,7 +342,7 @@ class PermissionDenied(_Message):
 
 
 class ModelNotPermitted(PermissionDenied):
-    """The request's key may use other models alone."""
+    """The API key of the request does not permit the model."""
 
     param = "model"
 
@@ -335,27 +353,27 @@ class ModelNotPermitted(PermissionDenied):
 
 
 class HostNotAllowed(PermissionDenied):
-    """The request addresses the server by a name that is not its own: a web page may have had it looked up."""
+    """The Host header is not a name of the server: a web page may have made its own name resolve to it."""
 
     code = "host_not_allowed"
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"This server does not answer to the name '{host}', since any web page could have it lead here. Address "
-            "it by its IP address or as localhost, or list the name in allowed_hosts under [server] (modelyard serve: "
-            "--allowed-host)."
+            f"This server does not answer to the name '{host}', because any web page could make it resolve to this "
+            "machine. Use the IP address of the server or localhost, or list the name in allowed_hosts under [server] "
+            "(modelyard serve: --allowed-host)."
         )
         self.args = (host,)
 
 
 class OriginNotAllowed(PermissionDenied):
-    """The request was sent by a web page that may not use the server."""
+    """The Origin of the request, a web page, may not use the server."""
 
     code = "origin_not_allowed"
 
     def __init__(self, origin: str) -> None:
         super().__init__(
-            f"The request was sent by a web page of {origin}, which may not use this server. To let its pages use it, "
+            f"The request was sent by a web page of {origin}, which may not use this server. To allow it, "
             "list its origin in cors_origins under [server]."
         )
         self.args = (origin,)
@@ -374,14 +392,14 @@ class ModelNotFound(ModelyardError):
         self.model, self.known = model, tuple(known)
 
     def __str__(self) -> str:
-        near = get_close_matches(self.model, self.known, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        matches = get_close_matches(self.model, self.known, n=1)
+        hint = f" Did you mean '{matches[0]}'?" if matches else ""
         known = f" Known: {', '.join(self.known)}." if self.known else ""
         return f"The model '{self.model}' does not exist.{known}{hint}"
 
 
 class ResponseNotFound(ModelyardError):
-    """No response of that id is kept."""
+    """No response with that id is stored."""
 
     code = "response_not_found"
     status = 404
@@ -393,11 +411,11 @@ class ResponseNotFound(ModelyardError):
         self.response = response
 
     def __str__(self) -> str:
-        return f"The response '{self.response}' is not kept: it was deleted, or made room for later ones."
+        return f"The response '{self.response}' is not stored: it was deleted, or evicted for later responses."
 
 
 class RequestTimeout(_Message):
-    """The request did not arrive in time, and its connection is closed."""
+    """The request did not arrive in time; its connection is closed."""
 
     code = "request_timeout"
     status = 408
@@ -405,7 +423,7 @@ class RequestTimeout(_Message):
 
 
 class UriTooLong(ModelyardError):
-    """The address of the request is longer than the server accepts."""
+    """The URL of the request is longer than the server accepts."""
 
     code = "uri_too_long"
     status = 414
@@ -416,7 +434,7 @@ class UriTooLong(ModelyardError):
         self.limit_bytes = limit_bytes
 
     def __str__(self) -> str:
-        return f"The address of the request is longer than {self.limit_bytes} bytes. Send what is long in the body."
+        return f"The URL of the request is longer than {self.limit_bytes} bytes. Send long values in the body."
 
 
 class HeadTooLarge(_Message):
@@ -443,7 +461,7 @@ class RequestTooLarge(ModelyardError):
 
 
 class ServerOverloaded(ModelyardError):
-    """Bodies of other requests take all the memory that there is for them."""
+    """Other requests use all the memory for request bodies."""
 
     code = "server_overloaded"
     status = 503
@@ -455,23 +473,23 @@ class ServerOverloaded(ModelyardError):
 
     def __str__(self) -> str:
         return (
-            f"Other requests take all of the {self.limit_bytes >> 20} MiB of memory that the server has for their "
-            "bodies. Try again soon."
+            f"Other requests use all of the {self.limit_bytes >> 20} MiB that the server has for request bodies. "
+            "Try again soon."
         )
 
 
 class OutOfMemory(ModelyardError):
-    """The system gave the server no memory for the request."""
+    """An allocation for the request failed."""
 
     code = "out_of_memory"
     status = 507
 
     def __str__(self) -> str:
-        return "The system gave the server no memory to read or answer this request. Send less at once, or ask later."
+        return "The server had no memory to read or answer this request. Send less at once, or try again later."
 
 
 class QueueFull(ModelyardError):
-    """As many requests as the model's queue holds are waiting already."""
+    """The queue of the model is full."""
 
     code = "queue_full"
     status = 429
@@ -492,7 +510,7 @@ class QueueFull(ModelyardError):
 
 
 class RateLimited(ModelyardError):
-    """The request's key has had as many requests, or tokens, as it may have in a minute."""
+    """The API key has used its requests or its tokens of a minute."""
 
     code = "rate_limit_exceeded"
     status = 429
@@ -507,7 +525,7 @@ class RateLimited(ModelyardError):
 
 
 class TokensReserved(RateLimited):
-    """Requests that are being answered may use all that the request's key has left of its tokens."""
+    """Running requests have reserved all tokens that are left to the API key."""
 
     def __init__(self, per_minute: int) -> None:
         super().__init__("tokens", per_minute, 1)
@@ -515,14 +533,14 @@ class TokensReserved(RateLimited):
 
     def __str__(self) -> str:
         return (
-            f"What is left to this API key of its {self.per_minute} tokens a minute is reserved for requests that are "
-            "being answered: each for its prompt and its max_tokens, or all that its model holds. Try again when one "
-            "is over, or set max_tokens."
+            f"Running requests have reserved what is left to this API key of its {self.per_minute} tokens a minute. "
+            "Each reserves its prompt and its max_tokens, or else the context of its model. Try again when one has "
+            "ended, or set max_tokens."
         )
 
 
 class ConcurrencyLimited(ModelyardError):
-    """As many answers are being made for the request's key as it may have at the same time."""
+    """The API key has as many running answers as it may have at the same time."""
 
     code = "concurrency_limit_exceeded"
     status = 429
@@ -535,13 +553,13 @@ class ConcurrencyLimited(ModelyardError):
 
     def __str__(self) -> str:
         return (
-            f"{self.most} answers are being made for this API key, which is the most at the same time "
-            "(max_concurrent); each choice of a request counts. Try again when one is over."
+            f"{self.most} answers are running for this API key, which is its limit (max_concurrent); each choice of a "
+            "request counts. Try again when one has ended."
         )
 
 
 class ModelLoading(ModelyardError):
-    """The model is not loaded yet, and the caller does not want to wait, or has waited long enough."""
+    """The model is not loaded, and the caller does not wait, or has waited as long as it allows."""
 
     code = "model_loading"
     status = 503
@@ -556,7 +574,7 @@ class ModelLoading(ModelyardError):
 
 
 class ModelBusy(ModelyardError):
-    """An unload waited for the model's requests until its time was over. Nothing was unloaded."""
+    """Running requests did not end in time for an unload. The model stays loaded."""
 
     code = "model_busy"
     status = 503
@@ -573,7 +591,7 @@ class ModelBusy(ModelyardError):
 
 
 class ModelUnloaded(ModelyardError):
-    """The model was unloaded by force while it worked on the request."""
+    """The model was unloaded by force while it computed the answer."""
 
     code = "model_unloaded"
     status = 503
@@ -587,7 +605,7 @@ class ModelUnloaded(ModelyardError):
 
 
 class InsufficientMemory(ModelyardError):
-    """The model does not fit the memory budget, whatever else is unloaded."""
+    """The model does not fit the memory budget, even if all others are unloaded."""
 
     code = "insufficient_memory"
     status = 507
@@ -607,7 +625,7 @@ class InsufficientMemory(ModelyardError):
 
 
 class ModelLoadFailed(ModelyardError):
-    """The model could not be loaded; the next attempt is made after retry_after_s."""
+    """The model could not be loaded. The next attempt is possible after ``retry_after_s``."""
 
     code = "model_load_failed"
     status = 503
@@ -621,7 +639,7 @@ class ModelLoadFailed(ModelyardError):
 
 
 class ModelFileChanged(ModelyardError):
-    """A file of the model changed after the request was begun, which cannot go on with other weights."""
+    """A file of the model changed during the request, which cannot continue with other weights."""
 
     code = "model_file_changed"
     status = 503
@@ -632,14 +650,14 @@ class ModelFileChanged(ModelyardError):
 
     def __str__(self) -> str:
         return (
-            f"The file {self.file} of the model '{self.model}' changed before this answer was complete. Ask again: a "
-            "new request is answered from the file as it is now. To change a file without this, put another one in "
-            "its place (mv) and do not write over it (cp)."
+            f"The file {self.file} of the model '{self.model}' changed before this answer was complete. Try again: a "
+            "new request uses the new file. To change a file without this error, replace it (mv) instead of "
+            "overwriting it (cp)."
         )
 
 
 class TooManyConnections(_Message):
-    """All connections that the server, or the client's address, may have are in use."""
+    """All connections of the server, or of the client's address, are in use."""
 
     code = "too_many_connections"
     status = 503
@@ -647,7 +665,7 @@ class TooManyConnections(_Message):
 
 
 class ShuttingDown(ModelyardError):
-    """The server or the yard is being closed."""
+    """The server is shutting down."""
 
     code = "shutting_down"
     status = 503
@@ -657,17 +675,17 @@ class ShuttingDown(ModelyardError):
 
 
 class Closed(ModelyardError):
-    """What was called was closed before, and its models are freed."""
+    """The model was used after its close."""
 
     code = "closed"
     status = 503
 
     def __str__(self) -> str:
-        return "The model was closed, and all that it held is free. Build it again."
+        return "The model was closed, and its memory is free. Build it again."
 
 
 class ForkedProcess(ModelyardError):
-    """A model is used in a child that was forked: its engines, which are threads, did not come along."""
+    """A model was used in a forked child, where its threads do not exist."""
 
     code = "forked_process"
 
@@ -677,13 +695,13 @@ class ForkedProcess(ModelyardError):
 
     def __str__(self) -> str:
         return (
-            f"The model was built in process {self.parent}, and a fork copies no threads: nothing would answer here. "
+            f"The model was built in process {self.parent}, and a fork copies no threads: it cannot answer here. "
             "Build it in this process, start processes with the method 'spawn', or serve it over HTTP."
         )
 
 
 class GrammarUntried(ModelyardError):
-    """A grammar is tried in a process of its own before it is used, and none could be had."""
+    """No process was available to test a grammar before its use."""
 
     code = "grammar_untried"
     status = 503
@@ -694,11 +712,16 @@ class GrammarUntried(ModelyardError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"The grammar could not be tried: {self.reason}. Try again."
+        return f"The grammar could not be tested: {self.reason}. Try again."
 
 
 class MediaUndecoded(ModelyardError):
-    """Images and sound are decoded in processes of their own, and none could be had. name is "image" or "audio"."""
+    """No process was available to decode an image or a clip of sound.
+
+    Args:
+        name: "image" or "audio".
+        reason: why no process was available.
+    """
 
     code = "media_undecoded"
     status = 503
@@ -713,7 +736,7 @@ class MediaUndecoded(ModelyardError):
 
 
 class GrammarBroken(InvalidRequest):
-    """The answer cannot follow its grammar any further, which no trial of the grammar found out before."""
+    """The answer cannot follow its grammar any further. The test of the grammar did not detect this."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -723,7 +746,7 @@ class GrammarBroken(InvalidRequest):
 
 
 class EngineError(ModelyardError):
-    """The engine of one model failed while it worked on the request."""
+    """The engine of the model failed while it computed the answer."""
 
     code = "engine_error"
 
@@ -736,11 +759,11 @@ class EngineError(ModelyardError):
 
 
 class HarmfulRequest(EngineError):
-    """The request, or one that asked the same, has ended its engine twice.
+    """The request, or an equal one, has ended its engine twice.
 
     Args:
         reason: why the engine ended.
-        refused_s: for how long requests that ask the same are refused from now on, in seconds.
+        refused_s: for how many seconds equal requests are refused.
     """
 
     def __init__(self, model: str, reason: str, refused_s: float) -> None:
@@ -753,5 +776,5 @@ class HarmfulRequest(EngineError):
         span = "minute" if minutes == 1 else f"{minutes} minutes"
         return (
             f"This request has ended the engine of '{self.model}' twice: {self.reason}. It is refused for the next "
-            f"{span}; other requests are not affected. Ask for something else, or of another model."
+            f"{span}; other requests are not affected. Change the request, or use another model."
         )

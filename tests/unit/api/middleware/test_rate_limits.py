@@ -164,7 +164,7 @@ def test_answers_at_once_use_no_more_than_there_was_but_for_one_of_them(
 def test_a_reservation_counts_as_used_and_the_rest_of_it_is_given_back() -> None:
     key = limits(tokens=300)
     first = calls(key).reserve(of(400, 100))
-    with pytest.raises(TokensReserved, match="300 tokens a minute is reserved"):
+    with pytest.raises(TokensReserved, match="reserved what is left to this API key of its 300 tokens"):
         calls(key).reserve(of(1, 1))
     assert (b"x-ratelimit-remaining-tokens", b"0") in key.headers(0.0)
     # Bytes were counted until the tokens are known.
@@ -192,7 +192,7 @@ def test_one_that_was_refused_or_has_not_begun_costs_nothing() -> None:
 def test_a_key_has_so_many_answers_made_at_the_same_time() -> None:
     key = limits(concurrent=2)
     first, _ = calls(key).reserve(of(1, 1)), calls(key).reserve(of(1, 1))
-    with pytest.raises(ConcurrencyLimited, match="2 answers are being made") as refused:
+    with pytest.raises(ConcurrencyLimited, match="2 answers are running") as refused:
         calls(key).reserve(of(1, 1))
     assert (refused.value.status, refused.value.retry_after_s) == (429, 1)
     first.record_usage(Usage(1, 1, 0))
