@@ -10,7 +10,7 @@ from typing import Any
 def start_eagerly(work: Awaitable[None]) -> Awaitable[None] | None:
     """Run ``work`` until it waits; return None if it has ended, else the rest of it, which a task must await.
 
-    The same as asyncio's eager tasks of Python 3.12. An exception is raised where the rest is awaited.
+    Works like asyncio's eager tasks of Python 3.12. An exception is raised where the rest is awaited.
     """
     steps = work.__await__()
     try:

@@ -37,7 +37,7 @@ EVENT_STREAM = [
 ]
 
 
-class Frames(Protocol):
+class ChoiceEncoder(Protocol):
     """Encodes one choice of an answer in a dialect, whole or as a stream.
 
     Attributes:
@@ -76,7 +76,7 @@ class ChoiceRequest:
     """A request for one choice, and its encoder."""
 
     request: Request
-    frames: Frames
+    encoder: ChoiceEncoder
 
 
 class _GeneratedResponse(Response, ABC):
@@ -85,7 +85,7 @@ class _GeneratedResponse(Response, ABC):
     def __init__(self, yard: Yard, choices: Sequence[ChoiceRequest]) -> None:
         super().__init__()
         self._yard, self._requests = yard, choices
-        self._frames = choices[0].frames
+        self._encoder = choices[0].encoder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Generate and send; a disconnect of the client cancels it."""
@@ -115,11 +115,11 @@ async def whole_answer(yard: Yard, requests: Sequence[ChoiceRequest]) -> tuple[A
         streams = [submitted.enter_context(yard.submit(choice.request)) for choice in requests]
         await _accepted(streams)
         for choice, stream in zip(requests, streams, strict=True):
-            choice.frames.open(stream)
+            choice.encoder.open(stream)
             text = await stream.text()
             finished.append(stream.outcome())
-            choices.append(choice.frames.choice(text, finished[-1]))
-    return requests[0].frames.whole(choices, finished), finished
+            choices.append(choice.encoder.choice(text, finished[-1]))
+    return requests[0].encoder.whole(choices, finished), finished
 
 
 class _StreamResponse(_GeneratedResponse):
@@ -134,7 +134,7 @@ class _StreamResponse(_GeneratedResponse):
         with ExitStack() as submitted:
             generations = [submitted.enter_context(self._yard.submit(choice.request)) for choice in self._requests]
             first = generations[0]
-            comments = submitted.enter_context(_Comments(self._yard, first, self._frames))
+            comments = submitted.enter_context(_Comments(self._yard, first, self._encoder))
 
             def is_ready() -> bool:
                 return first.is_settled or comments.is_due
@@ -142,7 +142,7 @@ class _StreamResponse(_GeneratedResponse):
             await first.until(is_ready)
             if first.is_settled:
                 await _accepted(generations)
-            await send({"type": "http.response.start", "status": 200, "headers": self._frames.headers})
+            await send({"type": "http.response.start", "status": 200, "headers": self._encoder.headers})
             try:
                 while not first.is_settled:
                     await comments.send(send)
@@ -150,19 +150,19 @@ class _StreamResponse(_GeneratedResponse):
                 await _accepted(generations)
                 last = await self._write(generations, comments, send)
             except ModelyardError as error:
-                last = self._frames.error(error)
+                last = self._encoder.error(error)
             await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _write(self, generations: Sequence[TokenStream], comments: _Comments, send: Send) -> bytes:
         """Write all choices; return the last frame of the stream."""
         opening = [
-            choice.frames.open(generation) for choice, generation in zip(self._requests, generations, strict=True)
+            choice.encoder.open(generation) for choice, generation in zip(self._requests, generations, strict=True)
         ]
         await _send(send, b"".join(opening))
         if len(generations) == 1:
-            await _StreamWriter(generations[0], self._frames, comments, send).done()
+            await _StreamWriter(generations[0], self._encoder, comments, send).done()
             finished = generations[0].outcome()
-            return self._frames.close(finished) + self._frames.end([finished])
+            return self._encoder.close(finished) + self._encoder.end([finished])
         try:
             async with asyncio.TaskGroup() as writing:
                 for choice, generation in zip(self._requests, generations, strict=True):
@@ -171,13 +171,13 @@ class _StreamResponse(_GeneratedResponse):
                     writing.create_task(self._write_choice(choice, generation, own_comments, send))
         except* ModelyardError as failed:
             raise _first(failed) from None
-        return self._frames.end([generation.outcome() for generation in generations])
+        return self._encoder.end([generation.outcome() for generation in generations])
 
     async def _write_choice(
         self, choice: ChoiceRequest, generation: TokenStream, comments: _Comments | None, send: Send
     ) -> None:
-        await _StreamWriter(generation, choice.frames, comments, send).done()
-        await _send(send, choice.frames.close(generation.outcome()))
+        await _StreamWriter(generation, choice.encoder, comments, send).done()
+        await _send(send, choice.encoder.close(generation.outcome()))
 
 
 async def _accepted(generations: Sequence[TokenStream]) -> None:
@@ -201,8 +201,8 @@ class _StreamWriter:
     into one frame meanwhile, or to send a comment.
     """
 
-    def __init__(self, generation: TokenStream, frames: Frames, comments: _Comments | None, send: Send) -> None:
-        self._generation, self._frames, self._comments, self._send = generation, frames, comments, send
+    def __init__(self, generation: TokenStream, encoder: ChoiceEncoder, comments: _Comments | None, send: Send) -> None:
+        self._generation, self._encoder, self._comments, self._send = generation, encoder, comments, send
         self._sending: Awaitable[None] | None = None
 
     async def done(self) -> None:
@@ -220,7 +220,7 @@ class _StreamWriter:
     def _write(self) -> bool:
         """Send the text that has arrived; return whether the task must wake."""
         text = self._generation.take_text()
-        if text and (body := self._frames.text(text)):
+        if text and (body := self._encoder.text(text)):
             frame = {"type": "http.response.body", "body": body, "more_body": True}
             self._sending = start_eagerly(self._send(frame))
         has_comment = self._comments is not None and self._comments.is_due
@@ -236,9 +236,9 @@ class _Comments:
         is_due: ``QUIET_S`` have passed since the last call of ``send``.
     """
 
-    def __init__(self, yard: Yard, generation: TokenStream, frames: Frames) -> None:
+    def __init__(self, yard: Yard, generation: TokenStream, encoder: ChoiceEncoder) -> None:
         self.is_due = False
-        self._yard, self._generation, self._frames = yard, generation, frames
+        self._yard, self._generation, self._encoder = yard, generation, encoder
         self._quiet_s = 0.0
 
     def __enter__(self) -> _Comments:
@@ -253,9 +253,9 @@ class _Comments:
         self.is_due = False
         model = self._generation.model
         if stage := self._yard.stage(model):
-            comment = self._frames.comment(f"{model}: {stage}")
+            comment = self._encoder.comment(f"{model}: {stage}")
         elif self._quiet_s >= KEEP_ALIVE_S:
-            comment = self._frames.comment("keep-alive")
+            comment = self._encoder.comment("keep-alive")
         else:
             return
         self._quiet_s = 0.0
