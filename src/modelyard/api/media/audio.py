@@ -20,7 +20,7 @@ _FORMATS: Final = "WAV, MP3, FLAC or Ogg"
 # OpenAI's limit for a file to be transcribed.
 MAX_BYTES: Final = 25 * 2**20
 MAX_CHANNELS: Final = 16
-SLOWEST_RATE, FASTEST_RATE = 4_000, 384_000
+MIN_RATE, MAX_RATE = 4_000, 384_000
 
 # Samples of all channels that are decoded in one block.
 _BLOCK: Final = 2**18
@@ -58,19 +58,19 @@ _OTHERS: Final = (
 Samples = npt.NDArray[np.float32]
 
 
-def decode(data: bytes, param: str, rate: int, longest_s: float) -> Audio:
+def decode(data: bytes, param: str, rate: int, max_s: float) -> Audio:
     """Decode the sound in ``data``; see ``samples_of``.
 
     Raises:
         InvalidRequest, MemoryError: as ``samples_of``.
     """
-    return Audio(samples_of(data, param, rate, longest_s).tobytes(), rate, param)
+    return Audio(samples_of(data, param, rate, max_s).tobytes(), rate, param)
 
 
-def samples_of(data: bytes, param: str, rate: int, longest_s: float) -> Samples:
+def samples_of(data: bytes, param: str, rate: int, max_s: float) -> Samples:
     """Return the samples of the sound in ``data``, mixed to one channel, at ``rate`` samples a second.
 
-    The length in the file's header is not trusted: the file is decoded in blocks, up to ``longest_s`` seconds.
+    The length in the file's header is not trusted: the file is decoded in blocks, up to ``max_s`` seconds.
 
     Raises:
         InvalidRequest: the file is no sound, has another format, or is damaged, too large, too long or too short.
@@ -86,7 +86,7 @@ def samples_of(data: bytes, param: str, rate: int, longest_s: float) -> Samples:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_shape(file.channels, file.samplerate, param)
-            samples = _resampled(_blocks(file, param, longest_s), file.samplerate, rate)
+            samples = _resampled(_blocks(file, param, max_s), file.samplerate, rate)
     except (InvalidRequest, MemoryError):
         raise
     except Exception as failure:
@@ -112,21 +112,21 @@ def _check_shape(channels: int, rate: int, param: str) -> None:
         raise InvalidRequest(
             f"The audio has {channels} channels, more than the limit of {MAX_CHANNELS}. Mix it down.", param
         )
-    if not SLOWEST_RATE <= rate <= FASTEST_RATE:
+    if not MIN_RATE <= rate <= MAX_RATE:
         raise InvalidRequest(
-            f"The audio has {rate} samples a second, but {SLOWEST_RATE} to {FASTEST_RATE} are supported. Resample it.",
+            f"The audio has {rate} samples a second, but {MIN_RATE} to {MAX_RATE} are supported. Resample it.",
             param,
         )
 
 
-def _blocks(file: soundfile.SoundFile, param: str, longest_s: float) -> Iterator[Samples]:
+def _blocks(file: soundfile.SoundFile, param: str, max_s: float) -> Iterator[Samples]:
     """Yield the mean of all channels, block by block."""
-    frames, max_frames = 0, longest_s * file.samplerate
+    frames, max_frames = 0, max_s * file.samplerate
     while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
         frames += len(block)
         if frames > max_frames:
             raise InvalidRequest(
-                f"The audio is longer than the {longest_s:g} s that this model takes. Cut it into parts, or raise "
+                f"The audio is longer than the {max_s:g} s that this model takes. Cut it into parts, or raise "
                 "max_audio_seconds in [models.multimodal].",
                 param,
             )

@@ -97,7 +97,7 @@ def _sounds() -> Decode:
     from modelyard.api.media.audio import samples_of
 
     def decode(data: bytes, request: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
-        samples = samples_of(data, "", request["rate"], request["longest_s"])
+        samples = samples_of(data, "", request["rate"], request["max_s"])
         return {}, samples.data
 
     return decode

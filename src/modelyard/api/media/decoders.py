@@ -59,10 +59,10 @@ EncodedFile = bytes | Digits
 """An encoded image or audio file."""
 
 
-def sound_limits(rate: int, longest_s: float) -> tuple[float, int]:
-    """Return the processor time in s and the memory in bytes to decode a clip of ``longest_s`` at ``rate``."""
-    samples_bytes = round(SAMPLE_BYTES * rate * longest_s)
-    return MAX_DECODE_S + _SOUND_S_PER_S * longest_s, SOUND_MEMORY_BYTES + _COPIES_OF_SAMPLES * samples_bytes
+def sound_limits(rate: int, max_s: float) -> tuple[float, int]:
+    """Return the processor time in s and the memory in bytes to decode a clip of ``max_s`` at ``rate``."""
+    samples_bytes = round(SAMPLE_BYTES * rate * max_s)
+    return MAX_DECODE_S + _SOUND_S_PER_S * max_s, SOUND_MEMORY_BYTES + _COPIES_OF_SAMPLES * samples_bytes
 
 
 class MediaDecoders:
@@ -118,7 +118,7 @@ class MediaDecoders:
         encoded: EncodedFile,
         param: str,
         rate: int,
-        longest_s: float,
+        max_s: float,
         cancellation: Cancellation | None = None,
     ) -> Audio:
         """Return the sound in a file; see ``audio.decode``.
@@ -127,9 +127,9 @@ class MediaDecoders:
             InvalidRequest, MediaUndecoded: as ``image``.
         """
         if not self._in_processes:
-            return decode_audio(_whole(encoded, param), param, rate, longest_s)
-        limit_s, limit_bytes = sound_limits(rate, longest_s)
-        parameters = {"limit_s": limit_s, "limit_bytes": limit_bytes, "rate": rate, "longest_s": longest_s}
+            return decode_audio(_whole(encoded, param), param, rate, max_s)
+        limit_s, limit_bytes = sound_limits(rate, max_s)
+        parameters = {"limit_s": limit_s, "limit_bytes": limit_bytes, "rate": rate, "max_s": max_s}
         _, samples = _decode_in("audio", self._sounds, encoded, parameters, param, cancellation)
         return Audio(samples, rate, param)
 

@@ -9,7 +9,7 @@ from typing import Final
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError, features
 
-from modelyard.api.media.foreign import foreign_name, is_avif, is_supported
+from modelyard.api.media.file_types import is_avif, is_supported, unsupported_type
 from modelyard.api.media.pixels import to_rgb
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Detail, Image
@@ -87,7 +87,7 @@ def _check_format(data: bytes, param: str) -> None:
     """Refuse a file with the signature of another format before any decoder reads it."""
     if not data:
         raise InvalidRequest(f"The image is empty. Send {_FORMAT_NAMES}.", param)
-    if (name := foreign_name(data)) is not None:
+    if (name := unsupported_type(data)) is not None:
         raise InvalidRequest(f"This is {name}, which is not supported. Send {_FORMAT_NAMES}.", param)
     if is_avif(data) and not DECODES_AVIF:
         raise InvalidRequest(

@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 from starlette.types import Receive
 
 from modelyard.api.media.decoders import MAX_AT_ONCE, Digits, EncodedFile, MediaDecoders
+from modelyard.api.media.fair_limiter import FairLimiter
 from modelyard.api.media.fetch import Fetcher
 from modelyard.api.media.images import MAX_PIXELS
 from modelyard.api.media.kinds import AUDIO, IMAGE, MediaKind
 from modelyard.api.media.local import is_local, read_local
-from modelyard.api.media.places import Places
 from modelyard.api.serving.request_memory import LEASE
 from modelyard.api.serving.streaming import while_connected
 from modelyard.config.schema import Multimodal
@@ -91,8 +91,8 @@ class MediaLoader:
         self._decoders = MediaDecoders() if decoders is None else decoders
         self._fetcher = Fetcher()
         # Separate from decoding, because another server decides how long a fetch takes.
-        self._fetches = Places(MAX_FETCHES)
-        self._places = Places(MAX_AT_ONCE)
+        self._fetches = FairLimiter(MAX_FETCHES)
+        self._decodes = FairLimiter(MAX_AT_ONCE)
 
     async def loaded(self, request: Request, receive: Receive) -> Request:
         """Return ``request`` with images and sound in place of references. A disconnect of the client cancels it.
@@ -166,7 +166,7 @@ class MediaLoader:
         async def decode(read: Callable[[], EncodedFile]) -> Media:
             cancellation = Cancellation()
             work = partial(self._decode, reference, read, limits, senses, cancellation)
-            return await self._places.run(owner, work, cancellation.cancel)
+            return await self._decodes.run(owner, work, cancellation.cancel)
 
         if not isinstance(reference, AudioFile) and _is_from_web(reference.url):
             async with self._fetches.place(owner):

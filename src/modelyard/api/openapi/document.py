@@ -14,7 +14,7 @@ from modelyard.api.openapi.operations import OPERATIONS, TEXT, Operation
 from modelyard.api.openapi.schemas import Schema, schemas_of
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.open_paths import OPEN_PATHS
-from modelyard.api.serving.wait_options import MAX_URGENT
+from modelyard.config.key_rules import MAX_PRIORITY
 
 TAGS: Final = {
     "OpenAI": "OpenAI's dialect, with the fields of mistral.rs.",
@@ -49,7 +49,7 @@ _PARAMETERS: Final = {
         "`wait=N`: wait at most N seconds for the model; 0: not at all.",
     ),
     "x-priority": (
-        {"type": "integer", "minimum": -MAX_URGENT, "maximum": MAX_URGENT},
+        {"type": "integer", "minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
         "Requests that wait for the same model are served in this order, the highest first.",
     ),
 }

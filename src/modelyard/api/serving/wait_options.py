@@ -15,8 +15,6 @@ from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.errors import InvalidRequest
 from modelyard.yard.requests.requests import WaitOptions
 
-MAX_URGENT = MAX_PRIORITY
-
 # The response header that lists fields that were ignored because the request's key lacks a scope.
 IGNORED_HEADER = b"x-modelyard-ignored"
 
@@ -95,8 +93,8 @@ def wait_options_of(http: Request, keep_alive_s: float | None) -> WaitOptions:
 def _priority(text: str | None) -> int | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[+-]?[0-9]{1,3}", text.strip()) or abs(int(text)) > MAX_URGENT:
+    if not re.fullmatch(r"[+-]?[0-9]{1,3}", text.strip()) or abs(int(text)) > MAX_PRIORITY:
         raise InvalidRequest(
-            f"The header X-Priority must be a whole number from -{MAX_URGENT} to {MAX_URGENT}.", "X-Priority"
+            f"The header X-Priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}.", "X-Priority"
         )
     return int(text)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageCms
 
-from modelyard.api.media import foreign
+from modelyard.api.media import file_types
 from modelyard.api.media import images as decode
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Image
@@ -310,7 +310,7 @@ def test_a_tiff_is_a_tiff_whoever_wrote_it() -> None:
 def test_an_avif_may_call_itself_an_image_of_any_kind() -> None:
     data = bytearray(saved(halves(RED, BLUE), "AVIF"))
     data[8:12] = b"mif1"
-    assert foreign.is_avif(bytes(data))
+    assert file_types.is_avif(bytes(data))
     assert is_close(colour(decoded(bytes(data)), 4, 4), RED, 24)
 
 

@@ -47,7 +47,7 @@ _HEIC: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 _IMAGES: Final = frozenset({b"mif1", b"mif2", b"msf1", b"miaf"})
 
 
-def foreign_name(data: bytes) -> str | None:
+def unsupported_type(data: bytes) -> str | None:
     """Return the type of a file that is not supported, such as "a TIFF image"; None if the file may be supported."""
     for offset, signature, name in _SIGNATURES:
         if data[offset : offset + len(signature)] == signature:

@@ -13,7 +13,7 @@ from modelyard.engine.kv.owner_shares import may_take
 _T = TypeVar("_T")
 
 
-class Places:
+class FairLimiter:
     """A number of places, for use on one event loop.
 
     An owner gets a place as long as it holds fewer than are free; see ``may_take``. Otherwise it waits, and owners who
