@@ -15,7 +15,7 @@ from modelyard.api.media.load import MediaLoader
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.yard import Yard
@@ -32,7 +32,7 @@ def message_routes(yard: Yard, media: MediaLoader) -> APIRouter:
         request = replace(request, urgency=wait_options_of(http, body.keep_alive))
         request = await media.loaded(request, http.receive)
         assert isinstance(request.prompt, Chat)
-        return reply(yard, [ChoiceRequest(request, MessageFrames(request.prompt))], stream=bool(body.stream))
+        return respond(yard, [ChoiceRequest(request, MessageFrames(request.prompt))], stream=bool(body.stream))
 
     @router.post("/v1/messages/count_tokens", response_model=None)
     async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:

@@ -24,7 +24,7 @@ from modelyard.api.request_context import RequestContext
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied
 from modelyard.protocol.prompts import Text
@@ -145,7 +145,7 @@ def _reply(
 ) -> Response:
     request = replace(request, model=name, urgency=wait_options_of(http, body.keep_alive))
     frames = OllamaFrames(request.prompt, body.model, is_chat=is_chat)
-    return reply(yard, [ChoiceRequest(request, frames)], stream=body.streams)
+    return respond(yard, [ChoiceRequest(request, frames)], stream=body.streams)
 
 
 async def _settled(

@@ -19,7 +19,7 @@ from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.deltas import Delta, ToolCallEnd
 from modelyard.protocol.events import Finished
@@ -115,6 +115,6 @@ def chat_routes(yard: Yard, media: MediaLoader) -> APIRouter:
             ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
             for index, choice in enumerate(choices_of(request, body.choices))
         ]
-        return reply(yard, asks, stream=bool(body.stream))
+        return respond(yard, asks, stream=bool(body.stream))
 
     return router

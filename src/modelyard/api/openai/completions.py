@@ -15,7 +15,7 @@ from modelyard.api.openai.chunks import Chunks, EventFrames, Identity
 from modelyard.api.openai.schema import CompletionRequest, choices_of
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.events import Finished
 from modelyard.protocol.values import TokenLogprob
@@ -109,6 +109,6 @@ def completion_routes(yard: Yard) -> APIRouter:
         asks = [
             ChoiceRequest(request, CompletionFrames(body, identity, index)) for index, request in enumerate(requests)
         ]
-        return reply(yard, asks, stream=bool(body.stream))
+        return respond(yard, asks, stream=bool(body.stream))
 
     return router

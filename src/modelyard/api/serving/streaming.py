@@ -269,7 +269,7 @@ class _Comments:
         self._generation.wake()
 
 
-def reply(yard: Yard, choices: Sequence[ChoiceRequest], *, stream: bool) -> Response:
+def respond(yard: Yard, choices: Sequence[ChoiceRequest], *, stream: bool) -> Response:
     """Return the response with the requested choices, as a stream or as one JSON body."""
     return (_StreamResponse if stream else _WholeResponse)(yard, choices)
 

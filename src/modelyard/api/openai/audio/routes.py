@@ -16,7 +16,7 @@ from modelyard.api.openai.audio.prompts import Task, speech_prompt
 from modelyard.api.openai.audio.schema import SpeechBody, TranscriptionBody, TranslationBody
 from modelyard.api.serving.form import FormRoute
 from modelyard.api.serving.json_response import JsonResponse
-from modelyard.api.serving.streaming import ChoiceRequest, reply, whole_answer
+from modelyard.api.serving.streaming import ChoiceRequest, respond, whole_answer
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.prompts import Audio, media_of
 from modelyard.yard.requests.requests import Request
@@ -60,7 +60,7 @@ async def _speech(
     frames = SpeechFrames(request.prompt, doing, clip.duration_s, language, body.response_format)
     asks = [ChoiceRequest(request, frames)]
     if stream:
-        return reply(yard, asks, stream=True)
+        return respond(yard, asks, stream=True)
 
     async def answer() -> bytes:
         whole, _ = await whole_answer(yard, asks)

@@ -21,7 +21,7 @@ from modelyard.api.openai.responses.store import Kept, ResponseStore, answer_mes
 from modelyard.api.request_context import RequestContext
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.errors import InvalidRequest, ResponseNotFound
 from modelyard.protocol.prompts import Chat
@@ -60,7 +60,7 @@ def response_routes(yard: Yard, media: MediaLoader) -> APIRouter:
 
         frames = ResponseFrames(body, request.prompt, keep)
         if not body.background:
-            return reply(yard, [ChoiceRequest(request, frames)], stream=bool(body.stream))
+            return respond(yard, [ChoiceRequest(request, frames)], stream=bool(body.stream))
         if body.stream:
             raise InvalidRequest("'background' responses are not streamed. Leave 'stream' out.", "stream")
         frames.response["model"] = yard.model(body.model or "default").id
