@@ -78,17 +78,8 @@ def fragments(body: bytes, max_bytes: int, piece_bytes: int = PIECE_BYTES) -> It
 
     while at < len(body):
         piece = body[at : at + piece_bytes]
-        parts = _masked(piece).split(b'"')
         is_cut = size >= max_bytes
-        has_comma = is_cut and b"," in parts[0]
-        # No piece starts within a string: a string that does not end in a piece starts the next one.
-        begins_with_long_text = len(parts) == 2 and not parts[0]
-        if has_comma:
-            parts = [parts[0][: parts[0].index(b",") + 1]]
-        elif is_cut or begins_with_long_text:
-            parts = parts[:1]
-        elif len(parts) % 2 == 0:
-            parts.pop()
+        parts, has_comma, begins_with_long_text = _usable_parts(_masked(piece).split(b'"'), is_cut=is_cut)
         taken = sum(map(len, parts)) + len(parts) - 1
         source = piece[:taken]
         if is_cut and len(parts) == 1 and not has_comma:
@@ -113,6 +104,29 @@ def fragments(body: bytes, max_bytes: int, piece_bytes: int = PIECE_BYTES) -> It
         start, size = at, 0
         sources.clear()
     yield fragment(Cut.END)
+
+
+def _usable_parts(parts: list[bytes], *, is_cut: bool) -> tuple[list[bytes], bool, bool]:
+    """Return which parts of a piece, split at its quotes, belong to the fragment.
+
+    Args:
+        parts: the parts; those with odd indexes are strings. No piece starts within a string.
+        is_cut: whether the fragment is to end at the first comma or string.
+
+    Returns:
+        The parts, whether they end with the comma of the cut, and whether the piece starts with a string that does not
+        end in it.
+    """
+    has_comma = is_cut and b"," in parts[0]
+    begins_with_long_text = len(parts) == 2 and not parts[0]
+    if has_comma:
+        parts = [parts[0][: parts[0].index(b",") + 1]]
+    elif is_cut or begins_with_long_text:
+        parts = parts[:1]
+    elif len(parts) % 2 == 0:
+        # The last string does not end in this piece, and so starts the next one.
+        parts.pop()
+    return parts, has_comma, begins_with_long_text
 
 
 def text_end(body: bytes, start: int, piece_bytes: int = PIECE_BYTES) -> tuple[int, bool]:
