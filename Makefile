@@ -63,7 +63,8 @@ lock: .venv/installed-dev ## write the lock files and the SBOM again; ARGS="--up
 audit: .venv/installed-dev ## look for known vulnerabilities of what the lock files pin, where an advisory source is reached
 	@$(BIN)/python scripts/audit.py
 
-docs: .venv/installed-dev ## write the generated parts of docs/ again
+docs: .venv/installed-dev ## write the generated parts of docs/ again, and Model from AsyncModel
+	@$(BIN)/python scripts/write_model.py
 	@$(BIN)/python scripts/write_docs.py
 
 .venv/installed: $(SETUP)

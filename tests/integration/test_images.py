@@ -235,12 +235,12 @@ def test_images_that_fill_the_context_are_refused(server: RunningServer) -> None
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("data:image/png;base64,AAAA", "This is no image that is known here."),
+        ("data:image/png;base64,AAAA", "The format of the image is not known."),
         ("data:image/png;base64,%%", "What follows the comma of the data URL is not base64."),
         ("data:image/png,AAAA", "The data URL must have the form"),
         ("ftp://example.com/x.png", "The URL must begin with data:, http://, https:// or file://."),
         (data_url(ONE[:200]), "The image is damaged or cut off"),
-        ("/etc/passwd", "The file is not inside of a folder that this server reads images from."),
+        ("/etc/passwd", "The file is not inside a folder that this server reads images from."),
         ("http://no-such-host.invalid/x.png", "The host of the URL is not known."),
         ("http://user:secret@127.0.0.1/x.png", "A URL with a user name or password is not fetched."),
         ("http://127.0.0.1:1/x.png", "The image cannot be fetched (ConnectError)."),
@@ -262,10 +262,10 @@ def test_what_the_web_answers_else_is_refused(server: RunningServer) -> None:
     }
     with web(pages) as url:
         assert refusal(server, f"{url}/none.png")["message"] == "The URL answered 404. Check it."
-        assert "leads on more than 3 times" in refusal(server, f"{url}/loop")["message"]
-        assert "something else than http or https" in refusal(server, f"{url}/away")["message"]
-        assert refusal(server, f"{url}/page")["message"].startswith("This is a web page, which is not taken.")
-        assert "more than the 20 MiB" in refusal(server, f"{url}/large")["message"]
+        assert "redirects more than 3 times" in refusal(server, f"{url}/loop")["message"]
+        assert "is neither http nor https" in refusal(server, f"{url}/away")["message"]
+        assert refusal(server, f"{url}/page")["message"].startswith("This is a web page, which is not supported.")
+        assert "more than 20 MiB" in refusal(server, f"{url}/large")["message"]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def resident_bytes() -> int:
 
 def in_use(model: Model) -> int:
     """Requests that are running or waiting."""
-    census = model.thread.look(lambda there: there.yard.metrics())
+    census = model.thread.call_sync(lambda twin: twin.yard.metrics())
     return sum(each.waiting + each.running for each in census.models)
 
 

@@ -1,4 +1,4 @@
-"""One HTTP request, as it is observed from its first byte to its last."""
+"""The context of one HTTP request: what middleware, endpoints, logs and metrics share about it."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ if TYPE_CHECKING:
     from modelyard.config import AccessKey
     from modelyard.yard.requests.timings import RequestTimings
 
-# A client's own id goes into headers and logs as it is: on one line, and short.
+# A client's own id appears unchanged in headers and logs, so it must be short and printable.
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
-# Methods by which metrics tell requests apart; any other word is a client's invention.
+# Methods that are labels of metrics. All others count as "OTHER": clients may send any word.
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 NO_ROUTE = "unknown"
 NO_MODEL = "none"
 UNKNOWN_MODEL = "unknown"
 
-_KEY = "modelyard.visit"
+_KEY = "modelyard.request_context"
 
 
 class RequestContext:
-    """A request that is being answered, or has been.
+    """The context of one request.
 
     Attributes:
-        request_id: the client's, where it sent one that is short and printable; else a new one.
-        method: as sent, or "OTHER".
-        caller: on whose behalf the yard is called.
-        key: that it was let in with; None: without.
-        headers: to be sent with the answer, whatever it is.
-        status: of the answer; None while there is none.
-        body_bytes: received so far.
-        began, ended: seconds of ``time.monotonic``; ended is 0 while it is answered.
+        request_id: the client's id if it is short and printable; else a new id.
+        method: the HTTP method, or "OTHER".
+        caller: limits and rights of the request in the yard.
+        key: the API key of the request; None: it has none.
+        headers: headers to add to the answer, also to an error.
+        status: HTTP status of the answer; None before it is sent.
+        body_bytes: bytes of the body received so far.
+        began: start of the request in seconds of ``time.monotonic``.
+        ended: end of the answer in the same seconds; 0 before.
     """
 
     def __init__(self, scope: Scope) -> None:
         self.request_id = _request_id(scope)
-        # A websocket has none: it begins as a GET.
+        # The scope of a WebSocket has no method: its handshake is a GET request.
         method: str = scope.get("method", "GET")
         self.method = method if method in METHODS else "OTHER"
         self.caller = Caller()
@@ -59,36 +60,36 @@ class RequestContext:
 
     @staticmethod
     def of(scope: Scope) -> RequestContext:
-        """The visit of the request that ``scope`` is of."""
-        visit: RequestContext = scope[_KEY]
-        return visit
+        """Return the context of the request of ``scope``."""
+        context: RequestContext = scope[_KEY]
+        return context
 
     @property
     def route(self) -> str:
-        """The pattern of its path, such as ``/v1/models/{model_id:path}``; never the path itself."""
+        """The pattern of the route, such as ``/v1/models/{model_id:path}``; never the path itself."""
         return getattr(self._scope.get("route"), "path", NO_ROUTE)
 
     @property
     def model(self) -> str:
-        """The id of the model that it was for, or that it was for one that is not there, or for none."""
+        """The id of the requested model; ``UNKNOWN_MODEL`` if it does not exist, ``NO_MODEL`` if none was requested."""
         caller = self.caller
         return caller.model or (UNKNOWN_MODEL if caller.has_asked else NO_MODEL)
 
     @property
     def is_housekeeping(self) -> bool:
-        """Whether a machine asks how the server is, or a browser what it may ask."""
+        """Whether the request is a health check, a scrape of metrics or a CORS preflight."""
         path: str = self._scope["path"]
         return path in ("/", "/metrics") or path.startswith("/health") or self.method == "OPTIONS"
 
     @property
     def is_anthropic(self) -> bool:
-        """Whether Anthropic's dialect is spoken, whose clients look for the id under a name of their own."""
+        """Whether the path is of Anthropic's dialect, whose clients read the id from a header of another name."""
         path: str = self._scope["path"]
         return path.startswith("/v1/messages")
 
     @property
     def times(self) -> RequestTimings | None:
-        """Of its answer, the first where there are several; None: no model was asked."""
+        """Timings of the first choice; None: the request reached no model."""
         return self.caller.requests[0].times if self.caller.requests else None
 
 

@@ -1,6 +1,6 @@
-"""Answers with OpenAI's names and shapes, as attributes. All of them are immutable.
+"""Answers with OpenAI's names and shapes, as attributes of immutable objects.
 
-Hot path: a streamed piece is a chunk, a choice and a delta.
+Hot path: each streamed piece makes a chunk, a choice and a delta.
 
 Source: OpenAI, API reference, "The chat completion object", "The chat completion chunk object".
 """
@@ -22,7 +22,7 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """A function by its name, and the text of a JSON object with its arguments."""
+    """The name of a function, and its arguments as the text of a JSON object."""
 
     name: str
     arguments: str
@@ -30,7 +30,7 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model wants made."""
+    """A tool call that the model requests."""
 
     id: str
     function: FunctionCall
@@ -39,12 +39,12 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ChatCompletionMessage:
-    """What the model said. It can be put among the messages of the next request as it is.
+    """The message of an answer. It can be passed as a message of the next request.
 
     Attributes:
-        content: the text; None where there are calls alone.
-        reasoning_content: what a reasoning model said to itself.
-        tool_calls: empty where there are none.
+        content: the text; None if there are only tool calls.
+        reasoning_content: the reasoning before the answer; None if there is none.
+        tool_calls: the tool calls; may be empty.
     """
 
     content: str | None
@@ -54,7 +54,7 @@ class ChatCompletionMessage:
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> ChatCompletionMessage:
-        """Of OpenAI's JSON."""
+        """Build from OpenAI's JSON."""
         calls = tuple(
             ToolCall(call["id"], FunctionCall(call["function"]["name"], call["function"]["arguments"]))
             for call in message.get("tool_calls", ())
@@ -62,7 +62,7 @@ class ChatCompletionMessage:
         return cls(message["content"], message.get("reasoning_content"), calls)
 
     def as_request(self) -> dict[str, Any]:
-        """As a message of a request: without what is not there."""
+        """Return the message as a dict for a request, without absent fields."""
         message: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.reasoning_content is not None:
             message["reasoning_content"] = self.reasoning_content
@@ -80,7 +80,7 @@ class ChatCompletionMessage:
 
 @dataclass(frozen=True, slots=True)
 class TopLogprob:
-    """A token that might have come; logprob is the natural logarithm of its probability."""
+    """A candidate token; logprob is the natural logarithm of its probability."""
 
     token: str
     logprob: float
@@ -89,7 +89,7 @@ class TopLogprob:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token of the answer, and the likeliest in its place."""
+    """A token of the answer, and the most likely candidates at its position."""
 
     token: str
     logprob: float
@@ -99,13 +99,13 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceLogprobs:
-    """The tokens of a choice, or of a piece of it."""
+    """Log-probabilities of the tokens of a choice or of a chunk."""
 
     content: tuple[TokenLogprob, ...]
 
     @classmethod
     def of(cls, logprobs: Mapping[str, Any] | None) -> ChoiceLogprobs | None:
-        """Of OpenAI's JSON."""
+        """Build from OpenAI's JSON."""
         if logprobs is None:
             return None
         return cls(
@@ -125,7 +125,7 @@ class ChoiceLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class PromptTokensDetails:
-    """cached_tokens are those of the prompt that cost no computation."""
+    """cached_tokens counts the tokens of the prompt that were taken from the KV cache."""
 
     cached_tokens: int
 
@@ -141,14 +141,14 @@ class CompletionUsage:
 
     @classmethod
     def of(cls, usage: Usage) -> CompletionUsage:
-        """Of the yard's."""
+        """Build from the yard's usage."""
         total = usage.prompt_tokens + usage.completion_tokens
         return cls(usage.prompt_tokens, usage.completion_tokens, total, PromptTokensDetails(usage.cached_tokens))
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer of those that were asked for."""
+    """One of the requested answers."""
 
     index: int
     message: ChatCompletionMessage
@@ -157,7 +157,7 @@ class Choice:
 
     @classmethod
     def of(cls, choice: Mapping[str, Any]) -> Choice:
-        """Of OpenAI's JSON."""
+        """Build from OpenAI's JSON."""
         message = ChatCompletionMessage.of(choice["message"])
         return cls(choice["index"], message, choice["finish_reason"], ChoiceLogprobs.of(choice["logprobs"]))
 
@@ -169,7 +169,7 @@ class ChatCompletion:
     Attributes:
         created: seconds since 1970.
         model: id of the model that answered.
-        system_fingerprint: of the model and what computes it.
+        system_fingerprint: identifies the weights and settings of the model.
     """
 
     id: str
@@ -183,7 +183,7 @@ class ChatCompletion:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCallDelta:
-    """More of a function: its name comes whole, its arguments in pieces that add up to JSON."""
+    """A part of a function call: the whole name comes first, then pieces of the arguments' JSON text."""
 
     name: str | None = None
     arguments: str = ""
@@ -191,7 +191,7 @@ class FunctionCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """More of a call; index counts the calls of an answer from 0. id and type come with the first piece."""
+    """A part of a tool call; index counts the calls of an answer from 0. The first part has id and type."""
 
     index: int
     function: FunctionCallDelta
@@ -201,7 +201,7 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceDelta:
-    """More of a choice: what is not None is to be added to what came before."""
+    """A part of a choice: each field that is not None extends the message so far."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -210,7 +210,7 @@ class ChoiceDelta:
 
     @classmethod
     def of(cls, delta: Mapping[str, Any]) -> ChoiceDelta:
-        """Of OpenAI's JSON."""
+        """Build from OpenAI's JSON."""
         calls = tuple(
             ToolCallDelta(
                 call["index"],
@@ -225,7 +225,7 @@ class ChoiceDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChunkChoice:
-    """A piece of one choice. finish_reason is there in its last one."""
+    """A part of one choice. The last part has a finish_reason."""
 
     index: int
     delta: ChoiceDelta
@@ -235,11 +235,11 @@ class ChunkChoice:
 
 @dataclass(frozen=True, slots=True)
 class ChatCompletionChunk:
-    """A piece of an answer: ``chunk.choices[0].delta.content`` is its text, or None.
+    """A part of an answer: ``chunk.choices[0].delta.content`` is its text, or None.
 
     Attributes:
-        choices: always one.
-        usage: of all choices, in the last chunk.
+        choices: always one choice.
+        usage: tokens of all choices, in the last chunk; None before.
     """
 
     id: str
@@ -256,7 +256,7 @@ class RankedDocument:
     """How well one document answers a query.
 
     Attributes:
-        index: its place among the documents that were given.
+        index: index of the document in the request.
         relevance_score: from 0 to 1.
     """
 
@@ -269,9 +269,9 @@ class RerankResponse:
     """Documents by how well they answer a query.
 
     Attributes:
-        results: the best first.
-        model: id of the model that read them.
-        usage: tokens of all documents, each with the query.
+        results: the best document first.
+        model: id of the reranker.
+        usage: tokens of all pairs of the query and a document.
     """
 
     results: tuple[RankedDocument, ...]
@@ -294,7 +294,7 @@ class EmbeddingResponse:
 
     Attributes:
         vectors: [inputs, dimensions], 32-bit floats, each row of length 1.
-        model: id of the model that computed them.
+        model: id of the embedding model.
         usage: tokens of all inputs.
     """
 
@@ -305,5 +305,5 @@ class EmbeddingResponse:
 
     @property
     def data(self) -> Sequence[Embedding]:
-        """The same in OpenAI's shape."""
+        """Return the vectors in OpenAI's shape, as lists of numbers."""
         return [Embedding(index, vector) for index, vector in enumerate(self.vectors.tolist())]

@@ -1,4 +1,4 @@
-"""The HTTP application of a model, to be mounted in another application."""
+"""Builds the HTTP application of a model, for a mount in another application."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from modelyard.inprocess.model import Model
 
 
 def create_app(model: Model | AsyncModel) -> ASGIApp:
-    """The whole HTTP API on ``model``, as an ASGI application: to be served, or mounted in another application.
+    """Return the whole HTTP API on ``model`` as an ASGI application, to be served or mounted in another application.
 
         app = FastAPI()
         app.mount("/llm", modelyard.create_app(model))
 
-    The application of a Model runs on any event loop, that of an AsyncModel on the model's own. A request must carry
-    one of the keys of the configuration's ``[server]`` or of ``MODELYARD_API_KEYS``, if there are any. Names by which
-    clients address the server are checked only where ``allowed_hosts`` is configured. The caller closes the model;
-    requests get a 503 afterwards.
+    The application of a Model runs on any event loop; the application of an AsyncModel runs on the model's own event
+    loop. If ``[server]`` or ``MODELYARD_API_KEYS`` have API keys, a request must carry one of them. The Host header is
+    checked only if ``allowed_hosts`` is configured. The caller closes the model; later requests get a 503.
 
     Raises:
-        ConfigError: a key is not where the configuration says.
+        ConfigError: the source of a key cannot be read.
         Closed, ForkedProcess: as the model's methods.
     """
     if isinstance(model, AsyncModel):
         return MountedApp(UsableApp(_mountable(model), lambda: model.yard))
-    return MountedApp(OtherLoopApp(model.thread.look(_mountable), model.thread))
+    return MountedApp(OtherLoopApp(model.thread.call_sync(_mountable), model.thread))
 
 
 def _mountable(model: AsyncModel) -> ASGIApp:

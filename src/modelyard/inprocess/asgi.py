@@ -1,4 +1,4 @@
-"""ASGI applications around the HTTP application, for callers on other event loops and under other paths."""
+"""ASGI wrappers around the HTTP application, for other event loops and for mounts below a path."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _T = TypeVar("_T")
 
 
 def in_process_app(yard: Yard) -> ASGIApp:
-    """The HTTP application on ``yard`` for clients in this process, who need no key; for the yard's event loop."""
+    """Return the HTTP application on ``yard`` without API keys, for clients on the yard's event loop."""
     return create_app(yard, is_mounted=True)
 
 
 class MountedApp:
-    """An application that another one mounts: it sees paths as if the mount were the root."""
+    """Removes the path of a mount, so that the application sees paths from its own root."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,11 +37,11 @@ class MountedApp:
 
 
 class UsableApp:
-    """An application that answers with an error once its model is closed.
+    """Answers with an error once the model is closed.
 
     Args:
-        app: of the model.
-        check_usable: raises Closed or ForkedProcess where the model cannot be used.
+        app: the application of the model.
+        check_usable: raises Closed or ForkedProcess if the model cannot be used.
     """
 
     def __init__(self, app: ASGIApp, check_usable: Callable[[], object]) -> None:
@@ -59,11 +59,11 @@ class UsableApp:
 
 
 class OtherLoopApp:
-    """An application whose event loop runs on another thread than the caller's.
+    """Runs an application on the event loop of another thread than the caller's.
 
     Args:
-        app: runs on the loop of ``thread``.
-        thread: ends with the model that the application serves.
+        app: runs on the event loop of ``thread``.
+        thread: the thread of the model that the application serves.
     """
 
     def __init__(self, app: ASGIApp, thread: LoopThread[Any]) -> None:
@@ -71,16 +71,16 @@ class OtherLoopApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on to the application."""
-        here = asyncio.get_running_loop()
-        if here is self._thread.loop:
+        caller_loop = asyncio.get_running_loop()
+        if caller_loop is self._thread.loop:
             await self._app(scope, receive, send)
             return
 
         def received() -> Awaitable[Message]:
-            return _done_on(here, receive)
+            return _run_on(caller_loop, receive)
 
         def sent(message: Message) -> Awaitable[None]:
-            return _done_on(here, lambda: send(message))
+            return _run_on(caller_loop, lambda: send(message))
 
         async def run(_: object) -> None:
             await self._app(scope, received, sent)
@@ -95,14 +95,14 @@ class OtherLoopApp:
         await asyncio.wrap_future(running)
 
 
-async def _done_on(loop: asyncio.AbstractEventLoop, work: Callable[[], Awaitable[_T]]) -> _T:
-    """Run ``work`` on ``loop`` and wait for it here; a cancel of the wait cancels the work."""
+async def _run_on(loop: asyncio.AbstractEventLoop, work: Callable[[], Awaitable[_T]]) -> _T:
+    """Run ``work`` on ``loop`` and wait for it on the current loop. Cancelling the wait cancels the work."""
 
-    async def doing() -> _T:
+    async def run() -> _T:
         return await work()
 
     try:
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(doing(), loop))
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), loop))
     except RuntimeError:
         if loop.is_closed():
             raise asyncio.CancelledError from None

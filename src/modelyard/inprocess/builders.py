@@ -1,7 +1,7 @@
-"""Builders: which models, and how each is served, with the reference's names.
+"""Builders: which models, and how each is served, with the names of mistral.rs.
 
-A builder says what a ``[[models]]`` table of a configuration file says, in the same words; it is checked when it is
-built. Builders may be changed until then, and built more than once.
+A builder holds the keys of a ``[[models]]`` table of a configuration file, which ``build`` validates. A builder may be
+changed and built again.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class IsqType(StrEnum):
-    """What full-precision weights are quantised to at load time: the reference's types.
+    """The types of mistral.rs to which full-precision weights are quantised when the model is prepared.
 
-    Those that GGUF does not have become its nearest, which the log says.
+    A type that GGUF lacks is replaced by its nearest type, with a line in the log.
     """
 
     Q2K = "q2k"
@@ -51,30 +51,30 @@ class IsqType(StrEnum):
 
 
 class Buildable(ABC):
-    """What models can be built of."""
+    """A description from which models can be built."""
 
     @abstractmethod
     def config(self) -> Config:
-        """The same as a configuration.
+        """Return the description as a configuration.
 
         Raises:
-            ConfigError: something in it cannot be; it lists every problem.
+            ConfigError: the description is invalid; the error lists every problem.
         """
 
     def build(self) -> Model:
-        """Load the models, and return when they serve. An interrupt, too, leaves nothing behind.
+        """Load the models, and return when they serve. After an error or an interrupt, everything is freed.
 
         Raises:
-            ConfigError: something in it cannot be, or files are missing or unusable.
-            InsufficientMemory: a model does not fit the memory budget by itself.
-            ModelLoadFailed: a model could not be loaded; the others are freed again.
+            ConfigError: the description is invalid, or files are missing or unusable.
+            InsufficientMemory: a model does not fit the memory budget even alone.
+            ModelLoadFailed: a model could not be loaded.
         """
         from modelyard.inprocess.model import Model
 
         return Model(self.config())
 
     async def build_async(self) -> AsyncModel:
-        """As ``build``, for the event loop that it is called on, which the models then belong to."""
+        """Load the models like ``build``, for the event loop of the caller: the AsyncModel works on that loop alone."""
         from modelyard.inprocess.async_model import AsyncModel
 
         model = AsyncModel(self.config())
@@ -83,7 +83,7 @@ class Buildable(ABC):
 
 
 class ModelBuilder(Buildable):
-    """One model, whose kind is told from its files.
+    """One model, whose kind is detected from its files.
 
     Args:
         model_id: Hugging Face id, or path of a GGUF file or a model folder. Relative paths are relative to the
@@ -96,32 +96,32 @@ class ModelBuilder(Buildable):
         self._table: dict[str, Any] = {"model_id": str(model_id), "kind": self._kind}
 
     def with_isq(self, isq: IsqType | str) -> Self:
-        """Quantise full precision on this machine; a string may also be a number of bits."""
+        """Quantise full-precision weights on this machine. A string may also be a number of bits."""
         return self._with("quantization", isq=str(isq))
 
     def with_auto_isq(self, bits: int) -> Self:
-        """Quantise full precision on this machine to 2, 3, 4, 5, 6 or 8 bits."""
+        """Quantise full-precision weights on this machine to 2, 3, 4, 5, 6 or 8 bits."""
         return self._with("quantization", isq=str(bits))
 
     def with_quant(self, quant: str | int) -> Self:
-        """Take weights that are published in this quantisation, else quantise full precision here."""
+        """Use weights that are published in this quantisation, else quantise full-precision weights on this machine."""
         return self._with("quantization", quant=str(quant))
 
     def with_uqff(self, from_uqff: str | int) -> Self:
-        """Load UQFF weights of the repository or folder: a file, a number of bits, or a type."""
+        """Load UQFF weights of the repository or folder, named by file, number of bits or type."""
         return self._with("quantization", from_uqff=str(from_uqff))
 
     def with_imatrix(self, path: str | Path) -> Self:
-        """Quantise by this file, which says what weights matter most."""
+        """Quantise with this importance matrix."""
         return self._with("quantization", imatrix=str(path))
 
     def with_dtype(self, dtype: Literal["auto", "bf16", "f16", "f32"]) -> Self:
-        """Keep weights that are not quantised in these numbers."""
+        """Store weights that are not quantised in this number format."""
         self._table["dtype"] = dtype
         return self
 
     def with_chat_template(self, path: str | Path) -> Self:
-        """Write chats by this Jinja file in the place of the model's own."""
+        """Render chats with this Jinja file in place of the model's own template."""
         self._table["chat_template"] = str(path)
         return self
 
@@ -130,60 +130,60 @@ class ModelBuilder(Buildable):
         return self._with("device", cpu=True)
 
     def with_device_layers(self, layers: int | Sequence[str]) -> Self:
-        """Put so many layers on the first accelerator, or as ``["0:20", "1:12"]`` says."""
+        """Put this many layers on the first accelerator, or per device as in ``["0:20", "1:12"]``."""
         return self._with("device", device_layers=layers if isinstance(layers, int) else list(layers))
 
     def with_max_seq_len(self, tokens: int) -> Self:
-        """Length of the context in tokens; of an embedding model the longest input."""
+        """Set the length of the context in tokens; for an embedding model, the longest input."""
         return self._with("device", max_seq_len=tokens)
 
     def with_max_num_seqs(self, sequences: int) -> Self:
-        """Requests that the model works on at the same time; more wait."""
+        """Set how many requests the model computes at the same time; more requests wait."""
         return self._with("device", max_batch_size=sequences)
 
     def with_sampling(self, **defaults: float) -> Self:
-        """Sampling for requests that do not say otherwise: ``temperature``, ``top_p``, …, as ``[models.sampling]``."""
+        """Set defaults for sampling: the keys of ``[models.sampling]``, such as ``temperature`` and ``top_p``."""
         return self._with("sampling", **defaults)
 
     def with_aliases(self, *aliases: str) -> Self:
-        """Further names that route to the model."""
+        """Add names that route to the model."""
         self._table["aliases"] = [*self._table.get("aliases", ()), *aliases]
         return self
 
     def with_load(self, load: Literal["startup", "on-demand"]) -> Self:
-        """Load it when it is built, or with its first request."""
+        """Load the model when it is built, or with its first request."""
         self._table["load"] = load
         return self
 
     def with_pinned(self) -> Self:
-        """Never unload it to make room for another one."""
+        """Never evict the model to make room for another one."""
         self._table["pinned"] = True
         return self
 
     def with_idle_unload_seconds(self, seconds: float) -> Self:
-        """Unload it when nobody has used it for so long."""
+        """Unload the model when it has had no request for this time."""
         self._table["idle_unload_seconds"] = seconds
         return self
 
     def with_priority(self, priority: int) -> Self:
-        """Requests of models with a higher number, from -100 to 100, go first."""
+        """Set the priority of requests to the model, from -100 to 100; higher goes first."""
         self._table["priority"] = priority
         return self
 
     def with_draft(self, draft: str) -> Self:
-        """Id or alias of a smaller model of the same vocabulary, which drafts what this one verifies."""
+        """Set the draft model by id or alias: a smaller model with the same vocabulary, for speculative decoding."""
         self._table["draft"] = draft
         return self
 
     def table(self, alias: str | None = None) -> dict[str, Any]:
-        """As a ``[[models]]`` table, listed under ``alias``, if any."""
+        """Return the description as a ``[[models]]`` table; ``alias`` becomes its id if it is not None."""
         return self._table if alias is None else {**self._table, "alias": alias}
 
     def config(self) -> Config:
-        """The same as a configuration with a single model.
+        """Return the description as a configuration with a single model.
 
         Raises:
-            ConfigError: something in it cannot be; it lists every problem.
+            ConfigError: the description is invalid; the error lists every problem.
         """
         return validate_config({"models": [self.table()]}, source=type(self).__name__)
 
@@ -193,26 +193,26 @@ class ModelBuilder(Buildable):
 
 
 class TextModelBuilder(ModelBuilder):
-    """One model that generates text. Of one that takes images or sound, the projector is left out."""
+    """One model that generates text. It is served without a projector, and so takes neither images nor sound."""
 
     _kind = "text"
 
 
 class MultimodalModelBuilder(ModelBuilder):
-    """One model that takes images or sound beside text."""
+    """One model that takes images or sound in addition to text."""
 
     _kind = "multimodal"
 
     def with_mmproj(self, name: str) -> Self:
-        """Take this GGUF file as the projector, where several lie beside the model."""
+        """Use this GGUF file as the projector if several lie beside the model."""
         return self._with("format", mmproj=name)
 
     def with_max_edge(self, pixels: int) -> Self:
-        """Scale images down to so many pixels of their longer side."""
+        """Scale images down until their longer side has at most this many pixels."""
         return self._with("multimodal", max_edge=pixels)
 
     def with_max_audio_seconds(self, seconds: float) -> Self:
-        """Take clips of sound of at most that length."""
+        """Refuse clips of sound that are longer."""
         return self._with("multimodal", max_audio_seconds=seconds)
 
 
@@ -223,11 +223,11 @@ class EmbeddingModelBuilder(ModelBuilder):
 
 
 class GgufModelBuilder(ModelBuilder):
-    """One model of GGUF files that are named.
+    """One model of GGUF files that the caller names.
 
     Args:
         model_id: Hugging Face id, or a folder.
-        files: their names in it: one, or the shards of one model in order.
+        files: names of files in it: one file, or the shards of one model in order.
     """
 
     def __init__(self, model_id: str | Path, files: Sequence[str]) -> None:
@@ -239,7 +239,7 @@ class GgufModelBuilder(ModelBuilder):
 class MultiModelBuilder(Buildable):
     """Several models in one process, each on an engine of its own.
 
-    The first that is added is the default, unless ``with_default_model`` names another.
+    The first model is the default, unless ``with_default_model`` names another.
     """
 
     def __init__(self) -> None:
@@ -250,54 +250,54 @@ class MultiModelBuilder(Buildable):
         self._hub: dict[str, Any] = {}
 
     def add_model(self, builder: ModelBuilder) -> Self:
-        """Add a model, whose id is what its builder was given."""
+        """Add a model, whose id is the ``model_id`` of its builder."""
         self._models.append((builder, None))
         return self
 
     def add_model_with_alias(self, alias: str, builder: ModelBuilder) -> Self:
-        """Add a model whose id is ``alias``; what its builder was given routes to it, too."""
+        """Add a model whose id is ``alias``; the ``model_id`` of its builder is another name for it."""
         self._models.append((builder, alias))
         return self
 
     def with_default_model(self, model: str) -> Self:
-        """Id or alias of the model for requests that name none."""
+        """Set the model, by id or alias, for requests that name none."""
         self._default = model
         return self
 
     def with_memory_budget(self, budget: str | float) -> Self:
-        """What all models may take together: a size such as ``"16GiB"``, or a part of the machine such as ``0.5``."""
+        """Set the memory of all models together: a size such as ``"16GiB"``, or a fraction of the machine: ``0.5``."""
         self._memory["budget"] = budget
         return self
 
     def with_runtime(self, **keys: Any) -> Self:
-        """How many sequences the engines hold: the keys of ``[runtime]``, such as ``prefix_cache_n``."""
+        """Set keys of ``[runtime]``, such as ``prefix_cache_n``, which bound the sequences of the engines."""
         self._runtime |= keys
         return self
 
     def with_token_source(self, source: str) -> Self:
-        """Where the hub's token comes from: ``cache``, ``env:VARIABLE``, ``path:FILE``, ``literal:TOKEN``, ``none``."""
+        """Set where the hub's token is: ``cache``, ``env:VARIABLE``, ``path:FILE``, ``literal:TOKEN`` or ``none``."""
         self._hub["token_source"] = source
         return self
 
     def config(self) -> Config:
-        """The same as a configuration.
+        """Return the description as a configuration.
 
         Raises:
-            ConfigError: there is no model, two have a name in common, the default is none of them, or something else
-                cannot be; it lists every problem.
+            ConfigError: there is no model, two models share a name, the default is no model, or another part is
+                invalid; the error lists every problem.
         """
         if not self._models:
             raise ConfigError("MultiModelBuilder", ["No models: add at least one with add_model."])
         tables = [builder.table(alias) for builder, alias in self._models]
         default = self._default or tables[0].get("alias") or tables[0]["model_id"]
-        top: Mapping[str, Any] = {
+        tree: Mapping[str, Any] = {
             "default_model_id": default,
             "memory": self._memory,
             "runtime": self._runtime,
             "hub": self._hub,
             "models": tables,
         }
-        return validate_config(top, source="MultiModelBuilder")
+        return validate_config(tree, source="MultiModelBuilder")
 
 
 class ConfigFile(Buildable):
@@ -307,14 +307,14 @@ class ConfigFile(Buildable):
         self._path = Path(path)
 
     def config(self) -> Config:
-        """The configuration in the file, read when it is asked for.
+        """Read the file and return its configuration.
 
         Raises:
-            ConfigError: it cannot be read or used; it lists every problem.
+            ConfigError: the file cannot be read or is invalid; the error lists every problem.
         """
         return load_config(self._path)
 
 
 def from_config(path: str | Path) -> ConfigFile:
-    """The models of a TOML file, to be built: ``from_config("models.toml").build()``."""
+    """Return a builder of the models of a TOML file: ``from_config("models.toml").build()`` loads them."""
     return ConfigFile(path)

@@ -1,6 +1,6 @@
-"""Chats in process, whole and as streams of typed chunks, on the one way that generations go.
+"""Chats in process, whole and as streams of typed chunks, through the same calls of the yard as over HTTP.
 
-Hot path: ``_ChunkWriter.pieces`` runs once a piece of a stream, which is all text since the last look.
+Hot path: ``_ChunkWriter.pieces`` runs once a chunk, whose text is everything that has arrived since the last chunk.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from modelyard.yard.yard import Yard
 
 
 class Chats:
-    """Answers chats of ``yard``, with the images and the sound that ``media`` loads."""
+    """Answers chats with the models of ``yard``; ``media`` loads images and sound."""
 
     def __init__(self, yard: Yard, media: MediaLoader) -> None:
         self._yard, self._media = yard, media
 
     async def whole(self, body: ChatCompletionRequest) -> ChatCompletion:
-        """The answer to ``body``, once it is there.
+        """Return the whole answer to ``body``.
 
         Raises:
             ModelyardError: as ``Yard.generate``.
         """
-        request = await self._media.resolved(requested(body))
+        request = await self._media.resolved(to_request(body))
         assert isinstance(request.prompt, Chat)
         identity = Identity("chatcmpl")
-        asks = [
+        requests = [
             ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
             for index, choice in enumerate(choices_of(request, body.choices))
         ]
-        answer, finished = await whole_answer(self._yard, asks)
+        answer, finished = await whole_answer(self._yard, requests)
         return ChatCompletion(
             id=answer["id"],
             created=answer["created"],
@@ -66,17 +66,21 @@ class Chats:
         )
 
     async def chunks(self, body: ChatCompletionRequest, request: Request) -> AsyncGenerator[ChatCompletionChunk]:
-        """The answer to ``body``, which asks for ``request``, piece by piece; closing it ends the generations.
+        """Yield the answer to ``body`` as chunks; closing the generator cancels the generation.
+
+        Args:
+            body: the request as it came.
+            request: the same request for the yard.
 
         Raises:
-            ModelyardError: as ``Yard.generate``, and where the answer breaks off.
+            ModelyardError: as ``Yard.generate``, also in the middle of the answer.
         """
         request = await self._media.resolved(request)
         assert isinstance(request.prompt, Chat)
         await self._yard.check(request.model, "text")
-        with ExitStack() as asked:
+        with ExitStack() as submitted:
             generations = [
-                asked.enter_context(self._yard.submit(choice)) for choice in choices_of(request, body.choices)
+                submitted.enter_context(self._yard.submit(choice)) for choice in choices_of(request, body.choices)
             ]
             for generation in generations:
                 await generation.accepted()
@@ -95,8 +99,8 @@ class Chats:
                             yield ChatCompletionChunk(**identity, choices=(choice,))
                         continue
                     finished[index] = generations[index].outcome()
-                    *rest, last = writers[index].closing(finished[index])
-                    for choice in rest:
+                    *others, last = writers[index].closing(finished[index])
+                    for choice in others:
                         yield ChatCompletionChunk(**identity, choices=(choice,))
                     usage = None
                     if len(finished) == len(generations):
@@ -104,11 +108,11 @@ class Chats:
                     yield ChatCompletionChunk(**identity, choices=(last,), usage=usage)
 
 
-def requested(body: ChatCompletionRequest) -> Request:
-    """What the yard is asked by ``body``.
+def to_request(body: ChatCompletionRequest) -> Request:
+    """Return ``body`` as a request to the yard.
 
     Raises:
-        InvalidRequest: a field asks for what is not supported.
+        InvalidRequest: the value of a field is not supported.
     """
     return replace(body.checked(), urgency=WaitOptions(keep_alive_s=body.keep_alive))
 
@@ -118,7 +122,7 @@ def _usage(finished: dict[int, Finished]) -> Usage:
 
 
 async def _texts(generations: Sequence[TokenStream]) -> AsyncGenerator[tuple[int, str | None]]:
-    """Texts of all as they arrive, each with the number of its generation; None for its end."""
+    """Yield the texts of all generations as they arrive, each with the index of its generation; None marks its end."""
     if len(generations) == 1:
         async for text in generations[0]:
             yield 0, text
@@ -129,12 +133,12 @@ async def _texts(generations: Sequence[TokenStream]) -> AsyncGenerator[tuple[int
         while reading:
             await asyncio.wait(reading.values(), return_when=asyncio.FIRST_COMPLETED)
             for index, task in [(index, task) for index, task in reading.items() if task.done()]:
-                arrived = task.result()
-                if arrived is None:
+                piece = task.result()
+                if piece is None:
                     del reading[index]
                 else:
                     reading[index] = asyncio.create_task(_next(generations[index]))
-                yield index, arrived
+                yield index, piece
     finally:
         for task in reading.values():
             task.cancel()
@@ -146,41 +150,41 @@ async def _next(generation: AsyncIterator[str]) -> str | None:
 
 
 class _ChunkWriter:
-    """Turns the text of one generation into pieces of its choice."""
+    """Turns the text of one generation into chunks of its choice."""
 
     def __init__(self, generation: TokenStream, chat: Chat, index: int, *, has_logprobs: bool) -> None:
         self._generation, self._index, self._has_logprobs = generation, index, has_logprobs
         self._reader = OutputReader(generation, chat)
         self._is_bare = self._reader.is_plain and not has_logprobs
-        self._has_called = False
+        self._has_tool_calls = False
 
     def opening(self) -> ChunkChoice:
-        """The piece that names the role."""
+        """Return the first chunk, which has the role."""
         return ChunkChoice(self._index, ChoiceDelta(content="", role="assistant"))
 
     def pieces(self, text: str) -> Iterator[ChunkChoice]:
-        """What became certain with ``text``."""
+        """Yield the chunks that ``text`` completes."""
         if self._is_bare:
             yield ChunkChoice(self._index, ChoiceDelta(text))
         else:
             yield from self._written(self._reader.push(text))
 
     def closing(self, finished: Finished) -> Iterator[ChunkChoice]:
-        """What was held back, and the piece with the reason."""
+        """Yield the chunks of text that the reader held back, and the last chunk, which has the finish reason."""
         yield from self._written(self._reader.finish())
         yield ChunkChoice(
-            self._index, ChoiceDelta(), "tool_calls" if self._has_called else finished.reason, self._logprobs()
+            self._index, ChoiceDelta(), "tool_calls" if self._has_tool_calls else finished.reason, self._logprobs()
         )
 
     def _written(self, deltas: Sequence[Delta]) -> Iterator[ChunkChoice]:
-        self._has_called = self._has_called or any(isinstance(delta, ToolCallEnd) for delta in deltas)
-        written = [told for delta in deltas if (told := delta_object(delta)) is not None]
-        for told in written:
-            yield ChunkChoice(self._index, ChoiceDelta.of(told), logprobs=self._logprobs())
+        self._has_tool_calls = self._has_tool_calls or any(isinstance(delta, ToolCallEnd) for delta in deltas)
+        objects = [each for delta in deltas if (each := delta_object(delta)) is not None]
+        for each in objects:
+            yield ChunkChoice(self._index, ChoiceDelta.of(each), logprobs=self._logprobs())
 
     def _logprobs(self) -> ChoiceLogprobs | None:
-        """Of the tokens since the last piece that told any."""
+        """Return the log-probabilities of the tokens since the last chunk that had any."""
         if not self._has_logprobs or not self._generation.logprobs:
             return None
-        taken, self._generation.logprobs = self._generation.logprobs, []
-        return ChoiceLogprobs.of(logprobs_object(taken))
+        logprobs, self._generation.logprobs = self._generation.logprobs, []
+        return ChoiceLogprobs.of(logprobs_object(logprobs))

@@ -1,4 +1,4 @@
-"""Takes the address of a server."""
+"""Binds the address of a server."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from modelyard.errors import PortUnavailable
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take the address; connections are accepted when a server is started on it.
+    """Return a socket bound to the address. A server that is started on it accepts connections.
 
     Raises:
-        PortUnavailable: it is taken or not ours.
+        PortUnavailable: the address is in use or does not belong to this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, which other threads hand their work to."""
+"""An event loop on a thread of its own, which runs the coroutines that other threads submit."""
 
 from __future__ import annotations
 
@@ -15,49 +15,52 @@ from typing import Any, Generic, TypeVar
 from modelyard.errors import Closed, ForkedProcess
 
 _T = TypeVar("_T")
-_Held = TypeVar("_Held")
+_Value = TypeVar("_Value")
 
-# What ends with the interpreter has so long to end in order.
+# How long the exit of the interpreter waits for the context to be left.
 EXIT_S = 15.0
 
 
-class LoopThread(Generic[_Held]):
-    """A thread that enters a context on an event loop, and leaves it when it is closed, or the interpreter exits.
+class LoopThread(Generic[_Value]):
+    """A thread that enters a context on an event loop, and leaves it on ``close`` or when the interpreter exits.
 
     Args:
-        holding: makes the context, which is entered before the constructor returns.
-        name: of the thread.
+        make_context: makes the context, which is entered before the constructor returns.
+        name: the name of the thread.
+
+    Attributes:
+        value: the value of the context.
 
     Raises:
-        BaseException: whatever entering the context raised; the thread has ended then. Also an interrupt of the
-            waiting caller, which cancels the entering.
+        BaseException: the exception that entering the context raised, or an interrupt of the caller, which cancels the
+            entering. The thread has ended then.
     """
 
-    def __init__(self, holding: Callable[[], AbstractAsyncContextManager[_Held]], name: str) -> None:
+    def __init__(self, make_context: Callable[[], AbstractAsyncContextManager[_Value]], name: str) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._is_closed = False
         self.loop = asyncio.new_event_loop()
-        # A daemon, as an interpreter waits for others before it tells anybody that it exits.
-        self._thread = threading.Thread(target=self._run, args=(holding,), name=name, daemon=True)
-        self._entered: Future[_Held] = Future()
+        # The interpreter joins threads that are no daemons before it runs atexit functions.
+        self._thread = threading.Thread(target=self._run, args=(make_context,), name=name, daemon=True)
+        self._entered: Future[_Value] = Future()
         self._closing, self._leaving = asyncio.Event(), asyncio.Event()
-        self._works: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         atexit.register(self._exit)
         self._thread.start()
         try:
-            self.held = self._entered.result()
+            self.value = self._entered.result()
         except BaseException:
             self.close()
             raise
 
-    def call(self, work: Callable[[_Held], Coroutine[Any, Any, _T]]) -> _T:
-        """Do ``work`` on the loop and wait for it. Whatever interrupts the wait, cancels it.
+    def call(self, work: Callable[[_Value], Coroutine[Any, Any, _T]]) -> _T:
+        """Run ``work`` on the event loop and wait for it. An exception that interrupts the wait cancels the work.
 
         Raises:
-            Closed: before, or while it was done.
-            ForkedProcess: this is a child of the process that the thread is in.
-            BaseException: whatever the work raises.
+            Closed: the thread was closed before the work ended.
+            ForkedProcess: the caller is in a forked child, which has no such thread.
+            BaseException: the exception that the work raised.
         """
         future = self.submit(work)
         try:
@@ -68,8 +71,8 @@ class LoopThread(Generic[_Held]):
             future.cancel()
             raise
 
-    def submit(self, work: Callable[[_Held], Coroutine[Any, Any, _T]]) -> Future[_T]:
-        """Have ``work`` done on the loop.
+    def submit(self, work: Callable[[_Value], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        """Start ``work`` on the event loop.
 
         Raises:
             Closed, ForkedProcess: as ``call``.
@@ -82,20 +85,20 @@ class LoopThread(Generic[_Held]):
                 raise Closed
             return asyncio.run_coroutine_threadsafe(self._do(work), self.loop)
 
-    def look(self, at: Callable[[_Held], _T]) -> _T:
-        """What ``at`` returns on the loop.
+    def call_sync(self, function: Callable[[_Value], _T]) -> _T:
+        """Run ``function``, which does not block, on the event loop and return its result.
 
         Raises:
-            as ``call``.
+            BaseException: as ``call``.
         """
 
-        async def looking(held: _Held) -> _T:
-            return at(held)
+        async def run(value: _Value) -> _T:
+            return function(value)
 
-        return self.call(looking)
+        return self.call(run)
 
     def check(self) -> None:
-        """Refuse what cannot be done any more.
+        """Raise an error if no more work can be submitted.
 
         Raises:
             Closed, ForkedProcess: as ``call``.
@@ -105,62 +108,62 @@ class LoopThread(Generic[_Held]):
         if self._is_closed:
             raise Closed
 
-    def ask_to_end(self) -> None:
-        """Close, and wait for nothing. In a forked child, which has no such thread, it does nothing."""
+    def request_close(self) -> None:
+        """Start to close, without waiting. Does nothing in a forked child, which has no such thread."""
         if os.getpid() == self._pid:
+            # A loop that is closed already raises RuntimeError.
             with contextlib.suppress(RuntimeError):
-                # The loop is closed already.
                 self.loop.call_soon_threadsafe(self._closing.set)
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Cancel what is being done, leave the context, end the thread. Idempotent, and callable from any thread."""
-        self.ask_to_end()
+        """Cancel submitted work, leave the context and end the thread. Idempotent and thread-safe."""
+        self.request_close()
         if os.getpid() == self._pid and threading.current_thread() is not self._thread:
             self._thread.join(timeout_s)
 
     def _exit(self) -> None:
         self.close(EXIT_S)
 
-    def _run(self, holding: Callable[[], AbstractAsyncContextManager[_Held]]) -> None:
+    def _run(self, make_context: Callable[[], AbstractAsyncContextManager[_Value]]) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
-            runner.run(self._live(holding))
+            runner.run(self._main(make_context))
         atexit.unregister(self._exit)
 
-    async def _do(self, work: Callable[[_Held], Coroutine[Any, Any, _T]]) -> _T:
+    async def _do(self, work: Callable[[_Value], Coroutine[Any, Any, _T]]) -> _T:
         task = asyncio.current_task()
         assert task is not None
-        self._works.add(task)
+        self._tasks.add(task)
         try:
-            return await work(self.held)
+            return await work(self.value)
         finally:
-            self._works.discard(task)
+            self._tasks.discard(task)
 
-    async def _live(self, holding: Callable[[], AbstractAsyncContextManager[_Held]]) -> None:
-        life = asyncio.create_task(self._hold(holding))
+    async def _main(self, make_context: Callable[[], AbstractAsyncContextManager[_Value]]) -> None:
+        holding = asyncio.create_task(self._hold_context(make_context))
         closing = asyncio.create_task(self._closing.wait())
-        await asyncio.wait((life, closing), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((holding, closing), return_when=asyncio.FIRST_COMPLETED)
         with self._lock:
             self._is_closed = True
-        # What was handed over before that has begun then.
+        # Work that was submitted before this point starts during one turn of the loop.
         await asyncio.sleep(0)
-        for work in self._works:
-            work.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._leaving.set()
         if not self._entered.done():
-            life.cancel()
-        await asyncio.wait((life,))
+            holding.cancel()
+        await asyncio.wait((holding,))
         closing.cancel()
         if not self._entered.done():
             self._entered.set_exception(Closed())
 
-    async def _hold(self, holding: Callable[[], AbstractAsyncContextManager[_Held]]) -> None:
+    async def _hold_context(self, make_context: Callable[[], AbstractAsyncContextManager[_Value]]) -> None:
         async with contextlib.AsyncExitStack() as stack:
             try:
-                held = await stack.enter_async_context(holding())
+                value = await stack.enter_async_context(make_context())
             except asyncio.CancelledError:
                 raise
-            except BaseException as failure:  # noqa: BLE001 (raised where the context is wanted)
+            except BaseException as failure:  # noqa: BLE001 (raised by the constructor)
                 self._entered.set_exception(failure)
                 return
-            self._entered.set_result(held)
+            self._entered.set_result(value)
             await self._leaving.wait()

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """The models of a configuration, on a thread of their own. Every thread of the program may use it at any time.
+    """The models of a configuration, on an event loop in a thread of its own. All methods are thread-safe.
 
-    Every request goes to one of them, by id or alias; where none is named, to the default. One that is not loaded is
-    loaded first. ``builder.build()`` makes one; leave its context, or ``close`` it, to free everything. An interrupt
-    (Ctrl-C) ends the call that it meets, and what that had begun.
+    A request names a model by id or alias; a request that names none goes to the default model. A model that is not
+    loaded is loaded first. ``builder.build()`` returns a Model; leave its context, or ``close`` it, to free everything.
+    An interrupt (Ctrl-C) ends the call that it interrupts, and cancels the work of that call.
 
-    Each method raises ``Closed`` after that, and ``ForkedProcess`` in a child by fork.
+    Each method raises ``Closed`` after ``close``, and ``ForkedProcess`` in a forked child.
 
     Args:
-        config: which models, and how each is served.
-        make_yard: makes the yard; another one in tests.
+        config: the models, and how each is served.
+        make_yard: makes the yard; tests pass another one.
 
     Raises:
         ConfigError, InsufficientMemory, ModelLoadFailed: as ``Buildable.build``.
@@ -41,7 +41,7 @@ class Model:
         self.thread: LoopThread[AsyncModel] = LoopThread(lambda: AsyncModel(config, make_yard), "modelyard")
 
     def close(self) -> None:
-        """End what runs, free every model, and end the thread. Idempotent."""
+        """End running requests with an error, free every model, and end the thread. Idempotent."""
         self.thread.close()
 
     def __enter__(self) -> Self:
@@ -51,77 +51,102 @@ class Model:
         self.close()
 
     def __del__(self) -> None:
-        # Not there where the constructor failed. Not waited for: it is collected wherever it happens.
+        # The attribute is missing if the constructor failed. A finalizer may run on any thread, so it must not block.
         if hasattr(self, "thread"):
-            self.thread.ask_to_end()
+            self.thread.request_close()
 
-    # Requests
+    def openai_client(self, **options: Any) -> openai.OpenAI:
+        """Return OpenAI's own client on these models, without a socket: code that takes such a client runs in process.
+
+        Requests go through the HTTP application, and answers stream as over HTTP. The client raises its own exceptions
+        and works until the model is closed. It does not retry by default.
+
+        Args:
+            options: arguments of ``openai.OpenAI``.
+
+        Raises:
+            ImportError: the package ``openai`` is not installed: ``pip install 'modelyard[openai]'``.
+        """
+        from modelyard.inprocess.transport import openai_client
+
+        return openai_client(self._app(), lambda work: self.thread.call(lambda _: work()), **options)
+
+    def async_openai_client(self, **options: Any) -> openai.AsyncOpenAI:
+        """Return OpenAI's asynchronous client on these models, for any event loop; see ``openai_client``."""
+        from modelyard.inprocess.transport import async_openai_client
+
+        return async_openai_client(self._app(), **options)
+
+    def _app(self) -> ASGIApp:
+        from modelyard.inprocess.asgi import OtherLoopApp, in_process_app
+
+        return OtherLoopApp(self.thread.call_sync(lambda twin: in_process_app(twin.yard)), self.thread)
+
+    # Generated from async_model.py by `make docs`
 
     def send_chat_request(self, request: ChatRequest, **fields: Unpack[ChatFields]) -> ChatCompletion:
-        """As ``send_chat_request_with_model``, to the model that ``request`` names, else to the default."""
+        """Call ``send_chat_request_with_model`` with the model that ``request`` names, else the default."""
         return self.send_chat_request_with_model(request, None, **fields)
 
     def send_chat_request_with_model(
         self, request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
     ) -> ChatCompletion:
-        """The whole answer to a conversation.
+        """Return the whole answer to a conversation.
 
         Args:
-            request: what a user says, or messages, or a whole request in OpenAI's shape.
-            model: id or alias; None: the one that ``request`` names, else the default.
-            fields: OpenAI's and the reference's, such as ``max_tokens`` and ``temperature``.
+            request: the text of a user message, or messages, or a whole request in OpenAI's shape.
+            model: id or alias; None: the model that ``request`` names, else the default.
+            fields: fields of OpenAI and of mistral.rs, such as ``max_tokens`` and ``temperature``.
 
         Raises:
-            ModelNotFound: there is no such model; it names those that there are.
-            ModelRequired: none is named, and there is no default.
+            ModelNotFound: no model has that name; the error lists the known names.
+            ModelRequired: the request names no model, and there is no default.
             InvalidRequest: a field cannot be honoured, or the prompt does not suit the model.
-            UnsupportedOperation: it is an embedding model.
-            QueueFull, ModelLoading, InsufficientMemory, ModelLoadFailed: it cannot be had, or not in time.
-            EngineError: it failed meanwhile.
+            UnsupportedOperation: the model is an embedding model.
+            QueueFull, ModelLoading, InsufficientMemory, ModelLoadFailed: the model is not available in time.
+            EngineError: the engine failed while it computed the answer.
         """
-        return self.thread.call(lambda there: there.send_chat_request_with_model(request, model, **fields))
+        return self.thread.call(lambda twin: twin.send_chat_request_with_model(request, model, **fields))
 
     def stream_chat_request(self, request: ChatRequest, **fields: Unpack[ChatFields]) -> ChatStream:
-        """As ``stream_chat_request_with_model``, to the model that ``request`` names, else to the default."""
+        """Call ``stream_chat_request_with_model`` with the model that ``request`` names, else the default."""
         return self.stream_chat_request_with_model(request, None, **fields)
 
     def stream_chat_request_with_model(
         self, request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
     ) -> ChatStream:
-        """The answer to a conversation as it arrives. Arguments are those of ``send_chat_request_with_model``.
+        """Return the answer to a conversation as a stream. It takes the arguments of ``send_chat_request_with_model``.
 
         Raises:
-            InvalidRequest, ModelNotFound, ModelRequired: at once. The stream raises what else
-                ``send_chat_request_with_model`` does.
+            InvalidRequest, ModelNotFound, ModelRequired: at once. The stream raises the other errors of
+                ``send_chat_request_with_model``.
         """
-        return ChatStream(
-            self, self.thread, lambda there: there.stream_chat_request_with_model(request, model, **fields)
-        )
+        return ChatStream(self, self.thread, lambda twin: twin.stream_chat_request_with_model(request, model, **fields))
 
     def generate_structured(
         self, structure: type[Structure], request: ChatRequest, **fields: Unpack[ChatFields]
     ) -> Structure:
-        """As ``generate_structured_with_model``, by the model that ``request`` names, else by the default."""
+        """Call ``generate_structured_with_model`` with the model that ``request`` names, else the default."""
         return self.generate_structured_with_model(structure, request, None, **fields)
 
     def generate_structured_with_model(
         self, structure: type[Structure], request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
     ) -> Structure:
-        """The answer as an instance of a pydantic model, whose schema the answer follows from its first token.
+        """Return the answer as an instance of a pydantic model. A grammar holds the answer to the model's schema.
 
         Raises:
-            InvalidRequest: its schema cannot be followed, or the answer was cut off by ``max_tokens``.
-            pydantic.ValidationError: the answer breaks a rule that is in no schema, such as a validator's.
-            ModelyardError: as ``send_chat_request_with_model``.
+            InvalidRequest: the schema cannot be enforced, or ``max_tokens`` cut the answer off.
+            pydantic.ValidationError: the answer breaks a rule that no JSON schema expresses, such as a validator's.
+            ModelyardError: the errors of ``send_chat_request_with_model``.
         """
-        return self.thread.call(lambda there: there.generate_structured_with_model(structure, request, model, **fields))
+        return self.thread.call(lambda twin: twin.generate_structured_with_model(structure, request, model, **fields))
 
     def generate_embeddings(self, inputs: EmbeddingInput) -> EmbeddingResponse:
-        """As ``generate_embeddings_with_model``, by the default model."""
+        """Call ``generate_embeddings_with_model`` with the default model."""
         return self.generate_embeddings_with_model(inputs)
 
     def generate_embeddings_with_model(self, inputs: EmbeddingInput, model: str | None = None) -> EmbeddingResponse:
-        """Texts as vectors: ``vectors`` of the answer has [inputs, dimensions], each row of length 1.
+        """Return texts as vectors: ``vectors`` of the response is [inputs, dimensions], each row of length 1.
 
         Args:
             inputs: a text, texts, token ids, or lists of token ids.
@@ -129,15 +154,15 @@ class Model:
 
         Raises:
             InvalidRequest: an input is empty or too long.
-            UnsupportedOperation: it is no embedding model; it names those that are.
-            ModelyardError: as ``send_chat_request_with_model``.
+            UnsupportedOperation: the model is no embedding model; the error lists the embedding models.
+            ModelyardError: the errors of ``send_chat_request_with_model``.
         """
-        return self.thread.call(lambda there: there.generate_embeddings_with_model(inputs, model))
+        return self.thread.call(lambda twin: twin.generate_embeddings_with_model(inputs, model))
 
     def rerank(
         self, query: str, documents: Sequence[str], *, top_n: int | None = None, max_tokens_per_doc: int | None = None
     ) -> RerankResponse:
-        """As ``rerank_with_model``, by the default model."""
+        """Call ``rerank_with_model`` with the default model."""
         return self.rerank_with_model(query, documents, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc)
 
     def rerank_with_model(
@@ -149,178 +174,155 @@ class Model:
         top_n: int | None = None,
         max_tokens_per_doc: int | None = None,
     ) -> RerankResponse:
-        """Documents by how well they answer a query, the best first.
+        """Rank documents by how well they answer a query, the best first.
 
         Args:
-            query: what is asked.
+            query: the question.
             documents: texts that may answer it.
             model: id or alias of a reranker; None: the default.
-            top_n: how many of the best are wanted; None: all.
-            max_tokens_per_doc: a longer document is cut, and so is one that does not fit; None: that is refused.
+            top_n: how many of the best documents to return; None: all.
+            max_tokens_per_doc: cut documents that are longer, or that do not fit; None: refuse documents that do not
+                fit.
 
         Raises:
             InvalidRequest: a text is empty or too long.
-            UnsupportedOperation: it is no reranker; it names those that are.
-            ModelyardError: as ``send_chat_request_with_model``.
+            UnsupportedOperation: the model is no reranker; the error lists the rerankers.
+            ModelyardError: the errors of ``send_chat_request_with_model``.
         """
         return self.thread.call(
-            lambda there: there.rerank_with_model(
+            lambda twin: twin.rerank_with_model(
                 query, documents, model, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc
             )
         )
 
     def tokenize(self, text: str | Sequence[Message], *, add_special: bool = True) -> list[int]:
-        """As ``tokenize_with_model``, by the default model."""
+        """Call ``tokenize_with_model`` with the default model."""
         return self.tokenize_with_model(text, add_special=add_special)
 
     def tokenize_with_model(
         self, text: str | Sequence[Message], model: str | None = None, *, add_special: bool = True
     ) -> list[int]:
-        """Token ids of a text, or of a conversation as the model's chat template writes it.
+        """Return the token ids of a text, or of a conversation as the model's chat template renders it.
 
         Args:
-            text: a text, which is taken as it is, or messages.
+            text: a text, which no template changes, or messages.
             model: id or alias; None: the default.
-            add_special: whether a text has the tokens around it that the model wants there.
+            add_special: whether to add the model's begin and end tokens to a text.
 
         Raises:
-            InvalidRequest: a message is none, or the template refuses them.
-            ModelyardError: as ``send_chat_request_with_model``.
+            InvalidRequest: a message is malformed, or the template refuses the messages.
+            ModelyardError: the errors of ``send_chat_request_with_model``.
         """
-        return self.thread.call(lambda there: there.tokenize_with_model(text, model, add_special=add_special))
+        return self.thread.call(lambda twin: twin.tokenize_with_model(text, model, add_special=add_special))
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """As ``detokenize_with_model``, by the default model."""
+        """Call ``detokenize_with_model`` with the default model."""
         return self.detokenize_with_model(tokens)
 
     def detokenize_with_model(self, tokens: Sequence[int], model: str | None = None) -> str:
-        """The text of token ids; special tokens are spelt out.
+        """Return the text of token ids, in which special tokens are visible.
 
         Raises:
-            InvalidRequest: an id is none of the model's tokens.
-            ModelyardError: as ``send_chat_request_with_model``.
+            InvalidRequest: an id is not in the model's vocabulary.
+            ModelyardError: the errors of ``send_chat_request_with_model``.
         """
-        return self.thread.call(lambda there: there.detokenize_with_model(tokens, model))
+        return self.thread.call(lambda twin: twin.detokenize_with_model(tokens, model))
 
     def max_sequence_length(self) -> int | None:
-        """As ``max_sequence_length_with_model``, of the default model."""
+        """Call ``max_sequence_length_with_model`` with the default model."""
         return self.max_sequence_length_with_model()
 
     def max_sequence_length_with_model(self, model: str | None = None) -> int | None:
-        """Tokens that a prompt and its answer may have together; None until the model was loaded once.
+        """Return how many tokens a prompt and its answer may have together; None until the first load of the model.
 
         Raises:
-            ModelNotFound, ModelRequired: there is no such model.
+            ModelNotFound, ModelRequired: as ``send_chat_request_with_model``.
         """
-        return self.thread.look(lambda there: there.max_sequence_length_with_model(model))
-
-    def openai_client(self, **options: Any) -> openai.OpenAI:
-        """OpenAI's own client on these models, with no socket: whatever takes one runs in process.
-
-        It goes through the same application as HTTP, streams as it does, and raises its own exceptions. It works until
-        the model is closed. It does not retry, unless ``options``, which are those of ``openai.OpenAI``, say so.
-
-        Raises:
-            ImportError: the package ``openai`` is not installed: ``pip install 'modelyard[openai]'``.
-        """
-        from modelyard.inprocess.transport import openai_client
-
-        return openai_client(self._app(), lambda work: self.thread.call(lambda _: work()), **options)
-
-    def async_openai_client(self, **options: Any) -> openai.AsyncOpenAI:
-        """As ``openai_client``, for programs on an event loop, whichever that is."""
-        from modelyard.inprocess.transport import async_openai_client
-
-        return async_openai_client(self._app(), **options)
-
-    def _app(self) -> ASGIApp:
-        from modelyard.inprocess.asgi import OtherLoopApp, in_process_app
-
-        return OtherLoopApp(self.thread.look(lambda there: in_process_app(there.yard)), self.thread)
-
-    # Models
+        return self.thread.call_sync(lambda twin: twin.max_sequence_length_with_model(model))
 
     def list_models(self) -> list[str]:
-        """Ids of all models, loaded or not, in the order in which they were added."""
-        return self.thread.look(lambda there: there.list_models())
+        """Return the ids of all models, loaded or not, in the order in which they were added."""
+        return self.thread.call_sync(lambda twin: twin.list_models())
 
     def list_models_with_status(self) -> list[tuple[str, Status]]:
-        """The same, each with "loaded", "unloaded" or "reloading"."""
-        return self.thread.look(lambda there: there.list_models_with_status())
+        """Return the ids of all models, each with "loaded", "unloaded" or "reloading"."""
+        return self.thread.call_sync(lambda twin: twin.list_models_with_status())
 
     def is_model_loaded(self, model: str) -> bool:
-        """Whether a model, by id or alias, is in memory and serves.
+        """Whether a model, by id or alias, is loaded and serves.
 
         Raises:
-            ModelNotFound: there is none of that name.
+            ModelNotFound: no model has that name.
         """
-        return self.thread.look(lambda there: there.is_model_loaded(model))
+        return self.thread.call_sync(lambda twin: twin.is_model_loaded(model))
 
     def get_default_model_id(self) -> str | None:
-        """Id of the model for requests that name none; None: they are refused."""
-        return self.thread.look(lambda there: there.get_default_model_id())
+        """Return the id of the model for requests that name none; None: such requests are refused."""
+        return self.thread.call_sync(lambda twin: twin.get_default_model_id())
 
     def set_default_model_id(self, model: str) -> None:
-        """Have requests that name no model go to this one, by id or alias.
+        """Route requests that name no model to this model, by id or alias.
 
         Raises:
-            ModelNotFound: there is none of that name.
+            ModelNotFound: no model has that name.
         """
-        self.thread.call(lambda there: there.set_default_model_id(model))
+        self.thread.call(lambda twin: twin.set_default_model_id(model))
 
     def add_model(self, builder: ModelDescription) -> None:
-        """Add a model, and load it unless its builder says "on-demand". Others serve meanwhile.
+        """Add a model, and load it unless its builder says "on-demand". Other models serve meanwhile.
 
         Raises:
-            ConfigError: something in it cannot be, its name is taken, or its files are missing or unusable.
-            InsufficientMemory, ModelLoadFailed: it cannot be loaded. In all cases nothing was added.
+            ConfigError: the description is invalid, its name is taken, or files are missing or unusable.
+            InsufficientMemory, ModelLoadFailed: the model cannot be loaded. No model is added after any error.
         """
-        self.thread.call(lambda there: there.add_model(builder))
+        self.thread.call(lambda twin: twin.add_model(builder))
 
     def add_model_with_alias(self, alias: str, builder: ModelDescription) -> None:
-        """As ``add_model``, for a model whose id is ``alias``."""
-        self.thread.call(lambda there: there.add_model_with_alias(alias, builder))
+        """Call ``add_model`` for a model whose id becomes ``alias``."""
+        self.thread.call(lambda twin: twin.add_model_with_alias(alias, builder))
 
     def remove_model(self, model: str) -> None:
-        """Forget a model, by id or alias. What it is answering it answers to the end; then its memory is free.
+        """Remove a model, by id or alias. Its running requests finish, and then its memory is freed.
 
-        Where it was the default, there is none until another is set, or a single model is left.
+        If it was the default model, there is no default until one is set, or until a single model is left.
 
         Raises:
-            ModelNotFound: there is none of that name.
-            InvalidRequest: it is the only one.
-            ConfigError: it drafts for another.
+            ModelNotFound: no model has that name.
+            InvalidRequest: it is the only model.
+            ConfigError: another model uses it as its draft model.
         """
-        self.thread.call(lambda there: there.remove_model(model))
+        self.thread.call(lambda twin: twin.remove_model(model))
 
     def unload_model(self, model: str, mode: Mode = "drain") -> None:
         """Free the memory of a model, by id or alias; its next request loads it again. Idempotent.
 
         Args:
-            mode: what becomes of its running requests. "drain": they end by themselves; "suspend": they pause until it
-                is loaded again; "force": they end with an error; "park": as drain, and its weights stay in memory.
+            mode: what happens to its running requests. "drain": they finish; "suspend": they pause until the model is
+                loaded again; "force": they end with an error; "park": they finish, and the weights stay in memory.
 
         Raises:
-            ModelNotFound: there is none of that name.
-            ModelBusy: its requests did not end in time.
-            InvalidRequest: there is no such mode.
+            ModelNotFound: no model has that name.
+            ModelBusy: running requests did not finish in time.
+            InvalidRequest: ``mode`` is unknown.
         """
-        self.thread.call(lambda there: there.unload_model(model, mode))
+        self.thread.call(lambda twin: twin.unload_model(model, mode))
 
     def reload_model(self, model: str) -> None:
-        """Have a model, by id or alias, in memory. Idempotent.
+        """Load a model, by id or alias, unless it is loaded. Idempotent.
 
         Raises:
-            ModelNotFound: there is none of that name.
-            ModelLoadFailed, InsufficientMemory, ModelLoading: it could not be loaded, or not in time.
+            ModelNotFound: no model has that name.
+            ModelLoadFailed, InsufficientMemory, ModelLoading: the model cannot be loaded, or not in time.
         """
-        self.thread.call(lambda there: there.reload_model(model))
+        self.thread.call(lambda twin: twin.reload_model(model))
 
     def plan(self, model: str) -> Plan:
-        """What a load of a model, by id or alias, would do now: what it needs, and what would go. Changes nothing.
+        """Return what a load of a model, by id or alias, would do now: its memory, and what it would evict.
 
         Raises:
-            ModelNotFound: there is none of that name.
-            ModelLoadFailed: its files are missing or unusable.
+            ModelNotFound: no model has that name.
+            ModelLoadFailed: files of the model are missing or unusable.
         """
-        return self.thread.call(lambda there: there.plan(model))
+        return self.thread.call(lambda twin: twin.plan(model))
+
+    # End of the generated methods

@@ -9,19 +9,19 @@ from modelyard.config import validate_config
 
 
 class ModelDescription(Protocol):
-    """Describes one model: a ``ModelBuilder``."""
+    """The description of one model, such as a ``ModelBuilder``."""
 
     def table(self, alias: str | None) -> dict[str, Any]:
-        """The same as a ``[[models]]`` table, under ``alias`` where there is one."""
+        """Return the description as a ``[[models]]`` table; ``alias`` is its id if it is not None."""
 
 
 def model_table(builder: ModelDescription, alias: str | None) -> ModelTable:
-    """What ``builder`` says of its model.
+    """Return the validated table of ``builder``.
 
     Raises:
-        ConfigError: something in it cannot be; it lists every problem.
+        ConfigError: the description is invalid; the error lists every problem.
     """
     written = builder.table(alias)
+    # ``draft`` names another model, and ``revise`` checks it against those.
     table = validate_config({"models": [{**written, "draft": None}]}, source="add_model").models[0]
-    # Of models that are there already, which alone it cannot be checked against.
     return table.model_copy(update={"draft": written.get("draft")})

@@ -1,17 +1,17 @@
-"""What may be asked in process: OpenAI's fields as keywords, or a whole request, checked as HTTP's are."""
+"""Requests in process: OpenAI's fields as keywords, or a whole request, validated by the schemas of the HTTP API."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from modelyard.api.errors.responses import field_path
 from modelyard.api.llama_cpp.tokenize import DetokenizeBody, TokenizeBody
 from modelyard.api.openai.embeddings import EmbeddingsBody
-from modelyard.api.openai.schema import ChatCompletionRequest
+from modelyard.api.openai.schema import ChatCompletionRequest, Effort
 from modelyard.api.rerank.routes import RerankBody
 from modelyard.api.serving.closed_schema import closed
 from modelyard.errors import InvalidRequest
@@ -20,19 +20,20 @@ from modelyard.protocol.prompts import Tokens
 from modelyard.yard.requests.requests import TokenizeRequest
 
 Message = Mapping[str, Any] | ChatCompletionMessage
-"""OpenAI's message: ``{"role": "user", "content": "Hello!"}``; or one that a model answered."""
+"""A message of OpenAI, ``{"role": "user", "content": "Hello!"}``, or the message of an answer."""
 
 ChatRequest = str | Sequence[Message] | Mapping[str, Any] | ChatCompletionRequest
-"""A conversation: what a user says, or messages. Or a whole request, as the body of ``/v1/chat/completions``."""
+"""A conversation: the text of a user message, or messages, or a whole body of ``/v1/chat/completions``."""
 
 EmbeddingInput = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 """A text, texts, token ids, or lists of token ids."""
 
 
 class ChatFields(TypedDict, total=False):
-    """What can be said of a chat beside its messages; None is as if it were not said.
+    """Keyword arguments of a chat beside its messages; None leaves a field out.
 
-    The meaning and the bounds of each are those of the HTTP API: OpenAI's, with the reference's extensions.
+    Each field has the meaning and the bounds of its namesake in ``ChatCompletionRequest``; a test keeps the names
+    equal.
     """
 
     max_tokens: int | None
@@ -47,6 +48,10 @@ class ChatFields(TypedDict, total=False):
     seed: int | None
     logit_bias: Mapping[int, float] | None
     stop: str | list[str] | None
+    dry_multiplier: float | None
+    dry_base: float | None
+    dry_allowed_length: int | None
+    dry_sequence_breakers: list[str] | None
     n: int | None
     tools: list[dict[str, Any]] | None
     tool_choice: str | dict[str, Any] | None
@@ -56,7 +61,7 @@ class ChatFields(TypedDict, total=False):
     logprobs: bool | None
     top_logprobs: int | None
     prediction: dict[str, Any] | None
-    reasoning_effort: Literal["none", "off", "minimal", "low", "medium", "high", "xhigh"] | None
+    reasoning_effort: Effort | None
     enable_thinking: bool | None
     chat_template_kwargs: dict[str, Any] | None
     ignore_eos: bool | None
@@ -71,93 +76,96 @@ _Body = TypeVar("_Body", bound=BaseModel)
 def chat_request(
     request: ChatRequest, model: str | None, fields: Mapping[str, Any], *, stream: bool
 ) -> ChatCompletionRequest:
-    """``request`` with ``fields``, which take the place of its own, to ``model``, or else to that of its own.
+    """Return ``request`` with ``fields`` in place of its own; ``model``, if given, replaces its model.
 
     Raises:
-        InvalidRequest: it is no such request; it says which field is at fault.
+        InvalidRequest: the request is invalid; the error names the field at fault.
     """
     match request:
         case ChatCompletionRequest():
-            given = request.model_dump(exclude_unset=True, by_alias=True)
+            values = request.model_dump(exclude_unset=True, by_alias=True)
         case Mapping():
-            given = dict(request)
+            values = dict(request)
         case _:
-            given = {"messages": request}
+            values = {"messages": request}
     if unknown := next((name for name in fields if name not in _KEYWORDS), None):
-        near = get_close_matches(unknown, _KEYWORDS, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        matches = get_close_matches(unknown, _KEYWORDS, n=1)
+        hint = f" Did you mean '{matches[0]}'?" if matches else ""
         raise InvalidRequest(f"'{unknown}' is no field of a chat request.{hint}", unknown)
-    given |= {**fields, "stream": stream}
-    if not isinstance(given.get("messages"), str):
-        given["messages"] = [_plain(message) for message in given.get("messages", ())]
+    values |= {**fields, "stream": stream}
+    if not isinstance(values.get("messages"), str):
+        values["messages"] = [_message_as_dict(message) for message in values.get("messages", ())]
     if model is not None:
-        given["model"] = model
-    return _checked(ChatCompletionRequest, given)
+        values["model"] = model
+    return _validate(ChatCompletionRequest, values)
 
 
 def embedding_request(inputs: EmbeddingInput, model: str | None) -> EmbeddingsBody:
-    """``inputs``, to be embedded by ``model``.
+    """Return the request to embed ``inputs``.
 
     Raises:
-        InvalidRequest: they are neither texts nor token ids, or too many.
+        InvalidRequest: the inputs are neither texts nor token ids, or too many.
     """
-    given = inputs if isinstance(inputs, str) else [one if isinstance(one, str | int) else list(one) for one in inputs]
-    return _checked(EmbeddingsBody, {"input": given, "model": model})
+    values = inputs if isinstance(inputs, str) else [one if isinstance(one, str | int) else list(one) for one in inputs]
+    return _validate(EmbeddingsBody, {"input": values, "model": model})
 
 
 def rerank_request(
     query: str, documents: Sequence[str], model: str | None, *, top_n: int | None, max_tokens_per_doc: int | None
 ) -> RerankBody:
-    """``documents``, to be ranked by ``model``.
+    """Return the request to rank ``documents``.
 
     Raises:
-        InvalidRequest: there are none, or too many, or one is no text.
+        InvalidRequest: there are no documents or too many, or one of them is no text.
     """
-    given = {"query": query, "documents": list(documents), "model": model}
-    return _checked(RerankBody, {**given, "top_n": top_n, "max_tokens_per_doc": max_tokens_per_doc})
+    values = {"query": query, "documents": list(documents), "model": model}
+    return _validate(RerankBody, {**values, "top_n": top_n, "max_tokens_per_doc": max_tokens_per_doc})
 
 
 def tokenize_request(text: str | Sequence[Message], model: str | None, *, add_special: bool) -> TokenizeRequest:
-    """The tokens of ``text``, or of a conversation, as ``model`` has them.
+    """Return the request to tokenize a text or a conversation.
 
     Raises:
-        InvalidRequest: a message is none.
+        InvalidRequest: a message is malformed.
     """
     if isinstance(text, str):
-        return _checked(TokenizeBody, {"prompt": text, "model": model, "add_special": add_special}).checked()
-    return _checked(TokenizeBody, {"messages": [_plain(message) for message in text], "model": model}).checked()
+        return _validate(TokenizeBody, {"prompt": text, "model": model, "add_special": add_special}).checked()
+    return _validate(
+        TokenizeBody, {"messages": [_message_as_dict(message) for message in text], "model": model}
+    ).checked()
 
 
 def detokenize_request(tokens: Sequence[int], model: str | None) -> TokenizeRequest:
-    """The text of ``tokens``.
+    """Return the request for the text of ``tokens``.
 
     Raises:
-        InvalidRequest: they are no token ids.
+        InvalidRequest: ``tokens`` are no token ids.
     """
-    body = _checked(DetokenizeBody, {"tokens": list(tokens), "model": model})
+    body = _validate(DetokenizeBody, {"tokens": list(tokens), "model": model})
     return TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
 
 
 def structure_format(structure: type[BaseModel]) -> dict[str, Any]:
-    """The ``response_format`` whose answers are instances of ``structure``.
+    """Return the ``response_format`` whose answers are instances of ``structure``.
 
-    Its objects have no other properties than it names, unless it says so: a model that may go on, does.
+    Its objects are closed unless the structure allows further properties: a small model that may add properties goes on
+    until its tokens run out.
     """
     schema = closed(structure.model_json_schema(), "response_format")
     return {"type": "json_schema", "json_schema": {"name": structure.__name__, "schema": schema, "strict": True}}
 
 
-def _plain(message: Any) -> Any:
+def _message_as_dict(message: Any) -> Any:
     if isinstance(message, ChatCompletionMessage):
         return message.as_request()
     return dict(message) if isinstance(message, Mapping) else message
 
 
-def _checked(body: type[_Body], given: Mapping[str, Any]) -> _Body:
+def _validate(body: type[_Body], values: Mapping[str, Any]) -> _Body:
     try:
-        return body.model_validate(given)
+        return body.model_validate(values)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         param = field_path(problem["loc"])
-        # Not chained: it is told, and says more of our types than of the request.
+        # The message repeats the problem; the rest of pydantic's error describes internal types.
         raise InvalidRequest(f"'{param}': {problem['msg']}", param) from None

@@ -1,4 +1,4 @@
-"""An HTTP server on a model that is there already."""
+"""Serves an existing model over HTTP."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from modelyard.inprocess.model import Model
 
 
 def serve(model: Model, *, host: str | None = None, port: int | None = None) -> None:
-    """Serve ``model`` over HTTP until an interrupt (Ctrl-C). The model goes on, and is still the caller's to close.
+    """Serve ``model`` over HTTP until an interrupt (Ctrl-C). The model stays open; the caller closes it.
 
-    Answers that are running when it is interrupted may go on for 30 seconds; a second interrupt ends them.
+    After an interrupt, running answers have 30 seconds to finish; a second interrupt ends them.
 
     Args:
-        host, port: where to listen; None: as the configuration's ``[server]`` says, which by default is
-            127.0.0.1:1234. Port 0 takes any free one.
+        host, port: address to listen on; None: as in the configuration's ``[server]``, by default 127.0.0.1:1234.
+            Port 0 takes any free port.
 
     Raises:
-        PortUnavailable: the address is taken or not ours.
-        ConfigError: a key is not where the configuration says, or the certificate cannot be used.
+        PortUnavailable: the address is in use or does not belong to this machine.
+        ConfigError: the source of a key cannot be read, or the certificate cannot be used.
         Closed, ForkedProcess: as the model's methods.
     """
     stopping = asyncio.Event()
-    serving = model.thread.submit(lambda there: _serve(there, host, port, stopping))
+    serving = model.thread.submit(lambda twin: _serve(twin, host, port, stopping))
     try:
         serving.result()
     except KeyboardInterrupt:
-        model.thread.look(lambda _: stopping.set())
+        model.thread.call_sync(lambda _: stopping.set())
         try:
             serving.result()
         except KeyboardInterrupt:
@@ -44,7 +44,7 @@ def serve(model: Model, *, host: str | None = None, port: int | None = None) -> 
 
 
 async def serve_async(model: AsyncModel, *, host: str | None = None, port: int | None = None) -> None:
-    """As ``serve``, until the task is cancelled."""
+    """Serve ``model`` over HTTP until the task is cancelled; see ``serve``."""
     stopping = asyncio.Event()
     serving = asyncio.create_task(_serve(model, host, port, stopping))
     try:

@@ -1,4 +1,4 @@
-"""Answers as they arrive, as programs read them: on an event loop, and on any thread."""
+"""Streams of chunks for programs: one for an event loop, one for any thread."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _Owner = TypeVar("_Owner")
 
 
 class AsyncChatStream:
-    """An answer as it arrives. Iterate it, once; leaving it, or ``aclose``, ends the generation within a step.
+    """An answer as it arrives. Iterate it once; leaving its context, or ``aclose``, ends the generation within a step.
 
-    Nothing is asked before the first chunk is. Use it as a context, where it may not be read to its end:
+    The request starts when the first chunk is read. Use a context if the stream may not be read to its end:
 
         async with model.stream_chat_request("Tell me a story.") as stream:
             async for chunk in stream:
@@ -45,9 +45,9 @@ class AsyncChatStream:
 
 
 class ChatStream:
-    """An answer as it arrives. Iterate it, once; ``close``, from any thread, ends the generation within a step.
+    """An answer as it arrives. Iterate it once; ``close``, from any thread, ends the generation within a step.
 
-    Nothing is asked before the first chunk is. Use it as a context, where it may not be read to its end:
+    The request starts when the first chunk is read. Use a context if the stream may not be read to its end:
 
         with model.stream_chat_request("Tell me a story.") as stream:
             for chunk in stream:
@@ -55,32 +55,32 @@ class ChatStream:
     """
 
     def __init__(self, owner: object, thread: LoopThread[_Owner], chunks: Callable[[_Owner], AsyncChatStream]) -> None:
-        # A model that is garbage closes its thread: the stream keeps it alive.
+        # A model closes its thread when it is collected, so the stream keeps a reference to it.
         self._owner, self._thread = owner, thread
-        self._reader = thread.look(lambda there: _Reader(chunks(there)))
-        self._is_over = False
+        self._reader = thread.call_sync(lambda value: _Reader(chunks(value)))
+        self._has_ended = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> ChatCompletionChunk:
-        if self._is_over:
+        if self._has_ended:
             raise StopIteration
         try:
             chunk = self._thread.call(lambda _: self._reader.next())
         except BaseException:
-            self._is_over = True
+            self._has_ended = True
             raise
         if chunk is None:
-            self._is_over = True
+            self._has_ended = True
             raise StopIteration
         return chunk
 
     def close(self) -> None:
-        """End the generation. Idempotent; a thread that reads comes to the end of the stream."""
-        self._is_over = True
+        """End the generation. Idempotent; a thread that is reading reaches the end of the stream."""
+        self._has_ended = True
+        # A model that is closed has ended its streams.
         with suppress(Closed):
-            # The model took its streams with it.
             self._thread.call(lambda _: self._reader.close())
 
     def __enter__(self) -> Self:
@@ -90,21 +90,21 @@ class ChatStream:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_is_over") and not self._is_over:
+        if hasattr(self, "_has_ended") and not self._has_ended:
+            # A finalizer may run on any thread, so it must not block.
             with suppress(ModelyardError, RuntimeError):
-                # Not waited for: it is collected wherever it happens.
                 self._thread.submit(lambda _: self._reader.close())
 
 
 class _Reader:
-    """A stream on its event loop, whose reading can be ended from there."""
+    """Reads a stream on its event loop, where ``close`` can cancel the read."""
 
     def __init__(self, stream: AsyncChatStream) -> None:
         self._stream = stream
         self._reading: asyncio.Future[ChatCompletionChunk | None] | None = None
 
     async def next(self) -> ChatCompletionChunk | None:
-        """The next chunk; None at the end, and once it was closed."""
+        """Return the next chunk; None at the end of the stream and after ``close``."""
         self._reading = asyncio.ensure_future(self._read())
         try:
             await asyncio.wait((self._reading,))
@@ -113,7 +113,7 @@ class _Reader:
         return None if self._reading.cancelled() else self._reading.result()
 
     async def close(self) -> None:
-        """End it, and what reads it."""
+        """Cancel a pending read and close the stream."""
         if self._reading is not None and not self._reading.done():
             self._reading.cancel()
             await asyncio.wait((self._reading,))

@@ -80,7 +80,12 @@ def test_a_process_leaves_the_processor_to_streams(decoders: MediaDecoders) -> N
 
 @pytest.mark.parametrize(
     ("data", "why"),
-    [(b"", "is empty"), (b"%PDF-1.7", "a PDF document"), (SMALL[:200], "damaged or cut off"), (b"hello", "no image")],
+    [
+        (b"", "is empty"),
+        (b"%PDF-1.7", "a PDF document"),
+        (SMALL[:200], "damaged or cut off"),
+        (b"hello", "is not known"),
+    ],
 )
 def test_what_is_refused_is_refused_in_its_field(decoders: MediaDecoders, data: bytes, why: str) -> None:
     with pytest.raises(InvalidRequest, match=why) as refused:

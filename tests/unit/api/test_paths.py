@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.api.errors.responses import meant_path
+from modelyard.api.errors.responses import suggested_path
 from modelyard.api.middleware.head import ResponseHead
 
 SERVED = {"/v1/chat/completions", "/v1/messages", "/api/chat", "/health"}
@@ -26,7 +26,7 @@ SERVED = {"/v1/chat/completions", "/v1/messages", "/api/chat", "/health"}
     ],
 )
 def test_a_base_url_with_too_many_or_too_few_v1_is_seen_through(path: str, meant: str | None) -> None:
-    assert meant_path(path, SERVED) == meant
+    assert suggested_path(path, SERVED) == meant
 
 
 async def test_head_is_answered_as_get_up_to_the_head_even_of_a_stream_without_end() -> None:

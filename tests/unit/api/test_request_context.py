@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.api.middleware.access_log import facts_of
+from modelyard.api.middleware.access_log import fields_of
 from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.request_context import RequestContext
 from modelyard.errors import ModelNotFound, ModelNotPermitted
@@ -94,5 +94,5 @@ def test_a_caller_is_limited_to_its_models_and_hears_of_no_others() -> None:
 def test_a_line_of_the_log_has_no_path_and_no_id_that_was_not_checked() -> None:
     seen = visit(b"a b", path="/v1/models/secret\nname")
     seen.ended = seen.began + 0.25
-    facts = facts_of(seen)
+    facts = fields_of(seen)
     assert facts == {"method": "POST", "route": "unknown", "status": 499, "ms": 250.0, "request_id": seen.request_id}

@@ -16,7 +16,7 @@ from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.requests.requests import TokenizeRequest
@@ -33,7 +33,7 @@ async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
     request = await services.media.loaded(request, http.receive)
     assert isinstance(request.prompt, Chat)
     choice = ChoiceRequest(request, MessageFrames(request.prompt))
-    return reply(services.yard, [choice], stream=bool(body.stream))
+    return respond(services.yard, [choice], stream=bool(body.stream))
 
 
 @router.post("/v1/messages/count_tokens", response_model=None)

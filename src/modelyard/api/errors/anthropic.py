@@ -1,4 +1,4 @@
-"""Errors as Anthropic's clients read them."""
+"""Errors in Anthropic's dialect."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _TYPES: Final = {
 
 
 class ThreadsNotHeld(UnsupportedOperation):
-    """The client would have the conversation held here, and send only what is new.
+    """The client asks the server to keep the conversation, and to receive only new messages.
 
-    Its details are what Anthropic's client looks for: it then sends the whole conversation each time.
+    Anthropic's client reads ``details``, and then sends the whole conversation with each request.
     """
 
     details: Final = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
@@ -34,17 +34,17 @@ class ThreadsNotHeld(UnsupportedOperation):
 
 
 def error_object(status: int, message: str) -> dict[str, Any]:
-    """The body of an answer with that status, also the data of an error event."""
+    """Return the body of an error response, which is also the data of an error event."""
     return {"type": "error", "error": {"type": _TYPES.get(status, "api_error"), "message": message}}
 
 
 def event(name: str, data: bytes) -> bytes:
-    """A server-sent event."""
+    """Return a server-sent event."""
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
 
 def error_body(error: ModelyardError) -> bytes:
-    """The same for an error of ours, as JSON."""
+    """Return the body for ``error`` as JSON."""
     body = error_object(error.status, error.wire_message)
     if isinstance(error, ThreadsNotHeld):
         body["error"]["details"] = error.details

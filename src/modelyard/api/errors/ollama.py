@@ -1,4 +1,4 @@
-"""Errors as Ollama's clients read them."""
+"""Errors in Ollama's dialect."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from modelyard.errors import ModelyardError
 
 
 def error_body(error: ModelyardError) -> bytes:
-    """The body of an answer, also the line of a stream that failed."""
+    """Return the body of an error response, which is also the last line of a stream that failed."""
     return orjson.dumps({"error": error.wire_message})

@@ -1,4 +1,4 @@
-"""Every failure leaves the server in the words of the dialect that was spoken, with an honest status."""
+"""Converts all exceptions to HTTP responses in the dialect of the path."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ MAX_NAME_CHARS = 200
 
 
 def error_object(error: ModelyardError) -> dict[str, Any]:
-    """OpenAI's error object: message, type, param, code."""
+    """Return OpenAI's error object: message, type, param, code."""
     return {"message": error.wire_message, "type": error.type, "param": error.param, "code": error.code}
 
 
 def error_body(error: ModelyardError) -> bytes:
-    """The JSON body, also the data of an error frame in a stream."""
+    """Return the body of an error response in OpenAI's dialect, which is also the data of an error frame."""
     return orjson.dumps({"error": error_object(error)})
 
 
 class NotServed(ModelyardError):
-    """An answer of the web framework, such as to a path that does not exist."""
+    """An error of the web framework, such as for a path that does not exist."""
 
     type = "invalid_request_error"
 
@@ -51,7 +51,7 @@ class NotServed(ModelyardError):
 
 
 class InternalError(ModelyardError):
-    """A fault of ours. What it was is in the log, under the id of the request."""
+    """A bug in the server. The log has the exception under the id of the request."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(request_id)
@@ -64,25 +64,25 @@ class InternalError(ModelyardError):
 Shape = Callable[[ModelyardError], bytes]
 """Writes an error as the JSON body of one dialect."""
 
-# By what paths of the dialect begin with; the longest counts.
+# By prefix of the path; the longest prefix counts.
 _SHAPES: Mapping[str, Shape] = MappingProxyType({"/": error_body, "/v1/messages": anthropic_body, "/api/": ollama_body})
 
 
 def shape_of(path: str) -> Shape:
-    """How errors are written on ``path``."""
+    """Return the shape of errors on ``path``."""
     return _SHAPES[max((prefix for prefix in _SHAPES if path.startswith(prefix)), key=len, default="/")]
 
 
 def error_response(error: ModelyardError, path: str) -> Response:
-    """The answer for a request to ``path`` that failed before its answer began.
+    """Return the response for a request to ``path`` that failed before its answer began.
 
-    Retry-After stays within what OpenAI's client still obeys.
+    Retry-After is capped, because OpenAI's client ignores longer times.
     """
     headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(min(error.retry_after_s, MAX_RETRY_AFTER_S))
     if error.status == 507 or isinstance(error, HarmfulRequest):
-        # OpenAI's clients would try again otherwise, as after every error of the server's.
+        # OpenAI's clients would otherwise retry, as after every status of 500 or more.
         headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
@@ -90,7 +90,7 @@ def error_response(error: ModelyardError, path: str) -> Response:
 
 
 def invalid_body(error: RequestValidationError, content_type: str) -> InvalidRequest:
-    """The first thing that is wrong with a body, in words that name the field."""
+    """Return the first problem of a body as an error that names the field."""
     problem = error.errors()[0]
     if problem["type"] == "json_invalid":
         return InvalidRequest(f"The body is not valid JSON: {problem['ctx']['error']} (at byte {problem['loc'][-1]}).")
@@ -104,7 +104,7 @@ def invalid_body(error: RequestValidationError, content_type: str) -> InvalidReq
 
 
 def field_path(location: Sequence[int | str]) -> str:
-    """A place in a body as ``messages[0].content``. Names of union branches, which pydantic adds, are left out."""
+    """Return a location in a body as ``messages[0].content``, without the names of union branches from pydantic."""
     path = ""
     for part in location:
         if isinstance(part, int):
@@ -117,16 +117,16 @@ def field_path(location: Sequence[int | str]) -> str:
 _BRANCHES = frozenset({"str", "int", "float", "bool", "list", "tuple", "dict", "word", "named", "allowed"})
 
 
-def meant_path(path: str, served: Collection[str]) -> str | None:
-    """Which of the ``served`` paths was meant where a base URL has "/v1" too often, or not at all; None: none."""
+def suggested_path(path: str, served: Collection[str]) -> str | None:
+    """Return the served path for a base URL that has "/v1" too often or not at all; None if there is none."""
     bare = re.sub("/+", "/", path)
     while bare.startswith("/v1/"):
         bare = bare.removeprefix("/v1")
-    return next((meant for meant in (f"/v1{bare}", bare) if meant != path and meant in served), None)
+    return next((each for each in (f"/v1{bare}", bare) if each != path and each in served), None)
 
 
 def install(app: FastAPI) -> None:
-    """Answer all exceptions of ``app`` in the shape of their path."""
+    """Make ``app`` answer all exceptions in the dialect of the path."""
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, ModelyardError)
@@ -139,13 +139,13 @@ def install(app: FastAPI) -> None:
     async def not_served(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if isinstance(error.__cause__, ModelyardError):
-            # FastAPI wraps whatever happens while it reads a body.
+            # FastAPI wraps exceptions that are raised while it reads a body.
             return error_response(error.__cause__, request.url.path)
         message = f"{request.method} {request.url.path}: {error.detail}"
         served = {route.path for route in request.app.routes}
-        if error.status_code == 404 and (meant := meant_path(request.url.path, served)):
+        if error.status_code == 404 and (suggestion := suggested_path(request.url.path, served)):
             message += (
-                f". Did you mean {meant}? The base URL ends in /v1 for OpenAI's clients, "
+                f". Did you mean {suggestion}? The base URL ends in /v1 for OpenAI's clients, "
                 "and without it for Anthropic's and Ollama's."
             )
         response = error_response(NotServed(message, error.status_code), request.url.path)

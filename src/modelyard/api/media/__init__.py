@@ -1,1 +1,1 @@
-"""Images and sound that requests bring, or name: fetched within limits, decoded, and brought to what models take."""
+"""Images and sound of requests: fetched within limits, decoded, and converted to the input of models."""

@@ -1,4 +1,4 @@
-"""The bytes of an audio file become samples, or are refused before they take memory; see ``decoder_program``."""
+"""Decodes audio files into samples, within limits of size and memory; see ``decoder_program``."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from modelyard.protocol.prompts import MIN_S, Audio
 if TYPE_CHECKING:
     import soundfile
 
-_SPELT: Final = "WAV, MP3, FLAC or Ogg"
+_FORMATS: Final = "WAV, MP3, FLAC or Ogg"
 
 # OpenAI's limit for a file to be transcribed.
 MAX_BYTES: Final = 25 * 2**20
 MAX_CHANNELS: Final = 16
-SLOWEST_RATE, FASTEST_RATE = 4_000, 384_000
+MIN_RATE, MAX_RATE = 4_000, 384_000
 
-# Samples that are decoded at a time, of all channels together.
+# Samples of all channels that are decoded in one block.
 _BLOCK: Final = 2**18
 
-# What libsndfile is given: by what it begins with, from that byte on. Its other formats are old, and little tested.
-_TAKEN: Final = (
+# Offset and signature of the formats that libsndfile decodes here. Its other formats are old and little tested.
+_SIGNATURES: Final = (
     (8, b"WAVE"),
     (0, b"fLaC"),
     (0, b"OggS"),
     (0, b"ID3"),
 )
 
-# What else people send.
+# Offset, signature and name of other files that clients send.
 _OTHERS: Final = (
     (4, b"ftypM4A", "an M4A file"),
     (4, b"ftyp", "a video, or an M4A file"),
@@ -58,82 +58,80 @@ _OTHERS: Final = (
 Samples = npt.NDArray[np.float32]
 
 
-def decode(data: bytes, param: str, rate: int, longest_s: float) -> Audio:
-    """The sound in ``data``, as ``samples_of``.
+def decode(data: bytes, param: str, rate: int, max_s: float) -> Audio:
+    """Decode the sound in ``data``; see ``samples_of``.
 
     Raises:
-        InvalidRequest, MemoryError: as there.
+        InvalidRequest, MemoryError: as ``samples_of``.
     """
-    return Audio(samples_of(data, param, rate, longest_s).tobytes(), rate, param)
+    return Audio(samples_of(data, param, rate, max_s).tobytes(), rate, param)
 
 
-def samples_of(data: bytes, param: str, rate: int, longest_s: float) -> Samples:
-    """The sound in ``data``: its channels as one, at ``rate`` samples a second.
+def samples_of(data: bytes, param: str, rate: int, max_s: float) -> Samples:
+    """Return the samples of the sound in ``data``, mixed to one channel, at ``rate`` samples a second.
 
-    What the file says of its own length is not relied on: it is decoded in blocks, up to ``longest_s`` seconds.
+    The length in the file's header is not trusted: the file is decoded in blocks, up to ``max_s`` seconds.
 
     Raises:
-        InvalidRequest: it is no sound, of another format, damaged, too large, too long or too short.
+        InvalidRequest: the file is no sound, has another format, or is damaged, too large, too long or too short.
         MemoryError: there is no memory to decode it.
     """
     if len(data) > MAX_BYTES:
-        raise InvalidRequest(f"The audio has more than the {MAX_BYTES // 2**20} MiB that are taken.", param)
+        raise InvalidRequest(f"The audio has more than {MAX_BYTES // 2**20} MiB, which is the limit.", param)
     if not is_audio(data):
-        raise InvalidRequest(f"{_what(data)} Send {_SPELT}.", param)
+        raise InvalidRequest(f"{_refusal(data)} Send {_FORMATS}.", param)
     # Imported here: it loads libsndfile, which most servers never need.
     import soundfile
 
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_shape(file.channels, file.samplerate, param)
-            samples = _resampled(_blocks(file, param, longest_s), file.samplerate, rate)
+            samples = _resampled(_blocks(file, param, max_s), file.samplerate, rate)
     except (InvalidRequest, MemoryError):
         raise
     except Exception as failure:
-        # Decoders fail on foreign bytes in every way that there is.
+        # Decoders raise many kinds of exceptions for invalid files.
         raise InvalidRequest(
             f"The audio is damaged or cut off ({type(failure).__name__}). Send the whole file.", param
         ) from failure
     if len(samples) < MIN_S * rate:
-        raise InvalidRequest(
-            f"The audio lasts {len(samples) / rate:.3f} s; {MIN_S} s are the least that is taken.", param
-        )
+        raise InvalidRequest(f"The audio lasts {len(samples) / rate:.3f} s; at least {MIN_S} s are needed.", param)
     return samples
 
 
 def is_audio(data: bytes) -> bool:
-    """Whether a file begins as one of the formats that are taken."""
-    if any(data[at : at + len(beginning)] == beginning for at, beginning in _TAKEN):
+    """Whether a file starts with the signature of a supported format."""
+    if any(data[offset : offset + len(signature)] == signature for offset, signature in _SIGNATURES):
         return True
-    # A frame of MPEG: eleven bits of ones, then a version and a layer that exist (AAC has the layer 0).
+    # An MPEG frame: eleven set bits, then a valid version and layer (AAC has layer 0).
     return len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] & 0x18 != 0x08 and data[1] & 6 != 0
 
 
 def _check_shape(channels: int, rate: int, param: str) -> None:
     if channels > MAX_CHANNELS:
         raise InvalidRequest(
-            f"The audio has {channels} channels, more than the {MAX_CHANNELS} that are taken. Mix it down.", param
+            f"The audio has {channels} channels, more than the limit of {MAX_CHANNELS}. Mix it down.", param
         )
-    if not SLOWEST_RATE <= rate <= FASTEST_RATE:
+    if not MIN_RATE <= rate <= MAX_RATE:
         raise InvalidRequest(
-            f"The audio has {rate} samples a second, but {SLOWEST_RATE} to {FASTEST_RATE} are taken. Resample it.",
+            f"The audio has {rate} samples a second, but {MIN_RATE} to {MAX_RATE} are supported. Resample it.",
             param,
         )
 
 
-def _blocks(file: soundfile.SoundFile, param: str, longest_s: float) -> Iterator[Samples]:
-    """The mean of all channels, block by block."""
-    frames, most = 0, longest_s * file.samplerate
+def _blocks(file: soundfile.SoundFile, param: str, max_s: float) -> Iterator[Samples]:
+    """Yield the mean of all channels, block by block."""
+    frames, max_frames = 0, max_s * file.samplerate
     while len(block := file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)):
         frames += len(block)
-        if frames > most:
+        if frames > max_frames:
             raise InvalidRequest(
-                f"The audio is longer than the {longest_s:g} s that this model takes. Cut it into parts; whoever runs "
-                "the server can set max_audio_seconds in [models.multimodal].",
+                f"The audio is longer than the {max_s:g} s that this model takes. Cut it into parts, or raise "
+                "max_audio_seconds in [models.multimodal].",
                 param,
             )
         if not np.isfinite(block).all():
-            raise InvalidRequest("The audio has samples that are no numbers. Export it again.", param)
+            raise InvalidRequest("The audio has samples that are not finite. Export it again.", param)
         yield block.mean(axis=1, dtype=np.float32)
 
 
@@ -143,17 +141,18 @@ def _resampled(blocks: Iterator[Samples], source: int, target: int) -> Samples:
     else:
         import soxr
 
-        # As a stream: the file may have ten times as many samples as the model is given.
+        # Block by block: the file may have ten times as many samples as the result.
         stream = soxr.ResampleStream(source, target, 1, dtype="float32")
         parts = [stream.resample_chunk(block) for block in blocks]
         parts.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
     return np.clip(np.concatenate(parts), -1.0, 1.0) if parts else np.empty(0, np.float32)
 
 
-def _what(data: bytes) -> str:
+def _refusal(data: bytes) -> str:
+    """Return why a file without a known signature is refused."""
     if not data:
         return "The audio is empty."
-    for at, beginning, name in _OTHERS:
-        if data[at : at + len(beginning)] == beginning:
-            return f"This is {name}, which is not taken."
-    return "This is no audio that is known here."
+    for offset, signature, name in _OTHERS:
+        if data[offset : offset + len(signature)] == signature:
+            return f"This is {name}, which is not supported."
+    return "The format of the audio is not known."

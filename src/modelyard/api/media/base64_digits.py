@@ -1,4 +1,4 @@
-"""Base64 as data URLs have it."""
+"""Decodes the base64 of data URLs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from modelyard.errors import InvalidRequest
 
 
 def from_base64(digits: bytes) -> bytes:
-    """What ``digits`` spell; line breaks and blanks, which some tools put in, are left out.
+    """Return the bytes that ``digits`` encode. Whitespace, which some tools insert, is ignored.
 
     Raises:
-        InvalidRequest: there is something else than digits.
+        InvalidRequest: there are characters that are not base64.
     """
     try:
         return base64.b64decode(b"".join(digits.split()), validate=True)

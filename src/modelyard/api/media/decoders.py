@@ -1,4 +1,4 @@
-"""Where the images and the sound of requests are decoded: in processes of ``decoder_program``."""
+"""Decodes the images and the sound of requests in processes of ``decoder_program``."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ MAX_AT_ONCE: Final = 2
 """Files that are decoded at the same time: a small file may unpack to hundreds of MiB."""
 
 MAX_DECODE_S: Final = 10.0
-"""Processor time of an image. One of the most pixels takes 1 to 3 s; a JPEG of many scans may take hours."""
+"""Processor time of an image. The largest images take 1 to 3 s; a JPEG with many scans may take hours."""
 
 MAX_IMAGE_MEMORY_BYTES: Final = 32 * MAX_PIXELS
-"""Memory to decode an image. WebP and AVIF take the most: 25 bytes for each pixel of an image that stays as large."""
+"""Memory to decode an image. WebP and AVIF take the most: 25 bytes a pixel for an image that is not scaled."""
 
 SOUND_MEMORY_BYTES: Final = 192 << 20
-"""Memory to decode a clip of sound, beside its samples."""
+"""Memory to decode a clip of sound, in addition to its samples."""
 
-# Blocks, the whole, and what it is clipped to.
-_MEMORY_OF_SAMPLES: Final = 4
+# Copies of the samples in memory: the blocks, the concatenation, and the clipped result.
+_COPIES_OF_SAMPLES: Final = 4
 _SOUND_S_PER_S: Final = 0.01
 
-# A decoder gives way to all else that computes.
+# Wall time for each second of processor time: a decoder has a low priority.
 _PATIENCE: Final = 12.0
 
 _PROGRAM: Final = "modelyard.api.media.decoder_program"
@@ -44,37 +44,37 @@ _PIECE: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """A file in base64, as the part of a data URL from ``start`` on: the URL is not copied for it."""
+    """A file in base64: the part of a data URL from ``start`` on, without a copy."""
 
     url: str = field(repr=False)
     start: int
 
     def pieces(self) -> Iterator[bytes]:
-        """The digits as bytes, in pieces that take no time that others would notice."""
+        """Yield the digits as bytes, in pieces that are fast to encode."""
         for at in range(self.start, len(self.url), _PIECE):
             yield self.url[at : at + _PIECE].encode("utf-8", "surrogatepass")
 
 
 EncodedFile = bytes | Digits
-"""An image or audio file as it came."""
+"""An encoded image or audio file."""
 
 
-def sound_limits(rate: int, longest_s: float) -> tuple[float, int]:
-    """Processor time in s, and memory in bytes, to decode a clip of sound of ``longest_s`` at ``rate``."""
-    samples_bytes = round(SAMPLE_BYTES * rate * longest_s)
-    return MAX_DECODE_S + _SOUND_S_PER_S * longest_s, SOUND_MEMORY_BYTES + _MEMORY_OF_SAMPLES * samples_bytes
+def sound_limits(rate: int, max_s: float) -> tuple[float, int]:
+    """Return the processor time in s and the memory in bytes to decode a clip of ``max_s`` at ``rate``."""
+    samples_bytes = round(SAMPLE_BYTES * rate * max_s)
+    return MAX_DECODE_S + _SOUND_S_PER_S * max_s, SOUND_MEMORY_BYTES + _COPIES_OF_SAMPLES * samples_bytes
 
 
 class MediaDecoders:
-    """Decodes files in bounded processes. Every method may be called on any thread.
+    """Decodes files in processes with limits. Thread-safe.
 
-    One process that decodes images is kept once there was one, those for sound end when they were idle for a while; see
-    ``bounded.pool``. Where the system cannot share memory with a process (Windows), the calling thread decodes.
+    One process for images is kept once it was started; processes for sound end after a while without work; see
+    ``bounded.pool``. Without file descriptors over sockets (Windows), the calling thread decodes.
 
     Args:
         limit_s: processor time of an image.
         limit_bytes: memory of an image.
-        in_processes: whether files are decoded in processes.
+        in_processes: whether processes decode.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class MediaDecoders:
 
     @property
     def pids(self) -> list[int]:
-        """Of all processes."""
+        """Ids of all processes."""
         return [*self._images.pids, *self._sounds.pids]
 
     def image(
@@ -101,16 +101,16 @@ class MediaDecoders:
         detail: Detail = "auto",
         cancellation: Cancellation | None = None,
     ) -> Image:
-        """The image in a file, as ``images.decode``.
+        """Return the image in a file; see ``images.decode``.
 
         Raises:
-            InvalidRequest: it cannot be decoded, or takes too long or too much memory.
-            MediaUndecoded: there is no process for it.
+            InvalidRequest: the file cannot be decoded, or takes too long or too much memory.
+            MediaUndecoded: no process was available.
         """
         if not self._in_processes:
             return decode_image(_whole(encoded, param), param, longest_edge, detail)
-        facts = {"limit_s": self._limit_s, "limit_bytes": self._limit_bytes, "longest_edge": longest_edge}
-        answer, pixels = _decoded("image", self._images, encoded, facts, param, cancellation)
+        parameters = {"limit_s": self._limit_s, "limit_bytes": self._limit_bytes, "longest_edge": longest_edge}
+        answer, pixels = _decode_in("image", self._images, encoded, parameters, param, cancellation)
         return Image(answer["width"], answer["height"], pixels, param, detail)
 
     def audio(
@@ -118,41 +118,41 @@ class MediaDecoders:
         encoded: EncodedFile,
         param: str,
         rate: int,
-        longest_s: float,
+        max_s: float,
         cancellation: Cancellation | None = None,
     ) -> Audio:
-        """The sound in a file, as ``audio.decode``.
+        """Return the sound in a file; see ``audio.decode``.
 
         Raises:
             InvalidRequest, MediaUndecoded: as ``image``.
         """
         if not self._in_processes:
-            return decode_audio(_whole(encoded, param), param, rate, longest_s)
-        limit_s, limit_bytes = sound_limits(rate, longest_s)
-        facts = {"limit_s": limit_s, "limit_bytes": limit_bytes, "rate": rate, "longest_s": longest_s}
-        _, samples = _decoded("audio", self._sounds, encoded, facts, param, cancellation)
+            return decode_audio(_whole(encoded, param), param, rate, max_s)
+        limit_s, limit_bytes = sound_limits(rate, max_s)
+        parameters = {"limit_s": limit_s, "limit_bytes": limit_bytes, "rate": rate, "max_s": max_s}
+        _, samples = _decode_in("audio", self._sounds, encoded, parameters, param, cancellation)
         return Audio(samples, rate, param)
 
     def close(self) -> None:
-        """End all processes, and what they decode. Nothing is to be decoded afterwards."""
+        """End all processes. No method may be called afterwards."""
         self._images.close()
         self._sounds.close()
 
 
-def _decoded(
+def _decode_in(
     name: Literal["image", "audio"],
     pool: ProcessPool,
     encoded: EncodedFile,
-    facts: dict[str, Any],
+    parameters: dict[str, Any],
     param: str,
     cancellation: Cancellation | None,
 ) -> tuple[dict[str, Any], bytes]:
-    """What a process answers for a file, and the bytes that it became."""
-    request = json.dumps({**facts, "is_base64": isinstance(encoded, Digits)}).encode()
+    """Decode a file in a process of ``pool``; return the answer of the process and the decoded bytes."""
+    request = json.dumps({**parameters, "is_base64": isinstance(encoded, Digits)}).encode()
     try:
         memory = SharedMemory.empty()
         _fill(memory.descriptor, encoded)
-        answer = pool.ask(request, limit_s=facts["limit_s"], file=memory.descriptor, cancellation=cancellation)
+        answer = pool.ask(request, limit_s=parameters["limit_s"], file=memory.descriptor, cancellation=cancellation)
         if "fault" not in answer:
             memory.size_bytes = answer["size_bytes"]
             return answer, memory.read()

@@ -1,8 +1,8 @@
-"""Images and sound from the web: within limits of time and size, and never from where a stranger must not look.
+"""Fetches images and sound from the web, within limits of time and size, and only from public addresses.
 
-The name in a URL is resolved first, and the connection is made to the very address that was checked: a name that means
-another host a moment later (DNS rebinding) gains nothing. Each redirect is checked in the same way. Proxies of the
-environment are not used, since they would resolve names themselves.
+The host of a URL is resolved first, and the connection is made to the address that was checked, so that a name that
+resolves to another address a moment later (DNS rebinding) has no effect. Each redirect is checked in the same way.
+Proxies from the environment are not used, because they resolve names themselves.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class Fetcher:
-    """Fetches files from the web for clients of this server."""
+    """Fetches files from the web for clients of the server."""
 
     def __init__(self) -> None:
         self._tls: ssl.SSLContext | None = None
 
     async def fetch(self, url: str, param: str, kind: MediaKind, *, may_be_private: bool) -> bytes:
-        """The file at ``url``.
+        """Return the file at ``url``.
 
         Args:
-            url: with http or https.
-            param: the field of the request that it stands in, for errors.
-            kind: what it is to be.
-            may_be_private: whether addresses of this machine and of its network are allowed.
+            url: an http or https URL.
+            param: the field of the request that holds the URL, for errors.
+            kind: the kind of the file.
+            may_be_private: whether addresses of this machine and its network are allowed.
 
         Raises:
-            InvalidRequest: it cannot be had, is too large, took too long, or is where it must not be.
+            InvalidRequest: the file cannot be fetched in time, is too large, or is at an address that is not allowed.
         """
         if self._tls is None:
-            # Reads all certificates, which takes as long as several tokens.
+            # On a thread, because reading all certificates blocks as long as several tokens take.
             self._tls = await asyncio.to_thread(httpx2.create_ssl_context)
         try:
             async with (
@@ -66,34 +66,34 @@ class Fetcher:
                 param,
             ) from failure
         raise InvalidRequest(
-            f"The URL leads on more than {MAX_REDIRECTS} times. Name the {kind.name}'s own URL.", param
+            f"The URL redirects more than {MAX_REDIRECTS} times. Send the final URL of the {kind.name}.", param
         )
 
 
 async def _get(
     client: httpx2.AsyncClient, url: str, param: str, kind: MediaKind, *, may_be_private: bool
 ) -> bytes | str:
-    """The file, or the URL that it leads on to."""
-    named = httpx2.URL(url)
-    if named.scheme not in ("http", "https") or not named.host:
+    """Return the file, or the URL of a redirect."""
+    parsed = httpx2.URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InvalidRequest(
-            f"The URL leads to something else than http or https. Name the {kind.name}'s own URL.", param
+            f"The URL, or a redirect of it, is neither http nor https. Send the final URL of the {kind.name}.", param
         )
-    if named.userinfo:
+    if parsed.userinfo:
         raise InvalidRequest(
             f"A URL with a user name or password is not fetched. Send the {kind.name} as a data URL.", param
         )
-    address = await _address(named, param, kind, may_be_private=may_be_private)
+    address = await _address(parsed, param, kind, may_be_private=may_be_private)
     request = client.build_request(
         "GET",
-        named.copy_with(host=str(address)),
-        headers={"host": named.netloc.decode("ascii"), "accept": kind.accept, "accept-encoding": "identity"},
-        extensions={"sni_hostname": named.raw_host.decode("ascii")},
+        parsed.copy_with(host=str(address)),
+        headers={"host": parsed.netloc.decode("ascii"), "accept": kind.accept, "accept-encoding": "identity"},
+        extensions={"sni_hostname": parsed.raw_host.decode("ascii")},
     )
     response = await client.send(request, stream=True)
     try:
         if response.status_code in _REDIRECTS and "location" in response.headers:
-            return str(named.join(response.headers["location"]))
+            return str(parsed.join(response.headers["location"]))
         if response.status_code != 200:
             raise InvalidRequest(f"The URL answered {response.status_code}. Check it.", param)
         return await _body(response, param, kind)
@@ -105,13 +105,13 @@ async def _body(response: httpx2.Response, param: str, kind: MediaKind) -> bytes
     body = bytearray()
     async for part in response.aiter_raw():
         body += part
-        if len(body) > kind.most_bytes:
+        if len(body) > kind.max_bytes:
             raise InvalidRequest(kind.too_large, param)
     return bytes(body)
 
 
 async def _address(url: httpx2.URL, param: str, kind: MediaKind, *, may_be_private: bool) -> Address:
-    """The address of the host, where it may be looked at: of several all must be allowed."""
+    """Return the address of the host. If it has several addresses, all must be allowed."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
@@ -123,7 +123,7 @@ async def _address(url: httpx2.URL, param: str, kind: MediaKind, *, may_be_priva
     if not may_be_private and not all(map(is_public, addresses)):
         raise InvalidRequest(
             "The URL leads to a private address, from which this server fetches nothing. Send the "
-            f"{kind.name} as a data URL; whoever runs the server can set {kind.private_key} in [server].",
+            f"{kind.name} as a data URL, or set {kind.private_key} in [server].",
             param,
         )
     return addresses[0]

@@ -1,4 +1,4 @@
-"""What is told of images and of sound where they are fetched by the same rules."""
+"""What differs between images and sound when files are fetched."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class MediaKind:
     """Images, or sound.
 
     Attributes:
-        name, plural: of one of them, and of several, in messages.
-        most_bytes: of a file.
-        accept: what a server of the web is asked for.
-        data_url: how a data URL of one begins.
-        folders_key, private_key: what allows local files and private addresses, in ``[server]``.
+        name, plural: names in messages.
+        max_bytes: size limit of a file.
+        accept: the Accept header of a fetch.
+        data_url: the start of a data URL.
+        folders_key, private_key: keys in ``[server]`` that allow local files and private addresses.
     """
 
     name: str
     plural: str
-    most_bytes: int
+    max_bytes: int
     accept: str
     data_url: str
     folders_key: str
@@ -31,14 +31,14 @@ class MediaKind:
 
     @property
     def too_large(self) -> str:
-        """What is answered to a file of more bytes."""
-        return f"The {self.name} has more than the {self.most_bytes // 2**20} MiB that are taken."
+        """The error message for a larger file."""
+        return f"The {self.name} has more than {self.max_bytes // 2**20} MiB, which is the limit."
 
 
 IMAGE: Final = MediaKind(
     name="image",
     plural="images",
-    most_bytes=MAX_IMAGE_BYTES,
+    max_bytes=MAX_IMAGE_BYTES,
     accept="image/*",
     data_url="data:image/png;base64,",
     folders_key="image_folders",
@@ -47,7 +47,7 @@ IMAGE: Final = MediaKind(
 AUDIO: Final = MediaKind(
     name="audio",
     plural="audio",
-    most_bytes=MAX_AUDIO_BYTES,
+    max_bytes=MAX_AUDIO_BYTES,
     accept="audio/*, application/ogg",
     data_url="data:audio/wav;base64,",
     folders_key="audio_folders",

@@ -1,4 +1,4 @@
-"""From what a request says of its images and its sound to pixels and samples."""
+"""Loads the images and the sound that a request refers to, as pixels and samples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 from starlette.types import Receive
 
 from modelyard.api.media.decoders import MAX_AT_ONCE, Digits, EncodedFile, MediaDecoders
+from modelyard.api.media.fair_limiter import FairLimiter
 from modelyard.api.media.fetch import Fetcher
 from modelyard.api.media.images import MAX_PIXELS
 from modelyard.api.media.kinds import AUDIO, IMAGE, MediaKind
 from modelyard.api.media.local import is_local, read_local
-from modelyard.api.media.places import Places
 from modelyard.api.serving.request_memory import LEASE
 from modelyard.api.serving.streaming import while_connected
 from modelyard.config.schema import Multimodal
@@ -27,23 +27,26 @@ from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.requests import Request, TokenizeRequest
 from modelyard.yard.yard import Yard
 
-_Asked = TypeVar("_Asked", Request, TokenizeRequest)
+_Request = TypeVar("_Request", Request, TokenizeRequest)
 
-# Of all clients together, fetched at the same time, and held in memory until they are decoded.
-AT_ONCE: Final = 8
+# Files of all clients that are fetched, or held in memory until they are decoded, at the same time.
+MAX_FETCHES: Final = 8
 
-# Of a data URL, before its digits: those of files have some dozens.
+# Characters of a data URL before its digits; tools write a few dozen.
 MAX_HEAD_CHARS: Final = 1024
 
-# OpenAI scales an image of low detail to so many pixels a side.
+# OpenAI scales an image of low detail to this many pixels a side.
 LOW_DETAIL_EDGE: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
 class ImageReference:
-    """An image as a request names it: a data URL, an http(s) URL, a file URL or an absolute path.
+    """A reference to an image: a data URL, an http(s) URL, a file URL or an absolute path.
 
-    detail says how closely the model is to look; param is the field that it stands in.
+    Attributes:
+        url: the reference.
+        detail: the resolution for the model.
+        param: the field of the request that holds the reference.
     """
 
     url: str
@@ -53,9 +56,11 @@ class ImageReference:
 
 @dataclass(frozen=True, slots=True)
 class AudioReference:
-    """A clip of sound as a request names it: by a URL or a path as an image.
+    """A reference to a clip of sound, in the forms of ``ImageReference``.
 
-    param is the field that it stands in.
+    Attributes:
+        url: the reference.
+        param: the field of the request that holds the reference.
     """
 
     url: str
@@ -64,7 +69,7 @@ class AudioReference:
 
 @dataclass(frozen=True, slots=True)
 class AudioFile:
-    """A clip of sound that came with its request, as a file."""
+    """A clip of sound that was uploaded with its request."""
 
     data: bytes
     param: str
@@ -77,24 +82,25 @@ class MediaLoader:
     """Loads the images and the sound of requests to ``yard``.
 
     Args:
-        decoders: decode them; None: its own.
+        yard: the models.
+        decoders: the decoders; None: new ones.
     """
 
     def __init__(self, yard: Yard, decoders: MediaDecoders | None = None) -> None:
         self._yard = yard
         self._decoders = MediaDecoders() if decoders is None else decoders
         self._fetcher = Fetcher()
-        # A fetch takes as long as another server likes: it keeps nobody from decoding.
-        self._fetches = Places(AT_ONCE)
-        self._places = Places(MAX_AT_ONCE)
+        # Separate from decoding, because another server decides how long a fetch takes.
+        self._fetches = FairLimiter(MAX_FETCHES)
+        self._decodes = FairLimiter(MAX_AT_ONCE)
 
     async def loaded(self, request: Request, receive: Receive) -> Request:
-        """``request`` with images and sound in the place of references; given up when the client leaves.
+        """Return ``request`` with images and sound in place of references. A disconnect of the client cancels it.
 
         Raises:
-            InvalidRequest: one of them cannot be had or decoded, or there are too many.
-            UnsupportedOperation: the model takes none.
-            ModelNotFound, ModelRequired: there is no such model.
+            InvalidRequest: a file cannot be fetched or decoded, or there are too many.
+            UnsupportedOperation: the model takes no images or no sound.
+            ModelNotFound, ModelRequired: the model does not exist, or none is named.
         """
         if not _references(request):
             return request
@@ -108,12 +114,12 @@ class MediaLoader:
             raise InvalidRequest("The client left while its images or its sound were fetched.")
         return loaded[0]
 
-    async def resolved(self, request: _Asked) -> _Asked:
-        """As ``loaded``, for as long as it takes."""
+    async def resolved(self, request: _Request) -> _Request:
+        """Return ``request`` with images and sound in place of references; raises the errors of ``loaded``."""
         references = _references(request)
         if not references:
             return request
-        # By their order: to look one up by its URL would read megabytes of it.
+        # Matched by order: a lookup by URL would hash megabytes.
         media = iter(await self._media(references, request.model))
         match request.prompt:
             case Chat() as chat:
@@ -124,10 +130,10 @@ class MediaLoader:
         return request
 
     async def _media(self, references: Sequence[Reference], model: str | None) -> list[Media]:
-        """What ``references`` name, in their order, for ``model``, by id or alias.
+        """Load ``references``, in their order, for ``model``, by id or alias.
 
         Raises:
-            as ``loaded``.
+            ModelyardError: as ``loaded``.
         """
         configured = self._yard.configured(model)
         images = [reference for reference in references if isinstance(reference, ImageReference)]
@@ -139,36 +145,36 @@ class MediaLoader:
         _check_number(images, limits.max_num_images, "images", "max_num_images")
         _check_number(clips, limits.max_num_audios, "clips of sound", "max_num_audios")
         senses, lease = senses or Senses(), LEASE.get()
-        most_bytes = len(images) * max_image_bytes(limits) + len(clips) * max_sound_bytes(limits, senses)
+        max_bytes = len(images) * max_image_bytes(limits) + len(clips) * max_sound_bytes(limits, senses)
         if lease is not None:
-            # Before any of them is there: a small file may unpack to much, and a request may wait long for its turn.
-            await lease.add(most_bytes)
+            # Reserved before any file is loaded: a small file may unpack to many bytes, and decoding may have to wait.
+            await lease.add(max_bytes)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._load(one, limits, senses)) for one in references]
         except BaseExceptionGroup as failed:
-            # The first says what to do.
+            # The first error is enough for the client.
             raise failed.exceptions[0] from None
         media = [task.result() for task in tasks]
         if lease is not None:
-            lease.give_back(most_bytes - sum(map(_bytes_of, media)))
+            lease.give_back(max_bytes - sum(map(_bytes_of, media)))
         return media
 
     async def _load(self, reference: Reference, limits: Multimodal, senses: Senses) -> Media:
         owner = current_caller().place_owner
 
-        async def decoded(read: Callable[[], EncodedFile]) -> Media:
+        async def decode(read: Callable[[], EncodedFile]) -> Media:
             cancellation = Cancellation()
-            work = partial(self._decoded, reference, read, limits, senses, cancellation)
-            return await self._places.run(owner, work, cancellation.cancel)
+            work = partial(self._decode, reference, read, limits, senses, cancellation)
+            return await self._decodes.run(owner, work, cancellation.cancel)
 
         if not isinstance(reference, AudioFile) and _is_from_web(reference.url):
             async with self._fetches.place(owner):
-                fetched = await self._fetched(reference)
-                return await decoded(lambda: fetched)
-        return await decoded(self._file(reference))
+                fetched = await self._fetch(reference)
+                return await decode(lambda: fetched)
+        return await decode(self._file_reader(reference))
 
-    def _decoded(
+    def _decode(
         self,
         reference: Reference,
         read: Callable[[], EncodedFile],
@@ -176,7 +182,7 @@ class MediaLoader:
         senses: Senses,
         cancellation: Cancellation,
     ) -> Media:
-        """The image or the clip in the file that ``read`` gives. Runs on a thread."""
+        """Return the image or the clip in the file that ``read`` returns. Runs on a thread."""
         if isinstance(reference, ImageReference):
             edge = limits.longest_edge
             if reference.detail == "low":
@@ -184,15 +190,15 @@ class MediaLoader:
             return self._decoders.image(read(), reference.param, edge, reference.detail, cancellation)
         return self._decoders.audio(read(), reference.param, senses.sample_rate, limits.max_audio_seconds, cancellation)
 
-    async def _fetched(self, reference: ImageReference | AudioReference) -> bytes:
+    async def _fetch(self, reference: ImageReference | AudioReference) -> bytes:
         server = self._yard.config.server
         kind, may_be_private = AUDIO, server.allow_private_audio_urls
         if isinstance(reference, ImageReference):
             kind, may_be_private = IMAGE, server.allow_private_image_urls
         return await self._fetcher.fetch(reference.url, reference.param, kind, may_be_private=may_be_private)
 
-    def _file(self, reference: Reference) -> Callable[[], EncodedFile]:
-        """What gives a file that is here, on a thread."""
+    def _file_reader(self, reference: Reference) -> Callable[[], EncodedFile]:
+        """Return a function that reads a file that is in the request or on this machine; it runs on a thread."""
         if isinstance(reference, AudioFile):
             return lambda: reference.data
         url, param, server = reference.url, reference.param, self._yard.config.server
@@ -212,12 +218,12 @@ class MediaLoader:
 
 
 def max_image_bytes(limits: Multimodal) -> int:
-    """Memory of an image as it is kept for a model with these limits, at the most: three bytes a pixel."""
+    """Return an upper bound of the memory of a decoded image: three bytes a pixel."""
     return 3 * min(limits.longest_edge**2, MAX_PIXELS)
 
 
 def max_sound_bytes(limits: Multimodal, senses: Senses) -> int:
-    """Memory of a clip of sound as it is kept, at the most: samples of four bytes."""
+    """Return an upper bound of the memory of a decoded clip: four bytes a sample."""
     return int(4 * limits.max_audio_seconds * (senses.sample_rate or 0))
 
 
@@ -229,12 +235,12 @@ def _is_from_web(url: str) -> bool:
     return url[:7].lower() == "http://" or url[:8].lower() == "https://"
 
 
-def _check_number(references: Sequence[Reference], most: int, what: str, key: str) -> None:
-    if len(references) > most:
+def _check_number(references: Sequence[Reference], limit: int, what: str, key: str) -> None:
+    if len(references) > limit:
         raise InvalidRequest(
-            f"The request has {len(references)} {what}, more than the {most} that this model takes at once. Leave some "
-            f"out; whoever runs the server can set {key} in [models.multimodal].",
-            references[most].param,
+            f"The request has {len(references)} {what}, more than the {limit} that this model takes at once. Leave "
+            f"some out, or raise {key} in [models.multimodal].",
+            references[limit].param,
         )
 
 
@@ -256,7 +262,7 @@ def _with_media(message: Mapping[str, Any], media: Iterator[Media]) -> Mapping[s
 
 
 def _replaced(parts: Sequence[Any], media: Iterator[Media]) -> tuple[str | Media, ...]:
-    """``parts`` with the next of ``media`` in the place of each reference."""
+    """Return ``parts`` with the next item of ``media`` in place of each reference."""
     return tuple(next(media) if isinstance(part, Reference) else part for part in parts)
 
 

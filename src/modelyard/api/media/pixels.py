@@ -1,4 +1,4 @@
-"""From an opened image file to pixels as models see them: 8 bits of sRGB, upright, on white, scaled down."""
+"""Converts an opened image file to the pixels for models: 8 bits of sRGB, upright, on white, scaled down."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from PIL import ExifTags, ImageCms, features
 from PIL import Image as Pillow
 
-# Profiles of printers are the largest, with 2 MiB. A larger one is left aside.
+# Profiles of printers are the largest, with 2 MiB. A larger profile is ignored.
 MAX_PROFILE_BYTES: Final = 4 * 2**20
 
-# How an image is turned upright. Source: Exif 3.0, tag 0x0112, as in PIL.ImageOps.exif_transpose.
+# The transposition that turns an image upright. Source: Exif 3.0, tag 0x0112, as in PIL.ImageOps.exif_transpose.
 _TURNS: Final = {
     2: Pillow.Transpose.FLIP_LEFT_RIGHT,
     3: Pillow.Transpose.ROTATE_180,
@@ -24,17 +24,17 @@ _TURNS: Final = {
     8: Pillow.Transpose.ROTATE_90,
 }
 
-# Modes of Pillow by the colour space of a profile.
+# Colour space of a profile -> mode of Pillow.
 _MODES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
-def seen(image: Pillow.Image, longest_edge: int) -> Pillow.Image:
-    """The first picture of ``image`` as RGB, with no side longer than ``longest_edge``.
+def to_rgb(image: Pillow.Image, longest_edge: int) -> Pillow.Image:
+    """Return the first frame of ``image`` as RGB, with no side longer than ``longest_edge``.
 
-    It is scaled down as early as that is possible, so that what follows takes little memory.
+    The image is scaled down as early as possible, so that the other steps take little memory.
 
     Raises:
-        Exception: of any kind, where the file is damaged.
+        Exception: any exception, if the file is damaged.
     """
     image.load()
     turn, profile = _TURNS.get(_orientation(image)), image.info.get("icc_profile")
@@ -55,26 +55,26 @@ def _orientation(image: Pillow.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (KeyError, OSError, SyntaxError, TypeError, ValueError, struct.error):
-        # A damaged note beside the pixels is no reason to refuse these.
+        # Damaged metadata is ignored.
         return 1
 
 
 def _plain(image: Pillow.Image) -> Pillow.Image:
-    """``image`` with 8 bits a channel, in one of the modes L, RGB, RGBA and CMYK."""
+    """Return ``image`` with 8 bits a channel, in one of the modes L, RGB, RGBA and CMYK."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _of_sixteen_bits(image)
+        return _from_sixteen_bits(image)
     clear = image.info.get("transparency")
     if isinstance(clear, tuple) and max(clear) > 255:
-        # Of a file with 16 bits a channel, of which Pillow keeps the upper 8 in the pixels alone.
+        # In a file with 16 bits a channel, Pillow reduces pixels to 8 bits, but not the transparent colour.
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     if image.has_transparency_data:
         return image if image.mode == "RGBA" else image.convert("RGBA")
-    # As it is where that will do: a copy takes as much memory again.
+    # Returned without a copy where possible, to save memory.
     return image if image.mode in ("L", "RGB", "CMYK") else image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _of_sixteen_bits(image: Pillow.Image) -> Pillow.Image:
-    """Shades of grey, of which one may be transparent."""
+def _from_sixteen_bits(image: Pillow.Image) -> Pillow.Image:
+    """Return a 16-bit grey image with 8 bits; one shade may be transparent."""
     values = np.asarray(image)
     shades = Pillow.fromarray((np.clip(values, 0, 0xFFFF).astype(np.uint16) >> 8).astype(np.uint8))
     clear = image.info.get("transparency")
@@ -86,9 +86,9 @@ def _of_sixteen_bits(image: Pillow.Image) -> Pillow.Image:
 
 
 def _in_srgb(image: Pillow.Image, profile: bytes) -> Pillow.Image:
-    """``image`` in the colours of screens, where its own are others and its profile can be used.
+    """Return ``image`` converted from ``profile`` to sRGB.
 
-    As in browsers, a profile that is damaged or belongs to other channels is left aside.
+    Like browsers, it ignores a profile that is damaged or does not match the channels.
     """
     if len(profile) > MAX_PROFILE_BYTES or not features.check("littlecms2"):
         return image
@@ -98,7 +98,7 @@ def _in_srgb(image: Pillow.Image, profile: bytes) -> Pillow.Image:
         if mode is None or (mode == "CMYK") != (image.mode == "CMYK"):
             return image
         if "srgb" in (own.profile.profile_description or "").lower():
-            # To compute it would move colours by their rounding.
+            # A conversion from sRGB to sRGB would change colours by rounding.
             return image
         return (
             ImageCms.profileToProfile(

@@ -1,4 +1,4 @@
-"""One line for each request: who asked what of which model, and how long it took. No prompt, no key, no path."""
+"""The access log: one line a request, with key name, route, model and times; without prompt, key or path."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ logger = logging.getLogger(LOGGER)
 
 
 class AccessLog:
-    """Writes the lines as ``[server]`` wants them."""
+    """Writes lines in the format that ``[server]`` configures."""
 
     def __init__(self, server: Server) -> None:
         self._is_on = not server.disable_access_log
         self._as_json = server.access_log_format == "json"
         self._logs_health = server.access_log_health
 
-    def note(self, visit: RequestContext) -> None:
-        """A request is over."""
-        if not self._is_on or (visit.is_housekeeping and not self._logs_health):
+    def note(self, context: RequestContext) -> None:
+        """Log a request that has ended."""
+        if not self._is_on or (context.is_housekeeping and not self._logs_health):
             return
-        facts = facts_of(visit)
+        fields = fields_of(context)
         if self._as_json:
-            logger.info("%s", orjson.dumps({"time": datetime.now(UTC), **facts}).decode())
+            logger.info("%s", orjson.dumps({"time": datetime.now(UTC), **fields}).decode())
         else:
-            head = [str(facts.pop(name)) for name in ("method", "route", "status")]
-            logger.info("%s", " ".join(head + [f"{name}={value}" for name, value in facts.items()]))
+            head = [str(fields.pop(name)) for name in ("method", "route", "status")]
+            logger.info("%s", " ".join(head + [f"{name}={value}" for name, value in fields.items()]))
 
 
-def facts_of(visit: RequestContext) -> dict[str, Any]:
-    """What a line says; what is not known is left out. A client that left before its answer began has status 499."""
-    ended = [generation.finished for generation in visit.caller.requests]
-    times = visit.times
+def fields_of(context: RequestContext) -> dict[str, Any]:
+    """Return the known fields of a line. A client that left before its answer began has status 499."""
+    outcomes = [generation.finished for generation in context.caller.requests]
+    times = context.times
     ttft_s = None if times is None else times.first_token_s
-    usages = [finished.usage for finished in ended if finished is not None]
-    known = {
-        "method": visit.method,
-        "route": visit.route,
-        "status": visit.status or 499,
-        "model": visit.caller.model,
-        "key": visit.key.name if visit.key else None,
-        "ms": round((visit.ended - visit.began) * 1000, 1),
+    usages = [finished.usage for finished in outcomes if finished is not None]
+    fields = {
+        "method": context.method,
+        "route": context.route,
+        "status": context.status or 499,
+        "model": context.caller.model,
+        "key": context.key.name if context.key else None,
+        "ms": round((context.ended - context.began) * 1000, 1),
         "ttft_ms": None if ttft_s is None else round(ttft_s * 1000, 1),
         "prompt_tokens": sum(usage.prompt_tokens for usage in usages) if usages else None,
         "completion_tokens": sum(usage.completion_tokens for usage in usages) if usages else None,
-        "finish": _finish(visit),
-        "request_id": visit.request_id,
+        "finish": _finish_reason(context),
+        "request_id": context.request_id,
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
-def _finish(visit: RequestContext) -> str | None:
-    """How the last of its answers ended."""
-    if not visit.caller.requests:
+def _finish_reason(context: RequestContext) -> str | None:
+    """Return how the last answer of the request ended; None: there was none."""
+    if not context.caller.requests:
         return None
-    generation = visit.caller.requests[-1]
+    generation = context.caller.requests[-1]
     if generation.finished is not None:
         return generation.finished.reason
     return "failed" if generation.is_over else "cancelled"

@@ -1,4 +1,4 @@
-"""What a key must be allowed, to use a route. Said at the endpoint; what says nothing is closed to limited keys."""
+"""The scopes that an API key needs for a route. Endpoints declare them; others are closed to limited keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 
 def needs(scope: Scope, *, all_models: bool = False) -> Callable[[_Endpoint], _Endpoint]:
-    """Mark an endpoint: a key needs ``scope``, and where it is about all_models it must not be limited to some."""
+    """Mark an endpoint: a key needs ``scope`` and, if ``all_models`` is set, must not be limited to some models."""
 
     def mark(endpoint: _Endpoint) -> _Endpoint:
         endpoint.needs = (scope, all_models)  # type: ignore[attr-defined]
@@ -30,7 +30,7 @@ def needs(scope: Scope, *, all_models: bool = False) -> Callable[[_Endpoint], _E
 
 
 def needed(route: Route) -> tuple[Scope, bool]:
-    """What a key needs for ``route``: as its endpoint says, else by what kind of route it is."""
+    """Return the scope that ``route`` needs, and whether it needs all models: as marked, else by the kind of route."""
     marked: tuple[Scope, bool] | None = getattr(route.endpoint, "needs", None)
     if marked is not None:
         return marked
@@ -41,7 +41,7 @@ def needed(route: Route) -> tuple[Scope, bool]:
 
 
 def authorize_route(route: BaseRoute) -> None:
-    """Have ``route`` refuse keys that lack what it needs. What is open without a key is open with any."""
+    """Make ``route`` refuse keys that lack its scope, unless its path is open."""
     if isinstance(route, Route) and route.path not in OPEN_PATHS:
         route.app = _RequireScope(route.app, *needed(route))
         if not isinstance(route, JsonRoute):
@@ -49,7 +49,7 @@ def authorize_route(route: BaseRoute) -> None:
 
 
 class _RequireScope:
-    """Raises PermissionDenied for a key that lacks ``scope``; without a key there is nothing to check."""
+    """Raises PermissionDenied for a key that lacks ``scope``; requests without a key pass."""
 
     def __init__(self, app: ASGIApp, scope: Scope, all_models: bool) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""How bodies of requests come in: of bounded size, within the memory for all of them, and parsed off the event loop."""
+"""Limits the size of request bodies, and counts them against the memory for all requests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from modelyard.api.serving.request_memory import LEASE, RequestMemory, RequestMe
 from modelyard.errors import RequestTooLarge
 
 MAX_BODY_BYTES: Final = 50 * 2**20
-"""The reference's limit."""
+"""The limit of mistral.rs."""
 
 MAX_SMALL_BODY_BYTES: Final = 1 << 16
-"""For routes whose body names a model, or that take none."""
+"""The limit of routes whose body only names a model, or that take none."""
 
 
 class BodyIntake:
-    """Plain ASGI: refuses bodies of more than ``max_bytes``, and counts what the others take in ``memory``."""
+    """Refuses bodies of more than ``max_bytes``, and counts the others in ``memory``."""
 
     def __init__(self, app: ASGIApp, memory: RequestMemory, max_bytes: int = MAX_BODY_BYTES) -> None:
         self._app, self._memory, self._max_bytes = app, memory, max_bytes
@@ -44,22 +44,22 @@ class BodyIntake:
             finally:
                 LEASE.reset(outer)
 
-    def _counted(self, receive: Receive, lease: RequestMemoryLease, visit: RequestContext) -> Receive:
+    def _counted(self, receive: Receive, lease: RequestMemoryLease, context: RequestContext) -> Receive:
         async def counted() -> Message:
             message = await receive()
             if body := message.get("body"):
-                visit.body_bytes += len(body)
-                if visit.body_bytes > self._max_bytes:
+                context.body_bytes += len(body)
+                if context.body_bytes > self._max_bytes:
                     raise RequestTooLarge(self._max_bytes)
-                # The pieces, and the whole that they are joined to.
-                await lease.grow(2 * visit.body_bytes)
+                # The pieces, and the body that they are joined to.
+                await lease.grow(2 * context.body_bytes)
             return message
 
         return counted
 
 
 class SmallBody:
-    """Plain ASGI for routes that take a name at the most, or nothing: FastAPI parses their bodies on the event loop."""
+    """Refuses larger bodies on routes with a small body, which FastAPI parses on the event loop."""
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_SMALL_BODY_BYTES) -> None:
         self._app, self._max_bytes = app, max_bytes

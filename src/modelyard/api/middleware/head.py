@@ -1,4 +1,4 @@
-"""HEAD, which asks for the head of what GET answers: Ollama's clients look that way whether a server is there."""
+"""HEAD requests, with which Ollama's clients check whether a server is reachable."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class ResponseHead:
-    """Has HEAD answered as GET is, up to the head. No route needs to know of it."""
+    """Answers HEAD with the head of the answer to GET, for all routes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
+        """Pass the request on, as GET for HEAD."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
-        # A copy: the server reads in its own that no body is to be sent.
-        asked: MutableMapping[str, Any] = {**scope, "method": "GET"}
+        # A copy: the server reads the method from its own scope, and so sends no body.
+        get_scope: MutableMapping[str, Any] = {**scope, "method": "GET"}
         has_answered = False
 
         async def send_head(message: Message) -> None:
@@ -30,15 +30,15 @@ class ResponseHead:
                 has_answered = True
                 await send(message)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
-                # What is sent after it is a body, which may be a stream without end.
+                # The rest is a body, which may be an endless stream.
                 answering.cancel()
 
-        answering = asyncio.ensure_future(self._app(asked, receive, send_head))
+        answering = asyncio.ensure_future(self._app(get_scope, receive, send_head))
         try:
             await answering
         except asyncio.CancelledError:
             if not has_answered:
                 raise
         finally:
-            if "route" in asked:
-                scope["route"] = asked["route"]
+            if "route" in get_scope:
+                scope["route"] = get_scope["route"]

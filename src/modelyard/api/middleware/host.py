@@ -1,7 +1,7 @@
-"""Refuses requests that address the server by a name that is not its own.
+"""Refuses requests whose Host header is not a name of the server.
 
-A page from anywhere can have its own name looked up to lead to this machine, and would then be of one origin with the
-server (DNS rebinding); it cannot have its browser send another name.
+Any web page can make its own name resolve to this machine, and then has the same origin as the server (DNS rebinding).
+It cannot make the browser send another name in the Host header.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from modelyard.errors import HostNotAllowed
 
 
 class HostNames:
-    """The names that a server answers to, beside those of the machine alone (localhost, 127.0.0.1, ::1).
+    """The names that a server answers to, in addition to loopback names (localhost, 127.0.0.1, ::1).
 
     Args:
-        patterns: names, and ``*.example.org`` for all below one.
-        takes_addresses: IP addresses too: no page's name can be looked up to be one.
+        patterns: names, and patterns such as ``*.example.org`` for all names below one.
+        takes_addresses: whether IP addresses count, too: the name of a page is never an IP address.
     """
 
     def __init__(self, patterns: Iterable[str], *, takes_addresses: bool) -> None:
@@ -43,16 +43,17 @@ class HostNames:
 def host_names(
     host: str, allowed: Collection[str], own: Collection[str], *, is_mounted: bool, has_keys: bool
 ) -> HostNames | None:
-    """What a server answers to; None: to every name.
+    """Return the names that a server answers to; None: every name.
 
-    With keys, a page whose name leads here has none of them, so a server that others reach need not know its names.
+    A page whose name resolves to this machine has no API key, so a server with keys needs no list of names unless it
+    listens on loopback.
 
     Args:
-        host: where it listens.
-        allowed: names of the configuration, of which ``*`` is all.
-        own: of the machine.
-        is_mounted: another server listens, under names that it alone knows.
-        has_keys: requests must carry one.
+        host: the address that the server listens on.
+        allowed: ``allowed_hosts`` of the configuration; ``*`` allows all names.
+        own: names of the machine.
+        is_mounted: whether another server listens, whose names are unknown.
+        has_keys: whether requests must carry an API key.
     """
     if "*" in allowed:
         return None
@@ -66,7 +67,7 @@ def host_names(
 
 
 class CheckHost:
-    """Lets requests in whose every Host is one of ``names``. What sends none is no browser."""
+    """Refuses requests with a Host outside ``names``. A client that sends no Host is no browser, and passes."""
 
     def __init__(self, app: ASGIApp, names: HostNames) -> None:
         self._app, self._names = app, names
@@ -74,9 +75,9 @@ class CheckHost:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 403."""
         for sent in values_of(scope, b"host"):
-            asked = authority_of(sent)
-            if asked is None or asked.host not in self._names:
-                name = sent.decode("latin-1") if asked is None else asked.host
+            authority = authority_of(sent)
+            if authority is None or authority.host not in self._names:
+                name = sent.decode("latin-1") if authority is None else authority.host
                 await refuse(HostNotAllowed(name[:253]), scope, receive, send)
                 return
         await self._app(scope, receive, send)

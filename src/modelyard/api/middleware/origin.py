@@ -1,7 +1,7 @@
-"""Refuses what web pages of elsewhere have a browser send.
+"""Refuses requests that web pages of other origins make a browser send.
 
-CORS only keeps such pages from reading answers. A request without a body, or with one of a form, is sent all the same,
-and would unload models, or have them work.
+CORS only prevents such pages from reading answers. The browser still sends requests without a body or with a form, and
+these could unload models or start generations.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from modelyard.api.middleware.addresses import is_own_origin, values_of
 from modelyard.api.middleware.refusal import refuse
 from modelyard.errors import OriginNotAllowed
 
-# They change nothing and have no model work: links to /docs are followed from anywhere.
+# Methods that change nothing and start no generation: links to /docs work from any page.
 _HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-# What holds a place for as long as it is open, all the same.
+# Paths of GET requests that hold a connection open for long.
 _HELD_OPEN: Final = frozenset({"/v1/models/events"})
 
-_SHOWN: Final = 100
+_MAX_SHOWN_BYTES: Final = 100
 
 
 class CheckOrigin:
-    """Lets requests in that no page sent, or one of the server itself or of ``origins``."""
+    """Refuses requests from pages, except pages of the server itself and of ``origins``."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         self._app = app
@@ -40,15 +40,15 @@ class CheckOrigin:
             await refuse(OriginNotAllowed(page), scope, receive, send)
 
     def foreign_page(self, scope: Scope) -> str | None:
-        """Which page sent the request, in words, where it is a foreign one.
+        """Return the origin of the page that sent the request, in words; None if it is no foreign page.
 
-        A browser says the origin of a page with everything but plain GETs. Where it does not, it may still say that the
-        page is of another site, or of another origin of the same site.
+        A browser sends Origin with everything but plain GET requests. Without it, Sec-Fetch-Site may still report
+        another site, or another origin of the same site.
         """
         origins = values_of(scope, b"origin")
         for origin in origins:
             if origin not in self._origins and not is_own_origin(origin, scope):
-                return f"'{origin[:_SHOWN].decode('latin-1')}'"
+                return f"'{origin[:_MAX_SHOWN_BYTES].decode('latin-1')}'"
         sites = {site.strip().lower() for site in values_of(scope, b"sec-fetch-site")}
         is_configured = any(origin in self._origins for origin in origins)
         if b"cross-site" in sites and not is_configured:

@@ -1,4 +1,4 @@
-"""How much a key may have in a minute, and at the same time."""
+"""Rate limits and concurrency limits of API keys."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from modelyard.yard.requests.token_estimate import TokenEstimate
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """What is left of ``per_minute``: ``level``, at the time ``at``. It fills evenly, and holds one minute's worth.
+    """A token bucket: it holds ``level`` at the time ``at``, fills evenly, and holds at most one minute's worth.
 
-    What was used without being asked for takes it below 0: a debt that is paid off before anything else is had.
+    Usage that was not reserved may take it below 0; nothing is admitted until it has refilled.
     """
 
     per_minute: int
@@ -26,24 +26,24 @@ class Bucket:
 
     @classmethod
     def full(cls, per_minute: int, now: float) -> Bucket:
-        """One of which nothing was taken."""
+        """Return a full bucket."""
         return cls(per_minute, float(per_minute), now)
 
     def left(self, now: float) -> float:
-        """What is in it by now."""
+        """Return the level at ``now``."""
         return min(self.per_minute, self.level + max(0.0, now - self.at) * self.per_minute / 60)
 
     def without(self, amount: float, now: float) -> Bucket:
-        """The same, when ``amount`` was taken."""
+        """Return the bucket after ``amount`` was taken."""
         return replace(self, level=self.left(now) - amount, at=max(self.at, now))
 
     def seconds_to(self, level: float, now: float) -> float:
-        """How long it takes until there is so much in it."""
+        """Return the seconds until the bucket holds ``level``."""
         return max(0.0, (level - self.left(now)) * 60 / self.per_minute)
 
 
 class KeyLimits:
-    """The rates of one key, and what it has at the moment. Not pure, but all that changes is in here."""
+    """The limits of one key, and its current use of them."""
 
     def __init__(self, key: AccessKey, now: float) -> None:
         self._requests = _bucket(key.requests_per_minute, now)
@@ -54,14 +54,14 @@ class KeyLimits:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether it has a rate of tokens."""
+        """Whether the key has a limit of tokens a minute."""
         return self._tokens is not None
 
     def admit(self, now: float) -> None:
-        """Take a request, where the key may have one more and is not in debt for tokens.
+        """Count a request, if the key may send one more and its tokens are not used up.
 
         Raises:
-            RateLimited: it may not; nothing was taken.
+            RateLimited: a limit is reached; nothing was counted.
         """
         _check("tokens", self._tokens, now)
         _check("requests", self._requests, now)
@@ -69,12 +69,12 @@ class KeyLimits:
             self._requests = self._requests.without(1, now)
 
     def begin(self, now: float) -> None:
-        """Begin an answer, where the key may have one more at the same time and not all of its tokens are reserved.
+        """Count a started answer, if the key may have one more at the same time and has unreserved tokens.
 
-        So all that are being made use no more than there was, but for one of them.
+        At most one of the concurrent answers may therefore use more tokens than the key had left.
 
         Raises:
-            ConcurrencyLimited, RateLimited: it may not; nothing was taken.
+            ConcurrencyLimited, RateLimited: a limit is reached; nothing was counted.
         """
         if self._max_concurrent is not None and self._running >= self._max_concurrent:
             raise ConcurrencyLimited(self._max_concurrent)
@@ -84,17 +84,17 @@ class KeyLimits:
         self._running += 1
 
     def end(self, tokens: int, now: float) -> None:
-        """An answer is over, and took so many tokens."""
+        """Count an answer that has ended, and its tokens."""
         self._running -= 1
-        self.pay(tokens, now)
+        self.record_usage(tokens, now)
 
-    def pay(self, tokens: int, now: float) -> None:
-        """Take tokens that were used."""
+    def record_usage(self, tokens: int, now: float) -> None:
+        """Take used tokens from the bucket."""
         if self._tokens is not None:
             self._tokens = self._tokens.without(tokens, now)
 
     def reserve(self, before: int, estimate: TokenEstimate) -> int:
-        """Reserve for an answer what it may take, in place of ``before``: all of a minute where nobody knows."""
+        """Reserve tokens for an answer in place of ``before``; the tokens of a minute if the estimate has no total."""
         if self._tokens is None:
             return 0
         amount = self._tokens.per_minute if estimate.total is None else estimate.total
@@ -102,11 +102,11 @@ class KeyLimits:
         return amount
 
     def release(self, amount: int) -> None:
-        """Reserve so many tokens no longer."""
+        """Release ``amount`` reserved tokens."""
         self._reserved -= amount
 
     def headers(self, now: float) -> list[tuple[bytes, bytes]]:
-        """What is left, as OpenAI's clients read it. Source: OpenAI's guide to rate limits, section on headers."""
+        """Return OpenAI's rate limit headers. Source: OpenAI's guide to rate limits, section on headers."""
         headers = []
         for what, bucket, reserved in (("requests", self._requests, 0), ("tokens", self._tokens, self._reserved)):
             if bucket is not None:
@@ -120,13 +120,14 @@ class KeyLimits:
 
 
 class CallLimits:
-    """The limits of one key, as the yard asks for them.
+    """The limits of one key, in the interface of the yard.
 
     Args:
-        clock: seconds that never go back.
+        limits: the limits of the key.
+        clock: returns monotonic seconds.
 
     Attributes:
-        counts_tokens: whether the key has a rate of tokens.
+        counts_tokens: whether the key has a limit of tokens a minute.
     """
 
     def __init__(self, limits: KeyLimits, clock: Callable[[], float]) -> None:
@@ -134,35 +135,35 @@ class CallLimits:
         self._limits, self._clock = limits, clock
 
     def reserve(self, estimate: TokenEstimate) -> Reservation:
-        """Begin an answer.
+        """Start an answer, and reserve its tokens.
 
         Raises:
-            ConcurrencyLimited, RateLimited: the key may not have it now; nothing was taken.
+            ConcurrencyLimited, RateLimited: a limit is reached; nothing was reserved.
         """
         self._limits.begin(self._clock())
         return Reservation(self._limits, self._clock, estimate)
 
 
 class Reservation:
-    """What one answer may take of its key's tokens, and its place among those that are made at the same time."""
+    """The reserved tokens of one answer, and its share of the concurrency limit."""
 
     def __init__(self, limits: KeyLimits, clock: Callable[[], float], estimate: TokenEstimate) -> None:
         self._limits, self._clock, self._estimate = limits, clock, estimate
         self._reserved = limits.reserve(0, estimate)
 
     def record_prompt(self, prompt_tokens: int) -> None:
-        """Reserve what is now known to be the most."""
+        """Correct the reservation now that the length of the prompt is known."""
         self._reserved = self._limits.reserve(self._reserved, self._estimate.accepted(prompt_tokens))
 
     def record_usage(self, usage: Usage | None) -> None:
-        """Take what was used, and give the rest back."""
+        """End the answer: count the used tokens and release the reservation."""
         self._limits.release(self._reserved)
         tokens = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
         self._limits.end(tokens, self._clock())
 
 
 def duration(seconds: float) -> str:
-    """A duration as OpenAI writes it: ``20ms``, ``1s``, ``6m0s``; rounded up to what is shown."""
+    """Return a duration in OpenAI's format: ``20ms``, ``1s``, ``6m0s``; rounded up to the last shown unit."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
     minutes, rest = divmod(math.ceil(seconds), 60)
@@ -174,6 +175,6 @@ def _bucket(per_minute: int | None, now: float) -> Bucket | None:
 
 
 def _check(what: Literal["requests", "tokens"], bucket: Bucket | None, now: float) -> None:
-    # To the microsecond: a millionth of a token that rounding lost would cost a second more.
+    # Rounded to the microsecond: otherwise a millionth of a token of rounding error would cost a whole second.
     if bucket is not None and (wait_s := round(bucket.seconds_to(1, now), 6)) > 0:
         raise RateLimited(what, bucket.per_minute, math.ceil(wait_s))

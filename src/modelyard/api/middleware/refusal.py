@@ -1,4 +1,4 @@
-"""How a request is refused before any route has it."""
+"""Refuses a request before it reaches a route."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modelyard.errors import ModelyardError
 
 
 async def refuse(refusal: ModelyardError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with an error, as the dialect of the path writes it; a websocket is closed."""
+    """Answer with an error in the dialect of the path; close a WebSocket."""
     if scope["type"] == "websocket":
         await WebSocketClose(1008)(scope, receive, send)
     else:

@@ -1,6 +1,6 @@
-"""What is checked before a request is read: its key and its rate.
+"""Checks the API key and its rate limit before a request is read.
 
-Plain ASGI, which passes ``send`` on as it is: all of it is on the path of every token.
+Hot path: it passes ``send`` on unchanged, which runs for every token.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from modelyard.errors import InvalidApiKey, RateLimited
 
 
 class RequireKey:
-    """Lets requests in that carry one of ``keys`` as a Bearer token, or as x-api-key, at its rate; health is open.
+    """Refuses requests without one of ``keys`` as a Bearer token or as x-api-key, or beyond the key's rate.
 
-    What is open is seen without a key by nobody: its caller may use no model and do nothing.
+    Open paths need no key; a request without one then has no scopes and no models.
 
     Args:
-        share_prefixes: see ``[server]``.
-        clock: seconds that never go back.
+        app: the application.
+        keys: the API keys.
+        share_prefixes: the key of the same name in ``[server]``.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class RequireKey:
         """Pass the request on, or answer 401 or 429."""
         refusal = None
         if scope["type"] == "http" and scope["path"] in OPEN_PATHS:
-            self._recognise(scope)
+            self._authenticate_optional(scope)
         elif scope["type"] in ("http", "websocket"):
             refusal = self._refusal(scope)
         if refusal is None:
@@ -59,30 +61,30 @@ class RequireKey:
         if found is None:
             return InvalidApiKey()
         key, limits, salt = found
-        visit = RequestContext.of(scope)
-        visit.key = key
-        self._admit(visit, key, salt)
-        visit.caller.limits = CallLimits(limits, self._clock)
+        context = RequestContext.of(scope)
+        context.key = key
+        self._apply_key(context, key, salt)
+        context.caller.limits = CallLimits(limits, self._clock)
         try:
             limits.admit(self._clock())
         except RateLimited as limited:
             return limited
         finally:
-            visit.headers += limits.headers(self._clock())
+            context.headers += limits.headers(self._clock())
         return None
 
-    def _recognise(self, scope: Scope) -> None:
-        """Where no key is needed, one may be shown: it counts against no rate, and is in no log."""
-        sent, visit = _key_of(scope), RequestContext.of(scope)
+    def _authenticate_optional(self, scope: Scope) -> None:
+        """Apply the key of a request that needs none: it counts against no rate, and is not logged."""
+        sent, context = _key_of(scope), RequestContext.of(scope)
         found = self._find(sent) if sent else None
         if found is None:
-            visit.caller.models, visit.caller.scopes = frozenset(), frozenset()
+            context.caller.models, context.caller.scopes = frozenset(), frozenset()
         else:
-            self._admit(visit, found[0], found[2])
+            self._apply_key(context, found[0], found[2])
 
-    def _admit(self, visit: RequestContext, key: AccessKey, salt: str) -> None:
-        """The request is one of ``key``."""
-        caller = visit.caller
+    def _apply_key(self, context: RequestContext, key: AccessKey, salt: str) -> None:
+        """Give the request the rights and limits of ``key``."""
+        caller = context.caller
         caller.models, caller.scopes = key.models, key.scopes
         caller.owner, caller.shares_places = key.digest, len(self._keys) > 1
         caller.cache_salt = salt
@@ -91,7 +93,7 @@ class RequireKey:
 
     def _find(self, sent: bytes) -> tuple[AccessKey, KeyLimits, str] | None:
         digest = digest_of(sent)
-        # Every key is compared, each in constant time: the answer's timing tells nothing about any of them.
+        # All keys are compared, each in constant time, so that the time of the answer reveals nothing about them.
         matches = [entry for entry in self._keys if hmac.compare_digest(digest, entry[0].digest)]
         return matches[0] if matches else None
 

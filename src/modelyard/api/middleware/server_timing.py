@@ -1,4 +1,4 @@
-"""The parts of a request's way, as the ``Server-Timing`` header and as spans of OpenTelemetry."""
+"""The phases of a request, as the ``Server-Timing`` header and as OpenTelemetry spans."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ PHASES = ("queue", "load", "prefill", "decode")
 
 
 def phases(times: RequestTimings) -> dict[str, float]:
-    """The parts that are known so far, in the order of the way, in seconds."""
+    """Return the phases that are known so far, in order, in seconds."""
     load_s = times.load_s if times.granted else None
     known = dict(zip(PHASES, (times.queue_s, load_s, times.prefill_s, times.decode_s), strict=True))
     return {name: seconds for name, seconds in known.items() if seconds is not None}
 
 
 def server_timing(times: RequestTimings) -> str:
-    """The parts that are known so far, in milliseconds. Source: W3C, Server Timing, section 2."""
+    """Return the phases that are known so far, in milliseconds. Source: W3C, Server Timing, section 2."""
     return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in phases(times).items())
 
 
 def trace_phases(times: RequestTimings, tracer: trace.Tracer) -> None:
-    """Add the parts as spans to that of the request, which FastAPI makes of itself, with the client's as its parent.
+    """Add the phases as child spans of the current span, which instrumentation of FastAPI creates for the request.
 
-    They are made when all is over, so that they cost nothing on the way. Without a provider there is no span to add to.
+    They are created after the request, so that they cost nothing before. Without a tracer provider there is no current
+    span, and nothing is added.
     """
     if not trace.get_current_span().get_span_context().is_valid:
         return
-    # From the clock of the events to that of the spans, which is the world's.
+    # Converts monotonic time to the wall clock of spans.
     at = time.time_ns() - round((time.monotonic() - times.arrived) * 1e9)
     for name, seconds in phases(times).items():
         span = tracer.start_span(name, start_time=at)

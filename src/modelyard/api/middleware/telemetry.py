@@ -1,6 +1,6 @@
-"""Around everything else: gives each request its id, and tells logs, metrics and traces how it went.
+"""The outermost middleware: gives each request an id and a context, and records it in logs, metrics and traces.
 
-Hot path: ``send`` is called for each frame of a stream. It awaits nothing of its own, and so costs a call: 0.2 µs.
+Hot path: ``send`` is called for each frame of a stream. It is no coroutine, and so costs one call: 0.2 µs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from modelyard.yard.requests.context import CALLER
 
 
 class Telemetry:
-    """Plain ASGI, outside of all that may answer: also refusals and faults have an id and are counted."""
+    """Records all requests, also those that other middleware refuses and those that fail."""
 
-    def __init__(self, app: ASGIApp, server: Server, tally: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, server: Server, metrics: HttpMetrics) -> None:
         self._app = app
-        self._tally = tally
+        self._metrics = metrics
         self._log = AccessLog(server)
         self._sends_id = not server.disable_request_id_header
         self._tracer = trace.get_tracer("modelyard")
@@ -35,34 +35,34 @@ class Telemetry:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        visit = RequestContext(scope)
+        context = RequestContext(scope)
 
         def observed(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                self._begin(visit, message)
+                self._add_headers(context, message)
             return send(message)
 
-        caller = CALLER.set(visit.caller)
-        self._tally.begin(visit)
+        caller = CALLER.set(context.caller)
+        self._metrics.begin(context)
         try:
             await self._app(scope, receive, observed)
         finally:
             CALLER.reset(caller)
-            visit.ended = time.monotonic()
-            self._tally.end(visit)
-            self._log.note(visit)
-            if visit.times is not None:
-                trace_phases(visit.times, self._tracer)
+            context.ended = time.monotonic()
+            self._metrics.end(context)
+            self._log.note(context)
+            if context.times is not None:
+                trace_phases(context.times, self._tracer)
 
-    def _begin(self, visit: RequestContext, message: Message) -> None:
-        """The answer begins: what goes into its head is added, to a list of its own."""
-        visit.status = message["status"]
-        added = list(visit.headers)
+    def _add_headers(self, context: RequestContext, message: Message) -> None:
+        """Add headers to the head of the answer, in a new list: the application may share its own."""
+        context.status = message["status"]
+        extra = list(context.headers)
         if self._sends_id:
-            added.append((b"x-request-id", visit.request_id.encode()))
-            if visit.is_anthropic:
-                added.append((b"request-id", visit.request_id.encode()))
-        if visit.times is not None and (timing := server_timing(visit.times)):
-            added.append((b"server-timing", timing.encode()))
-        said = message.get("headers", ())
-        message["headers"] = [*said, *private_headers(said), *added]
+            extra.append((b"x-request-id", context.request_id.encode()))
+            if context.is_anthropic:
+                extra.append((b"request-id", context.request_id.encode()))
+        if context.times is not None and (timing := server_timing(context.times)):
+            extra.append((b"server-timing", timing.encode()))
+        headers = message.get("headers", ())
+        message["headers"] = [*headers, *private_headers(headers), *extra]

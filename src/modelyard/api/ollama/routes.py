@@ -23,7 +23,7 @@ from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied
 from modelyard.protocol.prompts import Text
@@ -97,7 +97,7 @@ async def generate(body: GenerateRequest, http: HttpRequest) -> Response:
 def _generate(request: Request, body: ChatRequest | GenerateRequest, http: HttpRequest, *, is_chat: bool) -> Response:
     request = replace(request, urgency=wait_options_of(http, body.keep_alive))
     frames = OllamaFrames(request.prompt, body.model, is_chat=is_chat)
-    return reply(Services.of(http).yard, [ChoiceRequest(request, frames)], stream=body.streams)
+    return respond(Services.of(http).yard, [ChoiceRequest(request, frames)], stream=body.streams)
 
 
 @json_router.post("/embed", response_model=None)

@@ -19,7 +19,7 @@ from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.deltas import Delta, ToolCallEnd
 from modelyard.protocol.events import Finished
@@ -118,4 +118,4 @@ async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest)
         ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
         for index, choice in enumerate(choices_of(request, body.choices))
     ]
-    return reply(services.yard, choices, stream=bool(body.stream))
+    return respond(services.yard, choices, stream=bool(body.stream))

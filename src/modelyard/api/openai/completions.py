@@ -16,7 +16,7 @@ from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.openapi.answers_openai import FinishReason, ListedLogprobs, TextChoice, TextCompletion
 from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.events import Finished
 from modelyard.yard.requests.generation import TokenStream
@@ -118,4 +118,4 @@ async def create_completion(body: CompletionRequest, http: HttpRequest) -> Respo
     choices = [
         ChoiceRequest(request, CompletionFrames(body, identity, index)) for index, request in enumerate(requests)
     ]
-    return reply(Services.of(http).yard, choices, stream=bool(body.stream))
+    return respond(Services.of(http).yard, choices, stream=bool(body.stream))

@@ -1,1 +1,1 @@
-"""The description of the HTTP surface: /openapi.json, /docs, and docs/http-api.md."""
+"""The OpenAPI description of the HTTP API: /openapi.json, /docs and docs/http-api.md."""

@@ -1,4 +1,4 @@
-"""What Anthropic's endpoints answer, for the documentation alone."""
+"""Schemas of the answers of Anthropic's endpoints, for the documentation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing_extensions import TypedDict
 
 
 class TextBlock(TypedDict):
-    """What the model said."""
+    """Text of the model."""
 
     type: Literal["text"]
     text: str
 
 
 class ThinkingBlock(TypedDict):
-    """What the model thought."""
+    """Reasoning of the model."""
 
     type: Literal["thinking"]
     thinking: str
@@ -23,7 +23,7 @@ class ThinkingBlock(TypedDict):
 
 
 class ToolUseBlock(TypedDict):
-    """A call that the model asks for."""
+    """A tool call of the model."""
 
     type: Literal["tool_use"]
     id: str
@@ -32,7 +32,7 @@ class ToolUseBlock(TypedDict):
 
 
 class MessageUsage(TypedDict):
-    """Tokens of a message."""
+    """Token counts of a message."""
 
     input_tokens: int
     output_tokens: int
@@ -41,7 +41,7 @@ class MessageUsage(TypedDict):
 
 
 class MessageObject(TypedDict):
-    """A conversation's next turn."""
+    """The next message of a conversation."""
 
     id: str
     type: Literal["message"]
@@ -54,20 +54,20 @@ class MessageObject(TypedDict):
 
 
 class TokenCount(TypedDict):
-    """How long a conversation is."""
+    """The length of a conversation."""
 
     input_tokens: int
 
 
 class AnthropicErrorObject(TypedDict):
-    """What went wrong."""
+    """The error."""
 
     type: str
     message: str
 
 
 class AnthropicErrorAnswer(TypedDict):
-    """An error as Anthropic's clients read it."""
+    """An error in Anthropic's dialect."""
 
     type: Literal["error"]
     error: AnthropicErrorObject

@@ -1,4 +1,4 @@
-"""What llama.cpp's endpoints answer, for the documentation alone."""
+"""Schemas of the answers of llama.cpp's endpoints, for the documentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 
 class TokenPiece(TypedDict):
-    """A token and its text, or its bytes where they are not whole characters."""
+    """A token and its text, or its bytes if they are not whole characters."""
 
     id: int
     piece: str | list[int]
@@ -25,7 +25,7 @@ class TokenList(TypedDict):
 
 
 class TokenText(TypedDict):
-    """The text of tokens, in llama.cpp's field and in vLLM's."""
+    """The text of tokens, in the field of llama.cpp and in that of vLLM."""
 
     content: str
     prompt: str
@@ -33,14 +33,14 @@ class TokenText(TypedDict):
 
 
 class RouterStatus(TypedDict):
-    """Where a model is."""
+    """The state of a model."""
 
     value: Literal["unloaded", "loading", "loaded", "sleeping", "downloading"]
     failed: NotRequired[bool]
 
 
 class Modalities(TypedDict):
-    """What goes into a model, and what comes out."""
+    """Input and output modalities of a model."""
 
     input_modalities: list[str]
     output_modalities: list[str]
@@ -66,6 +66,6 @@ class RouterModels(TypedDict):
 
 
 class RouterDone(TypedDict):
-    """It is done."""
+    """Success of a load or unload."""
 
     success: Literal[True]

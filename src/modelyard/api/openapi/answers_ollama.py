@@ -1,4 +1,4 @@
-"""What Ollama's endpoints answer, for the documentation alone."""
+"""Schemas of the answers of Ollama's endpoints, for the documentation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from modelyard.api.openapi.answers_openai import ChosenToken
 
 
 class OllamaVersion(TypedDict):
-    """The version of Ollama's API that is spoken."""
+    """The supported version of Ollama's API."""
 
     version: str
 
 
 class ModelDetails(TypedDict):
-    """What is known of a model's weights."""
+    """Properties of a model's weights."""
 
     parent_model: str
     format: Literal["gguf"]
@@ -27,7 +27,7 @@ class ModelDetails(TypedDict):
 
 
 class ListedModel(TypedDict):
-    """A model that can be asked."""
+    """A model in the list."""
 
     name: str
     model: str
@@ -58,7 +58,7 @@ class LoadedModels(TypedDict):
 
 
 class ShownModel(TypedDict):
-    """All that is known of a model."""
+    """Properties of a model."""
 
     modelfile: str
     parameters: str
@@ -77,13 +77,13 @@ class OllamaFunction(TypedDict):
 
 
 class OllamaCall(TypedDict):
-    """A call that the model asks for."""
+    """A tool call of the model."""
 
     function: OllamaFunction
 
 
 class OllamaTurn(TypedDict):
-    """What the model said."""
+    """The message of the model."""
 
     role: Literal["assistant"]
     content: str
@@ -106,13 +106,13 @@ class _Measured(TypedDict):
 
 
 class ChatAnswer(_Measured):
-    """A conversation's next turn, with counts, and times in nanoseconds."""
+    """The next message of a conversation, with token counts, and times in nanoseconds."""
 
     message: OllamaTurn
 
 
 class GenerateAnswer(_Measured):
-    """A continued text, with counts, and times in nanoseconds."""
+    """A continued text, with token counts, and times in nanoseconds."""
 
     response: str
     thinking: NotRequired[str]
@@ -125,7 +125,7 @@ class _Settled(TypedDict):
 
 
 class EmbedAnswer(_Settled):
-    """Vectors, in the order of the inputs; none, where the model was only loaded or unloaded."""
+    """Vectors in the order of the inputs; none if the request only loaded or unloaded the model."""
 
     model: str
     embeddings: list[list[float]]
@@ -135,13 +135,13 @@ class EmbedAnswer(_Settled):
 
 
 class EmbeddingsAnswer(_Settled):
-    """A vector; an empty one, where the model was only loaded or unloaded."""
+    """A vector; empty if the request only loaded or unloaded the model."""
 
     model: NotRequired[str]
     embedding: list[float]
 
 
 class OllamaErrorAnswer(TypedDict):
-    """An error as Ollama's clients read it."""
+    """An error in Ollama's dialect."""
 
     error: str

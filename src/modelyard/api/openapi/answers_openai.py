@@ -1,6 +1,6 @@
-"""What OpenAI's endpoints answer, for the documentation alone: nothing is checked against it while the server serves.
+"""Schemas of the answers of OpenAI's endpoints, for the documentation. Answers are not validated against them.
 
-A field that is ``NotRequired`` is left out where it says nothing.
+A field that is ``NotRequired`` is left out if it has no value.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class PromptTokens(TypedDict):
-    """Of the prompt's tokens, which were special."""
+    """A breakdown of the prompt's tokens."""
 
     cached_tokens: int
 
 
 class TokenUsage(TypedDict):
-    """Tokens of all choices; the prompt counts once."""
+    """Token counts of all choices; the prompt counts once."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -28,7 +28,7 @@ class TokenUsage(TypedDict):
 
 
 class LikelyToken(TypedDict):
-    """A token and how likely it was."""
+    """A token and its log-probability."""
 
     token: str
     logprob: float
@@ -36,27 +36,27 @@ class LikelyToken(TypedDict):
 
 
 class ChosenToken(LikelyToken):
-    """A token of the answer, and what could have been in its place."""
+    """A token of the answer, and the most likely tokens at its position."""
 
     top_logprobs: list[LikelyToken]
 
 
 class Logprobs(TypedDict):
-    """How likely each token was."""
+    """Log-probabilities of the tokens."""
 
     content: list[ChosenToken]
     refusal: None
 
 
 class CalledFunction(TypedDict):
-    """A function and the JSON text of its arguments."""
+    """A function, and its arguments as JSON text."""
 
     name: str
     arguments: str
 
 
 class FunctionCall(TypedDict):
-    """A call that the model asks for."""
+    """A tool call of the model."""
 
     id: str
     type: Literal["function"]
@@ -64,7 +64,7 @@ class FunctionCall(TypedDict):
 
 
 class AssistantMessage(TypedDict):
-    """What the model said."""
+    """The message of the model."""
 
     role: Literal["assistant"]
     content: str | None
@@ -74,7 +74,7 @@ class AssistantMessage(TypedDict):
 
 
 class ChatChoice(TypedDict):
-    """One answer."""
+    """One choice."""
 
     index: int
     message: AssistantMessage
@@ -83,7 +83,7 @@ class ChatChoice(TypedDict):
 
 
 class ChatCompletion(TypedDict):
-    """A conversation's next turn."""
+    """The next message of a conversation."""
 
     id: str
     object: Literal["chat.completion"]
@@ -95,7 +95,7 @@ class ChatCompletion(TypedDict):
 
 
 class ListedLogprobs(TypedDict):
-    """How likely each token was, as lists side by side."""
+    """Log-probabilities of the tokens, as parallel lists."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -125,7 +125,7 @@ class TextCompletion(TypedDict):
 
 
 class Embedding(TypedDict):
-    """The vector of one input: numbers, or their bytes in base64."""
+    """The vector of one input: numbers, or bytes in base64."""
 
     object: Literal["embedding"]
     index: int
@@ -133,7 +133,7 @@ class Embedding(TypedDict):
 
 
 class EmbeddingUsage(TypedDict):
-    """Tokens of all inputs."""
+    """Token counts of all inputs."""
 
     prompt_tokens: int
     total_tokens: int
@@ -149,20 +149,20 @@ class EmbeddingList(TypedDict):
 
 
 class CachedTokens(TypedDict):
-    """Of the input's tokens, which were special."""
+    """A breakdown of the input's tokens."""
 
     cached_tokens: int
     cache_write_tokens: int
 
 
 class ReasoningTokens(TypedDict):
-    """Of the output's tokens, which were special."""
+    """A breakdown of the output's tokens."""
 
     reasoning_tokens: int
 
 
 class ResponseUsage(TypedDict):
-    """Tokens of a response."""
+    """Token counts of a response."""
 
     input_tokens: int
     input_tokens_details: CachedTokens
@@ -181,7 +181,7 @@ class OutputText(TypedDict):
 
 
 class ReasoningText(TypedDict):
-    """Text of a thought."""
+    """Text of the reasoning."""
 
     type: Literal["reasoning_text"]
     text: str
@@ -191,7 +191,7 @@ ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
 class MessageItem(TypedDict):
-    """What the model said."""
+    """The message of the model."""
 
     type: Literal["message"]
     id: str
@@ -201,7 +201,7 @@ class MessageItem(TypedDict):
 
 
 class ReasoningItem(TypedDict):
-    """What the model thought."""
+    """Reasoning of the model."""
 
     type: Literal["reasoning"]
     id: str
@@ -211,7 +211,7 @@ class ReasoningItem(TypedDict):
 
 
 class FunctionCallItem(TypedDict):
-    """A call that the model asks for."""
+    """A tool call of the model."""
 
     type: Literal["function_call"]
     id: str
@@ -235,14 +235,14 @@ class IncompleteDetails(TypedDict):
 
 
 class ReasoningConfig(TypedDict):
-    """How it was to reason."""
+    """The requested reasoning."""
 
     effort: str | None
     summary: None
 
 
 class ResponseObject(TypedDict):
-    """A response, as it is by now."""
+    """A response in its current state."""
 
     id: str
     object: Literal["response"]
@@ -270,7 +270,7 @@ class ResponseObject(TypedDict):
 
 
 class InputItems(TypedDict):
-    """What a response was made from."""
+    """The input of a response."""
 
     object: Literal["list"]
     data: list[dict[str, Any]]
@@ -278,7 +278,7 @@ class InputItems(TypedDict):
 
 
 class SpeechUsage(TypedDict):
-    """Tokens, or with `verbose_json` the seconds of sound."""
+    """Token counts, or with `verbose_json` the seconds of sound."""
 
     type: Literal["tokens", "duration"]
     input_tokens: NotRequired[int]
@@ -288,7 +288,7 @@ class SpeechUsage(TypedDict):
 
 
 class SpeechText(TypedDict):
-    """What was spoken. With the format `text` the answer is that text alone, as text/plain."""
+    """The transcript. With the format `text`, the answer is the text alone, as text/plain."""
 
     text: str
     usage: SpeechUsage
@@ -298,7 +298,7 @@ class SpeechText(TypedDict):
 
 
 class DeletedResponse(TypedDict):
-    """A response that is not kept any more."""
+    """A deleted response."""
 
     id: str
     object: Literal["response"]
@@ -306,7 +306,7 @@ class DeletedResponse(TypedDict):
 
 
 class ErrorObject(TypedDict):
-    """What went wrong."""
+    """The error."""
 
     message: str
     type: str
@@ -315,6 +315,6 @@ class ErrorObject(TypedDict):
 
 
 class ErrorAnswer(TypedDict):
-    """An error as OpenAI's clients read it."""
+    """An error in OpenAI's dialect."""
 
     error: ErrorObject

@@ -1,4 +1,4 @@
-"""Answers of the reranking endpoint."""
+"""Schemas of the answers of the reranking endpoint, for the documentation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing_extensions import TypedDict
 
 
 class RankedText(TypedDict):
-    """A document, as it was sent."""
+    """A document of the request."""
 
     text: str
 
 
 class RankedDocument(TypedDict):
-    """How well one document answers."""
+    """How well one document answers the query."""
 
     index: int
     relevance_score: float
@@ -22,20 +22,20 @@ class RankedDocument(TypedDict):
 
 
 class RankingUsage(TypedDict):
-    """Tokens of all documents, each with the query."""
+    """Token counts of all pairs of the query and a document."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class RankingTokens(TypedDict):
-    """The same, in Cohere's words."""
+    """Token counts in Cohere's field."""
 
     input_tokens: int
 
 
 class RankingMeta(TypedDict):
-    """What Cohere's client expects beside the results."""
+    """Metadata for Cohere's client."""
 
     tokens: RankingTokens
 

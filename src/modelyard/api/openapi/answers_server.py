@@ -1,4 +1,4 @@
-"""What the endpoints of models, configuration and health answer, for the documentation alone."""
+"""Schemas of the answers of the endpoints for models, configuration and health, for the documentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 
 class ModelObject(TypedDict):
-    """A model; what is not known is left out."""
+    """A model; unknown fields are left out."""
 
     id: str
     object: Literal["model"]
@@ -46,7 +46,7 @@ class ModelList(TypedDict):
 
 
 class ModelState(TypedDict):
-    """Where a model is."""
+    """The state of a model."""
 
     model_id: str
     status: str
@@ -54,7 +54,7 @@ class ModelState(TypedDict):
 
 
 class Evicted(TypedDict):
-    """A model that would have to go."""
+    """A model that the load would evict."""
 
     model_id: str
     bytes: int
@@ -74,7 +74,7 @@ class LoadPlan(TypedDict):
 
 
 class ChangedModel(TypedDict):
-    """What changed of a model, and how it took effect."""
+    """The changed keys of a model, and how they took effect."""
 
     keys: list[str]
     how: str
@@ -82,7 +82,7 @@ class ChangedModel(TypedDict):
 
 
 class ReloadedConfig(TypedDict):
-    """What a new configuration changed, or would change."""
+    """The changes of a new configuration."""
 
     applied: bool
     added: list[str]
@@ -94,7 +94,7 @@ class ReloadedConfig(TypedDict):
 
 
 class ModelHealth(TypedDict):
-    """Whether a model would begin a request at once; without a key that may read, that alone."""
+    """Whether a model would start a request at once. Without a key with the scope `read`, only `status`."""
 
     model: NotRequired[str]
     status: Literal["ok", "unavailable"]
@@ -102,7 +102,7 @@ class ModelHealth(TypedDict):
 
 
 class Readiness(TypedDict):
-    """Whether every model can serve, and why not; without a key that may read, the first alone."""
+    """Whether every model can serve, and why not. Without a key with the scope `read`, only `status`."""
 
     status: Literal["ok", "failed"]
     failed: NotRequired[dict[str, str]]

@@ -1,4 +1,4 @@
-"""The document at /openapi.json: what FastAPI knows of the routes, with what it does not know of them."""
+"""The document at /openapi.json: FastAPI's description of the routes, completed from ``operations``."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from modelyard.api.openapi.operations import OPERATIONS, TEXT, Operation
 from modelyard.api.openapi.schemas import Schema, schemas_of
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.open_paths import OPEN_PATHS
-from modelyard.api.serving.wait_options import MAX_URGENT
+from modelyard.config.key_rules import MAX_PRIORITY
 
 TAGS: Final = {
     "OpenAI": "OpenAI's dialect, with the fields of mistral.rs.",
     "Anthropic": "Anthropic's dialect.",
     "Ollama": "Ollama's dialect.",
-    "llama.cpp": "Endpoints of llama.cpp's server, two of them also under /v1, and with the fields of vLLM.",
-    "Rerank": "Documents by how well they answer a query, in the shape of Jina, Cohere and llama.cpp.",
-    "Models": "Load and unload models, and watch that.",
+    "llama.cpp": "Endpoints of llama.cpp's server. Two of them are also under /v1, and have the fields of vLLM.",
+    "Rerank": "Rank documents by how well they answer a query, in the shape of Jina, Cohere and llama.cpp.",
+    "Models": "Load and unload models, and watch their states.",
     "Server": "Configuration, health and metrics.",
 }
 
 _DESCRIPTION: Final = """\
-A request names its model by id or alias; without one the default answers.
+A request names its model by id or alias; a request that names none goes to the default model.
 
-Where API keys are configured, a request carries one as `Authorization: Bearer <key>` or as `x-api-key`. Errors are in
-the shape of the dialect that was spoken. An error after a stream has begun is a last piece of that stream.
+If API keys are configured, a request carries one as `Authorization: Bearer <key>` or as `x-api-key`. Errors have the
+shape of the dialect of the path. After a stream has started, an error is its last event.
 """
 
-# Every endpoint may answer these: wrong name of the server, and a fault of ours; with a key, those below.
+# Statuses of every endpoint; of endpoints that need a key; and of endpoints with a body.
 _ALWAYS: Final = (403, 414, 431, 500)
 _WITH_KEY: Final = (401, 429)
 _WITH_BODY: Final = (400, 408, 413)
 
 _HEADERS: Final = {
-    "x-request-id": ("string", "The request's id, as the log has it: the client's own, where it sent one."),
+    "x-request-id": ("string", "The id of the request in the log: the client's own id if it sent one."),
     "server-timing": ("string", "Milliseconds of `queue`, `load`, `prefill` and `decode`, as far as they are known."),
-    "retry-after": ("integer", "After how many seconds to try again."),
+    "retry-after": ("integer", "Seconds after which to try again."),
 }
 _PARAMETERS: Final = {
     "prefer": (
@@ -49,21 +49,21 @@ _PARAMETERS: Final = {
         "`wait=N`: wait at most N seconds for the model; 0: not at all.",
     ),
     "x-priority": (
-        {"type": "integer", "minimum": -MAX_URGENT, "maximum": MAX_URGENT},
-        "Who waits for the same model is served in this order, the highest first.",
+        {"type": "integer", "minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
+        "Requests that wait for the same model are served in this order, the highest first.",
     ),
 }
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The description of all that ``app`` serves, as OpenAPI 3.1."""
+    """Return the OpenAPI 3.1 description of ``app``."""
     document = get_openapi(
         title=app.title,
         version=app.version,
         summary="Many language models behind one address.",
         description=_DESCRIPTION,
         routes=app.routes,
-        tags=[{"name": name, "description": said} for name, said in TAGS.items()],
+        tags=[{"name": name, "description": description} for name, description in TAGS.items()],
     )
     routes = list(_documented(app))
     references, schemas = schemas_of(_bodies(routes), _answers(routes))
@@ -72,16 +72,19 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         _complete(described, route, method, references)
         version, _, path = route.path[1:].partition("/")
         if version in ("v1", "v2") and f"/{path}" in document["paths"]:
-            # It has its name without the version.
+            # The path without the version has the unsuffixed id.
             described["operationId"] += f"_{version}"
     document["security"] = [{}, {"bearer": []}, {"x-api-key": []}]
     document["components"] = {
         "schemas": dict(sorted(schemas.items())),
         "responses": dict(error_responses(references)),
-        "headers": {name: {"description": said, "schema": {"type": kind}} for name, (kind, said) in _HEADERS.items()},
+        "headers": {
+            name: {"description": description, "schema": {"type": kind}}
+            for name, (kind, description) in _HEADERS.items()
+        },
         "parameters": {
-            name: {"name": name, "in": "header", "required": False, "description": said, "schema": schema}
-            for name, (schema, said) in _PARAMETERS.items()
+            name: {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+            for name, (schema, description) in _PARAMETERS.items()
         },
         "securitySchemes": {
             "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
@@ -98,7 +101,7 @@ def _documented(app: FastAPI) -> Iterator[tuple[APIRoute, str]]:
 
 
 def operation_of(route: APIRoute, method: str) -> Operation:
-    """What is said of an endpoint."""
+    """Return the description of an endpoint; endpoints without an entry only have a tag."""
     return OPERATIONS.get((method, route.path_format)) or Operation(_tag(route.path_format))
 
 
@@ -123,10 +126,10 @@ def _answers(routes: Sequence[tuple[APIRoute, str]]) -> list[type]:
 
 
 def _complete(described: dict[str, Any], route: APIRoute, method: str, references: Mapping[type, Schema]) -> None:
-    """Say what FastAPI does not know of an operation."""
-    said = operation_of(route, method)
-    name = route.name if said.tag != "Ollama" else f"ollama_{route.name}"
-    described |= {"tags": [said.tag], "operationId": name, "summary": route.name.replace("_", " ").capitalize()}
+    """Complete FastAPI's description of an operation, in place."""
+    operation = operation_of(route, method)
+    name = route.name if operation.tag != "Ollama" else f"ollama_{route.name}"
+    described |= {"tags": [operation.tag], "operationId": name, "summary": route.name.replace("_", " ").capitalize()}
     described["description"] = described.get("description", "").replace("``", "`")
     for parameter in described.get("parameters", ()):
         parameter["schema"].pop("title", None)
@@ -135,37 +138,37 @@ def _complete(described: dict[str, Any], route: APIRoute, method: str, reference
     body = _body(route)
     if body is not None:
         content: dict[str, Any] = {"schema": references[body]}
-        if said.example is not None:
-            content["example"] = said.example
+        if operation.example is not None:
+            content["example"] = operation.example
         media_type = route.media_type if isinstance(route, JsonRoute) else "application/json"
         described["requestBody"] = {"required": True, "content": {media_type: content}}
-    described["responses"] = _responses(route, said, references)
+    described["responses"] = _responses(route, operation, references)
     if route.path in OPEN_PATHS:
         described["security"] = []
 
 
-def _responses(route: APIRoute, said: Operation, references: Mapping[type, Schema]) -> dict[str, Any]:
-    statuses = {*_ALWAYS, *said.fails}
+def _responses(route: APIRoute, operation: Operation, references: Mapping[type, Schema]) -> dict[str, Any]:
+    statuses = {*_ALWAYS, *operation.fails}
     statuses |= set() if route.path in OPEN_PATHS else set(_WITH_KEY)
     statuses |= set() if route.body_field is None else set(_WITH_BODY)
     dialect = dialect_of(route.path)
-    responses: dict[str, Any] = {"200": _success(route, said, references)}
+    responses: dict[str, Any] = {"200": _success(route, operation, references)}
     for status in sorted(statuses):
         responses[str(status)] = {"$ref": f"#/components/responses/{response_name(dialect, status)}"}
-    if said.unavailable is not None:
-        content = {"application/json": {"schema": references[said.unavailable]}}
-        responses["503"] = {"description": "Not at the moment, with the reason.", "content": content}
+    if operation.unavailable is not None:
+        content = {"application/json": {"schema": references[operation.unavailable]}}
+        responses["503"] = {"description": "Unavailable at the moment, with the reason.", "content": content}
     return dict(sorted(responses.items()))
 
 
-def _success(route: APIRoute, said: Operation, references: Mapping[type, Schema]) -> dict[str, Any]:
+def _success(route: APIRoute, operation: Operation, references: Mapping[type, Schema]) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    if said.answer is not None:
-        content["application/json"] = {"schema": references[said.answer]}
-    if said.stream is not None:
-        content[said.stream.media_type] = {"example": said.stream.example}
-    if said.text is not None:
-        content[TEXT] = {"schema": {"type": "string"}, "example": said.text}
+    if operation.answer is not None:
+        content["application/json"] = {"schema": references[operation.answer]}
+    if operation.stream is not None:
+        content[operation.stream.media_type] = {"example": operation.stream.example}
+    if operation.text is not None:
+        content[TEXT] = {"schema": {"type": "string"}, "example": operation.text}
     headers = ["x-request-id"] + (["server-timing"] if isinstance(route, JsonRoute) else [])
     return {
         "description": "The answer.",

@@ -1,4 +1,4 @@
-"""All errors that a client can meet, by status, in the words of each dialect."""
+"""All errors that a client can receive, by status, in the shape of each dialect."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from modelyard.errors import (
     UriTooLong,
 )
 
-# One of each, as they are sent.
+# One example of each error.
 EXAMPLES: tuple[ModelyardError, ...] = (
     InvalidRequest("'max_tokens': Input should be greater than or equal to 1", "max_tokens"),
     ContextLengthExceeded(2048, 2301),
@@ -90,15 +90,15 @@ EXAMPLES: tuple[ModelyardError, ...] = (
 
 REASONS: Final[Mapping[int, str]] = MappingProxyType(
     {
-        400: "The request cannot be honoured as it is.",
-        401: "It carries no API key, or a wrong one.",
-        403: "Its API key, the name that it addresses the server by, or the web page that sent it, does not allow it.",
-        404: "What it names does not exist.",
-        408: "It did not arrive in time.",
-        413: "Its body is too large.",
-        414: "Its address is too long.",
-        429: "Too many requests, for the model or of the key.",
-        431: "Its head is too large.",
+        400: "The request is invalid or not supported.",
+        401: "The API key is missing or wrong.",
+        403: "The API key, the Host header or the Origin of the request is not allowed.",
+        404: "The path, the model or the response does not exist.",
+        408: "The request did not arrive in time.",
+        413: "The body is too large.",
+        414: "The URL is too long.",
+        429: "There are too many requests for the model or from the API key.",
+        431: "The head of the request is too large.",
         500: "The engine, or the server, failed.",
         503: "The model cannot serve at the moment.",
         507: "The model does not fit the memory budget.",
@@ -108,7 +108,7 @@ REASONS: Final[Mapping[int, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Whose words errors are in: its name, an address of it, and how its errors look."""
+    """A dialect of errors: its name, an example of a path, and the schema of its errors."""
 
     name: str
     path: str
@@ -121,13 +121,13 @@ OLLAMA: Final = Dialect("Ollama", "/api/chat", OllamaErrorAnswer)
 
 
 def dialect_of(path: str) -> Dialect:
-    """Whose words errors at ``path`` are in."""
+    """Return the dialect of errors on ``path``."""
     shape = shape_of(path)
     return next(dialect for dialect in (ANTHROPIC, OLLAMA, OPENAI) if shape_of(dialect.path) is shape)
 
 
 def error_responses(references: Mapping[type, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The answers to refer to, by name: one a dialect and status."""
+    """Yield the name and description of the error response of each dialect and status."""
     by_status: defaultdict[int, list[ModelyardError]] = defaultdict(list)
     for error in EXAMPLES:
         by_status[error.status].append(error)
@@ -147,12 +147,12 @@ def error_responses(references: Mapping[type, dict[str, Any]]) -> Iterator[tuple
 
 
 def response_name(dialect: Dialect, status: int) -> str:
-    """The name of that answer."""
+    """Return the name of the error response of a dialect and status."""
     return f"{dialect.name}{status}"
 
 
 def codes() -> Iterator[tuple[int, str, str, str]]:
-    """Status, code, type and meaning of each error, by status."""
+    """Yield status, code, type and meaning of each error, by status."""
     for error in sorted(EXAMPLES, key=lambda each: each.status):
         meaning = inspect.cleandoc(type(error).__doc__ or "").partition("\n")[0]
         yield error.status, error.code, error.type, meaning

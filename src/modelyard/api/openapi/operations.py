@@ -1,4 +1,4 @@
-"""What is said of each endpoint beside what its code says: what it answers, by example, and what can go wrong."""
+"""Descriptions of the endpoints beyond their code: answers, examples and error statuses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GENERATES: Final = (404, 429, 500, 503, 507)
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer in pieces: its media type, and some of them."""
+    """A streamed answer: its media type, and an example of events or lines."""
 
     media_type: str
     example: str
@@ -34,13 +34,13 @@ class Operation:
     """One endpoint.
 
     Attributes:
-        tag: under which it is listed.
-        answer: schema of the whole answer; None: there is none, or it is text.
-        example: a body that the demo models answer.
-        stream: the answer in pieces, where it has that form.
-        text: an answer that is text.
-        fails: statuses it may have beside those that every endpoint may have.
-        unavailable: the schema of an answer 503 that is no error.
+        tag: its section in the documentation.
+        answer: schema of the whole answer; None: there is none, or it is plain text.
+        example: a request body that works with the demo models.
+        stream: the streamed answer; None: there is none.
+        text: an example of an answer in plain text; None: there is none.
+        fails: error statuses beside those of all endpoints.
+        unavailable: schema of an answer with status 503 that is no error.
     """
 
     tag: str
@@ -137,7 +137,7 @@ data: {"type":"transcript.text.done","text":"Hello","usage":{"type":"tokens","in
 "total_tokens":773}}
 
 """
-# A field with a file stands for its contents.
+# "@" followed by a name stands for the content of a file, as in curl.
 _SPEECH: Final = {"file": "@speech.wav", "model": "qwen2-audio"}
 
 _RERANK: Final = Operation(

@@ -1,4 +1,4 @@
-"""GET /docs: the description as a page, with Swagger UI from a package: nothing is fetched from elsewhere."""
+"""GET /docs: a page with Swagger UI, whose files come from a package and not from the web."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from modelyard.api.serving.open_paths import PAGE_FILES
 
 
 def page_routes() -> APIRouter:
-    """The page and what it loads. The same on every server, and about none: open without a key."""
+    """Return the routes of the page and its files. They contain nothing about this server, and need no key."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")
     async def page() -> HTMLResponse:
-        """The page. Its addresses are relative, so that it works behind a proxy that adds a prefix."""
+        """Return the page. Its URLs are relative, so that it works behind a proxy that adds a prefix."""
         shown = get_swagger_ui_html(
             openapi_url="openapi.json",
             title="Modelyard",
@@ -41,7 +41,7 @@ def page_routes() -> APIRouter:
 
 
 def page_policy(html: str) -> str:
-    """What the page may load and run: its own parts, the one script in it, and styles that Swagger UI sets itself."""
+    """Return the Content-Security-Policy: the page's own files, its inline script, and inline styles of Swagger UI."""
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     run = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in digests)])
@@ -52,7 +52,7 @@ def page_policy(html: str) -> str:
 
 
 def _part(name: str, media_type: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    """The endpoint of a part of Swagger UI."""
+    """Return the endpoint of a file of Swagger UI."""
 
     async def part() -> Response:
         content = (resources.files("fastapi_swagger") / "resources" / name).read_bytes()

@@ -1,4 +1,4 @@
-"""Bodies and answers as JSON schemas that a person can read."""
+"""JSON schemas of bodies and answers, made readable."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from modelyard.api.openapi.glossary import ANSWERED, ASKED
+from modelyard.api.openapi.field_docs import ANSWER_FIELDS, REQUEST_FIELDS
 
 Schema = dict[str, Any]
 
 REF = "#/components/schemas/"
 
-# Where two dialects use one name, pydantic puts the module before it: of which dialect that is.
+# If two dialects use one name, pydantic prepends the module, from which the dialect is derived.
 _QUALIFIED = re.compile(r"modelyard__api__(?:openai__)?(\w+?)__(?:\w+__)?(\w+)")
 _DIALECTS = {
     "schema": "Chat",
@@ -28,7 +28,7 @@ _DIALECTS = {
 
 
 class _Readable(GenerateJsonSchema):
-    """Without titles, which repeat the names, and with null as one more type."""
+    """Generates schemas without titles, which repeat the names, and with null as a further type."""
 
     def field_title_should_be_set(self, _schema: Any) -> bool:
         return False
@@ -44,9 +44,9 @@ class _Readable(GenerateJsonSchema):
 
 
 def schemas_of(bodies: Iterable[type], answers: Iterable[type]) -> tuple[dict[type, Schema], dict[str, Schema]]:
-    """A reference for each body and answer, and all that they refer to, by name.
+    """Return a reference for each body and answer, and all schemas that they refer to, by name.
 
-    Bodies may hold what they do not name, which is ignored or refused; answers hold what they name, and no more.
+    Bodies may have further fields, which are ignored or refused; answers have no further fields.
     """
     adapters: list[tuple[type, Literal["validation"], TypeAdapter[Any]]]
     known: dict[str, Schema] = {}
@@ -73,7 +73,7 @@ def _name(name: str) -> str:
 
 
 def _renamed(value: Any) -> Any:
-    """A schema, its references by our names."""
+    """Return a schema with renamed references."""
     match value:
         case {"$ref": str(target), **rest}:
             return {"$ref": REF + _name(target.removeprefix(REF)), **rest}
@@ -87,7 +87,7 @@ def _renamed(value: Any) -> Any:
 
 
 def _described(name: str, schema: Schema, *, is_answer: bool) -> Schema:
-    meanings = ANSWERED if is_answer else ASKED
+    meanings = ANSWER_FIELDS if is_answer else REQUEST_FIELDS
     described = {key: value for key, value in schema.items() if key != "title"}
     if "description" in described:
         described["description"] = described["description"].replace("``", "`")
@@ -102,5 +102,5 @@ def _described(name: str, schema: Schema, *, is_answer: bool) -> Schema:
 
 
 def _without_null(field: Schema) -> Schema:
-    """Without the default that says no more than that the field may be left out."""
+    """Return a field without a default of null."""
     return {key: value for key, value in field.items() if key != "default" or value is not None}

@@ -1,1 +1,1 @@
-"""What endpoints of all dialects read requests and write answers with."""
+"""Reading requests and writing answers, shared by the endpoints of all dialects."""

@@ -1,7 +1,7 @@
-"""Lists and mappings of a request's body, bounded so that a hostile one costs neither time nor memory to refuse.
+"""Lists and mappings of a request's body, bounded so that refusing a hostile one costs neither time nor memory.
 
-pydantic makes an error for every item that is wrong, unless a list fails fast; a mapping cannot, and so its length is
-checked before its items are. It holds the interpreter's lock while it checks, but for calls of Python functions:
+pydantic makes an error for every invalid item, unless a list fails fast. A mapping cannot fail fast, so its length is
+checked before its items. pydantic holds the interpreter's lock during validation, except in calls of Python functions:
 ``INTERRUPTIBLE`` items let other threads run between them.
 """
 
@@ -13,16 +13,16 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 MAX_MESSAGES: Final = 10_000
-"""Messages of a conversation. To look at so many takes a tenth of a second."""
+"""Messages of a conversation. Validating this many takes a tenth of a second."""
 
 MAX_PARTS: Final = 1024
-"""Parts of one message, and blocks of one of Anthropic's."""
+"""Parts of one message, and blocks of one Anthropic message."""
 
 MAX_CALLS: Final = 512
-"""Calls of tools in one message."""
+"""Tool calls in one message."""
 
 MAX_LABELS: Final = 256
-"""Items of a list, and pairs of a mapping, that have no effect on the answer."""
+"""Items of a list, and pairs of a mapping, without effect on the answer."""
 
 
 def _let_others_run(value: Any) -> Any:
@@ -42,15 +42,15 @@ Calls = Annotated[list[_Item], Field(max_length=MAX_CALLS, fail_fast=True)]
 Labels = Annotated[list[_Item], Field(max_length=MAX_LABELS, fail_fast=True)]
 
 
-def at_most(most: int) -> BeforeValidator:
-    """Refuse mappings of more than ``most`` pairs before their items are checked."""
+def at_most(limit: int) -> BeforeValidator:
+    """Return a validator that refuses mappings of more than ``limit`` pairs before their items are validated."""
 
     def check(value: Any) -> Any:
-        if isinstance(value, dict) and len(value) > most:
+        if isinstance(value, dict) and len(value) > limit:
             raise PydanticCustomError(
                 "too_long",
-                "Dictionary should have at most {most} items, not {length}",
-                {"most": most, "length": len(value)},
+                "Dictionary should have at most {limit} items, not {length}",
+                {"limit": limit, "length": len(value)},
             )
         return value
 

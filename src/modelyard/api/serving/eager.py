@@ -1,4 +1,4 @@
-"""Work that is begun where it comes up, and needs a task only if it has to wait. Hot path: once a frame."""
+"""Starts an awaitable without a task, and needs a task only if it has to wait. Hot path: once a frame."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Awaitable, Generator
 from typing import Any
 
 
-def begin(work: Awaitable[None]) -> Awaitable[None] | None:
-    """Do ``work`` as far as it goes without waiting: None where that was all; else what a task is to await.
+def start_eagerly(work: Awaitable[None]) -> Awaitable[None] | None:
+    """Run ``work`` until it waits; return None if it has ended, else the rest of it, which a task must await.
 
-    As asyncio's eager tasks do from Python 3.12 on. It does not raise: what is to be awaited does.
+    Works like asyncio's eager tasks of Python 3.12. An exception is raised where the rest is awaited.
     """
     steps = work.__await__()
     try:
-        waits_for = next(steps)
+        first = next(steps)
     except StopIteration:
         return None
     except Exception as failure:  # noqa: BLE001 (raised where it is awaited)
         return _raise(failure)
-    return _go_on(steps, waits_for)
+    return _resume(steps, first)
 
 
 @types.coroutine
-def _go_on(steps: Generator[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+def _resume(steps: Generator[Any, Any, None], first: Any) -> Generator[Any, Any, None]:
     try:
-        yield waits_for
+        yield first
         yield from steps
     finally:
         steps.close()

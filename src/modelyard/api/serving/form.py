@@ -1,4 +1,4 @@
-"""The route of an endpoint that takes a form with a file: ``multipart/form-data``, parsed in bounds."""
+"""The route of an endpoint that takes ``multipart/form-data`` with a file, parsed within limits."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from modelyard.api.serving.json_route import JsonRoute
 from modelyard.errors import InvalidRequest
 
 MAX_PARTS: Final = 64
-# Of a field that is no file: a prompt may be a page long.
+# Bytes of a field that is no file: a prompt may be a page long.
 MAX_FIELD_LENGTH: Final = 2**16
 
 _MEDIA_TYPE: Final = b"multipart/form-data"
 
 
 class FormRoute(JsonRoute):
-    """As JsonRoute, for a body that is a form. Fields are texts, files are bytes."""
+    """A JsonRoute for a body that is a form. Fields are str, files are bytes."""
 
     media_type = "multipart/form-data"
 
     def parse(self, body: bytes, content_type: str) -> Any:
-        """The fields of the form in the body.
+        """Return the fields of the form in the body.
 
         Raises:
-            InvalidRequest: it is no form, or more than is taken.
+            InvalidRequest: the body is no form, or exceeds a limit.
         """
         return parse_form(body, content_type)
 
 
 def parse_form(body: bytes, content_type: str) -> dict[str, Any]:
-    """The fields of a form, by name: text, or the bytes of a file; a list where the name ends in ``[]``.
+    """Return the fields of a form by name: text, or the bytes of a file; a list if the name ends in ``[]``.
 
     Raises:
-        InvalidRequest: it is no form, is broken off, or has more or longer fields than are taken.
+        InvalidRequest: the body is no form, is incomplete, or has too many or too long fields.
 
     Source: RFC 7578.
     """
@@ -71,17 +71,17 @@ def parse_form(body: bytes, content_type: str) -> dict[str, Any]:
 
 
 class _Parts:
-    """Gathers what the parser finds.
+    """Collects the parts that the parser reports.
 
     Attributes:
-        fields: the form, as far as it was read.
-        is_whole: whether its end was seen.
+        fields: the fields so far.
+        is_whole: whether the last boundary was read.
     """
 
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
         self.is_whole = False
-        self._number = 0
+        self._count = 0
         self._headers: dict[bytes, bytes] = {}
         self._header = (bytearray(), bytearray())
         self._name = ""
@@ -89,8 +89,8 @@ class _Parts:
         self._content = bytearray()
 
     def begin(self) -> None:
-        self._number += 1
-        if self._number > MAX_PARTS:
+        self._count += 1
+        if self._count > MAX_PARTS:
             raise InvalidRequest(f"The form has more than the {MAX_PARTS} fields that are taken.")
         self._headers, self._content = {}, bytearray()
 

@@ -1,8 +1,9 @@
-"""Parses a long document of JSON fragment by fragment, between which other threads run.
+"""Parses a long document of JSON fragment by fragment; other threads run between the fragments.
 
-orjson holds the interpreter's lock while it parses: 0.1 s for 48 MiB. A fragment is made a document of its own: what is
-open at its start is opened before it, each container with one item for all that it has already, and what is
-open at its end is closed behind it. Such a document is valid if and only if the fragment is valid where it stands.
+orjson holds the interpreter's lock while it parses: 0.1 s for 48 MiB. Each fragment becomes a document of its own:
+containers that are open at its start are opened before it, each with one placeholder for the items that it has already,
+and containers that are open at its end are closed after it. Such a document is valid if and only if the fragment is
+valid in its place.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from modelyard.api.serving.json_fragments import PIECE_BYTES, Cut, Fragment, fra
 from modelyard.api.serving.long_text import read_text
 
 MAX_FRAGMENT_BYTES: Final = 1 << 17
-"""What orjson parses in one call: 128 KiB take some milliseconds at the most."""
+"""Bytes that orjson parses in one call: 128 KiB take a few milliseconds at most."""
 
 _CLOSERS: Final = bytes.maketrans(b"[{", b"]}")
 _CONTINUATION_BYTES: Final = bytes(range(0x80, 0xC0))
@@ -29,14 +30,15 @@ _Container = list[Any] | dict[str, Any]
 
 
 def parse_long(body: bytes, max_bytes: int = MAX_FRAGMENT_BYTES, piece_bytes: int = PIECE_BYTES) -> Any:
-    """The value that ``body`` is, as ``orjson.loads`` has it.
+    """Return the value of ``body``, equal to that of ``orjson.loads``.
 
     Args:
-        max_bytes: what one call parses.
-        piece_bytes: what one call looks at to find fragments.
+        body: the document.
+        max_bytes: bytes that one call parses.
+        piece_bytes: bytes that one call searches for the ends of fragments.
 
     Raises:
-        json.JSONDecodeError: it is not JSON in UTF-8, is nested deeper than orjson takes, or has a number of more than
+        json.JSONDecodeError: the body is not JSON in UTF-8, is nested too deep for orjson, or has a number of more than
             ``MAX_NUMBER_BYTES``.
     """
     assembly = _Assembly(body, max_bytes)
@@ -49,21 +51,20 @@ def parse_long(body: bytes, max_bytes: int = MAX_FRAGMENT_BYTES, piece_bytes: in
 
 
 class _Assembly:
-    """A document of which some fragments have come.
+    """A document in parts.
 
     Attributes:
-        root: its value.
+        root: the value of the fragments so far.
     """
 
     def __init__(self, body: bytes, max_bytes: int) -> None:
         self.root: Any = None
         self._body, self._max_bytes = body, max_bytes
-        # Containers that are open, the outermost first; what the next fragment follows, and a key whose value it is.
+        # Open containers, the outermost first; the cut before the next fragment; and the key that the cut read.
         self._open: list[_Container] = []
         self._follows: Cut | None = None
         self._key = ""
-        # What no client can write into its body: the item, or key, that stands for what was before, and one for what
-        # comes behind.
+        # Placeholders for the items before and after a fragment. They are random, so that no body contains them.
         self._before, self._behind = secrets.token_hex(8), secrets.token_hex(8)
 
     def add(self, fragment: Fragment) -> None:
@@ -75,7 +76,7 @@ class _Assembly:
         except json.JSONDecodeError as error:
             at = len(document.decode("utf-8", "ignore")[len(before) : error.pos].encode())
             if fragment.is_open and at >= len(fragment.source) and "end of data" in error.msg:
-                # All is well up to its text.
+                # The document is valid up to its last text, which has no end.
                 read_text(self._body, *fragment.text, self._max_bytes)
                 raise json.JSONDecodeError(error.msg, "", len(self._body)) from None
             raise json.JSONDecodeError(error.msg, "", fragment.start + at) from None
@@ -87,7 +88,7 @@ class _Assembly:
         self._follows = fragment.cut
 
     def _opening(self) -> bytes:
-        """What opens the containers that are open."""
+        """Return the source that opens the open containers."""
         if self._follows is None:
             return b""
         item = b'""'
@@ -100,7 +101,7 @@ class _Assembly:
         return opening + item + (b"," if self._follows is Cut.COMMA else b"")
 
     def _closing(self, fragment: Fragment) -> bytes:
-        """What closes those that are open behind it, with something in the place of what follows."""
+        """Return the source that closes the open containers after the fragment, with a placeholder for the rest."""
         if fragment.cut is Cut.END:
             return b""
         if fragment.is_open:
@@ -111,9 +112,9 @@ class _Assembly:
         return item + fragment.opened.translate(_CLOSERS)[::-1]
 
     def _opened(self, value: Any, fragment: Fragment) -> list[_Container]:
-        """The containers of ``value`` that are open at the end of its fragment: those that hold the item of the end.
+        """Return the containers of ``value`` that are open at the end of its fragment: those that hold the placeholder.
 
-        An object whose keys are repeated may have another one behind the one that is open, so all are tried.
+        An object with repeated keys may hold another container after the open one, so all candidates are tried.
         """
         depth = len(fragment.opened)
         path: list[_Container] = []
@@ -146,7 +147,7 @@ class _Assembly:
         return next((key for key, value in reversed(container.items()) if value == self._behind), None)
 
     def _merge(self, value: Any, opened: list[_Container], cut: Cut) -> None:
-        """Put what a fragment has into the containers that were open before it."""
+        """Merge the value of a fragment into the containers that were open before it."""
         if opened and cut is not Cut.VALUE:
             innermost = opened[-1]
             if isinstance(innermost, list):
@@ -172,7 +173,7 @@ class _Assembly:
         self._open = still_open + opened[len(still_open) :]
 
     def _add_text(self, fragment: Fragment, key: str | None) -> None:
-        """Read the text that a fragment is followed by: a key, or the value of ``key`` in an object."""
+        """Read the text after a fragment: a key, or the value of ``key`` in an object."""
         text = read_text(self._body, *fragment.text, self._max_bytes)
         if fragment.cut is Cut.KEY:
             self._key = text
@@ -185,11 +186,11 @@ class _Assembly:
 
 
 def _last_first(container: _Container) -> Iterator[Any]:
-    """What of ``container`` may be open: of a list the last item."""
+    """Iterate over the items of ``container`` that may be open; in a list, only the last."""
     return iter(container[-1:]) if isinstance(container, list) else reversed(container.values())
 
 
 def _characters(body: bytes, end: int) -> int:
-    """How many characters there are in the first ``end`` bytes."""
+    """Return the number of characters in the first ``end`` bytes."""
     pieces = (body[at : min(end, at + PIECE_BYTES)] for at in range(0, end, PIECE_BYTES))
     return sum(len(piece.translate(None, _CONTINUATION_BYTES)) for piece in pieces)

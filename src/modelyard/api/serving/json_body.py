@@ -1,7 +1,7 @@
-"""Parses a body of JSON in time and memory that are bounded by its size, whatever is in it.
+"""Parses a body of JSON in time and memory that are bounded by its size, whatever its content.
 
-Nothing here works on more than a piece of ``PIECE_BYTES``, or a fragment of ``MAX_FRAGMENT_BYTES``, in one call: others
-run between them.
+No call works on more than a piece of ``PIECE_BYTES`` or a fragment of ``MAX_FRAGMENT_BYTES``; other threads run between
+the calls.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ MAX_VALUES: Final = 1_000_000
 """Values in one body. Two bytes of JSON may become 64 bytes of memory, and every value takes time to check."""
 
 MAX_OBJECTS: Final = 50_000
-"""Objects in one body, each of which may become an instance of a class of about a kilobyte."""
+"""Objects in one body. Each may become an instance of about a kilobyte."""
 
 MAX_LISTS: Final = 50_000
-"""Lists in one body. The garbage collector looks at all containers in one go, which stops everything else."""
+"""Lists in one body. The garbage collector visits all containers in one pass, which stops all threads."""
 
 MAX_FIELDS: Final = 100_000
-"""Fields of all objects in one body, each of which is looked up by its name."""
+"""Fields of all objects in one body. Validation looks up each by its name."""
 
 MAX_HALVES: Final = 10_000
-"""Halves of characters that are replaced: a client that cuts a text between two has one."""
+"""Lone surrogates that are replaced. A client that cuts a text between two surrogates sends one."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _BACKSLASH: Final = 0x5C
 
-# Half of a character that is written as two escapes, without the other half; and one that was written as UTF-8, which
-# has no halves. No alternative is longer than _MAX_SURROGATE_BYTES.
+# A lone surrogate: an escape without its other half, or a surrogate in UTF-8, where it is invalid. No alternative is
+# longer than _MAX_SURROGATE_BYTES.
 _SURROGATE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -47,52 +47,52 @@ _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}".encode()
 
 
 def parse_json(body: bytes) -> Any:
-    """The value that ``body`` is. Halves of characters, which no answer could repeat, become U+FFFD.
+    """Return the value of ``body``. Lone surrogates, which UTF-8 cannot encode, become U+FFFD.
 
     Raises:
-        InvalidRequest: it has more values, objects, lists or fields than are taken.
-        json.JSONDecodeError: it is not JSON in UTF-8, or is nested deeper than the 1,024 levels that orjson takes.
+        InvalidRequest: the body has too many values, objects, lists or fields.
+        json.JSONDecodeError: the body is not JSON in UTF-8, or is nested deeper than the 1,024 levels of orjson.
 
     Source: RFC 8259.
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
     check_size(body)
     try:
-        return _parsed(body)
+        return _parse(body)
     except json.JSONDecodeError:
         repaired = _without_surrogates(body)
         if repaired is body:
             raise
-        return _parsed(repaired)
+        return _parse(repaired)
 
 
-def _parsed(body: bytes) -> Any:
+def _parse(body: bytes) -> Any:
     return orjson.loads(body) if len(body) <= MAX_FRAGMENT_BYTES else parse_long(body)
 
 
 def check_size(body: bytes) -> None:
-    """Refuse a body with too many values in it, before it is parsed.
+    """Refuse a body with too many values before it is parsed.
 
     Raises:
         InvalidRequest: it has more than MAX_VALUES values, MAX_OBJECTS objects, MAX_LISTS lists, or MAX_FIELDS fields.
     """
-    # What is inside of texts counts here, too; where there is little in all, there is little outside of them.
+    # The first count, which is fast, includes the content of strings; the second does not.
     if _excess(_pieces(body)) and (excess := _excess(_outside_of_strings(body))):
         raise InvalidRequest(f"The body has more than {excess} in it. Send several requests.")
 
 
 def _excess(pieces: Iterable[bytes]) -> str:
-    """What there is too much of in JSON that comes in pieces; "": nothing."""
+    """Return which limit JSON in pieces exceeds; "": none."""
     values = objects = lists = fields = 0
     for piece in pieces:
         opened = count_objects(piece)
         objects += opened
         fields += piece.count(b":")
-        begun = piece.count(b"[")
-        lists += begun
-        # But for one value, each has a comma or a bracket before it.
-        values += piece.count(b",") + begun + opened
-        # Early: most bodies of this kind are nothing else to their end.
+        opened_lists = piece.count(b"[")
+        lists += opened_lists
+        # Each value but the first follows a comma or a bracket.
+        values += piece.count(b",") + opened_lists + opened
+        # Checked after each piece: a hostile body mostly repeats one thing to its end.
         if objects > MAX_OBJECTS:
             return f"{MAX_OBJECTS:,} objects"
         if lists > MAX_LISTS:
@@ -105,7 +105,7 @@ def _excess(pieces: Iterable[bytes]) -> str:
 
 
 def count_objects(body: bytes) -> int:
-    """How many objects there are in ``body`` at the most: braces inside of texts count."""
+    """Return an upper bound of the objects in ``body``: braces in strings count."""
     return body.count(b"{")
 
 
@@ -115,11 +115,11 @@ def _pieces(body: bytes) -> Iterator[bytes]:
 
 
 def _outside_of_strings(body: bytes) -> Iterator[bytes]:
-    """What of ``body`` is not inside of strings, piece by piece."""
+    """Yield the parts of ``body`` outside of strings, piece by piece."""
     is_inside, escape = False, b""
     for new in _pieces(body):
         piece = escape + new
-        # A backslash at the very end escapes what the next piece begins with, unless it is itself escaped.
+        # A backslash at the end escapes the first byte of the next piece, unless it is itself escaped.
         has_open_escape = (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
         escape = b"\\" if has_open_escape else b""
         piece = piece.removesuffix(escape)
@@ -129,7 +129,7 @@ def _outside_of_strings(body: bytes) -> Iterator[bytes]:
 
 
 def _without_surrogates(body: bytes) -> bytes:
-    """``body`` with halves of characters replaced; itself where there are none."""
+    """Return ``body`` with lone surrogates replaced, or ``body`` itself if it has none."""
     kept: list[bytes] = []
     end = 0
     if b"\\u" not in body and b"\xed" not in body:
@@ -142,7 +142,7 @@ def _without_surrogates(body: bytes) -> bytes:
             if not _is_escaped(body, half.start()):
                 if len(kept) >= 2 * MAX_HALVES:
                     raise InvalidRequest(
-                        f"The body has more than {MAX_HALVES:,} halves of characters, each without the other."
+                        f"The body has more than {MAX_HALVES:,} halves of surrogate pairs without the other half."
                     )
                 kept += (body[end : half.start()], _REPLACEMENT)
                 end = half.end()

@@ -1,7 +1,7 @@
-"""Cuts a long document of JSON where no call on one of its fragments takes long.
+"""Cuts a long document of JSON into fragments that are short enough to parse in one call. Pure.
 
-A fragment ends behind a comma, or before a text. Both are places where the containers that are open say all that a
-parser has to know in order to go on. Pure.
+A fragment ends after a comma or before a string. At both places, the open containers are all the state that a parser
+needs to continue.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 PIECE_BYTES: Final = 1 << 16
 MAX_NUMBER_BYTES: Final = 1 << 17
-"""Of a number in a long document, which cannot be cut."""
+"""Bytes of a number in a long document: a number cannot be cut."""
 
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _OPENERS: Final = {ord("]"): ord("["), ord("}"): ord("{")}
@@ -26,13 +26,13 @@ _COLON: Final = ord(":")
 
 
 class Cut(Enum):
-    """What a fragment ends with."""
+    """How a fragment ends."""
 
     COMMA = auto()
     VALUE = auto()
-    """A text that is a value follows it."""
+    """A string that is a value follows."""
     KEY = auto()
-    """A text that is a key follows it."""
+    """A string that is a key follows."""
     END = auto()
 
 
@@ -41,12 +41,12 @@ class Fragment:
     """A part of a document.
 
     Attributes:
-        start: where it begins in the document.
-        source: what stands there; whitespace of many bytes may be one space.
-        cut: what it ends with.
-        opened: brackets that are open at its end, as long as the document is correct so far.
-        text: of a cut before a text: where its characters begin and end.
-        is_open: that text does not end before the document does.
+        start: its offset in the document.
+        source: its bytes, in which long whitespace may be one space.
+        cut: how it ends.
+        opened: brackets that are open at its end, if the document is valid so far.
+        text: for a cut before a string: start and end of the string's characters.
+        is_open: whether that string has no end in the document.
     """
 
     start: int
@@ -58,13 +58,15 @@ class Fragment:
 
 
 def fragments(body: bytes, max_bytes: int, piece_bytes: int = PIECE_BYTES) -> Iterator[Fragment]:
-    """Fragments of ``body`` of hardly more than ``max_bytes``, in their order.
+    """Yield the fragments of ``body`` in order, each of ``max_bytes`` or slightly more.
 
     Args:
-        piece_bytes: what one call looks at, two at the least. A text that is longer is always cut out.
+        body: the document.
+        max_bytes: the size at which a fragment is cut.
+        piece_bytes: bytes that one call searches, at least two. A longer string is always cut out.
 
     Raises:
-        json.JSONDecodeError: there is no place to cut: it is not JSON, or a number has more than ``MAX_NUMBER_BYTES``.
+        json.JSONDecodeError: no cut is possible: the body is not JSON, or a number has more than ``MAX_NUMBER_BYTES``.
     """
     start = at = 0
     sources: list[bytes] = []
@@ -76,17 +78,8 @@ def fragments(body: bytes, max_bytes: int, piece_bytes: int = PIECE_BYTES) -> It
 
     while at < len(body):
         piece = body[at : at + piece_bytes]
-        parts = _masked(piece).split(b'"')
         is_cut = size >= max_bytes
-        has_comma = is_cut and b"," in parts[0]
-        # No piece begins within a text, so a text that is open at the end of one begins the next.
-        begins_with_long_text = len(parts) == 2 and not parts[0]
-        if has_comma:
-            parts = [parts[0][: parts[0].index(b",") + 1]]
-        elif is_cut or begins_with_long_text:
-            parts = parts[:1]
-        elif len(parts) % 2 == 0:
-            parts.pop()
+        parts, has_comma, begins_with_long_text = _usable_parts(_masked(piece).split(b'"'), is_cut=is_cut)
         taken = sum(map(len, parts)) + len(parts) - 1
         source = piece[:taken]
         if is_cut and len(parts) == 1 and not has_comma:
@@ -113,32 +106,55 @@ def fragments(body: bytes, max_bytes: int, piece_bytes: int = PIECE_BYTES) -> It
     yield fragment(Cut.END)
 
 
+def _usable_parts(parts: list[bytes], *, is_cut: bool) -> tuple[list[bytes], bool, bool]:
+    """Return which parts of a piece, split at its quotes, belong to the fragment.
+
+    Args:
+        parts: the parts; those with odd indexes are strings. No piece starts within a string.
+        is_cut: whether the fragment is to end at the first comma or string.
+
+    Returns:
+        The parts, whether they end with the comma of the cut, and whether the piece starts with a string that does not
+        end in it.
+    """
+    has_comma = is_cut and b"," in parts[0]
+    begins_with_long_text = len(parts) == 2 and not parts[0]
+    if has_comma:
+        parts = [parts[0][: parts[0].index(b",") + 1]]
+    elif is_cut or begins_with_long_text:
+        parts = parts[:1]
+    elif len(parts) % 2 == 0:
+        # The last string does not end in this piece, and so starts the next one.
+        parts.pop()
+    return parts, has_comma, begins_with_long_text
+
+
 def text_end(body: bytes, start: int, piece_bytes: int = PIECE_BYTES) -> tuple[int, bool]:
-    """Where the text ends whose characters begin at ``start``; and whether the document ends before."""
+    """Return the end of the string whose characters begin at ``start``, and whether the document ends before it."""
     at = start
     while at < len(body):
         piece = body[at : at + piece_bytes]
-        # Most pieces of a long text have no quote in them, and are not looked at any closer.
+        # Most pieces of a long string have no quote, which is fast to check.
         if b'"' in piece and (found := _masked(piece).find(b'"')) >= 0:
             return at + found, False
-        # A backslash at the very end escapes what the next piece begins with, unless it is itself escaped.
+        # A backslash at the end escapes the first byte of the next piece, unless it is itself escaped.
         has_open_escape = trailing_backslashes(piece) % 2 == 1 and at + len(piece) < len(body)
         at += len(piece) - has_open_escape
     return len(body), True
 
 
 def trailing_backslashes(piece: bytes) -> int:
-    """How many backslashes ``piece`` ends with. ``bytes.rstrip`` takes ten times as long for many."""
+    """Return the number of backslashes at the end of ``piece``. ``bytes.rstrip`` is ten times slower for many."""
     return len(piece) - 1 - piece.translate(_BACKSLASHES).rfind(b" ") if piece.endswith(b"\\") else 0
 
 
 def _masked(piece: bytes) -> bytes:
-    """``piece`` without backslashes and quotes that are escaped, as long as before."""
+    """Return ``piece`` with escaped backslashes and quotes masked, in the same length."""
     return piece.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in piece else piece
 
 
 def _is_key(body: bytes, at: int, piece_bytes: int) -> bool:
-    """Whether a colon follows."""
+    """Whether a colon is the next byte after whitespace."""
     while at < len(body):
         piece = body[at : at + piece_bytes].lstrip(_WHITESPACE)
         if piece:
@@ -148,8 +164,8 @@ def _is_key(body: bytes, at: int, piece_bytes: int) -> bool:
 
 
 def _nest(opened: bytearray, brackets: bytes) -> None:
-    """Open and close ``brackets``. The outcome is right only where they fit one another: a parser refuses all else."""
-    # Most containers have none in them: what is left for the loop below is little.
+    """Apply ``brackets`` to the open ones. The result is right only if they match; a parser refuses all others."""
+    # Removes innermost pairs, which leaves few brackets for the loop below.
     size = 2 * len(brackets)
     while 0 < 2 * len(brackets) <= size:
         size = len(brackets)

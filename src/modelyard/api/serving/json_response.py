@@ -1,4 +1,4 @@
-"""Answers that are one body, and take as long as a model takes."""
+"""Responses with one body, which a model computes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from modelyard.api.serving.streaming import while_connected
 
 
 class JsonResponse(Response):
-    """What a model is asked and answers at once: done and sent, unless the client leaves.
+    """Computes a body and sends it; a disconnect of the client cancels the computation.
 
     Args:
-        ask: gives the body of the answer. What it raises is raised before the status is sent.
-        media_type: of the body.
+        compute: returns the body. Its exceptions are raised before the status is sent.
+        media_type: media type of the body.
     """
 
-    def __init__(self, ask: Callable[[], Coroutine[Any, Any, bytes]], media_type: str = "application/json") -> None:
+    def __init__(self, compute: Callable[[], Coroutine[Any, Any, bytes]], media_type: str = "application/json") -> None:
         super().__init__()
-        self._ask, self._media_type = ask, media_type
+        self._compute, self._media_type = compute, media_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Do it."""
+        """Compute the body and send the response."""
 
-        async def answer() -> None:
-            await Response(await self._ask(), media_type=self._media_type)(scope, receive, send)
+        async def respond() -> None:
+            await Response(await self._compute(), media_type=self._media_type)(scope, receive, send)
 
-        await while_connected(receive, answer())
+        await while_connected(receive, respond())

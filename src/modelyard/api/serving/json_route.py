@@ -1,4 +1,4 @@
-"""The route of an endpoint that much goes through: its body is read and checked without FastAPI's machinery."""
+"""The route of a busy endpoint: it reads and validates the body without FastAPI's dependency resolution."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from modelyard.api.serving.request_body import RequestBody
 
 
 class JsonRoute(APIRoute):
-    """Calls its endpoint with the body, checked, and the request; it has no other parameters.
+    """Calls its endpoint with the validated body and the request; the endpoint has no other parameters.
 
-    It is described and refuses as FastAPI's own, whose search for dependencies that are not there takes 0.07 ms.
+    Its OpenAPI description and its errors are those of a FastAPI route, whose resolution of dependencies takes 0.07 ms.
 
     Attributes:
-        media_type: of the body, for the description.
+        media_type: media type of the body, for the OpenAPI description.
     """
 
     media_type = "application/json"
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What reads a request and answers it."""
+        """Return the function that handles a request."""
         endpoint, field = self.endpoint, self.body_field
         assert field is not None
 
-        def checked(body: bytes, content_type: str) -> Any:
-            checked, errors = field.validate(self.parse(body, content_type), {}, loc=("body",))
+        def validate(body: bytes, content_type: str) -> Any:
+            validated, errors = field.validate(self.parse(body, content_type), {}, loc=("body",))
             if errors:
                 raise RequestValidationError(errors)
-            return checked
+            return validated
 
         async def handle(request: Request) -> Response:
             content_type = request.headers.get("content-type", "")
-            sent = await _received(request.receive)
-            body = await RequestBody.of(request.scope).parsed(sent, lambda sent: checked(sent, content_type))
+            pieces = await _read(request.receive)
+            body = await RequestBody.of(request.scope).parsed(pieces, lambda whole: validate(whole, content_type))
             response: Response = await endpoint(body, request)
             return response
 
         return handle
 
     def parse(self, body: bytes, content_type: str) -> Any:
-        """What is in the body, to be checked: JSON; what was sent, where it is said to be something else.
+        """Return the value of the body, to be validated: parsed JSON, or the bytes for another content type.
 
-        Called on the event loop, or on a thread.
+        Runs on the event loop or on a thread.
         """
         if not body or not _is_json(content_type):
             return body or None
@@ -62,8 +62,8 @@ class JsonRoute(APIRoute):
             raise RequestValidationError([problem]) from error
 
 
-async def _received(receive: Receive) -> list[bytes]:
-    """The pieces of the body. Starlette's own ``Request.body`` would keep it for as long as the request is there."""
+async def _read(receive: Receive) -> list[bytes]:
+    """Return the pieces of the body. Starlette's ``Request.body`` would keep them as long as the request lives."""
     pieces: list[bytes] = []
     while True:
         message = await receive()

@@ -1,4 +1,4 @@
-"""Reads a long text of JSON piece by piece, between which other threads run."""
+"""Decodes a long JSON string piece by piece; other threads run between the pieces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 
 from modelyard.api.serving.json_fragments import trailing_backslashes
 
-# An escape, or both halves of a character, is never cut.
+# The longest unit that is never cut: two escapes, which are a surrogate pair.
 _MAX_UNIT_BYTES: Final = 12
 _UNITS: Final = re.compile(
     rb"(?:[^\\]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u(?![dD][89abAB]).{4}|\\[^u])*",
@@ -23,13 +23,16 @@ _MAX_SHORT: Final = 256
 
 
 def read_text(body: bytes, start: int, end: int, max_bytes: int) -> str:
-    """The text whose characters are written from ``start`` to ``end``.
+    """Return the string whose characters are from ``start`` to ``end`` of ``body``.
 
     Args:
-        max_bytes: that are read in one call.
+        body: the document.
+        start: offset of the first character.
+        end: offset of the closing quote.
+        max_bytes: bytes that one call decodes.
 
     Raises:
-        json.JSONDecodeError: it is no text. Its place is told in bytes of ``body``.
+        json.JSONDecodeError: the string is invalid. The position is in bytes of ``body``.
     """
     parts: list[str] = []
     for at, piece in _whole_units(body, start, end, max(max_bytes, 2 * _MAX_UNIT_BYTES)):
@@ -41,9 +44,9 @@ def read_text(body: bytes, start: int, end: int, max_bytes: int) -> str:
 
 
 def joined(parts: list[str]) -> str:
-    """``"".join(parts)``, which would hold the interpreter's lock for as long as it takes to copy all of them.
+    """Join ``parts`` like ``"".join``, which would hold the interpreter's lock while it copies all of them.
 
-    ``parts`` is empty then, so that its texts and their copy take hardly more memory than the copy alone.
+    Empties ``parts``, so that the parts and the copy take hardly more memory than the copy alone.
     """
     length = sum(map(len, parts))
     if len(parts) < 2 or not length:
@@ -53,13 +56,13 @@ def joined(parts: list[str]) -> str:
     parts.reverse()
     while parts:
         part = parts.pop()
-        # By its address: Python refuses to write into a text that has more than one reference.
+        # By address: PyUnicode_CopyCharacters refuses a target with more than one reference.
         at += _copy_characters(id(text), at, part, 0, len(part))
     return text
 
 
 def _whole_units(body: bytes, start: int, end: int, max_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Where pieces of a text begin, and their bytes, none of which cuts a character or an escape in two."""
+    """Yield the offsets and bytes of pieces that end between characters and escapes."""
     at = start
     while at < end:
         piece = body[at : min(end, at + max_bytes)]
@@ -70,7 +73,7 @@ def _whole_units(body: bytes, start: int, end: int, max_bytes: int) -> Iterator[
 
 
 def _last_border(piece: bytes) -> int:
-    """Where the last character or escape ends that is whole in ``piece``, which begins with a whole one."""
+    """Return the end of the last whole character or escape in ``piece``, which begins with a whole one."""
     size = len(piece)
     if b"\\" in piece[-_MAX_UNIT_BYTES:]:
         near = max(0, size - _MAX_UNIT_BYTES)
@@ -79,7 +82,7 @@ def _last_border(piece: bytes) -> int:
         units = _UNITS.match(piece, near - run % 2)
         assert units is not None
         size = units.end()
-    # Bytes of a character behind its first one.
+    # Skips continuation bytes of UTF-8.
     first = size
     while first > 0 and size - first < 4 and piece[first - 1] & 0xC0 == 0x80:
         first -= 1
@@ -92,16 +95,16 @@ def _last_border(piece: bytes) -> int:
 
 
 def _max_character(text: str) -> int:
-    """The greatest character that ``text`` has room for."""
+    """Return the greatest character that the storage of ``text`` can hold."""
     if text.isascii():
         return 0x7F
     if len(text) < _MAX_SHORT:
         return ord(max(text))
-    # To look at each character would take longer than to copy them; how many bytes each has is known.
+    # max() over all characters would take longer than the copy, so the width of a character is derived from the size.
     return {1: 0xFF, 2: 0xFFFF}.get(sys.getsizeof(text) // len(text), sys.maxunicode)
 
 
-# Source: Python/C API Reference Manual, Unicode Objects. Both are called with the interpreter's lock.
+# Source: Python/C API Reference Manual, Unicode Objects. PYFUNCTYPE keeps the interpreter's lock during the call.
 _new_text: Final = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_ssize_t, ctypes.c_uint32)(
     ("PyUnicode_New", ctypes.pythonapi)
 )

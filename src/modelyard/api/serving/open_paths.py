@@ -1,4 +1,4 @@
-"""Paths that are open without a key: health, and the page that describes the API."""
+"""Paths that need no API key: health, and the documentation page."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ PAGE_FILES: Final = {
 
 PAGE_PATHS: Final = frozenset({"/openapi.json", "/docs", *(f"/docs/{name}" for name in PAGE_FILES)})
 
-# Beside health, what is the same on every server and says nothing of this one: a browser shows no key for a page.
+# Beside health, pages that are the same on every server: a browser sends no key for a page.
 OPEN_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"}) | PAGE_PATHS

@@ -1,4 +1,4 @@
-"""The text of an answer, understood: content, reasoning and calls, as the model's formats have them."""
+"""Parses the text of an answer into content, reasoning and tool calls, in the model's formats."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from modelyard.yard.requests.generation import TokenStream
 
 
 class OutputReader:
-    """Reads one answer to ``prompt``, piece by piece or whole. A plain one is content, and costs nothing.
+    """Parses one answer to ``prompt``, piece by piece or whole.
 
     Attributes:
-        is_plain: whether its text is all that there is to it.
+        is_plain: whether all text is content, so that no parser runs.
     """
 
     __slots__ = ("_parser", "is_plain")
@@ -23,13 +23,13 @@ class OutputReader:
         self.is_plain = self._parser is None
 
     def push(self, text: str) -> list[Delta]:
-        """What became certain with ``text``."""
+        """Return the deltas that ``text`` completes."""
         return [ContentDelta(text)] if self._parser is None else self._parser.push(text)
 
     def finish(self) -> list[Delta]:
-        """What was held back."""
+        """Return the deltas that the parser held back."""
         return [] if self._parser is None else self._parser.finish()
 
     def whole(self, text: str) -> Message:
-        """The answer of which ``text`` is all."""
+        """Return the message for the whole ``text``."""
         return Message(text) if self._parser is None else fold([*self._parser.push(text), *self._parser.finish()])

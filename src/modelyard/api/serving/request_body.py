@@ -1,4 +1,4 @@
-"""The body of one request, as routes read it: within the memory for requests, off the event loop where it is long."""
+"""Parses the body of one request within the memory for requests, on a thread if it is long."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from modelyard.api.serving.json_body import count_objects
 from modelyard.api.serving.request_memory import RequestMemoryLease
 
 MAX_BODIES_PARSED_AT_ONCE: Final = 2
-"""More of them at a time would only take the interpreter's lock from each other."""
+"""Long bodies that are parsed at the same time. More would only compete for the interpreter's lock."""
 
 MAX_INLINE_BYTES: Final = 1 << 16
-"""What is parsed on the event loop: it takes a millisecond, less than a thread would take others."""
+"""Bytes of a body that is parsed on the event loop: that takes a millisecond, less than a switch to a thread costs."""
 
 OBJECT_BYTES: Final = 1200
-"""Memory of a JSON object that became an instance of one of our classes: 1.1 KB were measured."""
+"""Memory of a JSON object that becomes an instance of a pydantic model; 1.1 KB were measured."""
 
 BODY_KEY: Final = "modelyard.body"
 
@@ -27,9 +27,9 @@ _Parsed = TypeVar("_Parsed")
 
 
 def parsed_bytes(pieces: Sequence[bytes]) -> int:
-    """Memory that a body that comes in ``pieces``, and what is parsed from it, takes at the most."""
+    """Return an upper bound of the memory of a body in ``pieces`` and of the values parsed from it."""
     size = sum(map(len, pieces))
-    # A string with one character beyond U+FFFF has four bytes for each of its characters.
+    # A str with one character beyond U+FFFF takes four bytes for each character.
     is_narrow = all(piece.isascii() for piece in pieces) and not _has_escaped_character(pieces)
     return size * (2 if is_narrow else 5) + sum(map(count_objects, pieces)) * OBJECT_BYTES
 
@@ -42,14 +42,14 @@ def _has_escaped_character(pieces: Sequence[bytes]) -> bool:
 
 
 def _joined(pieces: list[bytes]) -> bytes:
-    """All of them in one. ``pieces`` is empty then, so that their memory is free."""
+    """Join ``pieces`` and empty the list, so that their memory is freed."""
     body = b"".join(pieces)
     pieces.clear()
     return body
 
 
 class RequestBody:
-    """The body of one request, as routes read it."""
+    """Parses the body of one request."""
 
     def __init__(self, lease: RequestMemoryLease, parsing: asyncio.Semaphore) -> None:
         self._lease, self._parsing = lease, parsing
@@ -57,17 +57,15 @@ class RequestBody:
 
     @staticmethod
     def of(scope: Scope) -> RequestBody:
-        """The body of the request that ``scope`` is of."""
+        """Return the body of the request of ``scope``."""
         body: RequestBody = scope[BODY_KEY]
         return body
 
     async def parsed(self, pieces: list[bytes], parse: Callable[[bytes], _Parsed]) -> _Parsed:
-        """What ``parse`` makes of a body that came in ``pieces``; where that may take long, on a thread.
-
-        ``pieces`` is empty then.
+        """Parse a body in ``pieces`` with ``parse``, on a thread if it is long. Empties ``pieces``.
 
         Raises:
-            ServerOverloaded: there is no memory for it.
+            ServerOverloaded: the memory for requests is used up.
         """
         if sum(map(len, pieces)) <= MAX_INLINE_BYTES:
             await self._lease.grow(parsed_bytes(pieces))
@@ -80,7 +78,7 @@ class RequestBody:
             return await asyncio.to_thread(lambda: parse(_joined(pieces)))
 
     async def converted(self, convert: Callable[[], _Parsed]) -> _Parsed:
-        """What ``convert`` makes of what was parsed; of a long body, on a thread."""
+        """Run ``convert`` on what was parsed, on a thread if the body was long."""
         if not self._is_long:
             return convert()
         async with self._parsing:

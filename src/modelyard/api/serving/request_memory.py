@@ -1,4 +1,4 @@
-"""Memory that bodies of requests, and what is parsed from them, take together."""
+"""The memory of all request bodies and the values parsed from them."""
 
 from __future__ import annotations
 
@@ -11,92 +11,93 @@ from typing import Final
 from modelyard.errors import ServerOverloaded
 
 MIN_BYTES: Final = 256 << 20
-"""Memory for requests on the smallest of machines; the largest of bodies fits."""
+"""Memory for requests on the smallest machines; the largest body fits."""
 
 MACHINE_SHARE: Final = 16
-"""On larger machines they have this part of the memory, of the fifth that the models' budget leaves free."""
+"""Larger machines use 1/16 of their memory, out of the fifth that the models' budget leaves free."""
 
 FREE_BYTES: Final = 1 << 20
-"""What a request may take without being counted: those that are in flight have a bound of their own."""
+"""Memory that a request may take without being counted; the number of requests in flight is bounded elsewhere."""
 
 MAX_WAIT_S: Final = 20.0
 """How long a request waits for memory."""
 
 
 def request_memory_bytes(machine_bytes: int) -> int:
-    """Memory for all requests, on a machine or in a control group with ``machine_bytes``."""
+    """Return the memory for all requests on a machine, or in a control group, with ``machine_bytes``."""
     return max(MIN_BYTES, machine_bytes // MACHINE_SHARE)
 
 
 class RequestMemory:
-    """Counts what requests take, and has them wait, first come first served, where it would be too much.
+    """Counts the memory of requests; a request that would exceed the limit waits in a first-in-first-out queue.
 
-    A request that takes more than all of the memory goes on when no other holds any.
+    A request that needs more than the limit proceeds when no other request holds memory.
 
     Args:
         limit: bytes for all requests.
+        max_wait_s: how long a request waits.
     """
 
     def __init__(self, limit: int, max_wait_s: float = MAX_WAIT_S) -> None:
         self.limit = limit
         self.used = 0
         self._max_wait_s = max_wait_s
-        self._waiting: deque[tuple[RequestMemoryLease, int, asyncio.Future[None]]] = deque()
+        self._queue: deque[tuple[RequestMemoryLease, int, asyncio.Future[None]]] = deque()
 
     def lease(self) -> RequestMemoryLease:
-        """What one request takes: nothing yet. To be entered, and left when the request is over."""
+        """Return an empty lease for one request; its context must be left when the request ends."""
         return RequestMemoryLease(self)
 
     async def grow(self, lease: RequestMemoryLease, size: int) -> None:
-        """Let ``lease`` have ``size`` bytes in all.
+        """Grow ``lease`` to ``size`` bytes in all.
 
         Raises:
-            ServerOverloaded: the others did not leave so much for ``MAX_WAIT_S``.
+            ServerOverloaded: the memory did not become free within ``max_wait_s``.
         """
         if size <= max(lease.size, FREE_BYTES):
             return
-        if not self._waiting and self._has_room(lease, size):
-            self._give(lease, size)
+        if not self._queue and self._has_room(lease, size):
+            self._resize(lease, size)
             return
-        is_given = asyncio.get_running_loop().create_future()
-        entry = (lease, size, is_given)
-        self._waiting.append(entry)
+        granted = asyncio.get_running_loop().create_future()
+        entry = (lease, size, granted)
+        self._queue.append(entry)
         try:
             async with asyncio.timeout(self._max_wait_s):
-                await is_given
+                await granted
         except TimeoutError:
             raise ServerOverloaded(self.limit) from None
         finally:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
+            if entry in self._queue:
+                self._queue.remove(entry)
                 self._admit()
 
     def shrink(self, lease: RequestMemoryLease, size: int) -> None:
-        """Leave ``lease`` no more than ``size`` bytes."""
-        self._give(lease, min(lease.size, size))
+        """Shrink ``lease`` to at most ``size`` bytes."""
+        self._resize(lease, min(lease.size, size))
         self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and self._has_room(*self._waiting[0][:2]):
-            lease, size, is_given = self._waiting.popleft()
-            self._give(lease, size)
-            if not is_given.done():
-                is_given.set_result(None)
+        while self._queue and self._has_room(*self._queue[0][:2]):
+            lease, size, granted = self._queue.popleft()
+            self._resize(lease, size)
+            if not granted.done():
+                granted.set_result(None)
 
     def _has_room(self, lease: RequestMemoryLease, size: int) -> bool:
         others = self.used - lease.size
         return others == 0 or others + size <= self.limit
 
-    def _give(self, lease: RequestMemoryLease, size: int) -> None:
+    def _resize(self, lease: RequestMemoryLease, size: int) -> None:
         self.used += size - lease.size
         lease.size = size
 
 
 class RequestMemoryLease:
-    """What one request takes of ``RequestMemory``.
+    """The memory of one request.
 
     Attributes:
-        size: in bytes; 0 where it is too little to be counted.
+        size: bytes; 0 if there are too few to be counted.
     """
 
     def __init__(self, memory: RequestMemory) -> None:
@@ -104,22 +105,22 @@ class RequestMemoryLease:
         self._memory = memory
 
     async def grow(self, size: int) -> None:
-        """As ``RequestMemory.grow``."""
+        """Grow to ``size`` bytes in all; see ``RequestMemory.grow``."""
         await self._memory.grow(self, size)
 
     async def add(self, size: int) -> None:
-        """Have ``size`` bytes more, as ``RequestMemory.grow``."""
+        """Grow by ``size`` bytes; see ``RequestMemory.grow``."""
         await self.grow(self.size + size)
 
     def give_back(self, size: int) -> None:
-        """Have ``size`` bytes less, or none where it has not so many."""
+        """Shrink by ``size`` bytes, but not below 0."""
         self._memory.shrink(self, max(0, self.size - size))
 
     def hand_over(self) -> RequestMemoryLease:
-        """All that this one has, for a lease that lasts longer than the request. It is to be entered, and left."""
-        longer = RequestMemoryLease(self._memory)
-        longer.size, self.size = self.size, 0
-        return longer
+        """Move the memory to a new lease that may outlive the request; its context must be left, too."""
+        lease = RequestMemoryLease(self._memory)
+        lease.size, self.size = self.size, 0
+        return lease
 
     def __enter__(self) -> RequestMemoryLease:
         return self
@@ -132,4 +133,4 @@ class RequestMemoryLease:
 
 
 LEASE: ContextVar[RequestMemoryLease | None] = ContextVar("request_memory", default=None)
-"""Of the request that this task answers; None: a program that calls the yard itself."""
+"""The lease of the request that this task answers; None: there is no HTTP request."""

@@ -1,4 +1,4 @@
-"""How a request wants to wait, and how long its model is to stay: from headers and ``keep_alive``."""
+"""How long a request waits for its model, and how long the model stays loaded: from headers and ``keep_alive``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.errors import InvalidRequest
 from modelyard.yard.requests.requests import WaitOptions
 
-MAX_URGENT = MAX_PRIORITY
-
-# Names fields of a request that were not followed because its key may not ask for that.
+# The response header that lists fields that were ignored because the request's key lacks a scope.
 IGNORED_HEADER = b"x-modelyard-ignored"
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -25,16 +23,16 @@ _PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
 _DURATION = re.compile(rf"-?(?:{_PARTS.pattern})+", re.ASCII)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 
-# What a Prefer header lists, in parts; quotes hide commas and semicolons.
+# The parts of a Prefer header; commas and semicolons in quotes do not separate.
 _PREFERENCES = re.compile(r'(?:[^,;"]|"(?:[^"\\]|\\.)*")+')
 _WAIT = re.compile(r'\s*wait\s*=\s*("?)(\d{1,9})\1\s*', re.IGNORECASE | re.ASCII)
 
 
 def seconds(value: Any) -> float:
-    """A duration as Ollama's clients write it: seconds, or text such as "10m", "1h30m"; below 0 means for ever.
+    """Return a duration in the syntax of Ollama: seconds, or text such as "10m" or "1h30m"; below 0 means for ever.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the value is no duration.
 
     Source: Ollama, docs/faq, "How do I keep a model loaded in memory".
     """
@@ -61,17 +59,16 @@ def _signed_seconds(value: Any) -> float:
 KeepAlive = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
 
 
-def urgency(headers: Headers, keep_alive_s: float | None) -> WaitOptions:
-    """What a request's headers say of its waiting.
+def wait_options(headers: Headers, keep_alive_s: float | None) -> WaitOptions:
+    """Return the wait options in the headers of a request.
 
-    ``Prefer: wait=N``: to wait at most N seconds for the model, 0 for not at all. ``X-Priority``: a whole number from
-    -100 to 100, higher goes first.
+    ``Prefer: wait=N``: wait at most N seconds for the model; 0: do not wait. ``X-Priority``: a whole number from -100
+    to 100; higher goes first.
 
     Raises:
         InvalidRequest: the priority is no such number.
 
-    Source: RFC 7240, section 4.3. A preference that cannot be read is ignored, and of several the first counts, as
-    section 2 wants it.
+    Source: RFC 7240, section 4.3. An invalid preference is ignored, and the first of several counts (section 2).
     """
     preferences = (part for line in headers.getlist("prefer") for part in _PREFERENCES.findall(line))
     waits = (float(wait[2]) for part in preferences if (wait := _WAIT.fullmatch(part)))
@@ -79,25 +76,25 @@ def urgency(headers: Headers, keep_alive_s: float | None) -> WaitOptions:
 
 
 def wait_options_of(http: Request, keep_alive_s: float | None) -> WaitOptions:
-    """As ``urgency``, for a request; where its key may not say how long a model stays, the answer's head says so.
+    """Return the wait options of a request, and add a response header if its ``keep_alive`` is ignored.
 
-    Models are unloaded by their idle time, and kept for longer, for everybody: that is for keys with ``admin``. The
-    yard ignores what others ask for.
+    How long a model stays loaded affects all clients, so it takes a key with the scope ``admin``. The yard ignores
+    ``keep_alive`` of other keys.
 
     Raises:
-        InvalidRequest: as ``urgency``.
+        InvalidRequest: as ``wait_options``.
     """
-    visit = RequestContext.of(http.scope)
-    if keep_alive_s is not None and not visit.caller.may("admin"):
-        visit.headers.append((IGNORED_HEADER, b"keep_alive"))
-    return urgency(http.headers, keep_alive_s)
+    context = RequestContext.of(http.scope)
+    if keep_alive_s is not None and not context.caller.may("admin"):
+        context.headers.append((IGNORED_HEADER, b"keep_alive"))
+    return wait_options(http.headers, keep_alive_s)
 
 
 def _priority(text: str | None) -> int | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[+-]?[0-9]{1,3}", text.strip()) or abs(int(text)) > MAX_URGENT:
+    if not re.fullmatch(r"[+-]?[0-9]{1,3}", text.strip()) or abs(int(text)) > MAX_PRIORITY:
         raise InvalidRequest(
-            f"The header X-Priority must be a whole number from -{MAX_URGENT} to {MAX_URGENT}.", "X-Priority"
+            f"The header X-Priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}.", "X-Priority"
         )
     return int(text)

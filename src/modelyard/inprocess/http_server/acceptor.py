@@ -1,6 +1,6 @@
-"""Accepts connections, each with a place, and attaches its protocol to it.
+"""Accepts connections, takes a place for each, and attaches its protocol.
 
-asyncio's own servers accept whatever comes, and uvloop's stops for good when file descriptors run out.
+asyncio's own servers accept without a limit, and uvloop's server stops for good when file descriptors run out.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from modelyard.inprocess.http_server.tls import Certificate
 
 logger = logging.getLogger(__name__)
 
-# Connections that are accepted in a row, before others have their turn.
+# Connections that are accepted in a row before the event loop runs other callbacks.
 MAX_ACCEPTED_AT_ONCE: Final = 64
-# Nothing tells when there are file descriptors again, so it is tried.
+# No event reports that file descriptors are free again, so accept is retried.
 RETRY_S: Final = 0.1
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _REASON: Final = b"All connections of the server are in use.\n"
-_TURNED_AWAY: Final = (
+_REJECTION: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(_REASON), _REASON)
 )
@@ -39,8 +39,8 @@ class Acceptor:
     """Accepts connections on one socket until it is closed.
 
     Args:
-        make_protocol: makes the protocol of a connection, of its place and the addresses of both sides.
-        tls: None: connections are not encrypted.
+        make_protocol: makes the protocol of a connection from its place and the addresses of the server and the client.
+        tls: the certificate; None: connections are not encrypted.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Acceptor:
         self._accepting: asyncio.Task[None] | None = None
 
     def start(self, backlog: int) -> None:
-        """Accept from now on."""
+        """Start to accept connections."""
         self._listener.listen(backlog)
         self._listener.setblocking(False)
         self._accepting = asyncio.create_task(self._accept(), name="accept connections")
 
     async def close(self) -> None:
-        """Accept no more, and drop connections that are still in their handshake."""
+        """Stop accepting, and drop connections that are still in their handshake."""
         tasks = [task for task in (self._accepting, *self._attaching) if task is not None]
         for task in tasks:
             task.cancel()
@@ -73,57 +73,57 @@ class Acceptor:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                self._take(*await loop.sock_accept(self._listener))
+                self._attach_or_reject(*await loop.sock_accept(self._listener))
                 for _ in range(MAX_ACCEPTED_AT_ONCE):
-                    self._take(*self._listener.accept())
+                    self._attach_or_reject(*self._listener.accept())
             except (BlockingIOError, InterruptedError, ConnectionError):
-                # There are no more for now; or one was gone before it was accepted.
+                # No connection is waiting, or a client left before its connection was accepted.
                 continue
             except OSError as error:
-                # accept(2) passes on errors of the network, too: they are of one connection.
+                # accept(2) also reports network errors of a single connection; those need no further handling.
                 if error.errno in _EXHAUSTED:
                     self._connections.losses.note(Loss.NO_FILES, None)
                     self._connections.lose_oldest()
                 await asyncio.sleep(RETRY_S)
             except Exception:
-                # A fault of ours costs one connection, and not all that would come.
+                # A bug costs one connection; the acceptor goes on.
                 logger.exception("A connection was not accepted")
 
-    def _take(self, connection: socket.socket, address: tuple[str, int, *tuple[int, ...]]) -> None:
-        """Attach a connection, or turn it away."""
+    def _attach_or_reject(self, connection: socket.socket, address: tuple[str, int, *tuple[int, ...]]) -> None:
+        """Attach a connection, or answer 503 if it gets no place."""
         connection.setblocking(False)
         place = self._connections.admit(address[0])
         if place is None:
             with connection, suppress(OSError):
                 if self._tls is None:
-                    connection.send(_TURNED_AWAY)
+                    connection.send(_REJECTION)
             return
         protocol = self._make_protocol(place, (self._address, (address[0], address[1])))
         task = asyncio.create_task(self._attach(connection, protocol, place))
         protocol.attaching = task
         self._attaching.add(task)
 
-        def is_done(task: asyncio.Task[None]) -> None:
+        def finish(task: asyncio.Task[None]) -> None:
             self._attaching.discard(task)
             if protocol.transport is None:
-                # Cancelled before it began, or refused in its handshake.
+                # The task was cancelled before it started, or the handshake failed.
                 self._connections.places.leave(place)
                 connection.close()
 
-        task.add_done_callback(is_done)
+        task.add_done_callback(finish)
 
     async def _attach(self, connection: socket.socket, protocol: BoundedProtocol, place: Place) -> None:
         loop = asyncio.get_running_loop()
-        within_s = None if self._tls is None else MAX_HEAD_S
+        handshake_s = None if self._tls is None else MAX_HEAD_S
         linger_s = None if self._tls is None else MAX_LINGER_S
         try:
             await loop.connect_accepted_socket(
                 lambda: protocol,
                 connection,
                 ssl=None if self._tls is None else self._tls.context,
-                ssl_handshake_timeout=within_s,
+                ssl_handshake_timeout=handshake_s,
                 ssl_shutdown_timeout=linger_s,
             )
         except OSError:
-            # Also those of TLS: who speaks another protocol, or leaves in mid-handshake.
+            # TLS errors are OSErrors, too: the client speaks another protocol, or leaves during the handshake.
             self._connections.losses.note(Loss.HANDSHAKE, place.address)

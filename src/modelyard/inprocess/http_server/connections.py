@@ -1,4 +1,4 @@
-"""What all connections of a server share: their places, their clock, and the log of those that were lost."""
+"""The state that all connections of a server share: places, the clock, and the log of lost connections."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ class Unread(Protocol):
     """A connection with bytes that its client has not read."""
 
     def check_progress(self, elapsed_s: float) -> None:
-        """Give it up where the client has read too little since the last look."""
+        """Abort the connection if the client has read too little since the last check, ``elapsed_s`` ago."""
 
 
 class Connections:
     """The connections of one server.
 
     Args:
-        limit, address_limit: of connections, in all and of one address.
-        trusted: proxies that are believed.
+        limit: the number of connections.
+        address_limit: the number of connections of one address.
+        trusted: proxies whose headers are used.
 
     Attributes:
-        turns: for what may come for many of them at once.
+        turns: spreads work that comes for many connections at once.
     """
 
     def __init__(self, limit: int, address_limit: int, trusted: TrustedProxies) -> None:
@@ -49,26 +50,27 @@ class Connections:
 
     @property
     def unread(self) -> int:
-        """How many connections have bytes that their clients should read."""
+        """How many connections have bytes that their clients have not read."""
         return len(self._unread)
 
     def start(self) -> None:
-        """Begin to look for deadlines that have passed."""
+        """Start to check deadlines."""
         loop = asyncio.get_running_loop()
         self._ticked_s = loop.time()
         self._ticking = loop.call_later(TICK_S, self._tick)
 
     def stop(self) -> None:
-        """Look for them no more."""
+        """Stop checking deadlines."""
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
-        self._say()
+        self._log_losses()
 
     def admit(self, host: str) -> Place | None:
-        """A place for a new connection from ``host``; None where there is none.
+        """Return a place for a new connection from ``host``; None if all are taken.
 
-        A proxy that is trusted counts for nobody: its clients do, each while its request is answered.
+        A trusted proxy has no address of its own here: each of its connections counts for the client whose request is
+        being answered.
         """
         address = None if host in self.trusted else share_of(host)
         place, victim = self.places.admit(address)
@@ -79,7 +81,7 @@ class Connections:
         return place
 
     def refuse(self, address: str | None) -> TooManyConnections:
-        """Why there is no place for a connection of ``address``."""
+        """Count a refused connection of ``address`` and return the error for it."""
         if self.places.has_share(address):
             self.losses.note(Loss.SHARE_TAKEN, address)
             return refusals.share_taken(self.places.address_limit)
@@ -87,28 +89,28 @@ class Connections:
         return refusals.all_taken(self.places.limit)
 
     def lose(self, place: Place, loss: Loss) -> None:
-        """Give a connection up."""
+        """Give up the connection of ``place``."""
         address = place.address
         if place.give_up(loss):
             self.losses.note(loss, address)
 
     def lose_oldest(self) -> None:
-        """Give one connection up that is not needed for an answer: file descriptors have run out."""
+        """Give up the connection that is first to go, after file descriptors have run out."""
         victim = self.places.first_to_go()
         if victim is not None:
             self.places.leave(victim)
             self.lose(victim, Loss.GAVE_WAY)
 
     def watch(self, connection: Unread) -> None:
-        """Have the progress of a connection's client looked at from now on."""
+        """Check from now on that the client of a connection reads."""
         self._unread.setdefault(connection, self.places.now_s)
 
     def unwatch(self, connection: Unread) -> None:
-        """Its client has read what there was."""
+        """Stop checking a connection: its client has read everything."""
         self._unread.pop(connection, None)
 
     def advance(self, elapsed_s: float) -> None:
-        """Let so much time pass: give up what is late by then."""
+        """Advance the clock by ``elapsed_s`` and give up connections that are late."""
         self.places.now_s += elapsed_s
         now_s = self.places.now_s
         for place in self.places.overdue():
@@ -117,11 +119,11 @@ class Connections:
             if now_s - since_s >= STALL_S:
                 self._unread[connection] = now_s
                 connection.check_progress(now_s - since_s)
-        # After those that are late: else its line would not count them.
-        self.turns.call(self._say)
+        # Runs after the calls for late connections, so that the line counts them.
+        self.turns.call(self._log_losses)
 
     def _lose_late(self, place: Place) -> None:
-        """Give one up that was late, unless it has gone on since."""
+        """Give up a connection that is still late."""
         loss = self.places.lateness(place)
         if loss is not None:
             self.lose(place, loss)
@@ -131,10 +133,10 @@ class Connections:
         now_s = loop.time()
         elapsed_s, self._ticked_s = now_s - self._ticked_s, now_s
         self._ticking = loop.call_later(TICK_S, self._tick)
-        # While the event loop stood still, no connection could be read: that is nobody's delay.
+        # While the event loop was blocked, no connection could be read, so a long gap does not count as a delay.
         self.advance(min(elapsed_s, 2 * TICK_S))
 
-    def _say(self) -> None:
+    def _log_losses(self) -> None:
         line = self.losses.line(self.places.now_s, len(self.places), self.places.limit)
         if line is not None:
             logger.warning("%s", line)

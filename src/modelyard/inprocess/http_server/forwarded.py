@@ -1,4 +1,4 @@
-"""What a proxy says of the request that it passes on, where it is one that is believed. Pure."""
+"""Reads the ``X-Forwarded-*`` headers of trusted proxies. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class TrustedProxies:
-    """Addresses whose ``X-Forwarded-*`` headers are believed."""
+    """Addresses of proxies whose ``X-Forwarded-*`` headers are used."""
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks = [network_of(network) for network in networks]
@@ -26,7 +26,13 @@ class TrustedProxies:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """Attributes: address of the client, scheme and hosts that it asked for; None, and (): the proxy does not say."""
+    """The original request, as a proxy describes it.
+
+    Attributes:
+        client: address of the client; None: unknown.
+        scheme: "http" or "https"; None: unknown.
+        hosts: the requested hosts; (): unknown.
+    """
 
     client: str | None
     scheme: str | None
@@ -34,17 +40,17 @@ class Forwarded:
 
 
 def forwarded(headers: Headers, trusted: TrustedProxies) -> Forwarded:
-    """What a trusted proxy says in the headers of a request.
+    """Return what the headers of a trusted proxy say about the original request.
 
-    Each proxy appends the address of its own client, so the client is the last that is no trusted proxy: what stands
-    before it was written by the client. The last scheme counts, and the request is addressed to every host named.
+    Each proxy appends the address of its own client, so the client is the last address that is no trusted proxy: the
+    client itself may have written the addresses before it. The last scheme counts, and all hosts count.
     """
     chain = _listed(headers, b"x-forwarded-for")
     client = None
     for written in reversed(chain):
         address = _address(_without_port(written.decode("latin-1")))
         if address is None:
-            # Nobody knows who is before one that cannot be read.
+            # Addresses before an invalid one cannot be trusted.
             break
         client = str(address)
         if client not in trusted:
@@ -55,12 +61,12 @@ def forwarded(headers: Headers, trusted: TrustedProxies) -> Forwarded:
 
 
 def with_hosts(headers: Headers, hosts: Sequence[bytes]) -> Headers:
-    """Headers in which ``hosts`` take the place of the Host that the proxy wrote."""
+    """Return ``headers`` with ``hosts`` in place of the Host header of the proxy."""
     return [header for header in headers if header[0] != b"host"] + [(b"host", host) for host in hosts]
 
 
 def _listed(headers: Headers, wanted: bytes) -> list[bytes]:
-    """The items of a header that may be a list, and may stand there several times."""
+    """Return the items of a header that may be a list and may be repeated."""
     items = [item.strip() for name, value in headers if name == wanted for item in value.split(b",")]
     return [item for item in items if item]
 
@@ -76,5 +82,5 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return None
-    # As a socket for both kinds of address writes those of IPv4.
+    # A dual-stack socket reports IPv4 addresses as IPv4-mapped IPv6 addresses.
     return getattr(address, "ipv4_mapped", None) or address

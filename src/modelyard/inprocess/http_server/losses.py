@@ -1,4 +1,4 @@
-"""Counts connections that were refused or given up, for one line of the log at a time. Pure."""
+"""Counts connections that were refused or given up, and sums them up in log lines. Pure."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Final
 
 from modelyard.inprocess.http_server.places import Loss
 
-# The first of them is a line at once, and what follows within this time is another.
+# Between two log lines. The first loss is logged at once.
 MIN_PAUSE_S: Final = 10.0
 
-# What ends in the ordinary course.
+# Losses in normal operation, which are not logged.
 _EXPECTED: Final = frozenset({Loss.IDLE, Loss.LINGERED})
-# So many addresses are told apart between two lines.
+# Addresses that are counted between two lines.
 MAX_ADDRESSES: Final = 1000
 
 
 class Losses:
-    """Connections that were refused or given up since the last line.
+    """Connections that were refused or given up since the last log line.
 
     Attributes:
-        total: since the server began.
+        total: counts since the start of the server.
     """
 
     def __init__(self) -> None:
         self.total: Counter[Loss] = Counter()
         self._new: Counter[Loss] = Counter()
         self._addresses: Counter[str] = Counter()
-        self._said_s = -MIN_PAUSE_S
+        self._logged_s = -MIN_PAUSE_S
 
     def note(self, loss: Loss, address: str | None) -> None:
-        """Count one."""
+        """Count one connection."""
         self.total[loss] += 1
         if loss in _EXPECTED:
             return
@@ -39,16 +39,18 @@ class Losses:
             self._addresses[address] += 1
 
     def line(self, now_s: float, held: int, limit: int) -> str | None:
-        """What the log is to say now, if anything.
+        """Return the line that is due; None if none is.
 
         Args:
-            held, limit: connections that there are, and that there may be.
+            now_s: the time.
+            held: open connections.
+            limit: connections that may be open.
         """
-        if not self._new or now_s - self._said_s < MIN_PAUSE_S:
+        if not self._new or now_s - self._logged_s < MIN_PAUSE_S:
             return None
-        self._said_s = now_s
+        self._logged_s = now_s
         reasons = ", ".join(f"{count} {loss}" for loss, count in self._new.most_common())
-        most = "".join(f"; most from {address} ({count})" for address, count in self._addresses.most_common(1))
+        origin = "".join(f"; most from {address} ({count})" for address, count in self._addresses.most_common(1))
         self._new.clear()
         self._addresses.clear()
-        return f"Connections were refused or given up: {reasons}{most}. {held} of {limit} places are in use"
+        return f"Connections were refused or given up: {reasons}{origin}. {held} of {limit} places are in use"

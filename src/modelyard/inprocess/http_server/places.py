@@ -1,6 +1,7 @@
-"""Who holds the places for connections, and who gives way when they are short. Pure: time is set from outside.
+"""The places of a server's connections, and which connection gives way when places run out. Pure: the caller sets
+the time.
 
-Hot path: a request moves its connection twice, 0.4 µs each.
+Hot path: each request moves its connection to another phase twice, 0.4 µs each.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from modelyard.inprocess.http_server.limits import (
 
 
 class Phase(IntEnum):
-    """What a connection does. Those of a lower phase give way first, and one that answers never does."""
+    """What a connection is doing. Lower phases give way first; a connection in ANSWER never gives way."""
 
     CLOSING = 0
     HEAD = 1
@@ -33,7 +34,7 @@ class Phase(IntEnum):
 
 
 class Loss(StrEnum):
-    """Why a connection was refused or given up, in the words of the log."""
+    """Why a connection was refused or given up; the value is the text in the log."""
 
     HEAD_LATE = "sent no complete head in time"
     BODY_LATE = "sent their body too slowly"
@@ -52,13 +53,14 @@ class Place:
     """The place of one connection.
 
     Attributes:
-        address: that it counts for; None: for none.
-        phase, since_s: what its connection does, and since when.
+        address: the address that it counts for; None: it counts for none.
+        phase: what its connection is doing.
+        since_s: when the phase began.
         received: bytes of the body that is arriving.
         fed_s: when its latest bytes arrived.
-        is_spare: it is one beyond all others, for requests for health.
-        is_left: it is nobody's any more.
-        give_up: called when its connection is to be given up; whether it is.
+        is_spare: it is an extra place, for health checks.
+        is_left: it is free again.
+        give_up: gives up the connection; returns whether it did.
     """
 
     __slots__ = ("address", "fed_s", "give_up", "is_left", "is_spare", "phase", "received", "since_s")
@@ -73,7 +75,7 @@ class Place:
         self.give_up: Callable[[Loss], bool] = lambda _: True
 
 
-# How long a connection may be in a phase, whatever it does there.
+# How long a connection may stay in a phase.
 _LIMITS: Final = {
     Phase.CLOSING: (MAX_LINGER_S, Loss.LINGERED),
     Phase.HEAD: (MAX_HEAD_S, Loss.HEAD_LATE),
@@ -86,19 +88,19 @@ class Places:
     """All places of a server.
 
     Args:
-        limit: of connections in all.
-        address_limit: of one address.
+        limit: the number of places.
+        address_limit: the number of places of one address.
 
     Attributes:
-        now_s: the time, which whoever has a clock sets. It may stand still for a second.
+        now_s: the time, which the caller advances, about once a second.
     """
 
     def __init__(self, limit: int, address_limit: int) -> None:
         self.limit, self.address_limit = limit, address_limit
         self.now_s = 0.0
-        # In each phase, in the order in which they entered it.
-        self._in: dict[Phase, dict[Place, None]] = {phase: {} for phase in Phase}
-        self._of: Counter[str] = Counter()
+        # The places in each phase, in the order in which they entered it.
+        self._by_phase: dict[Phase, dict[Place, None]] = {phase: {} for phase in Phase}
+        self._per_address: Counter[str] = Counter()
         self._count = 0
         self._spares: dict[Place, None] = {}
         self._arriving = 0
@@ -108,20 +110,20 @@ class Places:
 
     def count(self, phase: Phase) -> int:
         """How many connections are in a phase."""
-        return len(self._in[phase])
+        return len(self._by_phase[phase])
 
     def in_phase(self, phase: Phase) -> Iterator[Place]:
-        """Those in a phase, in the order in which they entered it."""
-        return iter(self._in[phase])
+        """Iterate over the places in a phase, in the order in which they entered it."""
+        return iter(self._by_phase[phase])
 
     def admit(self, address: str | None) -> tuple[Place | None, Place | None]:
-        """A place for a new connection of ``address``, and who gives way for it.
+        """Return a place for a new connection of ``address``, and the place that gives way for it.
 
-        An address that has its share makes room among its own connections alone. Where nobody can give way, the place
-        is a spare one; None where those are in use, too.
+        If an address has its share, only its own connections give way. If none can give way, the place is a spare one;
+        None if the spare places are taken, too.
         """
         victim = None
-        if address is not None and self._of[address] >= self.address_limit:
+        if address is not None and self._per_address[address] >= self.address_limit:
             victim = self._first_to_go(address)
         elif self._count >= self.limit:
             victim = self._first_to_go(None)
@@ -139,60 +141,60 @@ class Places:
 
     def has_share(self, address: str | None) -> bool:
         """Whether an address has all the places that it may have."""
-        return address is not None and self._of[address] >= self.address_limit
+        return address is not None and self._per_address[address] >= self.address_limit
 
     def first_to_go(self) -> Place | None:
-        """Whose connection is missed least."""
+        """Return the place whose connection gives way first; None if none can."""
         return self._first_to_go(None)
 
     def count_for(self, place: Place, address: str | None) -> bool:
-        """Count a connection for another address, on whose behalf a proxy uses it; False where that has its share."""
+        """Count a proxy's connection for the address of its client; False if that address has its share."""
         if place.is_left or place.is_spare or address == place.address:
             return True
         if self.has_share(address):
             return False
         self._uncount(place.address)
         if address is not None:
-            self._of[address] += 1
+            self._per_address[address] += 1
         place.address = address
         return True
 
     def move(self, place: Place, phase: Phase) -> None:
-        """Have a connection enter another phase."""
+        """Move a connection to another phase."""
         if place.is_left:
             return
         if place.phase is Phase.BODY:
             self._arriving -= place.received
             place.received = 0
-        del self._in[place.phase][place]
+        del self._by_phase[place.phase][place]
         place.phase, place.since_s = phase, self.now_s
-        self._in[phase][place] = None
+        self._by_phase[phase][place] = None
         if phase is Phase.BODY:
-            # What came with the head.
+            # Bytes that came with the head.
             self._arriving += place.received
         else:
             place.received = 0
 
     def receive(self, place: Place, size: int) -> Place | None:
-        """Count bytes of a body; who gives way where all bodies that arrive have together grown too large."""
+        """Count bytes of a body; return the place that gives way if all incomplete bodies together are too large."""
         place.received += size
         if place.phase is not Phase.BODY:
             return None
         self._arriving += size
         if self._arriving <= MAX_ARRIVING_BYTES:
             return None
-        victim = next(iter(self._in[Phase.BODY]))
+        victim = next(iter(self._by_phase[Phase.BODY]))
         self.leave(victim)
         return victim
 
     def leave(self, place: Place) -> None:
-        """Free a place. It may be free already."""
+        """Free a place. Idempotent."""
         if place.is_left:
             return
         if place.phase is Phase.BODY:
             self._arriving -= place.received
         place.is_left = True
-        del self._in[place.phase][place]
+        del self._by_phase[place.phase][place]
         if place.is_spare:
             del self._spares[place]
         else:
@@ -200,15 +202,15 @@ class Places:
             self._uncount(place.address)
 
     def overdue(self) -> list[Place]:
-        """Whose time is up."""
+        """Return the places whose connections are late."""
         late: list[Place] = []
         for phase in _LIMITS:
-            late += takewhile(self.lateness, self._in[phase])
-        late += filter(self.lateness, self._in[Phase.BODY])
+            late += takewhile(self.lateness, self._by_phase[phase])
+        late += filter(self.lateness, self._by_phase[Phase.BODY])
         return late
 
     def lateness(self, place: Place) -> Loss | None:
-        """Why a connection is to be given up; None: it is not late."""
+        """Return why a connection is late; None: it is not."""
         if place.is_left:
             return None
         elapsed_s = self.now_s - place.since_s
@@ -219,19 +221,19 @@ class Places:
 
     def _enter(self, address: str | None, *, is_spare: bool) -> Place:
         place = Place(address, self.now_s, is_spare=is_spare)
-        self._in[Phase.HEAD][place] = None
+        self._by_phase[Phase.HEAD][place] = None
         if is_spare:
             self._spares[place] = None
         else:
             self._count += 1
             if address is not None:
-                self._of[address] += 1
+                self._per_address[address] += 1
         return place
 
     def _first_to_go(self, address: str | None) -> Place | None:
-        """The oldest of the lowest phase: of one address, or of all."""
+        """Return the oldest place of the lowest phase, of one address or, for None, of all."""
         for phase in _GIVING_WAY:
-            for place in self._in[phase]:
+            for place in self._by_phase[phase]:
                 if not place.is_spare and (address is None or place.address == address):
                     return place
         return None
@@ -239,13 +241,16 @@ class Places:
     def _uncount(self, address: str | None) -> None:
         if address is None:
             return
-        self._of[address] -= 1
-        if not self._of[address]:
-            del self._of[address]
+        self._per_address[address] -= 1
+        if not self._per_address[address]:
+            del self._per_address[address]
 
 
 def share_of(host: str) -> str:
-    """What one share belongs to: an IPv4 address, or the 64 bits of an IPv6 address that one site has at the least."""
+    """Return the address that a share is counted for: an IPv4 address, or the /64 network of an IPv6 address.
+
+    A site has at least a /64 network, so a client could use any of its addresses.
+    """
     if ":" not in host:
         return host
     try:

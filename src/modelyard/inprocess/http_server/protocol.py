@@ -1,9 +1,9 @@
-"""One HTTP connection: uvicorn's, within bounds of size and time, and known to all others by its place.
+"""One HTTP connection: uvicorn's protocol with limits of size and time, and with a place among all connections.
 
-uvicorn over httptools parses heads of any length, and has a deadline for idle connections alone. httptools comes with
-``uvicorn[standard]`` on every system; h11, which knows a bound of its own, takes three times as long for a request.
+uvicorn with httptools parses heads of any length, and has a deadline only for idle connections. httptools comes with
+``uvicorn[standard]`` on every system; h11, which has a limit of its own, takes three times as long for a request.
 
-Hot path: a frame of a stream passes through uvicorn's ``send`` alone. A request costs 3 µs here.
+Hot path: a frame of a stream passes only through uvicorn's ``send``. A request costs 3 µs here.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Address = tuple[str, int]
-"""Of IPv4 or IPv6, with its port."""
+"""An IPv4 or IPv6 address and a port."""
 
-# What is parsed at once, so that what one head has is counted before it is much.
+# Bytes that are parsed at once, so that the limits of a head are checked before it grows large.
 _SLICE_BYTES: Final = MAX_HEAD_BYTES
 
 
 def _declared_bytes(cycle: RequestResponseCycle) -> int:
-    """How long the body of a request is to be, as its head says; 0 where it does not."""
+    """Return the Content-Length of a request; 0 if it has none."""
     lengths = (value for name, value in cycle.scope["headers"] if name == b"content-length")
     return next((int(length) for length in lengths if length.isdigit()), 0)
 
 
 class _AnswerTransport:
-    """What an answer is written to: the connection's transport, which it may not close before its request was read."""
+    """The transport that an answer is written to. Closing it waits until the body of the request was read."""
 
     __slots__ = ("_protocol", "is_closing", "write")
 
@@ -75,7 +75,7 @@ class _AnswerTransport:
         self.write, self.is_closing = protocol.transport.write, protocol.transport.is_closing
 
     def close(self) -> None:
-        """See ``BoundedProtocol.close_after_body``."""
+        """Close the connection; see ``BoundedProtocol.close_after_body``."""
         self._protocol.close_after_body()
 
 
@@ -83,10 +83,12 @@ class BoundedProtocol(HttpToolsProtocol):
     """A connection that holds a place.
 
     Args:
-        addresses: of the server and of the client.
+        connections: all connections of the server.
+        place: the place of this connection.
+        addresses: addresses of the server and the client.
 
     Attributes:
-        attaching: connects it to its socket; a TLS handshake is a part of that.
+        attaching: the task that connects the protocol to its socket, TLS handshake included.
     """
 
     attaching: asyncio.Task[None]
@@ -104,19 +106,19 @@ class BoundedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.server, self.client = addresses
-        self._all, self._place = connections, place
+        self._shared, self._place = connections, place
         place.give_up = self._give_up
         self._answering: RequestResponseCycle | None = None
-        # What is to answer it, while its body is awaited.
+        # The application to call once enough of the body has arrived.
         self._unstarted: ASGI3Application | None = None
         self._closes_after_body = False
-        # It was refused: what still comes is dropped.
+        # After a refusal, further bytes are dropped.
         self._is_refused = False
         self._refusal: ModelyardError | None = None
         self._dropped = 0
         self._unsent = 0
         self._peer_is_trusted = addresses[1][0] in connections.trusted
-        # Of the message that is being parsed.
+        # State of the message that is being parsed.
         self.url = b""
         self._messages = 0
         self._in_head = True
@@ -127,7 +129,10 @@ class BoundedProtocol(HttpToolsProtocol):
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, unless it was given up meanwhile. As uvicorn's, which asks the system for addresses that are known."""
+        """Start, unless the connection was given up meanwhile.
+
+        Replaces uvicorn's method, which asks the system for addresses that are known here.
+        """
         self.connections.add(self)
         self.transport = transport
         self.flow = FlowControl(transport)
@@ -137,32 +142,32 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free the place."""
-        self._all.places.leave(self._place)
-        self._all.unwatch(self)
+        self._shared.places.leave(self._place)
+        self._shared.unwatch(self)
         self._unstarted = None
-        self._all.turns.call(partial(super().connection_lost, exc))
+        self._shared.turns.call(partial(super().connection_lost, exc))
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than it is written to."""
+        """Watch that the client reads: the write buffer is full."""
         super().pause_writing()
         self._watch_unread()
 
     def resume_writing(self) -> None:
-        """It has read on."""
+        """Stop watching the client: it has read enough."""
         super().resume_writing()
         if not self.transport.is_closing():
-            self._all.unwatch(self)
+            self._shared.unwatch(self)
 
     def check_progress(self, elapsed_s: float) -> None:
-        """See ``Unread``."""
+        """Abort the connection if its client reads too slowly; see ``Unread``."""
         unsent = unsent_bytes(self.transport)
         if is_stalled(self._unsent - unsent, elapsed_s):
-            self._all.losses.note(Loss.STALLED, self._place.address)
+            self._shared.losses.note(Loss.STALLED, self._place.address)
             self.transport.abort()
         self._unsent = unsent
 
     def shutdown(self) -> None:
-        """The server stops: what is answered is answered to its end, all else is closed."""
+        """Finish an answer that has started, and close the connection otherwise: the server stops."""
         answering = self._answering
         self.pipeline.clear()
         if self._place.phase is Phase.ANSWER and answering is not None and not answering.response_complete:
@@ -174,15 +179,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._close()
 
     def _close(self) -> None:
-        """Close it as soon as everything is sent, as long as the client reads on."""
+        """Close the connection when everything is sent; the client must keep reading."""
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._watch_unread()
 
     def close_after_body(self) -> None:
-        """Close it once the body of the request that was answered is read, and dropped, to its end.
+        """Close the connection once the rest of the answered request's body was read and dropped.
 
-        To close what has not been read would reset the connection, and the client might not see the answer.
+        Closing with unread bytes would reset the connection, and the client might not see the answer.
         """
         if self._in_head or self.transport.is_closing():
             self.transport.close()
@@ -192,37 +197,37 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _watch_unread(self) -> None:
         self._unsent = unsent_bytes(self.transport)
-        self._all.watch(self)
+        self._shared.watch(self)
 
     def _give_up(self, loss: Loss) -> bool:
-        """Its time is up, or its place is another's."""
+        """Close or refuse the connection, which is late or gives way; return whether it did."""
         if self.transport is None:
             self.attaching.cancel()
         elif self._place.phase is Phase.CLOSING:
             self.transport.abort()
         elif self._place.phase is Phase.IDLE or not (self._has_begun or self._unparsed):
-            # A browser connects before it has something to ask: an answer would be taken for that of its first request.
+            # A browser connects before its first request, and would take a refusal for the answer to that request.
             self._close()
         elif loss is Loss.GAVE_WAY:
-            self._refuse(refusals.all_taken(self._all.places.limit), lingers=False)
+            self._refuse(refusals.all_taken(self._shared.places.limit), lingers=False)
         elif loss is Loss.HEAD_LATE:
             self._refuse(refusals.LATE_HEAD)
         elif self.flow.read_paused:
-            # It is the application that does not read.
-            self._place.since_s = self._place.fed_s = self._all.places.now_s
+            # The application has paused reading, so the client is not late.
+            self._place.since_s = self._place.fed_s = self._shared.places.now_s
             return False
         else:
             self._refuse(refusals.LATE_BODY)
         return True
 
-    # What arrives
+    # Received data
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, in slices."""
+        """Parse received bytes, in slices."""
         if self._is_refused or self._waits_for_upgrade:
             self._drop(len(data))
             return
-        self._place.fed_s = self._all.places.now_s
+        self._place.fed_s = self._shared.places.now_s
         if len(data) <= _SLICE_BYTES:
             self._parse(data)
         else:
@@ -231,14 +236,14 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._parse(view[start : start + _SLICE_BYTES])
                 if self._is_refused or self._waits_for_upgrade or self.transport.is_closing():
                     break
-        self._settle()
+        self._update_phase()
 
     def _parse(self, data: bytes | memoryview[int]) -> None:
         messages, was_in_head, body_bytes = self._messages, self._in_head, self._body_bytes
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # No other protocol is spoken here. It is answered as if it had not asked for one, and then closed.
+            # The server speaks only HTTP/1.1. It answers the request without an upgrade, and closes the connection.
             self._waits_for_upgrade = True
             self._start()
         except httptools.HttpParserError as error:
@@ -257,21 +262,21 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(refusals.FRAMING)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Reset the counts of the previous request."""
         super().on_message_begin()
         self._messages += 1
         self._has_begun = True
         self._head_bytes = self._lines = self._body_bytes = self._framing = 0
 
     def on_url(self, url: bytes) -> None:
-        """A piece of its address."""
+        """Count a piece of the URL."""
         self.url += url
         self._head_bytes += len(url)
         if len(self.url) > MAX_URL_BYTES:
             self._stop_parsing(UriTooLong(MAX_URL_BYTES))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A line of its head; or one behind its body, which nothing here would read."""
+        """Count a header line; refuse trailers, which the application would not read."""
         if not self._in_head:
             self._stop_parsing(refusals.TRAILERS)
         self._lines += 1
@@ -283,20 +288,20 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Its head is there: the application is called, unless it is not to be."""
+        """Check the complete head, and call the application."""
         self._in_head = False
         self._unparsed = 0
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop_parsing(refusals.PIPELINE)
         if self._place.is_spare and self.url.partition(b"?")[0] not in SPARE_PATHS:
-            self._stop_parsing(self._all.refuse(self._place.address))
+            self._stop_parsing(self._shared.refuse(self._place.address))
         if self._peer_is_trusted:
-            self._believe_proxy()
+            self._apply_forwarded()
         if self.url[:1] not in (b"/", b"*"):
             self._add_host_of_url()
         upgrades = self.parser.should_upgrade()
         if upgrades and any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
-            # The parser passes over its body, and would take it for the next request.
+            # The parser does not parse the body of an upgrade, and would take it for the next request.
             self._stop_parsing(refusals.UPGRADE)
         super().on_headers_complete()
         self.cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]
@@ -304,13 +309,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """A piece of its body."""
+        """Count a piece of the body."""
         self._body_bytes += len(body)
-        victim = self._all.places.receive(self._place, len(body))
+        victim = self._shared.places.receive(self._place, len(body))
         if victim is not None:
             if victim is self._place:
                 self._stop_parsing(refusals.MANY_BODIES)
-            self._all.lose(victim, Loss.GAVE_WAY)
+            self._shared.lose(victim, Loss.GAVE_WAY)
         if self.cycle.response_complete and self._body_bytes > MAX_DROPPED_BYTES:
             self._stop_parsing(RequestTooLarge(MAX_DROPPED_BYTES))
         super().on_body(body)
@@ -318,7 +323,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start()
 
     def on_message_complete(self) -> None:
-        """All of it is there."""
+        """Start the request if it has waited for its body, or close the connection if it was answered before."""
         self._in_head = True
         self._has_begun = False
         super().on_message_complete()
@@ -328,9 +333,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Begin to answer a request, as soon as its body is there, or much of it.
+        """Call the application once the body, or ``MAX_BODY_BYTES_BEFORE_START`` of it, has arrived.
 
-        A client that waits to be told to go on sends no body before, and one whose body is too large need not.
+        A client that waits for "100 Continue" sends no body before, and a body that is too large is refused at once.
         """
         self._answering = cycle
         self._unstarted = app
@@ -352,7 +357,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super()._start_asgi_task(self._answering, app)
 
     def on_response_complete(self) -> None:
-        """Answered: the next request of the pipeline follows, if there is one."""
+        """Start the next request of the pipeline, if there is one."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             if self.transport.get_write_buffer_size():
@@ -362,11 +367,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._peer_is_trusted:
-            self._all.places.count_for(self._place, None)
-        self._settle()
+            self._shared.places.count_for(self._place, None)
+        self._update_phase()
 
-    def _settle(self) -> None:
-        """Enter the phase that the connection is in."""
+    def _update_phase(self) -> None:
+        """Move the place to the phase that the connection is in."""
         if self._is_refused:
             return
         answering = self._answering
@@ -379,68 +384,68 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             phase = Phase.IDLE
         if phase is not self._place.phase:
-            self._all.places.move(self._place, phase)
+            self._shared.places.move(self._place, phase)
 
     # Proxies and odd requests
 
-    def _believe_proxy(self) -> None:
-        said = forwarded(self.headers, self._all.trusted)
-        if said.client is not None:
-            self.scope["client"] = (said.client, 0)
-        if said.scheme is not None:
-            self.scope["scheme"] = said.scheme
-        if said.hosts:
-            # In place: the scope holds this list.
-            self.headers[:] = with_hosts(self.headers, said.hosts)
-        address = None if said.client is None else share_of(said.client)
-        if not self._all.places.count_for(self._place, address):
-            self._all.losses.note(Loss.SHARE_TAKEN, address)
+    def _apply_forwarded(self) -> None:
+        original = forwarded(self.headers, self._shared.trusted)
+        if original.client is not None:
+            self.scope["client"] = (original.client, 0)
+        if original.scheme is not None:
+            self.scope["scheme"] = original.scheme
+        if original.hosts:
+            # The scope holds this list, so it is changed in place.
+            self.headers[:] = with_hosts(self.headers, original.hosts)
+        address = None if original.client is None else share_of(original.client)
+        if not self._shared.places.count_for(self._place, address):
+            self._shared.losses.note(Loss.SHARE_TAKEN, address)
             self._stop_parsing(
                 TooManyConnections(
-                    f"This address has all {self._all.places.address_limit} connections that it may have."
+                    f"This address has all {self._shared.places.address_limit} connections that it may have."
                 )
             )
 
     def _add_host_of_url(self) -> None:
-        """Have the host in a whole URL checked, too, which is the one that counts before the header."""
+        """Add the host of an absolute URL, which takes precedence, as a Host header, so that it is checked."""
         url = httptools.parse_url(self.url)
         host = url.host or b""
         self.headers.append((b"host", host if url.port is None else b"%b:%d" % (host, url.port)))
 
-    # The end of it
+    # Refusal
 
     def _stop_parsing(self, refusal: ModelyardError) -> None:
-        """Leave the parser, from within one of its callbacks."""
+        """Abort the parser from within one of its callbacks."""
         self._refusal = refusal
         raise httptools.HttpParserError(str(refusal))
 
     def _refuse(self, refusal: ModelyardError, *, lingers: bool = True) -> None:
-        """Answer with an error, unless an answer has begun, and close."""
+        """Answer with an error unless an answer has started, and close the connection."""
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
         self._unstarted = None
         if not isinstance(refusal, RequestTimeout | ShuttingDown | TooManyConnections):
-            self._all.losses.note(Loss.UNFIT, self._place.address)
+            self._shared.losses.note(Loss.UNFIT, self._place.address)
         answering = self._answering
-        # One that has begun, or that came before the end of its request's body.
+        # An answer has started, or was complete before the end of its request's body.
         has_answer = (
             answering is not None and answering.response_started and not (answering.response_complete and self._in_head)
         )
         for cycle in (answering, self.cycle):
             if cycle is not None and not cycle.response_complete:
-                # As if the client had left: nothing more is written.
+                # The application sees a disconnect, and its writes are dropped.
                 cycle.disconnected = True
                 cycle.message_event.set()
         self.pipeline.clear()
         if not has_answer:
             path = self.url.partition(b"?")[0].decode("latin-1")
             self.transport.write(refusal_bytes(refusal, path, self.server_state.default_headers))
-        self._all.places.move(self._place, Phase.CLOSING)
+        self._shared.places.move(self._place, Phase.CLOSING)
         if has_answer or not lingers or not self.transport.can_write_eof():
             self._close()
         else:
-            # To close what has not been read would reset the connection, and the client might not see the answer.
+            # Closing with unread bytes would reset the connection, and the client might not see the answer.
             self.transport.write_eof()
             self.flow.resume_reading()
 

@@ -1,4 +1,4 @@
-"""What a connection is told when its request is refused before any application has it."""
+"""The errors with which a connection refuses a request before it reaches the application."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ MANY_BODIES: Final = TooManyConnections("Too many large bodies arrive at once. T
 
 
 def all_taken(limit: int) -> TooManyConnections:
-    """The server has no place for another connection."""
+    """Return the error for a server without a free place."""
     return TooManyConnections(
         f"All {limit} connections that the server has are in use. Try again, or raise max_connections under [server]."
     )
 
 
 def share_taken(limit: int) -> TooManyConnections:
-    """The client's address has all of its places."""
+    """Return the error for an address that has all its places."""
     return TooManyConnections(f"This address has all {limit} connections that it may have. Try again.")
 
 
 def refusal_bytes(refusal: ModelyardError, path: str, headers: Iterable[Header]) -> bytes:
-    """A whole answer, as the dialect of ``path`` writes its errors, after which the connection is closed.
+    """Return a whole HTTP response in the dialect of ``path``, after which the connection is closed.
 
     Args:
-        headers: that all answers of the server have.
+        headers: headers of all answers of the server.
     """
     response = error_response(refusal, path)
     lines = [b"HTTP/1.1 %d %b" % (response.status_code, HTTPStatus(response.status_code).phrase.encode())]

@@ -1,4 +1,4 @@
-"""Serves an application on a socket that is bound already, with uvicorn's server around connections of ours."""
+"""Serves an application on a bound socket: uvicorn's server with our own connections."""
 
 from __future__ import annotations
 
@@ -25,24 +25,26 @@ from modelyard.inprocess.http_server.tls import Certificate
 
 logger = logging.getLogger(__name__)
 
-# How long running answers may go on once the server is to stop.
+# How long running answers may take to finish after the server was asked to stop.
 DRAIN_S = 30.0
 
-# Clients that may wait to be accepted.
+# Connections that the kernel queues until they are accepted.
 BACKLOG: Final = 2048
 
 
 class HttpServer:
-    """Serves an application on a socket that is bound already.
+    """Serves an application on a bound socket.
 
     Args:
-        server: what the configuration says of connections.
-        models: how many the application serves.
-        tls: None: connections are not encrypted.
-        drain_s: how long running answers may go on once it was asked to stop; then their connections are cut.
+        app: the application.
+        listener: the bound socket.
+        server: the ``[server]`` table of the configuration.
+        models: how many models the application serves.
+        tls: the certificate; None: connections are not encrypted.
+        drain_s: how long running answers may take to finish after a stop; then their connections are aborted.
 
     Attributes:
-        serving: done when it has stopped.
+        serving: the task of the server, which is done when it has stopped.
     """
 
     serving: asyncio.Task[None]
@@ -72,14 +74,14 @@ class HttpServer:
             uvicorn.Config(
                 app,
                 http=BoundedProtocol,
-                # Nothing here speaks it. A handshake is answered as the GET that it is.
+                # No endpoint speaks WebSocket. A handshake is answered like the GET request that it is.
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                # We have our own, which says more, and shows no query.
+                # AccessLog has more fields, and shows no query.
                 access_log=False,
                 server_header=False,
-                # It would believe proxies on this machine, whoever they are.
+                # uvicorn would trust every process on this machine as a proxy.
                 proxy_headers=False,
                 backlog=BACKLOG,
                 timeout_graceful_shutdown=int(drain_s),
@@ -94,23 +96,25 @@ class HttpServer:
 
     @property
     def connections(self) -> Connections:
-        """Those that there are."""
+        """The connections of the server."""
         return self._server.connections
 
     async def start(self) -> None:
-        """Begin to accept connections."""
+        """Start to accept connections."""
         self.serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         await finishes_before(self._server.listens, self.serving)
 
     def ask_to_stop(self) -> None:
-        """Accept no more connections, and stop when those that there are have ended."""
+        """Stop accepting connections, and stop the server when open connections have ended."""
         self._server.should_exit = True
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn, whose connections have places.
+    """uvicorn's server, whose connections have places. It leaves signals to the caller.
 
-    Signals are left to whoever runs it, and it says when it listens.
+    Attributes:
+        connections: the connections of the server.
+        listens: set when the server accepts connections.
     """
 
     def __init__(self, config: uvicorn.Config, connections: Connections, tls: Certificate | None) -> None:
@@ -121,7 +125,7 @@ class _Uvicorn(uvicorn.Server):
         self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections on ``sockets``, by acceptors in the place of asyncio's servers."""
+        """Accept connections on ``sockets``, with an ``Acceptor`` in place of asyncio's servers."""
         await self.lifespan.startup()
         self._acceptors = [
             Acceptor(listener, self.connections, self._protocol, self._tls) for listener in sockets or ()
@@ -134,7 +138,7 @@ class _Uvicorn(uvicorn.Server):
         self.listens.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, and cut what has not ended in time."""
+        """Shut down like uvicorn, and then abort connections that have not ended."""
         for acceptor in self._acceptors:
             await acceptor.close()
         try:
@@ -160,7 +164,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def finishes_before(event: asyncio.Event, work: asyncio.Task[None]) -> bool:
-    """Wait until ``work`` is done or ``event`` is set, whichever is first; whether the work is done."""
+    """Wait until ``work`` is done or ``event`` is set; return whether the work is done."""
     waiting = asyncio.create_task(event.wait())
     try:
         await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
@@ -170,7 +174,7 @@ async def finishes_before(event: asyncio.Event, work: asyncio.Task[None]) -> boo
 
 
 def _max_files() -> int | None:
-    """File descriptors that this process may have; None: any number, or as many as the system has."""
+    """Return the limit of file descriptors of the process; None: there is none."""
     try:
         import resource
     except ImportError:
@@ -180,7 +184,7 @@ def _max_files() -> int | None:
 
 
 def _open_files() -> int:
-    """File descriptors that it has; a guess where the system does not say."""
+    """Return how many file descriptors are open; an estimate where the system does not report them."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         with contextlib.suppress(OSError):
             return len(os.listdir(Path(folder)))  # noqa: PTH208 (names alone)

@@ -1,4 +1,4 @@
-"""TLS for those who have no proxy in front of the server."""
+"""TLS for servers without a proxy in front."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _READABLE_BY_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 
 
 class Certificate:
-    """What TLS is spoken with, TLS 1.2 or later.
+    """A certificate for TLS 1.2 or later.
 
     Args:
-        certificate: file of it, with its chain.
-        key: file of its private key.
+        certificate: file of the certificate, with its chain.
+        key: file of the private key.
 
     Attributes:
-        context: for connections from now on.
+        context: the TLS context of new connections.
 
     Raises:
-        ConfigError: a file is missing or not what it should be, or the key is not the certificate's.
+        ConfigError: a file is missing or invalid, or the key does not belong to the certificate.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
@@ -35,19 +35,19 @@ class Certificate:
         self.renew()
 
     def renew(self) -> None:
-        """Use what the files hold now. May be called on any thread.
+        """Read the files again. Thread-safe.
 
         Raises:
-            ConfigError: they cannot be used; what they held before is used on.
+            ConfigError: the files cannot be used; the previous certificate stays in use.
         """
         self.context = _context(*self._files)
 
 
 def certificate_of(server: Server) -> Certificate | None:
-    """That of the configuration; None: connections are not encrypted.
+    """Return the certificate of the configuration; None: connections are not encrypted.
 
     Raises:
-        ConfigError: it cannot be used.
+        ConfigError: the certificate cannot be used.
     """
     if server.ssl_certfile is None:
         return None
@@ -59,7 +59,7 @@ def _context(certificate: Path, key: Path) -> ssl.SSLContext:
         _check_readable(name, path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A client that closes without saying so has its answer, and is no error.
+    # A client that closes without close_notify has its answer already, so this is no error.
     context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_alpn_protocols(["http/1.1"])
     _load(context, certificate, key)
@@ -70,7 +70,7 @@ def _context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     try:
-        # OpenSSL would ask for a password at the terminal.
+        # Without a callback, OpenSSL would ask for a password on the terminal.
         context.load_cert_chain(certificate, key, password=_refuse_password)
     except _Encrypted:
         _fail("ssl_keyfile", f"'{key}' is encrypted. Decrypt it with: openssl pkey -in {key} -out <new file>.")

@@ -1,4 +1,4 @@
-"""Spreads work that comes for many connections at once over turns of the event loop, so that others are not kept."""
+"""Spreads work that comes for many connections at once over iterations of the event loop."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import Final
 logger = logging.getLogger(__name__)
 
 MAX_AT_ONCE: Final = 32
-"""To give a connection up, or to let one go, takes 0.1 ms: so many take 3 ms."""
+"""Calls in one iteration of the event loop: giving up or closing a connection takes 0.1 ms, this many take 3 ms."""
 
 
 class Turns:
-    """Calls functions in order: ``MAX_AT_ONCE`` at once, and all others in the next turns of the event loop."""
+    """Calls functions in order, at most ``MAX_AT_ONCE`` in one iteration of the event loop."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
         self._called = 0
 
     def call(self, function: Callable[[], None]) -> None:
-        """Call ``function``: now, or where this turn has had its share, in one of the next."""
+        """Call ``function`` now, or in a later iteration if this one has had ``MAX_AT_ONCE`` calls."""
         if not self._called:
-            asyncio.get_running_loop().call_soon(self._begin)
+            asyncio.get_running_loop().call_soon(self._next_turn)
         if self._called >= MAX_AT_ONCE or self._waiting:
             self._waiting.append(function)
         else:
             self._called += 1
             function()
 
-    def _begin(self) -> None:
-        """Begin the next turn."""
+    def _next_turn(self) -> None:
+        """Reset the count and call waiting functions."""
         self._called = 0
         if not self._waiting:
             return
-        asyncio.get_running_loop().call_soon(self._begin)
+        asyncio.get_running_loop().call_soon(self._next_turn)
         while self._waiting and self._called < MAX_AT_ONCE:
             self._called += 1
             try:
                 self._waiting.popleft()()
             except Exception:
-                # What is wrong with one connection is not to keep others from being let go.
+                # A failure of one connection must not stop the calls for others.
                 logger.exception("A connection was not let go")

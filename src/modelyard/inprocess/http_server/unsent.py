@@ -1,4 +1,4 @@
-"""How much of what was written to a connection its client has not taken yet."""
+"""Counts bytes that were written to a connection and that its client has not received yet."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import suppress
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:
-    """Bytes in the transport's buffer, and on Linux also those in the kernel's that are not acknowledged.
+    """Return the bytes in the transport's buffer, and on Linux also the unacknowledged bytes in the kernel's buffer.
 
-    The kernel holds megabytes and takes more only when a third of that is free: without them a slow client would look
-    like one that does not read at all.
+    The kernel buffers megabytes, and accepts more only when a third of the buffer is free: without its bytes, a slow
+    client would look like a client that does not read at all.
 
-    Source: tcp(7), SIOCOUTQ, which has the number of TIOCOUTQ.
+    Source: tcp(7), SIOCOUTQ, which has the value of TIOCOUTQ.
     """
-    waiting = transport.get_write_buffer_size()
+    unsent = transport.get_write_buffer_size()
     socket = transport.get_extra_info("socket")
     if sys.platform == "linux" and socket is not None:
         import fcntl
@@ -24,5 +24,5 @@ def unsent_bytes(transport: asyncio.Transport) -> int:
 
         with suppress(OSError):
             (queued,) = struct.unpack("i", fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)))
-            waiting += queued
-    return waiting
+            unsent += queued
+    return unsent

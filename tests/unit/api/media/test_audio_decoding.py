@@ -80,7 +80,7 @@ def test_louder_samples_than_there_can_be_are_cut() -> None:
 def test_samples_that_are_no_numbers_are_refused(value: float) -> None:
     broken = CLIP.copy()
     broken[777] = value
-    assert "samples that are no numbers" in refused(audio_file(broken, subtype="FLOAT"))
+    assert "samples that are not finite" in refused(audio_file(broken, subtype="FLOAT"))
 
 
 def wav_header(data_bytes: int, channels: int = 1, rate: int = 16_000) -> bytes:
@@ -106,7 +106,7 @@ def test_what_is_too_long_or_too_short_is_refused_by_what_is_decoded() -> None:
     said = refused(audio_file(chirp(3)), longest_s=2)
     assert "longer than the 2 s that this model takes" in said
     assert "max_audio_seconds" in said
-    assert "lasts 0.050 s; 0.1 s are the least" in refused(audio_file(chirp(0.05)))
+    assert "lasts 0.050 s; at least 0.1 s are needed" in refused(audio_file(chirp(0.05)))
     assert "lasts 0.000 s" in refused(audio_file(np.zeros(0, np.float32)))
 
 
@@ -126,15 +126,15 @@ def test_odd_shapes_are_refused() -> None:
     ("data", "message"),
     [
         (b"", "The audio is empty. Send WAV, MP3, FLAC or Ogg."),
-        (encoded(noise(1)), "This is a PNG image, which is not taken."),
+        (encoded(noise(1)), "This is a PNG image, which is not supported."),
         (encoded(noise(1), "WEBP"), "This is a WebP image"),
         (b"\0\0\0\x20ftypM4A \0\0", "This is an M4A file"),
         (b"\x1a\x45\xdf\xa3\0\0\0", "This is a WebM or Matroska file"),
         (b"\xff\xf1\x50\x80", "This is an AAC file"),
         (b"FORM\0\0\0\0AIFF", "This is an AIFF file"),
         (b"<!DOCTYPE html>", "This is a web page"),
-        (b"hello, world", "This is no audio that is known here."),
-        (bytes(audio.MAX_BYTES + 1), "more than the 25 MiB"),
+        (b"hello, world", "The format of the audio is not known."),
+        (bytes(audio.MAX_BYTES + 1), "more than 25 MiB"),
     ],
 )
 def test_what_is_no_sound_is_told_what_it_is(data: bytes, message: str) -> None:

@@ -116,7 +116,7 @@ def test_what_is_outside_is_refused_whether_it_is_there_or_not(tmp_path: Path, u
     (allowed / "loop.png").symlink_to(allowed / "loop.png")
     with pytest.raises(InvalidRequest) as refusal:
         local.read_local(url.format(allowed), PARAM, IMAGE, [allowed])
-    assert str(refusal.value) == "The file is not inside of a folder that this server reads images from."
+    assert str(refusal.value) == "The file is not inside a folder that this server reads images from."
 
 
 def test_without_folders_no_file_is_read() -> None:
@@ -125,7 +125,7 @@ def test_without_folders_no_file_is_read() -> None:
 
 
 def test_sound_has_folders_of_its_own(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="can set audio_folders in"):
+    with pytest.raises(InvalidRequest, match="set audio_folders in"):
         local.read_local("/etc/passwd", PARAM, AUDIO, [])
     with pytest.raises(InvalidRequest, match="that this server reads audio from"):
         local.read_local("/etc/passwd", PARAM, AUDIO, [tmp_path])
@@ -133,7 +133,7 @@ def test_sound_has_folders_of_its_own(tmp_path: Path) -> None:
 
 def test_a_pipe_or_a_folder_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name, message in (("pipe", "not that of a file"), ("", "Is a directory")):
+    for name, message in (("pipe", "not a regular file"), ("", "Is a directory")):
         with pytest.raises(InvalidRequest, match=message):
             local.read_local(f"{tmp_path}/{name}", PARAM, IMAGE, [tmp_path])
 
@@ -193,7 +193,7 @@ def test_a_strip_is_refused() -> None:
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_opened() -> None:
-    assert refused(bytes(images.MAX_BYTES + 1)) == "The image has more than the 20 MiB that are taken."
+    assert refused(bytes(images.MAX_BYTES + 1)) == "The image has more than 20 MiB, which is the limit."
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "JPEG", "WEBP", "AVIF"])
@@ -209,12 +209,12 @@ def test_a_file_that_is_cut_off_is_refused(kind: str, part: float) -> None:
     ("data", "message"),
     [
         (b"", "The image is empty."),
-        (b"hello", "This is no image that is known here."),
-        (b"%PDF-1.7", "This is a PDF document, which is not taken."),
-        (b"<svg xmlns=''/>", "This is an SVG drawing, which is not taken."),
-        (b"II*\0rest", "This is a TIFF image, which is not taken."),
-        (b"\0\0\0\x20ftypheic", "This is a HEIC image, which is not taken."),
-        (b"\0\0\0\x20ftypisom", "This is a video, which is not taken."),
+        (b"hello", "The format of the image is not known."),
+        (b"%PDF-1.7", "This is a PDF document, which is not supported."),
+        (b"<svg xmlns=''/>", "This is an SVG drawing, which is not supported."),
+        (b"II*\0rest", "This is a TIFF image, which is not supported."),
+        (b"\0\0\0\x20ftypheic", "This is a HEIC image, which is not supported."),
+        (b"\0\0\0\x20ftypisom", "This is a video, which is not supported."),
     ],
 )
 def test_other_formats_are_refused_by_name(data: bytes, message: str) -> None:

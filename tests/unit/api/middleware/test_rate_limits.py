@@ -71,7 +71,7 @@ def test_whoever_comes_again_when_told_to_is_let_in(rate: int, pauses: list[floa
 def test_a_debt_of_tokens_is_paid_off_before_the_next_request(rate: int, used: int) -> None:
     key = limits(tokens=rate)
     key.admit(0.0)
-    key.pay(used, 0.0)
+    key.record_usage(used, 0.0)
     if used <= rate - 1:
         key.admit(0.0)
         return
@@ -86,7 +86,7 @@ def test_a_debt_of_tokens_is_paid_off_before_the_next_request(rate: int, used: i
 
 def test_a_refused_request_takes_nothing() -> None:
     key = limits(requests=1, tokens=10)
-    key.pay(20, 0.0)
+    key.record_usage(20, 0.0)
     with pytest.raises(RateLimited, match="10 tokens a minute"):
         key.admit(0.0)
     assert (b"x-ratelimit-remaining-requests", b"1") in key.headers(0.0)
@@ -106,7 +106,7 @@ def test_a_bucket_never_holds_more_than_a_minutes_worth(rate: int, steps: list[t
 def test_headers_are_those_that_openais_clients_read() -> None:
     key = limits(requests=60, tokens=600)
     key.admit(0.0)
-    key.pay(660, 0.0)
+    key.record_usage(660, 0.0)
     assert dict(key.headers(0.5)) == {
         b"x-ratelimit-limit-requests": b"60",
         b"x-ratelimit-remaining-requests": b"59",
@@ -121,7 +121,7 @@ def test_a_key_without_limits_is_never_refused_and_told_nothing() -> None:
     key = limits()
     for _ in range(1000):
         key.admit(0.0)
-    key.pay(10**9, 0.0)
+    key.record_usage(10**9, 0.0)
     key.admit(0.0)
     assert key.headers(0.0) == []
 
@@ -164,7 +164,7 @@ def test_answers_at_once_use_no_more_than_there_was_but_for_one_of_them(
 def test_a_reservation_counts_as_used_and_the_rest_of_it_is_given_back() -> None:
     key = limits(tokens=300)
     first = calls(key).reserve(of(400, 100))
-    with pytest.raises(TokensReserved, match="300 tokens a minute is reserved"):
+    with pytest.raises(TokensReserved, match="reserved what is left to this API key of its 300 tokens"):
         calls(key).reserve(of(1, 1))
     assert (b"x-ratelimit-remaining-tokens", b"0") in key.headers(0.0)
     # Bytes were counted until the tokens are known.
@@ -192,7 +192,7 @@ def test_one_that_was_refused_or_has_not_begun_costs_nothing() -> None:
 def test_a_key_has_so_many_answers_made_at_the_same_time() -> None:
     key = limits(concurrent=2)
     first, _ = calls(key).reserve(of(1, 1)), calls(key).reserve(of(1, 1))
-    with pytest.raises(ConcurrencyLimited, match="2 answers are being made") as refused:
+    with pytest.raises(ConcurrencyLimited, match="2 answers are running") as refused:
         calls(key).reserve(of(1, 1))
     assert (refused.value.status, refused.value.retry_after_s) == (429, 1)
     first.record_usage(Usage(1, 1, 0))

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from modelyard.api.serving.eager import begin
+from modelyard.api.serving.eager import start_eagerly
 
 WAIT_S = 20.0
 
@@ -33,13 +33,13 @@ class Work:
 
 def test_work_that_waits_for_nothing_is_done_at_once_without_an_event_loop() -> None:
     work = Work()
-    assert begin(work.do()) is None
+    assert start_eagerly(work.do()) is None
     assert work.steps == ["begun", "done", "left"]
 
 
 async def test_work_that_waits_goes_on_when_it_is_awaited() -> None:
     work = Work(asyncio.Event())
-    rest = begin(work.do())
+    rest = start_eagerly(work.do())
     assert rest is not None
     assert work.steps == ["begun"]
     work.gate.set()
@@ -51,7 +51,7 @@ async def test_work_that_waits_goes_on_when_it_is_awaited() -> None:
 @pytest.mark.parametrize("waits", [False, True])
 async def test_a_failure_is_raised_where_the_rest_is_awaited(waits: bool) -> None:
     gate = asyncio.Event() if waits else None
-    rest = begin(Work(gate, ValueError("a defect")).do())
+    rest = start_eagerly(Work(gate, ValueError("a defect")).do())
     assert rest is not None
     if gate is not None:
         gate.set()
@@ -62,7 +62,7 @@ async def test_a_failure_is_raised_where_the_rest_is_awaited(waits: bool) -> Non
 
 async def test_work_whose_task_is_cancelled_is_left() -> None:
     work = Work(asyncio.Event())
-    rest = begin(work.do())
+    rest = start_eagerly(work.do())
     assert rest is not None
 
     async def go_on() -> None:

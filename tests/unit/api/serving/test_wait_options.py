@@ -5,7 +5,7 @@ import math
 import pytest
 from starlette.datastructures import Headers
 
-from modelyard.api.serving.wait_options import seconds, urgency
+from modelyard.api.serving.wait_options import seconds, wait_options
 from modelyard.errors import InvalidRequest
 
 
@@ -77,26 +77,26 @@ def test_what_is_no_duration_is_refused(value):
     ],
 )
 def test_prefer_says_how_long_a_request_waits_and_is_ignored_where_it_cannot_be_read(prefer, wait_s):
-    assert urgency(Headers({"Prefer": prefer}), None).wait_s == wait_s
+    assert wait_options(Headers({"Prefer": prefer}), None).wait_s == wait_s
 
 
 def test_preferences_may_come_in_several_headers_of_which_the_first_that_says_it_counts():
     lines = ["respond-async", "wait=4", "wait=9"]
     headers = Headers(raw=[(b"prefer", line.encode()) for line in lines])
-    assert urgency(headers, None).wait_s == 4.0
+    assert wait_options(headers, None).wait_s == 4.0
 
 
 def test_without_headers_nothing_is_said():
-    said = urgency(Headers({}), 7.0)
+    said = wait_options(Headers({}), 7.0)
     assert (said.priority, said.wait_s, said.keep_alive_s) == (None, None, 7.0)
 
 
 @pytest.mark.parametrize(("header", "priority"), [("5", 5), ("-100", -100), ("+7", 7), (" 0 ", 0)])
 def test_a_priority_is_a_whole_number(header, priority):
-    assert urgency(Headers({"X-Priority": header}), None).priority == priority
+    assert wait_options(Headers({"X-Priority": header}), None).priority == priority
 
 
 @pytest.mark.parametrize("header", ["101", "-101", "high", "1.5", ""])
 def test_another_priority_is_refused_by_name(header):
     with pytest.raises(InvalidRequest, match="X-Priority"):
-        urgency(Headers({"X-Priority": header}), None)
+        wait_options(Headers({"X-Priority": header}), None)

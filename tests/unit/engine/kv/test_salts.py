@@ -274,7 +274,7 @@ def test_a_prompt_and_its_answer_have_no_more_tokens_than_their_key_may(
     if is_permitted:
         check_context(request, prompt_tokens)
         return
-    with pytest.raises(ContextNotPermitted, match=re.escape("may have 100 for a prompt and its answer")):
+    with pytest.raises(ContextNotPermitted, match=re.escape("may use 100 for a prompt and its answer")):
         check_context(request, prompt_tokens)
 
 

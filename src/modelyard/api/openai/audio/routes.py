@@ -17,7 +17,7 @@ from modelyard.api.openai.audio.schema import SpeechBody, TranscriptionBody, Tra
 from modelyard.api.services import Services
 from modelyard.api.serving.form import FormRoute
 from modelyard.api.serving.json_response import JsonResponse
-from modelyard.api.serving.streaming import ChoiceRequest, reply, whole_answer
+from modelyard.api.serving.streaming import ChoiceRequest, respond, whole_answer
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.prompts import Audio, media_of
 from modelyard.yard.requests.requests import Request
@@ -57,7 +57,7 @@ async def _speech(body: SpeechBody, task: Task, http: HttpRequest, *, stream: bo
     frames = SpeechFrames(request.prompt, kind, clip.duration_s, language, body.response_format)
     choice = ChoiceRequest(request, frames)
     if stream:
-        return reply(services.yard, [choice], stream=True)
+        return respond(services.yard, [choice], stream=True)
     media_type = "text/plain" if body.response_format == "text" else "application/json"
     return JsonResponse(partial(_whole_speech, services.yard, choice), media_type)
 

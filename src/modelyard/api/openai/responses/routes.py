@@ -22,7 +22,7 @@ from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import ChoiceRequest, reply
+from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.errors import InvalidRequest, ResponseNotFound
 from modelyard.protocol.prompts import Chat
@@ -71,7 +71,7 @@ async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response
     keep = partial(_store, responses.store, messages, items, _owner(http), size_bytes) if body.is_kept else _discard
     frames = ResponseFrames(body, request.prompt, keep)
     if not body.background:
-        return reply(services.yard, [ChoiceRequest(request, frames)], stream=bool(body.stream))
+        return respond(services.yard, [ChoiceRequest(request, frames)], stream=bool(body.stream))
     if body.stream:
         raise InvalidRequest("'background' responses are not streamed. Leave 'stream' out.", "stream")
     frames.response["model"] = services.yard.model(body.model or "default").id

@@ -1,11 +1,11 @@
-"""What a file is, told from how it begins: an image of a format that is taken, or what people send instead. Pure."""
+"""Detects the type of a file from its first bytes: a supported image, or another type for the error message. Pure."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# What a file has from that byte on, and what it then is. The first that fits counts.
-_BEGINNINGS: Final = (
+# Offset, signature and name. The first match counts.
+_SIGNATURES: Final = (
     (0, b"%PDF", "a PDF document"),
     (0, b"%!PS", "a PostScript document"),
     (0, b"II*\0", "a TIFF image"),
@@ -28,10 +28,10 @@ _BEGINNINGS: Final = (
     (8, b"AVI LIST", "a video"),
 )
 
-# How images of the formats that are taken begin, but AVIF.
-_TAKEN: Final = ((0, b"\x89PNG"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (0, b"BM"), (8, b"WEBP"))
+# Offset and signature of supported images, except AVIF.
+_SUPPORTED: Final = ((0, b"\x89PNG"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (0, b"BM"), (8, b"WEBP"))
 
-# Beginnings of text, where white space and a byte order mark may stand before it.
+# Signatures of text files, after whitespace and a byte order mark.
 _MARKUP: Final = (
     (b"<svg", "an SVG drawing"),
     (b"<?xml", "an XML document, such as an SVG drawing"),
@@ -39,7 +39,7 @@ _MARKUP: Final = (
     (b"<!doctype", "a web page"),
     (b"<html", "a web page"),
 )
-_LOOKED_AT: Final = 256
+_HEAD_BYTES: Final = 256
 
 # Brands of the ISO base media file format. Source: ISO/IEC 23008-12, annex B; AV1 Image File Format, section 6.
 _AVIF: Final = frozenset({b"avif", b"avis"})
@@ -47,14 +47,14 @@ _HEIC: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 _IMAGES: Final = frozenset({b"mif1", b"mif2", b"msf1", b"miaf"})
 
 
-def foreign_name(data: bytes) -> str | None:
-    """What a file is, such as "a TIFF image", where it is of no format that is taken; None where it may be of one."""
-    for at, beginning, name in _BEGINNINGS:
-        if data[at : at + len(beginning)] == beginning:
+def unsupported_type(data: bytes) -> str | None:
+    """Return the type of a file that is not supported, such as "a TIFF image"; None if the file may be supported."""
+    for offset, signature, name in _SIGNATURES:
+        if data[offset : offset + len(signature)] == signature:
             return name
-    text = data[:_LOOKED_AT].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for beginning, name in _MARKUP:
-        if text.startswith(beginning):
+    text = data[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for signature, name in _MARKUP:
+        if text.startswith(signature):
             return name
     if data[4:8] == b"ftyp" and not is_avif(data):
         major, others = _brands(data)
@@ -64,13 +64,13 @@ def foreign_name(data: bytes) -> str | None:
     return None
 
 
-def is_taken(data: bytes) -> bool:
-    """Whether a file begins as an image of one of the formats that are taken."""
-    return is_avif(data) or any(data[at : at + len(beginning)] == beginning for at, beginning in _TAKEN)
+def is_supported(data: bytes) -> bool:
+    """Whether a file has the signature of a supported image."""
+    return is_avif(data) or any(data[offset : offset + len(signature)] == signature for offset, signature in _SUPPORTED)
 
 
 def is_avif(data: bytes) -> bool:
-    """Whether a file says that it is an AVIF image."""
+    """Whether a file has the brand of an AVIF image."""
     if data[4:8] != b"ftyp":
         return False
     major, others = _brands(data)
@@ -78,6 +78,6 @@ def is_avif(data: bytes) -> bool:
 
 
 def _brands(data: bytes) -> tuple[bytes, frozenset[bytes]]:
-    """The brand of a file, and those that it is compatible with."""
-    end = min(int.from_bytes(data[:4]), _LOOKED_AT)
+    """Return the major brand of a file, and its compatible brands."""
+    end = min(int.from_bytes(data[:4]), _HEAD_BYTES)
     return data[8:12], frozenset(data[at : at + 4] for at in range(16, end - 3, 4))

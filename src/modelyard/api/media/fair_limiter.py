@@ -1,4 +1,4 @@
-"""Places for work that takes memory or waits for others: so many at the same time, shared by owners."""
+"""Limits work that takes memory or waits for other servers: a number of places, shared fairly by owners."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from modelyard.engine.kv.owner_shares import may_take
 _T = TypeVar("_T")
 
 
-class Places:
-    """At most ``most`` at the same time.
+class FairLimiter:
+    """A number of places, for use on one event loop.
 
-    An owner has another one as long as it has fewer than are left, and waits otherwise, with those who came after it
-    going first where they have less. For the owner None a place that is free is enough. Used on one event loop.
+    An owner gets a place as long as it holds fewer than are free; see ``may_take``. Otherwise it waits, and owners who
+    hold fewer places go first. The owner None gets any free place.
+
+    Args:
+        limit: the number of places.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._held: Counter[Hashable] = Counter()
         self._waiting: deque[tuple[Hashable, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
     async def place(self, owner: Hashable) -> AsyncIterator[None]:
-        """Have a place while the context is entered."""
+        """Hold a place while the context is entered."""
         await self._take(owner)
         try:
             yield
@@ -35,9 +38,12 @@ class Places:
             self._leave(owner)
 
     async def run(self, owner: Hashable, work: Callable[[], _T], cancel: Callable[[], None]) -> _T:
-        """Do ``work`` on a thread. Its place is taken until it is done, also where nobody waits for it any more.
+        """Run ``work`` on a thread, and hold a place until it ends, even if the caller is cancelled before.
 
-        cancel has it end early then.
+        Args:
+            owner: the owner of the place.
+            work: the function to run.
+            cancel: called if the caller is cancelled; makes ``work`` end early.
         """
         await self._take(owner)
         try:
@@ -49,7 +55,7 @@ class Places:
         def end(done: asyncio.Future[_T]) -> None:
             self._leave(owner)
             if not done.cancelled():
-                # Whoever has left does not look at its failure, which asyncio would complain of.
+                # Marks the exception as retrieved: a cancelled caller does not retrieve it, and asyncio would log it.
                 done.exception()
 
         running.add_done_callback(end)
@@ -72,7 +78,7 @@ class Places:
             if granted.cancelled():
                 self._waiting.remove(entry)
             else:
-                # It was granted in the same moment.
+                # The place was granted before the cancellation arrived.
                 self._leave(owner)
             raise
 
@@ -90,5 +96,5 @@ class Places:
     def _may_take(self, owner: Hashable) -> bool:
         total = self._held.total()
         if owner is None:
-            return total < self._most
-        return may_take(self._held[owner], total, self._most)
+            return total < self._limit
+        return may_take(self._held[owner], total, self._limit)

@@ -1,0 +1,176 @@
+"""All errors of Modelyard, with code, HTTP status and advice.
+
+    ModelyardError
+    ├── ConfigError                 400 config_error: the TOML file or the command line is invalid
+    ├── UnusableModel               files of a model are missing, damaged or not supported
+    │   ├── ConversionFailed        llama.cpp cannot convert the files
+    │   └── RepositoryUnavailable   a repository of the hub is missing, gated, unreachable, or not cached while offline
+    ├── PortUnavailable             the address cannot be listened on
+    ├── InvalidRequest              400 invalid_request
+    │   ├── ContextLengthExceeded   400 context_length_exceeded
+    │   │   ├── ConversationTooLong a conversation of many megabytes
+    │   │   └── ContextNotPermitted more tokens than the API key may use
+    │   ├── GrammarBroken           400 invalid_request: an answer cannot follow its grammar any further
+    │   ├── InputTooLong            400 context_length_exceeded: a text to be embedded or ranked
+    │   └── UnsupportedOperation    400 unsupported_operation
+    │       ├── TakesNoImages       an image for a model without vision
+    │       └── TakesNoSound        a clip of sound for a model without audio input
+    ├── ModelRequired               400 model_required
+    ├── InvalidApiKey               401 invalid_api_key
+    ├── PermissionDenied            403 permission_denied
+    │   ├── HostNotAllowed          403 host_not_allowed
+    │   ├── OriginNotAllowed        403 origin_not_allowed
+    │   └── ModelNotPermitted       403 permission_denied
+    ├── ModelNotFound               404 model_not_found
+    ├── ResponseNotFound            404 response_not_found
+    ├── RequestTimeout              408 request_timeout
+    ├── RequestTooLarge             413 request_too_large
+    ├── ServerOverloaded            503 server_overloaded: the memory for request bodies is used up
+    ├── UriTooLong                  414 uri_too_long
+    ├── HeadTooLarge                431 request_head_too_large
+    ├── OutOfMemory                 507 out_of_memory: an allocation for the request failed
+    ├── QueueFull                   429 queue_full
+    ├── RateLimited                 429 rate_limit_exceeded
+    │   └── TokensReserved          429 rate_limit_exceeded: running requests have reserved the tokens
+    ├── ConcurrencyLimited          429 concurrency_limit_exceeded
+    ├── ModelLoading                503 model_loading
+    ├── ModelBusy                   503 model_busy
+    ├── ModelUnloaded               503 model_unloaded
+    ├── ModelFileChanged            503 model_file_changed: a file of the model was overwritten while it was served
+    ├── ModelLoadFailed             503 model_load_failed
+    ├── TooManyConnections          503 too_many_connections
+    ├── ShuttingDown                503 shutting_down
+    ├── InsufficientMemory          507 insufficient_memory
+    ├── Closed                      503 closed: a model of the Python API was used after its close
+    ├── ForkedProcess               500 forked_process: a model of the Python API was used in a forked child
+    ├── GrammarUntried              503 grammar_untried: no process was available to test a grammar
+    ├── MediaUndecoded              503 media_undecoded: no process was available to decode an image or a clip of sound
+    └── EngineError                 500 engine_error
+        └── HarmfulRequest          a request that ended its engine twice
+
+Code and status are on the class, values on the instance, and the text is made by ``__str__``, so that an error can be
+pickled.
+"""
+
+from __future__ import annotations
+
+from modelyard.errors.access import (
+    ConcurrencyLimited,
+    HostNotAllowed,
+    InvalidApiKey,
+    ModelNotPermitted,
+    OriginNotAllowed,
+    PermissionDenied,
+    RateLimited,
+    TokensReserved,
+)
+from modelyard.errors.base import (
+    MAX_MESSAGE_CHARS,
+    MAX_RETRY_AFTER_S,
+    ModelyardError,
+    restore_error,
+)
+from modelyard.errors.model import (
+    Closed,
+    EngineError,
+    ForkedProcess,
+    HarmfulRequest,
+    InsufficientMemory,
+    ModelBusy,
+    ModelFileChanged,
+    ModelLoadFailed,
+    ModelLoading,
+    ModelUnloaded,
+    QueueFull,
+)
+from modelyard.errors.request import (
+    ContextLengthExceeded,
+    ContextNotPermitted,
+    ConversationTooLong,
+    GrammarBroken,
+    InputTooLong,
+    InvalidRequest,
+    ModelNotFound,
+    ModelRequired,
+    ResponseNotFound,
+    TakesNoImages,
+    TakesNoSound,
+    UnsupportedOperation,
+)
+from modelyard.errors.server import (
+    GrammarUntried,
+    HeadTooLarge,
+    MediaUndecoded,
+    OutOfMemory,
+    RequestTimeout,
+    RequestTooLarge,
+    ServerOverloaded,
+    ShuttingDown,
+    TooManyConnections,
+    UriTooLong,
+)
+from modelyard.errors.startup import (
+    ConfigError,
+    ConversionFailed,
+    PortUnavailable,
+    RepositoryUnavailable,
+    UnusableModel,
+)
+
+__all__ = [
+    "MAX_MESSAGE_CHARS",
+    "MAX_RETRY_AFTER_S",
+    "Closed",
+    "ConcurrencyLimited",
+    "ConfigError",
+    "ContextLengthExceeded",
+    "ContextNotPermitted",
+    "ConversationTooLong",
+    "ConversionFailed",
+    "EngineError",
+    "ForkedProcess",
+    "GrammarBroken",
+    "GrammarUntried",
+    "HarmfulRequest",
+    "HeadTooLarge",
+    "HostNotAllowed",
+    "InputTooLong",
+    "InsufficientMemory",
+    "InvalidApiKey",
+    "InvalidRequest",
+    "MediaUndecoded",
+    "ModelBusy",
+    "ModelFileChanged",
+    "ModelLoadFailed",
+    "ModelLoading",
+    "ModelNotFound",
+    "ModelNotPermitted",
+    "ModelRequired",
+    "ModelUnloaded",
+    "ModelyardError",
+    "OriginNotAllowed",
+    "OutOfMemory",
+    "PermissionDenied",
+    "PortUnavailable",
+    "QueueFull",
+    "RateLimited",
+    "RepositoryUnavailable",
+    "RequestTimeout",
+    "RequestTooLarge",
+    "ResponseNotFound",
+    "ServerOverloaded",
+    "ShuttingDown",
+    "TakesNoImages",
+    "TakesNoSound",
+    "TokensReserved",
+    "TooManyConnections",
+    "UnsupportedOperation",
+    "UnusableModel",
+    "UriTooLong",
+    "restore_error",
+]
+
+# An error is pickled under the name by which it is imported, which ``engine.hosts.codec`` requires.
+for _error in list(globals().values()):
+    if getattr(_error, "__module__", "").startswith(f"{__name__}."):
+        _error.__module__ = __name__

@@ -1,0 +1,188 @@
+"""Errors of a model: its queue, its load, its engine, and its use in process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from modelyard.errors.base import ModelyardError
+
+
+class QueueFull(ModelyardError):
+    """The queue of the model is full."""
+
+    code = "queue_full"
+    status = 429
+    type = "rate_limit_error"
+    retry_after_s = 1
+
+    def __init__(self, model: str, waiting: int, *, of_key: bool = False) -> None:
+        super().__init__(model, waiting)
+        self.model, self.waiting, self.of_key = model, waiting, of_key
+
+    def __str__(self) -> str:
+        if self.of_key:
+            return (
+                f"{self.waiting} requests of this API key for '{self.model}' are running or waiting; the other places "
+                "are left for other keys. Try again soon."
+            )
+        return f"{self.waiting} requests for '{self.model}' are running or waiting, which is its limit. Try again soon."
+
+
+class ModelLoading(ModelyardError):
+    """The model is not loaded, and the caller does not wait, or has waited as long as it allows."""
+
+    code = "model_loading"
+    status = 503
+
+    def __init__(self, model: str, retry_after_s: int, waited_s: float = 0.0) -> None:
+        super().__init__(model, retry_after_s, waited_s)
+        self.model, self.retry_after_s, self.waited_s = model, retry_after_s, waited_s
+
+    def __str__(self) -> str:
+        waited = f" after {self.waited_s:.0f} s of waiting" if self.waited_s else ""
+        return f"The model '{self.model}' is not loaded{waited}. Try again in {self.retry_after_s} s."
+
+
+class ModelBusy(ModelyardError):
+    """Running requests did not end in time for an unload. The model stays loaded."""
+
+    code = "model_busy"
+    status = 503
+
+    def __init__(self, model: str, waited_s: float) -> None:
+        super().__init__(model, waited_s)
+        self.model, self.waited_s = model, waited_s
+
+    def __str__(self) -> str:
+        return (
+            f"The model '{self.model}' still serves requests after {self.waited_s:.0f} s; it was not unloaded. "
+            "Unload it with mode 'suspend' or 'force' to wait no longer."
+        )
+
+
+class ModelUnloaded(ModelyardError):
+    """The model was unloaded by force while it computed the answer."""
+
+    code = "model_unloaded"
+    status = 503
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self.model = model
+
+    def __str__(self) -> str:
+        return f"The model '{self.model}' was unloaded by force. A new request loads it again."
+
+
+class InsufficientMemory(ModelyardError):
+    """The model does not fit the memory budget, even if all others are unloaded."""
+
+    code = "insufficient_memory"
+    status = 507
+
+    def __init__(self, model: str, needed_bytes: int, budget_bytes: int, pinned: Sequence[str] = ()) -> None:
+        super().__init__(model, needed_bytes, budget_bytes, pinned)
+        self.model, self.needed_bytes, self.budget_bytes = model, needed_bytes, budget_bytes
+        self.pinned = tuple(pinned)
+
+    def __str__(self) -> str:
+        beside = f" beside the pinned {', '.join(self.pinned)}" if self.pinned else ""
+        return (
+            f"The model '{self.model}' needs {self.needed_bytes / 1e6:,.0f} MB{beside}, and the memory budget is "
+            f"{self.budget_bytes / 1e6:,.0f} MB. Give it a shorter context (max_seq_len) or fewer sequences "
+            "(max_seqs), or raise budget under [memory]."
+        )
+
+
+class ModelLoadFailed(ModelyardError):
+    """The model could not be loaded. The next attempt is possible after ``retry_after_s``."""
+
+    code = "model_load_failed"
+    status = 503
+
+    def __init__(self, model: str, reason: str, retry_after_s: int | None = None) -> None:
+        super().__init__(model, reason, retry_after_s)
+        self.model, self.reason, self.retry_after_s = model, reason, retry_after_s
+
+    def __str__(self) -> str:
+        return f"The model '{self.model}' could not be loaded: {self.reason}"
+
+
+class ModelFileChanged(ModelyardError):
+    """A file of the model changed during the request, which cannot continue with other weights."""
+
+    code = "model_file_changed"
+    status = 503
+
+    def __init__(self, model: str, file: str) -> None:
+        super().__init__(model, file)
+        self.model, self.file = model, file
+
+    def __str__(self) -> str:
+        return (
+            f"The file {self.file} of the model '{self.model}' changed before this answer was complete. Try again: a "
+            "new request uses the new file. To change a file without this error, replace it (mv) instead of "
+            "overwriting it (cp)."
+        )
+
+
+class EngineError(ModelyardError):
+    """The engine of the model failed while it computed the answer."""
+
+    code = "engine_error"
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(model, reason)
+        self.model, self.reason = model, reason
+
+    def __str__(self) -> str:
+        return f"The engine of '{self.model}' failed: {self.reason}. Other models are not affected; try again."
+
+
+class HarmfulRequest(EngineError):
+    """The request, or an equal one, has ended its engine twice.
+
+    Args:
+        reason: why the engine ended.
+        refused_s: for how many seconds equal requests are refused.
+    """
+
+    def __init__(self, model: str, reason: str, refused_s: float) -> None:
+        super().__init__(model, reason)
+        self.args = (model, reason, refused_s)
+        self.refused_s = refused_s
+
+    def __str__(self) -> str:
+        minutes = max(1, math.ceil(self.refused_s / 60))
+        span = "minute" if minutes == 1 else f"{minutes} minutes"
+        return (
+            f"This request has ended the engine of '{self.model}' twice: {self.reason}. It is refused for the next "
+            f"{span}; other requests are not affected. Change the request, or use another model."
+        )
+
+
+class Closed(ModelyardError):
+    """The model was used after its close."""
+
+    code = "closed"
+    status = 503
+
+    def __str__(self) -> str:
+        return "The model was closed, and its memory is free. Build it again."
+
+
+class ForkedProcess(ModelyardError):
+    """A model was used in a forked child, where its threads do not exist."""
+
+    code = "forked_process"
+
+    def __init__(self, parent: int) -> None:
+        super().__init__(parent)
+        self.parent = parent
+
+    def __str__(self) -> str:
+        return (
+            f"The model was built in process {self.parent}, and a fork copies no threads: it cannot answer here. "
+            "Build it in this process, start processes with the method 'spawn', or serve it over HTTP."
+        )

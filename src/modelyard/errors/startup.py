@@ -1,0 +1,62 @@
+"""Errors of the configuration, of model files and of the listening address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from modelyard.errors.base import MessageError, ModelyardError
+
+
+class ConfigError(ModelyardError):
+    """The configuration is invalid. The error lists all problems, not only the first."""
+
+    code = "config_error"
+    status = 400
+    type = "invalid_request_error"
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        super().__init__(source, problems)
+        self.source = source
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"{self.source}: {self.problems[0]}"
+        return "\n".join([f"{self.source}: {len(self.problems)} problems", *(f"  - {p}" for p in self.problems)])
+
+
+class UnusableModel(MessageError):
+    """Files of a model are missing, damaged, ambiguous or not supported."""
+
+    code = "unusable_model"
+
+
+class ConversionFailed(UnusableModel):
+    """llama.cpp's converter or quantiser does not support the files; the machine is not at fault."""
+
+    code = "conversion_failed"
+
+
+class RepositoryUnavailable(UnusableModel):
+    """A repository of the hub is not available."""
+
+    code = "repository_unavailable"
+
+    def __init__(self, why: Literal["missing", "gated", "unreachable", "offline"], message: str) -> None:
+        super().__init__(message)
+        self.args = (why, message)
+        self.why = why
+
+
+class PortUnavailable(ModelyardError):
+    """The address cannot be listened on."""
+
+    code = "port_unavailable"
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(host, port, reason)
+        self.host, self.port, self.reason = host, port, reason
+
+    def __str__(self) -> str:
+        return f"Cannot listen on {self.host}:{self.port}: {self.reason}. Choose another address with --host or --port."
