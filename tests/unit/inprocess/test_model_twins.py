@@ -7,7 +7,7 @@ import typing
 
 import write_model
 
-from modelyard.api.openai.schema import LABEL, ChatCompletionRequest, Effort
+from modelyard.api.openai.schema import IGNORED, ChatCompletionRequest, Effort
 from modelyard.inprocess.requests import ChatFields, chat_request
 
 # Arguments of their own, or implied by the method.
@@ -22,7 +22,7 @@ def test_the_methods_of_model_are_those_of_async_model() -> None:
 
 def test_a_chat_takes_the_same_fields_in_process_and_over_http() -> None:
     without_effect = {
-        name for name, field in ChatCompletionRequest.model_fields.items() if field.description == LABEL.description
+        name for name, field in ChatCompletionRequest.model_fields.items() if field.description == IGNORED.description
     }
     fields = set(ChatCompletionRequest.model_fields) - NOT_KEYWORDS - without_effect
     assert set(ChatFields.__annotations__) == fields
