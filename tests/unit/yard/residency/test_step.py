@@ -261,9 +261,9 @@ def test_a_retired_model_that_is_not_loaded_is_forgotten_at_once_and_makes_room_
     assert script.model("a").draining_since is not None
 
 
-def test_new_traits_hold_from_now_on():
+def test_new_policy_holds_from_now_on():
     script = Script("a")
     script.idle("a", 1)
-    traits = replace(script.model("a").policy, idle_unload_s=3.0)
-    assert script(ModelRetuned("a", traits)) == []
+    policy = replace(script.model("a").policy, idle_unload_s=3.0)
+    assert script(ModelRetuned("a", policy)) == []
     assert frees(script.wait(3.1)) == [("a", False)]
