@@ -33,7 +33,7 @@ class Heard:
 
 @pytest.fixture
 def watch():
-    watch = FileWatch(look_s=0.01)
+    watch = FileWatch(interval_s=0.01)
     yield watch
     watch.close()
 
@@ -62,7 +62,7 @@ def test_whichever_file_is_cut_off_is_told_once(watch: FileWatch, files: tuple[P
     watched = watch.add(stamps_of(files), heard)
     os.truncate(files[number], 2)
     assert heard.wait() == [files[number].name]
-    assert watched.look() == files[number].name
+    assert watched.check() == files[number].name
     assert heard.names == [files[number].name]
 
 
@@ -79,11 +79,11 @@ def test_a_file_that_is_replaced_is_none_that_was_written_over(files: tuple[Path
     watched = WatchedFiles(stamps_of(files), heard)
     (tmp_path / "new").write_bytes(b"other weights")
     (tmp_path / "new").replace(files[0])
-    assert watched.look() is None
+    assert watched.check() is None
     os.truncate(files[0], 2)
-    assert watched.look() is None
+    assert watched.check() is None
     for device in watched.devices:
-        watched.let_go(device)
+        watched.close(device)
 
 
 def test_what_was_renamed_is_watched_under_its_new_name(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_what_was_renamed_is_watched_under_its_new_name(files: tuple[Path, Path]
     watched = WatchedFiles(stamps_of(files), heard)
     files[0].rename(tmp_path / "old.gguf")
     os.truncate(tmp_path / "old.gguf", 2)
-    assert watched.look() == "a.gguf"
+    assert watched.check() == "a.gguf"
     for device in watched.devices:
-        watched.let_go(device)
+        watched.close(device)
 
 
 def test_of_what_is_no_longer_mapped_nothing_is_told_and_the_file_is_closed(files: tuple[Path, Path]) -> None:
@@ -102,9 +102,9 @@ def test_of_what_is_no_longer_mapped_nothing_is_told_and_the_file_is_closed(file
     assert open_files(files[0].parent) == 2
     watched.end()
     os.truncate(files[0], 2)
-    watched.look()
+    watched.check()
     for device in watched.devices:
-        watched.let_go(device)
+        watched.close(device)
     assert heard.names == []
     assert open_files(files[0].parent) == 0
 
@@ -122,7 +122,7 @@ def test_the_watch_of_parked_weights_ends_with_them(files: tuple[Path, Path]) ->
     assert weights.releases == 1
     assert watched.is_over
     for device in watched.devices:
-        watched.let_go(device)
+        watched.close(device)
 
 
 def test_a_file_that_cannot_be_opened_is_watched_by_its_name(
@@ -136,13 +136,13 @@ def test_a_file_that_cannot_be_opened_is_watched_by_its_name(
         patch.setattr(os, "open", too_many)
         watched = WatchedFiles(stamps, heard)
     assert "Too many open files" in caplog.text
-    assert watched.look() is None
+    assert watched.check() is None
     os.truncate(files[1], 2)
-    assert watched.look() == "mmproj.gguf"
+    assert watched.check() == "mmproj.gguf"
 
 
 def test_a_watch_that_is_closed_lets_go_of_all(files: tuple[Path, Path]) -> None:
-    watch = FileWatch(look_s=WAIT_S)
+    watch = FileWatch(interval_s=WAIT_S)
     before = threading.active_count()
     watch.add(stamps_of(files), Heard())
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "files of models" and thread.is_alive()][

@@ -13,7 +13,7 @@ from modelyard.protocol.events import Died, Dying, Event, FileWrittenOver, Loade
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.system.file_digest import contents_digest
 from modelyard.system.file_stamp import stamps_of
-from modelyard.yard.runtime.engine_hosts import _Observed
+from modelyard.yard.runtime.engine_hosts import _ObservedEngine
 from modelyard.yard.runtime.file_watch import FileWatch
 from modelyard.yard.runtime.isolation import IsolationRecords
 
@@ -30,7 +30,7 @@ class Observation:
         self.said: list[Event] = []
         self.records = IsolationRecords(folder / "isolation")
         settings = EngineSettings("m", (self.file,), "Q4_0", files=stamps_of([self.file]))
-        self.engine = _Observed(settings, self.said.extend, self.records, watch, is_isolated=True)
+        self.engine = _ObservedEngine(settings, self.said.extend, self.records, watch, is_isolated=True)
 
     def kinds(self) -> list[type[Event]]:
         return [type(event) for event in self.said]
@@ -38,7 +38,7 @@ class Observation:
 
 @pytest.fixture
 def observation(tmp_path: Path) -> Iterator[Observation]:
-    watch = FileWatch(look_s=60.0)
+    watch = FileWatch(interval_s=60.0)
     yield Observation(tmp_path, watch)
     watch.close()
 
