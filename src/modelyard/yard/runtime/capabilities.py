@@ -11,8 +11,8 @@ from modelyard.errors import ModelyardError, UnsupportedOperation
 from modelyard.hub import Kind, Senses
 from modelyard.yard.runtime.engine_factory import EngineFactory
 
-# How long a request waits for the files of its model to be read. After that it goes on unchecked, and the engine refuses
-# what it cannot do.
+# Seconds that a request waits for the files of its model to be read. After that it goes on unchecked, and the engine
+# refuses what it cannot do.
 READ_TIMEOUT_S: Final = 1.0
 
 Task = Literal["text", "embedding", "rerank"]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from modelyard.yard.runtime.engine_hosts import EngineHosts
 
 MAX_REPLACED_IN_ROW: Final = 3
-"""How often a load sizes its model again because files were replaced: a file that is being written differs each time."""
+"""How often a load sizes its model again because files were replaced: one that is being written differs each time."""
 
 MakeEngine = Callable[[EngineSettings, Publish], EngineHandle]
 
