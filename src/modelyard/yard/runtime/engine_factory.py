@@ -19,7 +19,9 @@ from modelyard.hub import POOLED_KINDS, FilePlan, FileRequest, Kind, ModelFiles,
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_stamp import FileStamp, first_changed
-from modelyard.yard.memory.footprint import Footprint, context_cells, predict, vocabulary_size
+from modelyard.yard.memory.cache_bytes import context_cells
+from modelyard.yard.memory.footprint import Footprint, predict
+from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.pooling_footprint import predict_embedder
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, Publish
 from modelyard.yard.runtime.isolation import Host
