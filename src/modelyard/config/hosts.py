@@ -44,7 +44,7 @@ def check_host(name: str) -> str:
     """Refuse a pattern that no Host header can match.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     if not _HOST.fullmatch(name) and not is_address(name):
         raise ValueError(f"must be {HOST_WORDING}")
@@ -55,7 +55,7 @@ def check_origin(origin: str) -> str:
     """Refuse an origin that no Origin header can match.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     if not _ORIGIN.fullmatch(origin):
         raise ValueError(f"must be {ORIGIN_WORDING}")
@@ -66,7 +66,7 @@ def check_network(text: str) -> str:
     """Refuse what is neither an address nor a network.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     try:
         network_of(text)

@@ -22,7 +22,7 @@ def check_token_source(source: str) -> None:
     """Refuse an invalid token source. The message does not repeat it, because it may be the token itself.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     kind, _, value = source.partition(":")
     if kind in _WITH_VALUE and not value:
@@ -67,7 +67,7 @@ def check_sibling(pattern: str) -> str:
     """Refuse a pattern that does not give a hub id.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     try:
         repo = pattern.format(repo="org/name", organisation="org", name="name")

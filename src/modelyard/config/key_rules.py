@@ -24,7 +24,7 @@ def check_key(key: str) -> str:
     """Refuse a malformed digest. The message does not repeat it, because it may be a secret.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     if key.startswith(_PREFIX) and not _DIGEST.fullmatch(key):
         raise ValueError(f"must be {KEY_WORDING}")
@@ -35,7 +35,7 @@ def check_key_name(name: str) -> str:
     """Refuse names that could break a line of a log.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"must be {NAME_WORDING}")

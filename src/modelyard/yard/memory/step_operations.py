@@ -38,7 +38,7 @@ class Step:
 
 
 class StepOperations:
-    """Adds the operations of a step to a graph. Tensors are told apart by their numbers in the graph.
+    """Adds the operations of a step to a graph. Tensors are identified by their numbers in the graph.
 
     Attributes:
         header, step: of the model, and what is computed.

@@ -46,10 +46,10 @@ class Ranking:
     scores: npt.NDArray[np.float32]
     prompt_tokens: int
 
-    def best(self, most: int | None) -> list[int]:
-        """Return the indices of at most ``most`` documents, the best first, equal ones in their order."""
+    def best(self, limit: int | None) -> list[int]:
+        """Return the indices of at most ``limit`` documents, the best first, equal ones in their order."""
         order = sorted(range(len(self.scores)), key=lambda index: -self.scores[index])
-        return order[:most]
+        return order[:limit]
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def allocate(builder: StateBuilder) -> None:
                 claim = (name, plan)
     started = [name for name in waiting if builder.models[name].load_state is LoadState.LOADING]
     if any(builder.models[name].policy.is_pinned for name in started):
-        # A model that was looked at earlier in this pass may never fit beside one that is pinned from now on.
+        # A model that this pass has handled already may never fit beside one that is pinned from now on.
         allocate(builder)
         return
     for name in sorted(builder.active):

@@ -173,7 +173,7 @@ def _remaining(demand: _Demand, candidates: _Candidates) -> _Remaining | None:
     """Return what can stay beside the model; None where it does not fit even when every candidate goes.
 
     Candidates go in their order until the model fits. Those that turn out to be unnecessary, because a later one was
-    large enough, stay: the last victim is looked at first.
+    large enough, stay; the last victim is reconsidered first.
     """
     # What was kept of a leaving model can be discarded once that model is gone.
     models, kept = set(demand.resident) - set(demand.leaving), set(demand.kept) - set(demand.leaving)

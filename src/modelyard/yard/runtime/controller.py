@@ -56,7 +56,7 @@ class LifecycleController:
         state: the state of the residency.
         profiles: what the engines reported of their models, by model; from the first load on.
         load_progress: part of the weights that is read, by model.
-        watch: tells observers of changes.
+        watch: publishes changes to observers.
         tally: what the models have done.
     """
 

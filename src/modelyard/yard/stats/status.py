@@ -129,7 +129,8 @@ class Plan:
 
     Attributes:
         model: its id.
-        outcome: "loaded" or "loading" where nothing has to be done; else the value of ``Fit``.
+        outcome: "loaded" or "loading" where nothing has to be done; else "fits" where it fits now, "evicts" where idle
+            models are evicted, "waits" where busy models have to make room, or "never".
         needed_bytes: memory that it takes beside the models that stay; weights that are parked, or that one of them
             uses, do not count again.
         free_bytes: memory that is free now.
