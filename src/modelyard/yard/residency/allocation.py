@@ -54,6 +54,11 @@ def allocate(builder: StateBuilder) -> None:
         # A model that this pass has handled already may never fit beside one that is pinned from now on.
         allocate(builder)
         return
+    _end_drains(builder, draining)
+
+
+def _end_drains(builder: StateBuilder, draining: set[str]) -> None:
+    """Let the models grant leases again that drained, and no longer have to make room."""
     for name in sorted(builder.active):
         model = builder.models[name]
         if model.draining_since is not None and name not in draining:

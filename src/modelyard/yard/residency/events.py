@@ -212,14 +212,9 @@ class CloseAsked:
     """The yard closes: every request is refused from now on, and everything is freed without waiting for leases."""
 
 
-ModelEvent = (
-    RequestArrived
-    | RequestEnded
-    | RequestSuspended
-    | RequestCleared
-    | UnloadAsked
-    | ReloadAsked
-    | Sized
+RequestEvent = RequestArrived | RequestEnded | RequestSuspended | RequestCleared | UnloadAsked | ReloadAsked
+EngineReport = (
+    Sized
     | EngineLoaded
     | EngineLoadFailed
     | EngineFreed
@@ -228,9 +223,8 @@ ModelEvent = (
     | WeightsLost
     | FilesWrittenOver
     | FilesReplaced
-    | ModelRetuned
-    | ModelRetired
 )
+ModelEvent = RequestEvent | EngineReport | ModelRetuned | ModelRetired
 ResidencyEvent = ModelEvent | ModelAdded | BudgetChanged | Tick | CloseAsked
 
 

@@ -21,6 +21,7 @@ from modelyard.yard.residency.events import (
     EngineFreed,
     EngineLoaded,
     EngineLoadFailed,
+    EngineReport,
     FilesReplaced,
     FilesWrittenOver,
     ModelAdded,
@@ -31,6 +32,7 @@ from modelyard.yard.residency.events import (
     RequestArrived,
     RequestCleared,
     RequestEnded,
+    RequestEvent,
     RequestSuspended,
     ResidencyEvent,
     Sized,
@@ -73,6 +75,19 @@ def apply_event(builder: StateBuilder, event: ResidencyEvent) -> None:
 
 
 def _apply_model_event(builder: StateBuilder, model: ModelState, event: ModelEvent) -> None:
+    match event:
+        case RequestArrived() | RequestEnded() | RequestSuspended() | RequestCleared() | UnloadAsked() | ReloadAsked():
+            _apply_request_event(builder, model, event)
+        case ModelRetuned(name, policy):
+            builder.set_model(name, model._replace(policy=policy, idle_unload_s=policy.idle_unload_s))
+        case ModelRetired(name):
+            policy = replace(model.policy, is_pinned=False)
+            builder.set_model(name, model._replace(policy=policy, is_retired=True))
+        case _:
+            _apply_engine_event(builder, model, event)
+
+
+def _apply_request_event(builder: StateBuilder, model: ModelState, event: RequestEvent) -> None:
     name = event.model
     match event:
         case RequestArrived():
@@ -87,10 +102,15 @@ def _apply_model_event(builder: StateBuilder, model: ModelState, event: ModelEve
                 builder.set_model(name, model._replace(suspects=model.suspects - {request}))
         case UnloadAsked(_, request, mode):
             _enqueue_operation(builder, name, model, builder.waiter(WaitKind.UNLOAD, request, mode=mode))
-        case ReloadAsked(_, request):
+        case ReloadAsked(_, request):  # pragma: no branch (mypy knows that it is the last one)
             model = model._replace(idle_unload_s=model.policy.idle_unload_s)
             load = builder.waiter(WaitKind.LOAD, request, priority=model.policy.priority)
             _enqueue_operation(builder, name, model, load)
+
+
+def _apply_engine_event(builder: StateBuilder, model: ModelState, event: EngineReport) -> None:
+    name = event.model
+    match event:
         case Sized(_, footprint):
             if model.load_state is LoadState.SIZING:
                 model = model._replace(load_state=LoadState.UNLOADED)
@@ -110,13 +130,8 @@ def _apply_model_event(builder: StateBuilder, model: ModelState, event: ModelEve
             written_over(builder, model, event)
         case FilesReplaced():
             replaced(builder, model, event)
-        case EngineFreed():
+        case EngineFreed():  # pragma: no branch (mypy knows that it is the last one)
             _freed(builder, model, event)
-        case ModelRetuned(_, policy):
-            builder.set_model(name, model._replace(policy=policy, idle_unload_s=policy.idle_unload_s))
-        case ModelRetired():  # pragma: no branch (mypy knows that it is the last one)
-            policy = replace(model.policy, is_pinned=False)
-            builder.set_model(name, model._replace(policy=policy, is_retired=True))
 
 
 def _end(builder: StateBuilder, name: str, model: ModelState, request: RequestId) -> None:
