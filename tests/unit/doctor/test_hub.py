@@ -21,7 +21,7 @@ def test_a_hub_that_answers_is_reachable(monkeypatch: pytest.MonkeyPatch):
         at(monkeypatch, hub.url)
         facts = check_connectivity(False)
         assert (facts.endpoint, facts.state, facts.detail, facts.has_token) == (hub.url, "reachable", "", False)
-        # Nobody is told who asks.
+        # No token is sent.
         assert check_connectivity("hf_secret").has_token
         assert hub.authorizations == {None}
 

@@ -1,4 +1,4 @@
-"""What a model will take, told from a header that a test makes up."""
+"""The predicted memory of a model, for headers that the tests make up."""
 
 import pytest
 

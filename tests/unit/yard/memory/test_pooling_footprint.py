@@ -1,4 +1,4 @@
-"""What a model that embeds will take, told from a header that a test makes up."""
+"""The predicted memory of an embedding model, for headers that the tests make up."""
 
 from __future__ import annotations
 

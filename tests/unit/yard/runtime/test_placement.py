@@ -1,4 +1,4 @@
-"""What a configuration says about devices and sequences, as it reaches a model."""
+"""The settings of devices and sequences, as they reach a model."""
 
 from __future__ import annotations
 
