@@ -71,7 +71,7 @@ class LifecycleController:
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
         self._engines = EngineSupervisor(factory, self._receive, self._on_engine_event)
-        self._streams = InflightRequests(self.tally, self.feed, lambda: self.state.is_closing)
+        self._inflight = InflightRequests(self.tally, self.feed, lambda: self.state.is_closing)
         self._callers: dict[RequestId, asyncio.Future[None]] = {}
         self._events: deque[events.ResidencyEvent] = deque()
         self._is_running_effects = False
@@ -121,10 +121,10 @@ class LifecycleController:
         request = self._next_request()
         wait = urgency or WaitOptions()
         message = submit(SequenceId(request))
-        own, total = self._streams.held_by(model, owner)
-        self._streams.add(request, model, message, result, owner)
+        own, total = self._inflight.held_by(model, owner)
+        self._inflight.add(request, model, message, result, owner)
         if owner is not None and not may_take(own, total, self.state.models[model].policy.max_requests):
-            self._streams.reject(request, QueueFull(self._display_name(model), own, of_key=True))
+            self._inflight.reject(request, QueueFull(self._display_name(model), own, of_key=True))
             return request
         # The digest is computed only while some content is refused, because it takes time for long prompts.
         content = content_of(self._display_name(model), message) if self.state.poison else ""
@@ -133,7 +133,7 @@ class LifecycleController:
 
     def abandon(self, request: RequestId) -> None:
         """Cancel a request: it leaves the queue, or its sequence ends before its engine's next step."""
-        self._streams.abandon(request)
+        self._inflight.abandon(request)
 
     def set_share(self, model: str, weight: float, priority: int) -> None:
         """Change the share of device time of the engine of ``model``, if it has one."""
@@ -164,7 +164,7 @@ class LifecycleController:
                 await self._all_freed.wait()
         except TimeoutError:
             # An engine hangs: its requests end without it.
-            self._streams.cancel_all()
+            self._inflight.cancel_all()
             return False
         finally:
             self._set_timer(math.inf)
@@ -224,15 +224,15 @@ class LifecycleController:
             case events.Grant(model, request, alone):
                 engine, fingerprint = self._engines.engines[model], self.profiles[model].fingerprint
                 self.tally[self._display_name(model)].retried_alone += alone
-                self._streams.grant(request, engine, self.state.models[model], fingerprint, alone=alone)
+                self._inflight.grant(request, engine, self.state.models[model], fingerprint, alone=alone)
             case events.Reject(_, request, error):
                 self._reject(request, error)
             case events.Blame(model, request, error):
                 logger.warning("Request %s of %s is to blame: %s", request, self._display_name(model), error)
                 self.tally[self._display_name(model)].blamed += 1
-                self._streams.reject(request, error)
+                self._inflight.reject(request, error)
             case events.Abort(_, request, error):
-                self._streams.reject(request, error)
+                self._inflight.reject(request, error)
             case events.Complete(_, request):
                 caller = self._callers.get(request)
                 if caller is not None and not caller.done():
@@ -250,7 +250,7 @@ class LifecycleController:
                 self._engines.free(model, Stop(suspends, keep_bytes, keeps_weights, discard=reason == "changed"))
             case events.DiscardKept(model):
                 self._engines.discard_kept(model)
-                self._streams.discard_kv_of(model)
+                self._inflight.discard_kv_of(model)
             case events.Remove(model):
                 self.profiles.pop(model, None)
                 self.load_progress.pop(model, None)
@@ -258,7 +258,7 @@ class LifecycleController:
                     self._on_removed(model)
 
     def _reject(self, request: RequestId, error: ModelyardError) -> None:
-        self._streams.reject(request, error)
+        self._inflight.reject(request, error)
         caller = self._callers.get(request)
         if caller is not None and not caller.done():
             caller.set_exception(error)
@@ -296,7 +296,7 @@ class LifecycleController:
 
     def _receive(self, model: str, batch: Sequence[Event]) -> None:
         now = time.monotonic()
-        for event in self._streams.receive(self._display_name(model), batch, now):
+        for event in self._inflight.receive(self._display_name(model), batch, now):
             match event:
                 case EngineStats():
                     self.tally[self._display_name(model)].record_stats(event)
@@ -338,11 +338,11 @@ class LifecycleController:
 
     def _on_dying(self, model: str, reason: str, active: Sequence[SequenceId]) -> None:
         """Note that the engine of ``model`` no longer serves, and was computing ``active`` when it failed."""
-        open_ = {sequence: self._streams.open.get(RequestId(sequence)) for sequence in active}
+        open_ = {sequence: self._inflight.open.get(RequestId(sequence)) for sequence in active}
         contents = tuple(
-            (RequestId(sequence), content_of(self._display_name(model), stream.submit))
-            for sequence, stream in open_.items()
-            if stream is not None
+            (RequestId(sequence), content_of(self._display_name(model), inflight.submit))
+            for sequence, inflight in open_.items()
+            if inflight is not None
         )
         self.feed(events.EngineDying(model, reason, contents))
 
@@ -360,7 +360,7 @@ class LifecycleController:
         return None if footprint is None else footprint.total_bytes
 
     def _discard_engine(self, model: str, reason: str = "it was stopped") -> None:
-        self._streams.lose(self._engines.engines[model], reason)
+        self._inflight.lose(self._engines.engines[model], reason)
         self.tally[self._display_name(model)].engine_stats = None
         # Last: losing the requests may end a drain, and so free the model. Without an engine that would be done at
         # once, and the next load would begin before the residency knows how this engine ended.

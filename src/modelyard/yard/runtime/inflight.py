@@ -119,16 +119,16 @@ class InflightRequests:
 
     def abandon(self, request: RequestId) -> None:
         """Cancel a request: it leaves the queue, or its sequence ends before its engine's next step."""
-        stream = self.open.get(request)
-        if stream is None:
+        inflight = self.open.get(request)
+        if inflight is None:
             return
-        if stream.engine is None:
+        if inflight.engine is None:
             del self.open[request]
-            self._finish(stream, Cancelled(stream.submit.sequence, stream.usage))
-            self._feed(events.RequestEnded(stream.model, request))
+            self._finish(inflight, Cancelled(inflight.submit.sequence, inflight.usage))
+            self._feed(events.RequestEnded(inflight.model, request))
         else:
-            stream.is_abandoned = True
-            stream.engine.send(Cancel(stream.submit.sequence))
+            inflight.is_abandoned = True
+            inflight.engine.send(Cancel(inflight.submit.sequence))
 
     def grant(
         self, request: RequestId, engine: EngineHandle, state: ModelState, fingerprint: str, *, alone: bool
@@ -144,49 +144,49 @@ class InflightRequests:
         """
         if alone:
             self._alone.add(request)
-        stream = self.open[request]
-        stream.engine = engine
-        stream.result.times.grant(time.monotonic(), state.load_began, state.loaded_at)
-        if stream.suspended is None:
-            if isinstance(stream.result, TokenStream):
-                stream.result.fingerprint = fingerprint
-            engine.send(replace(stream.submit, alone=True) if alone else stream.submit)
+        inflight = self.open[request]
+        inflight.engine = engine
+        inflight.result.times.grant(time.monotonic(), state.load_began, state.loaded_at)
+        if inflight.suspended is None:
+            if isinstance(inflight.result, TokenStream):
+                inflight.result.fingerprint = fingerprint
+            engine.send(replace(inflight.submit, alone=True) if alone else inflight.submit)
         else:
-            engine.send(Resume(stream.suspended, alone))
-            stream.resumed, stream.last_token_at = stream.suspended.without_kv(), stream.result.times.last
-            stream.suspended = None
+            engine.send(Resume(inflight.suspended, alone))
+            inflight.resumed, inflight.last_token_at = inflight.suspended.without_kv(), inflight.result.times.last
+            inflight.suspended = None
 
     def reject(self, request: RequestId, error: ModelyardError) -> None:
         """End a request that waits, or that cannot go on: it is blamed for a death, or its model's file changed."""
-        stream = self.open.pop(request, None)
-        if stream is not None:
-            sequence = stream.submit.sequence
-            usage = stream.usage
-            ending = Cancelled(sequence, usage) if stream.is_abandoned else Failed(sequence, error, usage)
-            self._finish(stream, ending)
+        inflight = self.open.pop(request, None)
+        if inflight is not None:
+            sequence = inflight.submit.sequence
+            usage = inflight.usage
+            ending = Cancelled(sequence, usage) if inflight.is_abandoned else Failed(sequence, error, usage)
+            self._finish(inflight, ending)
 
     def discard_kv_of(self, model: str) -> None:
         """Discard the KV state of suspended requests for ``model``: it is computed again."""
-        for stream in self.open.values():
-            if stream.model == model and stream.suspended is not None:
-                stream.suspended = stream.suspended.without_kv()
+        for inflight in self.open.values():
+            if inflight.model == model and inflight.suspended is not None:
+                inflight.suspended = inflight.suspended.without_kv()
 
     def lose(self, engine: EngineHandle, reason: str) -> None:
         """Take requests back from an engine that is gone: those that reached it too late to be processed wait again."""
-        unfinished = [(request, stream) for request, stream in self.open.items() if stream.engine is engine]
-        for request, stream in unfinished:
-            result = stream.result
+        unfinished = [(request, inflight) for request, inflight in self.open.items() if inflight.engine is engine]
+        for request, inflight in unfinished:
+            result = inflight.result
             is_settled = isinstance(result, TokenStream) and result.is_settled
-            if is_settled and (stream.resumed is None or result.times.last != stream.last_token_at):
+            if is_settled and (inflight.resumed is None or result.times.last != inflight.last_token_at):
                 # The engine has begun it and published no end, so the point where its answer goes on is not known.
-                self._end(Failed(stream.submit.sequence, EngineError(result.model, reason)))
+                self._end(Failed(inflight.submit.sequence, EngineError(result.model, reason)))
             else:
-                self._suspend(request, stream.resumed)
+                self._suspend(request, inflight.resumed)
 
     def cancel_all(self) -> None:
         """End all requests, without waiting for their engines."""
-        for stream in list(self.open.values()):
-            self._end(Cancelled(stream.submit.sequence))
+        for inflight in list(self.open.values()):
+            self._end(Cancelled(inflight.submit.sequence))
 
     def receive(self, name: str, batch: Sequence[Event], now: float) -> Iterator[EngineEvent]:
         """Pass the events of requests on to their readers.
@@ -205,9 +205,9 @@ class InflightRequests:
         # Nearly all events are tokens.
         for event in batch:
             if isinstance(event, Token):
-                stream = self.open.get(RequestId(event.sequence))
-                if stream is not None:
-                    generation = stream.result
+                inflight = self.open.get(RequestId(event.sequence))
+                if inflight is not None:
+                    generation = inflight.result
                     assert isinstance(generation, TokenStream)
                     generation.add(event)
                     self._published[generation] = None
@@ -219,13 +219,13 @@ class InflightRequests:
                 continue
             match event:
                 case Accepted(sequence):
-                    stream = self.open.get(RequestId(sequence))
-                    if stream is not None:
-                        stream.result.put(event)
+                    inflight = self.open.get(RequestId(sequence))
+                    if inflight is not None:
+                        inflight.result.put(event)
                 case Started(sequence):
-                    stream = self.open.get(RequestId(sequence))
-                    if stream is not None:
-                        stream.result.times.started = now
+                    inflight = self.open.get(RequestId(sequence))
+                    if inflight is not None:
+                        inflight.result.times.started = now
                 case Finished() | Embedded() | Ranked() | Tokenized() | Failed() | Cancelled():
                     self._end(event)
                 case Suspended(sequence, suspended):
@@ -241,7 +241,7 @@ class InflightRequests:
             self._loop.call_soon(self._wake_readers)
 
     def _clear(self, batch: Sequence[Event]) -> None:
-        """Clear suspects that have a token now of the suspicion."""
+        """Clear the suspects that have a token now."""
         for event in batch:
             # The echo of a prompt is an event without token ids, published before anything is computed.
             if isinstance(event, Token) and event.ids and RequestId(event.sequence) in self._alone:
@@ -257,41 +257,41 @@ class InflightRequests:
 
     def _suspend(self, request: RequestId, suspended: SuspendedSequence | None) -> None:
         """Have the request wait for its model again, to go on from ``suspended``, or to begin where that is None."""
-        stream = self.open.get(request)
-        if stream is None:
+        inflight = self.open.get(request)
+        if inflight is None:
             return
-        if stream.is_abandoned:
-            self._end(Cancelled(stream.submit.sequence))
+        if inflight.is_abandoned:
+            self._end(Cancelled(inflight.submit.sequence))
             return
         self._alone.discard(request)
-        stream.engine, stream.suspended, stream.resumed = None, suspended, None
-        self._feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
+        inflight.engine, inflight.suspended, inflight.resumed = None, suspended, None
+        self._feed(events.RequestSuspended(inflight.model, request, 0 if suspended is None else suspended.size_bytes))
 
-    def _finish(self, stream: InflightRequest, event: Ending) -> None:
+    def _finish(self, inflight: InflightRequest, event: Ending) -> None:
         """Count the last event of a request, and pass it to the reader."""
-        result = stream.result
+        result = inflight.result
         result.times.ended = time.monotonic()
-        self._alone.discard(RequestId(stream.submit.sequence))
-        self._release(stream)
+        self._alone.discard(RequestId(inflight.submit.sequence))
+        self._release(inflight)
         self._tally[result.model].record_end(event, result.times)
         result.put(event)
 
-    def _release(self, stream: InflightRequest) -> None:
+    def _release(self, inflight: InflightRequest) -> None:
         """Free the place that the request takes for its owner."""
-        held = self._held[stream.model]
-        held[stream.owner] -= 1
-        if not held[stream.owner]:
-            del held[stream.owner]
+        held = self._held[inflight.model]
+        held[inflight.owner] -= 1
+        if not held[inflight.owner]:
+            del held[inflight.owner]
         if not held:
-            del self._held[stream.model]
+            del self._held[inflight.model]
 
     def _end(self, event: Ending) -> None:
-        stream = self.open.pop(RequestId(event.sequence), None)
-        if stream is None:
+        inflight = self.open.pop(RequestId(event.sequence), None)
+        if inflight is None:
             # A close that gave up on the engine has ended it already.
             return
-        if isinstance(event, Cancelled) and not stream.is_abandoned and not self._is_closing():
+        if isinstance(event, Cancelled) and not inflight.is_abandoned and not self._is_closing():
             # Its model is unloaded by force.
-            event = Failed(event.sequence, ModelUnloaded(stream.result.model), event.usage)
-        self._finish(stream, event)
-        self._feed(events.RequestEnded(stream.model, RequestId(event.sequence)))
+            event = Failed(event.sequence, ModelUnloaded(inflight.result.model), event.usage)
+        self._finish(inflight, event)
+        self._feed(events.RequestEnded(inflight.model, RequestId(event.sequence)))

@@ -476,7 +476,7 @@ def test_a_broken_machine_is_noticed(broken, invariants):
     noticed = []
     for seed in range(MAX_TO_CATCH):
         with contextlib.suppress(KeyError):
-            # A world that hears nonsense may stumble over it itself.
+            # A broken residency may also raise in the simulated world.
             try:
                 run(seed, broken)
             except Violation as violation:

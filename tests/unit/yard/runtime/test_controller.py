@@ -87,7 +87,7 @@ class Stage:
 
     def assert_nothing_is_left(self):
         controller = self.controller
-        assert controller._streams.open == {}
+        assert controller._inflight.open == {}
         assert controller._callers == {}
         assert controller._engines.is_empty
         assert not controller._events
@@ -155,7 +155,7 @@ async def test_an_answer_arrives_with_its_models_fingerprint_and_ends_its_lease(
     assert generation.fingerprint == "fp_a"
     assert generation.finished.usage.completion_tokens == 2
     assert not stage.model().leases
-    assert stage.controller._streams.open == {}
+    assert stage.controller._inflight.open == {}
 
 
 async def test_load_progress_is_published(stage_of):
@@ -1212,7 +1212,7 @@ def assert_sound(stage):
     """A model has one engine at most; a lease is a stream in an engine, and the other way round."""
     for name, model in stage.controller.state.models.items():
         assert sum(not engine._is_over for engine in stage.engines.of(name)) <= 1
-        streams = stage.controller._streams.open.items()
+        streams = stage.controller._inflight.open.items()
         assert {r for r, stream in streams if stream.model == name and stream.engine is not None} == model.leases.keys()
 
 
@@ -1233,12 +1233,12 @@ async def test_an_owner_leaves_places_to_others_and_has_them_back_when_it_is_don
     others = [submit("b"), submit("b"), submit("c")]
     for _, generation in others:
         await soon(generation.accepted())
-    assert stage.controller._streams.held_by("a", "b") == (2, 7)
+    assert stage.controller._inflight.held_by("a", "b") == (2, 7)
     engine = await stage.engine()
     engine.finish()
     for _, generation in (*first, *others):
         await soon(generation.text())
-    assert stage.controller._streams.held_by("a", "a") == (0, 0)
+    assert stage.controller._inflight.held_by("a", "a") == (0, 0)
     await soon(submit("a")[1].accepted())
     engine.finish()
 
