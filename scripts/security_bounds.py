@@ -18,7 +18,7 @@ from modelyard.engine.input import tokenizer_time
 from modelyard.errors import MAX_MESSAGE_CHARS
 from modelyard.inprocess.http_server import limits
 from modelyard.system.bounded import pool
-from modelyard.yard import from_config, yard
+from modelyard.yard import from_config, operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ WORK: Final = (
         "503 with the reason",
     ),
     Bound("Requests that wait for a model", _number(from_config.WAITING_ROOM), "429 `queue_full`"),
-    Bound("Calls that wait for a load", _number(yard.MAX_WAITING_LOADS), "429 `queue_full`"),
+    Bound("Calls that wait for a load", _number(operations.MAX_WAITING_LOADS), "429 `queue_full`"),
     Bound("Responses in the background", str(background.MAX_IN_BACKGROUND), "429 `queue_full`"),
     Bound(
         "Responses that are kept",

@@ -13,7 +13,7 @@ from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.read import read_header
 from modelyard.protocol.events import Publish
-from modelyard.yard.memory.footprint import vocabulary_size
+from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.runtime.engine_factory import EngineFactory, ModelSpec
 from modelyard.yard.runtime.interfaces import EngineHandle
 

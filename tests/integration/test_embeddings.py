@@ -366,7 +366,7 @@ def test_a_client_that_leaves_leaves_nothing(server: RunningServer) -> None:
     # An unload returns when the last lease has ended: long before that many texts could be computed.
     assert server.post("/v1/models/unload", {"model_id": "minilm"}).status_code == 200
     assert server.read(lambda: server.yard.controller.state.models["minilm"].load_state) is LoadState.UNLOADED
-    assert server.read(lambda: dict(server.yard.controller._streams.open)) == {}
+    assert server.read(lambda: dict(server.yard.controller._inflight.open)) == {}
     assert server.post("/v1/models/reload", {"model_id": "minilm"}).status_code == 200
 
 

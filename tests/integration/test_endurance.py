@@ -118,7 +118,7 @@ def test_two_hundred_clients_that_vanish_at_random_cost_the_next_one_nothing(ser
         list(pool.map(visit, range(CLIENTS)))
     deadline = time.monotonic() + WAIT_S
     while server.read(
-        lambda: server.yard.controller._streams.open or server.yard.controller.state.models["smollm2"].leases
+        lambda: server.yard.controller._inflight.open or server.yard.controller.state.models["smollm2"].leases
     ):
         assert time.monotonic() < deadline, "streams without clients go on"
     assert server.post("/v1/completions", STORY).json()["usage"]["completion_tokens"] == 8

@@ -339,7 +339,7 @@ def test_a_request_that_ends_its_engine_each_time_is_refused_and_others_go_on(
         while not done.wait(0.001):
             mine = [
                 r
-                for r, s in server.read(lambda: dict(server.yard.controller._streams.open)).items()
+                for r, s in server.read(lambda: dict(server.yard.controller._inflight.open)).items()
                 if getattr(getattr(s.submit, "prompt", None), "text", "") == poison["prompt"]
             ]
             for each in hosts._journal.table.records():

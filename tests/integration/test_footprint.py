@@ -10,8 +10,9 @@ from modelyard.config import validate_config
 from modelyard.engine.llama import Weights
 from modelyard.engine.llama.library import buffer_bytes, lib, log
 from modelyard.hub import FileRequest, resolve
-from modelyard.yard.memory.footprint import vocabulary_size
-from modelyard.yard.memory.step_graph import Step, step_graph
+from modelyard.yard.memory.layer_shapes import vocabulary_size
+from modelyard.yard.memory.step_graph import step_graph
+from modelyard.yard.memory.step_operations import Step
 from support.busy import Busy, measure_busy
 from support.hybrid import write_hybrid
 

@@ -35,7 +35,7 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
 @contextlib.contextmanager
 def endings(server: RunningServer) -> Iterator[list[str]]:
     """How the sequences ended that were in an engine, once the context is left: all of them have by then."""
-    streams = server.read(lambda: server.yard.controller._streams)
+    streams = server.read(lambda: server.yard.controller._inflight)
     end, seen = streams._end, []
 
     def recording(event: SequenceEvent) -> None:

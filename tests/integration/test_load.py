@@ -97,7 +97,7 @@ def what_is_left(server: RunningServer) -> dict[str, Any]:
         census = server.yard.metrics()
         vitals = [model.counters.engine_stats for model in census.models if model.counters.engine_stats is not None]
         left = {
-            "streams": len(controller._streams.open),
+            "streams": len(controller._inflight.open),
             "leases": sum(len(state.leases) for state in states),
             "in line": sum(len(state.queue) for state in states),
             "in engines": sum(model.running + model.waiting for model in census.models),

@@ -14,7 +14,7 @@ from modelyard.engine.hosts.trial_task import trial_of
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ModelLoadFailed
 from modelyard.formats.gguf.read import read_header
-from modelyard.yard.memory.footprint import vocabulary_size
+from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.runtime import engine_factory
 from modelyard.yard.runtime.trials import Trials
 from support.gguf_writer import tiny_model, write

@@ -21,11 +21,11 @@ def doctor(
     """Check devices, memory, versions, caches and the hub, and give advice. Exit code 1: no model can be served."""
     from modelyard.config import Config, load_config
     from modelyard.config.reader import ConfigReader
-    from modelyard.doctor.checks import diagnose, is_usable
-    from modelyard.doctor.collect import examine
+    from modelyard.doctor.checks import check_facts, is_usable
+    from modelyard.doctor.collect import collect_facts
 
     config = Config() if file is None else ConfigReader(lambda: load_config(file)).read()
-    findings = diagnose(examine(config, file))
+    findings = check_facts(collect_facts(config, file))
     usable = is_usable(findings)
     if as_json:
         typer.echo(json.dumps({"usable": usable, "findings": [asdict(finding) for finding in findings]}, indent=2))

@@ -1,4 +1,4 @@
-"""The configuration: what the TOML file and the command line may say, checked before anything starts."""
+"""The configuration of a server, read from a TOML file or the command line, and checked before anything starts."""
 
 from modelyard.config.base import Scope
 from modelyard.config.hosts import is_loopback

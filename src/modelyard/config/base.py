@@ -1,4 +1,4 @@
-"""What the tables of a configuration are made of."""
+"""Base class and common types of the tables of a configuration."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _Item = TypeVar("_Item")
 
 Text = Annotated[str, Field(min_length=1)]
 
-# Held as a tuple, because nothing changes after the load; TOML gives a list.
+# A tuple, because a configuration is immutable; TOML gives a list.
 Items = Annotated[tuple[_Item, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 
 
 class Table(BaseModel):
-    """What all tables share: unknown keys are refused, types are not guessed, nothing changes after the load."""
+    """Base of all tables: unknown keys are refused, values are not converted, and tables are immutable."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         strict=True,
         allow_inf_nan=False,
-        # A blank around a name is never meant: no request could match it.
+        # No request could match a name with a blank around it.
         str_strip_whitespace=True,
         hide_input_in_errors=True,
         protected_namespaces=(),

@@ -1,4 +1,4 @@
-"""Reads files that an operator names, without waiting for what is no file, and without end."""
+"""Reads regular files of bounded size, and refuses pipes and devices, which could block or never end."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ _KINDS: Final = (
 
 
 class NotReadable(Exception):
-    """The file is none that can be read; the message says why, as a sentence."""
+    """The file is not a regular one, or too large; the message says which, as a sentence."""
 
 
 def read_regular(path: Path, limit: int = MAX_CONFIG_BYTES) -> bytes:
-    """The bytes of a regular file.
-
-    A named pipe is not waited for, and a device is not opened.
+    """Return the bytes of a regular file. It never waits for a named pipe, and opens no device.
 
     Raises:
         NotReadable: it is no regular file, or has more than ``limit`` bytes.
-        OSError: the system does not let it be read.
+        OSError: the file is missing, or may not be read.
     """
     _check_kind(path.stat().st_mode)
-    # It may have become a pipe since.
+    # Non-blocking, because the path may lead to a pipe by now.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     with os.fdopen(descriptor, "rb") as file:
         _check_kind(os.fstat(descriptor).st_mode)

@@ -1,4 +1,4 @@
-"""How many layers of a model each accelerator computes, as the configuration writes it."""
+"""Parses how many layers of a model each accelerator computes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 DEVICE_LAYERS_WORDING: Final = 'a number of layers for device 0, or a list such as ["0:20", "1:12"], each device once'
 
-# What llama.cpp can have. Source: llama.cpp, GGML_SCHED_MAX_BACKENDS, LLAMA_MAX_LAYERS.
+# Limits of llama.cpp. Source: llama.cpp, GGML_SCHED_MAX_BACKENDS, LLAMA_MAX_LAYERS.
 MAX_DEVICES: Final = 16
 MAX_LAYERS: Final = 512
 
@@ -15,7 +15,7 @@ _ENTRY: Final = re.compile(r"\s*(\d{1,3})\s*:\s*(\d{1,3})\s*")
 
 
 def read_device_layers(value: Any) -> tuple[int, ...] | None:
-    """Layers by the number of the device: ``["0:20", "2:5"]`` is (20, 0, 5), and a bare 20 is (20,).
+    """Return the layers by number of the device: ``["0:20", "2:5"]`` is (20, 0, 5), and a bare 20 is (20,).
 
     Raises:
         ValueError: it is neither a number of layers nor such a list.

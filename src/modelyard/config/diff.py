@@ -1,4 +1,4 @@
-"""What is different between two configurations, in terms of what has to be done about it. Pure."""
+"""The difference between two configurations, by what has to be done to apply it. Pure."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any
 from modelyard.config.rules import effective_cpu, isolation_of
 from modelyard.config.schema import Config, Model
 
-# Keys of a model that its engine knows nothing of.
-_LIGHT = frozenset({"alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id"})
+# Keys of a model that do not affect its engine.
+_WITHOUT_ENGINE = frozenset(
+    {"alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigDiff:
-    """The way from one configuration to another. Models are named by their ids.
+    """The changes from one configuration to another. Models are named by their ids.
 
     Attributes:
-        added, removed: models.
-        changed: models that need another engine -> the keys that differ.
-        retuned: models of which only the treatment differs.
+        added, removed: models that are new, or gone.
+        changed: models that need a new engine -> the keys that differ.
+        retuned: models that keep their engine, although keys differ.
         memory: keys of ``[memory]`` that differ.
-        server: keys that take effect only when the process is started again.
+        server: keys that differ, and take effect only when the process is started again.
     """
 
     added: tuple[str, ...]
@@ -34,7 +36,7 @@ class ConfigDiff:
 
 
 def diff(old: Config, new: Config) -> ConfigDiff:
-    """What changes from ``old`` to ``new``."""
+    """Return the changes from ``old`` to ``new``."""
     before, after = ({model.id: model for model in config.models} for config in (old, new))
     both = [model for model in after if model in before]
     changed = {
@@ -48,22 +50,22 @@ def diff(old: Config, new: Config) -> ConfigDiff:
         changed=changed,
         retuned=tuple(model for model in both if model not in changed and before[model] != after[model]),
         memory=_differing(old.memory.model_dump(), new.memory.model_dump()),
-        server=_differing(_of_process(old), _of_process(new)),
+        server=_differing(_process_keys(old), _process_keys(new)),
     )
 
 
 def _engine_keys(config: Config, model: Model) -> dict[str, Any]:
-    """Everything that a model's engine depends on."""
-    # In effect: a model with a setting of its own is as it was when the one for all changes.
+    """Return everything that a model's engine depends on."""
+    # The effective values: a model with a setting of its own does not change with the common one.
     effective = {"cpu": effective_cpu(config.models), "isolation": isolation_of(config, model)}
-    keys = {key: value for key, value in dict(model).items() if key not in _LIGHT | effective.keys()}
+    keys = {key: value for key, value in dict(model).items() if key not in _WITHOUT_ENGINE | effective.keys()}
     runtime = {f"runtime.{key}": value for key, value in dict(config.runtime).items() if key not in effective}
     kept = {f"memory.{key}": value for key, value in dict(config.memory).items() if key != "budget"}
     return {"model_id": model.source, **effective, **keys, **runtime, **kept}
 
 
-def _of_process(config: Config) -> dict[str, Any]:
-    # Not a mapping of itself: it has an attribute that is called keys.
+def _process_keys(config: Config) -> dict[str, Any]:
+    # Through an iterator, because dict() takes an object with an attribute ``keys`` for a mapping.
     server = dict(iter(config.server))
     return {**server, **dict(config.hub), "command": config.command}
 

@@ -1,4 +1,4 @@
-"""Keys that other servers of this kind have and Modelyard has no use for: what to write in their place."""
+"""Keys of mistral.rs that Modelyard does not have, and what to write in their place."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ FOREIGN: Final[Mapping[tuple[str, ...], str]] = {
     ("paged_attn",): "Remove it: the KV cache of a model is as long as its max_seq_len, and [memory] budget bounds "
     "what all models take.",
 }
-"""Where it is written -> what to do. Source: the configuration schema of mistral.rs."""
+"""Path of the key -> what to do. Source: the configuration schema of mistral.rs."""

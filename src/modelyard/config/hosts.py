@@ -1,4 +1,4 @@
-"""Addresses, names and origins, as a configuration writes them."""
+"""The syntax of addresses, host names and origins in a configuration."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ NETWORK_WORDING: Final = 'an IP address, or a network such as "10.0.0.0/8"'
 
 _LABELS: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 _HOST: Final = re.compile(rf"\*|(?:\*\.)?{_LABELS}\.?", re.ASCII)
-# Beside the schemes of the web, those of browser extensions and desktop applications have a name, too.
+# Any scheme, because browser extensions and desktop applications have origins with schemes of their own.
 _ORIGIN: Final = re.compile(r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]+", re.ASCII)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs on this machine reach ``host``, a name or an IP address without a port."""
+    """Whether only programs on this machine can connect to ``host``, a name or an IP address without a port."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
@@ -27,7 +27,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_address(host: str) -> bool:
-    """Whether ``host`` is an IP address, in brackets or without."""
+    """Whether ``host`` is an IP address, with or without brackets."""
     try:
         ip_address(host.strip("[]"))
     except ValueError:
@@ -36,15 +36,15 @@ def is_address(host: str) -> bool:
 
 
 def network_of(text: str) -> IPv4Network | IPv6Network:
-    """The network that an address, or an address with a number of bits, stands for."""
+    """Return the network of an address, or of an address with a prefix length."""
     return ip_network(text, strict=False)
 
 
 def check_host(name: str) -> str:
-    """Refuse what no Host header could match.
+    """Refuse a pattern that no Host header can match.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     if not _HOST.fullmatch(name) and not is_address(name):
         raise ValueError(f"must be {HOST_WORDING}")
@@ -52,10 +52,10 @@ def check_host(name: str) -> str:
 
 
 def check_origin(origin: str) -> str:
-    """Refuse what no Origin header could match.
+    """Refuse an origin that no Origin header can match.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     if not _ORIGIN.fullmatch(origin):
         raise ValueError(f"must be {ORIGIN_WORDING}")
@@ -66,7 +66,7 @@ def check_network(text: str) -> str:
     """Refuse what is neither an address nor a network.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     try:
         network_of(text)

@@ -1,4 +1,4 @@
-"""How the hub is reached: the token of the user, and where siblings of a model are published."""
+"""Settings of the hub: the source of the token, and the repositories with siblings of a model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _MAX_TOKEN_BYTES: Final = 64 * 1024
 _WITH_VALUE: Final = ("literal", "path")
 _TOKEN_SOURCES: Final = "cache, env:VARIABLE, path:FILE, literal:TOKEN or none"
 
-# The reference's own default. Source: its token_source grammar.
+# The default of mistral.rs. Source: its token_source grammar.
 _DEFAULT_VARIABLE: Final = "HUGGING_FACE_HUB_TOKEN"
 
 
 def check_token_source(source: str) -> None:
-    """Refuse what is no token source. The message does not repeat it: it may be the token itself.
+    """Refuse an invalid token source. The message does not repeat it, because it may be the token itself.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     kind, _, value = source.partition(":")
     if kind in _WITH_VALUE and not value:
@@ -32,7 +32,7 @@ def check_token_source(source: str) -> None:
 
 
 def read_token(source: str) -> str | bool | None:
-    """The token that a token source means; None: that of the login; False: none.
+    """Return the token of a token source; None: the token of the login; False: no token.
 
     Raises:
         ConfigError: the variable is not set, or the file cannot be read.
@@ -64,10 +64,10 @@ def _unreadable(path: str, reason: str) -> ConfigError:
 
 
 def check_sibling(pattern: str) -> str:
-    """Refuse what does not become a hub id.
+    """Refuse a pattern that does not give a hub id.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     try:
         repo = pattern.format(repo="org/name", organisation="org", name="name")

@@ -1,4 +1,4 @@
-"""How API keys and their names are written."""
+"""The syntax of API keys and of their names, and the digest of a key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 MAX_PRIORITY: Final = 100
-"""The highest priority that a request may ask for; the lowest is the same below 0."""
+"""The highest priority that a request may ask for; the lowest is ``-MAX_PRIORITY``."""
 
 KEY_WORDING: Final = "a key, or sha256: and the 64 hexadecimal digits of its digest, in quotes"
 
@@ -21,10 +21,10 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 def check_key(key: str) -> str:
-    """Refuse what looks like a digest and is none. The message does not repeat it.
+    """Refuse a malformed digest. The message does not repeat it, because it may be a secret.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     if key.startswith(_PREFIX) and not _DIGEST.fullmatch(key):
         raise ValueError(f"must be {KEY_WORDING}")
@@ -32,10 +32,10 @@ def check_key(key: str) -> str:
 
 
 def check_key_name(name: str) -> str:
-    """Refuse names that a line of a log could not hold.
+    """Refuse names that could break a line of a log.
 
     Raises:
-        ValueError: it says what may be written.
+        ValueError: the message says what is allowed.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"must be {NAME_WORDING}")
@@ -43,9 +43,9 @@ def check_key_name(name: str) -> str:
 
 
 def digest_of(key: str | bytes) -> bytes:
-    """SHA-256 of a key; that which ``key`` says, where it is written as ``sha256:<hex>``.
+    """Return the SHA-256 of a key, or the digest that ``key`` holds as ``sha256:<hex>``.
 
-    One round without salt: a key is random and long, so there is nothing to guess, and it is computed for each request.
+    One round without salt is enough for keys that are long and random, and fast enough to compute for each request.
     """
     if isinstance(key, str):
         if _DIGEST.fullmatch(key):

@@ -1,4 +1,4 @@
-"""API keys: how they are written, and who holds which. Secrets leave this file as digests alone."""
+"""The API keys of a configuration and of the environment. Secrets leave this file only as digests."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ SALT_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """A key as the server knows it.
+    """An API key with its rights and limits.
 
     Attributes:
-        name: what logs call it.
+        name: its name in logs.
         digest: SHA-256 of the key.
         models: ids of the models that it may use; None: all.
         scopes: what it may do.
-        requests_per_minute, tokens_per_minute, max_concurrent, max_context, max_tokens: its limits; None: it has none.
+        requests_per_minute, tokens_per_minute, max_concurrent, max_context, max_tokens: its limits; None: no limit.
         max_priority: the highest priority that its requests may ask for; None: see ``highest_priority``.
-        group: keys of one group may share prefixes; None: it is alone.
+        group: keys of one group may share prefixes; None: it belongs to none.
     """
 
     name: str
@@ -52,15 +52,15 @@ class AccessKey:
 
     @property
     def highest_priority(self) -> int:
-        """The highest priority that its requests may ask for: any where it may do everything, else the usual one."""
+        """The highest priority that its requests may ask for; by default any for a key without restrictions, else 0."""
         if self.max_priority is not None:
             return self.max_priority
         return MAX_PRIORITY if self.models is None and "admin" in self.scopes else 0
 
     def cache_salt(self, sharing: PrefixSharing) -> str:
-        """What the prefixes of its requests are told apart by: keys of one salt reuse one another's.
+        """Return the salt of its prefixes: keys of one salt reuse the prefixes of one another.
 
-        It is derived from the digest, of which it tells nothing: it stands in names of files where prompts are kept.
+        It is a hash of the digest, because names of files with kept prompts contain it.
         """
         match sharing:
             case "all":
@@ -76,10 +76,10 @@ def _salt(kind: bytes, owner: bytes) -> str:
 
 
 def read_keys(config: Config, environment: Mapping[str, str] | None = None) -> tuple[AccessKey, ...]:
-    """All keys of a configuration and of the environment, each once; () lets everybody in.
+    """Return all keys of a configuration and of the environment, each once; (): requests need no key.
 
     Raises:
-        ConfigError: a variable that is to hold a key does not, or two keys have one name.
+        ConfigError: a variable holds no valid key, or two keys have the same name.
     """
     environment = os.environ if environment is None else environment
     problems: list[str] = []
@@ -100,26 +100,26 @@ def read_keys(config: Config, environment: Mapping[str, str] | None = None) -> t
             problems.append(f"[[server.keys]] {number}: {error}.")
     if problems:
         raise ConfigError("API keys", problems)
-    # Of one that is listed twice the last counts: that with the limits.
+    # Of a key that is listed twice the last entry counts, which has the limits.
     return tuple({key.digest: key for key in keys}.values())
 
 
 def api_key_name(number: int) -> str:
-    """The name of the ``number``-th of ``api_keys``, counted from 1."""
+    """Return the name of the ``number``-th of ``api_keys``, counted from 1."""
     return f"api-key-{number}"
 
 
 def names_of_tables(server: Server) -> list[str]:
-    """The names of the tables under ``[[server.keys]]``, in their order."""
+    """Return the names of the tables under ``[[server.keys]]``, in their order."""
     return [table.name or f"key-{number}" for number, table in enumerate(server.keys, 1)]
 
 
 def clashing_names(tables: Sequence[str], others: Collection[str]) -> list[str]:
-    """One problem for each name that several keys have: a log could not tell them apart.
+    """Return one problem for each name that several keys have: a log could not tell them apart.
 
     Args:
         tables: names of the tables under ``[[server.keys]]``.
-        others: names that keys outside of tables are given.
+        others: names of keys outside of tables.
     """
     return [
         f"The name {shown(name)} belongs to more than one of [[server.keys]]. Give each its own."
@@ -135,7 +135,7 @@ def clashing_names(tables: Sequence[str], others: Collection[str]) -> list[str]:
 
 
 def _full_key(name: str, key: str) -> AccessKey:
-    """A key that may do everything."""
+    """Return a key without restrictions."""
     return AccessKey(name, digest_of(key), None, frozenset(("inference", "read", "admin")))
 
 

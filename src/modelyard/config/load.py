@@ -1,4 +1,4 @@
-"""From a TOML file, or the command line, to a checked configuration: every problem at once."""
+"""Makes a checked configuration of a TOML file or of the command line, and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Location = tuple[int | str, ...]
-"""Where in the mapping a fault is, as pydantic says it: ``("models", 0, "kind")``."""
+"""Location of a fault in the mapping, as in pydantic's errors: ``("models", 0, "kind")``."""
 
 
 def load_config(path: Path, server: Mapping[str, object] | None = None) -> Config:
-    """The configuration in a TOML file. Relative paths in it are taken from its folder.
+    """Return the configuration in a TOML file. Relative paths in it start at its folder.
 
-    ``server`` holds keys of ``[server]`` that take the place of the file's.
+    Args:
+        path: of the file.
+        server: keys of ``[server]`` that take the place of the file's.
 
     Raises:
         ConfigError: the file cannot be read, is no TOML, or breaks the schema or a rule; it lists every problem.
@@ -43,9 +45,12 @@ def load_config(path: Path, server: Mapping[str, object] | None = None) -> Confi
 
 
 def validate_config(mapping: Mapping[str, object], source: str = "command line", base: Path | None = None) -> Config:
-    """The configuration that a mapping in the shape of the TOML file describes.
+    """Return the configuration in a mapping that is structured like the TOML file.
 
-    source names the origin in errors; relative paths are taken from base, or from the working directory.
+    Args:
+        mapping: the tables and keys.
+        source: names the origin in errors.
+        base: where relative paths start; None: at the working directory.
 
     Raises:
         ConfigError: the mapping breaks the schema or a rule; it lists every problem.
@@ -61,17 +66,17 @@ def validate_config(mapping: Mapping[str, object], source: str = "command line",
         faults = [details["loc"] for details in error.errors(include_input=False, include_url=False)]
         config, models = _sound_parts(given, faults, context)
     problems += _rule_problems(config, models, faults, given)
-    # Not raised where pydantic's error is caught: it would be chained, and it carries the input, API keys included.
+    # Raised outside of the except clause, because a chained pydantic error carries the input, including API keys.
     if problems:
         raise ConfigError(source, problems)
     return config
 
 
 def revise(config: Config, models: Sequence[Model], default_model_id: str | None, source: str) -> Config:
-    """``config`` with other models and another default.
+    """Return ``config`` with other models and another default.
 
     Raises:
-        ConfigError: together they break a rule.
+        ConfigError: the result breaks a rule; it lists every problem.
     """
     revised = config.model_copy(update={"models": tuple(models), "default_model_id": default_model_id})
     if problems := _rule_problems(revised, dict(enumerate(revised.models, 1)), (), {}):
@@ -80,7 +85,7 @@ def revise(config: Config, models: Sequence[Model], default_model_id: str | None
 
 
 def _parse(path: Path) -> dict[str, Any] | str:
-    """The content of the file, or the problem that it has."""
+    """Return the content of the file, or its problem as a sentence."""
     if path.suffix.lower() != ".toml":
         return "A configuration file must end in .toml."
     try:
@@ -103,7 +108,7 @@ def _parse(path: Path) -> dict[str, Any] | str:
 
 
 def _with_position(message: str, text: str) -> str:
-    """The parser's message with line and column also where it says no more than "at end of document"."""
+    """Return the parser's message, with line and column in place of "at end of document"."""
     lines = text.split("\n")
     end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end of the file"
     return re.sub(r"at end of document(?=\)$)", end, message)
@@ -112,7 +117,7 @@ def _with_position(message: str, text: str) -> str:
 def _sound_parts(
     given: dict[str, object], faults: Sequence[Location], context: dict[str, Path]
 ) -> tuple[Config, dict[int, Model]]:
-    """What remains of a mapping without its faults: the top level, and the models by their number in the file."""
+    """Return what remains of a mapping without its faults: the top level, and the models by number in the file."""
     top_level = {key: value for key, value in given.items() if key != "models"}
     return (
         Config.model_validate(_without(faults, top_level), context=context),
@@ -129,7 +134,7 @@ def _sound_models(tables: object, faults: Sequence[Location], context: dict[str,
 
 
 def _without(faults: Sequence[Location], value: object, at: Location = ()) -> object:
-    """The value, which lies at ``at``, without the keys and items at fault."""
+    """Return the value at location ``at`` without the keys and items that are at fault."""
     match value:
         case dict():
             return {
@@ -148,7 +153,7 @@ def _without(faults: Sequence[Location], value: object, at: Location = ()) -> ob
 def _rule_problems(
     config: Config, models: Mapping[int, Model], faults: Sequence[Location], given: Mapping[str, object]
 ) -> list[str]:
-    """What breaks a rule, leaving out what only follows from a fault that is reported already."""
+    """Return the problems with rules, except for those that follow from a fault that is reported already."""
     problems = []
     if not any(_hides_names(fault, given) for fault in faults):
         problems += rules.no_models(models) or rules.unknown_default(config.default_model_id, models)

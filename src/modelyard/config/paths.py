@@ -1,4 +1,4 @@
-"""Paths as a configuration writes them: relative to the file that holds them."""
+"""Paths in a configuration, which are relative to its file, and folders of Modelyard's own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _PATH_BEGINNINGS = ("./", "../", "~")
 
 
 def absolute(path: str | Path, base: Path) -> Path:
-    """``path`` as an absolute path: ``~`` is the home folder, relative is relative to ``base``.
+    """Return ``path`` as an absolute path: ``~`` is the home folder, relative paths start at ``base``.
 
-    Symbolic links and ``..`` stay: a file in the Hugging Face cache is a link whose target has lost the ending
+    Symbolic links and ``..`` are not resolved: a file in the Hugging Face cache is a link whose target has no ending
     ``.gguf``, and behind a link ``a/..`` is not ``.``.
     """
     try:
@@ -24,16 +24,16 @@ def absolute(path: str | Path, base: Path) -> Path:
 
 
 def base_of(context: object) -> Path:
-    """The folder that relative paths start from, as the validation context says; else the working directory."""
+    """Return the folder where relative paths start: that of the validation context, else the working directory."""
     base = context.get("base") if isinstance(context, dict) else None
     return base if isinstance(base, Path) else Path.cwd()
 
 
 def source_of(model_id: str, base: Path) -> str:
-    """Where a model comes from: an absolute path if ``model_id`` means a path, else the hub id, unchanged.
+    """Return where a model comes from: an absolute path if ``model_id`` is a path, else the hub id, unchanged.
 
-    It means a path if it looks like one (absolute, ``./``, ``../``, ``~``, ``.gguf``) or if something of that name lies
-    in ``base``.
+    It is a path if it looks like one (absolute, ``./``, ``../``, ``~``, ``.gguf``) or if ``base`` has an entry of that
+    name.
     """
     path = absolute(model_id, base)
     looks_like_path = (
@@ -43,18 +43,18 @@ def source_of(model_id: str, base: Path) -> str:
 
 
 def user_cache() -> Path:
-    """Where programs keep what they can make again. Source: XDG Base Directory Specification, XDG_CACHE_HOME."""
+    """Return the user's cache folder. Source: XDG Base Directory Specification, XDG_CACHE_HOME."""
     named = os.environ.get("XDG_CACHE_HOME", "")
     return Path(named) if Path(named).is_absolute() else Path("~/.cache").expanduser()
 
 
 def own_cache() -> Path:
-    """Where Modelyard keeps what it can make again."""
+    """Return Modelyard's folder in the user's cache."""
     return user_cache() / "modelyard"
 
 
 def make_own_folder(folder: Path) -> None:
-    """Have a folder of files that Modelyard writes, closed to other users of the machine, as is ``own_cache``.
+    """Make a folder for files that Modelyard writes, closed to other users of the machine, and ``own_cache`` above it.
 
     Raises:
         OSError: it cannot be made, or belongs to another user.
@@ -64,7 +64,7 @@ def make_own_folder(folder: Path) -> None:
 
 
 def exists(path: Path) -> bool:
-    """Whether something is there that can be looked at; a name that no file can have is not there."""
+    """Whether a file or folder exists and its status can be read; false for a name that no file can have."""
     try:
         return path.exists()
     except OSError:  # for example a name that is too long
@@ -72,7 +72,7 @@ def exists(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there that can be looked at."""
+    """Whether a file exists and its status can be read."""
     try:
         return path.is_file()
     except OSError:

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, said in the words of the TOML file."""
+"""Turns the errors of pydantic into sentences about the TOML file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 def schema_problems(error: ValidationError, given: Mapping[str, object]) -> list[str]:
-    """One sentence for each thing that does not fit the schema, in the order of the schema.
+    """Return one sentence for each value that does not fit the schema, in the order of the schema.
 
-    given is the mapping that was refused; it names the models.
+    Args:
+        error: as pydantic raised it.
+        given: the mapping that was refused; the sentences take the names of models from it.
     """
     return [_sentence(details, given) for details in error.errors(include_url=False, include_context=False)]
 
@@ -35,7 +37,7 @@ def _sentence(details: ErrorDetails, given: Mapping[str, object]) -> str:
 
 
 def _place(loc: tuple[int | str, ...]) -> tuple[TablePath, int | None, tuple[int | str, ...]]:
-    """Split a location into its table, the number of its model or key, and what is left: a key and perhaps an item."""
+    """Split a location into its table, the number of its model or key, and the rest: a key and perhaps an item."""
     path: TablePath = ()
     number, rest = None, loc
     while rest and (inner := (*path, str(rest[0]))) in TABLES:
@@ -78,7 +80,7 @@ def _about_key(path: TablePath, rest: tuple[int | str, ...], details: ErrorDetai
 
 
 def _instead(schema: Mapping[str, Any], value: object, *, secret: bool) -> str:
-    """The end of a sentence that says what must be there: what is there, and the way out where it is known."""
+    """Return the end of a sentence that says what is expected: the value found, and a suggestion if there is one."""
     if secret:
         return "."
     if is_text(schema) and isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Reads a configuration on a thread of its own: its folder may be on a file system that does not answer."""
+"""Reads a configuration on a thread of its own, because its file system may hang."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ READ_S: Final = 10.0
 
 
 class ConfigReader:
-    """Reads one configuration, again and again.
+    """Reads one configuration, as often as needed.
 
     Args:
-        read: reads it; it may take for ever.
-        limit_s: how long that is waited for.
+        read: reads it, and may hang.
+        limit_s: longest time that a read is waited for.
     """
 
     def __init__(self, read: Callable[[], Config], limit_s: float = READ_S) -> None:
@@ -30,7 +30,7 @@ class ConfigReader:
         self._turn = asyncio.Lock()
 
     def read(self) -> Config:
-        """The configuration, on a thread that may wait.
+        """Read and return the configuration. Blocks the thread.
 
         Raises:
             ConfigError: it is faulty, or takes too long to be read.
@@ -41,7 +41,7 @@ class ConfigReader:
         return reading.result()
 
     async def read_async(self) -> Config:
-        """The same on an event loop, which goes on meanwhile.
+        """Read and return the configuration without blocking the event loop.
 
         Raises:
             ConfigError: as ``read``; also where an earlier attempt still hangs, so that threads do not pile up.
@@ -61,7 +61,7 @@ class ConfigReader:
         if self._reading is not None and not self._reading.done():
             raise ConfigError("configuration", ["An earlier attempt to read it has not ended: its file system hangs."])
         reading: Future[Config] = Future()
-        # From here on it cannot be cancelled: it is done when the thread is.
+        # From here on the future cannot be cancelled: it is done when the thread ends.
         reading.set_running_or_notify_cancel()
 
         def run() -> None:
@@ -71,7 +71,7 @@ class ConfigReader:
                 reading.set_exception(failure)
 
         self._reading = reading
-        # A daemon: a process that ends does not wait for it.
+        # A daemon thread, so that the process can end while it hangs.
         threading.Thread(target=run, name="read the configuration", daemon=True).start()
         return reading
 

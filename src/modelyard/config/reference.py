@@ -1,4 +1,4 @@
-"""The reference of all keys, written by the schema itself: ``python -m modelyard.config.reference`` prints it."""
+"""The reference of all keys, generated from the schema: ``python -m modelyard.config.reference`` prints it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def render_reference() -> str:
-    """A Markdown table of every key: its table, name, type, default and meaning."""
+    """Return a Markdown table of all keys: table, name, type, default and meaning."""
     rows = [("Table", "Key", "Type", "Default", "Meaning"), ("---",) * 5]
     rows += [
         (
@@ -35,7 +35,7 @@ def _escaped(cell: str) -> str:
 
 
 def _default(schema: Mapping[str, Any]) -> str:
-    """The default as TOML writes it, which for these types is as JSON writes it."""
+    """Return the default in TOML, which for these types is the same as in JSON."""
     if "default" not in schema:
         return "required"
     return "unset" if schema["default"] is None else f"`{json.dumps(schema['default'])}`"

@@ -1,7 +1,7 @@
 """The rules that hold across keys and models.
 
-Pure functions over parts of a configuration that fit the schema; each returns one sentence for each problem. Models
-come with their number in the file, counted from 1, because a faulty neighbour may be missing.
+They are pure functions of parts of a configuration that fit the schema; each returns one sentence for each problem.
+Models are passed with their number in the file, counted from 1, because faulty models may be left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ISQ_NAMES: Final = (
     *("q2k", "q3k", "q4k", "q5k", "q6k", "q8k"),
     *("hqq4", "hqq8", "fp8", "afq2", "afq3", "afq4", "afq6", "afq8", "f8q8", "mxfp4"),
 )
-"""What ``isq`` accepts: bits, or a type of the reference."""
+"""What ``isq`` accepts: a number of bits, or a type of mistral.rs."""
 
 GGUF_TYPES: Final = (
     *("q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k"),
@@ -37,21 +37,21 @@ QUANT_NAMES: Final = ("auto", *ISQ_NAMES, *GGUF_TYPES)
 """What ``quant`` accepts."""
 
 MAX_SEQUENCES: Final = 256
-"""Sequences that one llama.cpp context can hold."""
+"""Maximum number of sequences in a llama.cpp context."""
 
 RESERVED_NAME: Final = "default"
-"""What a request sends to mean the default model."""
+"""The name by which requests address the default model."""
 
 
 def no_models(models: Mapping[int, Model]) -> list[str]:
-    """A configuration without a model serves nothing."""
+    """Require at least one model."""
     return [] if models else ["No models: name at least one in a [[models]] table."]
 
 
 def shared_names(models: Mapping[int, Model]) -> list[str]:
-    """A name must lead to one model, be it an id, an alias or the model_id behind an alias.
+    """Require that each id, alias and model_id routes to one model.
 
-    Models may have their model_id in common where their aliases tell them apart: the same weights, served in two ways.
+    Models with different aliases may have the same model_id: the same weights, served in two ways.
     """
     owners: dict[str, list[int]] = {}
     for number, model in models.items():
@@ -67,12 +67,12 @@ def shared_names(models: Mapping[int, Model]) -> list[str]:
 
 
 def _is_common_model_id(name: str, owners: Sequence[Model]) -> bool:
-    """Whether ``name`` is what the owners have in common, and at most one is listed under it."""
+    """Whether ``name`` is the model_id of all owners, and at most one of them is listed under it."""
     return all(model.model_id == name for model in owners) and sum(model.alias is None for model in owners) <= 1
 
 
 def reserved_names(models: Mapping[int, Model]) -> list[str]:
-    """No model may take the name that means the default model."""
+    """Refuse models with the name that stands for the default model."""
     return [
         f"{_label(number, model)}: the name {shown(RESERVED_NAME)} is reserved for the default model. "
         "Choose another one, and name the model in default_model_id."
@@ -82,7 +82,7 @@ def reserved_names(models: Mapping[int, Model]) -> list[str]:
 
 
 def unknown_default(default_model_id: str | None, models: Mapping[int, Model]) -> list[str]:
-    """``default_model_id`` must be a name of one of the models."""
+    """Require that ``default_model_id`` is a name of one of the models."""
     names = list(dict.fromkeys(name for model in models.values() for name in model.names))
     if default_model_id is None or default_model_id in names:
         return []
@@ -93,7 +93,7 @@ def unknown_default(default_model_id: str | None, models: Mapping[int, Model]) -
 
 
 def unknown_drafts(models: Mapping[int, Model]) -> list[str]:
-    """``draft`` must be a name of another model."""
+    """Require that ``draft`` is a name of another model."""
     names = list(dict.fromkeys(name for model in models.values() for name in model.names))
     problems = []
     for number, model in models.items():
@@ -108,7 +108,7 @@ def unknown_drafts(models: Mapping[int, Model]) -> list[str]:
 
 
 def mixed_cpu(models: Mapping[int, Model]) -> list[str]:
-    """The models that set ``cpu`` must agree."""
+    """Require that all models that set ``cpu`` set it to the same value."""
     on, off = (
         [_label(number, model) for number, model in models.items() if model.device.cpu is value]
         for value in (True, False)
@@ -122,7 +122,7 @@ def mixed_cpu(models: Mapping[int, Model]) -> list[str]:
 
 
 def bad_quantisation(models: Mapping[int, Model]) -> list[str]:
-    """``quant`` and ``isq`` must be known names, and only one way to the weights may be chosen."""
+    """Require that ``quant`` and ``isq`` are known names, and that only one way to the weights is chosen."""
     problems = []
     for number, model in models.items():
         where = label(("models", "quantization"), number, model.model_id)
@@ -139,7 +139,7 @@ def bad_quantisation(models: Mapping[int, Model]) -> list[str]:
 
 
 def bad_format(models: Mapping[int, Model]) -> list[str]:
-    """What ``[models.format]`` says must fit together, and fit the way to the weights."""
+    """Require that the keys of ``[models.format]`` are compatible with each other and with the way to the weights."""
     return [
         f"{label(('models', 'format'), number, model.model_id)}: {problem}"
         for number, model in models.items()
@@ -148,20 +148,20 @@ def bad_format(models: Mapping[int, Model]) -> list[str]:
 
 
 def _format_problems(model: Model) -> list[str]:
-    said, names = model.format, model.format.quantized_files
-    if said.format == "ggml" or any(name.lower().endswith((".ggml", ".bin")) for name in names):
+    given, names = model.format, model.format.quantized_files
+    if given.format == "ggml" or any(name.lower().endswith((".ggml", ".bin")) for name in names):
         return ["GGML is the format before GGUF, which llama.cpp no longer reads. Name a GGUF file of the model."]
     problems = []
-    if said.quantized_file is not None and not names:
+    if given.quantized_file is not None and not names:
         problems.append("quantized_file names no file. Name a GGUF file, or remove it.")
-    for key, name in (*(("quantized_file", name) for name in names), ("mmproj", said.mmproj)):
+    for key, name in (*(("quantized_file", name) for name in names), ("mmproj", given.mmproj)):
         if name is not None and not name.lower().endswith(".gguf"):
             problems.append(f"{key} {shown(name)} must be a GGUF file: its name must end in .gguf.")
-    if said.format == "plain":
+    if given.format == "plain":
         problems += [
             f'format "plain" is full precision in safetensors, and {key} is GGUF. Keep one of them.'
             for key in ("quantized_file", "mmproj")
-            if getattr(said, key) is not None
+            if getattr(given, key) is not None
         ]
         if model.source.lower().endswith(".gguf"):
             problems.append(f'format "plain" is full precision in safetensors, and {shown(model.model_id)} is GGUF.')
@@ -172,13 +172,13 @@ def _format_problems(model: Model) -> list[str]:
         for key in ("quant", "isq", "from_uqff")
         if names and getattr(model.quantization, key) is not None
     ]
-    if said.mmproj is not None and model.kind in ("embedding", "rerank"):
+    if given.mmproj is not None and model.kind in ("embedding", "rerank"):
         problems.append(f"mmproj is for models that see or hear, not for kind = '{model.kind}'. Keep one of them.")
     return problems
 
 
 def layers_without_device(models: Mapping[int, Model]) -> list[str]:
-    """Layers cannot be given to a device where ``cpu`` keeps all models from it."""
+    """Refuse ``device_layers`` where ``cpu`` keeps all models on the CPU."""
     on_cpu = next((_label(number, model) for number, model in models.items() if model.device.cpu), None)
     return [
         f"{label(('models', 'device'), number, model.model_id)}: device_layers gives layers to an accelerator, and "
@@ -189,7 +189,7 @@ def layers_without_device(models: Mapping[int, Model]) -> list[str]:
 
 
 def too_many_sequences(runtime: Runtime) -> list[str]:
-    """Running requests and kept prompts share the sequences of one context."""
+    """Bound running requests and kept prompts together, because they share the sequences of one context."""
     total = runtime.max_seqs + runtime.prefix_cache_n
     if total <= MAX_SEQUENCES:
         return []
@@ -200,7 +200,7 @@ def too_many_sequences(runtime: Runtime) -> list[str]:
 
 
 def unfit_batch(runtime: Runtime) -> list[str]:
-    """Every sequence that runs has a token in each step."""
+    """Require that a step has room for a token of every running sequence."""
     if runtime.batch_tokens >= runtime.max_seqs:
         return []
     return [
@@ -210,7 +210,7 @@ def unfit_batch(runtime: Runtime) -> list[str]:
 
 
 def unfit_batch_size(runtime: Runtime, models: Mapping[int, Model]) -> list[str]:
-    """What holds for ``max_seqs`` holds for ``max_batch_size``, which takes its place."""
+    """Apply the bounds of ``max_seqs`` to ``max_batch_size``, which takes its place."""
     problems = []
     for number, model in models.items():
         size = model.device.max_batch_size
@@ -226,14 +226,14 @@ def unfit_batch_size(runtime: Runtime, models: Mapping[int, Model]) -> list[str]
 
 
 def kv_type_without_flash(runtime: Runtime) -> list[str]:
-    """llama.cpp reads quantised values in flash attention alone."""
+    """Require flash attention for a quantised KV cache: only there does llama.cpp read quantised values."""
     if runtime.kv_type == "f16" or runtime.flash_attn is not False:
         return []
     return [f'[runtime]: kv_type "{runtime.kv_type}" needs flash attention: leave flash_attn unset, or set it to true.']
 
 
 def pinned_but_idle(models: Mapping[int, Model]) -> list[str]:
-    """A model cannot stay whatever happens, and go when it is idle."""
+    """Refuse models that are both pinned and unloaded when idle."""
     return [
         f"{_label(number, model)}: pinned and idle_unload_seconds exclude each other. Keep one of them."
         for number, model in models.items()
@@ -242,7 +242,7 @@ def pinned_but_idle(models: Mapping[int, Model]) -> list[str]:
 
 
 def unusable_keys(server: Server) -> list[str]:
-    """A key is written in one place, and logs tell it from the others."""
+    """Require that each key is written in one place, and has a name of its own."""
     return [
         f"{label(('server', 'keys'), number)}: write either key or key_env."
         for number, key in enumerate(server.keys, 1)
@@ -251,14 +251,14 @@ def unusable_keys(server: Server) -> list[str]:
 
 
 def unusable_tls(server: Server) -> list[str]:
-    """A private key is of a certificate."""
+    """Refuse a private key without a certificate."""
     if server.ssl_keyfile is not None and server.ssl_certfile is None:
         return ["[server]: ssl_keyfile needs ssl_certfile, the certificate that the key belongs to."]
     return []
 
 
 def unknown_models_of_keys(server: Server, models: Mapping[int, Model]) -> list[str]:
-    """What a key may use must be there."""
+    """Require that the models of each key exist."""
     names = [name for model in models.values() for name in model.names]
     return [
         f"{label(('server', 'keys'), number)}: models: {shown(name)} is no model."
@@ -270,7 +270,7 @@ def unknown_models_of_keys(server: Server, models: Mapping[int, Model]) -> list[
 
 
 def processes_on_windows(runtime: Runtime, models: Mapping[int, Model], platform: str) -> list[str]:
-    """Engines share memory and locks with the server in ways that Windows does not have."""
+    """Refuse isolated engines on Windows, which lacks the shared memory and locks that they need."""
     if platform != "win32":
         return []
     problem = 'isolation "process" does not work on Windows. Set it to "thread", or remove it.'
@@ -279,24 +279,24 @@ def processes_on_windows(runtime: Runtime, models: Mapping[int, Model], platform
 
 
 def effective_cpu(models: Iterable[Model]) -> bool:
-    """The one ``cpu`` that holds for all models: what those say that set it, false where none does."""
+    """Return the ``cpu`` that holds for all models: the value of those that set it, false where none does."""
     return any(model.device.cpu for model in models)
 
 
 def running_at_once(config: Config, model: Model) -> int:
-    """Requests that ``model`` works on at the same time."""
+    """Return how many requests ``model`` computes at the same time."""
     return model.device.max_batch_size or config.runtime.max_seqs
 
 
 def isolation_of(config: Config, model: Model) -> Isolation:
-    """Where the engine of ``model`` runs: the model's own setting, else that of ``[runtime]``."""
+    """Return where the engine of ``model`` runs: the model's own setting, else that of ``[runtime]``."""
     return model.isolation or config.runtime.isolation
 
 
 def default_model(config: Config) -> str | None:
-    """The listed id of the model for requests that name none.
+    """Return the listed id of the model for requests that name none.
 
-    That of ``default_model_id``, else the only model's; None where there are several and none is chosen.
+    It is the one that ``default_model_id`` names, else the only model; None where there are several and none is named.
     """
     if config.default_model_id is not None:
         return next((model.id for model in config.models if config.default_model_id in model.names), None)

@@ -1,7 +1,7 @@
 """The tables and keys of a configuration file, with their types, bounds, defaults and meanings.
 
-Defaults have their one home here. Numbers that a request may carry too (sampling) are named types, so that the HTTP
-schema refuses exactly what this one refuses. Rules across tables are in ``rules.py``.
+This is the only place with defaults. Numbers that a request may carry, too (sampling), are named types, so that the
+HTTP schema refuses exactly what this one refuses. Rules across tables are in ``rules.py``.
 """
 
 from __future__ import annotations
@@ -79,31 +79,34 @@ class Runtime(Table):
     """``[runtime]``: how many sequences each engine holds. ``max_seqs + prefix_cache_n`` may be at most 256."""
 
     max_seqs: int = Field(
-        default=32, ge=1, le=256, description="Requests that one model works on at the same time; more wait."
+        default=32, ge=1, le=256, description="Requests that one model computes at the same time; further ones wait."
     )
     prefix_cache_n: int = Field(
         default=16,
         ge=0,
-        description="Finished prompts that one model keeps for reuse of their beginnings. `0` keeps none. Together "
-        "with `max_seqs` at most 256.",
+        description="Finished prompts that one model keeps, to reuse their prefixes. `0` keeps none. Together with "
+        "`max_seqs` at most 256.",
     )
     prompt_lookup: bool = Field(
         default=True,
-        description="Guess what comes next from what was said before, and verify the guesses together, where that "
-        "pays: edits and quotations come faster, with the same text but where two tokens are nearly equally likely.",
+        description="Speculative decoding by prompt lookup: draft the next tokens from earlier text, and verify them "
+        "in one step, where that is faster. Edits and quotations are generated faster; the text stays the same unless "
+        "two tokens are nearly equally likely.",
     )
     kv_type: KvType = Field(
         default="f16",
-        description="Numbers of the KV cache. `q8_0` takes about half the memory, and moves answers a little.",
+        description="Type of the numbers in the KV cache. `q8_0` takes about half the memory, and changes answers a "
+        "little.",
     )
     flash_attn: bool | None = Field(
-        default=None, description="Flash attention. Unset: where the device has it. `q8_0` needs it."
+        default=None, description="Flash attention. Unset: where the device supports it. `q8_0` needs it."
     )
     batch_tokens: int = Field(
         default=512,
         ge=32,
         le=8192,
-        description="Most tokens in a step: how much of a prompt is computed at once, and how much memory that takes.",
+        description="Maximum number of tokens in a step: how much of a prompt is computed at once, and how much memory "
+        "that takes.",
     )
     trial: bool = Field(
         default=True,
@@ -114,8 +117,8 @@ class Runtime(Table):
         default="auto",
         description="Where engines run: `thread`, all in the server's process, or `process`, each in one of its own, "
         "so that one that crashes ends no other, and its requests go on (not on Windows). `auto`: in processes for a "
-        "server that uses no accelerator, else on threads. A model that crashed, or is not tried, gets a process in "
-        "any case, until it has served for an hour.",
+        "server that uses no accelerator, else on threads. A model that crashed gets a process in any case, until it "
+        "has served for an hour, and so does one whose `trial` is switched off.",
     )
 
 
@@ -124,24 +127,24 @@ class Quantization(Table):
 
     quant: _LowerText | None = Field(
         default=None,
-        description="A number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or a type such as `q4_k_m`: a file that is "
-        "published in it, in the repository or in one of `[hub] siblings`, else full precision that is quantised here. "
-        "`auto` is the best that fits the memory budget.",
+        description="A number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or a type such as `q4_k_m`: a file of that type "
+        "in the repository or in one of `[hub] siblings`, else full precision, quantised on this machine. `auto` is "
+        "the best that fits the memory budget.",
     )
     isq: _LowerText | None = Field(
         default=None,
-        description="Quantise full precision on this machine (in-situ quantisation): a number of bits, or one of the "
-        "reference's types such as `q4k`. The result is kept for the next load.",
+        description="Quantise full precision on this machine (in-situ quantisation): a number of bits, or one of "
+        "mistral.rs's types such as `q4k`. The result is kept for the next load.",
     )
     from_uqff: _Text | None = Field(
         default=None,
-        description="Load UQFF weights of the repository or folder: a file, several with `;` between, a number of bits "
-        "or a type such as `q4k`.",
+        description="Load UQFF weights from the repository or folder: a file, several separated by `;`, a number of "
+        "bits, or a type such as `q4k`.",
     )
     imatrix: Annotated[Path, Strict(False)] | None = Field(
         default=None,
-        description="File that says which weights matter most, for quantisation here; `llama-imatrix` makes it. "
-        "Relative to the TOML file.",
+        description="Importance matrix for quantisation on this machine, made by `llama-imatrix`. Relative to the TOML "
+        "file.",
     )
 
     @field_validator("imatrix")
@@ -151,22 +154,22 @@ class Quantization(Table):
 
 
 class Format(Table):
-    """``[models.format]``: which files of the folder or repository, where that is not left to be found out."""
+    """``[models.format]``: which files of the folder or repository to use. Unset: selected automatically."""
 
     format: FileFormat | None = Field(
         default=None,
-        description="Which files count: `gguf`, or `plain` for full precision in safetensors. Unset: both. `ggml` is "
-        "refused: llama.cpp no longer reads it.",
+        description="Which files are considered: `gguf`, or `plain` for full precision in safetensors. Unset: both. "
+        "`ggml` is refused: llama.cpp no longer reads it.",
     )
     quantized_file: _Text | None = Field(
         default=None,
-        description="Name of the GGUF file in the folder or repository, such as `model-Q4_K_M.gguf`; several, the "
-        "shards of one model in order, with `;` between them. Takes the place of `quant`.",
+        description="Name of the GGUF file in the folder or repository, such as `model-Q4_K_M.gguf`; the shards of one "
+        "model in their order, separated by `;`. Takes the place of `quant`.",
     )
     mmproj: _Text | None = Field(
         default=None,
-        description="Name of the GGUF file with the projector, by which the model sees or hears. Unset: found beside "
-        "the model.",
+        description="Name of the GGUF file with the projector, which encodes images or sound for the model. Unset: "
+        "found beside the model.",
     )
 
     @property
@@ -200,22 +203,24 @@ class Device(Table):
         default=None,
         ge=1,
         le=256,
-        description="Requests that this model works on at the same time. Unset: `max_seqs` of `[runtime]`.",
+        description="Requests that this model computes at the same time. Unset: `max_seqs` of `[runtime]`.",
     )
 
 
 class Multimodal(Table):
-    """``[models.multimodal]``: what a model is given of the images and the sound that requests bring."""
+    """``[models.multimodal]``: limits of the images and the sound of requests."""
 
-    max_num_images: int = Field(default=16, ge=1, le=256, description="Most images in a request, in all its messages.")
+    max_num_images: int = Field(
+        default=16, ge=1, le=256, description="Maximum number of images in a request, in all its messages."
+    )
     max_num_audios: int = Field(
-        default=8, ge=1, le=256, description="Most clips of sound in a request, in all its messages."
+        default=8, ge=1, le=256, description="Maximum number of audio clips in a request, in all its messages."
     )
     max_audio_seconds: float = Field(
         default=600,
         ge=1,
         le=14_400,
-        description="Longest clip of sound in seconds. What it becomes must also fit the model's context.",
+        description="Longest audio clip in seconds. Its tokens must also fit the model's context.",
     )
     max_edge: int = Field(
         default=2048,
@@ -225,7 +230,7 @@ class Multimodal(Table):
         "further, to what it was trained on.",
     )
     max_image_length: int | None = Field(
-        default=None, ge=32, le=8192, description="The reference's other name for the same; the smaller one counts."
+        default=None, ge=32, le=8192, description="mistral.rs's other name for `max_edge`; the smaller one counts."
     )
 
     @property
@@ -235,24 +240,25 @@ class Multimodal(Table):
 
 
 class Sampling(Table):
-    """``[models.sampling]``: what holds for a request that does not say otherwise. Unset: the model's own default."""
+    """``[models.sampling]``: defaults for requests. Unset: the model's own default."""
 
     temperature: Temperature | None = Field(default=None, description="Randomness. `0` takes the likeliest token.")
-    top_k: TopK | None = Field(default=None, description="Sample from this many likeliest tokens. `0` is all.")
+    top_k: TopK | None = Field(default=None, description="Sample from the k most likely tokens. `0` is all.")
     top_p: TopP | None = Field(
-        default=None, description="Sample from the likeliest tokens that together hold this share of probability."
+        default=None, description="Sample from the most likely tokens that together have this probability."
     )
     min_p: MinP | None = Field(
-        default=None, description="Drop tokens less likely than this share of the likeliest one's probability."
+        default=None,
+        description="Drop tokens that are less likely than this part of the most likely one's probability.",
     )
     repetition_penalty: RepetitionPenalty | None = Field(
-        default=None, description="Divides the scores of tokens that occurred before. `1` changes nothing."
+        default=None, description="Divides the logits of tokens that occurred before. `1` changes nothing."
     )
     presence_penalty: PresencePenalty | None = Field(
-        default=None, description="Subtracted from the score of every token that occurred in the answer."
+        default=None, description="Subtracted from the logit of every token that occurred in the answer."
     )
     frequency_penalty: FrequencyPenalty | None = Field(
-        default=None, description="Subtracted from a token's score once for each time it occurred in the answer."
+        default=None, description="Subtracted from the logit of a token for each time it occurred in the answer."
     )
     seed: Seed | None = Field(default=None, description="Makes answers repeatable. Unset: a new seed each request.")
 
@@ -260,8 +266,7 @@ class Sampling(Table):
 class Model(Table):
     """``[[models]]``: one model, on an engine of its own.
 
-    Relative paths are taken from the folder that the validation context gives as ``base``, else from the working
-    directory.
+    Relative paths start at the folder that the validation context gives as ``base``, else at the working directory.
     """
 
     model_id: _Text = Field(description="Hugging Face id, or path of a GGUF file or a model folder.")
@@ -271,7 +276,7 @@ class Model(Table):
     )
     aliases: _List[_Text] = Field(default=(), description="Further names that route to the model. They are not listed.")
     dtype: Dtype = Field(
-        default="auto", description="Numbers of weights that are not quantised. `auto`: as they were published."
+        default="auto", description="Type of weights that are not quantised. `auto`: as they were published."
     )
     chat_template: Annotated[Path, Strict(False)] | None = Field(
         default=None,
@@ -279,11 +284,12 @@ class Model(Table):
     )
     tool_format: ToolFormat | None = Field(
         default=None,
-        description="How the model writes tool calls. Unset: told from its chat template.",
+        description="How the model writes tool calls. Unset: recognised from its chat template.",
     )
     reasoning_format: ReasoningFormat | None = Field(
         default=None,
-        description="How the model marks its reasoning; `none`: it does not reason. Unset: told from its template.",
+        description="How the model marks its reasoning; `none`: it does not reason. Unset: recognised from its chat "
+        "template.",
     )
     load: Load = Field(
         default="startup", description="When to load: before the server listens, or with the first request."
@@ -292,36 +298,36 @@ class Model(Table):
     idle_unload_seconds: float | None = Field(
         default=None,
         ge=0,
-        description="Unload the model when nobody has used it for so long. Unset: never. A request's `keep_alive` says "
-        "otherwise.",
+        description="Unload the model after this time without requests. Unset: never. A request's `keep_alive` takes "
+        "its place.",
     )
     priority: int = Field(
         default=0,
         ge=-100,
         le=100,
-        description="Requests of models with a higher number go first while they wait. A request's header "
-        "`X-Priority` says otherwise. While they are answered, those of models with a lower number hardly go on.",
+        description="Waiting requests of models with a higher number go first. A request's header `X-Priority` takes "
+        "its place. While they are answered, models with a lower number get hardly any of the device's time.",
     )
     weight: float = Field(
         default=1.0,
         gt=0,
         le=1000,
-        description="The model's part of the device's time while several compute, relative to that of the others.",
+        description="The model's share of the device's time while several compute, relative to the others' weights.",
     )
     isolation: Isolation | None = Field(
         default=None,
-        description="Where the model's engine runs: `auto`, `thread` or `process`. Unset: as `isolation` of "
-        "`[runtime]` says.",
+        description="Where the model's engine runs: `auto`, `thread` or `process`. Unset: `isolation` of `[runtime]`.",
     )
     draft: _Text | None = Field(
         default=None,
-        description="Id or alias of a smaller model of the same vocabulary, which drafts what this one verifies: "
-        "greedy answers stay the same, and come faster where the draft is often right. Its weights are shared with it.",
+        description="Id or alias of a smaller model of the same vocabulary, which drafts tokens that this one "
+        "verifies: greedy answers stay the same, and are faster where the draft is often right. The weights are shared "
+        "with that model.",
     )
     quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
     format: Format = Field(default=Format(), description="Which files of the folder or repository.")
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
-    multimodal: Multimodal = Field(default=Multimodal(), description="What the model is given of images and sound.")
+    multimodal: Multimodal = Field(default=Multimodal(), description="Limits of images and sound.")
     sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")
 
     _source: str = PrivateAttr(default="")
@@ -332,7 +338,7 @@ class Model(Table):
         return None if path is None else absolute(path, base_of(info.context))
 
     def model_post_init(self, context: object, /) -> None:
-        """Find out, while the base folder is known, whether ``model_id`` is a path."""
+        """Resolve ``model_id`` while the base folder is known: only the validation context has it."""
         self._source = source_of(self.model_id, base_of(context))
 
     @property
@@ -347,7 +353,7 @@ class Model(Table):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that routes to the model, the listed id first, without repeats."""
+        """Every name that routes to the model, without duplicates; the listed id first."""
         return tuple(dict.fromkeys((self.id, self.model_id, *self.aliases)))
 
 
@@ -357,18 +363,18 @@ class Memory(Table):
     budget: Annotated[int | float, BeforeValidator(read_budget)] | None = Field(
         default=None,
         json_schema_extra={"wording": BUDGET_WORDING},
-        description='What all loaded models may take: a size such as `"16GiB"`, or a part of the machine\'s memory '
-        "such as `0.5`. Unset: 80 % of what is free at the start.",
+        description='Memory that all loaded models may take: a size such as `"16GiB"`, or a part of the machine\'s '
+        "memory such as `0.5`. Unset: 80 % of what is free at the start.",
     )
     kv_keep: KvKeep = Field(
         default="off",
-        description="Where the prompts of a model outlive its unload, so that a conversation goes on without being "
+        description="Where prompts of a model are kept beyond its unload, so that conversations go on without being "
         "computed again.",
     )
     kv_keep_bytes: Annotated[int, BeforeValidator(read_size)] = Field(
         default=GIB,
         json_schema_extra={"wording": SIZE_WORDING, "default": "1GiB"},
-        description="Most that kept prompts may take: of one model in memory, of all together on disk. A size such as "
+        description="Maximum size of kept prompts: of each model in memory, of all together on disk. A size such as "
         '`"2GiB"`.',
     )
     kv_dir: Annotated[Path, Strict(False)] | None = Field(
@@ -389,7 +395,7 @@ class Memory(Table):
 
 
 class Hub(Table):
-    """``[hub]``: where models come from that are named by a Hugging Face id."""
+    """``[hub]``: how models that are named by a Hugging Face id are found and downloaded."""
 
     siblings: _List[Annotated[str, Field(min_length=1), AfterValidator(check_sibling)]] = Field(
         default=(
@@ -420,7 +426,7 @@ class Hub(Table):
 
 
 class Config(Table):
-    """A whole configuration: the top level of a TOML file, or what the command line says."""
+    """A whole configuration: the top level of a TOML file, or of what the command line describes."""
 
     command: Command = Field(default="serve", description="What to start: the HTTP server, or a chat in the terminal.")
     default_model_id: _Text | None = Field(

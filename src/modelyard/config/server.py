@@ -1,4 +1,4 @@
-"""``[server]`` and ``[[server.keys]]``: where the HTTP server listens, to whom, and what it tells of its work."""
+"""``[server]`` and ``[[server.keys]]``: where the HTTP server listens, who may use it, and what it logs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Key(Table):
     name: Annotated[str, AfterValidator(check_key_name)] | None = Field(
         default=None,
         json_schema_extra={"wording": NAME_WORDING},
-        description="What the access log calls the key. Unset: `key-1` for the first table, and so on.",
+        description="Name of the key in the access log. Unset: `key-1` for the first table, and so on.",
     )
     key: Secret | None = Field(
         default=None,
@@ -49,11 +49,12 @@ class Key(Table):
         default=None, description="Environment variable that holds the key, or its digest, in place of `key`."
     )
     models: Items[Text] = Field(
-        default=(), description="Ids or aliases of the models that it may use and sees. Empty: all."
+        default=(), description="Ids or aliases of the models that it may use and see. Empty: all."
     )
     scopes: Items[Scope] = Field(
         default=("inference", "read"),
-        description="What it may do: ask models, read what there is (models, metrics), load and unload models.",
+        description="What it may do: send requests to models (`inference`), read the state of the server (`read`: "
+        "models, metrics), load and unload models (`admin`).",
     )
     requests_per_minute: int | None = Field(
         default=None, ge=1, le=10**9, description="Requests that it may send in a minute. Unset: any number."
@@ -68,8 +69,8 @@ class Key(Table):
         default=None,
         ge=1,
         le=10**6,
-        description="Answers that may be made for it at the same time; each choice of a request with `n` counts, and "
-        "so does a response in the background. Unset: any number.",
+        description="Answers that may be computed for it at the same time; each choice of a request with `n` counts, "
+        "and so does a response in the background. Unset: any number.",
     )
     max_priority: int | None = Field(
         default=None,
@@ -83,14 +84,14 @@ class Key(Table):
         default=None,
         ge=1,
         le=2**31 - 1,
-        description="Tokens of a prompt and its answer together. Unset: what the model holds.",
+        description="Maximum number of tokens of a prompt and its answer together. Unset: the model's context.",
     )
     max_tokens: int | None = Field(
         default=None,
         ge=1,
         le=2**31 - 1,
-        description="Tokens of an answer. A request for more is refused, one that names no number gets this one. "
-        "Unset: any number.",
+        description="Maximum number of tokens of an answer. A request for more is refused; one that names no number "
+        "gets this one. Unset: any number.",
     )
     group: Annotated[str, AfterValidator(check_key_name)] | None = Field(
         default=None,
@@ -100,7 +101,7 @@ class Key(Table):
 
 
 class Server(Table):
-    """``[server]``: where the HTTP server listens, and to whom."""
+    """``[server]``: where the HTTP server listens, and who may use it."""
 
     host: Text = Field(
         default="127.0.0.1",
@@ -110,45 +111,45 @@ class Server(Table):
     api_keys: Items[Secret] = Field(
         default=(),
         description="Keys of which a client must send one as `Authorization: Bearer <key>`, or their digests as "
-        "`sha256:<hex>`. They may do everything. The variable `MODELYARD_API_KEYS` holds more of them, with commas "
-        "between them. No key anywhere lets everyone in.",
+        "`sha256:<hex>`. They may do everything. The variable `MODELYARD_API_KEYS` holds more of them, separated by "
+        "commas. Without any key, requests need none.",
     )
-    keys: Items[Key] = Field(default=(), description="Keys that may do less, one table each.")
+    keys: Items[Key] = Field(default=(), description="Keys with limits, one table each.")
     share_prefixes: PrefixSharing = Field(
         default="key",
-        description="Whose prompts may begin with what was computed before, and are answered faster for it: only "
-        "those of the same key, of the same `group`, or all. How fast an answer comes tells whoever asks whether its "
-        "beginning was asked before, so only keys that trust each other should share. Without keys all requests share.",
+        description="Which requests may reuse the computed prefixes of one another: those of the same key, those of "
+        "the same `group`, or all. How fast an answer comes reveals whether its prefix was computed before, so only "
+        "keys that trust each other should share. Without keys all requests share.",
     )
     max_connections: int | None = Field(
         default=None,
         ge=16,
         le=10**6,
-        description="Connections that may be open at once. Unset: as many as the process's limit of open files leaves "
-        "beside its own work, at most 4096.",
+        description="Connections that may be open at the same time. Unset: what the process's limit of open files "
+        "allows beside its own files, at most 4096.",
     )
     max_connections_per_address: int | None = Field(
         default=None,
         ge=1,
         le=10**6,
-        description="Of those, how many one client address may have; an IPv6 network of 64 bits counts as one address, "
-        "a trusted proxy as none. Unset: three quarters.",
+        description="Connections that one client address may have open; an IPv6 network of 64 bits counts as one "
+        "address, and trusted proxies do not count. Unset: three quarters of `max_connections`.",
     )
     allowed_hosts: Items[HostPattern] = Field(
         default=(),
-        description="Names under which clients may address the server, beside `localhost`, IP addresses and the own "
-        'names of the machine; `"*.example.org"` is all names below one, `"*"` is every name. Where it is empty, a '
-        "server with keys that the network reaches answers to every name.",
+        description="Host names under which clients may address the server, beside `localhost`, IP addresses and the "
+        'machine\'s own names; `"*.example.org"` is every name below `example.org`, `"*"` is every name. Where it is '
+        "empty, a server that has keys and is reachable from the network accepts every name.",
     )
     cors_origins: Items[Origin] = Field(
         default=(),
-        description='Origins whose pages may use the server from a browser, such as `"https://chat.example"`; `"*"` is '
-        "all. Empty: none.",
+        description='Origins of web pages that may use the server, such as `"https://chat.example"`; `"*"` is all. '
+        "Empty: none.",
     )
     trusted_proxies: Items[Network] = Field(
         default=(),
         description='Addresses or networks, such as `["127.0.0.1", "10.0.0.0/8"]`, of proxies whose `X-Forwarded-For`, '
-        "`-Proto` and `-Host` are believed. Empty: nobody's.",
+        "`-Proto` and `-Host` are trusted. Empty: no proxy's.",
     )
     ssl_certfile: Annotated[Path, Strict(False)] | None = Field(
         default=None,
@@ -161,25 +162,24 @@ class Server(Table):
     access_log_format: LogFormat = Field(default="text", description="How the lines of the access log are written.")
     access_log_health: bool = Field(default=False, description="Log requests for health and metrics, too.")
     disable_request_id_header: bool = Field(
-        default=False, description="Send no `x-request-id`, which otherwise is the client's own, or a new one."
+        default=False, description="Send no `x-request-id`, which otherwise is the client's, or a new one."
     )
     disable_metrics: bool = Field(default=False, description="Serve no `/metrics`.")
     image_folders: Items[Annotated[Path, Strict(False)]] = Field(
         default=(),
-        description="Folders whose images requests may name, as `file:///…` or by their absolute paths. Relative to "
-        "the TOML file; empty: no local file is read.",
+        description="Folders with images that requests may name, as `file:///…` or by their absolute paths. Relative "
+        "to the TOML file; empty: no local file is read.",
     )
     allow_private_image_urls: bool = Field(
         default=False,
-        description="Fetch images also from this machine and its network, whoever asks. Without it only addresses of "
-        "the open internet are fetched from.",
+        description="Fetch images also from this machine and its network, for every client. Otherwise images are "
+        "fetched from public internet addresses only.",
     )
-
     audio_folders: Items[Annotated[Path, Strict(False)]] = Field(
-        default=(), description="The same as `image_folders`, for sound."
+        default=(), description="Folders with audio files that requests may name, as in `image_folders`."
     )
     allow_private_audio_urls: bool = Field(
-        default=False, description="The same as `allow_private_image_urls`, for sound."
+        default=False, description="Fetch sound also from this machine and its network, as `allow_private_image_urls`."
     )
 
     @field_validator("image_folders", "audio_folders")

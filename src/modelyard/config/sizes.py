@@ -1,4 +1,4 @@
-"""Sizes as people write them: "16GiB", "500 MB"."""
+"""Parses sizes such as "16GiB" and "500 MB"."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BY_LOWER: Final = {unit.lower(): factor for unit, factor in _UNITS.items()}
 
 
 def read_size(value: Any) -> int:
-    """Bytes of a size in text, such as "2GiB" (1024) or "2GB" (1000). A part of a byte is left out.
+    """Return the bytes of a size such as "2GiB" (powers of 1024) or "2GB" (powers of 1000), rounded down.
 
     Raises:
         ValueError: it is no size above 0.
@@ -36,7 +36,7 @@ def read_size(value: Any) -> int:
 
 
 def read_budget(value: Any) -> int | float | None:
-    """A budget: bytes of a size in text, or a part of the machine's memory above 0 and at most 1.
+    """Return a budget: the bytes of a size, or a part of the machine's memory above 0 and at most 1.
 
     Raises:
         ValueError: it is neither.

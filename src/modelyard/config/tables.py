@@ -1,4 +1,4 @@
-"""The schema seen as TOML: which tables there are, and how a reader of the file calls them."""
+"""The tables of the schema, and how they are written in TOML."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LISTS: Final = frozenset({("models",), ("server", "keys")})
 
 
 def header(path: TablePath) -> str:
-    """The line that opens the table in TOML; the top level has none."""
+    """Return the line that opens the table in TOML; "" for the top level."""
     if not path:
         return ""
     name = ".".join(path)
@@ -41,9 +41,12 @@ def header(path: TablePath) -> str:
 
 
 def label(path: TablePath, number: int | None = None, model_id: object = None) -> str:
-    """How a message names the table, for example ``[models.device] of model 2 ('google/gemma')``.
+    """Return how a message names the table, for example ``[models.device] of model 2 ('google/gemma')``.
 
-    number counts the models, or keys, of the file from 1; model_id is left out where it is no usable text.
+    Args:
+        path: of the table.
+        number: of the model, or key, in the file, counted from 1.
+        model_id: of the model; left out where it is no text.
     """
     if number is None:
         return header(path)
@@ -53,6 +56,6 @@ def label(path: TablePath, number: int | None = None, model_id: object = None) -
 
 @cache  # a pure function of the schema that takes up to 16 ms, asked once for each problem
 def keys(path: TablePath) -> Mapping[str, Mapping[str, Any]]:
-    """The keys of the table that are not tables themselves, each with its JSON schema."""
+    """Return the keys of the table that are not tables themselves, each with its JSON schema."""
     properties = TABLES[path].model_json_schema()["properties"]
     return MappingProxyType({key: schema for key, schema in properties.items() if (*path, key) not in TABLES})

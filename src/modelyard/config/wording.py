@@ -1,4 +1,4 @@
-"""How a message, or the reference, says what a key holds and what was found instead."""
+"""Words for messages and for the reference of all keys: what a key expects, and what was found instead."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from difflib import get_close_matches
 from typing import Any
 
 _MAX_SHOWN_LENGTH = 60
-# Python refuses to print integers of more than 4,300 digits, and nobody reads them.
+# Larger numbers are not shown: Python refuses to print integers of more than 4,300 digits.
 _MAX_SHOWN = 10**20
 
 
 def expected(schema: Mapping[str, Any]) -> str:
-    """What the JSON schema of a key asks for, as a noun phrase: ``a whole number from 0 to 65535``."""
+    """Return what the JSON schema of a key expects, as a noun phrase: ``a whole number from 0 to 65535``."""
     if "wording" in schema:
         return str(schema["wording"])
     schema = _without_null(schema)
@@ -38,7 +38,7 @@ def is_text(schema: Mapping[str, Any]) -> bool:
 
 
 def choices(schema: Mapping[str, Any]) -> Sequence[str]:
-    """The values that the key is limited to; empty where it is not."""
+    """Return the values that the key is limited to; empty where it is not."""
     return list(_without_null(schema).get("enum", ()))
 
 
@@ -69,13 +69,13 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`` Did you mean 'isq'?`` for the closest known word, or nothing where none is close."""
+    """Return `` Did you mean 'isq'?`` for the closest known word, or "" where none is close."""
     near = get_close_matches(word, known, n=1)
     return f" Did you mean {shown(near[0])}?" if near else ""
 
 
 def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema of the value itself where the key may be unset."""
+    """Return the schema of the value itself, for a key that may be unset."""
     return next((part for part in schema.get("anyOf", ()) if part.get("type") != "null"), schema)
 
 

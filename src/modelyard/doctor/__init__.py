@@ -1,1 +1,1 @@
-"""Looks at the machine, the installation and the configuration, and says what is wrong with them."""
+"""Checks the machine, the installation and the configuration, and reports what is wrong with them."""

@@ -1,4 +1,4 @@
-"""What the facts about a machine and an installation mean for serving, and what to do about them. Pure."""
+"""Checks the facts about a machine and an installation, and advises what to do about them. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from modelyard.doctor.settings import UnsafeSetting
 
 Verdict = Literal["ok", "note", "problem"]
 
-# The smallest useful model with its context takes about so much.
+# The smallest useful model with its context takes about as much.
 MIN_MEMORY_BYTES: Final = 300_000_000
 LITTLE_MEMORY_BYTES: Final = 2_000_000_000
 LITTLE_DISK_BYTES: Final = 10_000_000_000
-# A connection takes one, a shard of a model that is loaded takes one.
+# Each connection takes a file, and so does each shard of a loaded model.
 FEW_OPEN_FILES: Final = 1024
 
-# Feature as Linux calls it -> as llama.cpp does. Source: Linux, arch/x86/include/asm/cpufeatures.h and
+# Names of processor features in Linux -> in llama.cpp. Source: Linux, arch/x86/include/asm/cpufeatures.h and
 # arch/arm64/kernel/cpuinfo.c; llama.cpp, ggml_backend_cpu_get_features in ggml/src/ggml-cpu/ggml-cpu.cpp.
 _FEATURES: Final[Mapping[str, str]] = {
     "avx": "AVX", "avx2": "AVX2", "f16c": "F16C", "fma": "FMA", "bmi2": "BMI2", "avx_vnni": "AVX_VNNI",
@@ -28,13 +28,13 @@ _FEATURES: Final[Mapping[str, str]] = {
     "amx_int8": "AMX_INT8", "asimdhp": "FP16_VA", "asimddp": "DOTPROD", "i8mm": "MATMUL_INT8", "sve": "SVE",
 }  # fmt: skip
 
-# Maker of an accelerator -> what llama.cpp is built with for it. Source: llama.cpp, docs/build.md.
+# Maker of an accelerator -> the build option of llama.cpp for it. Source: llama.cpp, docs/build.md.
 _BUILDS: Final[Mapping[str, str]] = {"NVIDIA": "-DGGML_CUDA=on", "AMD": "-DGGML_HIP=on", "other": "-DGGML_VULKAN=on"}
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A cache: how many things are in it, what they take, and what its disk has left."""
+    """A cache folder: how many entries it has, what they take, and what is free on its disk."""
 
     what: str
     path: Path
@@ -46,24 +46,28 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A machine and an installation.
+    """Facts about a machine, an installation and a configuration.
 
     Attributes:
-        packages: those that are installed of the ones that matter, with their versions.
+        modelyard, python, system: versions.
+        packages: versions of the relevant packages that are installed.
         conversion_missing: what conversions of safetensors need and this installation lacks.
-        processor_flags: its features as Linux calls them.
+        llama: facts about llama.cpp.
+        processor: name of the processor.
+        processor_flags: its features as Linux names them.
         cores: that engines compute on.
         cpu_quota: processors' worth of time that control groups leave; None: no limit.
-        accelerators: their makers, where their drivers are loaded.
+        accelerators: makers of the accelerators whose drivers are loaded.
         physical_bytes: memory of the machine.
-        total_bytes, available_bytes: of memory, as far as control groups leave it.
+        total_bytes, available_bytes: memory within the limits of control groups.
         swap_bytes: (total, used).
-        huge_pages: setting of the kernel; "" where it is not told.
-        hub: how the hub is from here, or why its token cannot be read.
+        huge_pages: setting of the kernel; "" where it is not known.
+        folders: the cache folders.
+        hub: whether the hub is reachable, or why its token cannot be read.
         open_files: (soft, hard) limit of this process.
         address: host and port of the server.
-        address_problem: why it cannot listen there; "" where it can.
-        unsafe: settings of the configuration that let somebody do what its operator may not want.
+        address_problem: why the server cannot listen there; "" where it can.
+        unsafe: unsafe settings of the configuration.
     """
 
     modelyard: str
@@ -92,16 +96,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about the machine or the installation.
+    """The outcome of a check.
 
     Attributes:
-        name: stable, for programs.
-        label: for people.
-        value: what was found, for people.
-        verdict: a "problem" makes serving impossible, a "note" is worth a look.
+        name: a stable name, for programs.
+        label: a name for readers.
+        value: what was found, for readers.
+        verdict: "problem" where it makes serving impossible, "note" where something could be better.
         advice: what to do; "" for nothing.
-        command: to be pasted into a shell for that; "" for none.
         facts: the numbers behind it, for programs; sizes in bytes.
+        command: a shell command that follows the advice; "" for none.
     """
 
     name: str
@@ -113,8 +117,8 @@ class Finding:
     command: str = ""
 
 
-def diagnose(facts: Facts) -> list[Finding]:
-    """What is found, in the order in which it is best read."""
+def check_facts(facts: Facts) -> list[Finding]:
+    """Return the outcomes of all checks, in the order in which they are shown."""
     hub_client = facts.packages.get("huggingface_hub", "missing")
     return [
         Finding(
@@ -197,11 +201,11 @@ def _devices(facts: Facts) -> Finding:
         )
         return Finding("devices", "Accelerators", value, facts=known)
     if facts.accelerators and not facts.llama.can_offload and not facts.llama.problem:
-        there = " and ".join("a GPU" if maker == "other" else f"a GPU of {maker}" for maker in facts.accelerators)
+        present = " and ".join("a GPU" if maker == "other" else f"a GPU of {maker}" for maker in facts.accelerators)
         return Finding(
             "devices",
             "Accelerators",
-            f"{there} is there, but llama.cpp was built for the CPU alone",
+            f"{present} is there, but llama.cpp was built for the CPU alone",
             "note",
             "Build llama.cpp for it.",
             known,
@@ -209,7 +213,7 @@ def _devices(facts: Facts) -> Finding:
         )
     if facts.llama.can_offload:
         advice = "Check the accelerator's driver. Until then the CPU computes."
-        value = "llama.cpp was built for one, but sees none"
+        value = "llama.cpp was built for one, but finds none"
         return Finding("devices", "Accelerators", value, "note", advice, known)
     return Finding("devices", "Accelerators", "none; the CPU computes", facts=known)
 
@@ -238,7 +242,7 @@ def _memory(facts: Facts) -> Finding:
         advice = "No model fits. End other programs, or give the machine or its control group more memory."
         return Finding("memory", "Memory", value, "problem", advice, known)
     if available < LITTLE_MEMORY_BYTES:
-        advice = 'Only small models fit. `modelyard resolve MODEL` says what one takes; quant = "auto" chooses.'
+        advice = 'Only small models fit. `modelyard resolve MODEL` shows what one takes; quant = "auto" chooses.'
         return Finding("memory", "Memory", value, "note", advice, known)
     return Finding("memory", "Memory", value, facts=known)
 

@@ -1,4 +1,4 @@
-"""Looks at the machine, the installation, the caches and the hub, for ``modelyard doctor``. Changes nothing."""
+"""Collects facts about the machine, the installation, the caches and the hub for ``modelyard doctor``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Final
 from modelyard.config import Config, read_keys, read_token
 from modelyard.config.paths import exists
 from modelyard.doctor.checks import Facts, Folder
-from modelyard.doctor.hub import HubFacts, reach
+from modelyard.doctor.hub import HubFacts, check_connectivity
 from modelyard.doctor.llama import probe_llama
 from modelyard.doctor.settings import MIN_KEY_CHARS, FileMode, UnsafeSetting, unsafe_settings
 from modelyard.errors import ConfigError
@@ -29,11 +29,12 @@ from modelyard.version import __version__
 _PACKAGES: Final = ("llama-cpp-python", "huggingface_hub", "torch", "transformers")
 
 
-def examine(config: Config, file: Path | None = None) -> Facts:
-    """Everything that a diagnosis needs. Takes some seconds: llama.cpp is loaded, the hub is asked.
+def collect_facts(config: Config, file: Path | None = None) -> Facts:
+    """Return all facts that ``check_facts`` needs. Takes some seconds, for llama.cpp and the network.
 
     Args:
-        file: that the configuration was read from, where it was.
+        config: the configuration to check.
+        file: the file that it was read from; None where there is none.
     """
     name, flags = hardware.processor()
     return Facts(
@@ -66,7 +67,7 @@ def _unsafe(config: Config, file: Path | None) -> list[UnsafeSetting]:
     try:
         keys = read_keys(config)
     except ConfigError:
-        # A variable with a key is set for the server, perhaps, and not here: that there is a key is what counts.
+        # A variable with a key may be set for the server only. The checks depend on whether there is a key, not which.
         keys = read_keys(config, dict.fromkeys((key.key_env or "" for key in config.server.keys), "0" * MIN_KEY_CHARS))
     written = [key for key in (*config.server.api_keys, *(key.key for key in config.server.keys)) if key is not None]
     has_secrets = any(not key.get_secret_value().startswith("sha256:") for key in written)
@@ -84,12 +85,12 @@ def _version(package: str) -> str | None:
 
 
 def _hub(config: Config) -> HubFacts | str:
-    """How the hub is from here, or why its token cannot be read."""
+    """Return whether the hub is reachable, or why its token cannot be read."""
     try:
         token = read_token(config.hub.token_source.get_secret_value())
     except ConfigError as unreadable:
         return str(unreadable)
-    return reach(token)
+    return check_connectivity(token)
 
 
 def _folders(config: Config) -> Iterator[Folder]:
@@ -100,18 +101,18 @@ def _folders(config: Config) -> Iterator[Folder]:
 
 
 def _folder(what: str, path: Path, sizes: Callable[[], list[int]]) -> Folder:
-    there = next(parent for parent in (path, *path.absolute().parents) if exists(parent))
+    existing = next(parent for parent in (path, *path.absolute().parents) if exists(parent))
     try:
         taken = sizes()
     except OSError:
-        # Not ours to read, or going while it is looked at.
+        # A file may not be readable, or be deleted meanwhile.
         taken = []
-    free_bytes = shutil.disk_usage(there).free
-    return Folder(what, path, len(taken), sum(taken), free_bytes, os.access(there, os.R_OK | os.W_OK | os.X_OK))
+    free_bytes = shutil.disk_usage(existing).free
+    return Folder(what, path, len(taken), sum(taken), free_bytes, os.access(existing, os.R_OK | os.W_OK | os.X_OK))
 
 
 def _why_not_free(host: str, port: int) -> str:
-    """Why the server could not listen there: asked as the server itself asks. "" where it could."""
+    """Return why the server could not listen on the address, bound as the server binds it; "" where it could."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:

@@ -1,4 +1,4 @@
-"""Whether the hub can be reached, and as whom: for people who want to know why a download does not work."""
+"""Checks whether the hub is reachable, and whether there is a token, to find out why a download fails."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ TIMEOUT_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class HubFacts:
-    """How the hub is from here.
+    """The connectivity of the hub.
 
     Attributes:
         endpoint: its URL.
-        state: "offline" where offline mode forbids to ask it.
-        detail: why it cannot be reached.
-        has_token: whether a token is found; never the token itself.
+        state: "offline" where offline mode forbids requests to it.
+        detail: why it is unreachable; "" where it is not.
+        has_token: whether there is a token, which itself is not stored.
     """
 
     endpoint: str
@@ -27,10 +27,12 @@ class HubFacts:
     has_token: bool
 
 
-def reach(token: str | bool | None = None, timeout_s: float = TIMEOUT_S) -> HubFacts:
-    """Ask the hub for anything at all. Any answer counts: the one who answers is there.
+def check_connectivity(token: str | bool | None = None, timeout_s: float = TIMEOUT_S) -> HubFacts:
+    """Send a request to the hub. It is reachable when it answers, with any status.
 
-    token is as ``Hub`` takes it.
+    Args:
+        token: as ``Hub`` takes it.
+        timeout_s: longest wait for the answer.
     """
     # Imported here: it takes longer than the rest of Modelyard together.
     from huggingface_hub import get_token
@@ -40,9 +42,9 @@ def reach(token: str | bool | None = None, timeout_s: float = TIMEOUT_S) -> HubF
     if is_offline_mode():
         return HubFacts(ENDPOINT, "offline", "", has_token)
     outcome: Future[str] = Future()
-    # On a thread of its own: a name that cannot be looked up is waited for longer than any timeout of the client says.
+    # On a thread of its own, because a DNS lookup that fails takes longer than the timeout of the client.
     threading.Thread(
-        target=lambda: outcome.set_result(_ask(ENDPOINT, timeout_s)), name="reach the hub", daemon=True
+        target=lambda: outcome.set_result(_request(ENDPOINT, timeout_s)), name="reach the hub", daemon=True
     ).start()
     try:
         why_not = outcome.result(timeout_s)
@@ -51,12 +53,12 @@ def reach(token: str | bool | None = None, timeout_s: float = TIMEOUT_S) -> HubF
     return HubFacts(ENDPOINT, "unreachable" if why_not else "reachable", why_not, has_token)
 
 
-def _ask(endpoint: str, timeout_s: float) -> str:
-    """Why there is no answer; "" where there is one."""
+def _request(endpoint: str, timeout_s: float) -> str:
+    """Send a request; return why there is no answer, or "" where there is one."""
     import httpx2
 
     try:
-        # Without redirects: it is the way there that counts.
+        # A redirect is an answer, and is not followed.
         with httpx2.Client(timeout=timeout_s, follow_redirects=False) as client:
             client.head(f"{endpoint}/api/models")
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as failure:

@@ -1,4 +1,4 @@
-"""What the installed llama.cpp is and can, found out without loading it into this process."""
+"""Version and abilities of the installed llama.cpp, found out without loading it into this process."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _PROGRAM: Final = ("-m", "modelyard.engine.llama.report")
 
 @dataclass(frozen=True, slots=True)
 class LlamaFacts:
-    """What the installed llama.cpp says of itself.
+    """What the installed llama.cpp reports.
 
     Attributes:
-        problem: why it cannot be used; "" where it can, and the rest is known.
+        problem: why it cannot be used; "" where it can, and only then the other attributes are set.
         version: of llama.cpp.
         can_offload: whether it was built for an accelerator.
-        features: of the processor that it uses, such as "AVX2".
-        devices: their names and descriptions, kinds and bytes; see ``llama.devices.LlamaDevice``.
+        features: processor features that it uses, such as "AVX2".
+        devices: names, descriptions, kinds and bytes of devices; see ``llama.devices.LlamaDevice``.
     """
 
     problem: str = ""
@@ -34,7 +34,12 @@ class LlamaFacts:
 
 
 def probe_llama(program: tuple[str, ...] = _PROGRAM, timeout_s: float = TIMEOUT_S) -> LlamaFacts:
-    """Load llama.cpp in a process of its own, and ask it."""
+    """Load llama.cpp in a child process, and return what it reports.
+
+    Args:
+        program: arguments of the Python interpreter, for a program that prints the facts as JSON.
+        timeout_s: longest time that it may take.
+    """
     try:
         done = subprocess.run(
             [sys.executable, *program], capture_output=True, text=True, timeout=timeout_s, check=False
@@ -44,7 +49,7 @@ def probe_llama(program: tuple[str, ...] = _PROGRAM, timeout_s: float = TIMEOUT_
     except OSError as error:
         return LlamaFacts(f"No process could be started: {error.strerror}.")
     if done.returncode < 0:
-        return LlamaFacts(f"It ended its process with {_name_of(-done.returncode)}.")
+        return LlamaFacts(f"It ended its process with {_signal_name(-done.returncode)}.")
     lines = done.stdout.splitlines()
     try:
         facts = json.loads(lines[-1])
@@ -55,11 +60,11 @@ def probe_llama(program: tuple[str, ...] = _PROGRAM, timeout_s: float = TIMEOUT_
             devices=tuple(facts["devices"]),
         )
     except (IndexError, KeyError, ValueError):
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
-        return LlamaFacts(f"It cannot be loaded: {said[-1]}")
+        errors = done.stderr.strip().splitlines() or ["there is no error message"]
+        return LlamaFacts(f"It cannot be loaded: {errors[-1]}")
 
 
-def _name_of(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:

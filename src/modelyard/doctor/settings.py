@@ -1,4 +1,4 @@
-"""Which settings of a configuration are unsafe, alone or together. Pure; see docs/security.md for what is trusted."""
+"""Finds settings that are unsafe, alone or together. Pure. docs/security.md describes what is trusted."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Final
 from modelyard.config import AccessKey, Config, is_loopback
 
 MIN_KEY_CHARS: Final = 20
-"""A shorter key can be guessed, or found from its digest."""
+"""Shorter keys can be guessed, or found from their digests."""
 
-# A network of more addresses than a company's is not one of proxies.
+# A network with a shorter prefix has more addresses than a company's, and so does not consist of proxies.
 _MIN_PROXY_PREFIX: Final = {4: 8, 6: 32}
 
 
 @dataclass(frozen=True, slots=True)
 class UnsafeSetting:
-    """A setting, or several together, that let somebody do what the operator may not want.
+    """A setting, or several together, that allow what the operator may not want.
 
     Attributes:
-        name: stable, for programs.
-        settings: what it is about, as in the TOML file.
-        what: who may do what, for people.
+        name: a stable name, for programs.
+        settings: the settings, as written in the TOML file.
+        what: who may do what because of them, as a sentence.
         advice: what to set.
     """
 
@@ -37,7 +37,7 @@ class UnsafeSetting:
 
 @dataclass(frozen=True, slots=True)
 class FileMode:
-    """A file that holds secrets: where it is, and its permission bits."""
+    """A file that holds secrets: its path and its permission bits."""
 
     path: Path
     mode: int
@@ -51,11 +51,12 @@ class FileMode:
 def unsafe_settings(
     config: Config, keys: Sequence[AccessKey], secret_files: Sequence[FileMode] = ()
 ) -> list[UnsafeSetting]:
-    """What is unsafe in ``config``.
+    """Return what is unsafe in ``config``.
 
     Args:
-        keys: that requests may carry; () lets everybody in.
-        secret_files: the configuration file where keys stand in it, and the TLS key.
+        config: the configuration.
+        keys: the API keys; (): requests need none.
+        secret_files: the configuration file if it holds keys, and the TLS key.
     """
     return [
         *_access(config, keys),
@@ -84,7 +85,7 @@ def _access(config: Config, keys: Sequence[AccessKey]) -> Iterator[UnsafeSetting
         yield UnsafeSetting(
             "open_to_network",
             f'host = "{server.host}" without api_keys',
-            "Whoever reaches the machine may use its models, unload them, and read what is loaded.",
+            "Everyone who reaches the machine may use its models, unload them, and read what is loaded.",
             'Set api_keys, or host = "127.0.0.1".',
         )
     elif server.ssl_certfile is None and not server.trusted_proxies:
@@ -102,7 +103,7 @@ def _browsers(config: Config, keys: Sequence[AccessKey]) -> Iterator[UnsafeSetti
         yield UnsafeSetting(
             "any_page",
             'cors_origins = ["*"] without api_keys',
-            "Every web page that somebody opens on a machine that reaches the server may use it.",
+            "Every web page that is opened on a machine that reaches the server may use it.",
             "List the origins of the pages that are to use it, or set api_keys.",
         )
     if "*" in server.allowed_hosts and not keys:
@@ -118,7 +119,7 @@ def _browsers(config: Config, keys: Sequence[AccessKey]) -> Iterator[UnsafeSetti
             yield UnsafeSetting(
                 "any_proxy",
                 f'trusted_proxies = ["{network}"]',
-                "Clients may say that they come from anywhere, and so have more connections than their share.",
+                "Clients may claim any address, and so have more connections than their share.",
                 "List the addresses of the proxies alone.",
             )
 
@@ -154,7 +155,7 @@ def _keys(config: Config, keys: Sequence[AccessKey]) -> Iterator[UnsafeSetting]:
         yield UnsafeSetting(
             "shared_prefixes",
             'share_prefixes = "all"',
-            "A key can find out what others asked, by how fast the beginning of their prompts is answered.",
+            "A client can find out what other keys sent, by how fast the beginning of a prompt is answered.",
             'Set "key" or "group", unless all keys trust each other.',
         )
     written = [*(key for key in server.api_keys), *(key.key for key in server.keys if key.key is not None)]

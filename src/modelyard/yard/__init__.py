@@ -1,1 +1,1 @@
-"""Which models exist, which of them are resident, and who may use them."""
+"""The models of a server: which exist, which are resident, and who may use them."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from modelyard.config import Config
+from modelyard.config import Config, Model
 from modelyard.yard.from_config import router
+from modelyard.yard.requests.context import Caller, current_caller
 
 
 class ModelDirectory:
@@ -22,5 +23,25 @@ class ModelDirectory:
         self.residency_names: dict[str, str] = {model.id: model.id for model in config.models}
 
     def replace_config(self, config: Config) -> None:
-        """Route requests as ``config`` says from now on; ``residency_names`` has all of its models already."""
+        """Route requests by ``config`` from now on; all of its models must be in ``residency_names``."""
         self.config, self.router = config, router(config)
+
+    def configured(self, name: str | None) -> Model:
+        """Return how a model is configured, by id or alias; None is the default.
+
+        Raises:
+            ModelNotFound, ModelRequired: there is no such model.
+        """
+        model = self.router.route(name)
+        return next(entry for entry in self.config.models if entry.id == model)
+
+    def is_known(self, name: str) -> bool:
+        """Whether the caller may know of a model of that name, if there is one."""
+        caller, model = self.caller(), self.router.resolve(name)
+        return caller.models is None or (model is not None and caller.may_use(model))
+
+    def caller(self) -> Caller:
+        """Return the current caller, with the names that are hidden from it set."""
+        caller = current_caller()
+        self.router.describe_models_to(caller)
+        return caller

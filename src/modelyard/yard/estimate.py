@@ -1,4 +1,4 @@
-"""What serving a model would take, found out without downloading, converting or loading anything."""
+"""Estimates what serving a model takes, without downloading, converting or loading anything."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from modelyard.yard.runtime.engine_factory import footprint_of, plan_of
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The only model of a configuration, before anything is done for it.
+    """What the only model of a configuration would take.
 
     Attributes:
-        source: what it was named by.
+        source: the configured name, path or hub id.
         origin: the folder or repository that its files come from.
         commit: of that repository; "" for a folder.
-        reasons: what was considered, and what it is.
-        files: that it is made of.
+        reasons: how the files were selected, in sentences.
+        files: the files of the model.
         quantization: type of its weights.
         conversion: what is done to the files on this machine; "" for nothing.
         projector: where the projector of a multimodal model comes from; "" where there is none.
         warnings: what the model cannot do here although its makers promise it.
-        download_bytes: that are to be downloaded.
-        weights_bytes, context_bytes: of memory that it takes.
-        budget_bytes: of memory that there is for models.
+        download_bytes: size of what is downloaded.
+        weights_bytes, context_bytes: memory for the weights, and for everything else.
+        budget_bytes: memory budget of all models.
     """
 
     source: str
@@ -49,15 +49,15 @@ class Forecast:
     budget_bytes: int
 
     def as_facts(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return it as a mapping that JSON can hold."""
         return asdict(self)
 
 
 def foresee(config: Config) -> Forecast:
-    """What the only model of ``config`` would take.
+    """Return what the only model of ``config`` would take.
 
     Raises:
-        UnusableModel: it cannot be had, or not be served.
+        UnusableModel: its files are not available, or cannot be served.
     """
     (model,) = config.models
     stores = stores_of(config)
@@ -67,21 +67,21 @@ def foresee(config: Config) -> Forecast:
         return footprint_of(config, model, estimate_files(plan, stores)).total_bytes <= budget
 
     plan = plan_of(config, model, stores, fits)
-    # What the hub has is read over the network: once.
-    sketched = estimate_files(plan, stores)
-    predicted = footprint_of(config, model, sketched)
+    # Once, because it reads headers over the network.
+    estimated = estimate_files(plan, stores)
+    predicted = footprint_of(config, model, estimated)
     listing = plan.decision.listing
-    wanted = {*plan.decision.names, plan.projector.name}
+    names = {*plan.decision.names, plan.projector.name}
     return Forecast(
         source=model.model_id,
         origin=str(listing.folder) if listing.hub_id is None else listing.hub_id.repo,
         commit=listing.commit,
         reasons=(*((listing.note,) if listing.note else ()), *plan.decision.reasons),
-        files=tuple(file for file in listing.files if file.name in wanted),
-        quantization=sketched.quantization,
+        files=tuple(file for file in listing.files if file.name in names),
+        quantization=estimated.quantization,
         conversion=_conversion(plan.key, plan.made, plan.output_bytes),
         projector=_projector(plan.projector),
-        warnings=sketched.warnings,
+        warnings=estimated.warnings,
         download_bytes=plan.download_bytes,
         weights_bytes=predicted.weights_bytes,
         context_bytes=predicted.context_bytes,

@@ -1,4 +1,4 @@
-"""What a configuration means for the residency and the router."""
+"""Settings of the residency and the router that follow from a configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAITING_ROOM = 512
 
 
 def stores_of(config: Config) -> Stores:
-    """Where the models' files come from, and where converted ones go.
+    """Return where the models' files come from, and where converted ones go.
 
     Raises:
         ConfigError: the hub's token is not where the configuration says.
@@ -24,12 +24,12 @@ def stores_of(config: Config) -> Stores:
 
 
 def memory_budget(config: Config, available: int) -> int:
-    """Bytes that the models may take together, on a machine of which so many were ``available`` before they came."""
+    """Return the bytes that the models may take together; ``available`` bytes were free before any was loaded."""
     return budget_bytes(config.memory.budget, available, total_bytes())
 
 
-def traits(config: Config, model: Model) -> ModelPolicy:
-    """How the residency is to treat a model."""
+def model_policy(config: Config, model: Model) -> ModelPolicy:
+    """Return how the residency treats a model."""
     idle_s = model.idle_unload_seconds
     return ModelPolicy(
         name=model.id,
@@ -41,5 +41,5 @@ def traits(config: Config, model: Model) -> ModelPolicy:
 
 
 def router(config: Config) -> Router:
-    """Who is meant by which name."""
+    """Return the router from the names of the models to their ids."""
     return Router({model.id: model.names for model in config.models}, default_model(config))

@@ -1,7 +1,7 @@
-"""From one configuration to the next, while models serve.
+"""Applies a new configuration while models serve.
 
-A model whose settings changed gets a new name in the residency, and so an engine of its own beside the old one, which
-is retired: it serves those who have it and goes.
+A model whose settings changed gets a new name in the residency, and so a new engine beside the old one. The old model
+is retired: it serves its present requests, and is removed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from modelyard.config import Config
 from modelyard.config.diff import ConfigDiff, diff
 from modelyard.errors import ModelyardError
 from modelyard.yard.directory import ModelDirectory
-from modelyard.yard.from_config import memory_budget, traits
+from modelyard.yard.from_config import memory_budget, model_policy
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
 from modelyard.yard.residency.eviction import Fit, plan_eviction
@@ -36,8 +36,8 @@ class Reconfiguration:
 
     Attributes:
         diff: the difference, by ids of models and names of keys.
-        replaced: for each changed model, in which order it is replaced.
-        failed: changed models whose new settings could not be loaded, with the reason; they serve on as before.
+        replaced: for each changed model, in which order its old and new engine are loaded and unloaded.
+        failed: changed models whose new settings could not be loaded, with the reason; they keep the old settings.
     """
 
     diff: ConfigDiff
@@ -54,13 +54,13 @@ async def reconfigure(
     *,
     dry_run: bool,
 ) -> Reconfiguration:
-    """Serve as ``config`` says; one call at a time.
+    """Serve ``config`` from now on; one call at a time.
 
     Args:
         directory, factory, controller: of the yard that serves.
         config: the new configuration.
         available_bytes: memory of the machine before any model was loaded.
-        dry_run: only say what would change.
+        dry_run: only return what would change.
 
     Raises:
         ConfigError, InsufficientMemory: a file of a new or changed model is missing or unusable, or it does not fit;
@@ -87,17 +87,17 @@ async def reconfigure(
         controller.feed(BudgetChanged(memory_budget(config, available_bytes)))
     for name in fresh.values():
         spec = factory.specs[name]
-        controller.feed(ModelAdded(name, traits(config, spec.model)))
+        controller.feed(ModelAdded(name, model_policy(config, spec.model)))
         controller.feed(Sized(name, footprints[name]))
     for model in changes.retuned:
         name = directory.residency_names[model]
         factory.specs[name] = ModelSpec(config, models[model])
-        controller.feed(ModelRetuned(name, traits(config, models[model])))
+        controller.feed(ModelRetuned(name, model_policy(config, models[model])))
         controller.set_share(name, models[model].weight, models[model].priority)
-    # Those that are loaded beside their old selves are asked for by nobody yet: a failure harms nobody.
-    first = [model for model in changes.changed if how[model] == "loads the new one first"]
-    outcomes = await asyncio.gather(*(controller.reload(fresh[model]) for model in first), return_exceptions=True)
-    failed = {model: str(e) for model, e in zip(first, outcomes, strict=True) if isinstance(e, ModelyardError)}
+    # No request is routed to the new engines yet, so a load that fails affects none.
+    beside = [model for model in changes.changed if how[model] == "loads the new one first"]
+    outcomes = await asyncio.gather(*(controller.reload(fresh[model]) for model in beside), return_exceptions=True)
+    failed = {model: str(e) for model, e in zip(beside, outcomes, strict=True) if isinstance(e, ModelyardError)}
     for model in failed:
         logger.error(
             "The new settings of %s cannot be loaded, it serves on with the old ones: %s", model, failed[model]
@@ -107,24 +107,24 @@ async def reconfigure(
         controller.feed(ModelRetired(directory.residency_names.pop(model)))
     directory.residency_names |= {model: name for model, name in fresh.items() if model not in failed}
     directory.replace_config(config)
-    second = [model for model in changes.changed if how[model] == "unloads the old one first"]
-    second += [model for model in changes.added if models[model].load == "startup"]
-    await asyncio.gather(*(controller.reload(fresh[model]) for model in second), return_exceptions=True)
+    afterwards = [model for model in changes.changed if how[model] == "unloads the old one first"]
+    afterwards += [model for model in changes.added if models[model].load == "startup"]
+    await asyncio.gather(*(controller.reload(fresh[model]) for model in afterwards), return_exceptions=True)
     return Reconfiguration(changes, how, failed)
 
 
 def _how(
     directory: ModelDirectory, controller: LifecycleController, model: str, fresh: str, footprint: Footprint
 ) -> How:
-    """In which order a changed model is replaced: the new one first, where there is memory for both."""
+    """Return in which order a changed model is replaced: the new one first, where there is memory for both."""
     state = controller.state
     old = state.models[directory.residency_names[model]]
-    is_there = old.is_resident and old.load_state is not LoadState.PARKED
-    if not is_there and not old.queue:
+    has_engine = old.is_resident and old.load_state is not LoadState.PARKED
+    if not has_engine and not old.queue:
         return "is not loaded"
     candidate = ModelState(old.policy, footprint=footprint)
-    room = plan_eviction(state._replace(models={**state.models, fresh: candidate}), fresh)
-    return "loads the new one first" if room.fit is Fit.FITS else "unloads the old one first"
+    eviction = plan_eviction(state._replace(models={**state.models, fresh: candidate}), fresh)
+    return "loads the new one first" if eviction.fit is Fit.FITS else "unloads the old one first"
 
 
 def _unused_name(factory: EngineFactory, model: str) -> str:

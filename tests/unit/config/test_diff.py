@@ -64,8 +64,8 @@ def test_a_model_with_an_isolation_of_its_own_is_not_concerned_by_that_of_all_mo
 
 def test_an_isolation_needs_another_engine_where_it_differs_in_effect():
     assert diff(config(SMOL), config({**SMOL, "isolation": "process"})).changed == {"smol": ("isolation",)}
-    said = diff(config(SMOL), config({**SMOL, "isolation": "auto"}))
-    assert (said.changed, said.retuned) == ({}, ("smol",))
+    found = diff(config(SMOL), config({**SMOL, "isolation": "auto"}))
+    assert (found.changed, found.retuned) == ({}, ("smol",))
 
 
 def test_a_budget_changes_no_model():

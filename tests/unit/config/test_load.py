@@ -270,8 +270,8 @@ def test_all_problems_of_a_file_come_at_once(write):
         f"[[models]] 1 ('qwen'): chat_template '{path.parent / 'missing.jinja'}' does not exist.",
     )
     assert len(error.problems) == len(says)
-    for found, said in zip(error.problems, says, strict=True):
-        assert found.startswith(said)
+    for found, beginning in zip(error.problems, says, strict=True):
+        assert found.startswith(beginning)
     assert str(error).startswith(f"{path}: 12 problems\n  - [server]: port must be")
 
 

@@ -1,4 +1,4 @@
-"""The memory table, and how a model says that it may go."""
+"""The memory table, and the keys that allow a model to be unloaded."""
 
 from pathlib import Path
 
@@ -83,5 +83,5 @@ def test_how_a_model_goes_has_bounds(key, value, expected):
 
 
 def test_a_pinned_model_cannot_go_when_it_is_idle():
-    said = problem(pinned=True, idle_unload_seconds=5)
-    assert said == "[[models]] 1 ('smol'): pinned and idle_unload_seconds exclude each other. Keep one of them."
+    found = problem(pinned=True, idle_unload_seconds=5)
+    assert found == "[[models]] 1 ('smol'): pinned and idle_unload_seconds exclude each other. Keep one of them."

@@ -172,7 +172,7 @@ def test_an_unknown_quantisation_lists_the_choices(key, name, known):
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "named"),
     [
         (("quant", "isq"), "quant and isq"),
         (("quant", "from_uqff"), "quant and from_uqff"),
@@ -180,9 +180,9 @@ def test_an_unknown_quantisation_lists_the_choices(key, name, known):
         (("quant", "isq", "from_uqff"), "quant and isq and from_uqff"),
     ],
 )
-def test_there_is_one_way_to_the_weights(keys, said):
+def test_there_is_one_way_to_the_weights(keys, named):
     assert rules.bad_quantisation(numbered({"model_id": "a", "quantization": dict.fromkeys(keys, "4")})) == [
-        f"[models.quantization] of model 1 ('a'): {said} exclude each other. Keep one of them."
+        f"[models.quantization] of model 1 ('a'): {named} exclude each other. Keep one of them."
     ]
 
 
@@ -248,15 +248,15 @@ def test_a_default_that_no_model_has_is_none():
     assert default_model(config(SMOL, default_model_id="qwen")) is None
 
 
-def format_problem(said, **model):
-    (problem,) = rules.bad_format(numbered({"model_id": "org/a", **model, "format": said}))
+def format_problem(table, **model):
+    (problem,) = rules.bad_format(numbered({"model_id": "org/a", **model, "format": table}))
     prefix = f"[models.format] of model 1 ('{model.get('model_id', 'org/a')}'): "
     assert problem.startswith(prefix)
     return problem.removeprefix(prefix)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "table",
     [
         {},
         {"format": "gguf"},
@@ -265,8 +265,8 @@ def format_problem(said, **model):
         {"format": "gguf", "quantized_file": "a-00001-of-00002.gguf; a-00002-of-00002.gguf", "mmproj": "p.GGUF"},
     ],
 )
-def test_files_may_be_named(said):
-    assert rules.bad_format(numbered({"model_id": "org/a", "format": said})) == []
+def test_files_may_be_named(table):
+    assert rules.bad_format(numbered({"model_id": "org/a", "format": table})) == []
 
 
 def test_several_files_are_parted_by_semicolons():
@@ -281,9 +281,9 @@ def test_a_file_that_is_named_is_the_way_to_the_weights(key):
     )
 
 
-@pytest.mark.parametrize("said", [{"format": "ggml"}, {"quantized_file": "a.ggml"}, {"quantized_file": "ggml-a.bin"}])
-def test_ggml_is_refused_with_what_to_do(said):
-    assert format_problem(said) == (
+@pytest.mark.parametrize("table", [{"format": "ggml"}, {"quantized_file": "a.ggml"}, {"quantized_file": "ggml-a.bin"}])
+def test_ggml_is_refused_with_what_to_do(table):
+    assert format_problem(table) == (
         "GGML is the format before GGUF, which llama.cpp no longer reads. Name a GGUF file of the model."
     )
 

@@ -1,4 +1,4 @@
-"""What the schema accepts, what it fills in, and what a model says about itself."""
+"""What the schema accepts, its defaults, and the properties of a model."""
 
 import pickle
 

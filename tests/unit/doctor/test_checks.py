@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.doctor.checks import Facts, Finding, Folder, diagnose, is_usable
+from modelyard.doctor.checks import Facts, Finding, Folder, check_facts, is_usable
 from modelyard.doctor.hub import HubFacts
 from modelyard.doctor.llama import LlamaFacts
 from modelyard.doctor.settings import UnsafeSetting
@@ -49,7 +49,7 @@ WELL = Facts(
 
 
 def finding(name: str, **changes: Any) -> Finding:
-    (found,) = (found for found in diagnose(replace(WELL, **changes)) if found.name == name)
+    (found,) = (found for found in check_facts(replace(WELL, **changes)) if found.name == name)
     return found
 
 
@@ -57,7 +57,7 @@ def noted(name: str, **changes: Any) -> Finding:
     found = finding(name, **changes)
     assert found.verdict == "note"
     assert found.advice
-    assert is_usable(diagnose(replace(WELL, **changes)))
+    assert is_usable(check_facts(replace(WELL, **changes)))
     return found
 
 
@@ -65,17 +65,17 @@ def problem(name: str, **changes: Any) -> Finding:
     found = finding(name, **changes)
     assert found.verdict == "problem"
     assert found.advice
-    assert not is_usable(diagnose(replace(WELL, **changes)))
+    assert not is_usable(check_facts(replace(WELL, **changes)))
     return found
 
 
 def test_a_sound_machine_has_no_advice():
-    assert {(found.verdict, found.advice) for found in diagnose(WELL)} == {("ok", "")}
-    assert is_usable(diagnose(WELL))
+    assert {(found.verdict, found.advice) for found in check_facts(WELL)} == {("ok", "")}
+    assert is_usable(check_facts(WELL))
 
 
 def test_the_names_are_stable():
-    assert [found.name for found in diagnose(WELL)] == [
+    assert [found.name for found in check_facts(WELL)] == [
         *("versions", "llama_cpp", "cpu_features", "devices", "cores", "memory", "control_group", "swap"),
         *("huge_pages", "downloaded_models", "hub", "token", "conversion", "open_files", "port", "security"),
     ]
@@ -142,7 +142,7 @@ def test_swap_in_use_is_noted():
 def test_huge_pages_that_are_switched_off_are_noted():
     assert finding("huge_pages", huge_pages="always").value == "used"
     assert "echo madvise" in noted("huge_pages", huge_pages="never").command
-    assert "huge_pages" not in {found.name for found in diagnose(replace(WELL, huge_pages=""))}
+    assert "huge_pages" not in {found.name for found in check_facts(replace(WELL, huge_pages=""))}
 
 
 def test_a_full_disk_and_a_folder_that_cannot_be_written_are_noted():
@@ -181,6 +181,6 @@ def test_a_port_that_is_taken_is_noted():
 
 def test_each_unsafe_setting_is_a_note_with_its_advice():
     unsafe = UnsafeSetting("any_page", 'cors_origins = ["*"]', "Every page may use the server.", "List the origins.")
-    found = diagnose(replace(WELL, unsafe=(unsafe,)))[-1]
+    found = check_facts(replace(WELL, unsafe=(unsafe,)))[-1]
     assert (found.name, found.verdict, found.advice) == ("any_page", "note", "List the origins.")
     assert found.value == 'cors_origins = ["*"]: Every page may use the server.'

@@ -19,8 +19,8 @@ def test_the_installed_llama_cpp_answers():
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "It ended its process with SIGILL."),
         ("raise ImportError('libllama.so: no such file')", "It cannot be loaded: ImportError: libllama.so: no such"),
-        ("import sys; sys.exit(3)", "It cannot be loaded: it said nothing"),
-        ("print('{}')", "It cannot be loaded: it said nothing"),
+        ("import sys; sys.exit(3)", "It cannot be loaded: there is no error message"),
+        ("print('{}')", "It cannot be loaded: there is no error message"),
     ],
 )
 def test_one_that_is_broken_is_told_and_breaks_nothing(program: str, problem: str):

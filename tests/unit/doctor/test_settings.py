@@ -1,4 +1,4 @@
-"""A configuration that lets somebody do what its operator may not want is named, and one that does not is not."""
+"""Unsafe settings are reported, and safe ones are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a GGUF header says about the layers of a model: the tensors of each, and numbers of the architecture. Pure."""
+"""The layers of a model by its GGUF header: the tensors of each, and numbers of the architecture. Pure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-from modelyard.formats.gguf.header import GgufHeader
+from modelyard.formats.gguf.header import GgufArray, GgufHeader
 
 _LAYER_TENSOR: Final = re.compile(r"blk\.(\d+)\.(.+)")
 _RECURRENT: Final = ("ssm_", "time_mix_", "shortconv.")
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
-"""Of the tensors of one layer, by the part of their names that follows "blk.N."."""
+"""Shapes of the tensors of one layer, by the part of their names that follows "blk.N."."""
 
 
 def layers_of(header: GgufHeader) -> Sequence[Shapes | None]:
-    """The tensors of each layer; None for a layer that is in another shard, or may be in part.
+    """Return the tensors of each layer; None for a layer that is in another shard, or may be in part.
 
     Prediction heads (MTP), which are layers behind all others, are left out: llama.cpp neither computes them here nor
     keeps cells for them.
@@ -35,13 +35,13 @@ def layers_of(header: GgufHeader) -> Sequence[Shapes | None]:
 
 
 def layer_count(header: GgufHeader) -> int:
-    """Layers that are computed."""
+    """Return the number of layers that are computed."""
     heads = number_of(header, "nextn_predict_layers")
     return header.block_count - heads if heads < header.block_count else header.block_count
 
 
 def is_computed(header: GgufHeader, name: str) -> bool:
-    """Whether a tensor of that name is loaded: those of prediction heads are not.
+    """Whether a tensor of that name is loaded; those of prediction heads are not.
 
     Source: llama.cpp, src/models/*.cpp, TENSOR_SKIP where load_mtp is false.
     """
@@ -54,13 +54,36 @@ def is_recurrent(shapes: Shapes) -> bool:
     return any(name.startswith(_RECURRENT) for name in shapes)
 
 
+def has_attention(shapes: Shapes) -> bool:
+    """Whether a layer has attention, alone or beside a recurrence.
+
+    Falcon-H1 has an attention output beside the recurrence; the projections of Kimi's layers feed the recurrence.
+    """
+    if "ssm_conv1d_q.weight" in shapes:
+        return False
+    if is_recurrent(shapes):
+        return "attn_output.weight" in shapes
+    return any(f"attn_{part}.weight" in shapes for part in ("q", "k", "qkv", "kv_a_mqa"))
+
+
 def dimension(shapes: Shapes, name: str, axis: int) -> int:
-    """0 where there is no such tensor, or it has no such axis."""
+    """Return the size of an axis of a tensor; 0 where there is no such tensor or axis."""
     shape = shapes.get(name, ())
     return shape[axis] if len(shape) > axis else 0
 
 
 def number_of(header: GgufHeader, key: str) -> int:
-    """A number of the architecture; 0 where the header does not say, or has a list."""
+    """Return a number of the architecture; 0 where the header has none, or a list."""
     value = header.metadata.get(f"{header.architecture}.{key}")
     return max(0, value) if isinstance(value, int) else 0
+
+
+def vocabulary_size(header: GgufHeader) -> int:
+    """Return the number of tokens in the vocabulary."""
+    return array_length(header, "tokenizer.ggml.tokens") or number_of(header, "vocab_size")
+
+
+def array_length(header: GgufHeader, key: str) -> int:
+    """Return the length of an array in the header; 0 where there is none."""
+    value = header.metadata.get(key)
+    return value.length if isinstance(value, GgufArray) else 0

@@ -1,4 +1,4 @@
-"""What a model that embeds takes of the machine's memory; see ``memory``. Pure."""
+"""Predicts what an embedding or ranking model takes of the machine's memory. Pure; see ``footprint``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,10 @@ from modelyard.engine.pooling.shape import embedding_shape
 from modelyard.engine.settings import DEFAULT_CONTEXT
 from modelyard.hub import GgufHeader, ModelFiles
 from modelyard.system.cores import usable_cores
-from modelyard.yard.memory.footprint import (
-    CONTEXT_STEP,
-    Footprint,
-    KvType,
-    cell_bytes,
-    compute_bytes,
-    footprint,
-    graph_bytes,
-    kv_bytes,
-    state_bytes,
-    vocabulary_size,
-    work_bytes,
-)
+from modelyard.yard.memory.cache_bytes import CONTEXT_STEP, KvType, cell_bytes, kv_bytes, state_bytes
+from modelyard.yard.memory.footprint import Footprint, footprint
+from modelyard.yard.memory.layer_shapes import vocabulary_size
+from modelyard.yard.memory.step_bytes import compute_bytes, graph_bytes, work_bytes
 
 _F32 = 4
 
@@ -38,10 +29,10 @@ def predict_embedder(
     flash_attn: bool | None = None,
     processor: str = platform.machine(),
 ) -> Footprint:
-    """What the embedding model in ``files`` will take; parameters as of ``memory.predict``.
+    """Return the memory that the embedding model in ``files`` will take; the parameters are those of ``predict``.
 
-    llama.cpp makes room for logits of every token of a step, and touches it. Decoders compute them, too: once more as
-    much. Encoders have no KV cache.
+    llama.cpp allocates and touches logits of every token of a step. Decoders also compute them, which takes as much
+    again. Encoders have no KV cache.
 
     Source: llama.cpp, src/llama-context.cpp, output_reserve, encode, and decode ("all tokens are output").
     """
@@ -56,7 +47,7 @@ def predict_embedder(
         computing = compute_bytes(
             header, step, tokens=step, running=1, sequences=1, outputs=0, has_flash_attention=has_flash_attention
         )
-        return footprint(files, outputs + computing + _describing(header, step), processor)
+        return footprint(files, outputs + computing + _graph_and_work_bytes(header, step), processor)
     cells = -(-max(shape.longest, batch_tokens) // CONTEXT_STEP) * CONTEXT_STEP
     return footprint(
         files,
@@ -72,13 +63,13 @@ def predict_embedder(
             outputs=step,
             has_flash_attention=has_flash_attention,
         )
-        + _describing(header, step)
+        + _graph_and_work_bytes(header, step)
         + cell_bytes(header, cells),
         processor,
     )
 
 
-def _describing(header: GgufHeader, step: int) -> int:
+def _graph_and_work_bytes(header: GgufHeader, step: int) -> int:
     return graph_bytes(header, step) + work_bytes(header, step, usable_cores())
 
 

@@ -1,7 +1,7 @@
-"""Where ggml puts the tensors of a graph, and how large the buffer for them is. Pure.
+"""Where ggml places the tensors of a graph, and how large the buffer for them is. Pure.
 
-A tensor lives until the last operation that reads it, and the next ones are put into the gaps that are left. How much a
-step works in therefore depends on the order of its operations and not on the sum of its tensors alone: the gaps are a
+A tensor lives until the last operation that reads it, and later ones are placed in the gaps that are left. The size of
+the buffer therefore depends on the order of the operations, and not only on the sum of the tensors: the gaps are a
 third of the buffer or more.
 
 Source: llama.cpp, ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl and ggml_dyn_tallocr_alloc, as of b11739.
@@ -19,10 +19,12 @@ _ALIGNMENT: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """Attributes:
-    size_bytes: of its data.
-    inputs: tensors that its operation reads.
-    reusable: those of them whose place it may take, where it is the last to read them.
+    """The result of an operation.
+
+    Attributes:
+        size_bytes: of its data.
+        inputs: tensors that its operation reads.
+        reusable: those of them whose place it may take, where its operation is the last to read them.
     """
 
     size_bytes: int
@@ -31,7 +33,7 @@ class _Tensor:
 
 
 class StepGraph:
-    """The operations of one step, in their order. Tensors are told apart by their numbers."""
+    """The operations of one step, in their order. Tensors are identified by their numbers."""
 
     def __init__(self) -> None:
         self._tensors: list[_Tensor] = []
@@ -39,25 +41,27 @@ class StepGraph:
         self._inputs = 0
 
     def input(self, size_bytes: int) -> int:
-        """What is filled in before the step; all inputs come before the first operation."""
+        """Add a tensor that is filled in before the step. All inputs must precede the first operation."""
         self._inputs += 1
         return self._add(size_bytes, (), ())
 
     def operation(self, size_bytes: int, *inputs: int) -> int:
-        """The result of an operation that needs a place of its own."""
+        """Add the result of an operation that needs a place of its own."""
         return self._add(size_bytes, inputs, ())
 
     def in_place(self, size_bytes: int, *inputs: int, views: Sequence[int] = ()) -> int:
-        """The result of an operation that may take the place of one of ``inputs``, but of none of ``views``: those are
-        read with another shape."""
+        """Add the result of an operation that may take the place of one of ``inputs``.
+
+        It also reads ``views``, whose places it cannot take, because they are read with another shape.
+        """
         return self._add(size_bytes, (*inputs, *views), inputs)
 
     def use(self, *inputs: int) -> None:
-        """An operation that writes elsewhere, as into the KV cache."""
+        """Add an operation that writes elsewhere, such as into the KV cache."""
         self._add(0, inputs, ())
 
     def keep(self, tensor: int) -> int:
-        """Have a result outlive the step."""
+        """Keep a result until after the step."""
         self._kept.add(tensor)
         return tensor
 
@@ -67,27 +71,28 @@ class StepGraph:
         return len(self._tensors) - 1
 
     def buffer_bytes(self) -> int:
-        """Bytes of the buffer that all of them find a place in."""
-        return max((place + one.size_bytes for place, one in zip(self.places(), self._tensors, strict=True)), default=0)
+        """Return the bytes of the buffer that holds all tensors."""
+        ends = (place + tensor.size_bytes for place, tensor in zip(self.places(), self._tensors, strict=True))
+        return max(ends, default=0)
 
     def places(self) -> list[int]:
-        """The offset of each tensor in the buffer."""
-        last_reader = {tensor: reader for reader, one in enumerate(self._tensors) for tensor in one.inputs}
+        """Return the offset of each tensor in the buffer."""
+        last_reader = {read: reader for reader, tensor in enumerate(self._tensors) for read in tensor.inputs}
         places: list[int] = []
         held: set[int] = set()
         space = _Space()
         for number, tensor in enumerate(self._tensors):
-            reused = next((one for one in tensor.reusable if self._may_reuse(number, one, last_reader, held)), None)
+            reused = next((old for old in tensor.reusable if self._may_reuse(number, old, last_reader, held)), None)
             if reused is None:
                 places.append(space.take(tensor.size_bytes))
             else:
                 places.append(places[reused])
                 held.remove(reused)
             held.add(number)
-            for one in dict.fromkeys(tensor.inputs):
-                if last_reader[one] == number and one in held and one not in self._kept:
-                    held.remove(one)
-                    space.free(places[one], self._tensors[one].size_bytes)
+            for read in dict.fromkeys(tensor.inputs):
+                if last_reader[read] == number and read in held and read not in self._kept:
+                    held.remove(read)
+                    space.free(places[read], self._tensors[read].size_bytes)
         return places
 
     @property
@@ -105,10 +110,10 @@ class StepGraph:
 
 
 def touched_bytes(reserved: StepGraph, steps: Iterable[StepGraph]) -> int:
-    """Bytes of the buffer that ``steps`` write to, one after the other.
+    """Return the bytes of the buffer that ``steps`` write to, one after the other.
 
-    Their tensors are the ones of ``reserved``, the largest step, at the places that they have there: where they are
-    smaller, what is behind them is never touched, and takes no memory.
+    Their tensors have the places of those of ``reserved``, the largest step. Where they are smaller, the memory behind
+    them is never touched.
 
     Source: ggml_gallocr_alloc_graph, which keeps the places of a graph with as many operations, none of them larger.
     """
@@ -124,7 +129,7 @@ def touched_bytes(reserved: StepGraph, steps: Iterable[StepGraph]) -> int:
 
 
 class _Space:
-    """Gaps by their offsets, and the free space behind them, which has no end."""
+    """The free space of a buffer: gaps by their offsets, and the unbounded space behind the last tensor."""
 
     def __init__(self) -> None:
         self.size_bytes = 0
@@ -132,7 +137,7 @@ class _Space:
         self._end = 0
 
     def take(self, size: int) -> int:
-        """The offset of a place: in the smallest gap that is large enough, of equal ones the last."""
+        """Allocate a place, and return its offset: in the smallest gap that is large enough, of equal ones the last."""
         if not size:
             return 0
         best = min(
@@ -149,7 +154,7 @@ class _Space:
         return offset
 
     def free(self, offset: int, size: int) -> None:
-        """Give a place back, together with the gaps at its sides."""
+        """Free a place, and merge it with the gaps beside it."""
         if not size:
             return
         if (behind := self._gaps.pop(offset + size, None)) is not None:

@@ -1,1 +1,1 @@
-"""Requests: who sends them, where they go, and what comes back."""
+"""Requests to models: their callers, their routing, and their answers."""

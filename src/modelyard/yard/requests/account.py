@@ -1,4 +1,4 @@
-"""Accounts of requests: what each may use of its caller's limits, and has used."""
+"""Accounts of requests: what each reserves of its caller's limits, and what it has used."""
 
 from __future__ import annotations
 
@@ -11,34 +11,31 @@ if TYPE_CHECKING:
     from modelyard.yard.requests.timings import RequestTimings
     from modelyard.yard.requests.token_estimate import TokenEstimate
 
-if TYPE_CHECKING:
-    from modelyard.protocol.values import Usage
-
 
 class Account(Protocol):
-    """What one request of a caller has, and gives back."""
+    """The reservation of one request, which is settled with what the request has used."""
 
     def record_prompt(self, prompt_tokens: int) -> None:
-        """Its prompt has so many tokens. May be called again."""
+        """Correct the reserved tokens of the prompt to their real number. May be called again."""
 
     def record_usage(self, usage: Usage | None) -> None:
-        """It is over, and has used that; None: it has not begun. Called once."""
+        """Settle the account of a request that is over; None: the request has not begun. Called once."""
 
 
 class UsageLimits(Protocol):
-    """How much a caller may have, together with its other calls.
+    """The limits of a caller, over all its requests.
 
     Attributes:
-        counts_tokens: whether it matters how many tokens a request takes.
+        counts_tokens: whether tokens are limited.
     """
 
     counts_tokens: bool
 
     def reserve(self, estimate: TokenEstimate) -> Account:
-        """Begin a request that takes so many tokens at the most.
+        """Reserve what a request takes at most.
 
         Raises:
-            RateLimited, ConcurrencyLimited: it may not have that now; nothing was taken.
+            RateLimited, ConcurrencyLimited: the limits are exhausted; nothing was reserved.
         """
 
 
@@ -46,10 +43,10 @@ class MeteredRequest(ABC):
     """A request whose use of tokens is settled with its caller's limits.
 
     Attributes:
-        account: is told of the tokens of the prompt, and of the usage once the request is over, whether or not its
-            answer is read; None: the caller has no limits.
+        account: receives the tokens of the prompt, and the usage once the request is over, whether or not its answer
+            is read; None: the caller has no limits, or the account is settled.
         finished: reason and usage, once its last event has arrived; None before, and where it failed.
-        times: when what happened to it.
+        times: the times of its stages.
     """
 
     account: Account | None = None
@@ -62,7 +59,7 @@ class MeteredRequest(ABC):
         """Whether its last event has arrived."""
 
     def attach_account(self, account: Account | None) -> None:
-        """Keep ``account``, or settle it where the request was refused at once."""
+        """Keep ``account``, or settle it where the request was refused already."""
         self.account = account
         if self.is_over:
             self.record_usage(None)

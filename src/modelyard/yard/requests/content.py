@@ -1,4 +1,4 @@
-"""What a request asks of a model, as a digest: equal for requests that have an engine compute the same input."""
+"""A digest of the input of a request, which is equal for requests that make an engine compute the same."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 
 
 def content_of(model: str, message: Submit | Embed | Rank | Tokenize) -> str:
-    """A digest of what ``message`` asks of ``model``, by the name that people know; the same within this process.
+    """Return a digest of what ``message`` has ``model`` compute; stable within this process.
 
-    Of a Submit these are the prompt with its images and sound, and the constraints on the answer; sampling, limits and
+    For a Submit it covers the prompt with its images and sound, and the constraints on the answer. Sampling, limits and
     priorities do not count: a request that ends its engine does so with another seed, too.
+
+    Args:
+        model: its id, as users know it.
+        message: as its engine is sent it.
     """
     match message:
         case Submit():
@@ -28,22 +32,22 @@ def content_of(model: str, message: Submit | Embed | Rank | Tokenize) -> str:
             parts = (message.prompt,)
     digest = hashlib.blake2b(digest_size=16)
     for piece in _pieces((model, type(message).__name__, *parts)):
-        # With its length, so that no two sequences of pieces run together into the same bytes.
+        # Each piece is preceded by its length, so that no two sequences of pieces give the same bytes.
         digest.update(len(piece).to_bytes(8, "little"))
         digest.update(piece)
     return digest.hexdigest()
 
 
 def _pieces(value: Any) -> Iterator[bytes]:
-    """The value as bytes, each with its kind before it, and with its size where it holds others."""
+    """Yield the value as bytes, each part preceded by its kind, and a collection by its size."""
     match value:
         case str():
             yield b"text"
-            # A lone surrogate may stand in a text; it has no UTF-8.
+            # A text may hold lone surrogates, which UTF-8 cannot encode.
             yield value.encode("utf-8", "surrogatepass")
         case Image() | Audio():
             yield b"medium"
-            # Their own digest stands for millions of bytes.
+            # The digest of a medium stands for its millions of bytes.
             yield value.digest
         case Mapping():
             yield f"mapping {len(value)}".encode()

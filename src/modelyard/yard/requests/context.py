@@ -1,7 +1,7 @@
-"""On whose behalf the yard is called: what they may use, see and have, and what they used.
+"""The caller of the yard: what it may use and see, its limits, and what it has used.
 
-It is ambient, as a task's identity is, and not an argument of every call: an endpoint that forgot to pass it on would
-be open to all.
+The caller is in a ContextVar and not an argument of every call: an endpoint that does not pass it on would be open to
+all.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ if TYPE_CHECKING:
     from modelyard.yard.requests.requests import WaitOptions
 
 OTHER_MODELS: Final = "other models"
-"""What models are called together that a caller may not know of."""
+"""Stands for all models that are hidden from a caller."""
 
 IN_THE_LOG: Final = "the server's log has the reason"
-"""What a caller reads in place of a reason that it may not read."""
+"""Stands for a reason that a caller may not read."""
 
-# A word of a text that may be the name of a model or of a file: without the quotes and stops around it.
+# A word that may be the name of a model or of a file, without quotes and full stops around it.
 _WORDS: Final = re.compile(r"[\w./:@+~-]*\w")
 
 
 class Caller:
-    """One call from outside.
+    """The caller of one request from outside: its rights and limits, and what it asked for.
 
     Attributes:
-        models: ids that it may use and know of; None: all.
+        models: ids of the models that it may use and see; None: all.
         scopes: what it may do; None: everything.
-        owner: tells it from other callers, and is the same with each of its calls; None: all callers are one.
-        shares_places: whether there are others, for whom it has to leave places.
+        owner: identifies it among all callers, over all its calls; None: callers are not told apart.
+        shares_places: whether other owners share the places in queues with it.
         cache_salt: see ``Submit.cache_salt``.
-        max_priority: the highest that its requests may have, unless their model's is higher.
-        max_context, max_tokens: of each request; None: any.
+        max_priority: the highest priority of its requests, unless their model's is higher.
+        max_context: bound of the tokens of a prompt and its answer; None: none.
+        max_tokens: bound of the tokens of an answer; None: none.
         limits: of all its calls together; None: it has none.
-        hidden: names and files of models that it must not know of, as far as it was told which there are.
-        model: the id of the model that it last asked for; None: of none that there is.
-        has_asked: whether it asked for a model at all.
-        generations: what it had generated, embedded or tokenised.
+        hidden: names and files of the models that are hidden from it; set by ``Router.describe_models_to``.
+        model: the id of the model that it last asked for; None: no existing one.
+        has_asked: whether it has asked for a model.
+        requests: its requests for text, vectors, scores and tokens.
     """
 
     __slots__ = (
@@ -79,28 +80,28 @@ class Caller:
         self.has_asked = False
         self.requests: list[MeteredRequest] = []
 
-    # Who may see what: all that leaves the server about models goes through these.
+    # What it may see. Everything about models that leaves the server goes through these.
 
     def may(self, scope: Scope) -> bool:
         """Whether it may do what needs ``scope``."""
         return self.scopes is None or scope in self.scopes
 
     def may_use(self, model: str) -> bool:
-        """Whether ``model``, an id, is among its models: it may use them, and know of no others."""
+        """Whether it may use and see ``model``, an id."""
         return self.models is None or model in self.models
 
     def permitted_models(self, models: Iterable[str]) -> tuple[str, ...]:
-        """Those of ``models`` that it may know of."""
+        """Return the ids in ``models`` that it may see."""
         return tuple(filter(self.may_use, models))
 
     def visible_names(self, models: Iterable[str]) -> tuple[str, ...]:
-        """Models as it may hear of them: those that it must not know of have one name together, at the end."""
+        """Return the ids in ``models`` that it may see, followed by OTHER_MODELS where some are hidden."""
         models = tuple(models)
-        known = self.permitted_models(models)
-        return known if len(known) == len(models) else (*known, OTHER_MODELS)
+        permitted = self.permitted_models(models)
+        return permitted if len(permitted) == len(models) else (*permitted, OTHER_MODELS)
 
     def visible_error(self, error: ModelyardError) -> ModelyardError:
-        """``error`` as it may read it: no names of models that it must not know of, and no reasons without ``read``."""
+        """Return ``error`` as it may read it: without hidden models, and without reasons unless it may ``read``."""
         match error:
             case InsufficientMemory() if self.permitted_models(error.pinned) != error.pinned:
                 pinned = self.visible_names(error.pinned)
@@ -110,24 +111,24 @@ class Caller:
         return error
 
     def visible_reason(self, text: str) -> str:
-        """Why something is so, as it may read it: with ``read``, and where no hidden model is spoken of."""
+        """Return the reason ``text``; IN_THE_LOG where it may not ``read``, or the text names a hidden model."""
         if not self.may("read"):
             return IN_THE_LOG
         words = {part for word in _WORDS.findall(text) for part in (word, word.rpartition("/")[2])}
-        # A name of several words is looked for as it is.
-        odd = (name for name in self.hidden if not _WORDS.fullmatch(name))
-        names_others = not words.isdisjoint(self.hidden) or any(name in text for name in odd)
-        return IN_THE_LOG if names_others else text
+        # A name that is not one word is searched for in the whole text.
+        phrases = (name for name in self.hidden if not _WORDS.fullmatch(name))
+        names_hidden = not words.isdisjoint(self.hidden) or any(name in text for name in phrases)
+        return IN_THE_LOG if names_hidden else text
 
-    # What it may have.
+    # Its limits.
 
     def permitted_wait(self, urgency: WaitOptions, own_priority: int) -> WaitOptions:
-        """How a request of it waits, where it wants to wait as ``urgency`` says.
+        """Return how a request waits that asks to wait as ``urgency``.
 
         Args:
-            urgency: as it was asked for.
-            own_priority: of the model; to ask for more than is allowed does not make a request less urgent than one
-                that asks for nothing.
+            urgency: as the request asks for it.
+            own_priority: of the model. A request for more than is allowed gets at least this priority, as one that
+                names none does.
         """
         if urgency.priority is not None:
             urgency = replace(urgency, priority=min(urgency.priority, max(self.max_priority, own_priority)))
@@ -136,10 +137,10 @@ class Caller:
         return urgency
 
     def check_answer(self, max_tokens: int | None) -> None:
-        """Refuse a request for a longer answer than it may have.
+        """Refuse a request for a longer answer than ``self.max_tokens``.
 
         Raises:
-            InvalidRequest: it is one.
+            InvalidRequest: ``max_tokens`` is greater.
         """
         if max_tokens is not None and self.max_tokens is not None and max_tokens > self.max_tokens:
             raise InvalidRequest(
@@ -150,14 +151,14 @@ class Caller:
 
     @property
     def place_owner(self) -> bytes | None:
-        """Whose places in a queue its requests take; None: nobody else's are bounded by them."""
+        """The owner whose places in a queue its requests take; None: places are not shared out."""
         return self.owner if self.shares_places else None
 
 
 CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
-"""Who calls, in this task; None: a program that holds the yard itself, and may do everything."""
+"""The caller, in this task; None: a program that holds the yard itself, and may do everything."""
 
 
 def current_caller() -> Caller:
-    """Who calls, in this task; one that may do everything where nobody is told."""
+    """Return the caller in this task; without one, a new caller that may do everything."""
     return CALLER.get() or Caller()

@@ -1,6 +1,6 @@
 """One request's answer as it arrives: events are put in on the event loop, text comes out.
 
-Hot path: ``add``, ``wake`` and ``take`` run once a token.
+Hot path: ``add``, ``wake`` and ``take_text`` run once a token.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from modelyard.yard.requests.timings import RequestTimings
 
 
 class TokenStream(MeteredRequest):
-    """An answer that is being generated. It has one reader, who iterates it for its text, once.
+    """An answer that is being generated. It has one reader, which iterates it for its text, once.
 
-    All text that arrived since the last look comes as one piece, so a slow reader costs no more than a fast one.
+    All text that arrived since the last read comes as one piece, so a slow reader costs no more than a fast one.
 
     Attributes:
         model: id of the model that answers.
         fingerprint: of the model and the backend, as OpenAI's ``system_fingerprint``.
-        prompt_tokens: of the prompt, once it is accepted.
-        reading: how its text is to be read, once it is accepted; None: it is just text.
-        logprobs: of the tokens whose text has arrived, where they were asked for. The reader takes them out.
+        prompt_tokens: tokens of the prompt, once it is accepted.
+        reading: how the text is parsed, once the prompt is accepted; None: it is plain text.
+        logprobs: of the tokens whose text has arrived, where they were asked for. The reader removes them.
         finished: reason and usage, once the last event has arrived.
-        times: when what happened to it.
+        times: the times of its stages.
     """
 
     def __init__(self, model: str) -> None:
@@ -48,7 +48,7 @@ class TokenStream(MeteredRequest):
     # Events in: only from the event loop's thread
 
     def put(self, event: SequenceEvent) -> None:
-        """Take the next event, and let the reader look."""
+        """Take the next event, and wake the reader."""
         match event:
             case Token():
                 self.add(event)
@@ -68,23 +68,23 @@ class TokenStream(MeteredRequest):
         self.wake()
 
     def add(self, token: Token) -> None:
-        """Take the text of a token; ``wake`` is due when all that came with it is there."""
+        """Take the text of a token; the caller calls ``wake`` once all tokens of the step are added."""
         if token.text:
             self._text.append(token.text)
         if token.logprobs:
             self.logprobs.extend(token.logprobs)
 
     def wake(self) -> None:
-        """Let the reader look, where it waits."""
+        """Wake the reader if the condition is met that it waits for."""
         if self._waiting is not None and not self._waiting.done() and self._is_reached():
             self._waiting.set_result(None)
 
     # Text out
 
     async def until(self, is_reached: Callable[[], bool]) -> None:
-        """Wait for ``is_reached``, which is asked now and at every ``wake``, on the spot; it must not raise.
+        """Wait until ``is_reached`` returns true. It is called now and by every ``wake``, and must not raise.
 
-        The task of the reader wakes when it says yes, and not before.
+        The task of the reader wakes only then.
         """
         if not is_reached():
             self._waiting, self._is_reached = asyncio.get_running_loop().create_future(), is_reached
@@ -101,7 +101,7 @@ class TokenStream(MeteredRequest):
         return self._accepted or self._error is not None
 
     async def accepted(self) -> None:
-        """Wait until the model is there and the prompt has passed all checks.
+        """Wait until the model is loaded and the prompt has passed all checks.
 
         Raises:
             ModelyardError: the request was refused.
@@ -111,16 +111,16 @@ class TokenStream(MeteredRequest):
             self.outcome()
 
     def take_text(self) -> str:
-        """The text that arrived since the last look."""
+        """Return the text that arrived since the last call."""
         text = "".join(self._text)
         self._text.clear()
         return text
 
     def outcome(self) -> Finished:
-        """How it ended, once it is over.
+        """Return how it ended. It must be over.
 
         Raises:
-            ModelyardError: with an error.
+            ModelyardError: it ended with an error.
         """
         if self._error is not None:
             raise current_caller().visible_error(self._error)
@@ -138,7 +138,11 @@ class TokenStream(MeteredRequest):
         return self.take_text()
 
     async def text(self) -> str:
-        """The whole answer."""
+        """Wait for the end, and return the whole answer.
+
+        Raises:
+            ModelyardError: the request was refused, or failed.
+        """
         await self.until(lambda: self.is_over)
         self.outcome()
         return self.take_text()

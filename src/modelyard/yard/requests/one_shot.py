@@ -1,4 +1,4 @@
-"""One request that is answered at once, with vectors, scores or tokens: its caller waits for the end to be put in."""
+"""One request that is answered at once, with vectors, scores or tokens."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """Texts as vectors.
+    """The vectors of texts.
 
     Attributes:
         model: id of the model that computed them.
         vectors: [inputs, dimensions], each of length 1.
-        prompt_tokens: of all inputs.
+        prompt_tokens: tokens of all inputs.
     """
 
     model: str
@@ -37,24 +37,24 @@ class Ranking:
     """How well documents answer a query.
 
     Attributes:
-        model: id of the model that read them.
+        model: id of the model that scored them.
         scores: [documents], each from 0 to 1, in the order of the documents.
-        prompt_tokens: of all documents, each with the query.
+        prompt_tokens: tokens of all documents, each with the query.
     """
 
     model: str
     scores: npt.NDArray[np.float32]
     prompt_tokens: int
 
-    def best(self, most: int | None) -> list[int]:
-        """Places of the documents, the best first and of equals the earlier; at most so many."""
+    def best(self, limit: int | None) -> list[int]:
+        """Return the indices of at most ``limit`` documents, the best first, equal ones in their order."""
         order = sorted(range(len(self.scores)), key=lambda index: -self.scores[index])
-        return order[:most]
+        return order[:limit]
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenization:
-    """A text as its tokens.
+    """The tokens of a text.
 
     Attributes:
         model: id of the model whose tokens they are.
@@ -68,11 +68,12 @@ class Tokenization:
 
 
 class PendingResult(MeteredRequest):
-    """What ``model`` is to answer.
+    """The result of a request that is answered at once.
 
     Attributes:
-        times: when what happened to it.
-        finished: the end of the request, as that of a generation; None before, and where it failed.
+        model: id of the model that answers.
+        times: the times of its stages.
+        finished: reason and usage, once the last event has arrived; None before, and where it failed.
     """
 
     def __init__(self, model: str) -> None:
@@ -89,7 +90,7 @@ class PendingResult(MeteredRequest):
         elif isinstance(event, Failed | Cancelled):
             self.record_usage(event.usage)
         if self._outcome.done():
-            # Its caller has left.
+            # The caller was cancelled while it waited.
             return
         match event:
             case Embedded() | Ranked() | Tokenized():
@@ -111,7 +112,7 @@ class PendingResult(MeteredRequest):
             raise current_caller().visible_error(error) from None
 
     async def embedded(self) -> Embeddings:
-        """Wait for the vectors.
+        """Wait for the vectors, and return them.
 
         Raises:
             ModelyardError: the request was refused, or failed.
@@ -121,20 +122,20 @@ class PendingResult(MeteredRequest):
         return Embeddings(self.model, outcome.vectors, outcome.prompt_tokens)
 
     async def ranked(self) -> Ranking:
-        """Wait for the scores.
+        """Wait for the scores, and return them.
 
         Raises:
-            ModelyardError: as ``embedded``.
+            ModelyardError: the request was refused, or failed.
         """
         outcome = await self._answer()
         assert isinstance(outcome, Ranked)
         return Ranking(self.model, outcome.scores, outcome.prompt_tokens)
 
     async def tokenized(self) -> Tokenization:
-        """Wait for the tokens.
+        """Wait for the tokens, and return them.
 
         Raises:
-            ModelyardError: as ``embedded``.
+            ModelyardError: the request was refused, or failed.
         """
         outcome = await self._answer()
         assert isinstance(outcome, Tokenized)

@@ -1,4 +1,4 @@
-"""What is asked of models, and what their engines are sent for it."""
+"""Requests to models, and the messages that their engines are sent."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ class WaitOptions:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a model.
+    """A request for generated text.
 
     Attributes:
         model: id or alias; None means the default.
-        max_tokens: None: as many as the context holds.
-        response_format, grammar, logprobs, echoes, prediction: see ``engine.messages.Submit``.
+        max_tokens: bound of the answer; None: as many as the context holds.
         urgency: how it waits for its model.
+        prompt, sampling, stop, ignore_eos, response_format, grammar, logprobs, echoes, prediction: see
+            ``protocol.requests.Submit``.
     """
 
     prompt: Prompt
@@ -45,32 +46,32 @@ class Request:
     urgency: WaitOptions = field(default_factory=WaitOptions)
 
     def message(self, sequence: SequenceId, priority: int) -> Submit:
-        """What the model's engine is sent, where priority is that of the request, else that of its model."""
+        """Return the message for the engine. ``priority`` is the request's, which defaults to its model's."""
         return Submit(
-            sequence,
-            self.prompt,
-            self.sampling,
-            self.max_tokens,
-            self.stop,
-            self.ignore_eos,
-            priority,
-            self.response_format,
-            self.grammar,
-            self.logprobs,
-            self.echoes,
-            self.prediction,
+            sequence=sequence,
+            prompt=self.prompt,
+            sampling=self.sampling,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+            ignore_eos=self.ignore_eos,
+            priority=priority,
+            response_format=self.response_format,
+            grammar=self.grammar,
+            logprobs=self.logprobs,
+            echoes=self.echoes,
+            prediction=self.prediction,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
-    """Texts that are to become vectors.
+    """A request for the vectors of texts.
 
     Attributes:
-        inputs: one vector is computed of each; token ids are taken as they are.
+        inputs: the texts, or their token ids; one vector is computed for each.
         model: id or alias; None means the default.
         urgency: how it waits for its model.
-        truncates: whether a text that is too long is cut, and not refused.
+        truncates: whether a text that is too long is truncated instead of refused.
     """
 
     inputs: tuple[Text | Tokens, ...]
@@ -79,16 +80,16 @@ class EmbeddingRequest:
     truncates: bool = False
 
     def message(self, sequence: SequenceId, priority: int) -> Embed:
-        """As that of a Request."""
+        """Return the message for the engine."""
         return Embed(sequence, self.inputs, priority, self.truncates)
 
 
 @dataclass(frozen=True, slots=True)
 class RankRequest:
-    """Documents that are to be scored by how well they answer a query.
+    """A request to score documents by how well they answer a query.
 
     Attributes:
-        query, documents, most_tokens: see ``engine.messages.Rank``.
+        query, documents, most_tokens: see ``protocol.requests.Rank``.
         model: id or alias; None means the default.
         urgency: how it waits for its model.
     """
@@ -100,16 +101,16 @@ class RankRequest:
     urgency: WaitOptions = field(default_factory=WaitOptions)
 
     def message(self, sequence: SequenceId, priority: int) -> Rank:
-        """As that of a Request."""
+        """Return the message for the engine."""
         return Rank(sequence, self.query, self.documents, self.most_tokens, priority)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizeRequest:
-    """A text, or a conversation, of which the tokens are asked.
+    """A request for the tokens of a text or a conversation.
 
     Attributes:
-        prompt, add_special, parse_special: see ``engine.messages.Tokenize``.
+        prompt, add_special, parse_special: see ``protocol.requests.Tokenize``.
         model: id or alias; None means the default.
         urgency: how it waits for its model.
     """
@@ -121,5 +122,5 @@ class TokenizeRequest:
     urgency: WaitOptions = field(default_factory=WaitOptions)
 
     def message(self, sequence: SequenceId) -> Tokenize:
-        """As that of a Request."""
+        """Return the message for the engine."""
         return Tokenize(sequence, self.prompt, self.add_special, self.parse_special)

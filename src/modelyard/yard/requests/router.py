@@ -1,4 +1,4 @@
-"""Which model a request means, an id, an alias, or the default; and whether its caller may use it."""
+"""Maps the name in a request to the id of a model, and checks whether the caller may use the model."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ DEFAULT = "default"
 
 
 class Router:
-    """Names to ids. Names are matched exactly: an unknown one is never served by another model.
+    """Maps names to ids. Names are matched exactly: an unknown name is never served by another model.
 
     Args:
-        names: every model's id -> all names that mean it.
-        default: the id that an omitted name and "default" mean; None: they are refused.
+        names: all names of each model, by its id.
+        default: the id that an omitted name and "default" stand for; None: they are refused.
     """
 
     def __init__(self, names: Mapping[str, Sequence[str]], default: str | None) -> None:
-        # A name that several have in common, the model_id behind their aliases, means the first of them, or the one
-        # that is listed under it.
+        # Models may share a model_id, with an alias each. The shared name routes to the model that is listed under it,
+        # else to the first of them.
         common = {name: model for model, all_names in reversed(list(names.items())) for name in all_names}
         self._ids = {**common, **{model: model for model in names}}
         self._listed = tuple(names)
@@ -28,7 +28,7 @@ class Router:
         self.default = default
 
     def describe_models_to(self, caller: Caller) -> None:
-        """Have ``caller`` know which names it must not hear; those of files are the last parts of ids."""
+        """Set the names that are hidden from ``caller``, and their last parts, which are names of files."""
         if caller.models is None:
             return
         shown = frozenset[str]().union(*(self._names.get(model, ()) for model in caller.models))
@@ -36,16 +36,16 @@ class Router:
         caller.hidden = hidden | {name.rpartition("/")[2] for name in hidden}
 
     def resolve(self, name: str) -> str | None:
-        """The id of the model that ``name`` means, whoever asks."""
+        """Return the id of the model that ``name`` stands for, independent of the caller; None without such a model."""
         return self.default if name == DEFAULT else self._ids.get(name)
 
     def route(self, name: str | None) -> str:
-        """The id of the model that ``name`` means.
+        """Return the id of the model that ``name`` stands for, and record it as what the caller asked for.
 
         Raises:
             ModelNotFound: no model has that name.
-            ModelRequired: no name, and no default is configured.
-            ModelNotPermitted: the caller may use others alone. It hears the name that it used, and no other one.
+            ModelRequired: there is no name, and no default is configured.
+            ModelNotPermitted: the caller may not use the model. The error repeats the name that the caller sent.
         """
         caller = current_caller()
         self.describe_models_to(caller)

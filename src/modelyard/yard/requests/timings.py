@@ -1,4 +1,4 @@
-"""When what happened to a request, and how long each part of its way took."""
+"""The times at which a request reached each of its stages, and the durations between them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class RequestTimings:
-    """Moments of one request, in seconds of ``time.monotonic``; 0 where it did not come so far.
+    """Times of one request, in seconds of ``time.monotonic``; 0 for stages that it has not reached.
 
     Attributes:
-        arrived: it stood in the line of its model.
-        granted: its engine has it. Of a request that was suspended, for the first time.
-        load_s: of the time before, seconds that its model was loading.
-        begun: its engine computes its prompt.
-        first, last: its first and its last text arrived, so far.
-        ended: its last event arrived.
+        arrived: when it was queued.
+        granted: when it was first sent to its engine.
+        load_s: seconds of the time before ``granted`` in which its model was loading.
+        started: when its engine began to compute its prompt.
+        first, last: when its first and its latest text arrived.
+        ended: when its last event arrived.
     """
 
     arrived: float = 0.0
@@ -27,27 +27,27 @@ class RequestTimings:
     ended: float = 0.0
 
     def grant(self, now: float, load_began: float, loaded_at: float) -> None:
-        """Its engine has it, whose last load took from ``load_began`` to ``loaded_at``."""
+        """Record that it is sent to its engine, whose load took from ``load_began`` to ``loaded_at``."""
         if not self.granted:
             self.granted = now
             self.load_s = max(0.0, min(now, loaded_at) - max(self.arrived, load_began))
 
     @property
     def queue_s(self) -> float | None:
-        """Waiting for memory and for a place in the engine, without the load; None while it waits for its model."""
+        """Seconds of waiting for memory and in the engine's queue, without the load; None while not granted."""
         return (self.started or self.granted) - self.arrived - self.load_s if self.granted else None
 
     @property
     def prefill_s(self) -> float | None:
-        """From there to the first text."""
+        """Seconds from the start in the engine to the first text; None before it."""
         return self.first - (self.started or self.granted) if self.first else None
 
     @property
     def decode_s(self) -> float | None:
-        """From the first text to the end."""
+        """Seconds from the first text to the end; None before it."""
         return self.ended - self.first if self.ended and self.first else None
 
     @property
     def first_token_s(self) -> float | None:
-        """From the arrival to the first text."""
+        """Seconds from the arrival to the first text; None before it."""
         return self.first - self.arrived if self.first else None

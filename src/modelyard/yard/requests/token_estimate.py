@@ -1,4 +1,4 @@
-"""How many tokens a request takes at the most, before anything of it is computed. Pure."""
+"""Estimates an upper bound of the tokens of a request, before anything of it is computed. Pure."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any, Final
 from modelyard.protocol.prompts import Media, Prompt, Text, Tokens
 from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 
-# What a chat template writes around a turn, or around a document, about.
+# About as many tokens as a chat template adds to a turn, or to a document.
 TURN_TOKENS: Final = 16
 
-# More than any body has.
-_ANY: Final = 1 << 40
+# More tokens than any body holds.
+_UNBOUNDED: Final = 1 << 40
 
-# Of an image or a clip of sound, of which nothing is known but that it is one. Most projectors make fewer.
+# Tokens of an image or an audio clip of unknown size. Most projectors make fewer.
 MEDIUM_TOKENS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class TokenEstimate:
-    """Tokens of one request.
+    """Bounds of the tokens of one request.
 
     Attributes:
         prompt: of its prompt.
-        answer: of its answer; None: as many as there is room for.
-        room: for both together, in the model's context; None: it is not known.
+        answer: of its answer; None: bounded by ``room`` alone.
+        room: of both together, by the model's context; None: it is not known.
     """
 
     prompt: int
@@ -35,35 +35,35 @@ class TokenEstimate:
 
     @property
     def total(self) -> int | None:
-        """Of both together; None: nobody knows."""
+        """Bound of the tokens of prompt and answer together; None: it is not known."""
         if self.answer is None:
             return self.room
         total = self.prompt + self.answer
         return total if self.room is None else min(total, self.room)
 
     def accepted(self, prompt_tokens: int) -> TokenEstimate:
-        """The same, when the tokens of the prompt are known."""
+        """Return the estimate with the real number of tokens of the prompt."""
         return replace(self, prompt=prompt_tokens)
 
 
 MAX_ENCODED: Final = 1 << 18
-"""Characters of a text that is encoded to be counted, on the event loop: a body of 48 MiB would keep it for 0.1 s."""
+"""Characters up to which a text is encoded to count its bytes: 48 MiB would take 0.1 s of the event loop."""
 
 _MAX_BYTES_PER_CHARACTER: Final = 4
 
 UNCOUNTED: Final = TokenEstimate(0, 0, None)
-"""Of a request whose tokens nobody counts."""
+"""The estimate for a request whose tokens are not limited."""
 
 
 def estimate(message: Submit | Embed | Rank | Tokenize, room: int | None) -> TokenEstimate:
-    """The tokens of what an engine is sent.
+    """Return the bounds of the tokens of a request.
 
-    A text has no more tokens than bytes: that is four times too many for English, but nobody gets more than was
-    reserved for him.
+    A text has at most as many tokens as bytes. That is four times too many for English, but no request uses more than
+    was reserved for it.
 
     Args:
-        message: as it is sent.
-        room: the context of the model; None: it is not known.
+        message: as its engine is sent it.
+        room: tokens of the model's context; None: it is not known.
     """
     match message:
         case Submit():
@@ -73,17 +73,17 @@ def estimate(message: Submit | Embed | Rank | Tokenize, room: int | None) -> Tok
                 prompt_tokens(message.prompt), min(answers, default=None), min(limits) if limits else None
             )
         case Embed(_, inputs):
-            return TokenEstimate(sum(min(prompt_tokens(one), room or _ANY) for one in inputs), 0, None)
+            return TokenEstimate(sum(min(prompt_tokens(text), room or _UNBOUNDED) for text in inputs), 0, None)
         case Rank(_, query, documents):
-            each = (_bytes(query) + _bytes(document) + TURN_TOKENS for document in documents)
-            return TokenEstimate(sum(min(one, room or _ANY) for one in each), 0, None)
+            pairs = (_bytes(query) + _bytes(document) + TURN_TOKENS for document in documents)
+            return TokenEstimate(sum(min(pair, room or _UNBOUNDED) for pair in pairs), 0, None)
         case Tokenize():
-            # Nothing is computed of it.
+            # No model computes anything for it.
             return TokenEstimate(0, 0, None)
 
 
 def prompt_tokens(prompt: Prompt) -> int:
-    """Tokens of a prompt, at the most."""
+    """Return a bound of the tokens of a prompt."""
     match prompt:
         case Tokens(ids):
             return len(ids)
@@ -94,7 +94,7 @@ def prompt_tokens(prompt: Prompt) -> int:
 
 
 def _size(parts: Iterable[Any]) -> int:
-    """Bytes of all texts in ``parts``, and what stands for the rest."""
+    """Return a bound of the tokens of ``parts``: the bytes of all texts, and constants for everything else."""
     size = 0
     for part in parts:
         match part:
@@ -112,7 +112,7 @@ def _size(parts: Iterable[Any]) -> int:
 
 
 def _bytes(text: str) -> int:
-    """Bytes of a text in UTF-8; at the most, where it is too long for most models."""
+    """Return the bytes of a text in UTF-8, or a bound of them where encoding it would take long."""
     if len(text) > MAX_ENCODED and not text.isascii():
         return _MAX_BYTES_PER_CHARACTER * len(text)
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""Who gets memory: loads that fit are started, and for the most urgent that does not fit others make room."""
+"""Who gets memory: loads that fit are started; for the most urgent load that does not fit, other models make room."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from modelyard.yard.residency.state import (
 
 
 def allocate(builder: StateBuilder) -> None:
-    """Start the loads that fit; for the most urgent that does not, have others go."""
+    """Start the loads that fit; for the most urgent that does not, evict other models."""
     claim: tuple[str, EvictionPlan] | None = None
-    yielding: set[str] = set()
+    draining: set[str] = set()
     waiting = _waiting(builder)
     for name in waiting:
         model = builder.models[name]
         if model.load_state not in ABSENT:
-            # Its parked weights have just been given up for another.
+            # Its parked weights have just been freed for another model.
             continue
         if model.footprint is None:
             builder.set_model(name, model._replace(load_state=LoadState.SIZING))
@@ -42,36 +42,40 @@ def allocate(builder: StateBuilder) -> None:
         elif claim is None and plan.fit is Fit.FITS:
             builder.start_load(name)
         elif claim is not None:
-            # Behind it, only what does not take from it.
+            # Behind the claim, only loads start that take nothing from it.
             if plan.fit is Fit.FITS and _fits_beside(builder, name, claim):
                 builder.start_load(name)
         elif _may_claim(builder, name, plan):
-            yielding = _claim(builder, name, plan)
+            draining = _claim(builder, name, plan)
             if builder.models[name].load_state is not LoadState.LOADING:
                 claim = (name, plan)
     started = [name for name in waiting if builder.models[name].load_state is LoadState.LOADING]
     if any(builder.models[name].policy.is_pinned for name in started):
-        # Beside what is pinned from now on, one that was looked at before it may never fit.
+        # A model that this pass has handled already may never fit beside one that is pinned from now on.
         allocate(builder)
         return
+    _end_drains(builder, draining)
+
+
+def _end_drains(builder: StateBuilder, draining: set[str]) -> None:
+    """Let the models grant leases again that drained, and no longer have to make room."""
     for name in sorted(builder.active):
         model = builder.models[name]
-        if model.draining_since is not None and name not in yielding:
+        if model.draining_since is not None and name not in draining:
             builder.set_model(name, model._replace(draining_since=None))
 
 
 def _waiting(builder: StateBuilder) -> list[str]:
-    """The models that somebody waits for and whose load can start, most urgent first."""
+    """Return the models that are waited for and whose load can start, most urgent first."""
     if builder.state.is_closing:
         return []
     absent = [n for n in builder.active if builder.models[n].load_state in ABSENT]
     waiting = [n for n in absent if (first := builder.models[n].first) is not None and first.wants_load]
-
     return sorted(waiting, key=lambda name: _rank(builder, name))
 
 
 def _rank(builder: StateBuilder, name: str) -> tuple[bool, int, int]:
-    """Where the model stands among those that somebody waits for; the lowest is the most urgent."""
+    """Return the rank of the model among those that are waited for; the lowest is the most urgent."""
     model = builder.models[name]
     oldest = _oldest(model)
     if _is_out_of_patience(builder, name):
@@ -86,21 +90,24 @@ def _is_out_of_patience(builder: StateBuilder, name: str) -> bool:
 
 
 def _may_claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> bool:
-    """Whether nobody more urgent holds the memory."""
+    """Whether no busy model that would have to make room is more urgent."""
     urgency = builder.models[name].urgency
     return _is_out_of_patience(builder, name) or all(builder.models[other].urgency <= urgency for other in plan.drains)
 
 
 def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:
-    """Have others make room for the model; those that yield. Idle ones go when nobody else is waited for."""
+    """Have other models make room for the model; return those that drain.
+
+    Idle models are evicted only once no busy model is waited for.
+    """
     may_begin_at = max((_may_go_at(builder, other) for other in plan.drains), default=-math.inf)
     if builder.state.now < may_begin_at:
-        # All at once: one that went before the others may would be gone for nobody.
+        # All make room at once: one that was unloaded before the others may be would help no model.
         builder.due.append(may_begin_at)
         return set()
     if any(_would_return(builder, other, name) for other in plan.drains):
         return set()
-    yielding = {other for other in plan.drains if _yield(builder, other, name, keeps_weights=other in plan.parks)}
+    draining = {other for other in plan.drains if _drain(builder, other, name, keeps_weights=other in plan.parks)}
     if all(builder.models[other].load_state is LoadState.FREEING for other in plan.drains):
         for other in plan.discards:
             builder.discard_kept(other)
@@ -111,27 +118,27 @@ def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:
             )
         if plan_eviction(builder.state, name).fit is Fit.FITS:
             builder.start_load(name)
-    return yielding
+    return draining
 
 
 def _would_return(builder: StateBuilder, name: str, claimant: str) -> bool:
-    """Whether a model that made room for another would be loaded before the claimant again.
+    """Whether a model that made room for the claimant would be loaded again before the claimant.
 
-    Its own requests began to wait before, when it made room for somebody who has left: they are served first.
+    Its requests may have begun to wait earlier, while it made room for a model that is no longer waited for.
     """
     first = builder.models[name].first
     return first is not None and first.wants_load and _rank(builder, name) < _rank(builder, claimant)
 
 
 def _may_go_at(builder: StateBuilder, name: str) -> float:
-    """When a busy model has been there long enough to make room."""
+    """Return when a busy model has been loaded long enough to make room."""
     model, policy = builder.models[name], builder.state.policy
     stays_s = max(policy.min_residency_s, policy.residency_per_load * (model.loaded_at - model.load_began))
     return model.loaded_at if model.is_retired else model.loaded_at + stays_s
 
 
-def _yield(builder: StateBuilder, name: str, claimant: str, *, keeps_weights: bool) -> bool:
-    """Have a busy model make room; whether it does so and is still there."""
+def _drain(builder: StateBuilder, name: str, claimant: str, *, keeps_weights: bool) -> bool:
+    """Have a busy model make room; return whether it drains, and is not freed yet."""
     model, policy, now = builder.models[name], builder.state.policy, builder.state.now
     since = now if model.draining_since is None else model.draining_since
     if model.leases and now < since + policy.drain_s:
@@ -144,10 +151,10 @@ def _yield(builder: StateBuilder, name: str, claimant: str, *, keeps_weights: bo
 
 
 def _fits_beside(builder: StateBuilder, name: str, claim: tuple[str, EvictionPlan]) -> bool:
-    """Whether the model fits also when the claim has been met."""
+    """Whether the model still fits when the claim has been met."""
     claimant, plan = claim
     state = builder.state
-    # Also where its own parked weights are among those that would go.
+    # ``name`` is added last, because its own parked weights may be among those that the claim frees.
     after = {*state.resident(), claimant}.difference(plan.victims) | {name}
     alone = state.weights_alone() - {claimant, name}
     return state.taken_bytes(after, alone) + state.kept_bytes <= state.budget_bytes
@@ -163,10 +170,10 @@ def _refuse_never(builder: StateBuilder, name: str, plan: EvictionPlan) -> None:
 
 
 def _oldest(model: ModelState) -> Waiter:
-    """The first of those that want the model loaded and that a load would serve, by arrival.
+    """Return the waiter that has waited longest of those that a load would serve.
 
-    Not those behind an unload: for their sake the model would take back what it has just given to a younger request,
-    and serve others with it.
+    Waiters behind an unload do not count: for them the model would take back memory that it has just given to a younger
+    request, and serve other requests with it.
     """
     served = takewhile(lambda waiter: waiter.wants_load, model.queue)
     return min((waiter for waiter in served if not waiter.does_not_trigger_load), key=lambda waiter: waiter.order)

@@ -1,4 +1,4 @@
-"""The next state of the residency while it is being made: the one place where something changes."""
+"""The next state of the residency while it is being built: the one place where state is mutated."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from modelyard.yard.residency.state import (
 
 
 class StateBuilder:
-    """The next state and its effects, as they grow.
+    """The next state and its effects while they are being built.
 
     Attributes:
-        models, active: of ``state``, which shares them: what is changed in them is seen by functions on states.
-        effects: to be run, in order.
-        due: times at which something can change by itself.
+        models, active: the mutable collections of ``state``, which shares them, so functions on states see changes.
+        effects: what is to be run, in order.
+        due: times at which something can change without another event.
     """
 
     def __init__(self, state: Residency) -> None:
@@ -47,16 +47,16 @@ class StateBuilder:
         self.due: list[float] = []
 
     def build(self) -> Residency:
-        """The next state."""
+        """Return the next state."""
         due_at = min([*self.due, *self.state.poison.values()], default=math.inf)
         return self.state._replace(active=frozenset(self.active), due_at=due_at)
 
     def set_model(self, name: str, model: ModelState) -> ModelState:
-        """Let the model be so. What is known of requests that have left it is dropped."""
+        """Replace the state of a model, without what is recorded of requests that have left it; return it."""
         if model.deaths_survived:
             model = _with_deaths_of_present(model)
         self.models[name] = model
-        # A retired model that is at rest is still looked at once: it is to be forgotten.
+        # A retired model that is at rest stays active until ``reconcile`` removes it.
         if model.is_at_rest and not model.is_retired:
             self.active.discard(name)
         else:
@@ -65,7 +65,7 @@ class StateBuilder:
 
     def waiter(
         self,
-        want: WaitKind,
+        kind: WaitKind,
         request: RequestId,
         *,
         priority: int = 0,
@@ -73,23 +73,23 @@ class StateBuilder:
         wait_s: float | None = None,
         kept_bytes: int = 0,
     ) -> Waiter:
-        """A new wish; it is in no line yet."""
+        """Return a new waiter, which is in no queue yet."""
         state = self.state
         self.state = state._replace(orders=state.orders + 1)
         until = state.now + (state.policy.max_wait_s if wait_s is None else wait_s)
-        return Waiter(want, request, state.orders, state.now, until, priority, mode, kept_bytes=kept_bytes)
+        return Waiter(kind, request, state.orders, state.now, until, priority, mode, kept_bytes=kept_bytes)
 
     def reject(self, name: str, request: RequestId, error: ModelyardError) -> None:
-        """Refuse a request, or the caller of an unload or reload, that stands in no line."""
+        """Refuse a request, an unload or a reload that is in no queue."""
         self.effects.append(Reject(name, request, error))
 
     def poison(self, content: str, seconds: float) -> None:
-        """Refuse requests of this content from now on, for so long."""
+        """Refuse requests of this content from now on, for some seconds."""
         if content:
             self.state = self.state._replace(poison={**self.state.poison, content: self.state.now + seconds})
 
     def complete(self, name: str, model: ModelState, waiter: Waiter) -> None:
-        """The wish of an unload or reload has come true."""
+        """Take an unload or reload that is done out of the queue of its model."""
         self.set_model(name, model._replace(queue=without(model.queue, waiter.request)))
         self.effects.append(Complete(name, waiter.request))
 
@@ -112,9 +112,9 @@ class StateBuilder:
         claimant: str | None = None,
         keeps_weights: bool = False,
     ) -> None:
-        """Free the model, for ``claimant`` if it is to make room for one; its memory counts until it is freed."""
+        """Free the model; its memory counts until it is freed. ``claimant`` is the model that it makes room for."""
         was_parked = self.models[name].load_state is LoadState.PARKED
-        # What a parked model keeps, it keeps already; after a close nothing is kept.
+        # A parked model keeps its prompts already; after a close nothing is kept.
         is_kept = not was_parked and not self.state.is_closing and reason != "changed"
         keep_bytes = keepable_bytes(self.state, name, claimant) if is_kept else 0
         self.set_model(
@@ -131,24 +131,24 @@ class StateBuilder:
         self.effects.append(Free(name, suspends, keep_bytes, why, keeps_weights, reason))
 
     def discard_kept(self, name: str) -> None:
-        """Drop what outlived the unload of the model."""
+        """Discard what outlived the unload of the model."""
         model = self.models[name]
         queue = tuple(waiter._replace(kept_bytes=0) for waiter in model.queue)
         self.set_model(name, model._replace(queue=queue, prefix_bytes=0))
         self.effects.append(DiscardKept(name))
 
     def refuse_queue(self, name: str, error: ModelyardError) -> None:
-        """Refuse everybody who waits for the model; unloads have what they wanted, or are left in the line."""
+        """Refuse all who wait for the model. Unloads complete, or stay queued where parked weights are left to free."""
         model = self.models[name]
-        left: list[Waiter] = []
+        remaining: list[Waiter] = []
         for waiter in model.queue:
             if waiter.kind is not WaitKind.UNLOAD:
                 self.reject(name, waiter.request, error)
             elif model.load_state is LoadState.PARKED and waiter.mode is not UnloadMode.PARK:
-                left.append(waiter)
+                remaining.append(waiter)
             else:
                 self.effects.append(Complete(name, waiter.request))
-        self.set_model(name, model._replace(queue=tuple(left)))
+        self.set_model(name, model._replace(queue=tuple(remaining)))
 
 
 def _with_deaths_of_present(model: ModelState) -> ModelState:
@@ -160,6 +160,6 @@ def _with_deaths_of_present(model: ModelState) -> ModelState:
 
 
 def load_failure(builder: StateBuilder, model: ModelState) -> ModelLoadFailed:
-    """Why the model is not there, and when it will be tried again."""
+    """Return the error that says why the model failed, and when it is tried again."""
     retry_s = max(1, math.ceil(model.retry_at - builder.state.now))
     return ModelLoadFailed(model.policy.name, model.reason, retry_s)

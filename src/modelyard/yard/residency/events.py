@@ -1,4 +1,4 @@
-"""What happens to the residency machine, and what it wants done. Events go in, effects come out."""
+"""The inputs and outputs of the residency machine: events go in, effects come out."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from modelyard.yard.residency.state import ModelPolicy, RequestId, UnloadMode
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has come to ``now``, in seconds of a clock that never goes back."""
+    """The time is ``now``, in seconds of a monotonic clock."""
 
     now: float
 
 
 @dataclass(frozen=True, slots=True)
 class RequestArrived:
-    """Somebody wants to use the model.
+    """A request for the model has arrived.
 
     Attributes:
         priority: None means the model's own.
-        wait_s: that the caller wants to wait at most for the model; 0: not at all. None: as long as the policy has it.
-        keep_alive_s: that the model stays when it is idle after this request; None: as it is configured.
-        content: equal for requests that ask the same of the model; "" where no content is refused at the moment.
+        wait_s: longest time that the request waits for the model; 0: not at all; None: the policy's.
+        keep_alive_s: how long the model stays loaded when it is idle after this request; None: as configured.
+        content: digest that is equal for requests with the same input; "" while no content is refused.
     """
 
     model: str
@@ -38,7 +38,7 @@ class RequestArrived:
 
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """A request is over, whether it waited, held a lease or was suspended. One that is not known is ignored."""
+    """A request is over, whether it waited, held a lease or was suspended. An unknown request is ignored."""
 
     model: str
     request: RequestId
@@ -46,7 +46,7 @@ class RequestEnded:
 
 @dataclass(frozen=True, slots=True)
 class RequestSuspended:
-    """A lease is over without its request: what it needs to go on holds ``kept_bytes`` of host memory."""
+    """A lease has ended, but not its request, whose saved state holds ``kept_bytes`` of host memory."""
 
     model: str
     request: RequestId
@@ -55,7 +55,7 @@ class RequestSuspended:
 
 @dataclass(frozen=True, slots=True)
 class RequestCleared:
-    """An engine has computed a token for a request that was suspected of ending its engine."""
+    """An engine has computed a token for a request that was a suspect in an engine's death."""
 
     model: str
     request: RequestId
@@ -63,7 +63,7 @@ class RequestCleared:
 
 @dataclass(frozen=True, slots=True)
 class UnloadAsked:
-    """Free the model; what becomes of its requests is said by ``mode``."""
+    """An unload of the model was asked for; ``mode`` decides what becomes of its requests."""
 
     model: str
     request: RequestId
@@ -72,7 +72,7 @@ class UnloadAsked:
 
 @dataclass(frozen=True, slots=True)
 class ReloadAsked:
-    """Have the model loaded."""
+    """A load of the model was asked for."""
 
     model: str
     request: RequestId
@@ -80,7 +80,7 @@ class ReloadAsked:
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """The outcome of Size: what the model will take."""
+    """The outcome of ComputeFootprint: the memory that the model will take."""
 
     model: str
     footprint: Footprint
@@ -88,9 +88,11 @@ class Sized:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoaded:
-    """The outcome of StartLoad: it serves, and takes what was measured (None: as predicted).
+    """The outcome of StartLoad: the model serves.
 
-    is_isolated: its engine has a process of its own.
+    Attributes:
+        measured: memory that it takes; None: as predicted.
+        is_isolated: whether its engine has a process of its own.
     """
 
     model: str
@@ -100,7 +102,7 @@ class EngineLoaded:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoadFailed:
-    """The outcome of Size or StartLoad: it does not serve, and holds no memory."""
+    """The outcome of ComputeFootprint or StartLoad: the model does not serve, and holds no memory."""
 
     model: str
     reason: str
@@ -108,9 +110,11 @@ class EngineLoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class EngineFreed:
-    """The outcome of Free: it holds no memory but ``prefix_bytes`` of the host's, for prompts to reuse.
+    """The outcome of Free: the memory of the model is free, except for what is kept.
 
-    And its weights, where they were to stay.
+    Attributes:
+        prefix_bytes: host memory that is kept for prompts to reuse.
+        keeps_weights: whether the weights stay in memory.
     """
 
     model: str
@@ -120,12 +124,12 @@ class EngineFreed:
 
 @dataclass(frozen=True, slots=True)
 class EngineDying:
-    """A model's engine failed while it served, or while it was being freed. Its memory is free with EngineDied.
+    """A model's engine failed while it served, or while it was being freed. EngineDied follows once its memory is free.
 
     Until then every lease ends: by RequestSuspended where the request goes on, else by RequestEnded.
 
     Attributes:
-        active: requests that it was computing or reading, one of which may be the cause, each with its content.
+        active: requests that the engine was computing or reading, with their contents; one may be the cause.
     """
 
     model: str
@@ -135,7 +139,7 @@ class EngineDying:
 
 @dataclass(frozen=True, slots=True)
 class EngineDied:
-    """A model's engine failed, and holds no memory: one that was dying, or that did not serve yet."""
+    """A model's engine has failed and holds no memory: it was dying, or it did not serve yet."""
 
     model: str
     reason: str
@@ -143,7 +147,7 @@ class EngineDied:
 
 @dataclass(frozen=True, slots=True)
 class WeightsLost:
-    """What held the weights of a parked model has ended: they are free."""
+    """The process that held the weights of a parked model has ended: the weights are free."""
 
     model: str
     reason: str
@@ -151,10 +155,10 @@ class WeightsLost:
 
 @dataclass(frozen=True, slots=True)
 class FilesWrittenOver:
-    """What the model's engine, or its parked weights, have mapped is no longer what was loaded.
+    """A file that the model's engine, or its parked weights, have mapped was changed or truncated in place.
 
     Attributes:
-        file: name of the first of its files that changed, or was cut off, in place.
+        file: name of the first such file.
     """
 
     model: str
@@ -163,10 +167,10 @@ class FilesWrittenOver:
 
 @dataclass(frozen=True, slots=True)
 class FilesReplaced:
-    """The outcome of StartLoad: nothing was loaded, because the model's files are not those that were sized.
+    """The outcome of StartLoad: nothing was loaded, because a file was replaced after the model was sized.
 
     Attributes:
-        file: name of the first of them that is another one.
+        file: name of the first such file.
     """
 
     model: str
@@ -175,47 +179,42 @@ class FilesReplaced:
 
 @dataclass(frozen=True, slots=True)
 class ModelAdded:
-    """There is one more model."""
+    """A model was added to the configuration."""
 
     model: str
-    traits: ModelPolicy
+    policy: ModelPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRetuned:
-    """A model is to be treated differently from now on."""
+    """The policy of a model has changed."""
 
     model: str
-    traits: ModelPolicy
+    policy: ModelPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRetired:
-    """Nobody will ask for the model any more: forget it when those who have asked are served."""
+    """The model gets no further requests: it is removed once its present ones are served."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetChanged:
-    """The models may take so much from now on."""
+    """The models may take ``budget_bytes`` together from now on."""
 
     budget_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class CloseAsked:
-    """Refuse everybody from now on, and free everything without waiting for leases."""
+    """The yard closes: every request is refused from now on, and everything is freed without waiting for leases."""
 
 
-ModelEvent = (
-    RequestArrived
-    | RequestEnded
-    | RequestSuspended
-    | RequestCleared
-    | UnloadAsked
-    | ReloadAsked
-    | Sized
+RequestEvent = RequestArrived | RequestEnded | RequestSuspended | RequestCleared | UnloadAsked | ReloadAsked
+EngineReport = (
+    Sized
     | EngineLoaded
     | EngineLoadFailed
     | EngineFreed
@@ -224,22 +223,21 @@ ModelEvent = (
     | WeightsLost
     | FilesWrittenOver
     | FilesReplaced
-    | ModelRetuned
-    | ModelRetired
 )
+ModelEvent = RequestEvent | EngineReport | ModelRetuned | ModelRetired
 ResidencyEvent = ModelEvent | ModelAdded | BudgetChanged | Tick | CloseAsked
 
 
 @dataclass(frozen=True, slots=True)
 class ComputeFootprint:
-    """Look at the model's files; answer with Sized or LoadFailed."""
+    """Read the headers of the model's files; the outcome is Sized or EngineLoadFailed."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class StartLoad:
-    """Load the model; answer with EngineLoaded, EngineLoadFailed, EngineDied or FilesReplaced."""
+    """Load the model; the outcome is EngineLoaded, EngineLoadFailed, EngineDied or FilesReplaced."""
 
     model: str
 
@@ -249,16 +247,16 @@ FreeReason = Literal["asked", "idle", "room", "budget", "retired", "closing", "c
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Free the model; answer with Freed, after an end of every lease: RequestSuspended or RequestEnded.
+    """Free the model; the outcome is EngineFreed, after the end of every lease by RequestSuspended or RequestEnded.
 
     Attributes:
-        suspends: leases are suspended; else they end with an error.
-        keep_bytes: of host memory that may be held afterwards, beside the weights.
-        why: for people.
-        keeps_weights: they stay; of a parked model, which has nothing else, they never do.
-        reason: which kind of why, for statistics: an unload was asked for, it was idle, another needed the memory,
-            more was used than the budget has, it is no longer configured, the yard closes, its files were written over:
-            then nothing of it is kept anywhere.
+        suspends: whether leases are suspended; otherwise they end with an error.
+        keep_bytes: host memory that may be held afterwards, beside the weights.
+        why: the cause, for the log.
+        keeps_weights: whether the weights stay in memory; never for a parked model, which has nothing else.
+        reason: the kind of cause, for statistics: "asked" for an unload, "idle", "room" for another model, "budget"
+            where more is used than there is, "retired" where it is no longer configured, "closing", and "changed"
+            where a file was written over, so that nothing of the model is kept anywhere.
     """
 
     model: str
@@ -271,7 +269,7 @@ class Free:
 
 @dataclass(frozen=True, slots=True)
 class DiscardKept:
-    """Drop the host memory that outlived the model's unload. Suspended requests are computed again."""
+    """Discard the host memory that outlived the model's unload. Suspended requests are computed again."""
 
     model: str
 
@@ -280,7 +278,8 @@ class DiscardKept:
 class Grant:
     """The request holds a lease: it may use the model until RequestEnded or RequestSuspended.
 
-    alone: it is computed in steps of its own until its first token, because it may be what ended an engine.
+    Attributes:
+        alone: whether it is computed in steps of its own until its first token, because it may have ended an engine.
     """
 
     model: str
@@ -290,7 +289,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """The request, or the caller of an unload or reload, gets ``error``."""
+    """The waiting request, unload or reload ends with ``error``."""
 
     model: str
     request: RequestId
@@ -299,7 +298,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """The request, which held a lease, is the cause of an engine's death: it gets ``error``, and its lease is over."""
+    """The request, which held a lease, has ended its engine: it fails with ``error``, and its lease is over."""
 
     model: str
     request: RequestId
@@ -308,7 +307,7 @@ class Blame:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """The request, which held a lease or was suspended, cannot go on: it gets ``error``, and its lease is over."""
+    """The request, which held a lease or was suspended, cannot go on: it fails with ``error``; its lease is over."""
 
     model: str
     request: RequestId
@@ -317,7 +316,7 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """What the caller of an unload or reload waited for has happened."""
+    """The unload or reload is done."""
 
     model: str
     request: RequestId
@@ -325,7 +324,7 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """A retired model is no longer known."""
+    """The retired model was removed."""
 
     model: str
 

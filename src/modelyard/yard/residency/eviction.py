@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency
 
-# Stands in for the load time of a model that was never loaded: bytes a second of a slow disk.
+# Estimates the load time of a model that was never loaded: bytes a second of a slow disk.
 READ_BYTES_PER_S = 500e6
 
-# Seconds of idleness that a second of load time makes up for.
-WORTH_S = 30.0
+# Seconds of idleness that weigh as much as one second of load time.
+RELOAD_WEIGHT_S = 30.0
 
 
 class Fit(Enum):
     """Whether a model can be loaded."""
 
     FITS = "fits"
-    """Now, as things are."""
+    """It fits now."""
     EVICTS = "evicts"
-    """Now, when idle models go."""
+    """It fits once idle models are evicted."""
     WAITS = "waits"
-    """When busy models have made room."""
+    """It fits once busy models have made room."""
     NEVER = "never"
-    """Not within this budget, beside what is pinned."""
+    """It does not fit the budget beside the pinned models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,14 @@ class EvictionPlan:
     """How a model gets its memory.
 
     Attributes:
-        drops: parked models whose weights go.
-        forgets: unloaded models whose kept state goes.
-        evicts: idle models that go.
-        yields: busy models that have to make room.
-        parks: of those that go, the models whose weights can stay.
-        leaving: models that are going anyway, and are waited for.
-        pinned: models that stay, whatever is asked.
+        fit: whether the model can be loaded.
+        frees_weights_of: parked models whose weights are freed.
+        discards: unloaded models whose kept state is discarded.
+        evicts: idle models that are unloaded.
+        drains: busy models that are drained and unloaded.
+        parks: models of ``evicts`` and ``drains`` whose weights can stay in memory.
+        leaving: models whose unload has begun already, and is waited for.
+        pinned: models that stay in any case.
     """
 
     fit: Fit
@@ -54,121 +55,200 @@ class EvictionPlan:
 
     @property
     def victims(self) -> tuple[str, ...]:
-        """Every model that is gone when the room is there, but for the weights of some."""
+        """Every model that is gone once the plan is carried out, except for the weights of ``parks``."""
         return (*self.leaving, *self.frees_weights_of, *self.evicts, *self.drains)
 
 
 def plan_eviction(state: Residency, name: str) -> EvictionPlan:
-    """What has to go so that ``name``, whose footprint is known, can be loaded: as little as possible.
+    """Return what has to go so that ``name``, whose footprint is known, can be loaded: as little as possible.
 
-    First what nobody uses and what is cheap to have again: weights of parked models, then state kept of unloaded ones,
-    then idle models by ``eviction_rank``, then busy ones. Of those, the weights stay where there is room for them. A
-    model that is loading or pinned never goes.
+    Victims are taken in the order of what it costs to have them back: weights of parked models, state kept of unloaded
+    models, idle models by ``eviction_rank``, busy models. The weights of an evicted model stay where there is room for
+    them. A model that is loading or pinned is never a victim.
     """
-    models, budget = state.models, state.budget_bytes
-    resident = [other for other in state.resident() if other != name]
-    pinned = tuple(other for other in resident if models[other].policy.is_pinned and not is_leaving(models[other]))
-    alone = state.weights_alone() - {name}
-    kept = {other: models[other].kept_bytes for other in sorted(state.active) if models[other].kept_bytes}
-
-    def fits(staying: set[str], keeping: set[str], parks: Collection[str] = ()) -> bool:
-        taken = state.taken_bytes({*staying, *parks, name}, alone.union(parks))
-        return taken + sum(kept[other] for other in keeping) <= budget
-
-    if not fits(set(pinned), set()):
-        return EvictionPlan(Fit.NEVER, pinned=pinned)
-    if fits(set(resident), set(kept)):
-        return EvictionPlan(Fit.FITS, pinned=pinned)
-    leaving = [other for other in resident if is_leaving(models[other])]
-    # What a model keeps that is going can be forgotten when it is gone.
-    staying, keeping = set(resident) - set(leaving), set(kept) - set(leaving)
-    # Of the same order in every process: sets of names have another in each.
-    movable = sorted(staying - set(pinned))
-    idle = sorted((o for o in movable if models[o].is_idle), key=lambda o: eviction_rank(models[o]))
-    busy = sorted(
-        (o for o in movable if models[o].load_state is LoadState.LOADED and not models[o].is_idle),
-        key=lambda o: (models[o].draining_since is None, eviction_rank(models[o])),
+    demand = _Demand(state, name)
+    if not demand.fits_beside(demand.pinned, ()):
+        return EvictionPlan(Fit.NEVER, pinned=demand.pinned)
+    if demand.fits_beside(demand.resident, demand.kept):
+        return EvictionPlan(Fit.FITS, pinned=demand.pinned)
+    candidates = _candidates(state, demand)
+    remaining = _remaining(demand, candidates)
+    if remaining is None:
+        # A load is under way, and a loading model is never a victim: there is a choice again once it is over.
+        return EvictionPlan(Fit.WAITS, leaving=demand.leaving, pinned=demand.pinned)
+    evicts = tuple(other for other in candidates.idle if other not in remaining.models)
+    drains = tuple(other for other in candidates.busy if other not in remaining.models)
+    return EvictionPlan(
+        Fit.WAITS if drains or demand.leaving else Fit.EVICTS,
+        frees_weights_of=tuple(other for other in candidates.parked if other not in remaining.models),
+        discards=tuple(other for other in candidates.discardable if other not in remaining.kept),
+        evicts=evicts,
+        drains=drains,
+        parks=_parkable(state, demand, remaining, (*evicts, *drains)),
+        leaving=demand.leaving,
+        pinned=demand.pinned,
     )
-    parked = sorted(
-        (o for o in movable if models[o].load_state is LoadState.PARKED),
-        key=lambda o: (not models[o].is_unused, eviction_rank(models[o])),
+
+
+class _Demand:
+    """A model that is to be loaded, and what takes memory beside it.
+
+    Attributes:
+        name: the model.
+        resident: all other models that take memory, in a stable order.
+        pinned: those of them that stay in any case.
+        leaving: those of them whose unload has begun.
+        kept: bytes of host memory that outlived unloads, by model, in a stable order.
+    """
+
+    def __init__(self, state: Residency, name: str) -> None:
+        models = state.models
+        self.name = name
+        self.resident = tuple(other for other in state.resident() if other != name)
+        self.leaving = tuple(other for other in self.resident if is_leaving(models[other]))
+        self.pinned = tuple(
+            other for other in self.resident if models[other].policy.is_pinned and not is_leaving(models[other])
+        )
+        self.kept = {other: models[other].kept_bytes for other in sorted(state.active) if models[other].kept_bytes}
+        self._state = state
+        self._weights_alone = state.weights_alone() - {name}
+
+    def fits_beside(self, models: Iterable[str], kept: Iterable[str], parked: Collection[str] = ()) -> bool:
+        """Whether the model fits the budget beside other models, the kept state of some, and weights alone of some."""
+        taken = self._state.taken_bytes({*models, *parked, self.name}, self._weights_alone.union(parked))
+        return taken + sum(self.kept[other] for other in kept) <= self._state.budget_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Models that can give memory up, by what they give; in each list the first is the first victim.
+
+    Attributes:
+        parked: models that are parked, which free their weights.
+        discardable: models that discard what was kept of them.
+        idle: models that are loaded and unused.
+        busy: models that are loaded and used.
+    """
+
+    parked: Sequence[str]
+    discardable: Sequence[str]
+    idle: Sequence[str]
+    busy: Sequence[str]
+
+
+def _candidates(state: Residency, demand: _Demand) -> _Candidates:
+    models = state.models
+    # Sorted, because the order of a set of names differs from process to process.
+    movable = sorted(set(demand.resident) - set(demand.leaving) - set(demand.pinned))
+    loaded = [other for other in movable if models[other].load_state is LoadState.LOADED]
+    return _Candidates(
+        parked=sorted(
+            (other for other in movable if models[other].load_state is LoadState.PARKED),
+            key=lambda other: (not models[other].is_unused, eviction_rank(models[other])),
+        ),
+        # The model reuses its own kept state once it is loaded, so that state goes last.
+        discardable=sorted(
+            (other for other in demand.kept if other not in demand.leaving),
+            key=lambda other: (other == demand.name, models[other].last_used),
+        ),
+        idle=sorted(
+            (other for other in loaded if models[other].is_idle), key=lambda other: eviction_rank(models[other])
+        ),
+        busy=sorted(
+            (other for other in loaded if not models[other].is_idle),
+            key=lambda other: (models[other].draining_since is None, eviction_rank(models[other])),
+        ),
     )
-    # Of its own kept state, a model that comes back makes use.
-    forgettable = [o for o in kept if o in keeping]
-    forgettable.sort(key=lambda o: (o == name, models[o].last_used))
-    chosen: list[tuple[set[str], str]] = []
-    for pool, candidates in ((staying, parked), (keeping, forgettable), (staying, idle), (staying, busy)):
-        for other in candidates:
-            if fits(staying, keeping):
+
+
+@dataclass(frozen=True, slots=True)
+class _Remaining:
+    """What stays beside the model that is to be loaded: models, and models whose kept state stays."""
+
+    models: set[str]
+    kept: set[str]
+
+
+def _remaining(demand: _Demand, candidates: _Candidates) -> _Remaining | None:
+    """Return what can stay beside the model; None where it does not fit even when every candidate goes.
+
+    Candidates go in their order until the model fits. Those that turn out to be unnecessary, because a later one was
+    large enough, stay; the last victim is reconsidered first.
+    """
+    # What was kept of a leaving model can be discarded once that model is gone.
+    models, kept = set(demand.resident) - set(demand.leaving), set(demand.kept) - set(demand.leaving)
+    victims: list[tuple[set[str], str]] = []
+    for pool, others in (
+        (models, candidates.parked),
+        (kept, candidates.discardable),
+        (models, candidates.idle),
+        (models, candidates.busy),
+    ):
+        for other in others:
+            if demand.fits_beside(models, kept):
                 break
             pool.discard(other)
-            chosen.append((pool, other))
-    if not fits(staying, keeping):
-        # A load is under way, which is never a victim: when it is over, there is a choice again.
-        return EvictionPlan(Fit.WAITS, leaving=tuple(leaving), pinned=pinned)
-    for pool, other in reversed(chosen):
+            victims.append((pool, other))
+    if not demand.fits_beside(models, kept):
+        return None
+    for pool, other in reversed(victims):
         pool.add(other)
-        if not fits(staying, keeping):
+        if not demand.fits_beside(models, kept):
             pool.discard(other)
-    drops = tuple(other for other in parked if other not in staying)
-    evicts = tuple(other for other in idle if other not in staying)
-    yields = tuple(other for other in busy if other not in staying)
-    parks: list[str] = []
-    for other in reversed((*evicts, *yields)):
-        if not models[other].is_retired and fits(staying, keeping, (*parks, other)):
-            parks.append(other)
-    return EvictionPlan(
-        Fit.WAITS if yields or leaving else Fit.EVICTS,
-        frees_weights_of=drops,
-        discards=tuple(other for other in forgettable if other not in keeping),
-        evicts=evicts,
-        drains=yields,
-        parks=tuple(parks),
-        leaving=tuple(leaving),
-        pinned=pinned,
-    )
+    return _Remaining(models, kept)
+
+
+def _parkable(state: Residency, demand: _Demand, remaining: _Remaining, victims: Sequence[str]) -> tuple[str, ...]:
+    """Return the victims whose weights can stay in memory; the last victim is the first choice."""
+    parked: list[str] = []
+    for other in reversed(victims):
+        if not state.models[other].is_retired and demand.fits_beside(
+            remaining.models, remaining.kept, (*parked, other)
+        ):
+            parked.append(other)
+    return tuple(parked)
 
 
 def is_leaving(model: ModelState) -> bool:
-    """Whether the model's memory comes back without anybody's doing.
+    """Whether the model gives its memory back without being evicted.
 
-    That of a drain comes with the last of its answers, which may be far off: it yields like any busy model, but where
-    that is pinned.
+    A drain gives it back with the last answer of the model, which may be far off. A draining model is therefore evicted
+    like any busy one, unless it is pinned.
     """
     return model.load_state is LoadState.FREEING or (model.is_draining and model.policy.is_pinned)
 
 
 def eviction_rank(model: ModelState) -> tuple[float, int]:
-    """Where a model stands among those that could go; the lowest goes first.
+    """Return the rank of a model among those that can be evicted; the lowest is evicted first.
 
-    By its last use, but what takes long to load again counts as used later: WORTH_S for each second. Of equal ones the
-    largest goes first. A retired model goes before all others. It depends on nothing that changes with time alone: who
-    goes is decided by what happens, not by when it is asked.
+    Models rank by their last use, plus RELOAD_WEIGHT_S for each second that a load takes; of equal ones the largest is
+    evicted first. A retired model ranks before all others. The rank does not depend on the current time: who is
+    evicted follows from events alone.
     """
     if model.is_retired:
         return -math.inf, 0
     size = (model.footprint or NO_FOOTPRINT).total_bytes
-    return model.last_used + WORTH_S * _cold_load_seconds(model), -size
+    return model.last_used + RELOAD_WEIGHT_S * _cold_load_seconds(model), -size
 
 
 def load_seconds(model: ModelState) -> float:
-    """How long the next load of the model takes: as measured last, else guessed from its size."""
+    """Return how long the next load of the model takes: as last measured, or estimated from its size."""
     if model.load_state is LoadState.PARKED and model.wake_s is not None:
         return model.wake_s
     return _cold_load_seconds(model)
 
 
 def _cold_load_seconds(model: ModelState) -> float:
-    """The same without its weights, which is what it costs to give them up."""
+    """Return how long a load takes when no weights are parked, which is the cost of giving the weights up."""
     if model.load_s is not None:
         return model.load_s
     return 1.0 + sum((model.footprint or NO_FOOTPRINT).weights.values()) / READ_BYTES_PER_S
 
 
 def keepable_bytes(state: Residency, victim: str, claimant: str | None) -> int:
-    """Host memory that may be held for ``victim`` when it is freed, without a moment above the budget.
+    """Return the host memory that may be kept for ``victim`` when it is freed, never exceeding the budget.
 
-    Its state is saved while it is still resident, and stays while ``claimant`` loads.
+    Its state is saved while it is still resident, and stays in memory while ``claimant`` loads.
     """
     others, alone = [name for name in state.resident() if name != victim], state.weights_alone()
     after = others if claimant is None else {*others, claimant}

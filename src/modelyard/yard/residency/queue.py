@@ -1,8 +1,8 @@
-"""The line of a model: who stands where. Pure.
+"""The queue of a model: in which order it is served. Pure.
 
-Requests stand in order of priority, those of one priority in order of arrival. Suspended requests stand before all of
-them: they have begun. An unload that waits (to drain, or to park) is a barrier that later requests do not pass; one
-that does not wait goes to the front.
+Requests are ordered by priority, and those of one priority by arrival. Suspended requests precede all others, because
+they have started. An unload that waits (to drain, or to park) is a barrier that later requests do not pass; one that
+does not wait goes to the front.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Queue = tuple[Waiter, ...]
 
 
 def enqueued(queue: Queue, waiter: Waiter) -> Queue:
-    """The line with ``wish`` in its place."""
+    """Return the queue with ``waiter`` in its place."""
     if waiter.kind is WaitKind.UNLOAD:
         return (*queue, waiter) if waiter.mode.waits else (waiter, *queue)
     at = len(queue)
@@ -23,9 +23,9 @@ def enqueued(queue: Queue, waiter: Waiter) -> Queue:
 
 
 def requeued(queue: Queue, waiter: Waiter) -> Queue:
-    """The line with a suspended request in its place: at the front, behind those suspended before it.
+    """Return the queue with a suspended request in its place: at the front, behind those suspended before it.
 
-    And behind unloads that do not wait, which may have been asked for while it was being suspended.
+    It also comes behind unloads that do not wait, which may have been asked for while it was being suspended.
     """
     at = 0
     while at < len(queue) and (
@@ -37,5 +37,5 @@ def requeued(queue: Queue, waiter: Waiter) -> Queue:
 
 
 def without(queue: Queue, request: RequestId) -> Queue:
-    """The line without ``request``."""
+    """Return the queue without ``request``."""
     return tuple(waiter for waiter in queue if waiter.request != request) if queue else queue

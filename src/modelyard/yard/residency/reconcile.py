@@ -1,4 +1,4 @@
-"""What follows from a change: every line is brought as far as it goes, and what has had its time goes."""
+"""What follows from a change: every queue is served as far as possible, and what has timed out is refused."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from modelyard.yard.residency.state import (
 
 
 def reconcile(builder: StateBuilder) -> None:
-    """Bring every line as far as it goes, and make room for those who wait."""
-    _serve_lines(builder)
+    """Serve every queue as far as possible, and make room for the models that are waited for."""
+    _serve_queues(builder)
     _unload_idle(builder)
     _relieve(builder)
     if all(_is_settled(builder.models[name]) for name in builder.active):
-        # As after nearly every event of a server whose models are there.
+        # The usual case: nearly every event of a server whose models are loaded ends here.
         return
     while True:
         allocate(builder)
-        # All three, always: each may change who has to make room for whom.
-        if not any([_serve_lines(builder), _expire(builder), _forget_retired(builder)]):
+        # A list, so that all three are called: each may change who has to make room for whom.
+        if not any([_serve_queues(builder), _expire(builder), _remove_retired(builder)]):
             break
-    # Again: a parked model whose last request was refused is unused, and may be what is over the budget.
+    # Once more: a parked model whose last request was refused is unused now, and may be what exceeds the budget.
     _unload_idle(builder)
     _relieve(builder)
 
 
 def _is_settled(model: ModelState) -> bool:
-    """Whether nobody waits for the model, it makes room for nobody, and it is to stay known."""
+    """Whether the model has an empty queue, makes room for no other model, and is not retired."""
     return not model.queue and model.draining_since is None and not model.is_retired
 
 
-def _serve_lines(builder: StateBuilder) -> bool:
-    """Give all who stand first what they want; whether anybody got it."""
+def _serve_queues(builder: StateBuilder) -> bool:
+    """Serve the queues of all models; return whether any waiter was served."""
     served = False
     for name in sorted(builder.active):
         while _serve(builder, name):
@@ -60,7 +60,7 @@ def _serve_lines(builder: StateBuilder) -> bool:
 
 
 def _serve(builder: StateBuilder, name: str) -> bool:
-    """Give the first in the model's line what it wants; whether that was possible."""
+    """Serve the first waiter of a model; return whether that was possible."""
     model = builder.models[name]
     first = model.first
     if first is None:
@@ -96,7 +96,7 @@ def _serve(builder: StateBuilder, name: str) -> bool:
 
 
 def _after_unload(builder: StateBuilder, name: str, mode: UnloadMode) -> None:
-    """Suspended requests do not bring back a model that was unloaded on purpose."""
+    """Keep suspended requests from loading a model again that was unloaded on purpose."""
     model = builder.models[name]
     suspended = [waiter for waiter in model.queue if waiter.kind is WaitKind.RESUME]
     if mode is UnloadMode.FORCE:
@@ -126,7 +126,7 @@ def _unload_idle(builder: StateBuilder) -> None:
 
 
 def _relieve(builder: StateBuilder) -> None:
-    """Bring what is used back under the budget, where a load took more than predicted or the budget shrank."""
+    """Bring memory use back under the budget, where a load took more than predicted or the budget shrank."""
     state = builder.state
     if state.used_bytes <= state.budget_bytes:
         return
@@ -146,7 +146,7 @@ def _relieve(builder: StateBuilder) -> None:
 
 
 def _expire(builder: StateBuilder) -> bool:
-    """Refuse those whose time is over; whether there were any."""
+    """Refuse waiters whose time is over; return whether there were any."""
     now, expired = builder.state.now, False
     for name in sorted(builder.active):
         for waiter in builder.models[name].queue:
@@ -161,11 +161,11 @@ def _expire(builder: StateBuilder) -> bool:
             if waiter.until == waiter.since and not any(
                 o.wants_load and not o.does_not_trigger_load for o in model.queue
             ):
-                # Who does not wait comes again: by then the model is to be there, and as after a reload it stays.
-                warm = builder.waiter(WaitKind.LOAD, waiter.request, priority=waiter.priority)
+                # A client that does not wait is expected to try again: its request triggers a load like a reload.
+                load = builder.waiter(WaitKind.LOAD, waiter.request, priority=waiter.priority)
                 idle_s = model.policy.idle_unload_s
-                builder.set_model(name, model._replace(queue=enqueued(model.queue, warm), idle_unload_s=idle_s))
-                builder.due.append(warm.until)
+                builder.set_model(name, model._replace(queue=enqueued(model.queue, load), idle_unload_s=idle_s))
+                builder.due.append(load.until)
     return expired
 
 
@@ -179,8 +179,8 @@ def _too_late(builder: StateBuilder, model: ModelState, waiter: Waiter) -> Model
     return ModelLoading(model.policy.name, max(1, math.ceil(remaining_s)), waited_s)
 
 
-def _forget_retired(builder: StateBuilder) -> bool:
-    """Forget the retired models that nobody needs; whether that gave memory back."""
+def _remove_retired(builder: StateBuilder) -> bool:
+    """Remove the retired models that nothing waits for; return whether that gave memory back."""
     gave_back = False
     for name in sorted(builder.active):
         model = builder.models[name]

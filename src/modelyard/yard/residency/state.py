@@ -1,6 +1,6 @@
-"""What is known of every model: the state of the residency machine. Values only; ``step`` makes the next one.
+"""The state of the residency machine: what is known of every model. Values only; ``step`` makes the next state.
 
-Named tuples, because changing a field makes a new value several times a step, which dataclasses do five times slower.
+States are named tuples, because a step replaces fields several times, which is five times slower with dataclasses.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ class LoadState(Enum):
 
     UNLOADED = "unloaded"
     SIZING = "sizing"
-    """Its files are being looked at, to know what it will take. It takes nothing yet."""
+    """The headers of its files are read, to predict its footprint. It takes no memory yet."""
     LOADING = "loading"
     LOADED = "loaded"
     FREEING = "freeing"
     PARKED = "parked"
-    """Its weights are in memory, and nothing else: to serve again, it only needs a context."""
+    """Only its weights are in memory: to serve again, it needs a context."""
     FAILED = "failed"
 
 
-# From the effect that starts a load to the event that says all is free, memory is taken.
+# The states in which a model takes memory: from the effect that starts a load to the event that ends a free.
 RESIDENT = frozenset({LoadState.LOADING, LoadState.LOADED, LoadState.FREEING, LoadState.PARKED})
 
-# It does not serve, and a load can begin.
+# The states in which a model does not serve, and its load can begin.
 ABSENT = frozenset({LoadState.UNLOADED, LoadState.PARKED, LoadState.FAILED})
 
 
 class WaitKind(Enum):
-    """What somebody in a model's line waits for."""
+    """What a waiter in a model's queue waits for."""
 
     LEASE = "lease"
     RESUME = "resume"
-    """A lease again: the request was suspended in the middle of its answer."""
+    """Another lease: the request was suspended in the middle of its answer."""
     LOAD = "load"
     UNLOAD = "unload"
 
@@ -58,30 +58,32 @@ class UnloadMode(Enum):
     """What an unload does to the requests that the model is serving."""
 
     DRAIN = "drain"
-    """It waits for them."""
+    """The unload waits until they end."""
     SUSPEND = "suspend"
-    """They pause, and go on when the model is loaded again."""
+    """They are suspended, and go on when the model is loaded again."""
     FORCE = "force"
     """They end with an error."""
     PARK = "park"
-    """It waits for them, and then frees all but the weights."""
+    """The unload waits until they end, and then frees everything but the weights."""
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for the requests before it."""
+        """Whether the unload waits for the requests before it."""
         return self in (UnloadMode.DRAIN, UnloadMode.PARK)
 
 
 class Waiter(NamedTuple):
-    """Somebody in a model's line.
+    """One queued request or operation.
 
     Attributes:
-        order: of arrival, over all models.
+        kind: what it waits for.
+        request: number of the request or operation.
+        order: place in the order of arrival, over all models.
         since, until: on the clock of Tick; at ``until`` it is refused.
-        priority: of a request; higher goes first.
+        priority: of a request; a higher one goes first.
         mode: of an unload.
-        does_not_trigger_load: a suspended request that waits for others to bring its model back.
-        kept_bytes: of host memory that a suspended request holds.
+        does_not_trigger_load: whether it is a suspended request that waits until other requests load its model.
+        kept_bytes: host memory that a suspended request holds.
     """
 
     kind: WaitKind
@@ -96,19 +98,19 @@ class Waiter(NamedTuple):
 
     @property
     def wants_load(self) -> bool:
-        """Whether it is served by a loaded model."""
+        """Whether a loaded model serves it."""
         return self.kind is not WaitKind.UNLOAD
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPolicy:
-    """How a model is to be treated, as configured.
+    """How a model is treated, as configured.
 
     Attributes:
-        name: as people know it.
-        max_requests: leases and waiting requests, together; one more is refused.
-        is_pinned: it is never unloaded to make room, nor for being idle.
-        priority: of requests that name none; higher goes first.
+        name: id of the model, as users know it.
+        max_requests: bound of leases and waiting requests together; further ones are refused.
+        is_pinned: whether it is never evicted, nor unloaded when idle.
+        priority: of requests that name none; a higher one goes first.
         idle_unload_s: seconds without a request after which it is unloaded; infinite: never.
     """
 
@@ -124,11 +126,13 @@ class WaitPolicy:
     """The bounds of waiting, in seconds.
 
     Attributes:
-        max_wait_s: that anybody stands in a line. OpenAI's clients give up after as long.
-        min_residency_s: that a busy model stays before it makes room for another, and at least
-            ``residency_per_load`` times as long as its load took: loading never takes most of the time.
-        drain_s: that a model which makes room lets its running requests go on before they are suspended.
-        patience_s: after which a request counts as urgent as any that holds its memory, whatever the priorities.
+        max_wait_s: longest time in a queue. OpenAI's clients time out after as long.
+        min_residency_s: how long a busy model stays loaded before it makes room for another.
+        residency_per_load: a busy model also stays this many times as long as its load took, so that models do not
+            spend most of the time loading.
+        drain_s: how long the running requests of a model that makes room go on before they are suspended.
+        patience_s: after this time a request counts as urgent as those whose model holds the memory, whatever the
+            priorities.
     """
 
     max_wait_s: float = 600.0
@@ -139,35 +143,37 @@ class WaitPolicy:
 
 
 class ModelState(NamedTuple):
-    """One model.
+    """The state of one model. Times are on the clock of Tick.
 
     Attributes:
         policy: how it is configured.
-        footprint: what it takes, predicted or measured; None until its files were looked at.
+        load_state: where its weights are.
+        footprint: memory that it takes, predicted or measured; None until its files were read.
         queue: who waits for something.
         leases: requests that the model is serving, with their priorities.
-        prefix_bytes: of host memory, for prompts that outlived its last unload.
-        promised_bytes: of host memory that may yet be kept, while it is being freed.
+        prefix_bytes: host memory for prompts that outlived its last unload.
+        promised_bytes: host memory that its engine may keep, while it is being freed.
         reason: why the last load or the engine failed, while FAILED, or while FREEING what a dying engine took.
-        failures: in a row.
-        retry_at: on the clock of Tick; before that a request does not start another load.
-        load_began, last_used: on the clock of Tick; of the last load, and the last end of a request.
-        loaded_at: on the clock of Tick; when its engine was loaded. Infinite where it has no engine that was.
+        failures: failed loads in a row.
+        retry_at: earliest time at which a request starts another load.
+        load_began: start of the last load.
+        loaded_at: when its engine was loaded; infinite without a loaded engine.
+        last_used: last end of a request.
         load_s: seconds that its last load took; None before the first.
-        wake_s: the same of its last load that found the weights parked.
-        idle_unload_s: as its last request, or its traits, want it.
-        draining_since: on the clock of Tick, while it makes room: it grants nothing, and goes when it can.
-        was_parked: of a model that is loading or being freed: what was there before were its weights alone.
-        was_serving: of a model that is being freed: its engine died while it served; nobody had freed it.
+        wake_s: seconds that its last load took which found the weights parked; None before the first.
+        idle_unload_s: seconds without a request after which it is unloaded: of its last request, or of its policy.
+        draining_since: since when it makes room for another model: it grants no leases; None where it does not.
+        was_parked: whether a model that is loading or being freed had its weights alone in memory before.
+        was_serving: whether a model is being freed because its engine died while it served.
         restarts: deaths of its engines since the server began.
-        deaths_in_row: of its engines, without one that served for long between them.
-        deaths_while_loading: in a row.
-        last_death: the reason of the last one; "" where there was none.
+        deaths_in_row: deaths of its engines without a long-serving one between them.
+        deaths_while_loading: deaths of its engines in a row while they loaded.
+        last_death: reason of the last death; "" where there was none.
         is_isolated: whether its last engine ran in a process of its own.
-        deaths_survived: of requests that held a lease when an engine died, how often they did.
-        suspects: requests that an engine was computing when it died, and of which no other has computed a token since.
-        is_retired: it is to be forgotten as soon as nobody needs it.
-        is_stale: a file that it has mapped was written over. It is being freed, and nothing of it is kept.
+        deaths_survived: by request: how many engines died while it held a lease.
+        suspects: requests that an engine was computing when it died, and for which no engine computed a token since.
+        is_retired: whether it is removed as soon as no request needs it.
+        is_stale: whether a mapped file was written over: the model is being freed, and nothing of it is kept.
     """
 
     policy: ModelPolicy
@@ -201,56 +207,59 @@ class ModelState(NamedTuple):
 
     @property
     def is_draining(self) -> bool:
-        """Whether it is loaded, but is to go as soon as its leases end."""
+        """Whether it is loaded, but is unloaded as soon as its leases end."""
         return self.load_state is LoadState.LOADED and bool(self.queue) and self.queue[0].kind is WaitKind.UNLOAD
 
     @property
     def failure(self) -> str | None:
-        """Why its last load or its engine failed, until it is tried again; None of a model that did not fail."""
+        """Why its last load or its engine failed, until it is tried again; None for a model that did not fail."""
         has_failed = self.load_state is LoadState.FAILED or (self.load_state is LoadState.FREEING and self.reason)
         return self.reason if has_failed else None
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is loaded and nobody wants anything of it."""
+        """Whether it is loaded, without leases and with an empty queue."""
         return self.load_state is LoadState.LOADED and not self.leases and not self.queue
 
     @property
     def is_unused(self) -> bool:
-        """Whether it is idle, or parked and nobody wants anything of it."""
+        """Whether it is idle, or parked with an empty queue."""
         return self.is_idle or (self.load_state is LoadState.PARKED and not self.queue)
 
     @property
     def is_resident(self) -> bool:
-        """Whether it takes memory, if only for its weights."""
+        """Whether it takes memory, at least for its weights."""
         return self.load_state in RESIDENT
 
     @property
     def has_only_weights(self) -> bool:
-        """Whether the memory that it takes is that of its weights alone."""
+        """Whether it takes memory for its weights alone."""
         return self.load_state is LoadState.PARKED or (self.load_state is LoadState.FREEING and self.was_parked)
 
     @property
     def kept_bytes(self) -> int:
-        """Host memory for what outlives its unloads: prompts, the state of suspended requests, what may yet be kept."""
+        """Host memory for what outlives its unloads: prompts, suspended requests, and what a free may still keep."""
         return self.prefix_bytes + self.promised_bytes + sum(waiter.kept_bytes for waiter in self.queue)
 
     @property
     def first(self) -> Waiter | None:
-        """Who decides what happens next: the head of the line, of an absent model the first that is not passive."""
+        """The waiter that decides what happens next; None where there is none.
+
+        It is the head of the queue, or, while the model is not loaded, the first waiter that triggers a load.
+        """
         if self.load_state is LoadState.LOADED:
             return self.queue[0] if self.queue else None
         return next((waiter for waiter in self.queue if not waiter.does_not_trigger_load), None)
 
     @property
     def urgency(self) -> int:
-        """The highest priority of those that it serves, or that wait for it; of nobody: lower than any."""
+        """The highest priority of its leases and of the requests that wait for it; without any, the lowest number."""
         waiting = [waiter.priority for waiter in self.queue if waiter.wants_load and not waiter.does_not_trigger_load]
         return max([*waiting, *self.leases.values()], default=-sys.maxsize)
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nothing about it can change without an event of its own."""
+        """Whether it can only change by an event of its own."""
         return (
             not self.is_resident
             and self.load_state is not LoadState.SIZING
@@ -261,15 +270,18 @@ class ModelState(NamedTuple):
 
 
 class Residency(NamedTuple):
-    """All models.
+    """The state of all models.
 
     Attributes:
-        budget_bytes: that they may take together.
+        models: by name.
+        budget_bytes: memory that they may take together.
+        policy: the bounds of waiting.
         now: the time of the last Tick, in seconds.
         due_at: when the next Tick can change something by itself; infinite: none can.
-        orders: wishes that were ever made.
+        orders: waiters that were ever made.
         active: the models that are not at rest.
-        poison: contents of requests that have ended their engines twice, and until when each is refused.
+        is_closing: whether everything is being freed, and every request refused.
+        poison: contents of requests that ended their engines twice, and until when each is refused.
     """
 
     models: Mapping[str, ModelState]
@@ -284,22 +296,22 @@ class Residency(NamedTuple):
 
     @classmethod
     def of(cls, models: Mapping[str, ModelPolicy], budget_bytes: int, policy: WaitPolicy | None = None) -> Residency:
-        """All ``models``, unloaded."""
-        states = {name: ModelState(traits, idle_unload_s=traits.idle_unload_s) for name, traits in models.items()}
+        """Return the state in which all ``models`` are unloaded."""
+        states = {name: ModelState(each, idle_unload_s=each.idle_unload_s) for name, each in models.items()}
         return cls(states, budget_bytes, policy or WaitPolicy())
 
     def resident(self) -> list[str]:
-        """The models that take memory, in a stable order."""
+        """Return the models that take memory, in a stable order."""
         return sorted(name for name in self.active if self.models[name].is_resident)
 
     def weights_alone(self) -> set[str]:
-        """The models that take memory for their weights alone."""
+        """Return the models that take memory for their weights alone."""
         return {name for name in self.active if self.models[name].has_only_weights}
 
     def taken_bytes(self, names: Iterable[str], weights_alone: AbstractSet[str] = frozenset()) -> int:
-        """What ``names`` take together when they are resident; weights that several share count once.
+        """Return the bytes that ``names`` take together when they are resident; shared weights count once.
 
-        Those of them that are in ``weights_alone`` have no context.
+        Models that are in ``weights_alone`` take nothing beside their weights.
         """
         weights: dict[str, int] = {}
         context = 0
@@ -312,10 +324,10 @@ class Residency(NamedTuple):
 
     @property
     def kept_bytes(self) -> int:
-        """Host memory for what outlived unloads, of all models."""
+        """Host memory for what outlived unloads of all models."""
         return sum(self.models[name].kept_bytes for name in self.active)
 
     @property
     def used_bytes(self) -> int:
-        """Everything that counts against the budget now."""
+        """All bytes that count against the budget now."""
         return self.taken_bytes(self.resident(), self.weights_alone()) + self.kept_bytes

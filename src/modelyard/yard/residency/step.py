@@ -1,4 +1,4 @@
-"""The residency machine: ``step`` makes the next state and says what is to be done."""
+"""The residency machine: ``step`` returns the next state and the effects to run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from modelyard.yard.residency.transitions import apply_event
 def step(state: Residency, event: ResidencyEvent) -> tuple[Residency, list[Effect]]:
     """Advance the residency of all models by one event.
 
-    Pure: no clock, no I/O. Time enters as ``Tick(now)``. The conductor runs the effects, in order, and feeds their
-    outcomes back as events. It feeds a Tick, at the latest, when the state's ``due_at`` has come.
+    Pure: no clock, no I/O. Time enters as ``Tick(now)``. The lifecycle controller runs the effects in order, and feeds
+    their outcomes back as events. It feeds a Tick at the state's ``due_at`` at the latest.
     """
     builder = StateBuilder(state)
     apply_event(builder, event)
@@ -28,7 +28,7 @@ def step(state: Residency, event: ResidencyEvent) -> tuple[Residency, list[Effec
 
 
 def advance_clock(state: Residency, now: float) -> tuple[Residency, list[Effect]]:
-    """The same as ``step`` with a Tick, for next to nothing where nothing is due."""
+    """Advance the residency by a Tick; next to free where nothing is due."""
     if now < state.due_at:
         return state._replace(now=now), []
     return step(state, Tick(now))

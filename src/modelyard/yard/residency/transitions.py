@@ -1,4 +1,4 @@
-"""What an event itself changes, before anything follows from it."""
+"""The direct changes of each event; ``reconcile`` derives what follows from them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from modelyard.yard.residency.events import (
     EngineFreed,
     EngineLoaded,
     EngineLoadFailed,
+    EngineReport,
     FilesReplaced,
     FilesWrittenOver,
     ModelAdded,
@@ -31,6 +32,7 @@ from modelyard.yard.residency.events import (
     RequestArrived,
     RequestCleared,
     RequestEnded,
+    RequestEvent,
     RequestSuspended,
     ResidencyEvent,
     Sized,
@@ -53,7 +55,7 @@ SHUTTING_DOWN = "the server is shutting down"
 
 
 def apply_event(builder: StateBuilder, event: ResidencyEvent) -> None:
-    """Note in ``draft`` what has happened."""
+    """Apply to ``builder`` what the event itself changes."""
     match event:
         case Tick(now):
             builder.state = builder.state._replace(now=now)
@@ -62,27 +64,36 @@ def apply_event(builder: StateBuilder, event: ResidencyEvent) -> None:
                 builder.state = builder.state._replace(poison=poison)
         case BudgetChanged(budget):
             builder.state = builder.state._replace(budget_bytes=budget)
-        case ModelAdded(name, traits):
-            builder.set_model(name, ModelState(traits, idle_unload_s=traits.idle_unload_s))
+        case ModelAdded(name, policy):
+            builder.set_model(name, ModelState(policy, idle_unload_s=policy.idle_unload_s))
         case CloseAsked():
             _close(builder)
         case _:
-            # What comes too late for a model that is forgotten has no meaning any more.
+            # An event for a removed model comes too late, and is ignored.
             if event.model in builder.models:
-                _take(builder, builder.models[event.model], event)
+                _apply_model_event(builder, builder.models[event.model], event)
 
 
-def _take(builder: StateBuilder, model: ModelState, event: ModelEvent) -> None:
-    now, name = builder.state.now, event.model
+def _apply_model_event(builder: StateBuilder, model: ModelState, event: ModelEvent) -> None:
+    match event:
+        case RequestArrived() | RequestEnded() | RequestSuspended() | RequestCleared() | UnloadAsked() | ReloadAsked():
+            _apply_request_event(builder, model, event)
+        case ModelRetuned(name, policy):
+            builder.set_model(name, model._replace(policy=policy, idle_unload_s=policy.idle_unload_s))
+        case ModelRetired(name):
+            policy = replace(model.policy, is_pinned=False)
+            builder.set_model(name, model._replace(policy=policy, is_retired=True))
+        case _:
+            _apply_engine_event(builder, model, event)
+
+
+def _apply_request_event(builder: StateBuilder, model: ModelState, event: RequestEvent) -> None:
+    name = event.model
     match event:
         case RequestArrived():
             _arrive(builder, model, event)
         case RequestEnded(_, request):
-            if request in model.leases:
-                leases = {other: priority for other, priority in model.leases.items() if other != request}
-                builder.set_model(name, model._replace(leases=leases, last_used=now))
-            else:
-                builder.set_model(name, model._replace(queue=without(model.queue, request)))
+            _end(builder, name, model, request)
         case RequestSuspended(_, request, kept_bytes):
             if request in model.leases:
                 _suspend(builder, name, model, request, kept_bytes)
@@ -90,10 +101,16 @@ def _take(builder: StateBuilder, model: ModelState, event: ModelEvent) -> None:
             if request in model.suspects:
                 builder.set_model(name, model._replace(suspects=model.suspects - {request}))
         case UnloadAsked(_, request, mode):
-            _ask(builder, name, model, builder.waiter(WaitKind.UNLOAD, request, mode=mode))
-        case ReloadAsked(_, request):
+            _enqueue_operation(builder, name, model, builder.waiter(WaitKind.UNLOAD, request, mode=mode))
+        case ReloadAsked(_, request):  # pragma: no branch (mypy knows that it is the last one)
             model = model._replace(idle_unload_s=model.policy.idle_unload_s)
-            _ask(builder, name, model, builder.waiter(WaitKind.LOAD, request, priority=model.policy.priority))
+            load = builder.waiter(WaitKind.LOAD, request, priority=model.policy.priority)
+            _enqueue_operation(builder, name, model, load)
+
+
+def _apply_engine_event(builder: StateBuilder, model: ModelState, event: EngineReport) -> None:
+    name = event.model
+    match event:
         case Sized(_, footprint):
             if model.load_state is LoadState.SIZING:
                 model = model._replace(load_state=LoadState.UNLOADED)
@@ -113,17 +130,20 @@ def _take(builder: StateBuilder, model: ModelState, event: ModelEvent) -> None:
             written_over(builder, model, event)
         case FilesReplaced():
             replaced(builder, model, event)
-        case EngineFreed():
+        case EngineFreed():  # pragma: no branch (mypy knows that it is the last one)
             _freed(builder, model, event)
-        case ModelRetuned(_, traits):
-            builder.set_model(name, model._replace(policy=traits, idle_unload_s=traits.idle_unload_s))
-        case ModelRetired():  # pragma: no branch (mypy knows that it is the last one)
-            traits = replace(model.policy, is_pinned=False)
-            builder.set_model(name, model._replace(policy=traits, is_retired=True))
+
+
+def _end(builder: StateBuilder, name: str, model: ModelState, request: RequestId) -> None:
+    if request in model.leases:
+        leases = {other: priority for other, priority in model.leases.items() if other != request}
+        builder.set_model(name, model._replace(leases=leases, last_used=builder.state.now))
+    else:
+        builder.set_model(name, model._replace(queue=without(model.queue, request)))
 
 
 def _arrive(builder: StateBuilder, model: ModelState, event: RequestArrived) -> None:
-    name, request, longest = event.model, event.request, builder.state.policy.max_wait_s
+    name, request, max_wait_s = event.model, event.request, builder.state.policy.max_wait_s
     waiting = sum(waiter.kind in (WaitKind.LEASE, WaitKind.RESUME) for waiter in model.queue)
     if builder.state.is_closing:
         builder.reject(name, request, ShuttingDown())
@@ -133,14 +153,14 @@ def _arrive(builder: StateBuilder, model: ModelState, event: RequestArrived) -> 
     elif waiting + len(model.leases) >= model.policy.max_requests:
         builder.reject(name, request, QueueFull(model.policy.name, model.policy.max_requests))
     else:
-        wait_s = longest if event.wait_s is None else min(event.wait_s, longest)
+        wait_s = max_wait_s if event.wait_s is None else min(event.wait_s, max_wait_s)
         priority = model.policy.priority if event.priority is None else event.priority
         keep_s = model.policy.idle_unload_s if event.keep_alive_s is None else event.keep_alive_s
         waiter = builder.waiter(WaitKind.LEASE, request, priority=priority, wait_s=wait_s)
         builder.set_model(name, model._replace(queue=enqueued(model.queue, waiter), idle_unload_s=keep_s))
 
 
-def _ask(builder: StateBuilder, name: str, model: ModelState, waiter: Waiter) -> None:
+def _enqueue_operation(builder: StateBuilder, name: str, model: ModelState, waiter: Waiter) -> None:
     if builder.state.is_closing:
         builder.reject(name, waiter.request, ShuttingDown())
     else:
@@ -151,7 +171,7 @@ def _suspend(builder: StateBuilder, name: str, model: ModelState, request: Reque
     leases = dict(model.leases)
     priority = leases.pop(request)
     if builder.state.is_closing:
-        # Nothing is loaded any more that it could go on with.
+        # No engine is loaded any more on which it could go on.
         builder.set_model(name, model._replace(leases=leases))
         builder.reject(name, request, ShuttingDown())
         return
@@ -160,9 +180,9 @@ def _suspend(builder: StateBuilder, name: str, model: ModelState, request: Reque
         builder.reject(name, request, error)
         return
     waiter = builder.waiter(WaitKind.RESUME, request, priority=priority, kept_bytes=kept_bytes)
-    # A model that was unloaded on purpose is not brought back by what it was serving.
+    # A model that was unloaded on purpose is not loaded again by the requests that it was serving.
     waiter = waiter._replace(does_not_trigger_load=any(other.mode is UnloadMode.SUSPEND for other in model.queue))
-    # What it holds is of what the free was promised: it counts once.
+    # What the request holds is part of what the free may keep, and counts once.
     promised = max(0, model.promised_bytes - kept_bytes)
     queue = requeued(model.queue, waiter)
     builder.set_model(name, model._replace(queue=queue, leases=leases, promised_bytes=promised))

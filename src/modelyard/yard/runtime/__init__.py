@@ -1,1 +1,1 @@
-"""What brings engines to life and keeps them there."""
+"""The engines of a yard: how they are made, loaded, supervised and freed, and the requests in them."""

@@ -1,4 +1,4 @@
-"""What each model does, and what is answered where it is asked for something else."""
+"""What each model does, and the error for a request that asks for something else."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from modelyard.errors import ModelyardError, UnsupportedOperation
 from modelyard.hub import Kind, Senses
 from modelyard.yard.runtime.engine_factory import EngineFactory
 
-# How long a request waits to hear what its model does, where nobody has looked at the files yet. It goes on without:
-# the engine refuses what it cannot do.
-LOOK_S: Final = 1.0
+# Seconds that a request waits for the files of its model to be read. After that it goes on unchecked, and the engine
+# refuses what it cannot do.
+READ_TIMEOUT_S: Final = 1.0
 
 Task = Literal["text", "embedding", "rerank"]
 
@@ -33,55 +33,55 @@ _DOES_NOT: Final[Mapping[Task, str]] = MappingProxyType(
 
 
 class Capabilities:
-    """Kinds of models, by the names that the residency has for them; found out where they are asked for.
+    """What models do, by their names in the residency; their files are read on demand.
 
     Args:
-        workshop: knows the files.
+        factory: reads the files of models.
     """
 
     def __init__(self, factory: EngineFactory) -> None:
         self._factory = factory
-        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._reads: dict[str, asyncio.Task[None]] = {}
 
     async def kind_of(self, model: str) -> Kind | None:
-        """Its kind; None where it is not found out soon."""
+        """Return the kind of a model; None where reading its files takes too long."""
         if self._factory.kind(model) is None:
-            await self._looked(model)
+            await self._wait_for_files(model)
         return self._factory.kind(model)
 
     async def senses(self, model: str) -> Senses | None:
-        """What it takes beside text; None where that is not found out soon."""
+        """Return what a model takes beside text; None where reading its files takes too long."""
         if self._factory.senses(model) is None:
-            await self._looked(model)
+            await self._wait_for_files(model)
         return self._factory.senses(model)
 
-    async def _looked(self, model: str) -> None:
-        """Look at its files, and wait for that as long as a request does."""
+    async def _wait_for_files(self, model: str) -> None:
+        """Have the files of a model read, and wait for that for at most READ_TIMEOUT_S."""
         if model not in self._factory.specs:
             return
-        look = self._looks.get(model)
-        if look is None:
-            look = self._looks[model] = asyncio.create_task(self._look(model), name=f"look at {model}")
-        await asyncio.wait((look,), timeout=LOOK_S)
+        read = self._reads.get(model)
+        if read is None:
+            read = self._reads[model] = asyncio.create_task(self._read(model), name=f"look at {model}")
+        await asyncio.wait((read,), timeout=READ_TIMEOUT_S)
 
-    async def _look(self, model: str) -> None:
+    async def _read(self, model: str) -> None:
         try:
             await self._factory.estimate(model)
         except ModelyardError:
-            # The load will say so, to those who ask for the model itself.
+            # Raised again by the load, for requests that get that far.
             pass
         finally:
-            del self._looks[model]
+            del self._reads[model]
 
 
 def refusal(model: str, kind: Kind, wanted: Task, others: Mapping[str, Kind | None]) -> UnsupportedOperation | None:
-    """What is answered where ``model`` cannot do what is wanted of it; None where it can.
+    """Return the error for a task that ``model`` does not do; None where it does it.
 
     Args:
         model: its id.
         kind: what it does.
-        wanted: of it.
-        others: kinds of all models by id, as far as they are known.
+        wanted: the task that it is asked for.
+        others: kinds of all models by id; None for those that are not known.
     """
     task = _TASKS[kind]
     if task == wanted:

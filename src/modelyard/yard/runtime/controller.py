@@ -1,4 +1,4 @@
-"""Runs what the residency decides, and tells it what comes of that. Everything here happens on one event loop."""
+"""Runs the effects of the residency, and feeds their outcomes back to it. Everything runs on one event loop."""
 
 from __future__ import annotations
 
@@ -45,12 +45,19 @@ logger = logging.getLogger(__name__)
 
 
 class LifecycleController:
-    """Stands between callers, the residency, and the models' engines: what one does, it has the others know.
+    """Connects callers, the residency and the models' engines: it turns calls and engine events into residency events.
 
     Args:
         state: all models, unloaded.
-        workshop: sizes models and makes their engines.
-        on_removed: called with the name of a model that was retired and is gone.
+        factory: sizes models and makes their engines.
+        on_removed: called with the name of a retired model once it is removed.
+
+    Attributes:
+        state: the state of the residency.
+        profiles: what the engines reported of their models, by model; from the first load on.
+        load_progress: part of the weights that is read, by model.
+        watch: publishes changes to observers.
+        tally: what the models have done.
     """
 
     def __init__(
@@ -64,7 +71,7 @@ class LifecycleController:
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
         self._engines = EngineSupervisor(factory, self._receive, self._on_engine_event)
-        self._streams = InflightRequests(self.tally, self.feed, lambda: self.state.is_closing)
+        self._inflight = InflightRequests(self.tally, self.feed, lambda: self.state.is_closing)
         self._callers: dict[RequestId, asyncio.Future[None]] = {}
         self._events: deque[events.ResidencyEvent] = deque()
         self._is_running_effects = False
@@ -72,7 +79,7 @@ class LifecycleController:
         self._requests = 0
         self._all_freed = asyncio.Event()
 
-    # What callers ask for
+    # Calls
 
     def submit(
         self,
@@ -81,9 +88,13 @@ class LifecycleController:
         urgency: WaitOptions | None = None,
         owner: Hashable = None,
     ) -> tuple[RequestId, TokenStream]:
-        """Put a request in line for ``model``. Its generation hears of everything that happens to it.
+        """Queue a request for ``model``; its number and the stream of its answer.
 
-        owner: whose it is, where several owners share the places in the line; None: places are for whoever comes.
+        Args:
+            model: its name in the residency.
+            submit: makes the message for the engine from the number of the request.
+            urgency: how it waits for its model.
+            owner: whose places in the queue it takes, where several owners share them; None: places are not shared out.
         """
         generation = TokenStream(self.state.models[model].policy.name)
         return self._enqueue(model, submit, generation, urgency, owner), generation
@@ -95,62 +106,65 @@ class LifecycleController:
         urgency: WaitOptions | None = None,
         owner: Hashable = None,
     ) -> tuple[RequestId, PendingResult]:
-        """As ``submit``, for what is answered at once."""
-        inquiry = PendingResult(self.state.models[model].policy.name)
-        return self._enqueue(model, ask, inquiry, urgency, owner), inquiry
+        """Queue a request that is answered at once, as ``submit`` does; its number and its result."""
+        pending = PendingResult(self.state.models[model].policy.name)
+        return self._enqueue(model, ask, pending, urgency, owner), pending
 
     def _enqueue(
         self,
         model: str,
         submit: Callable[[SequenceId], Submit | Embed | Rank | Tokenize],
-        generation: TokenStream | PendingResult,
+        result: TokenStream | PendingResult,
         urgency: WaitOptions | None,
         owner: Hashable,
     ) -> RequestId:
         request = self._next_request()
-        how = urgency or WaitOptions()
+        wait = urgency or WaitOptions()
         message = submit(SequenceId(request))
-        own, total = self._streams.held_by(model, owner)
-        self._streams.add(request, model, message, generation, owner)
+        own, total = self._inflight.held_by(model, owner)
+        self._inflight.add(request, model, message, result, owner)
         if owner is not None and not may_take(own, total, self.state.models[model].policy.max_requests):
-            self._streams.reject(request, QueueFull(self._display_name(model), own, of_key=True))
+            self._inflight.reject(request, QueueFull(self._display_name(model), own, of_key=True))
             return request
-        # Reading it through takes time, for an answer that nearly always is not needed.
+        # The digest is computed only while some content is refused, because it takes time for long prompts.
         content = content_of(self._display_name(model), message) if self.state.poison else ""
-        self.feed(events.RequestArrived(model, request, how.priority, how.wait_s, how.keep_alive_s, content))
+        self.feed(events.RequestArrived(model, request, wait.priority, wait.wait_s, wait.keep_alive_s, content))
         return request
 
     def abandon(self, request: RequestId) -> None:
-        """Nobody wants the answer any more: leave the line, or end the sequence before its engine's next step."""
-        self._streams.abandon(request)
+        """Cancel a request: it leaves the queue, or its sequence ends before its engine's next step."""
+        self._inflight.abandon(request)
 
     def set_share(self, model: str, weight: float, priority: int) -> None:
-        """Give the engine of ``model``, if it has one, another place among those of the device."""
+        """Change the share of device time of the engine of ``model``, if it has one."""
         engine = self._engines.engines.get(model)
         if engine is not None:
             engine.send(SetShare(weight, priority))
 
     def unload(self, model: str, mode: UnloadMode) -> asyncio.Future[None]:
-        """Free ``model``; done when its memory is free. Fails with ModelBusy where its requests did not end in time."""
+        """Free ``model``; the future is done when its memory is free.
+
+        It fails with ModelBusy where the requests of the model did not end in time.
+        """
         return self._request_operation(lambda request: events.UnloadAsked(model, request, mode))
 
     def reload(self, model: str) -> asyncio.Future[None]:
-        """Have ``model`` loaded; done when it serves.
+        """Load ``model``; the future is done when it serves.
 
-        Fails with ModelLoadFailed, InsufficientMemory, or ModelLoading where it took too long.
+        It fails with ModelLoadFailed, InsufficientMemory, or ModelLoading where the load took too long.
         """
         return self._request_operation(lambda request: events.ReloadAsked(model, request))
 
     async def close(self, timeout_s: float) -> bool:
-        """End all requests and free all models; whether that was done within ``timeout_s``."""
+        """End all requests and free all models; return whether that was done within ``timeout_s``."""
         self.feed(events.CloseAsked())
         self._note_freed()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._all_freed.wait()
         except TimeoutError:
-            # An engine hangs. Nobody is left waiting for it.
-            self._streams.cancel_all()
+            # An engine hangs: its requests end without it.
+            self._inflight.cancel_all()
             return False
         finally:
             self._set_timer(math.inf)
@@ -167,7 +181,7 @@ class LifecycleController:
     def _dismiss(self, request: RequestId, caller: asyncio.Future[None]) -> None:
         self._callers.pop(request, None)
         if not caller.cancelled():
-            # A caller that went away does not look at its failure, which asyncio would complain of.
+            # Marks the exception as retrieved: asyncio warns about one whose caller has gone.
             caller.exception()
 
     def _next_request(self) -> RequestId:
@@ -177,7 +191,7 @@ class LifecycleController:
     # Events in, effects out
 
     def feed(self, event: events.ResidencyEvent) -> None:
-        """Advance the state and run the effects. Events that effects cause are taken in order, after them."""
+        """Advance the state and run the effects. Events that effects cause are handled in order, after them."""
         self._events.append(event)
         if self._is_running_effects:
             return
@@ -210,15 +224,15 @@ class LifecycleController:
             case events.Grant(model, request, alone):
                 engine, fingerprint = self._engines.engines[model], self.profiles[model].fingerprint
                 self.tally[self._display_name(model)].retried_alone += alone
-                self._streams.grant(request, engine, self.state.models[model], fingerprint, alone=alone)
+                self._inflight.grant(request, engine, self.state.models[model], fingerprint, alone=alone)
             case events.Reject(_, request, error):
                 self._reject(request, error)
             case events.Blame(model, request, error):
                 logger.warning("Request %s of %s is to blame: %s", request, self._display_name(model), error)
                 self.tally[self._display_name(model)].blamed += 1
-                self._streams.reject(request, error)
+                self._inflight.reject(request, error)
             case events.Abort(_, request, error):
-                self._streams.reject(request, error)
+                self._inflight.reject(request, error)
             case events.Complete(_, request):
                 caller = self._callers.get(request)
                 if caller is not None and not caller.done():
@@ -236,7 +250,7 @@ class LifecycleController:
                 self._engines.free(model, Stop(suspends, keep_bytes, keeps_weights, discard=reason == "changed"))
             case events.DiscardKept(model):
                 self._engines.discard_kept(model)
-                self._streams.discard_kv_of(model)
+                self._inflight.discard_kv_of(model)
             case events.Remove(model):
                 self.profiles.pop(model, None)
                 self.load_progress.pop(model, None)
@@ -244,13 +258,13 @@ class LifecycleController:
                     self._on_removed(model)
 
     def _reject(self, request: RequestId, error: ModelyardError) -> None:
-        self._streams.reject(request, error)
+        self._inflight.reject(request, error)
         caller = self._callers.get(request)
         if caller is not None and not caller.done():
             caller.set_exception(error)
 
     def _on_engine_event(self, event: events.ResidencyEvent) -> None:
-        """Take what became of a model."""
+        """Count and feed the outcome for a model that the supervisor reports."""
         if isinstance(event, events.EngineLoadFailed):
             self.tally[self._display_name(event.model)].loads["failed"] += 1
         elif isinstance(event, events.EngineDied):
@@ -271,7 +285,7 @@ class LifecycleController:
             tally.unloads["died"] += 1
 
     def preparing(self, model: str, progress: Progress) -> None:
-        """How far the files of ``model`` are. May be called on any thread."""
+        """Report the progress of preparing the files of ``model``. May be called on any thread."""
         self._loop.call_soon_threadsafe(self._report_preparing, model, progress)
 
     def _report_preparing(self, model: str, progress: Progress) -> None:
@@ -282,7 +296,7 @@ class LifecycleController:
 
     def _receive(self, model: str, batch: Sequence[Event]) -> None:
         now = time.monotonic()
-        for event in self._streams.receive(self._display_name(model), batch, now):
+        for event in self._inflight.receive(self._display_name(model), batch, now):
             match event:
                 case EngineStats():
                     self.tally[self._display_name(model)].record_stats(event)
@@ -301,7 +315,7 @@ class LifecycleController:
                     self._on_dying(model, reason, active)
                 case Died(reason):
                     if self.state.models[model].load_state is LoadState.LOADED:
-                        # Those that it has not heard of are not to be granted the engine that is gone.
+                        # Without EngineDying first, waiting requests would be granted the engine that is gone.
                         self._on_dying(model, reason, ())
                     self._discard_engine(model, reason)
                     self._engines.conclude(events.EngineDied(model, reason))
@@ -323,12 +337,12 @@ class LifecycleController:
         self._note_freed()
 
     def _on_dying(self, model: str, reason: str, active: Sequence[SequenceId]) -> None:
-        """The engine of ``model`` serves nobody any more, and was computing ``active`` when it failed."""
-        open_ = {sequence: self._streams.open.get(RequestId(sequence)) for sequence in active}
+        """Note that the engine of ``model`` no longer serves, and was computing ``active`` when it failed."""
+        open_ = {sequence: self._inflight.open.get(RequestId(sequence)) for sequence in active}
         contents = tuple(
-            (RequestId(sequence), content_of(self._display_name(model), stream.submit))
-            for sequence, stream in open_.items()
-            if stream is not None
+            (RequestId(sequence), content_of(self._display_name(model), inflight.submit))
+            for sequence, inflight in open_.items()
+            if inflight is not None
         )
         self.feed(events.EngineDying(model, reason, contents))
 
@@ -337,7 +351,7 @@ class LifecycleController:
         return None if predicted is None else predicted.corrected(profile.weights_bytes, profile.context_bytes)
 
     def _display_name(self, model: str) -> str:
-        """How people know ``model``; it may have been removed with its last event."""
+        """Return the id of ``model`` as users know it; the model may have been removed with its last event."""
         state = self.state.models.get(model)
         return model if state is None else state.policy.name
 
@@ -346,10 +360,10 @@ class LifecycleController:
         return None if footprint is None else footprint.total_bytes
 
     def _discard_engine(self, model: str, reason: str = "it was stopped") -> None:
-        self._streams.lose(self._engines.engines[model], reason)
+        self._inflight.lose(self._engines.engines[model], reason)
         self.tally[self._display_name(model)].engine_stats = None
-        # Not before: the last end of a drain frees the model, which without an engine would be done at once, and the
-        # next load begun before the residency has heard how this engine ended.
+        # Last: losing the requests may end a drain, and so free the model. Without an engine that would be done at
+        # once, and the next load would begin before the residency knows how this engine ended.
         if not self._engines.detach(model):
             logger.warning("The thread of %s's engine goes on after its last event", model)
 

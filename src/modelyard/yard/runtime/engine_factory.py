@@ -1,4 +1,4 @@
-"""From a model's configuration to its files, its footprint and its engine."""
+"""Makes the files, the footprint and the engine of a model from its configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from modelyard.protocol.events import Publish
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_stamp import FileStamp, first_changed
-from modelyard.yard.memory.footprint import Footprint, context_cells, predict, vocabulary_size
+from modelyard.yard.memory.cache_bytes import context_cells
+from modelyard.yard.memory.footprint import Footprint, predict
+from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.pooling_footprint import predict_embedder
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced
 from modelyard.yard.runtime.isolation import Host
@@ -31,29 +33,31 @@ if TYPE_CHECKING:
     from modelyard.yard.runtime.engine_hosts import EngineHosts
 
 MAX_REPLACED_IN_ROW: Final = 3
-"""So often the files of a model are looked into again for one load: what is being written is another each time."""
+"""How often a load sizes its model again because files were replaced: one that is being written differs each time."""
 
 MakeEngine = Callable[[EngineSettings, Publish], EngineHandle]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model as one configuration has it."""
+    """A model, and the configuration that it belongs to."""
 
     config: Config
     model: Model
 
 
 class EngineFactory:
-    """Makes engines; see ``interfaces.EngineSource``. Models go by the names that the residency has for them.
+    """Makes engines; see ``interfaces.EngineSource``. Models are named as in the residency.
 
     Args:
-        make_engine: makes an engine of settings; the real one unless a test scripts it.
+        make_engine: makes an engine of settings; None: the real one. Tests script it.
         stores: where files come from and where converted ones go.
         auto_host: as in ``Yard``.
 
     Attributes:
-        budget_bytes: what all models may take.
+        specs: the models that are known.
+        files: finds and prepares their files.
+        budget_bytes: memory that all models may take together.
     """
 
     def __init__(
@@ -64,25 +68,25 @@ class EngineFactory:
         self.files = ModelFileProvider(stores or Stores())
         self.budget_bytes = 0
         self._make_handle = make_engine
-        # Scripted engines have no files that could be tried.
+        # Scripted engines have no files to try.
         self._trials = Trials() if make_engine is None else None
         self._hosts: EngineHosts | None = None
         self._making_hosts = threading.Lock()
-        # Files that were checked, until their next load: a header of 262,144 tokens takes 0.2 s to read.
+        # Files that were sized, kept until the load: a header with 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, _Files] = {}
         self._sized: dict[str, tuple[FileStamp, ...]] = {}
-        # How often they were others by the time of their load, in a row.
+        # How often, in a row, files were replaced between sizing and load.
         self._replaced: dict[str, int] = {}
         self._kinds: dict[str, Kind] = {}
         self._senses: dict[str, Senses] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
 
     async def check(self, names: list[str]) -> dict[str, Footprint]:
-        """Footprints of all ``names``.
+        """Return the footprints of all ``names``.
 
         Raises:
-            ConfigError: files of some of them are missing or unusable, or a model that is known is given a device that
-                is not there; it names each.
+            ConfigError: files of some of them are missing or unusable, or a known model is assigned a device that does
+                not exist; the error lists each problem.
         """
         if misplaced := await asyncio.to_thread(self._misplaced):
             raise ConfigError("models", misplaced)
@@ -102,7 +106,7 @@ class EngineFactory:
         return footprints
 
     def kind(self, model: str) -> Kind | None:
-        """What the model does; None until its files were looked at, unless the configuration says."""
+        """Return what the model does; None until its files were read, unless it is configured."""
         spec = self.specs.get(model)
         match None if spec is None else spec.model.kind:
             case "text" | "embedding" | "rerank" | "multimodal" as configured:
@@ -110,18 +114,18 @@ class EngineFactory:
         return self._kinds.get(model)
 
     def senses(self, model: str) -> Senses | None:
-        """What the model takes beside text; None until its files were looked at, unless the configuration says."""
+        """Return what the model takes beside text; None until its files were read, unless its kind is configured."""
         spec = self.specs.get(model)
         if spec is not None and spec.model.kind in ("text", "embedding", "rerank"):
             return Senses()
         return self._senses.get(model)
 
     def warnings(self, model: str) -> tuple[str, ...]:
-        """What the model cannot do here although its makers promise it; () until its files were looked at."""
+        """Return what the model cannot do here although its makers promise it; () until its files were read."""
         return self._warnings.get(model, ())
 
     async def size(self, model: str) -> Footprint:
-        """What the model will take.
+        """Return the memory that the model will take.
 
         Raises:
             UnusableModel: its files are missing or unusable.
@@ -132,10 +136,10 @@ class EngineFactory:
             raise self._without_path(model, unusable) from unusable
 
     async def estimate(self, model: str) -> Footprint:
-        """What the model will take, about, where its files are not here yet. Prepares nothing.
+        """Return about what the model will take, also where its files are not on this machine. Prepares nothing.
 
         Raises:
-            UnusableModel: its files cannot be had, or used.
+            UnusableModel: its files are missing or unusable.
         """
         spec = self.specs[model]
         try:
@@ -146,11 +150,11 @@ class EngineFactory:
         return await asyncio.to_thread(self._footprint, spec, files)
 
     async def make(self, model: str, publish: Publish) -> EngineHandle:
-        """Its engine, not yet started.
+        """Return an engine of the model, not yet started.
 
         Raises:
-            UnusableModel: its files are missing or unusable, or change all the time.
-            ModelFilesReplaced: they are not those that were sized.
+            UnusableModel: its files are missing or unusable, or are replaced again and again.
+            ModelFilesReplaced: the files are not those that were sized.
         """
         spec = self.specs[model]
         try:
@@ -171,7 +175,7 @@ class EngineFactory:
         return self._engine_hosts().engine(settings, publish, is_isolated=is_isolated)
 
     async def _check_sized(self, model: str, files: _Files) -> None:
-        """See that what is to be loaded is what was sized, and is still there."""
+        """Refuse files that are not those that were sized, or that changed since their headers were read."""
         sized = self._sized.get(model)
         changed = await asyncio.to_thread(first_changed, files.stamps)
         if changed is None and sized is not None:
@@ -198,7 +202,7 @@ class EngineFactory:
 
     @staticmethod
     def _trial_tasks(files: _Files, settings: EngineSettings) -> list[tuple[TrialTask, ModelFiles]]:
-        """The trials that come before an engine of ``settings``: of the model, and of the one that drafts for it."""
+        """Return the trials that precede an engine of ``settings``: of the model, and of its draft model."""
         tried = [(files.model, settings)]
         if files.draft is not None:
             tried.append((files.draft, replace(settings, paths=files.draft.paths, name=settings.draft_name)))
@@ -217,13 +221,13 @@ class EngineFactory:
         ]
 
     def _misplaced(self) -> list[str]:
-        """Of all models that are known, also those that load later: what is wrong with their devices."""
+        """Return one problem for each known model whose layers are assigned to a device that does not exist."""
         problems = []
         for spec in self.specs.values():
             layers = spec.model.device.device_layers or ()
             if not any(layers):
                 continue
-            # Imported here, as the engine is.
+            # Imported here, because it loads llama.cpp.
             from modelyard.engine.llama import check_devices
 
             try:
@@ -233,7 +237,7 @@ class EngineFactory:
         return problems
 
     def discard(self, model: str) -> None:
-        """The model is no longer known."""
+        """Drop everything that is known of a model."""
         self.specs.pop(model, None)
         self._checked.pop(model, None)
         self._sized.pop(model, None)
@@ -243,7 +247,7 @@ class EngineFactory:
         self._warnings.pop(model, None)
 
     def close(self) -> None:
-        """End the processes of its engines, which are all gone."""
+        """End the processes that held engines. All engines must have ended."""
         if self._hosts is not None:
             self._hosts.close()
 
@@ -256,7 +260,7 @@ class EngineFactory:
         files = self._checked[name] = await self._files(spec, partial(self.files.get, name))
         self._sized[name] = files.stamps
         self._note(name, files)
-        # On another thread: it takes ten milliseconds and more, for which streams would wait.
+        # On another thread, because it takes ten milliseconds or more, which would delay streams.
         footprint = await asyncio.to_thread(self._footprint, spec, files)
         if await asyncio.to_thread(self._isolates, spec, files.model.paths):
             self._engine_hosts().prepare_process()
@@ -266,11 +270,11 @@ class EngineFactory:
         settings = await asyncio.to_thread(_settings, spec, files)
         for task, tried in self._trial_tasks(files, settings):
             if not await self._trials.is_known(task):
-                # It takes memory before the engine does. A model that has just enough is tried all the same: then
-                # nothing else is loaded.
-                room = self.budget_bytes - (footprint.total_bytes - footprint.context_bytes)
-                takes = await asyncio.to_thread(_trial_bytes, task, tried)
-                footprint = footprint.with_context(min(takes, room))
+                # The trial takes memory before the engine does. The budget bounds what counts for it, so that a model
+                # that fits only just is still tried, with nothing else loaded.
+                free_bytes = self.budget_bytes - (footprint.total_bytes - footprint.context_bytes)
+                trial_bytes = await asyncio.to_thread(_trial_bytes, task, tried)
+                footprint = footprint.with_context(min(trial_bytes, free_bytes))
         return footprint
 
     async def _files(
@@ -279,7 +283,7 @@ class EngineFactory:
         def fits(files: ModelFiles) -> bool:
             return self._footprint(spec, _Files(files, None)).total_bytes <= self.budget_bytes
 
-        files = await find(_wanted(spec.config, spec.model), fits)
+        files = await find(_file_request(spec.config, spec.model), fits)
         draft = _draft_of(spec)
         if draft is None:
             return _Files(files, None)
@@ -288,10 +292,10 @@ class EngineFactory:
                 f"It generates no text, so that nothing can be drafted for it. Remove draft = '{draft.id}'."
             )
         try:
-            drafting = await find(_wanted(spec.config, draft), fits)
-            if drafting.kind in POOLED_KINDS:
+            draft_files = await find(_file_request(spec.config, draft), fits)
+            if draft_files.kind in POOLED_KINDS:
                 raise UnusableModel("It generates no text.")
-            return _Files(files, drafting)
+            return _Files(files, draft_files)
         except UnusableModel as unusable:
             shown = str(unusable).replace(draft.source, Path(draft.source).name)
             raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable
@@ -300,10 +304,10 @@ class EngineFactory:
         return footprint_of(spec.config, spec.model, files.model, files.draft)
 
     def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
-        """What goes to clients, whom the way to the file does not concern."""
+        """Return the error without the folder of the model: clients must not read paths of the server."""
         source = Path(self.specs[name].model.source)
         text = str(unusable).replace(str(source), source.name)
-        # Also of what lies beside it.
+        # Other files of the folder, such as shards, are named without it, too.
         return UnusableModel(text.replace(f"{source.parent}{os.sep}", "") if source.is_absolute() else text)
 
     def _isolates(self, spec: ModelSpec, paths: Sequence[Path]) -> bool:
@@ -330,14 +334,14 @@ class EngineFactory:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Of a model, and of the one that drafts for it."""
+    """The files of a model, and those of its draft model."""
 
     model: ModelFiles
     draft: ModelFiles | None
 
     @property
     def stamps(self) -> tuple[FileStamp, ...]:
-        """All of them as they were when they were looked into."""
+        """The stamps of all files as they were when their headers were read."""
         return self.model.stamps if self.draft is None else (*self.model.stamps, *self.draft.stamps)
 
 
@@ -346,7 +350,7 @@ def _draft_of(spec: ModelSpec) -> Model | None:
 
 
 def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFiles | None = None) -> Footprint:
-    """What a model on ``files`` takes as it is configured, with the files of the one that drafts for it, if any."""
+    """Return what a model on ``files`` takes as it is configured; ``draft`` has the files of its draft model."""
     runtime = config.runtime
     running = running_at_once(config, model)
     if files.kind in POOLED_KINDS:
@@ -358,8 +362,8 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
             kv_type=runtime.kv_type,
             flash_attn=runtime.flash_attn,
         )
-    how = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
-    footprint = how(
+    predict_context = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
+    footprint = predict_context(
         files,
         context_length=model.device.max_seq_len,
         sequences=running + runtime.prefix_cache_n,
@@ -370,12 +374,12 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
         return footprint
     cells = context_cells(files.header, model.device.max_seq_len)
     return footprint.drafted_by(
-        how(draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
+        predict_context(draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
     )
 
 
 def _trial_bytes(task: TrialTask, files: ModelFiles) -> int:
-    """Memory that the trial of a model takes beside its weights, which the engine has not loaded by then."""
+    """Return the memory that the trial of a model takes beside its weights, which the engine loads only afterwards."""
     if files.kind in POOLED_KINDS:
         return PROCESS_BYTES
     settings = task.settings
@@ -393,15 +397,15 @@ def _trial_bytes(task: TrialTask, files: ModelFiles) -> int:
 
 
 def plan_of(config: Config, model: Model, stores: Stores, fits: Callable[[FilePlan], bool]) -> FilePlan:
-    """How the files of a model are had.
+    """Return how the files of a model are obtained.
 
     Raises:
-        UnusableModel: they are not, with what to do.
+        UnusableModel: they cannot be obtained; the message says what to do.
     """
-    return plan_files(_wanted(config, model), stores, fits)
+    return plan_files(_file_request(config, model), stores, fits)
 
 
-def _wanted(config: Config, model: Model) -> FileRequest:
+def _file_request(config: Config, model: Model) -> FileRequest:
     quantization = model.quantization
     return FileRequest(
         model.source,

@@ -1,7 +1,7 @@
 """Where the engines of one yard run: on threads of this process, or in processes of their own.
 
-A model that took a process down before gets one of its own (``isolation``). What all engines do is in a journal, which
-outlives this process: the next one finds there what it died of.
+A model that ended a process before gets one of its own (``isolation``). The activity of all engines is in a journal,
+which outlives this process: the next server reads there which models were active when it died.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class EngineHosts:
     """Makes the engines of one yard. May be used on any thread.
 
     Args:
-        auto_host: where engines run of models that nothing is known against, where the configuration does not say.
+        auto_host: where engines run whose models have no record of deaths, unless the configuration says.
         folder: of the journal and of the records; None: in the user's cache.
-        stall_bounds: what an engine may take before it counts as hanging.
+        stall_bounds: how long a step may take before its engine counts as hanging.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class EngineHosts:
         """Whether the engine of a model gets a process of its own.
 
         Args:
-            paths: of its files.
+            paths: its files.
             isolation: as the model is configured.
             is_tried: whether its files are tried before they are served.
-            offloads: whether it uses accelerators where there are some.
+            offloads: whether it uses accelerators where there are any.
 
         Raises:
-            OSError: a file of it cannot be read.
+            OSError: one of its files cannot be read.
         """
         if sys.platform == "win32":
             return False
@@ -99,24 +99,27 @@ class EngineHosts:
         if not is_tried:
             default = "process"
         elif offloads and can_offload():
-            # Each process would take hundreds of megabytes of an accelerator for itself.
+            # Each process takes hundreds of megabytes of an accelerator for its own context.
             default = "thread"
         return is_isolated(isolation, record, time.time(), default)
 
     def prepare_process(self) -> None:
-        """Begin what the first engine in a process would wait for; returns at once."""
+        """Start the process from which those of engines are forked, so that the first engine does not wait for it.
+
+        It returns at once.
+        """
         self._engine_processes().prepare()
 
     def engine(self, settings: EngineSettings, publish: Publish, *, is_isolated: bool) -> EngineHandle:
-        """An engine, not yet started."""
-        observed = _Observed(settings, publish, self._records, self._watch, is_isolated=is_isolated)
+        """Return an engine, not yet started."""
+        observed = _ObservedEngine(settings, publish, self._records, self._watch, is_isolated=is_isolated)
         self._steps.start()
         if is_isolated:
             return self._engine_processes().engine(settings, observed.publish)
         return Engine(settings, observed.publish, self._pool, self._device, self._templates)
 
     def close(self) -> None:
-        """End all processes, and the journal. The engines are gone by then."""
+        """End all processes, and close the journal. All engines must have ended."""
         self._steps.close()
         if self._processes is not None:
             self._processes.close()
@@ -126,7 +129,7 @@ class EngineHosts:
             self._journal.close()
 
     def _on_stall(self, activity: EngineActivity, reason: str) -> None:
-        """End the process of an engine that hangs. One on a thread cannot be ended without the whole program."""
+        """Kill the process of an engine that hangs. An engine on a thread cannot be ended without the whole server."""
         if activity.pid == os.getpid():
             logger.error("%s: its engine hangs: %s. It runs on a thread, which goes on", activity.name, reason)
             return
@@ -144,12 +147,12 @@ class EngineHosts:
             return self._processes
 
 
-# What an engine says of itself, and after which something is done here.
-_OF_ITS_LIFE: Final = frozenset({LoadProgress, Loaded, LoadFailed, Dying, Died, Stopped, ParkedWeightsLost})
+# Events of an engine's lifecycle, which the observer below acts on.
+_LIFECYCLE_EVENTS: Final = frozenset({LoadProgress, Loaded, LoadFailed, Dying, Died, Stopped, ParkedWeightsLost})
 
 
-class _Observed:
-    """Remembers of an engine in a process how it died, and of any how long it served well; and watches its files."""
+class _ObservedEngine:
+    """Observes the events of an engine: records deaths of isolated engines and times of service, and watches files."""
 
     def __init__(
         self,
@@ -168,17 +171,17 @@ class _Observed:
         self._watched: WatchedFiles | None = None
 
     def files(self) -> WatchedFiles:
-        """Its files, watched from its first event on: of an engine that is never started, nothing is to be ended.
+        """Return the watch of its files, which begins with its first event: an engine may never be started.
 
-        Opens them, so it is called on a thread of the engine.
+        It opens the files, so it is called on a thread of the engine.
         """
         if self._watched is None:
-            self._watched = self._watch.add(self._settings.files, self._tell_of_file)
+            self._watched = self._watch.add(self._settings.files, self._on_file_changed)
         return self._watched
 
     def publish(self, events: Sequence[Event]) -> None:
         """Pass events on. Hot path: called once a step."""
-        if type(events[-1]) not in _OF_ITS_LIFE:
+        if type(events[-1]) not in _LIFECYCLE_EVENTS:
             self._publish(events)
             return
         match events[-1]:
@@ -188,11 +191,12 @@ class _Observed:
                 self.files()
                 self._loaded_at = time.monotonic()
             case Dying() | Died():
-                # First: the engine may have died of it, and is then neither to be blamed nor to go on.
-                self.files().look()
+                # Before the death is published: the engine may have died of a changed file, and then no request is
+                # blamed for it, and none goes on.
+                self.files().check()
         match events[-1]:
             case Died(reason) if self._is_isolated and not self._was_written_over:
-                # First: who hears of it starts another one.
+                # Before the death is published, because that starts another engine, which depends on the record.
                 self._note(lambda digest: self._records.note_death(digest, self._settings.name, reason, time.time()))
         self._publish(self._watching_parked(events))
         if isinstance(events[-1], Stopped) and self._loaded_at is not None:
@@ -200,7 +204,7 @@ class _Observed:
             self._note(lambda digest: self._records.note_served(digest, served_s))
 
     def _watching_parked(self, events: Sequence[Event]) -> Sequence[Event]:
-        """The same events; weights that are parked with the last of them are watched until they are released."""
+        """Return the events; the files of weights that the last one parks are watched until they are released."""
         match events[-1]:
             case Stopped(parked=parked) as stopped if parked is not None:
                 return [*events[:-1], replace(stopped, parked=WatchedWeights(parked, self.files()))]
@@ -208,8 +212,8 @@ class _Observed:
                 self.files().end()
         return events
 
-    def _tell_of_file(self, name: str) -> None:
-        """Called on any thread, once."""
+    def _on_file_changed(self, name: str) -> None:
+        """Publish that a file was written over. Called on any thread, once."""
         self._was_written_over = True
         self._publish([FileWrittenOver(name)])
 
@@ -221,7 +225,7 @@ class _Observed:
 
 
 def _journal(folder: Path) -> Journal | None:
-    """A journal; in a folder that a restart does not read where there is no other, and None on Windows."""
+    """Return a journal in ``folder``, else in a temporary folder, which a restart does not read; None on Windows."""
     if sys.platform == "win32":
         return None
     try:

@@ -1,6 +1,6 @@
-"""The engines of all models: the work that brings them, and what those that are gone have left for the next.
+"""The engines of all models: their sizing, loading and end, and what an ended engine leaves for the next one.
 
-Everything here happens on one event loop. Engines are threads; their events arrive in batches, one a step.
+Everything runs on one event loop. Engines are threads; their events arrive in batches, one batch a step.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-# A thread's last event is its last act; only its exit is waited for.
-LAST_MOMENT_S = 1.0
+# A thread exits right after its last event, so the wait for its exit is short.
+EXIT_TIMEOUT_S = 1.0
 
 
 class EngineSupervisor:
-    """Has models sized, loaded and freed.
+    """Sizes, loads and frees models.
 
     Args:
-        workshop: sizes models and makes their engines.
-        receive: called with a model, and what its engine has published with one step.
-        tell: called with what became of a model: Sized, Freed, LoadFailed, EngineDied, FilesReplaced or
-            ParkedWeightsLost.
+        factory: sizes models and makes their engines.
+        receive: called with a model, and the events that its engine has published with one step.
+        report: called with the outcome for a model: Sized, EngineFreed, EngineLoadFailed, EngineDied, FilesReplaced or
+            WeightsLost.
 
     Attributes:
         engines: by model, from the start of their threads to their last events.
@@ -46,63 +46,63 @@ class EngineSupervisor:
         self,
         factory: EngineSource,
         receive: Callable[[str, Sequence[Event]], None],
-        tell: Callable[[events.ResidencyEvent], None],
+        report: Callable[[events.ResidencyEvent], None],
     ) -> None:
         self.engines: dict[str, EngineHandle] = {}
         self._factory = factory
         self._receive = receive
-        self._tell = tell
+        self._report = report
         self._loop = asyncio.get_running_loop()
-        # Sizing and loading, by model: never both at once.
-        self._works: dict[str, asyncio.Task[None]] = {}
+        # The task that sizes or loads a model, or frees its parked weights: one at a time for each.
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._kept: dict[str, KeptPrefixes] = {}
         self._parked: dict[str, HeldWeights] = {}
 
     @property
     def is_empty(self) -> bool:
-        """Whether there are no engines, and no work on any."""
-        return not self.engines and not self._works
+        """Whether there are no engines, and no tasks that make or free one."""
+        return not self.engines and not self._tasks
 
     def size(self, model: str) -> None:
-        """Have ``model`` sized."""
-        self._works[model] = self._loop.create_task(self._size(model), name=f"size {model}")
+        """Begin to size ``model``."""
+        self._tasks[model] = self._loop.create_task(self._size(model), name=f"size {model}")
 
     def load(self, model: str) -> None:
-        """Have an engine made for ``model``, and started."""
-        self._works[model] = self._loop.create_task(self._load(model), name=f"load {model}")
+        """Begin to make and start an engine for ``model``."""
+        self._tasks[model] = self._loop.create_task(self._load(model), name=f"load {model}")
 
     def free(self, model: str, stop: Stop) -> None:
-        """Stop the engine of ``model``, or give up the work on one."""
+        """Stop the engine of ``model``, or cancel the task that sizes or loads it."""
         engine = self.engines.get(model)
         if engine is not None:
             engine.send(stop)
             return
-        work = self._works.pop(model, None)
-        if work is not None:
-            work.cancel()
+        task = self._tasks.pop(model, None)
+        if task is not None:
+            task.cancel()
         kept = self._kept.get(model)
         self.conclude(events.EngineFreed(model, 0 if kept is None else kept.size_bytes))
 
     def discard_kept(self, model: str) -> None:
-        """Drop the prompts that were kept of ``model``."""
+        """Discard the prompts that were kept of ``model``."""
         self._kept.pop(model, None)
 
     def loaded(self, model: str) -> None:
-        """The engine of ``model`` has found the weights that were parked for it: they are not freed with this."""
+        """Release the parked weights of ``model``: its engine uses them now, so they stay in memory."""
         if (parked := self._parked.pop(model, None)) is not None:
             parked.release()
 
     def lose_weights(self, model: str, reason: str) -> None:
-        """The weights that were parked for ``model`` are free, as what held them has ended."""
+        """Note that the parked weights of ``model`` are free, because the process that held them has ended."""
         if self._parked.pop(model, None) is not None:
-            self._tell(events.WeightsLost(model, reason))
+            self._report(events.WeightsLost(model, reason))
 
     def detach(self, model: str) -> bool:
-        """Let go of the engine of ``model``, which has published its last event; whether its thread has ended."""
-        return self.engines.pop(model).join(LAST_MOMENT_S)
+        """Remove the engine of ``model``, which has published its last event; return whether its thread has ended."""
+        return self.engines.pop(model).join(EXIT_TIMEOUT_S)
 
     def hold(self, model: str, kept: KeptPrefixes | None, parked: HeldWeights | None) -> None:
-        """The engine of ``model`` has freed all but these, which are held for the next."""
+        """Hold what the engine of ``model`` has not freed, its kept prompts and parked weights, for the next engine."""
         if kept is not None:
             self._kept[model] = kept
         freed = events.EngineFreed(model, 0 if kept is None else kept.size_bytes, parked is not None)
@@ -110,34 +110,34 @@ class EngineSupervisor:
             self.conclude(freed)
         else:
             self._parked[model] = parked
-            self._tell(freed)
+            self._report(freed)
 
     def conclude(
         self, event: events.EngineFreed | events.EngineLoadFailed | events.EngineDied | events.FilesReplaced
     ) -> None:
-        """Tell the end of a model, as soon as weights that were parked for it are free too."""
+        """Report the end of a model once its parked weights are free, too."""
         parked = self._parked.pop(event.model, None)
         if parked is None:
-            self._tell(event)
+            self._report(event)
         else:
-            dropping = self._drop(event, parked)
-            self._works[event.model] = self._loop.create_task(dropping, name=f"drop {event.model}")
+            freeing = self._free_parked(event, parked)
+            self._tasks[event.model] = self._loop.create_task(freeing, name=f"drop {event.model}")
 
-    async def _drop(self, event: events.ResidencyEvent, parked: HeldWeights) -> None:
-        # Not on this thread: to unmap many gigabytes takes long enough for a stream to notice.
+    async def _free_parked(self, event: events.ResidencyEvent, parked: HeldWeights) -> None:
+        # On another thread: unmapping many gigabytes would delay the streams on the event loop.
         await asyncio.to_thread(parked.release)
-        self._leave_work()
-        self._tell(event)
+        self._remove_current_task()
+        self._report(event)
 
     async def _size(self, model: str) -> None:
         footprint = await self._attempt(model, self._factory.size(model))
         if footprint is not None:
-            self._tell(events.Sized(model, footprint))
+            self._report(events.Sized(model, footprint))
 
     async def _load(self, model: str) -> None:
         engine = await self._attempt(model, self._start(model))
         if engine is not None:
-            # Not too late for its first events: they come through the event loop.
+            # The engine's first events come through the event loop, and so after this line.
             self.engines[model] = engine
 
     async def _start(self, model: str) -> EngineHandle:
@@ -149,7 +149,7 @@ class EngineSupervisor:
         return engine
 
     async def _attempt(self, model: str, work: Awaitable[_T]) -> _T | None:
-        """What ``work`` gives; None where it fails, which fails the load."""
+        """Return the result of ``work``; None where it fails, which fails the load."""
         outcome: events.EngineLoadFailed | events.FilesReplaced
         try:
             return await work
@@ -163,22 +163,22 @@ class EngineSupervisor:
             reason = f"an internal error ({type(failure).__name__}); the server's log has the details"
             outcome = events.EngineLoadFailed(model, reason)
         finally:
-            self._leave_work()
+            self._remove_current_task()
         self.conclude(outcome)
         return None
 
-    def _leave_work(self) -> None:
-        """The task that runs is done with its model; of one that was given up, another may have taken the place."""
-        mine = asyncio.current_task()
-        self._works = {model: work for model, work in self._works.items() if work is not mine}
+    def _remove_current_task(self) -> None:
+        """Remove the running task, unless it was cancelled and another task has taken its place."""
+        current = asyncio.current_task()
+        self._tasks = {model: task for model, task in self._tasks.items() if task is not current}
 
     def _publisher(self, model: str) -> Publish:
         def publish(batch: Sequence[Event]) -> None:
-            """Called on an engine's thread: one hop to the event loop for all events of a step."""
+            """Pass the events of a step to the event loop in one call. Called on an engine's thread."""
             try:
                 self._loop.call_soon_threadsafe(self._receive, model, batch)
             except RuntimeError:
-                # The event loop is closed: nobody is left to hear of it.
+                # The event loop is closed, so no reader is left.
                 logger.debug("Events of %s came after the end", model)
 
         return publish

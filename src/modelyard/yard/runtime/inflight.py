@@ -1,4 +1,4 @@
-"""The requests that are not over: their way through engines, and what these say on its way to the readers.
+"""The requests that are not over: their way through engines, and the way of engine events to their readers.
 
 Hot path: ``receive`` runs once a step, and its loop once a token.
 """
@@ -41,12 +41,18 @@ from modelyard.yard.stats.counters import Counters, Ending
 
 @dataclass(slots=True)
 class InflightRequest:
-    """One request on its way: waiting for a lease (no engine), in an engine, or suspended between two.
+    """One request that is not over: waiting for a lease (no engine), in an engine, or suspended between two.
 
     Attributes:
-        resumed: the state that its engine was sent, without its KV, for the case that the engine never hears of it.
-        said_at: when it had last said something by then.
-        owner: whose it is; None where nobody is told from others.
+        model: its model's name in the residency.
+        submit: the message that its engine is sent.
+        result: what its reader reads.
+        engine: the engine that has it; None while it waits.
+        suspended: the state that it goes on from; None where it begins.
+        resumed: the state that its engine was sent, without its KV, in case the engine dies before it receives it.
+        last_token_at: when its last token had arrived by then.
+        is_abandoned: whether its reader has left.
+        owner: whose places in the queue it takes; None where owners are not told apart.
     """
 
     model: str
@@ -61,7 +67,7 @@ class InflightRequest:
 
     @property
     def usage(self) -> Usage | None:
-        """What it has used, where it waits between two engines; None where it has not begun, or an engine has it."""
+        """What it has used so far, while it is suspended; None where it has not begun, or an engine has it."""
         return self.suspended.usage if isinstance(self.suspended, SuspendedSequence) else None
 
 
@@ -70,11 +76,11 @@ class InflightRequests:
 
     Args:
         tally: counts how they end.
-        feed: takes what the residency is to know of them: RequestEnded, RequestSuspended and RequestCleared.
-        is_closing: whether the yard ends what is cancelled; else its model is unloaded by force.
+        feed: takes the residency's events RequestEnded, RequestSuspended and RequestCleared.
+        is_closing: whether the yard closes. Otherwise a cancelled request was ended by a forced unload.
 
     Attributes:
-        open: by number.
+        open: the requests by number.
     """
 
     def __init__(
@@ -85,9 +91,9 @@ class InflightRequests:
         self._feed = feed
         self._is_closing = is_closing
         self._loop = asyncio.get_running_loop()
-        # Generations with new text that their readers were not told of, as an ordered set.
-        self._told: dict[TokenStream, None] = {}
-        self._is_telling = False
+        # Streams with new text whose readers are not woken yet, as an ordered set.
+        self._published: dict[TokenStream, None] = {}
+        self._is_waking = False
         # Requests that engines compute alone, until they have a token.
         self._alone: set[RequestId] = set()
         # Requests that are not over, by model and owner.
@@ -98,94 +104,100 @@ class InflightRequests:
         request: RequestId,
         model: str,
         submit: Submit | Embed | Rank | Tokenize,
-        generation: TokenStream | PendingResult,
+        result: TokenStream | PendingResult,
         owner: Hashable = None,
     ) -> None:
-        """A request arrives, and waits for a lease."""
-        generation.times.arrived = time.monotonic()
-        self.open[request] = InflightRequest(model, submit, generation, owner=owner)
+        """Add a request that has arrived, and waits for a lease."""
+        result.times.arrived = time.monotonic()
+        self.open[request] = InflightRequest(model, submit, result, owner=owner)
         self._held[model][owner] += 1
 
     def held_by(self, model: str, owner: Hashable) -> tuple[int, int]:
-        """How many requests for ``model`` are not over: those of ``owner``, and all."""
+        """Return how many requests for ``model`` are not over: those of ``owner``, and all."""
         held = self._held.get(model, Counter[Hashable]())
         return held[owner], held.total()
 
     def abandon(self, request: RequestId) -> None:
-        """Nobody wants the answer any more: leave the line, or end the sequence before its engine's next step."""
-        stream = self.open.get(request)
-        if stream is None:
+        """Cancel a request: it leaves the queue, or its sequence ends before its engine's next step."""
+        inflight = self.open.get(request)
+        if inflight is None:
             return
-        if stream.engine is None:
+        if inflight.engine is None:
             del self.open[request]
-            self._finish(stream, Cancelled(stream.submit.sequence, stream.usage))
-            self._feed(events.RequestEnded(stream.model, request))
+            self._finish(inflight, Cancelled(inflight.submit.sequence, inflight.usage))
+            self._feed(events.RequestEnded(inflight.model, request))
         else:
-            stream.is_abandoned = True
-            stream.engine.send(Cancel(stream.submit.sequence))
+            inflight.is_abandoned = True
+            inflight.engine.send(Cancel(inflight.submit.sequence))
 
     def grant(
         self, request: RequestId, engine: EngineHandle, state: ModelState, fingerprint: str, *, alone: bool
     ) -> None:
         """Send a request to the engine of its model, from its beginning or from where it was suspended.
 
-        alone: it is to be computed in steps of its own until its first token.
+        Args:
+            request: its number.
+            engine: the engine of its model.
+            state: the state of its model.
+            fingerprint: of the model and the backend.
+            alone: whether it is computed in steps of its own until its first token.
         """
         if alone:
             self._alone.add(request)
-        stream = self.open[request]
-        stream.engine = engine
-        stream.result.times.grant(time.monotonic(), state.load_began, state.loaded_at)
-        if stream.suspended is None:
-            if isinstance(stream.result, TokenStream):
-                stream.result.fingerprint = fingerprint
-            engine.send(replace(stream.submit, alone=True) if alone else stream.submit)
+        inflight = self.open[request]
+        inflight.engine = engine
+        inflight.result.times.grant(time.monotonic(), state.load_began, state.loaded_at)
+        if inflight.suspended is None:
+            if isinstance(inflight.result, TokenStream):
+                inflight.result.fingerprint = fingerprint
+            engine.send(replace(inflight.submit, alone=True) if alone else inflight.submit)
         else:
-            engine.send(Resume(stream.suspended, alone))
-            stream.resumed, stream.last_token_at = stream.suspended.without_kv(), stream.result.times.last
-            stream.suspended = None
+            engine.send(Resume(inflight.suspended, alone))
+            inflight.resumed, inflight.last_token_at = inflight.suspended.without_kv(), inflight.result.times.last
+            inflight.suspended = None
 
     def reject(self, request: RequestId, error: ModelyardError) -> None:
-        """End a request that waits, or that cannot go on: it is to blame for a death, or its model's file changed."""
-        stream = self.open.pop(request, None)
-        if stream is not None:
-            sequence = stream.submit.sequence
-            usage = stream.usage
-            ending = Cancelled(sequence, usage) if stream.is_abandoned else Failed(sequence, error, usage)
-            self._finish(stream, ending)
+        """End a request that waits, or that cannot go on: it is blamed for a death, or its model's file changed."""
+        inflight = self.open.pop(request, None)
+        if inflight is not None:
+            sequence = inflight.submit.sequence
+            usage = inflight.usage
+            ending = Cancelled(sequence, usage) if inflight.is_abandoned else Failed(sequence, error, usage)
+            self._finish(inflight, ending)
 
     def discard_kv_of(self, model: str) -> None:
-        """Drop what was kept of suspended requests for ``model``: it is computed again."""
-        for stream in self.open.values():
-            if stream.model == model and stream.suspended is not None:
-                stream.suspended = stream.suspended.without_kv()
+        """Discard the KV state of suspended requests for ``model``: it is computed again."""
+        for inflight in self.open.values():
+            if inflight.model == model and inflight.suspended is not None:
+                inflight.suspended = inflight.suspended.without_kv()
 
     def lose(self, engine: EngineHandle, reason: str) -> None:
-        """The engine is gone. Requests that were handed to it too late to be heard of wait again."""
-        unheard = [(request, stream) for request, stream in self.open.items() if stream.engine is engine]
-        for request, stream in unheard:
-            generation = stream.result
-            is_known = isinstance(generation, TokenStream) and generation.is_settled
-            if is_known and (stream.resumed is None or generation.times.last != stream.last_token_at):
-                # The engine has taken it and says nothing of its end: nobody knows where its answer goes on.
-                self._end(Failed(stream.submit.sequence, EngineError(generation.model, reason)))
+        """Take requests back from an engine that is gone: those that reached it too late to be processed wait again."""
+        unfinished = [(request, inflight) for request, inflight in self.open.items() if inflight.engine is engine]
+        for request, inflight in unfinished:
+            result = inflight.result
+            is_settled = isinstance(result, TokenStream) and result.is_settled
+            if is_settled and (inflight.resumed is None or result.times.last != inflight.last_token_at):
+                # The engine has begun it and published no end, so the point where its answer goes on is not known.
+                self._end(Failed(inflight.submit.sequence, EngineError(result.model, reason)))
             else:
-                self._suspend(request, stream.resumed)
+                self._suspend(request, inflight.resumed)
 
     def cancel_all(self) -> None:
-        """End them all, whatever their engines do."""
-        for stream in list(self.open.values()):
-            self._end(Cancelled(stream.submit.sequence))
+        """End all requests, without waiting for their engines."""
+        for inflight in list(self.open.values()):
+            self._end(Cancelled(inflight.submit.sequence))
 
     def receive(self, name: str, batch: Sequence[Event], now: float) -> Iterator[EngineEvent]:
-        """Pass what an engine has said of requests on to their readers.
+        """Pass the events of requests on to their readers.
 
         Args:
-            name: of its model, as people know it.
-            now: when it has arrived.
+            name: id of the engine's model, as users know it.
+            batch: the events that the engine has published with one step.
+            now: when they arrived.
 
         Yields:
-            What it has said of itself, each in its place: it is to be acted on before the next event is passed on.
+            The events of the engine itself. Each must be handled before the next one is requested, to keep the order.
         """
         last_times: list[float] = []
         if self._alone:
@@ -193,12 +205,12 @@ class InflightRequests:
         # Nearly all events are tokens.
         for event in batch:
             if isinstance(event, Token):
-                stream = self.open.get(RequestId(event.sequence))
-                if stream is not None:
-                    generation = stream.result
+                inflight = self.open.get(RequestId(event.sequence))
+                if inflight is not None:
+                    generation = inflight.result
                     assert isinstance(generation, TokenStream)
                     generation.add(event)
-                    self._told[generation] = None
+                    self._published[generation] = None
                     times = generation.times
                     if not times.last:
                         times.first = now
@@ -207,13 +219,13 @@ class InflightRequests:
                 continue
             match event:
                 case Accepted(sequence):
-                    stream = self.open.get(RequestId(sequence))
-                    if stream is not None:
-                        stream.result.put(event)
+                    inflight = self.open.get(RequestId(sequence))
+                    if inflight is not None:
+                        inflight.result.put(event)
                 case Started(sequence):
-                    stream = self.open.get(RequestId(sequence))
-                    if stream is not None:
-                        stream.result.times.started = now
+                    inflight = self.open.get(RequestId(sequence))
+                    if inflight is not None:
+                        inflight.result.times.started = now
                 case Finished() | Embedded() | Ranked() | Tokenized() | Failed() | Cancelled():
                     self._end(event)
                 case Suspended(sequence, suspended):
@@ -224,62 +236,62 @@ class InflightRequests:
                     yield event
         if last_times:
             self._tally[name].record_tokens(last_times, now)
-        if self._told and not self._is_telling:
-            self._is_telling = True
+        if self._published and not self._is_waking:
+            self._is_waking = True
             self._loop.call_soon(self._wake_readers)
 
     def _clear(self, batch: Sequence[Event]) -> None:
-        """Those that have a token now are suspects no more."""
+        """Clear the suspects that have a token now."""
         for event in batch:
-            # The echo of a prompt has no tokens of the answer: it comes before anything is computed.
+            # The echo of a prompt is an event without token ids, published before anything is computed.
             if isinstance(event, Token) and event.ids and RequestId(event.sequence) in self._alone:
                 request = RequestId(event.sequence)
                 self._alone.discard(request)
                 self._feed(events.RequestCleared(self.open[request].model, request))
 
     def _wake_readers(self) -> None:
-        """Let the readers look, once for all steps that have arrived: engines may outrun the event loop."""
-        told, self._told, self._is_telling = self._told, {}, False
-        for generation in told:
+        """Wake the readers, once for all steps that have arrived: engines may outrun the event loop."""
+        published, self._published, self._is_waking = self._published, {}, False
+        for generation in published:
             generation.wake()
 
     def _suspend(self, request: RequestId, suspended: SuspendedSequence | None) -> None:
-        """The request waits for its model again: with what was done for it, or from its beginning."""
-        stream = self.open.get(request)
-        if stream is None:
+        """Have the request wait for its model again, to go on from ``suspended``, or to begin where that is None."""
+        inflight = self.open.get(request)
+        if inflight is None:
             return
-        if stream.is_abandoned:
-            self._end(Cancelled(stream.submit.sequence))
+        if inflight.is_abandoned:
+            self._end(Cancelled(inflight.submit.sequence))
             return
         self._alone.discard(request)
-        stream.engine, stream.suspended, stream.resumed = None, suspended, None
-        self._feed(events.RequestSuspended(stream.model, request, 0 if suspended is None else suspended.size_bytes))
+        inflight.engine, inflight.suspended, inflight.resumed = None, suspended, None
+        self._feed(events.RequestSuspended(inflight.model, request, 0 if suspended is None else suspended.size_bytes))
 
-    def _finish(self, stream: InflightRequest, event: Ending) -> None:
-        """Let the reader of ``stream`` know its last event, and count it."""
-        generation = stream.result
-        generation.times.ended = time.monotonic()
-        self._alone.discard(RequestId(stream.submit.sequence))
-        self._release(stream)
-        self._tally[generation.model].record_end(event, generation.times)
-        generation.put(event)
+    def _finish(self, inflight: InflightRequest, event: Ending) -> None:
+        """Count the last event of a request, and pass it to the reader."""
+        result = inflight.result
+        result.times.ended = time.monotonic()
+        self._alone.discard(RequestId(inflight.submit.sequence))
+        self._release(inflight)
+        self._tally[result.model].record_end(event, result.times)
+        result.put(event)
 
-    def _release(self, stream: InflightRequest) -> None:
-        """It has no place any more."""
-        held = self._held[stream.model]
-        held[stream.owner] -= 1
-        if not held[stream.owner]:
-            del held[stream.owner]
+    def _release(self, inflight: InflightRequest) -> None:
+        """Free the place that the request takes for its owner."""
+        held = self._held[inflight.model]
+        held[inflight.owner] -= 1
+        if not held[inflight.owner]:
+            del held[inflight.owner]
         if not held:
-            del self._held[stream.model]
+            del self._held[inflight.model]
 
     def _end(self, event: Ending) -> None:
-        stream = self.open.pop(RequestId(event.sequence), None)
-        if stream is None:
+        inflight = self.open.pop(RequestId(event.sequence), None)
+        if inflight is None:
             # A close that gave up on the engine has ended it already.
             return
-        if isinstance(event, Cancelled) and not stream.is_abandoned and not self._is_closing():
-            # It ended by force.
-            event = Failed(event.sequence, ModelUnloaded(stream.result.model), event.usage)
-        self._finish(stream, event)
-        self._feed(events.RequestEnded(stream.model, RequestId(event.sequence)))
+        if isinstance(event, Cancelled) and not inflight.is_abandoned and not self._is_closing():
+            # Its model is unloaded by force.
+            event = Failed(event.sequence, ModelUnloaded(inflight.result.model), event.usage)
+        self._finish(inflight, event)
+        self._feed(events.RequestEnded(inflight.model, RequestId(event.sequence)))

@@ -1,4 +1,4 @@
-"""What the yard needs of engines, and of the workshop that they come from."""
+"""What the yard needs of engines, and of the source that makes them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class EngineHandle(Protocol):
         """Begin to load."""
 
     def send(self, message: Message) -> None:
-        """Hand over a message, without blocking."""
+        """Send a message without blocking."""
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread's end; whether it has ended."""
+        """Wait for the end of its thread; return whether it has ended."""
 
 
 class ModelFilesReplaced(Exception):
-    """The files of a model are not those that were sized: they are to be sized again.
+    """The files of a model were replaced after it was sized, and have to be sized again.
 
     Attributes:
-        file: name of the first of them that is another one.
+        file: name of the first file that was replaced.
     """
 
     def __init__(self, file: str) -> None:
@@ -35,14 +35,14 @@ class ModelFilesReplaced(Exception):
 
 
 class EngineSource(Protocol):
-    """Where engines come from. Errors of both fail the load, with their text as the reason."""
+    """Makes engines. An error of either method fails the load, with its text as the reason."""
 
     async def size(self, model: str) -> Footprint:
-        """What the model will take."""
+        """Return the memory that the model will take."""
 
     async def make(self, model: str, publish: Publish) -> EngineHandle:
-        """Its engine, not yet started.
+        """Return an engine of the model, not yet started.
 
         Raises:
-            ModelFilesReplaced: what was sized is not what would be loaded.
+            ModelFilesReplaced: the files are not those that were sized.
         """

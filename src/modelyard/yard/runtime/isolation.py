@@ -1,6 +1,6 @@
-"""Which models get a process of their own: those that a server died of, until they have served well for an hour.
+"""Which models get a process of their own: those that ended a server, until they have served for an hour.
 
-The record of a model goes by the contents of its files, so it holds under whatever name they are served.
+The record of a model is keyed by the contents of its files, so it holds under any name that they are served under.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 Host = Literal["thread", "process"]
 
-# How long a model has to serve without a death before it is trusted again.
+# Seconds that a model has to serve without a death before it may share a process again.
 PROBATION_S: Final = 3600.0
-# After so long a death counts no more: the machine, its system and llama.cpp are no longer those that it died on.
+# Seconds after which a death no longer counts: the machine, its system and llama.cpp have probably changed.
 MEMORY_S: Final = 30 * 86_400.0
 MAX_DEATHS: Final = 20
 
@@ -39,7 +39,12 @@ _REASONS: Final[dict[Doing, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A server, or an engine's process, that died; at is in seconds of the epoch."""
+    """The death of a server, or of an engine's process.
+
+    Attributes:
+        at: its time, in seconds of the epoch.
+        reason: what is known of it, as a sentence.
+    """
 
     at: float
     reason: str
@@ -47,12 +52,12 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class IsolationRecord:
-    """What is known of a model.
+    """The deaths that a model was involved in.
 
     Attributes:
         deaths: the newest last.
-        served_s: seconds that it has served since the newest.
-        model: the name that it had when it was written, for people.
+        served_s: seconds that the model has served since the newest.
+        model: its id when the record was written, for readers of the file.
     """
 
     deaths: tuple[Death, ...] = ()
@@ -67,7 +72,7 @@ def is_isolated(mode: Isolation, record: IsolationRecord | None, now: float, aut
         mode: as the model is configured.
         record: of the model; None where there is none.
         now: in seconds of the epoch.
-        auto_default: where engines of models run in ``auto`` that nothing is known against.
+        auto_default: where engines run in ``auto`` whose models have no record of deaths.
     """
     if mode != "auto":
         return mode == "process"
@@ -79,12 +84,12 @@ def _is_suspect(record: IsolationRecord, now: float) -> bool:
 
 
 class IsolationRecords:
-    """Records of models, one small file each in ``folder``. Thread-safe; of two servers that write at once, one wins.
+    """Records of models, one small file each. Thread-safe; of two servers that write at once, the last one wins.
 
-    A model's digest is that of ``contents_digest``.
+    A model is identified by the ``contents_digest`` of its files.
 
     Args:
-        folder: of the files; None: in the user's cache.
+        folder: of the records; None: in the user's cache.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -92,21 +97,21 @@ class IsolationRecords:
         self._lock = threading.Lock()
 
     def find(self, digest: str) -> IsolationRecord | None:
-        """The record of a model; None where there is none that can be read."""
+        """Return the record of a model; None where there is none that can be read."""
         try:
-            said = json.loads(read_private(self._folder / f"{digest}.json"))
-            deaths = tuple(Death(float(death["at"]), str(death["reason"])) for death in said["deaths"])
-            return IsolationRecord(deaths, float(said["served_s"]), str(said["model"]))
+            fields = json.loads(read_private(self._folder / f"{digest}.json"))
+            deaths = tuple(Death(float(death["at"]), str(death["reason"])) for death in fields["deaths"])
+            return IsolationRecord(deaths, float(fields["served_s"]), str(fields["model"]))
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
     def note_death(self, digest: str, name: str, reason: str, now: float) -> None:
-        """Remember that a process died of a model, or may have.
+        """Record that a model ended a process, or may have.
 
         Args:
             digest: of the model's files.
-            name: tells people which model it is.
-            reason: what is known, in words.
+            name: id of the model, for readers of the file.
+            reason: what is known of the death, as a sentence.
             now: in seconds of the epoch.
         """
         with self._lock:
@@ -115,14 +120,14 @@ class IsolationRecords:
             self._write(digest, IsolationRecord(deaths, model=name))
 
     def note_served(self, digest: str, seconds: float) -> None:
-        """Remember that a model has served well for some more seconds. Of one that nothing died of, nothing is kept."""
+        """Record that a model has served for some more seconds. A model without deaths has no record."""
         with self._lock:
             known = self.find(digest)
             if known is not None:
                 self._write(digest, replace(known, served_s=known.served_s + seconds))
 
     def note_suspects(self, activities: Iterable[EngineActivity], now: float) -> None:
-        """Remember a death of each model that had something to do when its server died.
+        """Record a death of each model that was active when its server died.
 
         Args:
             activities: what the engines of a dead server were doing.
@@ -142,5 +147,5 @@ class IsolationRecords:
 
 
 def death_reason(activity: EngineActivity) -> str | None:
-    """Why a server may have died of an engine that did this when it died; None where it was idle."""
+    """Return how an engine may have ended its server with what it was doing; None where it was idle."""
     return _REASONS.get(activity.doing)

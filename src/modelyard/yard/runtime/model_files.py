@@ -1,4 +1,4 @@
-"""The files of all models: found, downloaded and converted when they are needed, and remembered."""
+"""The files of all models: found, downloaded and converted on demand, and cached by request."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 from modelyard.hub import FilePlan, FileRequest, ModelFiles, Progress, Stores, estimate_files, plan_files, prepare
 from modelyard.hub.select.model_files import are_current
 
-# Downloads share the network, conversions the cores and up to some gigabytes of memory each.
-PREPARED_AT_ONCE: Final = 2
+# Downloads share the network, conversions share the cores and take up to some gigabytes of memory each.
+MAX_CONCURRENT_PREPARATIONS: Final = 2
 
 
 class ModelFileProvider:
-    """Files by name of the model that they are for. Use it on one event loop.
+    """Finds and prepares the files of models. Use it on one event loop.
 
     Args:
         stores: where files come from and where converted ones go.
-        on_progress: called on any thread with how far the files of a model are.
+        on_progress: called on any thread with the name of a model and the progress of its files.
 
     Attributes:
-        progress: of the models whose files are being prepared.
+        progress: of the models whose files are being prepared, by name.
     """
 
     def __init__(self, stores: Stores, on_progress: Callable[[str, Progress], None] = lambda _name, _: None) -> None:
@@ -30,68 +30,64 @@ class ModelFileProvider:
         self.on_progress = on_progress
         self._stores = stores
         self._known: dict[FileRequest, ModelFiles] = {}
-        self._places = asyncio.Semaphore(PREPARED_AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_PREPARATIONS)
 
-    async def get(self, name: str, wanted: FileRequest, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
-        """The files, on this machine and looked into. Cancelling it gives a download or a conversion up.
+    async def get(self, name: str, request: FileRequest, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
+        """Return the files of model ``name``, on this machine and with their headers read.
 
-        What came from the hub is not asked for again while the files are the same: a model comes back from an unload
-        as it was, also without the network.
+        Cancelling it ends a download or a conversion. Files from the hub are not requested again while they are
+        unchanged on disk: a model is the same after an unload, and is loaded without the network.
 
         Raises:
-            UnusableModel: they cannot be had, or used.
+            UnusableModel: the files are missing or unusable.
         """
-        known = self._known.get(wanted)
+        known = self._known.get(request)
         if known is not None and await asyncio.to_thread(are_current, known):
             return known
-        async with self._places:
-            is_given_up = threading.Event()
+        async with self._slots:
+            is_cancelled = threading.Event()
 
             def report(progress: Progress) -> bool:
                 self.report_progress(name, progress)
-                return not is_given_up.is_set()
+                return not is_cancelled.is_set()
 
             try:
-                files, is_of_hub = await asyncio.to_thread(self._prepare, wanted, fits, report)
+                files, is_from_hub = await asyncio.to_thread(self._prepare, request, fits, report)
             except asyncio.CancelledError:
-                is_given_up.set()
+                is_cancelled.set()
                 raise
             finally:
                 self.progress.pop(name, None)
-        if is_of_hub:
-            self._known[wanted] = files
+        if is_from_hub:
+            self._known[request] = files
         return files
 
     def report_progress(self, name: str, progress: Progress) -> None:
-        """Note how far the files of a model are. May be called on any thread."""
+        """Note the progress of the files of a model. May be called on any thread."""
         self.progress[name] = progress
         self.on_progress(name, progress)
 
-    async def estimate(self, wanted: FileRequest, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
-        """The files as they will be, without preparing them.
+    async def estimate(self, request: FileRequest, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
+        """Return the files as they will be, without preparing them.
 
         Raises:
-            UnusableModel: they cannot be had, or used.
+            UnusableModel: the files are missing or unusable.
         """
-        known = self._known.get(wanted)
+        known = self._known.get(request)
         if known is not None:
             return known
-
-        def look() -> ModelFiles:
-            return estimate_files(self._plan(wanted, fits), self._stores)
-
-        return await asyncio.to_thread(look)
+        return await asyncio.to_thread(lambda: estimate_files(self._plan(request, fits), self._stores))
 
     def _prepare(
-        self, wanted: FileRequest, fits: Callable[[ModelFiles], bool], report: Callable[[Progress], bool]
+        self, request: FileRequest, fits: Callable[[ModelFiles], bool], report: Callable[[Progress], bool]
     ) -> tuple[ModelFiles, bool]:
         report(Progress("reading files", 0.0))
-        plan = self._plan(wanted, fits)
+        plan = self._plan(request, fits)
         files = prepare(plan, self._stores, report)
         return files, plan.decision.listing.hub_id is not None
 
-    def _plan(self, wanted: FileRequest, fits: Callable[[ModelFiles], bool]) -> FilePlan:
+    def _plan(self, request: FileRequest, fits: Callable[[ModelFiles], bool]) -> FilePlan:
         def fits_plan(plan: FilePlan) -> bool:
             return fits(estimate_files(plan, self._stores))
 
-        return plan_files(wanted, self._stores, fits_plan)
+        return plan_files(request, self._stores, fits_plan)

@@ -1,4 +1,4 @@
-"""What is loaded when a yard starts: as many of its models as the memory budget holds together."""
+"""Loads models when a yard starts: as many as the memory budget holds together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_what_fits(controller: LifecycleController, footprints: dict[str, Footprint]) -> list[asyncio.Future[None]]:
-    """Have models loaded, in their order, as long as there is memory: they are done when they serve."""
+    """Load models in their order while there is memory for them; each future is done when its model serves."""
     loads = []
     for name, footprint in footprints.items():
         controller.feed(Sized(name, footprint))

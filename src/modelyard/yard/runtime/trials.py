@@ -1,6 +1,6 @@
-"""Has each file tried once before it is served, and remembers how that went.
+"""Tries each model once before it is served, and keeps the outcome.
 
-What a trial shows depends on the files, on llama.cpp, and on the settings that choose how it computes. Outcomes are
+The outcome of a trial depends on the files, on llama.cpp, and on the settings that choose how it computes. Outcomes are
 kept on disk, so that a model is tried once and not at every start of the server.
 """
 
@@ -27,17 +27,21 @@ from modelyard.system.private_files import read_private, write_private
 
 logger = logging.getLogger(__name__)
 
-# Version of what a trial asks of a model: a change has all models tried anew.
+# Version of what a trial computes: after a change all models are tried again.
 _RECIPE: Final = 2
-# Each takes the cores and the disk for a while; one that never ends takes them until its time is over.
-TRIED_AT_ONCE: Final = 4
+# Each trial takes the cores and the disk for a while; one that never ends takes them until its time limit.
+MAX_CONCURRENT_TRIALS: Final = 4
 
 RunTrial = Callable[[TrialTask, Callable[[str], bool]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """How a trial went: failure is why the model cannot be served, None where it can."""
+    """The outcome of a trial.
+
+    Attributes:
+        failure: why the model cannot be served; None where it can.
+    """
 
     failure: str | None
 
@@ -49,7 +53,7 @@ class TrialRecords:
         self._folder = folder
 
     def find(self, key: str) -> TrialOutcome | None:
-        """The outcome that was noted under ``key``; None where there is none that can be read."""
+        """Return the outcome that was noted under ``key``; None where there is none that can be read."""
         try:
             failure = json.loads(read_private(self._folder / f"{key}.json"))["failure"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -57,7 +61,10 @@ class TrialRecords:
         return TrialOutcome(failure) if failure is None or isinstance(failure, str) else None
 
     def note(self, key: str, outcome: TrialOutcome, name: str) -> None:
-        """Remember an outcome; ``name`` tells people which model it is of. A disk that is full costs a trial."""
+        """Keep an outcome; ``name`` is the id of the model, for readers of the file.
+
+        Where it cannot be written, the model is tried again at the next start.
+        """
         noted = json.dumps({"model": name, "failure": outcome.failure})
         try:
             make_own_folder(self._folder)
@@ -77,10 +84,10 @@ class Trials:
     def __init__(self, folder: Path | None = None, run: RunTrial = run_trial) -> None:
         self._records = TrialRecords(folder or own_cache() / "trials")
         self._run = run
-        self._places = asyncio.Semaphore(TRIED_AT_ONCE)
-        # By models as they lie on disk: to look into their files takes longer than to wake one of them.
-        self._outcomes: dict[_Seen, TrialOutcome] = {}
-        self._looking: dict[_Seen, asyncio.Lock] = {}
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_TRIALS)
+        # Keyed by the status of the files: reading their contents takes longer than waking a parked model.
+        self._outcomes: dict[_TrialState, TrialOutcome] = {}
+        self._locks: dict[_TrialState, asyncio.Lock] = {}
 
     async def is_known(self, task: TrialTask) -> bool:
         """Whether the model was tried before.
@@ -88,74 +95,74 @@ class Trials:
         Raises:
             UnusableModel: its files cannot be read.
         """
-        return await self._find(task, await asyncio.to_thread(_seen, task)) is not None
+        return await self._find(task, await asyncio.to_thread(_trial_state, task)) is not None
 
     async def check(self, task: TrialTask, report: Callable[[str], None]) -> None:
         """Try a model, unless that was done before. Cancelling it ends the trial.
 
         Args:
             task: what is tried.
-            report: called on the event loop with what the trial is at.
+            report: called on the event loop with the step that the trial has come to.
 
         Raises:
             UnusableModel: it cannot be served.
         """
-        seen = await asyncio.to_thread(_seen, task)
-        # Models on the same file wait for one trial.
-        async with self._looking.setdefault(seen, asyncio.Lock()):
-            outcome = await self._find(task, seen)
+        state = await asyncio.to_thread(_trial_state, task)
+        # Models on the same files wait for one trial.
+        async with self._locks.setdefault(state, asyncio.Lock()):
+            outcome = await self._find(task, state)
             if outcome is None:
-                async with self._places:
+                async with self._slots:
                     key = await asyncio.to_thread(trial_key, task)
                     outcome = await self._try(task, report)
-                if await asyncio.to_thread(_seen, task) != seen:
+                if await asyncio.to_thread(_trial_state, task) != state:
                     raise UnusableModel("Its file was changed while it was tried. Try again when it is complete.")
-                self._outcomes[seen] = outcome
+                self._outcomes[state] = outcome
                 await asyncio.to_thread(self._records.note, key, outcome, task.settings.name)
         if outcome.failure is not None:
             raise UnusableModel(outcome.failure)
 
-    async def _find(self, task: TrialTask, seen: _Seen) -> TrialOutcome | None:
-        if (known := self._outcomes.get(seen)) is not None:
+    async def _find(self, task: TrialTask, state: _TrialState) -> TrialOutcome | None:
+        if (known := self._outcomes.get(state)) is not None:
             return known
         outcome = await asyncio.to_thread(lambda: self._records.find(trial_key(task)))
         if outcome is not None:
-            self._outcomes[seen] = outcome
+            self._outcomes[state] = outcome
         return outcome
 
     async def _try(self, task: TrialTask, report: Callable[[str], None]) -> TrialOutcome:
-        loop, is_given_up = asyncio.get_running_loop(), threading.Event()
+        loop, is_over = asyncio.get_running_loop(), threading.Event()
 
-        def say(step: str) -> None:
-            if not is_given_up.is_set():
+        def report_step(step: str) -> None:
+            # Checked on the event loop, so that no step is reported after the end of the trial.
+            if not is_over.is_set():
                 report(step)
 
-        def go_on(step: str) -> bool:
-            # There, or what is said last could come after the end of a trial that is given up.
-            loop.call_soon_threadsafe(say, step)
-            return not is_given_up.is_set()
+        def goes_on(step: str) -> bool:
+            loop.call_soon_threadsafe(report_step, step)
+            return not is_over.is_set()
 
         try:
-            await asyncio.to_thread(self._run, task, go_on)
+            await asyncio.to_thread(self._run, task, goes_on)
         except TrialFailed as failed:
             return TrialOutcome(str(failed))
         finally:
-            is_given_up.set()
+            is_over.set()
         return TrialOutcome(None)
 
 
-_Seen = tuple[TrialTask, tuple[tuple[int, int, int], ...]]
+_TrialState = tuple[TrialTask, tuple[tuple[int, int, int], ...]]
 
 
-def _seen(task: TrialTask) -> _Seen:
-    """A trial, and which files it is of, as far as the system tells without a look into them.
+def _trial_state(task: TrialTask) -> _TrialState:
+    """Return a trial, and inode, size and time of change of each of its files.
 
     Raises:
-        UnusableModel: one of them is not there.
+        UnusableModel: a file is missing.
     """
     with _readable():
         stats = [path.stat() for path in task.settings.paths]
-    # The same weights under another name, or with another template, are the same to llama.cpp.
+    # llama.cpp depends on neither the name of a model nor its chat template.
     settings = replace(task.settings, name="", chat_template=None)
     return replace(task, settings=settings), tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
@@ -169,7 +176,7 @@ def _readable() -> Iterator[None]:
 
 
 def trial_key(task: TrialTask) -> str:
-    """Names all that the outcome of a trial depends on.
+    """Return a digest of everything that the outcome of a trial depends on.
 
     Raises:
         UnusableModel: a file cannot be read.
@@ -180,7 +187,7 @@ def trial_key(task: TrialTask) -> str:
     facts = {
         "recipe": _RECIPE,
         "engine": engine_version(),
-        # When each was changed last stands for its middle, which is not in the digest.
+        # The time of change stands for the middle of a file, which the digest leaves out.
         "files": files,
         "kind": settings.kind,
         "kv_type": settings.kv_type,

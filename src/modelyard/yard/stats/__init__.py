@@ -1,1 +1,1 @@
-"""Counts, snapshots and status for /metrics, /v1/models and events."""
+"""Counters, snapshots and status for ``/metrics``, ``/v1/models`` and the events of models."""

@@ -1,4 +1,4 @@
-"""What all models have done since the start, counted where it happens.
+"""Counters of what all models have done since the start.
 
 Hot path: ``ModelCounters.record_tokens`` runs once a step. With the times that are kept for it, it takes 0.2 µs a text.
 """
@@ -25,9 +25,9 @@ Ending = Finished | Answered | Cancelled | Failed
 
 
 class Histogram:
-    """Values by size: how many are at most each of ``bounds``, and the last count has all others.
+    """Counts of values by size: how many are at most each of ``bounds``; the last count has all larger ones.
 
-    Of our own, because Prometheus's takes one value at a time, under a lock.
+    Prometheus's own histogram is not used, because it takes one value at a time, under a lock.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -36,30 +36,33 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """One more value, or several that are the same."""
+        """Count a value that occurred ``times`` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
 
 
 @dataclass(slots=True)
 class ModelCounters:
-    """What one model has done.
+    """Counters of one model.
 
     Attributes:
-        requests: by how they ended.
-        prompt_tokens, cached_tokens, completion_tokens: of requests that are over; cached ones cost no prefill.
-        prefix_hits: requests of which a part was cached.
-        first_token_s, gap_s, queue_s: until the first text, between two, and until the engine began.
-        loads: by whether they succeeded; load_s is what those took that did.
-        unloads: by reason.
-        preemptions: sequences that gave way because the KV cache was full.
-        pictures_encoded, pictures_reused: images, or tiles of them, that its projector encoded, and that were shown
-            again without that.
-        predicted_bytes: that its load was expected to take.
-        deaths: of its engines, whatever they did.
-        retried_alone: times that a request which may have ended an engine was computed alone.
-        blamed: requests that ended with an error because they had ended their engine twice.
-        vitals: how its engine was last; None: it has none.
+        requests: requests by how they ended.
+        prompt_tokens, cached_tokens, completion_tokens: tokens of requests that are over; cached ones cost no prefill.
+        prefix_hits: requests with a cached prefix.
+        first_token_s: seconds from the arrival of a request to its first text.
+        gap_s: seconds between two texts of a request.
+        queue_s: seconds from the arrival of a request to its start in the engine, without the load.
+        loads: loads by whether they succeeded.
+        load_s: seconds that successful loads took.
+        unloads: unloads by reason.
+        preemptions: sequences that were preempted because the KV cache was full.
+        pictures_encoded, pictures_reused: images, or tiles of them, that the projector encoded, and whose embeddings
+            were reused.
+        predicted_bytes: memory that its last load was expected to take; None before the first.
+        deaths: deaths of its engines.
+        retried_alone: how often a request that may have ended an engine was computed alone.
+        blamed: requests that failed because they had ended their engine twice.
+        engine_stats: the last statistics of its engine; None without an engine.
     """
 
     requests: Counter[RequestOutcome] = field(default_factory=Counter)
@@ -83,14 +86,17 @@ class ModelCounters:
     engine_stats: EngineStats | None = None
 
     def record_tokens(self, last_times: Sequence[float], now: float) -> None:
-        """Texts have arrived at ``now``; the last ones before them in the same answers at ``last_times``, 0: none."""
-        # All answers of an engine mostly go on together: few of the times are different.
+        """Record texts that arrived at ``now``.
+
+        ``last_times`` has, for each, when the text before it arrived in the same answer; 0 for the first one.
+        """
+        # Most answers of an engine go on in the same step, so few of the times differ.
         for last, count in Counter(last_times).items():
             if last:
                 self.gap_s.observe(now - last, count)
 
     def record_end(self, event: Ending, times: RequestTimings) -> None:
-        """A request is over."""
+        """Record the end of a request."""
         usage = None if isinstance(event, Failed) else event.usage
         match event:
             case Finished(_, reason):
@@ -112,21 +118,21 @@ class ModelCounters:
             self.first_token_s.observe(times.first_token_s)
 
     def record_load(self, took_s: float) -> None:
-        """It was loaded."""
+        """Record a successful load."""
         self.loads["ok"] += 1
         self.load_s.observe(took_s)
 
-    def record_stats(self, vitals: EngineStats) -> None:
-        """Its engine says how it is."""
-        self.engine_stats = vitals
-        self.preemptions += vitals.preemptions
-        self.pictures_encoded += vitals.pictures_encoded
-        self.pictures_reused += vitals.pictures_reused
+    def record_stats(self, stats: EngineStats) -> None:
+        """Record the statistics of its engine."""
+        self.engine_stats = stats
+        self.preemptions += stats.preemptions
+        self.pictures_encoded += stats.pictures_encoded
+        self.pictures_reused += stats.pictures_reused
 
 
 class Counters(dict[str, ModelCounters]):
-    """All models, by the names that people know; one is there as soon as it is asked for."""
+    """Counters by the id of the model as users know it; they are created on first access."""
 
     def __missing__(self, model: str) -> ModelCounters:
-        tally = self[model] = ModelCounters()
-        return tally
+        counters = self[model] = ModelCounters()
+        return counters

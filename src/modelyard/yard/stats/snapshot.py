@@ -1,4 +1,4 @@
-"""All models in numbers, at one moment."""
+"""The numbers of all models at one moment."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from modelyard.yard.stats.counters import Counters, ModelCounters
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
-    """One model. It has several engines while its settings change; their numbers are added.
+    """The numbers of one model. While its settings change it has several engines, whose numbers are added.
 
     Attributes:
-        is_loaded: it serves.
-        is_isolated: its last engine ran in a process of its own.
-        waiting: requests in its line; running: in its engine.
-        resident_bytes: that it takes, with weights that it shares with others.
-        tally: what it did.
+        model: its id.
+        is_loaded: whether it serves.
+        is_isolated: whether its last engine ran in a process of its own.
+        waiting: requests in its queue.
+        running: requests in its engine.
+        resident_bytes: memory that it takes, including weights that it shares with other models.
+        counters: what it has done since the start.
     """
 
     model: str
@@ -31,7 +33,14 @@ class ModelMetrics:
 
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
-    """All models, and the memory that they take together, in bytes: weights that several share count once."""
+    """The numbers of all models, and the bytes that they take together; shared weights count once.
+
+    Attributes:
+        models: the numbers of each.
+        budget_bytes: memory that they may take together.
+        used_bytes: all bytes that count against the budget.
+        kept_bytes: host memory for what outlived unloads, which is part of ``used_bytes``.
+    """
 
     models: tuple[ModelMetrics, ...]
     budget_bytes: int
@@ -39,15 +48,15 @@ class MetricsSnapshot:
     kept_bytes: int
 
 
-def metrics_snapshot(state: Residency, tally: Counters) -> MetricsSnapshot:
-    """Count. Pure."""
+def metrics_snapshot(state: Residency, counters: Counters) -> MetricsSnapshot:
+    """Return the numbers of all models."""
     names = dict.fromkeys(model.policy.name for model in state.models.values())
     alone = state.weights_alone()
-    counts = []
+    metrics = []
     for name in names:
         keys = [key for key, model in state.models.items() if model.policy.name == name]
         models = [state.models[key] for key in keys]
-        counts.append(
+        metrics.append(
             ModelMetrics(
                 model=name,
                 is_loaded=any(model.load_state is LoadState.LOADED for model in models),
@@ -55,11 +64,11 @@ def metrics_snapshot(state: Residency, tally: Counters) -> MetricsSnapshot:
                 waiting=sum(map(_waiting, models)),
                 running=sum(len(model.leases) for model in models),
                 resident_bytes=state.taken_bytes([key for key in keys if state.models[key].is_resident], alone),
-                counters=tally[name],
+                counters=counters[name],
             )
         )
-    return MetricsSnapshot(tuple(counts), state.budget_bytes, state.used_bytes, state.kept_bytes)
+    return MetricsSnapshot(tuple(metrics), state.budget_bytes, state.used_bytes, state.kept_bytes)
 
 
 def _waiting(model: ModelState) -> int:
-    return sum(wish.kind in (WaitKind.LEASE, WaitKind.RESUME) for wish in model.queue)
+    return sum(waiter.kind in (WaitKind.LEASE, WaitKind.RESUME) for waiter in model.queue)

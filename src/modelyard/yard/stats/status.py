@@ -9,7 +9,7 @@ from typing import Literal
 from modelyard.hub import Kind
 from modelyard.hub.sources.listing import Progress
 from modelyard.yard.requests.context import OTHER_MODELS, Caller
-from modelyard.yard.residency.eviction import Fit, load_seconds, plan_eviction
+from modelyard.yard.residency.eviction import EvictionPlan, Fit, load_seconds, plan_eviction
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency, WaitKind
 
 Status = Literal["loaded", "unloaded", "reloading"]
@@ -27,19 +27,36 @@ STATUS: dict[LoadState, Status] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A model as a listing shows it.
+    """The status of a model, as listings show it.
 
-    kind is None until its files were looked at. context_length (tokens), quantization, size_bytes (of the weights),
-    can_chat (it has a chat template), can_reason (it thinks before it answers), can_fill (it fills gaps in text)
-    and architecture are None until it was loaded once, and so are dimensions (of an embedding), which other models
-    do not have. can_see (it takes images) and can_hear (it takes sound) are None until its files were looked at,
-    and so is memory_bytes, what it takes when it is loaded, of which shared_bytes are those of weights that another
-    loaded model uses too. The weights of an unloaded model that is_parked are in memory. warnings say what it
-    cannot do here although its makers promise it. reason is why its last load, or its engine, failed. restarts is
-    how many of its engines have died since the server began, and last_death why the last one did. The engine of a
-    model that is_isolated runs, or ran last, in a process of its own. progress is how far its preparation or its
-    load is; None while there is none. leaves_in_s is when it is unloaded if nothing more is asked of it; None where
-    only the need for room unloads it.
+    Attributes:
+        id: its id.
+        aliases: further names that route to it.
+        kind: what it does; None until its files were read.
+        status: whether it serves.
+        is_default: whether it answers requests that name no model.
+        created: when the yard was made, in seconds of the epoch.
+        context_length: tokens of its context; None until it was loaded once.
+        quantization: type of its weights; None until it was loaded once.
+        size_bytes: size of its weights; None until it was loaded once.
+        can_chat: whether it has a chat template; None until it was loaded once.
+        architecture: as the header of its file names it; None until it was loaded once.
+        dimensions: of an embedding; None until it was loaded once, and for models that do not embed.
+        can_see, can_hear: whether it takes images, and sound; None until its files were read.
+        can_reason: whether it reasons before it answers; None until it was loaded once.
+        can_fill: whether it fills gaps in text; None until it was loaded once.
+        reason: why its last load or its engine failed; None where neither did.
+        memory_bytes: memory that it takes when it is loaded; None until its files were read.
+        shared_bytes: the part of ``memory_bytes`` that are weights which another loaded model uses, too.
+        is_pinned: whether it is never evicted.
+        is_parked: whether it is unloaded, with its weights in memory.
+        load_s: seconds that its last load took; None before the first.
+        warnings: what it cannot do here although its makers promise it.
+        leaves_in_s: seconds until it is unloaded if it is not used again; None where only eviction unloads it.
+        progress: of its preparation or its load; None while there is none.
+        restarts: how many of its engines have died since the server began.
+        last_death: why the last of them died; None where none did.
+        is_isolated: whether its engine runs, or ran last, in a process of its own.
     """
 
     id: str
@@ -73,7 +90,7 @@ class ModelStatus:
 
 
 def memory_of(state: Residency, name: str) -> tuple[int | None, int]:
-    """What a model takes, and how much of it are weights that it shares with others that are loaded, in bytes."""
+    """Return the bytes that a model takes, and how many of them are weights that other loaded models use, too."""
     footprint = state.models[name].footprint
     if footprint is None:
         return None, 0
@@ -85,7 +102,7 @@ def memory_of(state: Residency, name: str) -> tuple[int | None, int]:
 
 
 def leaves_in_s(model: ModelState, now: float) -> float | None:
-    """When a loaded model is unloaded if nothing more is asked of it; None: only the need for room unloads it."""
+    """Return the seconds until a loaded model is unloaded if it is not used again; None: only eviction unloads it."""
     if model.policy.is_pinned or model.load_state is not LoadState.LOADED or model.idle_unload_s == math.inf:
         return None
     return max(0.0, model.last_used + model.idle_unload_s - now) if model.is_unused else model.idle_unload_s
@@ -93,7 +110,13 @@ def leaves_in_s(model: ModelState, now: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """A model that would go, and why it is that one."""
+    """A model that a load would evict.
+
+    Attributes:
+        model: its id.
+        bytes: memory that it gives back.
+        why: why it is this model, as a sentence.
+    """
 
     model: str
     bytes: int
@@ -106,12 +129,14 @@ class Plan:
 
     Attributes:
         model: its id.
-        outcome: "loaded" and "loading" need no plan; "fits", "evicts", "waits", "never" as ``room.Outcome``.
-        needed_bytes: what it takes beside those that stay; weights that one of them has already, or that are parked,
-            are not taken again.
-        free_bytes, budget_bytes: what is left now, and of how much.
-        evicts: what would go.
-        load_s: how long the load takes, as measured last, else guessed.
+        outcome: "loaded" or "loading" where nothing has to be done; else "fits" where it fits now, "evicts" where idle
+            models are evicted, "waits" where busy models have to make room, or "never".
+        needed_bytes: memory that it takes beside the models that stay; weights that are parked, or that one of them
+            uses, do not count again.
+        free_bytes: memory that is free now.
+        budget_bytes: memory that all models may take together.
+        evicts: the models that would be evicted.
+        load_s: seconds that the load takes, as last measured, else estimated.
     """
 
     model: str
@@ -123,7 +148,7 @@ class Plan:
     load_s: float
 
     def visible_to(self, caller: Caller) -> Plan:
-        """The same as ``caller`` may know it: models that it must not know of are one, without a name."""
+        """Return the plan as ``caller`` may see it: models that are hidden from it are one entry, without a name."""
         hidden = [gone for gone in self.evicts if not caller.may_use(gone.model)]
         if not hidden:
             return self
@@ -133,46 +158,55 @@ class Plan:
 
 
 def plan(state: Residency, name: str) -> Plan:
-    """What a load of ``name``, whose footprint is known, would do now. Pure, and without effect."""
+    """Return what a load of ``name``, whose footprint is known, would do now. Pure."""
     model = state.models[name]
-    room = plan_eviction(state, name)
-    outcome = room.fit.value
+    eviction = plan_eviction(state, name)
+    outcome = eviction.fit.value
     if model.load_state is LoadState.LOADED:
         outcome = "loaded"
     elif model.load_state is LoadState.LOADING:
         outcome = "loading"
-    staying = set(room.pinned if room.fit is Fit.NEVER else state.resident()) - {name}
-    alone = state.weights_alone() - {name}
+    staying = set(eviction.pinned if eviction.fit is Fit.NEVER else state.resident()) - {name}
+    weights_alone = state.weights_alone() - {name}
     evicts: list[Eviction] = []
     if outcome in (Fit.EVICTS.value, Fit.WAITS.value):
-        evicts += (Eviction(state.models[n].policy.name, state.models[n].kept_bytes, KEPT) for n in room.discards)
-        whys = {
-            **dict.fromkeys(room.frees_weights_of, "is parked; its weights go"),
-            **{other: _idle_since(state, state.models[other]) for other in room.evicts},
-            **dict.fromkeys(room.drains, "is busy; its requests pause until it is back"),
-            **dict.fromkeys(room.leaving, "is being unloaded already"),
-        }
-        for other, why in whys.items():
-            # Of weights that several have, the last to go gives them back.
-            taken = state.taken_bytes(staying, alone)
-            if other in room.parks:
-                alone.add(other)
-                why += "; its weights stay"
-            else:
-                staying.discard(other)
-            freed = taken - state.taken_bytes(staying, alone)
-            evicts.append(Eviction(state.models[other].policy.name, freed, why))
+        evicts = _evict(state, eviction, staying, weights_alone)
     own = {name} if model.has_only_weights else set()
-    there = state.taken_bytes(staying | own, alone | own)
+    present_bytes = state.taken_bytes(staying | own, weights_alone | own)
     return Plan(
         model=model.policy.name,
         outcome=outcome,
-        needed_bytes=state.taken_bytes(staying | {name}, alone) - there,
+        needed_bytes=state.taken_bytes(staying | {name}, weights_alone) - present_bytes,
         free_bytes=max(0, state.budget_bytes - state.used_bytes),
         budget_bytes=state.budget_bytes,
         evicts=tuple(evicts),
         load_s=0.0 if outcome == "loaded" else load_seconds(model),
     )
+
+
+def _evict(state: Residency, eviction: EvictionPlan, staying: set[str], weights_alone: set[str]) -> list[Eviction]:
+    """Return what the plan evicts, with the bytes that each model gives back.
+
+    It removes the evicted models from ``staying``, and adds those that are parked to ``weights_alone``.
+    """
+    evicts = [Eviction(state.models[n].policy.name, state.models[n].kept_bytes, KEPT) for n in eviction.discards]
+    whys = {
+        **dict.fromkeys(eviction.frees_weights_of, "is parked; its weights go"),
+        **{other: _idle_since(state, state.models[other]) for other in eviction.evicts},
+        **dict.fromkeys(eviction.drains, "is busy; its requests pause until it is back"),
+        **dict.fromkeys(eviction.leaving, "is being unloaded already"),
+    }
+    for other, why in whys.items():
+        # Shared weights count for the last of their models that is evicted.
+        taken_bytes = state.taken_bytes(staying, weights_alone)
+        if other in eviction.parks:
+            weights_alone.add(other)
+            why += "; its weights stay"
+        else:
+            staying.discard(other)
+        freed_bytes = taken_bytes - state.taken_bytes(staying, weights_alone)
+        evicts.append(Eviction(state.models[other].policy.name, freed_bytes, why))
+    return evicts
 
 
 KEPT = "is unloaded; what was kept of its prompts is dropped"
@@ -183,7 +217,7 @@ def _idle_since(state: Residency, model: ModelState) -> str:
 
 
 def stage(state: Residency, name: str, progress: float) -> str:
-    """What a request for the model waits for, in a few words; "" where the model is there and serves."""
+    """Return what a request for the model waits for, in a few words; "" where the model serves."""
     model = state.models[name]
     match model.load_state:
         case LoadState.LOADED:
@@ -200,11 +234,11 @@ def stage(state: Residency, name: str, progress: float) -> str:
 
 
 def after_death(state: Residency, model: ModelState) -> str:
-    """What is done for a model whose engine has just died, for the log."""
+    """Return what is done for a model whose engine has just died, for the log."""
     if model.load_state is LoadState.FAILED and state.now < model.retry_at:
         deaths, retry_s = model.deaths_in_row, model.retry_at - state.now
         return f"death {deaths} in a row, it is not started again before {retry_s:.0f} s have passed"
     if model.first is None or not model.first.wants_load:
         return "it is started again when it is asked for"
-    going_on = sum(wish.kind is WaitKind.RESUME for wish in model.queue)
-    return f"starting it again, {'1 request goes' if going_on == 1 else f'{going_on} requests go'} on"
+    resumed = sum(waiter.kind is WaitKind.RESUME for waiter in model.queue)
+    return f"starting it again, {'1 request goes' if resumed == 1 else f'{resumed} requests go'} on"

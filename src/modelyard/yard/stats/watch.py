@@ -1,4 +1,4 @@
-"""Tells observers what happens to models: every change of load state, and how loads get on."""
+"""Publishes changes of models to observers: every change of load state, and the progress of loads."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ if TYPE_CHECKING:
 
 _COMING = frozenset({LoadState.SIZING, LoadState.LOADING})
 
-# An observer that reads nothing while so much happens has missed the point; it is sent away.
+# An observer with more unread changes is ended, to bound the memory that they take.
 MAX_UNREAD = 10_000
-# Each of them holds a connection for as long as it likes.
+# Each observer holds a connection without a time limit.
 MAX_OBSERVERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class StatusChange:
-    """What became of a model.
+    """A change of a model.
 
     Attributes:
-        model: as people know it.
-        load_state: of the model; None: it is no longer known.
-        progress: 0 to 1, of the weights that are read while it loads, or of ``step``.
-        reason: why it failed, where it did.
+        model: its id.
+        load_state: its load state; None: it was removed.
+        progress: from 0 to 1, of the weights that are read while it loads, or of ``step``.
+        reason: why it failed; None where it did not.
         step: what is done to its files before it loads, such as "downloading".
-        restarts, last_death: how many of its engines have died, and why the last one did, where that is what happened.
+        restarts, last_death: how many of its engines have died, and why the last one did; None unless the change is
+            the death of an engine.
     """
 
     model: str
@@ -47,7 +48,7 @@ class StatusChange:
 
 
 class Observer:
-    """Somebody who reads changes. Iterate it; it ends when the yard closes, or when it is too slow by far."""
+    """A reader of changes. Iterating it ends when the yard closes, or when too many changes are unread."""
 
     def __init__(self) -> None:
         self._unread: deque[StatusChange] = deque()
@@ -55,9 +56,9 @@ class Observer:
         self._is_over = False
 
     def put(self, change: StatusChange) -> None:
-        """One more change. Progress that was not read yet is replaced by newer."""
+        """Add a change. Progress that was not read yet is replaced by newer progress of the same model."""
         if self._is_over:
-            # After a gap, what follows would not make sense.
+            # Changes after a gap would not make sense to the reader.
             return
         last = self._unread[-1] if self._unread else None
         if (
@@ -74,7 +75,7 @@ class Observer:
             self._wake.set()
 
     def end(self) -> None:
-        """Nothing comes any more."""
+        """End the iteration once all unread changes are read."""
         self._is_over = True
         self._wake.set()
 
@@ -97,10 +98,10 @@ class StatusBroadcaster:
 
     @contextmanager
     def observer(self) -> Iterator[Observer]:
-        """An observer of what happens from now on.
+        """Enter with an observer of all changes from now on.
 
         Raises:
-            TooManyConnections: there are as many as there may be.
+            TooManyConnections: there are MAX_OBSERVERS already.
         """
         if len(self._observers) >= MAX_OBSERVERS:
             raise TooManyConnections(f"{MAX_OBSERVERS} clients follow the events of models already.")
@@ -114,15 +115,15 @@ class StatusBroadcaster:
             self._observers.discard(observer)
 
     def compare(self, before: Residency, after: Residency) -> None:
-        """Tell of every model whose load state has changed, or of which an engine has died."""
+        """Publish every model whose load state has changed, or whose engine has died."""
         if not self._observers:
             return
 
         def order(name: str) -> tuple[bool, str]:
-            """What goes is told before what comes in its place."""
+            """Sort models that are unloaded before those that are loaded in their place."""
             return name in after.models and after.models[name].load_state in _COMING, name
 
-        # What is at rest in both changes only by coming or going.
+        # A model that is at rest in both states can only have been added or removed.
         names = before.active | after.active | (before.models.keys() ^ after.models.keys())
         for name in sorted(names, key=order):
             old, new = before.models.get(name), after.models.get(name)
@@ -138,20 +139,20 @@ class StatusBroadcaster:
                 self._publish(StatusChange(new.policy.name, new.load_state, reason=new.failure))
 
     def progress(self, model: str, fraction: float) -> None:
-        """Tell how the load of ``model`` gets on."""
+        """Publish the progress of the load of ``model``."""
         self._publish(StatusChange(model, LoadState.LOADING, progress=fraction))
 
     def preparing(self, model: str, progress: Progress) -> None:
-        """Tell how the preparation of its files gets on."""
+        """Publish the progress of preparing the files of ``model``."""
         self._publish(StatusChange(model, LoadState.SIZING, progress=progress.fraction, step=progress.step))
 
     def close(self) -> None:
-        """Send all observers home, and those that come later."""
+        """End all observers, and those that come later at once."""
         self._is_closed = True
         self.dismiss()
 
     def dismiss(self) -> None:
-        """Send all observers home that there are."""
+        """End all present observers."""
         for observer in self._observers:
             observer.end()
 

@@ -1,35 +1,37 @@
-"""What a model will take, told from a header that a test makes up."""
+"""The predicted memory of a model, for headers that the tests make up."""
 
 import pytest
 
 from modelyard.engine.settings import DEFAULT_CONTEXT
 from modelyard.formats.gguf.header import GgufArray, GgufHeader, GgufTensor
 from modelyard.hub.select.model_files import ModelFiles
-from modelyard.yard.memory.footprint import (
-    CANDIDATE_BYTES,
+from modelyard.yard.memory.cache_bytes import (
     CELL_BYTES,
     CONTEXT_STEP,
-    ENGINE_BYTES,
+    cell_bytes,
+    context_cells,
+    kv_bytes,
+    parked_bytes,
+    state_bytes,
+)
+from modelyard.yard.memory.footprint import ENGINE_BYTES, Footprint, predict
+from modelyard.yard.memory.step_bytes import (
+    CANDIDATE_BYTES,
     GRAPHS,
-    MERGE_BYTES,
     MIN_NODES,
     TENSOR_OVERHEAD,
-    TOKEN_BYTES,
-    Footprint,
-    cell_bytes,
     compute_bytes,
-    context_cells,
     graph_bytes,
-    kv_bytes,
     output_bytes,
-    parked_bytes,
-    predict,
-    repacked_bytes,
     sampler_bytes,
-    state_bytes,
+    work_bytes,
+)
+from modelyard.yard.memory.weight_bytes import (
+    MERGE_BYTES,
+    TOKEN_BYTES,
+    repacked_bytes,
     tensor_bytes,
     vocabulary_bytes,
-    work_bytes,
 )
 
 WIDTH = 64

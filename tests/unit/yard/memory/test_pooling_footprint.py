@@ -1,4 +1,4 @@
-"""What a model that embeds will take, told from a header that a test makes up."""
+"""The predicted memory of an embedding model, for headers that the tests make up."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.hub import ModelFiles
 from modelyard.system.cores import usable_cores
-from modelyard.yard.memory.footprint import ENGINE_BYTES, cell_bytes, compute_bytes, graph_bytes, kv_bytes, work_bytes
+from modelyard.yard.memory.cache_bytes import cell_bytes, kv_bytes
+from modelyard.yard.memory.footprint import ENGINE_BYTES
 from modelyard.yard.memory.pooling_footprint import predict_embedder
+from modelyard.yard.memory.step_bytes import compute_bytes, graph_bytes, work_bytes
 from unit.yard.memory.test_footprint import WIDTH, attention, header
 
 TOKENS = 1000

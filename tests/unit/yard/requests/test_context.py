@@ -44,7 +44,7 @@ def test_a_reason_that_speaks_of_a_hidden_model_stays_in_the_log(reason: str) ->
 
 
 @pytest.mark.parametrize("reason", ["the file smol.gguf is damaged", "signal 11 (gdb says nothing)", "secretly broken"])
-def test_any_other_reason_is_told_to_who_may_read(reason: str) -> None:
+def test_any_other_reason_is_visible_with_the_read_scope(reason: str) -> None:
     assert caller("smol").visible_reason(reason) == reason
     assert caller("smol", scopes=("inference",)).visible_reason(reason) == IN_THE_LOG
 

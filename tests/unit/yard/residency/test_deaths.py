@@ -124,7 +124,7 @@ def test_a_client_that_leaves_at_a_death_keeps_nothing_of_itself():
 # Suspects and blame
 
 
-def test_those_that_were_computed_when_an_engine_died_are_computed_alone_and_nobody_else():
+def test_requests_that_were_computed_when_an_engine_died_are_computed_alone_and_no_others():
     script = serving(1, 2, 3)
     effects = dies_and_is_back(script, 1, 3)
     assert effects == [
@@ -144,7 +144,7 @@ def test_a_suspect_that_is_computed_when_the_next_engine_dies_is_blamed_and_all_
     assert script.model("a").leases.keys() == {1, 3}
 
 
-def test_beside_one_that_is_blamed_nobody_becomes_a_suspect():
+def test_beside_a_blamed_request_no_other_becomes_a_suspect():
     script = serving(1, 2)
     dies_and_is_back(script, 1)
     effects = dies_and_is_back(script, 1, 2)

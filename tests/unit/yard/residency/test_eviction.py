@@ -1,4 +1,4 @@
-"""Models that do not fit at the same time: who makes room for whom, and when."""
+"""Models that do not fit at the same time: which one is evicted for which, and when."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_model_whose_claimants_have_left_stops_yielding_and_serves_on():
     assert script.wait(50.0) == []
 
 
-def test_a_client_that_leaves_while_queued_costs_nobody_a_slot():
+def test_a_client_that_leaves_while_queued_takes_no_lease():
     script = Script("a", "b")
     script.load("a", 1)
     for request in (2, 3):
@@ -234,7 +234,7 @@ def test_a_pinned_model_that_is_being_unloaded_on_purpose_is_waited_for():
     assert script(EngineFreed("a")) == [Complete("a", 2), StartLoad("b")]
 
 
-def test_a_pinned_load_that_leaves_no_room_for_one_that_waits_is_said_at_once():
+def test_a_pinned_load_that_leaves_no_room_for_a_waiting_one_refuses_it_at_once():
     pinned = {"is_pinned": True}
     small = {"a": Footprint("a", 50, 10), "small": Footprint("small", 20, 10)}
     script = Script("a", "b", "small", footprints=small, small=pinned, a={"priority": 5})

@@ -82,7 +82,7 @@ def test_a_request_wakes_a_parked_model():
     assert script(EngineLoaded("a")) == [Grant("a", 2)]
 
 
-def test_how_long_a_model_takes_to_wake_is_told_apart_from_how_long_it_takes_to_load():
+def test_wake_time_and_load_time_are_measured_separately():
     script = Script("a")
     script(ReloadAsked("a", 1))
     script.wait(8)

@@ -358,7 +358,7 @@ def test_who_does_not_wait_hears_at_once_that_the_model_loads_and_it_is_loaded_o
     assert [effect for effect in effects if isinstance(effect, StartLoad)] == [StartLoad("a")]
     assert refusals(effects) == [(1, ModelLoading)]
     assert refusals(script(RequestArrived("a", 2, wait_s=0.0))) == [(2, ModelLoading)]
-    # Nobody listens to this: it is the load for whoever comes again.
+    # The outcome has no reader: it is the load for a client that tries again.
     assert script(EngineLoaded("a")) == [Complete("a", 1)]
     assert script(RequestArrived("a", 3, wait_s=0.0)) == [Grant("a", 3)]
 

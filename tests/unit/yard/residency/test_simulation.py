@@ -83,7 +83,7 @@ def test_a_seed_replays_exactly():
 
 
 def test_a_seed_replays_exactly_in_another_process():
-    # The order of sets of names is another one in each process, unless it is told which.
+    # The order of sets of names differs from process to process, unless the hash seed is set.
     code = "from unit.yard.residency.test_simulation import digest; print(digest(range(8)))"
     digests = set()
     for hash_seed in ("1", "2"):
@@ -476,7 +476,7 @@ def test_a_broken_machine_is_noticed(broken, invariants):
     noticed = []
     for seed in range(MAX_TO_CATCH):
         with contextlib.suppress(KeyError):
-            # A world that hears nonsense may stumble over it itself.
+            # A broken residency may also raise in the simulated world.
             try:
                 run(seed, broken)
             except Violation as violation:
@@ -495,7 +495,7 @@ RULES = {
     "who waits behind an unload does not stand for its model": (
         allocation,
         "_oldest",
-        lambda model: min((wish for wish in model.queue if wish.wants_load), key=lambda wish: wish.order),
+        lambda model: min((waiter for waiter in model.queue if waiter.wants_load), key=lambda waiter: waiter.order),
     ),
 }
 

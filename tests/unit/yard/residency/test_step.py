@@ -101,7 +101,7 @@ def test_time_before_anything_is_due_costs_nothing_and_changes_nothing():
     assert (early, effects) == (script.state._replace(now=just_before), [])
 
 
-def test_time_at_which_something_is_due_is_heard_at_once():
+def test_a_due_time_takes_effect_at_once():
     script = Script("a")
     script(RequestArrived("a", 1, wait_s=5.0))
     assert script.state.due_at == 5.0
@@ -239,7 +239,7 @@ def test_a_pinned_model_does_not_go_for_being_idle():
 # Changes of configuration
 
 
-def test_a_retired_model_serves_those_who_have_it_and_is_forgotten():
+def test_a_retired_model_serves_its_leases_and_is_removed():
     script = Script("a", a={"is_pinned": True})
     script.load("a", 1)
     assert script(ModelRetired("a")) == []
@@ -249,7 +249,7 @@ def test_a_retired_model_serves_those_who_have_it_and_is_forgotten():
     assert script.state.active == frozenset()
 
 
-def test_a_retired_model_that_is_not_loaded_is_forgotten_at_once_and_makes_room_before_all_others():
+def test_a_retired_model_that_is_not_loaded_is_removed_at_once_and_makes_room_before_all_others():
     script = Script("a", "b", "c", fit=2)
     assert script(ModelRetired("c")) == [Remove("c")]
     script.load("a", 1)
@@ -261,9 +261,9 @@ def test_a_retired_model_that_is_not_loaded_is_forgotten_at_once_and_makes_room_
     assert script.model("a").draining_since is not None
 
 
-def test_new_traits_hold_from_now_on():
+def test_new_policy_holds_from_now_on():
     script = Script("a")
     script.idle("a", 1)
-    traits = replace(script.model("a").policy, idle_unload_s=3.0)
-    assert script(ModelRetuned("a", traits)) == []
+    policy = replace(script.model("a").policy, idle_unload_s=3.0)
+    assert script(ModelRetuned("a", policy)) == []
     assert frees(script.wait(3.1)) == [("a", False)]

@@ -42,7 +42,7 @@ def test_embeddings_of_another_model_are_pointed_to_embedding_models(kind: Kind)
 
 
 @pytest.mark.parametrize(
-    ("model", "kind", "wanted", "said"),
+    ("model", "kind", "wanted", "ending"),
     [
         ("smol", "text", "rerank", "'smol' generates text: it ranks no documents. Models that do: bge."),
         ("minilm", "embedding", "rerank", "served at /v1/embeddings: it ranks no documents. Models that do: bge."),
@@ -50,11 +50,11 @@ def test_embeddings_of_another_model_are_pointed_to_embedding_models(kind: Kind)
         ("bge", "rerank", "embedding", "served at /v1/rerank: it makes no embeddings. Models that do: minilm."),
     ],
 )
-def test_rankings_are_a_task_of_their_own(model: str, kind: Kind, wanted: Task, said: str) -> None:
-    assert str(refusal(model, kind, wanted, ALL)).endswith(said)
+def test_rankings_are_a_task_of_their_own(model: str, kind: Kind, wanted: Task, ending: str) -> None:
+    assert str(refusal(model, kind, wanted, ALL)).endswith(ending)
 
 
-def test_where_there_is_none_that_is_said() -> None:
+def test_the_error_reports_that_no_model_does_the_task() -> None:
     alone: dict[str, Kind | None] = {"smol": "text"}
     assert str(refusal("smol", "text", "embedding", alone)).endswith("None of the models here does.")
     assert str(refusal("m", "embedding", "text", {"m": "embedding"})).endswith("None of the models here does.")

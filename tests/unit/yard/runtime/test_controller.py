@@ -59,7 +59,7 @@ def reload(controller, model):
 
 
 class Stage:
-    """A controller, and the engines that it makes. Model a and model b, unless said otherwise."""
+    """A controller, and the engines that it makes; by default for the models a and b."""
 
     def __init__(self, engines, *, make=None, size=None, models=("a", "b"), max_requests=8, budget=BUDGET, policy=None):
         self.engines = engines
@@ -87,7 +87,7 @@ class Stage:
 
     def assert_nothing_is_left(self):
         controller = self.controller
-        assert controller._streams.open == {}
+        assert controller._inflight.open == {}
         assert controller._callers == {}
         assert controller._engines.is_empty
         assert not controller._events
@@ -155,10 +155,10 @@ async def test_an_answer_arrives_with_its_models_fingerprint_and_ends_its_lease(
     assert generation.fingerprint == "fp_a"
     assert generation.finished.usage.completion_tokens == 2
     assert not stage.model().leases
-    assert stage.controller._streams.open == {}
+    assert stage.controller._inflight.open == {}
 
 
-async def test_load_progress_is_told(stage_of):
+async def test_load_progress_is_published(stage_of):
     stage = stage_of(loads=False)
     _, generation = stage.submit()
     engine = await stage.engine()
@@ -183,7 +183,7 @@ async def test_a_model_that_hangs_while_loading_holds_up_no_other(stage_of):
     assert not waiting.is_over
 
 
-async def test_a_failed_load_is_told_to_all_who_wait_and_an_unload_is_content(stage_of):
+async def test_a_failed_load_fails_all_waiters_and_completes_an_unload(stage_of):
     stage = stage_of(loads=False)
     asked = [stage.submit()[1] for _ in range(3)]
     reload = stage.controller.reload("a")
@@ -268,7 +268,7 @@ async def test_after_a_failed_load_requests_are_refused_until_the_backoff_is_ove
 
 
 async def parked(stage):
-    """An engine that was told to leave its weights, and what it left."""
+    """An engine that was stopped with its weights parked, and what it has kept."""
     await stage.running()
     engine = await stage.engine()
     engine.finish()
@@ -365,7 +365,7 @@ async def test_a_close_gives_weights_up_whose_model_was_about_to_wake(stage_of):
 # Clients that leave
 
 
-async def test_a_client_that_leaves_while_it_waits_is_never_heard_of_by_the_engine(stage_of):
+async def test_a_client_that_leaves_while_it_waits_never_reaches_the_engine(stage_of):
     stage = stage_of(loads=False)
     leaver, _ = stage.submit()
     stayer, generation = stage.submit()
@@ -403,7 +403,7 @@ async def test_leaving_after_the_end_is_nothing(stage_of):
     assert [type(message) for message in (await stage.engine())._heard] == [Submit, Stop]
 
 
-async def test_a_client_that_leaves_when_its_answer_is_complete_but_unread_sends_a_cancel_that_harms_nobody(stage_of):
+async def test_a_client_that_leaves_before_reading_a_complete_answer_sends_a_cancel_without_effect(stage_of):
     stage = stage_of()
     request, _ = await stage.running()
     _, other = await stage.running()
@@ -415,7 +415,7 @@ async def test_a_client_that_leaves_when_its_answer_is_complete_but_unread_sends
     assert await soon(anext(other)) == "still here"
 
 
-async def test_a_request_that_the_engine_refuses_hears_why_and_frees_its_lease(stage_of):
+async def test_a_request_that_the_engine_refuses_gets_the_reason_and_frees_its_lease(stage_of):
     def refuse(_):
         raise InvalidRequest("too odd", "prompt")
 
@@ -503,7 +503,7 @@ async def test_an_unload_whose_caller_was_cancelled_still_happens(stage_of):
     assert len(stage.engines.of("a")) == 2
 
 
-async def test_a_reload_whose_caller_was_cancelled_may_fail_unheard(stage_of):
+async def test_a_reload_whose_caller_was_cancelled_fails_without_a_warning(stage_of):
     stage = stage_of(loads=False)
     reload = stage.controller.reload("a")
     engine = await stage.engine()
@@ -516,14 +516,14 @@ async def test_a_reload_whose_caller_was_cancelled_may_fail_unheard(stage_of):
 
 
 @pytest.mark.parametrize("ask", [unload, reload], ids=["unload", "reload"])
-async def test_a_caller_that_is_cancelled_as_the_outcome_arrives_hurts_nobody(stage_of, ask):
+async def test_a_caller_that_is_cancelled_as_the_outcome_arrives_affects_no_other(stage_of, ask):
     stage = stage_of(loads=False)
     _, generation = stage.submit()
     asking = ask(stage.controller, "a")
     engine = await stage.engine()
     await turn()
     engine.fail_load("bad magic")
-    # The event loop stands still here: the outcome is next in its line, and the end of the caller's task behind it.
+    # The event loop does not run here: the outcome is its next callback, followed by the end of the caller's task.
     assert engine.join(MAX_WAIT_S)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -559,7 +559,7 @@ async def test_the_death_of_an_engine_ends_all_its_streams_and_no_others_and_the
 
 
 async def about_to_die(stage):
-    """The engine of a, loaded; when it is woken it dies, and hears of nothing that it is sent from here on."""
+    """The engine of a, loaded; when it is woken it dies, and receives no message from here on."""
     await soon(stage.controller.reload("a"))
     engine = await stage.engine()
     engine.hang()
@@ -567,7 +567,7 @@ async def about_to_die(stage):
     return engine
 
 
-async def test_a_request_that_a_dying_engine_never_heard_of_is_served_by_the_next(stage_of):
+async def test_a_request_that_a_dying_engine_did_not_receive_is_served_by_the_next(stage_of):
     stage = stage_of()
     engine = await about_to_die(stage)
     request, generation = stage.submit()
@@ -578,15 +578,15 @@ async def test_a_request_that_a_dying_engine_never_heard_of_is_served_by_the_nex
     assert [submit.alone for submit in (await stage.engine(number=2)).heard(Submit)] == [False]
 
 
-async def test_a_drain_whose_last_request_was_never_heard_of_serves_it_and_loads_again_for_those_behind(stage_of):
+async def test_a_drain_whose_last_request_was_not_received_serves_it_and_loads_again_for_those_behind(stage_of):
     stage = stage_of()
     engine = await about_to_die(stage)
-    _, unheard = stage.submit()
+    _, generation = stage.submit()
     unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
     _, behind = stage.submit()
     engine.wake()
-    await soon(unheard.accepted())
+    await soon(generation.accepted())
     assert not unload.done()
     (await stage.engine(number=2)).finish()
     await soon(unload)
@@ -594,7 +594,7 @@ async def test_a_drain_whose_last_request_was_never_heard_of_serves_it_and_loads
     assert len(stage.engines.of("a")) == 3
 
 
-async def test_who_hears_of_a_death_finds_no_model_that_serves_and_who_comes_then_is_served_by_the_next_engine(
+async def test_when_a_death_is_published_the_model_does_not_serve_and_later_requests_go_to_the_next_engine(
     stage_of, clock
 ):
     stage = stage_of()
@@ -611,7 +611,7 @@ async def test_who_hears_of_a_death_finds_no_model_that_serves_and_who_comes_the
     leaver, _ = stage.submit()
     stage.controller.abandon(leaver)
     await turn()
-    assert [wish.request for wish in stage.model().queue] == [request]
+    assert [waiter.request for waiter in stage.model().queue] == [request]
     assert len(stage.engines.of("a")) == 1
     engine.wake()
     await soon(late.accepted())
@@ -709,7 +709,7 @@ async def test_a_request_to_embed_is_sent_again_alone(stage_of):
         await soon(inquiry.embedded())
 
 
-async def test_a_state_that_an_engine_died_too_early_to_hear_of_goes_to_the_next(stage_of):
+async def test_a_state_that_an_engine_died_too_early_to_receive_goes_to_the_next(stage_of):
     stage = stage_of(loads=False)
     _, generation = stage.submit()
     engine = await stage.engine()
@@ -733,7 +733,7 @@ async def test_a_state_that_an_engine_died_too_early_to_hear_of_goes_to_the_next
     assert await soon(generation.text()) == " and half"
 
 
-async def test_nothing_is_granted_to_an_engine_whose_death_is_told_with_what_it_leaves(stage_of):
+async def test_nothing_is_granted_to_an_engine_whose_death_is_published_with_its_last_events(stage_of):
     stage = stage_of()
     request, _ = await stage.running()
     engine = await stage.engine()
@@ -742,7 +742,7 @@ async def test_nothing_is_granted_to_an_engine_whose_death_is_told_with_what_it_
         change = await soon(anext(aiter(observer)))
     assert (change.load_state, change.reason) == (LoadState.FREEING, "signal 11")
     await turn()
-    assert [wish.request for wish in stage.model().queue] == [request]
+    assert [waiter.request for waiter in stage.model().queue] == [request]
     assert not stage.model().leases
     assert [type(message) for message in engine._heard] == [Submit]
     engine.wake()
@@ -787,7 +787,7 @@ async def test_a_suspect_that_has_a_token_is_not_blamed_for_the_next_death(stage
     assert await soon(generation.text()) == ""
 
 
-async def test_the_echo_of_a_prompt_clears_nobody(stage_of):
+async def test_the_echo_of_a_prompt_clears_no_suspect(stage_of):
     stage = stage_of()
     request, generation = stage.controller.submit("a", lambda sequence: Submit(sequence, Text("Once"), echoes=True))
     await soon(generation.accepted())
@@ -807,7 +807,7 @@ async def test_a_client_that_left_when_its_engine_died_ends_as_one_that_left(sta
     engine = await stage.engine()
     engine.hang()
     engine.crash("signal 11", active=[request])
-    # Too late for the engine to hear of it.
+    # Too late for the engine to receive it.
     stage.controller.abandon(request)
     engine.wake()
     await soon(generation.until(lambda: generation.is_over))
@@ -1032,7 +1032,7 @@ async def test_closing_twice_and_at_once_is_closing_once(stage_of):
     assert len(await stage.heard(engine, Stop)) == 1
 
 
-async def test_closing_an_engine_that_hangs_says_so_and_leaves_nobody_waiting(stage_of):
+async def test_closing_an_engine_that_hangs_returns_false_and_ends_all_requests(stage_of):
     stage = stage_of()
     _, running = await stage.running()
     engine = await stage.engine()
@@ -1212,7 +1212,7 @@ def assert_sound(stage):
     """A model has one engine at most; a lease is a stream in an engine, and the other way round."""
     for name, model in stage.controller.state.models.items():
         assert sum(not engine._is_over for engine in stage.engines.of(name)) <= 1
-        streams = stage.controller._streams.open.items()
+        streams = stage.controller._inflight.open.items()
         assert {r for r, stream in streams if stream.model == name and stream.engine is not None} == model.leases.keys()
 
 
@@ -1233,12 +1233,12 @@ async def test_an_owner_leaves_places_to_others_and_has_them_back_when_it_is_don
     others = [submit("b"), submit("b"), submit("c")]
     for _, generation in others:
         await soon(generation.accepted())
-    assert stage.controller._streams.held_by("a", "b") == (2, 7)
+    assert stage.controller._inflight.held_by("a", "b") == (2, 7)
     engine = await stage.engine()
     engine.finish()
     for _, generation in (*first, *others):
         await soon(generation.text())
-    assert stage.controller._streams.held_by("a", "a") == (0, 0)
+    assert stage.controller._inflight.held_by("a", "a") == (0, 0)
     await soon(submit("a")[1].accepted())
     engine.finish()
 
@@ -1256,13 +1256,13 @@ class Account:
     """What a caller is charged."""
 
     def __init__(self):
-        self.heard = []
+        self.recorded = []
 
     def record_prompt(self, prompt_tokens):
-        self.heard.append(prompt_tokens)
+        self.recorded.append(prompt_tokens)
 
     def record_usage(self, usage):
-        self.heard.append(usage)
+        self.recorded.append(usage)
 
 
 @pytest.mark.parametrize("ends", ["finished", "abandoned", "failed", "refused"])
@@ -1287,6 +1287,6 @@ async def test_every_request_is_settled_once_with_what_it_has_used(stage_of, end
     await soon(generation.until(lambda: generation.is_over))
     used = Usage(PROMPT_TOKENS, 1, 0)
     expected = {"finished": [PROMPT_TOKENS, used], "abandoned": [PROMPT_TOKENS, used], "failed": [PROMPT_TOKENS, None]}
-    assert account.heard == expected.get(ends, [None])
+    assert account.recorded == expected.get(ends, [None])
     if ends == "refused":
         engine.finish()

@@ -15,25 +15,25 @@ from modelyard.yard.runtime.file_watch import FileWatch, WatchedFiles, WatchedWe
 WAIT_S = 10.0
 
 
-class Heard:
-    """What a watch has told."""
+class ChangeRecorder:
+    """Records the changes that a watch reports."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self._told = threading.Event()
+        self._is_reported = threading.Event()
 
     def __call__(self, name: str) -> None:
         self.names.append(name)
-        self._told.set()
+        self._is_reported.set()
 
     def wait(self) -> list[str]:
-        assert self._told.wait(WAIT_S)
+        assert self._is_reported.wait(WAIT_S)
         return self.names
 
 
 @pytest.fixture
 def watch():
-    watch = FileWatch(look_s=0.01)
+    watch = FileWatch(interval_s=0.01)
     yield watch
     watch.close()
 
@@ -57,55 +57,56 @@ def open_files(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_whichever_file_is_cut_off_is_told_once(watch: FileWatch, files: tuple[Path, Path], number: int) -> None:
-    heard = Heard()
-    watched = watch.add(stamps_of(files), heard)
+def test_each_truncated_file_is_reported_once(watch: FileWatch, files: tuple[Path, Path], number: int) -> None:
+    changes = ChangeRecorder()
+    watched = watch.add(stamps_of(files), changes)
     os.truncate(files[number], 2)
-    assert heard.wait() == [files[number].name]
-    assert watched.look() == files[number].name
-    assert heard.names == [files[number].name]
+    assert changes.wait() == [files[number].name]
+    # What it returns depends on whether the thread has closed the files by now.
+    watched.check()
+    assert changes.names == [files[number].name]
 
 
-def test_a_change_since_the_header_was_read_is_told(watch: FileWatch, files: tuple[Path, Path]) -> None:
+def test_a_change_since_the_header_was_read_is_reported(watch: FileWatch, files: tuple[Path, Path]) -> None:
     stamps = stamps_of(files)
     os.truncate(files[0], 2)
-    heard = Heard()
-    watch.add(stamps, heard)
-    assert heard.wait() == ["a.gguf"]
+    changes = ChangeRecorder()
+    watch.add(stamps, changes)
+    assert changes.wait() == ["a.gguf"]
 
 
 def test_a_file_that_is_replaced_is_none_that_was_written_over(files: tuple[Path, Path], tmp_path: Path) -> None:
-    heard = Heard()
-    watched = WatchedFiles(stamps_of(files), heard)
+    changes = ChangeRecorder()
+    watched = WatchedFiles(stamps_of(files), changes)
     (tmp_path / "new").write_bytes(b"other weights")
     (tmp_path / "new").replace(files[0])
-    assert watched.look() is None
+    assert watched.check() is None
     os.truncate(files[0], 2)
-    assert watched.look() is None
+    assert watched.check() is None
     for device in watched.devices:
-        watched.let_go(device)
+        watched.close(device)
 
 
 def test_what_was_renamed_is_watched_under_its_new_name(files: tuple[Path, Path], tmp_path: Path) -> None:
-    heard = Heard()
-    watched = WatchedFiles(stamps_of(files), heard)
+    changes = ChangeRecorder()
+    watched = WatchedFiles(stamps_of(files), changes)
     files[0].rename(tmp_path / "old.gguf")
     os.truncate(tmp_path / "old.gguf", 2)
-    assert watched.look() == "a.gguf"
+    assert watched.check() == "a.gguf"
     for device in watched.devices:
-        watched.let_go(device)
+        watched.close(device)
 
 
-def test_of_what_is_no_longer_mapped_nothing_is_told_and_the_file_is_closed(files: tuple[Path, Path]) -> None:
-    heard = Heard()
-    watched = WatchedFiles(stamps_of(files), heard)
+def test_an_ended_watch_reports_nothing_and_closes_its_files(files: tuple[Path, Path]) -> None:
+    changes = ChangeRecorder()
+    watched = WatchedFiles(stamps_of(files), changes)
     assert open_files(files[0].parent) == 2
     watched.end()
     os.truncate(files[0], 2)
-    watched.look()
+    watched.check()
     for device in watched.devices:
-        watched.let_go(device)
-    assert heard.names == []
+        watched.close(device)
+    assert changes.names == []
     assert open_files(files[0].parent) == 0
 
 
@@ -116,13 +117,13 @@ def test_the_watch_of_parked_weights_ends_with_them(files: tuple[Path, Path]) ->
         def release(self) -> None:
             self.releases += 1
 
-    heard, weights = Heard(), Weights()
-    watched = WatchedFiles(stamps_of(files), heard)
+    changes, weights = ChangeRecorder(), Weights()
+    watched = WatchedFiles(stamps_of(files), changes)
     WatchedWeights(weights, watched).release()
     assert weights.releases == 1
     assert watched.is_over
     for device in watched.devices:
-        watched.let_go(device)
+        watched.close(device)
 
 
 def test_a_file_that_cannot_be_opened_is_watched_by_its_name(
@@ -131,20 +132,20 @@ def test_a_file_that_cannot_be_opened_is_watched_by_its_name(
     def too_many(*_: object) -> int:
         raise OSError(24, "Too many open files")
 
-    stamps, heard = stamps_of(files), Heard()
+    stamps, changes = stamps_of(files), ChangeRecorder()
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", too_many)
-        watched = WatchedFiles(stamps, heard)
+        watched = WatchedFiles(stamps, changes)
     assert "Too many open files" in caplog.text
-    assert watched.look() is None
+    assert watched.check() is None
     os.truncate(files[1], 2)
-    assert watched.look() == "mmproj.gguf"
+    assert watched.check() == "mmproj.gguf"
 
 
 def test_a_watch_that_is_closed_lets_go_of_all(files: tuple[Path, Path]) -> None:
-    watch = FileWatch(look_s=WAIT_S)
+    watch = FileWatch(interval_s=WAIT_S)
     before = threading.active_count()
-    watch.add(stamps_of(files), Heard())
+    watch.add(stamps_of(files), ChangeRecorder())
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "files of models" and thread.is_alive()][
         -1:
     ]

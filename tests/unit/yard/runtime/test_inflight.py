@@ -22,7 +22,7 @@ STATE = SuspendedSequence("i", SUBMIT, (1,), (2,), None, 0)
 
 
 class Silent:
-    """An engine that says nothing by itself."""
+    """An engine that publishes no events of its own."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
@@ -37,7 +37,7 @@ class Silent:
 
 
 def resumed() -> tuple[InflightRequests, Silent, TokenStream, list[events.ResidencyEvent]]:
-    """A request that has said something, was suspended, and was given to another engine."""
+    """A request that has published text, was suspended, and was sent to another engine."""
     fed: list[events.ResidencyEvent] = []
     streams, generation = InflightRequests(Counters(), fed.append, lambda: False), TokenStream("m")
     streams.add(REQUEST, "m", SUBMIT, generation)
@@ -50,7 +50,7 @@ def resumed() -> tuple[InflightRequests, Silent, TokenStream, list[events.Reside
     return streams, engine, generation, fed
 
 
-async def test_one_that_the_engine_never_heard_of_goes_on_from_its_state() -> None:
+async def test_a_request_that_the_engine_did_not_receive_goes_on_from_its_state() -> None:
     streams, engine, generation, fed = resumed()
     streams.lose(engine, "it died")
     assert fed[-1] == events.RequestSuspended("m", REQUEST, 0)
@@ -58,7 +58,7 @@ async def test_one_that_the_engine_never_heard_of_goes_on_from_its_state() -> No
     assert not generation.is_over
 
 
-async def test_one_that_has_said_more_since_ends_and_says_nothing_twice() -> None:
+async def test_a_request_with_tokens_since_its_resumption_ends_and_repeats_nothing() -> None:
     streams, engine, generation, fed = resumed()
     list(streams.receive("m", [Token(SEQUENCE, "y", (), (3,))], 3.0))
     streams.lose(engine, "it died")

@@ -144,9 +144,7 @@ def test_a_file_that_cannot_be_read_is_replaced_by_the_next_death(
     assert json.loads(path.read_text())["deaths"] == [{"at": NOW, "reason": "it crashed"}]
 
 
-def test_a_folder_that_cannot_be_written_costs_a_line_in_the_log(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "isolation").write_text("a file")
     with caplog.at_level(logging.WARNING):
         IsolationRecords(tmp_path / "isolation").note_death(DIGEST, "smol", "it crashed", NOW)

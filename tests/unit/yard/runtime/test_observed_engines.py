@@ -1,4 +1,4 @@
-"""What an engine's end says of its files, and what is remembered of it."""
+"""What the end of an engine records, and what it reports of its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelyard.protocol.events import Died, Dying, Event, FileWrittenOver, Loade
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.system.file_digest import contents_digest
 from modelyard.system.file_stamp import stamps_of
-from modelyard.yard.runtime.engine_hosts import _Observed
+from modelyard.yard.runtime.engine_hosts import _ObservedEngine
 from modelyard.yard.runtime.file_watch import FileWatch
 from modelyard.yard.runtime.isolation import IsolationRecords
 
@@ -22,23 +22,23 @@ SIGBUS = "its process was ended by SIGBUS"
 
 
 class Observation:
-    """An engine in a process, as the yard hears it; its files are looked at only when it says something."""
+    """An engine in a process, and the events that the yard receives; its files are checked only with an event."""
 
     def __init__(self, folder: Path, watch: FileWatch) -> None:
         self.file = folder / "m.gguf"
         self.file.write_bytes(b"weights")
-        self.said: list[Event] = []
+        self.published: list[Event] = []
         self.records = IsolationRecords(folder / "isolation")
         settings = EngineSettings("m", (self.file,), "Q4_0", files=stamps_of([self.file]))
-        self.engine = _Observed(settings, self.said.extend, self.records, watch, is_isolated=True)
+        self.engine = _ObservedEngine(settings, self.published.extend, self.records, watch, is_isolated=True)
 
     def kinds(self) -> list[type[Event]]:
-        return [type(event) for event in self.said]
+        return [type(event) for event in self.published]
 
 
 @pytest.fixture
 def observation(tmp_path: Path) -> Iterator[Observation]:
-    watch = FileWatch(look_s=60.0)
+    watch = FileWatch(interval_s=60.0)
     yield Observation(tmp_path, watch)
     watch.close()
 
@@ -49,7 +49,7 @@ def test_an_engine_that_dies_of_a_file_says_so_first_and_is_not_held_against_the
     observation.engine.publish([Loaded(PROFILE)])
     os.truncate(observation.file, 3)
     observation.engine.publish([Dying(SIGBUS), Died(SIGBUS)])
-    assert observation.said[1:] == [FileWrittenOver("m.gguf"), Dying(SIGBUS), Died(SIGBUS)]
+    assert observation.published[1:] == [FileWrittenOver("m.gguf"), Dying(SIGBUS), Died(SIGBUS)]
     assert observation.records.find(contents_digest([observation.file])) is None
 
 
@@ -66,7 +66,7 @@ def test_parked_weights_are_watched_until_they_are_released(observation: Observa
             """Gone."""
 
     observation.engine.publish([Stopped(parked=Weights())])
-    (stopped,) = observation.said
+    (stopped,) = observation.published
     assert isinstance(stopped, Stopped)
     assert not observation.engine.files().is_over
     assert stopped.parked is not None

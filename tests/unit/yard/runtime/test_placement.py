@@ -1,4 +1,4 @@
-"""What a configuration says about devices and sequences, as it reaches a model."""
+"""The settings of devices and sequences, as they reach a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from modelyard.config import Config, validate_config
 from modelyard.errors import ConfigError
 from modelyard.hub import ModelFiles, read_header
-from modelyard.yard.from_config import WAITING_ROOM, traits
+from modelyard.yard.from_config import WAITING_ROOM, model_policy
 from modelyard.yard.runtime.engine_factory import footprint_of
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
@@ -41,6 +41,6 @@ def test_a_models_own_number_of_requests_bounds_what_is_let_in_and_what_it_takes
         return footprint_of(chosen, chosen.models[0], files).total_bytes
 
     common, own = config(), config(max_batch_size=2)
-    assert traits(common, common.models[0]).max_requests == 8 + WAITING_ROOM
-    assert traits(own, own.models[0]).max_requests == 2 + WAITING_ROOM
+    assert model_policy(common, common.models[0]).max_requests == 8 + WAITING_ROOM
+    assert model_policy(own, own.models[0]).max_requests == 2 + WAITING_ROOM
     assert taken(own) < taken(common)

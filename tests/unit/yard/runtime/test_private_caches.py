@@ -50,7 +50,7 @@ def modes(folder: Path) -> set[tuple[bool, int]]:
 
 @pytest.mark.parametrize(("folder", "noted"), [("trials", a_trial), ("isolation", a_death), ("journal", a_journal)])
 @pytest.mark.parametrize("is_there", [False, True])
-def test_nobody_else_can_read_it(
+def test_other_users_cannot_read_it(
     cache: Path, folder: str, noted: Callable[[], AbstractContextManager[None]], is_there: bool
 ) -> None:
     if is_there:
@@ -59,7 +59,7 @@ def test_nobody_else_can_read_it(
         assert modes(cache) == {(True, 0o700), (False, 0o600)}
 
 
-def test_a_cache_that_cannot_be_used_costs_a_line_in_the_log(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_that_cannot_be_used_is_logged(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache.write_text("not a folder")
     with a_trial(), a_death():
         pass

@@ -19,7 +19,7 @@ from modelyard.yard.runtime.trials import TrialRecords, Trials, trial_key
 
 
 class Runs:
-    """Runs trials as it is told, and counts them."""
+    """Runs scripted trials, and counts them."""
 
     def __init__(self, *outcomes: Exception | None) -> None:
         self.outcomes = list(outcomes)
@@ -165,20 +165,20 @@ def test_where_nothing_can_be_written_a_model_is_tried_once_in_each_run(tmp_path
 def test_nothing_is_reported_of_a_trial_that_was_given_up(tmp_path: Path, task: TrialTask) -> None:
     runs = Runs()
     runs.go_on.clear()
-    said: list[str] = []
+    reported: list[str] = []
 
     async def give_up() -> None:
-        checking = asyncio.create_task(Trials(tmp_path / "trials", runs).check(task, said.append))
+        checking = asyncio.create_task(Trials(tmp_path / "trials", runs).check(task, reported.append))
         await asyncio.to_thread(runs.begun.wait, 30)
         checking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await checking
-        said.clear()
+        reported.clear()
         assert await asyncio.to_thread(runs.was_given_up.wait, 30)
         await asyncio.sleep(0)
 
     asyncio.run(give_up())
-    assert said == []
+    assert reported == []
 
 
 def test_a_file_that_is_gone_is_named(task: TrialTask) -> None:

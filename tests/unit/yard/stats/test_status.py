@@ -31,7 +31,7 @@ def yard(*models, budget=100):
     return Residency(models, budget, now=NOW, active=active)
 
 
-def wish(want=WaitKind.LEASE, **fields):
+def waiter(want=WaitKind.LEASE, **fields):
     return Waiter(want, 7, 1, NOW, NOW + 100, **fields)
 
 
@@ -82,26 +82,26 @@ def test_a_model_that_is_not_looked_at_yet_shares_nothing():
 # Plans
 
 
-def test_a_model_that_fits_drives_nobody_out():
+def test_a_model_that_fits_evicts_none():
     state = yard(loaded("a"), model("b", load_s=3.0), budget=250)
     assert plan(state, "b") == Plan("the b", "fits", 100, 150, 250, (), 3.0)
 
 
 def test_a_model_that_is_there_needs_no_load():
-    said = plan(yard(loaded("a", load_s=3.0)), "a")
-    assert (said.outcome, said.evicts, said.load_s) == ("loaded", (), 0.0)
+    planned = plan(yard(loaded("a", load_s=3.0)), "a")
+    assert (planned.outcome, planned.evicts, planned.load_s) == ("loaded", (), 0.0)
 
 
 def test_a_model_that_is_coming_is_not_planned_again():
-    said = plan(yard(model("a", LoadState.LOADING, load_s=3.0), loaded("b"), budget=100), "a")
-    assert (said.outcome, said.evicts, said.load_s) == ("loading", (), 3.0)
+    planned = plan(yard(model("a", LoadState.LOADING, load_s=3.0), loaded("b"), budget=100), "a")
+    assert (planned.outcome, planned.evicts, planned.load_s) == ("loading", (), 3.0)
 
 
-def test_an_idle_model_would_go_and_it_is_said_how_long_nobody_used_it_and_how_soon_it_is_back():
+def test_an_idle_model_would_be_evicted_with_its_idle_time_and_its_load_time():
     state = yard(loaded("a", last_used=NOW - 42, load_s=1.5), model("b"))
-    said = plan(state, "b")
-    assert (said.outcome, said.free_bytes) == ("evicts", 0)
-    assert said.evicts == (Eviction("the a", 100, "idle for 42 s, back in about 1.5 s"),)
+    planned = plan(state, "b")
+    assert (planned.outcome, planned.free_bytes) == ("evicts", 0)
+    assert planned.evicts == (Eviction("the a", 100, "idle for 42 s, back in about 1.5 s"),)
 
 
 def test_no_more_would_go_than_is_needed():
@@ -110,23 +110,23 @@ def test_no_more_would_go_than_is_needed():
 
 
 def test_a_busy_model_pauses_its_requests():
-    said = plan(yard(busy("a"), model("b")), "b")
-    assert said.outcome == "waits"
-    assert said.evicts == (Eviction("the a", 100, "is busy; its requests pause until it is back"),)
+    planned = plan(yard(busy("a"), model("b")), "b")
+    assert planned.outcome == "waits"
+    assert planned.evicts == (Eviction("the a", 100, "is busy; its requests pause until it is back"),)
 
 
 def test_a_model_that_is_going_anyway_is_waited_for():
-    said = plan(yard(model("a", LoadState.FREEING), model("b")), "b")
-    assert said.outcome == "waits"
-    assert said.evicts == (Eviction("the a", 100, "is being unloaded already"),)
+    planned = plan(yard(model("a", LoadState.FREEING), model("b")), "b")
+    assert planned.outcome == "waits"
+    assert planned.evicts == (Eviction("the a", 100, "is being unloaded already"),)
 
 
 def test_kept_prompts_are_dropped_before_a_model_goes():
     state = yard(loaded("a"), model("b", prefix_bytes=20), model("c"), budget=200)
-    said = plan(state, "c")
-    assert said.outcome == "evicts"
-    assert said.evicts == (Eviction("the b", 20, KEPT),)
-    assert said.free_bytes == 80
+    planned = plan(state, "c")
+    assert planned.outcome == "evicts"
+    assert planned.evicts == (Eviction("the b", 20, KEPT),)
+    assert planned.free_bytes == 80
 
 
 def test_everything_that_would_go_is_named_in_the_order_of_its_cost():
@@ -134,9 +134,9 @@ def test_everything_that_would_go_is_named_in_the_order_of_its_cost():
         busy("a"), loaded("b"), model("c", LoadState.FREEING), model("d", prefix_bytes=7), model("e"), budget=307
     )
     state = state._replace(models={**state.models, **dict([model("e", footprint=(260, 40))])})
-    said = plan(state, "e")
-    assert (said.outcome, said.needed_bytes, said.free_bytes) == ("waits", 300, 0)
-    assert [eviction.model for eviction in said.evicts] == ["the b", "the a", "the c"]
+    planned = plan(state, "e")
+    assert (planned.outcome, planned.needed_bytes, planned.free_bytes) == ("waits", 300, 0)
+    assert [eviction.model for eviction in planned.evicts] == ["the b", "the a", "the c"]
     state = state._replace(budget_bytes=300)
     assert [eviction.model for eviction in plan(state, "e").evicts] == ["the d", "the b", "the a", "the c"]
 
@@ -145,53 +145,53 @@ def test_of_weights_that_stay_in_use_only_the_context_comes_back():
     state = yard(
         loaded("a", weights="w", pinned=True), loaded("b", weights="w"), model("c", footprint=(30, 10)), budget=140
     )
-    said = plan(state, "c")
-    assert [(eviction.model, eviction.bytes) for eviction in said.evicts] == [("the b", 40)]
+    planned = plan(state, "c")
+    assert [(eviction.model, eviction.bytes) for eviction in planned.evicts] == [("the b", 40)]
 
 
 def test_weights_that_several_have_come_back_with_the_last_that_goes():
     state = yard(loaded("a", weights="w"), loaded("b", weights="w"), model("c", footprint=(130, 10)), budget=140)
-    said = plan(state, "c")
-    assert [eviction.bytes for eviction in said.evicts] == [40, 100]
+    planned = plan(state, "c")
+    assert [eviction.bytes for eviction in planned.evicts] == [40, 100]
 
 
 def test_weights_that_are_there_already_are_not_needed_again():
     state = yard(loaded("a", weights="w"), model("b", weights="w"), budget=150)
-    said = plan(state, "b")
-    assert (said.outcome, said.needed_bytes, said.free_bytes) == ("fits", 40, 50)
+    planned = plan(state, "b")
+    assert (planned.outcome, planned.needed_bytes, planned.free_bytes) == ("fits", 40, 50)
 
 
 def test_weights_that_are_to_be_used_again_stay_and_are_not_needed_again():
     state = yard(loaded("a", weights="w"), loaded("b"), model("c", weights="w"), budget=200)
     state = state._replace(budget_bytes=100)
-    said = plan(state, "c")
-    assert [(eviction.model, eviction.bytes) for eviction in said.evicts] == [("the a", 40), ("the b", 100)]
-    assert said.evicts[0].why.endswith("; its weights stay")
-    assert said.needed_bytes == 40
+    planned = plan(state, "c")
+    assert [(eviction.model, eviction.bytes) for eviction in planned.evicts] == [("the a", 40), ("the b", 100)]
+    assert planned.evicts[0].why.endswith("; its weights stay")
+    assert planned.needed_bytes == 40
 
 
 def test_parked_weights_go_first_and_of_its_own_a_model_makes_use():
     state = yard(model("a", LoadState.PARKED), loaded("b"), model("c"), budget=200)
-    said = plan(state, "c")
-    assert [(eviction.model, eviction.bytes) for eviction in said.evicts] == [("the a", 60)]
-    assert said.evicts[0].why == "is parked; its weights go"
+    planned = plan(state, "c")
+    assert [(eviction.model, eviction.bytes) for eviction in planned.evicts] == [("the a", 60)]
+    assert planned.evicts[0].why == "is parked; its weights go"
     woken = plan(state, "a")
     assert (woken.outcome, woken.needed_bytes, woken.evicts) == ("fits", 40, ())
 
 
 def test_beside_what_is_pinned_a_model_may_never_fit():
-    said = plan(yard(loaded("a", pinned=True), model("b")), "b")
-    assert (said.outcome, said.evicts) == ("never", ())
+    planned = plan(yard(loaded("a", pinned=True), model("b")), "b")
+    assert (planned.outcome, planned.evicts) == ("never", ())
 
 
-def test_a_model_that_is_larger_than_the_budget_never_fits_and_drives_nobody_out():
-    said = plan(yard(loaded("a"), model("b", footprint=(100, 1))), "b")
-    assert (said.outcome, said.evicts, said.needed_bytes) == ("never", (), 101)
+def test_a_model_that_is_larger_than_the_budget_never_fits_and_evicts_none():
+    planned = plan(yard(loaded("a"), model("b", footprint=(100, 1))), "b")
+    assert (planned.outcome, planned.evicts, planned.needed_bytes) == ("never", (), 101)
 
 
 def test_behind_a_load_nothing_goes_yet():
-    said = plan(yard(model("a", LoadState.LOADING), model("b")), "b")
-    assert (said.outcome, said.evicts) == ("waits", ())
+    planned = plan(yard(model("a", LoadState.LOADING), model("b")), "b")
+    assert (planned.outcome, planned.evicts) == ("waits", ())
 
 
 def test_free_memory_is_never_below_nothing():
@@ -221,16 +221,16 @@ def test_a_plan_changes_nothing():
         (LoadState.FREEING, "unloading"),
     ],
 )
-def test_a_request_is_told_what_its_model_does(load_state, words):
+def test_the_stage_of_a_request_is_what_its_model_does(load_state, words):
     assert stage(yard(model("a", load_state)), "a", 0.42) == words
 
 
-def test_a_request_whose_engine_died_is_told_that_the_model_starts_again():
+def test_the_stage_after_the_death_of_an_engine_is_that_the_model_starts_again():
     assert stage(yard(model("a", LoadState.FREEING, was_serving=True)), "a", 0.0) == "starting again"
 
 
 @pytest.mark.parametrize(("progress", "words"), [(0.0, "loading 0%"), (1.0, "loading 100%")])
-def test_progress_is_told_in_whole_percents(progress, words):
+def test_progress_is_shown_in_whole_percents(progress, words):
     assert stage(yard(model("a", LoadState.LOADING)), "a", progress) == words
 
 
@@ -240,16 +240,16 @@ def test_only_a_model_that_yields_makes_room():
 
 
 @pytest.mark.parametrize("load_state", [LoadState.UNLOADED, LoadState.FAILED])
-def test_the_line_of_a_model_that_is_not_there_waits_for_memory(load_state):
-    assert stage(yard(model("a", load_state, queue=(wish(),))), "a", 0.0) == "waiting for memory"
+def test_the_queue_of_a_model_that_is_not_loaded_waits_for_memory(load_state):
+    assert stage(yard(model("a", load_state, queue=(waiter(),))), "a", 0.0) == "waiting for memory"
 
 
 @pytest.mark.parametrize(
     "line",
-    [(), (wish(does_not_trigger_load=True),), (wish(WaitKind.UNLOAD), wish())],
+    [(), (waiter(does_not_trigger_load=True),), (waiter(WaitKind.UNLOAD), waiter())],
     ids=["nobody", "only parked ones", "an unload first"],
 )
-def test_where_nobody_asks_for_a_load_a_request_waits_for_its_model(line):
+def test_without_a_waiter_that_triggers_a_load_a_request_waits_for_its_model(line):
     assert stage(yard(model("a", queue=line)), "a", 0.0) == "waiting for its model"
 
 
@@ -257,18 +257,18 @@ def test_where_nobody_asks_for_a_load_a_request_waits_for_its_model(line):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "planned"),
     [
         ((), "it is started again when it is asked for"),
-        ((wish(WaitKind.RESUME, does_not_trigger_load=True),), "it is started again when it is asked for"),
-        ((wish(WaitKind.LOAD),), "starting it again, 0 requests go on"),
-        ((wish(WaitKind.RESUME), wish()), "starting it again, 1 request goes on"),
-        ((wish(WaitKind.RESUME), wish(WaitKind.RESUME)), "starting it again, 2 requests go on"),
+        ((waiter(WaitKind.RESUME, does_not_trigger_load=True),), "it is started again when it is asked for"),
+        ((waiter(WaitKind.LOAD),), "starting it again, 0 requests go on"),
+        ((waiter(WaitKind.RESUME), waiter()), "starting it again, 1 request goes on"),
+        ((waiter(WaitKind.RESUME), waiter(WaitKind.RESUME)), "starting it again, 2 requests go on"),
     ],
 )
-def test_the_log_says_what_follows_from_a_death(line, said):
+def test_the_log_has_what_follows_from_a_death(line, planned):
     _, died = model("a", LoadState.FAILED, queue=line, retry_at=NOW)
-    assert after_death(yard(("a", died)), died) == said
+    assert after_death(yard(("a", died)), died) == planned
 
 
 def test_the_log_says_for_how_long_a_model_is_given_up():

@@ -1,4 +1,4 @@
-"""What observers hear of models."""
+"""The changes that observers receive."""
 
 import asyncio
 from contextlib import ExitStack
@@ -27,7 +27,7 @@ from modelyard.yard.stats.watch import StatusBroadcaster, StatusChange
 
 
 def changes(events, *models):
-    """What an observer hears while ``events`` happen."""
+    """The changes that an observer receives while ``events`` happen."""
     watch = StatusBroadcaster()
     state = Residency.of({model: ModelPolicy(model, 8) for model in models}, 100)
     with watch.observer() as observer:
@@ -44,50 +44,53 @@ async def read(observer):
         return [change async for change in observer]
 
 
-def test_every_change_of_residence_is_told_in_order():
-    heard = changes([RequestArrived("a", 1), Sized("a", Footprint("a", 1, 1)), EngineLoaded("a")], "a", "b")
-    assert [change.load_state for change in heard] == [LoadState.SIZING, LoadState.LOADING, LoadState.LOADED]
-    assert {change.model for change in heard} == {"a"}
+def test_every_change_of_load_state_is_published_in_order():
+    published = changes([RequestArrived("a", 1), Sized("a", Footprint("a", 1, 1)), EngineLoaded("a")], "a", "b")
+    assert [change.load_state for change in published] == [LoadState.SIZING, LoadState.LOADING, LoadState.LOADED]
+    assert {change.model for change in published} == {"a"}
 
 
-def test_a_failure_is_told_with_its_reason():
-    heard = changes([RequestArrived("a", 1), EngineLoadFailed("a", "bad magic")], "a")
-    assert heard[-1] == StatusChange("a", LoadState.FAILED, reason="bad magic")
+def test_a_failure_is_published_with_its_reason():
+    published = changes([RequestArrived("a", 1), EngineLoadFailed("a", "bad magic")], "a")
+    assert published[-1] == StatusChange("a", LoadState.FAILED, reason="bad magic")
 
 
-def test_what_goes_is_told_before_what_comes_in_its_place():
+def test_an_unload_is_published_before_the_load_in_its_place():
     sized = [Sized(name, Footprint(name, 60, 20)) for name in "ab"]
     there = [RequestArrived("b", 1), EngineLoaded("b"), RequestEnded("b", 1)]
-    heard = changes([*sized, *there, RequestArrived("a", 2), EngineFreed("b")], "a", "b")
-    assert heard[-2:] == [StatusChange("b", LoadState.UNLOADED), StatusChange("a", LoadState.LOADING)]
+    published = changes([*sized, *there, RequestArrived("a", 2), EngineFreed("b")], "a", "b")
+    assert published[-2:] == [StatusChange("b", LoadState.UNLOADED), StatusChange("a", LoadState.LOADING)]
 
 
-def test_added_and_removed_models_are_told():
-    heard = changes([ModelAdded("c", ModelPolicy("c", 8)), ModelRetired("a")], "a", "b")
-    assert heard == [StatusChange("c", LoadState.UNLOADED), StatusChange("a", None)]
+def test_added_and_removed_models_are_published():
+    published = changes([ModelAdded("c", ModelPolicy("c", 8)), ModelRetired("a")], "a", "b")
+    assert published == [StatusChange("c", LoadState.UNLOADED), StatusChange("a", None)]
 
 
-def test_a_dying_engine_is_told_with_its_reason_and_one_that_is_freed_has_none():
+def test_a_dying_engine_is_published_with_its_reason_and_a_freed_one_has_none():
     sized = [Sized(name, Footprint(name, 30, 10)) for name in "ab"]
     there = [event for name in "ab" for event in (RequestArrived(name, name), EngineLoaded(name))]
     ends = [EngineDying("a", "segfault"), RequestEnded("b", "b"), UnloadAsked("b", 3)]
-    heard = changes([*sized, *there, *ends], "a", "b")
-    assert heard[-2:] == [StatusChange("a", LoadState.FREEING, reason="segfault"), StatusChange("b", LoadState.FREEING)]
+    published = changes([*sized, *there, *ends], "a", "b")
+    assert published[-2:] == [
+        StatusChange("a", LoadState.FREEING, reason="segfault"),
+        StatusChange("b", LoadState.FREEING),
+    ]
 
 
-def test_a_death_is_told_with_its_reason_also_where_the_next_engine_is_loaded_in_the_same_moment():
+def test_a_death_is_published_with_its_reason_also_where_the_next_load_begins_in_the_same_step():
     sized = [Sized("a", Footprint("a", 30, 10)), RequestArrived("a", 1)]
-    heard = changes([*sized, EngineDied("a", "signal 9"), EngineLoaded("a")], "a")
-    assert heard[-2:] == [
+    published = changes([*sized, EngineDied("a", "signal 9"), EngineLoaded("a")], "a")
+    assert published[-2:] == [
         StatusChange("a", LoadState.LOADING, restarts=1, last_death="signal 9"),
         StatusChange("a", LoadState.LOADED),
     ]
 
 
-def test_a_death_with_nobody_to_serve_is_told_as_the_failure_that_it_is():
+def test_a_death_without_waiters_is_published_as_a_failure():
     there = [Sized("a", Footprint("a", 30, 10)), RequestArrived("a", 1), EngineLoaded("a"), RequestEnded("a", 1)]
-    heard = changes([*there, EngineDying("a", "signal 9"), EngineDied("a", "signal 9")], "a")
-    assert heard[-1] == StatusChange("a", LoadState.FAILED, reason="signal 9", restarts=1, last_death="signal 9")
+    published = changes([*there, EngineDying("a", "signal 9"), EngineDied("a", "signal 9")], "a")
+    assert published[-1] == StatusChange("a", LoadState.FAILED, reason="signal 9", restarts=1, last_death="signal 9")
 
 
 def test_progress_that_was_not_read_is_replaced_by_newer():
@@ -98,8 +101,8 @@ def test_progress_that_was_not_read_is_replaced_by_newer():
         watch.progress("b", 0.5)
         watch.progress("a", 0.4)
         watch.close()
-        heard = asyncio.run(read(observer))
-    assert [(change.model, change.progress) for change in heard] == [("a", 0.3), ("b", 0.5), ("a", 0.4)]
+        published = asyncio.run(read(observer))
+    assert [(change.model, change.progress) for change in published] == [("a", 0.3), ("b", 0.5), ("a", 0.4)]
 
 
 def test_an_observer_that_never_reads_is_sent_away(monkeypatch):
@@ -109,12 +112,12 @@ def test_an_observer_that_never_reads_is_sent_away(monkeypatch):
         for number in range(5):
             watch.progress(f"m{number}", 0.1)
         assert len(asyncio.run(read(observer))) == 3
-        # What comes after a gap is not told.
+        # Changes after a gap are not published.
         watch.progress("m9", 0.2)
         assert asyncio.run(read(observer)) == []
 
 
-def test_who_comes_after_the_end_hears_nothing():
+def test_an_observer_that_comes_after_the_end_gets_nothing():
     watch = StatusBroadcaster()
     watch.close()
     with watch.observer() as observer:

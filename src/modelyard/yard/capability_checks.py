@@ -1,0 +1,55 @@
+"""Refuses early what a model cannot do, as far as its files are known or quickly read."""
+
+from __future__ import annotations
+
+import asyncio
+
+from modelyard.errors import TakesNoImages, TakesNoSound
+from modelyard.hub import Senses
+from modelyard.yard.directory import ModelDirectory
+from modelyard.yard.listing import ModelListing
+from modelyard.yard.requests.context import current_caller
+from modelyard.yard.runtime.capabilities import Capabilities, Task, refusal
+from modelyard.yard.runtime.engine_factory import EngineFactory
+from modelyard.yard.stats.status import ModelStatus
+
+
+class CapabilityChecks:
+    """Checks requests against what their models do. Use it on the yard's event loop."""
+
+    def __init__(self, directory: ModelDirectory, factory: EngineFactory) -> None:
+        self._directory = directory
+        self._capabilities = Capabilities(factory)
+
+    async def check_task(self, name: str | None, task: Task) -> None:
+        """Refuse a task that a model does not do; see ``Yard.check``."""
+        names = self._directory.residency_names
+        model = self._directory.router.route(name)
+        kind = await self._capabilities.kind_of(names[model])
+        if kind is None or refusal(model, kind, task, {}) is None:
+            return
+        # The error lists other models that do the task, of those that the caller may know.
+        ids = current_caller().permitted_models(entry.id for entry in self._directory.config.models)
+        kinds = await asyncio.gather(*(self._capabilities.kind_of(names[other]) for other in ids))
+        refused = refusal(model, kind, task, dict(zip(ids, kinds, strict=True)))
+        assert refused is not None
+        raise refused
+
+    async def check_senses(
+        self, listing: ModelListing, name: str | None, *, image: str | None, sound: str | None
+    ) -> Senses | None:
+        """Refuse images and sound that a model does not take; see ``Yard.check_senses``."""
+        model = self._directory.router.route(name)
+        senses = await self._capabilities.senses(self._directory.residency_names[model])
+        status = listing.model(model)
+        if image is not None and status.can_see is False:
+            raise TakesNoImages(model, image, [other.id for other in await self._sized(listing) if other.can_see])
+        if sound is not None and status.can_hear is False:
+            raise TakesNoSound(model, sound, [other.id for other in await self._sized(listing) if other.can_hear])
+        return senses
+
+    async def _sized(self, listing: ModelListing) -> list[ModelStatus]:
+        """Return the models that the caller may use, once their files were read, as far as that does not take long."""
+        names = self._directory.residency_names
+        await asyncio.gather(*(self._capabilities.senses(names[model.id]) for model in listing.models()))
+        return listing.models()

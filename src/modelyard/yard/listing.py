@@ -1,0 +1,123 @@
+"""The status of all models, with what the current caller may see of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from modelyard.config import Model
+from modelyard.errors import ModelLoadFailed, UnusableModel
+from modelyard.hub import Progress
+from modelyard.yard.directory import ModelDirectory
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.runtime.controller import LifecycleController
+from modelyard.yard.runtime.engine_factory import EngineFactory
+from modelyard.yard.stats.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
+
+
+class ModelListing:
+    """Answers what state the models are in, and changes nothing. Use it on the yard's event loop.
+
+    Args:
+        directory, factory, controller: of the yard.
+        created: when the yard was made, in seconds of the epoch.
+    """
+
+    def __init__(
+        self, directory: ModelDirectory, factory: EngineFactory, controller: LifecycleController, created: int
+    ) -> None:
+        self._directory = directory
+        self._factory = factory
+        self._controller = controller
+        self._created = created
+
+    def models(self) -> list[ModelStatus]:
+        """Return the status of all models that the caller may use; see ``Yard.models``."""
+        caller = self._directory.caller()
+        return [self._status(model) for model in self._directory.config.models if caller.may_use(model.id)]
+
+    def model(self, name: str) -> ModelStatus:
+        """Return the status of one model; see ``Yard.model``."""
+        return self._status(self._directory.configured(name))
+
+    def failures(self) -> Iterator[tuple[str, str]]:
+        """Yield the id and the reason of each model that failed and was not loaded since, for any caller."""
+        for model in self._directory.config.models:
+            failure = self._controller.state.models[self._directory.residency_names[model.id]].failure
+            if failure is not None:
+                yield model.id, failure
+
+    def stage(self, model: str) -> str:
+        """Return what requests for a model wait for; see ``Yard.stage``."""
+        name = self._directory.residency_names.get(model, model)
+        if name not in self._controller.state.models:
+            return ""
+        if (preparing := self._factory.files.progress.get(name)) is not None:
+            return f"{preparing.step} {preparing.fraction:.0%}"
+        return stage(self._controller.state, name, self._controller.load_progress.get(name, 0.0))
+
+    def unready(self, model: str) -> str:
+        """Return why a model, by id, would not begin a request at once; "" where it would. For any caller."""
+        state = self._controller.state.models[self._directory.residency_names[model]]
+        if state.failure is not None:
+            return state.failure
+        if state.load_state in (LoadState.UNLOADED, LoadState.PARKED) and state.first is None:
+            return "not loaded"
+        return "unloading" if state.is_draining else self.stage(model)
+
+    async def plan(self, name: str) -> Plan:
+        """Return what a load of a model would do now; see ``Yard.plan``."""
+        model = self._directory.router.route(name)
+        key = self._directory.residency_names[model]
+        state = self._controller.state
+        if state.models[key].footprint is None:
+            try:
+                footprint = await self._factory.estimate(key)
+            except UnusableModel as unusable:
+                failed = ModelLoadFailed(model, str(unusable))
+                raise self._directory.caller().visible_error(failed) from unusable
+            state = self._controller.state
+            models = {**state.models, key: state.models[key]._replace(footprint=footprint)}
+            state = state._replace(models=models)
+        return plan(state._replace(now=time.monotonic()), key).visible_to(self._directory.caller())
+
+    def _status(self, model: Model) -> ModelStatus:
+        name, controller, caller = self._directory.residency_names[model.id], self._controller, self._directory.caller()
+        state, profile = controller.state.models[name], controller.profiles.get(name)
+        senses = self._factory.senses(name)
+        memory_bytes, shared_bytes = memory_of(controller.state, name)
+        return ModelStatus(
+            id=model.id,
+            aliases=tuple(name for name in model.names if name != model.id),
+            kind=self._factory.kind(name),
+            status=STATUS[state.load_state],
+            is_default=model.id == self._directory.router.default,
+            created=self._created,
+            context_length=profile.context_length if profile else None,
+            quantization=profile.quantization if profile else None,
+            size_bytes=profile.size_bytes if profile else None,
+            can_chat=profile.can_chat if profile else None,
+            architecture=profile.architecture if profile else None,
+            dimensions=(profile.dimensions or None) if profile else None,
+            can_see=profile.can_see if profile else None if senses is None else senses.sees,
+            can_hear=profile.can_hear if profile else None if senses is None else senses.hears,
+            can_reason=profile.can_reason if profile else None,
+            can_fill=profile.can_fill if profile else None,
+            leaves_in_s=leaves_in_s(state, time.monotonic()),
+            reason=None if state.failure is None else caller.visible_reason(state.failure),
+            warnings=self._factory.warnings(name),
+            memory_bytes=memory_bytes,
+            shared_bytes=shared_bytes,
+            is_pinned=state.policy.is_pinned,
+            is_parked=state.load_state is LoadState.PARKED,
+            load_s=state.load_s,
+            restarts=state.restarts,
+            last_death=caller.visible_reason(state.last_death) if state.last_death else None,
+            is_isolated=state.is_isolated,
+            progress=self._progress(name) if STATUS[state.load_state] == "reloading" else None,
+        )
+
+    def _progress(self, name: str) -> Progress | None:
+        fraction = self._controller.load_progress.get(name)
+        loading = None if fraction is None else Progress("loading", fraction)
+        return self._factory.files.progress.get(name, loading)

@@ -1,0 +1,147 @@
+"""What the KV cache and recurrent states of a model take of the machine's memory. Pure; see ``footprint``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias
+
+from modelyard.engine.settings import DEFAULT_CONTEXT, PARKED_PART
+from modelyard.formats.gguf.header import GgufHeader
+from modelyard.yard.memory.layer_shapes import Shapes, dimension, is_recurrent, layers_of, number_of
+from modelyard.yard.memory.step_bytes import output_bytes
+
+# llama.cpp rounds a context up to it. Source: src/llama-context.cpp, GGML_PAD(n_ctx, 256).
+CONTEXT_STEP: Final = 256
+
+# Layers of Gemma 3n that keep cells.
+GEMMA_3N_LAYERS: Final = 20
+
+# Bookkeeping of a cell: position, two offsets, a bit for each of 256 sequences, and two nodes of trees.
+CELL_BYTES: Final = 144
+
+_F16, _F32 = 2, 4
+
+KvType: TypeAlias = Literal["f16", "q8_0"]
+
+# q8_0 keeps 32 values in 34 bytes. Source: ggml/src/ggml-common.h, block_q8_0.
+_VALUE_BYTES: Final[Mapping[KvType, float]] = {"f16": _F16, "q8_0": 34 / 32}
+
+
+def context_cells(header: GgufHeader, context_length: int | None) -> int:
+    """Return the KV cells of a context: the given length, else the trained one up to the default, rounded up."""
+    length = context_length or min(header.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    return -(-length // CONTEXT_STEP) * CONTEXT_STEP
+
+
+def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType = "f16") -> int:
+    """Return the bytes of KV cache for ``cells`` tokens.
+
+    It is the sum over layers of cells * (K width + V width) * bytes of a value; sliding windows save nothing, because
+    all their cells are kept. The widths are those of the projections, so layers without attention count nothing, and
+    neither do those at the end that share the cells of earlier ones. Layers in other shards count as much as the widest
+    of the known ones, or as the header's numbers of heads.
+
+    Source: llama.cpp, src/llama-kv-cache.cpp, constructor; has_kv in src/llama-hparams.cpp.
+    """
+    return int(cells * sum(_kv_widths(header)) * _VALUE_BYTES[kv_type])
+
+
+def parked_bytes(header: GgufHeader, cells: int, sequences: int, kv_type: KvType = "f16") -> int:
+    """Return the bytes of idle prefixes that an engine may hold beside its context.
+
+    They are a part of those of cells and outputs; an engine with a recurrent state holds none.
+    """
+    if has_state(header):
+        return 0
+    return (kv_bytes(header, cells, kv_type) + output_bytes(header, sequences)) // PARKED_PART
+
+
+def _kv_widths(header: GgufHeader) -> Sequence[int]:
+    """Return the values that each layer keeps for a token."""
+    layers = layers_of(header)
+    widths = [None if shapes is None else _kv_width(header, shapes) for shapes in layers]
+    known = [width for width in widths if width is not None]
+    if not any(known) and not any(shapes and is_recurrent(shapes) for shapes in layers):
+        widths = [None] * len(layers)
+    unknown = max([_declared_kv_width(header), *known])
+    with_cells = max(0, len(layers) - number_of(header, "attention.shared_kv_layers"))
+    if header.architecture == "gemma3n":
+        # Independent of the header. Source: llama.cpp, src/models/gemma3n.cpp, n_layer_kv_from_start.
+        with_cells = GEMMA_3N_LAYERS
+    return [unknown if width is None else width for width in widths[:with_cells]]
+
+
+def _kv_width(header: GgufHeader, shapes: Shapes) -> int:
+    # Beside a recurrence most models have no attention. Falcon-H1 does, with an output of its own; the layers of Kimi
+    # have that output, but their projections feed the recurrence.
+    if is_recurrent(shapes) and ("attn_output.weight" not in shapes or "ssm_conv1d_q.weight" in shapes):
+        return 0
+    if key := dimension(shapes, "attn_k.weight", 1):
+        # V without a projection of its own is as wide as K.
+        return key + (dimension(shapes, "attn_v.weight", 1) or key)
+    if fused := dimension(shapes, "attn_qkv.weight", 1):
+        query = dimension(shapes, "attn_output.weight", 0) or number_of(header, "embedding_length")
+        return max(fused - query, 0)
+    if latent := dimension(shapes, "attn_kv_a_mqa.weight", 1):
+        # In older files of latent attention all heads are stored in full. An indexer, which chooses what is attended
+        # to, keeps a key of its own.
+        indexed = number_of(header, "attention.indexer.key_length")
+        return latent + indexed if number_of(header, "attention.key_length_mla") else _declared_kv_width(header)
+    return 0
+
+
+def _declared_kv_width(header: GgufHeader) -> int:
+    """Return the width by the header's numbers of heads; without them twice the model's, as without shared heads."""
+    heads, width = number_of(header, "attention.head_count"), number_of(header, "embedding_length")
+    head = width // heads if heads else 0
+    key = number_of(header, "attention.key_length") or head
+    # With latent attention V is a part of K.
+    value = 0 if number_of(header, "attention.key_length_mla") else number_of(header, "attention.value_length") or head
+    return (number_of(header, "attention.head_count_kv") or heads) * (key + value) or 2 * width
+
+
+def state_bytes(header: GgufHeader, sequences: int) -> int:
+    """Return the bytes of recurrent state, which layers without attention keep for each sequence; 0 for transformers.
+
+    Source: llama.cpp, src/llama-memory-recurrent.cpp, constructor.
+    """
+    return sequences * sum(_state_widths(header)) * _F32
+
+
+def has_state(header: GgufHeader) -> bool:
+    """Whether any layer keeps a recurrent state."""
+    return any(_state_widths(header))
+
+
+def _state_widths(header: GgufHeader) -> Sequence[int]:
+    """Return the values that each recurrent layer keeps for a sequence."""
+    layers = layers_of(header)
+    rows = [_state_width(header, shapes) for shapes in layers if shapes and is_recurrent(shapes)]
+    unknown = max([_state_width(header, {}), *rows])
+    return [*rows, *[unknown] * layers.count(None)]
+
+
+def _state_width(header: GgufHeader, shapes: Shapes) -> int:
+    """Return the values of one layer. Source: llama.cpp, src/llama-hparams.cpp, n_embd_r and n_embd_s."""
+    width, kernel = number_of(header, "embedding_length"), number_of(header, "ssm.conv_kernel")
+    if head := number_of(header, "wkv.head_size"):
+        return ((number_of(header, "token_shift_count") or 2) + head) * width
+    if cached := number_of(header, "shortconv.l_cache"):
+        return (cached - 1) * width
+    if head := number_of(header, "kda.head_dim"):
+        filters = shapes.get("ssm_conv1d_q.weight", ())
+        inner = math.prod(filters[1:]) if filters else head * number_of(header, "attention.head_count")
+        return (3 * (kernel - 1 if kernel else 3) + head) * inner
+    inner, state = number_of(header, "ssm.inner_size"), number_of(header, "ssm.state_size")
+    return max(kernel - 1, 0) * (inner + 2 * number_of(header, "ssm.group_count") * state) + inner * state
+
+
+def cell_bytes(header: GgufHeader, cells: int) -> int:
+    """Return the bytes that record which cell of the KV cache holds which position of which sequences.
+
+    Source: llama.cpp, src/llama-kv-cells.h: four vectors, and two trees that have a node for each cell in use.
+    """
+    return (
+        cells * CELL_BYTES * (1 + bool(number_of(header, "attention.sliding_window"))) if any(_kv_widths(header)) else 0
+    )

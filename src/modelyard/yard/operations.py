@@ -1,0 +1,43 @@
+"""Unloads and reloads that a caller asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from modelyard.errors import ModelyardError, QueueFull
+from modelyard.yard.directory import ModelDirectory
+from modelyard.yard.residency.state import UnloadMode, WaitKind
+from modelyard.yard.runtime.controller import LifecycleController
+
+MAX_WAITING_LOADS: Final = 512
+"""Calls that wait for one model to be loaded, beside the requests for it."""
+
+
+class ModelOperations:
+    """Unloads and reloads models for the current caller. Use it on the yard's event loop."""
+
+    def __init__(self, directory: ModelDirectory, controller: LifecycleController) -> None:
+        self._directory = directory
+        self._controller = controller
+
+    async def unload(self, name: str, mode: UnloadMode) -> None:
+        """Free a model; see ``Yard.unload``."""
+        model = self._directory.router.route(name)
+        await self._done(self._controller.unload(self._directory.residency_names[model], mode))
+
+    async def reload(self, name: str) -> None:
+        """Load a model; see ``Yard.reload``."""
+        model = self._directory.router.route(name)
+        key = self._directory.residency_names[model]
+        queue = self._controller.state.models[key].queue
+        if (waiting := sum(waiter.kind is WaitKind.LOAD for waiter in queue)) >= MAX_WAITING_LOADS:
+            raise QueueFull(model, waiting)
+        await self._done(self._controller.reload(key))
+
+    async def _done(self, operation: asyncio.Future[None]) -> None:
+        """Wait for an operation; what it fails with is raised as the caller may read it."""
+        try:
+            await operation
+        except ModelyardError as error:
+            raise self._directory.caller().visible_error(error) from None
