@@ -53,7 +53,35 @@ def test_the_demo_configuration_is_valid() -> None:
     assert load_config(ROOT / "examples" / "demo.toml").default_model_id == "smollm2"
 
 
-def test_links_between_documents_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_documents_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_into_a_page_leads_to_a_heading_of_it(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text("utf-8")):
+        headings = re.findall(
+            r"^#+ (.*)$", ((page.parent / target) if target else page).read_text("utf-8"), re.MULTILINE
+        )
+        assert anchor in {slug(heading) for heading in headings}, f"{page.name} links to {target}#{anchor}"
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub and mkdocs make of a heading without other punctuation."""
+    return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_page_for_developers_names_exist(page: str) -> None:
+    """A name without a folder stands for a file whose folder the text has named, so it may be anywhere."""
+    folders = ("src", "tests", "scripts", "docs", "examples", "requirements")
+    present = {f"/{path.relative_to(ROOT)}" for folder in folders for path in (ROOT / folder).rglob("*")}
+    present |= {f"/{path.name}" for path in ROOT.iterdir()}
+    prose = re.sub(r"```.*?```", "", (ROOT / page).read_text("utf-8"), flags=re.DOTALL)
+    for name in re.findall(r"`([a-z_/.]+(?:/|\.(?:py|md|toml|lock)))`", prose):
+        assert any(path.endswith(f"/{name.rstrip('/')}") for path in present), f"{page} names {name}"
