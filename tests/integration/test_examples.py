@@ -104,7 +104,7 @@ def test_the_python_of_the_documents_runs(
     (tmp_path / "models.toml").write_text((EXAMPLES / "demo.toml").read_text("utf-8").replace('"../', f'"{ROOT}/'))
     (tmp_path / "gemma.jinja").write_bytes((EXAMPLES / "gemma.jinja").read_bytes())
     monkeypatch.chdir(tmp_path)
-    for page in ("README.md", "docs/python-api.md"):
+    for page in ("docs/getting-started.md", "docs/python-api.md"):
         names: dict[str, object] = {"__name__": page}
         for program in programs(page):
             if "base_url" not in program:

@@ -41,10 +41,9 @@ def test_every_configuration_of_a_server_is_valid(page: str) -> None:
         of_one_model(example)
 
 
-def test_the_readmes_configuration_is_valid() -> None:
-    first, second = (
-        validate_config(tomllib.loads(example), source="README.md") for example in blocks("README.md", "toml")
-    )
+def test_the_configurations_to_start_with_are_valid() -> None:
+    page = "docs/getting-started.md"
+    first, second = (validate_config(tomllib.loads(example), source=page) for example in blocks(page, "toml"))
     assert [model.id for model in first.models] == ["Qwen/Qwen3-4B", "google/gemma-4-E4B-it"]
     assert [model.id for model in second.models] == ["small", "large"]
 
