@@ -7,7 +7,7 @@ SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) script
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve test check fix docs simulate bench architectures conformance faults fuzz attack lock audit
+.PHONY: help install convert serve test quick check fix docs simulate bench architectures conformance faults fuzz attack lock audit
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,10 @@ serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1
 
 test: .venv/installed-dev ## run the tests, two files at a time; ARGS="-k name" passes options to pytest
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+quick: .venv/installed-dev ## run the unit tests but the slow ones, and one chat with a real model: for each change, in a minute
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not long and not slow" \
+		tests/unit tests/conformance/test_readme.py $(ARGS)
 
 check: .venv/installed-dev ## lint, formatting, types, layers: what CI checks
 	$(BIN)/ruff check

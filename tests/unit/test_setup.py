@@ -28,6 +28,7 @@ from lock_file import Pin, canonical, parse_lock, render
 from packaging.requirements import Requirement
 
 import modelyard
+from unit.conftest import SLOW
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,10 +43,16 @@ def test_make_alone_lists_every_target_with_a_line_about_it():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     listed = subprocess.run(["make"], cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True)
     lines = {line.split()[1]: line.split()[2:] for line in listed.stdout.splitlines()}
-    expected = {"help", "install", "convert", "serve", "test", "check", "fix", "docs", "simulate", "bench"}
+    expected = {"help", "install", "convert", "serve", "test", "quick", "check", "fix", "docs", "simulate", "bench"}
     expected |= {"architectures", "conformance", "faults", "fuzz", "attack", "lock", "audit"}
     assert lines.keys() == targets == expected
     assert all(lines.values())
+
+
+def test_the_tests_that_make_quick_leaves_out_are_there():
+    for slow in SLOW:
+        file, _, name = slow.partition("::")
+        assert name in (ROOT / "tests" / "unit" / file).read_text()
 
 
 def test_ctrl_c_ends_a_foreground_command_cleanly_and_make_with_it(tmp_path):
