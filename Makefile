@@ -7,7 +7,7 @@ SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) script
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve test quick check fix docs simulate bench architectures conformance faults fuzz attack lock audit
+.PHONY: help install convert serve test quick check fix docs site simulate bench architectures conformance faults fuzz attack lock audit
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,10 @@ audit: .venv/installed-dev ## look for known vulnerabilities of what the lock fi
 docs: .venv/installed-dev ## write the generated parts of docs/ again
 	@$(BIN)/python scripts/write_docs.py
 
+site: .venv/installed-site ## build the documentation as a web site in build/site, and check its links
+	@$(BIN)/python scripts/build_site.py
+	@echo "Built: build/site/index.html"
+
 .venv/installed: $(SETUP)
 	@$(PYTHON) scripts/setup_venv.py demo
 	@touch $@
@@ -81,3 +85,7 @@ docs: .venv/installed-dev ## write the generated parts of docs/ again
 .venv/installed-dev: $(SETUP)
 	@$(PYTHON) scripts/setup_venv.py demo convert dev
 	@touch .venv/installed .venv/installed-convert $@
+
+.venv/installed-site: $(SETUP)
+	@$(PYTHON) scripts/setup_venv.py demo convert dev site
+	@touch .venv/installed .venv/installed-convert .venv/installed-dev $@

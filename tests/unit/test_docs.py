@@ -70,6 +70,11 @@ def test_a_link_into_a_page_leads_to_a_heading_of_it(page: Path) -> None:
         assert anchor in {slug(heading) for heading in headings}, f"{page.name} links to {target}#{anchor}"
 
 
+def test_the_site_leads_to_every_page() -> None:
+    listed = re.findall(r": ((?:docs/)?[A-Za-z-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(str(page.relative_to(ROOT)) for page in PAGES)
+
+
 def slug(heading: str) -> str:
     """The anchor that GitHub and mkdocs make of a heading without other punctuation."""
     return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).strip().replace(" ", "-")

@@ -43,7 +43,20 @@ def test_make_alone_lists_every_target_with_a_line_about_it():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     listed = subprocess.run(["make"], cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True)
     lines = {line.split()[1]: line.split()[2:] for line in listed.stdout.splitlines()}
-    expected = {"help", "install", "convert", "serve", "test", "quick", "check", "fix", "docs", "simulate", "bench"}
+    expected = {
+        "help",
+        "install",
+        "convert",
+        "serve",
+        "test",
+        "quick",
+        "check",
+        "fix",
+        "docs",
+        "site",
+        "simulate",
+        "bench",
+    }
     expected |= {"architectures", "conformance", "faults", "fuzz", "attack", "lock", "audit"}
     assert lines.keys() == targets == expected
     assert all(lines.values())
@@ -121,6 +134,7 @@ def requirements():
     yield from ((text, (runtime,)) for text in project()["dependencies"])
     yield from ((text, convert) for text in extras["convert"])
     yield from ((text, (*convert, f"{folder}dev.lock")) for text in extras["dev"])
+    yield from ((text, (f"{folder}site.lock",)) for text in extras["site"])
     yield from ((text, (f"{folder}demo.lock",)) for text in extras["demo"])
 
 
