@@ -110,9 +110,9 @@ def uv() -> str:
 
 
 def without(pins: Iterable[Pin], *others: Iterable[Pin]) -> list[Pin]:
-    """The pins of which none of ``others`` has the name."""
-    known = {pin.name for pins in others for pin in pins}
-    return [pin for pin in pins if pin.name not in known]
+    """Return the pins that ``others`` do not have for the same or for all systems."""
+    known = {(pin.name, pin.marker) for pins in others for pin in pins}
+    return [pin for pin in pins if known.isdisjoint({(pin.name, pin.marker), (pin.name, "")})]
 
 
 def cuda_of(pins: Iterable[Pin]) -> list[Pin]:

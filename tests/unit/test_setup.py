@@ -275,6 +275,13 @@ def test_what_only_torch_needs_on_linux_is_apart_from_what_converts():
     assert [pin.name for pin in found] == ["cublas", "cuda", "torch"]
 
 
+def test_a_package_that_others_need_on_one_system_alone_stays_in_a_lock_for_all():
+    windows = "sys_platform == 'win32'"
+    others = [Pin("click", "8"), Pin("colorama", "1", windows)]
+    assert lock.without([Pin("click", "8", windows), Pin("colorama", "1", windows)], others) == []
+    assert lock.without([Pin("colorama", "1")], others) == [Pin("colorama", "1")]
+
+
 def test_an_audit_tells_what_is_known_from_what_could_not_be_looked_up():
     bad = {"name": "a", "version": "1", "vulns": [{"id": "CVE-1"}]}
     good = {"name": "b", "version": "1", "vulns": []}
