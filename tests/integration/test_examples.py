@@ -81,6 +81,11 @@ def test_the_notebook_draws_the_speeds_of_both_models(
     names["plt"].close("all")
 
 
+def test_every_example_is_run_here() -> None:
+    tests = Path(__file__).read_text("utf-8")
+    assert [path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name not in tests] == []
+
+
 def programs(page: str) -> list[str]:
     """The blocks of Python in a page."""
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
