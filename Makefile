@@ -27,7 +27,7 @@ test: .venv/installed-dev ## run the tests, two files at a time; ARGS="-k name" 
 
 quick: .venv/installed-dev ## run the unit tests but the slow ones, and one chat with a real model: for each change, in a minute
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not long and not slow" \
-		tests/unit tests/conformance/test_readme.py $(ARGS)
+		tests/unit tests/integration/test_chat.py $(ARGS)
 
 check: .venv/installed-dev ## lint, formatting, types, layers: what CI checks
 	$(BIN)/ruff check
