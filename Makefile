@@ -7,7 +7,7 @@ SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) script
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve test check fix docs simulate bench architectures conformance faults fuzz attack lock audit
+.PHONY: help install convert serve test quick check fix docs site simulate bench architectures conformance faults fuzz attack lock audit
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,10 @@ serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1
 
 test: .venv/installed-dev ## run the tests, two files at a time; ARGS="-k name" passes options to pytest
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+quick: .venv/installed-dev ## run the unit tests but the slow ones, and one chat with a real model: for each change, in a minute
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not long and not slow" \
+		tests/unit tests/integration/test_chat.py $(ARGS)
 
 check: .venv/installed-dev ## lint, formatting, types, layers: what CI checks
 	$(BIN)/ruff check
@@ -67,6 +71,10 @@ docs: .venv/installed-dev ## write the generated parts of docs/ again, and Model
 	@$(BIN)/python scripts/write_model.py
 	@$(BIN)/python scripts/write_docs.py
 
+site: .venv/installed-site ## build the documentation as a web site in build/site, and check its links
+	@$(BIN)/python scripts/build_site.py
+	@echo "Built: build/site/index.html"
+
 .venv/installed: $(SETUP)
 	@$(PYTHON) scripts/setup_venv.py demo
 	@touch $@
@@ -78,3 +86,7 @@ docs: .venv/installed-dev ## write the generated parts of docs/ again, and Model
 .venv/installed-dev: $(SETUP)
 	@$(PYTHON) scripts/setup_venv.py demo convert dev
 	@touch .venv/installed .venv/installed-convert $@
+
+.venv/installed-site: $(SETUP)
+	@$(PYTHON) scripts/setup_venv.py demo convert dev site
+	@touch .venv/installed .venv/installed-convert .venv/installed-dev $@

@@ -57,6 +57,7 @@ TITLES = {
     "torch.lock": "torch as the package index has it, with CUDA's libraries on Linux",
     "torch-cpu.lock": "torch without CUDA, where an index or folder that pip is set up for has it",
     "dev.lock": "what tests and checks need, beside all of the above",
+    "site.lock": "what makes the documentation a web site, beside all of the above",
     "demo.lock": "weights for a first try",
 }
 
@@ -109,9 +110,9 @@ def uv() -> str:
 
 
 def without(pins: Iterable[Pin], *others: Iterable[Pin]) -> list[Pin]:
-    """The pins of which none of ``others`` has the name."""
-    known = {pin.name for pins in others for pin in pins}
-    return [pin for pin in pins if pin.name not in known]
+    """Return the pins that ``others`` do not have for the same or for all systems."""
+    known = {(pin.name, pin.marker) for pins in others for pin in pins}
+    return [pin for pin in pins if known.isdisjoint({(pin.name, pin.marker), (pin.name, "")})]
 
 
 def cuda_of(pins: Iterable[Pin]) -> list[Pin]:
@@ -175,12 +176,13 @@ def main() -> int:
         else locked([RUNTIME, *(path for path in FOLDER.glob("*.lock") if path.name != "torch-cpu.lock")])
     )
     demo = tuple(tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["optional-dependencies"]["demo"])
-    every = compile_pins(FileRequest(("convert", "dev"), BUILD), before)
+    every = compile_pins(FileRequest(("convert", "dev", "site"), BUILD), before)
     versions = {pin.name: pin.version for pin in every}
     sets = {
         "runtime": FileRequest(()),
         "convert": FileRequest(("convert",)),
         "dev": FileRequest(("convert", "dev")),
+        "site": FileRequest(("convert", "dev", "site")),
         "build": FileRequest(None, BUILD),
         "demo": FileRequest(None, (*demo, *PARTS), has_dependencies=False),
         "tests": FileRequest(None, TEST_WEIGHTS, has_dependencies=False),
@@ -195,6 +197,7 @@ def main() -> int:
     write(FOLDER / "torch.lock", cuda)
     write(FOLDER / "torch-cpu.lock", cpu_build(next(pin for pin in cuda if pin.name == "torch"), options.cpu_wheel))
     write(FOLDER / "dev.lock", [*without(pins["dev"], pins["convert"], pins["runtime"]), *pins["tests"]])
+    write(FOLDER / "site.lock", without(pins["site"], pins["dev"], pins["build"]))
     write(FOLDER / "demo.lock", pins["demo"])
     write_bill(bill_of(pins["runtime"]))
     changed = {name: version for name, version in versions.items() if before.get(name, version) != version}

@@ -1,6 +1,6 @@
 """Make .venv and install Modelyard into it, at the versions and hashes of the lock files.
 
-    python3 scripts/setup_venv.py [demo] [convert] [dev]
+    python3 scripts/setup_venv.py [demo] [convert] [dev] [site]
 
 Needs nothing but Python. Run it again after any failure or Ctrl-C: it carries on with what is there. pip's own settings
 and CMAKE_ARGS, CC and CXX reach pip unchanged.
@@ -36,7 +36,12 @@ OLDEST_PYTHON = (3, 11)
 COMPILED = "llama-cpp-python"
 
 # Of each extra, what it adds to requirements.lock; torch comes after that.
-EXTRAS = {"demo": ("demo.lock",), "convert": ("convert.lock",), "dev": ("convert.lock", "dev.lock")}
+EXTRAS = {
+    "demo": ("demo.lock",),
+    "convert": ("convert.lock",),
+    "dev": ("convert.lock", "dev.lock"),
+    "site": ("convert.lock", "dev.lock", "site.lock"),
+}
 NEED_TORCH = ("convert", "dev")
 
 SECONDS_BETWEEN_LINES = 25  # where the output is a log

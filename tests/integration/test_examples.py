@@ -81,6 +81,11 @@ def test_the_notebook_draws_the_speeds_of_both_models(
     names["plt"].close("all")
 
 
+def test_every_example_is_run_here() -> None:
+    tests = Path(__file__).read_text("utf-8")
+    assert [path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name not in tests] == []
+
+
 def programs(page: str) -> list[str]:
     """The blocks of Python in a page."""
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
@@ -104,7 +109,7 @@ def test_the_python_of_the_documents_runs(
     (tmp_path / "models.toml").write_text((EXAMPLES / "demo.toml").read_text("utf-8").replace('"../', f'"{ROOT}/'))
     (tmp_path / "gemma.jinja").write_bytes((EXAMPLES / "gemma.jinja").read_bytes())
     monkeypatch.chdir(tmp_path)
-    for page in ("README.md", "docs/python-api.md"):
+    for page in ("docs/getting-started.md", "docs/python-api.md"):
         names: dict[str, object] = {"__name__": page}
         for program in programs(page):
             if "base_url" not in program:

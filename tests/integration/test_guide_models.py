@@ -26,7 +26,7 @@ from support.server import RunningServer, serving
 pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
+GUIDE = (ROOT / "docs" / "getting-started.md").read_text("utf-8")
 CLOSE = 1e-2
 
 # Most of the likeliest tokens must be the same ones; the last of them may be near ties.
@@ -135,7 +135,7 @@ def test_pictures_change_the_answer_as_in_transformers(exact: RunningServer, gui
 
 
 def test_the_guide_s_file_quantises_both_and_one_of_them_sees(guide: Guide, cache: Path) -> None:
-    (text,) = (block for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL) if GEMMA in block)
+    (text,) = (block for block in re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL) if GEMMA in block)
     text = text.replace('quant = "4"', 'isq = "4"').replace('host = "0.0.0.0"\nport = 1234\n', "")
     for server in served(guide, cache, text):
         models = {model["id"]: model for model in server.get("/v1/models").json()["data"]}
@@ -151,9 +151,9 @@ def test_the_guide_s_file_quantises_both_and_one_of_them_sees(guide: Guide, cach
 def test_the_readme_s_program_runs(
     guide: Guide, user_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (program,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "MultiModelB" in block)
+    (program,) = (block for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "MultiModelB" in block)
     monkeypatch.chdir(guide.folder)
-    exec(compile(program, "README.md", "exec"), {})
+    exec(compile(program, "getting-started.md", "exec"), {})
     assert capsys.readouterr().out.strip()
 
 

@@ -41,10 +41,9 @@ def test_every_configuration_of_a_server_is_valid(page: str) -> None:
         of_one_model(example)
 
 
-def test_the_readmes_configuration_is_valid() -> None:
-    first, second = (
-        validate_config(tomllib.loads(example), source="README.md") for example in blocks("README.md", "toml")
-    )
+def test_the_configurations_to_start_with_are_valid() -> None:
+    page = "docs/getting-started.md"
+    first, second = (validate_config(tomllib.loads(example), source=page) for example in blocks(page, "toml"))
     assert [model.id for model in first.models] == ["Qwen/Qwen3-4B", "google/gemma-4-E4B-it"]
     assert [model.id for model in second.models] == ["small", "large"]
 
@@ -53,7 +52,40 @@ def test_the_demo_configuration_is_valid() -> None:
     assert load_config(ROOT / "examples" / "demo.toml").default_model_id == "smollm2"
 
 
-def test_links_between_documents_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_documents_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_into_a_page_leads_to_a_heading_of_it(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text("utf-8")):
+        headings = re.findall(
+            r"^#+ (.*)$", ((page.parent / target) if target else page).read_text("utf-8"), re.MULTILINE
+        )
+        assert anchor in {slug(heading) for heading in headings}, f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_site_leads_to_every_page() -> None:
+    listed = re.findall(r": ((?:docs/)?[A-Za-z-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(str(page.relative_to(ROOT)) for page in PAGES)
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub and mkdocs make of a heading without other punctuation."""
+    return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_page_for_developers_names_exist(page: str) -> None:
+    """A name without a folder stands for a file whose folder the text has named, so it may be anywhere."""
+    folders = ("src", "tests", "scripts", "docs", "examples", "requirements")
+    present = {f"/{path.relative_to(ROOT)}" for folder in folders for path in (ROOT / folder).rglob("*")}
+    present |= {f"/{path.name}" for path in ROOT.iterdir()}
+    prose = re.sub(r"```.*?```", "", (ROOT / page).read_text("utf-8"), flags=re.DOTALL)
+    for name in re.findall(r"`([a-z_/.]+(?:/|\.(?:py|md|toml|lock)))`", prose):
+        assert any(path.endswith(f"/{name.rstrip('/')}") for path in present), f"{page} names {name}"

@@ -28,6 +28,7 @@ from lock_file import Pin, canonical, parse_lock, render
 from packaging.requirements import Requirement
 
 import modelyard
+from unit.conftest import SLOW
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,10 +43,29 @@ def test_make_alone_lists_every_target_with_a_line_about_it():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     listed = subprocess.run(["make"], cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True)
     lines = {line.split()[1]: line.split()[2:] for line in listed.stdout.splitlines()}
-    expected = {"help", "install", "convert", "serve", "test", "check", "fix", "docs", "simulate", "bench"}
+    expected = {
+        "help",
+        "install",
+        "convert",
+        "serve",
+        "test",
+        "quick",
+        "check",
+        "fix",
+        "docs",
+        "site",
+        "simulate",
+        "bench",
+    }
     expected |= {"architectures", "conformance", "faults", "fuzz", "attack", "lock", "audit"}
     assert lines.keys() == targets == expected
     assert all(lines.values())
+
+
+def test_the_tests_that_make_quick_leaves_out_are_there():
+    for slow in SLOW:
+        file, _, name = slow.partition("::")
+        assert name in (ROOT / "tests" / "unit" / file).read_text()
 
 
 def test_ctrl_c_ends_a_foreground_command_cleanly_and_make_with_it(tmp_path):
@@ -114,6 +134,7 @@ def requirements():
     yield from ((text, (runtime,)) for text in project()["dependencies"])
     yield from ((text, convert) for text in extras["convert"])
     yield from ((text, (*convert, f"{folder}dev.lock")) for text in extras["dev"])
+    yield from ((text, (f"{folder}site.lock",)) for text in extras["site"])
     yield from ((text, (f"{folder}demo.lock",)) for text in extras["demo"])
 
 
@@ -252,6 +273,13 @@ def test_what_only_torch_needs_on_linux_is_apart_from_what_converts():
         ]
     )
     assert [pin.name for pin in found] == ["cublas", "cuda", "torch"]
+
+
+def test_a_package_that_others_need_on_one_system_alone_stays_in_a_lock_for_all():
+    windows = "sys_platform == 'win32'"
+    others = [Pin("click", "8"), Pin("colorama", "1", windows)]
+    assert lock.without([Pin("click", "8", windows), Pin("colorama", "1", windows)], others) == []
+    assert lock.without([Pin("colorama", "1")], others) == [Pin("colorama", "1")]
 
 
 def test_an_audit_tells_what_is_known_from_what_could_not_be_looked_up():

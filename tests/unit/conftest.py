@@ -1,0 +1,33 @@
+"""Marks the unit tests that take long, which ``make quick`` leaves out."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+# Files, or tests in them: fuzzing, simulations, processes that are killed or run out of a limit.
+SLOW: Final = (
+    "api/test_media_decoders.py",
+    "config/test_robustness.py",
+    "engine/chat/test_template_limits.py",
+    "engine/formats/test_parsing.py::test_no_text_raises_and_its_split_does_not_matter",
+    "engine/guidance/test_trial.py",
+    "engine/hosts/test_trial.py",
+    "engine/input/test_tokenizer_process.py",
+    "engine/kv/test_cache.py::TestBooks",
+    "engine/scheduling/test_fair_share_processes.py",
+    "formats/gguf/test_fuzzed_files.py",
+    "formats/gguf/test_header.py::test_a_large_vocabulary_is_read_in_a_moment",
+    "formats/uqff/test_reader.py",
+    "system/test_supervisor.py",
+    "yard/residency/test_simulation.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark them before pytest selects by marks."""
+    for item in items:
+        if item.nodeid.removeprefix("tests/unit/").startswith(SLOW):
+            item.add_marker("slow")
