@@ -27,7 +27,7 @@ class Findings(NamedTuple):
 
     @property
     def status(self) -> int:
-        """Of the exit."""
+        """Return the exit status: 1 for a known vulnerability, 2 where none could be looked up, else 0."""
         return 1 if self.vulnerable else 2 if self.unknown else 0
 
 

@@ -21,9 +21,9 @@ def resolve(
     config = one_model(model, options)
     from rich.markup import escape
 
-    from modelyard.yard.estimate import foresee
+    from modelyard.yard.estimate import estimate_model
 
-    forecast = foresee(config)
+    forecast = estimate_model(config)
     if as_json:
         typer.echo(json.dumps(forecast.as_facts(), indent=2))
         return

@@ -16,7 +16,7 @@ from modelyard.yard.runtime.engine_factory import footprint_of, plan_of
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class ModelEstimate:
     """What the only model of a configuration would take.
 
     Attributes:
@@ -53,7 +53,7 @@ class Forecast:
         return asdict(self)
 
 
-def foresee(config: Config) -> Forecast:
+def estimate_model(config: Config) -> ModelEstimate:
     """Return what the only model of ``config`` would take.
 
     Raises:
@@ -72,7 +72,7 @@ def foresee(config: Config) -> Forecast:
     predicted = footprint_of(config, model, estimated)
     listing = plan.decision.listing
     names = {*plan.decision.names, plan.projector.name}
-    return Forecast(
+    return ModelEstimate(
         source=model.model_id,
         origin=str(listing.folder) if listing.hub_id is None else listing.hub_id.repo,
         commit=listing.commit,

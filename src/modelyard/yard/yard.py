@@ -286,7 +286,7 @@ class Yard:
 
     def metrics(self) -> MetricsSnapshot:
         """Return the numbers of all models."""
-        return metrics_snapshot(self.controller.state, self.controller.tally)
+        return metrics_snapshot(self.controller.state, self.controller.counters)
 
     def load_progress(self) -> dict[str, Progress]:
         """Return the progress of every model whose files are being prepared, or whose load has begun."""

@@ -9,7 +9,7 @@ is resident, leased and kept, from the effects alone; the machine's state is onl
     deeds       what callers and operators do; a whole run
 """
 
-from support.simulation.deeds import play, run, world_of
+from support.simulation.actions import play, run, world_of
 from support.simulation.world import Step, Violation, World
 
 __all__ = ["Step", "Violation", "World", "play", "run", "world_of"]

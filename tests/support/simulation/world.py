@@ -34,8 +34,8 @@ from modelyard.yard.residency.events import (
     WeightsLost,
 )
 from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, WaitPolicy
-from support.simulation.books import Books, End, Engine, Phase
 from support.simulation.invariants import OF_EFFECTS, OF_STEPS, Moment
+from support.simulation.oracle import End, Engine, Oracle, Phase
 
 Step = Callable[[Residency, ResidencyEvent], tuple[Residency, list[Effect]]]
 
@@ -73,39 +73,39 @@ class World:
 
     def __init__(self, seed: int, step: Step = real_step, *, is_fair: bool = False, is_traced: bool = False) -> None:
         self.seed, self.step, self.is_fair = seed, step, is_fair
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
         self.trace: MutableSequence[tuple[float, ResidencyEvent | Effect]] = [] if is_traced else deque(maxlen=TRACED)
-        self.books = Books(POLICY, is_fair=is_fair)
+        self.oracle = Oracle(POLICY, is_fair=is_fair)
         self.swaps = 0
         self.longest_wait = 0.0
         self.names = 0
         self.is_ending = False
         # In some worlds engines die of many requests, and while they load.
-        self.is_cursed = not is_fair and self.dice.random() < 0.25
+        self.is_cursed = not is_fair and self.rng.random() < 0.25
         self._outcomes: list[tuple[float, int, Callable[[], None]]] = []
         # What a model's files say, before anybody has looked.
         self.files: dict[str, Footprint] = {}
         # Timers and threads are late in a real process, by so much at most.
-        self.lag_s = self.dice.choice((0.0, 0.0, 0.3))
-        for name in "abcdef"[: self.dice.randint(2 if is_fair else 1, 6)]:
+        self.lag_s = self.rng.choice((0.0, 0.0, 0.3))
+        for name in "abcdef"[: self.rng.randint(2 if is_fair else 1, 6)]:
             self.invent(name)
         sizes = [footprint.total_bytes for footprint in self.files.values()]
         least = max(sizes) if is_fair else min(sizes) // 2
-        self.books.budget = self.dice.randint(least, max(least, sum(sizes)) + 20)
-        self.state = Residency.of(self.books.traits, self.books.budget, POLICY)
+        self.oracle.budget = self.rng.randint(least, max(least, sum(sizes)) + 20)
+        self.state = Residency.of(self.oracle.traits, self.oracle.budget, POLICY)
 
     @property
     def now(self) -> float:
-        return self.books.now
+        return self.oracle.now
 
     @property
     def steps(self) -> int:
-        return self.books.step
+        return self.oracle.step
 
     @property
     def is_busy(self) -> bool:
         """Whether anything is being freed."""
-        held = (*self.books.engines.values(), *self.books.parked.values())
+        held = (*self.oracle.engines.values(), *self.oracle.parked.values())
         return any(what.is_freeing for what in held)
 
     # Models
@@ -113,22 +113,22 @@ class World:
     def invent(self, name: str) -> None:
         """A new model, with files and traits."""
         self.files[name] = self.new_footprint(name)
-        self.books.traits[name] = self.new_traits(name)
-        self.books.stays(name, self.books.traits[name].idle_unload_s)
+        self.oracle.traits[name] = self.new_traits(name)
+        self.oracle.stays(name, self.oracle.traits[name].idle_unload_s)
 
     def new_footprint(self, name: str) -> Footprint:
-        key = name if self.is_fair else self.dice.choice(("x", "y", name, name))
-        weights = {"x": 60, "y": 30}.get(key, self.dice.randint(10, 100))
+        key = name if self.is_fair else self.rng.choice(("x", "y", name, name))
+        weights = {"x": 60, "y": 30}.get(key, self.rng.randint(10, 100))
         # Some have a draft model, which may be another model too.
-        draft = {} if self.is_fair else self.dice.choice(({}, {}, {"draft_key": "x", "draft_bytes": 60}))
-        return Footprint(key, weights, self.dice.randint(5, 40), **draft)
+        draft = {} if self.is_fair else self.rng.choice(({}, {}, {"draft_key": "x", "draft_bytes": 60}))
+        return Footprint(key, weights, self.rng.randint(5, 40), **draft)
 
     def new_traits(self, name: str) -> ModelPolicy:
-        dice = self.dice
+        rng = self.rng
         if self.is_fair:
             return ModelPolicy(name, 50)
-        idle_s = dice.choice((math.inf, math.inf, 3.0, 0.0))
-        return ModelPolicy(name, dice.choice((1, 3, 50)), dice.random() < 0.15, dice.choice((0, 0, 0, 5, -5)), idle_s)
+        idle_s = rng.choice((math.inf, math.inf, 3.0, 0.0))
+        return ModelPolicy(name, rng.choice((1, 3, 50)), rng.random() < 0.15, rng.choice((0, 0, 0, 5, -5)), idle_s)
 
     def new_request(self) -> RequestId:
         self.names += 1
@@ -139,23 +139,23 @@ class World:
     def later(self, longest_s: float, outcome: Callable[[], None], *, least_s: float = 0.0) -> None:
         """Have ``outcome`` happen at a random time."""
         self.names += 1
-        at = self.now + least_s + self.dice.random() * (longest_s - least_s)
+        at = self.now + least_s + self.rng.random() * (longest_s - least_s)
         heapq.heappush(self._outcomes, (at, self.names, outcome))
 
     def pass_time(self, until: float) -> None:
         """Let everything happen that is due before ``until``."""
         while True:
-            due = self.state.due_at + (self.lag_s * self.dice.random() if self.lag_s else 0.0)
+            due = self.state.due_at + (self.lag_s * self.rng.random() if self.lag_s else 0.0)
             next_outcome = self._outcomes[0][0] if self._outcomes else math.inf
             at = min(due, next_outcome)
             if at > until or at == math.inf:
                 break
-            self.books.now = max(at, self.now)
+            self.oracle.now = max(at, self.now)
             self.catch_up()
             if next_outcome <= due:
                 heapq.heappop(self._outcomes)[2]()
         if until < math.inf:
-            self.books.now = max(until, self.now)
+            self.oracle.now = max(until, self.now)
             self.catch_up()
 
     def catch_up(self) -> None:
@@ -167,13 +167,13 @@ class World:
 
     def feed(self, event: ResidencyEvent) -> None:
         """Have the machine hear of an event; time it has heard of before, or nothing was due."""
-        if self.dice.random() < 0.05:
+        if self.rng.random() < 0.05:
             self._check_nothing_is_due()
         self.state = self.state._replace(now=self.now)
         self._step(event)
 
     def _step(self, event: ResidencyEvent) -> None:
-        self.books.step += 1
+        self.oracle.step += 1
         self.trace.append((self.now, event))
         if self.steps > MAX_STEPS:
             self.fail("the_world_comes_to_rest", f"{MAX_STEPS} steps, and it goes on")
@@ -184,9 +184,9 @@ class World:
         for effect in effects:
             self.trace.append((self.now, effect))
             self._run(effect)
-        moment = Moment(before, event, self.state, effects, self.books.used())
+        moment = Moment(before, event, self.state, effects, self.oracle.used())
         for invariant in OF_STEPS:
-            wrong = invariant(self.books, moment)
+            wrong = invariant(self.oracle, moment)
             if wrong is not None:
                 self.fail(invariant.__name__, wrong)
         if copied is not None:
@@ -195,48 +195,48 @@ class World:
 
     def _run(self, effect: Effect) -> None:
         for invariant in OF_EFFECTS.get(type(effect), ()):
-            wrong = invariant(self.books, effect)
+            wrong = invariant(self.oracle, effect)
             if wrong is not None:
                 self.fail(invariant.__name__, wrong)
-        leased = self.books.of(effect.model, Phase.LEASED) if isinstance(effect, Free) else []
-        was_sizing = effect.model in self.books.sizing
+        leased = self.oracle.of(effect.model, Phase.LEASED) if isinstance(effect, Free) else []
+        was_sizing = effect.model in self.oracle.sizing
         if isinstance(effect, Grant):
             self._check_fairness(effect)
-        self.books.note(effect)
+        self.oracle.note(effect)
         match effect:
             case ComputeFootprint(model):
                 self.later(MAX_SIZE_S, lambda: self._sized(model))
             case StartLoad(model):
                 self.swaps += 1
-                self._load(model, self.books.engines[model])
+                self._load(model, self.oracle.engines[model])
             case Free(model) if was_sizing:
                 self.later(0.0, lambda: self._closed(model))
-            case Free(model) if model in self.books.parked:
+            case Free(model) if model in self.oracle.parked:
                 self.later(MAX_FREE_S, lambda: self._dropped(model))
             case Free():
-                self._free(effect, self.books.engines[effect.model], leased)
+                self._free(effect, self.oracle.engines[effect.model], leased)
             case Grant(_, request):
-                if effect.alone or (self.is_cursed and self.dice.random() < 0.5):
-                    self._compute(request, self.books.engines[effect.model])
-                if not self.is_fair or self.is_ending or self.dice.random() < 0.5:
-                    self.later(self.dice.choice((0.5, 5.0, 30.0)), lambda: self.end_lease(request))
+                if effect.alone or (self.is_cursed and self.rng.random() < 0.5):
+                    self._compute(request, self.oracle.engines[effect.model])
+                if not self.is_fair or self.is_ending or self.rng.random() < 0.5:
+                    self.later(self.rng.choice((0.5, 5.0, 30.0)), lambda: self.end_lease(request))
 
     # Engines
 
     def _sized(self, model: str) -> None:
-        if model not in self.books.sizing:
+        if model not in self.oracle.sizing:
             return
-        self.books.sizing.discard(model)
-        if not self.is_fair and self.dice.random() < 0.1:
-            self.books.failed.add(model)
+        self.oracle.sizing.discard(model)
+        if not self.is_fair and self.rng.random() < 0.1:
+            self.oracle.failed.add(model)
             self.feed(EngineLoadFailed(model, "no such file"))
         else:
-            self.books.footprints[model] = self.files[model]
+            self.oracle.footprints[model] = self.files[model]
             self.feed(Sized(model, self.files[model]))
 
     def _load(self, model: str, engine: Engine) -> None:
-        fate = 0.0 if self.is_fair else self.dice.random()
-        if self.is_cursed and self.dice.random() < 0.2:
+        fate = 0.0 if self.is_fair else self.rng.random()
+        if self.is_cursed and self.rng.random() < 0.2:
             fate = 0.95
         # Not at once: a load that takes no time at all is freed at once in turn, and nobody would see a swap.
         if fate < 0.85:
@@ -249,71 +249,71 @@ class World:
         # The rest hangs for ever.
 
     def _loaded(self, model: str, engine: Engine, *, is_measured: bool) -> None:
-        if self.books.engines.get(model) is not engine or engine.is_freeing:
+        if self.oracle.engines.get(model) is not engine or engine.is_freeing:
             return
         measured = None
         if is_measured:
-            context = round(engine.footprint.context_bytes * self.dice.uniform(0.9, 1.1))
+            context = round(engine.footprint.context_bytes * self.rng.uniform(0.9, 1.1))
             measured = replace(engine.footprint, context_bytes=context)
-        self.books.loaded(model, measured)
-        engine.is_isolated = self.dice.random() < 0.7
+        self.oracle.loaded(model, measured)
+        engine.is_isolated = self.rng.random() < 0.7
         self.feed(EngineLoaded(model, measured, engine.is_isolated))
 
     def _failed(self, model: str, engine: Engine, reason: str | None) -> None:
-        if self.books.engines.get(model) is not engine or engine.is_freeing:
+        if self.oracle.engines.get(model) is not engine or engine.is_freeing:
             return
         if reason is None:
-            self.books.died(model)
+            self.oracle.died(model)
             self.feed(EngineDied(model, "crash"))
             return
-        self.books.gone(model)
-        self.books.failed.add(model)
+        self.oracle.gone(model)
+        self.oracle.failed.add(model)
         # The files may be others the next time.
-        if self.dice.random() < 0.2:
+        if self.rng.random() < 0.2:
             self.files[model] = self.new_footprint(model)
         self.feed(EngineLoadFailed(model, reason))
 
     def _replaced(self, model: str, engine: Engine) -> None:
         """The files are others by the time at which they are to be loaded."""
-        if self.books.engines.get(model) is not engine or engine.is_freeing:
+        if self.oracle.engines.get(model) is not engine or engine.is_freeing:
             return
-        prefix = self.books.prefixes.get(model, 0)
-        self.books.gone(model, prefix)
+        prefix = self.oracle.prefixes.get(model, 0)
+        self.oracle.gone(model, prefix)
         self.files[model] = self.new_footprint(model)
         self.feed(FilesReplaced(model, "file"))
 
     def write_over(self, model: str) -> None:
         """The files of a model change under whatever has them mapped."""
-        if model in self.books.engines or model in self.books.parked:
-            self.books.stale.add(model)
+        if model in self.oracle.engines or model in self.oracle.parked:
+            self.oracle.stale.add(model)
         self.files[model] = self.new_footprint(model)
         self.feed(FilesWrittenOver(model, "file"))
 
     def _free(self, effect: Free, engine: Engine, leased: list[RequestId]) -> None:
         """Every lease ends at a time of its own, in any order, and then the engine."""
-        model, lasts_s = effect.model, MAX_FREE_S * self.dice.random()
-        if self.dice.random() < 0.2:
+        model, lasts_s = effect.model, MAX_FREE_S * self.rng.random()
+        if self.rng.random() < 0.2:
             # All that an engine says may also come in one batch.
             lasts_s = 0.0
         for request in leased:
             self.later(lasts_s, lambda request=request: self._stop_lease(request, engine, suspends=effect.suspends))
-        dies = not self.is_fair and self.dice.random() < 0.05
+        dies = not self.is_fair and self.rng.random() < 0.05
         if dies and engine.loaded_at is None:
             # Told to stop while it loads, it may come to the end of its load first.
             self.later(lasts_s, lambda: self.feed(EngineLoaded(model)))
         self.later(lasts_s + 1e-6, lambda: self._freed(model, engine, leased, dies=dies), least_s=lasts_s + 1e-6)
 
     def _stop_lease(self, request: RequestId, engine: Engine, *, suspends: bool) -> None:
-        lease = self.books.requests.get(request)
+        lease = self.oracle.requests.get(request)
         if lease is None or lease.phase is not Phase.LEASED:
             return
-        is_over = not self.is_fair and not engine.is_dying and self.dice.random() < 0.2
+        is_over = not self.is_fair and not engine.is_dying and self.rng.random() < 0.2
         if lease.has_left or not suspends or is_over:
             self.end_lease(request)
             return
         # The process that had its state is gone.
-        kept = 0 if engine.is_dying else self.dice.choice((0, min(engine.keep_left, 5), engine.keep_left // 2))
-        self.books.suspend(request, kept)
+        kept = 0 if engine.is_dying else self.rng.choice((0, min(engine.keep_left, 5), engine.keep_left // 2))
+        self.oracle.suspend(request, kept)
         self.feed(RequestSuspended(lease.model, request, kept))
 
     def _freed(self, model: str, engine: Engine, leased: list[RequestId], *, dies: bool) -> None:
@@ -322,19 +322,19 @@ class World:
         for request in leased:
             self._stop_lease(request, engine, suspends=dies and engine.is_isolated)
         if dies:
-            self.books.died(model)
+            self.oracle.died(model)
             self.feed(EngineDied(model, "crash at the end"))
             return
-        self.books.note_service(model)
-        prefix = self.dice.choice((0, engine.keep_left))
-        self.books.gone(model, prefix, keeps_weights=engine.keeps_weights)
+        self.oracle.note_service(model)
+        prefix = self.rng.choice((0, engine.keep_left))
+        self.oracle.gone(model, prefix, keeps_weights=engine.keeps_weights)
         self.feed(EngineFreed(model, prefix, engine.keeps_weights))
 
     def _dropped(self, model: str) -> None:
         """The weights of a parked model are free. Its prompts are not touched."""
-        del self.books.parked[model]
-        self.books.stale.discard(model)
-        self.feed(EngineFreed(model, self.books.prefixes.get(model, 0)))
+        del self.oracle.parked[model]
+        self.oracle.stale.discard(model)
+        self.feed(EngineFreed(model, self.oracle.prefixes.get(model, 0)))
 
     def _closed(self, model: str) -> None:
         """The files of a model that was being sized are closed."""
@@ -342,19 +342,19 @@ class World:
 
     def lose_weights(self, model: str) -> None:
         """What held the weights of a parked model crashes; of another model, that is of no importance."""
-        parked = self.books.parked.get(model)
+        parked = self.oracle.parked.get(model)
         if parked is not None and not parked.is_freeing:
-            del self.books.parked[model]
-            self.books.stale.discard(model)
+            del self.oracle.parked[model]
+            self.oracle.stale.discard(model)
         self.feed(WeightsLost(model, "crash"))
 
     def die(self, model: str, cause: RequestId | None = None) -> None:
         """An engine that serves crashes, of a request or whatever else."""
-        engine = self.books.engines.get(model)
+        engine = self.oracle.engines.get(model)
         if engine is None or not engine.is_serving:
             return
-        leased, lasts_s = self.books.of(model, Phase.LEASED), MAX_FREE_S * self.dice.random()
-        if self.dice.random() < 0.5:
+        leased, lasts_s = self.oracle.of(model, Phase.LEASED), MAX_FREE_S * self.rng.random()
+        if self.rng.random() < 0.5:
             # All in one batch.
             lasts_s = 0.0
         self._begin_to_die(model, engine, cause)
@@ -365,26 +365,26 @@ class World:
     def _begin_to_die(self, model: str, engine: Engine, cause: RequestId | None = None) -> None:
         active: list[RequestId] = []
         if engine.is_isolated:
-            active = [r for r in self.books.of(model, Phase.LEASED) if r == cause or self.dice.random() < 0.3]
-        contents = tuple((request, self.books.requests[request].content) for request in active)
-        self.books.begin_to_die(model, active)
+            active = [r for r in self.oracle.of(model, Phase.LEASED) if r == cause or self.rng.random() < 0.3]
+        contents = tuple((request, self.oracle.requests[request].content) for request in active)
+        self.oracle.begin_to_die(model, active)
         self.feed(EngineDying(model, "crash", contents))
 
     def _compute(self, request: RequestId, engine: Engine) -> None:
         """A request gets a token, or its engine dies of it, or neither."""
 
         def has_token() -> None:
-            lease = self.books.requests.get(request)
+            lease = self.oracle.requests.get(request)
             if lease is not None and lease.phase is Phase.LEASED:
                 lease.is_suspect = False
                 self.feed(RequestCleared(lease.model, request))
 
         def is_the_end() -> None:
-            lease = self.books.requests.get(request)
-            if lease is not None and self.books.engines.get(lease.model) is engine:
+            lease = self.oracle.requests.get(request)
+            if lease is not None and self.oracle.engines.get(lease.model) is engine:
                 self.die(lease.model, cause=request)
 
-        fate = self.dice.random()
+        fate = self.rng.random()
         if fate < (0.7 if self.is_cursed else 0.4):
             self.later(1.0, is_the_end)
         elif fate < 0.9:
@@ -392,9 +392,9 @@ class World:
 
     def end_lease(self, request: RequestId) -> None:
         """An engine has finished a request, or was told that its client has left."""
-        lease = self.books.requests.get(request)
+        lease = self.oracle.requests.get(request)
         if lease is not None and lease.phase is Phase.LEASED:
-            self.books.end(request, End.LEFT if lease.has_left else End.ANSWERED)
+            self.oracle.end(request, End.LEFT if lease.has_left else End.ANSWERED)
             self.feed(RequestEnded(lease.model, request))
 
     # What must hold of more than one step
@@ -410,14 +410,14 @@ class World:
         """Before ``due_at``, time alone changes nothing: neither now nor a moment before."""
         due_at = self.state.due_at
         until = min(due_at, self.now + 1000.0)
-        for now in (self.now, self.now + self.dice.random() * (until - self.now)):
+        for now in (self.now, self.now + self.rng.random() * (until - self.now)):
             if self.now <= now < due_at:
                 idle, effects = self.step(self.state, Tick(now))
                 if effects or idle.models != self.state.models:
                     self.fail("due_is_honest", f"a Tick at {now}, before {due_at}, has effects: {effects}")
 
     def _check_fairness(self, grant: Grant) -> None:
-        request = self.books.requests[grant.request]
+        request = self.oracle.requests[grant.request]
         if self.is_fair and not request.behind_drain:
             waited_s, bound_s = self.now - request.since, self.bound_s(request.since)
             self.longest_wait = max(self.longest_wait, waited_s / bound_s)
@@ -433,8 +433,8 @@ class World:
         """
         stay_s = max(POLICY.min_residency_s, POLICY.residency_per_load * MAX_LOAD_S)
         turn_s = MAX_LOAD_S + stay_s + POLICY.drain_s + 2 * MAX_FREE_S + 4 * self.lag_s
-        drains = sum(done_at >= since for done_at in self.books.drains)
-        return (len(self.books.traits) + drains) * turn_s + MAX_SIZE_S
+        drains = sum(done_at >= since for done_at in self.oracle.drains)
+        return (len(self.oracle.traits) + drains) * turn_s + MAX_SIZE_S
 
     def fail(self, invariant: str, message: str) -> None:
         """Raise a violation, with all that is known."""
@@ -446,9 +446,9 @@ class World:
         lines.append(f"  state: budget {self.state.budget_bytes}, due at {self.state.due_at}")
         for name, model in sorted(self.state.models.items()):
             lines.append(f"    {name}: {model}")
-        books = self.books
-        lines.append(f"  world: at {self.now:.3f}, {books.used()} used of {books.budget}")
-        lines += [f"    engine of {name}: {engine}" for name, engine in books.engines.items()]
-        lines += [f"    request {number}: {request}" for number, request in books.requests.items()]
-        lines += [f"    caller {number}: {caller}" for number, caller in books.callers.items()]
+        oracle = self.oracle
+        lines.append(f"  world: at {self.now:.3f}, {oracle.used()} used of {oracle.budget}")
+        lines += [f"    engine of {name}: {engine}" for name, engine in oracle.engines.items()]
+        lines += [f"    request {number}: {request}" for number, request in oracle.requests.items()]
+        lines += [f"    caller {number}: {caller}" for number, caller in oracle.callers.items()]
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Schemas of the answers of OpenAI's endpoints, for the documentation. Answers are not validated against them.
+"""The answers of OpenAI's endpoints: their documentation, and what the encoders return.
 
 A field that is ``NotRequired`` is left out if it has no value.
 """

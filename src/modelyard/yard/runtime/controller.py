@@ -67,11 +67,11 @@ class LifecycleController:
         self.profiles: dict[str, ModelProfile] = {}
         self.load_progress: dict[str, float] = {}
         self.watch = StatusBroadcaster()
-        self.tally = Counters()
+        self.counters = Counters()
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
         self._engines = EngineSupervisor(factory, self._receive, self._on_engine_event)
-        self._inflight = InflightRequests(self.tally, self.feed, lambda: self.state.is_closing)
+        self._inflight = InflightRequests(self.counters, self.feed, lambda: self.state.is_closing)
         self._callers: dict[RequestId, asyncio.Future[None]] = {}
         self._events: deque[events.ResidencyEvent] = deque()
         self._is_running_effects = False
@@ -223,13 +223,13 @@ class LifecycleController:
         match effect:
             case events.Grant(model, request, alone):
                 engine, fingerprint = self._engines.engines[model], self.profiles[model].fingerprint
-                self.tally[self._display_name(model)].retried_alone += alone
+                self.counters[self._display_name(model)].retried_alone += alone
                 self._inflight.grant(request, engine, self.state.models[model], fingerprint, alone=alone)
             case events.Reject(_, request, error):
                 self._reject(request, error)
             case events.Blame(model, request, error):
                 logger.warning("Request %s of %s is to blame: %s", request, self._display_name(model), error)
-                self.tally[self._display_name(model)].blamed += 1
+                self.counters[self._display_name(model)].blamed += 1
                 self._inflight.reject(request, error)
             case events.Abort(_, request, error):
                 self._inflight.reject(request, error)
@@ -241,12 +241,12 @@ class LifecycleController:
                 self._engines.size(model)
             case events.StartLoad(model):
                 self.load_progress[model] = 0.0
-                self.tally[self._display_name(model)].predicted_bytes = self._predicted_bytes(model)
+                self.counters[self._display_name(model)].predicted_bytes = self._predicted_bytes(model)
                 self._engines.load(model)
             case events.Free(model, suspends, keep_bytes, why, keeps_weights, reason):
                 done = "Parking" if keeps_weights else "Unloading"
                 logger.info("%s %s: %s", done, self._display_name(model), why)
-                self.tally[self._display_name(model)].unloads[reason] += 1
+                self.counters[self._display_name(model)].unloads[reason] += 1
                 self._engines.free(model, Stop(suspends, keep_bytes, keeps_weights, discard=reason == "changed"))
             case events.DiscardKept(model):
                 self._engines.discard_kept(model)
@@ -266,7 +266,7 @@ class LifecycleController:
     def _on_engine_event(self, event: events.ResidencyEvent) -> None:
         """Count and feed the outcome for a model that the supervisor reports."""
         if isinstance(event, events.EngineLoadFailed):
-            self.tally[self._display_name(event.model)].loads["failed"] += 1
+            self.counters[self._display_name(event.model)].loads["failed"] += 1
         elif isinstance(event, events.EngineDied):
             self._count_death(event.model)
         self.feed(event)
@@ -277,12 +277,12 @@ class LifecycleController:
         self._note_freed()
 
     def _count_death(self, model: str) -> None:
-        state, tally = self.state.models.get(model), self.tally[self._display_name(model)]
-        tally.deaths += 1
+        state, counters = self.state.models.get(model), self.counters[self._display_name(model)]
+        counters.deaths += 1
         if state is not None and state.load_state is LoadState.LOADING:
-            tally.loads["failed"] += 1
+            counters.loads["failed"] += 1
         elif state is not None and state.was_serving:
-            tally.unloads["died"] += 1
+            counters.unloads["died"] += 1
 
     def preparing(self, model: str, progress: Progress) -> None:
         """Report the progress of preparing the files of ``model``. May be called on any thread."""
@@ -299,14 +299,14 @@ class LifecycleController:
         for event in self._inflight.receive(self._display_name(model), batch, now):
             match event:
                 case EngineStats():
-                    self.tally[self._display_name(model)].record_stats(event)
+                    self.counters[self._display_name(model)].record_stats(event)
                 case LoadProgress(fraction):
                     self.load_progress[model] = fraction
                     self.watch.progress(self._display_name(model), fraction)
                 case Loaded(profile):
                     self._engines.loaded(model)
                     self.profiles[model] = profile
-                    self.tally[self._display_name(model)].record_load(now - self.state.models[model].load_began)
+                    self.counters[self._display_name(model)].record_load(now - self.state.models[model].load_began)
                     self.feed(events.EngineLoaded(model, self._measured(model, profile), profile.is_isolated))
                 case LoadFailed(reason):
                     self._discard_engine(model)
@@ -361,7 +361,7 @@ class LifecycleController:
 
     def _discard_engine(self, model: str, reason: str = "it was stopped") -> None:
         self._inflight.lose(self._engines.engines[model], reason)
-        self.tally[self._display_name(model)].engine_stats = None
+        self.counters[self._display_name(model)].engine_stats = None
         # Last: losing the requests may end a drain, and so free the model. Without an engine that would be done at
         # once, and the next load would begin before the residency knows how this engine ended.
         if not self._engines.detach(model):

@@ -84,10 +84,10 @@ class InflightRequests:
     """
 
     def __init__(
-        self, tally: Counters, feed: Callable[[events.ResidencyEvent], None], is_closing: Callable[[], bool]
+        self, counters: Counters, feed: Callable[[events.ResidencyEvent], None], is_closing: Callable[[], bool]
     ) -> None:
         self.open: dict[RequestId, InflightRequest] = {}
-        self._tally = tally
+        self._tally = counters
         self._feed = feed
         self._is_closing = is_closing
         self._loop = asyncio.get_running_loop()

@@ -40,7 +40,7 @@ from modelyard.yard.residency.events import (
     WeightsLost,
 )
 from modelyard.yard.residency.state import LoadState, UnloadMode
-from support.simulation import Violation, World, deeds, run, world_of
+from support.simulation import Violation, World, actions, run, world_of
 
 RUNS = 200
 MAX_TO_CATCH = 400
@@ -56,7 +56,7 @@ def test_every_invariant_holds_in_every_interleaving(first):
 def test_nobody_starves_where_loads_end_and_priorities_are_equal():
     worlds = [World(seed, is_fair=True) for seed in range(40)]
     for world in worlds:
-        deeds.play(world)
+        actions.play(world)
     # The bound is one that worlds come near to, not one that holds whatever the machine does.
     assert 0.4 < max(world.longest_wait for world in worlds) <= 1.0
 
@@ -73,7 +73,7 @@ def digest(seeds):
     traces = []
     for seed in seeds:
         world = world_of(seed, is_traced=True)
-        deeds.play(world)
+        actions.play(world)
         traces.append(repr(world.trace))
     return hashlib.sha256("".join(traces).encode()).hexdigest()
 
@@ -128,11 +128,11 @@ class Deeds(RuleBasedStateMachine):
         self.world = World(seed, is_fair=is_fair)
 
     def model(self, number):
-        names = deeds.offered(self.world)
+        names = actions.offered(self.world)
         return names[number % len(names)]
 
     def is_open(self):
-        return not self.world.books.is_closing and bool(deeds.offered(self.world))
+        return not self.world.oracle.is_closing and bool(actions.offered(self.world))
 
     def is_free(self):
         return self.is_open() and not self.world.is_fair
@@ -140,7 +140,7 @@ class Deeds(RuleBasedStateMachine):
     @precondition(is_open)
     @rule(model=st.integers(0, 5))
     def arrive(self, model):
-        deeds.arrive(self.world, self.model(model))
+        actions.arrive(self.world, self.model(model))
 
     @precondition(is_free)
     @rule(
@@ -150,33 +150,33 @@ class Deeds(RuleBasedStateMachine):
         keep_alive_s=st.sampled_from((None, 0.0, 2.0, math.inf)),
     )
     def arrive_in_a_way(self, model, priority, wait_s, keep_alive_s):
-        deeds.arrive(self.world, self.model(model), priority=priority, wait_s=wait_s, keep_alive_s=keep_alive_s)
+        actions.arrive(self.world, self.model(model), priority=priority, wait_s=wait_s, keep_alive_s=keep_alive_s)
 
     @rule()
     def leave(self):
-        deeds.leave(self.world)
+        actions.leave(self.world)
 
     @precondition(is_open)
     @rule(model=st.integers(0, 5))
     def drain(self, model):
-        deeds.unload(self.world, self.model(model), UnloadMode.DRAIN)
+        actions.unload(self.world, self.model(model), UnloadMode.DRAIN)
 
     @precondition(is_free)
     @rule(model=st.integers(0, 5), mode=st.sampled_from(UnloadMode))
     def unload(self, model, mode):
-        deeds.unload(self.world, self.model(model), mode)
+        actions.unload(self.world, self.model(model), mode)
 
     @precondition(is_free)
     @rule(model=st.integers(0, 5))
     def reload(self, model):
-        deeds.reload(self.world, self.model(model))
+        actions.reload(self.world, self.model(model))
 
     @precondition(is_free)
     @rule(model=st.integers(0, 5), is_pinned=st.booleans(), priority=st.sampled_from((0, 5)))
     def retune(self, model, is_pinned, priority):
         name = self.model(model)
-        traits = replace(self.world.books.traits[name], is_pinned=is_pinned, priority=priority)
-        deeds.retune(self.world, name, traits)
+        traits = replace(self.world.oracle.traits[name], is_pinned=is_pinned, priority=priority)
+        actions.retune(self.world, name, traits)
 
     @precondition(is_free)
     @rule(model=st.integers(0, 5))
@@ -196,17 +196,17 @@ class Deeds(RuleBasedStateMachine):
     @precondition(is_free)
     @rule(model=st.integers(0, 5))
     def retire(self, model):
-        deeds.retire(self.world, self.model(model))
+        actions.retire(self.world, self.model(model))
 
     @precondition(is_free)
     @rule(share=st.floats(0.3, 2.0))
     def change_budget(self, share):
-        deeds.change_budget(self.world, round(self.world.books.budget * share) + 1)
+        actions.change_budget(self.world, round(self.world.oracle.budget * share) + 1)
 
     @precondition(is_free)
     @rule()
     def close(self):
-        deeds.close(self.world)
+        actions.close(self.world)
 
     @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 5.0, 30.0)))
     def wait(self, seconds):
@@ -214,7 +214,7 @@ class Deeds(RuleBasedStateMachine):
 
     def teardown(self):
         if hasattr(self, "world"):
-            deeds.finish(self.world)
+            actions.finish(self.world)
 
 
 Deeds.TestCase.settings = settings(
@@ -503,5 +503,5 @@ RULES = {
 @pytest.mark.parametrize(("module", "name", "broken"), RULES.values(), ids=RULES.keys())
 def test_a_rule_that_is_dropped_starves_somebody_or_swaps_for_nothing(monkeypatch, module, name, broken):
     monkeypatch.setattr(module, name, broken)
-    violation = first_violation(lambda seed: deeds.play(World(seed, is_fair=True)))
+    violation = first_violation(lambda seed: actions.play(World(seed, is_fair=True)))
     assert violation.invariant in {"nobody_starves", "nobody_takes_back_what_was_given_up"}

@@ -295,7 +295,7 @@ async def test_files_that_are_replaced_before_their_load_are_sized_again(stage_o
     stage.factory.make, stage.factory.size = make_of_other_files, size
     await stage.running()
     assert sizes == ["a", "a"]
-    assert stage.controller.tally["a"].loads == {"ok": 1}
+    assert stage.controller.counters["a"].loads == {"ok": 1}
 
 
 async def test_parked_weights_are_held_until_the_next_engine_has_loaded(stage_of):
@@ -641,8 +641,8 @@ async def test_an_engine_that_dies_while_it_loads_is_tried_three_times_and_not_f
     with pytest.raises(ModelLoadFailed, match="no room for the batch"):
         await soon(reload)
     assert len(stage.engines.of("a")) == 3
-    assert (stage.model().restarts, stage.controller.tally["a"].deaths) == (3, 3)
-    assert stage.controller.tally["a"].loads == {"failed": 3}
+    assert (stage.model().restarts, stage.controller.counters["a"].deaths) == (3, 3)
+    assert stage.controller.counters["a"].loads == {"failed": 3}
 
 
 async def test_an_engine_that_dies_while_it_is_stopped_is_freed_all_the_same(stage_of):
@@ -679,10 +679,10 @@ async def test_answers_go_on_in_the_next_engine_when_the_process_of_theirs_has_d
     following.say(" and half")
     following.finish()
     assert [await soon(generation.text()) for _, generation in asked] == ["half and half"] * 3
-    assert stage.controller.tally["a"].deaths == 1
-    assert stage.controller.tally["a"].retried_alone == 1
-    assert stage.controller.tally["a"].unloads == {"died": 1}
-    assert stage.controller.tally["a"].requests == {"stop": 3}
+    assert stage.controller.counters["a"].deaths == 1
+    assert stage.controller.counters["a"].retried_alone == 1
+    assert stage.controller.counters["a"].unloads == {"died": 1}
+    assert stage.controller.counters["a"].requests == {"stop": 3}
 
 
 async def test_a_request_that_returns_is_sent_again_alone_and_may_be_accepted_twice(stage_of):
@@ -770,7 +770,7 @@ async def test_a_request_that_ends_its_engine_twice_is_blamed_and_refused_when_i
     assert not resume.alone
     last.finish()
     assert await soon(other.text()) == ""
-    assert (stage.controller.tally["a"].blamed, stage.controller.tally["a"].deaths) == (1, 2)
+    assert (stage.controller.counters["a"].blamed, stage.controller.counters["a"].deaths) == (1, 2)
 
 
 async def test_a_suspect_that_has_a_token_is_not_blamed_for_the_next_death(stage_of):
@@ -811,7 +811,7 @@ async def test_a_client_that_left_when_its_engine_died_ends_as_one_that_left(sta
     stage.controller.abandon(request)
     engine.wake()
     await soon(generation.until(lambda: generation.is_over))
-    assert stage.controller.tally["a"].requests == {"cancelled": 1}
+    assert stage.controller.counters["a"].requests == {"cancelled": 1}
     assert len(stage.engines.of("a")) == 1
 
 
@@ -825,7 +825,7 @@ async def test_a_client_that_left_and_is_blamed_counts_as_one_that_left(stage_of
     stage.controller.abandon(request)
     following.wake()
     await soon(generation.until(lambda: generation.is_over))
-    assert stage.controller.tally["a"].requests == {"cancelled": 1}
+    assert stage.controller.counters["a"].requests == {"cancelled": 1}
     with pytest.raises(HarmfulRequest):
         await soon(stage.submit()[1].accepted())
 
@@ -855,7 +855,7 @@ async def test_a_process_that_dies_when_it_is_to_stop_is_no_error_to_who_unloads
     engine.wake()
     await soon(unload)
     assert (stage.model().load_state, stage.model().failure) == (LoadState.UNLOADED, None)
-    assert stage.controller.tally["a"].unloads == {"asked": 1}
+    assert stage.controller.counters["a"].unloads == {"asked": 1}
 
 
 async def test_weights_that_are_lost_while_they_are_parked_are_not_held_any_more(stage_of):
@@ -895,7 +895,7 @@ async def test_a_file_that_is_written_over_ends_its_streams_and_no_others_and_no
     (stop,) = await stage.heard(engine, Stop)
     assert (stop.suspend, stop.keep_bytes, stop.park, stop.discard) == (False, 0, False, True)
     assert "a: the file m.gguf was written over while it was served" in caplog.text
-    assert stage.controller.tally["a"].unloads == {"changed": 1}
+    assert stage.controller.counters["a"].unloads == {"changed": 1}
     (await stage.engine("b")).finish()
     await soon(other.text())
     await stage.running()
@@ -911,7 +911,7 @@ async def test_parked_weights_whose_file_is_written_over_are_given_up(stage_of):
     await soon(stage.controller.unload("a", UnloadMode.FORCE))
     assert stage.model().load_state is LoadState.UNLOADED
     assert weights.releases == 1
-    assert stage.controller.tally["a"].unloads == {"asked": 1, "changed": 1}
+    assert stage.controller.counters["a"].unloads == {"asked": 1, "changed": 1}
 
 
 async def test_what_becomes_of_a_death_is_logged(stage_of, caplog):
@@ -1112,9 +1112,9 @@ ENDS = {"finished", "left", "engine_error", "model_load_failed", "model_loading"
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(stage_of, clock, seed):
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     # Both fit, or one at a time, which then make room for each other again and again.
-    budget = dice.choice((BUDGET, 1_500_000))
+    budget = rng.choice((BUDGET, 1_500_000))
     stage = stage_of(max_requests=6, budget=budget, policy=WaitPolicy(min_residency_s=1.0, drain_s=0.5))
     reading, asking = [], []
 
@@ -1137,7 +1137,7 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
             case "submit":
                 reading.append(asyncio.create_task(read(model)))
             case "leave" if reading:
-                dice.choice(reading).cancel()
+                rng.choice(reading).cancel()
             case "unload":
                 asking.append(stage.controller.unload(model, UnloadMode.DRAIN))
             case "suspend":
@@ -1157,8 +1157,8 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
             case "die slowly" if engines:
                 engines[-1].die("segfault", frees=False)
             case "crash" if engines:
-                active = [request for request in stage.model(model).leases if dice.random() < 0.5]
-                engines[-1].crash("signal 11", active=active, frees=dice.random() < 0.5)
+                active = [request for request in stage.model(model).leases if rng.random() < 0.5]
+                engines[-1].crash("signal 11", active=active, frees=rng.random() < 0.5)
             case "lose weights" if engines:
                 engines[-1].lose_weights("signal 9")
             case "park":
@@ -1166,7 +1166,7 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
             case "wake" if engines:
                 engines[-1].wake()
 
-    deeds = {
+    actions = {
         "submit": 40,
         "leave": 10,
         "unload": 4,
@@ -1183,9 +1183,9 @@ async def test_whatever_happens_every_request_has_one_end_and_nothing_is_left(st
         "wake": 6,
         "tick": 6,
     }
-    for deed in dice.choices(list(deeds), list(deeds.values()), k=400):
-        act(dice.choice("ab"), deed)
-        if dice.random() < 0.5:
+    for deed in rng.choices(list(actions), list(actions.values()), k=400):
+        act(rng.choice("ab"), deed)
+        if rng.random() < 0.5:
             await asyncio.sleep(0)
         assert_sound(stage)
 

@@ -29,35 +29,40 @@ def test_a_histogram_counts_each_value_in_the_first_bound_that_holds_it(values: 
 
 
 def test_gaps_are_counted_between_the_texts_of_one_answer() -> None:
-    tally = ModelCounters()
+    counters = ModelCounters()
     # One answer begins, two go on together, and one comes back after a pause.
-    tally.record_tokens([0.0, 10.0, 10.0, 3.0], now=10.004)
-    assert sum(tally.gap_s.counts) == 3
-    assert tally.gap_s.sum == pytest.approx(2 * 0.004 + 7.004)
+    counters.record_tokens([0.0, 10.0, 10.0, 3.0], now=10.004)
+    assert sum(counters.gap_s.counts) == 3
+    assert counters.gap_s.sum == pytest.approx(2 * 0.004 + 7.004)
 
 
 def test_the_ends_of_requests_are_counted_with_what_they_used() -> None:
-    tally = ModelCounters()
+    counters = ModelCounters()
     times = RequestTimings(arrived=1.0, granted=2.0, started=2.5, first=3.0, ended=4.0)
-    tally.record_end(Finished(NUMBER, "stop", Usage(10, 5, 0)), times)
-    tally.record_end(Cancelled(NUMBER, Usage(8, 2, 6)), times)
-    tally.record_end(Cancelled(NUMBER), RequestTimings(arrived=1.0, ended=2.0))
-    tally.record_end(Failed(NUMBER, EngineError("m", "x")), RequestTimings(arrived=1.0, ended=2.0))
-    assert tally.requests == {"stop": 1, "cancelled": 2, "failed": 1}
-    assert (tally.prompt_tokens, tally.cached_tokens, tally.completion_tokens, tally.prefix_hits) == (18, 6, 7, 1)
-    assert (sum(tally.queue_s.counts), sum(tally.first_token_s.counts)) == (2, 2)
+    counters.record_end(Finished(NUMBER, "stop", Usage(10, 5, 0)), times)
+    counters.record_end(Cancelled(NUMBER, Usage(8, 2, 6)), times)
+    counters.record_end(Cancelled(NUMBER), RequestTimings(arrived=1.0, ended=2.0))
+    counters.record_end(Failed(NUMBER, EngineError("m", "x")), RequestTimings(arrived=1.0, ended=2.0))
+    assert counters.requests == {"stop": 1, "cancelled": 2, "failed": 1}
+    assert (counters.prompt_tokens, counters.cached_tokens, counters.completion_tokens, counters.prefix_hits) == (
+        18,
+        6,
+        7,
+        1,
+    )
+    assert (sum(counters.queue_s.counts), sum(counters.first_token_s.counts)) == (2, 2)
 
 
 def test_preemptions_and_pictures_add_up_over_engines() -> None:
-    tally = Counters()
-    tally["a"].record_stats(EngineStats(1, 0, 100, 10, preemptions=2))
-    tally["a"].engine_stats = None
-    tally["a"].record_stats(EngineStats(1, 0, 100, 10, preemptions=1))
-    assert tally["a"].preemptions == 3
+    counters = Counters()
+    counters["a"].record_stats(EngineStats(1, 0, 100, 10, preemptions=2))
+    counters["a"].engine_stats = None
+    counters["a"].record_stats(EngineStats(1, 0, 100, 10, preemptions=1))
+    assert counters["a"].preemptions == 3
     for _ in range(2):
-        tally["a"].record_stats(EngineStats(1, 0, 100, 10, 0, pictures_encoded=2, pictures_reused=5))
-    assert (tally["a"].pictures_encoded, tally["a"].pictures_reused) == (4, 10)
-    assert set(tally) == {"a"}
+        counters["a"].record_stats(EngineStats(1, 0, 100, 10, 0, pictures_encoded=2, pictures_reused=5))
+    assert (counters["a"].pictures_encoded, counters["a"].pictures_reused) == (4, 10)
+    assert set(counters) == {"a"}
 
 
 def test_the_parts_of_the_way_add_up_to_the_whole() -> None:

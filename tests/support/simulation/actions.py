@@ -19,7 +19,7 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
 )
 from modelyard.yard.residency.state import ModelPolicy, UnloadMode
-from support.simulation.books import Caller, End, Phase, Request
+from support.simulation.oracle import Caller, End, Phase, Request
 from support.simulation.world import POLICY, Step, World
 
 # Steps of a run before its callers stop.
@@ -34,7 +34,7 @@ SOON_S = (0.0, 0.0, 0.01, 0.1, 0.3, 2.0, 8.0)
 
 def offered(world: World) -> list[str]:
     """The models that callers can name."""
-    return [name for name in world.books.traits if name not in world.books.retired]
+    return [name for name in world.oracle.traits if name not in world.oracle.retired]
 
 
 def arrive(
@@ -47,39 +47,39 @@ def arrive(
     content: str = "",
 ) -> None:
     """Somebody wants to use a model."""
-    books, number = world.books, world.new_request()
+    oracle, number = world.oracle, world.new_request()
     longest_s = POLICY.max_wait_s
-    until = books.now + (longest_s if wait_s is None else min(wait_s, longest_s))
-    is_behind = bool(books.asked_modes(model))
-    books.requests[number] = Request(model, Phase.WAITING, books.now, until, behind_drain=is_behind, content=content)
-    is_refused = sum(r.model == model for r in books.requests.values()) > books.traits[model].max_requests
-    is_refused = is_refused or books.is_poison(content)
-    if not is_refused and not books.is_closing:
-        books.stays(model, books.traits[model].idle_unload_s if keep_alive_s is None else keep_alive_s)
+    until = oracle.now + (longest_s if wait_s is None else min(wait_s, longest_s))
+    is_behind = bool(oracle.asked_modes(model))
+    oracle.requests[number] = Request(model, Phase.WAITING, oracle.now, until, behind_drain=is_behind, content=content)
+    is_refused = sum(r.model == model for r in oracle.requests.values()) > oracle.traits[model].max_requests
+    is_refused = is_refused or oracle.is_poison(content)
+    if not is_refused and not oracle.is_closing:
+        oracle.stays(model, oracle.traits[model].idle_unload_s if keep_alive_s is None else keep_alive_s)
     world.feed(RequestArrived(model, number, priority, wait_s, keep_alive_s, content))
 
 
 def leave(world: World) -> None:
     """A client goes away, wherever its request is."""
-    present = [number for number, request in world.books.requests.items() if not request.has_left]
+    present = [number for number, request in world.oracle.requests.items() if not request.has_left]
     if not present:
         return
-    number = world.dice.choice(present)
-    request = world.books.requests[number]
+    number = world.rng.choice(present)
+    request = world.oracle.requests[number]
     if request.phase is Phase.LEASED:
         # Its engine hears of it before its next step.
         request.has_left = True
         world.later(0.1, lambda: world.end_lease(number))
     else:
-        world.books.end(number, End.LEFT)
+        world.oracle.end(number, End.LEFT)
         world.feed(RequestEnded(request.model, number))
 
 
 def unload(world: World, model: str, mode: UnloadMode) -> None:
     """An operator wants a model's memory back."""
     number = world.new_request()
-    world.books.callers[number] = Caller(model, world.now, mode)
-    for request in world.books.requests.values():
+    world.oracle.callers[number] = Caller(model, world.now, mode)
+    for request in world.oracle.requests.values():
         request.behind_drain = request.behind_drain or request.model == model
     world.feed(UnloadAsked(model, number, mode))
 
@@ -87,74 +87,76 @@ def unload(world: World, model: str, mode: UnloadMode) -> None:
 def reload(world: World, model: str) -> None:
     """An operator wants a model to be there."""
     number = world.new_request()
-    world.books.callers[number] = Caller(model, world.now, None)
-    if not world.books.is_closing:
-        world.books.stays(model, world.books.traits[model].idle_unload_s)
+    world.oracle.callers[number] = Caller(model, world.now, None)
+    if not world.oracle.is_closing:
+        world.oracle.stays(model, world.oracle.traits[model].idle_unload_s)
     world.feed(ReloadAsked(model, number))
 
 
 def retune(world: World, model: str, traits: ModelPolicy) -> None:
-    world.books.traits[model] = traits
-    world.books.stays(model, traits.idle_unload_s)
+    world.oracle.traits[model] = traits
+    world.oracle.stays(model, traits.idle_unload_s)
     world.feed(ModelRetuned(model, traits))
 
 
 def retire(world: World, model: str) -> None:
-    world.books.retired.add(model)
+    world.oracle.retired.add(model)
     world.feed(ModelRetired(model))
 
 
 def add(world: World, name: str) -> None:
     world.invent(name)
-    world.feed(ModelAdded(name, world.books.traits[name]))
+    world.feed(ModelAdded(name, world.oracle.traits[name]))
 
 
 def change_budget(world: World, budget: int) -> None:
-    world.books.is_excused = True
-    world.books.budget = budget
+    world.oracle.is_excused = True
+    world.oracle.budget = budget
     world.feed(BudgetChanged(budget))
 
 
 def close(world: World) -> None:
-    world.books.is_closing = True
+    world.oracle.is_closing = True
     world.feed(CloseAsked())
 
 
 def die(world: World, model: str) -> None:
     """The engine of a model crashes; rather that of one that serves somebody, if there is one."""
     busy = [
-        name for name, engine in world.books.engines.items() if engine.is_serving and world.books.of(name, Phase.LEASED)
+        name
+        for name, engine in world.oracle.engines.items()
+        if engine.is_serving and world.oracle.of(name, Phase.LEASED)
     ]
-    world.die(world.dice.choice(busy) if busy and world.dice.random() < 0.8 else model)
+    world.die(world.rng.choice(busy) if busy and world.rng.random() < 0.8 else model)
 
 
 def lose_weights(world: World, model: str) -> None:
     """What holds the weights of a parked model crashes; rather that of one that is parked, if there is one."""
-    parked = [name for name, weights in world.books.parked.items() if not weights.is_freeing]
-    world.lose_weights(world.dice.choice(parked) if parked and world.dice.random() < 0.8 else model)
+    parked = [name for name, weights in world.oracle.parked.items() if not weights.is_freeing]
+    world.lose_weights(world.rng.choice(parked) if parked and world.rng.random() < 0.8 else model)
 
 
 # At random
 
 
 def _arrive(world: World, model: str) -> None:
-    dice = world.dice
-    priority = dice.choice((None, None, None, 5, -5))
-    wait_s = dice.choice((None, None, None, 0.0, 2.0))
-    keep_s = dice.choice((None, None, None, 0.0, 2.0, math.inf))
-    content = dice.choice(("", "this", "that", "more"))
+    rng = world.rng
+    priority = rng.choice((None, None, None, 5, -5))
+    wait_s = rng.choice((None, None, None, 0.0, 2.0))
+    keep_s = rng.choice((None, None, None, 0.0, 2.0, math.inf))
+    content = rng.choice(("", "this", "that", "more"))
     arrive(world, model, priority=priority, wait_s=wait_s, keep_alive_s=keep_s, content=content)
 
 
 def _add(world: World, model: str) -> None:
-    if len(world.books.traits) < MAX_MODELS:
+    if len(world.oracle.traits) < MAX_MODELS:
         add(world, f"{model[0]}{world.new_request()}")
 
 
 DEEDS: dict[Callable[[World, str], None], int] = {
     _arrive: 50,
     lambda world, _: leave(world): 12,
-    lambda world, model: unload(world, model, world.dice.choice(list(UnloadMode))): 12,
+    lambda world, model: unload(world, model, world.rng.choice(list(UnloadMode))): 12,
     reload: 6,
     lambda world, model: die(world, model): 6,
     lambda world, model: lose_weights(world, model): 2,
@@ -162,70 +164,70 @@ DEEDS: dict[Callable[[World, str], None], int] = {
     lambda world, model: retune(world, model, world.new_traits(model)): 3,
     _add: 1,
     retire: 2,
-    lambda world, _: change_budget(world, world.dice.randint(world.books.budget // 2, world.books.budget * 2) + 1): 2,
+    lambda world, _: change_budget(world, world.rng.randint(world.oracle.budget // 2, world.oracle.budget * 2) + 1): 2,
     lambda world, _: world.feed(Tick(world.now)): 3,
 }
 
 FAIR_DEEDS: dict[Callable[[World, str], None], int] = {
     arrive: 20,
     lambda world, _: leave(world): 2,
-    lambda world, model: unload(world, model, world.dice.choice((UnloadMode.DRAIN, UnloadMode.PARK))): 1,
+    lambda world, model: unload(world, model, world.rng.choice((UnloadMode.DRAIN, UnloadMode.PARK))): 1,
 }
 
 
 def act(world: World) -> None:
-    """One random deed."""
+    """One random action."""
     models = offered(world)
     if not models:
         add(world, f"n{world.new_request()}")
         return
-    deeds = FAIR_DEEDS if world.is_fair else DEEDS
-    (deed,) = world.dice.choices(list(deeds), list(deeds.values()))
-    deed(world, world.dice.choice(models))
+    actions = FAIR_DEEDS if world.is_fair else DEEDS
+    (action,) = world.rng.choices(list(actions), list(actions.values()))
+    action(world, world.rng.choice(models))
 
 
 def play(world: World, events: int = EVENTS) -> None:
     """Act and let time pass for ``events`` steps, then let everything come to its end."""
     while world.steps < events:
         act(world)
-        world.pass_time(world.now + world.dice.choice(SOON_S if world.is_busy else PAUSES_S))
+        world.pass_time(world.now + world.rng.choice(SOON_S if world.is_busy else PAUSES_S))
     finish(world)
 
 
 def finish(world: World) -> None:
     """No new work: everything comes to its end, or everything closes; and what is left still works."""
-    if not world.is_fair and world.dice.random() < 0.2:
+    if not world.is_fair and world.rng.random() < 0.2:
         close(world)
     world.is_ending = True
-    for number in world.books.requests:
+    for number in world.oracle.requests:
         world.later(1.0, lambda number=number: world.end_lease(number))
     world.pass_time(math.inf)
     check_rest(world)
-    if not world.books.is_closing:
+    if not world.oracle.is_closing:
         check_service(world)
 
 
 def check_rest(world: World) -> None:
     """Nobody is left waiting, and nothing is left to do."""
-    books = world.books
-    if books.requests or books.callers:
-        world.fail("everybody_has_an_end", f"these have none: {books.requests} {books.callers}")
-    busy: dict[str, object] = {n: w for n, w in books.parked.items() if w.is_freeing or books.is_closing}
-    busy |= {n: e for n, e in books.engines.items() if e.is_freeing or (books.is_closing and e.loaded_at is not None)}
-    if busy or books.sizing:
-        world.fail("everything_comes_to_rest", f"these do not: {busy} {books.sizing}")
+    oracle = world.oracle
+    if oracle.requests or oracle.callers:
+        world.fail("everybody_has_an_end", f"these have none: {oracle.requests} {oracle.callers}")
+    busy: dict[str, object] = {n: w for n, w in oracle.parked.items() if w.is_freeing or oracle.is_closing}
+    busy |= {n: e for n, e in oracle.engines.items() if e.is_freeing or (oracle.is_closing and e.loaded_at is not None)}
+    if busy or oracle.sizing:
+        world.fail("everything_comes_to_rest", f"these do not: {busy} {oracle.sizing}")
 
 
 def check_service(world: World) -> None:
     """A world at rest serves: each model, one after the other, to its own request."""
     for model in offered(world):
-        if any(engine.loaded_at is None for engine in world.books.engines.values()):
+        if any(engine.loaded_at is None for engine in world.oracle.engines.values()):
             # A load that hangs keeps its memory: others may wait for it in vain.
             return
         number = world.names + 1
         arrive(world, model)
         world.pass_time(math.inf)
-        if number not in world.books.ends:
+        if number not in world.oracle.ends:
             world.fail("a_world_at_rest_serves", f"{model} is asked for, and nothing happens")
         # A refusal is judged where it is made: it did not fit, or its load failed.
 

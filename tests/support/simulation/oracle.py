@@ -115,7 +115,7 @@ class Caller:
 
 
 @dataclass
-class Books:
+class Oracle:
     """All that the world knows.
 
     Attributes:
