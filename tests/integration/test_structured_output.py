@@ -17,7 +17,9 @@ from conftest import two_models
 from modelyard.config import validate_config
 from modelyard.engine.chat import chat_format
 from modelyard.engine.guidance import Constraint, ConstraintBroken, GrammarCompiler
+from modelyard.engine.guidance.trial import GrammarTrials
 from modelyard.engine.llama import Model, Weights
+from modelyard.errors import GrammarUntried
 from modelyard.protocol.events import Cancelled, Failed, Returned
 from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Sampling, Text
@@ -340,6 +342,22 @@ def test_a_grammar_that_fails_in_any_way_fails_its_request_alone(
     assert isinstance(failed, Failed)
     assert "in Rust" in str(failed.error)
     assert driven.answer(PARIS, number=1, **DEMAND)
+    driven.stopped(Stop())
+
+
+def test_a_grammar_that_no_process_is_there_to_test_is_no_fault_of_the_request(
+    smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any) -> None:
+        raise GrammarUntried("others had all processes for 20 s")
+
+    driven = engine(smollm2)
+    with monkeypatch.context() as patched:
+        patched.setattr(GrammarTrials, "check", refuses)
+        driven.submit(0, PARIS, **DEMAND)
+        failed = ended(driven)
+    assert isinstance(failed, Failed)
+    assert (failed.error.code, failed.error.status) == ("grammar_untried", 503)
     driven.stopped(Stop())
 
 

@@ -38,6 +38,7 @@ class RequestContext:
         key: the API key of the request; None: it has none.
         headers: headers to add to the answer, also to an error.
         status: HTTP status of the answer; None before it is sent.
+        error_code: code of the error that the request was refused with before its answer began; None: of none.
         body_bytes: bytes of the body received so far.
         began: start of the request in seconds of ``time.monotonic``.
         ended: end of the answer in the same seconds; 0 before.
@@ -52,6 +53,7 @@ class RequestContext:
         self.key: AccessKey | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         self.status: int | None = None
+        self.error_code: str | None = None
         self.body_bytes = 0
         self.began = time.monotonic()
         self.ended = 0.0
@@ -62,6 +64,12 @@ class RequestContext:
     def of(scope: Scope) -> RequestContext:
         """Return the context of the request of ``scope``."""
         context: RequestContext = scope[_KEY]
+        return context
+
+    @staticmethod
+    def find(scope: Scope) -> RequestContext | None:
+        """Return the context of the request of ``scope``; None where the request is refused before it has one."""
+        context: RequestContext | None = scope.get(_KEY)
         return context
 
     @property

@@ -63,6 +63,7 @@ class Engine:
 
     def send(self, message: Message) -> None:
         """Send a message to the engine; never blocks. Messages are handled in order, before the next step."""
+        # Passes every message on to the inbox, and holds back only suspects of an earlier death.
         self._suspects.submit(message)
         if isinstance(message, Stop):
             # Set after the message is queued, so that a load that is cancelled finds it.

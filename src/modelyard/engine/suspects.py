@@ -24,7 +24,8 @@ from modelyard.protocol.values import SequenceId
 
 
 class SuspectQueue:
-    """Queues the suspects of one engine. A suspect waits until the one before it has a token, or has ended.
+    """Passes messages to one engine, and holds back suspects: each waits until the one before it has a token or has
+    ended.
 
     Every method may be called on any thread.
 

@@ -146,7 +146,7 @@ class Yard:
         Raises:
             ModelNotFound, ModelRequired: there is no such model.
         """
-        return self._running.requests.submit(request)
+        return self._parts.requests.submit(request)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Return the vectors of texts. Concurrent requests share batches; a cancelled one leaves at once.
@@ -158,7 +158,7 @@ class Yard:
         """
         await self.check(request.model, "embedding")
         model = self.directory.router.route(request.model)
-        with self._running.requests.submit_one_shot(model, request.message, request.urgency) as pending:
+        with self._parts.requests.submit_one_shot(model, request.message, request.urgency) as pending:
             return await pending.embedded()
 
     async def rank(self, request: RankRequest) -> Ranking:
@@ -171,7 +171,7 @@ class Yard:
         """
         await self.check(request.model, "rerank")
         model = self.directory.router.route(request.model)
-        with self._running.requests.submit_one_shot(model, request.message, request.urgency) as pending:
+        with self._parts.requests.submit_one_shot(model, request.message, request.urgency) as pending:
             return await pending.ranked()
 
     async def tokenize(self, request: TokenizeRequest) -> Tokenization:
@@ -187,7 +187,7 @@ class Yard:
         def message(sequence: SequenceId, _priority: int) -> Tokenize:
             return replace(request.message(sequence), cache_salt=current_caller().cache_salt)
 
-        with self._running.requests.submit_one_shot(model, message, request.urgency) as pending:
+        with self._parts.requests.submit_one_shot(model, message, request.urgency) as pending:
             return await pending.tokenized()
 
     async def check(self, name: str | None, wanted: Task) -> None:
@@ -218,13 +218,13 @@ class Yard:
             ModelNotFound, ModelRequired: there is no such model.
             TakesNoImages, TakesNoSound: it does not take what there is.
         """
-        return await self._checks.check_senses(self._running.listing, name, image=image, sound=sound)
+        return await self._checks.check_senses(self._parts.listing, name, image=image, sound=sound)
 
     # Models and their status
 
     def models(self) -> list[ModelStatus]:
         """Return all models that the caller may use, in the order of the configuration."""
-        return self._running.listing.models()
+        return self._parts.listing.models()
 
     def model(self, name: str) -> ModelStatus:
         """Return one model, by id or alias.
@@ -232,7 +232,7 @@ class Yard:
         Raises:
             ModelNotFound: no model has that name.
         """
-        return self._running.listing.model(name)
+        return self._parts.listing.model(name)
 
     def configured(self, name: str | None) -> Model:
         """Return how a model is configured, by id or alias; None is the default.
@@ -244,18 +244,18 @@ class Yard:
 
     def stage(self, model: str) -> str:
         """Return what requests for ``model``, by id, wait for at the moment; "" where it serves."""
-        return self._running.listing.stage(model)
+        return self._parts.listing.stage(model)
 
     def failed(self) -> dict[str, str]:
         """Return the models, of those the caller may use, that failed and were not loaded since, with the reason."""
         caller = self.directory.caller()
-        failures = self._running.listing.failures()
+        failures = self._parts.listing.failures()
         return {name: caller.visible_reason(why) for name, why in failures if caller.may_use(name)}
 
     @property
     def is_sound(self) -> bool:
         """Whether no engine and no load has failed, independent of the caller."""
-        return not any(self._running.listing.failures())
+        return not any(self._parts.listing.failures())
 
     def is_known(self, name: str) -> bool:
         """Whether the caller may know of a model of that name, if there is one."""
@@ -264,7 +264,7 @@ class Yard:
     def is_ready(self, name: str) -> bool:
         """Whether a model of that name exists and would begin a request at once, independent of the caller."""
         model = self.directory.router.resolve(name)
-        return model is not None and not self._running.listing.unready(model)
+        return model is not None and not self._parts.listing.unready(model)
 
     def unready(self, name: str) -> str:
         """Return why a model, by id or alias, would not begin a request at once; "" where it would. Changes nothing.
@@ -272,7 +272,7 @@ class Yard:
         Raises:
             ModelNotFound: no model has that name.
         """
-        reason = self._running.listing.unready(self.directory.router.route(name))
+        reason = self._parts.listing.unready(self.directory.router.route(name))
         return self.directory.caller().visible_reason(reason)
 
     async def plan(self, name: str) -> Plan:
@@ -282,7 +282,7 @@ class Yard:
             ModelNotFound: no model has that name.
             ModelLoadFailed: its files are missing or unusable.
         """
-        return await self._running.listing.plan(name)
+        return await self._parts.listing.plan(name)
 
     def metrics(self) -> MetricsSnapshot:
         """Return the numbers of all models."""
@@ -322,7 +322,7 @@ class Yard:
             ModelNotFound: no model has that name.
             ModelBusy: its requests did not end in time.
         """
-        await self._running.operations.unload(name, mode)
+        await self._parts.operations.unload(name, mode)
         return self.model(name)
 
     async def reload(self, name: str) -> ModelStatus:
@@ -335,7 +335,7 @@ class Yard:
             ModelLoading: there was no memory for it in time.
             QueueFull: too many calls wait for its load already, including those whose clients have left.
         """
-        await self._running.operations.reload(name)
+        await self._parts.operations.reload(name)
         return self.model(name)
 
     async def reconfigure(self, config: Config, *, dry_run: bool = False) -> Reconfiguration:
@@ -369,10 +369,10 @@ class Yard:
         Raises:
             RuntimeError: the yard is not started.
         """
-        return self._running.controller
+        return self._parts.controller
 
     @property
-    def _running(self) -> _Started:
+    def _parts(self) -> _Started:
         if self._started is None:
             raise RuntimeError("The yard is not started: call start() first")
         return self._started

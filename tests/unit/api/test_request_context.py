@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Message
 
+from modelyard.api.errors.responses import error_response
 from modelyard.api.middleware.access_log import fields_of
 from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.request_context import RequestContext
-from modelyard.errors import ModelNotFound, ModelNotPermitted
+from modelyard.errors import ModelNotFound, ModelNotPermitted, QueueFull
 from modelyard.yard.requests.context import CALLER
 from modelyard.yard.requests.router import Router
 
@@ -96,3 +98,16 @@ def test_a_line_of_the_log_has_no_path_and_no_id_that_was_not_checked() -> None:
     seen.ended = seen.began + 0.25
     facts = fields_of(seen)
     assert facts == {"method": "POST", "route": "unknown", "status": 499, "ms": 250.0, "request_id": seen.request_id}
+
+
+async def test_a_line_of_the_log_has_the_code_of_the_error_that_a_request_was_refused_with() -> None:
+    seen = visit()
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    await error_response(QueueFull("smol", 8), "/v1/completions")(seen._scope, receive, send)
+    assert fields_of(seen)["error"] == "queue_full"

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from modelyard.api.errors.anthropic import error_body as anthropic_body
 from modelyard.api.errors.ollama import error_body as ollama_body
@@ -86,7 +87,20 @@ def error_response(error: ModelyardError, path: str) -> Response:
         headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return Response(shape_of(path)(error), error.status, headers, media_type="application/json")
+    return _ErrorResponse(error, shape_of(path)(error), headers)
+
+
+class _ErrorResponse(Response):
+    """An error as a response, which notes the code of the error in the context of its request."""
+
+    def __init__(self, error: ModelyardError, body: bytes, headers: Mapping[str, str]) -> None:
+        super().__init__(body, error.status, headers, media_type="application/json")
+        self._code = error.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (context := RequestContext.find(scope)) is not None:
+            context.error_code = self._code
+        await super().__call__(scope, receive, send)
 
 
 def invalid_body(error: RequestValidationError, content_type: str) -> InvalidRequest:

@@ -53,6 +53,8 @@ def fields_of(context: RequestContext) -> dict[str, Any]:
         "prompt_tokens": sum(usage.prompt_tokens for usage in usages) if usages else None,
         "completion_tokens": sum(usage.completion_tokens for usage in usages) if usages else None,
         "finish": _finish_reason(context),
+        "error": context.error_code
+        or next((one.error_code for one in context.caller.requests if one.error_code), None),
         "request_id": context.request_id,
     }
     return {name: value for name, value in fields.items() if value is not None}

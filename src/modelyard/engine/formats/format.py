@@ -31,12 +31,13 @@ class ToolFormat:
 
     Attributes:
         name: its name in the settings of a model.
-        read: reads calls behind one of the openers.
-        openers: markers that begin a call; a grammar writes the first one.
-        markers: all markers, which are control tokens in most vocabularies of the family. An engine must output these
-            control tokens as their text, so that a parser sees them; it outputs no other control tokens.
-        shape: the text around calls, for the grammar.
-        call: makes the expression of one call within the shape.
+        read: reads calls behind one of the openers; exactly one of ``read`` and ``new_parser`` is given.
+        openers: texts that begin a call. ``shape.open`` begins with the first one, unless ``bare`` is given.
+        markers: texts that are control tokens in most vocabularies of the family; openers that are plain text need not
+            be among them. An engine must output these control tokens as their text, so that a parser sees them; it
+            outputs no other control tokens.
+        shape: the text around calls, for the grammar; ``between`` closes one call and opens the next.
+        call: makes the Lark expression of what stands within the shape: one call without its opening and closing text.
         bare: characters that begin a call if they open an answer.
         ends_reasoning: whether a call ends reasoning that was not closed, because models of the family do that.
         new_id: makes ids for calls.

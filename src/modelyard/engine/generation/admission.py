@@ -25,7 +25,7 @@ from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sa
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.speculative.draft_model import DraftProposer
 from modelyard.engine.speculative.ngram import NgramProposer, PredictionProposer
-from modelyard.errors import ContextNotPermitted, InvalidRequest
+from modelyard.errors import ContextNotPermitted, InvalidRequest, ModelyardError
 from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, media_of
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
@@ -254,13 +254,14 @@ class Admission:
 
         Raises:
             InvalidRequest: its grammar cannot be enforced.
+            GrammarUntried: no process was there to test it.
         """
         pending = self._pending.get(message.sequence)
         if not isinstance(pending, _Compiling) or pending.outcome is not message.constraint:
             return None
         del self._pending[message.sequence]
         failure = message.constraint.exception()
-        if failure is not None and not isinstance(failure, InvalidRequest):
+        if failure is not None and not isinstance(failure, ModelyardError):
             # Any failure of a grammar, such as a schema nested too deep or a panic in Rust, fails this request alone.
             raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
         return self._admitted(pending.ready, message.constraint.result(), pending.dry)

@@ -316,6 +316,7 @@ class GenerationLoop:
 
     def _cancel(self, sequence: SequenceId) -> None:
         if sequence in self._running:
+            # Before _end, which has nothing left to remove: the usage is that of the removed sequence.
             removed = self._scheduler.remove(sequence)
             has_started = removed is not None and removed.cached_tokens is not None
             self._end(sequence, Cancelled(sequence, removed.usage if removed and has_started else None))

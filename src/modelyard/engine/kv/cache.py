@@ -176,7 +176,11 @@ class KvCache:
                 slot.awaited_by = None
 
     def release(self, slot: Slot) -> None:
-        """Make the slot idle; its tokens become the most recently used prefix."""
+        """Make the slot idle; its tokens become the most recently used prefix.
+
+        Its cells stay in llama.cpp until ``make_room`` evicts them, another sequence reuses them, or they are
+        offloaded.
+        """
         self.releases += 1
         slot.owner, slot.last_used, slot.stays = None, self.releases, False
         slot.computed = len(slot.tokens)

@@ -11,8 +11,8 @@ from modelyard.errors import TooManyConnections
 from modelyard.inprocess.http_server import refusals
 from modelyard.inprocess.http_server.forwarded import TrustedProxies
 from modelyard.inprocess.http_server.limits import STALL_S
-from modelyard.inprocess.http_server.losses import Losses
 from modelyard.inprocess.http_server.places import Loss, Place, Places, share_of
+from modelyard.inprocess.http_server.refusal_log import Losses
 from modelyard.inprocess.http_server.turns import Turns
 
 logger = logging.getLogger(__name__)

@@ -60,10 +60,10 @@ class TokenStream(MeteredRequest):
                 self.finished = event
                 self.record_usage(usage)
             case Failed(_, error, usage):
-                self._error = error
+                self._error, self.error_code = error, error.code
                 self.record_usage(usage)
             case Cancelled(_, usage):
-                self._error = ShuttingDown()
+                self._error, self.error_code = ShuttingDown(), ShuttingDown.code
                 self.record_usage(usage)
         self.wake()
 

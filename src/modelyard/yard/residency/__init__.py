@@ -4,16 +4,20 @@ No clock, no threads, no I/O. Events go in, effects come out; the lifecycle cont
 feeds their outcomes back as events. Time enters as ``Tick``. So every interleaving can be replayed from a seed.
 
 A model is unloaded, sizing, loading, loaded, freeing, parked or failed. All requests and operations of a model wait in
-one queue. Two rules decide everything:
+one queue. Two rules decide what is loaded and freed on request:
 
-The head of a queue is served as soon as its model allows it:
+1. The head of a queue is served as soon as its model allows it (``reconcile._serve``):
 
     request   loaded: a lease.      unloaded: load, wait.   failed: refused until the back-off is over, then load.
     reload    loaded: done.         unloaded or failed: load, wait.
     unload    unloaded: done.       loaded: free, at once or after the last lease.   loading: wait.
 
-The most urgent model that is waited for gets its memory: from what is free, then from idle models, then from busy ones
-that have been loaded long enough. Models that are loading, pinned or more urgent stay.
+2. The most urgent model that is waited for gets its memory (``allocation``, ``eviction``): from what is free, then from
+   idle models, then from busy ones that have been loaded long enough. Models that are loading or pinned stay, and more
+   urgent ones until the waiter has waited for ``WaitPolicy.patience_s``.
+
+Besides, models are freed that have been idle for too long (``reconcile._unload_idle``), that a smaller budget has no
+room for (``reconcile._relieve``), that were retired, or whose files were written over (``changed_files``).
 """
 
 from modelyard.yard.residency.step import advance_clock, step

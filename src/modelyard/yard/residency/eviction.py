@@ -22,9 +22,9 @@ class Fit(Enum):
     FITS = "fits"
     """It fits now."""
     EVICTS = "evicts"
-    """It fits once idle models are evicted."""
+    """It fits once idle models are evicted, parked weights freed, or kept prompts discarded."""
     WAITS = "waits"
-    """It fits once busy models have made room."""
+    """It fits once busy models have made room, or a load that is under way has ended."""
     NEVER = "never"
     """It does not fit the budget beside the pinned models."""
 
@@ -210,10 +210,10 @@ def _parkable(state: Residency, demand: _Demand, remaining: _Remaining, victims:
 
 
 def is_leaving(model: ModelState) -> bool:
-    """Whether the model gives its memory back without being evicted.
+    """Whether the model gives its memory back by itself: it is being freed, or it is pinned and its unload is queued.
 
-    A drain gives it back with the last answer of the model, which may be far off. A draining model is therefore evicted
-    like any busy one, unless it is pinned.
+    An unload that waits for the last answer may take long. A model whose unload is queued is therefore evicted like any
+    busy one, unless it is pinned.
     """
     return model.load_state is LoadState.FREEING or (model.is_draining and model.policy.is_pinned)
 
@@ -222,8 +222,9 @@ def eviction_rank(model: ModelState) -> tuple[float, int]:
     """Return the rank of a model among those that can be evicted; the lowest is evicted first.
 
     Models rank by their last use, plus RELOAD_WEIGHT_S for each second that a load takes; of equal ones the largest is
-    evicted first. A retired model ranks before all others. The rank does not depend on the current time: who is
-    evicted follows from events alone.
+    evicted first. A retired model ranks before all others. The order does not depend on the current time, so that it
+    does not change between two events; when a busy model may be evicted, which does, is decided in
+    ``allocation._may_go_at``.
     """
     if model.is_retired:
         return -math.inf, 0

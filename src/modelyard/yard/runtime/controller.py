@@ -57,7 +57,7 @@ class LifecycleController:
         profiles: what the engines reported of their models, by model; from the first load on.
         load_progress: part of the weights that is read, by model.
         watch: publishes changes to observers.
-        tally: what the models have done.
+        counters: counts and histograms of each model.
     """
 
     def __init__(

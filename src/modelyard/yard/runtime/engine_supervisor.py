@@ -1,6 +1,7 @@
 """The engines of all models: their sizing, loading and end, and what an ended engine leaves for the next one.
 
-Everything runs on one event loop. Engines are threads; their events arrive in batches, one batch a step.
+Everything runs on one event loop. Engines run on threads, of this process or of others; their events arrive in batches,
+one batch a step.
 """
 
 from __future__ import annotations

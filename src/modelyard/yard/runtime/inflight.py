@@ -41,7 +41,8 @@ from modelyard.yard.stats.counters import Counters, Ending
 
 @dataclass(slots=True)
 class InflightRequest:
-    """One request that is not over: waiting for a lease (no engine), in an engine, or suspended between two.
+    """One request that is not over: waiting for a lease, which is the permission to run in the engine of its model; in
+    an engine, or suspended between two.
 
     Attributes:
         model: its model's name in the residency.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelyard.inprocess.http_server.losses import MAX_ADDRESSES, MIN_PAUSE_S, Losses
 from modelyard.inprocess.http_server.places import Loss
+from modelyard.inprocess.http_server.refusal_log import MAX_ADDRESSES, MIN_PAUSE_S, Losses
 
 
 def test_a_line_says_how_many_why_and_whose() -> None:
