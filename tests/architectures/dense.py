@@ -247,7 +247,7 @@ DENSE: Final = (
     Architecture("apertus", "ApertusForCausalLM", base()),
     Architecture("arcee", "ArceeForCausalLM", base(head_dim=32)),
     Architecture("stablelm", "StableLmForCausalLM", base(partial_rotary_factor=0.25, use_qkv_bias=True)),
-    Architecture("nemotron", "NemotronForCausalLM", base(head_dim=32, partial_rotary_factor=0.5)),
+    Architecture("nemotron", "NemotronForCausalLM", base(head_dim=32, partial_rotary_factor=0.5), "sentencepiece"),
     Architecture("bitnet", "BitNetForCausalLM", base(tie_word_embeddings=True)),
     Architecture(
         "minicpm3",
@@ -274,8 +274,14 @@ DENSE: Final = (
             "eos_token_id": None,
             "tie_word_embeddings": True,
         },
+        published={"n_ctx": 1024},
     ),
-    Architecture("gpt-neox", "GPTNeoXForCausalLM", base(rotary_pct=0.25, use_parallel_residual=True)),
+    Architecture(
+        "gpt-neox",
+        "GPTNeoXForCausalLM",
+        base(rotary_pct=0.25, use_parallel_residual=True),
+        published={"rotary_pct": 0.25},
+    ),
     Architecture(
         "falcon",
         "FalconForCausalLM",

@@ -197,7 +197,12 @@ WITH_EXPERTS: Final = (
     ),
     Architecture("gpt-oss", "GptOssForCausalLM", base(_GPT_OSS, _GPT_OSS_YARN), "gptoss"),
     Architecture("gpt-oss-plain", "GptOssForCausalLM", base(_GPT_OSS, rope(150000.0))),
-    Architecture("olmoe", "OlmoeForCausalLM", base(num_experts=8, num_experts_per_tok=2, intermediate_size=64)),
+    # llama.cpp takes as many keys as queries for granted, as OLMoE has.
+    Architecture(
+        "olmoe",
+        "OlmoeForCausalLM",
+        base(num_key_value_heads=4, num_experts=8, num_experts_per_tok=2, intermediate_size=64),
+    ),
     Architecture(
         "granite-moe",
         "GraniteMoeForCausalLM",
