@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -139,20 +138,7 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
         yield running
 
 
-def _take_own_cores() -> None:
-    """Give this worker of pytest-xdist, and the servers that it starts, cores of its own.
-
-    Engines compute with a thread for each core that they may use, and these wait for one another by spinning: engines
-    of two workers on the same cores take several times as long as one after the other.
-    """
-    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if worker is not None and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, set(cores[int(worker.removeprefix("gw")) % workers :: workers]) or set(cores))
-
-
 def pytest_configure() -> None:
-    _take_own_cores()
     # A shell has SIGINT ignored in what it runs in the background, and so would the programs that the tests interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -53,7 +53,7 @@ def made(checkpoint: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
     def make_once(**keys: Any) -> ModelFiles:
         files = resolve(FileRequest(str(checkpoint), **keys), stores)
         folder = files.paths[0].parent
-        with own.making(folder.name, lambda _: True) as place:
+        with own.locked(folder.name, lambda _: True) as place:
             if own.find(folder.name) is None:
                 shutil.copytree(folder, place, copy_function=os.link, dirs_exist_ok=True)
         return files

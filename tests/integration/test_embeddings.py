@@ -383,7 +383,7 @@ def test_a_request_may_say_how_long_it_waits(server: RunningServer) -> None:
 BUSY = textwrap.dedent("""
     import json, sys
     from pathlib import Path
-    from modelyard.engine.pooling.load import load_embedder
+    from modelyard.engine.pooling.load import load_pooling_model
     from modelyard.engine.settings import BATCH_TOKENS, EngineSettings
     from modelyard.engine.loading.weights import WeightsPool
     from modelyard.hub import FileRequest, resolve
@@ -397,7 +397,7 @@ BUSY = textwrap.dedent("""
     predicted = predict_embedder(files, context_length=longest, sequences=32, batch_tokens=BATCH_TOKENS)
     before = resident()
     settings = EngineSettings("m", files.paths, "", "embedding", longest)
-    engine = load_embedder(settings, WeightsPool(), lambda _: True)
+    engine = load_pooling_model(settings, WeightsPool(), lambda _: True)
     engine.context.embed([[300] * engine.profile.context_length])
     print(json.dumps([predicted.total_bytes, resident() - before]))
 """)

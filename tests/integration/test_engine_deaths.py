@@ -260,7 +260,7 @@ def test_all_streams_end_complete_where_the_process_of_an_engine_runs_out_of_mem
 def test_streams_of_an_engine_that_hangs_in_a_step_go_on_with_the_next_one(
     server: RunningServer, undisturbed: Undisturbed, pool: ThreadPoolExecutor
 ) -> None:
-    hosts = server.yard.workshop._hosts
+    hosts = server.yard.factory._hosts
     assert hosts is not None
     pieces = threading.Semaphore(0)
     answers = {prompt: pool.submit(complete, server, prompt, pieces.release) for prompt in COUNTED}

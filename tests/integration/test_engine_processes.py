@@ -310,7 +310,7 @@ from queue import SimpleQueue
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.hosts.journal import open_journal
 from modelyard.engine.hosts.process import EngineProcesses
-from modelyard.engine.messages import Loaded
+from modelyard.protocol.events import Loaded
 from modelyard.engine.settings import EngineSettings
 events = SimpleQueue()
 journal = open_journal(Path(sys.argv[2]))
@@ -346,7 +346,9 @@ AT_WORK = """
 import sys
 from pathlib import Path
 from queue import SimpleQueue
-from modelyard.engine.messages import SequenceId, Submit, Token
+from modelyard.protocol.events import Token
+from modelyard.protocol.requests import Submit
+from modelyard.protocol.values import SequenceId
 from modelyard.protocol.prompts import Text
 from modelyard.engine.settings import EngineSettings
 from modelyard.yard.runtime.engine_hosts import EngineHosts

@@ -16,7 +16,7 @@ from support.server import WAIT_S
 EMBEDS = textwrap.dedent("""
     import sys
     from pathlib import Path
-    from modelyard.engine.pooling.load import load_embedder
+    from modelyard.engine.pooling.load import load_pooling_model
     from modelyard.protocol.prompts import Text
     from modelyard.engine.settings import EngineSettings
     from modelyard.engine.loading.weights import WeightsPool
@@ -30,7 +30,7 @@ EMBEDS = textwrap.dedent("""
             files = resolve(FileRequest(path, kind=kind))
             predict_embedder(files, context_length=None, sequences=4, batch_tokens=64)
             settings = EngineSettings("m", files.paths, "", files.kind, max_seqs=4, batch_tokens=64)
-            engine = load_embedder(settings, WeightsPool(), lambda _: True)
+            engine = load_pooling_model(settings, WeightsPool(), lambda _: True)
         except UnusableModel as refused:
             print("refused:", str(refused).replace("\\n", " "), flush=True)
             continue
