@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from modelyard.engine.loading.weights import WeightsPool
 from modelyard.protocol.events import Cancelled, Finished, Stopped
 from modelyard.protocol.kv_snapshot import KeptPrefixes
 from modelyard.protocol.messages import Restore
@@ -213,7 +214,7 @@ def test_a_load_that_is_given_up_hands_prompts_back(smollm2: Path, several: list
     first_turn(driven, several[0])
     kept = kept_by(driven)
     for keep_bytes, handed_back in ((PLENTY, kept), (10, None)):
-        never = Driven(smollm2, starts=False)
+        never = Driven(smollm2, starts=False, pool=WeightsPool())
         never.send(Restore(kept), Stop(keep_bytes=keep_bytes))
         never.engine.start()
         assert never.stopped().kept is handed_back

@@ -141,7 +141,7 @@ def test_a_busy_run_is_counted_and_logged_and_its_secrets_are_not(
     assert lines[2].startswith("POST /v1/chat/completions 404 key=alice ms=")
     assert lines[3].startswith("GET /v1/models/{model_id:path} 404 key=alice ms=")
     assert lines[4].startswith("GET unknown 404 key=alice")
-    assert re.fullmatch(r"GET unknown 401 ms=[\d.]+ request_id=\w+", lines[6])
+    assert re.fullmatch(r"GET unknown 401 ms=[\d.]+ error=invalid_api_key request_id=\w+", lines[6])
     # Not those of this test's own client, nor uvicorn's own access log: that is off, and pytest turns it on again.
     foreign = ("httpx", "httpcore", "uvicorn.access")
     records = [record for record in caplog.records if not record.name.startswith(foreign)]

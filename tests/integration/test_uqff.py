@@ -108,7 +108,7 @@ def test_a_prediction_needs_no_weights(smol: Path, converted: ModelFiles, tmp_pa
     predicted = estimate_files(plan, Stores())
     assert predicted.quantization == "Q4_1"
     assert abs(predicted.size_bytes - converted.size_bytes) < 0.05 * converted.size_bytes
-    assert predicted.header.architecture == "sketched"
+    assert predicted.header.architecture == "estimated"
 
 
 # Small models of random weights
