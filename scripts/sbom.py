@@ -76,7 +76,7 @@ def _direct() -> list[str]:
 
 def _version() -> str:
     text = (ROOT / "src" / NAME / "version.py").read_text("utf-8")
-    (line,) = [line for line in text.splitlines() if line.startswith("__version__: Final = ")]
+    (line,) = [line for line in text.splitlines() if line.startswith("__version__ = ")]
     return line.partition('"')[2].rstrip('"')
 
 

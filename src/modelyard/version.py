@@ -1,7 +1,5 @@
-"""The version of Modelyard; the build reads it here."""
+"""The version of Modelyard; the build reads it here, so the assignment carries no annotation."""
 
 from __future__ import annotations
 
-from typing import Final
-
-__version__: Final = "0.1.0"
+__version__ = "0.1.0"
