@@ -12,6 +12,8 @@ SLOW: Final = (
     "config/test_robustness.py",
     "engine/chat/test_template_limits.py",
     "engine/formats/test_parsing.py::test_no_text_raises_and_its_split_does_not_matter",
+    "engine/guidance/test_compiler.py",
+    "engine/guidance/test_matcher.py",
     "engine/guidance/test_trial.py",
     "engine/hosts/test_trial.py",
     "engine/input/test_tokenizer_process.py",
@@ -20,7 +22,11 @@ SLOW: Final = (
     "formats/gguf/test_fuzzed_files.py",
     "formats/gguf/test_header.py::test_a_large_vocabulary_is_read_in_a_moment",
     "formats/uqff/test_reader.py",
+    "inprocess/http_server/test_protocol.py",
+    "inprocess/http_server/test_uvloop.py",
+    "inprocess/test_model.py",
     "system/test_supervisor.py",
+    "test_imports.py",
     "yard/residency/test_simulation.py",
 )
 
