@@ -270,7 +270,7 @@ def test_streams_of_an_engine_that_hangs_in_a_step_go_on_with_the_next_one(
     pid = pid_of(server, "smollm2")
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    watch = StepWatch(hosts._journal.table, hosts._on_stall, StallBounds(still_s=0.5), look_s=0.1)
+    watch = StepWatch(hosts._journal.table, hosts._on_stall, StallBounds(still_s=0.5), poll_s=0.1)
     watch.start()
     assert {prompt: answer.result(WAIT_S) for prompt, answer in answers.items()} == undisturbed.texts
     watch.close()

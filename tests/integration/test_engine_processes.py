@@ -18,7 +18,6 @@ import pytest
 from modelyard.engine.hosts import engine_process, hosted_engine
 from modelyard.engine.hosts.journal import Journal, open_journal
 from modelyard.engine.hosts.process import EngineProcesses
-from modelyard.engine.hosts.shared_memory import SharedArray
 from modelyard.engine.hosts.stalls import StallBounds
 from modelyard.engine.hosts.step_watch import StepWatch
 from modelyard.protocol.events import Died, Embedded, Failed, LoadFailed, Returned, Suspended, Tokenized
@@ -26,6 +25,7 @@ from modelyard.protocol.messages import Restore, Resume
 from modelyard.protocol.prompts import Sampling, Text
 from modelyard.protocol.requests import Cancel, Embed, Stop, Tokenize
 from modelyard.protocol.values import SequenceId
+from modelyard.system.shared_memory import SharedArray
 from modelyard.yard.runtime.engine_hosts import EngineHosts
 from support.engine_driver import GREEDY, TEMPLATES, WAIT_S, Driven, long_prompt
 
@@ -428,7 +428,7 @@ def test_an_engine_whose_step_does_not_end_is_ended_although_nobody_asks_it_to(
         journal.table,
         lambda activity, reason: processes.end(activity.pid, reason),
         StallBounds(still_s=0.5),
-        look_s=0.1,
+        poll_s=0.1,
     )
     watch.start()
     driven.until(lambda: driven.over is not None)

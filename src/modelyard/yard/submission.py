@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.yard.directory import ModelDirectory
-from modelyard.yard.requests.account import Account
+from modelyard.yard.requests.account import Account, MeteredRequest
 from modelyard.yard.requests.context import Caller, current_caller
 from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.requests.token_estimate import UNCOUNTED, estimate
+from modelyard.yard.residency.state import RequestId
 from modelyard.yard.runtime.controller import LifecycleController
 
 NO_SEQUENCE: Final = SequenceId(0)
 """The number of a request that is only made to estimate its tokens."""
 
 OneShot: TypeAlias = Embed | Rank | Tokenize
+
+_Result = TypeVar("_Result", bound=MeteredRequest)
 
 
 class RequestSubmitter:
@@ -50,13 +53,7 @@ class RequestSubmitter:
         number, generation = self._controller.submit(
             self._directory.residency_names[model], message, wait, caller.place_owner
         )
-        generation.attach_account(account)
-        caller.requests.append(generation)
-        try:
-            yield generation
-        finally:
-            if not generation.is_over:
-                self._controller.abandon(number)
+        yield from self._until_left(caller, account, number, generation)
 
     @contextmanager
     def submit_one_shot(
@@ -80,12 +77,18 @@ class RequestSubmitter:
         number, pending = self._controller.submit_one_shot(
             self._directory.residency_names[model], limited, wait, caller.place_owner
         )
-        pending.attach_account(account)
-        caller.requests.append(pending)
+        yield from self._until_left(caller, account, number, pending)
+
+    def _until_left(
+        self, caller: Caller, account: Account | None, number: RequestId, result: _Result
+    ) -> Generator[_Result, None, None]:
+        """Yield the result of a queued request; cancel the request if it is not over when its context is left."""
+        result.attach_account(account)
+        caller.requests.append(result)
         try:
-            yield pending
+            yield result
         finally:
-            if not pending.is_over:
+            if not result.is_over:
                 self._controller.abandon(number)
 
     def _wait_options(self, model: str, asked: WaitOptions, caller: Caller) -> tuple[WaitOptions, int]:

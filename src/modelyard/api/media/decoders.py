@@ -13,11 +13,11 @@ from modelyard.api.media.audio import decode as decode_audio
 from modelyard.api.media.base64_digits import from_base64
 from modelyard.api.media.images import MAX_PIXELS
 from modelyard.api.media.images import decode as decode_image
-from modelyard.engine.hosts.shared_memory import SharedMemory
 from modelyard.errors import InvalidRequest, MediaUndecoded
 from modelyard.protocol.prompts import SAMPLE_BYTES, Audio, Detail, Image
 from modelyard.system.bounded.cancellation import Cancellation
 from modelyard.system.bounded.pool import ProcessPool, ProcessUnavailable
+from modelyard.system.shared_memory import SharedMemory
 
 MAX_AT_ONCE: Final = 2
 """Files that are decoded at the same time: a small file may unpack to hundreds of MiB."""

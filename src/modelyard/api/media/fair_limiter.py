@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from modelyard.engine.kv.owner_shares import may_take
+from modelyard.system.owner_shares import may_take
 
 _T = TypeVar("_T")
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from modelyard.api.serving.json_assembly import MAX_FRAGMENT_BYTES, parse_long
-from modelyard.api.serving.json_fragments import PIECE_BYTES
+from modelyard.api.serving.json_fragments import PIECE_BYTES, trailing_backslashes
 from modelyard.errors import InvalidRequest
 
 MAX_VALUES: Final = 1_000_000
@@ -120,7 +120,7 @@ def _outside_of_strings(body: bytes) -> Iterator[bytes]:
     for new in _pieces(body):
         piece = escape + new
         # A backslash at the end escapes the first byte of the next piece, unless it is itself escaped.
-        has_open_escape = (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
+        has_open_escape = trailing_backslashes(piece) % 2 == 1
         escape = b"\\" if has_open_escape else b""
         piece = piece.removesuffix(escape)
         parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')

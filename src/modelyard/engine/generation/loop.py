@@ -315,11 +315,9 @@ class GenerationLoop:
         self._record.doing = "idle"
 
     def _cancel(self, sequence: SequenceId) -> None:
-        if sequence in self._running:
-            # Before _end, which has nothing left to remove: the usage is that of the removed sequence.
-            removed = self._scheduler.remove(sequence)
-            has_started = removed is not None and removed.cached_tokens is not None
-            self._end(sequence, Cancelled(sequence, removed.usage if removed and has_started else None))
+        if (running := self._running.get(sequence)) is not None:
+            has_started = running.tokens.cached_tokens is not None
+            self._end(sequence, Cancelled(sequence, running.tokens.usage if has_started else None))
         elif self._admission.discard(sequence):
             self._events.append(Cancelled(sequence))
         else:

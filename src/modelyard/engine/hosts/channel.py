@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from modelyard.engine.hosts.codec import decode, encode
-from modelyard.engine.hosts.shared_memory import SharedMemory
+from modelyard.system.shared_memory import SharedMemory
 
 # A frame is a head (version, bytes of the value, number of blocks), the size of each block, and the value. The
 # descriptors of the blocks are sent with the head.

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from modelyard.engine.hosts.shared_memory import SharedArray, SharedMemory
 from modelyard.protocol.prompts import Audio, Image
+from modelyard.system.shared_memory import SharedArray, SharedMemory
 
 # Copying a smaller array is faster than making a block.
 MIN_SHARED_BYTES: Final = 64 << 10

@@ -46,7 +46,7 @@ class EngineProcess:
     """One process of engines that share their files. Every method may be called on any thread.
 
     Attributes:
-        pid: process id; None before it is started.
+        pid: process id; None before it is started, and once it has ended: the kernel may give its id to another.
     """
 
     def __init__(self, spawner: EngineSpawner, table: EngineTable, renderer: TemplateRenderer) -> None:
@@ -141,6 +141,7 @@ class EngineProcess:
             writer.join(_END_S)
             reason = self._kill_reason or how_it_ended(process.status if has_ended else None, _end_of(log))
             process.discard_status()
+            self.pid = None
         activities = self._table.release_of(process.pid)
         self._publish_end(reason, {number for each in activities for number in (*each.computing, *each.reading)})
 

@@ -12,10 +12,10 @@ from modelyard.engine.hosts.stalls import Observed, StallBounds, observe, stall_
 from modelyard.engine.scheduling.engine_table import EngineActivity, EngineTable
 from modelyard.system.process_use import ProcessUse, process_use
 
-LOOK_S: Final = 5.0
+POLL_S: Final = 5.0
 """Interval of the checks. A check takes some 20 us for an idle engine and 0.3 ms for one that computes."""
 
-# Limit of the interval that is counted, as a multiple of LOOK_S: after a longer one this process had no core, was
+# Limit of the interval that is counted, as a multiple of POLL_S: after a longer one this process had no core, was
 # stopped, or the machine slept.
 _MAX_GAPS: Final = 2.0
 _END_S: Final = 5.0
@@ -30,7 +30,7 @@ class StepWatch:
         table: the server's table, in which the engines of its other processes have records, too.
         on_stall: called on the watch's thread, once for each step that hangs, with the reason.
         bounds: limits of an engine.
-        look_s: interval of the checks.
+        poll_s: interval of the checks.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class StepWatch:
         table: EngineTable,
         on_stall: Callable[[EngineActivity, str], None],
         bounds: StallBounds = _DEFAULT_BOUNDS,
-        look_s: float = LOOK_S,
+        poll_s: float = POLL_S,
     ) -> None:
-        self._table, self._on_stall, self._bounds, self._look_s = table, on_stall, bounds, look_s
+        self._table, self._on_stall, self._bounds, self._look_s = table, on_stall, bounds, poll_s
         self._seen: dict[int, Observed] = {}
         # Index in the table -> start of the process and number of the step that was reported.
         self._reported: dict[int, tuple[int, int | None]] = {}
@@ -67,10 +67,10 @@ class StepWatch:
         last = time.monotonic()
         while not self._is_closed.wait(self._look_s):
             now = time.monotonic()
-            self.look(min(now - last, _MAX_GAPS * self._look_s))
+            self.check(min(now - last, _MAX_GAPS * self._look_s))
             last = now
 
-    def look(self, passed_s: float) -> None:
+    def check(self, passed_s: float) -> None:
         """Check all engines, ``passed_s`` after the last check."""
         seen: dict[int, Observed] = {}
         for index, activity in self._table.records_by_index().items():

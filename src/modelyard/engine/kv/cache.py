@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from modelyard.engine.kv.owner_shares import amounts_of
 from modelyard.engine.kv.placeholders import positions
 from modelyard.protocol.values import SequenceId
+from modelyard.system.owner_shares import amounts_of
 
 
 @dataclass(frozen=True, slots=True)

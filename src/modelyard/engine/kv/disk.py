@@ -26,8 +26,8 @@ from typing import TypeVar
 import numpy as np
 
 from modelyard.config.paths import make_own_folder
-from modelyard.engine.kv.owner_shares import first_to_go
 from modelyard.protocol.kv_snapshot import KeptPrompt, KvState
+from modelyard.system.owner_shares import first_to_go
 from modelyard.system.private_files import HALF_WRITTEN, open_private, read_private, write_all, writing_private
 
 logger = logging.getLogger(__name__)

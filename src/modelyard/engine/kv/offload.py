@@ -15,13 +15,13 @@ from typing import Final
 
 from modelyard.engine.kv.cache import KvCache, Slot, TrimCells
 from modelyard.engine.kv.disk import Unsaved
-from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
 from modelyard.engine.kv.placeholders import end_outside_span
 from modelyard.engine.kv.prefix import LOSABLE_TOKENS, common_prefix
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Context
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.values import SequenceId
+from modelyard.system.owner_shares import amounts_of, first_to_go
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from modelyard.engine.kv.owner_shares import amounts_of, first_to_go
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.llama import Model, PreparedImage, Projector, SpanEmbeddings, SpanSize
 from modelyard.engine.loading.image_layout import OVERVIEW_OPENINGS, Layouts
@@ -20,6 +19,7 @@ from modelyard.engine.loading.sound import WINDOWED, parts_of_window, resampled,
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.errors import InvalidRequest, TakesNoImages, TakesNoSound, UnusableModel
 from modelyard.protocol.prompts import MIN_S, SAMPLE_BYTES, Audio, Image, Media
+from modelyard.system.owner_shares import amounts_of, first_to_go
 
 _PROBE: Final = Image(64, 64, bytes(64 * 64 * 3))
 

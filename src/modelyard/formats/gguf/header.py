@@ -92,11 +92,6 @@ class GgufHeader:
         return sum(tensor.size_bytes for tensor in self.tensors)
 
     @property
-    def has_chat_template(self) -> bool:
-        """Whether the file has a chat template."""
-        return bool(self._text("tokenizer.chat_template"))
-
-    @property
     def is_projector(self) -> bool:
         """Whether the file is a projector, which turns images or sound into embeddings for a model."""
         return self.role == "mmproj"

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 
-from modelyard.engine.kv.owner_shares import may_take
 from modelyard.errors import ModelyardError, QueueFull
 from modelyard.hub.sources.listing import Progress
 from modelyard.protocol.events import (
@@ -26,6 +25,7 @@ from modelyard.protocol.events import (
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.requests import Embed, Rank, SetShare, Stop, Submit, Tokenize
 from modelyard.protocol.values import EngineStats, SequenceId
+from modelyard.system.owner_shares import may_take
 from modelyard.yard import residency
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.content import content_of

@@ -18,7 +18,6 @@ import pytest
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.codec import MIN_SHARED_BYTES, ForeignValue, decode, encode
 from modelyard.engine.hosts.protocol import FromEngine, LogLine, StartEngine, ToEngine
-from modelyard.engine.hosts.shared_memory import SharedArray
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, ModelyardError, TakesNoImages
 from modelyard.protocol.events import Accepted, Embedded, Failed, Finished, Loaded, Suspended, Token
@@ -30,6 +29,7 @@ from modelyard.protocol.requests import Cancel, Stop, Submit
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import EngineStats, Reading, SequenceId, TokenLogprob, Usage
 from modelyard.system.file_stamp import FileStamp
+from modelyard.system.shared_memory import SharedArray
 
 ONE = SequenceId(1)
 FILE = FileStamp(Path("/a.gguf"), 1, 2, 3, 4)

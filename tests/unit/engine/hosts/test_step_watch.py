@@ -56,10 +56,10 @@ def test_a_stopped_process_is_told_once(stalls: Stalls, other: subprocess.Popen[
     stopped(other)
     watch = StepWatch(table, stalls, StallBounds(still_s=10.0))
     for _ in range(2):
-        watch.look(5.0)
+        watch.check(5.0)
     assert stalls.told == []
     for _ in range(10):
-        watch.look(5.0)
+        watch.check(5.0)
     # A record that is reserved has no name yet.
     assert stalls.told == [("", "its process has been stopped by a signal for 10 s")]
 
@@ -70,16 +70,16 @@ def test_an_engine_on_a_thread_is_told_by_the_time_that_its_step_takes(stalls: S
     watch = StepWatch(table, stalls, StallBounds(step_cpu_s=10.0, token_cpu_s=1.0))
     record.begin_step([1], 2)
     for _ in range(4):
-        watch.look(3.0)
+        watch.check(3.0)
     assert stalls.told == []
-    watch.look(3.0)
-    watch.look(3.0)
+    watch.check(3.0)
+    watch.check(3.0)
     assert stalls.told == [("smol", "a step of 2 tokens has taken 12 s of computing and does not end")]
     record.begin_step([1], 2)
     for _ in range(4):
-        watch.look(3.0)
+        watch.check(3.0)
     assert len(stalls.told) == 1
-    watch.look(3.0)
+    watch.check(3.0)
     assert len(stalls.told) == 2
 
 
@@ -89,7 +89,7 @@ def test_what_is_gone_is_not_looked_at(stalls: Stalls, other: subprocess.Popen[b
     other.kill()
     other.wait()
     watch = StepWatch(table, stalls, StallBounds(still_s=0.0))
-    watch.look(5.0)
+    watch.check(5.0)
     assert stalls.told == []
 
 
@@ -99,7 +99,7 @@ def test_it_looks_by_itself_until_it_is_closed(stalls: Stalls, other: subprocess
     table = EngineTable()
     table.reserve(other.pid, "smol")
     stopped(other)
-    watch = StepWatch(table, stalls, StallBounds(still_s=0.02), look_s=0.01)
+    watch = StepWatch(table, stalls, StallBounds(still_s=0.02), poll_s=0.01)
     watch.start()
     watch.start()
     assert stalls.is_told.wait(WAIT_S)

@@ -16,7 +16,6 @@ from modelyard.engine.generation.admission import check_context
 from modelyard.engine.input.prompt_encoder import PreparedPrompt
 from modelyard.engine.kv.cache import KvCache, Slot
 from modelyard.engine.kv.disk import KvDiskCache, Unsaved
-from modelyard.engine.kv.owner_shares import amounts_of, first_to_go, may_take
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.prefix import place
 from modelyard.engine.kv.sequence import Sequence
@@ -29,9 +28,10 @@ from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.prompts import Audio, Image, Text, salted
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.values import SequenceId
+from modelyard.system.owner_shares import amounts_of, first_to_go, may_take
+from support.naive_llama import Llama
 from unit.engine.kv.test_offload import TOKEN_BYTES, Yard
 from unit.engine.loading.test_vision import Encoder
-from unit.engine.scheduling.test_scheduler import Llama
 
 A, B = "a" * 32, "b" * 32
 PROMPT = list(range(100))

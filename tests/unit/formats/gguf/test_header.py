@@ -48,7 +48,6 @@ def test_the_header_tells_what_the_model_is(header: GgufHeader, tmp_path: Path):
     assert header.name == "Tiny"
     assert header.context_length == 128
     assert header.block_count == 1
-    assert header.has_chat_template
     assert header.role == "model"
     assert not header.is_projector
     assert not header.is_embedding_model

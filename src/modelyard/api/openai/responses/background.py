@@ -10,8 +10,8 @@ from typing import Final
 
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.serving.request_memory import LEASE
-from modelyard.engine.kv.owner_shares import may_take
 from modelyard.errors import ModelyardError, QueueFull
+from modelyard.system.owner_shares import may_take
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.requests import Request

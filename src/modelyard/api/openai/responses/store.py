@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from modelyard.api.openapi.answers_openai import ResponseObject
-from modelyard.engine.kv.owner_shares import first_to_go
+from modelyard.system.owner_shares import first_to_go
 
 MAX_RESPONSES: Final = 1000
 MAX_BYTES: Final = 64 * 2**20
