@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from starlette.types import Scope
 
@@ -27,6 +30,14 @@ UNKNOWN_MODEL = "unknown"
 
 _KEY = "modelyard.request_context"
 
+IGNORED_HEADER: Final = b"x-modelyard-ignored"
+"""The response header that lists the parts of a request that had no effect."""
+
+# Clients name the fields, so the header is bounded, and holds printable ASCII only.
+_MAX_LISTED: Final = 32
+_MAX_NAME_LENGTH: Final = 80
+_NAME_CHARACTERS: Final = " !#$&'()*+-./:;<=>?@[]^_`{|}~"
+
 
 class RequestContext:
     """The context of one request.
@@ -37,6 +48,7 @@ class RequestContext:
         caller: limits and rights of the request in the yard.
         key: the API key of the request; None: it has none.
         headers: headers to add to the answer, also to an error.
+        ignored: the parts of the request that had no effect, such as ``keep_alive`` or ``tools[2]``, as keys.
         status: HTTP status of the answer; None before it is sent.
         error_code: code of the error that the request was refused with before its answer began; None: of none.
         body_bytes: bytes of the body received so far.
@@ -52,6 +64,7 @@ class RequestContext:
         self.caller = Caller()
         self.key: AccessKey | None = None
         self.headers: list[tuple[bytes, bytes]] = []
+        self.ignored: dict[str, None] = {}
         self.status: int | None = None
         self.error_code: str | None = None
         self.body_bytes = 0
@@ -71,6 +84,21 @@ class RequestContext:
         """Return the context of the request of ``scope``; None where the request is refused before it has one."""
         context: RequestContext | None = scope.get(_KEY)
         return context
+
+    def ignore(self, names: Iterable[str]) -> None:
+        """Add ``names`` to ``ignored``. Must be called before the head of the answer is sent."""
+        self.ignored |= dict.fromkeys(names)
+
+    @property
+    def ignored_header(self) -> list[tuple[bytes, bytes]]:
+        """The header that lists ``ignored``; no header if nothing was ignored."""
+        if not self.ignored:
+            return []
+        listed = islice(self.ignored, _MAX_LISTED)
+        names = [quote(name[:_MAX_NAME_LENGTH], _NAME_CHARACTERS, errors="replace") for name in listed]
+        if len(self.ignored) > _MAX_LISTED:
+            names.append(f"and {len(self.ignored) - _MAX_LISTED} more")
+        return [(IGNORED_HEADER, ", ".join(names).encode("ascii"))]
 
     @property
     def route(self) -> str:

@@ -6,9 +6,9 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 
 import pytest
 from PIL import Image as Pillow
@@ -115,32 +115,37 @@ def test_an_image_that_takes_too_much_memory_costs_its_own_request_alone() -> No
         decoders.close()
 
 
-def killed_while_it_decodes(decoders: MediaDecoders, end: int | Cancellation) -> BaseException | None:
-    """What an image's request fails with whose process a signal or a cancellation ends."""
+class Observed(Cancellation):
+    """Tells when its request has a process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_process = threading.Event()
+
+    @contextmanager
+    def covers(self, kill: Callable[[], None]) -> Iterator[bool]:
+        with super().covers(kill) as may_start:
+            self.has_process.set()
+            yield may_start
+
+
+def failure_of_an_image(decoders: MediaDecoders, end: Callable[[int, Cancellation], None]) -> BaseException | None:
+    """What an image's request fails with if ``end`` is called with its process, which does not answer, and itself."""
     decoders.image(SMALL, PARAM, 64)
     (pid,) = decoders.pids
-    # It has the request, and does not answer.
     os.kill(pid, signal.SIGSTOP)
+    cancellation = Observed()
     with ThreadPoolExecutor(1) as thread:
-        cancellation = end if isinstance(end, Cancellation) else None
-        begun = threading.Event()
-        asked = thread.submit(lambda: (begun.set(), decoders.image(SMALL, PARAM, 64, "auto", cancellation)))
-        assert begun.wait(WAIT_S)
-        if isinstance(end, Cancellation):
-            end.cancel()
-        else:
-            os.kill(pid, end)
-        failure = asked.exception(WAIT_S)
-    # It lives where the request was cancelled before it had a process.
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
-    return failure
+        asked = thread.submit(decoders.image, SMALL, PARAM, 64, "auto", cancellation)
+        assert cancellation.has_process.wait(WAIT_S)
+        end(pid, cancellation)
+        return asked.exception(WAIT_S)
 
 
 def test_the_death_of_a_process_is_the_images_fault() -> None:
     decoders = MediaDecoders(limit_s=WAIT_S)
     try:
-        failure = killed_while_it_decodes(decoders, signal.SIGKILL)
+        failure = failure_of_an_image(decoders, lambda pid, _: os.kill(pid, signal.SIGKILL))
         assert isinstance(failure, InvalidRequest)
         assert (failure.param, "ended its process (signal 9)" in str(failure)) == (PARAM, True)
         assert decoders.image(SMALL, PARAM, 64) == images.decode(SMALL, PARAM, 64)
@@ -151,8 +156,8 @@ def test_the_death_of_a_process_is_the_images_fault() -> None:
 def test_a_cancelled_request_ends_its_process() -> None:
     decoders = MediaDecoders(limit_s=WAIT_S)
     try:
-        # Cancelled before or behind the moment at which it has its process.
-        assert isinstance(killed_while_it_decodes(decoders, Cancellation()), InvalidRequest | MediaUndecoded)
+        failure = failure_of_an_image(decoders, lambda _, cancellation: cancellation.cancel())
+        assert isinstance(failure, InvalidRequest)
         assert decoders.image(SMALL, PARAM, 64) == images.decode(SMALL, PARAM, 64)
     finally:
         decoders.close()

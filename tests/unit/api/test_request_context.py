@@ -34,6 +34,23 @@ def test_one_that_could_not_stand_in_a_log_is_replaced(sent: bytes | None) -> No
     assert re.fullmatch(r"[0-9a-f]{32}", visit(sent).request_id)
 
 
+def test_what_had_no_effect_is_listed_once_in_a_header() -> None:
+    context = visit()
+    assert context.ignored_header == []
+    context.ignore(["keep_alive", "tools[2]"])
+    context.ignore(["keep_alive"])
+    assert context.ignored_header == [(b"x-modelyard-ignored", b"keep_alive, tools[2]")]
+
+
+@given(names=st.lists(st.text(max_size=200), min_size=1, max_size=60))
+def test_a_header_of_what_had_no_effect_is_short_and_printable(names: list[str]) -> None:
+    context = visit()
+    context.ignore([*names, "\ud800"])
+    ((_, value),) = context.ignored_header
+    assert re.fullmatch(rb"[ -~]*", value)
+    assert value.count(b",") <= 32
+
+
 @given(sent=st.binary(max_size=200))
 def test_an_id_is_always_one_short_printable_word(sent: bytes) -> None:
     assert re.fullmatch(r"[!-~]{1,128}", visit(sent).request_id)

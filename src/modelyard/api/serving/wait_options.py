@@ -15,9 +15,6 @@ from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.errors import InvalidRequest
 from modelyard.yard.requests.requests import WaitOptions
 
-# The response header that lists fields that were ignored because the request's key lacks a scope.
-IGNORED_HEADER = b"x-modelyard-ignored"
-
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
 _DURATION = re.compile(rf"-?(?:{_PARTS.pattern})+", re.ASCII)
@@ -76,7 +73,7 @@ def wait_options(headers: Headers, keep_alive_s: float | None) -> WaitOptions:
 
 
 def wait_options_of(http: Request, keep_alive_s: float | None) -> WaitOptions:
-    """Return the wait options of a request, and add a response header if its ``keep_alive`` is ignored.
+    """Return the wait options of a request, and list its ``keep_alive`` as ignored where it is.
 
     How long a model stays loaded affects all clients, so it takes a key with the scope ``admin``. The yard ignores
     ``keep_alive`` of other keys.
@@ -86,7 +83,7 @@ def wait_options_of(http: Request, keep_alive_s: float | None) -> WaitOptions:
     """
     context = RequestContext.of(http.scope)
     if keep_alive_s is not None and not context.caller.may("admin"):
-        context.headers.append((IGNORED_HEADER, b"keep_alive"))
+        context.ignore(["keep_alive"])
     return wait_options(http.headers, keep_alive_s)
 
 
