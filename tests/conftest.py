@@ -7,11 +7,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import httpcore2
+import httpx
 import llama_gguf
 import pytest
 import tiny_vision
@@ -144,6 +146,9 @@ def pytest_configure() -> None:
     # Two workers, and the servers that they start, compute on the same cores: threads that spin at a barrier keep the
     # others from it. With the server's own count of 1,000, tests of engines took twice as long.
     os.environ.setdefault(SPIN_VARIABLE, "100")
+    # Each client, and each call without one, reads all certificate authorities: 50 ms. Tests make thousands of them.
+    httpx._transports.default.create_ssl_context = cache(httpx._transports.default.create_ssl_context)
+    httpcore2.default_ssl_context = cache(httpcore2.default_ssl_context)
     # A shell has SIGINT ignored in what it runs in the background, and so would the programs that the tests interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
