@@ -183,16 +183,30 @@ def media_of(prompt: Prompt) -> list[Media]:
     return [part for content in contents if isinstance(content, tuple) for part in content if isinstance(part, Media)]
 
 
+SamplerName = Literal["penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"]
+"""The samplers of a chain, by the names of llama.cpp."""
+
+SAMPLER_ORDER: Final[tuple[SamplerName, ...]] = (
+    *("penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"),
+)
+"""The default order. Source: llama.cpp, common/common.h, ``common_params_sampling::samplers``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Parameters of sampling. None means unset: the next source of defaults decides.
 
-    temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off. logit_bias adds to the logit of a token id. Penalties
-    look back over penalty_window tokens; a window below 0 is the whole sequence.
+    temperature 0 is greedy; top_k 0, top_p 1, min_p 0, typical_p 0 and 1, top_n_sigma 0 and below, xtc_probability 0,
+    dynatemp_range 0 and mirostat 0 are off. logit_bias adds to the logit of a token id, text_bias to the logits of all
+    tokens of a text; minus infinity bans them. Penalties look back over penalty_window tokens; a window below 0 is the
+    whole sequence. samplers selects and orders the samplers of the chain; () is none of them.
 
     DRY lowers the logit of a token that would extend a repetition of n >= dry_allowed_length tokens by
     dry_multiplier * dry_base ** (n - dry_allowed_length); a repetition does not extend across any of the
-    dry_sequence_breakers. Source: https://github.com/oobabooga/text-generation-webui/pull/5677.
+    dry_sequence_breakers, and is sought in the last dry_window tokens. Source:
+    https://github.com/oobabooga/text-generation-webui/pull/5677.
+
+    The others are those of llama.cpp. Source: tools/server/README.md there.
     """
 
     temperature: float | None = None
@@ -209,6 +223,18 @@ class Sampling:
     dry_base: float | None = None
     dry_allowed_length: int | None = None
     dry_sequence_breakers: tuple[str, ...] | None = None
+    dry_window: int | None = None
+    text_bias: Mapping[str, float] | None = None
+    typical_p: float | None = None
+    top_n_sigma: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    dynatemp_range: float | None = None
+    dynatemp_exponent: float | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    samplers: tuple[SamplerName, ...] | None = None
 
     def over(self, defaults: Sampling) -> Sampling:
         """Return these parameters, with those that are None taken from ``defaults``."""

@@ -15,12 +15,16 @@ class Submit:
     """Start a sequence.
 
     Attributes:
-        max_tokens: limit of the answer; None: as many as the context holds.
+        max_tokens: limit of the answer; None: as many as the context holds; 0: only the prompt is computed.
+        min_tokens: the answer does not end before it has so many tokens.
+        stop: strings that end the answer; they belong to it only if ``includes_stop`` is set.
+        stop_tokens: token ids that end the answer, beside those of the model.
+        shows_special: whether special tokens of the answer are part of its text.
         priority: higher priorities leave the queue first.
         response_format, grammar: constraints on the answer after the model's reasoning; OpenAI's field and that of
             mistral.rs, as ``engine.chat.grammar.grammar_of`` reads them.
         logprobs: how many of the likeliest tokens are reported beside each token of the answer; None: no logprobs.
-        echoes: whether the answer begins with the prompt.
+        echoes: whether the answer begins with the prompt; with ``logprobs``, those of the prompt are computed, too.
         prediction: the expected text of the answer; matching tokens are decoded faster.
         alone: whether to compute it in steps of its own until its first token, because it was active when an engine
             died.
@@ -45,6 +49,15 @@ class Submit:
     cache_salt: str = ""
     max_context: int | None = None
     max_answer: int | None = None
+    min_tokens: int = 0
+    stop_tokens: tuple[int, ...] = ()
+    includes_stop: bool = False
+    shows_special: bool = False
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the log-probabilities of the tokens of the prompt are computed."""
+        return self.echoes and self.logprobs is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,11 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """The log probability of a sampled token.
+    """The log probability of a token of an answer, or of an echoed prompt.
 
     Attributes:
         token: its bytes.
-        logprob: natural logarithm of its probability.
+        logprob: natural logarithm of its probability; nan for the first token of a prompt, which nothing precedes.
         top: (bytes, logprob) of the likeliest tokens at its position, likeliest first.
     """
 

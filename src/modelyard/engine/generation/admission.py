@@ -6,7 +6,7 @@ for others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,7 @@ from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, PromptRead
 from modelyard.engine.output.logprobs import LogprobRecorder
-from modelyard.engine.output.output import SequenceOutput
+from modelyard.engine.output.output import ALL_TOKENS, SequenceOutput
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.speculative.draft_model import DraftProposer
@@ -72,10 +72,11 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A prompt whose images are yet to be laid out, and the tokens of the predicted answer."""
+    """A prompt whose images are yet to be laid out, the tokens of the predicted answer, and the bias of tokens."""
 
     prompt: PreparedPrompt
     prediction: list[int]
+    bias: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class _Ready:
     resumed: SuspendedSequence | None
     prompt: ReadPrompt
     prediction: list[int]
+    bias: Mapping[int, float]
 
     @property
     def answer(self) -> tuple[int, ...]:
@@ -158,10 +160,11 @@ class Admission:
         Raises:
             ModelyardError: the request is refused.
         """
-        self._check_bias(request.sampling)
-        if is_quick(request.prompt) and not request.prediction:
+        self._check_ids("logit_bias", request.sampling.logit_bias or ())
+        self._check_ids("stop_token_ids", request.stop_tokens)
+        if is_quick(request.prompt) and not request.prediction and not request.sampling.text_bias:
             with self._record.reading(request.sequence):
-                prepared = _Prepared(self._prompts.prepare(request.prompt), [])
+                prepared = _Prepared(self._prompts.prepare(request.prompt), [], request.sampling.logit_bias or {})
             return self._admit_prepared(request, None, prepared)
         self._start_reading(request, None)
         return None
@@ -213,7 +216,15 @@ class Admission:
         # Only as much of the prediction as an answer can hold.
         limit = self._length if request.max_tokens is None else min(request.max_tokens, self._length)
         text = request.prediction[: limit * _TOKEN_CHARACTERS]
-        return _Prepared(prepared, self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else [])
+        prediction = self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else []
+        return _Prepared(prepared, prediction, self._bias(request.sampling))
+
+    def _bias(self, sampling: Sampling) -> dict[int, float]:
+        """Return the bias of tokens; that of a text holds for each of its tokens. Runs on a reader's thread."""
+        bias = dict(sampling.logit_bias or {})
+        for text, value in (sampling.text_bias or {}).items():
+            bias |= dict.fromkeys(self._model.tokenize_plain(text.encode("utf-8", "replace")), value)
+        return bias
 
     def _admit_prepared(
         self, request: Submit, resumed: SuspendedSequence | None, prepared: _Prepared
@@ -228,7 +239,7 @@ class Admission:
             grammar = self._chat_format.grammar(request, request.prompt, prompt.reading)
         else:
             grammar = text_grammar(request)
-        ready = _Ready(request, resumed, prompt, prepared.prediction)
+        ready = _Ready(request, resumed, prompt, prepared.prediction, prepared.bias)
         sampling = request.sampling.over(self._defaults)
         if grammar is None and not sampling.dry_multiplier:
             return self._admitted(ready, None, [])
@@ -281,18 +292,20 @@ class Admission:
     def _admitted(self, ready: _Ready, constraint: Constraint | None, dry: list[DrySampler]) -> Admitted:
         request, resumed, prompt = ready.request, ready.resumed, ready.prompt
         tokens = [token for token in prompt.tokens if token >= 0] if prompt.images else prompt.tokens
+        output = self._output(request, prompt)
         sampler: Sampler = make_sampler(
-            request.sampling.over(self._defaults),
+            replace(request.sampling.over(self._defaults), logit_bias=ready.bias),
             self._model,
             self._length,
             tokens,
             ban_end=request.ignore_eos,
+            end_tokens=output.end_tokens,
+            min_tokens=request.min_tokens,
             dry=dry[0] if dry else None,
             answer=ready.answer,
         )
         if constraint is not None:
             sampler = ConstrainedSampler(sampler, constraint)
-        output = self._output(request, prompt)
         sequence = Sequence(
             request.sequence,
             self.next_arrival(),
@@ -301,6 +314,7 @@ class Admission:
             prompt.images,
             request.cache_salt,
         )
+        sequence.scores_prompt = request.scores_prompt and not ready.answer
         if resumed is not None:
             sequence.tokens.extend(resumed.answer)
             sequence.cached_tokens = resumed.cached_tokens
@@ -308,8 +322,12 @@ class Admission:
             output.replay(resumed.answer, pieces, resumed.pending_logprobs)
         if sampler.can_verify:
             sequence.proposer = self._proposer(prompt, ready.prediction[: output.max_tokens])
+        running = RunningSequence(request, prompt.reading, sequence, output, sampler)
+        if sequence.scores_prompt:
+            running.echo = self._echo(request.prompt, tokens)
+            return Admitted(running, "", resumed)
         echo = self._echo(request.prompt, tokens) if request.echoes and resumed is None else ""
-        return Admitted(RunningSequence(request, prompt.reading, sequence, output, sampler), echo, resumed)
+        return Admitted(running, echo, resumed)
 
     def _proposer(self, prompt: ReadPrompt, prediction: list[int]) -> Proposer | None:
         """Return the proposer of a sequence; None where none can draft for it."""
@@ -326,11 +344,14 @@ class Admission:
         room = min(self._length, request.max_context or self._length) - len(prompt.tokens)
         is_read = prompt.reading is not None and self._chat_format is not None
         limits = (limit for limit in (room, request.max_tokens, request.max_answer) if limit is not None)
+        visible = self._chat_format.spelt if is_read and self._chat_format is not None else frozenset()
         return SequenceOutput(
             max_tokens=min(limits),
-            end_tokens=self._model.end_tokens,
+            min_tokens=request.min_tokens,
+            end_tokens=self._model.end_tokens.union(request.stop_tokens),
             stops=request.stop,
-            visible_specials=self._chat_format.spelt if is_read and self._chat_format is not None else frozenset(),
+            includes_stop=request.includes_stop,
+            visible_specials=ALL_TOKENS if request.shows_special else visible,
             recorder=None if request.logprobs is None else LogprobRecorder(request.logprobs, self._model.visible_piece),
         )
 
@@ -339,11 +360,11 @@ class Admission:
             return prompt.text
         return b"".join(map(self._model.piece, tokens)).decode("utf-8", "replace")
 
-    def _check_bias(self, sampling: Sampling) -> None:
-        for token in sampling.logit_bias or ():
+    def _check_ids(self, param: str, tokens: Iterable[int]) -> None:
+        for token in tokens:
             if not 0 <= token < self._model.vocab_size:
                 raise InvalidRequest(
-                    f"logit_bias names token {token}, but this model's vocabulary has ids 0 to "
+                    f"{param} names token {token}, but this model's vocabulary has ids 0 to "
                     f"{self._model.vocab_size - 1}.",
-                    "logit_bias",
+                    param,
                 )

@@ -56,6 +56,7 @@ from modelyard.protocol.events import (
 )
 from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
 from modelyard.protocol.messages import Restore, Resume
+from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Cancel, Embed, Rank, SetShare, Stop, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
@@ -364,6 +365,11 @@ class GenerationLoop:
         if not all(map(is_usable, logits)):
             self._fail(sequence, EngineError(self._name, NOT_FINITE))
             return
+        if sequence.scores_prompt and self._score(running, chunk, logits):
+            return
+        if output.max_tokens == 0:
+            self._end(sequence.id, Finished(sequence.id, "length", sequence.usage))
+            return
         while True:
             row = logits[accepted]
             scores = None if recorder is None else log_softmax(row)
@@ -379,7 +385,7 @@ class GenerationLoop:
             sequence.tokens.append(token)
             piece = self._model.piece_of(token, output.visible_specials)
             text += output.push(token, piece)
-            if recorder is not None and scores is not None and token not in self._model.end_tokens:
+            if recorder is not None and scores is not None and token not in output.end_tokens:
                 recorder.add(token, len(piece), scores)
             if constraint is not None and constraint.is_complete and output.stopped_by is None:
                 # Nothing can follow: this saves the step that would sample an end token, and needs no such token.
@@ -399,6 +405,21 @@ class GenerationLoop:
             self._events.append(_token_with_logprobs(sequence.id, text, ids, output, recorder))
         if output.finish_reason:
             self._end(sequence.id, Finished(sequence.id, output.finish_reason, sequence.usage, output.stopped_by))
+
+    def _score(self, running: RunningSequence, chunk: ScheduledChunk, logits: npt.NDArray[np.float32]) -> bool:
+        """Record log-probabilities of the prompt, and publish it with all of them; return whether some are to come."""
+        sequence, recorder = running.tokens, running.output.recorder
+        assert recorder is not None
+        end = chunk.position + len(chunk.tokens)
+        recorder.score(sequence.tokens[: sequence.prompt_length], chunk.position, logits)
+        if end < sequence.prompt_length:
+            return True
+        sequence.scores_prompt = False
+        scored = recorder.prompt
+        # The echoed text does not have the begin token.
+        skipped = 1 if isinstance(running.request.prompt, Text) and not self._model.piece(sequence.tokens[0]) else 0
+        self._events.append(Token(sequence.id, running.echo, tuple(scored[skipped:])))
+        return False
 
     def _settle_drafts(self, chunk: ScheduledChunk, drafted: int, accepted: int) -> None:
         """Report to the proposer how its draft did, and trim the rejected tokens from the KV cache."""

@@ -24,6 +24,7 @@ class RunningSequence:
         tokens: the prompt and the answer so far.
         output: the text side of the answer.
         sampler: holds the state of its random numbers and penalties.
+        echo: text of the prompt, to be published with its log-probabilities once they are computed.
         published: number of tokens, including those of the prompt, that were published in events.
     """
 
@@ -33,6 +34,7 @@ class RunningSequence:
     output: SequenceOutput
     sampler: Sampler
     published: int = 0
+    echo: str = ""
 
     @property
     def id(self) -> SequenceId:

@@ -27,6 +27,7 @@ class Sequence:
         is_alone: whether the next token is computed without draft tokens.
         images: the image spans among the tokens.
         salt: salt of the request; see ``Submit.cache_salt``.
+        scores_prompt: whether logits are computed for all tokens of the prompt, so that none comes from the cache.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Sequence:
         "prompt_length",
         "proposer",
         "salt",
+        "scores_prompt",
         "slot",
         "to_prefill",
         "tokens",
@@ -68,6 +70,7 @@ class Sequence:
         self.is_alone = False
         self.images = images or {}
         self.salt = salt
+        self.scores_prompt = False
         # End of each image span, and the difference between its tokens and its positions.
         self._skipped = tuple(
             (at + image.length, image.length - image.positions)

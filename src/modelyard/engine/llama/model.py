@@ -8,8 +8,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Container, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -322,7 +321,7 @@ class Model:
             )
         return piece
 
-    def piece_of(self, token: int, visible_specials: AbstractSet[int]) -> bytes:
+    def piece_of(self, token: int, visible_specials: Container[int]) -> bytes:
         """Return the bytes that a token adds to an answer in which ``visible_specials`` are text."""
         return self.visible_piece(token) if token in visible_specials else self.piece(token)
 
@@ -339,7 +338,7 @@ class Model:
             sampling.dry_multiplier,
             sampling.dry_base,
             sampling.dry_allowed_length,
-            context,
+            context if sampling.dry_window is None or sampling.dry_window < 0 else sampling.dry_window,
             (ctypes.c_char_p * len(breakers))(*breakers),
             len(breakers),
         )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from modelyard.engine.llama.context import Context
 from modelyard.engine.llama.library import lib
 from modelyard.engine.llama.model import Model
-from modelyard.protocol.prompts import Sampling
+from modelyard.protocol.prompts import SAMPLER_ORDER, Sampling
 
 # llama.cpp replaces this seed by a random one. Source: llama.h, LLAMA_DEFAULT_SEED.
 _RANDOM_SEED = 0xFFFFFFFF
@@ -21,10 +21,18 @@ _RANDOM_SEED = 0xFFFFFFFF
 # Below this temperature, logits divided by it leave the range of 32-bit floats; the draw is certain long before.
 _GREEDY_BELOW = 1e-5
 
+# The defaults of llama.cpp. Source: common/common.h, ``common_params_sampling``; 100 is the M of the paper on Mirostat.
+_XTC_THRESHOLD = 0.1
+_MIROSTAT_TAU, _MIROSTAT_ETA, _MIROSTAT_M = 5.0, 0.1, 100
+
 
 def is_greedy(sampling: Sampling) -> bool:
     """Whether the most likely token is taken, without a draw."""
     return (sampling.temperature or 0.0) < _GREEDY_BELOW
+
+
+def _seed_of(sampling: Sampling) -> int:
+    return _RANDOM_SEED if sampling.seed is None else sampling.seed % _RANDOM_SEED
 
 
 class DrySampler:
@@ -49,11 +57,13 @@ class DrySampler:
 class SamplerChain:
     """A sampler chain in C, with the state of one sequence: its token counts for penalties, and its random numbers.
 
-    Order: bias, penalties, DRY, then top-k, top-p, min-p, temperature and the draw, as llama.cpp orders them.
-    Repetition and DRY count the prompt and the answer, presence and frequency count the answer, as OpenAI defines them.
+    Order: bias, then the samplers of ``sampling``, by default in llama.cpp's order, and the draw. Mirostat draws in
+    place of everything but penalties, DRY and temperature. Repetition and DRY count the prompt and the answer, presence
+    and frequency count the answer, as OpenAI defines them.
 
     It holds nothing of weights or context: it may leave its engine with a suspended sequence, and is freed with its
-    last reference. Made with the ``answer`` that another chain has sampled, it continues as that one would.
+    last reference. Made with the ``answer`` that another chain has sampled, it continues as that one would; only what
+    Mirostat has learnt, and the random numbers of XTC, begin again.
     """
 
     __slots__ = ("__weakref__", "_chain", "_free", "can_verify")
@@ -77,6 +87,37 @@ class SamplerChain:
         if bias:
             entries = (lib.llama_logit_bias * len(bias))(*(lib.llama_logit_bias(t, b) for t, b in bias.items()))
             self._add(lib.llama_sampler_init_logit_bias(model.vocab_size, len(bias), entries))
+        if is_greedy(sampling):
+            self._add_samplers(sampling, ("penalties", "dry"), model, context, prompt, dry)
+            self._add(lib.llama_sampler_init_greedy())
+        else:
+            shaping = ("penalties", "dry", "temperature") if sampling.mirostat else SAMPLER_ORDER
+            self._add_samplers(sampling, shaping, model, context, prompt, dry)
+            self._add_draw(sampling, model, 0 if sampling.seed is None else len(answer))
+        for token in answer:
+            lib.llama_sampler_accept(self._chain, token)
+
+    def _add_samplers(
+        self,
+        sampling: Sampling,
+        allowed: Sequence[str],
+        model: Model,
+        context: int,
+        prompt: Iterable[int],
+        dry: DrySampler | None,
+    ) -> None:
+        """Add those of the request's samplers that are ``allowed``, in the order of the request."""
+        for name in SAMPLER_ORDER if sampling.samplers is None else sampling.samplers:
+            if name not in allowed:
+                continue
+            if name == "penalties":
+                self._add_penalties(sampling, model, context, prompt)
+            elif name == "dry":
+                self._add_dry(dry, prompt)
+            else:
+                self._add_shaping(name, sampling)
+
+    def _add_penalties(self, sampling: Sampling, model: Model, context: int, prompt: Iterable[int]) -> None:
         window = context if sampling.penalty_window is None or sampling.penalty_window < 0 else sampling.penalty_window
         if sampling.repetition_penalty not in (None, 1.0):
             penalty = lib.llama_sampler_init_penalties(model.vocab_size, window, sampling.repetition_penalty, 0.0, 0.0)
@@ -86,28 +127,49 @@ class SamplerChain:
         if sampling.frequency_penalty or sampling.presence_penalty:
             frequency, presence = sampling.frequency_penalty or 0.0, sampling.presence_penalty or 0.0
             self._add(lib.llama_sampler_init_penalties(model.vocab_size, window, 1.0, frequency, presence))
-        if dry is not None:
-            repetition = dry.hand_over()
-            for token in prompt:
-                lib.llama_sampler_accept(repetition, token)
-            self._add(repetition)
-        if is_greedy(sampling):
-            self._add(lib.llama_sampler_init_greedy())
-        else:
-            self._add_draw(sampling, 0 if sampling.seed is None else len(answer))
-        for token in answer:
-            lib.llama_sampler_accept(self._chain, token)
 
-    def _add_draw(self, sampling: Sampling, draws: int) -> None:
-        """Add the samplers that draw a token; ``draws`` were already made with the seed."""
-        if sampling.top_k:
-            self._add(lib.llama_sampler_init_top_k(sampling.top_k))
-        if sampling.top_p is not None and sampling.top_p < 1:
-            self._add(lib.llama_sampler_init_top_p(sampling.top_p, 1))
-        if sampling.min_p:
-            self._add(lib.llama_sampler_init_min_p(sampling.min_p, 1))
-        self._add(lib.llama_sampler_init_temp(sampling.temperature))
-        seed = _RANDOM_SEED if sampling.seed is None else sampling.seed % _RANDOM_SEED
+    def _add_dry(self, dry: DrySampler | None, prompt: Iterable[int]) -> None:
+        if dry is None:
+            return
+        repetition = dry.hand_over()
+        for token in prompt:
+            lib.llama_sampler_accept(repetition, token)
+        self._add(repetition)
+
+    def _add_shaping(self, name: str, sampling: Sampling) -> None:
+        """Add a sampler that narrows or reshapes the distribution, unless its parameter turns it off."""
+        match name:
+            case "top_n_sigma" if sampling.top_n_sigma is not None and sampling.top_n_sigma > 0:
+                self._add(lib.llama_sampler_init_top_n_sigma(sampling.top_n_sigma))
+            case "top_k" if sampling.top_k:
+                self._add(lib.llama_sampler_init_top_k(sampling.top_k))
+            case "typ_p" if sampling.typical_p and sampling.typical_p < 1:
+                self._add(lib.llama_sampler_init_typical(sampling.typical_p, 1))
+            case "top_p" if sampling.top_p is not None and sampling.top_p < 1:
+                self._add(lib.llama_sampler_init_top_p(sampling.top_p, 1))
+            case "min_p" if sampling.min_p:
+                self._add(lib.llama_sampler_init_min_p(sampling.min_p, 1))
+            case "xtc" if sampling.xtc_probability:
+                threshold = _XTC_THRESHOLD if sampling.xtc_threshold is None else sampling.xtc_threshold
+                self._add(lib.llama_sampler_init_xtc(sampling.xtc_probability, threshold, 1, _seed_of(sampling)))
+            case "temperature" if sampling.dynatemp_range:
+                exponent = 1.0 if sampling.dynatemp_exponent is None else sampling.dynatemp_exponent
+                reach = sampling.dynatemp_range
+                self._add(lib.llama_sampler_init_temp_ext(sampling.temperature, reach, exponent))
+            case "temperature":
+                self._add(lib.llama_sampler_init_temp(sampling.temperature))
+
+    def _add_draw(self, sampling: Sampling, model: Model, draws: int) -> None:
+        """Add the sampler that draws a token; ``draws`` were already made with the seed."""
+        seed = _seed_of(sampling)
+        if sampling.mirostat:
+            tau = _MIROSTAT_TAU if sampling.mirostat_tau is None else sampling.mirostat_tau
+            eta = _MIROSTAT_ETA if sampling.mirostat_eta is None else sampling.mirostat_eta
+            if sampling.mirostat == 1:
+                self._add(lib.llama_sampler_init_mirostat(model.vocab_size, seed, tau, eta, _MIROSTAT_M))
+            else:
+                self._add(lib.llama_sampler_init_mirostat_v2(seed, tau, eta))
+            return
         dist = lib.llama_sampler_init_dist(seed)
         # Each sampling consumes one random number, also for a single candidate.
         # Source: llama.cpp, src/llama-sampler.cpp, llama_sampler_dist_apply.

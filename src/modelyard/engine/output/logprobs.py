@@ -1,10 +1,11 @@
-"""Log-probabilities of the tokens of an answer and of their alternatives, for requests that ask for them.
+"""Log-probabilities of the tokens of an answer, or of an echoed prompt, and of their alternatives.
 
 They describe the model's own distribution, before temperature, penalties and grammars change it.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -28,13 +29,17 @@ class LogprobRecorder:
     Args:
         top: number of the most likely tokens that are reported beside each token.
         piece: returns the bytes of a token.
+
+    Attributes:
+        prompt: those of the prompt, as far as it is scored.
     """
 
-    __slots__ = ("_held", "_out_bytes", "_seen_bytes", "_top", "piece")
+    __slots__ = ("_held", "_out_bytes", "_seen_bytes", "_top", "piece", "prompt")
 
     def __init__(self, top: int, piece: Callable[[int], bytes]) -> None:
         self.piece = piece
         self._top = top
+        self.prompt: list[TokenLogprob] = []
         # Each with the numbers of bytes of the answer before and after its token.
         self._held: deque[tuple[int, int, TokenLogprob]] = deque()
         self._seen_bytes = self._out_bytes = 0
@@ -59,6 +64,20 @@ class LogprobRecorder:
         first = len(ends) - len(pending)
         self._held.extend((*ends[first + at], entry) for at, entry in enumerate(pending))
         self._seen_bytes, self._out_bytes = seen, len(text.encode())
+
+    def score(self, tokens: Sequence[int], at: int, logits: npt.NDArray[np.float32]) -> None:
+        """Record tokens of the prompt ``tokens``, except those that were recorded before and are computed again.
+
+        Args:
+            tokens: the whole prompt.
+            at: index of the token that the first row of ``logits`` was computed at; the row is about the next token.
+            logits: [rows, vocab_size].
+        """
+        if not self.prompt:
+            self.prompt.append(TokenLogprob(self.piece(tokens[0]), math.nan, ()))
+        for index, row in enumerate(logits, at + 1):
+            if index == len(self.prompt) and index < len(tokens):
+                self.prompt.append(self.entry(tokens[index], log_softmax(row)))
 
     def add(self, token: int, size: int, scores: Scores) -> None:
         """Add a token of the answer, with the scores that it was sampled from.

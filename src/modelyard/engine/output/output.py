@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from typing import Final
 
 from modelyard.engine.output.detokenize import Utf8Stream
 from modelyard.engine.output.logprobs import LogprobRecorder
 from modelyard.engine.output.stop_strings import StopFilter
 from modelyard.protocol.values import FinishReason, TokenLogprob
+
+ALL_TOKENS: Final[Container[int]] = range(1 << 31)
+"""The ids of every vocabulary."""
 
 
 class SequenceOutput:
@@ -15,17 +19,19 @@ class SequenceOutput:
 
     Args:
         max_tokens: the answer ends with this many tokens, reason "length".
+        min_tokens: stop strings before this many tokens do not end it.
         end_tokens: ids that end it, reason "stop".
-        stops: strings that end it, reason "stop"; they are not part of it.
+        stops: strings that end it, reason "stop"; they are part of it if ``includes_stop`` is set.
         visible_specials: special tokens that are part of its text, since they mark tool calls and reasoning.
         recorder: log-probabilities of its tokens, where they are asked for.
     """
 
     __slots__ = (
-        "_end_tokens",
+        "_min_tokens",
         "_stop",
         "_tokens",
         "_utf8",
+        "end_tokens",
         "finish_reason",
         "max_tokens",
         "recorder",
@@ -38,16 +44,19 @@ class SequenceOutput:
         max_tokens: int,
         end_tokens: frozenset[int],
         stops: Sequence[str],
-        visible_specials: frozenset[int] = frozenset(),
+        min_tokens: int = 0,
+        includes_stop: bool = False,
+        visible_specials: Container[int] = frozenset(),
         recorder: LogprobRecorder | None = None,
     ) -> None:
         self.visible_specials = visible_specials
         self.recorder = recorder
         self.max_tokens = max_tokens
-        self._end_tokens = end_tokens
+        self.end_tokens = end_tokens
+        self._min_tokens = min_tokens
         self._tokens = 0
         self._utf8 = Utf8Stream()
-        self._stop = StopFilter(stops)
+        self._stop = StopFilter(stops, includes=includes_stop)
         self.finish_reason: FinishReason | None = None
 
     @property
@@ -75,10 +84,12 @@ class SequenceOutput:
     def push(self, token: int, piece: bytes) -> str:
         """Add one token, whose bytes are ``piece``; return the text that is certain now, often ""."""
         self._tokens += 1
-        if token in self._end_tokens:
+        if token in self.end_tokens:
             self.finish_reason = "stop"
             return self._stop.flush()
-        text = self._stop.push(self._utf8.push(piece))
+        text = self._utf8.push(piece)
+        if self._tokens >= self._min_tokens:
+            text = self._stop.push(text)
         if self._stop.stopped_by is not None:
             self.finish_reason = "stop"
         elif self._tokens >= self.max_tokens:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -74,6 +74,41 @@ class GreedySampler:
         """Do nothing: there is nothing to free."""
 
 
+class PatientSampler:
+    """Has another sampler choose among the tokens that do not end the answer, until it is long enough.
+
+    Args:
+        chooser: the other sampler.
+        ends: ids of the tokens that end the answer.
+        wait: tokens to sample before one of them may be.
+    """
+
+    __slots__ = ("_chooser", "_ends", "_wait", "can_verify")
+
+    def __init__(self, chooser: Sampler, ends: Collection[int], wait: int) -> None:
+        self.can_verify = chooser.can_verify
+        self._chooser = chooser
+        self._ends = np.fromiter(ends, np.intp, len(ends))
+        self._wait = wait
+
+    def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
+        """Return a token that does not end the answer, while it must not end."""
+        if self._wait > 0:
+            logits[self._ends] = _BAN
+        self._wait -= 1
+        return self._chooser.sample(context, index, logits)
+
+    def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
+        """Whether the other sampler is certain; if not, the token is sampled again, and counts once."""
+        is_certain = self._chooser.is_certain(logits, token)
+        self._wait += not is_certain
+        return is_certain
+
+    def free(self) -> None:
+        """Free the other sampler."""
+        self._chooser.free()
+
+
 class ConstrainedSampler:
     """Has another sampler choose among the tokens that a grammar allows."""
 
@@ -115,6 +150,8 @@ def make_sampler(
     prompt: Sequence[int],
     *,
     ban_end: bool,
+    end_tokens: Collection[int] = (),
+    min_tokens: int = 0,
     dry: DrySampler | None = None,
     answer: Sequence[int] = (),
 ) -> Sampler:
@@ -126,6 +163,7 @@ def make_sampler(
         context: length of the context, which penalties cover.
         prompt: tokens that the repetition penalty counts.
         ban_end: whether tokens that end the answer are never sampled.
+        end_tokens, min_tokens: none of these tokens is sampled before the answer has so many tokens.
         dry: DRY sampler against repetitions, where it is asked for.
         answer: tokens that another sampler with these parameters has sampled: this one continues behind them.
     """
@@ -133,6 +171,10 @@ def make_sampler(
     if ban_end:
         bias |= dict.fromkeys(model.end_tokens, _BAN)
     penalties = sampling.frequency_penalty, sampling.presence_penalty, (sampling.repetition_penalty or 1.0) - 1.0
+    sampler: Sampler
     if is_greedy(sampling) and not any(penalties) and dry is None:
-        return GreedySampler(bias)
-    return SamplerChain(sampling, bias, model, context, prompt, dry, answer)
+        sampler = GreedySampler(bias)
+    else:
+        sampler = SamplerChain(sampling, bias, model, context, prompt, dry, answer)
+    wait = min_tokens - len(answer)
+    return PatientSampler(sampler, end_tokens, wait) if wait > 0 else sampler

@@ -10,25 +10,30 @@ from collections.abc import Sequence
 
 
 class StopFilter:
-    """Releases text up to the first stop string, and holds back only what could still become one."""
+    """Releases text up to the first stop string, and holds back only what could still become one.
 
-    __slots__ = ("_held", "_stops", "stopped_by")
+    Args:
+        stops: the stop strings.
+        includes: whether a stop string that ends the text is part of it.
+    """
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
+    __slots__ = ("_held", "_includes", "_stops", "stopped_by")
+
+    def __init__(self, stops: Sequence[str], *, includes: bool = False) -> None:
+        self._stops, self._includes = tuple(stops), includes
         self._held = ""
         self.stopped_by: str | None = None
 
     def push(self, text: str) -> str:
-        """Return the text that is certain not to belong to a stop string; after a match, the text before it."""
+        """Return the text that is certain not to belong to a stop string; after a match, the text up to its border."""
         if not self._stops:
             return text
         held = self._held + text
         found = [(at + len(stop), at, stop) for stop in self._stops if (at := held.find(stop)) >= 0]
         if found:
-            _, start, self.stopped_by = min(found)
+            end, start, self.stopped_by = min(found)
             self._held = ""
-            return held[:start]
+            return held[: end if self._includes else start]
         keep = self._possible_start(held)
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]

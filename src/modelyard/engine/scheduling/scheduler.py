@@ -44,8 +44,8 @@ class ScheduledChunk:
     """Tokens of one sequence in the batch, the first of them at ``position``.
 
     Logits are computed for the last ``outputs`` of them. Where ``outputs`` is more than one, all tokens but the first
-    are draft tokens, which the sequence does not hold yet. ``image`` is the image that all the tokens are placeholders
-    of; such a chunk is the only one of its step.
+    are draft tokens, which the sequence does not hold yet, or all are tokens of a prompt that is scored. ``image`` is
+    the image that all the tokens are placeholders of; such a chunk is the only one of its step.
     """
 
     sequence: Sequence
@@ -245,7 +245,9 @@ class Scheduler:
     def _admit(self, chunks: list[ScheduledChunk], step: _Step) -> None:
         while self.waiting and step.budget and len(self.running) < self._max_running:
             head = self.waiting[0]
-            placement = place(head.tokens, self.cache.slots, can_trim=self._can_trim, salt=head.salt)
+            # A prompt that is scored is computed from its first token.
+            sought = head.tokens[:1] if head.scores_prompt else head.tokens
+            placement = place(sought, self.cache.slots, can_trim=self._can_trim, salt=head.salt)
             if placement is None or self._is_being_computed(head, placement.reused):
                 return
             promised = sum(sequence.pending for sequence in self.running)
@@ -283,7 +285,7 @@ class Scheduler:
 
         Waiting for it costs nothing: prompts are computed in the order of their admission.
         """
-        if not self._can_trim:
+        if not self._can_trim or head.scores_prompt:
             return False
         tokens = head.tokens[:-1]
         for running in self.running:
@@ -321,7 +323,11 @@ class Scheduler:
         position = sequence.fed
         tokens = sequence.tokens[position : position + count]
         self.cache.extend(sequence.slot, tokens)
-        return ScheduledChunk(sequence, position, tokens, outputs=0 if sequence.pending else 1, image=image)
+        if not sequence.pending:
+            outputs = 1
+        else:
+            outputs = count if sequence.scores_prompt and position < sequence.prompt_length else 0
+        return ScheduledChunk(sequence, position, tokens, outputs, image)
 
     def _preempt_youngest(self) -> None:
         self._preempt(max(self.running, key=_eviction_key))
@@ -364,6 +370,8 @@ class _Step:
         self._decoding = decoding
         self._short = scheduler._prefill_beside_decode
         self._limit = min(scheduler._batch_tokens - decoding, self._short if decoding else scheduler._batch_tokens)
+        # A step asks for no more logits than there are slots, and each running sequence may need one.
+        self._scored = max(1, len(scheduler.cache.slots) - scheduler._max_running)
 
     @property
     def budget(self) -> int:
@@ -378,6 +386,9 @@ class _Step:
         answers.
         """
         wanted = sequence.text_within(min(max(sequence.pending - 1, 1), self.budget))
+        if sequence.scores_prompt:
+            wanted = min(wanted, self._scored)
+            self._scored = max(1, self._scored - wanted)
         beside = self._decoding + self.prompt_tokens
         if self._decoding and sequence.to_prefill > self._short:
             allowed = self._cost.max_tokens(beside, MAX_STRETCH * self._cost.seconds(self._decoding), wanted)

@@ -28,8 +28,8 @@ class Request:
         model: id or alias; None means the default.
         max_tokens: bound of the answer; None: as many as the context holds.
         urgency: how it waits for its model.
-        prompt, sampling, stop, ignore_eos, response_format, grammar, logprobs, echoes, prediction: see
-            ``protocol.requests.Submit``.
+        prompt, sampling, min_tokens, stop, stop_tokens, includes_stop, shows_special, ignore_eos, response_format,
+            grammar, logprobs, echoes, prediction: see ``protocol.requests.Submit``.
     """
 
     prompt: Prompt
@@ -44,6 +44,10 @@ class Request:
     echoes: bool = False
     prediction: str = ""
     urgency: WaitOptions = field(default_factory=WaitOptions)
+    min_tokens: int = 0
+    stop_tokens: tuple[int, ...] = ()
+    includes_stop: bool = False
+    shows_special: bool = False
 
     def message(self, sequence: SequenceId, priority: int) -> Submit:
         """Return the message for the engine. ``priority`` is the request's, which defaults to its model's."""
@@ -60,6 +64,10 @@ class Request:
             logprobs=self.logprobs,
             echoes=self.echoes,
             prediction=self.prediction,
+            min_tokens=self.min_tokens,
+            stop_tokens=self.stop_tokens,
+            includes_stop=self.includes_stop,
+            shows_special=self.shows_special,
         )
 
 
