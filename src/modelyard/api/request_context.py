@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from starlette.types import Scope
 
+from modelyard.errors import InvalidRequest
 from modelyard.yard.requests.context import Caller
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class RequestContext:
         key: the API key of the request; None: it has none.
         headers: headers to add to the answer, also to an error.
         ignored: the parts of the request that had no effect, such as ``keep_alive`` or ``tools[2]``, as keys.
+        is_strict: whether a request with such parts is refused; ``strict`` in ``[server]``.
         status: HTTP status of the answer; None before it is sent.
         error_code: code of the error that the request was refused with before its answer began; None: of none.
         body_bytes: bytes of the body received so far.
@@ -65,6 +67,7 @@ class RequestContext:
         self.key: AccessKey | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         self.ignored: dict[str, None] = {}
+        self.is_strict = False
         self.status: int | None = None
         self.error_code: str | None = None
         self.body_bytes = 0
@@ -86,8 +89,18 @@ class RequestContext:
         return context
 
     def ignore(self, names: Iterable[str]) -> None:
-        """Add ``names`` to ``ignored``. Must be called before the head of the answer is sent."""
+        """Add ``names`` to ``ignored``. Must be called before the head of the answer is sent.
+
+        Raises:
+            InvalidRequest: there are names, and the server is strict.
+        """
         self.ignored |= dict.fromkeys(names)
+        if self.is_strict and self.ignored:
+            first = next(iter(self.ignored))[:_MAX_NAME_LENGTH]
+            raise InvalidRequest(
+                f"'{first}' would have no effect, and this server is strict ('strict' in [server]). Leave it out.",
+                first,
+            )
 
     @property
     def ignored_header(self) -> list[tuple[bytes, bytes]]:

@@ -158,6 +158,11 @@ class Server(Table):
     ssl_keyfile: Annotated[Path, Strict(False)] | None = Field(
         default=None, description="PEM file of the certificate's private key. Unset: it is in `ssl_certfile`."
     )
+    strict: bool = Field(
+        default=False,
+        description="Refuse a request with a part that would have no effect, such as a field that Modelyard does not "
+        "know. Otherwise such parts are listed in the header `x-modelyard-ignored` of the answer.",
+    )
     disable_access_log: bool = Field(default=False, description="Write no line for each request.")
     access_log_format: LogFormat = Field(default="text", description="How the lines of the access log are written.")
     access_log_health: bool = Field(default=False, description="Log requests for health and metrics, too.")

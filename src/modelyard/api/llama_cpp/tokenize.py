@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 from fastapi import APIRouter
@@ -53,6 +53,8 @@ class _Body(BaseModel):
 
 class TokenizeBody(_Body):
     """The body of ``POST /tokenize``: a text, in llama.cpp's field or in vLLM's, or a conversation."""
+
+    known_extras: ClassVar = frozenset(_HARMLESS)
 
     content: str | None = Field(
         default=None, description="A text. No special tokens are added, unless `add_special` is true."

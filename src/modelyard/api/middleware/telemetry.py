@@ -27,6 +27,7 @@ class Telemetry:
         self._app = app
         self._metrics = metrics
         self._log = AccessLog(server)
+        self._is_strict = server.strict
         self._sends_id = not server.disable_request_id_header
         self._tracer = trace.get_tracer("modelyard")
 
@@ -36,6 +37,7 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         context = RequestContext(scope)
+        context.is_strict = self._is_strict
 
         def observed(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.media.load import AudioReference, ImageReference, Reference
 from modelyard.api.serving.bounded_items import Calls, Parts
+from modelyard.api.serving.ignored_fields import PASSED_ON
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Detail
 
@@ -51,6 +52,8 @@ class ContentPart(BaseModel):
     """One part of a message's content."""
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+    # Every prompt is cached.
+    known_extras: ClassVar = frozenset({"cache_control"})
 
     type: str
     text: str | None = None
@@ -103,6 +106,7 @@ class MadeFunctionCall(BaseModel):
     """The function that was called; arguments is the text of a JSON object."""
 
     model_config = ConfigDict(strict=True, extra="allow")
+    known_extras: ClassVar = PASSED_ON
 
     name: str
     arguments: str = "{}"
@@ -112,6 +116,7 @@ class PriorToolCall(BaseModel):
     """A call that the model made in an earlier turn."""
 
     model_config = ConfigDict(strict=True, extra="allow")
+    known_extras: ClassVar = PASSED_ON
 
     id: str | None = None
     type: Literal["function"] = "function"
@@ -122,6 +127,7 @@ class ChatMessage(BaseModel):
     """One turn of a conversation."""
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+    known_extras: ClassVar = PASSED_ON
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Parts[ContentPart] | None = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from modelyard.api.serving.ignored_fields import PASSED_ON
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import NamedTool, ToolChoice
 
@@ -23,6 +24,8 @@ class _Part(BaseModel):
 class FunctionDefinition(_Part):
     """A function that the model may call."""
 
+    known_extras: ClassVar = PASSED_ON
+
     name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")
     description: str | None = None
     parameters: dict[str, Any] | None = Field(default=None, description="JSON schema of the arguments.")
@@ -31,6 +34,8 @@ class FunctionDefinition(_Part):
 
 class ToolDefinition(_Part):
     """OpenAI's ``tools[]``."""
+
+    known_extras: ClassVar = PASSED_ON
 
     type: Literal["function"]
     function: FunctionDefinition
@@ -80,6 +85,9 @@ ToolChoiceField = Annotated[
 
 class JsonSchemaFormat(_Part):
     """A schema that the answer must follow."""
+
+    # The schema itself describes its fields.
+    known_extras: ClassVar = frozenset({"description"})
 
     name: str = ""
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import orjson
 from fastapi import APIRouter
@@ -45,6 +45,7 @@ class RerankBody(BaseModel):
     """The body of ``POST /v1/rerank``."""
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+    known_extras: ClassVar = frozenset(RERANK_HARMLESS)
 
     query: Document = Field(min_length=1, description="The query: a text, or an object with a `text`.")
     documents: list[Document] = Field(

@@ -13,12 +13,16 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Receive
 
+from modelyard.api.request_context import RequestContext
+from modelyard.api.serving.ignored_fields import ignored_fields
 from modelyard.api.serving.json_body import parse_json
 from modelyard.api.serving.request_body import RequestBody
 
 
 class JsonRoute(APIRoute):
     """Calls its endpoint with the validated body and the request; the endpoint has no other parameters.
+
+    The parts of the body that have no effect are listed in the context of the request.
 
     Its OpenAPI description and its errors are those of a FastAPI route, whose resolution of dependencies takes 0.07 ms.
 
@@ -33,16 +37,19 @@ class JsonRoute(APIRoute):
         endpoint, field = self.endpoint, self.body_field
         assert field is not None
 
-        def validate(body: bytes, content_type: str) -> Any:
+        def validate(body: bytes, content_type: str) -> tuple[Any, list[str]]:
             validated, errors = field.validate(self.parse(body, content_type), {}, loc=("body",))
             if errors:
                 raise RequestValidationError(errors)
-            return validated
+            return validated, ignored_fields(validated)
 
         async def handle(request: Request) -> Response:
             content_type = request.headers.get("content-type", "")
             pieces = await _read(request.receive)
-            body = await RequestBody.of(request.scope).parsed(pieces, lambda whole: validate(whole, content_type))
+            received = RequestBody.of(request.scope)
+            body, ignored = await received.parsed(pieces, lambda whole: validate(whole, content_type))
+            if ignored:
+                RequestContext.of(request.scope).ignore(ignored)
             response: Response = await endpoint(body, request)
             return response
 

@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/audio.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -52,6 +52,7 @@ class SpeechBody(BaseModel):
     """The fields of both forms."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True, protected_namespaces=())
+    known_extras: ClassVar = frozenset(_HARMLESS)
 
     file: Annotated[bytes, BeforeValidator(_file), WithJsonSchema(_BINARY)] = Field(
         description="The speech, as a file: WAV, MP3, FLAC or Ogg, of at most 25 MiB."

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -35,6 +35,7 @@ from modelyard.api.openai.tools import (
     chosen_tools,
 )
 from modelyard.api.serving.bounded_items import MAX_LABELS, Items, Labels, Parts, at_most
+from modelyard.api.serving.ignored_fields import PASSED_ON
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import Temperature, TopP
 from modelyard.errors import InvalidRequest, UnsupportedOperation
@@ -51,6 +52,8 @@ class _Part(BaseModel):
 class ContentPart(_Part):
     """One part of an item's content."""
 
+    known_extras: ClassVar = PASSED_ON
+
     type: str
     text: str | None = None
     image_url: str | None = None
@@ -60,6 +63,8 @@ class ContentPart(_Part):
 
 class Item(_Part):
     """One item of the input. Its type decides which fields are read."""
+
+    known_extras: ClassVar = PASSED_ON
 
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
@@ -148,6 +153,8 @@ def _one_message(value: Any) -> Any:
 
 class ResponsesRequest(_Part):
     """The body of ``POST /v1/responses``."""
+
+    known_extras: ClassVar = frozenset(RESPONSES_HARMLESS)
 
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     input: Annotated[Items[Item], BeforeValidator(_one_message, json_schema_input_type=str | Items[Item])] = Field(
