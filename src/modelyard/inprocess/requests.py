@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -38,19 +38,37 @@ class ChatFields(TypedDict, total=False):
 
     max_tokens: int | None
     max_completion_tokens: int | None
+    n_predict: int | None
+    min_tokens: int | None
     temperature: float | None
     top_p: float | None
     top_k: int | None
     min_p: float | None
+    typical_p: float | None
+    top_n_sigma: float | None
+    xtc_probability: float | None
+    xtc_threshold: float | None
+    dynatemp_range: float | None
+    dynatemp_exponent: float | None
+    mirostat: int | None
+    mirostat_tau: float | None
+    mirostat_eta: float | None
+    samplers: str | list[str] | None
     repetition_penalty: float | None
+    repeat_penalty: float | None
+    repeat_last_n: int | None
     presence_penalty: float | None
     frequency_penalty: float | None
     seed: int | None
-    logit_bias: Mapping[int, float] | None
+    logit_bias: Mapping[int, float] | Mapping[str, float] | None
     stop: str | list[str] | None
+    stop_token_ids: list[int] | None
+    include_stop_str_in_output: bool | None
+    skip_special_tokens: bool | None
     dry_multiplier: float | None
     dry_base: float | None
     dry_allowed_length: int | None
+    dry_penalty_last_n: int | None
     dry_sequence_breakers: list[str] | None
     n: int | None
     tools: list[dict[str, Any]] | None
@@ -65,6 +83,9 @@ class ChatFields(TypedDict, total=False):
     enable_thinking: bool | None
     chat_template_kwargs: dict[str, Any] | None
     ignore_eos: bool | None
+    store: bool | None
+    verbosity: Literal["low", "medium", "high"] | None
+    web_search_options: dict[str, Any] | None
     keep_alive: float | str | None
 
 

@@ -215,6 +215,7 @@ def test_ollamas_options_are_decided_too() -> None:
     decided = (
         frozenset(ollama_schema.Options.model_fields)
         | ollama_schema.LOADING_OPTIONS
+        | ollama_schema.UNHEEDED_OPTIONS
         | frozenset(ollama_schema.OPTIONS_HARMLESS)
     )
     assert fields(ollama.Options) - decided == frozenset()

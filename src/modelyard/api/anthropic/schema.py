@@ -6,21 +6,15 @@ Source: https://docs.anthropic.com/en/api/messages.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.errors.anthropic import ThreadsNotHeld
 from modelyard.api.media.load import ImageReference
-from modelyard.api.openai.schema import (
-    IGNORED,
-    MAX_NAME_LENGTH,
-    MAX_STOP_LENGTH,
-    MAX_STOPS,
-    MaxTokens,
-    refuse_unsupported,
-)
+from modelyard.api.openai.sampling import MAX_STOP_LENGTH, MAX_STOPS
+from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, MaxTokens, refuse_unsupported
 from modelyard.api.openai.tools import Tools, schema_format
 from modelyard.api.serving.bounded_items import Labels, Messages, Parts
 from modelyard.api.serving.wait_options import KeepAlive
@@ -32,10 +26,15 @@ from modelyard.yard.requests.requests import Request, TokenizeRequest
 
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
+    # Every prompt is cached.
+    known_extras: ClassVar[Collection[str]] = frozenset({"cache_control"})
 
 
 class Block(_Part):
     """One block of a message's content. Its type decides which fields are read."""
+
+    # What the API itself adds to the blocks that it returns, and the model cannot read.
+    known_extras: ClassVar = frozenset({"cache_control", "caller", "data", "signature"})
 
     type: str
     text: str | None = None

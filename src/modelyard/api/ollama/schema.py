@@ -7,37 +7,21 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.media.audio import is_audio
 from modelyard.api.media.load import AudioReference, ImageReference, Reference
 from modelyard.api.openai.embeddings import MAX_INPUTS
-from modelyard.api.openai.schema import (
-    MAX_NAME_LENGTH,
-    MAX_TOKENS,
-    MAX_TOP_LOGPROBS,
-    Stop,
-    one_or_more,
-    refuse_unsupported,
-)
+from modelyard.api.openai.sampling import MAX_TOKENS, SamplingFields, Stop, one_or_more
+from modelyard.api.openai.schema import MAX_NAME_LENGTH, MAX_TOP_LOGPROBS, refuse_unsupported
 from modelyard.api.openai.tools import ToolDefinition, Tools, schema_format
 from modelyard.api.serving.bounded_items import Calls, Items, Parts
 from modelyard.api.serving.closed_schema import closed
 from modelyard.api.serving.wait_options import KeepAlive
-from modelyard.config.schema import (
-    FrequencyPenalty,
-    MinP,
-    PresencePenalty,
-    RepetitionPenalty,
-    Seed,
-    Temperature,
-    TopK,
-    TopP,
-)
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.protocol.prompts import Chat, Infill, Prompt, Sampling, Text
+from modelyard.protocol.prompts import Chat, Infill, Prompt, Text
 from modelyard.yard.requests.requests import Request
 
 # Digits of base64 that identify the type of a file: 12 bytes, the length of the longest signature.
@@ -52,18 +36,20 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
 
 
-# Options that are accepted and ignored. Most control how a model is loaded, which the configuration decides here, but
-# Ollama's clients send them with every request. The others only matter with an option that is refused, or in a context
-# that shifts.
+# Options of how a model is loaded, which the configuration decides here. They do not change what a model answers.
 LOADING_OPTIONS: Final = frozenset(
     {
-        *("embedding_only", "f16_kv", "logits_all", "low_vram", "main_gpu", "num_batch", "num_ctx", "num_gpu"),
-        *("num_keep", "num_thread", "numa", "use_mlock", "use_mmap", "vocab_only"),
-        *("mirostat_eta", "mirostat_tau", "penalize_newline"),
+        *("embedding_only", "f16_kv", "logits_all", "low_vram", "main_gpu", "num_batch", "num_gpu", "num_thread"),
+        *("numa", "use_mlock", "use_mmap", "vocab_only"),
     }
 )
 
-OPTIONS_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {"mirostat": (0,), "tfs_z": (1, 0), "typical_p": (1, 0)}
+# Options that Ollama's clients send with every request, and that have no effect here: the context is configured, and
+# never shifts.
+UNHEEDED_OPTIONS: Final = frozenset({"num_ctx", "num_keep", "penalize_newline"})
+
+# The tail-free sampler was removed from llama.cpp.
+OPTIONS_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {"tfs_z": (1, 0)}
 
 # Fields of Ollama's that are not supported -> their values without an effect.
 HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
@@ -77,18 +63,11 @@ HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
 }
 
 
-class Options(_Part):
+class Options(SamplingFields):
     """Ollama's ``options``."""
 
-    temperature: Temperature | None = None
-    top_k: TopK | None = None
-    top_p: TopP | None = None
-    min_p: MinP | None = None
-    repeat_penalty: RepetitionPenalty | None = None
-    repeat_last_n: Annotated[int, Field(ge=-1, le=MAX_TOKENS)] | None = None
-    presence_penalty: PresencePenalty | None = None
-    frequency_penalty: FrequencyPenalty | None = None
-    seed: Seed | None = None
+    known_extras: ClassVar = LOADING_OPTIONS | OPTIONS_HARMLESS.keys()
+
     num_predict: Annotated[int, Field(ge=-2, le=MAX_TOKENS)] | None = None
     stop: Stop | None = None
 
@@ -166,6 +145,8 @@ def _reference(encoded: str, param: str) -> Reference:
 class _GenerationFields(_Part):
     """The fields that chats and completions share."""
 
+    known_extras: ClassVar = frozenset(HARMLESS)
+
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
     stream: bool | None = None
     options: Options | None = None
@@ -200,17 +181,7 @@ class _GenerationFields(_Part):
         return Request(
             prompt=prompt,
             model=self.model,
-            sampling=Sampling(
-                temperature=options.temperature,
-                top_k=options.top_k,
-                top_p=options.top_p,
-                min_p=options.min_p,
-                repetition_penalty=options.repeat_penalty,
-                presence_penalty=options.presence_penalty,
-                frequency_penalty=options.frequency_penalty,
-                seed=options.seed,
-                penalty_window=options.repeat_last_n,
-            ),
+            sampling=options.sampling(),
             # -1 and -2: until the context is full.
             max_tokens=max_tokens if max_tokens is not None and max_tokens > 0 else None,
             stop=tuple(options.stop or ()),

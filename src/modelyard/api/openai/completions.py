@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.events import Finished
+from modelyard.protocol.values import TokenLogprob
 from modelyard.yard.requests.generation import TokenStream
 
 
@@ -96,12 +98,18 @@ class CompletionFrames(EventFrames):
             self._offset += len(token)
         return {
             "tokens": tokens,
-            "token_logprobs": [each.logprob for each in logprobs],
+            "token_logprobs": [None if _is_first(each) else each.logprob for each in logprobs],
             "top_logprobs": [
-                {token.decode("utf-8", "replace"): logprob for token, logprob in each.top} for each in logprobs
+                None if _is_first(each) else {token.decode("utf-8", "replace"): logprob for token, logprob in each.top}
+                for each in logprobs
             ],
             "text_offset": offsets,
         }
+
+
+def _is_first(entry: TokenLogprob) -> bool:
+    """Whether it is the first token of an echoed prompt, which has no probability."""
+    return math.isnan(entry.logprob)
 
 
 router = APIRouter(route_class=JsonRoute)

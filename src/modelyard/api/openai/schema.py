@@ -1,18 +1,19 @@
-"""Request bodies of OpenAI's chat and text completions, with the extensions of mistral.rs that are supported.
+"""Request bodies of OpenAI's chat and text completions, with the extensions of other servers that are supported.
 
-A field that OpenAI defines and that is not supported is refused by name if its value would change the answer. Fields
-that OpenAI does not define are ignored, as clients of all kinds send some.
+A known field that is not supported is refused by name if its value would change the answer. Unknown fields are taken,
+as clients of all kinds send some, and named in the answer's header; see ``serving.ignored_fields``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from modelyard.api.openai.conversation import ChatMessage, ContentPart
+from modelyard.api.openai.sampling import MAX_STOPS, MAX_TOKENS, SamplingFields, Stop, TokenLimit
 from modelyard.api.openai.tools import (
     GrammarField,
     ResponseFormat,
@@ -21,54 +22,26 @@ from modelyard.api.openai.tools import (
     Tools,
     chosen_tools,
 )
-from modelyard.api.serving.bounded_items import Messages, Parts, at_most
+from modelyard.api.serving.bounded_items import Messages, Parts
 from modelyard.api.serving.wait_options import KeepAlive
-from modelyard.config.schema import (
-    FrequencyPenalty,
-    MinP,
-    PresencePenalty,
-    RepetitionPenalty,
-    Seed,
-    Temperature,
-    TopK,
-    TopP,
-)
 from modelyard.errors import InvalidRequest
-from modelyard.protocol.prompts import Chat, Infill, Prompt, Sampling, Text, Tokens
+from modelyard.protocol.prompts import Chat, Infill, Prompt, Text, Tokens
 from modelyard.yard.requests.requests import Request
 
-MAX_STOPS = 64
-MAX_STOP_LENGTH = 1024
-MAX_BREAKER_LENGTH = 40
-MAX_BREAKERS = 8
-MAX_TOKENS = 2**31 - 1
-MAX_BIASES = 4096
 MAX_CHOICES = 64
 # Bounded because errors repeat the name.
 MAX_NAME_LENGTH = 512
 
 
-def one_or_more(value: Any) -> Any:
-    """Return a single text as a list; any other value unchanged."""
-    return [value] if isinstance(value, str) else value
-
-
-_OneStop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
-_Stops = Annotated[list[_OneStop], Field(max_length=MAX_STOPS, fail_fast=True)]
-Stop = Annotated[_Stops, BeforeValidator(one_or_more, json_schema_input_type=_OneStop | _Stops)]
-Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 # Items are validated after parsing, so that the error can name the item.
 TextsOrIds = Annotated[
     str | list[Any], WithJsonSchema(TypeAdapter(str | list[str] | list[int] | list[list[int]]).json_schema())
-]
-LogitBias = Annotated[
-    dict[Annotated[int, Field(ge=0, strict=False)], Bias], Field(max_length=MAX_BIASES), at_most(MAX_BIASES)
 ]
 Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh", "max"]
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
-# A field that names the user, or that controls what OpenAI stores: it is accepted and ignored.
+# A field that names the user, or that controls what others store, cache or charge: no value changes the answer.
 IGNORED: Any = Field(default=None, description="Accepted, without an effect on the answer.")
 
 
@@ -91,49 +64,32 @@ def refuse_unsupported(body: BaseModel, harmless: Mapping[str, tuple[Any, ...]])
 class StreamOptions(BaseModel):
     """OpenAI's ``stream_options``."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="allow")
 
     include_usage: bool = False
     include_obfuscation: Literal[False] = Field(default=False, description="Chunks are never padded.")
 
 
-class GenerationFields(BaseModel):
+class GenerationFields(SamplingFields):
     """The fields that chat and text completions share."""
-
-    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
     model: str | None = Field(
         default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: MaxTokens | None = None
-    temperature: Temperature | None = None
-    top_p: TopP | None = None
-    top_k: TopK | None = None
-    min_p: MinP | None = None
-    repetition_penalty: RepetitionPenalty | None = None
-    presence_penalty: PresencePenalty | None = None
-    frequency_penalty: FrequencyPenalty | None = None
-    seed: Seed | None = None
-    logit_bias: LogitBias | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
+    n_predict: TokenLimit | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
     stop: Stop | None = None
-    dry_multiplier: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = Field(
-        default=None, description="Penalty of a token that would continue a repetition; 0: none."
-    )
-    dry_base: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = None
-    dry_allowed_length: Annotated[int, Field(ge=0, le=MAX_STOP_LENGTH)] | None = None
-    dry_sequence_breakers: (
-        Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=MAX_BREAKER_LENGTH)]],
-            Field(max_length=MAX_BREAKERS, fail_fast=True),
-        ]
-        | None
-    ) = None
-    user: str | None = IGNORED
+    stop_token_ids: Annotated[list[int], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
     ignore_eos: bool | None = None
-    keep_alive: KeepAlive | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(default=None, description="Choices for each prompt.")
+    user: str | None = IGNORED
+    keep_alive: KeepAlive | None = None
 
     @property
     def choices(self) -> int:
@@ -145,28 +101,38 @@ class GenerationFields(BaseModel):
         """Whether the stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def to_request(self, prompt: Prompt, max_tokens: int | None) -> Request:
-        """Return the request for the yard."""
+    @property
+    def limit(self) -> int | None:
+        """The limit of tokens in the answer; None: as many as the context holds."""
+        limits = (self.max_completion_tokens, self.max_tokens, self.n_predict)
+        limit = next((limit for limit in limits if limit is not None), None)
+        return None if limit is None or limit < 0 else limit
+
+    def to_request(self, prompt: Prompt) -> Request:
+        """Return the request for the yard.
+
+        Raises:
+            InvalidRequest: two fields contradict each other.
+        """
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest(
+                "'stream_options' is only allowed with 'stream': true. Leave it out.", "stream_options"
+            )
+        limit, min_tokens = self.limit, self.min_tokens or 0
+        if limit is not None and min_tokens > limit:
+            raise InvalidRequest(
+                f"'min_tokens' is {min_tokens}, but the answer may have {limit} tokens. Lower it.", "min_tokens"
+            )
         return Request(
             prompt=prompt,
             model=self.model,
-            sampling=Sampling(
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                min_p=self.min_p,
-                repetition_penalty=self.repetition_penalty,
-                presence_penalty=self.presence_penalty,
-                frequency_penalty=self.frequency_penalty,
-                seed=self.seed,
-                logit_bias=self.logit_bias,
-                dry_multiplier=self.dry_multiplier,
-                dry_base=self.dry_base,
-                dry_allowed_length=self.dry_allowed_length,
-                dry_sequence_breakers=None if self.dry_sequence_breakers is None else tuple(self.dry_sequence_breakers),
-            ),
-            max_tokens=max_tokens,
+            sampling=self.sampling(),
+            max_tokens=limit,
+            min_tokens=min_tokens,
             stop=tuple(self.stop or ()),
+            stop_tokens=tuple(self.stop_token_ids or ()),
+            includes_stop=bool(self.include_stop_str_in_output),
+            shows_special=self.skip_special_tokens is False,
             ignore_eos=bool(self.ignore_eos),
         )
 
@@ -174,7 +140,7 @@ class GenerationFields(BaseModel):
 class Prediction(BaseModel):
     """OpenAI's ``prediction``."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="allow")
 
     type: Literal["content"]
     content: str | Parts[ContentPart]
@@ -189,14 +155,31 @@ def _one_user_message(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-# The fields of mistral.rs that are not supported -> their values without an effect.
-COMPLETION_HARMLESS: dict[str, tuple[Any, ...]] = {"adapter": (), "truncate_sequence": (False,)}
+# Fields of OpenAI, mistral.rs, vLLM and llama.cpp that are not supported -> their values without an effect.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "adapter": (),
+    "allowed_token_ids": (),
+    "bad_words": ([],),
+    "length_penalty": (1,),
+    "logits_processors": ([],),
+    "lora": ([],),
+    "prompt_logprobs": (),
+    "return_tokens_as_token_ids": (False,),
+    "t_max_predict_ms": (0, -1),
+    "truncate_prompt_tokens": (),
+    "truncate_sequence": (False,),
+    "use_beam_search": (False,),
+}
+
+COMPLETION_HARMLESS: dict[str, tuple[Any, ...]] = {**_HARMLESS, "add_special_tokens": (True,)}
 
 CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
-    **COMPLETION_HARMLESS,
+    **_HARMLESS,
+    "add_special_tokens": (False,),
     "agent_permission": (),
     "audio": (),
     "code_execution_permission": (),
+    "echo": (False,),
     "enable_shell": (False,),
     "files": ([],),
     "function_call": ("none",),
@@ -204,12 +187,17 @@ CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
     "max_tool_rounds": (0,),
     "modalities": (["text"],),
     "moderation": (),
-    "service_tier": ("auto", "default"),
     "session_id": (),
-    "store": (False,),
-    "verbosity": ("medium",),
-    "web_search_options": (),
 }
+
+# Fields of llama.cpp and vLLM that control where and how fast an answer is computed, and not which one. The server
+# decides these itself: a request goes to the slot with its prefix, prompts are cached, and no context shifts.
+WITHOUT_EFFECT: Final = frozenset(
+    {
+        *("cache_prompt", "id_slot", "n_cache_reuse", "n_discard", "n_keep", "request_id"),
+        "spaces_between_special_tokens",
+    }
+)
 
 MAX_TOP_LOGPROBS = 20
 
@@ -217,12 +205,13 @@ MAX_TOP_LOGPROBS = 20
 class ChatCompletionRequest(GenerationFields):
     """The body of ``POST /v1/chat/completions``."""
 
+    known_extras: ClassVar = WITHOUT_EFFECT.union(CHAT_HARMLESS)
+
     messages: Annotated[
         Messages[ChatMessage],
         Field(description="The conversation. A bare string counts as one user message."),
         BeforeValidator(_one_user_message, json_schema_input_type=str | Messages[ChatMessage]),
     ]
-    max_completion_tokens: MaxTokens | None = None
     tools: Tools[ToolDefinition] | None = None
     tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool | None = None
@@ -247,6 +236,25 @@ class ChatCompletionRequest(GenerationFields):
     prompt_cache_key: str | None = IGNORED
     prompt_cache_retention: str | None = IGNORED
     prompt_cache_options: dict[str, Any] | None = IGNORED
+    service_tier: str | None = IGNORED
+    store: bool | None = Field(
+        default=None, description="No completion is stored: `true` is listed in `x-modelyard-ignored`."
+    )
+    verbosity: Literal["low", "medium", "high"] | None = Field(
+        default=None, description="Has no effect: `low` and `high` are listed in `x-modelyard-ignored`."
+    )
+    web_search_options: dict[str, Any] | None = Field(
+        default=None, description="The server searches nothing: it is listed in `x-modelyard-ignored`."
+    )
+
+    def without_effect(self) -> Iterator[str]:
+        """Yield the fields whose values ask for something that does not happen."""
+        if self.store:
+            yield "store"
+        if self.verbosity not in (None, "medium"):
+            yield "verbosity"
+        if self.web_search_options is not None:
+            yield "web_search_options"
 
     def checked(self) -> Request:
         """Return the request for the yard.
@@ -265,7 +273,7 @@ class ChatCompletionRequest(GenerationFields):
             self.parallel_tool_calls is not False,
             self._options(),
         )
-        request = self.to_request(chat, self.max_completion_tokens or self.max_tokens)
+        request = self.to_request(chat)
         return replace(
             request,
             response_format=None if self.response_format is None else self.response_format.to_constraint(),
@@ -291,6 +299,8 @@ MAX_PROMPTS = 128
 class CompletionRequest(GenerationFields):
     """The body of ``POST /v1/completions``."""
 
+    known_extras: ClassVar = WITHOUT_EFFECT.union(COMPLETION_HARMLESS)
+
     prompt: TextsOrIds = Field(description="Text to continue, or token ids, or a list of either.")
     suffix: str | None = Field(default=None, description="Text after the gap that the model fills in.")
     echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
@@ -308,13 +318,11 @@ class CompletionRequest(GenerationFields):
         refuse_unsupported(self, COMPLETION_HARMLESS)
         if self.best_of not in (None, self.choices):
             raise InvalidRequest("'best_of' must be equal to 'n': every answer is returned.", "best_of")
-        if self.echo and self.logprobs is not None:
-            raise InvalidRequest("'echo' and 'logprobs' cannot both be given: prompts have no logprobs here.", "echo")
         if self.echo and self.suffix:
             raise InvalidRequest("'echo' and 'suffix' cannot both be given. Leave one out.", "echo")
         return [
             replace(
-                self.to_request(prompt, self.max_tokens),
+                self.to_request(prompt),
                 response_format=None if self.response_format is None else self.response_format.to_constraint(),
                 grammar=None if self.grammar is None else self.grammar.to_constraint(),
                 logprobs=self.logprobs,

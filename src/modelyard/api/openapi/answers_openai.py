@@ -98,8 +98,8 @@ class ListedLogprobs(TypedDict):
     """Log-probabilities of the tokens, as parallel lists."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

@@ -1,0 +1,121 @@
+"""Fields of sampling and of the end of an answer do what their names say, on real weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.server import RunningServer
+
+PROMPT = "One, two, three, four, five, six,"
+
+
+def complete(server: RunningServer, **fields: Any) -> dict[str, Any]:
+    body = {"model": "smollm2", "prompt": PROMPT, "max_tokens": 8, "temperature": 0, **fields}
+    answer = server.post("/v1/completions", body)
+    assert answer.status_code == 200, answer.text
+    assert "x-modelyard-ignored" not in answer.headers
+    return {**answer.json(), **answer.json()["choices"][0]}
+
+
+def tokens(server: RunningServer, text: str) -> list[int]:
+    found: list[int] = server.post("/tokenize", {"model": "smollm2", "content": text}).json()["tokens"]
+    return found
+
+
+def test_an_echoed_prompt_has_the_probabilities_that_its_tokens_had_as_an_answer(server: RunningServer) -> None:
+    answer = complete(server, logprobs=2)
+    whole = PROMPT + answer["text"]
+    echoed = complete(server, prompt=whole, echo=True, logprobs=2, max_tokens=0)
+    scores = echoed["logprobs"]
+    assert (echoed["text"], echoed["finish_reason"], echoed["usage"]["completion_tokens"]) == (whole, "length", 0)
+    assert "".join(scores["tokens"]) == whole
+    assert scores["token_logprobs"][0] is scores["top_logprobs"][0] is None
+    count = len(answer["logprobs"]["tokens"])
+    assert scores["tokens"][-count:] == answer["logprobs"]["tokens"]
+    # Tokens of a prompt are computed together, and those of an answer one by one: the arithmetic differs a little.
+    assert scores["token_logprobs"][-count:] == pytest.approx(answer["logprobs"]["token_logprobs"], abs=0.3)
+    assert scores["text_offset"][-count] == len(PROMPT)
+
+
+def test_an_echo_with_an_answer_has_the_probabilities_of_both(server: RunningServer) -> None:
+    echoed = complete(server, echo=True, logprobs=0, max_tokens=2)
+    assert echoed["text"].startswith(PROMPT)
+    assert "".join(echoed["logprobs"]["tokens"]) == echoed["text"]
+    assert len(echoed["logprobs"]["tokens"]) == echoed["usage"]["total_tokens"]
+    streamed = server.post(
+        "/v1/completions",
+        {"model": "smollm2", "prompt": PROMPT, "echo": True, "logprobs": 0, "max_tokens": 2, "stream": True},
+    )
+    assert streamed.text.count('"tokens":["One"') == 1
+
+
+def test_an_answer_of_no_tokens_is_empty(server: RunningServer) -> None:
+    empty = complete(server, max_tokens=0)
+    assert (empty["text"], empty["finish_reason"], empty["usage"]["completion_tokens"]) == ("", "length", 0)
+
+
+def test_the_bias_of_a_text_is_that_of_its_tokens(server: RunningServer) -> None:
+    said = complete(server)["text"]
+    assert said.startswith(" seven")
+    (token,) = tokens(server, " seven")
+    by_id = complete(server, logit_bias={str(token): -100})["text"]
+    assert not by_id.startswith(" seven")
+    assert complete(server, logit_bias={" seven": -100})["text"] == by_id
+    assert complete(server, logit_bias=[[" seven", False]])["text"] == by_id
+    assert complete(server, logit_bias=[[token, False]])["text"] == by_id
+
+
+def test_an_answer_ends_at_a_token_and_may_include_its_stop(server: RunningServer) -> None:
+    (token,) = tokens(server, " seven")
+    ended = complete(server, stop_token_ids=[token])
+    assert (ended["text"], ended["finish_reason"]) == ("", "stop")
+    assert complete(server, stop=[" seven"], include_stop_str_in_output=True)["text"] == " seven"
+    longer = complete(server, stop_token_ids=[token], min_tokens=4)
+    assert longer["usage"]["completion_tokens"] >= 4
+    assert not longer["text"].startswith(" seven")
+
+
+def test_an_answer_has_as_many_tokens_as_any_of_the_names_of_its_limit_says(server: RunningServer) -> None:
+    for name in ("max_tokens", "max_completion_tokens", "n_predict"):
+        assert complete(server, **{"max_tokens": None, name: 3})["usage"]["completion_tokens"] == 3
+    assert complete(server, max_tokens=-1, stop=[" nine"])["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"typical_p": 0.01},
+        {"top_n_sigma": 0.01},
+        {"samplers": ["top_k", "temperature"], "top_k": 1, "top_p": 1},
+        {"samplers": "kt", "top_k": 1},
+        {"mirostat": 2, "mirostat_tau": 0.0},
+        {"dynatemp_range": 0.0, "min_p": 1.0},
+    ],
+)
+def test_a_sampler_that_leaves_one_token_leaves_the_most_likely(server: RunningServer, fields: dict[str, Any]) -> None:
+    # At a high temperature, an answer of eight tokens is otherwise the greedy one once in a universe.
+    hot = {"temperature": 5.0, "seed": 1, "max_tokens": 4}
+    greedy = complete(server, max_tokens=4)["text"]
+    assert complete(server, **hot)["text"] != greedy
+    if "typical_p" in fields:
+        # The most typical token need not be the most likely one, but it is always the same.
+        assert complete(server, **hot, **fields)["text"] == complete(server, **{**hot, "seed": 2}, **fields)["text"]
+    else:
+        assert complete(server, **hot, **fields)["text"] == greedy
+
+
+def test_xtc_drops_the_likely_tokens(server: RunningServer) -> None:
+    sure = {"temperature": 0.1, "seed": 1, "max_tokens": 1}
+    assert complete(server, **sure)["text"] == " seven"
+    assert complete(server, **sure, xtc_probability=1.0, xtc_threshold=0.0001)["text"] != " seven"
+
+
+def test_special_tokens_are_text_where_that_is_asked_for(server: RunningServer) -> None:
+    (token,) = server.post("/tokenize", {"model": "smollm2", "content": "<|im_start|>", "parse_special": True}).json()[
+        "tokens"
+    ]
+    forced = {"logit_bias": {str(token): 100}, "max_tokens": 1}
+    assert complete(server, **forced)["text"] == ""
+    assert complete(server, **forced, skip_special_tokens=False)["text"] == "<|im_start|>"
