@@ -45,6 +45,7 @@ from modelyard.inprocess.http_server.limits import (
 )
 from modelyard.inprocess.http_server.places import Loss, Phase, Place, share_of
 from modelyard.inprocess.http_server.refusals import refusal_bytes
+from modelyard.inprocess.http_server.unframed import unframed
 from modelyard.inprocess.http_server.unsent import unsent_bytes
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ class BoundedProtocol(HttpToolsProtocol):
         A client that waits for "100 Continue" sends no body before, and a body that is too large is refused at once.
         """
         self._answering = cycle
-        self._unstarted = app
+        self._unstarted = unframed(app, cycle) if cycle.scope["http_version"] == "1.0" else app
         if not self._awaits_body(cycle):
             self._start()
 

@@ -390,3 +390,21 @@ async def test_linger_ends(served: Site) -> None:
         assert refused(await client.rest())[0] == 400
         served.connections.advance(MAX_LINGER_S + 1)
         await served.until(lambda: len(served.connections.places) == 0)
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+async def test_a_client_of_http_1_0_gets_no_chunks_and_the_end_of_the_connection(has_length: bool) -> None:
+    async def stream(_scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"11")] if has_length else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in (b"Hello", b" ", b"world"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with site(stream) as running, running.client() as client:
+        await client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        answer = await client.rest()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert body == b"Hello world"
+    assert b"connection: close" in head.lower()
+    assert b"transfer-encoding" not in head.lower()
