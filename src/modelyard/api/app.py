@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from modelyard.api.anthropic import routes as anthropic
@@ -23,6 +23,7 @@ from modelyard.api.middleware.host import CheckHost, host_names
 from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.middleware.origin import CheckOrigin
 from modelyard.api.middleware.security import RequireKey
+from modelyard.api.middleware.short_paths import ShortPaths, short_segments
 from modelyard.api.middleware.telemetry import Telemetry
 from modelyard.api.ollama import routes as ollama
 from modelyard.api.openai import chat, completions, embeddings, models, unserved
@@ -63,25 +64,25 @@ _ROUTERS: Final = (
     unserved.router,
 )
 
-# The headers that pages of other origins may send and read, beside those that CORS always allows.
-# Source: the lists of mistral.rs, and Modelyard's own headers.
-_CORS_REQUEST_HEADERS = (
-    *("Content-Type", "Authorization", "Prefer", "X-Priority", "X-Request-Id", "X-Api-Key"),
-    *("Anthropic-Version", "Anthropic-Beta"),
-)
+# The headers that pages of other origins may read, beside those that CORS always allows.
 _CORS_RESPONSE_HEADERS = (
-    *("x-request-id", "server-timing", "retry-after", "x-modelyard-ignored"),
+    *("x-request-id", "request-id", "server-timing", "retry-after", "x-should-retry", "www-authenticate"),
+    *("x-modelyard-ignored", "x-modelyard-repaired"),
     *(f"x-ratelimit-{part}-{what}" for what in ("requests", "tokens") for part in ("limit", "remaining", "reset")),
 )
 
 
 class _Application(FastAPI):
-    """A FastAPI application with telemetry around all of its middleware, and with its own OpenAPI document."""
+    """A FastAPI application with telemetry around all of its middleware, and with its own OpenAPI document.
+
+    Its endpoints below /v1 are also reached without that, where nothing else is served there.
+    """
 
     observe: Callable[[ASGIApp], ASGIApp]
 
     def build_middleware_stack(self) -> ASGIApp:
-        return self.observe(super().build_middleware_stack())
+        observed = self.observe(super().build_middleware_stack())
+        return ShortPaths(observed, short_segments(route.path for route in self.routes if isinstance(route, Route)))
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -136,8 +137,11 @@ def _add_middleware(app: FastAPI, server: Server, keys: Sequence[AccessKey], hos
         app.add_middleware(
             CORSMiddleware,
             allow_origins=server.cors_origins,
-            allow_methods=("GET", "POST", "PUT", "DELETE"),
-            allow_headers=_CORS_REQUEST_HEADERS,
+            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+            # Official clients send headers of many names. None has an effect that its origin does not have anyway.
+            allow_headers=("*",),
+            # A page that may use the server may also be one of the internet, and the server one of the local network.
+            allow_private_network=True,
             expose_headers=_CORS_RESPONSE_HEADERS,
         )
     app.add_middleware(CheckOrigin, origins=server.cors_origins)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelyard.api.errors.responses import suggested_path
 from modelyard.api.middleware.head import ResponseHead
+from modelyard.api.middleware.short_paths import short_segments
+from support.scripted_app import scripted_app
 
 SERVED = {"/v1/chat/completions", "/v1/messages", "/api/chat", "/health"}
 
@@ -63,3 +66,46 @@ async def test_head_fails_where_get_fails() -> None:
 
     with pytest.raises(ValueError, match="broken"):
         await ResponseHead(broken)({"type": "http", "method": "HEAD"}, None, None)  # type: ignore[arg-type]
+
+
+def test_only_paths_that_mean_nothing_else_get_a_v1() -> None:
+    paths = ("/v1/chat/completions", "/v1/models/{model_id:path}", "/v1/rerank", "/models", "/rerank", "/", "/health")
+    assert short_segments(paths) == {"chat"}
+
+
+async def test_endpoints_are_reached_without_v1(tmp_path: Path) -> None:
+    turns = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+    async with scripted_app(tmp_path, lambda _submit: ["Hello"]) as client:
+        for path, body in (
+            ("/chat/completions", turns),
+            ("/completions", {"prompt": "Hi"}),
+            ("/responses", {"input": "Hi"}),
+            ("/messages", turns),
+        ):
+            answer = await client.post(path, json=body)
+            assert (answer.status_code, "Hello" in answer.text) == (200, True), path
+        stored = (await client.post("/responses", json={"input": "Hi"})).json()["id"]
+        assert (await client.get(f"/responses/{stored}")).json()["id"] == stored
+        assert (await client.get("/models")).json()["data"][0]["id"] == "m"
+        refused = await client.post("/messages", json={"messages": []})
+        assert (refused.status_code, refused.json()["type"]) == (400, "error")
+        assert refused.headers["request-id"]
+        assert (await client.post("/messages/batches", json={})).json()["error"]["type"] == "not_found_error"
+
+
+async def test_a_page_of_a_configured_origin_may_send_any_header(tmp_path: Path) -> None:
+    names = "x-stainless-os,anthropic-version,anthropic-dangerous-direct-browser-access,openai-organization"
+    asked = {
+        "origin": "https://chat.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": names,
+        "access-control-request-private-network": "true",
+    }
+    async with scripted_app(tmp_path, lambda _submit: ["Hello"], cors_origins=["https://chat.example"]) as client:
+        granted = await client.options("/v1/messages", headers=asked)
+        refused = await client.options("/v1/messages", headers={**asked, "origin": "https://evil.example"})
+    assert granted.status_code == 200
+    assert granted.headers["access-control-allow-headers"] == names
+    assert granted.headers["access-control-allow-private-network"] == "true"
+    assert refused.status_code == 400
+    assert "access-control-allow-origin" not in refused.headers
