@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import orjson
 from typing_extensions import TypedDict
 
+from modelyard.api.anthropic.signatures import sealed, signature_of
 from modelyard.api.errors.anthropic import error_body, event
 from modelyard.api.openapi.answers_anthropic import (
     MessageObject,
@@ -51,12 +52,20 @@ class _MessageFields(TypedDict):
 
 
 class MessageFrames:
-    """Encodes one message, the answer to ``chat``."""
+    """Encodes one message.
+
+    Args:
+        chat: the conversation that is answered.
+        omits_thinking: whether blocks of reasoning are sent without their text.
+        marks_cache: whether the client asked for parts of the prompt to be cached.
+    """
 
     headers = EVENT_STREAM
 
-    def __init__(self, chat: Chat) -> None:
-        self._chat = chat
+    def __init__(self, chat: Chat, *, omits_thinking: bool = False, marks_cache: bool = False) -> None:
+        self._chat, self._omits_thinking, self._marks_cache = chat, omits_thinking, marks_cache
+        # The reasoning of the block that is being generated, which its signature follows.
+        self._thinking: list[str] = []
         # The type of the block that is being generated, "" between blocks, and the index of the last block.
         self._block = ""
         self._index = -1
@@ -71,7 +80,13 @@ class MessageFrames:
             "role": "assistant",
             "model": generation.model,
         }
-        usage = {"input_tokens": generation.prompt_tokens, "output_tokens": 0}
+        # Which of them are cached is known, and reported, at the end.
+        usage: MessageUsage = {
+            "input_tokens": generation.prompt_tokens,
+            "output_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "cache_creation_input_tokens": 0,
+        }
         message: dict[str, Any] = {
             **self._message,
             "content": [],
@@ -92,7 +107,7 @@ class MessageFrames:
             events += self._begin("text", _TEXT)
         reason = "tool_use" if self._has_called else _stop_reason(finished)
         delta = {"stop_reason": reason, "stop_sequence": finished.stop}
-        message_delta = {"type": "message_delta", "delta": delta, "usage": _usage(finished.usage)}
+        message_delta = {"type": "message_delta", "delta": delta, "usage": self._usage(finished.usage)}
         return events + self._end_block() + _event(message_delta)
 
     def end(self, _finished: Sequence[Finished]) -> bytes:
@@ -116,10 +131,10 @@ class MessageFrames:
         (message,), (outcome,) = choices, finished
         return {
             **self._message,
-            "content": _blocks(message),
+            "content": _blocks(message, omits_thinking=self._omits_thinking),
             "stop_reason": "tool_use" if message.tool_calls else _stop_reason(outcome),
             "stop_sequence": outcome.stop,
-            "usage": _usage(outcome.usage),
+            "usage": self._usage(outcome.usage),
         }
 
     def _encode(self, delta: Delta) -> bytes:
@@ -127,7 +142,11 @@ class MessageFrames:
             case ContentDelta(text):
                 return self._begin("text", _TEXT) + self._delta({"type": "text_delta", "text": text})
             case ReasoningDelta(text):
-                return self._begin("thinking", _THINKING) + self._delta({"type": "thinking_delta", "thinking": text})
+                begin = self._begin("thinking", _THINKING)
+                self._thinking.append(text)
+                if self._omits_thinking:
+                    return begin
+                return begin + self._delta({"type": "thinking_delta", "thinking": text})
             case ToolCallBegin(_, id, name):
                 block: ToolUseBlock = {"type": "tool_use", "id": id, "name": name, "input": {}}
                 return self._end_block() + self._begin("tool_use", block)
@@ -140,6 +159,16 @@ class MessageFrames:
                 begin = self._end_block() + self._begin("text", _TEXT)
                 return begin + self._delta({"type": "text_delta", "text": text})
 
+    def _usage(self, usage: Usage) -> MessageUsage:
+        """Return the token counts. All that was computed of the prompt is cached, and counts so if it was asked for."""
+        computed = usage.prompt_tokens - usage.cached_tokens
+        return {
+            "input_tokens": 0 if self._marks_cache else computed,
+            "output_tokens": usage.completion_tokens,
+            "cache_read_input_tokens": usage.cached_tokens,
+            "cache_creation_input_tokens": computed if self._marks_cache else 0,
+        }
+
     def _begin(self, kind: str, block: TextBlock | ThinkingBlock | ToolUseBlock) -> bytes:
         """Return the event that starts a block; nothing if a block of that type is open."""
         if self._block == kind:
@@ -151,8 +180,14 @@ class MessageFrames:
     def _end_block(self) -> bytes:
         if not self._block:
             return b""
+        signature = b""
+        if self._block == "thinking":
+            text = "".join(self._thinking)
+            self._thinking.clear()
+            signed = sealed(text) if self._omits_thinking else signature_of(text)
+            signature = self._delta({"type": "signature_delta", "signature": signed})
         self._block = ""
-        return _event({"type": "content_block_stop", "index": self._index})
+        return signature + _event({"type": "content_block_stop", "index": self._index})
 
     def _delta(self, delta: dict[str, str]) -> bytes:
         return _event({"type": "content_block_delta", "index": self._index, "delta": delta})
@@ -162,10 +197,13 @@ def _event(data: dict[str, Any]) -> bytes:
     return event(data["type"], orjson.dumps(data))
 
 
-def _blocks(message: Message) -> list[TextBlock | ThinkingBlock | ToolUseBlock]:
+def _blocks(message: Message, *, omits_thinking: bool) -> list[TextBlock | ThinkingBlock | ToolUseBlock]:
     blocks: list[TextBlock | ThinkingBlock | ToolUseBlock] = []
-    if message.reasoning:
-        blocks.append({**_THINKING, "thinking": message.reasoning})
+    if message.reasoning and omits_thinking:
+        blocks.append({"type": "thinking", "thinking": "", "signature": sealed(message.reasoning)})
+    elif message.reasoning:
+        signature = signature_of(message.reasoning)
+        blocks.append({"type": "thinking", "thinking": message.reasoning, "signature": signature})
     if message.content or not (message.reasoning or message.tool_calls):
         blocks.append({**_TEXT, "text": message.content})
     blocks += [
@@ -179,12 +217,3 @@ def _stop_reason(finished: Finished) -> Literal["end_turn", "max_tokens", "stop_
     if finished.stop is not None:
         return "stop_sequence"
     return "max_tokens" if finished.reason == "length" else "end_turn"
-
-
-def _usage(usage: Usage) -> MessageUsage:
-    return {
-        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
-        "output_tokens": usage.completion_tokens,
-        "cache_read_input_tokens": usage.cached_tokens,
-        "cache_creation_input_tokens": 0,
-    }

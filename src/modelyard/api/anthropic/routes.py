@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from modelyard.api.anthropic.frames import MessageFrames
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
+from modelyard.api.openapi.answers_anthropic import TokenCount
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
@@ -28,23 +29,35 @@ router = APIRouter(route_class=JsonRoute)
 async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
     """Answer a conversation, whole or as a stream of named events."""
     services = Services.of(http)
-    request = await RequestBody.of(http.scope).converted(body.checked)
+    received = RequestBody.of(http.scope)
+    request = await received.converted(body.checked)
+    marks_cache = await received.converted(lambda: body.marks_cache)
     request = replace(request, urgency=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     assert isinstance(request.prompt, Chat)
-    choice = ChoiceRequest(request, MessageFrames(request.prompt))
+    frames = MessageFrames(request.prompt, omits_thinking=body.omits_thinking, marks_cache=marks_cache)
+    choice = ChoiceRequest(request, frames)
     return respond(services.yard, [choice], stream=bool(body.stream))
 
 
 @router.post("/v1/messages/count_tokens", response_model=None)
 async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:
     """Count the tokens of a conversation, with its system prompt and its tools."""
-    request = await RequestBody.of(http.scope).converted(body.checked)
-    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
-    return JsonResponse(partial(_count, Services.of(http), request))
+    received, options = RequestBody.of(http.scope), wait_options_of(http, body.keep_alive)
+    request = replace(await received.converted(body.checked), urgency=options)
+    original = None
+    if (unedited := body.unedited()) is not None:
+        original = replace(await received.converted(unedited.checked), urgency=options)
+    return JsonResponse(partial(_count, Services.of(http), request, original))
 
 
-async def _count(services: Services, request: TokenizeRequest) -> bytes:
-    """Compute the body of the answer."""
-    tokenization = await services.yard.tokenize(await services.media.resolved(request))
-    return orjson.dumps({"input_tokens": len(tokenization.tokens)})
+async def _count(services: Services, request: TokenizeRequest, original: TokenizeRequest | None) -> bytes:
+    """Compute the body of the answer. ``original`` is the request before edits of its conversation."""
+    answer: TokenCount = {"input_tokens": await _length(services, request)}
+    if original is not None:
+        answer["context_management"] = {"original_input_tokens": await _length(services, original)}
+    return orjson.dumps(answer)
+
+
+async def _length(services: Services, request: TokenizeRequest) -> int:
+    return len((await services.yard.tokenize(await services.media.resolved(request))).tokens)

@@ -6,21 +6,25 @@ Source: https://docs.anthropic.com/en/api/messages.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from modelyard.api.anthropic.context_edits import ContextManagement, edited
+from modelyard.api.anthropic.signatures import recalled
+from modelyard.api.anthropic.tools import Choice, OfferedTools, Tool, offered_tools
 from modelyard.api.errors.anthropic import ThreadsNotHeld
 from modelyard.api.media.load import ImageReference
-from modelyard.api.openai.sampling import MAX_STOP_LENGTH, MAX_STOPS
-from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, MaxTokens, refuse_unsupported
+from modelyard.api.openai.sampling import MAX_STOP_LENGTH, MAX_STOPS, MAX_TOKENS
+from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openai.tools import Tools, schema_format
 from modelyard.api.serving.bounded_items import Labels, Messages, Parts
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import TopK, TopP
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.protocol.prompts import Chat, NamedTool, Sampling, ToolChoice
+from modelyard.protocol.prompts import Chat, Sampling
 from modelyard.yard.requests.requests import Request, TokenizeRequest
 
 
@@ -34,11 +38,12 @@ class Block(_Part):
     """One block of a message's content. Its type decides which fields are read."""
 
     # What the API itself adds to the blocks that it returns, and the model cannot read.
-    known_extras: ClassVar = frozenset({"cache_control", "caller", "data", "signature"})
+    known_extras: ClassVar = frozenset({"cache_control", "caller", "data"})
 
     type: str
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
     source: dict[str, Any] | None = None
     id: str | None = None
     name: str | None = None
@@ -46,6 +51,13 @@ class Block(_Part):
     tool_use_id: str | None = None
     content: str | Parts[Block] | None = None
     is_error: bool | None = None
+
+    @model_validator(mode="after")
+    def _recall(self) -> Self:
+        """Take thinking that was omitted from its signature."""
+        if self.type == "thinking" and not self.thinking and self.signature:
+            self.thinking = recalled(self.signature)
+        return self
 
 
 def _blocks(value: Any) -> Any:
@@ -62,24 +74,6 @@ class Message(_Part):
     content: Blocks
 
 
-class Tool(_Part):
-    """A function that the model may call."""
-
-    name: str = Field(default="", max_length=MAX_NAME_LENGTH)
-    type: str | None = None
-    description: str | None = None
-    input_schema: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class Choice(_Part):
-    """Anthropic's ``tool_choice``."""
-
-    type: Literal["auto", "any", "tool", "none"]
-    name: str | None = None
-    disable_parallel_tool_use: bool = False
-
-
 class Thinking(_Part):
     """Whether the model reasons."""
 
@@ -87,8 +81,10 @@ class Thinking(_Part):
     budget_tokens: int | None = Field(
         default=None, description="Accepted, but not enforced: the model ends its reasoning itself."
     )
-    display: Literal["summarized"] | None = Field(
-        default=None, description="Reasoning is returned in full, never as a summary."
+    display: Literal["summarized", "omitted"] | None = Field(
+        default=None,
+        description="`omitted`: blocks of reasoning are empty, and their signatures bring it back to the model. "
+        "Otherwise reasoning is returned in full, never as a summary.",
     )
 
 
@@ -106,32 +102,17 @@ class OutputConfig(_Part):
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
 
+# A field that asks for something that only Anthropic's servers do.
+ELSEWHERE: Any = Field(default=None, description="Has no effect, and is then listed in `x-modelyard-ignored`.")
+
 # Fields of Anthropic's that are not supported -> their values without an effect.
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "billing_policy": (),
     "compaction": (),
-    "container": (),
     "diagnostics": (),
     "fallback_credit_token": (),
-    "fallbacks": ([],),
-    "inference_geo": ("global",),
-    "mcp_servers": ([],),
-    "service_tier": ("auto", "standard_only"),
-    "speed": ("standard",),
     "thread": (),
 }
-
-
-class ContextEdit(_Part):
-    """An edit of the conversation before it becomes the prompt."""
-
-    type: str
-
-
-class ContextManagement(_Part):
-    """Anthropic's ``context_management``."""
-
-    edits: Labels[ContextEdit] = []
 
 
 class _PromptFields(_Part):
@@ -148,9 +129,37 @@ class _PromptFields(_Part):
     context_management: ContextManagement | None = None
     keep_alive: KeepAlive | None = None
     betas: Labels[str] | None = IGNORED
-    cache_control: dict[str, Any] | None = IGNORED
+    cache_control: dict[str, Any] | None = Field(
+        default=None, description="Accepted, here and in all parts: every prompt is kept for those that begin with it."
+    )
+    container: str | dict[str, Any] | None = ELSEWHERE
+    fallbacks: Labels[Any] | None = ELSEWHERE
+    inference_geo: str | None = ELSEWHERE
+    mcp_servers: Labels[Any] | None = ELSEWHERE
+    speed: str | None = ELSEWHERE
+    service_tier: str | None = IGNORED
     user_profile_id: str | None = IGNORED
     workspace_id: str | None = IGNORED
+
+    def without_effect(self) -> Iterator[str]:
+        """Yield the parts that ask for something that does not happen."""
+        yield from (name for name in ("container", "fallbacks", "mcp_servers") if getattr(self, name))
+        if self.inference_geo not in (None, "global", "not_available"):
+            yield "inference_geo"
+        if self.speed not in (None, "standard"):
+            yield "speed"
+        yield from self._offered.left_out
+
+    @property
+    def _offered(self) -> OfferedTools:
+        return offered_tools(self.tools or [], self.tool_choice)
+
+    @property
+    def marks_cache(self) -> bool:
+        """Whether a part of the request has ``cache_control``."""
+        blocks = chain(self.system or (), *(message.content for message in self.messages))
+        parts = chain(self.tools or (), blocks)
+        return self.cache_control is not None or any((part.model_extra or {}).get("cache_control") for part in parts)
 
     def chat(self) -> Chat:
         """Return the conversation in the form that chat templates read.
@@ -161,10 +170,11 @@ class _PromptFields(_Part):
         messages = [{"role": "system", "content": _text(self.system, "system")}] if self.system else []
         for index, message in enumerate(self.messages):
             messages += _turns(message, f"messages[{index}].content")
-        tools = [_tool(tool, index) for index, tool in enumerate(self.tools or [])]
-        choice = self.tool_choice or Choice(type="auto")
+        edits = self.context_management.edits if self.context_management is not None else ()
+        offered = self._offered
+        has_one_call = self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use
         return Chat(
-            tuple(messages), tuple(tools), _choice(choice, tools), not choice.disable_parallel_tool_use, self._options()
+            tuple(edited(messages, edits)), offered.functions, offered.choice, not has_one_call, self._options()
         )
 
     def refuse_unsupported(self) -> None:
@@ -174,13 +184,6 @@ class _PromptFields(_Part):
             InvalidRequest: such a field has another value.
         """
         refuse_unsupported(self, HARMLESS)
-        for edit in self.context_management.edits if self.context_management is not None else []:
-            # The chat template decides which reasoning of earlier turns stays in the prompt.
-            if not edit.type.startswith("clear_thinking"):
-                raise InvalidRequest(
-                    f"'context_management': Edits of type '{edit.type}' are not supported here. Leave it out.",
-                    "context_management",
-                )
 
     def response_format(self) -> dict[str, Any] | None:
         """Return the constraint for the answer; None: there is none."""
@@ -201,7 +204,9 @@ class _PromptFields(_Part):
 class MessagesRequest(_PromptFields):
     """The body of ``POST /v1/messages``."""
 
-    max_tokens: MaxTokens
+    known_extras: ClassVar = frozenset(HARMLESS)
+
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)]
     stream: bool | None = None
     stop_sequences: (
         Annotated[
@@ -214,6 +219,11 @@ class MessagesRequest(_PromptFields):
     top_p: TopP | None = None
     top_k: TopK | None = None
     metadata: dict[str, Any] | None = IGNORED
+
+    @property
+    def omits_thinking(self) -> bool:
+        """Whether the text of reasoning is left out of the answer."""
+        return self.thinking is not None and self.thinking.display == "omitted"
 
     def checked(self) -> Request:
         """Return the request for the yard.
@@ -234,8 +244,14 @@ class MessagesRequest(_PromptFields):
         )
 
 
+# Fields of a request for an answer, which clients also send to count its tokens.
+_OF_ANSWERS: Final = frozenset({"max_tokens", "metadata", "stop_sequences", "stream", "temperature", "top_k", "top_p"})
+
+
 class CountRequest(_PromptFields):
-    """The body of ``POST /v1/messages/count_tokens``. Fields that only matter for an answer are ignored."""
+    """The body of ``POST /v1/messages/count_tokens``. Fields that only matter for an answer change nothing."""
+
+    known_extras: ClassVar = _OF_ANSWERS.union(HARMLESS)
 
     def checked(self) -> TokenizeRequest:
         """Return the request for the yard.
@@ -245,6 +261,11 @@ class CountRequest(_PromptFields):
         """
         self.refuse_unsupported()
         return TokenizeRequest(self.chat(), self.model)
+
+    def unedited(self) -> CountRequest | None:
+        """Return the request without edits of the conversation; None if there are none."""
+        has_edits = self.context_management is not None and self.context_management.edits
+        return self.model_copy(update={"context_management": None}) if has_edits else None
 
 
 def _turns(message: Message, param: str) -> list[dict[str, Any]]:
@@ -317,37 +338,3 @@ def _text(blocks: list[Block], param: str) -> str:
         if block.type != "text" or block.text is None:
             raise UnsupportedOperation(f"'{param}': A block of type '{block.type}' is not supported here.", param)
     return "\n".join(block.text or "" for block in blocks)
-
-
-def _tool(tool: Tool, index: int) -> dict[str, Any]:
-    if tool.type not in (None, "custom") or not tool.name:
-        raise InvalidRequest(
-            f"'tools[{index}]': Only tools of the caller are supported, with a name and an input_schema; "
-            f"'{tool.type}' runs on Anthropic's servers. Leave it out.",
-            f"tools[{index}].type",
-        )
-    function = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.input_schema,
-        "strict": tool.strict,
-    }
-    return {"type": "function", "function": {key: value for key, value in function.items() if value is not None}}
-
-
-def _choice(choice: Choice, tools: list[dict[str, Any]]) -> ToolChoice:
-    match choice.type:
-        case "any":
-            if not tools:
-                raise InvalidRequest("'tool_choice' is 'any', but there are no tools. Give some in 'tools'.", "tools")
-            return "required"
-        case "tool":
-            names = [tool["function"]["name"] for tool in tools]
-            if choice.name not in names:
-                known = ", ".join(names) or "none"
-                raise InvalidRequest(
-                    f"'tool_choice' names '{choice.name}', which is not one of the tools: {known}.", "tool_choice"
-                )
-            return NamedTool(choice.name or "")
-        case kind:
-            return kind

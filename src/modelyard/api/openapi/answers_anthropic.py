@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -53,10 +53,17 @@ class MessageObject(TypedDict):
     usage: MessageUsage
 
 
+class OriginalCount(TypedDict):
+    """The length of a conversation before edits."""
+
+    original_input_tokens: int
+
+
 class TokenCount(TypedDict):
     """The length of a conversation."""
 
     input_tokens: int
+    context_management: NotRequired[OriginalCount]
 
 
 class AnthropicErrorObject(TypedDict):
