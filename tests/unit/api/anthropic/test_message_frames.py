@@ -1,0 +1,92 @@
+"""The answers of /v1/messages are those that the official client's types describe, in the order that it checks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from anthropic.types import Message, RawMessageStreamEvent
+from pydantic import TypeAdapter
+
+from modelyard.api.anthropic.frames import MessageFrames
+from modelyard.api.anthropic.signatures import recalled, signature_of
+from modelyard.protocol.events import Accepted, Finished
+from modelyard.protocol.prompts import Chat
+from modelyard.protocol.values import Reading, SequenceId, Usage
+from modelyard.yard.requests.generation import TokenStream
+
+EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+CHAT = Chat(({"role": "user", "content": "Hi"},), tools=(TOOL,))
+TEXT = '<think>\nHmm.\n</think>\n\nHello.<tool_call>\n{"name": "look", "arguments": {"at": "it"}}\n</tool_call>'
+FINISHED = Finished(SequenceId(1), "stop", Usage(10, 5, 4))
+
+
+def opened(**options: Any) -> tuple[MessageFrames, bytes]:
+    stream = TokenStream("m")
+    stream.put(Accepted(SequenceId(1), 10, Reading("hermes", "think", is_open=False)))
+    frames = MessageFrames(CHAT, **options)
+    return frames, frames.open(stream)
+
+
+def events(**options: Any) -> list[Any]:
+    frames, sent = opened(**options)
+    sent += b"".join(map(frames.text, TEXT)) + frames.comment("waits") + frames.close(FINISHED) + frames.end([FINISHED])
+    data = [json.loads(line.removeprefix("data: ")) for line in sent.decode().splitlines() if line.startswith("data: ")]
+    assert [f"event: {each['type']}" for each in data] == [
+        line for line in sent.decode().splitlines() if line.startswith("event: ")
+    ]
+    return [EVENT.validate_python(each) for each in data if each["type"] != "ping"]
+
+
+def kinds(seen: list[Any]) -> list[str]:
+    """The types of events and of deltas; equal ones in a row are one."""
+    found = [each.delta.type if each.type == "content_block_delta" else each.type for each in seen]
+    return [kind for at, kind in enumerate(found) if at == 0 or kind != found[at - 1]]
+
+
+def block(*deltas: str) -> list[str]:
+    return ["content_block_start", *deltas, "content_block_stop"]
+
+
+def test_a_stream_is_in_the_order_that_the_client_checks() -> None:
+    seen = events()
+    blocks = [*block("thinking_delta", "signature_delta"), *block("text_delta"), *block("input_json_delta")]
+    assert kinds(seen) == ["message_start", *blocks, "message_delta", "message_stop"]
+    signatures = [
+        each.delta.signature
+        for each in seen
+        if getattr(each, "delta", None) and each.type != "message_delta" and each.delta.type == "signature_delta"
+    ]
+    assert signatures == [signature_of("Hmm.")]
+
+
+def test_omitted_thinking_is_in_its_signature_alone() -> None:
+    seen = events(omits_thinking=True)
+    assert kinds(seen)[1:4] == block("signature_delta")
+    assert "Hmm" not in str(seen[1])
+    assert recalled(seen[2].delta.signature) == "Hmm."
+
+
+@pytest.mark.parametrize("omits", [False, True])
+def test_a_whole_answer_is_that_of_the_stream(omits: bool) -> None:
+    frames, _ = opened(omits_thinking=omits)
+    whole = Message.model_validate(frames.whole([frames.choice(TEXT, FINISHED)], [FINISHED]))
+    thinking, text, call = whole.content
+    assert (text.type, call.type, whole.stop_reason) == ("text", "tool_use", "tool_use")
+    assert thinking.type == "thinking"
+    streamed = "".join(
+        each.delta.signature
+        for each in events(omits_thinking=omits)
+        if each.type == "content_block_delta" and each.delta.type == "signature_delta"
+    )
+    assert (thinking.signature, thinking.thinking) == (streamed, "" if omits else "Hmm.")
+
+
+@pytest.mark.parametrize(("marks", "counts"), [(False, (6, 0, 4)), (True, (0, 6, 4))])
+def test_tokens_that_a_request_has_cached_count_so_if_it_asked_for_that(marks: bool, counts: tuple[int, ...]) -> None:
+    frames, _ = opened(marks_cache=marks)
+    usage = Message.model_validate(frames.whole([frames.choice("Hi", FINISHED)], [FINISHED])).usage
+    told = (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
+    assert told == counts
