@@ -27,7 +27,7 @@ BROKEN = [
     b"{",
     b"[]",
     b'{"messages": 7}',
-    b'{"messages": "Hi", "max_tokens": 0}',
+    b'{"messages": "Hi", "max_tokens": -3}',
     b'{"messages": "Hi", "model": "nobody"}',
     b"\xff\xfe",
 ]

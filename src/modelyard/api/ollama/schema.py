@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -55,10 +56,8 @@ OPTIONS_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {"tfs_z": (1, 0)}
 HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
     "context": ([],),
     "height": (0,),
-    "shift": (False,),
     "steps": (0,),
     "template": ("",),
-    "truncate": (False,),
     "width": (0,),
 }
 
@@ -153,8 +152,18 @@ class _GenerationFields(_Part):
     format: Literal["", "json"] | dict[str, Any] | None = None
     think: bool | Literal["low", "medium", "high"] | None = None
     keep_alive: KeepAlive | None = None
+    truncate: bool | None = Field(
+        default=None, description="A prompt that is too long is refused: `true` is listed in `x-modelyard-ignored`."
+    )
+    shift: bool | None = Field(
+        default=None, description="An answer ends where the context is full: `true` is listed in `x-modelyard-ignored`."
+    )
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+
+    def without_effect(self) -> Iterator[str]:
+        """Yield the fields whose values ask for something that does not happen."""
+        yield from (name for name in ("truncate", "shift") if getattr(self, name))
 
     @property
     def streams(self) -> bool:

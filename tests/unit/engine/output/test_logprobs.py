@@ -65,3 +65,18 @@ def test_what_is_held_comes_with_the_end_but_for_what_a_stop_string_took() -> No
     assert [each.token for each in added([0, 2]).release_last("a", is_cut=False)] == [b"a", PIECES[2]]
     assert [each.token for each in added([0, 1, 0]).release_last("ab", is_cut=True)] == [b"a", b"bc"]
     assert added([0]).release_last("", is_cut=True) == ()
+
+
+def test_a_prompt_is_scored_once_in_whatever_parts_it_is_computed() -> None:
+    tokens = [0, 1, 2, 3]
+    logits = np.array([[2.0, 1.0, 3.0, 0.0, -1.0]] * 4, np.float32)
+    whole, parts = trail(), trail()
+    whole.score(tokens, 0, logits)
+    parts.score(tokens, 0, logits[:2])
+    # The sequence gave way, and is computed again from its beginning.
+    for at in range(4):
+        parts.score(tokens, at, logits[at : at + 1])
+    assert parts.prompt[1:] == whole.prompt[1:]
+    assert [entry.token for entry in whole.prompt] == [PIECES[token] for token in tokens]
+    assert np.isnan(whole.prompt[0].logprob)
+    assert [entry.logprob for entry in whole.prompt[1:]] == pytest.approx([SCORES[token] for token in tokens[1:]])

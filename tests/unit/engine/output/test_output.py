@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.engine.output.output import SequenceOutput
+from modelyard.engine.output.output import ALL_TOKENS, SequenceOutput
 
 END = 2
 
@@ -63,3 +63,22 @@ def test_the_end_token_as_the_last_allowed_is_a_stop() -> None:
 def test_tokens_without_text_count() -> None:
     said = answer(max_tokens=2)
     assert [said.push(7, b""), said.finish_reason, said.push(7, b""), said.finish_reason] == ["", None, "", "length"]
+
+
+def test_a_stop_string_before_the_least_number_of_tokens_is_text() -> None:
+    said = SequenceOutput(max_tokens=9, min_tokens=3, end_tokens=frozenset(), stops=("a",))
+    assert said.push(7, b"a") + said.push(7, b"ba") == "aba"
+    assert said.finish_reason is None
+    assert said.push(7, b"ca") == "c"
+    assert said.finish_reason == "stop"
+
+
+def test_a_stop_string_is_part_of_the_text_where_that_is_asked_for() -> None:
+    said = SequenceOutput(max_tokens=9, end_tokens=frozenset(), stops=("STOP",), includes_stop=True)
+    assert said.push(7, b"a ST") + said.push(7, b"OP b") == "a STOP"
+    assert said.stopped_by == "STOP"
+
+
+def test_any_token_is_a_visible_one() -> None:
+    assert 0 in ALL_TOKENS
+    assert 2**31 - 1 in ALL_TOKENS

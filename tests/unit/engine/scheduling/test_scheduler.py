@@ -477,3 +477,33 @@ def test_drained_sequences_come_in_order_of_arrival_with_the_slots_that_are_thei
     assert [sequence.id for sequence in drained] == [0, 1, 2]
     assert [sequence.slot.tokens if sequence.slot else None for sequence in drained] == [[1, 2], None, [7, 8, 9, 503]]
     assert llama.scheduler.is_idle
+
+
+def test_a_prompt_that_is_scored_has_logits_for_all_of_its_tokens_and_takes_none_from_the_cache() -> None:
+    slots, max_running = 5, 2
+    scheduler = Scheduler(
+        KvCache(64, slots),
+        max_running=max_running,
+        batch_tokens=BATCH,
+        prefill_beside_decode=BESIDE,
+        can_trim=True,
+        cost=cost(overhead=10.0),
+    )
+    prompt = list(range(1, 21))
+    plain, scored = (Sequence(SequenceId(number), number, prompt) for number in (1, 2))
+    scored.scores_prompt = True
+
+    def steps(sequence: Sequence) -> list[ScheduledChunk]:
+        scheduler.add(sequence)
+        chunks: list[ScheduledChunk] = []
+        while not chunks or chunks[-1].position + len(chunks[-1].tokens) < len(prompt):
+            chunks += scheduler.schedule()
+        scheduler.remove(sequence.id)
+        return chunks
+
+    assert sum(chunk.outputs for chunk in steps(plain)) == 1
+    chunks = steps(scored)
+    assert [token for chunk in chunks for token in chunk.tokens] == prompt
+    assert all(chunk.outputs == len(chunk.tokens) for chunk in chunks)
+    # Memory for logits is reserved for as many as there are slots.
+    assert max(chunk.outputs for chunk in chunks) <= slots - max_running
