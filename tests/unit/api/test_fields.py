@@ -6,6 +6,7 @@ A field that a new version of a client adds fails here until it is in one of bot
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -33,6 +34,7 @@ from modelyard.api.openai import schema as openai_schema
 from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.responses import schema as responses_schema
 from modelyard.api.rerank.routes import RERANK_HARMLESS, RerankBody
+from modelyard.api.serving.ignored_fields import ignored_fields
 from modelyard.errors import InvalidRequest
 
 TURN = [{"role": "user", "content": "Hello"}]
@@ -244,3 +246,31 @@ def test_sampling_reaches_the_model_as_it_was_asked_for() -> None:
     options = {"repeat_last_n": 64, "repeat_penalty": 1.1}
     request = ollama_schema.ChatRequest.model_validate({"messages": TURN, "options": options})
     assert request.to_request(request.chat()).sampling.penalty_window == 64
+
+
+def test_options_of_a_stream_need_a_stream() -> None:
+    asked = {"messages": TURN, "stream_options": {"include_usage": True}}
+    with pytest.raises(InvalidRequest, match="'stream_options' is only allowed with 'stream'"):
+        openai_schema.ChatCompletionRequest.model_validate(asked).checked()
+    for stream, named in ((True, []), (False, ["stream_options"])):
+        body = openai_schema.ChatCompletionRequest.model_validate({**asked, "stream": stream})
+        body.checked()
+        assert ignored_fields(body) == named
+
+
+def test_limits_and_seeds_of_other_servers_mean_what_they_mean_there() -> None:
+    def request(**fields: Any) -> Any:
+        return openai_schema.ChatCompletionRequest.model_validate({"messages": TURN, **fields}).checked()
+
+    assert request(max_tokens=-1).max_tokens is request(seed=-1).sampling.seed is None
+    assert (request(max_tokens=0).max_tokens, request(n_predict=3).max_tokens) == (0, 3)
+    assert request(max_completion_tokens=5, max_tokens=7, n_predict=9).max_tokens == 5
+    assert request(repeat_penalty=1.2, repeat_last_n=7).sampling.repetition_penalty == 1.2
+    with pytest.raises(InvalidRequest, match="names of one parameter"):
+        request(repeat_penalty=1.2, repetition_penalty=1.3)
+    with pytest.raises(InvalidRequest, match="'min_tokens' is 9"):
+        request(min_tokens=9, max_tokens=8)
+    bias = request(logit_bias=[[5, 1.5], [" word", False]]).sampling
+    assert (bias.logit_bias, bias.text_bias) == ({5: 1.5}, {" word": -math.inf})
+    assert request(samplers="kpt").sampling.samplers == ("top_k", "top_p", "temperature")
+    assert request(samplers=["temp", "nucleus"]).sampling.samplers == ("temperature", "top_p")

@@ -57,13 +57,12 @@ class MessageFrames:
     Args:
         chat: the conversation that is answered.
         omits_thinking: whether blocks of reasoning are sent without their text.
-        marks_cache: whether the client asked for parts of the prompt to be cached.
     """
 
     headers = EVENT_STREAM
 
-    def __init__(self, chat: Chat, *, omits_thinking: bool = False, marks_cache: bool = False) -> None:
-        self._chat, self._omits_thinking, self._marks_cache = chat, omits_thinking, marks_cache
+    def __init__(self, chat: Chat, *, omits_thinking: bool = False) -> None:
+        self._chat, self._omits_thinking = chat, omits_thinking
         # The reasoning of the block that is being generated, which its signature follows.
         self._thinking: list[str] = []
         # The type of the block that is being generated, "" between blocks, and the index of the last block.
@@ -107,7 +106,7 @@ class MessageFrames:
             events += self._begin("text", _TEXT)
         reason = "tool_use" if self._has_called else _stop_reason(finished)
         delta = {"stop_reason": reason, "stop_sequence": finished.stop}
-        message_delta = {"type": "message_delta", "delta": delta, "usage": self._usage(finished.usage)}
+        message_delta = {"type": "message_delta", "delta": delta, "usage": _usage(finished.usage)}
         return events + self._end_block() + _event(message_delta)
 
     def end(self, _finished: Sequence[Finished]) -> bytes:
@@ -134,7 +133,7 @@ class MessageFrames:
             "content": _blocks(message, omits_thinking=self._omits_thinking),
             "stop_reason": "tool_use" if message.tool_calls else _stop_reason(outcome),
             "stop_sequence": outcome.stop,
-            "usage": self._usage(outcome.usage),
+            "usage": _usage(outcome.usage),
         }
 
     def _encode(self, delta: Delta) -> bytes:
@@ -158,16 +157,6 @@ class MessageFrames:
             case ToolCallBroken(_, text):
                 begin = self._end_block() + self._begin("text", _TEXT)
                 return begin + self._delta({"type": "text_delta", "text": text})
-
-    def _usage(self, usage: Usage) -> MessageUsage:
-        """Return the token counts. All that was computed of the prompt is cached, and counts so if it was asked for."""
-        computed = usage.prompt_tokens - usage.cached_tokens
-        return {
-            "input_tokens": 0 if self._marks_cache else computed,
-            "output_tokens": usage.completion_tokens,
-            "cache_read_input_tokens": usage.cached_tokens,
-            "cache_creation_input_tokens": computed if self._marks_cache else 0,
-        }
 
     def _begin(self, kind: str, block: TextBlock | ThinkingBlock | ToolUseBlock) -> bytes:
         """Return the event that starts a block; nothing if a block of that type is open."""
@@ -217,3 +206,13 @@ def _stop_reason(finished: Finished) -> Literal["end_turn", "max_tokens", "stop_
     if finished.stop is not None:
         return "stop_sequence"
     return "max_tokens" if finished.reason == "length" else "end_turn"
+
+
+def _usage(usage: Usage) -> MessageUsage:
+    return {
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "output_tokens": usage.completion_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        # Every prompt is cached, so that none of its tokens are so because the request asks for it.
+        "cache_creation_input_tokens": 0,
+    }

@@ -29,13 +29,11 @@ router = APIRouter(route_class=JsonRoute)
 async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
     """Answer a conversation, whole or as a stream of named events."""
     services = Services.of(http)
-    received = RequestBody.of(http.scope)
-    request = await received.converted(body.checked)
-    marks_cache = await received.converted(lambda: body.marks_cache)
+    request = await RequestBody.of(http.scope).converted(body.checked)
     request = replace(request, urgency=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     assert isinstance(request.prompt, Chat)
-    frames = MessageFrames(request.prompt, omits_thinking=body.omits_thinking, marks_cache=marks_cache)
+    frames = MessageFrames(request.prompt, omits_thinking=body.omits_thinking)
     choice = ChoiceRequest(request, frames)
     return respond(services.yard, [choice], stream=bool(body.stream))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from itertools import chain
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -153,13 +152,6 @@ class _PromptFields(_Part):
     @property
     def _offered(self) -> OfferedTools:
         return offered_tools(self.tools or [], self.tool_choice)
-
-    @property
-    def marks_cache(self) -> bool:
-        """Whether a part of the request has ``cache_control``."""
-        blocks = chain(self.system or (), *(message.content for message in self.messages))
-        parts = chain(self.tools or (), blocks)
-        return self.cache_control is not None or any((part.model_extra or {}).get("cache_control") for part in parts)
 
     def chat(self) -> Chat:
         """Return the conversation in the form that chat templates read.

@@ -91,6 +91,12 @@ class GenerationFields(SamplingFields):
     user: str | None = IGNORED
     keep_alive: KeepAlive | None = None
 
+    def without_effect(self) -> Iterator[str]:
+        """Yield the fields whose values ask for something that does not happen."""
+        # Some clients turn their stream off, and send its options all the same.
+        if self.stream_options is not None and self.stream is False:
+            yield "stream_options"
+
     @property
     def choices(self) -> int:
         """The number of choices for each prompt."""
@@ -114,7 +120,7 @@ class GenerationFields(SamplingFields):
         Raises:
             InvalidRequest: two fields contradict each other.
         """
-        if self.stream_options is not None and not self.stream:
+        if self.stream_options is not None and self.stream is None:
             raise InvalidRequest(
                 "'stream_options' is only allowed with 'stream': true. Leave it out.", "stream_options"
             )
@@ -249,6 +255,7 @@ class ChatCompletionRequest(GenerationFields):
 
     def without_effect(self) -> Iterator[str]:
         """Yield the fields whose values ask for something that does not happen."""
+        yield from super().without_effect()
         if self.store:
             yield "store"
         if self.verbosity not in (None, "medium"):

@@ -195,8 +195,7 @@ _ANSWER: Final = {
     "cache_write_tokens": "Always 0.",
     "cached_tokens": "Tokens of the prompt that were taken from the KV cache.",
     "cache_read_input_tokens": "Tokens of the prompt that were taken from the KV cache.",
-    "cache_creation_input_tokens": "Tokens of the prompt that were computed and are cached now, if the request has "
-    "`cache_control`; they are not in `input_tokens` then.",
+    "cache_creation_input_tokens": "Always 0: every prompt is cached, and its computed tokens are `input_tokens`.",
     "original_input_tokens": "Number of tokens before edits.",
     "reasoning_tokens": "Always 0.",
     "token": "The token's text.",
