@@ -21,6 +21,7 @@ from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedReq
 from modelyard.api.openai.embeddings import check_dimensions
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
+from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.request_body import RequestBody
 from modelyard.api.serving.streaming import ChoiceRequest, respond
@@ -66,6 +67,7 @@ async def list_loaded_models(http: HttpRequest) -> dict[str, Any]:
 @needs("read")
 async def show_model(body: NamedModel, http: HttpRequest) -> dict[str, Any]:
     """One model."""
+    report_ignored(http.scope, body)
     yard = Services.of(http).yard
     return _model_details(yard.model(model_id_of(yard, body.model or body.name)))
 

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
+from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.api.serving.streaming import EVENT_STREAM, KEEP_ALIVE_S, while_connected
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import STATUS, ModelStatus, Plan
@@ -26,7 +27,7 @@ from modelyard.yard.yard import Yard
 class ModelName(BaseModel):
     """The body of requests that name a model."""
 
-    model_config = ConfigDict(strict=True, protected_namespaces=())
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
 
     model_id: str = Field(min_length=1, max_length=MAX_NAME_LENGTH, description="Id or alias of a model.")
 
@@ -193,6 +194,7 @@ async def retrieve_model(model_id: str, http: HttpRequest) -> dict[str, Any]:
 @needs("admin")
 async def unload_model(body: Unload, http: HttpRequest) -> dict[str, Any]:
     """Free a model's memory. Idempotent."""
+    report_ignored(http.scope, body)
     return status_object(body.model_id, await Services.of(http).yard.unload(body.model_id, body.mode))
 
 
@@ -200,6 +202,7 @@ async def unload_model(body: Unload, http: HttpRequest) -> dict[str, Any]:
 @needs("admin")
 async def reload_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
     """Load a model. Idempotent."""
+    report_ignored(http.scope, body)
     return status_object(body.model_id, await Services.of(http).yard.reload(body.model_id))
 
 
@@ -207,6 +210,7 @@ async def reload_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
 @needs("read")
 async def model_status(body: ModelName, http: HttpRequest) -> dict[str, Any]:
     """The status of a model."""
+    report_ignored(http.scope, body)
     return status_object(body.model_id, Services.of(http).yard.model(body.model_id))
 
 
@@ -214,4 +218,5 @@ async def model_status(body: ModelName, http: HttpRequest) -> dict[str, Any]:
 @needs("read")
 async def plan_load(body: ModelName, http: HttpRequest) -> dict[str, Any]:
     """What a load of the model would do now. It changes nothing."""
+    report_ignored(http.scope, body)
     return plan_object(await Services.of(http).yard.plan(body.model_id))

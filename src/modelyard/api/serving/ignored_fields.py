@@ -13,6 +13,9 @@ from functools import cache
 from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import BaseModel
+from starlette.types import Scope
+
+from modelyard.api.request_context import RequestContext
 
 MAX_FOUND: Final = 256
 """Fields that are reported of one body. A client may send a hundred thousand."""
@@ -86,3 +89,13 @@ def ignored_fields(body: object) -> list[str]:
             elif value and isinstance(value[0], BaseModel):
                 queue.extend((f"{path}{label}[{index}].", item) for index, item in enumerate(value))
     return found[:MAX_FOUND]
+
+
+def report_ignored(scope: Scope, body: object) -> None:
+    """List the parts of ``body`` that have no effect in the context of its request.
+
+    Raises:
+        InvalidRequest: as ``RequestContext.ignore``.
+    """
+    if found := ignored_fields(body):
+        RequestContext.of(scope).ignore(found)

@@ -66,3 +66,16 @@ async def test_the_answer_names_what_it_ignores_and_a_strict_server_refuses_it(
     assert (known.status_code, "x-modelyard-ignored" in known.headers) == (200, False)
     if strict:
         assert answer.json()["error"]["param"] == "nonsense"
+
+
+async def test_bodies_of_every_endpoint_are_read_so(tmp_path: Path) -> None:
+    async with scripted_app(tmp_path, lambda _submit: ["Hello"]) as client:
+        for path, body in (
+            ("/v1/models/status", {"model_id": "m", "nonsense": 1}),
+            ("/api/show", {"model": "m", "nonsense": 1}),
+            ("/v1/messages", {**CHAT, "max_tokens": 1, "nonsense": 1}),
+            ("/v1/responses", {"input": "Hi", "nonsense": 1}),
+            ("/api/chat", {"model": "m", **CHAT, "nonsense": 1}),
+        ):
+            answer = await client.post(path, json=body)
+            assert (answer.status_code, answer.headers["x-modelyard-ignored"]) == (200, "nonsense"), path
