@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
 from modelyard.engine.settings import EngineSettings
-from modelyard.errors import EngineError, ModelyardError
+from modelyard.errors import ContextLengthExceeded, EngineError, ModelyardError
 from modelyard.protocol.events import (
     Accepted,
     Cancelled,
@@ -47,17 +47,20 @@ from modelyard.protocol.events import (
     Stopped,
     Suspended,
     Token,
+    Tokenized,
 )
 from modelyard.protocol.messages import Message, Restore, Resume
 from modelyard.protocol.model_info import ModelProfile
-from modelyard.protocol.requests import Cancel, Stop, Submit
-from modelyard.protocol.values import FinishReason, SequenceId, Usage
+from modelyard.protocol.prompts import Chat
+from modelyard.protocol.requests import Cancel, Stop, Submit, Tokenize
+from modelyard.protocol.values import FinishReason, Reading, SequenceId, Usage
 from modelyard.yard.memory.footprint import Footprint
 
 MAX_WAIT_S = 20.0
 # Longer than anybody waits, so that a test sees a hang as one without an end.
 MAX_HANG_S = 3 * MAX_WAIT_S
 PROMPT_TOKENS = 3
+CONTEXT_LENGTH = 2048
 
 # What every scripted model takes, and a budget that is no bound for a few of them.
 MODEL_BYTES, CONTEXT_BYTES = 900_000, 100_000
@@ -71,7 +74,7 @@ Answer = Callable[[Submit], Iterable[str]]
 def profile_of(name: str) -> ModelProfile:
     """What a scripted engine says of its model."""
     return ModelProfile(
-        context_length=2048,
+        context_length=CONTEXT_LENGTH,
         quantization="Q4_0",
         size_bytes=MODEL_BYTES,
         fingerprint=f"fp_{name}",
@@ -113,10 +116,20 @@ class ScriptedEngine:
         publish: takes its events, on its thread.
         loads: whether the load succeeds by itself; else it waits for ``load`` or ``fail_load``.
         answer: what it answers every sequence with, at once; None: the test speaks for it.
+        reading: how its answers are parsed; None: they are plain text.
     """
 
-    def __init__(self, name: str, publish: Publish, *, loads: bool = True, answer: Answer | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        publish: Publish,
+        *,
+        loads: bool = True,
+        answer: Answer | None = None,
+        reading: Reading | None = None,
+    ) -> None:
         self.name = name
+        self._reading = reading
         # Of an engine of a Yard.
         self.settings: EngineSettings | None = None
         self._publish = publish
@@ -279,6 +292,8 @@ class ScriptedEngine:
                 assert isinstance(state, ScriptedSuspension)
                 self._texts[state.sequence] = state.texts
                 return []
+            case Tokenize(sequence, prompt):
+                return [self._tokenized(sequence, prompt)]
             case Restore():
                 return []
             case Stop(suspend, _, park):
@@ -295,10 +310,18 @@ class ScriptedEngine:
         except ModelyardError as refused:
             return [Failed(sequence, refused)]
         self._texts[sequence] = 0
-        accepted = Accepted(sequence, PROMPT_TOKENS)
+        accepted = Accepted(sequence, PROMPT_TOKENS, self._reading)
         if texts is None:
             return [accepted]
         return [accepted, *self._say(sequence, texts), self._finish(sequence, "stop")]
+
+    def _tokenized(self, sequence: SequenceId, prompt: object) -> Event:
+        """A token a word of what is said in a chat."""
+        assert isinstance(prompt, Chat)
+        words = " ".join(str(message["content"]) for message in prompt.messages).split()
+        if len(words) >= CONTEXT_LENGTH:
+            return Failed(sequence, ContextLengthExceeded(CONTEXT_LENGTH, len(words)))
+        return Tokenized(sequence, tuple(range(len(words))), tuple(word.encode() for word in words))
 
     def _chosen(self, to: int | None) -> list[SequenceId]:
         return [sequence for sequence in self._texts if to in (None, sequence)]
@@ -326,8 +349,8 @@ class ScriptedEngine:
 class ScriptedEngines:
     """Makes scripted engines, and finds them again. The arguments are those of each engine."""
 
-    def __init__(self, *, loads: bool = True, answer: Answer | None = None) -> None:
-        self.loads, self.answer = loads, answer
+    def __init__(self, *, loads: bool = True, answer: Answer | None = None, reading: Reading | None = None) -> None:
+        self.loads, self.answer, self.reading = loads, answer, reading
         self._made: list[ScriptedEngine] = []
         self._making = threading.Condition()
 
@@ -363,7 +386,7 @@ class ScriptedEngines:
         return all(engine.join(MAX_WAIT_S) for engine in self._made)
 
     def _make(self, name: str, publish: Publish, settings: EngineSettings | None = None) -> ScriptedEngine:
-        engine = ScriptedEngine(name, publish, loads=self.loads, answer=self.answer)
+        engine = ScriptedEngine(name, publish, loads=self.loads, answer=self.answer, reading=self.reading)
         engine.settings = settings
         with self._making:
             self._made.append(engine)
