@@ -9,7 +9,7 @@ from modelyard.api.llama_cpp import tokenize as tokens
 from modelyard.api.media import audio, decoders, fetch, images
 from modelyard.api.middleware import body_intake
 from modelyard.api.openai import embeddings, schema, tools
-from modelyard.api.openai.responses import background, store
+from modelyard.api.openai.responses import background, records
 from modelyard.api.serving import bounded_items, form, json_body, request_memory
 from modelyard.config import bounded_read
 from modelyard.engine.chat import grammar, template_processes
@@ -157,7 +157,8 @@ WORK: Final = (
     Bound("Responses in the background", str(background.MAX_IN_BACKGROUND), "429 `queue_full`"),
     Bound(
         "Responses that are kept",
-        f"{_number(store.MAX_RESPONSES)}, {_size(store.MAX_BYTES)}",
+        f"{_number(records.MAX_RECORDS)}, {_size(records.MAX_DISK_BYTES)} on disk or "
+        f"{_size(records.MAX_MEMORY_BYTES)} in memory, {records.MAX_AGE_S / 86400:.0f} days",
         "the oldest of whoever has most are dropped",
     ),
     Bound("Configuration file", _size(bounded_read.MAX_CONFIG_BYTES), "400 `config_error`"),

@@ -181,5 +181,5 @@ def test_a_refusal_is_the_clients_own_exception(client: openai.OpenAI, stream: b
     with pytest.raises(openai.NotFoundError) as refused:
         client.responses.create(model="nobody", input="Hi", stream=stream)
     assert refused.value.code == "model_not_found"
-    with pytest.raises(openai.BadRequestError, match="web_search"):
-        client.responses.create(model=MODEL, input="Hi", tools=[{"type": "web_search"}], stream=stream)
+    with pytest.raises(openai.BadRequestError, match="'prompt'"):
+        client.responses.create(model=MODEL, input="Hi", prompt={"id": "pmpt_1"}, stream=stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -28,8 +29,10 @@ from modelyard.api.middleware.telemetry import Telemetry
 from modelyard.api.ollama import routes as ollama
 from modelyard.api.openai import chat, completions, embeddings, models, unserved
 from modelyard.api.openai.audio import routes as audio
+from modelyard.api.openai.responses import compaction, conversations
 from modelyard.api.openai.responses import routes as responses
 from modelyard.api.openai.responses.background import Background
+from modelyard.api.openai.responses.services import ResponseServices
 from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
@@ -53,6 +56,9 @@ _ROUTERS: Final = (
     rerank.router,
     responses.router,
     responses.json_router,
+    compaction.router,
+    conversations.router,
+    conversations.json_router,
     anthropic.router,
     tokenize.router,
     ollama.router,
@@ -97,6 +103,7 @@ def create_app(
     *,
     host: str | None = None,
     is_mounted: bool = False,
+    responses_file: Path | None = None,
 ) -> FastAPI:
     """Return the ASGI application that serves ``yard``, by the ``[server]`` table of its configuration.
 
@@ -108,6 +115,7 @@ def create_app(
         read_config: reads the configuration file again; None: there is no file.
         host: the address that the server listens on; None: the configured one.
         is_mounted: whether another server listens for it, under names that only that server knows.
+        responses_file: where responses and conversations are stored; None: in memory.
     """
     server, http_metrics = yard.config.server, HttpMetrics()
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None)
@@ -115,7 +123,7 @@ def create_app(
     error_responses.install(app)
     _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
     app.state.services = Services(yard, MediaLoader(yard))
-    app.state.responses = responses.ResponseServices(ResponseStore(), Background(yard))
+    app.state.responses = ResponseServices(ResponseStore(responses_file), Background(yard))
     app.state.config_reader = None if read_config is None else ConfigReader(read_config)
     routers = [*_ROUTERS, page_routes()]
     if not server.disable_metrics:

@@ -23,6 +23,7 @@
     │   └── ModelNotPermitted       403 permission_denied
     ├── ModelNotFound               404 model_not_found
     ├── ResponseNotFound            404 response_not_found
+    ├── ConversationNotFound        404 conversation_not_found
     ├── RequestTimeout              408 request_timeout
     ├── RequestTooLarge             413 request_too_large
     ├── ServerOverloaded            503 server_overloaded: the memory for request bodies is used up
@@ -86,6 +87,7 @@ from modelyard.errors.model import (
 from modelyard.errors.request import (
     ContextLengthExceeded,
     ContextNotPermitted,
+    ConversationNotFound,
     ConversationTooLong,
     GrammarBroken,
     InputTooLong,
@@ -125,6 +127,7 @@ __all__ = [
     "ConfigError",
     "ContextLengthExceeded",
     "ContextNotPermitted",
+    "ConversationNotFound",
     "ConversationTooLong",
     "ConversionFailed",
     "EngineError",

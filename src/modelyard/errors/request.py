@@ -207,3 +207,26 @@ class ResponseNotFound(ModelyardError):
 
     def __str__(self) -> str:
         return f"The response '{self.response}' is not stored: it was deleted, or evicted for later responses."
+
+
+class ConversationNotFound(ModelyardError):
+    """No conversation with that id is stored, or it has no item with that id.
+
+    Args:
+        conversation: id of the conversation.
+        item: id of the item; None: the conversation itself is missing.
+    """
+
+    code = "conversation_not_found"
+    status = 404
+    type = "invalid_request_error"
+    param = "conversation_id"
+
+    def __init__(self, conversation: str, item: str | None = None) -> None:
+        super().__init__(conversation, item)
+        self.conversation, self.item = conversation, item
+
+    def __str__(self) -> str:
+        if self.item is not None:
+            return f"The conversation '{self.conversation}' has no item '{self.item}'. List its items to see their ids."
+        return f"The conversation '{self.conversation}' is not stored: it was deleted, or evicted for later ones."

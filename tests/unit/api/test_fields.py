@@ -33,6 +33,7 @@ from modelyard.api.ollama import schema as ollama_schema
 from modelyard.api.openai import schema as openai_schema
 from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.responses import schema as responses_schema
+from modelyard.api.openai.responses.items import conversation_of
 from modelyard.api.rerank.routes import RERANK_HARMLESS, RerankBody
 from modelyard.api.serving.ignored_fields import ignored_fields
 from modelyard.errors import InvalidRequest
@@ -88,7 +89,8 @@ CHAT_OF_MISTRAL_RS = SAMPLING_OF_MISTRAL_RS | {
 
 
 def responses(body: responses_schema.ResponsesRequest) -> object:
-    return body.checked(body.messages(()))
+    conversation = conversation_of((), body.input)
+    return body.checked(conversation, body.offered(conversation))
 
 
 def ollama_chat(body: ollama_schema.ChatRequest) -> object:

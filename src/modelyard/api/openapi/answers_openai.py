@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired
 
+from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -208,6 +209,7 @@ class ReasoningItem(TypedDict):
     status: ItemStatus
     summary: list[Any]
     content: list[ReasoningText]
+    encrypted_content: NotRequired[str]
 
 
 class FunctionCallItem(TypedDict):
@@ -219,6 +221,73 @@ class FunctionCallItem(TypedDict):
     call_id: str
     name: str
     arguments: str
+    namespace: NotRequired[str]
+
+
+class CustomToolCallItem(TypedDict):
+    """A call of a custom tool."""
+
+    type: Literal["custom_tool_call"]
+    id: str
+    status: ItemStatus
+    call_id: str
+    name: str
+    input: str
+    namespace: NotRequired[str]
+
+
+class LocalShellCallItem(TypedDict):
+    """A call of `local_shell`."""
+
+    type: Literal["local_shell_call"]
+    id: str
+    status: ItemStatus
+    call_id: str
+    action: dict[str, Any]
+
+
+class ShellCallItem(TypedDict):
+    """A call of `shell`."""
+
+    type: Literal["shell_call"]
+    id: str
+    status: ItemStatus
+    call_id: str
+    action: dict[str, Any]
+    environment: None
+
+
+class ApplyPatchCallItem(TypedDict):
+    """A call of `apply_patch`."""
+
+    type: Literal["apply_patch_call"]
+    id: str
+    status: ItemStatus
+    call_id: str
+    operation: dict[str, Any]
+
+
+class ToolSearchCallItem(TypedDict):
+    """A call of `tool_search`."""
+
+    type: Literal["tool_search_call"]
+    id: str
+    status: ItemStatus
+    call_id: str
+    arguments: dict[str, Any]
+    execution: Literal["client"]
+
+
+OutputItem = (
+    MessageItem
+    | ReasoningItem
+    | FunctionCallItem
+    | CustomToolCallItem
+    | LocalShellCallItem
+    | ShellCallItem
+    | ApplyPatchCallItem
+    | ToolSearchCallItem
+)
 
 
 class ResponseFailure(TypedDict):
@@ -226,6 +295,7 @@ class ResponseFailure(TypedDict):
 
     code: str
     message: str
+    type: NotRequired[str]
 
 
 class IncompleteDetails(TypedDict):
@@ -241,40 +311,100 @@ class ReasoningConfig(TypedDict):
     summary: None
 
 
+class ConversationId(TypedDict):
+    """The conversation of a response."""
+
+    id: str
+
+
 class ResponseObject(TypedDict):
     """A response in its current state."""
 
     id: str
     object: Literal["response"]
     created_at: int
+    completed_at: int | None
     status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
     background: bool
+    conversation: NotRequired[ConversationId]
     error: ResponseFailure | None
+    frequency_penalty: float
     incomplete_details: IncompleteDetails | None
     instructions: str | None
     max_output_tokens: int | None
+    max_tool_calls: int | None
     metadata: dict[str, str]
     model: str
-    output: list[MessageItem | ReasoningItem | FunctionCallItem]
+    output: list[OutputItem]
     parallel_tool_calls: bool
+    presence_penalty: float
     previous_response_id: str | None
+    prompt_cache_key: str | None
     reasoning: ReasoningConfig
+    safety_identifier: str | None
+    service_tier: Literal["default"]
     store: bool
-    temperature: float | None
+    temperature: float
     text: dict[str, Any]
     tool_choice: str | dict[str, Any]
     tools: list[dict[str, Any]]
-    top_p: float | None
-    truncation: Literal["disabled"]
+    top_logprobs: int
+    top_p: float
+    truncation: Literal["auto", "disabled"]
     usage: ResponseUsage | None
+    user: str | None
 
 
 class InputItems(TypedDict):
-    """The input of a response."""
+    """A page of the items of a response's input, or of a conversation."""
 
     object: Literal["list"]
     data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
     has_more: bool
+
+
+class InputTokens(TypedDict):
+    """The number of tokens of a prompt."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
+class CompactedResponse(TypedDict):
+    """A conversation in short: the messages of the user, and a summary of the rest."""
+
+    id: str
+    object: Literal["response.compaction"]
+    created_at: int
+    output: list[dict[str, Any]]
+    usage: ResponseUsage
+
+
+class ConversationObject(TypedDict):
+    """A stored conversation."""
+
+    id: str
+    object: Literal["conversation"]
+    created_at: int
+    metadata: dict[str, str]
+
+
+class DeletedConversation(TypedDict):
+    """A deleted conversation."""
+
+    id: str
+    object: Literal["conversation.deleted"]
+    deleted: bool
+
+
+@with_config(ConfigDict(extra="allow"))
+class ConversationItem(TypedDict):
+    """An item of a conversation; its type determines its other fields."""
+
+    id: str
+    type: str
 
 
 class SpeechUsage(TypedDict):

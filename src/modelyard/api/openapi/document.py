@@ -134,7 +134,12 @@ def _complete(described: dict[str, Any], route: APIRoute, method: str, reference
     for parameter in described.get("parameters", ()):
         parameter["schema"].pop("title", None)
     if isinstance(route, JsonRoute):
-        described["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS]
+        in_path = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in route.param_convertors
+        ]
+        in_head = [{"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS]
+        described["parameters"] = [*in_path, *in_head]
     body = _body(route)
     if body is not None:
         content: dict[str, Any] = {"schema": references[body]}

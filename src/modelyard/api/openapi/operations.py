@@ -184,8 +184,35 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ),
         ("get", "/v1/responses/{response_id}"): Operation("OpenAI", openai.ResponseObject, fails=(404,)),
         ("delete", "/v1/responses/{response_id}"): Operation("OpenAI", openai.DeletedResponse, fails=(404,)),
-        ("get", "/v1/responses/{response_id}/input_items"): Operation("OpenAI", openai.InputItems, fails=(404,)),
+        ("get", "/v1/responses/{response_id}/input_items"): Operation("OpenAI", openai.InputItems, fails=(400, 404)),
         ("post", "/v1/responses/{response_id}/cancel"): Operation("OpenAI", openai.ResponseObject, fails=(400, 404)),
+        ("post", "/v1/responses/input_tokens"): Operation(
+            "OpenAI", openai.InputTokens, {"model": "smollm2", "input": "Say hello."}, fails=GENERATES
+        ),
+        ("post", "/v1/responses/compact"): Operation(
+            "OpenAI",
+            openai.CompactedResponse,
+            {"model": "smollm2", "input": [*_HELLO, {"role": "assistant", "content": "Hello!"}]},
+            fails=GENERATES,
+        ),
+        ("post", "/v1/conversations"): Operation("OpenAI", openai.ConversationObject, {"items": _HELLO}),
+        ("get", "/v1/conversations/{conversation_id}"): Operation("OpenAI", openai.ConversationObject, fails=(404,)),
+        ("post", "/v1/conversations/{conversation_id}"): Operation(
+            "OpenAI", openai.ConversationObject, {"metadata": {"topic": "greetings"}}, fails=(404,)
+        ),
+        ("delete", "/v1/conversations/{conversation_id}"): Operation(
+            "OpenAI", openai.DeletedConversation, fails=(404,)
+        ),
+        ("get", "/v1/conversations/{conversation_id}/items"): Operation("OpenAI", openai.InputItems, fails=(400, 404)),
+        ("post", "/v1/conversations/{conversation_id}/items"): Operation(
+            "OpenAI", openai.InputItems, {"items": _HELLO}, fails=(404,)
+        ),
+        ("get", "/v1/conversations/{conversation_id}/items/{item_id}"): Operation(
+            "OpenAI", openai.ConversationItem, fails=(404,)
+        ),
+        ("delete", "/v1/conversations/{conversation_id}/items/{item_id}"): Operation(
+            "OpenAI", openai.ConversationObject, fails=(404,)
+        ),
         ("get", "/v1/models"): Operation("OpenAI", server.ModelList),
         ("get", "/v1/models/{model_id}"): Operation("OpenAI", server.ModelObject, fails=(404,)),
         ("post", "/v1/messages"): Operation(

@@ -46,7 +46,7 @@ class _Readable(GenerateJsonSchema):
 def schemas_of(bodies: Iterable[type], answers: Iterable[type]) -> tuple[dict[type, Schema], dict[str, Schema]]:
     """Return a reference for each body and answer, and all schemas that they refer to, by name.
 
-    Bodies may have further fields, which are ignored or refused; answers have no further fields.
+    Bodies may have further fields, which are ignored or refused; answers have none, unless they say so.
     """
     adapters: list[tuple[type, Literal["validation"], TypeAdapter[Any]]]
     known: dict[str, Schema] = {}
@@ -97,7 +97,7 @@ def _described(name: str, schema: Schema, *, is_answer: bool) -> Schema:
             for field, each in schema["properties"].items()
         }
         if is_answer:
-            described["additionalProperties"] = False
+            described.setdefault("additionalProperties", False)
     return described
 
 

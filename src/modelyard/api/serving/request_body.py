@@ -77,9 +77,9 @@ class RequestBody:
         async with self._parsing:
             return await asyncio.to_thread(lambda: parse(_joined(pieces)))
 
-    async def converted(self, convert: Callable[[], _Parsed]) -> _Parsed:
-        """Run ``convert`` on what was parsed, on a thread if the body was long."""
-        if not self._is_long:
+    async def converted(self, convert: Callable[[], _Parsed], *, is_long: bool = False) -> _Parsed:
+        """Run ``convert`` on what was parsed, on a thread if the body was long, or ``is_long`` is set."""
+        if not (self._is_long or is_long):
             return convert()
         async with self._parsing:
             return await asyncio.to_thread(convert)

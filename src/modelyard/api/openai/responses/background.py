@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from modelyard.api.openai.responses.frames import ResponseFrames
+from modelyard.api.openapi.answers_openai import ResponseObject
 from modelyard.api.serving.request_memory import LEASE
 from modelyard.errors import ModelyardError, QueueFull
 from modelyard.system.owner_shares import may_take
@@ -26,6 +27,7 @@ class Background:
     def __init__(self, yard: Yard) -> None:
         self._yard = yard
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._responses: dict[str, ResponseObject] = {}
         self._held: Counter[Hashable] = Counter()
 
     def start(self, request: Request, frames: ResponseFrames) -> None:
@@ -50,6 +52,7 @@ class Background:
             # The images and the parsed body stay in memory until the response is done.
             resources.enter_context(lease.hand_over())
         response_id = frames.response["id"]
+        self._responses[response_id] = frames.response
         task = self._running[response_id] = asyncio.create_task(self._run(generation, frames), name=response_id)
         self._held[owner] += 1
         # A callback, because a task that is cancelled before its first step runs no ``finally``.
@@ -57,13 +60,19 @@ class Background:
 
     def _end(self, response_id: str, owner: Hashable, resources: ExitStack) -> None:
         self._running.pop(response_id, None)
+        self._responses.pop(response_id, None)
         self._held[owner] -= 1
         if not self._held[owner]:
             del self._held[owner]
         resources.close()
 
+    def response(self, response_id: str) -> ResponseObject | None:
+        """Return a response as far as it has been generated; None: it is not being generated."""
+        return self._responses.get(response_id)
+
     def cancel(self, response_id: str) -> bool:
         """Cancel a response; return whether it was being generated."""
+        self._responses.pop(response_id, None)
         task = self._running.get(response_id)
         return task is not None and task.cancel()
 

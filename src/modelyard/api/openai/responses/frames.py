@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
 
-from modelyard.api.errors.responses import error_object
 from modelyard.api.openai.message import logprobs_object
+from modelyard.api.openai.responses.calls import built_in_call, custom_call, function_call, new_id
+from modelyard.api.openai.responses.opaque import encoded
+from modelyard.api.openai.responses.response_object import failure_of, queued_response, usage_object
 from modelyard.api.openai.responses.schema import ResponsesRequest
-from modelyard.api.openapi.answers_openai import (
-    FunctionCallItem,
-    MessageItem,
-    OutputText,
-    ReasoningItem,
-    ResponseObject,
-    ResponseUsage,
-)
+from modelyard.api.openai.responses.text_argument import TextArgument
+from modelyard.api.openai.responses.tools import OfferedTool
+from modelyard.api.openapi.answers_openai import MessageItem, OutputItem, OutputText, ReasoningItem, ResponseObject
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
@@ -34,11 +30,10 @@ from modelyard.protocol.deltas import (
     ToolCallEnd,
 )
 from modelyard.protocol.events import Finished
-from modelyard.protocol.prompts import Chat
-from modelyard.protocol.values import Usage
+from modelyard.protocol.prompts import Chat, Sampling
 from modelyard.yard.requests.generation import TokenStream
 
-Item = MessageItem | ReasoningItem | FunctionCallItem
+_OBFUSCATION_CHARACTERS = 16
 
 
 class ResponseFrames:
@@ -47,6 +42,8 @@ class ResponseFrames:
     Args:
         body: the request.
         chat: the conversation that is answered.
+        tools: the tools that the model may call, by the name of their function.
+        sampling: the values that are sampled with where the request has none.
         on_done: called with the response when it is complete or has failed.
 
     Attributes:
@@ -55,13 +52,25 @@ class ResponseFrames:
 
     headers = EVENT_STREAM
 
-    def __init__(self, body: ResponsesRequest, chat: Chat, on_done: Callable[[ResponseObject], None]) -> None:
-        self._chat, self._on_done = chat, on_done
+    def __init__(
+        self,
+        body: ResponsesRequest,
+        chat: Chat,
+        tools: Mapping[str, OfferedTool],
+        sampling: Sampling,
+        on_done: Callable[[ResponseObject], None],
+    ) -> None:
+        self._chat, self._tools, self._on_done = chat, tools, on_done
         self._sequence = 0
         self._reads_logprobs = body.logprobs is not None
+        self._encodes_reasoning, self._obfuscates = body.encodes_reasoning, body.obfuscates
         # The output item that is being generated.
-        self._item: Item | None = None
-        self.response = _queued(body)
+        self._item: OutputItem | None = None
+        # The call of a built-in tool that is being generated: its item is begun when its arguments are complete.
+        self._call: tuple[str, OfferedTool] | None = None
+        self._arguments: list[str] = []
+        self._input = TextArgument()
+        self.response = queued_response(body, sampling)
 
     def open(self, generation: TokenStream) -> bytes:
         """Return the events that begin a response."""
@@ -85,8 +94,9 @@ class ResponseFrames:
         is_cut = finished.reason == "length"
         self.response |= {
             "status": "incomplete" if is_cut else "completed",
+            "completed_at": None if is_cut else int(time.time()),
             "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
-            "usage": _usage(finished.usage),
+            "usage": usage_object(finished.usage),
         }
         self._on_done(self.response)
         return rest + self._event(f"response.{self.response['status']}", response=self.response)
@@ -106,8 +116,7 @@ class ResponseFrames:
 
     def fail(self, error: ModelyardError) -> None:
         """Mark the response as failed with ``error``."""
-        failure = error_object(error)
-        self.response |= {"status": "failed", "error": {"code": failure["code"], "message": failure["message"]}}
+        self.response |= {"status": "failed", "error": failure_of(error)}
         self._on_done(self.response)
 
     def choice(self, text: str, finished: Finished) -> ResponseObject:
@@ -127,19 +136,13 @@ class ResponseFrames:
             case ReasoningDelta(text):
                 return self._begin_reasoning() + self._add_reasoning(text)
             case ToolCallBegin(_, id, name):
-                return self._end_item() + self._begin(_function_call(id, name))
+                return self._end_item() + self._begin_call(id, name)
             case ToolCallArguments(_, text):
-                assert self._item is not None
-                assert self._item["type"] == "function_call"
-                self._item["arguments"] += text
-                return self._item_event("response.function_call_arguments.delta", delta=text)
+                return self._add_arguments(text)
             case ToolCallEnd():
-                return self._end_item()
+                return self._end_call()
             case ToolCallBroken(_, text):
-                # The text was not a call after all, so its item must not stay in progress.
-                assert self._item is not None
-                self._item["status"] = "incomplete"
-                return self._end_item() + self._begin_message() + self._add_text(text)
+                return self._break_call() + self._begin_message() + self._add_text(text)
 
     def _begin_message(self) -> bytes:
         if self._item is not None and self._item["type"] == "message":
@@ -147,7 +150,7 @@ class ResponseFrames:
         part: OutputText = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
         item: MessageItem = {
             "type": "message",
-            "id": _new_id("msg"),
+            "id": new_id("msg"),
             "role": "assistant",
             "content": [],
             "status": "in_progress",
@@ -161,14 +164,25 @@ class ResponseFrames:
             return b""
         item: ReasoningItem = {
             "type": "reasoning",
-            "id": _new_id("rs"),
+            "id": new_id("rs"),
             "summary": [],
             "content": [],
             "status": "in_progress",
         }
         begin = self._end_item() + self._begin(item)
         item["content"].append({"type": "reasoning_text", "text": ""})
-        return begin
+        return begin + self._item_event("response.content_part.added", content_index=0, part=item["content"][0])
+
+    def _begin_call(self, call_id: str, function: str) -> bytes:
+        tool = self._tools.get(function)
+        self._arguments.clear()
+        if tool is None or tool.kind == "function":
+            return self._begin(function_call(call_id, function, tool))
+        if tool.kind == "custom":
+            self._input = TextArgument()
+            return self._begin(custom_call(call_id, tool))
+        self._call = (call_id, tool)
+        return b""
 
     def _add_text(self, text: str) -> bytes:
         assert self._item is not None
@@ -178,15 +192,55 @@ class ResponseFrames:
         new_logprobs, self._generation.logprobs = self._generation.logprobs, []
         logprobs = logprobs_object(new_logprobs)["content"] if self._reads_logprobs else []
         part["logprobs"] += logprobs
-        return self._item_event("response.output_text.delta", content_index=0, delta=text, logprobs=logprobs)
+        return self._delta_event("response.output_text.delta", text, content_index=0, logprobs=logprobs)
 
     def _add_reasoning(self, text: str) -> bytes:
         assert self._item is not None
         assert self._item["type"] == "reasoning"
         self._item["content"][0]["text"] += text
-        return self._item_event("response.reasoning_text.delta", content_index=0, delta=text)
+        return self._delta_event("response.reasoning_text.delta", text, content_index=0)
 
-    def _begin(self, item: Item) -> bytes:
+    def _add_arguments(self, text: str) -> bytes:
+        if self._call is not None:
+            self._arguments.append(text)
+            return b""
+        assert self._item is not None
+        if self._item["type"] == "custom_tool_call":
+            return self._add_input(self._input.push(text))
+        assert self._item["type"] == "function_call"
+        self._item["arguments"] += text
+        return self._delta_event("response.function_call_arguments.delta", text)
+
+    def _add_input(self, text: str) -> bytes:
+        assert self._item is not None
+        assert self._item["type"] == "custom_tool_call"
+        self._item["input"] += text
+        return self._delta_event("response.custom_tool_call_input.delta", text) if text else b""
+
+    def _end_call(self) -> bytes:
+        if self._call is None:
+            rest = b""
+            if self._item is not None and self._item["type"] == "custom_tool_call":
+                rest = self._add_input(self._input.finish()[0])
+            return rest + self._end_item()
+        (call_id, tool), self._call = self._call, None
+        arguments = "".join(self._arguments)
+        if (item := built_in_call(call_id, tool, arguments)) is not None:
+            return self._begin(item) + self._end_item()
+        # What the model wrote is not lost: the client sees a call that it cannot run.
+        begin = self._begin(function_call(call_id, tool.function, tool))
+        return begin + self._add_arguments(arguments) + self._end_item()
+
+    def _break_call(self) -> bytes:
+        """End a call that was none after all, so that its item does not stay in progress."""
+        if self._call is not None:
+            self._call = None
+            return b""
+        assert self._item is not None
+        self._item["status"] = "incomplete"
+        return self._end_item()
+
+    def _begin(self, item: OutputItem) -> bytes:
         self._item = item
         self.response["output"].append(item)
         return self._event("response.output_item.added", output_index=self._index(), item=item)
@@ -203,21 +257,34 @@ class ResponseFrames:
                     "response.output_text.done", content_index=0, text=part["text"], logprobs=part["logprobs"]
                 ) + self._item_event("response.content_part.done", content_index=0, part=part)
             case "reasoning":
-                events = self._item_event(
-                    "response.reasoning_text.done", content_index=0, text=item["content"][0]["text"]
-                )
+                events = self._end_reasoning(item)
             case "function_call" if item["status"] != "incomplete":
                 events = self._item_event(
                     "response.function_call_arguments.done", arguments=item["arguments"], name=item["name"]
                 )
+            case "custom_tool_call" if item["status"] != "incomplete":
+                events = self._item_event("response.custom_tool_call_input.done", input=item["input"])
         if item["status"] == "in_progress":
             item["status"] = "completed"
         events += self._event("response.output_item.done", output_index=self._index(), item=item)
         self._item = None
         return events
 
+    def _end_reasoning(self, item: ReasoningItem) -> bytes:
+        part = item["content"][0]
+        if self._encodes_reasoning:
+            item["encrypted_content"] = encoded("reasoning", part["text"])
+        done = self._item_event("response.reasoning_text.done", content_index=0, text=part["text"])
+        return done + self._item_event("response.content_part.done", content_index=0, part=part)
+
     def _index(self) -> int:
         return len(self.response["output"]) - 1
+
+    def _delta_event(self, kind: str, delta: str, /, **fields: Any) -> bytes:
+        if self._obfuscates:
+            length = secrets.randbelow(_OBFUSCATION_CHARACTERS) + 1
+            fields["obfuscation"] = secrets.token_urlsafe(_OBFUSCATION_CHARACTERS)[:length]
+        return self._item_event(kind, delta=delta, **fields)
 
     def _item_event(self, kind: str, /, **fields: Any) -> bytes:
         assert self._item is not None
@@ -227,64 +294,3 @@ class ResponseFrames:
         data = orjson.dumps({"type": kind, "sequence_number": self._sequence, **fields})
         self._sequence += 1
         return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
-
-
-def _new_id(prefix: str) -> str:
-    return f"{prefix}_{uuid.uuid4().hex}"
-
-
-def _function_call(call_id: str, name: str) -> FunctionCallItem:
-    return {
-        "type": "function_call",
-        "id": _new_id("fc"),
-        "call_id": call_id,
-        "name": name,
-        "arguments": "",
-        "status": "in_progress",
-    }
-
-
-def _queued(body: ResponsesRequest) -> ResponseObject:
-    """Return the response object before anything is generated: the fields of the request, and empty output."""
-    text_format = None if body.text is None or body.text.format is None else body.text.format
-    return {
-        "id": _new_id("resp"),
-        "object": "response",
-        "created_at": int(time.time()),
-        "status": "queued",
-        "background": bool(body.background),
-        "error": None,
-        "incomplete_details": None,
-        "instructions": body.instructions,
-        "max_output_tokens": body.max_output_tokens,
-        "metadata": body.metadata or {},
-        "model": body.model or "",
-        "output": [],
-        "parallel_tool_calls": body.parallel_tool_calls is not False,
-        "previous_response_id": body.previous_response_id,
-        "reasoning": {"effort": None if body.reasoning is None else body.reasoning.effort, "summary": None},
-        "store": body.is_kept,
-        "temperature": body.temperature,
-        "text": {
-            "format": {"type": "text"}
-            if text_format is None
-            else text_format.model_dump(by_alias=True, exclude_none=True)
-        },
-        "tool_choice": body.tool_choice.model_dump(exclude_none=True)
-        if isinstance(body.tool_choice, BaseModel)
-        else body.tool_choice or "auto",
-        "tools": [tool.model_dump(exclude_none=True) for tool in body.tools or []],
-        "top_p": body.top_p,
-        "truncation": "disabled",
-        "usage": None,
-    }
-
-
-def _usage(usage: Usage) -> ResponseUsage:
-    return {
-        "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
-        "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-    }

@@ -1,75 +1,60 @@
-"""POST /v1/responses; GET and DELETE /v1/responses/{id}, POST /v1/responses/{id}/cancel."""
+"""POST /v1/responses and /v1/responses/input_tokens; the endpoints of stored responses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.api.middleware.authorization import needs
-from modelyard.api.openai.responses.background import Background
 from modelyard.api.openai.responses.frames import ResponseFrames
-from modelyard.api.openai.responses.schema import ResponsesRequest, listed_item
-from modelyard.api.openai.responses.store import ResponseStore, StoredResponse, answer_messages
+from modelyard.api.openai.responses.pages import Order, page_of
+from modelyard.api.openai.responses.records import Record
+from modelyard.api.openai.responses.schema import InputTokensRequest, ResponsesRequest
+from modelyard.api.openai.responses.services import Input, ResponseServices, found_response, input_of, owner_of
+from modelyard.api.openai.responses.store import ResponseStore
+from modelyard.api.openai.responses.tools import OfferedTools
+from modelyard.api.openai.responses.truncation import truncated
 from modelyard.api.openapi.answers_openai import ResponseObject
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
+from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.streaming import ChoiceRequest, respond
+from modelyard.api.serving.streaming import ChoiceRequest, respond, while_connected
 from modelyard.api.serving.wait_options import wait_options_of
-from modelyard.errors import InvalidRequest, ResponseNotFound
-from modelyard.protocol.prompts import Chat
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseServices:
-    """What the endpoints of responses share, kept as ``app.state.responses``.
-
-    Attributes:
-        store: the responses that can be retrieved later.
-        background: the responses that are generated without a client.
-    """
-
-    store: ResponseStore
-    background: Background
-
-    @staticmethod
-    def of(http: HttpRequest) -> ResponseServices:
-        """Return the services of the application that ``http`` was sent to."""
-        services: ResponseServices = http.app.state.responses
-        return services
-
+from modelyard.errors import InvalidRequest
+from modelyard.protocol.prompts import Chat, Sampling
+from modelyard.yard.requests.requests import Request, TokenizeRequest
 
 router = APIRouter()
 json_router = APIRouter(route_class=JsonRoute)
+
+After = Annotated[str | None, Query(description="The `last_id` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Items of a page.")]
+Ordered = Annotated[Order, Query(description="`desc`: the newest first.")]
 
 
 @json_router.post("/v1/responses", response_model=None)
 async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response:
     """Generate a response: whole, as a stream, or in the background."""
     services, responses = Services.of(http), ResponseServices.of(http)
-    earlier_messages: tuple[Mapping[str, Any], ...] = ()
-    # The store keeps the contents of the body twice: as messages, and as items of the input.
-    size_bytes = 2 * RequestContext.of(http.scope).body_bytes
-    if body.previous_response_id is not None:
-        earlier = _found(body.previous_response_id, http)
-        earlier_messages, size_bytes = earlier.messages, size_bytes + earlier.size_bytes
-    received = RequestBody.of(http.scope)
-    messages = await received.converted(partial(body.messages, earlier_messages))
-    request = await received.converted(partial(body.checked, messages))
+    sent = await input_of(body, http)
+    request, offered = await RequestBody.of(http.scope).converted(partial(_converted, body, sent))
     request = replace(request, urgency=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
-    items = [listed_item(item) for item in body.input]
+    RequestContext.of(http.scope).ignore(body.ignored(sent.conversation, offered))
+    if body.truncation == "auto":
+        request = await _truncated(request, http)
     assert isinstance(request.prompt, Chat)
-    keep = partial(_store, responses.store, messages, items, _owner(http), size_bytes) if body.is_kept else _discard
-    frames = ResponseFrames(body, request.prompt, keep)
+    keep = _keeper(responses.store, body, sent, owner_of(http))
+    frames = ResponseFrames(body, request.prompt, offered.tools, _defaults(services, body), keep)
     if not body.background:
         return respond(services.yard, [ChoiceRequest(request, frames)], stream=bool(body.stream))
     if body.stream:
@@ -77,40 +62,95 @@ async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response
     frames.response["model"] = services.yard.model(body.model or "default").id
     await services.yard.check(request.model, "text")
     responses.background.start(request, frames)
-    keep(frames.response)
+    # What is stored is read if the server ends before the response does.
+    error = {"code": "server_error", "message": "The server ended before the response was complete. Send it again."}
+    unfinished = {**frames.response, "status": "failed", "error": error}
+    responses.store.keep(Record(frames.response["id"], owner_of(http), unfinished, sent.items, sent.before))
     return _json(frames.response)
 
 
-def _store(
-    store: ResponseStore,
-    messages: Sequence[Mapping[str, Any]],
-    items: Sequence[Mapping[str, Any]],
-    owner: bytes | None,
-    size_bytes: int,
-    response: ResponseObject,
-) -> None:
-    """Keep a response that is complete, has failed, or has begun in the background."""
-    store.keep(response, [*messages, *answer_messages(response["output"])], items, owner, size_bytes)
+def _converted(body: ResponsesRequest, sent: Input) -> tuple[Request, OfferedTools]:
+    offered = body.offered(sent.conversation)
+    return body.checked(sent.conversation, offered), offered
 
 
-def _discard(_response: ResponseObject) -> None:
-    """Keep nothing: the request says ``store: false``."""
+async def _truncated(request: Request, http: HttpRequest) -> Request:
+    """Return ``request`` with a conversation that fits, and list in a header what was left out of it.
+
+    Raises:
+        InvalidRequest: the client left before the conversation was counted.
+    """
+    shorter: list[Request] = []
+
+    async def shorten() -> None:
+        fitting, left_out = await truncated(Services.of(http).yard, request)
+        shorter.append(fitting)
+        if left_out:
+            RequestContext.of(http.scope).ignore([f"input ({left_out} oldest turns)"])
+
+    await while_connected(http.receive, shorten())
+    if not shorter:
+        raise InvalidRequest("The client left while its conversation was counted.")
+    return shorter[0]
+
+
+def _keeper(
+    store: ResponseStore, body: ResponsesRequest, sent: Input, owner: bytes | None
+) -> Callable[[ResponseObject], None]:
+    """Return a function that stores a response as the request asks for it, once it is complete or has failed."""
+    conversation = body.conversation
+
+    def keep(response: ResponseObject) -> None:
+        if body.is_kept:
+            store.keep(Record(response["id"], owner, response, sent.items, sent.before))
+        if conversation is not None and response["status"] != "failed":
+            new = (*sent.items, *response["output"])
+            store.change_later(conversation.id, owner, lambda record: replace(record, items=[*record.items, *new]))
+
+    return keep
+
+
+def _defaults(services: Services, body: ResponsesRequest) -> Sampling:
+    """Return how the configuration has the model sampled."""
+    return Sampling(**services.yard.configured(body.model).sampling.model_dump())
+
+
+@json_router.post("/v1/responses/input_tokens", response_model=None)
+async def count_input_tokens(body: InputTokensRequest, http: HttpRequest) -> Response:
+    """Count the tokens of a response's prompt, with its instructions and its tools, without computing anything."""
+    sent = await input_of(body, http)
+
+    def convert() -> tuple[Chat, OfferedTools]:
+        offered = body.offered(sent.conversation)
+        return body.chat(sent.conversation, offered), offered
+
+    chat, offered = await RequestBody.of(http.scope).converted(convert)
+    RequestContext.of(http.scope).ignore(body.ignored(sent.conversation, offered))
+    request = TokenizeRequest(prompt=chat, model=body.model, urgency=wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_count, Services.of(http), request))
+
+
+async def _count(services: Services, request: TokenizeRequest) -> bytes:
+    """Compute the body of the answer."""
+    tokenization = await services.yard.tokenize(await services.media.resolved(request))
+    return orjson.dumps({"object": "response.input_tokens", "input_tokens": len(tokenization.tokens)})
 
 
 @router.get("/v1/responses/{response_id}")
 @needs("inference")
 async def retrieve_response(response_id: str, http: HttpRequest) -> Response:
     """A response, as far as it has been generated."""
-    return _json(_found(response_id, http).response)
+    return _json((await found_response(response_id, http)).head)
 
 
 @router.get("/v1/responses/{response_id}/input_items")
 @needs("inference")
-async def list_input_items(response_id: str, http: HttpRequest) -> Response:
-    """The input items of a response."""
-    items = list(_found(response_id, http).input)
-    first, last = (items[0]["id"], items[-1]["id"]) if items else (None, None)
-    return _json({"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": False})
+async def list_input_items(
+    response_id: str, http: HttpRequest, after: After = None, limit: Limit = 20, order: Ordered = "desc"
+) -> Response:
+    """The input items of a response, a page at a time."""
+    record = await found_response(response_id, http)
+    return _json(page_of(record.items, after, limit, order))
 
 
 @router.delete("/v1/responses/{response_id}")
@@ -118,9 +158,9 @@ async def list_input_items(response_id: str, http: HttpRequest) -> Response:
 async def delete_response(response_id: str, http: HttpRequest) -> Response:
     """Delete a response."""
     responses = ResponseServices.of(http)
-    _found(response_id, http)
+    await found_response(response_id, http)
     responses.background.cancel(response_id)
-    responses.store.delete(response_id)
+    await responses.store.delete(response_id, owner_of(http))
     return _json({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -128,29 +168,14 @@ async def delete_response(response_id: str, http: HttpRequest) -> Response:
 @needs("inference")
 async def cancel_response(response_id: str, http: HttpRequest) -> Response:
     """Cancel a response in the background."""
-    response = _found(response_id, http).response
-    if not response["background"]:
+    responses, record = ResponseServices.of(http), await found_response(response_id, http)
+    if not record.head["background"]:
         raise InvalidRequest("Only responses in the background can be cancelled.", "response_id")
-    if ResponseServices.of(http).background.cancel(response_id):
-        response["status"] = "cancelled"
-    return _json(response)
-
-
-def _owner(http: HttpRequest) -> bytes | None:
-    """Return the digest of the request's key, which owns the responses that it creates; None without a key."""
-    return RequestContext.of(http.scope).caller.owner
-
-
-def _found(response_id: str, http: HttpRequest) -> StoredResponse:
-    """Return the stored response of that id.
-
-    Raises:
-        ResponseNotFound: there is none, or it belongs to another key.
-    """
-    stored = ResponseServices.of(http).store.find(response_id)
-    if stored is None or stored.owner != _owner(http):
-        raise ResponseNotFound(response_id)
-    return stored
+    if not responses.background.cancel(response_id):
+        return _json(record.head)
+    cancelled = replace(record, head={**record.head, "status": "cancelled"})
+    responses.store.keep(cancelled)
+    return _json(cancelled.head)
 
 
 def _json(value: Any) -> Response:

@@ -1,19 +1,18 @@
-"""Request bodies of /v1/responses.
+"""Request bodies of /v1/responses and its neighbours.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from modelyard.api.media.load import ImageReference, Reference
-from modelyard.api.openai.conversation import InputAudio
+from modelyard.api.openai.responses.items import Conversation, Item
+from modelyard.api.openai.responses.tools import OfferedTools, Tool, ToolChoice, choice_of, offered_tools
 from modelyard.api.openai.schema import (
     IGNORED,
     MAX_NAME_LENGTH,
@@ -22,77 +21,17 @@ from modelyard.api.openai.schema import (
     MaxTokens,
     refuse_unsupported,
 )
-from modelyard.api.openai.tools import (
-    AllowedTools,
-    AllowedToolsChoice,
-    FunctionDefinition,
-    FunctionName,
-    JsonSchemaFormat,
-    NamedFunction,
-    ResponseFormat,
-    ToolDefinition,
-    Tools,
-    chosen_tools,
-)
-from modelyard.api.serving.bounded_items import MAX_LABELS, Items, Labels, Parts, at_most
-from modelyard.api.serving.ignored_fields import PASSED_ON
+from modelyard.api.openai.tools import JsonSchemaFormat, ResponseFormat, Tools, chosen_tools
+from modelyard.api.serving.bounded_items import MAX_LABELS, Items, Labels, at_most
 from modelyard.api.serving.wait_options import KeepAlive
-from modelyard.config.schema import Temperature, TopP
-from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.protocol.prompts import Chat, Detail, Sampling
+from modelyard.config.schema import FrequencyPenalty, PresencePenalty, Temperature, TopP
+from modelyard.errors import InvalidRequest
+from modelyard.protocol.prompts import Chat, Sampling
 from modelyard.yard.requests.requests import Request
-
-Messages = list[dict[str, Any]]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
-
-
-class ContentPart(_Part):
-    """One part of an item's content."""
-
-    known_extras: ClassVar = PASSED_ON
-
-    type: str
-    text: str | None = None
-    image_url: str | None = None
-    input_audio: InputAudio | None = None
-    detail: Detail | None = None
-
-
-class Item(_Part):
-    """One item of the input. Its type decides which fields are read."""
-
-    known_extras: ClassVar = PASSED_ON
-
-    type: str = "message"
-    role: Literal["user", "assistant", "system", "developer"] | None = None
-    content: str | Parts[ContentPart] | None = None
-    call_id: str | None = None
-    name: str | None = None
-    arguments: str | None = None
-    output: str | Parts[ContentPart] | None = None
-    status: str | None = None
-
-
-class Tool(_Part):
-    """A function that the model may call, without the nesting of chat completions."""
-
-    type: str
-    name: str | None = None
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class ToolChoice(_Part):
-    """The function that the model must call, or the functions that it may call."""
-
-    type: Literal["function", "allowed_tools"]
-    name: str | None = None
-    mode: Literal["auto", "required"] = "auto"
-    tools: Tools[Tool] = []
 
 
 class TextFormat(_Part):
@@ -108,7 +47,9 @@ class TextConfig(_Part):
     """OpenAI's ``text``."""
 
     format: TextFormat | None = None
-    verbosity: Literal["medium"] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = Field(
+        default=None, description="Has no effect: ask for short or long answers in the instructions."
+    )
 
 
 class Reasoning(_Part):
@@ -128,66 +69,145 @@ class Reasoning(_Part):
 class StreamOptions(_Part):
     """OpenAI's ``stream_options``."""
 
-    include_obfuscation: Literal[False] = Field(default=False, description="Events are never padded.")
+    include_obfuscation: bool | None = Field(
+        default=None,
+        description="Whether events have a field `obfuscation`, which hides how long pieces of text are; default: no.",
+    )
 
 
-# The values of ``include`` that are accepted. OpenAI's others belong to tools that run on its servers.
-Included = Literal["message.output_text.logprobs", "reasoning.encrypted_content", "message.input_image.image_url"]
+class ConversationReference(_Part):
+    """OpenAI's ``conversation``."""
+
+    id: Annotated[str, Field(max_length=MAX_NAME_LENGTH)]
+
+
+HONOURED_INCLUDES: Final = ("message.output_text.logprobs", "reasoning.encrypted_content")
 
 RESPONSES_HARMLESS: dict[str, tuple[Any, ...]] = {
     "access_programs": ([],),
     "background_options": (),
-    "context_management": ([],),
-    "conversation": (),
     "image": (),
-    "max_tool_calls": (),
     "moderation": (),
     "prompt": (),
-    "service_tier": ("auto", "default"),
 }
+
+_TIERS: Final = ("auto", "default", "standard_only")
 
 
 def _one_message(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-class ResponsesRequest(_Part):
-    """The body of ``POST /v1/responses``."""
+def _reference(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
 
-    known_extras: ClassVar = frozenset(RESPONSES_HARMLESS)
 
-    model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
+class ConversationFields(_Part):
+    """What a response is an answer to: the fields that responses, their counts and their compactions share."""
+
+    model: str | None = Field(
+        default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
+    )
     input: Annotated[Items[Item], BeforeValidator(_one_message, json_schema_input_type=str | Items[Item])] = Field(
         default=[], description="A text, or a list of messages, calls and their results."
     )
     instructions: str | None = None
     previous_response_id: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
+    keep_alive: KeepAlive | None = None
+
+
+class PromptFields(ConversationFields):
+    """What decides about the prompt: the conversation, the tools, and the reasoning."""
+
+    conversation: Annotated[
+        ConversationReference | None,
+        BeforeValidator(_reference, json_schema_input_type=str | ConversationReference | None),
+    ] = Field(
+        default=None,
+        description='A stored conversation, as its id or `{"id": …}`: its items come before the input, and the '
+        "input and the answer are added to it.",
+    )
     tools: Tools[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
     reasoning: Reasoning | None = None
+    truncation: Literal["auto", "disabled"] | None = Field(
+        default=None,
+        description="`auto`: the oldest turns are left out of a conversation that is too long, and the header "
+        "`x-modelyard-ignored` says how many items. `disabled`: it is refused.",
+    )
+
+    def offered(self, conversation: Conversation) -> OfferedTools:
+        """Return the tools that the model may call.
+
+        Raises:
+            InvalidRequest: a tool lacks its name, or two have the same.
+        """
+        return offered_tools(self.tools or [], conversation.found_tools)
+
+    def chat(self, conversation: Conversation, offered: OfferedTools) -> Chat:
+        """Return the prompt.
+
+        Raises:
+            InvalidRequest: the conversation is empty, or the tool choice names a tool that does not exist.
+        """
+        if not conversation.messages:
+            raise InvalidRequest("'input' is empty: give a text or at least one item.", "input")
+        choice, _ = choice_of(self.tool_choice, offered)
+        tools, chosen = chosen_tools(offered.definitions, choice)
+        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        effort = None if self.reasoning is None else self.reasoning.effort
+        options = (
+            {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort not in ("none", "off")}
+        )
+        return Chat((*system, *conversation.messages), tools, chosen, self.parallel_tool_calls is not False, options)
+
+    def ignored(self, conversation: Conversation, offered: OfferedTools) -> Iterator[str]:
+        """Yield the paths of the parts that have no effect on the answer."""
+        yield from offered.ignored
+        yield from (f"input[{index}] ({kind})" for index, kind in conversation.left_out)
+        if not choice_of(self.tool_choice, offered)[1]:
+            yield "tool_choice"
+        if self.text is not None and self.text.verbosity not in (None, "medium"):
+            yield "text.verbosity"
+        if self.reasoning is not None:
+            yield from (
+                f"reasoning.{name}" for name in ("summary", "generate_summary") if getattr(self.reasoning, name)
+            )
+
+
+class ResponsesRequest(PromptFields):
+    """The body of ``POST /v1/responses``."""
+
     max_output_tokens: MaxTokens | None = None
+    max_tool_calls: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Has no effect: it bounds the calls of tools that run on OpenAI's servers."
+    )
     temperature: Temperature | None = None
     top_p: TopP | None = None
+    presence_penalty: PresencePenalty | None = None
+    frequency_penalty: FrequencyPenalty | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     stream: bool | None = None
     store: bool | None = None
     background: bool | None = None
-    include: Labels[Included] | None = Field(
+    include: Labels[str] | None = Field(
         default=None,
-        description="`message.output_text.logprobs` adds the logprobs of tokens. Reasoning is never encrypted, and "
-        "images are listed as they were sent, with any value.",
+        description="`message.output_text.logprobs` adds the logprobs of tokens, `reasoning.encrypted_content` the "
+        "reasoning in the form in which it may be sent back: in base64, not encrypted. Other values have no effect.",
     )
     stream_options: StreamOptions | None = None
+    service_tier: str | None = Field(default=None, max_length=MAX_NAME_LENGTH, description="Has no effect.")
+    context_management: Labels[Any] | None = Field(
+        default=None, description="Has no effect: compact a conversation with `/v1/responses/compact`."
+    )
     user: str | None = IGNORED
     safety_identifier: str | None = IGNORED
     prompt_cache_key: str | None = IGNORED
     prompt_cache_retention: str | None = IGNORED
     prompt_cache_options: dict[str, Any] | None = IGNORED
     metadata: Annotated[dict[str, str], Field(max_length=MAX_LABELS), at_most(MAX_LABELS)] | None = None
-    truncation: Literal["disabled"] | None = None
-    keep_alive: KeepAlive | None = None
 
     @property
     def is_kept(self) -> bool:
@@ -195,26 +215,22 @@ class ResponsesRequest(_Part):
         return self.store is not False
 
     @property
+    def encodes_reasoning(self) -> bool:
+        """Whether reasoning is also returned in the form in which it may be sent back."""
+        return "reasoning.encrypted_content" in (self.include or ())
+
+    @property
+    def obfuscates(self) -> bool:
+        """Whether events hide the lengths of the pieces of text."""
+        return self.stream_options is not None and self.stream_options.include_obfuscation is True
+
+    @property
     def logprobs(self) -> int | None:
         """The number of alternatives whose logprobs are returned with each token; None: no logprobs."""
         is_included = "message.output_text.logprobs" in (self.include or ())
         return 0 if self.top_logprobs is None and is_included else self.top_logprobs
 
-    def messages(self, before: Sequence[Mapping[str, Any]]) -> Messages:
-        """Return the conversation without its instructions, as messages that follow those of ``before``.
-
-        Raises:
-            InvalidRequest: the input is empty, or an item lacks a field.
-            UnsupportedOperation: a local model cannot read an item.
-        """
-        messages: Messages = [dict(message) for message in before]
-        for index, item in enumerate(self.input):
-            _add(messages, item, f"input[{index}]")
-        if not messages:
-            raise InvalidRequest("'input' is empty: give a text or at least one item.", "input")
-        return messages
-
-    def checked(self, messages: Messages) -> Request:
+    def checked(self, conversation: Conversation, offered: OfferedTools) -> Request:
         """Return the request for the yard.
 
         Raises:
@@ -223,18 +239,21 @@ class ResponsesRequest(_Part):
         refuse_unsupported(self, RESPONSES_HARMLESS)
         if self.background and not self.is_kept:
             raise InvalidRequest("'background' needs 'store': the response is retrieved later.", "background")
-        defined = [_tool(tool, index) for index, tool in enumerate(self.tools or [])]
-        tools, choice = chosen_tools(defined, self._choice())
-        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        effort = None if self.reasoning is None else self.reasoning.effort
-        options = (
-            {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort not in ("none", "off")}
-        )
-        chat = Chat((*system, *messages), tools, choice, self.parallel_tool_calls is not False, options)
+        if self.conversation is not None and self.previous_response_id is not None:
+            raise InvalidRequest(
+                "'conversation' and 'previous_response_id' exclude each other. Leave one out.", "conversation"
+            )
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest("'stream_options' needs 'stream': true.", "stream_options")
         request = Request(
-            prompt=chat,
+            prompt=self.chat(conversation, offered),
             model=self.model,
-            sampling=Sampling(temperature=self.temperature, top_p=self.top_p),
+            sampling=Sampling(
+                temperature=self.temperature,
+                top_p=self.top_p,
+                presence_penalty=self.presence_penalty,
+                frequency_penalty=self.frequency_penalty,
+            ),
             max_tokens=self.max_output_tokens,
         )
         text_format = self._format()
@@ -244,14 +263,19 @@ class ResponsesRequest(_Part):
             logprobs=self.logprobs,
         )
 
-    def _choice(self) -> Any:
-        choice = self.tool_choice
-        if not isinstance(choice, ToolChoice):
-            return choice
-        if choice.type == "function":
-            return NamedFunction(type="function", function=FunctionName(name=choice.name or ""))
-        names = [NamedFunction(type="function", function=FunctionName(name=tool.name or "")) for tool in choice.tools]
-        return AllowedToolsChoice(type="allowed_tools", allowed_tools=AllowedTools(mode=choice.mode, tools=names))
+    def ignored(self, conversation: Conversation, offered: OfferedTools) -> Iterator[str]:
+        """Yield the paths of the parts that have no effect on the answer."""
+        yield from super().ignored(conversation, offered)
+        yield from (f"include ({value})" for value in self.include or () if value not in HONOURED_INCLUDES)
+        if self.service_tier not in (None, *_TIERS):
+            yield "service_tier"
+        others: Mapping[str, Any] = {
+            "max_tool_calls": self.max_tool_calls,
+            "context_management": self.context_management,
+            "prompt_cache_retention": self.prompt_cache_retention,
+            "prompt_cache_options": self.prompt_cache_options,
+        }
+        yield from (name for name, value in others.items() if value)
 
     def _format(self) -> ResponseFormat | None:
         text_format = None if self.text is None else self.text.format
@@ -263,104 +287,11 @@ class ResponsesRequest(_Part):
         return ResponseFormat(type=text_format.type, json_schema=schema)
 
 
-def listed_item(item: Item) -> dict[str, Any]:
-    """Return an item as /input_items lists it: with an id and a status, and its content as parts."""
-    sent = {"type": item.type, **item.model_dump(exclude_none=True, exclude_unset=True)}
-    prefix = {"message": "msg", "function_call": "fc", "reasoning": "rs"}.get(item.type, "item")
-    listed = {"id": f"{prefix}_{uuid.uuid4().hex}", "status": "completed", **sent}
-    if isinstance(item.content, str):
-        is_answer = item.role == "assistant"
-        part = {"type": "output_text", "annotations": [], "logprobs": []} if is_answer else {"type": "input_text"}
-        listed["content"] = [{**part, "text": item.content}]
-    return listed
+class InputTokensRequest(PromptFields):
+    """The body of ``POST /v1/responses/input_tokens``."""
 
 
-def _tool(tool: Tool, index: int) -> ToolDefinition:
-    if tool.type != "function" or not tool.name:
-        raise InvalidRequest(
-            f"'tools[{index}]': Only functions are supported, with a name; '{tool.type}' is not. Leave it out.",
-            f"tools[{index}].type",
-        )
-    function = FunctionDefinition(
-        name=tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict
-    )
-    return ToolDefinition(type="function", function=function)
+class CompactRequest(ConversationFields):
+    """The body of ``POST /v1/responses/compact``."""
 
-
-def _add(messages: Messages, item: Item, param: str) -> None:
-    """Add an item as chat templates read it: a call becomes part of the assistant's message before it."""
-    match item.type:
-        case "message":
-            if item.role is None:
-                raise InvalidRequest(f"'{param}': A message must have a role.", param)
-            role = "system" if item.role == "developer" else item.role
-            text = _text(item.content, param) if role != "user" else _content(item.content, param)
-            if role == "assistant" and messages and _is_reasoning(messages[-1]):
-                messages[-1]["content"] = text
-            else:
-                messages.append({"role": role, "content": text})
-        case "function_call" if item.status == "incomplete":
-            # The text of a call that broke off is also a message, and clients send back both.
-            pass
-        case "function_call":
-            if item.name is None or item.call_id is None:
-                raise InvalidRequest(f"'{param}': A function_call must have a call_id, a name and arguments.", param)
-            function = {"name": item.name, "arguments": item.arguments or "{}"}
-            call = {"id": item.call_id, "type": "function", "function": function}
-            _assistant(messages).setdefault("tool_calls", []).append(call)
-        case "function_call_output":
-            if item.call_id is None:
-                raise InvalidRequest(f"'{param}': A function_call_output must have a call_id.", param)
-            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _content(item.output, param)})
-        case "reasoning":
-            reasoning = item.content if isinstance(item.content, list) else []
-            text = "".join(part.text or "" for part in reasoning)
-            if text:
-                messages.append({"role": "assistant", "content": "", "reasoning_content": text})
-        case kind:
-            raise UnsupportedOperation(f"'{param}': Items of type '{kind}' are not supported.", param)
-
-
-def _is_reasoning(message: Mapping[str, Any]) -> bool:
-    """Whether ``message`` is reasoning without the answer that follows it."""
-    return "reasoning_content" in message and not message["content"] and "tool_calls" not in message
-
-
-def _assistant(messages: Messages) -> dict[str, Any]:
-    """Return the assistant's message at the end of the conversation; an empty one is added if there is none."""
-    if not messages or messages[-1]["role"] != "assistant":
-        messages.append({"role": "assistant", "content": ""})
-    return messages[-1]
-
-
-def _content(content: str | list[ContentPart] | None, param: str) -> str | tuple[str | Reference, ...]:
-    """Return the text of the content; with images or sound, a tuple of texts and references."""
-    if not isinstance(content, list) or all(part.type not in ("input_image", "input_audio") for part in content):
-        return _text(content, param)
-    parts: list[str | Reference] = []
-    for index, part in enumerate(content):
-        part_param = f"{param}.content[{index}]"
-        if part.type == "input_audio":
-            if part.input_audio is None:
-                raise InvalidRequest(
-                    f"'{part_param}': An input_audio must have input_audio.", f"{part_param}.input_audio"
-                )
-            parts.append(part.input_audio.reference(f"{part_param}.input_audio"))
-        elif part.type != "input_image":
-            parts.append(_text([part], part_param))
-        elif part.image_url is None:
-            raise UnsupportedOperation(
-                f"'{part_param}': An input_image must have an image_url: no files are kept.", part_param
-            )
-        else:
-            parts.append(ImageReference(part.image_url, part.detail or "auto", f"{part_param}.image_url"))
-    return tuple(parts)
-
-
-def _text(content: str | list[ContentPart] | None, param: str) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    for part in content:
-        if part.type not in ("input_text", "output_text", "text") or part.text is None:
-            raise UnsupportedOperation(f"'{param}': Content of type '{part.type}' is not supported here.", param)
-    return "".join(part.text or "" for part in content)
+    prompt_cache_key: str | None = IGNORED

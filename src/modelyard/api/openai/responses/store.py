@@ -1,107 +1,124 @@
-"""Responses that clients can retrieve later: in memory, up to a bound."""
+"""Responses and conversations that clients can retrieve later: on disk or in memory, up to a bound."""
 
 from __future__ import annotations
 
-import json
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
-from modelyard.api.openapi.answers_openai import ResponseObject
-from modelyard.system.owner_shares import first_to_go
+from modelyard.api.openai.responses.records import Record, RecordTable
+from modelyard.config.paths import make_own_folder
 
-MAX_RESPONSES: Final = 1000
-MAX_BYTES: Final = 64 * 2**20
+logger = logging.getLogger(__name__)
 
+_Result = TypeVar("_Result")
 
-@dataclass(frozen=True, slots=True)
-class StoredResponse:
-    """One stored response.
-
-    Attributes:
-        response: the response object.
-        messages: the conversation including the answer, as chat templates read it.
-        input: the items of the request.
-        owner: digest of the key that created it, as a key's name can be given to another key; None without keys.
-        size_bytes: estimate of the memory that it takes.
-    """
-
-    response: ResponseObject
-    messages: tuple[Mapping[str, Any], ...]
-    input: tuple[Mapping[str, Any], ...]
-    owner: bytes | None
-    size_bytes: int
+_FORGOTTEN: Final = (
+    "%s cannot be used, so responses and conversations are kept in memory, and a restart loses them: %s. Make the "
+    "folder writable and the file a database or delete it, or set [server] keep_responses to 'memory'."
+)
 
 
 class ResponseStore:
-    """The responses of one application, by id.
+    """The records of one application, used by one thread of its own.
 
-    When it is full, it drops the oldest response of the owner who holds the most. An owner with no more than an equal
-    share therefore loses nothing to others.
+    What is stored is found at once: reads wait for the writes before them. Where the file cannot be used, records are
+    kept in memory, and the log says so once.
+
+    Args:
+        path: the file on disk; None: records are kept in memory.
     """
 
-    def __init__(self, max_responses: int = MAX_RESPONSES, max_bytes: int = MAX_BYTES) -> None:
-        self._max_responses, self._max_bytes = max_responses, max_bytes
-        self._stored: OrderedDict[str, StoredResponse] = OrderedDict()
-        self._bytes = 0
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="stored responses")
+        # Both are opened by the thread, when they are needed first.
+        self._disk: RecordTable | None = None
+        self._memory: RecordTable | None = None
+        self._has_warned = False
 
-    def keep(
-        self,
-        response: ResponseObject,
-        messages: Sequence[Mapping[str, Any]],
-        items: Sequence[Mapping[str, Any]],
-        owner: bytes | None = None,
-        request_bytes: int = 0,
-    ) -> None:
-        """Store a response, in place of an earlier state of it.
+    def keep(self, record: Record) -> None:
+        """Store a record in place of an earlier state of it. Returns at once."""
+        self._thread.submit(self._put, record)
 
-        Args:
-            response: the response object.
-            messages: the conversation including the answer.
-            items: the items of the request.
-            owner: digest of the key; None without keys.
-            request_bytes: estimate of the size of ``messages`` and ``items``. They may hold images of megabytes, so
-                they are not measured on the event loop.
+    async def find(self, id: str, owner: bytes | None) -> Record | None:  # noqa: A002 (OpenAI's own word)
+        """Return the record of that id and owner; None: there is none."""
+        return await self._run(lambda table: table.find(id, owner))
+
+    async def item(self, id: str, owner: bytes | None) -> Mapping[str, Any] | None:  # noqa: A002 (OpenAI's own word)
+        """Return the item of that id in any record of the owner; None: there is none."""
+        return await self._run(lambda table: table.item(id, owner))
+
+    async def delete(self, id: str, owner: bytes | None) -> bool:  # noqa: A002 (OpenAI's own word)
+        """Delete a record; return whether there was one."""
+        return await self._run(lambda table: table.delete(id, owner) or None) is True
+
+    async def change(self, id: str, owner: bytes | None, change: Callable[[Record], Record]) -> Record | None:  # noqa: A002
+        """Replace a record by what ``change`` returns for it; return the new one; None: there is none.
+
+        No other change of this application comes between. ``change`` runs on the store's thread, and may raise.
         """
-        self.delete(response["id"])
-        size = request_bytes + len(json.dumps(response, default=str))
-        self._stored[response["id"]] = StoredResponse(response, tuple(messages), tuple(items), owner, size)
-        self._bytes += size
-        while len(self._stored) > self._max_responses:
-            self._drop([(stored.owner, 1) for stored in self._stored.values()])
-        while self._bytes > self._max_bytes and len(self._stored) > 1:
-            self._drop([(stored.owner, stored.size_bytes) for stored in self._stored.values()])
+        return await self._run(lambda table: table.change(id, owner, change))
 
-    def _drop(self, held: Sequence[tuple[bytes | None, int]]) -> None:
-        """Delete one response; ``held`` has the owner and the share of each response, oldest first."""
-        self.delete(list(self._stored)[first_to_go(held)])
+    def change_later(self, id: str, owner: bytes | None, change: Callable[[Record], Record]) -> None:  # noqa: A002
+        """Start ``change`` and return at once."""
+        self._thread.submit(self._first, lambda table: table.change(id, owner, change))
 
-    def find(self, id: str) -> StoredResponse | None:  # noqa: A002 (OpenAI's own word)
-        """Return the response of that id; None: there is none."""
-        return self._stored.get(id)
+    async def flush(self) -> None:
+        """Wait until all that was stored is written."""
+        await self._run(lambda _: None)
 
-    def delete(self, id: str) -> bool:  # noqa: A002 (OpenAI's own word)
-        """Delete a response; return whether there was one."""
-        stored = self._stored.pop(id, None)
-        if stored is None:
-            return False
-        self._bytes -= stored.size_bytes
-        return True
+    def close(self) -> None:
+        """Write what was stored, and close the file. Blocks."""
+        self._thread.shutdown()
+        for table in (self._disk, self._memory):
+            if table is not None:
+                table.close()
 
+    async def _run(self, use: Callable[[RecordTable], _Result | None]) -> _Result | None:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._first, use)
 
-def answer_messages(output: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the output of a response as the assistant's turn, in the form that chat templates read."""
-    turn: dict[str, Any] = {"role": "assistant", "content": ""}
-    for item in output:
-        match item["type"]:
-            case "message":
-                turn["content"] += "".join(part["text"] for part in item["content"])
-            case "reasoning":
-                text = "".join(part["text"] for part in item["content"])
-                turn["reasoning_content"] = turn.get("reasoning_content", "") + text
-            case "function_call" if item["status"] == "completed":
-                function = {"name": item["name"], "arguments": item["arguments"]}
-                call = {"id": item["call_id"], "type": "function", "function": function}
-                turn.setdefault("tool_calls", []).append(call)
-    return [turn]
+    # The methods below run on the store's thread.
+
+    def _first(self, use: Callable[[RecordTable], _Result | None]) -> _Result | None:
+        """Return the first result that is not None, of the tables in which the record may be."""
+        for table in (self._on_disk(), self._memory):
+            if table is None:
+                continue
+            try:
+                if (result := use(table)) is not None:
+                    return result
+            except sqlite3.Error as error:
+                self._warn(error)
+        return None
+
+    def _put(self, record: Record) -> None:
+        if (disk := self._on_disk()) is not None:
+            try:
+                disk.put(record)
+            except sqlite3.Error as error:
+                self._warn(error)
+            else:
+                return
+        if self._memory is None:
+            self._memory = RecordTable(None)
+        self._memory.put(record)
+
+    def _on_disk(self) -> RecordTable | None:
+        if self._disk is None and self._path is not None:
+            try:
+                make_own_folder(self._path.parent)
+                self._disk = RecordTable(self._path)
+            except (OSError, sqlite3.Error) as error:
+                self._warn(error)
+                self._path = None
+        return self._disk
+
+    def _warn(self, error: Exception) -> None:
+        if not self._has_warned:
+            logger.warning(_FORGOTTEN, self._path, error)
+        self._has_warned = True

@@ -1,69 +1,137 @@
-"""Stored responses: their owners, and which ones are dropped when the store is full."""
+"""Stored responses and conversations: their owners and bounds, and what a restart or a broken file leaves of them."""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from modelyard.api.openai.responses.records import Record, RecordTable
 from modelyard.api.openai.responses.store import ResponseStore
 
 A, B = b"a" * 32, b"b" * 32
 
 
-def response(name: str, size: int = 0) -> dict[str, Any]:
-    return {"id": name, "output": "x" * size}
-
-
-def keep(store: ResponseStore, owner: bytes | None, names: list[str], size: int = 0) -> None:
+def put(table: RecordTable, owner: bytes | None, names: list[str], size: int = 0) -> None:
     for name in names:
-        store.keep(response(name, size), [], [], owner)
+        table.put(Record(name, owner, {"text": "x" * size}))
 
 
-def kept(store: ResponseStore, names: list[str]) -> list[str]:
-    return [name for name in names if store.find(name) is not None]
+def kept(table: RecordTable, owner: bytes | None, names: list[str]) -> list[str]:
+    return [name for name in names if table.find(name, owner) is not None]
+
+
+def ticking() -> Callable[[], float]:
+    seconds = iter(range(1_000_000))
+    return lambda: 1000.0 * next(seconds)
 
 
 def test_responses_of_one_key_do_not_push_out_those_of_another() -> None:
-    store = ResponseStore(max_responses=10)
+    table = RecordTable(None, max_records=10, max_age_s=1e9, clock=ticking())
     few, many = ["a1", "a2"], [f"b{n}" for n in range(50)]
-    keep(store, A, few)
-    keep(store, B, many)
-    assert kept(store, few) == few
-    assert kept(store, many) == many[-8:]
+    put(table, A, few)
+    put(table, B, many)
+    assert kept(table, A, few) == few
+    assert kept(table, B, many) == many[-8:]
 
 
 def test_who_comes_late_has_an_equal_share() -> None:
-    store = ResponseStore(max_responses=10)
+    table = RecordTable(None, max_records=10, max_age_s=1e9, clock=ticking())
     early, late = [f"a{n}" for n in range(10)], [f"b{n}" for n in range(10)]
-    keep(store, A, early)
-    keep(store, B, late)
-    assert (kept(store, early), kept(store, late)) == (early[-5:], late[-5:])
+    put(table, A, early)
+    put(table, B, late)
+    assert (kept(table, A, early), kept(table, B, late)) == (early[-5:], late[-5:])
 
 
 def test_bytes_are_shared_as_well() -> None:
-    store = ResponseStore(max_bytes=10_000)
-    keep(store, A, ["a"], 500)
+    table = RecordTable(None, max_bytes=10_000, max_age_s=1e9, clock=ticking())
+    put(table, A, ["a"], 500)
     large = [f"b{n}" for n in range(5)]
-    keep(store, B, large, 4000)
-    assert kept(store, ["a"]) == ["a"]
-    assert kept(store, large) == large[-2:]
+    put(table, B, large, 4000)
+    assert kept(table, A, ["a"]) == ["a"]
+    assert kept(table, B, large) == large[-2:]
 
 
-def test_one_that_is_larger_than_the_rest_makes_room_for_them() -> None:
-    store = ResponseStore(max_bytes=10_000)
-    keep(store, A, ["a"], 500)
-    keep(store, B, ["b"], 50_000)
-    assert kept(store, ["a", "b"]) == ["a"]
+def test_one_that_is_larger_than_all_the_rest_goes_alone() -> None:
+    table = RecordTable(None, max_bytes=10_000)
+    put(table, A, ["a"], 500)
+    put(table, B, ["b"], 50_000)
+    assert (kept(table, A, ["a"]), kept(table, B, ["b"])) == (["a"], [])
 
 
-def test_what_a_response_was_made_from_counts_as_its_body_did() -> None:
-    store = ResponseStore(max_bytes=10_000)
-    for name in ("a", "b"):
-        store.keep(response(name), [], [], A, 6_000)
-    assert kept(store, ["a", "b"]) == ["b"]
+def test_what_was_used_last_stays_longest() -> None:
+    table = RecordTable(None, max_records=3, max_age_s=1e9, clock=ticking())
+    put(table, None, ["r1", "r2", "r3"])
+    assert table.find("r1", None) is not None
+    put(table, None, ["r4"])
+    assert kept(table, None, ["r1", "r2", "r3", "r4"]) == ["r1", "r3", "r4"]
 
 
-def test_without_keys_the_oldest_go() -> None:
-    store = ResponseStore(max_responses=3)
-    names = [f"r{n}" for n in range(5)]
-    keep(store, None, names)
-    assert kept(store, names) == names[-3:]
+def test_what_is_not_used_for_long_is_dropped() -> None:
+    now = [0.0]
+    table = RecordTable(None, max_age_s=100, clock=lambda: now[0])
+    put(table, None, ["old"])
+    now[0] = 101.0
+    assert kept(table, None, ["old"]) == []
+    put(table, None, ["new"])
+    now[0] = 0.0
+    assert kept(table, None, ["old", "new"]) == ["new"]
+
+
+def test_a_record_is_found_by_its_owner_alone_and_so_are_its_items() -> None:
+    table = RecordTable(None)
+    table.put(Record("r", A, {"output": [{"id": "out", "n": 1}]}, [{"id": "in"}], [{"id": "earlier"}]))
+    for owner in (B, None):
+        assert table.find("r", owner) is None
+        assert table.item("in", owner) is None
+        assert not table.delete("r", owner)
+    found = table.find("r", A)
+    assert found is not None
+    assert [item["id"] for item in found.context] == ["earlier", "in", "out"]
+    assert (table.item("out", A), table.item("in", A)) == ({"id": "out", "n": 1}, {"id": "in"})
+    assert table.delete("r", A)
+    assert table.item("in", A) is None
+
+
+async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "responses" / "server.sqlite"
+    store = ResponseStore(path)
+    store.keep(Record("r", A, {"text": "Hello"}))
+    store.change_later("r", A, lambda record: replace(record, items=[{"id": "i"}]))
+    store.close()
+    again = ResponseStore(path)
+    found = await again.find("r", A)
+    assert found is not None
+    assert (found.head, found.items) == ({"text": "Hello"}, [{"id": "i"}])
+    assert await again.delete("r", A)
+    again.close()
+    assert b"Hello" not in path.read_bytes()
+    assert path.stat().st_mode & 0o077 == path.parent.stat().st_mode & 0o077 == 0
+
+
+async def test_without_a_file_records_are_found_until_the_end() -> None:
+    store = ResponseStore()
+    store.keep(Record("r", None, {"n": 1}))
+    assert await store.find("r", None) is not None
+    assert not await store.delete("other", None)
+    store.close()
+
+
+async def test_where_the_file_cannot_be_used_records_are_in_memory_and_the_log_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "server.sqlite"
+    path.write_bytes(b"This is no database. " * 100)
+    store = ResponseStore(path)
+    with caplog.at_level(logging.WARNING):
+        for name in ("r1", "r2"):
+            store.keep(Record(name, None, {}))
+        assert await store.find("r1", None) is not None
+        assert await store.find("r2", None) is not None
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(path) in caplog.text
+    assert path.read_bytes().startswith(b"This is no database.")
+    store.close()

@@ -1,0 +1,86 @@
+"""POST /v1/responses/compact: a conversation becomes the messages of its user and a summary of the rest.
+
+Source: https://platform.openai.com/docs/api-reference/responses/compact.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+
+from modelyard.api.openai.responses.calls import new_id
+from modelyard.api.openai.responses.opaque import encoded
+from modelyard.api.openai.responses.response_object import usage_object
+from modelyard.api.openai.responses.schema import CompactRequest
+from modelyard.api.openai.responses.services import Input, input_of
+from modelyard.api.openai.responses.truncation import truncated
+from modelyard.api.openapi.answers_openai import CompactedResponse
+from modelyard.api.request_context import RequestContext
+from modelyard.api.services import Services
+from modelyard.api.serving.json_response import JsonResponse
+from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.output_reader import OutputReader
+from modelyard.api.serving.wait_options import wait_options_of
+from modelyard.errors import InvalidRequest
+from modelyard.protocol.prompts import Chat
+from modelyard.yard.requests.requests import Request
+
+MAX_SUMMARY_TOKENS: Final = 2048
+
+_TASK: Final = (
+    "Summarise our conversation so far, so that the work can be continued from your summary alone: the goal, what was "
+    "decided and done, names, paths and numbers that are still needed, and what remains to be done. Write the summary "
+    "only."
+)
+
+router = APIRouter(route_class=JsonRoute)
+
+
+@router.post("/v1/responses/compact", response_model=None)
+async def compact_response(body: CompactRequest, http: HttpRequest) -> Response:
+    """Have the model summarise a conversation that becomes too long; the answer is the input of the next request."""
+    services = Services.of(http)
+    sent = await input_of(body, http)
+    if not sent.conversation.messages:
+        raise InvalidRequest("'input' is empty: give the conversation, or the id of its last response.", "input")
+    system = [{"role": "system", "content": body.instructions}] if body.instructions else []
+    chat = Chat((*system, *sent.conversation.messages, {"role": "user", "content": _TASK}))
+    request = Request(prompt=chat, model=body.model, max_tokens=MAX_SUMMARY_TOKENS)
+    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+    request = await services.media.loaded(request, http.receive)
+    RequestContext.of(http.scope).ignore(f"input[{index}] ({kind})" for index, kind in sent.conversation.left_out)
+    return JsonResponse(partial(_compacted, services, request, sent))
+
+
+async def _compacted(services: Services, request: Request, sent: Input) -> bytes:
+    """Compute the body of the answer."""
+    # A conversation is often compacted because it has become too long.
+    request, _ = await truncated(services.yard, request)
+    assert isinstance(request.prompt, Chat)
+    async with services.yard.generate(request) as generation:
+        text = await generation.text()
+        summary = OutputReader(generation, request.prompt).whole(text).content
+        usage = generation.outcome().usage
+    items = (*sent.before, *sent.items)
+    users = [dict(item) for item in items if _is_of_user(item)]
+    compaction = {"type": "compaction", "id": new_id("cmp"), "encrypted_content": encoded("summary", summary)}
+    answer: CompactedResponse = {
+        "id": new_id("resp"),
+        "object": "response.compaction",
+        "created_at": int(time.time()),
+        "output": [*users, compaction],
+        "usage": usage_object(usage),
+    }
+    return orjson.dumps(answer)
+
+
+def _is_of_user(item: Mapping[str, Any]) -> bool:
+    return item.get("type") == "message" and item.get("role") == "user"
