@@ -90,7 +90,9 @@ async def _serve(
                 await asyncio.gather(loading, return_exceptions=True)
                 return
             await loading
-            app = create_app(model.yard, keys, read_config, host=config.server.host)
+            address = config.server
+            responses_file = address.responses_file(address.host, address.port)
+            app = create_app(model.yard, keys, read_config, host=address.host, responses_file=responses_file)
             server = HttpServer(
                 app, listener, config.server, models=len(config.models), tls=tls, drain_s=DRAIN_S + CLOSE_S
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,9 +18,10 @@ from modelyard.config.hosts import (
     check_origin,
 )
 from modelyard.config.key_rules import KEY_WORDING, MAX_PRIORITY, NAME_WORDING, check_key, check_key_name
-from modelyard.config.paths import absolute, base_of
+from modelyard.config.paths import absolute, base_of, own_cache
 
 LogFormat = Literal["text", "json"]
+ResponseKeep = Literal["disk", "memory"]
 
 Secret = Annotated[
     SecretStr,
@@ -187,12 +189,33 @@ class Server(Table):
         default=False, description="Fetch sound also from this machine and its network, as `allow_private_image_urls`."
     )
 
+    keep_responses: ResponseKeep = Field(
+        default="disk",
+        description="Where the responses and conversations that clients store are kept, with their input: `disk` keeps "
+        "them over a restart, `memory` does not. Clients that send `store: false` have nothing kept.",
+    )
+    responses_dir: Annotated[Path, Strict(False)] | None = Field(
+        default=None,
+        description="Folder of responses and conversations on disk, one file for each address that a server listens "
+        "on. Relative to the TOML file; unset: `modelyard/responses` in the user's cache folder.",
+    )
+
+    def responses_file(self, host: str, port: int) -> Path | None:
+        """Return the file of the responses of a server at this address; None: they are kept in memory.
+
+        A server that listens on any free port does not find its responses again, so they are in memory, too.
+        """
+        if self.keep_responses == "memory" or port == 0:
+            return None
+        folder = self.responses_dir or own_cache() / "responses"
+        return folder / f"{re.sub('[^0-9A-Za-z.-]', '_', host)}_{port}.sqlite"
+
     @field_validator("image_folders", "audio_folders")
     @classmethod
     def _make_absolute(cls, paths: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
         return tuple(absolute(path, base_of(info.context)) for path in paths)
 
-    @field_validator("ssl_certfile", "ssl_keyfile")
+    @field_validator("ssl_certfile", "ssl_keyfile", "responses_dir")
     @classmethod
     def _make_file_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         return None if path is None else absolute(path, base_of(info.context))

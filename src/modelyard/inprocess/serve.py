@@ -59,9 +59,11 @@ async def _serve(model: AsyncModel, host: str | None, port: int | None, stopping
     keys = read_keys(model.yard.config)
     host = host or server.host
     tls = certificate_of(server)
-    with contextlib.closing(listen(host, server.port if port is None else port)) as listener:
+    port = server.port if port is None else port
+    with contextlib.closing(listen(host, port)) as listener:
         models = len(model.yard.config.models)
-        http = HttpServer(create_app(model.yard, keys, host=host), listener, server, models=models, tls=tls)
+        app = create_app(model.yard, keys, host=host, responses_file=server.responses_file(host, port))
+        http = HttpServer(app, listener, server, models=models, tls=tls)
         try:
             await http.start()
             await finishes_before(stopping, http.serving)

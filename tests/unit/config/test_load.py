@@ -92,6 +92,8 @@ def test_every_key_reaches_the_configuration(write):
             disable_request_id_header = true
             disable_metrics = true
             share_prefixes = "group"
+            keep_responses = "memory"
+            responses_dir = "responses"
             [[server.keys]]
             name = "alice"
             key = "sk-3"
