@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from modelyard.api.media.load import ImageReference, Reference
 from modelyard.api.openai.conversation import InputAudio
+from modelyard.api.serving.ignored_fields import PASSED_ON
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Detail
 
@@ -21,6 +22,7 @@ class ContentPart(BaseModel):
     """One part of an item's content."""
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
+    known_extras: ClassVar = PASSED_ON
 
     type: str
     text: str | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,7 @@ from modelyard.api.openai.responses.opaque import decoded
 from modelyard.api.openai.responses.tools import Tool, function_name
 from modelyard.api.openai.tools import Tools
 from modelyard.api.serving.bounded_items import Parts
+from modelyard.api.serving.ignored_fields import PASSED_ON
 from modelyard.errors import InvalidRequest
 
 Messages = list[dict[str, Any]]
@@ -43,6 +44,7 @@ class Item(BaseModel):
     """One item of the input. Its type determines which fields are read."""
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
+    known_extras: ClassVar = PASSED_ON
 
     type: str = "message"
     id: str | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -83,7 +83,7 @@ class ConversationReference(_Part):
 
 HONOURED_INCLUDES: Final = ("message.output_text.logprobs", "reasoning.encrypted_content")
 
-RESPONSES_HARMLESS: dict[str, tuple[Any, ...]] = {
+RESPONSES_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
     "access_programs": ([],),
     "background_options": (),
     "image": (),
@@ -179,6 +179,8 @@ class PromptFields(ConversationFields):
 
 class ResponsesRequest(PromptFields):
     """The body of ``POST /v1/responses``."""
+
+    known_extras: ClassVar = frozenset(RESPONSES_HARMLESS)
 
     max_output_tokens: MaxTokens | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = Field(
