@@ -99,12 +99,14 @@ class Accepted:
     Attributes:
         reading: how its output is parsed; None: it is plain text.
         tokens: token ids of its prompt; those of images are below 0.
+        dropped: parts of the constraints on its answer that are not enforced, such as ``response_format.uniqueItems``.
     """
 
     sequence: SequenceId
     prompt_tokens: int
     reading: Reading | None = None
     tokens: tuple[int, ...] = field(default=(), repr=False)
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,6 +305,7 @@ class Admission:
             answer=ready.answer,
         )
         if constraint is not None:
+            constraint.tokens_left = output.max_tokens - len(ready.answer)
             sampler = ConstrainedSampler(sampler, constraint)
         sequence = Sequence(
             request.sequence,

@@ -292,7 +292,8 @@ class GenerationLoop:
         self._scheduler.add(sequence, alone=(running if resumed is None else resumed).request.alone)
         if resumed is None:
             prompt = tuple(sequence.tokens)
-            self._events.append(Accepted(sequence.id, sequence.prompt_length, running.reading, prompt))
+            dropped = () if constraint is None else constraint.dropped
+            self._events.append(Accepted(sequence.id, sequence.prompt_length, running.reading, prompt, dropped))
         if admitted.echo:
             self._events.append(Token(sequence.id, admitted.echo))
 
@@ -390,6 +391,8 @@ class GenerationLoop:
             if constraint is not None and constraint.is_complete and output.stopped_by is None:
                 # Nothing can follow: this saves the step that would sample an end token, and needs no such token.
                 text += output.complete()
+            if constraint is not None and constraint.is_cut and output.stopped_by is None and output.finish_reason:
+                output.finish_reason = "length"
             if output.finish_reason or accepted == len(drafted) or token != drafted[accepted]:
                 break
             accepted += 1

@@ -98,7 +98,7 @@ class GrammarCompiler:
         grammar = make()
         if grammar is None:
             return None
-        self._trials.check(grammar, grammar.param if isinstance(grammar, Grammar) else None, salt)
+        dropped = self._trials.check(grammar, grammar.param if isinstance(grammar, Grammar) else None, salt)
         with self._vocabulary_lock:
             if self._vocabulary is None:
                 self._vocabulary = self._make_vocabulary()
@@ -106,7 +106,15 @@ class GrammarCompiler:
         # Compiling includes the first mask, which may exceed the limits, too.
         if matcher.compute_mask() is None:
             raise InvalidRequest(f"The grammar cannot be enforced with this model: {(matcher.error or '').strip()}")
-        constraint = Constraint(self._vocabulary, matcher)
+        constraint = _constraint(self._vocabulary, matcher, grammar, dropped)
         for token in answer:
             constraint.accept(token)
         return constraint
+
+
+def _constraint(vocabulary: Vocabulary, matcher: Matcher, grammar: str, left_out: tuple[str, ...]) -> Constraint:
+    """Return the constraint of ``grammar``, of whose schemas llguidance leaves out ``left_out``."""
+    if not isinstance(grammar, Grammar):
+        return Constraint(vocabulary, matcher, dropped=left_out)
+    dropped = tuple(f"{grammar.param}.{part}" for part in (*grammar.dropped, *left_out))
+    return Constraint(vocabulary, matcher, closes=grammar.closes, dropped=dropped)

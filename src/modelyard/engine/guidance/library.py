@@ -110,6 +110,7 @@ set_defaults = _declare(_short, "llg_constraint_init_set_defaults", None, POINTE
 
 # Takes the kind of the grammar, and the grammar. Never returns NULL.
 new_matcher = _declare(_long, "llg_new_matcher", c_void_p, POINTER(MatcherInit), c_char_p, c_char_p)
+clone_matcher = _declare(_long, "llg_clone_matcher", c_void_p, c_void_p)
 free_matcher = _declare(_long, "llg_free_matcher", None, c_void_p)
 # Fills an array of ``mask_size`` bytes. Returns 0, or -1 if the matcher is broken.
 compute_mask = _declare(_long, "llg_matcher_compute_mask_into", c_int32, c_void_p, c_void_p, c_size_t)
@@ -117,6 +118,9 @@ mask_size = _declare(_short, "llg_matcher_get_mask_byte_size", c_size_t, c_void_
 # Returns 0, or -1 if the matcher is or becomes broken.
 consume_token = _declare(_short, "llg_matcher_consume_token", c_int32, c_void_p, c_uint32)
 rollback = _declare(_short, "llg_matcher_rollback", c_int32, c_void_p, c_size_t)
+# Returns how many of the given tokens may follow one another; -1 if the matcher is broken.
+validate_tokens = _declare(_short, "llg_matcher_validate_tokens", c_int32, c_void_p, POINTER(c_uint32), c_size_t)
+is_accepting = _declare(_short, "llg_matcher_is_accepting", c_bool, c_void_p)
 is_stopped = _declare(_short, "llg_matcher_is_stopped", c_bool, c_void_p)
 # Returns NULL if the matcher is not broken.
 get_error = _declare(_short, "llg_matcher_get_error", c_char_p, c_void_p)

@@ -5,10 +5,11 @@ Hot path: every method runs once a token of a constrained answer.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,13 +64,22 @@ class Matcher:
         if "\0" in grammar:
             # A NUL ends a string in C. In Lark it may occur in a comment or a regular expression.
             grammar = json.dumps({"grammars": [{"lark_grammar": grammar}]})
+        self._hold(vocabulary, library.new_matcher(init, b"llguidance", grammar.encode()))
+
+    def _hold(self, vocabulary: Vocabulary, pointer: int) -> None:
         self._vocabulary = vocabulary
-        self._pointer: int = library.new_matcher(init, b"llguidance", grammar.encode())
+        self._pointer = pointer
         # A finalizer keeps its arguments alive, so that the tokenizer is freed last, also by the garbage collector.
         weakref.finalize(self, _free, self._pointer, vocabulary).atexit = False
         self._mask_size: int = library.mask_size(self._pointer)
         self._failure: str | None = None
         self._in_use = threading.Lock()
+
+    def clone(self) -> Matcher:
+        """Return a matcher at the same position, which advances on its own."""
+        clone = Matcher.__new__(Matcher)
+        clone._hold(self._vocabulary, self._call(library.clone_matcher))
+        return clone
 
     @property
     def error(self) -> str | None:
@@ -83,6 +93,16 @@ class Matcher:
     def is_stopped(self) -> bool:
         """Whether nothing but an end token can follow; True also for a broken matcher."""
         return bool(self._call(library.is_stopped))
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether the answer may end here."""
+        return bool(self._call(library.is_accepting))
+
+    def allows(self, tokens: Sequence[int]) -> bool:
+        """Whether ``tokens`` may follow one another here; the position stays the same."""
+        count: int = self._call(library.validate_tokens, (ctypes.c_uint32 * len(tokens))(*tokens), len(tokens))
+        return count == len(tokens)
 
     def compute_mask(self) -> npt.NDArray[np.uint8] | None:
         """Return which tokens may come next, one bit each, the first token in the lowest; None if it is broken.

@@ -57,11 +57,11 @@ class GrammarTrials:
         arguments = (limit_s, COMPILE_BYTES, *(f"{name}={limit}" for name, limit in asdict(limits).items()))
         self._pool = ProcessPool(_PROGRAM, arguments, limit_s=limit_s, kept=0)
         self._limit_s = limit_s
-        self._passed: OrderedDict[bytes, None] = OrderedDict()
+        self._passed: OrderedDict[bytes, tuple[str, ...]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def check(self, grammar: str, param: str | None, salt: str = "") -> None:
-        """Try a grammar.
+    def check(self, grammar: str, param: str | None, salt: str = "") -> tuple[str, ...]:
+        """Try a grammar; return the keywords and formats of its schemas that llguidance leaves out.
 
         Args:
             grammar: the grammar, as llguidance reads it.
@@ -78,7 +78,7 @@ class GrammarTrials:
         with self._lock:
             if digest in self._passed:
                 self._passed.move_to_end(digest)
-                return
+                return self._passed[digest]
         try:
             answer = self._pool.ask(request)
         except ProcessUnavailable as failure:
@@ -86,10 +86,12 @@ class GrammarTrials:
         subject = param or "The grammar"
         match answer.get("fault"):
             case None:
+                dropped = tuple(answer.get("dropped", ()))
                 with self._lock:
-                    self._passed[digest] = None
+                    self._passed[digest] = dropped
                     if len(self._passed) > _MAX_KNOWN_GRAMMARS:
                         self._passed.popitem(last=False)
+                return dropped
             case "stopped":
                 raise InvalidRequest(
                     f"{subject} cannot be enforced: to compile it {self._cost(answer)}. Simplify it.", param

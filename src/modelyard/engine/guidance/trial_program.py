@@ -8,11 +8,13 @@ Source of the limits: see ``compiler``.
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -47,6 +49,11 @@ _UNKNOWN: Final = re.compile(r'unknown special token: "(<[^"]+>)"')
 _ANY_TOKEN: Final = "<[256]>"
 _LAST_ID: Final = 256
 _MAX_NAMES: Final = 64
+
+# What llguidance says about the parts of a schema that it ignores.
+_IGNORED_KEYS: Final = re.compile(r"Unimplemented keys: (\[.*\])")
+_IGNORED_FORMAT: Final = re.compile(r"Unknown format: (.*)")
+_MAX_DROPPED: Final = 32
 
 
 def _with_known_ids(grammar: str) -> str:
@@ -83,6 +90,17 @@ def _fault_of_answer(matcher: LLMatcher, walk: float, ends: float) -> str:
     return str(matcher.get_error()) if matcher.is_error() else ""
 
 
+def _dropped(warnings: Sequence[str]) -> list[str]:
+    """Return the keywords and formats that llguidance ignores, of its warnings, in their order."""
+    dropped: dict[str, None] = {}
+    for warning in warnings:
+        if (keys := _IGNORED_KEYS.search(warning)) is not None:
+            dropped |= dict.fromkeys(json.loads(keys[1]))
+        elif (unknown := _IGNORED_FORMAT.search(warning)) is not None:
+            dropped[f"format {unknown[1]}"] = None
+    return list(dropped)[:_MAX_DROPPED]
+
+
 def _limit_stack() -> None:
     """Limit the stack of this process to a part of that of the threads on which engines compile grammars."""
     soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
@@ -91,7 +109,9 @@ def _limit_stack() -> None:
 
 
 class Program:
-    """Answers requests that have a ``grammar``: with {}, or with a ``fault`` and the reason in ``why``.
+    """Answers requests that have a ``grammar``.
+
+    An answer has what the grammar leaves out, in ``dropped``, or a ``fault`` and the reason in ``why``.
 
     Args:
         limit_s: limit of the processor time to compile it, at which a signal ends the process: nothing else interrupts
@@ -122,7 +142,7 @@ class Program:
         for walk in _WALKS:
             if why := _fault_of_answer(matcher.deep_copy(), walk, ends):
                 return {"fault": "refused", "why": why}
-        return {}
+        return {"dropped": dropped} if (dropped := _dropped(matcher.get_grammar_warnings())) else {}
 
     def _matcher(self, grammar: str) -> LLMatcher:
         """Return a matcher in which special tokens of the model that are unknown here are replaced by a known one."""

@@ -8,8 +8,11 @@ import weakref
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from modelyard.engine.guidance import library
+
+_NUMERIC = frozenset(b"0123456789.eE+-")
 
 # First byte of special tokens. Source: toktrie, TokTrie::SPECIAL_TOKEN_MARKER.
 _NO_TEXT = b"\xff"
@@ -33,6 +36,9 @@ class Vocabulary:
     Attributes:
         size: number of the model's tokens.
         end_tokens: the given ones, or an additional one if there are none.
+        byte_tokens: [256]: the token of each single byte; -1 where the vocabulary has none.
+        special: [number of special tokens]: their ids, without those of the end tokens.
+        numeric: tokens that consist of the characters of numbers, with their text.
         tokenizer: llguidance's tokenizer, which is freed with this object.
 
     Raises:
@@ -51,12 +57,28 @@ class Vocabulary:
             # llguidance requires an end token, so one is added to the model's.
             tokens, special, end_tokens = [*tokens, b"<end>"], [*special, len(tokens)], frozenset((len(tokens),))
         self.end_tokens = end_tokens
+        self.byte_tokens = np.full(256, -1, np.int64)
+        marked = frozenset(special)
+        for token, text in enumerate(tokens):
+            if len(text) == 1 and token not in marked and self.byte_tokens[text[0]] < 0:
+                self.byte_tokens[text[0]] = token
+        self.special: npt.NDArray[np.int64] = np.array(sorted(marked - end_tokens), np.int64)
+        self.numeric = {
+            token: text
+            for token, text in enumerate(tokens)
+            if text and text[0] in _NUMERIC and token not in marked and _NUMERIC.issuperset(text)
+        }
         self._texts = _Texts(tokenize)
         # llguidance calls it as long as the tokenizer exists. It must not refer to this vocabulary: without a cycle,
         # both are freed with the last user, not by the garbage collector.
         self._tokenize = library.Tokenize(self._texts)
         self.tokenizer = _read(tokens, special, sorted(end_tokens), self._tokenize)
         weakref.finalize(self, library.free_tokenizer, self.tokenizer).atexit = False
+
+    def tokenize(self, text: bytes) -> list[int]:
+        """Return the tokens of ``text`` without special tokens. A model must be attached."""
+        assert self._texts.tokenize is not None
+        return self._texts.tokenize(text)
 
     def attach(self, tokenize: Callable[[bytes], list[int]]) -> None:
         """Use the tokenizer of a model with the same tokens."""

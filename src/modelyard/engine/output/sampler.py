@@ -120,16 +120,14 @@ class ConstrainedSampler:
         self._chooser = chooser
 
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
-        """Return a token that the grammar allows next.
+        """Return a token that the grammar allows next, and behind which the answer can end within its limit.
 
         Raises:
             ConstraintBroken: the grammar allows none.
         """
         # llama.cpp's own samplers read the same memory.
         self.constraint.apply(logits)
-        token = self._chooser.sample(context, index, logits)
-        self.constraint.accept(token)
-        return token
+        return self.constraint.advance(self._chooser.sample(context, index, logits))
 
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
         """Whether the other sampler is certain; if not, the grammar takes the token back, since it is sampled again."""
