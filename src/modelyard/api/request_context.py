@@ -37,7 +37,7 @@ IGNORED_HEADER: Final = b"x-modelyard-ignored"
 # Clients name the fields, so the header is bounded, and holds printable ASCII only.
 _MAX_LISTED: Final = 32
 _MAX_NAME_LENGTH: Final = 80
-_NAME_CHARACTERS: Final = " !#$&'()*+-./:;<=>?@[]^_`{|}~"
+_NAME_CHARACTERS: Final = " !#$&'()*+-./:;<=>?@[\\]^_`{|}~"
 
 
 class RequestContext:
@@ -104,13 +104,15 @@ class RequestContext:
 
     @property
     def ignored_header(self) -> list[tuple[bytes, bytes]]:
-        """The header that lists ``ignored``; no header if nothing was ignored."""
-        if not self.ignored:
+        """The header that lists ``ignored`` and what grammars of the answers do not hold; no header if that is nothing."""
+        dropped = (part for request in self.caller.requests for part in request.dropped)
+        ignored = self.ignored | dict.fromkeys(dropped)
+        if not ignored:
             return []
-        listed = islice(self.ignored, _MAX_LISTED)
+        listed = islice(ignored, _MAX_LISTED)
         names = [quote(name[:_MAX_NAME_LENGTH], _NAME_CHARACTERS, errors="replace") for name in listed]
-        if len(self.ignored) > _MAX_LISTED:
-            names.append(f"and {len(self.ignored) - _MAX_LISTED} more")
+        if len(ignored) > _MAX_LISTED:
+            names.append(f"and {len(ignored) - _MAX_LISTED} more")
         return [(IGNORED_HEADER, ", ".join(names).encode("ascii"))]
 
     @property

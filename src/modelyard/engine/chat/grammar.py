@@ -61,20 +61,22 @@ def grammar_of(answer: AnswerGrammar, constraints: AnswerConstraints) -> Grammar
     content of that schema.
 
     Raises:
-        InvalidRequest: the constraints exclude each other, or the grammar is too long. ``guidance.trial`` finds out
-            whether llguidance can enforce it.
+        InvalidRequest: the constraints exclude each other, the grammar is too long, or a schema that must be enforced
+            as a whole has a part that cannot be. ``guidance.trial`` finds out whether llguidance can enforce the rest.
     """
     schema, is_strict = _answer_schema(constraints.response_format)
     _check_choice(constraints)
     if constraints.grammar is not None:
         _check_own_grammar(constraints, schema)
-        return _limited(_own_grammar(answer, constraints.grammar), "grammar")
+        text = _own_grammar(answer, constraints.grammar)
+        return _finished(answer, text, constraints.grammar.get("param", "grammar"))
     has_strict_tool = any(tool.strict for tool in constraints.tools)
     if constraints.requires_call or (constraints.may_call and (schema is not None or has_strict_tool)):
-        return _limited(_call_grammar(answer, constraints, schema, is_strict=is_strict), "tools")
-    if schema is None:
+        return _finished(answer, _call_grammar(answer, constraints, schema, is_strict=is_strict), "tools", closes=False)
+    if schema is None or constraints.response_format is None:
         return None
-    return _limited(answer.of_content(answer.lark.json(schema, strict=is_strict)), "response_format")
+    text = answer.of_content(answer.lark.json(schema, strict=is_strict))
+    return _finished(answer, text, constraints.response_format.get("param", "response_format"))
 
 
 def _check_choice(constraints: AnswerConstraints) -> None:
@@ -106,18 +108,24 @@ def _call_grammar(
     )
 
 
-def _limited(text: str, param: str) -> Grammar:
-    """Return a grammar that comes from the field ``param``.
+def _finished(answer: AnswerGrammar, text: str, param: str, *, closes: bool = True) -> Grammar:
+    """Return the grammar ``text``, made with ``answer`` of the field ``param``.
 
     Raises:
-        InvalidRequest: it is too long.
+        InvalidRequest: it is too long, or a strict schema has a part that cannot be enforced.
     """
     if len(text) > MAX_GRAMMAR_LENGTH:
         raise InvalidRequest(
             f"{param} makes a grammar of {len(text):,} characters; {MAX_GRAMMAR_LENGTH:,} are the most. Shorten it.",
             param,
         )
-    return Grammar(text, param)
+    if answer.lark.refused:
+        raise InvalidRequest(
+            f"{param} cannot be enforced strictly: {', '.join(answer.lark.refused)} cannot be expressed. Leave it out; "
+            "or leave out 'strict', and the rest is enforced.",
+            param,
+        )
+    return Grammar(text, param, tuple(answer.lark.dropped), closes=closes)
 
 
 def _answer_schema(response_format: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, bool]:
@@ -149,7 +157,7 @@ def _own_grammar(answer: AnswerGrammar, grammar: Mapping[str, Any]) -> str:
     """Return the grammar of an answer that follows the request's own grammar."""
     match grammar:
         case {"type": "json_schema", "value": Mapping() as schema}:
-            return answer.of_content(answer.lark.json(schema, strict=True))
+            return answer.of_content(answer.lark.json(schema, strict=False))
         case {"type": "regex", "value": str() as regex}:
             own = json.loads(LLMatcher.grammar_from_regex(regex))["grammars"][0]["lark_grammar"]
         case {"type": "lark", "value": str() as own}:

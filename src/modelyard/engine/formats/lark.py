@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from modelyard.engine.formats.enforceable import enforceable
 from modelyard.engine.formats.schema import Tool
 
 # Returns the id of the control token with exactly this text; None if there is none. User-defined tokens of a
@@ -29,6 +30,10 @@ class Lark:
     Args:
         token_id: finds control tokens by their text.
         markers: all texts that may be control tokens.
+
+    Attributes:
+        dropped: parts of schemas that the grammar does not hold.
+        refused: such parts of schemas that had to be enforced as a whole.
     """
 
     def __init__(self, token_id: TokenId, markers: Iterable[str]) -> None:
@@ -36,6 +41,8 @@ class Lark:
         longest_first = sorted(self._tokens, key=len, reverse=True)
         self._split = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
         self._rules: list[str] = []
+        self.dropped: dict[str, None] = {}
+        self.refused: dict[str, None] = {}
 
     def text(self, text: str) -> str:
         """Return the expression of exactly this text, with markers as control tokens if they are some."""
@@ -72,9 +79,11 @@ class Lark:
         return f"{terminal} {self.text(end)}"
 
     def json(self, schema: Mapping[str, Any], *, strict: bool) -> str:
-        """Return the expression of JSON of ``schema``. strict: whether unknown keywords are errors, not ignored."""
+        """Return the expression of JSON of ``schema``. strict: whether it must be enforced as a whole."""
+        found = enforceable(schema)
+        (self.refused if strict else self.dropped).update(dict.fromkeys(found.dropped))
         guidance = {"whitespace_pattern": _WHITE_SPACE, "coerce_one_of": True, "lenient": not strict}
-        return self.rule("%json " + json.dumps({**schema, "x-guidance": guidance}))
+        return self.rule("%json " + json.dumps({**found.schema, "x-guidance": guidance}))
 
     def arguments(self, tool: Tool) -> str:
         """Return the expression of the arguments of ``tool``."""

@@ -47,12 +47,14 @@ class MeteredRequest(ABC):
             is read; None: the caller has no limits, or the account is settled.
         finished: reason and usage, once its last event has arrived; None before, and where it failed.
         times: the times of its stages.
+        dropped: see ``protocol.events.Accepted``.
         error_code: code of the error that it failed with; None where it has not failed, or its error was raised.
     """
 
     account: Account | None = None
     finished: Finished | None
     times: RequestTimings
+    dropped: tuple[str, ...] = ()
     error_code: str | None = None
 
     @property

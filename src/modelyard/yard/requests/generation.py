@@ -52,8 +52,9 @@ class TokenStream(MeteredRequest):
         match event:
             case Token():
                 self.add(event)
-            case Accepted(_, prompt_tokens, reading):
+            case Accepted(_, prompt_tokens, reading, _, dropped):
                 self._accepted, self.prompt_tokens, self.reading = True, prompt_tokens, reading
+                self.dropped = dropped
                 if self.account is not None:
                     self.account.record_prompt(prompt_tokens)
             case Finished(_, _, usage):
