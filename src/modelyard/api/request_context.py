@@ -104,7 +104,7 @@ class RequestContext:
 
     @property
     def ignored_header(self) -> list[tuple[bytes, bytes]]:
-        """The header that lists ``ignored`` and what grammars of the answers do not hold; no header if that is nothing."""
+        """The header that lists ``ignored``, and what its grammars do not hold; no header if that is nothing."""
         dropped = (part for request in self.caller.requests for part in request.dropped)
         ignored = self.ignored | dict.fromkeys(dropped)
         if not ignored:

@@ -13,7 +13,6 @@ from modelyard.api.llama_cpp.tokenize import DetokenizeBody, TokenizeBody
 from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.schema import ChatCompletionRequest, Effort
 from modelyard.api.rerank.routes import RerankBody
-from modelyard.api.serving.closed_schema import closed
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.answers import ChatCompletionMessage
 from modelyard.protocol.prompts import Tokens
@@ -75,7 +74,13 @@ class ChatFields(TypedDict, total=False):
     tool_choice: str | dict[str, Any] | None
     parallel_tool_calls: bool | None
     response_format: dict[str, Any] | None
-    grammar: dict[str, Any] | None
+    grammar: dict[str, Any] | str | None
+    json_schema: dict[str, Any] | None
+    structured_outputs: dict[str, Any] | None
+    guided_json: dict[str, Any] | str | None
+    guided_regex: str | None
+    guided_choice: list[str] | None
+    guided_grammar: str | None
     logprobs: bool | None
     top_logprobs: int | None
     prediction: dict[str, Any] | None
@@ -169,11 +174,10 @@ def detokenize_request(tokens: Sequence[int], model: str | None) -> TokenizeRequ
 def structure_format(structure: type[BaseModel]) -> dict[str, Any]:
     """Return the ``response_format`` whose answers are instances of ``structure``.
 
-    Its objects are closed unless the structure allows further properties: a small model that may add properties goes on
-    until its tokens run out.
+    It is not strict: the structure checks what no grammar can hold, such as a pattern with a look-ahead.
     """
-    schema = closed(structure.model_json_schema(), "response_format")
-    return {"type": "json_schema", "json_schema": {"name": structure.__name__, "schema": schema, "strict": True}}
+    schema = structure.model_json_schema()
+    return {"type": "json_schema", "json_schema": {"name": structure.__name__, "schema": schema}}
 
 
 def _message_as_dict(message: Any) -> Any:

@@ -178,11 +178,20 @@ class _PromptFields(_Part):
         refuse_unsupported(self, HARMLESS)
 
     def response_format(self) -> dict[str, Any] | None:
-        """Return the constraint for the answer; None: there is none."""
-        answer_format = self.output_format
-        if self.output_config is not None and self.output_config.format is not None:
-            answer_format = self.output_config.format
-        return None if answer_format is None else schema_format(answer_format.schema_)
+        """Return the constraint for the answer; None: there is none.
+
+        Raises:
+            InvalidRequest: the older and the newer field have different schemas.
+        """
+        older = self.output_format
+        newer = None if self.output_config is None else self.output_config.format
+        if older is not None and newer is not None and older != newer:
+            raise InvalidRequest(
+                "'output_format' and 'output_config.format' exclude each other. Send the latter.", "output_format"
+            )
+        if newer is not None:
+            return schema_format(newer.schema_, "output_config.format")
+        return None if older is None else schema_format(older.schema_, "output_format")
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {}

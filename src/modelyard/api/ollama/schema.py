@@ -19,7 +19,6 @@ from modelyard.api.openai.sampling import MAX_TOKENS, SamplingFields, Stop, one_
 from modelyard.api.openai.schema import MAX_NAME_LENGTH, MAX_TOP_LOGPROBS, refuse_unsupported
 from modelyard.api.openai.tools import ToolDefinition, Tools, schema_format
 from modelyard.api.serving.bounded_items import Calls, Items, Parts
-from modelyard.api.serving.closed_schema import closed
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Chat, Infill, Prompt, Text
@@ -203,8 +202,7 @@ class _GenerationFields(_Part):
             return None
         if self.format == "json":
             return {"type": "json_object"}
-        # Ollama allows no additional properties: clients send schemas of classes, which do not mention them.
-        return schema_format(closed(self.format, "format"))
+        return schema_format(self.format, "format")
 
 
 class ChatRequest(_GenerationFields):

@@ -12,11 +12,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
+from modelyard.api.openai.answer_format import AnswerFormatFields
 from modelyard.api.openai.conversation import ChatMessage, ContentPart
 from modelyard.api.openai.sampling import MAX_STOPS, MAX_TOKENS, SamplingFields, Stop, TokenLimit
 from modelyard.api.openai.tools import (
-    GrammarField,
-    ResponseFormat,
     ToolChoiceField,
     ToolDefinition,
     Tools,
@@ -208,7 +207,7 @@ WITHOUT_EFFECT: Final = frozenset(
 MAX_TOP_LOGPROBS = 20
 
 
-class ChatCompletionRequest(GenerationFields):
+class ChatCompletionRequest(GenerationFields, AnswerFormatFields):
     """The body of ``POST /v1/chat/completions``."""
 
     known_extras: ClassVar = WITHOUT_EFFECT.union(CHAT_HARMLESS)
@@ -221,8 +220,6 @@ class ChatCompletionRequest(GenerationFields):
     tools: Tools[ToolDefinition] | None = None
     tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool | None = None
-    response_format: ResponseFormat | None = None
-    grammar: GrammarField | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     prediction: Prediction | None = Field(
@@ -283,8 +280,7 @@ class ChatCompletionRequest(GenerationFields):
         request = self.to_request(chat)
         return replace(
             request,
-            response_format=None if self.response_format is None else self.response_format.to_constraint(),
-            grammar=None if self.grammar is None else self.grammar.to_constraint(),
+            **self.answer_format(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             prediction="" if self.prediction is None else self.prediction.text(),
         )
@@ -303,7 +299,7 @@ class ChatCompletionRequest(GenerationFields):
 MAX_PROMPTS = 128
 
 
-class CompletionRequest(GenerationFields):
+class CompletionRequest(GenerationFields, AnswerFormatFields):
     """The body of ``POST /v1/completions``."""
 
     known_extras: ClassVar = WITHOUT_EFFECT.union(COMPLETION_HARMLESS)
@@ -313,8 +309,6 @@ class CompletionRequest(GenerationFields):
     echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     best_of: int | None = None
-    response_format: ResponseFormat | None = None
-    grammar: GrammarField | None = None
 
     def checked(self) -> list[Request]:
         """Return one request for the yard for each prompt.
@@ -330,8 +324,7 @@ class CompletionRequest(GenerationFields):
         return [
             replace(
                 self.to_request(prompt),
-                response_format=None if self.response_format is None else self.response_format.to_constraint(),
-                grammar=None if self.grammar is None else self.grammar.to_constraint(),
+                **self.answer_format(),
                 logprobs=self.logprobs,
                 echoes=bool(self.echo),
             )

@@ -95,19 +95,43 @@ class JsonSchemaFormat(_Part):
 
 
 class ResponseFormat(_Part):
-    """OpenAI's ``response_format``."""
+    """OpenAI's ``response_format``; a schema may also be at its top level, as in llama.cpp and in Responses."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema", description="A schema of the answer.")
+    name: str | None = None
+    strict: bool | None = None
 
     def to_constraint(self) -> dict[str, Any]:
-        """Return the constraint in the form that the engine reads."""
-        return self.model_dump(by_alias=True, exclude_none=True)
+        """Return the constraint in the form that the engine reads.
+
+        Raises:
+            InvalidRequest: it needs a schema and has none, or has two.
+        """
+        nested = None if self.json_schema is None else self.json_schema.schema_
+        schema = self.schema_ if nested is None else nested
+        if nested is not None and self.schema_ is not None and nested != self.schema_:
+            raise InvalidRequest("'response_format' has two schemas. Leave out 'schema'.", "response_format")
+        if self.type == "text" or (self.type == "json_object" and schema is None):
+            return {"type": self.type}
+        if schema is None:
+            raise InvalidRequest(
+                "'response_format.json_schema.schema' must be a JSON schema, an object.", "response_format"
+            )
+        is_strict = bool(self.strict or (self.json_schema is not None and self.json_schema.strict))
+        return schema_format(schema, "response_format", strict=is_strict)
 
 
-def schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the engine's constraint for a JSON schema, enforced strictly."""
-    return {"type": "json_schema", "json_schema": {"schema": schema, "strict": True}}
+def schema_format(schema: Mapping[str, Any], param: str = "response_format", *, strict: bool = False) -> dict[str, Any]:
+    """Return the engine's constraint for a JSON schema.
+
+    Args:
+        schema: the schema.
+        param: the field of the request that it comes from.
+        strict: whether to refuse it if a part of it cannot be enforced.
+    """
+    return {"type": "json_schema", "json_schema": {"schema": schema, "strict": strict}, "param": param}
 
 
 class GrammarField(_Part):

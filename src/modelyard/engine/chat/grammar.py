@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llguidance import LLMatcher
+from llguidance.gbnf_to_lark import is_lark_syntax
 
+from modelyard.engine.chat.gbnf import InvalidGbnf, lark_of
 from modelyard.engine.formats.answer_grammar import AnswerGrammar, Named, ToolChoice
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.guidance.grammar_text import Grammar
@@ -31,9 +33,10 @@ class AnswerConstraints:
         tools: the functions that the model may call.
         choice: ``tool_choice``.
         parallel: ``parallel_tool_calls``.
-        response_format: OpenAI's field, as it was sent: ``text``, ``json_object`` or ``json_schema``.
-        grammar: the field of mistral.rs, as it was sent: ``type`` ``regex``, ``json_schema``, ``lark`` or
-            ``llguidance``, and ``value``.
+        response_format: in OpenAI's shape: ``text``, ``json_object`` or ``json_schema``.
+        grammar: in the shape of mistral.rs: ``type`` ``regex``, ``json_schema``, ``lark`` or ``llguidance``, and
+            ``value``; or ``choice`` with texts, or ``grammar`` with the text of one in GBNF or Lark. ``param`` of
+            either names the field of the request that it was sent in.
     """
 
     tools: Sequence[Tool] = ()
@@ -153,6 +156,13 @@ def _loose(tool: Tool) -> Tool:
     return Tool(tool.name, parameters=_JSON_OBJECT)
 
 
+def _gbnf(text: str, param: str) -> str:
+    try:
+        return lark_of(text)
+    except InvalidGbnf as invalid:
+        raise InvalidRequest(f"{param} is no grammar in GBNF: {invalid}.", param) from invalid
+
+
 def _own_grammar(answer: AnswerGrammar, grammar: Mapping[str, Any]) -> str:
     """Return the grammar of an answer that follows the request's own grammar."""
     match grammar:
@@ -162,13 +172,17 @@ def _own_grammar(answer: AnswerGrammar, grammar: Mapping[str, Any]) -> str:
             own = json.loads(LLMatcher.grammar_from_regex(regex))["grammars"][0]["lark_grammar"]
         case {"type": "lark", "value": str() as own}:
             pass
+        case {"type": "grammar", "value": str() as text}:
+            own = text if is_lark_syntax(text) else _gbnf(text, grammar.get("param", "grammar"))
+        case {"type": "choice", "value": [*texts]} if texts and all(isinstance(each, str) for each in texts):
+            own = "start: " + " | ".join(json.dumps(each, ensure_ascii=False) for each in texts)
         case {"type": "llguidance", "value": str() | Mapping() as value}:
             # A list of grammars that refer to each other cannot be put behind reasoning here; its author has to do it.
             return value if isinstance(value, str) else json.dumps(value)
         case _:
             raise InvalidRequest(
-                "grammar must have a type of regex, json_schema, lark or llguidance, and a value: text, or an object "
-                "for json_schema and llguidance.",
+                "grammar must be text, in GBNF or Lark, or have a type of regex, json_schema, lark or llguidance, and "
+                "a value: text, or an object for json_schema and llguidance.",
                 "grammar",
             )
     lead = answer.of_content("@own")

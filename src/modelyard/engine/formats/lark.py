@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from modelyard.engine.formats.closed_schema import closed
 from modelyard.engine.formats.enforceable import enforceable
 from modelyard.engine.formats.schema import Tool
 
@@ -80,7 +81,7 @@ class Lark:
 
     def json(self, schema: Mapping[str, Any], *, strict: bool) -> str:
         """Return the expression of JSON of ``schema``. strict: whether it must be enforced as a whole."""
-        found = enforceable(schema)
+        found = enforceable(closed(dict(schema), "schema"))
         (self.refused if strict else self.dropped).update(dict.fromkeys(found.dropped))
         guidance = {"whitespace_pattern": _WHITE_SPACE, "coerce_one_of": True, "lenient": not strict}
         return self.rule("%json " + json.dumps({**found.schema, "x-guidance": guidance}))

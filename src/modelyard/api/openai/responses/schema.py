@@ -261,7 +261,7 @@ class ResponsesRequest(PromptFields):
         text_format = self._format()
         return replace(
             request,
-            response_format=None if text_format is None else text_format.to_constraint(),
+            response_format=None if text_format is None else text_format.to_constraint() | {"param": "text.format"},
             logprobs=self.logprobs,
         )
 

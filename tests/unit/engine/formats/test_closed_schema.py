@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -13,11 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.ollama.schema import ChatRequest
-from modelyard.api.serving import closed_schema
-from modelyard.api.serving.closed_schema import MAX_SCHEMAS, closed
+from modelyard.engine.formats import closed_schema
+from modelyard.engine.formats.closed_schema import MAX_SCHEMAS, closed
+from modelyard.engine.formats.lark import Lark
 from modelyard.errors import InvalidRequest
-from modelyard.protocol.prompts import Text
 
 NUMBER = {"type": "integer"}
 A: dict[str, Any] = {"type": "object", "properties": {"a": NUMBER}, "required": ["a"]}
@@ -196,10 +196,11 @@ def test_a_schema_of_too_many_parts_is_refused_by_the_name_of_its_field(monkeypa
     assert refused.value.param == "format"
 
 
-def test_ollamas_format_is_closed_and_to_be_followed_in_all() -> None:
-    body = ChatRequest.model_validate({"messages": [], "format": A})
-    wanted = {"type": "json_schema", "json_schema": {"schema": {**A, **SHUT}, "strict": True}}
-    assert body.to_request(Text("")).response_format == wanted
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_objects_of_every_grammar_are_closed(strict: bool) -> None:
+    lark = Lark(lambda _: None, ())
+    rules = lark.grammar(lark.json(A, strict=strict))
+    assert json.dumps(SHUT)[1:-1] in rules
 
 
 # Whatever can be said under a schema: a closed one leaves something to say where there was something.

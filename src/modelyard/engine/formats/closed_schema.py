@@ -1,7 +1,7 @@
 """Closes JSON schemas, so that their objects have only the properties that they name.
 
 JSON schema allows further properties by default, and a small model that may add properties goes on until its tokens run
-out. llama.cpp's grammars allow no further properties; llguidance follows the standard.
+out. The grammars of llama.cpp, Ollama and vLLM allow no further properties; llguidance follows the standard.
 
 An object's schema is closed if it alone applies to that object. If several schemas apply, as in ``allOf``, each closed
 one would refuse the properties of the others. Those schemas stay open, and so do all schemas within them.
