@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from modelyard.api.errors.responses import field_path
 from modelyard.api.llama_cpp.tokenize import DetokenizeBody, TokenizeBody
 from modelyard.api.openai.embeddings import EmbeddingsBody
-from modelyard.api.openai.schema import ChatCompletionRequest, Effort
+from modelyard.api.openai.reasoning_fields import Effort
+from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.rerank.routes import RerankBody
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.answers import ChatCompletionMessage
@@ -86,6 +87,12 @@ class ChatFields(TypedDict, total=False):
     prediction: dict[str, Any] | None
     reasoning_effort: Effort | None
     enable_thinking: bool | None
+    reasoning: dict[str, Any] | None
+    thinking: dict[str, Any] | None
+    thinking_budget: int | None
+    reasoning_budget: int | None
+    reasoning_budget_tokens: int | None
+    thinking_budget_tokens: int | None
     chat_template_kwargs: dict[str, Any] | None
     ignore_eos: bool | None
     store: bool | None

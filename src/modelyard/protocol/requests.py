@@ -31,6 +31,7 @@ class Submit:
         cache_salt: KV state is reused between requests of the same salt only; see ``AccessKey.cache_salt``.
         max_context: limit of prompt and answer together, in tokens; None: as many as the context holds.
         max_answer: upper bound of max_tokens, which holds also where that is None; None: no bound.
+        reasoning_budget: how many tokens of the answer may be reasoning; None: as the options of the chat say.
     """
 
     sequence: SequenceId
@@ -49,6 +50,7 @@ class Submit:
     cache_salt: str = ""
     max_context: int | None = None
     max_answer: int | None = None
+    reasoning_budget: int | None = None
     min_tokens: int = 0
     stop_tokens: tuple[int, ...] = ()
     includes_stop: bool = False

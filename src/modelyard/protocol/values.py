@@ -63,8 +63,14 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one request. cached_tokens: tokens of the prompt whose KV state was reused, without prefill."""
+    """Token counts of one request.
+
+    Attributes:
+        cached_tokens: tokens of the prompt whose KV state was reused, without prefill.
+        reasoning_tokens: tokens of the completion that are reasoning.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    reasoning_tokens: int = 0

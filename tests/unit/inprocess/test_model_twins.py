@@ -7,7 +7,8 @@ import typing
 
 import write_model
 
-from modelyard.api.openai.schema import IGNORED, ChatCompletionRequest, Effort
+from modelyard.api.openai.reasoning_fields import Effort
+from modelyard.api.openai.schema import IGNORED, ChatCompletionRequest
 from modelyard.inprocess.requests import ChatFields, chat_request
 
 # Arguments of their own, or implied by the method.

@@ -20,6 +20,7 @@ from modelyard.api.openai.sampling import MAX_STOP_LENGTH, MAX_STOPS, MAX_TOKENS
 from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openai.tools import Tools, schema_format
 from modelyard.api.serving.bounded_items import Labels, Messages, Parts
+from modelyard.api.serving.reasoning import ReasoningRequest, reasoning_of
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import TopK, TopP
 from modelyard.errors import InvalidRequest, UnsupportedOperation
@@ -78,7 +79,7 @@ class Thinking(_Part):
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
     budget_tokens: int | None = Field(
-        default=None, description="Accepted, but not enforced: the model ends its reasoning itself."
+        default=None, ge=0, description="How many tokens may be reasoning, which then ends; 0: none."
     )
     display: Literal["summarized", "omitted"] | None = Field(
         default=None,
@@ -166,7 +167,11 @@ class _PromptFields(_Part):
         offered = self._offered
         has_one_call = self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use
         return Chat(
-            tuple(edited(messages, edits)), offered.functions, offered.choice, not has_one_call, self._options()
+            tuple(edited(messages, edits)),
+            offered.functions,
+            offered.choice,
+            not has_one_call,
+            self.reasoning_request().options,
         )
 
     def refuse_unsupported(self) -> None:
@@ -193,13 +198,15 @@ class _PromptFields(_Part):
             return schema_format(newer.schema_, "output_config.format")
         return None if older is None else schema_format(older.schema_, "output_format")
 
-    def _options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {}
-        if self.output_config is not None and self.output_config.effort is not None:
-            options["reasoning_effort"] = self.output_config.effort
-        if self.thinking is not None:
-            options["enable_thinking"] = self.thinking.type != "disabled"
-        return options
+    def reasoning_request(self) -> ReasoningRequest:
+        """Return what the request says about reasoning."""
+        thinking = self.thinking
+        budget = None if thinking is None else thinking.budget_tokens
+        return reasoning_of(
+            effort=None if self.output_config is None else self.output_config.effort,
+            is_on=None if thinking is None else thinking.type != "disabled" and budget != 0,
+            budget=budget,
+        )
 
 
 class MessagesRequest(_PromptFields):
@@ -242,6 +249,7 @@ class MessagesRequest(_PromptFields):
             max_tokens=self.max_tokens,
             stop=tuple(self.stop_sequences or ()),
             response_format=self.response_format(),
+            reasoning_budget=self.reasoning_request().budget,
         )
 
 

@@ -15,10 +15,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from modelyard.api.media.audio import is_audio
 from modelyard.api.media.load import AudioReference, ImageReference, Reference
 from modelyard.api.openai.embeddings import MAX_INPUTS
+from modelyard.api.openai.reasoning_fields import Effort
 from modelyard.api.openai.sampling import MAX_TOKENS, SamplingFields, Stop, one_or_more
 from modelyard.api.openai.schema import MAX_NAME_LENGTH, MAX_TOP_LOGPROBS, refuse_unsupported
 from modelyard.api.openai.tools import ToolDefinition, Tools, schema_format
 from modelyard.api.serving.bounded_items import Calls, Items, Parts
+from modelyard.api.serving.reasoning import reasoning_of
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Chat, Infill, Prompt, Text
@@ -149,7 +151,7 @@ class _GenerationFields(_Part):
     stream: bool | None = None
     options: Options | None = None
     format: Literal["", "json"] | dict[str, Any] | None = None
-    think: bool | Literal["low", "medium", "high"] | None = None
+    think: bool | Effort | None = None
     keep_alive: KeepAlive | None = None
     truncate: bool | None = Field(
         default=None, description="A prompt that is too long is refused: `true` is listed in `x-modelyard-ignored`."
@@ -171,10 +173,9 @@ class _GenerationFields(_Part):
 
     def template_options(self) -> dict[str, Any]:
         """Return the variables for the chat template that control reasoning."""
-        if self.think is None:
-            return {}
-        effort = {"reasoning_effort": self.think} if isinstance(self.think, str) else {}
-        return {"enable_thinking": bool(self.think), **effort}
+        if isinstance(self.think, str):
+            return dict(reasoning_of(effort=self.think).options)
+        return dict(reasoning_of(is_on=self.think).options)
 
     def to_request(self, prompt: Prompt) -> Request:
         """Return the request for the yard.

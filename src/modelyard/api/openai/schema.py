@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from modelyard.api.openai.answer_format import AnswerFormatFields
 from modelyard.api.openai.conversation import ChatMessage, ContentPart
+from modelyard.api.openai.reasoning_fields import ReasoningFields
 from modelyard.api.openai.sampling import MAX_STOPS, MAX_TOKENS, SamplingFields, Stop, TokenLimit
 from modelyard.api.openai.tools import (
     ToolChoiceField,
@@ -36,7 +37,6 @@ MAX_NAME_LENGTH = 512
 TextsOrIds = Annotated[
     str | list[Any], WithJsonSchema(TypeAdapter(str | list[str] | list[int] | list[list[int]]).json_schema())
 ]
-Effort = Literal["none", "off", "minimal", "low", "medium", "high", "xhigh", "max"]
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
@@ -207,7 +207,7 @@ WITHOUT_EFFECT: Final = frozenset(
 MAX_TOP_LOGPROBS = 20
 
 
-class ChatCompletionRequest(GenerationFields, AnswerFormatFields):
+class ChatCompletionRequest(GenerationFields, AnswerFormatFields, ReasoningFields):
     """The body of ``POST /v1/chat/completions``."""
 
     known_extras: ClassVar = WITHOUT_EFFECT.union(CHAT_HARMLESS)
@@ -225,14 +225,6 @@ class ChatCompletionRequest(GenerationFields, AnswerFormatFields):
     prediction: Prediction | None = Field(
         default=None,
         description="A likely answer, such as a text before it is edited: what matches it is generated faster.",
-    )
-    reasoning_effort: Effort | None = Field(
-        default=None,
-        description="For reasoning models: passed to the chat template; `none` and `off` disable reasoning.",
-    )
-    enable_thinking: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = Field(
-        default=None, description="Variables for the model's chat template."
     )
     metadata: dict[str, Any] | None = IGNORED
     safety_identifier: str | None = IGNORED
@@ -270,30 +262,22 @@ class ChatCompletionRequest(GenerationFields, AnswerFormatFields):
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", "top_logprobs")
         tools, choice = chosen_tools(self.tools or [], self.tool_choice)
+        reasoning = self.reasoning_request()
         chat = Chat(
             tuple(message.for_template(f"messages[{number}]") for number, message in enumerate(self.messages)),
             tools,
             choice,
             self.parallel_tool_calls is not False,
-            self._options(),
+            reasoning.options,
         )
         request = self.to_request(chat)
         return replace(
             request,
             **self.answer_format(),
+            reasoning_budget=reasoning.budget,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             prediction="" if self.prediction is None else self.prediction.text(),
         )
-
-    def _options(self) -> dict[str, Any]:
-        """Return the variables for the chat template, with those that control reasoning."""
-        options = dict(self.chat_template_kwargs or {})
-        if self.reasoning_effort is not None:
-            options |= {"reasoning_effort": self.reasoning_effort}
-            options |= {"enable_thinking": self.reasoning_effort not in ("none", "off")}
-        if self.enable_thinking is not None:
-            options["enable_thinking"] = self.enable_thinking
-        return options
 
 
 MAX_PROMPTS = 128

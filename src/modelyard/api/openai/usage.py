@@ -17,6 +17,7 @@ def total_usage(finished: Sequence[Finished], choices: int) -> Usage:
         sum(usage.prompt_tokens for usage in prompts),
         sum(usage.completion_tokens for usage in usages),
         sum(usage.cached_tokens for usage in prompts),
+        sum(usage.reasoning_tokens for usage in usages),
     )
 
 
@@ -27,4 +28,5 @@ def usage_object(usage: Usage) -> TokenUsage:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }

@@ -19,6 +19,12 @@ class PromptTokens(TypedDict):
     cached_tokens: int
 
 
+class ReasoningTokens(TypedDict):
+    """A breakdown of the output's tokens."""
+
+    reasoning_tokens: int
+
+
 class TokenUsage(TypedDict):
     """Token counts of all choices; the prompt counts once."""
 
@@ -26,6 +32,7 @@ class TokenUsage(TypedDict):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokens
+    completion_tokens_details: ReasoningTokens
 
 
 class LikelyToken(TypedDict):
@@ -154,12 +161,6 @@ class CachedTokens(TypedDict):
 
     cached_tokens: int
     cache_write_tokens: int
-
-
-class ReasoningTokens(TypedDict):
-    """A breakdown of the output's tokens."""
-
-    reasoning_tokens: int
 
 
 class ResponseUsage(TypedDict):

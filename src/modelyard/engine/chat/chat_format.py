@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelyard.engine.chat.grammar import AnswerConstraints, grammar_of
+from modelyard.engine.chat.reasoning_switch import budget_of, closed_prompt, template_options
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.formats.answer_grammar import AnswerGrammar, Named
 from modelyard.engine.formats.format import ToolFormat
@@ -106,12 +107,29 @@ class ChatFormat:
             messages = [_with_calls_as_text(message) for message in messages]
             if tools:
                 messages = with_instructions(messages, instructions(tools))
-        text = self._template.render(messages, chat.tools if tools else (), chat.options)
+        text = self._template.render(messages, chat.tools if tools else (), template_options(chat.options))
+        text = closed_prompt(text, self._reasoning, chat.options, self._template.variables)
         if not tools and self._reasoning is None and self._format.own_reasoning is None:
             return RenderedChat(text, None)
         name = "" if self._reasoning is None else self._reasoning.name
         is_open = self._reasoning is not None and self._reasoning.opened_by(text)
         return RenderedChat(text, Reading(self._format.name, name, is_open))
+
+    @property
+    def reasoning(self) -> ReasoningFormat | None:
+        """How the model marks its reasoning; None if it does not reason."""
+        return self._format.own_reasoning or self._reasoning
+
+    def closing(self, chat: Chat) -> str:
+        """Return the text that ends the reasoning of an answer. The model must be one that reasons."""
+        assert self.reasoning is not None
+        # Behind it such a format would begin more reasoning; with tools, the model may also begin a call.
+        opener = self._format.content_opener if self._format.own_reasoning is not None and not tools_of(chat) else ""
+        return self.reasoning.closing + opener
+
+    def reasoning_budget(self, request: Submit, chat: Chat) -> int | None:
+        """Return how many tokens the reasoning of an answer may have; None: no limit."""
+        return budget_of(request.reasoning_budget, chat.options, self._template.variables)
 
     def grammar(self, request: Submit, chat: Chat, reading: Reading | None) -> Callable[[], str | None] | None:
         """Return a function that makes the grammar of the answer; None if the answer is free.

@@ -21,12 +21,19 @@ class ReasoningFormat:
 
     Attributes:
         token: the part of ``open`` that is a control token in most vocabularies; "" if all of it is.
+        written: ``close`` with the white space around it, as models write it; "" if there is none.
     """
 
     name: str
     open: str
     close: str
     token: str = ""
+    written: str = ""
+
+    @property
+    def closing(self) -> str:
+        """The text that ends reasoning when its budget is used up."""
+        return self.written or self.close
 
     @property
     def markers(self) -> frozenset[str]:
@@ -43,7 +50,7 @@ class ReasoningFormat:
 REASONING: dict[str, ReasoningFormat] = {
     each.name: each
     for each in (
-        ReasoningFormat("think", "<think>", "</think>"),
+        ReasoningFormat("think", "<think>", "</think>", written="\n</think>\n\n"),
         ReasoningFormat("mistral", "[THINK]", "[/THINK]"),
         ReasoningFormat("seed", "<seed:think>", "</seed:think>"),
         ReasoningFormat("gemma", "<|channel>thought\n", "<channel|>", "<|channel>"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 
 from modelyard.engine.chat.chat_format import ChatFormat, text_grammar
 from modelyard.engine.generation.running import RunningSequence
@@ -21,6 +22,7 @@ from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, PromptRead
 from modelyard.engine.output.logprobs import LogprobRecorder
 from modelyard.engine.output.output import ALL_TOKENS, SequenceOutput
+from modelyard.engine.output.reasoning_budget import BudgetedSampler, ReasoningBudget, ReasoningSpan
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.speculative.draft_model import DraftProposer
@@ -183,6 +185,8 @@ class Admission:
             self.grammars.adopt(running.constraint, self._model.tokenize_plain)
         if running.output.recorder is not None:
             running.output.recorder.piece = self._model.visible_piece
+        if running.budget is not None:
+            running.budget.piece = partial(self._model.piece_of, visible_specials=running.output.visible_specials)
         running.tokens.arrival = self.next_arrival()
         return Admitted(running, resumed=state)
 
@@ -304,6 +308,12 @@ class Admission:
             dry=dry[0] if dry else None,
             answer=ready.answer,
         )
+        piece = partial(self._model.piece_of, visible_specials=output.visible_specials)
+        span, budget = self._reasoning(request, prompt, piece)
+        if budget is not None:
+            for token in ready.answer:
+                budget.accept(token)
+            sampler = BudgetedSampler(sampler, budget)
         if constraint is not None:
             constraint.tokens_left = output.max_tokens - len(ready.answer)
             sampler = ConstrainedSampler(sampler, constraint)
@@ -323,12 +333,24 @@ class Admission:
             output.replay(resumed.answer, pieces, resumed.pending_logprobs)
         if sampler.can_verify:
             sequence.proposer = self._proposer(prompt, ready.prediction[: output.max_tokens])
-        running = RunningSequence(request, prompt.reading, sequence, output, sampler)
+        running = RunningSequence(request, prompt.reading, sequence, output, sampler, reasoning=span, budget=budget)
         if sequence.scores_prompt:
             running.echo = self._echo(request.prompt, tokens)
             return Admitted(running, "", resumed)
         echo = self._echo(request.prompt, tokens) if request.echoes and resumed is None else ""
         return Admitted(running, echo, resumed)
+
+    def _reasoning(
+        self, request: Submit, prompt: ReadPrompt, piece: Callable[[int], bytes]
+    ) -> tuple[ReasoningSpan | None, ReasoningBudget | None]:
+        """Return how the reasoning of an answer is marked, and its budget; None where it has none."""
+        chat, chat_format = request.prompt, self._chat_format
+        if not isinstance(chat, Chat) or chat_format is None or prompt.reading is None or chat_format.reasoning is None:
+            return None, None
+        marks, limit = chat_format.reasoning, chat_format.reasoning_budget(request, chat)
+        closing = () if limit is None else tuple(self._model.tokenize(chat_format.closing(chat), add_special=False))
+        span = ReasoningSpan(marks.open.encode(), marks.close.encode(), closing, prompt.reading.is_open)
+        return span, None if limit is None else ReasoningBudget(span, limit, piece)
 
     def _proposer(self, prompt: ReadPrompt, prediction: list[int]) -> Proposer | None:
         """Return the proposer of a sequence; None where none can draft for it."""

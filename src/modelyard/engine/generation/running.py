@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from modelyard.engine.guidance import Constraint
-from modelyard.engine.kv.sequence import Sequence
+from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.output.output import SequenceOutput
+from modelyard.engine.output.reasoning_budget import ReasoningBudget, ReasoningSpan
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
-from modelyard.protocol.values import Reading, SequenceId, TokenLogprob
+from modelyard.protocol.values import Reading, SequenceId, TokenLogprob, Usage
 
 
 @dataclass(slots=True, eq=False)
@@ -26,15 +28,19 @@ class RunningSequence:
         sampler: holds the state of its random numbers and penalties.
         echo: text of the prompt, to be published with its log-probabilities once they are computed.
         published: number of tokens, including those of the prompt, that were published in events.
+        reasoning: how its reasoning is marked; None: the model does not reason.
+        budget: limit of its reasoning; None: it has none.
     """
 
     request: Submit
     reading: Reading | None
-    tokens: Sequence
+    tokens: TokenSequence
     output: SequenceOutput
     sampler: Sampler
     published: int = 0
     echo: str = ""
+    reasoning: ReasoningSpan | None = None
+    budget: ReasoningBudget | None = None
 
     @property
     def id(self) -> SequenceId:
@@ -45,6 +51,14 @@ class RunningSequence:
     def constraint(self) -> Constraint | None:
         """The grammar of the answer, with its current state; None where it has none."""
         return self.sampler.constraint if isinstance(self.sampler, ConstrainedSampler) else None
+
+    def usage(self, pieces: Callable[[Sequence[int]], list[bytes]]) -> Usage:
+        """Return the tokens used by a sequence that is complete. pieces: the bytes of tokens as its text has them."""
+        usage = self.tokens.usage
+        if self.reasoning is None:
+            return usage
+        answer = self.tokens.tokens[self.tokens.prompt_length :]
+        return replace(usage, reasoning_tokens=self.reasoning.length(pieces(answer)))
 
     def suspended(self, identity: str, kept: KeptPrompt | None) -> SuspendedSequence:
         """Return the sequence as a value that another engine can resume. The caller must not compute it any more.

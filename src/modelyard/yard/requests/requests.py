@@ -29,7 +29,7 @@ class Request:
         max_tokens: bound of the answer; None: as many as the context holds.
         urgency: how it waits for its model.
         prompt, sampling, min_tokens, stop, stop_tokens, includes_stop, shows_special, ignore_eos, response_format,
-            grammar, logprobs, echoes, prediction: see ``protocol.requests.Submit``.
+            grammar, logprobs, echoes, prediction, reasoning_budget: see ``protocol.requests.Submit``.
     """
 
     prompt: Prompt
@@ -43,6 +43,7 @@ class Request:
     logprobs: int | None = None
     echoes: bool = False
     prediction: str = ""
+    reasoning_budget: int | None = None
     urgency: WaitOptions = field(default_factory=WaitOptions)
     min_tokens: int = 0
     stop_tokens: tuple[int, ...] = ()
@@ -64,6 +65,7 @@ class Request:
             logprobs=self.logprobs,
             echoes=self.echoes,
             prediction=self.prediction,
+            reasoning_budget=self.reasoning_budget,
             min_tokens=self.min_tokens,
             stop_tokens=self.stop_tokens,
             includes_stop=self.includes_stop,

@@ -11,18 +11,19 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from modelyard.api.openai.reasoning_fields import Budget, Effort
 from modelyard.api.openai.responses.items import Conversation, Item
 from modelyard.api.openai.responses.tools import OfferedTools, Tool, ToolChoice, choice_of, offered_tools
 from modelyard.api.openai.schema import (
     IGNORED,
     MAX_NAME_LENGTH,
     MAX_TOP_LOGPROBS,
-    Effort,
     MaxTokens,
     refuse_unsupported,
 )
 from modelyard.api.openai.tools import JsonSchemaFormat, ResponseFormat, Tools, chosen_tools
 from modelyard.api.serving.bounded_items import MAX_LABELS, Items, Labels, at_most
+from modelyard.api.serving.reasoning import ReasoningRequest, reasoning_of
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import FrequencyPenalty, PresencePenalty, Temperature, TopP
 from modelyard.errors import InvalidRequest
@@ -56,6 +57,7 @@ class Reasoning(_Part):
     """OpenAI's ``reasoning``."""
 
     effort: Effort | None = None
+    max_tokens: Budget | None = Field(default=None, description="How many tokens may be reasoning.")
     summary: Literal["auto", "concise", "detailed"] | None = Field(
         default=None, description="Reasoning is returned in full, never as a summary."
     )
@@ -157,11 +159,20 @@ class PromptFields(ConversationFields):
         choice, _ = choice_of(self.tool_choice, offered)
         tools, chosen = chosen_tools(offered.definitions, choice)
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        effort = None if self.reasoning is None else self.reasoning.effort
-        options = (
-            {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort not in ("none", "off")}
+        return Chat(
+            (*system, *conversation.messages),
+            tools,
+            chosen,
+            self.parallel_tool_calls is not False,
+            self.reasoning_request().options,
         )
-        return Chat((*system, *conversation.messages), tools, chosen, self.parallel_tool_calls is not False, options)
+
+    def reasoning_request(self) -> ReasoningRequest:
+        """Return what the request says about reasoning."""
+        return reasoning_of(
+            effort=None if self.reasoning is None else self.reasoning.effort,
+            budget=None if self.reasoning is None else self.reasoning.max_tokens,
+        )
 
     def ignored(self, conversation: Conversation, offered: OfferedTools) -> Iterator[str]:
         """Yield the paths of the parts that have no effect on the answer."""
@@ -262,6 +273,7 @@ class ResponsesRequest(PromptFields):
         return replace(
             request,
             response_format=None if text_format is None else text_format.to_constraint() | {"param": "text.format"},
+            reasoning_budget=self.reasoning_request().budget,
             logprobs=self.logprobs,
         )
 
