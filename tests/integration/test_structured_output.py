@@ -221,6 +221,25 @@ def test_reasoning_that_is_forbidden_does_not_happen(server: RunningServer) -> N
         assert answered.usage.prompt_tokens < thinking.usage.prompt_tokens
 
 
+@pytest.mark.parametrize("demand", [{}, {"response_format": schema_format({"enum": ["4", "5"]})}])
+def test_reasoning_ends_at_its_budget_and_is_counted(server: RunningServer, demand: dict[str, Any]) -> None:
+    ask = {"model": "thinker", "messages": [{"role": "user", "content": "Say five."}], "extra_body": {}} | demand
+    free = whole(server, **ask)
+    assert free.usage.completion_tokens_details.reasoning_tokens > 5
+    limited = whole(server, **ask | {"extra_body": {"thinking_budget": 3}})
+    message, used = limited.choices[0].message, limited.usage
+    assert free.choices[0].message.reasoning_content.startswith(message.reasoning_content)
+    assert message.content
+    # The marker is counted, which is several tokens in this vocabulary.
+    assert 3 < used.completion_tokens_details.reasoning_tokens < 3 + 10
+    if demand:
+        assert json.loads(message.content) in ("4", "5")
+    assert streamed(server, **ask | {"extra_body": {"thinking_budget": 3}})[:2] == (
+        message.content,
+        message.reasoning_content,
+    )
+
+
 def test_what_the_template_is_told_reaches_it(server: RunningServer) -> None:
     told = {"chat_template_kwargs": {"raise_with": "told"}, "enable_thinking": True}
     with pytest.raises(BadRequestError, match="told high True"):
