@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -408,11 +407,8 @@ class GenerationLoop:
         else:
             self._events.append(_token_with_logprobs(sequence.id, text, ids, output, recorder))
         if output.finish_reason:
-            usage = running.usage(partial(self._pieces, visible_specials=output.visible_specials))
+            usage = running.usage(self._model.piece_of)
             self._end(sequence.id, Finished(sequence.id, output.finish_reason, usage, output.stopped_by))
-
-    def _pieces(self, tokens: Sequence[int], visible_specials: AbstractSet[int]) -> list[bytes]:
-        return [self._model.piece_of(token, visible_specials) for token in tokens]
 
     def _score(self, running: RunningSequence, chunk: ScheduledChunk, logits: npt.NDArray[np.float32]) -> bool:
         """Record log-probabilities of the prompt, and publish it with all of them; return whether some are to come."""

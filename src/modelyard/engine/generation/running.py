@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from modelyard.engine.guidance import Constraint
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
@@ -52,13 +54,18 @@ class RunningSequence:
         """The grammar of the answer, with its current state; None where it has none."""
         return self.sampler.constraint if isinstance(self.sampler, ConstrainedSampler) else None
 
-    def usage(self, pieces: Callable[[Sequence[int]], list[bytes]]) -> Usage:
-        """Return the tokens used by a sequence that is complete. pieces: the bytes of tokens as its text has them."""
+    def usage(self, piece_of: Callable[[int, AbstractSet[int]], bytes]) -> Usage:
+        """Return the tokens used by a sequence that is complete.
+
+        Args:
+            piece_of: returns the bytes of a token, with those of the special tokens that are part of its text.
+        """
         usage = self.tokens.usage
         if self.reasoning is None:
             return usage
-        answer = self.tokens.tokens[self.tokens.prompt_length :]
-        return replace(usage, reasoning_tokens=self.reasoning.length(pieces(answer)))
+        answer = islice(self.tokens.tokens, self.tokens.prompt_length, None)
+        pieces = (piece_of(token, self.output.visible_specials) for token in answer)
+        return replace(usage, reasoning_tokens=self.reasoning.length(pieces))
 
     def suspended(self, identity: str, kept: KeptPrompt | None) -> SuspendedSequence:
         """Return the sequence as a value that another engine can resume. The caller must not compute it any more.

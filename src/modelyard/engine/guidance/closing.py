@@ -19,9 +19,8 @@ from modelyard.engine.guidance.vocabulary import Vocabulary
 # Bytes and control tokens of a completion. A mask of each is computed, most of which take 0.1 ms.
 MAX_STEPS: Final = 512
 
-# Free text that goes on behind a quotation mark, such as reasoning, has no completion of this kind. A string may have
-# to be this long.
-_MAX_IN_TEXT: Final = 64
+# Free text that goes on behind quotation marks, such as reasoning, has no completion of this kind.
+_MAX_QUOTES_IN_TEXT: Final = 4
 
 # Best first: closers, then a string, which may be empty, then what ends or continues a value, then openers and blanks.
 _CLOSERS: Final = b'}])"'
@@ -44,10 +43,10 @@ def closing(position: Matcher, vocabulary: Vocabulary) -> tuple[int, ...] | None
     matcher = position.clone()
     steps: list[int] = []
     uses: Counter[tuple[frozenset[int], int]] = Counter()
-    in_text = 0
+    quotes = 0
     while not (matcher.is_stopped or matcher.is_accepting):
         mask = matcher.compute_mask()
-        if mask is None or len(steps) == MAX_STEPS or in_text > _MAX_IN_TEXT:
+        if mask is None or len(steps) == MAX_STEPS or quotes > _MAX_QUOTES_IN_TEXT:
             return None
         special = vocabulary.special[_is_set(mask, vocabulary.special)]
         if special.size:
@@ -58,7 +57,7 @@ def closing(position: Matcher, vocabulary: Vocabulary) -> tuple[int, ...] | None
                 return None
             byte = _choice(candidates, uses)
             uses[candidates, byte] += 1
-            in_text = in_text + 1 if candidates >= _TEXT else 0
+            quotes = quotes + 1 if candidates >= _TEXT and byte == ord('"') else 0
             token = int(vocabulary.byte_tokens[byte])
         if not matcher.consume(token):
             return None

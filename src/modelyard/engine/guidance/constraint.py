@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from modelyard.engine.guidance.closing import closing, completes
 from modelyard.engine.guidance.matcher import Matcher
-from modelyard.engine.guidance.vocabulary import Vocabulary
+from modelyard.engine.guidance.vocabulary import Vocabulary, leading_digits
 
 # [256, 8]: byte of a mask -> values to add to the logits of its eight tokens. Bit 0 is the first token.
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
@@ -205,16 +205,12 @@ class Constraint:
             return bias
         exponent = number["exponent"]
         room = MAX_DIGITS - len(number["digits"]) if exponent is None else MAX_EXPONENT_DIGITS - len(exponent)
-        banned = [token for token, text in self.vocabulary.numeric.items() if _leading_digits(text) > room]
-        if not banned:
+        if room >= self.vocabulary.max_digits:
             return bias
+        banned = [token for token, text in self.vocabulary.numeric.items() if leading_digits(text) > room]
         letters = self.vocabulary.byte_tokens[list(_TEXT)]
         if any(token >= 0 and bias[token] == 0 for token in letters):
             return bias
         bounded = bias.copy()
         bounded[banned] = -np.inf
         return bounded if bounded.max() == 0 else bias
-
-
-def _leading_digits(text: bytes) -> int:
-    return len(text) - len(text.lstrip(b"0123456789"))

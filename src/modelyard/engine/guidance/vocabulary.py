@@ -18,6 +18,11 @@ _NUMERIC = frozenset(b"0123456789.eE+-")
 _NO_TEXT = b"\xff"
 
 
+def leading_digits(text: bytes) -> int:
+    """Return the number of digits that ``text`` begins with."""
+    return len(text) - len(text.lstrip(b"0123456789"))
+
+
 class Vocabulary:
     """The tokens of one model and their bytes.
 
@@ -39,6 +44,7 @@ class Vocabulary:
         byte_tokens: [256]: the token of each single byte; -1 where the vocabulary has none.
         special: [number of special tokens]: their ids, without those of the end tokens.
         numeric: tokens that consist of the characters of numbers, with their text.
+        max_digits: the most digits that one of them begins with.
         tokenizer: llguidance's tokenizer, which is freed with this object.
 
     Raises:
@@ -68,6 +74,7 @@ class Vocabulary:
             for token, text in enumerate(tokens)
             if text and text[0] in _NUMERIC and token not in marked and _NUMERIC.issuperset(text)
         }
+        self.max_digits = max(map(leading_digits, self.numeric.values()), default=0)
         self._texts = _Texts(tokenize)
         # llguidance calls it as long as the tokenizer exists. It must not refer to this vocabulary: without a cycle,
         # both are freed with the last user, not by the garbage collector.

@@ -6,7 +6,7 @@ without a budget have none of this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,24 +31,26 @@ class ReasoningSpan:
     closing: tuple[int, ...]
     is_open: bool
 
-    def length(self, pieces: Sequence[bytes]) -> int:
-        """Return how many of an answer's tokens are reasoning and its markers; ``pieces`` are their bytes."""
-        text = b"".join(pieces)
-        begin = 0
-        if not self.is_open:
-            begin = len(text) - len(text.lstrip())
-            if not text.startswith(self.open, begin):
-                return 0
-            begin += len(self.open)
-        at = text.find(self.close, begin)
-        if at < 0:
-            return len(pieces)
-        end, length = at + len(self.close), 0
+    def length(self, pieces: Iterable[bytes]) -> int:
+        """Return how many of an answer's tokens are reasoning and its markers; ``pieces`` are their bytes.
+
+        Reads no further than the reasoning goes.
+        """
+        is_open, text, count = self.is_open, b"", 0
         for count, piece in enumerate(pieces, start=1):
-            length += len(piece)
-            if length >= end:
-                return count
-        return len(pieces)
+            text += piece
+            if not is_open:
+                words = text.lstrip()
+                is_open = words.startswith(self.open)
+                if is_open:
+                    text = words[len(self.open) :]
+                elif not self.open.startswith(words):
+                    return 0
+            if is_open:
+                if self.close in text:
+                    return count
+                text = text[-len(self.close) :]
+        return count if is_open else 0
 
 
 class ReasoningBudget:
