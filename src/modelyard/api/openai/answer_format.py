@@ -45,7 +45,9 @@ class StructuredOutputs(BaseModel):
     choice: Choice | None = None
     grammar: GrammarText | None = None
     json_object: bool | None = Field(default=None, description="Whether the answer is a JSON object.")
-    structural_tag: Any = Field(default=None, description="Refused: constrain tools with `strict` instead.")
+    structural_tag: dict[str, Any] | str | None = Field(
+        default=None, description="`triggers`, and `structures` that begin with one: JSON within free text."
+    )
 
 
 class AnswerFormatFields(BaseModel):
@@ -76,11 +78,6 @@ class AnswerFormatFields(BaseModel):
 
     def _spelt(self) -> list[tuple[str, AnswerFormat | None]]:
         outputs = self.structured_outputs or StructuredOutputs()
-        if outputs.structural_tag is not None:
-            raise InvalidRequest(
-                "'structured_outputs.structural_tag' is not supported. Give the functions in 'tools', with 'strict'.",
-                "structured_outputs",
-            )
         own = self.grammar
         return [
             ("response_format", None if self.response_format is None else _format(self.response_format)),
@@ -94,6 +91,7 @@ class AnswerFormatFields(BaseModel):
             ("structured_outputs.regex", _regex(outputs.regex, "structured_outputs.regex")),
             ("structured_outputs.choice", _choice(outputs.choice, "structured_outputs.choice")),
             ("structured_outputs.grammar", _text(outputs.grammar, "structured_outputs.grammar")),
+            ("structured_outputs.structural_tag", _tag(outputs.structural_tag, "structured_outputs.structural_tag")),
             ("structured_outputs.json_object", _schema({"type": "object"}, "") if outputs.json_object else None),
         ]
 
@@ -103,17 +101,28 @@ def _format(sent: ResponseFormat) -> AnswerFormat | None:
     return None if constraint["type"] == "text" else AnswerFormat(response_format=constraint, grammar=None)
 
 
+def _tag(tag: dict[str, Any] | str | None, param: str) -> AnswerFormat | None:
+    return None if tag is None else _grammar({"type": "structural_tag", "value": _object(tag, param), "param": param})
+
+
 def _schema(schema: dict[str, Any] | str | None, param: str) -> AnswerFormat | None:
     if schema is None:
         return None
-    if isinstance(schema, str):
-        try:
-            schema = json.loads(schema)
-        except (ValueError, RecursionError):
-            schema = None
-        if not isinstance(schema, dict):
-            raise InvalidRequest(f"'{param}' must be a JSON schema, an object.", param)
-    return AnswerFormat(response_format=schema_format(schema, param or "response_format"), grammar=None)
+    made = schema_format(_object(schema, param), param or "response_format")
+    return AnswerFormat(response_format=made, grammar=None)
+
+
+def _object(sent: dict[str, Any] | str, param: str) -> dict[str, Any]:
+    """Return an object that may be sent as its text."""
+    if isinstance(sent, dict):
+        return sent
+    try:
+        parsed = json.loads(sent)
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise InvalidRequest(f"'{param}' must be an object, or the text of one in JSON.", param)
+    return parsed
 
 
 def _grammar(constraint: Mapping[str, Any]) -> AnswerFormat:

@@ -35,8 +35,9 @@ class AnswerConstraints:
         parallel: ``parallel_tool_calls``.
         response_format: in OpenAI's shape: ``text``, ``json_object`` or ``json_schema``.
         grammar: in the shape of mistral.rs: ``type`` ``regex``, ``json_schema``, ``lark`` or ``llguidance``, and
-            ``value``; or ``choice`` with texts, or ``grammar`` with the text of one in GBNF or Lark. ``param`` of
-            either names the field of the request that it was sent in.
+            ``value``; or ``choice`` with texts, ``grammar`` with the text of one in GBNF or Lark, or
+            ``structural_tag`` with ``triggers`` and ``structures``, as vLLM has it. ``param`` of either names the field
+            of the request that it was sent in.
     """
 
     tools: Sequence[Tool] = ()
@@ -156,6 +157,36 @@ def _loose(tool: Tool) -> Tool:
     return Tool(tool.name, parameters=_JSON_OBJECT)
 
 
+def _tagged(answer: AnswerGrammar, tags: Mapping[str, Any], param: str) -> str:
+    """Return the grammar of free text in which a trigger begins one of the structures: JSON between two texts.
+
+    Source: https://docs.vllm.ai/en/latest/features/structured_outputs.html.
+    """
+    lark, blocks = answer.lark, []
+    match tags:
+        case {"triggers": [*triggers], "structures": [*structures]} if triggers and structures:
+            pass
+        case _:
+            raise InvalidRequest(f"{param} must have 'triggers' and 'structures', of which none is empty.", param)
+    for trigger in triggers:
+        bodies = []
+        for structure in structures:
+            match structure:
+                case {"begin": str() as begin, "end": str() as end, "schema": Mapping() as schema}:
+                    if isinstance(trigger, str) and trigger and begin.startswith(trigger):
+                        rest = lark.text(begin.removeprefix(trigger))
+                        bodies.append(f"{rest} {lark.json(schema, strict=False)} {lark.text(end)}")
+                case _:
+                    raise InvalidRequest(
+                        f"{param}.structures must each have a 'begin', a 'schema' and an 'end'.", param
+                    )
+        if not bodies:
+            raise InvalidRequest(f"{param} has the trigger {trigger!r}, with which no structure begins.", param)
+        lead = lark.rule(rf"/(.|\n)*/ {json.dumps(trigger)}", "[lazy]")
+        blocks.append(f"{lead} ({' | '.join(bodies)})")
+    return answer.of_content(f"({' | '.join(blocks)})* {lark.any_text()}")
+
+
 def _gbnf(text: str, param: str) -> str:
     try:
         return lark_of(text)
@@ -176,6 +207,8 @@ def _own_grammar(answer: AnswerGrammar, grammar: Mapping[str, Any]) -> str:
             own = text if is_lark_syntax(text) else _gbnf(text, grammar.get("param", "grammar"))
         case {"type": "choice", "value": [*texts]} if texts and all(isinstance(each, str) for each in texts):
             own = "start: " + " | ".join(json.dumps(each, ensure_ascii=False) for each in texts)
+        case {"type": "structural_tag", "value": Mapping() as tags}:
+            return _tagged(answer, tags, grammar.get("param", "grammar"))
         case {"type": "llguidance", "value": str() | Mapping() as value}:
             # A list of grammars that refer to each other cannot be put behind reasoning here; its author has to do it.
             return value if isinstance(value, str) else json.dumps(value)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 
 from modelyard.api.anthropic.schema import MessagesRequest
 from modelyard.api.ollama.schema import ChatRequest
@@ -126,8 +127,7 @@ def test_what_is_not_enforced_is_named_by_the_field_that_was_sent() -> None:
         ({"guided_json": SCHEMA, "guided_regex": "a"}, "'guided_json' and 'guided_regex' exclude"),
         ({"response_format": {"type": "json_object"}, "grammar": GBNF}, "'response_format' and 'grammar' exclude"),
         ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "'structured_outputs.regex' and"),
-        ({"structured_outputs": {"structural_tag": {"structures": []}}}, "not supported"),
-        ({"guided_json": "[1"}, "must be a JSON schema"),
+        ({"guided_json": "[1"}, "must be an object"),
         ({"response_format": {"type": "json_schema"}}, "must be a JSON schema"),
         ({"response_format": {"type": "json_schema", "schema": {}, "json_schema": {"schema": SCHEMA}}}, "two schemas"),
     ],
@@ -135,6 +135,26 @@ def test_what_is_not_enforced_is_named_by_the_field_that_was_sent() -> None:
 def test_two_constraints_and_such_that_are_none_are_refused_by_name(fields: dict[str, Any], wording: str) -> None:
     with pytest.raises(InvalidRequest, match=wording):
         chat(**fields)
+
+
+TAG = {"triggers": ["<f="], "structures": [{"begin": "<f=a>", "schema": SCHEMA, "end": "</f>"}]}
+
+
+def test_structures_within_free_text_follow_their_triggers() -> None:
+    made = grammar(chat(structured_outputs={"structural_tag": TAG}))
+    assert made == grammar(chat(structured_outputs={"structural_tag": json.dumps(TAG)}))
+    matcher = LLMatcher(LLTokenizer("byte"), made or "", log_level=0)
+    for text, is_valid in (("Hm.", True), ('So <f=a>{"a": 1}</f>, or.', True), ("So <f=b>", False), ("<f=a>x", False)):
+        tokens = list(text.encode())
+        assert (matcher.deep_copy().validate_tokens(tokens) == len(tokens)) is is_valid, text
+
+
+@pytest.mark.parametrize(
+    "tag", [{}, {**TAG, "triggers": ["<g="]}, {**TAG, "structures": [{"begin": "<f="}]}, {**TAG, "triggers": [1]}]
+)
+def test_structures_that_are_none_are_refused(tag: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="structural_tag"):
+        grammar(chat(structured_outputs={"structural_tag": tag}))
 
 
 def test_anthropics_two_fields_may_repeat_but_not_contradict_each_other() -> None:
