@@ -70,6 +70,7 @@ class Constraint:
         "_closes",
         "_matcher",
         "_plan",
+        "_search_at",
         "_tail",
         "dropped",
         "is_cut",
@@ -89,8 +90,10 @@ class Constraint:
         self._tail = b""
         # Tokens that complete the answer, if they are known and few enough.
         self._plan: tuple[int, ...] | None = None
+        # With so many tokens left a completion is searched for, unless one is known.
+        self._search_at = CLOSING_TOKENS
         # What ``take_back`` restores.
-        self._before: tuple[bytes, int | None, tuple[int, ...] | None, bool] = (b"", None, None, False)
+        self._before: tuple[bytes, int | None, tuple[int, ...] | None, int, bool] = self._snapshot()
 
     @property
     def is_complete(self) -> bool:
@@ -120,7 +123,7 @@ class Constraint:
         Raises:
             ConstraintBroken: the grammar does not allow it.
         """
-        before = self._tail, self.tokens_left, self._plan, self.is_cut
+        before = self._snapshot()
         if self.tokens_left is not None:
             if self._closes and self.tokens_left <= CLOSING_TOKENS:
                 token = self._steered(token, self.tokens_left)
@@ -145,7 +148,10 @@ class Constraint:
         """Undo the last ``advance``."""
         self._bias = None
         self._matcher.rollback(1)
-        self._tail, self.tokens_left, self._plan, self.is_cut = self._before
+        self._tail, self.tokens_left, self._plan, self._search_at, self.is_cut = self._before
+
+    def _snapshot(self) -> tuple[bytes, int | None, tuple[int, ...] | None, int, bool]:
+        return self._tail, self.tokens_left, self._plan, self._search_at, self.is_cut
 
     def _steered(self, token: int, left: int) -> int:
         """Return ``token``, or the next token of a completion if the answer could not be completed behind it.
@@ -155,11 +161,12 @@ class Constraint:
             left: how many tokens the answer may still have, this one included.
         """
         if self._plan is None:
-            # It was not completable, as within reasoning; trying seldom limits the cost.
-            if left & (left - 1) and left != CLOSING_TOKENS - 1:
+            if left > self._search_at:
                 return token
             self._plan = self._completion(self._matcher, left)
             if self._plan is None:
+                # As within reasoning; searching seldom limits the cost.
+                self._search_at = left * 3 // 4
                 return token
         plan = self._plan
         if token in self.vocabulary.end_tokens:
