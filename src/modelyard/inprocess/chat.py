@@ -27,7 +27,7 @@ from modelyard.inprocess.answers import (
     ChunkChoice,
     CompletionUsage,
 )
-from modelyard.protocol.deltas import Delta, ToolCallEnd
+from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
@@ -156,7 +156,6 @@ class _ChunkWriter:
         self._generation, self._index, self._has_logprobs = generation, index, has_logprobs
         self._reader = OutputReader(generation, chat)
         self._is_bare = self._reader.is_plain and not has_logprobs
-        self._has_tool_calls = False
 
     def opening(self) -> ChunkChoice:
         """Return the first chunk, which has the role."""
@@ -171,13 +170,15 @@ class _ChunkWriter:
 
     def closing(self, finished: Finished) -> Iterator[ChunkChoice]:
         """Yield the chunks of text that the reader held back, and the last chunk, which has the finish reason."""
-        yield from self._written(self._reader.finish())
+        yield from self._written(self._reader.finish(finished))
         yield ChunkChoice(
-            self._index, ChoiceDelta(), "tool_calls" if self._has_tool_calls else finished.reason, self._logprobs()
+            self._index,
+            ChoiceDelta(),
+            "tool_calls" if self._reader.ends_with_calls(finished) else finished.reason,
+            self._logprobs(),
         )
 
     def _written(self, deltas: Sequence[Delta]) -> Iterator[ChunkChoice]:
-        self._has_tool_calls = self._has_tool_calls or any(isinstance(delta, ToolCallEnd) for delta in deltas)
         objects = [each for delta in deltas if (each := delta_object(delta)) is not None]
         for each in objects:
             yield ChunkChoice(self._index, ChoiceDelta.of(each), logprobs=self._logprobs())

@@ -26,7 +26,11 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallBegin:
-    """The start of a call, with its whole name; the arguments follow. index counts the calls of one answer from 0."""
+    """The start of a call, with its whole name; the arguments follow. index counts the calls of one answer from 0.
+
+    A parser makes the deltas of a call once it is whole, because a delta that was sent cannot be taken back: a client
+    never sees a call that turns out to be none, or that ``max_tokens`` cut off.
+    """
 
     index: int
     id: str
@@ -35,7 +39,7 @@ class ToolCallBegin:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallArguments:
-    """More text of the arguments. The pieces of a call that ends with ``ToolCallEnd`` add up to one JSON object."""
+    """More text of the arguments. The pieces of a call add up to one JSON object."""
 
     index: int
     text: str
@@ -48,22 +52,7 @@ class ToolCallEnd:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallBroken:
-    """A call that began turned out to be none: its JSON is malformed, or the answer was cut off within it.
-
-    The arguments sent so far are an incomplete JSON object, so a client that parses them notices. Closing them instead
-    would call a tool with arguments that the model never finished.
-
-    Attributes:
-        text: all that the model wrote for the call, markers included; it counts as content.
-    """
-
-    index: int
-    text: str
-
-
-Delta = ContentDelta | ReasoningDelta | ToolCallBegin | ToolCallArguments | ToolCallEnd | ToolCallBroken
+Delta = ContentDelta | ReasoningDelta | ToolCallBegin | ToolCallArguments | ToolCallEnd
 
 
 class OutputParser(Protocol):
@@ -72,8 +61,11 @@ class OutputParser(Protocol):
     def push(self, text: str) -> list[Delta]:
         """Return the deltas that became certain with ``text``. Never raises, whatever the text."""
 
-    def finish(self) -> list[Delta]:
-        """Return the deltas of the text that was held back. ``push`` must not be called afterwards."""
+    def finish(self, *, is_cut: bool = False) -> list[Delta]:
+        """Return the deltas of the text that was held back. ``push`` must not be called afterwards.
+
+        is_cut: whether the answer ended because it may not be longer, so that what is incomplete is left out.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +87,7 @@ class Message:
 
 
 def fold(deltas: Iterable[Delta]) -> Message:
-    """Return the message that the deltas add up to.
-
-    A broken call becomes content, and a call without an end is left out.
-    """
+    """Return the message that the deltas add up to."""
     content: list[str] = []
     reasoning: list[str] = []
     started: dict[int, ToolCallBegin] = {}
@@ -117,6 +106,4 @@ def fold(deltas: Iterable[Delta]) -> Message:
                 arguments[index].append(text)
             case ToolCallEnd(index):
                 calls.append(ToolCall(started[index].id, started[index].name, "".join(arguments[index])))
-            case ToolCallBroken(_, text):
-                content.append(text)
     return Message("".join(content), "".join(reasoning), tuple(calls))

@@ -29,7 +29,6 @@ from modelyard.protocol.deltas import (
     ReasoningDelta,
     ToolCallArguments,
     ToolCallBegin,
-    ToolCallBroken,
     ToolCallEnd,
 )
 from modelyard.protocol.events import Finished
@@ -68,7 +67,6 @@ class MessageFrames:
         # The type of the block that is being generated, "" between blocks, and the index of the last block.
         self._block = ""
         self._index = -1
-        self._has_called = False
 
     def open(self, generation: TokenStream) -> bytes:
         """Return the event that begins the message."""
@@ -101,11 +99,10 @@ class MessageFrames:
 
     def close(self, finished: Finished) -> bytes:
         """Return the events of the text that was held back, and the event with the stop_reason."""
-        events = b"".join(map(self._encode, self._reader.finish()))
+        events = b"".join(map(self._encode, self._reader.finish(finished)))
         if self._index < 0:
             events += self._begin("text", _TEXT)
-        reason = "tool_use" if self._has_called else _stop_reason(finished)
-        delta = {"stop_reason": reason, "stop_sequence": finished.stop}
+        delta = {"stop_reason": self._stop_reason(finished), "stop_sequence": finished.stop}
         message_delta = {"type": "message_delta", "delta": delta, "usage": _usage(finished.usage)}
         return events + self._end_block() + _event(message_delta)
 
@@ -121,9 +118,9 @@ class MessageFrames:
         """Return the error event."""
         return event("error", error_body(error))
 
-    def choice(self, text: str, _finished: Finished) -> Message:
+    def choice(self, text: str, finished: Finished) -> Message:
         """Return the parsed message."""
-        return self._reader.whole(text)
+        return self._reader.whole(text, finished)
 
     def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> MessageObject:
         """Return the message as one object."""
@@ -131,7 +128,7 @@ class MessageFrames:
         return {
             **self._message,
             "content": _blocks(message, omits_thinking=self._omits_thinking),
-            "stop_reason": "tool_use" if message.tool_calls else _stop_reason(outcome),
+            "stop_reason": self._stop_reason(outcome),
             "stop_sequence": outcome.stop,
             "usage": _usage(outcome.usage),
         }
@@ -152,11 +149,10 @@ class MessageFrames:
             case ToolCallArguments(_, text):
                 return self._delta({"type": "input_json_delta", "partial_json": text})
             case ToolCallEnd():
-                self._has_called = True
                 return self._end_block()
-            case ToolCallBroken(_, text):
-                begin = self._end_block() + self._begin("text", _TEXT)
-                return begin + self._delta({"type": "text_delta", "text": text})
+
+    def _stop_reason(self, finished: Finished) -> Literal["tool_use", "end_turn", "max_tokens", "stop_sequence"]:
+        return "tool_use" if self._reader.ends_with_calls(finished) else _stop_reason(finished)
 
     def _begin(self, kind: str, block: TextBlock | ThinkingBlock | ToolUseBlock) -> bytes:
         """Return the event that starts a block; nothing if a block of that type is open."""

@@ -20,7 +20,6 @@ from modelyard.protocol.deltas import (
     ReasoningDelta,
     ToolCallArguments,
     ToolCallBegin,
-    ToolCallBroken,
     ToolCallEnd,
 )
 from modelyard.protocol.events import Finished
@@ -61,7 +60,7 @@ class OllamaFrames:
 
     def close(self, finished: Finished) -> bytes:
         """Return the lines of the text that was held back, and the last line, with counts and durations."""
-        rest = b"".join(map(self._encode, self._reader.finish()))
+        rest = b"".join(map(self._encode, self._reader.finish(finished)))
         return rest + self._line(self._content("", None, []), self._final_fields(finished))
 
     def end(self, _finished: Sequence[Finished]) -> bytes:
@@ -76,9 +75,9 @@ class OllamaFrames:
         """Return the line with the error."""
         return error_body(error) + b"\n"
 
-    def choice(self, text: str, _finished: Finished) -> Message:
+    def choice(self, text: str, finished: Finished) -> Message:
         """Return the parsed answer."""
-        return self._reader.whole(text)
+        return self._reader.whole(text, finished)
 
     def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> dict[str, Any]:
         """Return the answer as one object."""
@@ -92,7 +91,7 @@ class OllamaFrames:
 
     def _encode(self, delta: Delta) -> bytes:
         match delta:
-            case ContentDelta(text) | ToolCallBroken(_, text):
+            case ContentDelta(text):
                 return self._line(self._content(text, None, []), {"done": False})
             case ReasoningDelta(text):
                 return self._line(self._content("", text, []), {"done": False})

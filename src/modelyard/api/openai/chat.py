@@ -21,7 +21,7 @@ from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.request_body import RequestBody
 from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
-from modelyard.protocol.deltas import Delta, ToolCallEnd
+from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.requests.generation import TokenStream
@@ -40,7 +40,6 @@ class ChatFrames(EventFrames):
     def __init__(self, body: ChatCompletionRequest, chat: Chat, identity: Identity, index: int = 0) -> None:
         self._body, self._chat, self._identity, self._index = body, chat, identity, index
         self._has_logprobs = bool(body.logprobs)
-        self._has_called = False
 
     def open(self, generation: TokenStream) -> bytes:
         """Return the chunk with the role."""
@@ -63,8 +62,8 @@ class ChatFrames(EventFrames):
 
     def close(self, finished: Finished) -> bytes:
         """Return the chunks of the text that was held back, and the chunk with the finish_reason."""
-        rest = self._encode(self._reader.finish())
-        return rest + self._chunks.of(self._choice({}, "tool_calls" if self._has_called else finished.reason))
+        rest = self._encode(self._reader.finish(finished))
+        return rest + self._chunks.of(self._choice({}, self._finish_reason(finished)))
 
     def end(self, finished: Sequence[Finished]) -> bytes:
         """Return the usage, if the client asked for it, and the end marker."""
@@ -72,12 +71,12 @@ class ChatFrames(EventFrames):
 
     def choice(self, text: str, finished: Finished) -> ChatChoice:
         """Return the choice of a whole completion."""
-        message = self._reader.whole(text)
+        message = self._reader.whole(text, finished)
         return {
             "index": self._index,
             "message": message_object(message),
             "logprobs": logprobs_object(self._generation.logprobs) if self._has_logprobs else None,
-            "finish_reason": "tool_calls" if message.tool_calls else finished.reason,
+            "finish_reason": self._finish_reason(finished),
         }
 
     def whole(self, choices: Sequence[ChatChoice], finished: Sequence[Finished]) -> ChatCompletion:
@@ -89,8 +88,10 @@ class ChatFrames(EventFrames):
             "usage": usage_object(total_usage(finished, self._body.choices)),
         }
 
+    def _finish_reason(self, finished: Finished) -> FinishReason:
+        return "tool_calls" if self._reader.ends_with_calls(finished) else finished.reason
+
     def _encode(self, deltas: list[Delta]) -> bytes:
-        self._has_called = self._has_called or any(isinstance(delta, ToolCallEnd) for delta in deltas)
         choices = [self._choice(delta) for delta in map(delta_object, deltas) if delta is not None]
         if self._has_logprobs and self._generation.logprobs:
             logprobs, self._generation.logprobs = self._generation.logprobs, []

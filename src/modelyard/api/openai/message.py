@@ -15,7 +15,6 @@ from modelyard.protocol.deltas import (
     ReasoningDelta,
     ToolCallArguments,
     ToolCallBegin,
-    ToolCallBroken,
     ToolCallEnd,
 )
 from modelyard.protocol.values import TokenLogprob
@@ -49,7 +48,7 @@ class MessageDelta(TypedDict):
 def delta_object(delta: Delta) -> MessageDelta | None:
     """Return a chunk's ``delta``; None for the end of a call, which OpenAI's stream does not mark."""
     match delta:
-        case ContentDelta(text) | ToolCallBroken(_, text):
+        case ContentDelta(text):
             return {"content": text}
         case ReasoningDelta(text):
             return {"reasoning_content": text}

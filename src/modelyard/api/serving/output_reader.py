@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from modelyard.engine.chat.chat_format import parser_of
-from modelyard.protocol.deltas import ContentDelta, Delta, Message, fold
+from collections.abc import Sequence
+
+from modelyard.engine.chat.chat_format import max_calls_of, parser_of
+from modelyard.protocol.deltas import ContentDelta, Delta, Message, ToolCallEnd, fold
+from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat, Prompt
 from modelyard.yard.requests.generation import TokenStream
 
@@ -15,21 +18,36 @@ class OutputReader:
         is_plain: whether all text is content, so that no parser runs.
     """
 
-    __slots__ = ("_parser", "is_plain")
+    __slots__ = ("_calls", "_max_calls", "_parser", "is_plain")
 
     def __init__(self, generation: TokenStream, prompt: Prompt) -> None:
         reading = generation.reading
         self._parser = parser_of(reading, prompt) if reading is not None and isinstance(prompt, Chat) else None
+        self._max_calls = max_calls_of(prompt) if isinstance(prompt, Chat) else None
+        self._calls = 0
         self.is_plain = self._parser is None
 
     def push(self, text: str) -> list[Delta]:
         """Return the deltas that ``text`` completes."""
-        return [ContentDelta(text)] if self._parser is None else self._parser.push(text)
+        return [ContentDelta(text)] if self._parser is None else self._counted(self._parser.push(text))
 
-    def finish(self) -> list[Delta]:
-        """Return the deltas that the parser held back."""
-        return [] if self._parser is None else self._parser.finish()
+    def finish(self, finished: Finished) -> list[Delta]:
+        """Return the deltas that the parser held back. A call that was cut off is left out."""
+        if self._parser is None:
+            return []
+        return self._counted(self._parser.finish(is_cut=finished.reason == "length"))
 
-    def whole(self, text: str) -> Message:
+    def whole(self, text: str, finished: Finished) -> Message:
         """Return the message for the whole ``text``."""
-        return Message(text) if self._parser is None else fold([*self._parser.push(text), *self._parser.finish()])
+        return fold([*self.push(text), *self.finish(finished)])
+
+    def ends_with_calls(self, finished: Finished) -> bool:
+        """Whether the answer ended because it calls tools. Valid after ``finish``.
+
+        An answer that was cut off may lack further calls, unless it has as many as it may have.
+        """
+        return self._calls > 0 and (finished.reason != "length" or self._calls == self._max_calls)
+
+    def _counted(self, deltas: Sequence[Delta]) -> list[Delta]:
+        self._calls += sum(isinstance(delta, ToolCallEnd) for delta in deltas)
+        return list(deltas)

@@ -48,6 +48,11 @@ def tools_of(chat: Chat) -> tuple[Tool, ...]:
     )
 
 
+def max_calls_of(chat: Chat) -> int | None:
+    """Return the limit of calls in one answer; None: no limit. A choice of one function demands one call of it."""
+    return 1 if isinstance(chat.tool_choice, NamedTool) or not chat.parallel_tool_calls else None
+
+
 def parser_of(reading: Reading, chat: Chat) -> OutputParser:
     """Return a parser for the answer to ``chat``."""
     return parser(
@@ -55,6 +60,7 @@ def parser_of(reading: Reading, chat: Chat) -> OutputParser:
         REASONING.get(reading.reasoning),
         tools_of(chat),
         prompt_ends_in_reasoning=reading.is_open,
+        max_calls=max_calls_of(chat),
     )
 
 
@@ -153,7 +159,7 @@ class ChatFormat:
                 AnswerConstraints(
                     tools,
                     Named(choice.name) if isinstance(choice, NamedTool) else choice,
-                    parallel=chat.parallel_tool_calls,
+                    parallel=max_calls_of(chat) is None,
                     response_format=request.response_format,
                     grammar=request.grammar,
                 ),

@@ -13,7 +13,6 @@ from modelyard.protocol.deltas import (
     ReasoningDelta,
     ToolCallArguments,
     ToolCallBegin,
-    ToolCallBroken,
     ToolCallEnd,
 )
 
@@ -26,36 +25,53 @@ def new_call_id() -> str:
 class Calls:
     """Collects the deltas of one answer.
 
-    The start of a call is published once the first member of its arguments begins. So text that looks like a call up to
-    its opening brace, and goes on as Python or prose, stays content as a whole.
+    A call becomes deltas once it is whole. Deltas that were sent cannot be taken back, and until then the text may turn
+    out to be prose, be malformed, or be cut off. So a stream and a whole answer hold the same calls.
 
     Args:
         tools: the tools of the request.
         source: the text of the answer.
         new_id: makes the id of a call without an id of the model's.
+        max_calls: limit of calls. All that follows the last one is left out.
     """
 
-    __slots__ = ("_arguments", "_index", "_is_published", "_new_id", "_out", "_pending", "_source", "tools")
+    __slots__ = ("_arguments", "_index", "_max_calls", "_new_id", "_out", "_pending", "_source", "tools")
 
-    def __init__(self, tools: Iterable[Tool], source: Source, new_id: Callable[[], str] = new_call_id) -> None:
+    def __init__(
+        self,
+        tools: Iterable[Tool],
+        source: Source,
+        new_id: Callable[[], str] = new_call_id,
+        max_calls: int | None = None,
+    ) -> None:
         self.tools = {tool.name: tool for tool in tools}
         self._source = source
         self._new_id = new_id
+        self._max_calls = max_calls
         self._out: list[Delta] = []
         self._index = 0
-        # Whether the start of the present call is among the deltas.
-        self._is_published = False
-        self._pending: ToolCallBegin | None = None
+        # The name and the id of the call that is being read.
+        self._pending: tuple[str, str | None] | None = None
         self._arguments: list[str] = []
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a call is being read, whose name is known."""
+        return self._pending is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the answer has as many calls as it may have."""
+        return self._index == self._max_calls
 
     def content(self, text: str) -> None:
         """Add content."""
-        if text:
+        if text and not self.is_full:
             self._out.append(ContentDelta(text))
 
     def reasoning(self, text: str) -> None:
         """Add reasoning."""
-        if text:
+        if text and not self.is_full:
             self._out.append(ReasoningDelta(text))
 
     def begin(self, name: str, call_id: str | None = None) -> None:
@@ -66,22 +82,25 @@ class Calls:
         """
         if not name:
             raise Malformed
-        self._pending = ToolCallBegin(self._index, call_id or self._new_id(), name)
+        self._pending = name, call_id
+        self._arguments.clear()
 
     def arguments(self, text: str) -> None:
         """Add text of the arguments."""
-        if self._pending is not None and text not in ("", "{") and not text.isspace():
-            self._out.append(self._pending)
-            self._pending = None
-            self._is_published = True
         self._arguments.append(text)
 
     def end(self) -> None:
         """End the call, whose arguments are complete. The text behind it is not part of it."""
-        self._flush_arguments()
-        self._out.append(ToolCallEnd(self._index))
-        self._is_published = False
-        self._index += 1
+        assert self._pending is not None
+        name, call_id = self._pending
+        if not self.is_full:
+            self._out += (
+                ToolCallBegin(self._index, call_id or self._new_id(), name),
+                ToolCallArguments(self._index, "".join(self._arguments)),
+                ToolCallEnd(self._index),
+            )
+            self._index += 1
+        self.drop()
         self._source.mark()
 
     def settle(self) -> None:
@@ -94,26 +113,12 @@ class Calls:
         self.arguments(arguments)
         self.end()
 
-    def give_up(self, text: str) -> None:
-        """End the present call as broken; ``text`` is all that was read of it."""
-        if self._is_published:
-            self._flush_arguments()
-            self._out.append(ToolCallBroken(self._index, text))
-            self._is_published = False
-            self._index += 1
-        else:
-            self.content(text)
+    def drop(self) -> None:
+        """Forget the call that is being read."""
         self._pending = None
         self._arguments.clear()
 
     def deltas(self) -> list[Delta]:
         """Return the deltas since the last call of this method."""
-        if self._is_published:
-            self._flush_arguments()
         out, self._out = self._out, []
         return out
-
-    def _flush_arguments(self) -> None:
-        if self._arguments:
-            self._out.append(ToolCallArguments(self._index, "".join(self._arguments)))
-            self._arguments.clear()

@@ -16,12 +16,14 @@ Source: the chat templates of deepseek-ai/DeepSeek-R1, DeepSeek-V3-0324 and Deep
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from modelyard.engine.formats.calls import Calls
 from modelyard.engine.formats.format import Shape, ToolFormat
 from modelyard.engine.formats.json_calls import read_arguments
 from modelyard.engine.formats.lark import Lark
 from modelyard.engine.formats.schema import Tool
-from modelyard.engine.formats.source import Source, Waiting
+from modelyard.engine.formats.source import Malformed, Source, Waiting
 
 _SECTION, _SECTION_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 _CALL, _CALL_END, _SEPARATOR = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>"
@@ -29,9 +31,8 @@ _FENCE = "```"
 
 
 def _read(source: Source, calls: Calls, marker: str) -> Waiting:
-    if marker == _SECTION:
-        yield from source.space()
-        yield from source.expect(_CALL)
+    if marker != _CALL and not (yield from _next_call(source, marker)):
+        return
     while True:
         name = yield from source.word()
         yield from source.expect(_SEPARATOR)
@@ -46,9 +47,30 @@ def _read(source: Source, calls: Calls, marker: str) -> Waiting:
             yield from source.take(end)
         yield from source.space()
         calls.settle()
-        if not (yield from source.take(_CALL)):
-            yield from source.take(_SECTION_END)
+        if not (yield from _next_call(source, _CALL)):
             return
+
+
+def _next_call(source: Source, after: str) -> Generator[None, None, bool]:
+    """Read up to the next call of a section, and return whether there is one.
+
+    Models sometimes write text between the markers of a section, which is not meant for the user. Behind a section that
+    is not closed the text is content.
+
+    after: the marker that was read, or that of the last call.
+
+    Raises:
+        Malformed: a section has neither a call nor an end.
+    """
+    if after == _SECTION_END:
+        return False
+    parts: list[str] = []
+    marker = yield from source.pour((_CALL, _SECTION_END), parts.append)
+    if not marker:
+        if after == _SECTION:
+            raise Malformed
+        source.unread("".join(parts))
+    return marker == _CALL
 
 
 def _fenced(lark: Lark, tool: Tool) -> str:
@@ -66,17 +88,19 @@ _MARKERS = frozenset((_SECTION, _SECTION_END, _CALL, _CALL_END, _SEPARATOR))
 DEEPSEEK = ToolFormat(
     name="deepseek",
     read=_read,
-    openers=(_SECTION, _CALL),
+    openers=(_SECTION, _CALL, _SECTION_END),
     markers=_MARKERS,
     shape=Shape(_SECTION + _CALL, f"\n{_CALL}", _SECTION_END),
     call=_fenced,
+    closers=(_CALL_END, _SECTION_END),
 )
 
 DEEPSEEK_V31 = ToolFormat(
     name="deepseek-v3.1",
     read=_read,
-    openers=(_SECTION, _CALL),
+    openers=(_SECTION, _CALL, _SECTION_END),
     markers=_MARKERS,
     shape=Shape(_SECTION + _CALL, _CALL, _SECTION_END),
     call=_plain,
+    closers=(_CALL_END, _SECTION_END),
 )

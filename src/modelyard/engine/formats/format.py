@@ -12,6 +12,9 @@ from modelyard.engine.formats.reasoning import ReasoningFormat
 from modelyard.engine.formats.schema import Tool
 from modelyard.protocol.deltas import OutputParser
 
+# Makes a parser of (the tools of the request, what makes the ids of calls, the limit of calls).
+NewParser = Callable[[Sequence[Tool], Callable[[], str], int | None], OutputParser]
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -39,7 +42,11 @@ class ToolFormat:
         shape: the text around calls, for the grammar; ``between`` closes one call and opens the next.
         call: makes the Lark expression of what stands within the shape: one call without its opening and closing text.
         bare: characters that begin a call if they open an answer.
-        ends_reasoning: whether a call ends reasoning that was not closed, because models of the family do that.
+        closers: texts that end a call; JSON and tags that are still open there are closed.
+        ambiguous: openers that content begins with, too, such as fences.
+        has_frames: whether the markers surround content as well, so that they are read without tools, too.
+        ends_reasoning: texts that end reasoning that was not closed, because models of the family do that. Reasoning
+            that is never closed ends at a call in any case.
         new_id: makes ids for calls.
         own_reasoning: the reasoning format, if it belongs to this format.
         content_opener: text that the model writes before content.
@@ -52,23 +59,34 @@ class ToolFormat:
     shape: Shape
     call: Callable[[Lark, Tool], str]
     bare: str = ""
-    ends_reasoning: bool = False
+    closers: tuple[str, ...] = ()
+    ambiguous: frozenset[str] = frozenset()
+    has_frames: bool = False
+    ends_reasoning: tuple[str, ...] = ()
     new_id: Callable[[], str] = new_call_id
     own_reasoning: ReasoningFormat | None = None
     content_opener: str = ""
     read: ReadCalls | None = None
-    new_parser: Callable[[Sequence[Tool], Callable[[], str]], OutputParser] | None = None
+    new_parser: NewParser | None = None
 
-    def parser(self, tools: Sequence[Tool], new_id: Callable[[], str] | None = None) -> OutputParser:
-        """Return a parser for one answer. Without tools no text is a call."""
+    def parser(
+        self, tools: Sequence[Tool], new_id: Callable[[], str] | None = None, max_calls: int | None = None
+    ) -> OutputParser:
+        """Return a parser for one answer. Without tools no text is a call.
+
+        max_calls: limit of calls; all that follows the last one is left out. None: no limit.
+        """
         make_id = new_id or self.new_id
         if self.new_parser is not None:
-            return self.new_parser(tools, make_id)
+            return self.new_parser(tools, make_id, max_calls)
         assert self.read is not None, self.name
         return CallParser(
             self.read,
-            openers=self.openers if tools else (),
+            openers=self.openers if tools or self.has_frames else (),
             bare=self.bare if tools else "",
             tools=tools,
+            closers=self.closers if tools or self.has_frames else (),
+            ambiguous=self.ambiguous,
             new_id=make_id,
+            max_calls=max_calls,
         )

@@ -17,6 +17,7 @@ from modelyard.engine.formats.json_calls import bare_call, read_any, read_close
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.formats.source import Source, Waiting
 
+_FENCE = "```"
 _FENCES = ("```json", "```tool_call")
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
@@ -24,7 +25,7 @@ _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 def _read(source: Source, calls: Calls, marker: str) -> Waiting:
     yield from read_any(source, calls, known=True, separators=";,")
     if marker:
-        yield from read_close(source, ("```" if marker in _FENCES else _CLOSE,))
+        yield from read_close(source, (_FENCE if marker in _FENCES else _CLOSE,))
 
 
 def instructions(tools: Sequence[Tool]) -> str:
@@ -50,4 +51,6 @@ GENERIC = ToolFormat(
     shape=Shape("", "\n"),
     call=bare_call,
     bare="{[",
+    closers=(_CLOSE,),
+    ambiguous=frozenset(_FENCES),
 )

@@ -19,7 +19,7 @@ _OPEN, _OPEN_TEXT, _CLOSE = "<|tool_call|>", "<tool_call>", "</tool_call>"
 
 def _read(source: Source, calls: Calls, _: str) -> Waiting:
     yield from read_any(source, calls)
-    yield from read_close(source, (_CLOSE,))
+    yield from read_close(source, source.closers)
 
 
 GRANITE = ToolFormat(
@@ -29,4 +29,5 @@ GRANITE = ToolFormat(
     markers=frozenset((_OPEN, _OPEN_TEXT, _CLOSE)),
     shape=Shape(f"{_OPEN}[", ", ", "]"),
     call=call,
+    closers=(_CLOSE,),
 )

@@ -4,13 +4,15 @@
     to=functions.get_weather <|constrain|>json<|message|>{"city": "Paris"}<|call|>
 
 (in one line). A message with a recipient is a call, whatever its channel. Of the others, those on ``analysis`` are
-reasoning, and those on ``final`` and ``commentary`` content. Text before the first header is content.
+reasoning, and those on ``final`` and ``commentary`` content. Text before the first header is content. The recipient may
+also stand before the channel. The body of a call of ``python`` is code, which becomes the tool's first argument.
 
 Source: https://cookbook.openai.com/articles/openai-harmony
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Generator, Sequence
 
@@ -21,12 +23,17 @@ from modelyard.engine.formats.lark import Lark
 from modelyard.engine.formats.reasoning import ReasoningFormat
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.formats.source import Malformed, Source, Waiting
+from modelyard.engine.formats.tagged import members
 from modelyard.protocol.deltas import Delta
 
 _START, _CHANNEL, _CONSTRAIN, _MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
 _END, _CALL, _RETURN = "<|end|>", "<|call|>", "<|return|>"
 _HEADERS = (_START, _CHANNEL)
 _BODY_ENDS = (_END, _CALL, _RETURN, *_HEADERS)
+
+_RECIPIENTS = (" to=", "to=")
+# Built-in tools, whose calls are code.
+_CODE_RECIPIENTS = frozenset(("python", "browser", "container"))
 
 _MAX_HEADER_LENGTH = 1000
 _RECIPIENT = re.compile(r"to=(?:functions\.)?([\w.:/-]+)")
@@ -38,9 +45,9 @@ class HarmonyParser:
 
     __slots__ = ("_calls", "_done", "_has_tools", "_source", "_steps")
 
-    def __init__(self, tools: Sequence[Tool], new_id: Callable[[], str]) -> None:
-        self._source = Source()
-        self._calls = Calls(tools, self._source, new_id)
+    def __init__(self, tools: Sequence[Tool], new_id: Callable[[], str], max_calls: int | None = None) -> None:
+        self._source = Source(_BODY_ENDS)
+        self._calls = Calls(tools, self._source, new_id, max_calls)
         self._has_tools = bool(tools)
         self._steps = self._read()
         self._done = False
@@ -50,9 +57,9 @@ class HarmonyParser:
         self._source.feed(text)
         return self._resume()
 
-    def finish(self) -> list[Delta]:
+    def finish(self, *, is_cut: bool = False) -> list[Delta]:
         """Return the deltas of the text that was held back."""
-        self._source.closed = True
+        self._source.closed, self._source.is_cut = True, is_cut
         return self._resume()
 
     def _resume(self) -> list[Delta]:
@@ -62,8 +69,10 @@ class HarmonyParser:
 
     def _read(self) -> Waiting:
         source = self._source
+        # The prompt ends within a header, so that the recipient may come first.
+        marker = _START if (yield from source.sees(_RECIPIENTS)) else ""
         while True:
-            marker = yield from source.pour(_HEADERS, self._calls.content)
+            marker = marker or (yield from source.pour(_HEADERS, self._calls.content))
             if not marker:
                 return
             while marker:
@@ -71,7 +80,11 @@ class HarmonyParser:
                 try:
                     marker = yield from self._message()
                 except Malformed:
-                    self._calls.give_up(source.since_mark())
+                    text = source.since_mark()
+                    # A cut call is left out, with its header; it is none whose text ended before.
+                    if not (source.is_cut and self._calls.has_begun):
+                        self._calls.content(text)
+                    self._calls.drop()
                     marker = ""
 
     def _message(self) -> Generator[None, None, str]:
@@ -99,12 +112,34 @@ class HarmonyParser:
         return end if end in _HEADERS else ""
 
     def _call(self, name: str) -> Waiting:
-        if (yield from self._source.space()) in ("", "<"):
+        source, calls = self._source, self._calls
+        first = yield from source.space()
+        if first in ("", "<") and not source.is_cut:
             # A call without arguments has an empty body.
-            self._calls.whole(name, "{}")
-            return
-        yield from read_arguments(self._source, self._calls, name)
-        yield from self._source.space()
+            calls.whole(name, "{}")
+        elif name in _CODE_RECIPIENTS and first != "{":
+            yield from self._code(name)
+        else:
+            yield from read_arguments(source, calls, name)
+            yield from source.space()
+
+    def _code(self, name: str) -> Waiting:
+        """Read a call whose body is code, as those of the built-in tool ``python``, and make it an argument.
+
+        Raises:
+            Malformed: the answer was cut off within it.
+        """
+        source, calls = self._source, self._calls
+        calls.begin(name)
+        parts: list[str] = []
+        end = yield from source.pour(_BODY_ENDS, parts.append)
+        if not end and source.is_cut:
+            raise Malformed
+        if end:
+            source.unread(end)
+        listed = [each for each, _, _ in members(calls.tools.get(name, Tool(name)))]
+        calls.arguments(json.dumps({listed[0] if listed else "code": "".join(parts)}, ensure_ascii=False))
+        calls.end()
 
 
 def _expression(lark: Lark, tool: Tool) -> str:

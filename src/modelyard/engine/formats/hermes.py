@@ -19,7 +19,7 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 def _read(source: Source, calls: Calls, _: str) -> Waiting:
     yield from read_any(source, calls)
-    yield from read_close(source, (CLOSE,))
+    yield from read_close(source, source.closers)
 
 
 HERMES = ToolFormat(
@@ -29,4 +29,5 @@ HERMES = ToolFormat(
     markers=frozenset((OPEN, CLOSE)),
     shape=Shape(f"{OPEN}\n", f"\n{CLOSE}\n{OPEN}\n", f"\n{CLOSE}"),
     call=call,
+    closers=(CLOSE,),
 )

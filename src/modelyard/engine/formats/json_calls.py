@@ -19,10 +19,10 @@ from modelyard.engine.formats.lark import Lark, as_object
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.formats.source import Malformed, Source, Waiting
 
-_NAME = frozenset(("name", "function"))
+_NAME = frozenset(("name", "function", "tool_name"))
 _ARGUMENTS = frozenset(("arguments", "parameters"))
 _WRAPPERS = frozenset(("function", "tool_call", "function_call"))
-_OTHER_MEMBERS = frozenset(("id", "type"))
+_OTHER_MEMBERS = frozenset(("id", "type", "tool_call_id"))
 
 # Limit of calls that are wrapped in each other.
 _MAX_DEPTH = 4
@@ -35,6 +35,11 @@ def read_list(source: Source, calls: Calls, *, known: bool = False) -> Waiting:
         Malformed: it is not a list of calls.
     """
     return _list(source, calls, known, 0)
+
+
+def read_items(source: Source, calls: Calls, *, known: bool = False) -> Waiting:
+    """Read ``call, call, …]``, the rest of a list behind its bracket, as ``read_list`` does."""
+    return _items(source, calls, known, 0)
 
 
 def read_object(source: Source, calls: Calls, *, known: bool = False) -> Generator[None, None, bool]:
@@ -101,6 +106,10 @@ def read_close(source: Source, closers: Sequence[str]) -> Waiting:
 
 def _list(source: Source, calls: Calls, known: bool, depth: int) -> Waiting:
     yield from source.expect("[")
+    yield from _items(source, calls, known, depth)
+
+
+def _items(source: Source, calls: Calls, known: bool, depth: int) -> Waiting:
     has_call = False
     while (yield from source.space()) == "{":
         has_call = (yield from _CallReader(source, calls, known, depth).read()) or has_call
@@ -128,7 +137,6 @@ class _CallReader:
     def __init__(self, source: Source, calls: Calls, known: bool, depth: int) -> None:
         self._source, self._calls, self._known, self._depth = source, calls, known, depth
         self._name: str | None = None
-        # Arguments that came before the name.
         self._arguments: str | None = None
         self._has_call = False
 
@@ -151,14 +159,28 @@ class _CallReader:
             if (yield from source.space()) != ",":
                 break
             source.at += 1
-        is_closed = yield from source.take("}")
-        if is_closed and self._name is not None and not self._has_call:
-            self._add(self._name, "{}")
+        yield from self._end()
         if self._has_call:
             self._calls.settle()
         elif is_required:
             raise Malformed
         return self._has_call
+
+    def _end(self) -> Waiting:
+        """Read the closing brace, which may be missing behind the arguments, and add the call.
+
+        Raises:
+            Malformed: the text was cut off before it.
+        """
+        source = self._source
+        if not (yield from source.take("}")):
+            if not (yield from source.more()) and source.is_cut:
+                raise Malformed
+            if self._arguments is None and not (yield from source.ends()):
+                return
+        if self._name is not None and not self._has_call:
+            self._calls.whole(self._name, "{}" if self._arguments is None else self._arguments)
+            self._has_call = True
 
     def _member(self, key: str, first: str) -> Waiting:
         """Read the value of ``key``, which begins with the character ``first``."""
@@ -167,18 +189,9 @@ class _CallReader:
             self._name = yield from read_string(source)
             if self._known and self._name not in calls.tools:
                 raise Malformed
-            if self._arguments is not None:
-                self._add(self._name, self._arguments)
+            calls.begin(self._name)
         elif key in _ARGUMENTS and not self._has_call:
-            if first == "{" and self._name is not None:
-                calls.begin(self._name)
-                yield from value(source, calls.arguments)
-                calls.end()
-                self._has_call = True
-                return
-            self._arguments = yield from _whole_arguments(source, first)
-            if self._name is not None:
-                self._add(self._name, self._arguments)
+            self._arguments = yield from _arguments(source, first)
         elif key in _WRAPPERS and first == "{":
             has_call = yield from _CallReader(source, calls, self._known, self._depth + 1).read()
             self._has_call = has_call or self._has_call
@@ -190,13 +203,9 @@ class _CallReader:
         else:
             yield from read_value(source)
 
-    def _add(self, name: str, arguments: str) -> None:
-        self._calls.whole(name, arguments)
-        self._has_call = True
 
-
-def _whole_arguments(source: Source, first: str) -> Generator[None, None, str]:
-    """Read arguments that cannot be passed on as they arrive, and return them as a JSON object.
+def _arguments(source: Source, first: str) -> Generator[None, None, str]:
+    """Read arguments, whose first character is ``first``, and return them as a JSON object.
 
     Raises:
         Malformed: they are not a JSON object, nor a string that holds one.

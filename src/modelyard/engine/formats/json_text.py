@@ -1,7 +1,8 @@
 """Incremental JSON: text is checked as it arrives, and passed on as soon as it is certain.
 
 Source of the grammar: RFC 8259. White space is passed on unchanged. A control character within a string, which models
-write although JSON forbids it, is passed on as its escape.
+write although JSON forbids it, is passed on as its escape, and Python's constants as those of JSON. Brackets that a
+model leaves open are closed where the call ends.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ MAX_DEPTH = 128
 
 # Limit of a number's length: Python parses no integer of more than 4300 digits.
 _MAX_ATOM_LENGTH = 1000
+
+# Models that were trained on Python write its constants.
+PYTHON_CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 
 _SPACE = re.compile(r"[ \t\r\n]+")
 _RUN = re.compile(r'[^"\\\x00-\x1f]+')
@@ -64,12 +68,24 @@ def value(source: Source, emit: Emit) -> Waiting:
                     yield from _space(source, emit)
                     yield from _key(source, emit)
                 break
-            if character != closers[-1]:
+            if character and character in closers:
+                source.at += 1
+                emit(_closed_down_to(closers, character))
+            elif (yield from source.ends()):
+                emit("".join(reversed(closers)))
+                closers.clear()
+            else:
                 raise Malformed
-            source.at += 1
-            emit(closers.pop())
         else:
             return
+
+
+def _closed_down_to(closers: list[str], closer: str) -> str:
+    """Return the brackets that close the open arrays and objects down to ``closer``, and remove them from the list."""
+    closed = ""
+    while not closed.endswith(closer):
+        closed += closers.pop()
+    return closed
 
 
 def string(source: Source, emit: Emit) -> Waiting:
@@ -164,6 +180,7 @@ def _escape(source: Source, emit: Emit) -> Waiting:
 
 def _atom(source: Source, emit: Emit) -> Waiting:
     atom = yield from source.run(_ATOM_PART, _MAX_ATOM_LENGTH)
+    atom = PYTHON_CONSTANTS.get(atom, atom)
     if _ATOM.fullmatch(atom) is None:
         raise Malformed
     emit(atom)

@@ -2,7 +2,8 @@
 
     {"name": "get_weather", "parameters": {"city": "Paris"}}; {"name": …}
 
-JSON without a marker is a call only if it names a tool of the request. Calls of the custom kind,
+JSON without a marker is a call only if it names a tool of the request. Llama 3.2 also writes Python; see
+``formats.pythonic``. Calls of the custom kind,
 ``<function=get_weather>{"city": "Paris"}</function>``, are read as well. Code behind ``<|python_tag|>`` is content.
 
 Source: https://github.com/meta-llama/llama-models/blob/main/models/llama3_1/prompt_format.md
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 from modelyard.engine.formats.calls import Calls
 from modelyard.engine.formats.format import Shape, ToolFormat
-from modelyard.engine.formats.json_calls import bare_call, read_any, read_arguments
+from modelyard.engine.formats.json_calls import bare_call, read_arguments
 from modelyard.engine.formats.lark import Lark
+from modelyard.engine.formats.pythonic import read_python
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.formats.source import Source, Waiting
 
@@ -22,7 +24,7 @@ _PYTHON, _FUNCTION = "<|python_tag|>", "<function="
 
 def _read(source: Source, calls: Calls, marker: str) -> Waiting:
     if marker != _FUNCTION:
-        yield from read_any(source, calls, known=not marker, separators=";,")
+        yield from read_python(source, calls, known=not marker)
         return
     name = yield from source.word()
     yield from source.expect(">")
@@ -42,5 +44,5 @@ LLAMA3 = ToolFormat(
     markers=frozenset((_PYTHON,)),
     shape=Shape("", "; "),
     call=_call,
-    bare="{",
+    bare="{[",
 )

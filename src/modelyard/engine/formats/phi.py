@@ -19,9 +19,9 @@ _OPEN, _CLOSE, _FUNCTOOLS = "<|tool_call|>", "<|/tool_call|>", "functools["
 
 def _read(source: Source, calls: Calls, marker: str) -> Waiting:
     if marker == _FUNCTOOLS:
-        source.at -= 1
+        source.unread("[")
     yield from read_any(source, calls)
-    yield from read_close(source, (_CLOSE,))
+    yield from read_close(source, source.closers)
 
 
 PHI = ToolFormat(
@@ -31,4 +31,5 @@ PHI = ToolFormat(
     markers=frozenset((_OPEN, _CLOSE)),
     shape=Shape(f"{_OPEN}[", ", ", f"]{_CLOSE}"),
     call=call,
+    closers=(_CLOSE,),
 )

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from modelyard.engine.formats.apertus import APERTUS
 from modelyard.engine.formats.deepseek import DEEPSEEK, DEEPSEEK_V31
 from modelyard.engine.formats.format import ToolFormat
 from modelyard.engine.formats.gemma import FUNCTION_GEMMA, GEMMA
 from modelyard.engine.formats.generic import GENERIC
-from modelyard.engine.formats.glm import GLM
+from modelyard.engine.formats.glm import GLM, HUNYUAN
 from modelyard.engine.formats.granite import GRANITE
 from modelyard.engine.formats.harmony import HARMONY
 from modelyard.engine.formats.hermes import HERMES
+from modelyard.engine.formats.invoke import DEEPSEEK_V4, DEEPSEEK_V32, DEEPSEEK_V41, MINICPM, MINIMAX_M2
 from modelyard.engine.formats.kimi_k2 import KIMI_K2
+from modelyard.engine.formats.kimi_k3 import KIMI_K3
 from modelyard.engine.formats.llama3 import LLAMA3
+from modelyard.engine.formats.minimax_m3 import MINIMAX_M3
 from modelyard.engine.formats.mistral import MISTRAL, MISTRAL_ARGS, MISTRAL_CALL_ID
 from modelyard.engine.formats.phi import PHI
-from modelyard.engine.formats.qwen3_coder import QWEN3_CODER
+from modelyard.engine.formats.pythonic import LFM2, LLAMA4, OLMO3
+from modelyard.engine.formats.qwen3_coder import QWEN3_CODER, SEED
 from modelyard.engine.formats.reasoning import ReasoningFormat, ReasoningParser, ReasoningThenRest
 from modelyard.engine.formats.schema import Tool
+from modelyard.engine.formats.solar import SOLAR
+from modelyard.engine.formats.wrapped_json import (
+    APRIEL,
+    COMMAND,
+    COMMAND_R,
+    GIGACHAT,
+    GIGACHAT_3,
+    MINIMAX_M1,
+    NEMOTRON,
+)
 from modelyard.protocol.deltas import OutputParser
 
 # The markers that a template of each format contains. The first match counts, so a format with further markers comes
@@ -31,11 +46,34 @@ _TEMPLATE_MARKERS: tuple[tuple[ToolFormat, tuple[str, ...]], ...] = (
     (MISTRAL_CALL_ID, ("[TOOL_CALLS]", "[CALL_ID]")),
     (MISTRAL_ARGS, ("[TOOL_CALLS]", "[ARGS]")),
     (MISTRAL, ("[TOOL_CALLS]",)),
+    (DEEPSEEK_V41, ("｜DSML｜ calls",)),
+    (DEEPSEEK_V32, ("｜DSML｜", "function_calls")),
+    (DEEPSEEK_V4, ("｜DSML｜",)),
+    (KIMI_K3, ("<|open|>", "<|sep|>")),
+    (MINIMAX_M3, ("]<]minimax[>[",)),
+    (MINIMAX_M2, ("<minimax:tool_call>",)),
+    (SOLAR, ("<|tool_call:begin|>", "<|tool_call:args|>")),
+    (HUNYUAN, ("<tool_call{}>", "<tool_sep{}>")),
+    (APERTUS, ("<|tools_prefix|>",)),
+    (NEMOTRON, ("<TOOLCALL>",)),
+    (COMMAND, ("<|START_ACTION|>",)),
+    (COMMAND_R, ("Action:", "directly-answer")),
+    (GIGACHAT, ("<|function_call|>", "<|role_sep|>")),
+    (GIGACHAT_3, ("function call<|role_sep|>",)),
+    (LFM2, ("<|tool_list_start|>",)),
+    (LFM2, ("<|tool_call_start|>",)),
+    (LFM2, ("List of tools: ", "keep_past_thinking")),
+    (OLMO3, ("<function_calls>", "<functions>")),
+    (LLAMA4, ("<|header_start|>",)),
+    (MINICPM, ("<function name=", "<![CDATA[")),
     (GEMMA, ("<|tool_call>", '<|"|>')),
     (FUNCTION_GEMMA, ("<start_function_call>",)),
     (GLM, ("<tool_call>", "<arg_key>")),
+    (SEED, ("<seed:tool_call>",)),
     (QWEN3_CODER, ("<function=", "<parameter=")),
     (GRANITE, ("<|start_of_role|>", "<|tool_call|>")),
+    (MINIMAX_M1, ("<tool_calls>", "<beginning_of_sentence>")),
+    (APRIEL, ("<tool_calls>", "FINAL RESPONSE]")),
     (PHI, ("<|tool_call|>",)),
     (PHI, ("functools[",)),
     (HERMES, ("<tool_call>",)),
@@ -61,6 +99,7 @@ def parser(
     *,
     prompt_ends_in_reasoning: bool = False,
     new_id: Callable[[], str] | None = None,
+    max_calls: int | None = None,
 ) -> OutputParser:
     """Return a parser for one answer.
 
@@ -70,12 +109,20 @@ def parser(
         tools: the tools of the request; none if it has none or forbids to call them.
         prompt_ends_in_reasoning: see ``ReasoningFormat.opened_by``.
         new_id: makes the ids of calls; None: the format's own.
+        max_calls: limit of calls; all that follows the last one is left out. None: no limit.
     """
-    calls = tool_format.parser(tools, new_id)
+    calls = tool_format.parser(tools, new_id, max_calls)
     if reasoning is None or tool_format.own_reasoning is not None:
         return calls
-    also_ends = tool_format.openers if tool_format.ends_reasoning and tools else ()
-    return ReasoningThenRest(ReasoningParser(reasoning, inside=prompt_ends_in_reasoning, also_ends=also_ends), calls)
+    tries = bool(tools) and not tool_format.has_frames
+    parted = ReasoningParser(
+        reasoning,
+        inside=prompt_ends_in_reasoning,
+        also_ends=tool_format.ends_reasoning if tools or tool_format.has_frames else (),
+        openers=tool_format.openers if tries else (),
+        new_trial=(lambda: tool_format.parser(tools, new_id, max_calls)) if tries else None,
+    )
+    return ReasoningThenRest(parted, calls)
 
 
 def control_tokens(tool_format: ToolFormat, reasoning: ReasoningFormat | None) -> frozenset[str]:

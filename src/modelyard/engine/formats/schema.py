@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelyard.engine.formats.json_text import decode
+from modelyard.engine.formats.json_text import PYTHON_CONSTANTS, decode
+from modelyard.engine.formats.python_text import python_as_json
 
 # A tool without a schema takes no parameters (OpenAI: "omitting parameters defines a function with an empty list").
 NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -85,21 +86,25 @@ class Tool:
         return self.types(self.parameter(name)) == {"string"}
 
     def argument(self, name: str, text: str) -> str:
-        """Return an argument as JSON that a model wrote as bare ``text``.
+        """Return an argument as JSON that a model wrote as bare ``text``; see ``value``."""
+        return self.value(self.parameter(name), text)
 
-        Text that is JSON of a type that the schema allows is that value, and so is other JSON if the schema allows no
-        string. All other text is a string.
+    def value(self, schema: Mapping[str, Any], text: str) -> str:
+        """Return a value of ``schema`` as JSON that a model wrote as bare ``text``.
+
+        Text that is JSON of a type that the schema allows is that value, and so is other JSON, or a list or mapping of
+        Python's, if the schema allows no string. All other text is a string.
         """
-        types = self.types(self.parameter(name))
+        types = self.types(schema)
         if types == {"string"}:
             return json.dumps(text, ensure_ascii=False)
         bare = text.strip()
-        # Models that were trained on Python write its constants.
-        bare = {"True": "true", "False": "false", "None": "null"}.get(bare, bare)
+        bare = PYTHON_CONSTANTS.get(bare, bare)
         try:
             decoded = decode(bare)
         except ValueError:
-            return json.dumps(text, ensure_ascii=False)
+            python = python_as_json(bare) if types and "string" not in types and bare[:1] in ("[", "{", "(") else None
+            return json.dumps(text, ensure_ascii=False) if python is None else python
         kind = _JSON_TYPES[type(decoded)]
         if kind == "string" and (not types or "string" in types):
             return json.dumps(text, ensure_ascii=False)

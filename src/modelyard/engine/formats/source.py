@@ -54,14 +54,17 @@ class Source:
         text: the unread rest of earlier pieces, and the last piece.
         at: index in ``text`` of the next unread character.
         closed: whether no more text follows.
+        is_cut: whether the answer ended because it may not be longer.
+        closers: texts that end a call. What is still open there is complete, unless the text was cut.
     """
 
-    __slots__ = ("_marked", "_marked_from", "at", "closed", "text")
+    __slots__ = ("_marked", "_marked_from", "at", "closed", "closers", "is_cut", "text")
 
-    def __init__(self) -> None:
+    def __init__(self, closers: Sequence[str] = ()) -> None:
         self.text = ""
         self.at = 0
-        self.closed = False
+        self.closed = self.is_cut = False
+        self.closers = tuple(closers)
         self._marked: list[str] | None = None
         self._marked_from = 0
 
@@ -109,6 +112,32 @@ class Source:
                 return False
             yield
 
+    def sees(self, literals: Sequence[str]) -> Generator[None, None, str]:
+        """Return which of ``literals`` comes next, without reading it; "" if none does."""
+        while True:
+            rest = self.text[self.at : self.at + max(map(len, literals), default=0)]
+            for literal in literals:
+                if rest.startswith(literal):
+                    return literal
+            if self.closed or not any(literal.startswith(rest) for literal in literals):
+                return ""
+            yield
+
+    def ends(self) -> Generator[None, None, bool]:
+        """Whether the call ends here: at one of the closers, or because the model ended its answer."""
+        if (yield from self.more()):
+            return bool((yield from self.sees(self.closers)))
+        return not self.is_cut
+
+    def unread(self, text: str) -> None:
+        """Make ``text``, the last that was read, unread again. It must have been read since the mark, if any."""
+        if self._marked is not None:
+            marked = "".join(self._marked) + self.text[self._marked_from : self.at]
+            self._marked = [marked.removesuffix(text)]
+            self._marked_from = 0
+        self.text = text + self.text[self.at :]
+        self.at = 0
+
     def expect(self, literal: str) -> Waiting:
         """Read ``literal``.
 
@@ -125,6 +154,14 @@ class Source:
                 return self.text[self.at]
             self.at = run.end()
         return ""
+
+    def spaces(self) -> Generator[None, None, str]:
+        """Read white space, and return it."""
+        parts: list[str] = []
+        while (yield from self.more()) and (run := _SPACE.match(self.text, self.at)) is not None:
+            parts.append(run.group())
+            self.at = run.end()
+        return "".join(parts)
 
     def word(self) -> Generator[None, None, str]:
         """Read a name or an id: letters, digits and ``_ . : / -``.
@@ -174,6 +211,12 @@ class Source:
             if self.closed:
                 return ""
             yield
+
+    def until_or_end(self, marker: str) -> Generator[None, None, tuple[str, bool]]:
+        """Read up to and including ``marker``, or all text; return the text before it, and whether it was there."""
+        parts: list[str] = []
+        found = yield from self.pour((marker,), parts.append)
+        return "".join(parts), bool(found)
 
     def until(self, marker: str, max_length: int | None = None) -> Generator[None, None, str]:
         """Read up to and including ``marker``; return the text before it.

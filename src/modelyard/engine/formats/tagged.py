@@ -1,91 +1,128 @@
-"""Arguments that are bare text between tags, re-encoded as JSON with the types of the tool's schema.
+"""Arguments between tags, as the formats of GLM, Qwen 3 Coder and their relatives have them.
 
-A string is passed on as it arrives. An argument of another possible type is read as a whole first.
+Values are bare text. Whether that text is a string or another JSON value follows from the tool's schema.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from modelyard.engine.formats.calls import Calls
 from modelyard.engine.formats.lark import Lark
 from modelyard.engine.formats.schema import Tool
-from modelyard.engine.formats.source import Source, Waiting
+from modelyard.engine.formats.source import Malformed, Source, Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The tags around arguments, as far as they tell where a value ends.
+
+    Attributes:
+        end: the tag that closes a value.
+        followers: what may follow it, behind white space. The tag is part of the value if something else follows,
+            because models write about tags, too.
+        argument: matches the tag that opens an argument, with its ``name``. A value ends at that of an argument that
+            the tool has and the call does not have yet, although its own tag is missing.
+        call: matches the end of a call and the beginning of another one. A value ends there likewise.
+        call_end: matches the end of a call, which ends a value that is not closed up to the end of the answer.
+    """
+
+    end: str
+    followers: tuple[str, ...]
+    argument: re.Pattern[str]
+    call: re.Pattern[str]
+    call_end: re.Pattern[str]
 
 
 class TaggedArguments:
-    """The arguments of one call, passed to ``calls`` as a JSON object.
+    """The arguments of one call, collected as a JSON object.
 
     Args:
-        tool: the called tool; a tool without a schema if it is unknown.
-        calls: collects the call, which has begun.
+        name: the called function; it may be unknown.
+        calls: receives the call.
         trimmed: whether one line break on either side of a value belongs to the tags.
+
+    Attributes:
+        tool: the called function; without a schema if it is unknown.
     """
 
-    __slots__ = ("_calls", "_first", "_tool", "_trimmed")
+    __slots__ = ("_calls", "_members", "_trimmed", "tool")
 
-    def __init__(self, tool: Tool, calls: Calls, *, trimmed: bool) -> None:
-        self._tool = tool
+    def __init__(self, name: str, calls: Calls, *, trimmed: bool) -> None:
+        self.tool = calls.tools.get(name, Tool(name, parameters={}))
         self._calls = calls
         self._trimmed = trimmed
-        self._first = True
+        self._members: dict[str, str] = {}
+        calls.begin(name)
 
-    def read(self, source: Source, name: str, end: str) -> Waiting:
-        """Read the value of ``name`` up to and including the tag ``end``.
+    def read(self, source: Source, name: str, tags: Tags) -> Waiting:
+        """Read the value of ``name`` up to and including its closing tag, which may be missing.
 
         Raises:
-            Malformed: the text ends without it.
+            Malformed: the text ends within the value.
         """
-        if self._tool.is_text(name):
-            self._name(name)
-            self._calls.arguments('"')
-            text = _Text(self._calls, trimmed=self._trimmed)
-            ended = yield from source.pour((end,), text.push)
-            if not ended:
-                # Raises: the string stays open, so that the arguments cannot be mistaken for complete ones.
-                yield from source.expect(end)
-            self._calls.arguments('"')
-            return
-        raw = yield from source.until(end)
-        if self._trimmed:
-            raw = raw.removeprefix("\n").removesuffix("\n")
-        self._name(name)
-        self._calls.arguments(self._tool.argument(name, raw))
+        self.add(name, self.tool.argument(name, (yield from self.text(source, name, tags))))
+
+    def text(self, source: Source, name: str, tags: Tags) -> Generator[None, None, str]:
+        """Read the value of ``name`` as ``read`` does, and return its text."""
+        raw, is_closed = yield from _closed_value(source, tags)
+        if (end := self._early_end(raw, name, tags, is_closed)) is not None:
+            source.unread(raw[end:] + (tags.end if is_closed else ""))
+            raw = raw[:end]
+        elif not is_closed:
+            raise Malformed
+        return raw.removeprefix("\n").removesuffix("\n") if self._trimmed else raw
+
+    def _early_end(self, raw: str, name: str, tags: Tags, is_closed: bool) -> int | None:
+        """Return where a value ends whose own closing tag is missing; None if it is not missing."""
+        properties = self.tool.parameters.get("properties")
+        expected = properties if isinstance(properties, Mapping) else {}
+        ends = [
+            found.start()
+            for found in tags.argument.finditer(raw)
+            if found["name"].strip() in expected and found["name"].strip() not in (name, *self._members)
+        ]
+        patterns = (tags.call,) if is_closed else (tags.call, tags.call_end)
+        ends += [found.start() for pattern in patterns if (found := pattern.search(raw))]
+        return min(ends, default=None)
+
+    def add(self, name: str, value: str) -> None:
+        """Add an argument, whose value is JSON. The last of several with one name counts, as in Python's JSON."""
+        self._members[name] = value
 
     def end(self) -> None:
         """End the call."""
-        self._calls.arguments("{}" if self._first else "}")
+        members = (f"{json.dumps(name, ensure_ascii=False)}: {value}" for name, value in self._members.items())
+        self._calls.arguments(f"{{{', '.join(members)}}}")
         self._calls.end()
 
-    def _name(self, name: str) -> None:
-        self._calls.arguments("{" if self._first else ", ")
-        self._first = False
-        self._calls.arguments(f"{json.dumps(name, ensure_ascii=False)}: ")
 
-
-class _Text:
-    """Passes a string on as it arrives, without the line breaks that belong to its tags."""
-
-    __slots__ = ("_calls", "_has_started", "_held", "_trimmed")
-
-    def __init__(self, calls: Calls, *, trimmed: bool) -> None:
-        self._calls = calls
-        self._trimmed = trimmed
-        self._has_started = False
-        self._held = ""
-
-    def push(self, text: str) -> None:
-        if self._trimmed:
-            if not self._has_started:
-                text = text.removeprefix("\n")
-            text = self._held + text
-            self._held = "\n" if text.endswith("\n") else ""
-            text = text.removesuffix("\n")
-        self._has_started = True
-        if text:
-            self._calls.arguments(json.dumps(text, ensure_ascii=False)[1:-1])
+def _closed_value(source: Source, tags: Tags) -> Generator[None, None, tuple[str, bool]]:
+    """Read a value and its closing tag; return its text, and whether the tag was there."""
+    parts: list[str] = []
+    length = 0
+    first: int | None = None
+    while True:
+        piece, is_closed = yield from source.until_or_end(tags.end)
+        parts.append(piece)
+        length += len(piece)
+        if not is_closed:
+            break
+        space = yield from source.spaces()
+        if not (yield from source.more()) or (yield from source.sees(tags.followers)):
+            return "".join(parts), True
+        first = length if first is None else first
+        parts.append(tags.end + space)
+        length += len(tags.end) + len(space)
+    text = "".join(parts)
+    if first is None:
+        return text, False
+    source.unread(text[first + len(tags.end) :])
+    return text[:first], True
 
 
 def value(lark: Lark, tool: Tool, schema: Mapping[str, Any], end: str) -> str:

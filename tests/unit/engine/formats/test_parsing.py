@@ -19,9 +19,9 @@ from modelyard.protocol.deltas import (
     ContentDelta,
     Delta,
     OutputParser,
+    ToolCall,
     ToolCallArguments,
     ToolCallBegin,
-    ToolCallBroken,
     ToolCallEnd,
     fold,
 )
@@ -127,7 +127,7 @@ def test_without_tools_no_text_is_a_call(of: ToolFormat, text: str) -> None:
 @settings(max_examples=25, deadline=None)
 @given(text=SHARDED)
 def test_the_deltas_of_a_call_come_in_order(of: ToolFormat, text: str) -> None:
-    """Begun, then arguments, then ended or broken; one after the other, numbered from 0."""
+    """Begun, then arguments, then ended; one after the other, numbered from 0."""
     current: int | None = None
     begun = 0
     for delta in deltas_of(reader(of), list(text)):
@@ -139,7 +139,7 @@ def test_the_deltas_of_a_call_come_in_order(of: ToolFormat, text: str) -> None:
             case ToolCallArguments(index, piece):
                 assert index == current
                 assert piece
-            case ToolCallEnd(index) | ToolCallBroken(index):
+            case ToolCallEnd(index):
                 assert index == current
                 current = None
             case _:
@@ -156,38 +156,43 @@ def test_words_pass_at_once() -> None:
     assert calls.push("s>") == [ContentDelta(" <tools>")]
 
 
-def test_a_call_is_told_before_it_is_whole() -> None:
+def test_a_call_is_told_once_it_is_whole() -> None:
+    """What a client was told cannot be taken back, and the call may still break or be cut off."""
     calls = reader(FORMATS["hermes"])
-    assert calls.push('<tool_call>\n{"name": "write_file", "arguments": {') == []
-    assert calls.push('"path": "a.tx') == [ToolCallBegin(0, "c0", "write_file"), ToolCallArguments(0, '{"path": "a.tx')]
-    assert calls.push("t") == [ToolCallArguments(0, "t")]
-    assert calls.push('", "text": ""}}') == [ToolCallArguments(0, '", "text": ""}'), ToolCallEnd(0)]
+    assert calls.push('<tool_call>\n{"name": "write_file", "arguments": {"path": "a.txt", "text": ""') == []
+    told = [
+        ToolCallBegin(0, "c0", "write_file"),
+        ToolCallArguments(0, '{"path": "a.txt", "text": ""}'),
+        ToolCallEnd(0),
+    ]
+    assert calls.push("}}") == told
     assert calls.push("\n</tool_call>") == []
     assert calls.finish() == []
 
 
-def test_a_string_between_tags_is_passed_on_as_it_comes() -> None:
-    calls = reader(FORMATS["qwen3-coder"])
-    calls.push("<tool_call>\n<function=write_file>\n<parameter=path>\na\n</parameter>\n<parameter=text>\n")
-    assert calls.push('say "hi"') == [ToolCallArguments(0, 'say \\"hi\\"')]
-    assert calls.push("\n") == []
-    assert calls.push("<") == []
-    assert calls.push("b>") == [ToolCallArguments(0, "\\n<b>")]
+def test_the_call_after_a_broken_one_is_the_first() -> None:
+    broken = '<tool_call>{"name": "now", "arguments": {"a": oh}}</tool_call>'
+    deltas = deltas_of(reader(FORMATS["hermes"]), [broken + HERMES])
+    assert [delta.index for delta in deltas if isinstance(delta, ToolCallEnd)] == [0]
+    assert fold(deltas).content == broken
 
 
-def test_a_call_that_breaks_is_told_so_and_is_content_as_a_whole() -> None:
-    calls = reader(FORMATS["hermes"])
-    text = '<tool_call>{"name": "now", "arguments": {"a": "b'
-    begun = calls.push(text)
-    assert begun == [ToolCallBegin(0, "c0", "now"), ToolCallArguments(0, '{"a": "b')]
-    assert calls.finish() == [ToolCallBroken(0, text)]
+@each_format
+@settings(max_examples=25, deadline=None)
+@given(text=SHARDED)
+def test_of_limited_calls_the_first_ones_are_told(of: ToolFormat, text: str) -> None:
+    def calls(limit: int | None) -> tuple[ToolCall, ...]:
+        numbers = itertools.count()
+        made = parser(of, None, TOOLS, new_id=lambda: f"c{next(numbers)}", max_calls=limit)
+        return fold(deltas_of(made, [text])).tool_calls
+
+    assert calls(1) == calls(None)[:1]
 
 
-def test_the_call_after_a_broken_one_has_the_next_number() -> None:
-    text = '<tool_call>{"name": "now", "arguments": {"a": oh}}</tool_call>' + HERMES
-    deltas = deltas_of(reader(FORMATS["hermes"]), [text])
-    assert [delta.index for delta in deltas if isinstance(delta, ToolCallEnd)] == [1]
-    assert [call.name for call in fold(deltas).tool_calls] == ["get_weather"]
+def test_behind_the_last_call_that_an_answer_may_have_nothing_is_told() -> None:
+    made = parser(FORMATS["hermes"], None, TOOLS, max_calls=1)
+    message = fold(deltas_of(made, [f"One.\n{HERMES}\nTwo.\n{HERMES}"]))
+    assert (message.content, len(message.tool_calls)) == ("One.", 1)
 
 
 def test_kimi_keeps_the_ids_of_its_model() -> None:

@@ -12,7 +12,7 @@ from modelyard.api.openai.audio.prompts import spoken_text
 from modelyard.api.openai.chunks import EventFrames
 from modelyard.api.openapi.answers_openai import SpeechText, SpeechUsage
 from modelyard.api.serving.output_reader import OutputReader
-from modelyard.protocol.deltas import ContentDelta, Delta, ToolCallBroken
+from modelyard.protocol.deltas import ContentDelta, Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
 from modelyard.protocol.values import Usage
@@ -59,7 +59,7 @@ class SpeechFrames(EventFrames):
 
     def close(self, finished: Finished) -> bytes:
         """Return the words that were held back, and the event with the whole text."""
-        rest = self._events(self._reader.finish(), is_over=True)
+        rest = self._events(self._reader.finish(finished), is_over=True)
         done = {
             "type": "transcript.text.done",
             "text": spoken_text(self._text)[1].strip(),
@@ -73,7 +73,7 @@ class SpeechFrames(EventFrames):
 
     def choice(self, text: str, finished: Finished) -> SpeechText | str:
         """Return the whole answer: an object, or the text."""
-        detected, words = spoken_text(self._reader.whole(text).content)
+        detected, words = spoken_text(self._reader.whole(text, finished).content)
         words = words.strip()
         if self._format == "text":
             return words
@@ -92,7 +92,7 @@ class SpeechFrames(EventFrames):
         return choices[0]
 
     def _events(self, deltas: Sequence[Delta], *, is_over: bool) -> bytes:
-        self._text += "".join(delta.text for delta in deltas if isinstance(delta, ContentDelta | ToolCallBroken))
+        self._text += "".join(delta.text for delta in deltas if isinstance(delta, ContentDelta))
         if not self._has_words:
             # Leading spaces and the head that names the language are not part of the words.
             head = self._text.lstrip()

@@ -26,7 +26,6 @@ from modelyard.protocol.deltas import (
     ReasoningDelta,
     ToolCallArguments,
     ToolCallBegin,
-    ToolCallBroken,
     ToolCallEnd,
 )
 from modelyard.protocol.events import Finished
@@ -87,7 +86,7 @@ class ResponseFrames:
 
     def close(self, finished: Finished) -> bytes:
         """Return the events of the text that was held back, and the event with the whole response."""
-        rest = b"".join(map(self._encode, self._reader.finish()))
+        rest = b"".join(map(self._encode, self._reader.finish(finished)))
         if not self.response["output"]:
             rest += self._begin_message()
         rest += self._end_item()
@@ -141,8 +140,6 @@ class ResponseFrames:
                 return self._add_arguments(text)
             case ToolCallEnd():
                 return self._end_call()
-            case ToolCallBroken(_, text):
-                return self._break_call() + self._begin_message() + self._add_text(text)
 
     def _begin_message(self) -> bytes:
         if self._item is not None and self._item["type"] == "message":
@@ -231,15 +228,6 @@ class ResponseFrames:
         begin = self._begin(function_call(call_id, tool.function, tool))
         return begin + self._add_arguments(arguments) + self._end_item()
 
-    def _break_call(self) -> bytes:
-        """End a call that was none after all, so that its item does not stay in progress."""
-        if self._call is not None:
-            self._call = None
-            return b""
-        assert self._item is not None
-        self._item["status"] = "incomplete"
-        return self._end_item()
-
     def _begin(self, item: OutputItem) -> bytes:
         self._item = item
         self.response["output"].append(item)
@@ -258,11 +246,11 @@ class ResponseFrames:
                 ) + self._item_event("response.content_part.done", content_index=0, part=part)
             case "reasoning":
                 events = self._end_reasoning(item)
-            case "function_call" if item["status"] != "incomplete":
+            case "function_call":
                 events = self._item_event(
                     "response.function_call_arguments.done", arguments=item["arguments"], name=item["name"]
                 )
-            case "custom_tool_call" if item["status"] != "incomplete":
+            case "custom_tool_call":
                 events = self._item_event("response.custom_tool_call_input.done", input=item["input"])
         if item["status"] == "in_progress":
             item["status"] = "completed"
