@@ -115,6 +115,8 @@ class AnswerGrammar:
         rest = lark.text(shape.open.removeprefix(opener))
         if lark.is_token(opener):
             lead = f"{lark.any_text()} {lark.text(opener)}"
+        elif lark.has_token(opener):
+            lead = lark.text_until(opener)
         else:
             lead = lark.rule(rf"/(.|\n)*/ {lark.text(opener)}", "[lazy]")
         return f"({lead} {rest} {block})* {lark.any_text()}"

@@ -19,7 +19,7 @@ from typing import Any
 
 from modelyard.engine.formats.calls import Calls
 from modelyard.engine.formats.format import Shape, ToolFormat
-from modelyard.engine.formats.json_text import MAX_DEPTH, decode, string
+from modelyard.engine.formats.json_text import MAX_DEPTH, PYTHON_CONSTANTS, decode, string
 from modelyard.engine.formats.lark import Lark
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.formats.source import Malformed, Source, Waiting
@@ -85,10 +85,14 @@ def _next_value(source: Source, calls: Calls, delimiter: str, closers: list[str]
                 yield from source.space()
                 yield from _key(source, calls, delimiter)
             return True
-        if character != closers[-1]:
+        if character == closers[-1]:
+            source.at += 1
+            calls.arguments(closers.pop())
+        elif (yield from source.ends()):
+            calls.arguments("".join(reversed(closers)))
+            closers.clear()
+        else:
             raise Malformed
-        source.at += 1
-        calls.arguments(closers.pop())
     return False
 
 
@@ -128,6 +132,7 @@ def _bare(source: Source) -> Generator[None, None, str]:
 
 def _atom(word: str) -> str:
     """Return a bare word as JSON: a number or a constant if it is one, else a string that lacks its delimiters."""
+    word = PYTHON_CONSTANTS.get(word, word)
     try:
         decode(word)
     except ValueError:
@@ -205,6 +210,7 @@ def _format(name: str, opener: str, delimiter: str, close: str) -> ToolFormat:
         markers=frozenset((opener, delimiter, close)),
         shape=Shape(f"{opener}call:", f"{opener}call:"),
         call=partial(_call, delimiter, close),
+        closers=(close,),
     )
 
 

@@ -39,7 +39,7 @@ class _Family:
         close = re.escape(self.close)
         self.tags = Tags(
             end=self.value_end,
-            followers=(self.key, self.close),
+            followers=(self.key, self.close, self.open),
             argument=re.compile(
                 rf"\n?{re.escape(self.key)}(?P<name>[^<]*){re.escape(self.key_end)}\s*{re.escape(self.value)}"
             ),

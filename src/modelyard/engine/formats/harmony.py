@@ -71,14 +71,16 @@ class HarmonyParser:
         source = self._source
         # The prompt ends within a header, so that the recipient may come first.
         marker = _START if (yield from source.sees(_RECIPIENTS)) else ""
+        written = ""
         while True:
-            marker = marker or (yield from source.pour(_HEADERS, self._calls.content))
+            if not marker:
+                written = marker = yield from source.pour(_HEADERS, self._calls.content)
             if not marker:
                 return
             while marker:
-                source.mark(marker)
+                source.mark(written)
                 try:
-                    marker = yield from self._message()
+                    written = marker = yield from self._message()
                 except Malformed:
                     text = source.since_mark()
                     # A cut call is left out, with its header; it is none whose text ended before.
@@ -113,6 +115,7 @@ class HarmonyParser:
 
     def _call(self, name: str) -> Waiting:
         source, calls = self._source, self._calls
+        calls.begin(name)
         first = yield from source.space()
         if first in ("", "<") and not source.is_cut:
             # A call without arguments has an empty body.
@@ -130,7 +133,6 @@ class HarmonyParser:
             Malformed: the answer was cut off within it.
         """
         source, calls = self._source, self._calls
-        calls.begin(name)
         parts: list[str] = []
         end = yield from source.pour(_BODY_ENDS, parts.append)
         if not end and source.is_cut:

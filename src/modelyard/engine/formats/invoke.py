@@ -43,7 +43,7 @@ _NAME = re.compile(r'(?P<name>[^"]+)"(?:\s+string="(?P<is_text>true|false)")?\s*
 _CDATA, _CDATA_END = "<![CDATA[", "]]>"
 
 
-class _Style:
+class Style:
     """The tags of one dialect.
 
     Args:
@@ -60,7 +60,7 @@ class _Style:
         section_end = rf"|\n?{re.escape(self.section_end)}" if section else ""
         self.tags = Tags(
             end=self.argument_end,
-            followers=(self.argument, self.call_end, *filter(None, (self.section_end,))),
+            followers=(self.argument, self.call_end, self.call, *filter(None, (self.section_end,))),
             argument=re.compile(rf'\n?{re.escape(self.argument)}(?P<name>[^"\n]*)"[^>\n]*>'),
             call=re.compile(rf"\n?{call_end}\s*{re.escape(self.call)}"),
             call_end=re.compile(rf"\n?{call_end}{section_end}"),
@@ -71,8 +71,18 @@ class _Style:
         """The texts that begin a call."""
         return tuple(filter(None, (self.section, self.call)))
 
+    @property
+    def closers(self) -> tuple[str, ...]:
+        """The texts that end a call."""
+        return tuple(filter(None, (self.call_end, self.section_end)))
 
-def _read(styles: Sequence[_Style], source: Source, calls: Calls, marker: str) -> Waiting:
+
+def read_invocations(styles: Sequence[Style], source: Source, calls: Calls, marker: str) -> Waiting:
+    """Read the calls behind ``marker``, which is an opener of one of ``styles``.
+
+    Raises:
+        Malformed: there are none.
+    """
     style = next(each for each in styles if marker in each.openers)
     if marker == style.section:
         yield from source.space()
@@ -86,7 +96,7 @@ def _read(styles: Sequence[_Style], source: Source, calls: Calls, marker: str) -
         yield from source.take(style.section_end)
 
 
-def _call(style: _Style, source: Source, calls: Calls) -> Waiting:
+def _call(style: Style, source: Source, calls: Calls) -> Waiting:
     header = _NAME.fullmatch((yield from source.until(">", _MAX_TAG_LENGTH)))
     if header is None:
         raise Malformed
@@ -122,8 +132,9 @@ def _value(tool: Tool, opened: re.Match[str], text: str) -> str:
     return tool.argument(opened["name"], text)
 
 
-def _expression(style: _Style, typed: bool, lark: Lark, tool: Tool) -> str:
-    parts = [lark.text(f'{style.call}{tool.name}">\n')]
+def expression(style: Style, typed: bool, lark: Lark, tool: Tool) -> str:
+    """Return the expression of one call from its name on. typed: whether arguments tell whether they are strings."""
+    parts = [lark.text(f'{tool.name}">\n')]
     line = lark.text("\n")
     for name, schema, is_required in members(tool):
         part = f"{_argument(style, typed, lark, tool, name, schema)} {line}"
@@ -132,7 +143,7 @@ def _expression(style: _Style, typed: bool, lark: Lark, tool: Tool) -> str:
     return " ".join(parts)
 
 
-def _argument(style: _Style, typed: bool, lark: Lark, tool: Tool, name: str, schema: Mapping[str, Any]) -> str:
+def _argument(style: Style, typed: bool, lark: Lark, tool: Tool, name: str, schema: Mapping[str, Any]) -> str:
     head = f'{style.argument}{name}"'
     if not typed:
         return f"{lark.text(f'{head}>')} {value(lark, tool, schema, style.argument_end)}"
@@ -151,7 +162,7 @@ def _definitions(tool: Tool) -> dict[str, Any]:
     return {key: tool.parameters[key] for key in ("$defs", "definitions") if key in tool.parameters}
 
 
-def _format(name: str, styles: Sequence[_Style], *, typed: bool = False, markers: frozenset[str]) -> ToolFormat:
+def _format(name: str, styles: Sequence[Style], *, typed: bool = False, markers: frozenset[str]) -> ToolFormat:
     """Return a format that writes calls in the first of ``styles``, and reads all of them.
 
     typed: whether arguments tell whether they are strings.
@@ -160,28 +171,30 @@ def _format(name: str, styles: Sequence[_Style], *, typed: bool = False, markers
     before, after = (f"{style.section}\n", f"\n{style.section_end}") if style.section else ("", "")
     return ToolFormat(
         name=name,
-        read=partial(_read, styles),
+        read=partial(read_invocations, styles),
         openers=tuple(opener for each in styles for opener in each.openers),
         markers=markers,
-        shape=Shape(before, "\n", after),
-        call=partial(_expression, style, typed),
-        closers=tuple({closer: None for each in styles for closer in (each.call_end, each.section_end) if closer}),
+        shape=Shape(before + style.call, f"\n{style.call}", after),
+        call=partial(expression, style, typed),
+        closers=tuple({closer: None for each in styles for closer in each.closers}),
     )
 
 
 _DSML = "｜DSML｜"
-_V32 = _Style(f"{_DSML}function_calls", _DSML, "invoke", "parameter")
-_V4 = _Style(f"{_DSML}tool_calls", _DSML, "invoke", "parameter")
-_V41 = _Style(f"{_DSML} calls", f"{_DSML} ", "invoke", "parameter")
+_V32 = Style(f"{_DSML}function_calls", _DSML, "invoke", "parameter")
+_V4 = Style(f"{_DSML}tool_calls", _DSML, "invoke", "parameter")
+_V41 = Style(f"{_DSML} calls", f"{_DSML} ", "invoke", "parameter")
 
 DEEPSEEK_V32 = _format("deepseek-v3.2", (_V32, _V4, _V41), typed=True, markers=frozenset((_DSML,)))
 DEEPSEEK_V4 = _format("deepseek-v4", (_V4, _V32, _V41), typed=True, markers=frozenset((_DSML,)))
 DEEPSEEK_V41 = _format("deepseek-v4.1", (_V41, _V4, _V32), typed=True, markers=frozenset((_DSML,)))
 
-_M2 = _Style("minimax:tool_call", "", "invoke", "parameter")
+ATEM = Style("atem:function_calls", "atem:", "invoke", "parameter")
+
+_M2 = Style("minimax:tool_call", "", "invoke", "parameter")
 MINIMAX_M2 = _format("minimax-m2", (_M2,), markers=frozenset((_M2.section, _M2.section_end)))
 
-_MINICPM = _Style("", "", "function", "param")
+_MINICPM = Style("", "", "function", "param")
 MINICPM = _format(
     "minicpm", (_MINICPM,), markers=frozenset(("<function", "</function>", "<param", "</param>", _CDATA, _CDATA_END))
 )

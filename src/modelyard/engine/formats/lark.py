@@ -59,6 +59,10 @@ class Lark:
         """Whether a marker is a control token."""
         return marker in self._tokens
 
+    def has_token(self, text: str) -> bool:
+        """Whether a control token is in ``text``."""
+        return self._split is not None and self._split.search(text) is not None
+
     def rule(self, body: str, options: str = "") -> str:
         """Add a rule, and return its name."""
         name = f"r{len(self._rules)}"
@@ -71,13 +75,15 @@ class Lark:
 
     def text_until(self, end: str) -> str:
         """Return the expression of any text up to and including the first ``end``."""
-        if not (self._split and self._split.search(end)):
+        token = self._split.search(end) if self._split else None
+        if token is None:
             return self.rule(r"/(.|\n)*/", f"[suffix={_literal(end)}]")
-        # The control token spelt out as plain text is excluded, because the parser would take it for the end.
-        spelt = re.escape(end).replace("/", r"\/").replace("\\\n", r"\n")
+        # The control token spelt out as plain text is excluded, because the parser would take it for the end. Text
+        # before the token belongs to the terminal, which is as long as it can be.
+        before = _pattern(end[: token.start()])
         terminal = f"T{len(self._rules)}"
-        self._rules.append(rf"{terminal}: /(?s:.*)/ & ~/(?s:.*){spelt}(?s:.*)/")
-        return f"{terminal} {self.text(end)}"
+        self._rules.append(rf"{terminal}: /(?s:.*){before}/ & ~/(?s:.*){_pattern(end)}(?s:.*)/")
+        return f"{terminal} {self.text(end[token.start() :])}"
 
     def json(self, schema: Mapping[str, Any], *, strict: bool) -> str:
         """Return the expression of JSON of ``schema``. strict: whether it must be enforced as a whole."""
@@ -100,6 +106,11 @@ def as_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     if "type" in schema or {"anyOf", "oneOf", "allOf", "$ref"} & schema.keys():
         return schema
     return {**schema, "type": "object"}
+
+
+def _pattern(text: str) -> str:
+    """Return a regular expression that matches exactly ``text``, without its delimiters."""
+    return re.escape(text).replace("/", r"\/").replace("\\\n", r"\n")
 
 
 def _literal(text: str) -> str:

@@ -8,6 +8,7 @@ Hot path: ``push`` runs once a token. Content without the first character of a m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 
 from modelyard.engine.formats.calls import Calls, new_call_id
@@ -20,6 +21,9 @@ ReadCalls = Callable[[Source, Calls, str], Waiting]
 
 # A cut answer that ends with fewer characters of a marker may as well end with prose, such as "a <".
 _MIN_CUT_MARKER_LENGTH = 3
+
+# The end of a call without a marker that was cut off within its name.
+_LAST_WORD = re.compile(r"[\w.-]+\Z")
 
 
 class CallParser:
@@ -201,7 +205,11 @@ class CallParser:
     def _give_up(self, text: str) -> None:
         """Pass on the ``text`` of a call that is none; leave it out if a call was cut off within it."""
         source, calls = self._source, self._calls
-        is_call = calls.has_begun or (bool(self._marker) and self._marker not in self._ambiguous)
+        if self._marker:
+            is_call = calls.has_begun or self._marker not in self._ambiguous
+        else:
+            word = _LAST_WORD.search(text)
+            is_call = calls.has_begun or (word is not None and any(name.startswith(word[0]) for name in calls.tools))
         calls.drop()
         if source.is_cut and is_call:
             # The rest of a cut call is no content either.

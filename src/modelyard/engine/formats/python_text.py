@@ -32,6 +32,7 @@ _ESCAPES: Final = {
     **{character: character for character in "\\'\"/"},
 }
 _HEX_ESCAPES: Final = {"x": 2, "u": 4, "U": 8}
+_AFTER_STRINGS: Final = ",:)]}"
 _BRACKETS: Final = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -100,19 +101,24 @@ def python_value(source: Source, depth: int = 0) -> Generator[None, None, str]:
 
 
 def _string(source: Source) -> Generator[None, None, str]:
+    """Read a string. A quote that nothing follows which may follow a string belongs to it: models forget to escape."""
     quote = source.text[source.at]
-    if not (yield from source.take(quote * 3)):
-        source.at += 1
-    else:
+    if (yield from source.take(quote * 3)):
         quote *= 3
+    else:
+        source.at += 1
     parts: list[str] = []
     while True:
         marker = yield from source.pour((quote, "\\"), parts.append)
-        if marker == quote:
-            return _joined(parts)
-        if not marker:
+        if marker == "\\":
+            parts.append((yield from _escape(source)))
+        elif not marker:
             raise Malformed
-        parts.append((yield from _escape(source)))
+        else:
+            space = yield from source.spaces()
+            if not (yield from source.more()) or source.text[source.at] in _AFTER_STRINGS:
+                return _joined(parts)
+            parts.append(marker + space)
 
 
 def _escape(source: Source) -> Generator[None, None, str]:

@@ -40,7 +40,7 @@ def _tags(opener: str, close: str) -> Tags:
     end = rf"\n?{_FUNCTION_END}\s*(?:{re.escape(close)})?"
     return Tags(
         end=_PARAMETER_END,
-        followers=(_PARAMETER, _FUNCTION_END, close),
+        followers=(_PARAMETER, _FUNCTION_END, close, opener, _FUNCTION),
         argument=re.compile(rf"\n?{_PARAMETER}(?P<name>[^>\n]*)>"),
         call=re.compile(rf"{end}\s*(?:{re.escape(opener)}\s*)?{_FUNCTION}"),
         call_end=re.compile(rf"{end}|\n?{re.escape(close)}"),

@@ -176,12 +176,17 @@ class ReasoningParser:
         if len(words) < len(self._held):
             self._space.append(self._held[: len(self._held) - len(words)])
             self._held = words
-        marker = self._reasoning.open
-        if words.startswith(marker):
-            self._held = words[len(marker) :]
+        opening, closing = self._reasoning.open, self._reasoning.close
+        if words.startswith(opening):
+            self._held = words[len(opening) :]
             self._space.clear()
             self._state = "inside"
-        elif not marker.startswith(words):
+        elif words.startswith(closing):
+            # A model that decides by itself whether to reason closes at once what nothing has opened.
+            self._held = words[len(closing) :]
+            self._space.clear()
+            self._state = "closed"
+        elif not opening.startswith(words) and not closing.startswith(words):
             self._answer(out, "".join(self._space) + words)
 
     def _step(self, out: list[Delta]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from modelyard.engine.formats.apertus import APERTUS
 from modelyard.engine.formats.deepseek import DEEPSEEK, DEEPSEEK_V31
 from modelyard.engine.formats.format import ToolFormat
+from modelyard.engine.formats.functionary import FUNCTIONARY
 from modelyard.engine.formats.gemma import FUNCTION_GEMMA, GEMMA
 from modelyard.engine.formats.generic import GENERIC
 from modelyard.engine.formats.glm import GLM, HUNYUAN
@@ -19,6 +20,7 @@ from modelyard.engine.formats.kimi_k3 import KIMI_K3
 from modelyard.engine.formats.llama3 import LLAMA3
 from modelyard.engine.formats.minimax_m3 import MINIMAX_M3
 from modelyard.engine.formats.mistral import MISTRAL, MISTRAL_ARGS, MISTRAL_CALL_ID
+from modelyard.engine.formats.muse import MUSE
 from modelyard.engine.formats.phi import PHI
 from modelyard.engine.formats.pythonic import LFM2, LLAMA4, OLMO3
 from modelyard.engine.formats.qwen3_coder import QWEN3_CODER, SEED
@@ -58,8 +60,10 @@ _TEMPLATE_MARKERS: tuple[tuple[ToolFormat, tuple[str, ...]], ...] = (
     (NEMOTRON, ("<TOOLCALL>",)),
     (COMMAND, ("<|START_ACTION|>",)),
     (COMMAND_R, ("Action:", "directly-answer")),
-    (GIGACHAT, ("<|function_call|>", "<|role_sep|>")),
-    (GIGACHAT_3, ("function call<|role_sep|>",)),
+    (GIGACHAT, ("<|function_call|>",)),
+    (GIGACHAT_3, ("function call", "<|message_sep|>")),
+    (FUNCTIONARY, (">>>${recipient}",)),
+    (MUSE, ("<atem:",)),
     (LFM2, ("<|tool_list_start|>",)),
     (LFM2, ("<|tool_call_start|>",)),
     (LFM2, ("List of tools: ", "keep_past_thinking")),

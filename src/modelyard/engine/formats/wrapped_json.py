@@ -30,10 +30,20 @@ from modelyard.engine.formats.lark import Lark
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.formats.source import Source, Waiting
 
+_NEXT_MESSAGE, _ROLE = "<|message_sep|>", "function call<|role_sep|>"
+
 
 def _read(source: Source, calls: Calls, _: str) -> Waiting:
     yield from read_any(source, calls, separators=",")
     yield from read_close(source, source.closers)
+
+
+def _read_message(source: Source, calls: Calls, marker: str) -> Waiting:
+    if marker == _NEXT_MESSAGE:
+        # The header of the message with the call comes next, which is a marker, too.
+        yield from source.space()
+        return
+    yield from _read(source, calls, marker)
 
 
 def _action_call(lark: Lark, tool: Tool) -> str:
@@ -103,7 +113,7 @@ COMMAND_R = ToolFormat(
 GIGACHAT = ToolFormat(
     name="gigachat",
     read=_read,
-    openers=("<|function_call|>", "function call<|role_sep|>"),
+    openers=("<|function_call|>", _ROLE),
     markers=frozenset(("<|function_call|>", "<|role_sep|>")),
     shape=Shape("<|function_call|>", None),
     call=call,
@@ -111,9 +121,9 @@ GIGACHAT = ToolFormat(
 
 GIGACHAT_3 = ToolFormat(
     name="gigachat-3",
-    read=_read,
-    openers=("function call<|role_sep|>", "<|function_call|>"),
-    markers=frozenset(("<|function_call|>", "<|role_sep|>")),
-    shape=Shape("function call<|role_sep|>\n", None),
+    read=_read_message,
+    openers=(_ROLE, "<|function_call|>", _NEXT_MESSAGE),
+    markers=frozenset(("<|function_call|>", "<|role_sep|>", _NEXT_MESSAGE)),
+    shape=Shape(f"{_ROLE}\n", None),
     call=call,
 )

@@ -73,6 +73,7 @@ KIMI = (
     "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>"
     '{"city": "Paris"}<|tool_call_end|><|tool_calls_section_end|>'
 )
+SECTION_END = "<｜tool▁calls▁end｜>"
 R1 = (
     "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
     '{"city": "Paris"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>'
@@ -284,7 +285,7 @@ RECORDED = (
         inside=True,
         enforceable=True,
     ),
-    Recorded("hermes", "reasoning never closed", f"<think>Hm. {HERMES}", reasoning=f"Hm. {HERMES}"),
+    Recorded("hermes", "reasoning never closed", f"<think>Hm. {HERMES}", (PARIS,), reasoning="Hm."),
     Recorded(
         "hermes",
         "reasoning, then content",
@@ -523,7 +524,7 @@ RECORDED = (
     Recorded("deepseek", "reasoning never closed", "Hm. \n", reasoning="Hm.", inside=True),
     Recorded("deepseek", "no end", R1[: R1.index("\n```<")], (PARIS,)),
     Recorded("deepseek", "no section", R1.removeprefix("<｜tool▁calls▁begin｜>"), (PARIS,)),
-    Recorded("deepseek", "malformed", R1.replace("}", "]"), content=R1.replace("}", "]")),
+    Recorded("deepseek", "malformed", R1.replace("}", "]"), content=R1.replace("}", "]").removesuffix(SECTION_END)),
     Recorded("deepseek-v3.1", "single", V31, (PARIS,), enforceable=True),
     Recorded(
         "deepseek-v3.1",

@@ -15,10 +15,11 @@ from modelyard.engine.formats.registry import FORMATS, control_tokens, parser
 from modelyard.engine.formats.schema import Tool
 from modelyard.protocol.deltas import Message, fold
 from unit.engine.formats.bytes_vocabulary import BytesVocabulary
-from unit.engine.formats.recorded import NOW, RECORDED, SEARCH, TOOLS, WEATHER, WRITE, Recorded
+from unit.engine.formats.recorded import NOW, SEARCH, TOOLS, WEATHER, WRITE, Recorded
+from unit.engine.formats.recorded_families import ALL
 from unit.engine.formats.test_recorded import BY_FORMAT, readable
 
-ENFORCEABLE = [each for each in RECORDED if each.enforceable]
+ENFORCEABLE = [each for each in ALL if each.enforceable]
 
 each_format = pytest.mark.parametrize("of", FORMATS.values(), ids=lambda each: each.name)
 either_vocabulary = pytest.mark.parametrize("as_tokens", [True, False], ids=["control tokens", "plain text"])

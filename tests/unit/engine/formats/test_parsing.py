@@ -25,7 +25,8 @@ from modelyard.protocol.deltas import (
     ToolCallEnd,
     fold,
 )
-from unit.engine.formats.recorded import GPT_OSS, HERMES, KIMI, RECORDED, TOOLS
+from unit.engine.formats.recorded import GPT_OSS, HERMES, KIMI, TOOLS
+from unit.engine.formats.recorded_families import ALL
 
 each_format = pytest.mark.parametrize("of", FORMATS.values(), ids=lambda each: each.name)
 
@@ -278,4 +279,4 @@ def test_a_long_argument_arrives_whole() -> None:
 
 
 def test_the_fixtures_speak_every_format() -> None:
-    assert {each.of for each in RECORDED} == set(FORMATS)
+    assert {each.of for each in ALL} == set(FORMATS)

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from modelyard.engine.formats.reasoning import REASONING
 from modelyard.engine.formats.registry import FORMATS, parser
 from modelyard.protocol.deltas import Delta, Message, ToolCall, fold
-from unit.engine.formats.recorded import RECORDED, TOOLS, Recorded
+from unit.engine.formats.recorded import TOOLS, Recorded
+from unit.engine.formats.recorded_families import ALL
 
 BY_FORMAT = {"mistral-args": "mistral", "gemma": "gemma"}
 
-each_recorded = pytest.mark.parametrize("answer", RECORDED, ids=lambda each: f"{each.of}: {each.what}")
+each_recorded = pytest.mark.parametrize("answer", ALL, ids=lambda each: f"{each.of}: {each.what}")
 
 
 def parsed(answer: Recorded, pieces: list[str]) -> tuple[Message, list[Delta]]:
@@ -56,7 +57,7 @@ def test_an_answer_is_the_same_in_any_two_pieces(answer: Recorded) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(RECORDED), st.lists(st.integers(0, 999)))
+@given(st.sampled_from(ALL), st.lists(st.integers(0, 999)))
 def test_an_answer_is_the_same_in_any_pieces(answer: Recorded, cuts: list[int]) -> None:
     at = sorted({0, len(answer.text), *(cut % (len(answer.text) + 1) for cut in cuts)})
     pieces = [answer.text[a:b] for a, b in itertools.pairwise(at)]

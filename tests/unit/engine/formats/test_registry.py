@@ -7,6 +7,7 @@ import pytest
 from modelyard.engine.formats.generic import instructions
 from modelyard.engine.formats.reasoning import REASONING
 from modelyard.engine.formats.registry import FORMATS, control_tokens, format_of
+from support.templates import templates
 from unit.engine.formats.recorded import NOW, WEATHER
 
 # The lines of published templates that tell them apart.
@@ -47,6 +48,9 @@ TEMPLATES = {
     "Phi 4 mini": ("phi", "{{ '<|tool|>' + tools + '<|/tool|>' }} <|tool_call|>{\"name\": \"foo\"}<|/tool_call|>"),
     "Granite 3.3": ("granite", "<|start_of_role|>system<|end_of_role|> When a tool is required, write <|tool_call|>"),
     "Granite 4": ("hermes", '<|start_of_role|>system<|end_of_role|> <tool_call>\\n{\\"name\\": <function-name>}'),
+    "Llama 4": ("llama4", '{{- "<|header_start|>assistant<|header_end|>" }}{{- "<|python_start|>" }}'),
+    "OLMo 3": ("olmo3", "<functions>{{ tools | tojson }}</functions> {{ '<function_calls>' }}"),
+    "DeepSeek 4.1": ("deepseek-v4.1", "{{ '<｜DSML｜ calls>' }}"),
     "SmolLM 2": ("generic", "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"),
 }
 
@@ -56,8 +60,61 @@ def test_a_template_tells_its_format(name: str, template: str) -> None:
     assert format_of(template).name == name
 
 
+PUBLISHED = {
+    "Apertus-8B-Instruct": "apertus",
+    "Apriel-1.6-15b-Thinker-fixed": "apriel",
+    "ByteDance-Seed-OSS": "seed",
+    "Cohere2MoE": "command",
+    "CohereForAI-c4ai-command-r-plus-tool_use": "command-r",
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use": "command",
+    "GigaChat3-10B-A1.8B": "gigachat-3",
+    "GigaChat3.1-10B-A1.8B": "gigachat",
+    "Kimi-K2-Thinking": "kimi-k2",
+    "Kimi-K3": "kimi-k3",
+    "LFM2-8B-A1B": "lfm2",
+    "LFM2.5-8B-A1B": "lfm2",
+    "LFM2.5-Instruct": "lfm2",
+    "MiMo-VL": "hermes",
+    "MiniMax-M1": "minimax-m1",
+    "MiniMax-M2": "minimax-m2",
+    "MiniMax-M3": "minimax-m3",
+    "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": "qwen3-coder",
+    "NVIDIA-Nemotron-Nano-v2": "nemotron",
+    "Qwen3.5-4B": "qwen3-coder",
+    "Spark2.5": "glm",
+    "StepFun3.5-Flash": "qwen3-coder",
+    "deepseek-ai-DeepSeek-V3.2": "deepseek-v3.2",
+    "deepseek-ai-DeepSeek-V4": "deepseek-v4",
+    "fireworks-ai-llama-3-firefunction-v2": "phi",
+    "meetkai-functionary-medium-v3.1": "llama3",
+    "meetkai-functionary-medium-v3.2": "functionary",
+    "muse-glimmer": "muse",
+    "openai-gpt-oss-120b": "harmony",
+    "openbmb-MiniCPM5-1B": "minicpm",
+    "tencent-Hy3": "hunyuan",
+    "unsloth-Apriel-1.5": "apriel",
+    "upstage-Solar-Open-100B": "solar",
+}
+# Templates whose models have no format of their own, or show none, so that they get instructions.
+GENERIC = {
+    "HuggingFaceTB-SmolLM3-3B",
+    "google-gemma-2-2b-it",
+    "llama-cpp-rwkv-world",
+    "microsoft-Phi-3.5-mini-instruct",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_template_tells_its_format(name: str) -> None:
+    assert format_of(templates()[name]).name == PUBLISHED[name]
+
+
+def test_no_other_published_template_is_generic() -> None:
+    assert {name for name, source in templates().items() if format_of(source).name == "generic"} == GENERIC
+
+
 def test_every_format_is_told_by_some_template() -> None:
-    assert {name for name, _ in TEMPLATES.values()} == set(FORMATS)
+    assert {name for name, _ in TEMPLATES.values()} | set(PUBLISHED.values()) == set(FORMATS)
 
 
 def test_formats_are_known_by_their_names() -> None:
