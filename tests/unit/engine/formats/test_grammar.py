@@ -55,7 +55,22 @@ def test_recorded_calls_are_accepted(answer: Recorded, choice: ToolChoice, as_to
     assert accepted(words, grammar, answer.text) == answer.text
 
 
-CLOSING = ("<|end|><|start|>assistant", "\n</parameter>\n", "</arg_value>", '<|"|>', "<escape>")
+CLOSING = (
+    "<|end|><|start|>assistant",
+    "<|eom|><|start|>assistant",
+    "\n</parameter>\n",
+    "</parameter>\n",
+    "</param>\n",
+    "</atem:parameter>\n",
+    "</｜DSML｜parameter>\n",
+    "</｜DSML｜ parameter>\n",
+    "</arg_value>",
+    "</arg_value:opensource>",
+    "<|close|>argument<|sep|>",
+    "]<]minimax[>[</city>",
+    '<|"|>',
+    "<escape>",
+)
 
 
 def written(words: BytesVocabulary, grammar: str, seed: int, most: int = 4000) -> str:
@@ -73,8 +88,8 @@ def written(words: BytesVocabulary, grammar: str, seed: int, most: int = 4000) -
         assert allowed, words.text_of(tokens)
         near_the_end = [token for token in allowed if token in ends]
         forced = matcher.compute_ff_tokens()
-        closing = list(random.choice(CLOSING).encode())
-        if random.random() < 0.2 and matcher.validate_tokens(closing) == len(closing):
+        closing = words.tokens_of(random.choice(CLOSING))
+        if random.random() < 0.4 and matcher.validate_tokens(closing) == len(closing):
             forced = closing
         token = random.choice(near_the_end if near_the_end and random.random() < 0.4 else allowed)
         if token == words.eos_token_id:
