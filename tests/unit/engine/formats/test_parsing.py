@@ -120,7 +120,7 @@ def test_text_without_markers_is_content_as_it_is(of: ToolFormat, text: str, cut
 def test_without_tools_no_text_is_a_call(of: ToolFormat, text: str) -> None:
     message = fold(deltas_of(parser(of, None, ()), list(text)))
     assert not message.tool_calls
-    if of.name != "harmony":
+    if of.own_reasoning is None and not of.has_frames:
         assert message.content == text
 
 
