@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from unit.engine.formats.recorded import CODER, GLM, GPT_OSS, HERMES, KIMI, LISTED, OSLO, PARIS, RECORDED, Recorded
 
-_NOW = ("now", {})
+_NOW: tuple[str, dict[str, Any]] = ("now", {})
 _DSML = (
     '<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" string="true">Paris</｜DSML｜parameter>\n'
     "</｜DSML｜invoke>"
