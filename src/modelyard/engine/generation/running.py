@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -54,7 +53,7 @@ class RunningSequence:
         """The grammar of the answer, with its current state; None where it has none."""
         return self.sampler.constraint if isinstance(self.sampler, ConstrainedSampler) else None
 
-    def usage(self, piece_of: Callable[[int, AbstractSet[int]], bytes]) -> Usage:
+    def usage(self, piece_of: Callable[[int, Container[int]], bytes]) -> Usage:
         """Return the tokens used by a sequence that is complete.
 
         Args:

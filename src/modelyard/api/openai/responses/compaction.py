@@ -67,8 +67,8 @@ async def _compacted(services: Services, request: Request, sent: Input) -> bytes
     assert isinstance(request.prompt, Chat)
     async with services.yard.generate(request) as generation:
         text = await generation.text()
-        summary = OutputReader(generation, request.prompt).whole(text).content
-        usage = generation.outcome().usage
+        finished = generation.outcome()
+        summary = OutputReader(generation, request.prompt).whole(text, finished).content
     items = (*sent.before, *sent.items)
     users = [dict(item) for item in items if _is_of_user(item)]
     compaction = {"type": "compaction", "id": new_id("cmp"), "encrypted_content": encoded("summary", summary)}
@@ -77,7 +77,7 @@ async def _compacted(services: Services, request: Request, sent: Input) -> bytes
         "object": "response.compaction",
         "created_at": int(time.time()),
         "output": [*users, compaction],
-        "usage": usage_object(usage),
+        "usage": usage_object(finished.usage),
     }
     return orjson.dumps(answer)
 
