@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelyard.engine.chat.grammar import AnswerConstraints, grammar_of
+from modelyard.engine.chat.marked_text import MarkedText
 from modelyard.engine.chat.reasoning_switch import budget_of, closed_prompt, template_options
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.formats.answer_grammar import AnswerGrammar, Named
@@ -26,9 +27,12 @@ from modelyard.protocol.values import Reading
 
 @dataclass(frozen=True, slots=True)
 class RenderedChat:
-    """The prompt of a conversation, and how the answer to it is parsed; reading None: it is plain text."""
+    """The prompt of a conversation, and how the answer to it is parsed; reading None: it is plain text.
 
-    text: str
+    Only what the template wrote of the text may become control tokens.
+    """
+
+    text: MarkedText
     reading: Reading | None
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from modelyard.engine.chat.marked_text import MarkedText, from_runs
 from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.errors import ConversationTooLong, EngineError, InvalidRequest, UnsupportedOperation
 from modelyard.system.bounded.pool import ProcessUnavailable
@@ -95,8 +96,10 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] = (),
         options: Mapping[str, Any] | None = None,
-    ) -> str:
+    ) -> MarkedText:
         """Return the prompt for ``messages``, whose contents are texts, open for the assistant's next turn.
+
+        It is marked with what the template wrote; all the rest is the request's, and may not become control tokens.
 
         The templates of some models with images ignore contents that are not lists of parts, so they get lists.
         llama.cpp detects and handles such templates in the same way.
@@ -117,8 +120,7 @@ class ChatTemplate:
         answer = self._ask(_as_json({**(options or {}), **names}))
         match answer.get("fault"):
             case None:
-                text: str = answer["text"]
-                return text
+                return from_runs(answer["text"], answer["runs"])
             case "refused":
                 why = f"refuses the conversation: {answer['why']}"
             case "stopped":

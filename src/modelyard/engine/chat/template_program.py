@@ -16,31 +16,21 @@ It imports as little as possible, because a render waits for its start.
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
-from datetime import datetime
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
-from jinja2.compiler import CodeGenerator, Frame
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.meta import TrackingCodeGenerator
+from jinja2 import Template, TemplateSyntaxError, nodes
 from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from modelyard.engine.chat.marked_text import MarkedText, joined, runs_of
+from modelyard.engine.chat.template_environment import RefusedByTemplate, make_environment, mark_names, variables
 from modelyard.system.bounded.inside import address_space, lift_limits, limit, serve
 
 # Limit of compiled templates that are kept; more models are seldom served in turns.
 _MAX_KEPT_TEMPLATES: Final = 16
-
-# Largest product in a template, in items of a sequence or bits of a number. A larger one takes seconds in C.
-_MAX_PRODUCT: Final = 1_000_000
 
 # The memory limit is at least this multiple of the input's JSON: texts take up to four bytes a character, and a render
 # copies them.
@@ -48,53 +38,6 @@ _MEMORY_PER_INPUT_BYTE: Final = 8
 
 # Jinja's name for a template without a file, also in the traces of ``faulthandler``.
 _FILE_NAME: Final = "<template>"
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Refuses products that would take long in C, where no signal is handled."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        match operator, left, right:
-            case "**", int(), int():
-                size = left.bit_length() * right
-            case "*", int(), int():
-                size = left.bit_length() + right.bit_length()
-            case (_, int() as times, Sequence() as items) | (_, Sequence() as items, int() as times):
-                size = times * len(items)
-            case _:
-                size = 0
-        if size > _MAX_PRODUCT:
-            raise SecurityError(f"a product with '{operator}' is too large")
-        return super().call_binop(context, operator, left, right)
-
-
-# Jinja computes constants at compile time. Done in the render instead, slow code has a line number.
-class _Generator(CodeGenerator):
-    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
-        if isinstance(node, nodes.TemplateData):
-            return super()._output_child_to_const(node, frame, finalize)
-        raise nodes.Impossible
-
-
-class _Names(TrackingCodeGenerator):
-    def _output_child_to_const(self, *_: Any, **__: Any) -> NoReturn:
-        raise nodes.Impossible
-
-
-class _Generation(Extension):
-    """Parses ``{% generation %}``, which marks text that a model is trained on, and renders its content unchanged."""
-
-    tags = {"generation"}  # noqa: RUF012 (as the base declares it)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Refused(TemplateError):
-    """The template itself refused the conversation, through raise_exception."""
 
 
 class _TimeUp(BaseException):
@@ -109,47 +52,8 @@ class _TooLong(Exception):
         self.lineno = lineno
 
 
-def _refuse(message: str) -> NoReturn:
-    raise _Refused(message)
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Jinja's own tojson escapes HTML, which no model was trained on. Parameters: Hugging Face's, in the same order.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _now(pattern: str) -> str:
-    return datetime.now().astimezone().strftime(pattern)
-
-
-def _environment() -> _Sandbox:
-    """Return an environment for one template, so that templates share no state."""
-    environment = _Sandbox(
-        trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=[loopcontrols, _Generation]
-    )
-    environment.code_generator_class = _Generator
-    environment.filters["tojson"] = _to_json
-    environment.globals.update(raise_exception=_refuse, strftime_now=_now)
-    return environment
-
-
-def _variables(template: Template, source: str) -> list[str]:
-    """Return the names that a template reads.
-
-    Source: jinja2.meta.find_undeclared_variables, which would also compute constants.
-    """
-    names = _Names(template.environment)
-    names.visit(template.environment.parse(source))
-    return sorted(names.undeclared_identifiers)
-
-
-def _render(template: Template, names: dict[str, Any], max_length: int) -> str:
+def _render(template: Template, names: dict[str, Any], max_length: int) -> MarkedText:
+    mark_names(names)
     pieces: list[str] = []
     size = 0
     rendering: Any = template.root_render_func(template.new_context(names))
@@ -158,7 +62,7 @@ def _render(template: Template, names: dict[str, Any], max_length: int) -> str:
         if size > max_length:
             raise _TooLong(rendering.gi_frame.f_lineno)
         pieces.append(piece)
-    return "".join(pieces)
+    return joined(pieces)
 
 
 class Program:
@@ -167,7 +71,7 @@ class Program:
     A request has the ``digest`` of a template, its ``source`` if this process may not have it, and the ``names`` to
     render it with. The answer is one of:
 
-    - ``text``, the prompt.
+    - ``text``, the prompt, and ``runs``, which tells what of it the template wrote: see ``marked_text.runs_of``.
     - ``variables`` and ``lines``, if the request has no names: the variables that the template reads, and pairs of a
       line of the template and a line of the code that Jinja compiles it to.
     - ``unknown``, if the source is needed.
@@ -204,7 +108,7 @@ class Program:
         except _TooLong as stopped:
             why = f"wrote more than {self._max_text_length:,} characters"
             return _stopped(why, self._templates[digest].get_corresponding_lineno(stopped.lineno))
-        except _Refused as refused:
+        except RefusedByTemplate as refused:
             return {"fault": "refused", "why": str(refused)}
         except Exception as failure:  # noqa: BLE001 (a template is foreign code: it may raise anything)
             if digest in self._templates:
@@ -224,11 +128,12 @@ class Program:
         template = self._templates.get(request["digest"]) or self._compile(request["digest"], request["source"])
         self._templates.move_to_end(request["digest"])
         if "names" in request:
-            return {"text": _render(template, request["names"], self._max_text_length)}
-        return {"variables": _variables(template, request["source"]), "lines": template.debug_info}
+            text = _render(template, request["names"], self._max_text_length)
+            return {"text": text, "runs": runs_of(text)}
+        return {"variables": variables(template, request["source"]), "lines": template.debug_info}
 
     def _compile(self, digest: str, source: str) -> Template:
-        template = self._templates[digest] = _environment().from_string(source)
+        template = self._templates[digest] = make_environment().from_string(source)
         if len(self._templates) > _MAX_KEPT_TEMPLATES:
             self._templates.popitem(last=False)
         return template
