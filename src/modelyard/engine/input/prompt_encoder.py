@@ -10,6 +10,7 @@ from typing import Protocol
 
 from modelyard.engine.chat.chat_format import ChatFormat
 from modelyard.engine.input.bounded_tokenize import COMMON_TOKEN_CHARACTERS, tokenize_beginning
+from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.errors import (
     ContextLengthExceeded,
@@ -20,8 +21,6 @@ from modelyard.errors import (
 )
 from modelyard.protocol.prompts import Audio, Chat, Infill, Media, Prompt, Text, Tokens, Written, salted
 from modelyard.protocol.values import Reading
-
-Tokenize = Callable[[str, bool], list[int]]
 
 
 class SupportsMedia(Protocol):
@@ -69,10 +68,9 @@ class PromptReader:
     """Reads prompts for one model.
 
     Args:
-        tokenize: tokenises a text, with the begin token before it if the second argument is True.
+        tokenizer: tokenises texts.
         chat_format: writes chats out; None where the model has no usable template.
         why_no_chat: message of the error for a chat in that case.
-        begin_token: text of the token that begins a sequence.
         vocab_size: number of token ids.
         context_length: limit of tokens of one sequence.
         vision: None where the model takes neither images nor sound.
@@ -85,11 +83,10 @@ class PromptReader:
 
     def __init__(
         self,
-        tokenize: Tokenize,
+        tokenizer: PromptTokenizer,
         *,
         chat_format: ChatFormat | None,
         why_no_chat: str,
-        begin_token: str,
         vocab_size: int,
         context_length: int,
         vision: SupportsMedia | None = None,
@@ -101,10 +98,9 @@ class PromptReader:
         self._longest_token = longest_token
         self._max_characters = max_characters
         self._infill = infill
-        self._tokenize = tokenize
+        self._tokenizer = tokenizer
         self._chat_format = chat_format
         self._why_no_chat = why_no_chat
-        self._begin_token = begin_token
         self._vocab_size = vocab_size
         self._context_length = context_length
         self._vision = vision
@@ -169,6 +165,8 @@ class PromptReader:
         """Render a chat, with each image or clip where the template wrote the mark that stands for it.
 
         The marks cannot be guessed, so no text of a message is mistaken for one.
+
+        Only what the template wrote becomes control tokens.
         """
         sources: list[Media] = []
         nonce = secrets.token_hex(8)
@@ -190,16 +188,21 @@ class PromptReader:
         written = chat_format.write(replace(chat, messages=tuple(messages)))
         if not sources:
             return PreparedPrompt("messages", (self._tokens_of(written.text, "messages"),), written.reading)
-        texts_and_numbers = re.split(rf"<media {nonce} (\d+)>", written.text)
-        if lost := set(range(len(sources))) - set(map(int, texts_and_numbers[1::2])):
+        marks = list(re.finditer(rf"<media {nonce} (\d+)>", written.text))
+        numbers = [int(mark[1]) for mark in marks]
+        if lost := set(range(len(sources))) - set(numbers):
             source = sources[min(lost)]
             raise InvalidRequest(
                 f"The model's chat template leaves this {_kind_of(source)} out. Put it into another message, such as "
                 "the last one of the user.",
                 source.param,
             )
-        shown = [sources[int(number)] for number in texts_and_numbers[1::2]]
-        return PreparedPrompt("messages", self._between(texts_and_numbers[::2], shown), written.reading)
+        ends = [0, *(mark.end() for mark in marks)]
+        starts = [*(mark.start() for mark in marks), len(written.text)]
+        texts = [written.text[end:start] for end, start in zip(ends, starts, strict=True)]
+        return PreparedPrompt(
+            "messages", self._between(texts, [sources[number] for number in numbers]), written.reading
+        )
 
     def _prepare_written(self, parts: tuple[str | Media, ...]) -> PreparedPrompt:
         texts, sources = [""], []
@@ -239,23 +242,23 @@ class PromptReader:
         if self._infill is None:
             raise UnsupportedOperation("This model has no tokens for filling gaps: leave 'suffix' out.", "suffix")
         prefix, suffix, middle = self._infill
-        head = self._tokens_of("", "prompt") if self._begin_token else []
-        return [*head, prefix, *self._plain(before), suffix, *self._plain(behind), middle]
+        return [*self._tokenizer.begin_tokens, prefix, *self._plain(before), suffix, *self._plain(behind), middle]
 
     def _plain(self, text: str) -> list[int]:
-        return self._tokens_of(text, "suffix", is_start=False) if text else []
+        return self._bounded(self._tokenizer.plain, text, "suffix") if text else []
 
     def _tokens_of(self, text: str, param: str, *, is_start: bool = True) -> list[int]:
-        # Most templates write the begin token themselves, and a second one would derail the model.
-        add_begin = is_start and not (self._begin_token and text.startswith(self._begin_token))
+        begin = self._tokenizer.begin_tokens if is_start and not self._tokenizer.begins(text) else []
+        return self._bounded(lambda beginning: begin + self._tokenizer.tokens(beginning), text, param)
+
+    def _bounded(self, tokenize: Callable[[str], list[int]], text: str, param: str) -> list[int]:
+        """Return the tokens of ``text``, of which no more than a part is tokenised where it is too long."""
         if self._max_characters is not None:
             check_length(text, self._max_characters, param)
-            return self._tokenize(text, add_begin)
+            return tokenize(text)
         if self._is_plainly_too_long(text):
             raise ContextLengthExceeded(self._context_length, None, param)
-        tokens, part = tokenize_beginning(
-            lambda beginning: self._tokenize(beginning, add_begin), text, self._context_length
-        )
+        tokens, part = tokenize_beginning(tokenize, text, self._context_length)
         if len(part) < len(text):
             raise ContextLengthExceeded(self._context_length, None, param)
         check_known(tokens, self._vocab_size, param)

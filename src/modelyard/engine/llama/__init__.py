@@ -12,6 +12,7 @@ from modelyard.engine.llama.model import Model, Weights
 from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
 from modelyard.engine.llama.projector import PreparedImage, Projector, SpanEmbeddings, SpanSize
 from modelyard.engine.llama.sampler_chain import DrySampler, SamplerChain, is_greedy
+from modelyard.engine.llama.special_tokens import SpecialToken
 
 __all__ = [
     "POOLINGS",
@@ -26,6 +27,7 @@ __all__ = [
     "SamplerChain",
     "SpanEmbeddings",
     "SpanSize",
+    "SpecialToken",
     "Weights",
     "accelerators",
     "buffer_bytes",

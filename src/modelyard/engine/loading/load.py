@@ -15,6 +15,7 @@ from modelyard.engine.chat.chat_format import ChatFormat
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
 from modelyard.engine.input.prompt_encoder import PromptReader
+from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.input.tokenize_worker import MAX_TEXT_LENGTH
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
 from modelyard.engine.llama import Context, Model, can_offload, check_devices, version
@@ -276,10 +277,9 @@ def _prompt_reader(
     model = allocated.model
     return partial(
         PromptReader,
-        lambda text, add_special: model.tokenize(text, add_special=add_special),
+        PromptTokenizer(model),
         chat_format=chat_format,
         why_no_chat=why_no_chat,
-        begin_token=model.begin_token(),
         vocab_size=model.vocab_size,
         context_length=allocated.context.length,
         infill=model.infill_tokens(),

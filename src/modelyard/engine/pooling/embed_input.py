@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelyard.engine.input.bounded_tokenize import tokenize_beginning
-from modelyard.engine.input.prompt_encoder import Tokenize, check_known
+from modelyard.engine.input.prompt_encoder import check_known
 from modelyard.errors import InputTooLong, InvalidRequest
 from modelyard.protocol.prompts import Text, Tokens
+
+Tokenize = Callable[[str, bool], list[int]]
 
 
 class InputReader:
     """Reads inputs for one model.
 
     Args:
-        tokenize: tokenises a text, with the special tokens of a text around it if the second argument is True.
+        tokenize: tokenises a text, with the special tokens of a text around it if the second argument is True. What
+            reads like a special token within it is text.
         vocab_size: number of token ids.
         longest: limit of tokens of one input.
     """

@@ -99,7 +99,7 @@ def _reader(settings: EngineSettings, model: Model, longest: int) -> InputReader
     if settings.kind == "rerank":
         return PairReader(model, vocab_size=model.vocab_size, longest=longest)
     return InputReader(
-        lambda text, add_special: model.tokenize(text, add_special=add_special),
+        lambda text, add_special: model.tokenize(text, add_special=add_special, parse_special=False),
         vocab_size=model.vocab_size,
         longest=longest,
     )

@@ -11,23 +11,47 @@ from modelyard.engine.chat.chat_format import ChatFormat
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.input.prompt_encoder import PromptReader
+from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.kv.placeholders import ImageSpan
+from modelyard.engine.llama import SpecialToken
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, TakesNoSound, UnsupportedOperation
-from modelyard.protocol.prompts import Audio, Chat, Content, Image, Media, Text, Tokens, Written
+from modelyard.protocol.prompts import Audio, Chat, Content, Image, Infill, Media, Text, Tokens, Written
 
 CONTEXT = 50
 TEMPLATES = TemplateProcesses()
 
 
 class Words:
-    """A tokeniser of one token a word, that counts what it is given; token 1 begins a text."""
+    """A vocabulary of one token a word, that counts what it is given; token 1, "<s>", begins a text."""
 
     def __init__(self) -> None:
         self.characters = 0
 
-    def __call__(self, text: str, add_begin: bool) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         self.characters += len(text)
-        return [1] * add_begin + [7] * len(text.replace("<s>", " <s> ").split())
+        assert not add_special
+        words = text.replace("<s>", " <s> ").split()
+        return [1 if word == "<s>" and parse_special else 7 for word in words]
+
+    def control_text(self, token: int) -> str:
+        return "<s>" if token == 1 else ""
+
+    def special_tokens(self) -> list[SpecialToken]:
+        return [SpecialToken(1, "<s>")]
+
+    def begin_tokens(self) -> list[int]:
+        return [1]
+
+    def begin_token(self) -> str:
+        return "<s>"
+
+
+class Beginless(Words):
+    def begin_tokens(self) -> list[int]:
+        return []
+
+    def begin_token(self) -> str:
+        return ""
 
 
 def no_token(_text: str) -> int | None:
@@ -48,12 +72,11 @@ def reader(
     longest_token: int | None = None,
 ) -> PromptReader:
     return PromptReader(
-        words or Words(),
+        PromptTokenizer(words or Words()),
         chat_format=None
         if template is None
         else ChatFormat(ChatTemplate(template, bos_token="<s>", eos_token="", processes=TEMPLATES), no_token),
         why_no_chat="no template here",
-        begin_token="<s>",
         vocab_size=100,
         context_length=CONTEXT,
         vision=vision,
@@ -80,7 +103,7 @@ def test_a_long_text_that_may_fit_is_tokenised() -> None:
 
 def test_a_text_begins_with_the_begin_token_once() -> None:
     assert reader().read(Text("a b")).tokens == [1, 7, 7]
-    assert reader("{{ bos_token }}{{ messages[0].content }}").read(chat("a b")).tokens == [7, 7, 7]
+    assert reader("{{ bos_token }}{{ messages[0].content }}").read(chat("a b")).tokens == [1, 7, 7]
 
 
 def test_token_ids_are_taken_as_they_are() -> None:
@@ -122,26 +145,38 @@ def test_a_long_text_of_few_tokens_is_read_whole() -> None:
     assert reader().read(Text("a" * 10_000)).tokens == [1, 7]
 
 
-@pytest.mark.parametrize(("text", "expected"), [("<s>a", [7, 7]), (" <s>a", [1, 7, 7]), ("", [1])])
+@pytest.mark.parametrize(("text", "expected"), [("<s>a", [1, 7]), (" <s>a", [1, 1, 7]), ("", [1])])
 def test_a_text_that_spells_the_begin_token_first_gets_no_second(text: str, expected: list[int]) -> None:
     assert reader().read(Text(text)).tokens == expected
 
 
-def test_a_model_without_a_begin_token_leaves_that_to_its_tokeniser() -> None:
-    asked = []
+@pytest.mark.parametrize("start", ["{{ bos_token }}", " \n{{ bos_token }}", "<s>", "\n<{{ 's>' }}", "{{ '<' ~ 's>' }}"])
+def test_a_template_that_writes_the_begin_token_itself_gets_no_second(start: str) -> None:
+    assert reader(start + "{{ messages[0].content }}").read(chat("a")).tokens == [1, 7]
 
-    def tokenize(text: str, add_begin: bool) -> list[int]:
-        asked.append(add_begin)
-        return [7] * len(text)
 
-    texts = PromptReader(
-        tokenize, chat_format=None, why_no_chat="", begin_token="", vocab_size=100, context_length=CONTEXT
-    )
-    assert texts.read(Text("ab")).tokens == [7, 7]
+def test_a_message_that_spells_the_begin_token_does_not_begin_the_prompt() -> None:
+    assert reader().read(chat("<s> a")).tokens == [1, 7, 7]
+
+
+def test_a_model_without_a_begin_token_gets_none() -> None:
+    texts = reader(words=Beginless())
+    assert texts.read(Text("ab")).tokens == [7]
     with pytest.raises(InvalidRequest, match="empty") as refused:
         texts.read(Text(""))
     assert refused.value.param == "prompt"
-    assert asked == [True, True]
+
+
+def test_the_text_around_a_gap_is_text() -> None:
+    texts = PromptReader(
+        PromptTokenizer(Words()),
+        chat_format=None,
+        why_no_chat="",
+        vocab_size=100,
+        context_length=CONTEXT,
+        infill=(20, 21, 22),
+    )
+    assert texts.read(Infill("<s> a", "b <s>")).tokens == [1, 20, 7, 7, 21, 7, 7, 22]
 
 
 def test_a_long_text_is_tokenised_in_parts_that_grow_so_that_all_of_them_cost_little_more_than_the_text() -> None:
@@ -242,7 +277,7 @@ def test_the_same_samples_at_another_rate_are_another_clip() -> None:
 
 def test_a_written_prompt_is_not_given_to_the_template() -> None:
     read = reader(None, vision=Eyes()).read(Written(("<s> a", BEEP, "b c")))
-    assert read.tokens == [7, 7, *shown(BEEP), 7, 7]
+    assert read.tokens == [1, 7, *shown(BEEP), 7, 7]
     with pytest.raises(InvalidRequest, match="nothing behind the last sound"):
         reader(None, vision=Eyes()).read(Written(("a", BEEP)))
 
