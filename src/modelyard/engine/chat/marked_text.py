@@ -59,10 +59,10 @@ class MarkedText(str):
         if not isinstance(other, str) or hasattr(other, "__html__"):
             # Jinja's Markup escapes what is added to it.
             return NotImplemented
-        return joined((self, other))
+        return _sum(self, other)
 
     def __radd__(self, other: str) -> MarkedText:
-        return joined((other, self)) if isinstance(other, str) else NotImplemented
+        return _sum(other, self) if isinstance(other, str) else NotImplemented
 
     def __mul__(self, times: SupportsIndex) -> MarkedText:
         text = str.__mul__(self, times)
@@ -203,6 +203,23 @@ def _marked(text: str, cuts: _Cuts) -> MarkedText:
     marked = str.__new__(MarkedText, text)
     marked._cuts = cuts
     return marked
+
+
+def _sum(first: str, second: str) -> MarkedText:
+    """Return the sum of two texts; faster than ``joined``, since templates mostly add."""
+    text = str.__add__(first, second)
+    cuts, more = _cuts_of(first), _cuts_of(second)
+    if not first or (not cuts and not more):
+        return _marked(text, more)
+    if not second:
+        return _marked(text, cuts)
+    length = len(first)
+    begins_as_content = bool(more) and not more[0]
+    if len(cuts) % 2 == begins_as_content:
+        more = more[1:] if begins_as_content else more
+    elif not begins_as_content:
+        more = (0, *more)
+    return _marked(text, (*cuts, *[length + cut for cut in more]) if more else cuts)
 
 
 def _cuts_of(text: str) -> _Cuts:

@@ -38,6 +38,15 @@ _VOCABULARY_NAMES: Final = ("bos_token", "eos_token")
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
+# Methods whose first argument is only looked for.
+_SEARCHING: Final = frozenset(
+    {"get", "startswith", "endswith", "split", "rsplit", "strip", "lstrip", "rstrip", "replace"}
+)
+
+# Methods that put other texts into a text.
+_INSERTING: Final = frozenset({"replace", "join", "format"})
+
+
 class RefusedByTemplate(TemplateError):
     """The template itself refused the conversation, through raise_exception."""
 
@@ -49,11 +58,14 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     concat = staticmethod(joined)
     literal = staticmethod(by_template)
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        # What a template's own text is put into is content, and the template's text remains its own.
+        return super().getattr(MarkedText(obj) if type(obj) is str and attribute in _INSERTING else obj, attribute)
+
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Return a ``format`` that reaches nothing of Python, and keeps the marks of a literal and of its values."""
         wrapper = super().wrap_str_format(value)
-        pattern = getattr(value, "__self__", None)
-        if wrapper is None or value.__name__ != "format" or not isinstance(pattern, MarkedText):
+        if wrapper is None or value.__name__ != "format" or not isinstance(pattern := value.__self__, MarkedText):
             return wrapper
 
         def keep_marks(*args: Any, **kwargs: Any) -> str:
@@ -104,6 +116,8 @@ class _Generator(CodeGenerator):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._literals: dict[str, str] = {}
+        # Constants that only find or compare something, which takes longer with a ``MarkedText``.
+        self._unmarked: set[int] = set()
 
     def _literal(self, text: str) -> str:
         return self._literals.setdefault(text, f"literal_{len(self._literals)}")
@@ -114,10 +128,23 @@ class _Generator(CodeGenerator):
             self.writeline(f"{name} = environment.literal({text!r})")
 
     def visit_Const(self, node: nodes.Const, frame: Frame) -> None:  # noqa: N802 (as Jinja calls it)
-        if isinstance(node.value, str):
+        if isinstance(node.value, str) and id(node) not in self._unmarked:
             self.write(self._literal(node.value))
         else:
             super().visit_Const(node, frame)
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802 (as Jinja calls it)
+        self._unmarked.add(id(node.arg))
+        super().visit_Getitem(node, frame)
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802 (as Jinja calls it)
+        self._unmarked.update(map(id, (node.expr, *(operand.expr for operand in node.ops))))
+        super().visit_Compare(node, frame)
+
+    def visit_Call(self, node: nodes.Call, frame: Frame, **options: bool) -> None:  # noqa: N802 (as Jinja calls it)
+        if isinstance(node.node, nodes.Getattr) and node.node.attr in _SEARCHING:
+            self._unmarked.update(map(id, node.args[:1]))
+        super().visit_Call(node, frame, **options)
 
     def visit_TemplateData(self, node: nodes.TemplateData, frame: Frame) -> None:  # noqa: N802, ARG002 (Jinja's)
         self.write(self._literal(node.data))
@@ -170,21 +197,34 @@ def _to_json(
 
 
 class _Safe(Markup):
-    """Text that Jinja takes for HTML, and that keeps its marks where it is written out as it is."""
+    """Text that Jinja takes for HTML, and with which it escapes what is added; otherwise it keeps its marks."""
 
     __slots__ = ("_text",)
-    _text: str
+    _text: MarkedText
+
+    def __new__(cls, value: Any = "") -> _Safe:
+        safe = super().__new__(cls, value)
+        text = str(value)
+        safe._text = text if isinstance(text, MarkedText) else MarkedText(text)
+        return safe
 
     def __str__(self) -> str:
         return self._text
 
+    def __add__(self, other: Any) -> Any:
+        return _safe_sum(super().__add__(other), self, other)
 
-def _safe(value: Any) -> Markup:
-    if not isinstance(value, MarkedText):
-        return Markup(value)
-    safe = _Safe(value)
-    safe._text = value
-    return safe
+    def __radd__(self, other: Any) -> Any:
+        return _safe_sum(super().__radd__(other), other, self)
+
+
+def _safe_sum(text: Any, first: Any, second: Any) -> Any:
+    """Return ``text``, the sum of two texts, with their marks unless something was escaped."""
+    if not isinstance(text, str):
+        # NotImplemented, where one of them is no text.
+        return text
+    plain = joined((str(first), str(second)))
+    return _Safe(plain) if plain == text else text
 
 
 @pass_eval_context
@@ -225,7 +265,7 @@ def make_environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=[loopcontrols, _Generation]
     )
     environment.code_generator_class = _Generator
-    environment.filters.update(tojson=_to_json, join=_join, indent=_indent, title=_title, safe=_safe)
+    environment.filters.update(tojson=_to_json, join=_join, indent=_indent, title=_title, safe=_Safe)
     environment.globals.update(raise_exception=_refuse, strftime_now=_now)
     return environment
 
