@@ -24,9 +24,16 @@ from jinja2.nodes import EvalContext
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from modelyard.engine.chat.marked_text import MarkedText, by_template, is_by_template, joined
+from modelyard.engine.chat.marked_text import (
+    MarkedText,
+    by_template,
+    is_by_template,
+    joined,
+    runs_of,
+    unmarked,
+)
 
 # Largest product in a template, in items of a sequence or bits of a number. A larger one takes seconds in C.
 _MAX_PRODUCT: Final = 1_000_000
@@ -141,10 +148,12 @@ class _Generator(CodeGenerator):
         self._unmarked.update(map(id, (node.expr, *(operand.expr for operand in node.ops))))
         super().visit_Compare(node, frame)
 
-    def visit_Call(self, node: nodes.Call, frame: Frame, **options: bool) -> None:  # noqa: N802 (as Jinja calls it)
+    def visit_Call(  # noqa: N802 (as Jinja calls it)
+        self, node: nodes.Call, frame: Frame, forward_caller: bool = False
+    ) -> None:
         if isinstance(node.node, nodes.Getattr) and node.node.attr in _SEARCHING:
             self._unmarked.update(map(id, node.args[:1]))
-        super().visit_Call(node, frame, **options)
+        super().visit_Call(node, frame, forward_caller=forward_caller)
 
     def visit_TemplateData(self, node: nodes.TemplateData, frame: Frame) -> None:  # noqa: N802, ARG002 (Jinja's)
         self.write(self._literal(node.data))
@@ -219,12 +228,25 @@ class _Safe(Markup):
 
 
 def _safe_sum(text: Any, first: Any, second: Any) -> Any:
-    """Return ``text``, the sum of two texts, with their marks unless something was escaped."""
+    """Return ``text``, the sum of two texts, with their marks."""
     if not isinstance(text, str):
         # NotImplemented, where one of them is no text.
         return text
-    plain = joined((str(first), str(second)))
-    return _Safe(plain) if plain == text else text
+    marked = joined((_as_html(first), _as_html(second)))
+    return _Safe(marked) if marked == text else text
+
+
+def _as_html(text: Any) -> str:
+    """Return what Jinja makes of a text that is added to HTML, with its marks."""
+    if hasattr(text, "__html__"):
+        return str(text)
+    pieces: list[str] = []
+    at = 0
+    for index, length in enumerate(runs_of(text)):
+        escaped = str(escape(unmarked(text)[at : at + length]))
+        pieces.append(escaped if index % 2 else by_template(escaped))
+        at += length
+    return joined(pieces)
 
 
 @pass_eval_context
