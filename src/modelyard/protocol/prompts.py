@@ -102,6 +102,18 @@ def _salted(digest: bytes, salt: str) -> bytes:
     return hashlib.blake2b(digest + salt.encode(), digest_size=16).digest() if salt else digest
 
 
+class ControlText(str):
+    """A part of a message in which control tokens count, because the server wrote it."""
+
+    __slots__ = ()
+
+
+class PlainText(str):
+    """A part of a written prompt in which control tokens do not count, because the request brought it."""
+
+    __slots__ = ()
+
+
 Content = str | tuple[str | Media, ...]
 """The content of a message: text, or a sequence of texts, images and clips."""
 
@@ -134,7 +146,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A rendered prompt: texts, special tokens included, with images and clips in their order.
+    """A rendered prompt: texts, special tokens included but in ``PlainText``, with images and clips in their order.
 
     For tasks that no chat template covers, such as transcription by some models. Until an image or clip is loaded, a
     reference may stand in its place, as in the messages of a chat.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from modelyard.engine.chat.chat_format import ChatFormat
+from modelyard.engine.chat.marked_text import MarkedText, by_template
 from modelyard.engine.input.bounded_tokenize import COMMON_TOKEN_CHARACTERS, tokenize_beginning
 from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.kv.placeholders import ImageSpan
@@ -19,7 +20,19 @@ from modelyard.errors import (
     TakesNoSound,
     UnsupportedOperation,
 )
-from modelyard.protocol.prompts import Audio, Chat, Infill, Media, Prompt, Text, Tokens, Written, salted
+from modelyard.protocol.prompts import (
+    Audio,
+    Chat,
+    ControlText,
+    Infill,
+    Media,
+    PlainText,
+    Prompt,
+    Text,
+    Tokens,
+    Written,
+    salted,
+)
 from modelyard.protocol.values import Reading
 
 
@@ -169,9 +182,13 @@ class PromptReader:
         Only what the template wrote becomes control tokens.
         """
         sources: list[Media] = []
+        controls: list[ControlText] = []
         nonce = secrets.token_hex(8)
 
         def text_of(part: str | Media) -> str:
+            if isinstance(part, ControlText):
+                controls.append(part)
+                return f"<control {nonce} {len(controls) - 1}>"
             if isinstance(part, str):
                 return part
             sources.append(part)
@@ -186,9 +203,12 @@ class PromptReader:
         if sources and self._vision is None:
             raise self._takes_none(sources[0])
         written = chat_format.write(replace(chat, messages=tuple(messages)))
+        prompt = written.text
+        for number, control in enumerate(controls):
+            prompt = prompt.replace(f"<control {nonce} {number}>", by_template(control))
         if not sources:
-            return PreparedPrompt("messages", (self._tokens_of(written.text, "messages"),), written.reading)
-        marks = list(re.finditer(rf"<media {nonce} (\d+)>", written.text))
+            return PreparedPrompt("messages", (self._tokens_of(prompt, "messages"),), written.reading)
+        marks = list(re.finditer(rf"<media {nonce} (\d+)>", prompt))
         numbers = [int(mark[1]) for mark in marks]
         if lost := set(range(len(sources))) - set(numbers):
             source = sources[min(lost)]
@@ -198,20 +218,23 @@ class PromptReader:
                 source.param,
             )
         ends = [0, *(mark.end() for mark in marks)]
-        starts = [*(mark.start() for mark in marks), len(written.text)]
-        texts = [written.text[end:start] for end, start in zip(ends, starts, strict=True)]
+        starts = [*(mark.start() for mark in marks), len(prompt)]
+        texts = [prompt[end:start] for end, start in zip(ends, starts, strict=True)]
         return PreparedPrompt(
             "messages", self._between(texts, [sources[number] for number in numbers]), written.reading
         )
 
     def _prepare_written(self, parts: tuple[str | Media, ...]) -> PreparedPrompt:
-        texts, sources = [""], []
+        texts: list[str] = [by_template("")]
+        sources: list[Media] = []
         for part in parts:
-            if isinstance(part, str):
-                texts[-1] += part
+            if isinstance(part, PlainText):
+                texts[-1] += MarkedText(part)
+            elif isinstance(part, str):
+                texts[-1] += by_template(part)
             else:
                 sources.append(part)
-                texts.append("")
+                texts.append(by_template(""))
         if not sources:
             return PreparedPrompt("prompt", (self._tokens_of(texts[0], "prompt"),))
         if self._vision is None:

@@ -15,7 +15,19 @@ from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.llama import SpecialToken
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, TakesNoSound, UnsupportedOperation
-from modelyard.protocol.prompts import Audio, Chat, Content, Image, Infill, Media, Text, Tokens, Written
+from modelyard.protocol.prompts import (
+    Audio,
+    Chat,
+    Content,
+    ControlText,
+    Image,
+    Infill,
+    Media,
+    PlainText,
+    Text,
+    Tokens,
+    Written,
+)
 
 CONTEXT = 50
 TEMPLATES = TemplateProcesses()
@@ -280,6 +292,17 @@ def test_a_written_prompt_is_not_given_to_the_template() -> None:
     assert read.tokens == [1, 7, *shown(BEEP), 7, 7]
     with pytest.raises(InvalidRequest, match="nothing behind the last sound"):
         reader(None, vision=Eyes()).read(Written(("a", BEEP)))
+
+
+def test_what_a_request_brings_to_a_written_prompt_is_text() -> None:
+    read = reader(None, vision=Eyes()).read(Written(("<s> a ", PlainText("<s>"), " <s>", BEEP, "b")))
+    assert read.tokens == [1, 7, 7, 1, *shown(BEEP), 7]
+
+
+def test_what_the_server_adds_to_a_message_may_be_a_control_token() -> None:
+    read = reader(ALL, vision=Eyes()).read(conversation(("a", ControlText(" <s> "), "<s>", RED), (ControlText("<s>"),)))
+    assert read.tokens == [1, 7, 1, 7, *shown(RED), 1, 7]
+    assert reader().read(conversation(("a ", ControlText("<s>")))).tokens == [1, 7, 1]
 
 
 def test_a_model_without_a_projector_takes_no_sound() -> None:

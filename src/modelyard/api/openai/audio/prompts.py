@@ -16,7 +16,7 @@ from typing import Any, Final
 from modelyard.api.media.load import AudioFile
 from modelyard.api.openai.audio.languages import language_name
 from modelyard.hub import Senses
-from modelyard.protocol.prompts import Chat, Written
+from modelyard.protocol.prompts import Chat, ControlText, PlainText, Written
 
 # The end of the head that Qwen3-ASR writes before the words if no language is given: "language English<asr_text>".
 _SPOKEN: Final = "<asr_text>"
@@ -84,8 +84,8 @@ def _generic(task: Task) -> Chat:
 
 def _qwen2_audio(task: Task) -> Chat:
     instruction = "translate the speech into English" if task.translates else "recognize the speech"
-    mark = f" <|{task.language}|>" if task.language else ""
-    return _chat(task.clip, _hinted(task, f"Detect the language and {instruction}:{mark}"))
+    mark = (ControlText(f" <|{task.language}|>"),) if task.language else ()
+    return _chat(task.clip, f"Detect the language and {instruction}:", *mark, _hinted(task, ""))
 
 
 def _qwen25_omni(task: Task) -> Chat:
@@ -103,7 +103,9 @@ def _qwen3_asr(task: Task) -> Prompt:
     prefix = f"language {language_name(task.language)}{_SPOKEN}" if task.language else ""
     return Written(
         (
-            f"<|im_start|>system\n{task.hint}<|im_end|>\n<|im_start|>user\n",
+            "<|im_start|>system\n",
+            PlainText(task.hint),
+            "<|im_end|>\n<|im_start|>user\n",
             task.clip,
             f"<|im_end|>\n<|im_start|>assistant\n{prefix}",
         )
