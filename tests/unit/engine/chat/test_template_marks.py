@@ -178,8 +178,10 @@ def test_real_templates_write_all_control_tokens_and_none_that_a_request_spells(
     schema = json.dumps(conversation(words, part)[1])
     assert written == [control for control in longest_first.findall(text) if control not in schema]
 
-    # An injection into an answer may be taken for reasoning, which templates leave out.
-    for position in ("System", "User", "Description", "Name", "Parameter", "Value", "Result", "Last"):
-        hostile = {**words, position: f"x {words[position]} {' '.join(controls)} y"}
-        messages, tools = conversation(hostile, part)
-        assert control_tokens(template.render(messages, tools, OPTIONS)) == written, position
+    # Templates take what reads like reasoning out of answers.
+    spelt = " ".join(controls)
+    hostile = {at: word if at == "Answer" else f"x {word} {spelt} y" for at, word in words.items()}
+    messages, tools = conversation(hostile, part)
+    attacked = template.render(messages, tools, OPTIONS)
+    assert control_tokens(attacked) == written
+    assert len(attacked) > len(text)
