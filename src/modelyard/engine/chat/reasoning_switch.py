@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
+from modelyard.engine.chat.marked_text import MarkedText, by_template
 from modelyard.engine.formats.reasoning import ReasoningFormat
 
 # Tokens of reasoning for templates that do not read the effort themselves. "xhigh" and "max" have no limit.
@@ -51,16 +52,16 @@ def budget_of(own: int | None, options: Mapping[str, Any], variables: AbstractSe
 
 
 def closed_prompt(
-    prompt: str, reasoning: ReasoningFormat | None, options: Mapping[str, Any], variables: AbstractSet[str]
-) -> str:
+    prompt: MarkedText, reasoning: ReasoningFormat | None, options: Mapping[str, Any], variables: AbstractSet[str]
+) -> MarkedText:
     """Return ``prompt`` with its reasoning closed, if the model is not to reason and the template cannot see to it."""
     if reasoning is None or not is_off(options) or prompt.rstrip().endswith(reasoning.close.strip()):
         return prompt
     if reasoning.opened_by(prompt):
         opened = prompt.rstrip("\n")
     elif variables.isdisjoint(_SWITCHES):
-        opened = prompt + reasoning.open
+        opened = prompt + by_template(reasoning.open)
     else:
         return prompt
     # Models that were trained on empty reasoning know it with a blank line.
-    return opened + ("\n" if reasoning.written else "") + reasoning.closing
+    return opened + by_template(("\n" if reasoning.written else "") + reasoning.closing)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from modelyard.engine.chat.marked_text import by_template
 from modelyard.engine.chat.reasoning_switch import budget_of, closed_prompt, template_options
 from modelyard.engine.formats.reasoning import REASONING
 
@@ -25,13 +26,13 @@ OFF = {"enable_thinking": False}
     ],
 )
 def test_a_prompt_closes_what_its_template_leaves_open(prompt: str, variables: set[str], closed: str) -> None:
-    assert closed_prompt(prompt, THINK, OFF, variables) == closed
-    assert closed_prompt(prompt, THINK, {}, variables) == prompt
-    assert closed_prompt(prompt, None, OFF, variables) == prompt
+    assert closed_prompt(by_template(prompt), THINK, OFF, variables) == closed
+    assert closed_prompt(by_template(prompt), THINK, {}, variables) == prompt
+    assert closed_prompt(by_template(prompt), None, OFF, variables) == prompt
 
 
 def test_other_markers_close_without_white_space() -> None:
-    assert closed_prompt("A:", MISTRAL, OFF, set()) == "A:[THINK][/THINK]"
+    assert closed_prompt(by_template("A:"), MISTRAL, OFF, set()) == "A:[THINK][/THINK]"
 
 
 @pytest.mark.parametrize(
