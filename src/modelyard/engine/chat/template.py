@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final
 
 from modelyard.engine.chat.marked_text import MarkedText, from_runs
@@ -28,6 +29,17 @@ _PROBE: Mapping[str, str] = {"role": "user", "content": "lorem"}
 def _in_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
     text = message.get("content")
     return {**message, "content": [{"type": "text", "text": text}]} if isinstance(text, str) else message
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A conversation for a template; the attributes are those of ``ChatTemplate.render``."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] = ()
+    _: KW_ONLY
+    opens_turn: bool = True
+    without_tools: Sequence[Any] | None = None
 
 
 def _plain(value: Any) -> Any:
@@ -96,8 +108,11 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] = (),
         options: Mapping[str, Any] | None = None,
+        *,
+        opens_turn: bool = True,
+        without_tools: Sequence[Any] | None = None,
     ) -> MarkedText:
-        """Return the prompt for ``messages``, whose contents are texts, open for the assistant's next turn.
+        """Return the prompt for ``messages``, whose contents are texts.
 
         It is marked with what the template wrote; all the rest is the request's, and may not become control tokens.
 
@@ -108,16 +123,16 @@ class ChatTemplate:
             messages: the conversation.
             tools: functions that the model may call, in OpenAI's shape.
             options: further variables of the template, such as enable_thinking. They cannot replace those set here.
+            opens_turn: whether the prompt ends with the beginning of the assistant's next turn.
+            without_tools: what the template gets as ``tools`` where there are none.
 
         Raises:
             InvalidRequest: the template refuses the conversation (for example because roles do not alternate), needs
                 something that the messages lack, or was stopped by a limit; or the conversation is not JSON.
             EngineError: no process can run the template.
         """
-        if self._needs_parts:
-            messages = [_in_parts(message) for message in messages]
-        names = {"add_generation_prompt": True, **self._names, "messages": messages, "tools": list(tools) or None}
-        answer = self._ask(_as_json({**(options or {}), **names}))
+        trial = Trial(messages, tools, opens_turn=opens_turn, without_tools=without_tools)
+        answer = self._ask(_as_json({**(options or {}), **self._variables_of(trial)}))
         match answer.get("fault"):
             case None:
                 return from_runs(answer["text"], answer["runs"])
@@ -128,6 +143,23 @@ class ChatTemplate:
             case _:
                 why = f"cannot write these messages out: {answer['why']}"
         raise InvalidRequest(f"The model's chat template {why}", "messages")
+
+    def try_all(self, trials: Sequence[Trial]) -> list[str | None]:
+        """Return the prompt for each conversation; None for those that the template refuses or fails at.
+
+        If a limit stopped the renders, which all trials share, there is no prompt for any.
+
+        Raises:
+            EngineError: no process can run the template.
+        """
+        answer = self._ask(_as_json([self._variables_of(trial) for trial in trials]))
+        texts: list[str | None] = answer.get("texts", [None] * len(trials))
+        return texts
+
+    def _variables_of(self, trial: Trial) -> dict[str, Any]:
+        messages = [_in_parts(message) for message in trial.messages] if self._needs_parts else trial.messages
+        tools = list(trial.tools) or (None if trial.without_tools is None else list(trial.without_tools))
+        return {"add_generation_prompt": trial.opens_turn, **self._names, "messages": messages, "tools": tools}
 
     def _ask(self, names: bytes | None) -> dict[str, Any]:
         try:
@@ -154,8 +186,8 @@ def _unusable(reason: str) -> UnsupportedOperation:
     )
 
 
-def _as_json(names: Mapping[str, Any]) -> bytes:
-    """Return a template's variables as JSON, in which lone surrogates and NaN are kept.
+def _as_json(names: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a template's variables, or a list of them, as JSON, in which lone surrogates and NaN are kept.
 
     Raises:
         InvalidRequest: they are not JSON, nest too deeply, or are too long.

@@ -9,7 +9,7 @@ Source: transformers, utils/chat_template_utils.py, _compile_jinja_template.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
 from typing import Any, Final, NoReturn
@@ -202,7 +202,15 @@ def _to_json(
     sort_keys: bool = False,
 ) -> str:
     # Jinja's own tojson escapes HTML, which no model was trained on. Parameters: Hugging Face's, in the same order.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    # The result of Jinja's filters, such as map, is a generator.
+    options: dict[str, Any] = {"indent": indent, "separators": separators, "sort_keys": sort_keys}
+    return json.dumps(value, ensure_ascii=ensure_ascii, default=_as_list, **options)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if isinstance(value, Generator):
+        return list(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 class _Safe(Markup):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
+from collections import OrderedDict
 from typing import Any, Final, Protocol
 
 from modelyard.system.bounded.pool import IDLE_S, WAIT_S, ProcessPool, enter
+
+# Answers to lists of names that are kept: one or two a template, of some 20 short prompts each.
+_MAX_KEPT_TRIALS: Final = 64
 
 # Concurrent renders of templates that a limit has stopped before, so that these do not occupy all processes.
 _MAX_STOPPED_RENDERS: Final = 2
@@ -48,6 +53,7 @@ class TemplateProcesses:
         self._pool = ProcessPool(_PROGRAM, (limit_s, RENDER_BYTES, MAX_TEXT_LENGTH), limit_s=limit_s, idle_s=idle_s)
         self._stopped: set[str] = set()
         self._stopped_renders = threading.BoundedSemaphore(_MAX_STOPPED_RENDERS)
+        self._trials: OrderedDict[tuple[str, bytes], dict[str, Any]] = OrderedDict()
 
     @property
     def pids(self) -> list[int]:
@@ -62,11 +68,26 @@ class TemplateProcesses:
         Args:
             digest: digest of ``source``.
             source: the template.
-            names: the variables to render it with, a JSON object; None: the template is only analysed.
+            names: the variables to render it with, a JSON object; a JSON list of such objects, to try each of them;
+                None: the template is only analysed. Answers to lists are kept, since each load of a model asks for the
+                same ones.
 
         Raises:
             ProcessUnavailable: no process can be started, or none became free.
         """
+        if names is None or not names.startswith(b"["):
+            return self._answer(digest, source, names)
+        key = (digest, hashlib.blake2b(names, digest_size=16).digest())
+        answer = self._trials.get(key)
+        if answer is None:
+            answer = self._answer(digest, source, names)
+            if "texts" in answer:
+                self._trials[key] = answer
+            if len(self._trials) > _MAX_KEPT_TRIALS:
+                self._trials.popitem(last=False)
+        return answer
+
+    def _answer(self, digest: str, source: str, names: bytes | None) -> dict[str, Any]:
         head = f'{{"digest": {json.dumps(digest)}'.encode()
         tail = (b"" if names is None else b', "names": ' + names) + b"}"
         full = head + b', "source": ' + json.dumps(source, ensure_ascii=False).encode("utf-8", "surrogatepass") + tail

@@ -65,6 +65,15 @@ def _render(template: Template, names: dict[str, Any], max_length: int) -> Marke
     return joined(pieces)
 
 
+def _try(template: Template, names: dict[str, Any], max_length: int) -> str | None:
+    try:
+        return _render(template, names, max_length)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 (a template is foreign code: it may raise anything)
+        return None
+
+
 class Program:
     """Answers requests, each within the limits.
 
@@ -72,6 +81,8 @@ class Program:
     render it with. The answer is one of:
 
     - ``text``, the prompt, and ``runs``, which tells what of it the template wrote: see ``marked_text.runs_of``.
+    - ``texts``, if ``names`` is a list: the prompt for each of its items, null for those that the template refuses or
+      fails at. All of them share the limits of one render.
     - ``variables`` and ``lines``, if the request has no names: the variables that the template reads, and pairs of a
       line of the template and a line of the code that Jinja compiles it to.
     - ``unknown``, if the source is needed.
@@ -127,9 +138,12 @@ class Program:
         """Answer a request. The signal interrupts only this method; see ``_on_alarm``."""
         template = self._templates.get(request["digest"]) or self._compile(request["digest"], request["source"])
         self._templates.move_to_end(request["digest"])
-        if "names" in request:
-            text = _render(template, request["names"], self._max_text_length)
-            return {"text": text, "runs": runs_of(text)}
+        match request.get("names"):
+            case dict() as names:
+                text = _render(template, names, self._max_text_length)
+                return {"text": text, "runs": runs_of(text)}
+            case list() as trials:
+                return {"texts": [_try(template, names, self._max_text_length) for names in trials]}
         return {"variables": variables(template, request["source"]), "lines": template.debug_info}
 
     def _compile(self, digest: str, source: str) -> Template:
