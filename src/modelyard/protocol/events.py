@@ -100,6 +100,7 @@ class Accepted:
         reading: how its output is parsed; None: it is plain text.
         tokens: token ids of its prompt; those of images are below 0.
         dropped: parts of the constraints on its answer that are not enforced, such as ``response_format.uniqueItems``.
+        repairs: a phrase for each change that the conversation needed before the chat template took it.
     """
 
     sequence: SequenceId
@@ -107,6 +108,7 @@ class Accepted:
     reading: Reading | None = None
     tokens: tuple[int, ...] = field(default=(), repr=False)
     dropped: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
@@ -128,6 +128,8 @@ class Chat:
         tool_choice: "auto", "none", "required", or a named function.
         parallel_tool_calls: whether an answer may call more than one.
         options: further variables of the template, such as enable_thinking.
+        continues: whether the answer goes on from the end of the last message; see ``ends_in_an_answer``.
+        opens_turn: whether the assistant's turn is opened where the answer does not go on from a message.
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -135,6 +137,15 @@ class Chat:
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    continues: bool = False
+    opens_turn: bool = True
+
+
+def ends_in_an_answer(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last message is the beginning of an answer: the assistant's, with text or reasoning and no calls."""
+    last = messages[-1] if messages else {}
+    has_text = bool(last.get("content")) or any(last.get(name) for name in ("reasoning_content", "reasoning"))
+    return last.get("role") == "assistant" and has_text and not last.get("tool_calls")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,14 @@ class Reading:
         tools: name of the tool-call format in the registry.
         reasoning: name of the reasoning format; "" for none.
         is_open: whether the prompt ends within reasoning.
+        begun: what the prompt already holds of the answer: the model's own text before its content, or its reasoning,
+            and a dot for that; "": nothing. Parsers read it before the answer, and tell nothing of it.
     """
 
     tools: str
     reasoning: str
     is_open: bool
+    begun: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from modelyard.engine.chat.capabilities import capabilities_of
+from modelyard.engine.chat.continuation import Beginning, beginning_of
 from modelyard.engine.chat.grammar import AnswerConstraints, grammar_of
 from modelyard.engine.chat.marked_text import MarkedText
 from modelyard.engine.chat.reasoning_switch import budget_of, closed_prompt, template_options
+from modelyard.engine.chat.repair import fit, flatten, listed, to_messages
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.formats.answer_grammar import AnswerGrammar, Named
 from modelyard.engine.formats.format import ToolFormat
 from modelyard.engine.formats.generic import GENERIC, instructions
 from modelyard.engine.formats.lark import TokenId
-from modelyard.engine.formats.messages import for_template, with_instructions
+from modelyard.engine.formats.messages import Turn, turns_of, with_instructions
 from modelyard.engine.formats.reasoning import REASONING, ReasoningFormat, reasoning_of
 from modelyard.engine.formats.registry import FORMATS, control_tokens, format_of, parser
 from modelyard.engine.formats.schema import NO_PARAMETERS, Tool
+from modelyard.errors import ConversationTooLong, InvalidRequest
 from modelyard.protocol.deltas import OutputParser
 from modelyard.protocol.prompts import Chat, NamedTool
 from modelyard.protocol.requests import Submit
@@ -27,13 +30,17 @@ from modelyard.protocol.values import Reading
 
 @dataclass(frozen=True, slots=True)
 class RenderedChat:
-    """The prompt of a conversation, and how the answer to it is parsed; reading None: it is plain text.
+    """The prompt of a conversation.
 
-    Only what the template wrote of the text may become control tokens.
+    Attributes:
+        text: the prompt. Only what the template wrote of it may become control tokens.
+        reading: how the answer to it is parsed; None: it is plain text.
+        repairs: as in ``Accepted``.
     """
 
     text: MarkedText
     reading: Reading | None
+    repairs: tuple[str, ...] = ()
 
 
 def tools_of(chat: Chat) -> tuple[Tool, ...]:
@@ -59,13 +66,16 @@ def max_calls_of(chat: Chat) -> int | None:
 
 def parser_of(reading: Reading, chat: Chat) -> OutputParser:
     """Return a parser for the answer to ``chat``."""
-    return parser(
+    answer = parser(
         FORMATS[reading.tools],
         REASONING.get(reading.reasoning),
         tools_of(chat),
-        prompt_ends_in_reasoning=reading.is_open,
+        prompt_ends_in_reasoning=reading.is_open and not reading.begun,
         max_calls=max_calls_of(chat),
     )
+    if reading.begun:
+        answer.push(reading.begun)
+    return answer
 
 
 class ChatFormat:
@@ -94,6 +104,7 @@ class ChatFormat:
         self._reasoning: ReasoningFormat | None = (
             reasoning_of(template.source) if reasoning_format is None else REASONING.get(reasoning_format)
         )
+        self._takes = capabilities_of(template)
         markers = control_tokens(self._format, self._reasoning)
         tokens = {marker: token for marker in markers if (token := token_id(marker)) is not None}
         self._token_id = tokens.get
@@ -103,31 +114,92 @@ class ChatFormat:
     @property
     def can_reason(self) -> bool:
         """Whether reasoning is separated from the content of answers."""
-        return self._reasoning is not None or self._format.own_reasoning is not None
+        return self.reasoning is not None
 
     def write(self, chat: Chat) -> RenderedChat:
-        """Render the prompt of a conversation.
+        """Render the prompt of a conversation, after the repairs that the template needs.
 
         Raises:
-            InvalidRequest: the template refuses it, or the arguments of a call in it are not a JSON object.
+            InvalidRequest: the template refuses it, also in turns of users and assistants alone.
         """
         tools = tools_of(chat)
-        messages: Sequence[Mapping[str, Any]] = for_template(chat.messages)
-        if not self._renders_tools:
-            messages = [_with_calls_as_text(message) for message in messages]
-            if tools:
-                messages = with_instructions(messages, instructions(tools))
-        text = self._template.render(messages, chat.tools if tools else (), template_options(chat.options))
-        text = closed_prompt(text, self._reasoning, chat.options, self._template.variables)
-        if not tools and self._reasoning is None and self._format.own_reasoning is None:
-            return RenderedChat(text, None)
-        name = "" if self._reasoning is None else self._reasoning.name
-        is_open = self._reasoning is not None and self._reasoning.opened_by(text)
-        return RenderedChat(text, Reading(self._format.name, name, is_open))
+        notes: list[str] = []
+        turns = turns_of(chat.messages, notes)
+        if tools and not self._renders_tools:
+            turns = with_instructions(turns, instructions(tools))
+        beginning = beginning_of(turns, self.reasoning) if chat.continues else None
+        if beginning is not None:
+            text, begun = self._continued(chat, beginning, notes)
+        else:
+            text, begun = self._render(chat, turns, notes, opens_turn=chat.opens_turn), ""
+            if chat.opens_turn:
+                text = closed_prompt(text, self._reasoning, chat.options, self._template.variables)
+        return RenderedChat(text, self._reading(chat, text, beginning, begun), listed(notes))
+
+    def _reading(self, chat: Chat, text: MarkedText, beginning: Beginning | None, begun: str) -> Reading | None:
+        if not self._is_parsed(chat):
+            return None
+        if beginning is not None:
+            is_open = beginning.is_reasoning
+        else:
+            is_open = self._reasoning is not None and self._reasoning.opened_by(text)
+        return Reading(self._format.name, "" if self._reasoning is None else self._reasoning.name, is_open, begun)
+
+    def _continued(self, chat: Chat, beginning: Beginning, notes: list[str]) -> tuple[MarkedText, str]:
+        """Return the prompt that ends with the beginning of an answer, and what parsers must know of that."""
+        try:
+            prompt = beginning.cut(self._render(chat, beginning.turns, notes, opens_turn=False))
+        except ConversationTooLong:
+            raise
+        except InvalidRequest:
+            # Some templates refuse to end with the assistant; if it was for another reason, they refuse again below.
+            prompt = None
+        if prompt is not None and not self._is_parsed(chat):
+            return prompt, ""
+        opened = self._render(chat, beginning.before, [], opens_turn=True)
+        if prompt is None:
+            prompt = beginning.behind(opened, self.reasoning)
+        return prompt, beginning.begun(prompt, opened, self.reasoning)
+
+    def _is_parsed(self, chat: Chat) -> bool:
+        """Whether the answer may hold more than content."""
+        return bool(tools_of(chat)) or self.reasoning is not None
+
+    def _render(self, chat: Chat, turns: Sequence[Turn], notes: list[str], *, opens_turn: bool) -> MarkedText:
+        """Render turns in the form that the template takes; if it refuses that, without turns of tools."""
+        tools = chat.tools if tools_of(chat) and self._renders_tools else ()
+        takes = self._takes
+        style = takes.calls if self._renders_tools else None
+        if style is not None and not tools and not style.without_tools:
+            style = None
+        repaired: list[str] = []
+        fitted = to_messages(fit(turns, takes, style, self._format, repaired), takes, style)
+        without_tools = () if takes.tools_are_list else None
+
+        options = template_options(chat.options) if opens_turn else chat.options
+
+        def rendered(messages: Sequence[Mapping[str, Any]]) -> MarkedText:
+            return self._template.render(messages, tools, options, opens_turn=opens_turn, without_tools=without_tools)
+
+        try:
+            text = rendered(fitted)
+        except ConversationTooLong:
+            raise
+        except InvalidRequest as refused:
+            repaired = []
+            flat = to_messages(flatten(turns, takes, self._format, repaired), takes, None)
+            if flat == fitted:
+                raise
+            try:
+                text = rendered(flat)
+            except InvalidRequest:
+                raise refused from None
+        notes += repaired
+        return text
 
     @property
     def reasoning(self) -> ReasoningFormat | None:
-        """How the model marks its reasoning; None if it does not reason."""
+        """How the model marks its reasoning; None if it does not reason. Formats like Harmony bring their own."""
         return self._format.own_reasoning or self._reasoning
 
     def closing(self, chat: Chat) -> str:
@@ -152,12 +224,16 @@ class ChatFormat:
         if not _is_constrained(request) and not constrains_calls:
             return None
 
+        # Behind the beginning of its content, an answer neither reasons nor opens its content.
+        is_content = reading is not None and bool(reading.begun) and not reading.is_open
+        tool_format = replace(self._format, own_reasoning=None, content_opener="") if is_content else self._format
+
         def make() -> str | None:
             return grammar_of(
                 AnswerGrammar(
-                    self._format,
+                    tool_format,
                     self._token_id,
-                    self._reasoning,
+                    None if is_content else self._reasoning,
                     prompt_ends_in_reasoning=reading is not None and reading.is_open,
                 ),
                 AnswerConstraints(
@@ -188,16 +264,3 @@ def text_grammar(request: Submit) -> Callable[[], str | None] | None:
 
 def _is_constrained(request: Submit) -> bool:
     return request.response_format is not None or request.grammar is not None
-
-
-def _with_calls_as_text(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message for a template without tool calls: calls are text, in the form of ``instructions``."""
-    calls = message.get("tool_calls") or []
-    rest = {key: value for key, value in message.items() if key != "tool_calls"}
-    if not calls:
-        return rest
-    texts = [
-        json.dumps({"name": call["function"]["name"], "arguments": call["function"]["arguments"]}, ensure_ascii=False)
-        for call in calls
-    ]
-    return {**rest, "content": "\n".join(filter(None, (rest["content"], *texts)))}

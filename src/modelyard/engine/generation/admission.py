@@ -56,11 +56,13 @@ class Admitted:
         running: its sequence.
         echo: text that its answer begins with.
         resumed: state that it continues from; None: it is new.
+        repairs: as in ``Accepted``.
     """
 
     running: RunningSequence
     echo: str = ""
     resumed: SuspendedSequence | None = None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +340,7 @@ class Admission:
             running.echo = self._echo(request.prompt, tokens)
             return Admitted(running, "", resumed)
         echo = self._echo(request.prompt, tokens) if request.echoes and resumed is None else ""
-        return Admitted(running, echo, resumed)
+        return Admitted(running, echo, resumed, prompt.repairs)
 
     def _reasoning(
         self, request: Submit, prompt: ReadPrompt, piece: Callable[[int], bytes]

@@ -293,7 +293,9 @@ class GenerationLoop:
         if resumed is None:
             prompt = tuple(sequence.tokens)
             dropped = () if constraint is None else constraint.dropped
-            self._events.append(Accepted(sequence.id, sequence.prompt_length, running.reading, prompt, dropped))
+            self._events.append(
+                Accepted(sequence.id, sequence.prompt_length, running.reading, prompt, dropped, admitted.repairs)
+            )
         if admitted.echo:
             self._events.append(Token(sequence.id, admitted.echo))
 

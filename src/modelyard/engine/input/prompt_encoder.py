@@ -47,12 +47,13 @@ class SupportsMedia(Protocol):
 class ReadPrompt:
     """A prompt as token ids, with placeholders for its image spans, which ``images`` lists by their first placeholder.
 
-    reading tells how readers parse the answer; None: it is plain text.
+    reading tells how readers parse the answer; None: it is plain text. repairs: as in ``Accepted``.
     """
 
     tokens: list[int]
     images: dict[int, ImageSpan] = field(default_factory=dict)
     reading: Reading | None = None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,13 @@ class PreparedPrompt:
     Attributes:
         param: the field of the request that the prompt came in.
         parts: token ids, and the images and clips between them.
-        reading: as in ``ReadPrompt``.
+        reading, repairs: as in ``ReadPrompt``.
     """
 
     param: str
     parts: tuple[list[int] | Media, ...]
     reading: Reading | None = None
+    repairs: tuple[str, ...] = ()
 
     def salted(self, salt: str) -> PreparedPrompt:
         """Return the prompt with ``salt`` in its images and clips, which only requests of the same salt share."""
@@ -153,7 +155,7 @@ class PromptReader:
             ContextLengthExceeded: it leaves no room for an answer.
             InvalidRequest: it is empty, or an image or a clip cannot be used.
         """
-        read = ReadPrompt([], reading=prepared.reading)
+        read = ReadPrompt([], reading=prepared.reading, repairs=prepared.repairs)
         for part in prepared.parts:
             if isinstance(part, list):
                 read.tokens.extend(part)
@@ -207,7 +209,8 @@ class PromptReader:
         for number, control in enumerate(controls):
             prompt = prompt.replace(f"<control {nonce} {number}>", by_template(control))
         if not sources:
-            return PreparedPrompt("messages", (self._tokens_of(prompt, "messages"),), written.reading)
+            parts: tuple[list[int] | Media, ...] = (self._tokens_of(prompt, "messages"),)
+            return PreparedPrompt("messages", parts, written.reading, written.repairs)
         marks = list(re.finditer(rf"<media {nonce} (\d+)>", prompt))
         numbers = [int(mark[1]) for mark in marks]
         if lost := set(range(len(sources))) - set(numbers):
@@ -220,9 +223,8 @@ class PromptReader:
         ends = [0, *(mark.end() for mark in marks)]
         starts = [*(mark.start() for mark in marks), len(prompt)]
         texts = [prompt[end:start] for end, start in zip(ends, starts, strict=True)]
-        return PreparedPrompt(
-            "messages", self._between(texts, [sources[number] for number in numbers]), written.reading
-        )
+        parts = self._between(texts, [sources[number] for number in numbers])
+        return PreparedPrompt("messages", parts, written.reading, written.repairs)
 
     def _prepare_written(self, parts: tuple[str | Media, ...]) -> PreparedPrompt:
         texts: list[str] = [by_template("")]

@@ -26,6 +26,7 @@ class TokenStream(MeteredRequest):
         fingerprint: of the model and the backend, as OpenAI's ``system_fingerprint``.
         prompt_tokens: tokens of the prompt, once it is accepted.
         reading: how the text is parsed, once the prompt is accepted; None: it is plain text.
+        repairs: what the conversation needed before the chat template took it, once the prompt is accepted.
         logprobs: of the tokens whose text has arrived, where they were asked for. The reader removes them.
         finished: reason and usage, once the last event has arrived.
         times: the times of its stages.
@@ -37,6 +38,7 @@ class TokenStream(MeteredRequest):
         self.prompt_tokens = 0
         self.finished: Finished | None = None
         self.reading: Reading | None = None
+        self.repairs: tuple[str, ...] = ()
         self.logprobs: list[TokenLogprob] = []
         self.times = RequestTimings()
         self._text: list[str] = []
@@ -52,9 +54,9 @@ class TokenStream(MeteredRequest):
         match event:
             case Token():
                 self.add(event)
-            case Accepted(_, prompt_tokens, reading, _, dropped):
+            case Accepted(_, prompt_tokens, reading, _, dropped, repairs):
                 self._accepted, self.prompt_tokens, self.reading = True, prompt_tokens, reading
-                self.dropped = dropped
+                self.dropped, self.repairs = dropped, repairs
                 if self.account is not None:
                     self.account.record_prompt(prompt_tokens)
             case Finished(_, _, usage):
